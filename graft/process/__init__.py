@@ -1,0 +1,26 @@
+"""Forward processes: how states are noised, and one step back."""
+
+from graft.process.base import Level, Model, Process
+from graft.process.gaussian import Gaussian
+from graft.process.inversion import InversionError
+from graft.process.mixed import Mixed
+from graft.process.projections import Masked, Projection, ZeroCentre
+from graft.process.schedules import Betas, Cosine, Flow, Polynomial, Schedule, VarianceExploding
+
+__all__ = [
+    "Betas",
+    "Cosine",
+    "Flow",
+    "Gaussian",
+    "InversionError",
+    "Level",
+    "Masked",
+    "Mixed",
+    "Model",
+    "Polynomial",
+    "Process",
+    "Projection",
+    "Schedule",
+    "VarianceExploding",
+    "ZeroCentre",
+]

@@ -1,0 +1,168 @@
+"""Process: the forward noising and one reverse step of it; no trainable parameters."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import TypeAlias
+
+import torch
+from torch import Generator, Tensor
+
+from graft.state import Condition, State, size
+
+Level: TypeAlias = "float | Tensor"  # u in [0, 1]: one for the batch, or one for each sample
+Model: TypeAlias = Callable[[State, Tensor, Condition], State]  # (state, network time (B,), condition) -> output
+
+
+class Process(ABC):
+    """A forward process on the clock u in [0, 1] (0 = data, 1 = prior) and one step back along it.
+
+    A subclass says how a state is noised (`prior`, `corrupt`), what one step does with the network's output (`advance`)
+    and how wrong an output is (`error`). Everything that calls the network is here, so that a process made of several
+    (`Mixed`) calls it once.
+    """
+
+    @property
+    @abstractmethod
+    def stochastic(self) -> bool:
+        """The step draws noise."""
+
+    @property
+    @abstractmethod
+    def reversible(self) -> bool:
+        """The step can be undone (``next_level > level`` in `step`)."""
+
+    @property
+    @abstractmethod
+    def consistent(self) -> bool:
+        """Sampling reverses the forward process in law, so that x_u given the final x_0 follows its kernel."""
+
+    @abstractmethod
+    def time(self, level: Level) -> Tensor:
+        """The process's own time t at ``level``, float64, of the level's shape."""
+
+    @abstractmethod
+    def log_snr(self, level: Level) -> Tensor:
+        """log(alpha² / sigma²) at ``level``, in nats, float64, of the level's shape."""
+
+    @abstractmethod
+    def network_time(self, level: Level) -> Tensor:
+        """What the network is told at ``level``: a scalar, or (B,)."""
+
+    @abstractmethod
+    def prior(self, condition: Condition, generator: "Generator | None" = None) -> State:
+        """Draw states at level 1, one for each row of ``condition``."""
+
+    @abstractmethod
+    def corrupt(
+        self,
+        state: State,
+        level: Level,
+        since: Level = 0.0,
+        condition: "Condition | None" = None,
+        generator: "Generator | None" = None,
+    ) -> State:
+        """Draw x_level ~ q( · | x_since = ``state``), the forward kernel between two levels."""
+
+    @abstractmethod
+    def noise(self, state: State, condition: "Condition | None", generator: "Generator | None") -> State:
+        """The randomness that one `corrupt` of ``state`` uses."""
+
+    @abstractmethod
+    def corrupt_with(self, state: State, noise: State, level: Level, since: Level) -> State:
+        """`corrupt` with its randomness given."""
+
+    @abstractmethod
+    def advance(
+        self,
+        output: State,
+        state: State,
+        level: float,
+        next_level: float,
+        condition: Condition,
+        generator: "Generator | None",
+    ) -> State:
+        """The state at ``next_level < level`` from the network's ``output`` at ``level``."""
+
+    @abstractmethod
+    def retreat(self, output: State, state: State, level: float, next_level: float, condition: Condition) -> State:
+        """The state at ``level`` of which `advance` makes ``state`` at ``next_level``, were the output ``output``.
+
+        One evaluation of the fixed-point map that inversion solves; only where `reversible`.
+        """
+
+    @abstractmethod
+    def error(
+        self,
+        output: State,
+        noisy: State,
+        state: State,
+        noise: State,
+        level: Tensor,
+        since: Tensor,
+        target: "State | None",
+        condition: Condition,
+    ) -> Tensor:
+        """(B,) loss of ``output`` at ``noisy`` = corrupt_with(state, noise, level, since); see `loss`."""
+
+    def __call__(self, model: Model, state: State, level: Level, condition: Condition) -> State:
+        """The network's output at ``level``."""
+        time = torch.as_tensor(self.network_time(level))
+        device = (state if isinstance(state, Tensor) else next(iter(state.values()))).device
+        return model(state, time.to(device, torch.float32).expand(size(state)), condition)
+
+    def loss(
+        self,
+        model: Model,
+        state: State,
+        level: Tensor,
+        since: "Tensor | float",
+        condition: Condition,
+        target: "State | None" = None,
+        generator: "Generator | None" = None,
+    ) -> Tensor:
+        """Denoising loss of each sample, (B,).
+
+        Args:
+            model: The network.
+            state: x_since, (B, ...): samples of the law that is to be learned at level ``since``.
+            level: (B,) the levels u >= since at which the network is asked.
+            since: The level of ``state`` (0 for data), a number or (B,).
+            condition: What is given to the network.
+            target: None for target (a), the noise between x_since and x_u weighted by its share of the total, which is
+                right whatever made x_since; the trajectories' own x_0 for target (b), right only where x_since given
+                x_0 follows the forward kernel (`consistent`). With since = 0 the two are one.
+            generator: For the noise.
+        """
+        since = torch.as_tensor(since, dtype=torch.float64, device=level.device).expand(level.shape)
+        noise = self.noise(state, condition, generator)
+        noisy = self.corrupt_with(state, noise, level, since)
+        output = self(model, noisy, level, condition)
+        return self.error(output, noisy, state, noise, level, since, target, condition)
+
+    def step(
+        self,
+        model: Model,
+        state: State,
+        level: float,
+        next_level: float,
+        condition: Condition,
+        generator: "Generator | None" = None,
+    ) -> State:
+        """One step from ``level`` to ``next_level``; upwards (``next_level > level``) it inverts the step down.
+
+        Raises:
+            InversionError: The step is stochastic, or its fixed point was not found.
+        """
+        if next_level <= level:
+            return self.advance(self(model, state, level, condition), state, level, next_level, condition, generator)
+        from graft.process.inversion import InversionError, fixed_point
+
+        if not self.reversible:
+            raise InversionError(
+                f"{type(self).__name__} draws noise in its steps, so they cannot be inverted: use eta=0"
+            )
+
+        def previous(guess: State) -> State:
+            return self.retreat(self(model, guess, next_level, condition), state, next_level, level, condition)
+
+        return fixed_point(previous, state, f"the step from level {next_level:.4g} to {level:.4g}")

@@ -1,0 +1,268 @@
+r"""Gaussian processes: DDPM, EDM-style and flow matching as settings of one class.
+
+.. math::
+    x_t = \alpha_t x_0 + \sigma_t \epsilon, \qquad
+    x_t \mid x_s \sim N\big((\alpha_t / \alpha_s) x_s,\ \sigma_{t|s}^2 I\big), \quad
+    \sigma_{t|s}^2 = \sigma_t^2 - (\alpha_t / \alpha_s)^2 \sigma_s^2 \quad (s < t).
+"""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Generator, Tensor
+
+from graft import seeding
+from graft.errors import GraftError
+from graft.process.base import Level, Process
+from graft.process.projections import Projection
+from graft.process.schedules import Schedule
+from graft.state import Condition, State, size
+
+Prediction = Literal["eps", "x0", "v", "velocity", "logits"]
+
+
+class Gaussian(Process):
+    """x_t = alpha_t x_0 + sigma_t eps on a tensor state, whatever the schedule, the warp and the parametrisation.
+
+    Args:
+        schedule: alpha(t) and sigma(t).
+        prediction: What the network gives: ``eps``; ``x0``; ``v`` = alpha eps − sigma x_0 (Salimans & Ho 2022);
+            ``velocity`` = eps − x_0, the flow's dx/dt; ``logits`` of a one-hot field, x_0 = scale · softmax.
+        shape: Of one sample, without the batch dimension.
+        eta: Noise of a step (Song et al. 2021, eq. 16): 1 is the ancestral sampler that reverses the process in law,
+            0 the deterministic one (DDIM; for `Flow` that is Euler's method on the flow).
+        warp: t = u^warp; 2 halves the steps that molecules need.
+        weight: Bounds of the loss's weight SNR = alpha²/sigma² on the squared error of x_0; ``null`` weighs all levels
+            alike in the error of the prediction itself.
+        scale: Size of a one-hot field's 1.
+        project: (x, condition) -> x onto the subspace in which states live (zero centre of mass, masks); applied to
+            noise, states and predictions alike.
+    """
+
+    def __init__(
+        self,
+        schedule: Schedule,
+        prediction: Prediction,
+        shape: Sequence[int],
+        eta: float = 1.0,
+        warp: float = 1.0,
+        weight: "tuple[float, float] | None" = None,
+        scale: float = 1.0,
+        project: "Projection | None" = None,
+    ) -> None:
+        self.schedule, self.prediction, self.shape = schedule, prediction, tuple(shape)
+        self.eta, self.warp, self.weight, self.scale, self.project = eta, warp, weight, scale, project
+        if prediction == "eps" and float(self.alpha_sigma(1.0)[0]) == 0:
+            raise GraftError(
+                f"prediction 'eps' says nothing about x_0 where alpha is 0, as {type(schedule).__name__} has it at "
+                "level 1: use x0, v or velocity"
+            )
+
+    @property
+    def stochastic(self) -> bool:
+        """See `Process.stochastic`."""
+        return self.eta > 0
+
+    @property
+    def reversible(self) -> bool:
+        """See `Process.reversible`."""
+        return self.eta == 0
+
+    @property
+    def consistent(self) -> bool:
+        """See `Process.consistent`: of all eta only 1 has the forward process's joint law."""
+        return self.eta == 1
+
+    def time(self, level: Level) -> Tensor:
+        """See `Process.time`."""
+        return torch.as_tensor(level, dtype=torch.float64) ** self.warp
+
+    def alpha_sigma(self, level: Level) -> tuple[Tensor, Tensor]:
+        """(alpha, sigma) at ``level``, float64."""
+        return self.schedule.alpha_sigma(self.time(level))
+
+    def log_snr(self, level: Level) -> Tensor:
+        """See `Process.log_snr`."""
+        alpha, sigma = self.alpha_sigma(level)
+        return 2 * (alpha.log() - sigma.log())
+
+    def network_time(self, level: Level) -> Tensor:
+        """See `Process.network_time`."""
+        return self.schedule.network_time(self.time(level))
+
+    def kernel(self, level: Level, since: Level) -> tuple[Tensor, Tensor]:
+        """(alpha_t / alpha_s, sigma_{t|s}) of x_t | x_s for ``since`` <= ``level``, float64."""
+        (alpha_t, sigma_t), (alpha_s, sigma_s) = self.alpha_sigma(level), self.alpha_sigma(since)
+        ratio = alpha_t / alpha_s
+        return ratio, (sigma_t**2 - ratio**2 * sigma_s**2).clamp(min=0).sqrt()
+
+    def prior(self, condition: Condition, generator: "Generator | None" = None) -> Tensor:
+        """See `Process.prior`: N(0, sigma_1² I), in the subspace."""
+        like = next((f for f in condition.values() if f.is_floating_point()), None)
+        device = next(iter(condition.values())).device
+        dtype = like.dtype if like is not None else torch.get_default_dtype()
+        x = torch.empty(0, dtype=dtype, device=device).new_empty((size(condition), *self.shape))
+        return self.noise(x, condition, generator) * float(self.alpha_sigma(1.0)[1])
+
+    def corrupt(
+        self,
+        state: State,
+        level: Level,
+        since: Level = 0.0,
+        condition: "Condition | None" = None,
+        generator: "Generator | None" = None,
+    ) -> Tensor:
+        """See `Process.corrupt`."""
+        return self.corrupt_with(state, self.noise(state, condition, generator), level, since)
+
+    def noise(self, state: State, condition: "Condition | None", generator: "Generator | None") -> Tensor:
+        """See `Process.noise`: standard normal, in the subspace."""
+        x = _tensor(state)
+        return self._project(seeding.normal(x.shape, x, generator), condition)
+
+    def corrupt_with(self, state: State, noise: State, level: Level, since: Level) -> Tensor:
+        """See `Process.corrupt_with`."""
+        x = _tensor(state)
+        ratio, sigma = (_like(c, x) for c in self.kernel(level, since))
+        return ratio * x + sigma * _tensor(noise)
+
+    def x0(self, output: Tensor, state: Tensor, level: Level, condition: "Condition | None" = None) -> Tensor:
+        """The estimate of x_0 = E[x_0 | x_u] that the network's output stands for, (B, ...)."""
+        alpha, sigma = (_like(c, state) for c in self.alpha_sigma(level))
+        if self.prediction == "x0":
+            x0 = output
+        elif self.prediction == "logits":
+            x0 = self.scale * output.softmax(-1)
+        elif self.prediction == "eps":
+            x0 = (state - sigma * output) / alpha
+        elif self.prediction == "v":
+            x0 = (alpha * state - sigma * output) / (alpha**2 + sigma**2)
+        else:
+            x0 = (state - sigma * output) / (alpha + sigma)
+        return self._project(x0, condition)
+
+    def advance(
+        self,
+        output: State,
+        state: State,
+        level: float,
+        next_level: float,
+        condition: Condition,
+        generator: "Generator | None",
+    ) -> Tensor:
+        r"""See `Process.advance`.
+
+        .. math:: x_s = \alpha_s \hat x_0 + \sqrt{\sigma_s^2 - c^2}\,(x_t - \alpha_t \hat x_0) / \sigma_t + c z, \quad
+            c = \eta\, \sigma_s \sigma_{t|s} / \sigma_t
+        """
+        x = _tensor(state)
+        x0 = self.x0(_tensor(output), x, level, condition)
+        keep, move, c = self._coefficients(level, next_level)
+        x = keep * x + move * x0
+        return x + c * self.noise(x, condition, generator) if c > 0 else x
+
+    def retreat(self, output: State, state: State, level: float, next_level: float, condition: Condition) -> Tensor:
+        """See `Process.retreat`: `advance` solved for x_t, with ``output`` held at the network's for a guess of x_t.
+
+        Written with what the network predicts, so that the map contracts wherever the step is small, up to level 1
+        where alpha is 0.
+        """
+        x = _tensor(state)
+        out = _tensor(output)
+        keep, move, _ = self._coefficients(level, next_level)
+        alpha, sigma = (float(c) for c in self.alpha_sigma(level))
+        if self.prediction in ("x0", "logits"):
+            if keep == 0:
+                raise _singular(next_level)
+            x0 = self._project(out if self.prediction == "x0" else self.scale * out.softmax(-1), condition)
+            return (x - move * x0) / keep
+        # x0 = a x_t − b out, so that x_s = (keep + move a) x_t − move b out
+        a, b = {
+            "eps": (1 / alpha if alpha else 0.0, sigma / alpha if alpha else 0.0),
+            "v": (alpha / (alpha**2 + sigma**2), sigma / (alpha**2 + sigma**2)),
+            "velocity": (1 / (alpha + sigma), sigma / (alpha + sigma)),
+        }[self.prediction]
+        return (x + move * b * self._project(out, condition)) / (keep + move * a)
+
+    def error(
+        self,
+        output: State,
+        noisy: State,
+        state: State,
+        noise: State,
+        level: Tensor,
+        since: Tensor,
+        target: "State | None",
+        condition: Condition,
+    ) -> Tensor:
+        r"""See `Process.error`: share · weight · mean squared error of x_0; cross-entropy for logits of given data.
+
+        Target (a), the noise between x_s and x_u, s = ``since``, stands for the x_0 that Tweedie's formula makes of it,
+
+        .. math:: (x_u - (\sigma_u^2 / \sigma_{u|s}) \epsilon) / \alpha_u
+            = (x_s - (\alpha_u \sigma_s^2 / (\alpha_s \sigma_{u|s}))\,\epsilon) / \alpha_s,
+
+        and is weighted by the share :math:`\sigma_{u|s}^2 / \sigma_u^2`. Its mean given x_u is the estimate under the
+        law at s (denoising score matching, Vincent 2011); at s = 0 it is x_0 itself and the share is 1.
+        """
+        out, x, eps = _tensor(output), _tensor(noisy), _tensor(noise)
+        alpha, sigma = self.alpha_sigma(level)
+        weight = (
+            self._native_weight(alpha, sigma) if self.weight is None else ((alpha / sigma) ** 2).clamp(*self.weight)
+        )
+        if self.prediction == "logits" and (target is not None or bool((since == 0).all())):
+            clean = _tensor(state if target is None else target)
+            entropy = -(clean / self.scale * out.log_softmax(-1)).flatten(1).sum(1)
+            return entropy * _like(weight, entropy) / (x[0].numel() / x.shape[-1])
+        x0 = self.x0(out, x, level, condition)
+        if target is not None:
+            error = x0 - _tensor(target)
+        else:
+            # sqrt(share) times (estimate − target): finite up to u = s, where the target itself is not
+            (ratio, sigma_us), (alpha_s, sigma_s) = self.kernel(level, since), self.alpha_sigma(since)
+            root = sigma_us / sigma
+            error = _like(root, x) * (x0 - _like(1 / alpha_s, x) * _tensor(state))
+            error = error + _like(ratio * sigma_s**2 / (alpha_s * sigma), x) * eps
+        square = error.square().flatten(1).mean(1)
+        return square * _like(weight, square)
+
+    def _native_weight(self, alpha: Tensor, sigma: Tensor) -> Tensor:
+        """|error of the prediction|² over |error of x_0|²."""
+        return {
+            "eps": (alpha / sigma) ** 2,
+            "x0": torch.ones_like(alpha),
+            "logits": torch.ones_like(alpha),
+            "v": ((alpha**2 + sigma**2) / sigma) ** 2,
+            "velocity": ((alpha + sigma) / sigma) ** 2,
+        }[self.prediction]
+
+    def _coefficients(self, level: float, next_level: float) -> tuple[float, float, float]:
+        """x_s = keep x_t + move x_0 + c z."""
+        (alpha_t, sigma_t), (alpha_s, sigma_s) = (
+            tuple(float(c) for c in self.alpha_sigma(u)) for u in (level, next_level)
+        )
+        c = self.eta * sigma_s * float(self.kernel(level, next_level)[1]) / sigma_t
+        keep = max(sigma_s**2 - c**2, 0.0) ** 0.5 / sigma_t
+        return keep, alpha_s - alpha_t * keep, c
+
+    def _project(self, x: Tensor, condition: "Condition | None") -> Tensor:
+        return x if self.project is None else self.project(x, condition)
+
+
+def _tensor(state: State) -> Tensor:
+    assert isinstance(state, Tensor), "a Gaussian process acts on a tensor; `Mixed` gives one to each field of a dict"
+    return state
+
+
+def _like(value: Tensor, x: Tensor) -> Tensor:
+    """A number or one for each sample, shaped to multiply ``x``."""
+    value = value.to(x.device, x.dtype)
+    return value if value.ndim == 0 else value.reshape(-1, *[1] * (x.ndim - 1))
+
+
+def _singular(level: float) -> GraftError:
+    return GraftError(
+        f"the last step to level {level:g} keeps nothing of the state with prediction x0, so it cannot be inverted: "
+        "use eps, v or velocity"
+    )

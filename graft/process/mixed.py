@@ -1,0 +1,129 @@
+"""A process for each field of a state that is a dict of tensors, on one clock and with one network."""
+
+import torch
+from torch import Generator, Tensor
+
+from graft.process.base import Level, Process
+from graft.state import Condition, State
+
+
+class Mixed(Process):
+    """One process for each field; the network is called once a step and its output has the same fields.
+
+    Args:
+        fields: The process of each field. The first one's time is what the network is told.
+        weights: Of each field's loss; 1 where not given.
+    """
+
+    def __init__(self, fields: dict[str, Process], weights: "dict[str, float] | None" = None) -> None:
+        self.fields, self.weights = fields, weights or {}
+        self.clock = next(iter(fields.values()))
+
+    @property
+    def stochastic(self) -> bool:
+        """See `Process.stochastic`."""
+        return any(p.stochastic for p in self.fields.values())
+
+    @property
+    def reversible(self) -> bool:
+        """See `Process.reversible`."""
+        return all(p.reversible for p in self.fields.values())
+
+    @property
+    def consistent(self) -> bool:
+        """See `Process.consistent`."""
+        return all(p.consistent for p in self.fields.values())
+
+    def time(self, level: Level) -> Tensor:
+        """See `Process.time`: the first field's."""
+        return self.clock.time(level)
+
+    def log_snr(self, level: Level) -> Tensor:
+        """See `Process.log_snr`: the first field's."""
+        return self.clock.log_snr(level)
+
+    def network_time(self, level: Level) -> Tensor:
+        """See `Process.network_time`."""
+        return self.clock.network_time(level)
+
+    def prior(self, condition: Condition, generator: "Generator | None" = None) -> State:
+        """See `Process.prior`."""
+        return {name: _tensor(p.prior(condition, generator)) for name, p in self.fields.items()}
+
+    def noise(self, state: State, condition: "Condition | None", generator: "Generator | None") -> State:
+        """See `Process.noise`."""
+        x = _dict(state)
+        return {name: _tensor(p.noise(x[name], condition, generator)) for name, p in self.fields.items()}
+
+    def corrupt(
+        self,
+        state: State,
+        level: Level,
+        since: Level = 0.0,
+        condition: "Condition | None" = None,
+        generator: "Generator | None" = None,
+    ) -> State:
+        """See `Process.corrupt`."""
+        return self.corrupt_with(state, self.noise(state, condition, generator), level, since)
+
+    def corrupt_with(self, state: State, noise: State, level: Level, since: Level) -> State:
+        """See `Process.corrupt_with`."""
+        x, z = _dict(state), _dict(noise)
+        return {name: _tensor(p.corrupt_with(x[name], z[name], level, since)) for name, p in self.fields.items()}
+
+    def advance(
+        self,
+        output: State,
+        state: State,
+        level: float,
+        next_level: float,
+        condition: Condition,
+        generator: "Generator | None",
+    ) -> State:
+        """See `Process.advance`."""
+        out, x = _dict(output), _dict(state)
+        return {
+            name: _tensor(p.advance(out[name], x[name], level, next_level, condition, generator))
+            for name, p in self.fields.items()
+        }
+
+    def retreat(self, output: State, state: State, level: float, next_level: float, condition: Condition) -> State:
+        """See `Process.retreat`."""
+        out, x = _dict(output), _dict(state)
+        return {
+            name: _tensor(p.retreat(out[name], x[name], level, next_level, condition))
+            for name, p in self.fields.items()
+        }
+
+    def error(
+        self,
+        output: State,
+        noisy: State,
+        state: State,
+        noise: State,
+        level: Tensor,
+        since: Tensor,
+        target: "State | None",
+        condition: Condition,
+    ) -> Tensor:
+        """See `Process.error`: the weighted sum over the fields."""
+        out, noisy, x, z = _dict(output), _dict(noisy), _dict(state), _dict(noise)
+        goal = _dict(target) if target is not None else None
+        terms = [
+            self.weights.get(name, 1.0)
+            * p.error(
+                out[name], noisy[name], x[name], z[name], level, since, None if goal is None else goal[name], condition
+            )
+            for name, p in self.fields.items()
+        ]
+        return torch.stack(terms).sum(0)
+
+
+def _dict(state: State) -> dict[str, Tensor]:
+    assert isinstance(state, dict), "a mixed process acts on a dict of tensors"
+    return state
+
+
+def _tensor(state: State) -> Tensor:
+    assert isinstance(state, Tensor)
+    return state

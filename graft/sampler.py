@@ -1,0 +1,104 @@
+"""One stateless loop for sampling, hand-over and inversion: `run` takes a state through stages."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Generator, Tensor
+
+from graft.errors import GraftError
+from graft.process import Model, Process
+from graft.state import Condition, State
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stretch of the clock and who walks it: from level ``start`` to level ``stop`` (upwards it inverts)."""
+
+    process: Process
+    model: Model
+    start: float = 1.0
+    stop: float = 0.0
+
+
+@dataclass
+class Trajectory:
+    """What `run` gives: the last state, the states at the levels asked for, the number of denoiser calls a sample."""
+
+    state: State
+    recorded: dict[float, State] = field(default_factory=dict)
+    calls: int = 0
+
+
+def grid(steps: int) -> list[float]:
+    """The levels of a sampler of so many steps, 1 to 0."""
+    return [(steps - i) / steps for i in range(steps + 1)]
+
+
+def snap(level: float, steps: int) -> float:
+    """The level of the grid that is nearest to ``level``."""
+    return round(level * steps) / steps
+
+
+@torch.no_grad()
+def run(
+    stages: Sequence[Stage],
+    condition: Condition,
+    steps: int,
+    record: Iterable[float] = (),
+    generator: "Generator | None" = None,
+    state: "State | None" = None,
+    progress: "Callable[[], object] | None" = None,
+) -> Trajectory:
+    """Take a state through the stages, one after the other.
+
+    Args:
+        stages: Each begins with the state with which the one before ended; a hand-over is two stages on one clock.
+        condition: One row for each sample.
+        steps: Steps of the whole clock; a stage from 1 to 1/4 takes three quarters of them.
+        record: Levels whose states are kept (of the last stage that passes them); nothing else is, so memory does not
+            grow with the steps.
+        generator: For the prior and the steps.
+        state: Where to start; drawn from the first process's prior if not given.
+        progress: Called after every step.
+
+    Raises:
+        GraftError: A stage's end, or a level to record, lies between two steps.
+        InversionError: A stage goes upwards and its process cannot be inverted.
+    """
+    wanted = {_index(level, steps): level for level in record}
+    if state is None:
+        if stages[0].start != 1.0:
+            raise GraftError(f"the first stage starts at level {stages[0].start:g}: give the state it starts from")
+        state = stages[0].process.prior(condition, generator)
+    trajectory = Trajectory(state)
+    for stage in stages:
+        model = _counted(stage.model, trajectory)
+        start, stop = _index(stage.start, steps), _index(stage.stop, steps)
+        if start in wanted:
+            trajectory.recorded[wanted[start]] = state
+        direction = 1 if stop > start else -1
+        for i in range(start, stop, direction):
+            following = i + direction
+            state = stage.process.step(model, state, i / steps, following / steps, condition, generator)
+            if following in wanted:
+                trajectory.recorded[wanted[following]] = state
+            if progress is not None:
+                progress()
+    trajectory.state = state
+    return trajectory
+
+
+def _counted(model: Model, trajectory: Trajectory) -> Model:
+    def counted(state: State, time: Tensor, condition: Condition) -> State:
+        trajectory.calls += 1
+        return model(state, time, condition)
+
+    return counted
+
+
+def _index(level: float, steps: int) -> int:
+    index = round(level * steps)
+    if not 0 <= level <= 1 or abs(index - level * steps) > 1e-6:
+        raise GraftError(f"level {level:g} is not one of the {steps} steps: take a multiple of 1/{steps} in [0, 1]")
+    return index

@@ -1,0 +1,161 @@
+"""A callable in a process of its own: it may raise, hang or crash, and only that call is lost.
+
+The child runs this very file as a script, so it imports the callable's module and nothing of graft: it starts fast, and
+its interpreter may be another one. The two talk in pickles over pipes that nobody else can write to.
+"""
+
+import os
+import pickle
+import subprocess
+import sys
+import threading
+from typing import IO, Any
+
+STARTUP = 120.0  # seconds: imports of a heavy reward model
+
+
+class Worker:
+    """Calls ``path`` (``package.module.function``) in a child process; the child starts with the first call.
+
+    Args:
+        path: Dotted path of the callable, importable in the child (its current folder counts).
+        timeout: Seconds that one call may take.
+        python: Interpreter of the child; this one if not given.
+    """
+
+    def __init__(self, path: str, timeout: float, python: "str | None" = None) -> None:
+        self.path, self.timeout, self.python = path, timeout, python or sys.executable
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def call(self, argument: Any) -> Any:
+        """The callable's value for ``argument``.
+
+        Raises:
+            GraftError: The child cannot start or cannot import the callable.
+            TimeoutError: The call took longer than ``timeout``; the next call starts a new child.
+            RuntimeError: The child died during the call, or the callable raised; the message says what.
+        """
+        if self._process is None:
+            self._start()
+        try:
+            ok, value = self._exchange(argument, self.timeout)
+        except TimeoutError:
+            self.close()
+            raise TimeoutError(f"no answer within {self.timeout:g} s") from None
+        except EOFError:
+            code = self._process.wait() if self._process else None
+            self.close()
+            raise RuntimeError(f"the worker process died (exit status {code})") from None
+        if not ok:
+            raise RuntimeError(value)
+        return value
+
+    def _start(self) -> None:
+        from graft.errors import GraftError
+
+        path = [os.getcwd(), *(p for p in sys.path if p)] if self.python == sys.executable else [os.getcwd()]
+        try:
+            self._process = subprocess.Popen(
+                [self.python, os.path.abspath(__file__), self.path],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                env={**os.environ, "PYTHONPATH": os.pathsep.join(path)},
+            )
+            ok, value = self._exchange(None, STARTUP)
+        except (OSError, EOFError, TimeoutError) as error:
+            self.close()
+            text = str(error) or type(error).__name__
+            raise GraftError(f"the reward {self.path} could not be started in a worker process: {text}") from None
+        if not ok:
+            self.close()
+            raise GraftError(f"there is no reward function {self.path!r} ({value}): give package.module.function")
+
+    def _exchange(self, argument: Any, timeout: float) -> "tuple[bool, Any]":
+        assert self._process is not None and self._process.stdin is not None and self._process.stdout is not None
+        stdin, stdout, answer = self._process.stdin, self._process.stdout, list[Any]()
+
+        def talk() -> None:
+            try:
+                send(stdin, argument)
+                answer.append(receive(stdout))
+            except (OSError, EOFError, ValueError):
+                pass
+
+        thread = threading.Thread(target=talk, daemon=True)
+        thread.start()
+        thread.join(timeout)
+        if thread.is_alive():
+            raise TimeoutError
+        if not answer:
+            raise EOFError
+        return answer[0]  # type: ignore[no-any-return]
+
+    def close(self) -> None:
+        """End the child."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            for pipe in (self._process.stdin, self._process.stdout):
+                if pipe is not None:
+                    try:
+                        pipe.close()
+                    except OSError:
+                        pass
+            self._process = None
+
+    def __del__(self) -> None:
+        self.close()
+
+
+def send(pipe: "IO[bytes]", value: Any) -> None:
+    """Write one length-prefixed pickle."""
+    data = pickle.dumps(value)
+    pipe.write(len(data).to_bytes(8, "big") + data)
+    pipe.flush()
+
+
+def receive(pipe: "IO[bytes]") -> Any:
+    """Read one length-prefixed pickle.
+
+    Raises:
+        EOFError: The other side is gone.
+    """
+    head = pipe.read(8)
+    length = int.from_bytes(head, "big")
+    data = pipe.read(length) if len(head) == 8 else b""
+    if not data or len(data) != length:
+        raise EOFError
+    return pickle.loads(data)
+
+
+def serve(path: str) -> None:
+    """The child's loop: answer ``(True, value)`` or ``(False, reason)`` to every argument until the pipe closes."""
+    import importlib
+
+    reader = sys.stdin.buffer
+    writer = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # what the callable prints goes to standard error, not between the answers
+    try:
+        receive(reader)
+        module, _, name = path.rpartition(".")
+        function = getattr(importlib.import_module(module), name)
+        send(writer, (True, None))
+    except Exception as error:
+        send(writer, (False, f"{type(error).__name__}: {error}"))
+        return
+    while True:
+        try:
+            argument = receive(reader)
+        except EOFError:
+            return
+        try:
+            send(writer, (True, function(argument)))
+        except Exception as error:
+            lines = str(error).strip().splitlines()
+            send(writer, (False, type(error).__name__ + (f": {lines[0]}" if lines else "")))
+
+
+if __name__ == "__main__":
+    # Run as a script, this file's folder is first on the path: graft's own module names must not shadow others.
+    sys.path = [p for p in sys.path if os.path.abspath(p) != os.path.dirname(os.path.abspath(__file__))]
+    serve(sys.argv[1])
