@@ -121,18 +121,20 @@ class Accept(ABC):
         return Accepted(index, weight, probability, kl(relative), float(weight.sum() ** 2 / weight.square().sum()))
 
     def _bins(self, groups: "Tensor | None", usable: Tensor) -> list[Tensor]:
-        """Positions of the usable draws by condition, each small condition joined with the next ones up."""
-        position = usable.nonzero()[:, 0]
-        bins = [position]
+        """Positions of the usable draws by condition, each with few draws joined with the next ones up.
+
+        What was drawn decides that, so that a failure or a duplicate does not have two conditions ranked together.
+        """
+        bins = [torch.arange(len(usable))]
         if groups is not None:
             groups = groups.to("cpu")
-            drawn = torch.unique(groups, return_counts=True)[1]
+            values, drawn = torch.unique(groups, return_counts=True)
             # equally many draws of every condition were asked for (prompts with M images each): none is too small
             equal = len(drawn) > 1 and int(drawn.min()) == int(drawn.max()) > 1
             need = self.smallest if equal else max(self.bin, self.smallest)
             bins = []
-            for value in torch.unique(groups[position]):
-                members = position[groups[position] == value]
+            for value in values:
+                members = (groups == value).nonzero()[:, 0]
                 if bins and len(bins[-1]) < need:
                     bins[-1] = torch.cat([bins[-1], members])
                 else:
@@ -141,10 +143,10 @@ class Accept(ABC):
                 bins[-2:] = [torch.cat(bins[-2:])]
         if len(bins[-1]) < self.smallest:
             raise GraftError(
-                f"the rule '{self}' ranks {self.smallest} draws and {len(bins[-1])} are usable: draw more, or take "
+                f"the rule '{self}' ranks {self.smallest} draws and there are {len(bins[-1])}: draw more, or take "
                 "smaller groups"
             )
-        return bins
+        return [members[usable[members]] for members in bins if bool(usable[members].any())]
 
 
 class TopFraction(Accept):
@@ -210,20 +212,21 @@ class TopK(Accept):
     def law(self, rewards: Tensor) -> tuple[Tensor, Tensor]:
         """See `Accept.law`."""
         n = len(rewards)
+        draws = min(self.draws, n)  # where some failed, the best K of the rest
         # probability that the draw with j above it is among the best K of a random group of M with it
         above = torch.arange(n, dtype=torch.float64)
         by_rank = torch.zeros(n, dtype=torch.float64)
-        whole = _log_choose(above.new_tensor(n - 1), self.draws - 1)
-        for k in range(self.keep):
+        whole = _log_choose(above.new_tensor(n - 1), draws - 1)
+        for k in range(min(self.keep, draws)):
             below = n - 1 - above
-            possible = (above >= k) & (below >= self.draws - 1 - k)
-            term = _log_choose(above, k) + _log_choose(below, self.draws - 1 - k) - whole
+            possible = (above >= k) & (below >= draws - 1 - k)
+            term = _log_choose(above, k) + _log_choose(below, draws - 1 - k) - whole
             by_rank += torch.where(possible, term.exp(), 0.0)
         low, high = intervals(rewards)
         total = torch.cat([by_rank.new_zeros(1), by_rank.flip(0).cumsum(0)])  # of the ranks from below
         first, last = (low * n).round().long(), (high * n).round().long()
         p = (total[last] - total[first]) / (last - first)
-        return p.clamp(0, 1), top_k_average(low, high, self.keep, self.draws)
+        return p.clamp(0, 1), top_k_average(low, high, self.keep, draws)
 
     def __str__(self) -> str:
         return f"top {self.keep} of {self.draws}"
@@ -238,7 +241,8 @@ class Preference(Accept):
         """See `Accept.law`: the share of the other draws that it beats."""
         low, high = intervals(rewards)
         n = len(rewards)
-        return ((low + high) / 2 * n - 0.5) / (n - 1), (low + high) / 2
+        middle = (low + high) / 2
+        return (middle * n - 0.5) / (n - 1) if n > 1 else middle, middle
 
     def __str__(self) -> str:
         return "winner of 2"

@@ -94,7 +94,7 @@ class Gaussian(Process):
     def kernel(self, level: Level, since: Level) -> tuple[Tensor, Tensor]:
         """(alpha_t / alpha_s, sigma_{t|s}) of x_t | x_s for ``since`` <= ``level``, float64."""
         (alpha_t, sigma_t), (alpha_s, sigma_s) = self.alpha_sigma(level), self.alpha_sigma(since)
-        ratio = alpha_t / alpha_s
+        ratio = torch.where(alpha_t == alpha_s, 1.0, alpha_t / alpha_s)  # from level 1 to itself alpha may be 0 twice
         return ratio, (sigma_t**2 - ratio**2 * sigma_s**2).clamp(min=0).sqrt()
 
     def prior(self, condition: Condition, generator: "Generator | None" = None) -> Tensor:

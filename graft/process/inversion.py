@@ -38,18 +38,22 @@ def fixed_point(
     tolerance = 100 * torch.finfo(x.dtype).eps if tolerance is None else tolerance
     guesses: list[Tensor] = []
     residuals: list[Tensor] = []
-    best, best_error = x, x.new_full((len(x),), torch.inf)
+    best, best_residual, best_error = x, torch.zeros_like(x), x.new_full((len(x),), torch.inf)
     for _ in range(iterations):
         residual = _pack(function(_unpack(x, layout)))[0] - x
         error = residual.abs().amax(1) / (x.abs().amax(1) + 1)
         better = error < best_error
-        best = torch.where(better[:, None], x + residual, best)
         best_error = torch.where(better, error, best_error)
+        best = torch.where(better[:, None], x, best)
+        best_residual = torch.where(better[:, None], residual, best_residual)
         if bool((best_error <= tolerance).all()):
-            return _unpack(best, layout)
+            return _unpack(best + best_residual, layout)
+        # a sample whose guess led to NaN or out of range has its best guess in its place
+        broken = ~torch.isfinite(4 * residual.square().sum(1, keepdim=True))
+        x, residual = torch.where(broken, best, x), torch.where(broken, best_residual, residual)
         guesses, residuals = [*guesses, x][-memory:], [*residuals, residual][-memory:]
         x = x + residual if len(guesses) == 1 else _mix(guesses, residuals)
-        x = torch.where(torch.isfinite(x), x, best)
+        x = torch.where(torch.isfinite(x), x, best + best_residual)
     missed = int((best_error > tolerance).sum())
     raise InversionError(
         f"{what} could not be inverted for {missed} of {len(x)} samples (worst residual {float(best_error.max()):.1e} "

@@ -54,8 +54,9 @@ class Polynomial(Schedule):
 
     def alpha_sigma(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """See `Schedule.alpha_sigma`."""
-        alpha2 = (1 - self.offset) * (1 - t**self.power) ** 2 + self.offset
-        return alpha2.sqrt(), (1 - alpha2).clamp(min=0).sqrt()
+        q = t**self.power
+        alpha2 = (1 - self.offset) * (1 - q) ** 2 + self.offset
+        return alpha2.sqrt(), ((1 - self.offset) * q * (2 - q)).sqrt()  # 1 − alpha², without its cancellation near 0
 
 
 class VarianceExploding(Schedule):

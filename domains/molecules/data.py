@@ -1,0 +1,126 @@
+"""Molecules for pre-training: a LightningDataModule over enumerated molecules, QM9 arrays or an SDF file."""
+
+from collections import Counter
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from lightning import LightningDataModule
+from lightning.pytorch.utilities import rank_zero_info
+from torch.utils.data import DataLoader
+from torch_geometric.data import Batch
+
+from domains.molecules.chemistry import VOCABULARIES
+from domains.molecules.dataset import Molecules, graphs
+from domains.molecules.sources import read
+from graft.errors import GraftError
+
+
+class _Batched(torch.utils.data.Dataset[Any]):
+    """Molecules that a `torch.utils.data.DataLoader` fetches by the batch."""
+
+    def __init__(self, molecules: Molecules) -> None:
+        self.molecules = molecules
+
+    def __len__(self) -> int:
+        return len(self.molecules)
+
+    def __getitem__(self, index: int) -> Any:
+        return self.molecules[index]
+
+    def __getitems__(self, indices: "list[int]") -> Batch:
+        return self.molecules.batch(indices)
+
+
+def _same(batch: Batch) -> Batch:
+    return batch
+
+
+class MoleculeData(LightningDataModule):
+    """Molecules for pre-training, split into training and validation; batches are `torch_geometric.data.Batch`.
+
+    Args:
+        source: ``enumerated`` (small organic molecules made here, cached), or the path of a ``.npz`` in the arrays of
+            EDM's QM9 files or of an ``.sdf`` with one conformer per record.
+        max_heavy_atoms: Larger molecules are left out (``enumerated``: not made).
+        convention: ``heavy``: a node is a heavy atom typed by its element and number of hydrogens; ``explicit``:
+            hydrogens are nodes, the convention of EDM.
+        batch_size: Molecules per batch.
+        limit: Use only this many molecules, drawn with ``seed``.
+        validation: Share that is kept for validation.
+        seed: Of the split.
+    """
+
+    def __init__(
+        self,
+        source: str = "enumerated",
+        max_heavy_atoms: int = 7,
+        convention: Literal["heavy", "explicit"] = "heavy",
+        batch_size: int = 128,
+        limit: "int | None" = None,
+        validation: float = 0.05,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.source, self.max_heavy_atoms, self.vocabulary = source, max_heavy_atoms, VOCABULARIES[convention]
+        self.batch_size, self.limit, self.validation, self.seed = batch_size, limit, validation, seed
+        self.left_out: dict[str, int] = {}
+        """How many records of the source were left out, by reason; known after `setup`."""
+        self._parts: tuple[Molecules, Molecules] | None = None
+
+    def prepare_data(self) -> None:
+        """Make the cache of enumerated molecules, in one process."""
+        if self.source == "enumerated":
+            read(self.source, self.max_heavy_atoms)
+
+    def setup(self, stage: "str | None" = None) -> None:
+        """Read and split the molecules, once.
+
+        Raises:
+            GraftError: The source cannot be read, or too few of its molecules can be used.
+        """
+        if self._parts is not None:
+            return
+        arrays, unread = read(self.source, self.max_heavy_atoms)
+        molecules, unused = graphs(arrays, self.vocabulary, self.max_heavy_atoms)
+        self.left_out = unread | unused
+        told = "; ".join(f"{number} left out: {why}" for why, number in self.left_out.items() if number)
+        rank_zero_info(f"{len(molecules)} molecules from {self.source}" + (f" ({told})" if told else ""))
+        order = np.random.default_rng(self.seed).permutation(len(molecules))[: self.limit].tolist()
+        held_out = max(1, round(len(order) * self.validation))
+        if len(order) <= held_out:
+            raise GraftError(
+                f"only {len(order)} molecules of {self.source!r} can be used, too few to train on ({told})"
+            )
+        self._parts = molecules[order[held_out:]], molecules[order[:held_out]]
+
+    @property
+    def training(self) -> Molecules:
+        """The training molecules."""
+        self.setup()
+        assert self._parts is not None
+        return self._parts[0]
+
+    @property
+    def held_out(self) -> Molecules:
+        """The molecules of the validation part."""
+        self.setup()
+        assert self._parts is not None
+        return self._parts[1]
+
+    def histogram(self) -> dict[int, int]:
+        """How many training molecules there are of each number of nodes."""
+        counts = self.training.counts[torch.as_tensor(self.training.indices())]
+        return dict(sorted(Counter(counts.tolist()).items()))
+
+    def keys(self) -> list[str]:
+        """Keys of the training molecules, made by the distance rule; '' where it finds no valid molecule."""
+        return [self.training.keys[i] for i in self.training.indices()]
+
+    def train_dataloader(self) -> "DataLoader[Any]":
+        """Shuffled batches."""
+        return DataLoader(_Batched(self.training), self.batch_size, shuffle=True, collate_fn=_same)
+
+    def val_dataloader(self) -> "DataLoader[Any]":
+        """Batches of the validation part."""
+        return DataLoader(_Batched(self.held_out), self.batch_size, collate_fn=_same)

@@ -1,0 +1,135 @@
+"""Molecules as graphs of a convention, and which of a source's molecules can be such graphs."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch_geometric.data import Batch, Data, Dataset
+
+from domains.molecules.chemistry import (
+    EXPLICIT,
+    Vocabulary,
+    bond_orders,
+    build,
+    is_connected,
+    is_stable,
+    is_valid,
+    key,
+)
+from domains.molecules.sources import Arrays
+
+
+class Molecules(Dataset):  # type: ignore[misc]
+    """Molecules as `torch_geometric.data.Data`, for any loader; `batch` makes a batch of them at once.
+
+    The nodes of all molecules lie in two tensors, so that a batch is one selection and not a loop over graphs.
+
+    Args:
+        types: (nodes,) int64 types of the vocabulary.
+        pos: (nodes, 3) float32 Å, each molecule with zero centre of mass (all nodes weigh the same).
+        counts: (M,) int64 nodes of each molecule.
+        keys: M canonical SMILES, see `domains.molecules.chemistry.key`.
+    """
+
+    def __init__(self, types: Tensor, pos: Tensor, counts: Tensor, keys: Sequence[str]) -> None:
+        super().__init__()
+        self.types, self.pos, self.counts, self.keys = types, pos, counts, keys
+        self._starts = counts.cumsum(0) - counts
+
+    def len(self) -> int:
+        """Number of molecules."""
+        return len(self.keys)
+
+    def get(self, idx: int) -> Data:
+        """One molecule: ``pos`` (n, 3) float32 Å, ``type`` (n,) int64, ``smiles`` its key."""
+        nodes = slice(int(self._starts[idx]), int(self._starts[idx] + self.counts[idx]))
+        return Data(pos=self.pos[nodes], type=self.types[nodes], smiles=self.keys[idx])
+
+    def batch(self, positions: "list[int]") -> Batch:
+        """What `Batch.from_data_list` makes of the molecules at ``positions``, many times faster."""
+        indices = self.indices()
+        chosen = torch.tensor([indices[i] for i in positions])
+        counts, size = self.counts[chosen], len(positions)
+        ptr = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
+        graph = torch.repeat_interleave(torch.arange(size), counts)
+        nodes = torch.arange(int(ptr[-1])) + (self._starts[chosen] - ptr[:-1])[graph]
+        smiles = [self.keys[i] for i in chosen.tolist()]
+        batch = Batch(pos=self.pos[nodes], type=self.types[nodes], smiles=smiles, batch=graph, ptr=ptr)
+        # What Batch.from_data_list would have noted, for batch.num_graphs, batch[i] and batch.to_data_list().
+        batch._num_graphs = size
+        batch._slice_dict = {"pos": ptr, "type": ptr, "smiles": torch.arange(size + 1)}
+        batch._inc_dict = {name: torch.zeros(size, dtype=torch.long) for name in ("pos", "type", "smiles")}
+        return batch
+
+
+def graphs(arrays: Arrays, vocabulary: Vocabulary, max_heavy_atoms: int) -> tuple[Molecules, dict[str, int]]:
+    """The molecules of ``arrays`` in a convention, and how many were left out and why.
+
+    With hydrogens as part of the types only those molecules are kept which the distance rule finds stable, valid and
+    connected; with explicit hydrogens all are, as in EDM's data.
+    """
+    charges, counts = arrays["charges"], arrays["num_atoms"]
+    positions = arrays["positions"].astype(np.float64)
+    charges = np.where(np.arange(charges.shape[1]) < counts[:, None], charges, 0)
+    size = (charges > 1).sum(1)
+    known = np.isin(charges, [0, *EXPLICIT.elements]).all(1) & (size > 0)
+    small = known & (size <= max_heavy_atoms)
+    left_out = {"with other elements": int((~known).sum()), "too large": int((known & ~small).sum())}
+    charges, positions = charges[small], positions[small]
+    if vocabulary is EXPLICIT:
+        types, fits = _lookup(charges, np.zeros_like(charges), vocabulary)
+    else:
+        hydrogens, attached = _hydrogens(charges, positions)
+        charges = np.where(charges > 1, charges, 0)
+        types, fits = _lookup(charges, hydrogens, vocabulary)
+        fits &= attached
+    types, positions, counts = _packed(charges > 0, types, positions)
+    mols = build(types, positions, counts, vocabulary)
+    if vocabulary is not EXPLICIT:
+        fits &= np.array([is_stable(m) and is_valid(m) and is_connected(m) for m in mols], bool)
+        left_out["not stable, valid and connected by the distance rule"] = int((~fits).sum())
+    inside = np.arange(types.shape[1]) < counts[:, None]
+    positions -= ((positions * inside[..., None]).sum(1) / counts[:, None])[:, None]
+    inside &= fits[:, None]
+    keys = [key(mol) for mol, fit in zip(mols, fits, strict=True) if fit]
+    return Molecules(
+        torch.from_numpy(types[inside]),
+        torch.from_numpy(positions[inside]).float(),
+        torch.from_numpy(counts[fits]),
+        keys,
+    ), left_out
+
+
+def _hydrogens(charges: NDArray[Any], positions: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+    """(M, N) hydrogens whose nearest heavy atom each atom is; (M,) whether all of them are bonded to it."""
+    numbers, attached = np.zeros_like(charges), np.ones(len(charges), bool)
+    for start in range(0, len(charges), 1024):  # bounds the memory of (M, N, N) distances
+        z, x = charges[start : start + 1024], positions[start : start + 1024]
+        distances = np.linalg.norm(x[:, :, None] - x[:, None], axis=-1) + np.where(z > 1, 0, np.inf)[:, None]
+        nearest = distances.argmin(-1)
+        bonded = np.take_along_axis(bond_orders(z, x), nearest[..., None], -1)[..., 0] > 0
+        attached[start : start + 1024] = (bonded | (z != 1)).all(1)
+        row, atom = np.nonzero(z == 1)
+        np.add.at(numbers, (row + start, nearest[row, atom]), 1)
+    return numbers, attached
+
+
+def _lookup(
+    charges: NDArray[Any], hydrogens: NDArray[Any], vocabulary: Vocabulary
+) -> tuple[NDArray[Any], NDArray[Any]]:
+    """(M, N) types, 0 where there is none; (M,) whether every node has one."""
+    table = np.full((10, charges.shape[1] + 1), -1)
+    for (element, number), index in vocabulary.index.items():
+        table[element, number : number + 1] = index
+    types = table[charges, hydrogens]
+    return np.maximum(types, 0), ((types >= 0) | (charges == 0)).all(1)
+
+
+def _packed(inside: NDArray[Any], types: NDArray[Any], positions: NDArray[Any]) -> tuple[NDArray[Any], ...]:
+    """Types and positions with the nodes that are ``inside`` first, and their counts."""
+    counts = inside.sum(1)
+    order = np.argsort(~inside, axis=1, kind="stable")[:, : max(counts, default=1)]
+    return np.take_along_axis(types, order, 1), np.take_along_axis(positions, order[..., None], 1), counts

@@ -1,0 +1,124 @@
+"""Molecules into files, and a picture of them."""
+
+import csv
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from rdkit import Chem, rdBase
+from rdkit.Chem import rdDepictor
+from rdkit.Chem.Draw import rdMolDraw2D
+
+from domains.molecules.chemistry import is_connected, is_stable, is_valid, key
+from domains.molecules.sources import replace
+from graft.errors import GraftError
+
+
+def write(mols: Sequence[Any], path: "str | Path") -> None:
+    """Write molecules in the format of the path's extension; a molecule's property ``reward`` is written if it is set.
+
+    ``.sdf``: all molecules with their 3-D structures. ``.csv``: all; smiles, valid, stable, connected, reward.
+    ``.smi``: the SMILES of the valid ones, one per line. SMILES are keys, see `domains.molecules.chemistry.key`.
+
+    Raises:
+        GraftError: The extension is unknown.
+    """
+    path = Path(path)
+    if path.suffix.lower() not in _WRITERS:
+        raise GraftError(f"molecules cannot be written to {str(path)!r}: its name must end in {', '.join(_WRITERS)}")
+    replace(path, lambda temporary: _WRITERS[path.suffix.lower()](mols, temporary))
+
+
+def draw(
+    mols: Sequence[Any],
+    path: "str | Path | None" = None,
+    columns: int = 8,
+    legends: "Sequence[str] | None" = None,
+    size: int = 160,
+) -> bytes:
+    """A grid of the molecules' 2-D depictions; what is not valid, connected or stable is marked in its legend.
+
+    Args:
+        mols: At least one.
+        path: Also write the picture there.
+        columns: Molecules per row.
+        legends: A line below each; their rewards if not given, where set.
+        size: Width of a cell in pixels.
+
+    Returns:
+        A PNG file.
+    """
+    columns = min(columns, len(mols))
+    rows = -(-len(mols) // columns)
+    height = size + 20  # room for the legend
+    canvas = rdMolDraw2D.MolDraw2DCairo(columns * size, rows * height, size, height)
+    options: Any = canvas.drawOptions()
+    options.prepareMolsBeforeDrawing = False  # it would raise on what is not valid
+    options.legendFontSize, options.legendFraction = 14, 20 / height
+    options.bondLineWidth, options.padding = 1.5, 0.08
+    options.drawMolsSameScale = False
+    options.fixedBondLength = size / 6  # the most: small molecules must not be blown up
+    texts = [_reward(mol) for mol in mols] if legends is None else legends
+    with rdBase.BlockLogs():
+        depicted = [_depicted(mol) for mol in mols]
+        canvas.DrawMolecules(depicted, legends=[f"{t} {_mark(m)}".strip() for t, m in zip(texts, mols, strict=True)])
+    canvas.FinishDrawing()
+    png = bytes(canvas.GetDrawingText())
+    if path is not None:
+        replace(Path(path), lambda temporary: Path(temporary).write_bytes(png))
+    return png
+
+
+def _reward(mol: Any) -> str:
+    return f"{float(mol.GetProp('reward')):.3g}" if mol.HasProp("reward") else ""
+
+
+def _mark(mol: Any) -> str:
+    for holds, mark in ((is_valid, "(not valid)"), (is_connected, "(in pieces)"), (is_stable, "(not stable)")):
+        if not holds(mol):
+            return mark
+    return ""
+
+
+def _depicted(mol: Any) -> Any:
+    """A copy in two dimensions, prepared as far as its quality allows."""
+    if is_valid(mol):
+        flat = Chem.RemoveHs(mol, sanitize=False)
+        Chem.Kekulize(flat, clearAromaticFlags=True)
+    else:
+        flat = Chem.Mol(mol)
+    Chem.GetSymmSSSR(flat)  # drawing needs the rings
+    rdDepictor.Compute2DCoords(flat)
+    return flat
+
+
+def _columns(mol: Any) -> dict[str, str]:
+    reward = str(mol.GetProp("reward")) if mol.HasProp("reward") else ""
+    flags = {"valid": is_valid(mol), "stable": is_stable(mol), "connected": is_connected(mol)}
+    return {"smiles": key(mol), **{name: str(int(flag)) for name, flag in flags.items()}, "reward": reward}
+
+
+def _sdf(mols: Sequence[Any], path: str) -> None:
+    with Chem.SDWriter(path) as writer, rdBase.BlockLogs():
+        for mol in mols:
+            columns = {name: value for name, value in _columns(mol).items() if value}
+            record = Chem.Mol(mol)
+            for name in list(record.GetPropNames()):
+                record.ClearProp(name)
+            for name, value in columns.items():
+                record.SetProp("SMILES" if name == "smiles" else name, value)
+            writer.write(record)
+
+
+def _smi(mols: Sequence[Any], path: str) -> None:
+    Path(path).write_text("".join(f"{key(mol)}\n" for mol in mols if is_valid(mol)), encoding="utf-8")
+
+
+def _csv(mols: Sequence[Any], path: str) -> None:
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        rows = csv.DictWriter(file, ("smiles", "valid", "stable", "connected", "reward"))
+        rows.writeheader()
+        rows.writerows(_columns(mol) for mol in mols)
+
+
+_WRITERS: dict[str, Callable[[Sequence[Any], str], None]] = {".sdf": _sdf, ".smi": _smi, ".csv": _csv}

@@ -1,0 +1,104 @@
+"""Molecules: the domain plugged into `graft.GraftModule`."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Generator, Tensor
+from torch_geometric.utils import to_dense_batch
+from torchmetrics import Metric
+
+from domains.molecules import chemistry, metrics
+from domains.molecules.files import draw, write
+from graft import GraftError, GraftModule
+from graft.process import Gaussian, Mixed
+from graft.state import Condition, State
+
+
+class Molecules(GraftModule):
+    """Small molecules in 3-D: positions in Å with zero centre of mass, and atom types as a scaled one-hot.
+
+    The state is {"x": (B, N, 3), "h": (B, N, types)}; the condition {"mask": (B, N)} says how many atoms there are and
+    is drawn from the training data's histogram. Objects are `rdkit.Chem.Mol` with one conformer, bonds by distance.
+
+    Args:
+        convention: ``heavy``: a node is a heavy atom typed by element and number of hydrogens; ``explicit``: hydrogens
+            are nodes.
+        **kwargs: See `graft.GraftModule`.
+    """
+
+    reward = "domains.molecules.rewards.Gated"
+    suffix = ".sdf"
+
+    def __init__(self, *args: Any, convention: Literal["heavy", "explicit"] = "heavy", **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.vocabulary = chemistry.VOCABULARIES[convention]
+        fields = self.process.fields if isinstance(self.process, Mixed) else {}
+        x, h = fields.get("x"), fields.get("h")
+        if not isinstance(x, Gaussian) or not isinstance(h, Gaussian) or h.shape != (x.shape[0], len(self.vocabulary)):
+            raise GraftError(
+                "molecules need a Mixed process of two Gaussian fields, x of shape [N, 3] and h of shape "
+                f"[N, {len(self.vocabulary)}] ({convention} atoms: {', '.join(self.vocabulary.names)})"
+            )
+        self.atoms, self.scale = x.shape[0], h.scale
+
+    def setup(self, stage: str) -> None:
+        """Take the atom counts and the known keys from the data when training on data."""
+        data = getattr(self.trainer, "datamodule", None)
+        if stage == "fit" and self.reference_file is None and hasattr(data, "histogram"):
+            counts = torch.zeros(self.atoms + 1, dtype=torch.long)
+            for count, number in data.histogram().items():
+                if count > self.atoms:
+                    raise GraftError(f"the data has molecules of {count} atoms, the process a state of {self.atoms}")
+                counts[count] = number
+            self.facts = {"histogram": counts, "keys": metrics.key_hashes(data.keys()).unique()}
+
+    def draw_conditions(self, count: int, generator: Generator) -> Condition:
+        """Atom counts from the histogram of the training data."""
+        drawn = torch.multinomial(self.facts["histogram"].double(), count, replacement=True, generator=generator)
+        return {"mask": (torch.arange(self.atoms) < drawn[:, None]).float()}
+
+    def group(self, condition: Condition) -> Tensor:
+        """(B,) number of atoms."""
+        return condition["mask"].sum(1).long()
+
+    def encode(self, batch: Any) -> tuple[State, Condition]:
+        """Dense state of a torch_geometric batch of graphs with ``pos`` (V, 3) Å and ``type`` (V,)."""
+        x, mask = to_dense_batch(batch.pos, batch.batch, max_num_nodes=self.atoms)
+        types, _ = to_dense_batch(batch.type, batch.batch, max_num_nodes=self.atoms)
+        h = self.scale * torch.nn.functional.one_hot(types, len(self.vocabulary)).to(x.dtype)
+        return {"x": x, "h": h * mask[..., None]}, {"mask": mask.to(x.dtype)}
+
+    def decode(self, state: State, condition: Condition) -> list[Any]:
+        """Molecules with bonds by distance; see `chemistry.build`."""
+        assert isinstance(state, dict)
+        counts = condition["mask"].sum(1).long()
+        types = state["h"].argmax(-1)
+        return chemistry.build(
+            types.cpu().numpy(), state["x"].double().cpu().numpy(), counts.cpu().numpy(), self.vocabulary
+        )
+
+    def key(self, item: Any) -> str:
+        """Canonical SMILES of the largest fragment."""
+        return chemistry.key(item)
+
+    def metrics(self) -> Mapping[str, Metric]:
+        """Stability, validity, uniqueness, and novelty against the training data's keys."""
+        return {
+            "molecule_stability": metrics.MoleculeStability(),
+            "atom_stability": metrics.AtomStability(),
+            "validity": metrics.Validity(),
+            "uniqueness": metrics.Uniqueness(),
+            "novelty": metrics.Novelty(self.facts.get("keys", torch.zeros(0, dtype=torch.long))),
+        }
+
+    def draw(self, items: Sequence[Any], legends: "Sequence[str] | None" = None) -> bytes:
+        """Drawings in a grid; what is not valid, in pieces or not stable is marked."""
+        return draw(items, legends=legends)
+
+    def write(self, items: Sequence[Any], path: Path, rewards: "Sequence[float] | None" = None) -> None:
+        """SDF, SMILES or CSV."""
+        for mol, reward in zip(items, rewards or (), strict=False):
+            mol.SetDoubleProp("reward", reward)
+        write(items, path)

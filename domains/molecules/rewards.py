@@ -1,0 +1,197 @@
+"""Rewards of a molecule, and two ways to put rewards together."""
+
+import math
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+from rdkit import Chem
+from rdkit.Chem.QED import qed
+from rdkit.Chem.rdMolDescriptors import CalcCrippenDescriptors, CalcTPSA
+
+from domains.molecules.chemistry import is_connected, is_stable, is_valid
+from graft.errors import GraftError
+from graft.reward import Reward, Scores
+
+_CONDITIONS: dict[str, Callable[[Any], bool]] = {
+    "stable": is_stable,
+    "connected": is_connected,
+    "valid": is_valid,
+}
+
+
+class Stability(Reward):
+    """1 if all atoms are stable by EDM's strict rule, else 0."""
+
+    name = "stability"
+
+    def score(self, item: Any) -> float:
+        """1 or 0."""
+        return float(is_stable(item))
+
+
+class Validity(Reward):
+    """1 if RDKit sanitises the molecule, else 0."""
+
+    name = "validity"
+
+    def score(self, item: Any) -> float:
+        """1 or 0."""
+        return float(is_valid(item))
+
+
+class _Descriptor(Reward):
+    """A number that RDKit computes of a valid molecule."""
+
+    @abstractmethod
+    def value(self, mol: Any) -> float:
+        """The descriptor of a molecule whose hydrogens are no atoms."""
+
+    def score(self, item: Any) -> float:
+        """The descriptor of the molecule; ValueError if it is not valid, so that it counts as failed."""
+        if not is_valid(item):
+            raise ValueError("the molecule is not valid")
+        return self.value(Chem.RemoveHs(item))
+
+
+class _Windowed(_Descriptor):
+    """A descriptor that is maximised, or brought into a window around a target."""
+
+    def __init__(self, target: "float | None" = None, width: float = 1.0) -> None:
+        if width <= 0:
+            raise GraftError(f"the width of the window of {self.name} is {width}: it must be positive")
+        self.target, self.width = target, width
+        if target is not None:
+            self.name, self.unit = f"{self.name} near {target:g}", ""
+
+    def score(self, item: Any) -> float:
+        """The descriptor, or how near it is to the target (1 at the target, 0.61 one width away)."""
+        value = super().score(item)
+        return value if self.target is None else math.exp(-(((value - self.target) / self.width) ** 2) / 2)
+
+
+class QED(_Descriptor):
+    """Quantitative estimate of drug-likeness, 0 to 1 (Bickerton et al., 2012)."""
+
+    name = "QED"
+
+    def value(self, mol: Any) -> float:
+        """The descriptor."""
+        return float(qed(mol))  # type: ignore[no-untyped-call]
+
+
+class LogP(_Windowed):
+    """Octanol-water partition coefficient by atom contributions (Wildman and Crippen, 1999).
+
+    Args:
+        target: Reward nearness to this value, exp(-((logP - target) / width)² / 2); ``null``: the larger the better.
+        width: Of the window around ``target``.
+    """
+
+    name = "LogP"
+
+    def __init__(self, target: "float | None" = None, width: float = 1.0) -> None:
+        super().__init__(target, width)
+
+    def value(self, mol: Any) -> float:
+        """The descriptor."""
+        return float(CalcCrippenDescriptors(mol)[0])
+
+
+class TPSA(_Windowed):
+    """Topological polar surface area in Å² (Ertl et al., 2000).
+
+    Args:
+        target: Reward nearness to this value, exp(-((TPSA - target) / width)² / 2); ``null``: the larger the better.
+        width: Of the window around ``target``, in Å².
+    """
+
+    name = "TPSA"
+    unit = "Å²"
+
+    def __init__(self, target: "float | None" = None, width: float = 10.0) -> None:
+        super().__init__(target, width)
+
+    def value(self, mol: Any) -> float:
+        """The descriptor."""
+        return float(CalcTPSA(mol))
+
+
+class Gated(Reward):
+    """A reward of molecules that meet some conditions, and a fixed value for all others, which are no failures.
+
+    Args:
+        reward: The reward.
+        require: What a molecule must be to be given to it.
+        otherwise: The reward of other molecules.
+    """
+
+    def __init__(
+        self,
+        reward: Reward,
+        require: Sequence[Literal["stable", "connected", "valid"]] = ("stable", "connected", "valid"),
+        otherwise: float = 0.0,
+    ) -> None:
+        self.reward, self.otherwise = reward, otherwise
+        self.name, self.unit, self.maximise = reward.name, reward.unit, reward.maximise
+        if unknown := set(require) - set(_CONDITIONS):
+            raise GraftError(f"unknown condition {min(unknown)!r} of a molecule: give some of {', '.join(_CONDITIONS)}")
+        self._conditions = [_CONDITIONS[name] for name in require]
+
+    def score(self, item: Any) -> float:
+        """The reward, or what others get."""
+        return self.reward.score(item) if self._meets(item) else self.otherwise
+
+    def __call__(self, items: Sequence[Any]) -> Scores:
+        """Score every molecule; those that meet the conditions go to the reward together."""
+        chosen = [i for i, item in enumerate(items) if self._meets(item)]
+        inner = self.reward([items[i] for i in chosen])
+        scores = Scores([self.otherwise] * len(items), {chosen[j]: why for j, why in inner.failures.items()})
+        for i, value in zip(chosen, inner.values, strict=True):
+            scores.values[i] = value
+        return scores
+
+    def _meets(self, item: Any) -> bool:
+        return all(condition(item) for condition in self._conditions)
+
+    def close(self) -> None:
+        """Free what the reward holds."""
+        self.reward.close()
+
+
+class Weighted(Reward):
+    """A weighted sum of rewards; one whose smaller values are better counts with the opposite sign.
+
+    A molecule that one of the rewards fails on fails.
+
+    Args:
+        terms: The rewards.
+        weights: One for each.
+    """
+
+    def __init__(self, terms: "list[Reward]", weights: "list[float]") -> None:
+        if len(terms) != len(weights) or not terms:
+            raise GraftError(
+                f"{len(terms)} rewards and {len(weights)} weights: give at least one, and a weight for each"
+            )
+        self.terms = terms
+        self.weights = [w if term.maximise else -w for term, w in zip(terms, weights, strict=True)]
+        self.name = " + ".join(f"{w:g} {term.name}" for term, w in zip(terms, self.weights, strict=True))
+
+    def score(self, item: Any) -> float:
+        """The sum."""
+        return sum(w * term.score(item) for term, w in zip(self.terms, self.weights, strict=True))
+
+    def __call__(self, items: Sequence[Any]) -> Scores:
+        """Score every molecule with every term."""
+        scores = Scores([0.0] * len(items))
+        for term, weight in zip(self.terms, self.weights, strict=True):
+            part = term(items)
+            scores.values = [sum_ + weight * value for sum_, value in zip(scores.values, part.values, strict=True)]
+            scores.failures |= {i: f"{term.name}: {why}" for i, why in part.failures.items()}
+        return scores
+
+    def close(self) -> None:
+        """Free what the terms hold."""
+        for term in self.terms:
+            term.close()

@@ -1,0 +1,107 @@
+"""Where molecules come from: enumerated ones, QM9 arrays, SDF files; all as atomic numbers and positions."""
+
+import os
+import tempfile
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from rdkit import Chem, rdBase
+
+from domains.molecules.enumeration import embed, enumerate_molecules
+from graft.errors import GraftError
+
+Arrays = dict[str, NDArray[Any]]
+"""``num_atoms`` (M,), ``charges`` (M, N) atomic numbers with 0 as padding, ``positions`` (M, N, 3) Å; no pickles."""
+
+_VERSION = 1  # of the cache's content: raised whenever enumeration or embedding gives something else
+
+
+def read(source: str, max_heavy_atoms: int) -> tuple[Arrays, dict[str, int]]:
+    """The molecules of a source, hydrogens included, and how many records were left out and why.
+
+    Args:
+        source: ``enumerated``, or the path of a ``.npz`` in the arrays of EDM's QM9 files, or of an ``.sdf``.
+        max_heavy_atoms: Enumerate up to this many; for files it has no effect here.
+
+    Raises:
+        GraftError: The source is unknown, or its file is missing or holds something else.
+    """
+    if source == "enumerated":
+        path = cache_folder() / f"enumerated-{max_heavy_atoms}-v{_VERSION}.npz"
+        if not path.exists():
+            arrays = embed(enumerate_molecules(max_heavy_atoms))
+            replace(path, lambda temporary: np.savez_compressed(temporary, **arrays))  # type: ignore[arg-type]
+        return _npz(path), {}
+    path = Path(source)
+    readers: dict[str, Callable[[], tuple[Arrays, dict[str, int]]]] = {
+        ".npz": lambda: (_npz(path), {}),
+        ".sdf": lambda: _sdf(path),
+    }
+    if path.suffix.lower() not in readers:
+        raise GraftError(
+            f"unknown source of molecules {source!r}: give 'enumerated', or a path that ends in .npz or .sdf"
+        )
+    if not path.is_file():
+        raise GraftError(f"there is no file {source!r} to read molecules from")
+    return readers[path.suffix.lower()]()
+
+
+def cache_folder() -> Path:
+    """``$GRAFT_CACHE``, ``$XDG_CACHE_HOME/graft`` or ``~/.cache/graft``, the first that is set."""
+    if own := os.environ.get("GRAFT_CACHE"):
+        return Path(own)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "graft"
+
+
+def replace(path: Path, write: Callable[[str], object]) -> None:
+    """Write a file beside ``path`` and move it there, so that no half-written file is ever seen under that name."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=path.suffix)
+    os.close(handle)
+    try:
+        write(temporary)
+        os.chmod(temporary, 0o644)  # mkstemp makes files that others may not read
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+
+
+def _npz(path: Path) -> Arrays:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return {name: file[name] for name in ("num_atoms", "charges", "positions")}
+    except KeyError as error:
+        raise GraftError(
+            f"{path} has no array {error.args[0].split()[0]!r}: num_atoms, charges, positions are needed"
+        ) from None
+    except (ValueError, OSError, zipfile.BadZipFile):
+        raise GraftError(f"{path} is not a .npz file that can be read without pickle") from None
+
+
+def _sdf(path: Path) -> tuple[Arrays, dict[str, int]]:
+    left_out = {"unparseable": 0, "without a 3-D structure": 0}
+    kept: list[tuple[NDArray[Any], NDArray[Any]]] = []
+    with rdBase.BlockLogs():
+        for mol in Chem.SDMolSupplier(str(path), sanitize=False, removeHs=False):
+            if mol is None or mol.GetNumAtoms() == 0:
+                left_out["unparseable"] += 1
+            elif not mol.GetConformer().Is3D():
+                left_out["without a 3-D structure"] += 1
+            else:
+                if mol.NeedsUpdatePropertyCache():
+                    mol.UpdatePropertyCache(strict=False)
+                Chem.SanitizeMol(mol, catchErrors=True)  # the directions of hydrogens need the hybridisation
+                mol = Chem.AddHs(mol, addCoords=True)  # those that the file leaves implicit
+                z = np.array([atom.GetAtomicNum() for atom in mol.GetAtoms()])
+                kept.append((z, mol.GetConformer().GetPositions()))
+    counts = np.array([len(z) for z, _ in kept], np.int64)
+    charges = np.zeros((len(kept), max(counts, default=1)), np.int64)
+    positions = np.zeros((*charges.shape, 3))
+    for i, (z, x) in enumerate(kept):
+        charges[i, : len(z)], positions[i, : len(z)] = z, x
+    return {"num_atoms": counts, "charges": charges, "positions": positions}, left_out

@@ -1,0 +1,339 @@
+"""The command line: ``graft fit --config domains/molecule.yaml`` and the other commands."""
+
+import itertools
+import logging
+import os
+import shlex
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+HELP = """usage: graft COMMAND --config NAME [--config NAME ...] [--SETTING VALUE ...]
+
+Fine-tune diffusion and flow models by shaping the law of an intermediate state.
+
+commands:
+  fit        rollouts, acceptance, fine-tuning; ends with a table, pictures and files (the main job)
+  pretrain   train a reference on data
+  sample     draw objects from a run's weights into a file: --weights RUN -n 256 --out FILE [--seed S] [--level U]
+  validate   judge draws of a model: --weights RUN
+  test       compare a model with its reference: --weights RUN
+  predict    draw from a model into the run's folder: --weights RUN
+
+A config is a path, or a name in ./configs or among the installed ones; several are merged, the later one wins, and
+flags win over them.  graft COMMAND --config NAME --help  explains every setting.
+"""
+
+
+QUIET = [  # warnings of Lightning's that are not the user's to act on
+    ".*does not have many workers.*",  # batches are indexed from memory
+    ".*Checkpoint directory .* exists and is not empty.*",  # a resumed run's
+    ".*LightningCLI's args parameter is intended.*",  # it is given them by us
+    ".*isinstance.treespec, LeafSpec.*",  # lightning 2.6 under torch 2.13
+    ".*smaller than the logging interval.*",  # small data sets
+]
+
+
+def main(args: "Sequence[str] | None" = None) -> int:
+    """Run a command; the exit status: 0, 2 for something the user can put right, 130 for an interruption."""
+    args = list(sys.argv[1:] if args is None else args)
+    if not args or args[0] in ("-h", "--help"):
+        print(HELP)
+        return 0
+    if args[0] == "--version":
+        from graft.commands import versions
+
+        print(" ".join(f"{name} {version}" for name, version in versions().items()))
+        return 0
+    try:
+        return _run(args)
+    except KeyboardInterrupt:
+        print("graft: interrupted; go on with --ckpt_path last", file=sys.stderr)
+        return 130
+
+
+def _run(args: list[str]) -> int:
+    from jsonargparse import ArgumentError
+
+    from graft.errors import GraftError
+
+    try:
+        if args[0] not in COMMANDS:
+            raise GraftError(f"there is no command {args[0]!r}: {', '.join(COMMANDS)}")
+        COMMANDS[args[0]](args[1:])
+    except (GraftError, ArgumentError) as error:
+        if os.environ.get("GRAFT_TRACEBACK") == "1":
+            raise
+        print(f"graft: {_sentence(str(error))}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _sentence(message: str) -> str:
+    """The part of a parser's message that says what is wrong."""
+    lines = [line.strip(" -") for line in message.strip().splitlines() if line.strip(" -")]
+    return " ".join(lines) if len(lines) <= 3 else f"{lines[0]} {lines[-1]}"
+
+
+def console() -> None:
+    """The ``graft`` command."""
+    sys.exit(main())
+
+
+def _parser(command: str, args: "list[str] | dict[str, Any]") -> Any:
+    """The parsed and instantiated command: ``.model``, ``.datamodule``, ``.trainer``, ``.config``."""
+    from lightning.pytorch import LightningDataModule
+    from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+
+    from graft.commands import TRAINER
+    from graft.module import GraftModule
+    from graft.rollouts import Rollouts
+
+    data = {"pretrain": LightningDataModule, "sample": None}.get(command, Rollouts)
+
+    class CLI(LightningCLI):
+        """Lightning's command line with graft's settings; a run's folder is chosen before anything is built."""
+
+        def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+            parser.add_argument(
+                "--run_dir", type=str | None, default=None, help="Folder of the run; runs/NAME/N if null."
+            )
+            parser.add_argument(
+                "--ckpt_path",
+                type=str | None,
+                default=None,
+                help="Go on with an interrupted run: a checkpoint, or 'last' for the config's newest unfinished one.",
+            )
+            parser.add_argument(
+                "--weights",
+                type=str | None,
+                default=None,
+                help="Start from the tuned weights of a run: its folder or its weights file.",
+            )
+            parser.link_arguments("seed_everything", "model.init_args.seed", compute_fn=int)
+            if data is Rollouts:
+                parser.link_arguments("seed_everything", "data.seed", compute_fn=int)
+
+    if isinstance(args, list) and not {"--config", "-c", "--help", "-h"} & {arg.split("=")[0] for arg in args}:
+        from graft.errors import GraftError
+
+        raise GraftError(f"give a configuration: graft {command} --config NAME; there are {', '.join(configs())}")
+    return CLI(
+        GraftModule,
+        data,
+        subclass_mode_model=True,
+        subclass_mode_data=data is LightningDataModule,
+        save_config_callback=None,
+        trainer_defaults={**TRAINER, "reload_dataloaders_every_n_epochs": int(data is Rollouts)},
+        seed_everything_default=0,
+        auto_configure_optimizers=False,
+        load_from_checkpoint_support=False,
+        parser_kwargs={"prog": f"graft {command}", "exit_on_error": False},
+        args=_found(args) if isinstance(args, list) else args,
+        run=False,
+    )
+
+
+def configs() -> list[str]:
+    """Names of the configurations that ``--config`` finds, without the fragments."""
+    from graft import files
+
+    names: list[str] = []
+    for root in files.roots():
+        if root.name == "configs":
+            names += files.below(root, ".yaml")
+        elif root != Path.cwd():
+            names += [f"domains/{name}" for name in files.below(root / "domains", ".yaml")]
+    return sorted(set(names))
+
+
+def _found(args: list[str]) -> list[str]:
+    """The arguments with each configuration's name replaced by its path."""
+    from graft import files
+    from graft.errors import GraftError
+
+    out = list(args)
+    for i, arg in enumerate(out):
+        flag, equals, value = arg.partition("=")
+        if flag not in ("--config", "-c"):
+            continue
+        if not equals and i + 1 == len(out):
+            raise GraftError("--config needs a name")
+        name = value if equals else out[i + 1]
+        try:
+            path = str(files.locate(name))
+        except GraftError:
+            raise GraftError(f"there is no configuration {name!r}; there are {', '.join(configs())}") from None
+        if equals:
+            out[i] = f"--config={path}"
+        else:
+            out[i + 1] = path
+    return out
+
+
+def _name(args: list[str]) -> str:
+    """Of the run: the first configuration's."""
+    for i, arg in enumerate(args):
+        flag, equals, value = arg.partition("=")
+        if flag in ("--config", "-c"):
+            return Path(value if equals else args[i + 1]).stem
+    return "run"
+
+
+def _setup(command: str, args: "list[str] | dict[str, Any]") -> "tuple[Any, str]":
+    """(command line, its configuration as YAML), with Lightning's chatter turned down."""
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
+    for message in QUIET:
+        warnings.filterwarnings("ignore", message=message)
+    if isinstance(args, list) and {"-h", "--help"} & set(args):
+        _help(command, args)
+        raise SystemExit(0)
+    cli = _parser(command, args)
+    return cli, cli.parser.dump(cli.config, skip_none=False)
+
+
+def _help(command: str, args: list[str]) -> None:
+    """Every setting: the command's own, then those of the classes that the configuration names."""
+    found = _found([arg for arg in args if arg not in ("-h", "--help")])
+    paths = [value for flag, value in itertools.pairwise(found) if flag in ("--config", "-c")]
+    paths += [arg.partition("=")[2] for arg in found if arg.startswith(("--config=", "-c="))]
+    classes: dict[str, str] = {}
+    for path in paths:
+        config = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
+        places = {"model": config.get("model"), "data": config.get("data")}
+        places |= {f"data.{key}": value for key, value in (config.get("data") or {}).items()}
+        for place, value in places.items():
+            if isinstance(value, dict) and "class_path" in value:
+                classes[place] = value["class_path"]
+    for extra in [["--help"], *([f"--{place}.help={name}"] for place, name in classes.items())]:
+        try:
+            _parser(command, extra)
+        except SystemExit:
+            pass
+
+
+def _command(command: str, args: list[str]) -> str:
+    return shlex.join(["graft", command, *args])
+
+
+def _warm(cli: Any) -> None:
+    if cli.config.weights is not None:
+        from graft import runs
+
+        cli.model.load_weights(runs.weights_file(cli.config.weights))
+
+
+def _fit(args: list[str]) -> None:
+    from graft import commands, report, runs
+
+    cli, config = _setup("fit", args)
+    folder, checkpoint = runs.choose(cli.config.run_dir, _name(args), config, cli.config.ckpt_path)
+    print(f"graft: run in {folder}", flush=True)
+    _warm(cli)
+    summary = commands.fit(cli.model, cli.datamodule, folder, cli.trainer, config, _command("fit", args), checkpoint)
+    print(f"\n{report.table(summary)}\n\n{folder / 'report.html'}")
+
+
+def _pretrain(args: list[str]) -> None:
+    from graft import commands, report, runs
+
+    cli, config = _setup("pretrain", args)
+    folder, checkpoint = runs.choose(cli.config.run_dir, _name(args), config, cli.config.ckpt_path)
+    print(f"graft: run in {folder}", flush=True)
+    summary = commands.pretrain(cli.model, cli.datamodule, folder, cli.trainer, config, checkpoint)
+    for name, value in summary["reference"].items():
+        print(f"{name.replace('_', ' '):<20} {report.number(value)}")
+    print(folder / "reference.safetensors")
+
+
+def _sample(args: list[str]) -> None:
+    from jsonargparse import ArgumentParser
+
+    from graft import commands, files, runs
+    from graft.errors import GraftError
+
+    parser = ArgumentParser(
+        prog="graft sample", description="Draw objects from a run's weights into a file.", exit_on_error=False
+    )
+    parser.add_argument("--weights", type=str, required=True, help="A run's folder, or its weights file.")
+    parser.add_argument("-n", "--number", type=int, default=256, help="How many objects.")
+    parser.add_argument("--out", type=str, required=True, help="File; its suffix says the format.")
+    parser.add_argument("--seed", type=int, default=0, help="Of the draws.")
+    parser.add_argument(
+        "--level", type=float | None, default=None, help="Hand over at this level instead of the run's."
+    )
+    parser.add_argument("--steps", type=int | None, default=None, help="Steps of the sampler instead of the run's.")
+    asked = parser.parse_args(args)
+    if asked.number < 1:
+        raise GraftError(f"-n is {asked.number}, but it must be at least 1")
+    path = runs.weights_file(asked.weights)
+    _, about = files.read_tensors(path)
+    config = yaml.safe_load(about.get("config") or "null")
+    if not config:
+        raise GraftError(f"{path} does not say what model it belongs to: use graft predict --config … --weights {path}")
+    model = config["model"]
+    model["init_args"] |= {k: v for k, v in {"level": asked.level, "steps": asked.steps}.items() if v is not None}
+    cli, _ = _setup("sample", {"seed_everything": asked.seed, "model": model})
+    cli.model.load_weights(path)
+    items = [item for drawn, _ in commands.sample(cli.model, cli.trainer, asked.number) for item in drawn]
+    out = Path(asked.out)
+    if out.suffix == ".png":
+        picture = cli.model.draw(items)
+        if picture is None:
+            raise GraftError(f"{type(cli.model).__name__} draws no pictures")
+        files.write_bytes(out, picture)
+    else:
+        cli.model.write(items, out)
+    print(f"{len(items)} objects in {out}")
+
+
+def _validate(args: list[str]) -> None:
+    from graft import report
+
+    cli, _ = _setup("validate", args)
+    _warm(cli)
+    cli.trainer.validate(cli.model, cli.datamodule, verbose=False)
+    cli.datamodule.reward.close()
+    for name, value in cli.model.judges["tuned"].summary().items():
+        print(f"{name.replace('_', ' '):<20} {report.number(value)}")
+
+
+def _test(args: list[str]) -> None:
+    from graft import commands, report
+
+    cli, _ = _setup("test", args)
+    _warm(cli)
+    commands.compare(cli.model, cli.datamodule, cli.trainer)
+    sides = {name: judge.summary() for name, judge in cli.model.judges.items()}
+    print(f"{'':<20} {'reference':>12} {'tuned':>12}")
+    for name in sides["tuned"]:
+        values = "".join(f" {report.number(sides[side][name]):>12}" for side in ("reference", "tuned"))
+        print(f"{name.replace('_', ' '):<20}{values}")
+
+
+def _predict(args: list[str]) -> None:
+    from graft import commands, runs
+
+    cli, config = _setup("predict", args)
+    folder, _ = runs.choose(cli.config.run_dir, f"{_name(args)}_predict", config, None)
+    _warm(cli)
+    drawn = commands.sample(cli.model, cli.trainer, cli.datamodule.test_draws, "predict")
+    items = [item for part, _ in drawn for item in part]
+    path = folder / f"samples{cli.model.suffix}"
+    cli.model.write(items, path)
+    print(f"{len(items)} objects in {path}")
+
+
+COMMANDS: dict[str, Callable[[list[str]], None]] = {
+    "fit": _fit,
+    "pretrain": _pretrain,
+    "sample": _sample,
+    "validate": _validate,
+    "test": _test,
+    "predict": _predict,
+}

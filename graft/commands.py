@@ -1,0 +1,285 @@
+"""One function for each command: what the command line does, callable from Python."""
+
+import importlib.metadata
+import math
+import platform
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import lightning
+import torch
+from lightning.pytorch import LightningDataModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+from torch.utils.data import DataLoader
+
+from graft import files, report, runs
+from graft.errors import GraftError
+from graft.judge import Judge
+from graft.logger import MetricsFile
+from graft.module import GraftModule, Weights
+from graft.rollouts import Requests, Rollouts
+from graft.rounds import Account
+
+TRAINER: dict[str, Any] = {
+    "logger": False,  # the run's folder has its own
+    "enable_checkpointing": False,  # likewise
+    "reload_dataloaders_every_n_epochs": 1,  # a round is an epoch
+    "num_sanity_val_steps": 0,
+    "enable_model_summary": False,
+    "log_every_n_steps": 10,
+}
+"""Trainer settings that graft's commands start from."""
+
+SHOWN = 24  # objects in a picture
+
+
+def trainer(rounds: int = 1, **settings: Any) -> Trainer:
+    """A Trainer as graft's commands use it; ``settings`` are Lightning's."""
+    return Trainer(**{**TRAINER, "max_epochs": rounds, **settings})
+
+
+def fit(
+    module: GraftModule,
+    data: Rollouts,
+    run_dir: "str | Path",
+    trainer: Trainer,
+    config: str = "",
+    command: str = "",
+    checkpoint: "Path | None" = None,
+) -> dict[str, Any]:
+    """Fine-tune: rollouts, acceptance, training; then compare with the reference and write the run's files.
+
+    Args:
+        module: The model, with its reference's weights.
+        data: The rollouts.
+        run_dir: Folder of the run.
+        trainer: ``trainer(rounds)``, or one of your own with `TRAINER`'s settings.
+        config: The configuration as YAML, kept with the run and with the weights.
+        command: That repeats the run, shown in the report.
+        checkpoint: To go on from.
+
+    Returns:
+        What ``summary.json`` holds.
+    """
+    if module.reference_file is None:
+        raise GraftError("fine-tuning needs a reference: give model.weights")
+    started = time.perf_counter()
+    folder = runs.make(Path(run_dir))
+    data.run_dir = folder
+    _attach(trainer, folder, config, checkpoint)
+    trainer.fit(module, data, ckpt_path=str(checkpoint) if checkpoint else None, weights_only=True)
+    _finished(trainer)
+    if not data.accounts:  # resumed after the last round
+        data.accounts = [Account.read(data.folder(n))[0] for n in range(trainer.max_epochs or 0)]
+    module.save_weights(folder / "tuned.safetensors", {"config": config})
+    compare(module, data, trainer)
+    summary = _summary(module, data, time.perf_counter() - started)
+    _write_samples(module, folder)
+    _write_report(module, data, trainer, folder, summary, command)
+    files.write_json(folder / "summary.json", summary)  # last: its presence says that the run is finished
+    return summary
+
+
+def pretrain(
+    module: GraftModule,
+    data: LightningDataModule,
+    run_dir: "str | Path",
+    trainer: Trainer,
+    config: str = "",
+    checkpoint: "Path | None" = None,
+    draws: int = 1000,
+) -> dict[str, Any]:
+    """Train a reference on data; write its weights and what it draws.
+
+    Args:
+        module: The model, without weights.
+        data: The domain's data set.
+        run_dir: Folder of the run.
+        trainer: Lightning's.
+        config: The configuration as YAML, kept with the run and with the weights.
+        checkpoint: To go on from.
+        draws: Samples that the summary judges.
+
+    Returns:
+        What ``summary.json`` holds.
+    """
+    if module.level:
+        raise GraftError("pretrain trains the whole network: leave model.level at 0")
+    started = time.perf_counter()
+    folder = runs.make(Path(run_dir))
+    _attach(trainer, folder, config, checkpoint)
+    trainer.fit(module, data, ckpt_path=str(checkpoint) if checkpoint else None, weights_only=True)
+    _finished(trainer)
+    module.save_weights(folder / "reference.safetensors", {"config": config})
+    judge = Judge(None, module.metrics())
+    for items, calls in sample(module, trainer, draws, "pretrain"):
+        judge.update(items, calls)
+    module.judges = {"reference": judge}
+    summary = {
+        "reference": _plain(judge.summary()),
+        "steps": trainer.global_step,
+        "parameters": sum(p.numel() for p in module.backbone.parameters()),
+        "seconds": round(time.perf_counter() - started, 1),
+        "seed": module.seed,
+        "versions": versions(),
+    }
+    _write_samples(module, folder)
+    files.write_json(folder / "summary.json", summary)
+    return summary
+
+
+def compare(module: GraftModule, data: Rollouts, trainer: Trainer) -> None:
+    """Judge fresh samples of the reference and of the tuned model, drawn with the same noise: `GraftModule.judges`."""
+    try:
+        trainer.test(module, data, verbose=False)
+    finally:
+        data.reward.close()
+
+
+def sample(
+    module: GraftModule,
+    trainer: Trainer,
+    count: int,
+    purpose: str = "sample",
+    weights: Weights = "tuned",
+    chunk: int = 128,
+) -> "list[tuple[list[Any], int]]":
+    """Draw objects.
+
+    Returns:
+        (objects, denoiser calls) of each chunk.
+    """
+    requests = Requests(module, count, chunk, (purpose,), weights)
+    drawn = trainer.predict(module, DataLoader(requests, batch_size=None)) or []
+    out = []
+    for request, trajectory in zip(requests, drawn, strict=True):
+        items = module.decode(trajectory.state, request.condition)  # type: ignore[union-attr]
+        out.append((items, trajectory.calls * len(items)))  # type: ignore[union-attr]
+    return out
+
+
+def versions() -> dict[str, str]:
+    """Of what a result depends on."""
+    try:
+        ours = importlib.metadata.version("graft-diffusion")
+    except importlib.metadata.PackageNotFoundError:
+        from graft import __version__ as ours
+    return {
+        "graft": ours,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "lightning": lightning.__version__,
+    }
+
+
+def _attach(trainer: Trainer, folder: Path, config: str, checkpoint: "Path | None") -> None:
+    """Give the trainer the run's log and checkpoints."""
+    step = runs.read_checkpoint(checkpoint)["global_step"] if checkpoint else 0
+    trainer.loggers = [MetricsFile(folder / "metrics.csv", step)]
+    trainer.callbacks.append(  # type: ignore[attr-defined]
+        ModelCheckpoint(folder / "checkpoints", "last", enable_version_counter=False, save_on_train_epoch_end=True)
+    )
+    if config:
+        files.write_text(folder / "config.yaml", config)
+
+
+def _finished(trainer: Trainer) -> None:
+    if trainer.interrupted:
+        raise KeyboardInterrupt
+
+
+def _summary(module: GraftModule, data: Rollouts, seconds: float) -> dict[str, Any]:
+    reference, tuned = (_plain(module.judges[w].summary()) for w in ("reference", "tuned"))
+    last = data.accounts[-1]
+    gain = tuned["reward"] - reference["reward"]
+    accepted = last.accepted_reward - reference["reward"]
+    sign = 1 if data.reward.maximise else -1
+    return {
+        "reference": reference,
+        "tuned": tuned,
+        "accepted_reward": last.accepted_reward,
+        "gain": {
+            "reward": gain,
+            "in_reference_std": sign * gain / reference["reward_std"] if reference["reward_std"] else None,
+            "of_accepted": gain / accepted if accepted else None,
+        },
+        "reward": {"name": data.reward.name, "unit": data.reward.unit, "maximise": data.reward.maximise},
+        "level": module.level,
+        "steps": module.steps,
+        "rule": data.accept.describe(),
+        "rounds": [asdict(account) for account in data.accounts],
+        "acceptance_rate": last.acceptance_rate,
+        "kl_nats": last.kl_nats,
+        "reward_calls": sum(a.reward_calls for a in data.accounts),
+        "denoiser_calls": sum(a.denoiser_calls for a in data.accounts),
+        "evaluation_reward_calls": sum(len(judge.rewards) for judge in module.judges.values()),
+        "evaluation_denoiser_calls": sum(judge.denoiser_calls for judge in module.judges.values()),
+        "seconds": round(seconds, 1),
+        "seed": module.seed,
+        "versions": versions(),
+    }
+
+
+def _plain(values: dict[str, float]) -> dict[str, Any]:
+    """As JSON has them: None for NaN, whole numbers for counts."""
+    out: dict[str, Any] = {name: None if math.isnan(value) else value for name, value in values.items()}
+    for name in ("n", "failed_rewards"):
+        if name in out:
+            out[name] = int(out[name])
+    return out
+
+
+def _write_samples(module: GraftModule, folder: Path) -> None:
+    for name, judge in module.judges.items():
+        (folder / "samples").mkdir(exist_ok=True)
+        if module.suffix:
+            module.write(judge.items, folder / "samples" / f"{name}{module.suffix}", judge.rewards or None)
+        picture = _picture(module, judge)
+        if picture is not None:
+            files.write_bytes(folder / "samples" / f"{name}.png", picture)
+
+
+def _picture(module: GraftModule, judge: Judge) -> "bytes | None":
+    legends: Sequence[str] | None = [report.number(r) for r in judge.rewards[:SHOWN]] if judge.rewards else None
+    return module.draw(judge.items[:SHOWN], legends)
+
+
+def _write_report(
+    module: GraftModule, data: Rollouts, trainer: Trainer, folder: Path, summary: dict[str, Any], command: str
+) -> None:
+    last = len(data.accounts) - 1
+    _, index, _ = Account.read(data.folder(last))
+    scores = data.scores(last)
+    rewards = {
+        "reference": _finite(module.judges["reference"].rewards),
+        "accepted": _finite([scores[i] for i in index.tolist()]),
+        "tuned": _finite(module.judges["tuned"].rewards),
+    }
+    pictures = {name: _picture(module, judge) for name, judge in module.judges.items()}
+    curves: dict[str, list[tuple[float, float]]] = {}
+    logger = trainer.loggers[0]
+    assert isinstance(logger, MetricsFile)
+    number = 0
+    for row in logger.rows:
+        for name, value in row.items():
+            if name.startswith("validation/"):
+                curves.setdefault(name.removeprefix("validation/"), []).append((float(row["epoch"]) + 1, float(value)))
+    for account in data.accounts:
+        number += 1
+        curves.setdefault("accepted reward", []).append((number, account.accepted_reward))
+    reference = summary["reference"]
+    curves = {
+        name: ([(0, reference[name]), *points] if reference.get(name) is not None else points)
+        for name, points in curves.items()
+        if name not in ("reward_stderr", "reward_std", "failed_rewards")
+    }
+    title = f"{type(module).__name__}: {data.reward.name}"
+    shown = {name: png for name, png in pictures.items() if png is not None}
+    report.write(folder / "report.html", summary, title, command, rewards, curves, shown)
+
+
+def _finite(values: Sequence[float]) -> list[float]:
+    return [value for value in values if not math.isnan(value)]

@@ -1,0 +1,60 @@
+"""Exponential moving average of the trainable parameters."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+
+class EMA(nn.Module):
+    """An average of the parameters of ``model`` that are trained, and of nothing else.
+
+    It is a module of buffers, so that checkpoints hold it and devices move it; they follow the parameters' names.
+
+    Args:
+        model: Whose parameters; those that need no gradient are left alone.
+        decay: Of the average for each step; the first steps use (1 + step) / (10 + step) while that is less.
+    """
+
+    step: Tensor
+
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        super().__init__()
+        self.decay = decay
+        self.register_buffer("step", torch.zeros((), dtype=torch.long))
+        for name, parameter in trained(model).items():
+            self.register_buffer(_buffer(name), parameter.detach().clone())
+
+    @torch.no_grad()
+    def update(self, model: nn.Module) -> None:
+        """Take one step of the average."""
+        self.step += 1
+        step = int(self.step)
+        share = 1 - min(self.decay, (1 + step) / (10 + step))
+        for name, parameter in trained(model).items():
+            self.get_buffer(_buffer(name)).lerp_(parameter.detach(), share)
+
+    @contextmanager
+    def swapped(self, model: nn.Module) -> Iterator[None]:
+        """Within the block ``model`` has the averaged parameters."""
+        parameters = trained(model)
+        kept = {name: parameter.detach().clone() for name, parameter in parameters.items()}
+        with torch.no_grad():
+            for name, parameter in parameters.items():
+                parameter.copy_(self.get_buffer(_buffer(name)))
+        try:
+            yield
+        finally:
+            with torch.no_grad():
+                for name, parameter in parameters.items():
+                    parameter.copy_(kept[name])
+
+
+def trained(model: nn.Module) -> dict[str, nn.Parameter]:
+    """The parameters that need a gradient, by name."""
+    return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+
+
+def _buffer(name: str) -> str:
+    return name.replace(".", "/")  # a buffer's name may hold no dot

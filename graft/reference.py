@@ -1,0 +1,69 @@
+"""The frozen reference: a copy of the network, or with LoRA the network with its adapter switched off."""
+
+import copy
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+
+from torch import nn
+
+from graft.errors import GraftError
+
+
+@dataclass
+class LoRA:
+    """Train low-rank adapters (Hu et al. 2022) through peft instead of the whole network.
+
+    Args:
+        rank: Of the update.
+        alpha: The update is scaled by alpha / rank.
+        target_modules: Names of the layers that get an adapter, or ``all-linear``.
+        dropout: Probability of dropping an adapter's input.
+    """
+
+    rank: int = 8
+    alpha: float = 16.0
+    target_modules: "list[str] | str" = "all-linear"
+    dropout: float = 0.0
+
+
+def adapt(backbone: nn.Module, lora: LoRA) -> nn.Module:
+    """``backbone`` with adapters, the only parameters that are trained.
+
+    Raises:
+        GraftError: peft is not installed, or no layer has such a name.
+    """
+    try:
+        from peft import LoraConfig, get_peft_model
+    except ImportError:
+        raise GraftError("model.lora needs peft: pip install 'graft-diffusion[lora]'") from None
+    names: list[str] | str = lora.target_modules
+    if names == "all-linear":
+        names = [name for name, module in backbone.named_modules() if isinstance(module, nn.Linear)]
+    config = LoraConfig(r=lora.rank, lora_alpha=lora.alpha, target_modules=names, lora_dropout=lora.dropout)
+    try:
+        adapted: nn.Module = get_peft_model(backbone, config)
+    except ValueError as error:
+        raise GraftError(f"model.lora.target_modules fits no layer of {type(backbone).__name__}: {error}") from None
+    return adapted
+
+
+def frozen(backbone: nn.Module) -> nn.Module:
+    """A copy that is never trained and always in evaluation mode."""
+    return copy.deepcopy(backbone).requires_grad_(False).eval()
+
+
+def without_adapter(backbone: nn.Module) -> AbstractContextManager[None]:
+    """Within the block the adapters of `adapt` are switched off."""
+    return backbone.disable_adapter() if hasattr(backbone, "disable_adapter") else nullcontext()  # type: ignore
+
+
+@contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """Within the block ``module`` is in evaluation mode."""
+    training = module.training
+    module.eval()
+    try:
+        yield
+    finally:
+        module.train(training)

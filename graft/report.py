@@ -1,0 +1,180 @@
+"""report.html: what changed, to look at; one file that needs no network."""
+
+import base64
+import html
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+from matplotlib.figure import Figure
+
+from graft import files
+
+STYLE = """
+body{font:16px/1.5 system-ui,sans-serif;max-width:62rem;margin:2rem auto;padding:0 1rem;color:#1c2430;background:#fff}
+h1{font-size:1.6rem;margin-bottom:.2rem}h2{font-size:1.15rem;margin-top:2.2rem}
+table{border-collapse:collapse}td,th{padding:.25rem .9rem;border-bottom:1px solid #dde3ea;text-align:right}
+td:first-child,th:first-child{text-align:left}th{color:#5a6675;font-weight:600}
+img,svg{max-width:100%;height:auto}.pair{display:grid;grid-template-columns:1fr 1fr;gap:1rem}
+code,pre{background:#f3f5f8;border-radius:4px;padding:.1rem .3rem}pre{padding:.8rem;overflow-x:auto}
+.note{color:#5a6675}
+"""
+
+COLOURS = {"reference": "#8793a3", "accepted": "#e0a030", "tuned": "#2a6fbb"}
+
+
+def rows(summary: dict[str, Any]) -> list[tuple[str, str, str]]:
+    """(what, reference, tuned) of the comparison, as shown in the terminal and in the report."""
+    reference, tuned = summary["reference"], summary["tuned"]
+    name = summary["reward"]["name"] + (f" ({summary['reward']['unit']})" if summary["reward"]["unit"] else "")
+    out = [
+        (
+            name,
+            *(f"{number(side['reward'])} ± {number(side['reward_stderr'])}" for side in (reference, tuned)),
+        )
+    ]
+    skip = {"reward", "reward_stderr", "reward_std", "n"}
+    for key in tuned:
+        if key not in skip:
+            out.append((key.replace("_", " "), number(reference[key]), number(tuned[key])))
+    out.append(("samples", str(reference["n"]), str(tuned["n"])))
+    return out
+
+
+def facts(summary: dict[str, Any]) -> list[tuple[str, str]]:
+    """(what, value) of the run as a whole."""
+    gain = summary["gain"]
+    std, share = gain["in_reference_std"], gain["of_accepted"]
+    return [
+        ("method", f"{'P-GRAFT' if summary['level'] else 'GRAFT'} at u* = {summary['level']:.4g}"),
+        ("rule", summary["rule"]),
+        ("accepted reward (condition-matched)", number(summary["accepted_reward"])),
+        ("gain, in standard deviations of the reference", number(std)),
+        ("gain, as a share of the accepted gain", number(share)),
+        ("acceptance rate of the last round", number(summary["acceptance_rate"])),
+        ("KL of the accepted law, nats, last round", number(summary["kl_nats"])),
+        ("reward calls", f"{summary['reward_calls']:,}"),
+        ("denoiser calls", f"{summary['denoiser_calls']:,}"),
+        ("seconds", number(summary["seconds"])),
+        ("seed", str(summary["seed"])),
+    ]
+
+
+def table(summary: dict[str, Any]) -> str:
+    """The comparison as text."""
+    head = ("", "reference", "tuned")
+    body = rows(summary)
+    wide = [max(len(row[i]) for row in [head, *body]) for i in range(3)]
+    lines = [f"{a:<{wide[0]}}  {b:>{wide[1]}}  {c:>{wide[2]}}" for a, b, c in [head, *body]]
+    lines.insert(1, "-" * (sum(wide) + 4))
+    names = max(len(name) for name, _ in facts(summary))
+    return "\n".join([*lines, "", *(f"{name:<{names}}  {value}" for name, value in facts(summary))])
+
+
+def number(value: "float | None") -> str:
+    """Four significant digits; a dash where there is none."""
+    if value is None:
+        return "–"
+    return f"{value:.0f}" if float(value).is_integer() and abs(value) >= 10 else f"{value:.4g}"
+
+
+def histogram(rewards: Mapping[str, Sequence[float]], label: str) -> bytes:
+    """Reward histograms of reference, accepted and tuned as SVG."""
+    figure = Figure(figsize=(8, 3.2), layout="constrained")
+    axes = figure.subplots()
+    everything = [r for values in rewards.values() for r in values]
+    low, high = min(everything), max(everything)
+    bins = [low + (high - low or 1.0) * i / 40 for i in range(41)]
+    for name, values in rewards.items():
+        weights = [1 / max(1, len(values))] * len(values)
+        axes.hist(values, bins, weights=weights, histtype="stepfilled", alpha=0.25, color=COLOURS[name])
+        axes.hist(values, bins, weights=weights, histtype="step", linewidth=1.8, color=COLOURS[name], label=name)
+    axes.set_xlabel(label)
+    axes.set_ylabel("share")
+    axes.legend(frameon=False)
+    axes.spines[["top", "right"]].set_visible(False)
+    return _svg(figure)
+
+
+def curves(points: dict[str, list[tuple[float, float]]], start: dict[str, float]) -> bytes:
+    """One small panel for each quantity over the rounds as SVG; ``start`` is the reference's value."""
+    names = list(points)
+    columns = min(3, len(names))
+    lines = -(-len(names) // columns)
+    figure = Figure(figsize=(3.2 * columns, 2.3 * lines), layout="constrained")
+    for i, name in enumerate(names):
+        axes = figure.add_subplot(lines, columns, i + 1)
+        x, y = zip(*points[name], strict=True)
+        if name in start:
+            axes.axhline(start[name], color=COLOURS["reference"], linewidth=1.2, linestyle="--")
+        axes.plot(x, y, marker="o", markersize=4, color=COLOURS["tuned"])
+        axes.set_title(name.replace("_", " "), fontsize=10)
+        axes.set_xlabel("round", fontsize=9)
+        axes.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(integer=True))
+        axes.tick_params(labelsize=8)
+        axes.spines[["top", "right"]].set_visible(False)
+    return _svg(figure)
+
+
+def write(
+    path: Path,
+    summary: dict[str, Any],
+    title: str,
+    command: str,
+    rewards: Mapping[str, Sequence[float]],
+    over_rounds: dict[str, list[tuple[float, float]]],
+    pictures: "dict[str, bytes]",
+) -> None:
+    """Write the page.
+
+    Args:
+        path: Of the file.
+        summary: What ``summary.json`` holds.
+        title: Heading.
+        command: That repeats the run.
+        rewards: Of reference, accepted and tuned.
+        over_rounds: Points (round, value) by quantity.
+        pictures: PNG of the reference's and of the tuned model's samples.
+    """
+    esc = html.escape
+    body = "".join(f"<tr><td>{esc(a)}</td><td>{esc(b)}</td><td>{esc(c)}</td></tr>" for a, b, c in rows(summary))
+    about = "".join(f"<tr><td>{esc(a)}</td><td>{esc(b)}</td></tr>" for a, b in facts(summary))
+    grids = "".join(
+        f"<figure><figcaption>{esc(name)}</figcaption><img alt='samples of the {esc(name)}' "
+        f"src='data:image/png;base64,{base64.b64encode(png).decode()}'></figure>"
+        for name, png in pictures.items()
+    )
+    label = summary["reward"]["name"] + (f" / {summary['reward']['unit']}" if summary["reward"]["unit"] else "")
+    failed = "".join(
+        f"<li>round {r['round'] + 1}: {count} × {esc(why)}</li>"
+        for r in summary["rounds"]
+        for why, count in r["failures"].items()
+    )
+    versions = ", ".join(f"{name} {version}" for name, version in summary["versions"].items())
+    sections = [
+        f"<h1>{esc(title)}</h1><p class='note'>Reference against tuned: fresh samples, same conditions, same noise.</p>",
+        f"<table><tr><th></th><th>reference</th><th>tuned</th></tr>{body}</table>",
+        f"<h2>The run</h2><table>{about}</table>",
+        f"<h2>Reward</h2>{histogram(rewards, label).decode()}",
+        f"<h2>Over the rounds</h2>{curves(over_rounds, summary['reference']).decode()}" if over_rounds else "",
+        f"<h2>Samples</h2><p class='note'>The same noise in the same place.</p><div class='pair'>{grids}</div>"
+        if grids
+        else "",
+        f"<h2>Rewards that failed</h2><ul>{failed}</ul>" if failed else "",
+        f"<h2>Repeat it</h2><pre>{esc(command)}</pre><p class='note'>{esc(versions)}</p>",
+    ]
+    page = (
+        f"<!doctype html><html lang='en'><head><meta charset='utf-8'>"
+        f"<title>{esc(title)}</title><style>{STYLE}</style></head><body>{''.join(sections)}</body></html>"
+    )
+    files.write_text(path, page)
+
+
+def _svg(figure: Figure) -> bytes:
+    out = io.BytesIO()
+    with matplotlib.rc_context({"svg.hashsalt": "graft"}):
+        figure.savefig(out, format="svg", metadata={"Date": None})
+    text = out.getvalue()
+    return text[text.index(b"<svg") :]

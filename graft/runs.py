@@ -1,0 +1,134 @@
+"""Folders of runs: runs/<config name>/<n>, and which of them goes on."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from graft import files
+from graft.errors import GraftError
+
+ELSEWHERE = {"run_dir", "ckpt_path", "config"}  # settings that say where, not what
+
+
+def choose(run_dir: "str | None", name: str, config: str, ckpt_path: "str | None") -> tuple[Path, "Path | None"]:
+    """(folder of the run, checkpoint to go on from).
+
+    Args:
+        run_dir: As asked for; None: ``runs/<name>/<n>``, the next n, or with ``last`` the newest unfinished one.
+        name: Of the configuration.
+        config: The resolved configuration as YAML.
+        ckpt_path: None for a new run, ``last``, or a file.
+
+    Raises:
+        GraftError: There is nothing to go on with, the configuration differs, or the folder is taken or not writable.
+    """
+    if ckpt_path is None:
+        return _new(run_dir, name), None
+    if ckpt_path != "last":
+        checkpoint = files.locate(ckpt_path)
+        folder = Path(run_dir) if run_dir else checkpoint.parent.parent
+    else:
+        folder = Path(run_dir) if run_dir else _newest(name)
+        if not (folder / "config.yaml").exists():
+            raise GraftError(f"there is no run in {folder} to go on with: leave out --ckpt_path to start one")
+        if (folder / "summary.json").exists():
+            raise GraftError(
+                f"the run in {folder} is finished: start a new one, from its weights with --weights {folder}"
+            )
+        checkpoint = folder / "checkpoints" / "last.ckpt"
+    if (folder / "config.yaml").exists():
+        _same(folder / "config.yaml", config)
+    return folder, checkpoint if checkpoint.exists() else None
+
+
+def _new(run_dir: "str | None", name: str) -> Path:
+    if run_dir is not None:
+        folder = Path(run_dir)
+        if (folder / "summary.json").exists():
+            raise GraftError(f"{folder} holds a finished run: choose another --run_dir")
+        if (folder / "config.yaml").exists():
+            raise GraftError(
+                f"{folder} holds an unfinished run: go on with --ckpt_path last, or choose another --run_dir"
+            )
+        return make(folder)
+    base = Path("runs") / name
+    taken = [int(p.name) for p in base.glob("*") if p.name.isdigit()] if base.is_dir() else []
+    return make(base / str(max(taken, default=0) + 1))
+
+
+def make(folder: Path) -> Path:
+    """The folder, made and found writable."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise GraftError(
+            f"cannot make the run's folder {folder} ({error.strerror}): choose another --run_dir"
+        ) from None
+    if not os.access(folder, os.W_OK):
+        raise GraftError(f"cannot write to the run's folder {folder}: choose another --run_dir")
+    return folder
+
+
+def _newest(name: str) -> Path:
+    base = Path("runs") / name
+    numbers = sorted((int(p.name) for p in base.glob("*") if p.name.isdigit()), reverse=True) if base.is_dir() else []
+    for number in numbers:
+        folder = base / str(number)
+        if (folder / "config.yaml").exists() and not (folder / "summary.json").exists():
+            return folder
+    raise GraftError(f"there is no unfinished run in {base}: leave out --ckpt_path to start one")
+
+
+def _same(path: Path, config: str) -> None:
+    theirs, ours = dict(_flat(yaml.safe_load(path.read_text()))), dict(_flat(yaml.safe_load(config)))
+    for key in sorted(theirs.keys() | ours.keys()):
+        if key.split(".")[0] not in ELSEWHERE and theirs.get(key) != ours.get(key):
+            raise GraftError(
+                f"the run in {path.parent} was started with {key}={theirs.get(key)!r}, now it is {ours.get(key)!r}: go "
+                "on with the same settings, or start a new run (from its weights with --weights)"
+            )
+
+
+def _flat(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    items: Any = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else None
+    if items is None:
+        yield prefix, value
+        return
+    for key, inner in items:
+        yield from _flat(inner, f"{prefix}.{key}" if prefix else str(key))
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """A checkpoint, tensors and plain values only.
+
+    Raises:
+        GraftError: It is truncated, holds more than that, or another program wrote it.
+    """
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch.load raises a dozen kinds
+        raise GraftError(
+            f"{path} is no checkpoint of graft or is truncated ({type(error).__name__}): give another --ckpt_path"
+        ) from None
+    if not isinstance(checkpoint, dict) or "graft" not in checkpoint or "state_dict" not in checkpoint:
+        raise GraftError(f"{path} was not written by graft: warm starts from weights use --weights")
+    return checkpoint
+
+
+def weights_file(run: "str | Path") -> Path:
+    """The weights of a run, given by its folder or by its weights file.
+
+    Raises:
+        GraftError: There are none.
+    """
+    path = Path(run)
+    if path.is_dir():
+        for name in ("tuned.safetensors", "reference.safetensors"):
+            if (path / name).exists():
+                return path / name
+        raise GraftError(f"{path} holds no tuned.safetensors: the run did not end, or it is another folder")
+    return files.locate(run)

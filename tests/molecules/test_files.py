@@ -1,0 +1,95 @@
+"""What is written can be read, and anything can be drawn."""
+
+import csv
+
+import numpy as np
+import pytest
+from rdkit import Chem, rdBase
+
+from domains.molecules.chemistry import EXPLICIT, HEAVY, build, is_valid
+from domains.molecules.files import draw, write
+from graft.errors import GraftError
+
+PNG = b"\x89PNG\r\n\x1a\n"
+
+
+def size(png):
+    """Width and height of a PNG."""
+    return int.from_bytes(png[16:20], "big"), int.from_bytes(png[20:24], "big")
+
+
+@pytest.fixture
+def mols():
+    """Ethanol with a reward, one that is not valid, one in two pieces."""
+    types = np.array([[3, 2, 8], [3, 3, 3], [3, 3, 8]])
+    ends = [[1.53, 1.43, 0], [3, 0, 0], [9, 0, 0]]
+    x = np.array([[[0, 0, 0], [1.53, 0, 0], end] for end in ends])
+    found = build(types, x, np.array([3, 3, 3]), HEAVY)
+    found[0].SetDoubleProp("reward", 0.5)
+    return found
+
+
+def test_sdf(mols, tmp_path):
+    path = tmp_path / "new" / "some.SDF"
+    write(mols, path)
+    with rdBase.BlockLogs():
+        read = list(Chem.SDMolSupplier(str(path), sanitize=False))
+    assert [mol.GetPropsAsDict() for mol in read] == [
+        {"SMILES": "CCO", "valid": 1, "stable": 1, "connected": 1, "reward": 0.5},
+        {"valid": 0, "stable": 0, "connected": 1},
+        {"SMILES": "CC", "valid": 1, "stable": 0, "connected": 0},
+    ]
+    for mol, again in zip(mols, read, strict=True):
+        assert again.GetConformer().Is3D()
+        np.testing.assert_allclose(again.GetConformer().GetPositions(), mol.GetConformer().GetPositions(), atol=1e-4)
+    assert Chem.MolToSmiles(next(iter(Chem.SDMolSupplier(str(path))))) == "CCO"
+    assert mols[0].HasProp("stable_atoms")  # the molecules themselves are as they were
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_smiles(mols, tmp_path):
+    write(mols, tmp_path / "some.smi")
+    assert (tmp_path / "some.smi").read_text() == "CCO\nCC\n"
+
+
+def test_csv(mols, tmp_path):
+    write(mols, tmp_path / "some.csv")
+    with open(tmp_path / "some.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert rows[0] == {"smiles": "CCO", "valid": "1", "stable": "1", "connected": "1", "reward": "0.5"}
+    assert rows[1] == {"smiles": "", "valid": "0", "stable": "0", "connected": "1", "reward": ""}
+    assert len(rows) == 3
+
+
+def test_unknown_extensions_are_refused(mols, tmp_path):
+    with pytest.raises(GraftError, match=r"\.sdf, \.smi, \.csv"):
+        write(mols, tmp_path / "some.xyz")
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_picture_is_a_grid(mols, tmp_path):
+    png = draw(mols, tmp_path / "some.png", columns=2, size=100)
+    assert png.startswith(PNG) and size(png) == (200, 240)
+    assert (tmp_path / "some.png").read_bytes() == png
+    assert size(draw(mols, size=100)) == (300, 120)
+
+
+def test_legends_and_marks_are_drawn(mols):
+    plain = draw(mols[:1], legends=[""])
+    assert draw(mols[:1]) != plain != draw(mols[:1], legends=["ethanol"])
+    valid = draw(mols[2:])
+    mols[2].SetBoolProp("connected", True)
+    mols[2].SetIntProp("stable_atoms", 3)
+    assert draw(mols[2:]) != valid
+
+
+@pytest.mark.parametrize("vocabulary", [HEAVY, EXPLICIT], ids=["heavy", "explicit"])
+def test_anything_is_written_and_drawn(vocabulary, tmp_path):
+    rng = np.random.default_rng(0)
+    types, counts = rng.integers(0, len(vocabulary), (60, 12)), rng.integers(0, 13, 60)
+    found = build(types, rng.normal(size=(60, 12, 3)), counts, vocabulary)
+    assert 0 < sum(map(is_valid, found)) < 60
+    assert draw(found).startswith(PNG)
+    write(found, tmp_path / "some.sdf")
+    with rdBase.BlockLogs():
+        assert len(list(Chem.SDMolSupplier(str(tmp_path / "some.sdf"), sanitize=False))) == 60

@@ -1,0 +1,133 @@
+"""Rewards of molecules with known descriptors, in both conventions, alone and put together."""
+
+import math
+
+import numpy as np
+import pytest
+from jsonargparse import ArgumentParser
+from rdkit import Chem
+from rdkit.Chem import QED as rdkit_qed
+from rdkit.Chem import Crippen, Descriptors, rdDistGeom, rdForceFieldHelpers
+
+from domains.molecules.chemistry import EXPLICIT, HEAVY, build, key
+from domains.molecules.rewards import QED, TPSA, Gated, LogP, Stability, Validity, Weighted
+from graft.errors import GraftError
+from graft.reward import Reward
+
+
+def embedded(smiles, vocabulary):
+    """The molecule as this domain builds it from positions."""
+    full = Chem.AddHs(Chem.MolFromSmiles(smiles))
+    assert rdDistGeom.EmbedMolecule(full, randomSeed=0) == 0
+    assert rdForceFieldHelpers.MMFFOptimizeMolecule(full, maxIters=500) == 0
+    atoms = [a for a in full.GetAtoms() if vocabulary is EXPLICIT or a.GetAtomicNum() > 1]
+    hydrogens = [0 if vocabulary is EXPLICIT else a.GetTotalNumHs(includeNeighbors=True) for a in atoms]
+    types = [vocabulary.index[a.GetAtomicNum(), h] for a, h in zip(atoms, hydrogens, strict=True)]
+    x = full.GetConformer().GetPositions()[[a.GetIdx() for a in atoms]]
+    return build(np.array([types]), x[None], np.array([len(atoms)]), vocabulary)[0]
+
+
+GOOD = embedded("CCO", HEAVY)
+X = np.array([[[0, 0, 0], [1.5, 0, 0], [3, 0, 0]]])
+BAD = build(np.array([[HEAVY.index[6, 3]] * 3]), X, np.array([3]), HEAVY)[0]
+RADICAL = build(np.array([[HEAVY.index[6, 2]] * 3]), X, np.array([3]), HEAVY)[0]
+FAR = np.array([[[0, 0, 0], [1.5, 0, 0], [9, 0, 0], [9, 1.5, 0]]])
+PIECES = build(np.array([[HEAVY.index[6, 3]] * 4]), FAR, np.array([4]), HEAVY)[0]
+
+
+@pytest.mark.parametrize("vocabulary", [HEAVY, EXPLICIT], ids=["heavy", "explicit"])
+@pytest.mark.parametrize("smiles", ["CCO", "NCC(=O)O", "CC(=O)NC", "C1CCNC1"])
+def test_descriptors_are_those_of_the_smiles(smiles, vocabulary):
+    mol, meant = embedded(smiles, vocabulary), Chem.MolFromSmiles(smiles)
+    assert key(mol) == Chem.CanonSmiles(smiles)
+    assert QED().score(mol) == pytest.approx(rdkit_qed.qed(meant))
+    assert LogP().score(mol) == pytest.approx(Crippen.MolLogP(meant))
+    assert TPSA().score(mol) == pytest.approx(Descriptors.TPSA(meant))
+
+
+def test_published_values():
+    assert TPSA().score(GOOD) == pytest.approx(20.23)
+    assert (TPSA().name, TPSA().unit, QED().name, QED().unit) == ("TPSA", "Å²", "QED", "")
+
+
+def test_stability_and_validity():
+    mols = [GOOD, BAD, RADICAL, PIECES]
+    assert Stability()(mols).values == [1, 0, 0, 1]
+    assert Validity()(mols).values == [1, 0, 1, 1]
+
+
+def test_a_window_rewards_nearness():
+    reward = TPSA(target=30.23, width=10)
+    assert reward.score(GOOD) == pytest.approx(math.exp(-0.5))
+    assert TPSA(target=20.23).score(GOOD) == pytest.approx(1)
+    assert (reward.name, reward.unit) == ("TPSA near 30.23", "")
+    assert TPSA().unit == "Å²"
+    with pytest.raises(GraftError, match="must be positive"):
+        LogP(target=1, width=0)
+
+
+@pytest.mark.parametrize("reward", [QED(), LogP(), TPSA(target=20)], ids=lambda reward: reward.name)
+def test_descriptors_of_what_is_not_valid_fail(reward):
+    scores = reward([GOOD, BAD])
+    assert math.isfinite(scores.values[0]) and math.isnan(scores.values[1])
+    assert scores.failures == {1: "the molecule is not valid"}
+
+
+def test_the_gate():
+    mols = [GOOD, BAD, RADICAL, PIECES]
+    scores = Gated(QED())(mols)
+    assert scores.values == [QED().score(GOOD), 0, 0, 0] and not scores.failures
+    assert [Gated(QED()).score(mol) for mol in mols] == scores.values
+    some = Gated(TPSA(), require=["valid"], otherwise=-1)(mols)
+    assert some.values == pytest.approx([20.23, -1, 0, 0]) and Gated(TPSA()).unit == "Å²"
+    failed = Gated(QED(), require=["connected"])(mols)
+    assert failed.failures == {1: "the molecule is not valid"} and failed.values[3] == 0
+    with pytest.raises(GraftError, match="unknown condition 'pretty'"):
+        Gated(QED(), require=["pretty"])
+
+
+class Charge(Reward):
+    name, maximise = "charge", False
+
+    def score(self, item):
+        return 2.0
+
+
+class Closed(Charge):
+    closed = False
+
+    def close(self):
+        self.closed = True
+
+
+def test_the_weighted_sum():
+    reward = Weighted([QED(), TPSA(), Charge()], [1.0, 0.1, 3.0])
+    expected = QED().score(GOOD) + 2.023 - 6
+    assert reward.score(GOOD) == pytest.approx(expected)
+    scores = reward([GOOD, BAD])
+    assert scores.values[0] == pytest.approx(expected) and math.isnan(scores.values[1])
+    assert list(scores.failures) == [1] and "the molecule is not valid" in scores.failures[1]
+    assert reward.name == "1 QED + 0.1 TPSA + -3 charge"
+    with pytest.raises(GraftError, match="2 rewards and 1 weights"):
+        Weighted([QED(), TPSA()], [1.0])
+
+
+def test_closing_reaches_the_rewards_inside():
+    inner = Closed()
+    Weighted([Gated(inner)], [1.0]).close()
+    assert inner.closed
+
+
+def test_rewards_are_configured_by_class_path():
+    parser = ArgumentParser()
+    parser.add_argument("--reward", type=Reward)
+    module = "domains.molecules.rewards"
+    gated = {"class_path": f"{module}.Gated", "init_args": {"reward": {"class_path": f"{module}.QED"}}}
+    window = {"class_path": f"{module}.LogP", "init_args": {"target": 1.0}}
+    strict = {**gated, "init_args": {**gated["init_args"], "require": ["valid"], "otherwise": -1.0}}
+    config = {"class_path": f"{module}.Weighted", "init_args": {"terms": [gated, window, strict], "weights": [1, 2, 1]}}
+    instantiate = getattr(parser, "instantiate", None) or parser.instantiate_classes  # the older name
+    reward = instantiate(parser.parse_object({"reward": config})).reward
+    assert [type(term) for term in reward.terms] == [Gated, LogP, Gated]
+    assert reward.terms[2].otherwise == -1 and len(reward.terms[0]._conditions) == 3
+    assert reward.score(GOOD) == pytest.approx(2 * QED().score(GOOD) + 2 * LogP(1.0).score(GOOD))
