@@ -3,6 +3,7 @@
 import itertools
 import logging
 import os
+import re
 import shlex
 import sys
 import warnings
@@ -35,6 +36,7 @@ QUIET = [  # warnings of Lightning's that are not the user's to act on
     ".*LightningCLI's args parameter is intended.*",  # it is given them by us
     ".*isinstance.treespec, LeafSpec.*",  # lightning 2.6 under torch 2.13
     ".*smaller than the logging interval.*",  # small data sets
+    ".*module.s. in eval mode at the start of training.*",  # the reference
 ]
 
 
@@ -49,34 +51,66 @@ def main(args: "Sequence[str] | None" = None) -> int:
 
         print(" ".join(f"{name} {version}" for name, version in versions().items()))
         return 0
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())  # a user's own modules, as python -m has them
+    if (here := os.getcwd()) not in sys.path:
+        sys.path.insert(0, here)  # a user's own rewards and domains, as with python -m
     try:
         return _run(args)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit) as error:
+        if isinstance(error, SystemExit) and not isinstance(error.__context__, KeyboardInterrupt):  # Lightning's
+            raise
         print("graft: interrupted; go on with --ckpt_path last", file=sys.stderr)
         return 130
 
 
 def _run(args: list[str]) -> int:
-    from jsonargparse import ArgumentError
-
     from graft.errors import GraftError
 
     try:
         if args[0] not in COMMANDS:
             raise GraftError(f"there is no command {args[0]!r}: {', '.join(COMMANDS)}")
         COMMANDS[args[0]](args[1:])
-    except (GraftError, ArgumentError) as error:
-        if os.environ.get("GRAFT_TRACEBACK") == "1":
+    except Exception as error:
+        said = _said(error)
+        if said is None or os.environ.get("GRAFT_TRACEBACK") == "1":
             raise
-        print(f"graft: {_sentence(str(error))}", file=sys.stderr)
+        print(f"graft: {' '.join(said.split())}", file=sys.stderr)
         return 2
     return 0
 
 
+def _said(error: BaseException) -> "str | None":
+    """What the user can put right, in a sentence; None if the error is not of that kind."""
+    from jsonargparse import ArgumentError
+    from lightning.fabric.utilities.exceptions import MisconfigurationException
+
+    from graft.errors import GraftError
+
+    cause: BaseException | None = error
+    while cause is not None:  # the parser wraps what the constructors of its classes raise
+        if isinstance(cause, GraftError | MisconfigurationException):
+            return str(cause)
+        cause = cause.__cause__
+    return _sentence(str(error)) if isinstance(error, ArgumentError) else None
+
+
+NOISE = ("Does not validate", "Subtypes:", "Errors:", "Expected NoneType", "Expected a path but", "Given value")
+
+
 def _sentence(message: str) -> str:
     """The part of a parser's message that says what is wrong."""
-    lines = [line.strip(" -") for line in message.strip().splitlines() if line.strip(" -")]
-    return " ".join(lines) if len(lines) <= 3 else f"{lines[0]} {lines[-1]}"
+    keys, owner, said = list[str](), "", list[str]()
+    for line in re.sub(r"(?:a )?<class '(.+?)'>", r"\1", message).splitlines():
+        line = line.strip(" -")
+        if match := re.match(r'Parser key "(.+?)":\s*(.*)', line):
+            keys.append(match[1])
+            line = match[2]
+        elif match := re.match(r"Problem with given class_path '(.+)':", line):
+            owner, line = f" by {match[1]}", ""
+        if line and not line.startswith(NOISE):
+            said.append(line + (owner if line.endswith("is not accepted") else ""))
+    return f"{'.'.join(keys)}: {said[0]}" if keys and said else " ".join(said)
 
 
 def console() -> None:
@@ -118,7 +152,8 @@ def _parser(command: str, args: "list[str] | dict[str, Any]") -> Any:
             if data is Rollouts:
                 parser.link_arguments("seed_everything", "data.seed", compute_fn=int)
 
-    if isinstance(args, list) and not {"--config", "-c", "--help", "-h"} & {arg.split("=")[0] for arg in args}:
+    flags = [arg.partition("=")[0] for arg in args]
+    if isinstance(args, list) and not any(f in ("--config", "-c", "-h") or f.endswith("help") for f in flags):
         from graft.errors import GraftError
 
         raise GraftError(f"give a configuration: graft {command} --config NAME; there are {', '.join(configs())}")
@@ -132,10 +167,26 @@ def _parser(command: str, args: "list[str] | dict[str, Any]") -> Any:
         seed_everything_default=0,
         auto_configure_optimizers=False,
         load_from_checkpoint_support=False,
-        parser_kwargs={"prog": f"graft {command}", "exit_on_error": False},
+        parser_kwargs={
+            "prog": f"graft {command}",
+            "description": "A config's settings, each of which is also a flag.",
+            "exit_on_error": False,
+            "allow_abbrev": False,
+        },
         args=_found(args) if isinstance(args, list) else args,
         run=False,
     )
+
+
+def load(config: str, *flags: str) -> tuple[Any, Any, Any]:
+    """(module, data, trainer) of a configuration, as ``graft fit`` builds them.
+
+    Args:
+        config: Its name or path.
+        *flags: As on the command line, such as ``--model.level=0.25``.
+    """
+    cli, _ = _setup("fit", ["--config", config, *flags])
+    return cli.model, cli.datamodule, cli.trainer
 
 
 def configs() -> list[str]:

@@ -26,6 +26,7 @@ from graft.rounds import Account
 TRAINER: dict[str, Any] = {
     "logger": False,  # the run's folder has its own
     "enable_checkpointing": False,  # likewise
+    "max_epochs": 1,  # Lightning's 1000 would be as many rounds
     "reload_dataloaders_every_n_epochs": 1,  # a round is an epoch
     "num_sanity_val_steps": 0,
     "enable_model_summary": False,
@@ -153,11 +154,11 @@ def sample(
         (objects, denoiser calls) of each chunk.
     """
     requests = Requests(module, count, chunk, (purpose,), weights)
-    drawn = trainer.predict(module, DataLoader(requests, batch_size=None)) or []
+    drawn: Any = trainer.predict(module, DataLoader(requests, batch_size=None))
     out = []
-    for request, trajectory in zip(requests, drawn, strict=True):
-        items = module.decode(trajectory.state, request.condition)  # type: ignore[union-attr]
-        out.append((items, trajectory.calls * len(items)))  # type: ignore[union-attr]
+    for index, trajectory in enumerate(drawn):
+        items = module.decode(trajectory.state, requests[index].condition)
+        out.append((items, trajectory.calls * len(items)))
     return out
 
 

@@ -18,6 +18,10 @@ import graft
 from graft.errors import GraftError
 
 
+class ForeignError(GraftError):
+    """A file that another program wrote."""
+
+
 def roots() -> list[Path]:
     """Folders in which names are looked up: the current one, its configs, the installed configs, and every folder
     that holds a part of the ``domains`` namespace (this package's and third parties').
@@ -89,6 +93,7 @@ def write_tensors(path: "str | Path", tensors: dict[str, Tensor], about: "dict[s
     with atomic(path) as temporary:
         plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
         save_file(plain, temporary, {"graft": json.dumps(about or {})})
+        temporary.chmod(0o644)  # safetensors makes files that others may not read
 
 
 def read_tensors(path: "str | Path") -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -106,8 +111,31 @@ def read_tensors(path: "str | Path") -> tuple[dict[str, Tensor], dict[str, Any]]
     except (SafetensorError, OSError, ValueError) as error:
         raise GraftError(f"{path} is no safetensors file or is truncated ({error})") from None
     if not isinstance(about, dict):
-        raise GraftError(f"{path} is a safetensors file, but graft did not write it")
+        raise ForeignError(f"{path} is a safetensors file, but graft did not write it")
     return tensors, about
+
+
+def read_network(path: "str | Path") -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The tensors of a network and its ``about``, which is empty for a file that another program wrote.
+
+    Takes safetensors files, and torch files with a state dict (``.pt``, ``.pth``, ``.ckpt``, ``.bin``) of tensors only.
+
+    Raises:
+        GraftError: It is missing, truncated or another kind of file.
+    """
+    path = Path(path)
+    if path.suffix in (".pt", ".pth", ".ckpt", ".bin"):
+        try:
+            content = torch.load(path, map_location="cpu", weights_only=True)
+        except Exception as error:  # torch.load raises a dozen kinds
+            raise GraftError(f"{path} is no file of tensors, or is truncated ({type(error).__name__})") from None
+        content = content.get("state_dict", content) if isinstance(content, dict) else {}
+        return {f"backbone/{name}": t for name, t in content.items() if isinstance(t, Tensor)}, {}
+    try:
+        return read_tensors(path)
+    except ForeignError:
+        with safe_open(path, framework="pt") as file:
+            return {f"backbone/{name}": file.get_tensor(name) for name in file.keys()}, {}
 
 
 def sha256(path: "str | Path") -> str:

@@ -70,5 +70,5 @@ class MetricsFile(Logger):
 
 
 def _of_round(row: "dict[str, Any]", step: int) -> bool:
-    """The row belongs to the round that starts at ``step`` and is done again."""
-    return int(row["step"]) == step and any(name.startswith("rollout/") for name in row)
+    """The row belongs to the round, or to the final comparison, that starts at ``step`` and is done again."""
+    return int(row["step"]) == step and any(name.startswith(("rollout/", "test/")) for name in row)

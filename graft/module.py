@@ -69,8 +69,9 @@ class GraftModule(LightningModule, ABC):
     Args:
         backbone: The network, ``(state, time (B,), condition) -> output`` of the state's shape.
         process: How states are noised, and the sampler's step.
-        weights: The reference's weights, a file that ``graft pretrain`` (or `save_weights`) wrote, by path or by name
-            in an installed package; ``null`` to train from scratch.
+        weights: The reference's weights, by path or by name in an installed package: a file that ``graft pretrain`` (or
+            `save_weights`) wrote, or a state dict of the network as a safetensors or torch file; ``null`` to train from
+            scratch.
         level: u* in [0, 1), a fraction of the sampler's steps: 0 is GRAFT, the whole network is tuned; above it
             P-GRAFT, the tuned network samples from 1 to u* and the frozen reference from u* to 0.
         steps: Of the sampler, from 1 to 0; the level is moved to the nearest one.
@@ -346,9 +347,15 @@ class GraftModule(LightningModule, ABC):
         if self.average is not None:
             self.average = EMA(self.backbone, self.average.decay)
 
+    def use_as_reference(self) -> None:
+        """Make the network as it is the reference: for one that was loaded by other means than ``weights``."""
+        self.reference = frozen(self.backbone)
+        digest = files.in_memory(dict(self.backbone.named_parameters()))
+        self.reference_file = {"path": "(in memory)", "sha256": digest}
+
     def _load_reference(self, backbone: nn.Module, weights: str) -> None:
         path = files.locate(weights)
-        tensors, about = files.read_tensors(path)
+        tensors, about = files.read_network(path)
         if about.get("reference"):
             raise GraftError(f"{weights} holds tuned weights, not a reference: give the file it was tuned from")
         network = {n.removeprefix("backbone/"): t for n, t in tensors.items() if n.startswith("backbone/")}

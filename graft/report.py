@@ -154,7 +154,7 @@ def write(
     )
     versions = ", ".join(f"{name} {version}" for name, version in summary["versions"].items())
     sections = [
-        f"<h1>{esc(title)}</h1><p class='note'>Reference against tuned: fresh samples, same conditions, same noise.</p>",
+        f"<h1>{esc(title)}</h1><p class='note'>Reference against tuned: fresh samples of the same noise.</p>",
         f"<table><tr><th></th><th>reference</th><th>tuned</th></tr>{body}</table>",
         f"<h2>The run</h2><table>{about}</table>",
         f"<h2>Reward</h2>{histogram(rewards, label).decode()}",

@@ -33,15 +33,12 @@ def choose(run_dir: "str | None", name: str, config: str, ckpt_path: "str | None
         folder = Path(run_dir) if run_dir else checkpoint.parent.parent
     else:
         folder = Path(run_dir) if run_dir else _newest(name)
-        if not (folder / "config.yaml").exists():
-            raise GraftError(f"there is no run in {folder} to go on with: leave out --ckpt_path to start one")
-        if (folder / "summary.json").exists():
-            raise GraftError(
-                f"the run in {folder} is finished: start a new one, from its weights with --weights {folder}"
-            )
         checkpoint = folder / "checkpoints" / "last.ckpt"
-    if (folder / "config.yaml").exists():
-        _same(folder / "config.yaml", config)
+    if not (folder / "config.yaml").exists():
+        raise GraftError(f"there is no run in {folder} to go on with: leave out --ckpt_path to start one")
+    if (folder / "summary.json").exists():
+        raise GraftError(f"the run in {folder} is finished: start a new one, from its weights with --weights {folder}")
+    _same(folder / "config.yaml", config)
     return folder, checkpoint if checkpoint.exists() else None
 
 

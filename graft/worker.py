@@ -35,17 +35,16 @@ class Worker:
             TimeoutError: The call took longer than ``timeout``; the next call starts a new child.
             RuntimeError: The child died during the call, or the callable raised; the message says what.
         """
+        data = pickle.dumps(argument)
         if self._process is None:
             self._start()
         try:
-            ok, value = self._exchange(argument, self.timeout)
+            ok, value = self._exchange(data, self.timeout)
         except TimeoutError:
             self.close()
             raise TimeoutError(f"no answer within {self.timeout:g} s") from None
         except EOFError:
-            code = self._process.wait() if self._process else None
-            self.close()
-            raise RuntimeError(f"the worker process died (exit status {code})") from None
+            raise RuntimeError(f"the worker process died (exit status {self.close()})") from None
         if not ok:
             raise RuntimeError(value)
         return value
@@ -61,7 +60,7 @@ class Worker:
                 stdout=subprocess.PIPE,
                 env={**os.environ, "PYTHONPATH": os.pathsep.join(path)},
             )
-            ok, value = self._exchange(None, STARTUP)
+            ok, value = self._exchange(pickle.dumps(None), STARTUP)
         except (OSError, EOFError, TimeoutError) as error:
             self.close()
             text = str(error) or type(error).__name__
@@ -70,15 +69,15 @@ class Worker:
             self.close()
             raise GraftError(f"there is no reward function {self.path!r} ({value}): give package.module.function")
 
-    def _exchange(self, argument: Any, timeout: float) -> "tuple[bool, Any]":
+    def _exchange(self, data: bytes, timeout: float) -> "tuple[bool, Any]":
         assert self._process is not None and self._process.stdin is not None and self._process.stdout is not None
         stdin, stdout, answer = self._process.stdin, self._process.stdout, list[Any]()
 
         def talk() -> None:
             try:
-                send(stdin, argument)
+                send(stdin, data)
                 answer.append(receive(stdout))
-            except (OSError, EOFError, ValueError):
+            except Exception:  # whatever it is (a dead child, an answer that does not unpickle), there is no answer
                 pass
 
         thread = threading.Thread(target=talk, daemon=True)
@@ -90,11 +89,15 @@ class Worker:
             raise EOFError
         return answer[0]  # type: ignore[no-any-return]
 
-    def close(self) -> None:
-        """End the child."""
+    def close(self) -> "int | None":
+        """End the child; its exit status, if it had ended by itself."""
+        code = None
         if self._process is not None:
-            self._process.kill()
-            self._process.wait()
+            try:
+                code = self._process.wait(0.2)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
             for pipe in (self._process.stdin, self._process.stdout):
                 if pipe is not None:
                     try:
@@ -102,20 +105,20 @@ class Worker:
                     except OSError:
                         pass
             self._process = None
+        return code
 
     def __del__(self) -> None:
         self.close()
 
 
-def send(pipe: "IO[bytes]", value: Any) -> None:
-    """Write one length-prefixed pickle."""
-    data = pickle.dumps(value)
+def send(pipe: "IO[bytes]", data: bytes) -> None:
+    """Write one pickle after its length."""
     pipe.write(len(data).to_bytes(8, "big") + data)
     pipe.flush()
 
 
 def receive(pipe: "IO[bytes]") -> Any:
-    """Read one length-prefixed pickle.
+    """Read what `send` wrote.
 
     Raises:
         EOFError: The other side is gone.
@@ -139,9 +142,9 @@ def serve(path: str) -> None:
         receive(reader)
         module, _, name = path.rpartition(".")
         function = getattr(importlib.import_module(module), name)
-        send(writer, (True, None))
+        send(writer, pickle.dumps((True, None)))
     except Exception as error:
-        send(writer, (False, f"{type(error).__name__}: {error}"))
+        send(writer, pickle.dumps((False, f"{type(error).__name__}: {error}")))
         return
     while True:
         try:
@@ -149,10 +152,11 @@ def serve(path: str) -> None:
         except EOFError:
             return
         try:
-            send(writer, (True, function(argument)))
+            answer = pickle.dumps((True, function(argument)))
         except Exception as error:
             lines = str(error).strip().splitlines()
-            send(writer, (False, type(error).__name__ + (f": {lines[0]}" if lines else "")))
+            answer = pickle.dumps((False, type(error).__name__ + (f": {lines[0]}" if lines else "")))
+        send(writer, answer)
 
 
 if __name__ == "__main__":

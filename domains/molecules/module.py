@@ -10,6 +10,7 @@ from torch_geometric.utils import to_dense_batch
 from torchmetrics import Metric
 
 from domains.molecules import chemistry, metrics
+from domains.molecules.data import MoleculeData
 from domains.molecules.files import draw, write
 from graft import GraftError, GraftModule
 from graft.process import Gaussian, Mixed
@@ -46,13 +47,13 @@ class Molecules(GraftModule):
     def setup(self, stage: str) -> None:
         """Take the atom counts and the known keys from the data when training on data."""
         data = getattr(self.trainer, "datamodule", None)
-        if stage == "fit" and self.reference_file is None and hasattr(data, "histogram"):
+        if stage == "fit" and self.reference_file is None and isinstance(data, MoleculeData):
             counts = torch.zeros(self.atoms + 1, dtype=torch.long)
             for count, number in data.histogram().items():
                 if count > self.atoms:
                     raise GraftError(f"the data has molecules of {count} atoms, the process a state of {self.atoms}")
                 counts[count] = number
-            self.facts = {"histogram": counts, "keys": metrics.key_hashes(data.keys()).unique()}
+            self.facts = {"histogram": counts, "keys": torch.unique(metrics.key_hashes(data.keys()))}
 
     def draw_conditions(self, count: int, generator: Generator) -> Condition:
         """Atom counts from the histogram of the training data."""

@@ -1,0 +1,73 @@
+"""Rewards as a user may write them; the worker process imports this module by name."""
+
+import math
+import os
+import sys
+import time
+from typing import Any
+
+calls = 0
+
+
+def square(x: float) -> float:
+    return x * x
+
+
+def process_id(x: float) -> float:
+    return float(os.getpid())
+
+
+def counter(x: float) -> float:
+    global calls
+    calls += 1
+    return float(calls)
+
+
+def troubled(x: float) -> Any:
+    """Works for numbers up to 10; above, each fails in its own way."""
+    ways = {
+        11: lambda: 1 / 0,
+        12: lambda: time.sleep(60),
+        13: lambda: math.nan,
+        14: lambda: os._exit(3),
+        15: lambda: None,
+        16: lambda: math.inf,
+        17: lambda: sys.exit("bye"),
+        18: lambda: lambda: 1.0,
+        19: lambda: "high",
+        20: lambda: os.kill(os.getpid(), 9),
+    }
+    return ways.get(int(x), lambda: x + 0.5)()
+
+
+def talkative(x: float) -> float:
+    print("scoring", x, "\x00" * 100, flush=True)
+    sys.stdout.write("more")
+    os.write(1, b"and more, past Python's own buffers\n")
+    os.system("echo from a shell")
+    return x
+
+
+def squares(xs: list[float]) -> list[float]:
+    return [x * x for x in xs]
+
+
+def troubled_batch(xs: list[float]) -> list[Any]:
+    return [troubled(x) for x in xs]
+
+
+def numpy_batch(xs: list[float]) -> Any:
+    import numpy as np
+
+    return np.asarray(xs, dtype=np.float32) * 2
+
+
+def one_short(xs: list[float]) -> list[float]:
+    return list(xs)[1:]
+
+
+def no_list(xs: list[float]) -> float:
+    return 1.0
+
+
+not_callable = 3.0

@@ -1,0 +1,260 @@
+"""With the exact denoiser every parametrisation, schedule, warp and sampler draws the right law."""
+
+import itertools
+import math
+
+import pytest
+import torch
+from exact import Exact, Mixture, extrapolate, f64, gap, noise_is, normal, propagate, rows
+from torch import Tensor
+
+from graft.errors import GraftError
+from graft.process import Betas, Cosine, Flow, Gaussian, Mixed, Polynomial, Schedule, VarianceExploding
+from graft.sampler import Stage, run
+
+
+def betas(kind: str, start: float = 1e-4, end: float = 0.02, fineness: int = 20) -> Betas:
+    """The table, finer: below t = 1/steps a network trained on a table is told no time, and warps go there."""
+    return Betas(kind, 1000 * fineness, start / fineness, end / fineness)
+
+
+SCHEDULES: dict[str, Schedule] = {
+    "flow": Flow(),
+    "cosine": Cosine(),
+    "polynomial": Polynomial(),
+    "exploding": VarianceExploding(maximum=20.0, power=3.0),
+    "linear": betas("linear"),
+    "scaled": betas("scaled_linear", 0.00085, 0.012),
+    "squaredcos": betas("squaredcos_cap_v2"),
+}
+PREDICTIONS = ("eps", "x0", "v", "velocity")
+CASES = [
+    (name, prediction)
+    for name, prediction in itertools.product(SCHEDULES, PREDICTIONS)
+    if (name, prediction) not in (("flow", "eps"), ("cosine", "eps"))  # refused: alpha is 0 at level 1
+]
+GAUSS = normal(f64([0.8, -0.5]), f64([[0.7, 0.3], [0.3, 0.4]]))
+PAIR = Mixture(f64([0.35, 0.65]), f64([[-1.2], [0.9]]), f64([[[0.09]], [[0.16]]]))
+
+
+def check_gaussian(process: Gaussian, handover: float = 0.5) -> None:
+    model = Exact(process, GAUSS)
+    top, middle, data = (GAUSS.at(process, u).moments() for u in (1.0, handover, 0.0))
+    laws = []
+    for steps in (60, 120):
+        above = propagate(process, model, top, steps, 1.0, handover)
+        through = propagate(process, model, above, steps, handover)
+        below = propagate(process, model, middle, steps, handover)
+        laws.append((above, through, below))
+    for coarse, fine, right in zip(*laws, (middle, data, data), strict=True):
+        # first order in the step, with the right limit
+        assert gap(fine, right) < 0.062
+        assert gap(fine, right) < 0.62 * gap(coarse, right)
+        assert gap(extrapolate(coarse, fine), right) < 0.012
+        assert gap(extrapolate(coarse, fine), right) < 0.3 * gap(fine, right)
+
+
+@pytest.mark.parametrize("warp", [1.0, 2.0])
+@pytest.mark.parametrize("eta", [0.0, 1.0])
+@pytest.mark.parametrize(("name", "prediction"), CASES)
+def test_gaussian(name: str, prediction: str, eta: float, warp: float) -> None:
+    """From 1 to u*, from 1 to 0, from u* to 0: mean and covariance in closed form, in the limit of small steps."""
+    check_gaussian(Gaussian(SCHEDULES[name], prediction, (2,), eta=eta, warp=warp))
+
+
+def test_gaussian_between_ode_and_ancestral() -> None:
+    check_gaussian(Gaussian(Polynomial(), "eps", (2,), eta=0.5), handover=0.25)
+
+
+@pytest.mark.parametrize(("name", "prediction"), [("flow", "velocity"), ("polynomial", "eps"), ("exploding", "v")])
+def test_one_step_keeps_two_times_joint(name: str, prediction: str) -> None:
+    """An ancestral step has the covariance of x_s and x_t that the kernel has (x_s | x_t, x_0 is exact for a point)."""
+    process = Gaussian(SCHEDULES[name], prediction, (1,), eta=1.0)
+    point = normal(f64([0.7]), f64([[0.0]]))
+    for level, following in ((1.0, 0.75), (0.5, 0.25), (0.25, 0.1)):
+        law = point.at(process, level).moments()
+        after = propagate_once(process, Exact(process, point), law, level, following)
+        right = point.at(process, following).moments()
+        assert gap(after[:2], right) < 1e-5
+        ratio = process.kernel(level, following)[0]
+        assert abs(float(after[2] - ratio * right[1])) < 1e-5
+
+
+def propagate_once(
+    process: Gaussian, model: Exact, law: tuple[Tensor, Tensor], level: float, following: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """(mean, variance, covariance with the state before) after one step of a scalar state."""
+    x, noise = f64([[0.0], [1.0], [0.0]]), f64([[0.0], [0.0], [1.0]])
+    with noise_is(process, noise):
+        y = process.step(model, x, level, following, rows(3))
+    by_state, by_noise = y[1, 0] - y[0, 0], y[2, 0] - y[0, 0]
+    return by_state * law[0] + y[0], by_state**2 * law[1] + by_noise**2, by_state * law[1][0, 0]
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_prior(name: str) -> None:
+    """The prior is N(0, sigma_1²), and the law of noised data at level 1 is near to it: KL in nats."""
+    process = Gaussian(SCHEDULES[name], "x0", (2,))
+    seed = torch.Generator().manual_seed(0)
+    x = process.prior(rows(40_000), seed)
+    assert x.dtype == torch.float64
+    sigma = float(process.alpha_sigma(1.0)[1])
+    # standard errors 1/200 and sqrt(2)/200 of each of 2 + 3 numbers: 4.5 of them fail by chance in 3e-5 of seeds
+    assert gap((x.mean(0) / sigma, torch.cov(x.T) / sigma**2), (torch.zeros(2), torch.eye(2))) < 4.5 * 2**0.5 / 200
+    mean, cov = GAUSS.at(process, 1.0).moments()
+    kl = 0.5 * float((cov / sigma**2).trace() - 2 + mean @ mean / sigma**2 - torch.logdet(cov / sigma**2))
+    # Stable Diffusion's table keeps 0.5 % of the signal; alpha = 1 where the variance explodes
+    assert kl < {"scaled": 4e-3, "exploding": 2e-3}.get(name, 1e-4)
+
+
+def ks(x: Tensor, law: Mixture) -> float:
+    """sqrt(n) times the Kolmogorov-Smirnov distance of independent samples from the law."""
+    n = len(x)
+    cdf = law.cdf(x.sort(0).values)
+    ranks = torch.arange(n + 1, dtype=torch.float64) / n
+    return n**0.5 * float(torch.maximum((ranks[1:] - cdf).max(), (cdf - ranks[:-1]).max()))
+
+
+# 1.95 is exceeded by chance in 0.1 % of seeds; 0.25 is left for the steps' own error (2000 samples, 200 steps)
+LIMIT = 1.95 + 0.25
+
+
+@pytest.mark.parametrize("warp", [1.0, 2.0])
+@pytest.mark.parametrize("eta", [0.0, 1.0])
+@pytest.mark.parametrize(
+    ("name", "prediction"),
+    [
+        ("flow", "velocity"),
+        ("cosine", "v"),
+        ("polynomial", "eps"),
+        ("exploding", "eps"),
+        ("linear", "eps"),
+        ("scaled", "v"),
+        ("squaredcos", "x0"),
+    ],
+)
+def test_mixture(name: str, prediction: str, eta: float, warp: float) -> None:
+    """Two bumps, sampled with `run`: 1 to u* and 1 to 0 from the prior, u* to 0 from noised data."""
+    process = Gaussian(SCHEDULES[name], prediction, (1,), eta=eta, warp=warp)
+    model, handover, count = Exact(process, PAIR), 0.5, 2000
+    seed = torch.Generator().manual_seed(1)
+    drawn = run([Stage(process, model)], rows(count), 200, record=[handover], generator=seed)
+    assert ks(drawn.recorded[handover][:, 0], PAIR.at(process, handover)) < LIMIT
+    assert ks(drawn.state[:, 0], PAIR) < LIMIT
+    noised = process.corrupt(PAIR.sample(count, seed), handover, generator=seed)
+    below = run([Stage(process, model, handover)], rows(count), 200, generator=seed, state=noised)
+    assert ks(below.state[:, 0], PAIR) < LIMIT
+
+
+@pytest.mark.parametrize("eta", [0.0, 1.0])
+@pytest.mark.parametrize("schedule", [Cosine(), Flow(), Polynomial()])
+def test_one_hot(schedule: Schedule, eta: float) -> None:
+    """A one-hot field with the exact posterior as logits: categories at 0, moments at u*."""
+    scale, share = 2.0, f64([0.2, 0.5, 0.3])
+    law = Mixture(share, scale * torch.eye(3, dtype=torch.float64), torch.zeros(3, 3, 3, dtype=torch.float64))
+    process = Gaussian(schedule, "logits", (1, 3), eta=eta, scale=scale)
+    count = 4000
+    seed = torch.Generator().manual_seed(2)
+    drawn = run([Stage(process, Exact(process, law))], rows(count), 200, record=[0.25, 0.5], generator=seed)
+    x = drawn.state[:, 0]
+    near = (x - scale * torch.nn.functional.one_hot(x.argmax(1), 3)).abs().amax(1) < 0.01 * scale
+    assert near.double().mean() > 0.97  # an ODE of finite steps leaves a few between two categories
+    found = torch.bincount(x.argmax(1), minlength=3)
+    chi2 = ((found - count * share) ** 2 / (count * share)).sum()
+    assert chi2 < 18.4  # 2 degrees of freedom: by chance in 1e-4 of seeds
+    for level, middle in drawn.recorded.items():
+        mean, cov = law.at(process, level).moments()
+        error = (middle[:, 0].mean(0) - mean) / (cov.diagonal() / count).sqrt()
+        assert error.abs().max() < 4.5  # three numbers: by chance in 2e-5 of seeds
+        assert (torch.cov(middle[:, 0].T) - cov).abs().max() < 0.12 * cov.max()  # 4 standard errors and the steps' own
+
+
+@pytest.mark.parametrize("warp", [1.0, 2.0])
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_kernel_composes(name: str, warp: float) -> None:
+    """q(t|s) after q(s|r) is q(t|r), and q(t|0) is the schedule."""
+    process = Gaussian(SCHEDULES[name], "x0", (1,), warp=warp)
+    for r, s, t in itertools.combinations((0.0, 0.1, 0.35, 0.6, 0.9, 1.0), 3):
+        (by_s, noise_s), (by_t, noise_t), (by, noise) = (process.kernel(*pair) for pair in ((s, r), (t, s), (t, r)))
+        assert float(by_t * by_s) == pytest.approx(float(by), rel=1e-12, abs=1e-15)
+        assert float(by_t**2 * noise_s**2 + noise_t**2) == pytest.approx(float(noise**2), rel=1e-12)
+        assert torch.stack(process.kernel(t, 0.0)) == pytest.approx(torch.stack(process.alpha_sigma(t)), rel=1e-12)
+        assert torch.stack(process.kernel(t, t)) == pytest.approx(f64([1.0, 0.0]), abs=1e-7)
+
+
+def test_corrupt() -> None:
+    """`corrupt` is the kernel, with a level for each sample, of a tensor and of each field of a dict."""
+    first = Gaussian(Flow(), "x0", (3,))
+    second = Gaussian(Polynomial(), "eps", (2, 2), warp=2.0)
+    mixed = Mixed({"x": first, "h": second})
+    seed = torch.Generator().manual_seed(0)
+    state = {"x": torch.randn(4, 3, generator=seed).double(), "h": torch.randn(4, 2, 2, generator=seed).double()}
+    level, since = f64([0.3, 0.6, 0.9, 1.0]), f64([0.0, 0.1, 0.5, 0.5])
+    for start in (0.0, since):
+        noisy = mixed.corrupt(state, level, start, rows(4), torch.Generator().manual_seed(5))
+        again = torch.Generator().manual_seed(5)
+        for name, process in mixed.fields.items():
+            ratio, sigma = process.kernel(level, start)
+            eps = torch.randn(state[name].shape, dtype=torch.float64, generator=again)
+            shape = (4, *[1] * (state[name].ndim - 1))
+            assert torch.allclose(noisy[name], ratio.reshape(shape) * state[name] + sigma.reshape(shape) * eps)
+    assert torch.equal(mixed.corrupt(state, 0.0)["h"], state["h"])
+
+
+def test_kernel_composes_for_dicts() -> None:
+    """Two corruptions of a mixed state in a row are one, in closed form: the noise's coefficients add in square."""
+    mixed = Mixed({"x": Gaussian(Flow(), "x0", (1,)), "h": Gaussian(Cosine(), "x0", (1,), warp=2.0)})
+
+    def both(value: float) -> dict[str, Tensor]:
+        return {"x": f64([[value]]), "h": f64([[value]])}
+
+    r, s, t = 0.1, 0.4, 0.8
+
+    def twice(x: float, first: float, second: float) -> dict[str, Tensor]:
+        return mixed.corrupt_with(mixed.corrupt_with(both(x), both(first), s, r), both(second), t, s)
+
+    for name in mixed.fields:
+        once = [float(mixed.corrupt_with(both(x), both(z), t, r)[name]) for x, z in ((1.0, 0.0), (0.0, 1.0))]
+        split = [float(twice(*unit)[name]) for unit in ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))]
+        assert split[0] == pytest.approx(once[0], rel=1e-12)
+        assert math.hypot(split[1], split[2]) == pytest.approx(once[1], rel=1e-12)
+
+
+def test_mixed_samples_each_field_right() -> None:
+    """Two fields on schedules of their own and one network: their laws at 0 and at u*."""
+    fields = {"x": Gaussian(Flow(), "velocity", (2,)), "h": Gaussian(Polynomial(), "eps", (1,), warp=2.0)}
+    process = Mixed(fields)
+    laws = {"x": GAUSS, "h": PAIR}
+
+    def model(state: dict[str, Tensor], time: Tensor, condition: dict[str, Tensor]) -> dict[str, Tensor]:
+        # the network is told the first field's time, which is the level
+        level = (time.double() * 3600).round() / 3600
+        return {n: Exact(p, laws[n])(state[n], p.network_time(level), condition) for n, p in fields.items()}
+
+    seed = torch.Generator().manual_seed(3)
+    drawn = run([Stage(process, model)], rows(3000), 200, record=[0.5], generator=seed)
+    for level, state in ((0.0, drawn.state), (0.5, drawn.recorded[0.5])):
+        assert ks(state["h"][:, 0], laws["h"].at(fields["h"], level)) < LIMIT
+        mean, cov = laws["x"].at(fields["x"], level).moments()
+        # standard errors of mean and covariance at most 0.02: 4.5 of them
+        assert gap((state["x"].mean(0), torch.cov(state["x"].T)), (mean, cov)) < 0.09
+
+
+def test_network_is_told_the_time() -> None:
+    """t, not u, in float32, one number for each sample; the index of diffusers' table for tables."""
+    told = []
+
+    def model(state: Tensor, time: Tensor, condition: dict[str, Tensor]) -> Tensor:
+        told.append(time)
+        return state
+
+    for schedule, right in ((Flow(), 0.25), (Betas(), 249.0)):
+        process = Gaussian(schedule, "x0", (1,), warp=2.0)
+        process.step(model, torch.zeros(3, 1), 0.5, 0.25, rows(3))
+        assert told[-1].dtype == torch.float32
+        assert told[-1].tolist() == [right] * 3
+
+
+def test_eps_is_refused_where_it_says_nothing() -> None:
+    with pytest.raises(GraftError, match="x0, v or velocity"):
+        Gaussian(Flow(), "eps", (1,))

@@ -1,0 +1,222 @@
+"""The loop: which levels it keeps, what it counts, what it refuses; states stay in their subspaces."""
+
+import pytest
+import torch
+from exact import Exact, f64, normal, rows
+from torch import Tensor
+
+from graft.errors import GraftError
+from graft.process import Flow, Gaussian, Masked, Mixed, Polynomial, ZeroCentre
+from graft.sampler import Stage, grid, run, snap
+from graft.state import Condition
+
+LAW = normal(f64([0.5, -1.0]), f64([[0.3, 0.1], [0.1, 0.2]]))
+
+
+def process(eta: float = 1.0) -> Gaussian:
+    return Gaussian(Flow(), "velocity", (2,), eta=eta)
+
+
+def seeded(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def test_records_the_levels_asked_for() -> None:
+    p = process()
+    stage = Stage(p, Exact(p, LAW))
+    one = run([stage], rows(3), 8, record=[1.0, 0.75, 0.25, 0.0], generator=seeded())
+    assert list(one.recorded) == [1.0, 0.75, 0.25, 0.0]
+    assert torch.equal(one.recorded[0.0], one.state)
+    assert torch.equal(one.recorded[1.0], p.prior(rows(3), seeded()))
+    assert one.calls == 8
+    assert run([stage], rows(3), 8, generator=seeded()).recorded == {}
+
+
+def test_recorded_state_continues_to_the_same_end() -> None:
+    """What was kept at u* and walked on from there is the whole walk, for an ODE: the states are of those levels."""
+    p = process(eta=0.0)
+    model = Exact(p, LAW)
+    whole = run([Stage(p, model)], rows(4), 20, record=[0.6, 0.2], generator=seeded())
+    for level, calls in ((0.6, 12), (0.2, 4)):
+        rest = run([Stage(p, model, level)], rows(4), 20, state=whole.recorded[level])
+        assert torch.allclose(rest.state, whole.state, rtol=0, atol=1e-12)
+        assert rest.calls == calls
+    two = run([Stage(p, model, 1.0, 0.6), Stage(p, model, 0.6)], rows(4), 20, record=[0.2], generator=seeded())
+    assert torch.allclose(two.state, whole.state, rtol=0, atol=1e-12)
+    assert torch.allclose(two.recorded[0.2], whole.recorded[0.2], rtol=0, atol=1e-12)
+    assert two.calls == 20
+
+
+def test_partial_range() -> None:
+    p = process()
+    seen: list[float] = []
+
+    def model(state: Tensor, time: Tensor, condition: Condition) -> Tensor:
+        seen.append(round(float(time[0]), 6))
+        return torch.zeros_like(state)
+
+    steps = 0
+
+    def progress() -> None:
+        nonlocal steps
+        steps += 1
+
+    part = run([Stage(p, model, 0.7, 0.4)], rows(2), 10, generator=seeded(), state=torch.ones(2, 2), progress=progress)
+    assert seen == [0.7, 0.6, 0.5]
+    assert part.calls == steps == 3
+    still = run([Stage(p, model, 0.7, 0.7)], rows(2), 10, record=[0.7], state=torch.ones(2, 2))
+    assert torch.equal(still.state, torch.ones(2, 2)) and torch.equal(still.recorded[0.7], still.state)
+
+
+def test_steps_that_thirds_do_not_hurt() -> None:
+    """Levels such as 1/3 or 0.7 · 30 are on the grid whatever floating point makes of them."""
+    p = process()
+    model = Exact(p, LAW, snap=3600)
+    for steps, level in ((3, 1 / 3), (30, 0.7), (1000, 0.043), (7, 3 / 7)):
+        kept = run([Stage(p, model, 1.0, level)], rows(1), steps, record=[level], generator=seeded())
+        assert list(kept.recorded) == [level]
+        assert kept.calls == steps - round(level * steps)
+        assert level in grid(steps) or min(abs(level - u) for u in grid(steps)) < 1e-12
+    assert snap(0.3, 8) == 0.25 and grid(4) == [1.0, 0.75, 0.5, 0.25, 0.0]
+
+
+@pytest.mark.parametrize("level", [0.33, -0.1, 1.1])
+def test_off_the_grid(level: float) -> None:
+    p = process()
+    with pytest.raises(GraftError, match="multiple of 1/10"):
+        run([Stage(p, Exact(p, LAW))], rows(1), 10, record=[level])
+    with pytest.raises(GraftError, match="multiple of 1/10"):
+        run([Stage(p, Exact(p, LAW), 1.0, level)], rows(1), 10)
+
+
+def test_start_in_between_needs_a_state() -> None:
+    p = process()
+    with pytest.raises(GraftError, match="give the state"):
+        run([Stage(p, Exact(p, LAW), 0.5)], rows(1), 10)
+
+
+@pytest.mark.parametrize("eta", [0.0, 1.0])
+def test_generator_decides(eta: float) -> None:
+    p = process(eta)
+    stages = [Stage(p, Exact(p, LAW))]
+    torch.manual_seed(0)
+    one, again = (run(stages, rows(5), 10, generator=seeded(1)).state for _ in range(2))
+    assert torch.equal(one, again)
+    assert not torch.equal(one, run(stages, rows(5), 10, generator=seeded(2)).state)
+    assert torch.rand(1) == torch.rand(1, generator=seeded(0))  # the global generator was left alone
+
+
+def test_memory_does_not_grow_with_steps() -> None:
+    """Nothing but the recorded states outlives its step."""
+    import weakref
+
+    p, alive = process(0.0), []
+
+    def model(state: Tensor, time: Tensor, condition: Condition) -> Tensor:
+        alive.append(weakref.ref(state))
+        return state
+
+    run([Stage(p, model)], rows(2), 16, generator=seeded())
+    assert sum(ref() is not None for ref in alive) <= 1
+
+
+def test_no_gradient_is_kept() -> None:
+    p = process()
+    scale = torch.ones(1, dtype=torch.float64, requires_grad=True)
+    assert not run([Stage(p, lambda x, t, c: scale * x)], rows(2), 4, generator=seeded()).state.requires_grad
+
+
+def test_two_clocks() -> None:
+    """A corrector 1 → 0 with its own process, then the base 1 → 0: the second starts where the first ended."""
+    corrector, base = Gaussian(Flow(), "velocity", (2,), eta=0.0), process(eta=0.0)
+    noise_law = normal(f64([0.3, 0.0]), f64([[1.5, 0.4], [0.4, 0.8]]))
+    first, second = Exact(corrector, noise_law), Exact(base, LAW)
+    both = run([Stage(corrector, first), Stage(base, second)], rows(6), 20, record=[1.0, 0.5, 0.0], generator=seeded())
+    middle = run([Stage(corrector, first)], rows(6), 20, generator=seeded()).state
+    alone = run([Stage(base, second)], rows(6), 20, record=[0.5], state=middle)
+    assert torch.equal(both.state, alone.state)
+    assert both.calls == 40
+    # a level that both pass is kept of the last
+    assert torch.equal(both.recorded[0.5], alone.recorded[0.5])
+    assert torch.equal(both.recorded[1.0], middle)
+
+
+MASK = f64([[1.0, 1.0, 1.0, 0.0], [1.0, 1.0, 0.0, 0.0], [1.0, 1.0, 1.0, 1.0]])
+
+
+def molecules(eta: float) -> tuple[Mixed, Condition]:
+    fields = {
+        "x": Gaussian(Polynomial(), "eps", (4, 3), eta=eta, project=ZeroCentre()),
+        "h": Gaussian(Polynomial(), "eps", (4, 2), eta=eta, project=Masked()),
+    }
+    return Mixed(fields), {"mask": MASK}
+
+
+def careless(state: dict[str, Tensor], time: Tensor, condition: Condition) -> dict[str, Tensor]:
+    """A network that writes into padding and pushes the centre of mass."""
+    return {name: torch.tanh(x) + 3.0 for name, x in state.items()}
+
+
+def check_subspace(state: dict[str, Tensor]) -> None:
+    padding = 1 - MASK[..., None]
+    assert (state["x"] * padding).abs().max() == 0 and (state["h"] * padding).abs().max() == 0
+    assert state["x"].sum(1).abs().max() < 1e-12 * (1 + float(state["x"].abs().max()))
+    assert (state["x"] * MASK[..., None]).abs().sum() > 0
+
+
+@pytest.mark.parametrize("eta", [0.0, 1.0])
+def test_states_stay_in_their_subspace(eta: float) -> None:
+    process, condition = molecules(eta)
+    seed = seeded()
+    prior = process.prior(condition, seed)
+    check_subspace(prior)
+    check_subspace(process.corrupt(prior, 0.7, 0.0, condition, seed))
+    check_subspace(process.corrupt(prior, f64([0.7, 0.9, 0.3]), 0.2, condition, seed))
+    check_subspace(process.step(careless, prior, 1.0, 0.75, condition, seed))
+    drawn = run([Stage(process, careless)], condition, 8, record=[0.5], generator=seed)
+    check_subspace(drawn.recorded[0.5])
+    check_subspace(drawn.state)
+
+
+def test_noise_in_the_subspace_is_standard_there() -> None:
+    """Projected noise has the projector for covariance: (δ_ij − 1/n) on n atoms."""
+    process, _ = molecules(1.0)
+    count = 20_000
+    mask = MASK[:1].expand(count, 4)
+    x = process.prior({"mask": mask}, seeded())["x"] / process.fields["x"].alpha_sigma(1.0)[1]
+    cov = torch.einsum("bid,bjd->ij", x, x) / (3 * count)
+    right = torch.zeros(4, 4, dtype=torch.float64)
+    right[:3, :3] = torch.eye(3) - 1 / 3
+    assert (cov - right).abs().max() < 4.5 * 2**0.5 / (3 * count) ** 0.5  # six numbers: by chance in 4e-5 of seeds
+
+
+@pytest.mark.parametrize("prediction", ["eps", "x0", "v", "velocity"])
+@pytest.mark.parametrize("since", [0.0, 0.3])
+def test_loss_ignores_padding(prediction: str, since: float) -> None:
+    """What the network says on padding, and where it puts the centre of mass, changes no loss."""
+    condition = {"mask": MASK}
+    projection = ZeroCentre()
+    process = Gaussian(Polynomial(), prediction, (4, 3), project=projection)
+    state = process.prior(condition, seeded())
+    level = f64([0.4, 0.7, 1.0])
+
+    def loss(extra: Tensor) -> Tensor:
+        return process.loss(lambda x, t, c: 0.3 * x + extra, state, level, since, condition, None, seeded(1))
+
+    padding = (1 - MASK[..., None]) * 7.0
+    plain = loss(torch.zeros(3, 4, 3))
+    assert plain.shape == (3,) and (plain > 0).all()
+    assert torch.allclose(loss(padding), plain)
+    assert torch.allclose(loss(torch.full((3, 4, 3), 2.5)), plain)
+
+
+def test_cross_entropy_ignores_padding() -> None:
+    process = Gaussian(Polynomial(), "logits", (4, 2), project=Masked())
+    state = torch.nn.functional.one_hot(torch.tensor([[0, 1, 1, 0]] * 3), 2).double() * MASK[..., None]
+
+    def loss(extra: Tensor) -> Tensor:
+        level = f64([0.4, 0.7, 1.0])
+        return process.loss(lambda x, t, c: x + extra, state, level, 0.0, {"mask": MASK}, None, seeded(1))
+
+    padding = (1 - MASK[..., None]) * f64([3.0, -2.0])
+    assert torch.allclose(loss(padding), loss(torch.zeros(3, 4, 2)))
