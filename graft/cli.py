@@ -36,7 +36,11 @@ QUIET = [  # warnings of Lightning's that are not the user's to act on
     ".*LightningCLI's args parameter is intended.*",  # it is given them by us
     ".*isinstance.treespec, LeafSpec.*",  # lightning 2.6 under torch 2.13
     ".*smaller than the logging interval.*",  # small data sets
+    ".*but have no .val_dataloader.*",  # data without a validation part
+    ".*Total length of .* across ranks is zero.*",  # no validation draws; a run resumed after its last round
+    ".*The dirpath has changed.*",  # of a run whose folder was moved
     ".*module.s. in eval mode at the start of training.*",  # the reference
+    r"(?s).*(JSONARGPARSE_DEPRECATION|deprecated\s+in\s+v4)",  # Lightning's calls of jsonargparse, <5 in our dependencies
 ]
 
 
@@ -92,6 +96,8 @@ def _said(error: BaseException) -> "str | None":
         if isinstance(cause, GraftError | MisconfigurationException):
             return str(cause)
         cause = cause.__cause__
+    if isinstance(error, OSError) and error.errno is not None:  # no space, no permission
+        return str(error)
     return _sentence(str(error)) if isinstance(error, ArgumentError) else None
 
 
@@ -173,7 +179,7 @@ def _parser(command: str, args: "list[str] | dict[str, Any]") -> Any:
             "exit_on_error": False,
             "allow_abbrev": False,
         },
-        args=_found(args) if isinstance(args, list) else args,
+        args=_found(command, args) if isinstance(args, list) else args,
         run=False,
     )
 
@@ -190,7 +196,7 @@ def load(config: str, *flags: str) -> tuple[Any, Any, Any]:
 
 
 def configs() -> list[str]:
-    """Names of the configurations that ``--config`` finds, without the fragments."""
+    """Names of the configurations that ``--config`` finds."""
     from graft import files
 
     names: list[str] = []
@@ -202,7 +208,7 @@ def configs() -> list[str]:
     return sorted(set(names))
 
 
-def _found(args: list[str]) -> list[str]:
+def _found(command: str, args: list[str]) -> list[str]:
     """The arguments with each configuration's name replaced by its path."""
     from graft import files
     from graft.errors import GraftError
@@ -219,11 +225,29 @@ def _found(args: list[str]) -> list[str]:
             path = str(files.locate(name))
         except GraftError:
             raise GraftError(f"there is no configuration {name!r}; there are {', '.join(configs())}") from None
+        data = _content(path).get("data") or {}
+        if command == "pretrain" and "reward" in data:
+            raise GraftError(f"{name} fine-tunes, it does not train on data: use it with graft fit")
+        if command != "pretrain" and "class_path" in data:
+            raise GraftError(f"{name} trains on data: use it with graft pretrain")
         if equals:
             out[i] = f"--config={path}"
         else:
             out[i + 1] = path
     return out
+
+
+def _content(path: str) -> dict[str, Any]:
+    """Of a configuration."""
+    from graft.errors import GraftError
+
+    try:
+        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise GraftError(f"{path} is no YAML file: {error}") from None
+    if not isinstance(content, dict | None):
+        raise GraftError(f"{path} is no configuration: it holds no settings by name")
+    return content or {}
 
 
 def _name(args: list[str]) -> str:
@@ -245,17 +269,20 @@ def _setup(command: str, args: "list[str] | dict[str, Any]") -> "tuple[Any, str]
         _help(command, args)
         raise SystemExit(0)
     cli = _parser(command, args)
-    return cli, cli.parser.dump(cli.config, skip_none=False)
+    config = cli.config.clone()
+    if "ckpt_path" in config:
+        config.ckpt_path = None  # what a resumed run keeps is what it was started with
+    return cli, cli.parser.dump(config, skip_none=False)
 
 
 def _help(command: str, args: list[str]) -> None:
     """Every setting: the command's own, then those of the classes that the configuration names."""
-    found = _found([arg for arg in args if arg not in ("-h", "--help")])
+    found = _found(command, [arg for arg in args if arg not in ("-h", "--help")])
     paths = [value for flag, value in itertools.pairwise(found) if flag in ("--config", "-c")]
     paths += [arg.partition("=")[2] for arg in found if arg.startswith(("--config=", "-c="))]
     classes: dict[str, str] = {}
     for path in paths:
-        config = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
+        config = _content(path)
         places = {"model": config.get("model"), "data": config.get("data")}
         places |= {f"data.{key}": value for key, value in (config.get("data") or {}).items()}
         for place, value in places.items():
@@ -283,9 +310,9 @@ def _fit(args: list[str]) -> None:
     from graft import commands, report, runs
 
     cli, config = _setup("fit", args)
+    _warm(cli)
     folder, checkpoint = runs.choose(cli.config.run_dir, _name(args), config, cli.config.ckpt_path)
     print(f"graft: run in {folder}", flush=True)
-    _warm(cli)
     summary = commands.fit(cli.model, cli.datamodule, folder, cli.trainer, config, _command("fit", args), checkpoint)
     print(f"\n{report.table(summary)}\n\n{folder / 'report.html'}")
 
@@ -294,11 +321,13 @@ def _pretrain(args: list[str]) -> None:
     from graft import commands, report, runs
 
     cli, config = _setup("pretrain", args)
+    _warm(cli)
     folder, checkpoint = runs.choose(cli.config.run_dir, _name(args), config, cli.config.ckpt_path)
     print(f"graft: run in {folder}", flush=True)
     summary = commands.pretrain(cli.model, cli.datamodule, folder, cli.trainer, config, checkpoint)
     for name, value in summary["reference"].items():
-        print(f"{name.replace('_', ' '):<20} {report.number(value)}")
+        if not isinstance(value, dict):
+            print(f"{name.replace('_', ' '):<20} {report.number(value)}")
     print(folder / "reference.safetensors")
 
 
@@ -371,8 +400,8 @@ def _predict(args: list[str]) -> None:
     from graft import commands, runs
 
     cli, config = _setup("predict", args)
-    folder, _ = runs.choose(cli.config.run_dir, f"{_name(args)}_predict", config, None)
     _warm(cli)
+    folder, _ = runs.choose(cli.config.run_dir, f"{_name(args)}_predict", config, None)
     drawn = commands.sample(cli.model, cli.trainer, cli.datamodule.test_draws, "predict")
     items = [item for part, _ in drawn for item in part]
     path = folder / f"samples{cli.model.suffix}"

@@ -67,6 +67,8 @@ def fit(
     """
     if module.reference_file is None:
         raise GraftError("fine-tuning needs a reference: give model.weights")
+    if trainer.max_epochs is not None and trainer.max_epochs < 1:
+        raise GraftError(f"trainer.max_epochs is {trainer.max_epochs}, but a run takes at least one round")
     started = time.perf_counter()
     folder = runs.make(Path(run_dir))
     data.run_dir = folder
@@ -230,6 +232,9 @@ def _plain(values: dict[str, float]) -> dict[str, Any]:
     for name in ("n", "failed_rewards"):
         if name in out:
             out[name] = int(out[name])
+    for name in [name for name in out if "/" in name]:
+        metric, part = name.split("/")
+        out.setdefault(metric, {})[part] = out.pop(name)
     return out
 
 
@@ -266,7 +271,7 @@ def _write_report(
     number = 0
     for row in logger.rows:
         for name, value in row.items():
-            if name.startswith("validation/"):
+            if name.startswith("validation/") and name.count("/") == 1:
                 curves.setdefault(name.removeprefix("validation/"), []).append((float(row["epoch"]) + 1, float(value)))
     for account in data.accounts:
         number += 1

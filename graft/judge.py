@@ -39,7 +39,7 @@ class Judge:
     def summary(self) -> dict[str, float]:
         """``reward`` with its standard error and deviation over the objects whose reward did not fail, and the metrics.
 
-        NaN where there is nothing to average.
+        NaN where there is nothing to average. A metric that gives several numbers has each as ``metric/part``.
         """
         out: dict[str, float] = {}
         if self.reward is not None:
@@ -53,5 +53,9 @@ class Judge:
             }
         out["n"] = float(len(self.items))
         for name, metric in self.metrics.items():
-            out[name] = float(metric.compute())
+            value = metric.compute()
+            if isinstance(value, dict):
+                out |= {f"{name}/{part}": float(share) for part, share in value.items()}
+            else:
+                out[name] = float(value)
         return out

@@ -151,7 +151,10 @@ class GraftModule(LightningModule, ABC):
         raise GraftError(f"{type(self).__name__} has no key for its objects: de-duplication needs one")
 
     def metrics(self) -> Mapping[str, Metric]:
-        """Fresh metrics by name in snake_case; each takes a list of objects and gives a number, shares as fractions."""
+        """Fresh metrics by name in snake_case, shares as fractions.
+
+        Each takes a list of objects and gives a number, or a dict of numbers by name.
+        """
         return {}
 
     def draw(self, items: Sequence[Any], legends: "Sequence[str] | None" = None) -> "bytes | None":
@@ -294,7 +297,7 @@ class GraftModule(LightningModule, ABC):
     def configure_optimizers(self) -> Any:
         """AdamW on what is trained, warm-up and cosine by the step."""
         parameters = [p for p in self.backbone.parameters() if p.requires_grad]
-        optimizer = torch.optim.AdamW(parameters, lr=self.learning_rate, weight_decay=self.weight_decay)
+        optimizer = torch.optim.AdamW(parameters, lr=self.learning_rate, weight_decay=self.weight_decay, fused=True)
         if not self.cosine and not self.warmup:
             return optimizer
         # asking Lightning for the number of steps would make it load the data, and a round's data is the round
@@ -323,7 +326,7 @@ class GraftModule(LightningModule, ABC):
         with self.sampling():
             parameters = trained(self.backbone) if self.reference_file else dict(self.backbone.named_parameters())
             tensors = {f"backbone/{name}": p.detach().clone() for name, p in parameters.items()}
-        tensors |= {f"backbone/{name}": b for name, b in self.backbone.named_buffers()}
+        tensors |= {f"backbone/{name}": b for name, b in _buffers(self.backbone).items()}
         tensors |= {f"facts/{name}": fact for name, fact in self.facts.items()}
         files.write_tensors(path, tensors, {"format": 1, "reference": self.reference_file, **(about or {})})
 
@@ -379,7 +382,7 @@ class GraftModule(LightningModule, ABC):
 
 
 def _load(network: nn.Module, tensors: dict[str, Tensor], path: Any, expected: Mapping[str, Tensor]) -> None:
-    buffers = dict(network.named_buffers())
+    buffers = _buffers(network)
     wanted = {**{name: p.shape for name, p in expected.items()}, **{name: b.shape for name, b in buffers.items()}}
     given = {name: t.shape for name, t in tensors.items()}
     for name in sorted(wanted.keys() | given.keys()):
@@ -397,20 +400,26 @@ def _shape(shape: "torch.Size | None") -> str:
     return "absent" if shape is None else "x".join(map(str, shape)) or "a number"
 
 
-def _frozen_names(module: GraftModule) -> list[str]:
+def _buffers(network: nn.Module) -> dict[str, Tensor]:
+    """The buffers that a state dict has."""
+    parameters = dict(network.named_parameters())
+    return {name: tensor for name, tensor in network.state_dict().items() if name not in parameters}
+
+
+def _frozen(module: GraftModule) -> dict[str, Tensor]:
+    """What checkpoints leave out: the reference, and what of the network is not trained."""
     if module.reference_file is None:
-        return []
-    return [name for name, p in module.named_parameters() if not p.requires_grad] + [
-        f"reference.{name}" for name, _ in (module.reference.named_buffers() if module.reference is not None else ())
-    ]
+        return {}
+    rest = {f"backbone.{name}": p for name, p in module.backbone.named_parameters() if not p.requires_grad}
+    copy = module.reference.state_dict() if module.reference is not None else {}
+    return rest | {f"reference.{name}": tensor for name, tensor in copy.items()}
 
 
 def _drop_frozen(module: Any, state_dict: dict[str, Any], prefix: str, _: Any) -> None:
-    for name in _frozen_names(module):
+    for name in _frozen(module):
         state_dict.pop(prefix + name, None)
 
 
 def _fill_frozen(module: Any, state_dict: dict[str, Any], prefix: str, *_: Any) -> None:
-    own = {**dict(module.named_parameters()), **dict(module.named_buffers())}
-    for name in _frozen_names(module):
-        state_dict[prefix + name] = own[name].detach()
+    for name, tensor in _frozen(module).items():
+        state_dict[prefix + name] = tensor.detach()

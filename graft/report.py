@@ -17,7 +17,7 @@ body{font:16px/1.5 system-ui,sans-serif;max-width:62rem;margin:2rem auto;padding
 h1{font-size:1.6rem;margin-bottom:.2rem}h2{font-size:1.15rem;margin-top:2.2rem}
 table{border-collapse:collapse}td,th{padding:.25rem .9rem;border-bottom:1px solid #dde3ea;text-align:right}
 td:first-child,th:first-child{text-align:left}th{color:#5a6675;font-weight:600}
-img,svg{max-width:100%;height:auto}.pair{display:grid;grid-template-columns:1fr 1fr;gap:1rem}
+img,svg{max-width:100%;height:auto}figure{margin:0 0 1.5rem}figcaption{font-weight:600}
 code,pre{background:#f3f5f8;border-radius:4px;padding:.1rem .3rem}pre{padding:.8rem;overflow-x:auto}
 .note{color:#5a6675}
 """
@@ -37,10 +37,20 @@ def rows(summary: dict[str, Any]) -> list[tuple[str, str, str]]:
     ]
     skip = {"reward", "reward_stderr", "reward_std", "n"}
     for key in tuned:
-        if key not in skip:
+        if key not in skip and not isinstance(tuned[key], dict):
             out.append((key.replace("_", " "), number(reference[key]), number(tuned[key])))
     out.append(("samples", str(reference["n"]), str(tuned["n"])))
     return out
+
+
+def composition(summary: dict[str, Any]) -> dict[str, list[tuple[str, str, str]]]:
+    """(part, reference, tuned) of each metric that gives several numbers."""
+    reference, tuned = summary["reference"], summary["tuned"]
+    return {
+        name: [(part, number(reference[name].get(part)), number(share)) for part, share in parts.items()]
+        for name, parts in tuned.items()
+        if isinstance(parts, dict)
+    }
 
 
 def facts(summary: dict[str, Any]) -> list[tuple[str, str]]:
@@ -139,7 +149,11 @@ def write(
         pictures: PNG of the reference's and of the tuned model's samples.
     """
     esc = html.escape
-    body = "".join(f"<tr><td>{esc(a)}</td><td>{esc(b)}</td><td>{esc(c)}</td></tr>" for a, b, c in rows(summary))
+
+    def compared(lines: Sequence[tuple[str, str, str]]) -> str:
+        cells = "".join(f"<tr><td>{esc(a)}</td><td>{esc(b)}</td><td>{esc(c)}</td></tr>" for a, b, c in lines)
+        return f"<table><tr><th></th><th>reference</th><th>tuned</th></tr>{cells}</table>"
+
     about = "".join(f"<tr><td>{esc(a)}</td><td>{esc(b)}</td></tr>" for a, b in facts(summary))
     grids = "".join(
         f"<figure><figcaption>{esc(name)}</figcaption><img alt='samples of the {esc(name)}' "
@@ -155,13 +169,12 @@ def write(
     versions = ", ".join(f"{name} {version}" for name, version in summary["versions"].items())
     sections = [
         f"<h1>{esc(title)}</h1><p class='note'>Reference against tuned: fresh samples of the same noise.</p>",
-        f"<table><tr><th></th><th>reference</th><th>tuned</th></tr>{body}</table>",
+        compared(rows(summary)),
         f"<h2>The run</h2><table>{about}</table>",
         f"<h2>Reward</h2>{histogram(rewards, label).decode()}",
         f"<h2>Over the rounds</h2>{curves(over_rounds, summary['reference']).decode()}" if over_rounds else "",
-        f"<h2>Samples</h2><p class='note'>The same noise in the same place.</p><div class='pair'>{grids}</div>"
-        if grids
-        else "",
+        f"<h2>Samples</h2><p class='note'>The same noise in the same place.</p>{grids}" if grids else "",
+        *(f"<h2>{esc(name.replace('_', ' '))}</h2>{compared(lines)}" for name, lines in composition(summary).items()),
         f"<h2>Rewards that failed</h2><ul>{failed}</ul>" if failed else "",
         f"<h2>Repeat it</h2><pre>{esc(command)}</pre><p class='note'>{esc(versions)}</p>",
     ]

@@ -158,6 +158,7 @@ class Rollouts(LightningDataModule):
         self.run_dir = Path(run_dir) if run_dir is not None else None
         self.seed = seed
         self.accounts: list[Account] = []
+        self._served: tuple[Any, int, DataLoader[Any]] | None = None  # to whom, which round
 
     @property
     def module(self) -> GraftModule:
@@ -183,12 +184,26 @@ class Rollouts(LightningDataModule):
             raise GraftError("Rollouts needs run_dir, the folder in which rounds are kept")
         return self.run_dir / "rounds" / str(number)
 
-    def train_dataloader(self) -> "DataLoader[Any]":
+    def setup(self, stage: str) -> None:
+        """Refuse at once what would fail after a round."""
+        if stage == "fit" and self.module.target == "trajectory" and self.source == "current":
+            if self.module.asked_target == "trajectory":
+                raise GraftError(
+                    "model.target 'trajectory' is biased on draws of the current model: use 'transition' or 'auto' with "
+                    "data.source=current"
+                )
+
+    def train_dataloader(self) -> "DataLoader[Any] | list[Any]":
         """Do the round and serve what it accepted."""
         assert self.trainer is not None
         if getattr(self.trainer, "reload_dataloaders_every_n_epochs", 1) != 1:
             raise GraftError("a round is an epoch: use Trainer(reload_dataloaders_every_n_epochs=1)")
-        number = self.trainer.current_epoch
+        # resuming, current_epoch lags one behind
+        number: int = self.trainer.fit_loop.epoch_progress.current.processed  # type: ignore[attr-defined]
+        if number == self.trainer.max_epochs:  # resumed after the last round
+            return []
+        if self._served is not None and self._served[:2] == (self.trainer, number):  # resuming, Lightning asks twice
+            return self._served[2]
         first = max(0, number - self.window + 1)
         self.accounts = [Account.read(self.folder(n))[0] for n in range(number)]
         shaped = [self._accepted(n) for n in range(first, number)]
@@ -205,7 +220,9 @@ class Rollouts(LightningDataModule):
             number,
         )
         local = max(1, self.train_batch_size // self.trainer.world_size)
-        return DataLoader(data, local, shuffle=False, collate_fn=_same)
+        loader = DataLoader(data, local, shuffle=False, collate_fn=_same)
+        self._served = (self.trainer, number, loader)
+        return loader
 
     def val_dataloader(self) -> "DataLoader[Any] | list[Any]":
         """Requests for draws of the tuned model, the same after every round."""
@@ -321,7 +338,8 @@ class Rollouts(LightningDataModule):
         final = take(chunk.state, index)
         state = final if level == 0 else take(chunk.recorded[level], index)
         # the tuned model's trajectories do not follow the forward kernel: their own end is no target
-        own = level > 0 and self.module.target == "trajectory" and (self.source == "reference" or number == 0)
+        first = self.source == "reference" or (number == 0 and self.window == 1)
+        own = level > 0 and self.module.target == "trajectory" and first
         return Shaped(state, take(chunk.condition, index), weight.float(), final if own else None)
 
     def _bar(self, number: int, what: str) -> Iterator[int]:
@@ -361,8 +379,6 @@ def _identity(module: GraftModule) -> str:
 
 def _joined(parts: list[Shaped]) -> Shaped:
     targets = [part.target for part in parts if part.target is not None]
-    if targets and len(targets) < len(parts):
-        raise GraftError("data.window mixes rounds with and without target (b): use model.target=transition")
     return Shaped(
         cat([part.state for part in parts]),
         cat([part.condition for part in parts]),

@@ -1,140 +1,195 @@
 """E(3)-equivariant denoisers of molecules: one network, written for dense batches and as torch_geometric messages.
 
-The layer is that of EGNN (Satorras et al. 2021, eqs. 3 to 6) on the complete graph, with distances in a Gaussian basis,
-attention on edges as EDM has it (Hoogeboom et al. 2022, appendix C) and the time in every layer. Both classes have the
-same parameters, so a checkpoint of one loads into the other.
+The layer is that of EGNN (Satorras et al. 2021, eqs. 3 to 6) on the complete graph, changed where it pays on a CPU: a
+pair of atoms has one message for both of its ends, half the work, and keeps its features from layer to layer. Both
+classes have the same parameters, so a checkpoint of one loads into the other.
 """
 
 import math
-from collections.abc import Callable
+from abc import ABC, abstractmethod
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch_geometric.nn import MessagePassing
 
+from graft.process.schedules import Polynomial, Schedule
 from graft.state import Condition, State
 
 CLOSE = 1e-8  # Å², keeps the derivative of the distance of coinciding atoms finite
 DEGREE = math.sqrt(8)  # messages of about so many neighbours are summed
-Expand = Callable[[Tensor], Tensor]
+NEAREST = 0.5  # Å, centre of the first Gaussian
+
+
+class Pairs(ABC):
+    """The pairs of distinct atoms, each once, in some layout of atoms and pairs; width is the last dimension."""
+
+    @abstractmethod
+    def both(self, node: Tensor) -> Tensor:
+        """The sum of the features of a pair's two atoms."""
+
+    @abstractmethod
+    def minus(self, node: Tensor) -> Tensor:
+        """The first atom's features less the second's."""
+
+    @abstractmethod
+    def tell(self, message: Tensor, shift: Tensor) -> tuple[Tensor, Tensor]:
+        """For each atom the sum of its pairs' messages, and of their shifts: + where it is first, - where second."""
 
 
 class Layer(nn.Module):
-    """The parameters of one layer and its arithmetic on nodes and edges, without saying how edges are laid out."""
+    """One layer, in whatever layout."""
 
     def __init__(self, width: int, basis: int) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(width)
         self.time = nn.Linear(width, width)
-        self.receiver = nn.Linear(width, width)
-        self.sender = nn.Linear(width, width, bias=False)
+        self.ends = nn.Linear(width, width)
         self.distance = nn.Linear(basis, width, bias=False)
+        self.pair = nn.Linear(width, width, bias=False)
         self.mix = nn.Linear(width, width)
-        self.gate = nn.Linear(width, 1)
+        self.shift = nn.Linear(width, 1, bias=False)
         self.node = nn.Sequential(nn.Linear(2 * width, width), nn.SiLU(), nn.Linear(width, width))
-        self.shift = nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Linear(width, 1, bias=False))
-        nn.init.normal_(self.shift[2].weight, std=1e-3)  # type: ignore[arg-type]
+        self.gain = nn.Linear(width, 1)
+        nn.init.normal_(self.shift.weight, std=1e-3)
+        nn.init.zeros_(self.gain.weight)
+        nn.init.zeros_(self.gain.bias)
 
-    def edge(self, received: Tensor, sent: Tensor, basis: Tensor) -> tuple[Tensor, Tensor]:
-        """(messages, shifts along the edge) from the two ends' features and the distance's."""
-        m = nn.functional.silu(received + sent + self.distance(basis))
-        m = nn.functional.silu(self.mix(m))
-        return m * self.gate(m).sigmoid(), self.shift(m)
-
-
-class DenseLayer(Layer):
-    """`Layer` on padded batches, all pairs of N x N."""
-
-    def forward(self, h: Tensor, x: Tensor, clock: Tensor, pairs: Tensor, expand: Expand) -> tuple[Tensor, Tensor]:
-        """Node features (B, N, width) and positions (B, N, 3) after the layer; pairs (B, N, N, 1) is 1 for an edge."""
+    def forward(
+        self, h: Tensor, x: Tensor, pair: Tensor, clock: Tensor, pairs: Pairs, basis: nn.Module
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Atoms' features and positions and pairs' features after the layer."""
         normed = self.norm(h) + self.time(clock)
-        difference = x[:, :, None] - x[:, None, :]
-        distance = (difference.square().sum(-1, keepdim=True) + CLOSE).sqrt()
-        m, shift = self.edge(self.receiver(normed)[:, :, None], self.sender(normed)[:, None], expand(distance))
-        h = h + self.node(torch.cat([normed, (m * pairs).sum(2) / DEGREE], -1))
-        return h, x + (difference / (distance + 1) * (shift * pairs)).sum(2)
+        difference = pairs.minus(x)
+        distance = length(difference)
+        m = nn.functional.silu(pairs.both(self.ends(normed)) + self.distance(basis(distance)) + self.pair(pair))
+        m = nn.functional.silu(self.mix(m))
+        told, moved = pairs.tell(m, difference * (self.shift(m) / (distance + 1)))
+        h = h + self.node(torch.cat([normed, told / DEGREE], -1))
+        return h, x + moved * self.gain(clock).exp(), pair + m
+
+
+def length(difference: Tensor) -> Tensor:
+    """(..., 1) length of (..., 3)."""
+    return (difference.square().sum(-1, keepdim=True) + CLOSE).sqrt()
+
+
+class DistanceBasis(nn.Module):
+    """Features of a distance: Gaussians, narrower where it is shorter, and the distance itself for the far ones.
+
+    The centres lie evenly in log(d + 1/2), each as wide as the way to the next.
+
+    Args:
+        size: Number of Gaussians.
+        reach: Å, where the centre after the last Gaussian's would be.
+    """
+
+    centres: Tensor
+
+    def __init__(self, size: int, reach: float) -> None:
+        super().__init__()
+        self.reach = reach
+        ends = math.log(NEAREST + 0.5), math.log(reach + 0.5)
+        self.register_buffer("centres", torch.linspace(*ends, size + 1).exp() - 0.5, persistent=False)
+
+    def forward(self, distance: Tensor) -> Tensor:
+        """(..., size + 1) features of distances (..., 1)."""
+        offset = (distance - self.centres[:-1]) / self.centres.diff()
+        return torch.cat([(-0.5 * offset**2).exp(), distance / self.reach], -1)
 
 
 class EGNN(nn.Module):
     """Denoiser of {"x": (B, N, 3) Å, "h": (B, N, types)} for dense batches.
 
     Called with (state, time (B,), condition) where condition["mask"] (B, N) says which atoms are there; returns "x", an
-    equivariant vector with zero centre of mass, and "h", invariant logits of the types.
+    equivariant estimate of x_0 with zero centre of mass, and "h", invariant logits of the types.
 
     Args:
         types: Number of atom types.
-        width: Features of a node and of an edge.
+        width: Features of an atom and of a pair.
         layers: Number of message-passing layers.
         basis: Gaussians that a distance is expanded in.
-        reach: Å, centre of the last Gaussian.
+        reach: Å, the distance up to which they are.
+        schedule: Of the process that adds noise to x, which says how far x itself is to be trusted as an estimate of
+            x_0; `Polynomial` if not given.
+        spread: Å, standard deviation of the data's coordinates.
     """
 
-    layer: type[Layer] = DenseLayer
-
-    def __init__(self, types: int, width: int = 64, layers: int = 4, basis: int = 16, reach: float = 6.0) -> None:
+    def __init__(
+        self,
+        types: int,
+        width: int = 64,
+        layers: int = 5,
+        basis: int = 20,
+        reach: float = 6.0,
+        schedule: "Schedule | None" = None,
+        spread: float = 1.0,
+    ) -> None:
         super().__init__()
-        self.width, self.basis, self.reach = width, basis, reach
+        self.width, self.variance, self.schedule = width, spread**2, schedule or Polynomial()
+        self.basis = DistanceBasis(basis, reach)
         self.embed = nn.Linear(types + 1, width)
+        self.pair = nn.Linear(basis + 1, width)
         self.clock = nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU())
-        self.layers = nn.ModuleList(self.layer(width, basis + 1) for _ in range(layers))
+        self.layers = nn.ModuleList(Layer(width, basis + 1) for _ in range(layers))
         self.types = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, width), nn.SiLU(), nn.Linear(width, types))
-        self.skip = nn.Linear(width, 1)
 
     def forward(self, state: State, time: Tensor, condition: Condition) -> State:
         """See the class."""
         assert isinstance(state, dict)
         mask = condition["mask"].to(state["x"].dtype)
         nodes = mask[..., None]
-        pairs = (mask[:, :, None] * mask[:, None, :])[..., None]
-        pairs = pairs * (1 - torch.eye(mask.shape[1], dtype=mask.dtype, device=mask.device))[..., None]
-        clock = self.embed_time(time)[:, None]
-        x, start = state["x"], state["x"]
-        h = self.embed(torch.cat([state["h"], self.share(mask)], -1))
+        x, logits = self.denoise(
+            state["x"] * nodes,
+            torch.cat([state["h"], (mask.sum(1)[:, None, None] / 10).expand(*mask.shape, 1)], -1),
+            self.embed_time(time)[:, None],
+            self.trust(time)[:, None, None],
+            DensePairs(mask),
+        )
+        x = (x - (x * nodes).sum(1, keepdim=True) / nodes.sum(1, keepdim=True)) * nodes
+        return {"x": x, "h": logits * nodes}
+
+    def denoise(self, x: Tensor, h: Tensor, clock: Tensor, trust: Tensor, pairs: Pairs) -> tuple[Tensor, Tensor]:
+        """(estimate of x_0, logits) in the layout of ``pairs``."""
+        start, pair = x, self.pair(self.basis(length(pairs.minus(x))))
+        h = self.embed(h)
         for layer in self.layers:
-            h, x = layer(h, x, clock, pairs, self.expand)
-        x = (x - start + self.skip(clock) * start) * nodes
-        x = x - x.sum(1, keepdim=True) / nodes.sum(1, keepdim=True) * nodes
-        return {"x": x, "h": self.types(h) * nodes}
+            h, x, pair = layer(h, x, pair, clock, pairs, self.basis)
+        return x - start + trust * start, self.types(h)
 
     def embed_time(self, time: Tensor) -> Tensor:
         """(B, width) features of the process's time in [0, 1]."""
         frequency = torch.exp(torch.linspace(0, math.log(1000.0), self.width // 2, device=time.device))
-        angle = time[:, None] * frequency
+        angle = (time[:, None] * frequency).to(self.embed.weight.dtype)
         out: Tensor = self.clock(torch.cat([angle.sin(), angle.cos()], -1))
         return out
 
-    def share(self, mask: Tensor) -> Tensor:
-        """(B, N, 1) the number of atoms, in tens."""
-        return (mask.sum(1)[:, None, None] / 10).expand(*mask.shape, 1)
-
-    def expand(self, distance: Tensor) -> Tensor:
-        """(..., basis + 1) features of distances (..., 1) in Å: Gaussians, and the distance itself for the far ones."""
-        centre = torch.linspace(0, self.reach, self.basis, device=distance.device, dtype=distance.dtype)
-        wide = self.reach / (self.basis - 1)
-        return torch.cat([torch.exp(-0.5 * ((distance - centre) / wide) ** 2), distance / self.reach], -1)
+    def trust(self, time: Tensor) -> Tensor:
+        """(B,) c of the best estimate c x_t of x_0 that knows no more than the spread of the data."""
+        alpha, sigma = self.schedule.alpha_sigma(time.double())
+        return (alpha * self.variance / (alpha**2 * self.variance + sigma**2)).to(self.embed.weight.dtype)
 
 
-class MessageLayer(Layer, MessagePassing):  # type: ignore[misc]
-    """`Layer` on torch_geometric's edge lists: messages along edges j -> i, summed at i."""
+class DensePairs(Pairs):
+    """All pairs (B, P) of the N rows of a padded batch (B, N); sums are products with matrices (P, N) of 1 and -1."""
 
-    def forward(self, h: Tensor, x: Tensor, clock: Tensor, edges: Tensor, expand: Expand) -> tuple[Tensor, Tensor]:
-        """Node features (V, width) and positions (V, 3) after the layer; edges (2, E)."""
-        normed = self.norm(h) + self.time(clock)
-        difference = x[edges[1]] - x[edges[0]]
-        distance = (difference.square().sum(-1, keepdim=True) + CLOSE).sqrt()
-        out = self.propagate(
-            edges,
-            received=self.receiver(normed),
-            sent=self.sender(normed),
-            basis=expand(distance),
-            direction=difference / (distance + 1),
-        )
-        return h + self.node(torch.cat([normed, out[:, :-3] / DEGREE], -1)), x + out[:, -3:]
+    def __init__(self, mask: Tensor) -> None:
+        first, second = torch.triu_indices(mask.shape[1], mask.shape[1], 1, device=mask.device)
+        one = torch.eye(mask.shape[1], dtype=mask.dtype, device=mask.device)
+        self.sums, self.differences = one[first] + one[second], one[first] - one[second]
+        self.there = (mask[:, first] * mask[:, second])[..., None]
 
-    def message(self, received_i: Tensor, sent_j: Tensor, basis: Tensor, direction: Tensor) -> Tensor:
-        """(E, width + 3) the message and the shift of the receiver's position."""
-        m, shift = self.edge(received_i, sent_j, basis)
-        return torch.cat([m, direction * shift], -1)
+    def both(self, node: Tensor) -> Tensor:
+        """See `Pairs.both`."""
+        return self.sums @ node
+
+    def minus(self, node: Tensor) -> Tensor:
+        """See `Pairs.minus`."""
+        return self.differences @ node
+
+    def tell(self, message: Tensor, shift: Tensor) -> tuple[Tensor, Tensor]:
+        """See `Pairs.tell`."""
+        return self.sums.T @ (message * self.there), self.differences.T @ (shift * self.there)
 
 
 class MessagePassingEGNN(EGNN):
@@ -143,7 +198,9 @@ class MessagePassingEGNN(EGNN):
     Takes and returns dense batches as `EGNN` does, and has the same arguments.
     """
 
-    layer = MessageLayer
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.passing = Passing()
 
     def forward(self, state: State, time: Tensor, condition: Condition) -> State:
         """See `EGNN`."""
@@ -151,26 +208,62 @@ class MessagePassingEGNN(EGNN):
         there = condition["mask"].bool()
         counts = there.sum(1)
         batch = torch.repeat_interleave(torch.arange(len(counts), device=counts.device), counts)
-        edges = complete_edges(counts)
-        clock = self.embed_time(time)
-        x = start = state["x"][there]
-        h = self.embed(torch.cat([state["h"][there], self.share(there.to(x.dtype))[there]], -1))
-        for layer in self.layers:
-            h, x = layer(h, x, clock[batch], edges, self.expand)
-        x = x - start + self.skip(clock)[batch] * start
+        x, logits = self.denoise(
+            state["x"][there],
+            torch.cat([state["h"][there], (counts.to(state["h"].dtype) / 10)[batch, None]], -1),
+            self.embed_time(time)[batch],
+            self.trust(time)[batch, None],
+            EdgePairs(complete_pairs(counts), len(batch), self.passing),
+        )
         centre = x.new_zeros(len(counts), 3).index_add(0, batch, x) / counts[:, None]
         return {
             "x": torch.zeros_like(state["x"]).masked_scatter(there[..., None], x - centre[batch]),
-            "h": torch.zeros_like(state["h"]).masked_scatter(there[..., None], self.types(h)),
+            "h": torch.zeros_like(state["h"]).masked_scatter(there[..., None], logits),
         }
 
 
-def complete_edges(counts: Tensor) -> Tensor:
-    """(2, E) sender and receiver of all ordered pairs of distinct nodes within graphs of the given sizes (B,)."""
-    first = counts.cumsum(0) - counts
-    pairs = counts * counts
-    graph = torch.repeat_interleave(torch.arange(len(counts), device=counts.device), pairs)
-    within = torch.arange(int(pairs.sum()), device=counts.device) - (pairs.cumsum(0) - pairs)[graph]
-    sender, receiver = within % counts[graph], within // counts[graph]
-    keep = sender != receiver
-    return torch.stack([(first[graph] + sender)[keep], (first[graph] + receiver)[keep]])
+class EdgePairs(Pairs):
+    """Pairs (2, P) of the atoms of all molecules of a batch in a row."""
+
+    def __init__(self, pairs: Tensor, nodes: int, passing: "Passing") -> None:
+        self.first, self.second = pairs
+        self.nodes = nodes
+        self.edges, self.passing = torch.cat([pairs.flip(0), pairs], 1), passing
+
+    def both(self, node: Tensor) -> Tensor:
+        """See `Pairs.both`."""
+        return node[self.first] + node[self.second]
+
+    def minus(self, node: Tensor) -> Tensor:
+        """See `Pairs.minus`."""
+        return node[self.first] - node[self.second]
+
+    def tell(self, message: Tensor, shift: Tensor) -> tuple[Tensor, Tensor]:
+        """See `Pairs.tell`."""
+        told = torch.cat([torch.cat([message, message]), torch.cat([shift, -shift])], -1)
+        out = self.passing(self.edges, told, self.nodes)
+        return out[:, :-3], out[:, -3:]
+
+
+class Passing(MessagePassing):  # type: ignore[misc]
+    """Sums what is told along edges at their second ends."""
+
+    def forward(self, edges: Tensor, told: Tensor, nodes: int) -> Tensor:
+        """(nodes, width) from edges (2, E) and what each tells (E, width)."""
+        out: Tensor = self.propagate(edges, told=told, size=(nodes, nodes))
+        return out
+
+    def message(self, told: Tensor) -> Tensor:
+        """The edge's own."""
+        return told
+
+
+def complete_pairs(counts: Tensor) -> Tensor:
+    """(2, P) all pairs of distinct nodes, each once, within graphs of the given sizes (B,)."""
+    start = counts.cumsum(0) - counts
+    squares = counts * counts
+    graph = torch.repeat_interleave(torch.arange(len(counts), device=counts.device), squares)
+    within = torch.arange(len(graph), device=counts.device) - (squares.cumsum(0) - squares)[graph]
+    first, second = within // counts[graph], within % counts[graph]
+    keep = first < second
+    return torch.stack([(start[graph] + first)[keep], (start[graph] + second)[keep]])

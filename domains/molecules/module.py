@@ -34,6 +34,7 @@ class Molecules(GraftModule):
 
     def __init__(self, *args: Any, convention: Literal["heavy", "explicit"] = "heavy", **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.convention = convention
         self.vocabulary = chemistry.VOCABULARIES[convention]
         fields = self.process.fields if isinstance(self.process, Mixed) else {}
         x, h = fields.get("x"), fields.get("h")
@@ -85,12 +86,13 @@ class Molecules(GraftModule):
         return chemistry.key(item)
 
     def metrics(self) -> Mapping[str, Metric]:
-        """Stability, validity, uniqueness, and novelty against the training data's keys."""
+        """Stability, validity, uniqueness, novelty against the training data's keys, frequencies of atom types."""
         return {
             "molecule_stability": metrics.MoleculeStability(),
             "atom_stability": metrics.AtomStability(),
             "validity": metrics.Validity(),
             "uniqueness": metrics.Uniqueness(),
+            "atom_types": metrics.AtomTypes(self.convention),
             "novelty": metrics.Novelty(self.facts.get("keys", torch.zeros(0, dtype=torch.long))),
         }
 

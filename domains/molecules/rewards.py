@@ -133,7 +133,8 @@ class Gated(Reward):
         otherwise: float = 0.0,
     ) -> None:
         self.reward, self.otherwise = reward, otherwise
-        self.name, self.unit, self.maximise = reward.name, reward.unit, reward.maximise
+        self.name = f"{reward.name} if {' and '.join(require)}" if require else reward.name
+        self.unit, self.maximise = reward.unit, reward.maximise
         if unknown := set(require) - set(_CONDITIONS):
             raise GraftError(f"unknown condition {min(unknown)!r} of a molecule: give some of {', '.join(_CONDITIONS)}")
         self._conditions = [_CONDITIONS[name] for name in require]

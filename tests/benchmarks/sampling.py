@@ -1,0 +1,92 @@
+"""Sampling through `graft.run` against the plainest hand-written loop over the same network and steps.
+
+    python tests/benchmarks/sampling.py
+
+Prints the ratio of throughputs, pair by pair in one process, and the peak memory at several numbers of steps.
+"""
+
+import statistics
+import subprocess
+import sys
+import time
+
+import torch
+
+import graft
+from graft.sampler import Stage, run
+
+DRAWS, STEPS, PAIRS = 256, 24, 15
+
+
+def plain(net, process, mask, steps, generator):
+    """Ancestral sampling of the two fields, written out; the coefficients of all steps are computed once."""
+    x_process, h_process = process.fields["x"], process.fields["h"]
+    condition, nodes = {"mask": mask}, mask[..., None]
+
+    def centred(x):
+        return (x - (x * nodes).sum(1, keepdim=True) / nodes.sum(1, keepdim=True)) * nodes
+
+    x = centred(torch.randn(*mask.shape, 3, generator=generator))
+    h = torch.randn(*mask.shape, h_process.shape[1], generator=generator) * nodes
+    for i in range(steps, 0, -1):
+        u, s = i / steps, (i - 1) / steps
+        (alpha, sigma), (alpha_s, sigma_s) = (map(float, x_process.alpha_sigma(v)) for v in (u, s))
+        c = sigma_s * (sigma**2 - (alpha / alpha_s) ** 2 * sigma_s**2) ** 0.5 / sigma
+        keep = (sigma_s**2 - c**2) ** 0.5 / sigma
+        move = alpha_s - alpha * keep
+        out = net({"x": x, "h": h}, torch.full((len(mask),), u**x_process.warp), condition)
+        x = keep * x + move * centred(out["x"])
+        h = keep * h + move * h_process.scale * out["h"].softmax(-1) * nodes
+        if c > 0:
+            x = x + c * centred(torch.randn(x.shape, generator=generator))
+            h = h + c * torch.randn(h.shape, generator=generator) * nodes
+    return {"x": x, "h": h}
+
+
+def main():
+    torch.set_num_threads(1)
+    module, _, _ = graft.load("domains/molecule.yaml")
+    module.eval()
+    condition = module.draw_conditions(DRAWS, torch.Generator().manual_seed(0))
+    stages = [Stage(module.process, module.backbone)]
+
+    def ours(seed):
+        return run(stages, condition, STEPS, generator=torch.Generator().manual_seed(seed)).state
+
+    @torch.no_grad()
+    def theirs(seed):
+        return plain(module.backbone, module.process, condition["mask"], STEPS, torch.Generator().manual_seed(seed))
+
+    for name, field in ours(0).items():
+        torch.testing.assert_close(field, theirs(0)[name], rtol=1e-3, atol=1e-3)
+    ratios, rates = [], []
+    for seed in range(PAIRS):
+        took = {}
+        for function in (ours, theirs) if seed % 2 else (theirs, ours):
+            started = time.perf_counter()
+            function(seed)
+            took[function] = time.perf_counter() - started
+        ratios.append(took[theirs] / took[ours])
+        rates.append(DRAWS / took[ours])
+    print(f"samples a second through run: {statistics.median(rates):.0f}")
+    print(
+        f"throughput over the plain loop's: median {statistics.median(ratios):.3f}, "
+        f"{min(ratios):.3f} to {max(ratios):.3f} over {PAIRS} pairs"
+    )
+    for steps in (24, 96, 384):
+        code = (
+            "import resource, torch, graft; from graft.sampler import Stage, run; torch.set_num_threads(1);"
+            "m = graft.load('domains/molecule.yaml')[0].eval();"
+            f"c = m.draw_conditions({DRAWS}, torch.Generator().manual_seed(0));"
+            "run([Stage(m.process, m.backbone)], c, 2, generator=torch.Generator().manual_seed(0));"
+            "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss;"
+            f"run([Stage(m.process, m.backbone)], c, {steps}, generator=torch.Generator().manual_seed(0));"
+            "after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss;"
+            "print(f'{before / 1024:.0f} MiB after 2 steps, {after / 1024:.0f} MiB')"
+        )
+        out = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=True)
+        print(f"peak memory at {steps} steps: {out.stdout.strip()}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,87 @@
+"""A training step through Lightning against a bare PyTorch loop over the same network, data, loss and optimizer.
+
+    python tests/benchmarks/training_step.py
+
+Prints milliseconds a step of both, and their difference, over several rounds in one process.
+"""
+
+import logging
+import statistics
+import tempfile
+import time
+import warnings
+from pathlib import Path
+
+import torch
+from lightning.pytorch.callbacks import Callback
+
+import graft
+from graft import seeding
+from graft.cli import QUIET
+from graft.ema import EMA
+from graft.logger import MetricsFile
+
+STEPS, ROUNDS = 300, 5
+
+
+class Clock(Callback):
+    """Time of the steps of an epoch, from the first one's start."""
+
+    def on_train_epoch_start(self, trainer, module):
+        self.started = None
+
+    def on_train_batch_start(self, trainer, module, batch, batch_idx):
+        if batch_idx == 20:
+            self.started = time.perf_counter()
+
+    def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
+        if batch_idx == STEPS - 1:
+            self.seconds = (time.perf_counter() - self.started) / (STEPS - 20)
+
+
+def bare(module, data):
+    parameters = list(module.backbone.parameters())
+    optimizer = torch.optim.AdamW(parameters, lr=module.learning_rate, weight_decay=0.0)
+    average = EMA(module.backbone, 0.99)
+    module.train()
+    for step, batch in enumerate(data):
+        if step == 20:
+            started = time.perf_counter()
+        loss = module.loss(batch, seeding.generator(0, "train", step, 0))
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+        optimizer.step()
+        average.update(module.backbone)
+    return (time.perf_counter() - started) / (STEPS - 20)
+
+
+def main():
+    torch.set_num_threads(1)
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    for message in QUIET:
+        warnings.filterwarnings("ignore", message=message)
+    through, plain = [], []
+    with tempfile.TemporaryDirectory() as folder:
+        for number in range(ROUNDS):
+            module, data, _ = graft.load(
+                "domains/molecule.yaml",
+                "--data.draws=512",
+                f"--data.steps_per_round={STEPS}",
+                "--data.validation_draws=0",
+                "--trainer.max_epochs=1",
+            )
+            clock = Clock()
+            trainer = graft.trainer(1, accelerator="cpu", callbacks=[clock])
+            data.run_dir = Path(folder) / str(number)
+            trainer.loggers = [MetricsFile(data.run_dir / "metrics.csv")]
+            trainer.fit(module, data)
+            through.append(1e3 * clock.seconds)
+            plain.append(1e3 * bare(module, data.train_dataloader()))
+    difference = [a - b for a, b in zip(through, plain, strict=True)]
+    for name, values in {"through Lightning": through, "bare loop": plain, "difference": difference}.items():
+        print(f"{name:<18} median {statistics.median(values):6.2f} ms, {min(values):.2f} to {max(values):.2f}")
+
+
+if __name__ == "__main__":
+    main()
