@@ -40,7 +40,7 @@ QUIET = [  # warnings of Lightning's that are not the user's to act on
     ".*Total length of .* across ranks is zero.*",  # no validation draws; a run resumed after its last round
     ".*The dirpath has changed.*",  # of a run whose folder was moved
     ".*module.s. in eval mode at the start of training.*",  # the reference
-    r"(?s).*(JSONARGPARSE_DEPRECATION|deprecated\s+in\s+v4)",  # Lightning's calls of jsonargparse, <5 in our dependencies
+    r"(?s).*(JSONARGPARSE_DEPRECATION|deprecated\s+in\s+v4)",  # Lightning's calls of jsonargparse
 ]
 
 
@@ -92,10 +92,13 @@ def _said(error: BaseException) -> "str | None":
     from graft.errors import GraftError
 
     cause: BaseException | None = error
+    known: str | None = None
     while cause is not None:  # the parser wraps what the constructors of its classes raise
         if isinstance(cause, GraftError | MisconfigurationException):
-            return str(cause)
+            known = str(cause)
         cause = cause.__cause__
+    if known is not None:
+        return known
     if isinstance(error, OSError) and error.errno is not None:  # no space, no permission
         return str(error)
     return _sentence(str(error)) if isinstance(error, ArgumentError) else None
@@ -130,6 +133,7 @@ def _parser(command: str, args: "list[str] | dict[str, Any]") -> Any:
     from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
     from graft.commands import TRAINER
+    from graft.errors import GraftError
     from graft.module import GraftModule
     from graft.rollouts import Rollouts
 
@@ -160,28 +164,29 @@ def _parser(command: str, args: "list[str] | dict[str, Any]") -> Any:
 
     flags = [arg.partition("=")[0] for arg in args]
     if isinstance(args, list) and not any(f in ("--config", "-c", "-h") or f.endswith("help") for f in flags):
-        from graft.errors import GraftError
-
         raise GraftError(f"give a configuration: graft {command} --config NAME; there are {', '.join(configs())}")
-    return CLI(
-        GraftModule,
-        data,
-        subclass_mode_model=True,
-        subclass_mode_data=data is LightningDataModule,
-        save_config_callback=None,
-        trainer_defaults={**TRAINER, "reload_dataloaders_every_n_epochs": int(data is Rollouts)},
-        seed_everything_default=0,
-        auto_configure_optimizers=False,
-        load_from_checkpoint_support=False,
-        parser_kwargs={
-            "prog": f"graft {command}",
-            "description": "A config's settings, each of which is also a flag.",
-            "exit_on_error": False,
-            "allow_abbrev": False,
-        },
-        args=_found(command, args) if isinstance(args, list) else args,
-        run=False,
-    )
+    try:
+        return CLI(
+            GraftModule,
+            data,
+            subclass_mode_model=True,
+            subclass_mode_data=data is LightningDataModule,
+            save_config_callback=None,
+            trainer_defaults={**TRAINER, "reload_dataloaders_every_n_epochs": int(data is Rollouts)},
+            seed_everything_default=0,
+            auto_configure_optimizers=False,
+            load_from_checkpoint_support=False,
+            parser_kwargs={
+                "prog": f"graft {command}",
+                "description": "A config's settings, each of which is also a flag.",
+                "exit_on_error": False,
+                "allow_abbrev": False,
+            },
+            args=_found(command, args) if isinstance(args, list) else args,
+            run=False,
+        )
+    except ValueError as error:  # of a constructor: the Trainer's, a user's class's
+        raise GraftError(_sentence(str(error))) from error
 
 
 def load(config: str, *flags: str) -> tuple[Any, Any, Any]:

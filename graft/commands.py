@@ -197,18 +197,17 @@ def _finished(trainer: Trainer) -> None:
 def _summary(module: GraftModule, data: Rollouts, seconds: float) -> dict[str, Any]:
     reference, tuned = (_plain(module.judges[w].summary()) for w in ("reference", "tuned"))
     last = data.accounts[-1]
-    gain = tuned["reward"] - reference["reward"]
-    accepted = last.accepted_reward - reference["reward"]
-    sign = 1 if data.reward.maximise else -1
+    gain = share = in_std = None  # where the reward failed for all samples of one
+    if tuned["reward"] is not None and reference["reward"] is not None:
+        gain, accepted = tuned["reward"] - reference["reward"], last.accepted_reward - reference["reward"]
+        share = gain / accepted if accepted else None
+        if reference["reward_std"]:
+            in_std = (gain if data.reward.maximise else -gain) / reference["reward_std"]
     return {
         "reference": reference,
         "tuned": tuned,
         "accepted_reward": last.accepted_reward,
-        "gain": {
-            "reward": gain,
-            "in_reference_std": sign * gain / reference["reward_std"] if reference["reward_std"] else None,
-            "of_accepted": gain / accepted if accepted else None,
-        },
+        "gain": {"reward": gain, "in_reference_std": in_std, "of_accepted": share},
         "reward": {"name": data.reward.name, "unit": data.reward.unit, "maximise": data.reward.maximise},
         "level": module.level,
         "steps": module.steps,

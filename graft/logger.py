@@ -19,7 +19,7 @@ class MetricsFile(Logger):
 
     Args:
         path: The file.
-        step: Of the checkpoint that is resumed from: later rows are dropped, they will be logged again.
+        step: Of the checkpoint that is resumed from: rows from there on are dropped, they will be logged again.
     """
 
     def __init__(self, path: Path, step: int = 0) -> None:
@@ -29,7 +29,7 @@ class MetricsFile(Logger):
         if step and path.exists():
             with path.open(newline="", encoding="utf-8") as file:
                 rows = [{k: v for k, v in row.items() if v != ""} for row in csv.DictReader(file)]
-            self.rows = [row for row in rows if int(row["step"]) <= step and not _of_round(row, step)]
+            self.rows = [row for row in rows if int(row["step"]) < step]
 
     @property
     def name(self) -> str:
@@ -67,8 +67,3 @@ class MetricsFile(Logger):
         """Write the file."""
         if self.rows:
             self.save()
-
-
-def _of_round(row: "dict[str, Any]", step: int) -> bool:
-    """The row belongs to the round, or to the final comparison, that starts at ``step`` and is done again."""
-    return int(row["step"]) == step and any(name.startswith(("rollout/", "test/")) for name in row)

@@ -44,7 +44,7 @@ def adapt(backbone: nn.Module, lora: LoRA) -> nn.Module:
     try:
         adapted: nn.Module = get_peft_model(backbone, config)
     except ValueError as error:
-        raise GraftError(f"model.lora.target_modules fits no layer of {type(backbone).__name__}: {error}") from None
+        raise GraftError(f"model.lora does not fit {type(backbone).__name__}: {error}") from None
     return adapted
 
 

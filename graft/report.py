@@ -108,7 +108,7 @@ def histogram(rewards: Mapping[str, Sequence[float]], label: str) -> bytes:
     return _svg(figure)
 
 
-def curves(points: dict[str, list[tuple[float, float]]], start: dict[str, float]) -> bytes:
+def curves(points: dict[str, list[tuple[float, float]]], start: dict[str, Any]) -> bytes:
     """One small panel for each quantity over the rounds as SVG; ``start`` is the reference's value."""
     names = list(points)
     columns = min(3, len(names))
@@ -117,7 +117,7 @@ def curves(points: dict[str, list[tuple[float, float]]], start: dict[str, float]
     for i, name in enumerate(names):
         axes = figure.add_subplot(lines, columns, i + 1)
         x, y = zip(*points[name], strict=True)
-        if name in start:
+        if start.get(name) is not None:
             axes.axhline(start[name], color=COLOURS["reference"], linewidth=1.2, linestyle="--")
         axes.plot(x, y, marker="o", markersize=4, color=COLOURS["tuned"])
         axes.set_title(name.replace("_", " "), fontsize=10)

@@ -139,15 +139,17 @@ class Rollouts(LightningDataModule):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        for name, value in {
-            "draws": draws,
-            "batch_size": batch_size,
-            "train_batch_size": train_batch_size,
-            "steps_per_round": steps_per_round,
-            "window": window,
-        }.items():
-            if value < 1:
-                raise GraftError(f"data.{name} is {value}, but it must be at least 1")
+        for name, value, least in (
+            ("draws", draws, 1),
+            ("batch_size", batch_size, 1),
+            ("train_batch_size", train_batch_size, 1),
+            ("steps_per_round", steps_per_round, 1),
+            ("window", window, 1),
+            ("validation_draws", validation_draws, 0),
+            ("test_draws", test_draws, 1),
+        ):
+            if value < least:
+                raise GraftError(f"data.{name} is {value}, but it must be at least {least}")
         self.reward = Function(reward) if isinstance(reward, str) else reward
         self.accept = accept if accept is not None else TopFraction()
         if self.accept.smallest > draws:
@@ -158,7 +160,6 @@ class Rollouts(LightningDataModule):
         self.run_dir = Path(run_dir) if run_dir is not None else None
         self.seed = seed
         self.accounts: list[Account] = []
-        self._served: tuple[Any, int, DataLoader[Any]] | None = None  # to whom, which round
 
     @property
     def module(self) -> GraftModule:
@@ -189,8 +190,8 @@ class Rollouts(LightningDataModule):
         if stage == "fit" and self.module.target == "trajectory" and self.source == "current":
             if self.module.asked_target == "trajectory":
                 raise GraftError(
-                    "model.target 'trajectory' is biased on draws of the current model: use 'transition' or 'auto' with "
-                    "data.source=current"
+                    "model.target 'trajectory' is biased on draws of the current model (data.source=current): use "
+                    "'transition' or 'auto'"
                 )
 
     def train_dataloader(self) -> "DataLoader[Any] | list[Any]":
@@ -198,12 +199,11 @@ class Rollouts(LightningDataModule):
         assert self.trainer is not None
         if getattr(self.trainer, "reload_dataloaders_every_n_epochs", 1) != 1:
             raise GraftError("a round is an epoch: use Trainer(reload_dataloaders_every_n_epochs=1)")
-        # resuming, current_epoch lags one behind
-        number: int = self.trainer.fit_loop.epoch_progress.current.processed  # type: ignore[attr-defined]
+        progress: Any = self.trainer.fit_loop.epoch_progress.current
+        progress.completed = progress.processed  # as Lightning has it later: a checkpoint's own epoch counts as done
+        number = self.trainer.current_epoch
         if number == self.trainer.max_epochs:  # resumed after the last round
             return []
-        if self._served is not None and self._served[:2] == (self.trainer, number):  # resuming, Lightning asks twice
-            return self._served[2]
         first = max(0, number - self.window + 1)
         self.accounts = [Account.read(self.folder(n))[0] for n in range(number)]
         shaped = [self._accepted(n) for n in range(first, number)]
@@ -220,9 +220,7 @@ class Rollouts(LightningDataModule):
             number,
         )
         local = max(1, self.train_batch_size // self.trainer.world_size)
-        loader = DataLoader(data, local, shuffle=False, collate_fn=_same)
-        self._served = (self.trainer, number, loader)
-        return loader
+        return DataLoader(data, local, shuffle=False, collate_fn=_same)
 
     def val_dataloader(self) -> "DataLoader[Any] | list[Any]":
         """Requests for draws of the tuned model, the same after every round."""
@@ -268,6 +266,8 @@ class Rollouts(LightningDataModule):
         rewards = torch.tensor(scores.values, dtype=torch.float64)
         if len(scores.failures) == len(rewards):
             first = next(iter(scores.failures.values()))
+            self._barrier()
+            store.drop_scores()
             raise GraftError(
                 f"the reward {self.reward.name} failed for all {len(rewards)} draws (first: {first}): mend it; "
                 f"the draws are kept in {store.folder}"

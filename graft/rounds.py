@@ -81,6 +81,11 @@ class Round:
         failures = {str(i): why for i, why in scores.failures.items()}
         files.write_json(self._scores(index), {"values": values, "failures": failures, "keys": keys})
 
+    def drop_scores(self) -> None:
+        """Have all chunks scored again."""
+        for path in self.folder.glob("scores_*.json"):
+            path.unlink(missing_ok=True)
+
     def read_scores(self, index: int) -> tuple[Scores, list[str]]:
         """The scores of a chunk and the keys of its objects."""
         path = self._scores(index)

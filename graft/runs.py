@@ -81,7 +81,11 @@ def _newest(name: str) -> Path:
 
 
 def _same(path: Path, config: str) -> None:
-    theirs, ours = dict(_flat(yaml.safe_load(path.read_text()))), dict(_flat(yaml.safe_load(config)))
+    try:
+        theirs = dict(_flat(yaml.safe_load(path.read_text(encoding="utf-8"))))
+    except (ValueError, yaml.YAMLError):
+        raise GraftError(f"{path} is damaged: the run cannot go on") from None
+    ours = dict(_flat(yaml.safe_load(config)))
     for key in sorted(theirs.keys() | ours.keys()):
         if key.split(".")[0] not in ELSEWHERE and theirs.get(key) != ours.get(key):
             raise GraftError(

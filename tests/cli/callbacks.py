@@ -1,0 +1,59 @@
+"""A callback that ends the process where it is told to."""
+
+import os
+import signal
+from typing import Any
+
+from lightning.pytorch import Callback
+
+from graft.reward import Reward
+
+
+class Killed(Callback):
+    """Kills the process, as a machine that runs out of memory does, where the environment's TRIED_KILL says."""
+
+    def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
+        where = os.environ.get("TRIED_KILL")
+        if stage == "fit" and where == "sampling":  # in the first round, before its second chunk
+            pl_module.predict_step = _mortal(pl_module.predict_step, calls=2)
+        if stage == "fit" and where == "scoring":  # in the second round, before its second chunk
+            trainer.datamodule.reward = Mortal(trainer.datamodule.reward, calls=5)
+
+    def on_train_batch_end(self, trainer: Any, *args: Any) -> None:
+        if os.environ.get("TRIED_KILL") == "training" and trainer.global_step == 6:  # in the second round of 4 steps
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def on_test_end(self, *args: Any) -> None:
+        if os.environ.get("TRIED_KILL") == "comparing":
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _mortal(function: Any, calls: int) -> Any:
+    left = iter(range(calls - 1))
+
+    def mortal(*args: Any) -> Any:
+        if next(left, None) is None:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return function(*args)
+
+    return mortal
+
+
+class Mortal(Reward):
+    """Another one, until it kills."""
+
+    def __init__(self, reward: Reward, calls: int) -> None:
+        self.name, self.score = reward.name, reward.score  # type: ignore[method-assign]
+        self._call = _mortal(reward.__call__, calls)
+
+    def __call__(self, items: Any) -> Any:
+        return self._call(items)
+
+    def score(self, item: Any) -> float:
+        raise NotImplementedError
+
+
+def interrupt(self: Callback, trainer: Any, *args: Any) -> None:
+    """In place of `Killed.on_train_batch_end`."""
+    if trainer.global_step == 6:
+        raise KeyboardInterrupt

@@ -1,0 +1,52 @@
+"""One tiny reference and one tiny run for all tests of the command line."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from called import HALF, HERE, MOLECULE, QUIET, REWARD, SMALL, done
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Enumerated molecules go to a folder of this session's."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GRAFT_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.syspath_prepend(HERE)  # tried.py; pytest's own order of paths is not to be relied on
+        yield
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Every test runs in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture(scope="session")
+def reference(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Weights that the shipped pre-training config made of few molecules: the network is the shipped one's."""
+    folder = tmp_path_factory.mktemp("reference")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        settings = ["--data.max_heavy_atoms", "4", "--trainer.max_epochs", "1", "--model.steps", "8", *QUIET]
+        settings += ["--trainer.log_every_n_steps", "1"]
+        done("pretrain", "--config", "domains/molecule_pretrain.yaml", *settings, "--run_dir", folder / "run")
+    return folder / "run" / "reference.safetensors"
+
+
+@pytest.fixture(scope="session")
+def small(reference: Path) -> list[str]:
+    """Arguments of a fit that takes a second."""
+    return [*MOLECULE, "--model.weights", str(reference), *SMALL, *QUIET, *REWARD, *HALF]
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory, small: list[str]) -> Path:
+    """The folder of a finished run, which no test may change."""
+    folder = tmp_path_factory.mktemp("finished")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        result = done("fit", *small)
+    (folder / "out.txt").write_text(result.out)
+    return folder / "runs" / "molecule" / "1"

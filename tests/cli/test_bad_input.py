@@ -1,0 +1,367 @@
+"""Whatever is wrong with what is given: one line says so, status 2, nothing lost; a failed reward costs its sample."""
+
+import json
+import os
+import pickle
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from called import MOLECULE, TOY, done, run
+from safetensors.torch import load_file, save_file
+
+from graft import GraftError
+
+ONE = ["--trainer.max_epochs", "1", "--data.validation_draws", "0", "--data.test_draws", "8", "--data.draws", "32"]
+LAST = ["--ckpt_path", "last"]
+FUNCTION = ["--data.reward", "graft.reward.Function", "--data.reward.path"]
+NEWLY = "runs/molecule/1"
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--model.levle", "0.3"], "levle"),
+        (["--data.drawz", "3"], "--data.drawz"),
+        (["--data.accept.fractio", "0.3"], "fractio"),
+        (["--trainer.max_epoch", "3"], "--trainer.max_epoch"),  # no abbreviations
+        (["--model.backbone.init_args.widht", "3"], "widht"),
+        (["--model.process.init_args.fields.x.init_args.etaa", "1"], "etaa"),
+        (["stray"], "stray"),
+        (["--data.draws", "many"], "data.draws: Expected int. Got value: many"),
+        (["--model.level", "high"], "model.level: Expected float. Got value: high"),
+        (["--data.source", "nowhere"], "nowhere"),
+        (["--seed_everything", "x"], "seed_everything"),
+        (["--model.level", "1"], "[0, 1)"),
+        (["--model.level", "-0.1"], "[0, 1)"),
+        (["--model.level", "0.99"], "nothing would be tuned"),
+        (["--model.level", "nan"], "nan"),
+        (["--model.steps", "0"], "model.steps is 0"),
+        (["--data.draws", "0"], "data.draws is 0"),
+        (["--data.batch_size", "0"], "data.batch_size is 0"),
+        (["--data.train_batch_size", "-4"], "data.train_batch_size is -4"),
+        (["--data.validation_draws", "-1"], "data.validation_draws is -1"),
+        (["--data.test_draws", "0"], "data.test_draws is 0"),
+        (["--trainer.max_epochs", "0"], "trainer.max_epochs is 0"),
+        (["--trainer.max_epochs", "-1"], "trainer.max_epochs is -1"),
+        (["--trainer.accelerator", "abacus"], "abacus"),
+        (["--data.accept", "TopK", "--data.accept.keep", "9", "--data.accept.draws", "8"], "keep is 9 of 8"),
+        (["--data.accept", "TopK", "--data.accept.draws", "1000"], "needs 1000 draws"),
+        (["--data.accept.fraction", "0"], "fraction is 0"),
+        (["--data.accept.fraction", "1.5"], "fraction is 1.5"),
+        (["--data.accept", "Tilt", "--data.accept.temperature", "0"], "temperature is 0"),
+        (["--data.accept", "Tilt"], "temperature"),  # missing
+        (["--data.accept", "graft.accept.Nonsense"], "Nonsense"),
+        (["--model.weights", "null"], "model.weights"),
+        (["--model.weights", "nowhere.safetensors"], "'nowhere.safetensors'"),
+        (["--model.weights", "null", "--model.lora.rank", "4"], "model.lora"),
+        (["--model.lora.rank", "4", "--model.lora.target_modules", "[nothing]"], "model.lora does not fit"),
+        (["--model.lora.rank", "0"], "model.lora does not fit"),
+        (["--weights", "nowhere"], "'nowhere'"),
+        ([*FUNCTION, "nowhere.f"], "'nowhere.f'"),
+        ([*FUNCTION, "nowhere.f", "--data.reward.timeout", "null"], "'nowhere.f'"),
+        ([*FUNCTION, "tried.nothing", "--data.reward.timeout", "null"], "'tried.nothing'"),
+        (["--data.reward", "tried.nothing"], "'tried.nothing'"),
+        (["--trainer.reload_dataloaders_every_n_epochs", "2"], "reload_dataloaders_every_n_epochs=1"),
+        (["--run_dir", "/proc/nowhere"], "--run_dir"),
+        (["--run_dir", "file/below"], "--run_dir"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_setting(flags: list[str], words: str, folder: Path, small: list[str]) -> None:
+    (folder / "file").write_text("")
+    assert words in run("fit", *small, *ONE, *flags).said
+    assert not list(folder.rglob("summary.json"))
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (["fitt", *MOLECULE], "'fitt'"),
+        (["--config", "domains/molecule.yaml"], "'--config'"),
+        (["fit", "--config"], "--config needs a name"),
+        (["fit", "--config", "domains/molecule_pretrain.yaml"], "graft pretrain"),
+        (["pretrain", *MOLECULE], "graft fit"),
+        (["fit", "--config", "accept/all.yaml"], "model"),
+        (["pretrain", "--config", "domains/molecule_pretrain.yaml", "--model.level", "0.5"], "model.level"),
+        (["pretrain", "--config", "domains/molecule_pretrain.yaml", "--data.source", "a.sdf"], "a.sdf"),
+    ],
+)
+def test_command(args: list[str], words: str) -> None:
+    assert words in run(*args).said
+
+
+def test_traceback_where_it_is_asked_for(small: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GRAFT_TRACEBACK", "1")
+    with pytest.raises(GraftError, match="nowhere"):
+        run("fit", *small, "--weights", "nowhere")
+    with pytest.raises(Exception, match=r"model\.level is 2"):
+        run("fit", *small, "--model.level", "2")
+
+
+def test_nothing_is_accepted(folder: Path, small: list[str]) -> None:
+    """The draws are kept, and used when it goes on."""
+    strict = ["--data.accept", "Threshold", "--data.accept.minimum", "1000"]
+    said = run("fit", *small, *strict).said
+    assert "reward >= 1000" in said and "none of 64" in said and "milder" in said
+    files = {path: path.stat().st_mtime_ns for path in Path(NEWLY, "rounds/0").iterdir()}
+    assert sum(path.suffix == ".safetensors" for path in files) == 2
+    assert "none of 64" in run("fit", *small, *strict, *LAST).said
+    assert {path: path.stat().st_mtime_ns for path in Path(NEWLY, "rounds/0").iterdir()} == files
+
+
+@pytest.mark.parametrize(("name", "why"), [("raises_for_some", "ZeroDivisionError"), ("nan_for_some", "nan")])
+@pytest.mark.parametrize("timeout", ["20", "null"])
+def test_reward_that_fails_for_some(name: str, why: str, timeout: str, small: list[str]) -> None:
+    """Costs the sample, is counted, is never 0."""
+    done("fit", *small, *ONE, *FUNCTION, f"tried.{name}", "--data.reward.timeout", timeout)
+    summary = json.loads(Path(NEWLY, "summary.json").read_text())
+    (account,) = summary["rounds"]
+    assert 0 < account["failed_rewards"] < 32 and account["reward_calls"] == 32
+    assert sum(account["failures"].values()) == account["failed_rewards"]
+    assert all(why in reason for reason in account["failures"])
+    scores = json.loads(Path(NEWLY, "rounds/0/scores_00000.json").read_text())
+    index = json.loads(Path(NEWLY, "rounds/0/round.json").read_text())["index"]
+    assert sum(value is None for value in scores["values"]) == account["failed_rewards"]
+    assert index and all(scores["values"][i] is not None for i in index)
+    assert account["reward"] == pytest.approx(
+        sum(value for value in scores["values"] if value is not None) / (32 - account["failed_rewards"])
+    )
+    page = Path(NEWLY, "report.html").read_text()
+    assert "Rewards that failed" in page and why in page
+
+
+def test_reward_that_hangs(small: list[str]) -> None:
+    done("fit", *small, *ONE, *FUNCTION, "tried.hangs_for_one", "--data.reward.timeout", "1.5")
+    (account,) = json.loads(Path(NEWLY, "summary.json").read_text())["rounds"]
+    assert account["failed_rewards"] == 1 and account["failures"] == {"no answer within 1.5 s": 1}
+
+
+@pytest.mark.parametrize("timeout", ["20", "null"])
+def test_reward_that_fails_for_all(timeout: str, small: list[str]) -> None:
+    said = run("fit", *small, *ONE, *FUNCTION, "tried.raises", "--data.reward.timeout", timeout).said
+    assert "all 32 draws" in said and "the docking program is not installed" in said and f"{NEWLY}/rounds/0" in said
+    assert Path(NEWLY, "rounds/0/chunk_00000.safetensors").exists()
+
+
+def test_mended_reward_is_asked_again(folder: Path, small: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """What failed for every draw is not taken for an answer when the run goes on."""
+    import tried
+
+    reward = [*FUNCTION, "tried.raises", "--data.reward.timeout", "null"]
+    assert "all 32 draws" in run("fit", *small, *ONE, *reward).said
+    drawn = Path(NEWLY, "rounds/0/chunk_00000.safetensors").stat().st_mtime_ns
+    monkeypatch.setattr(tried, "raises", tried.spread)
+    done("fit", *small, *ONE, *reward, *LAST)
+    assert Path(NEWLY, "rounds/0/chunk_00000.safetensors").stat().st_mtime_ns == drawn
+    assert json.loads(Path(NEWLY, "summary.json").read_text())["rounds"][0]["failed_rewards"] == 0
+
+
+@pytest.mark.parametrize("works", [32, 32 + 8])  # for the round; and for the reference's samples
+def test_reward_that_fails_for_all_in_the_end(works: int, small: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The run that came so far ends, with a dash where there is no number."""
+    import tried
+
+    monkeypatch.setattr(tried, "left", works)
+    validation = ["--data.validation_draws", "8"] if works == 32 else []
+    reward = [*FUNCTION, "tried.works_for_a_while", "--data.reward.timeout", "null"]
+    result = done("fit", *small, *ONE, *validation, *reward)
+    summary = json.loads(Path(NEWLY, "summary.json").read_text())
+    assert summary["tuned"]["reward"] is None and summary["tuned"]["failed_rewards"] == 8
+    assert (summary["reference"]["reward"] is None) == (works == 32)
+    assert summary["gain"] == {"reward": None, "in_reference_std": None, "of_accepted": None}
+    assert "–" in result.out and Path(NEWLY, "report.html").exists()
+
+
+def test_reward_with_a_wrong_number_of_values(small: list[str]) -> None:
+    said = run("fit", *small, *ONE, *FUNCTION, "tried.one_short", "--data.reward.batch", "true").said
+    assert "31 values for 32 objects" in said
+    assert Path(NEWLY, "rounds/0/chunk_00000.safetensors").exists()
+
+
+def test_reward_in_the_current_folder(folder: Path, small: list[str]) -> None:
+    """A user's own module is found beside the runs, in a worker and in this process."""
+    (folder / "beside.py").write_text("def atoms(mol):\n    return mol.GetNumAtoms()\n")
+    (folder / "own.py").write_text(
+        "from graft.reward import Reward\n\n\nclass Own(Reward):\n    name = 'own'\n\n"
+        "    def score(self, item):\n        return float(item.GetNumAtoms())\n"
+    )
+    anew = [arg for arg in small if not arg.startswith("--data.reward")]
+    rest = [flag for flag in small[small.index("--data.reward") :]][:6]
+    without = [arg for arg in anew if arg not in rest]
+    assert "--data.reward" not in without
+    for number, reward in enumerate((["beside.atoms"], ["own.Own"]), 1):
+        done("fit", *without, *ONE, "--data.reward", *reward)
+        summary = json.loads((folder / f"runs/molecule/{number}/summary.json").read_text())
+        assert summary["tuned"]["reward"] >= 1 and summary["tuned"]["failed_rewards"] == 0
+    first, second = (json.loads((folder / f"runs/molecule/{n}/summary.json").read_text()) for n in (1, 2))
+    assert first["tuned"]["reward"] == second["tuned"]["reward"]
+
+
+# Files that are damaged, or somebody else's
+
+
+@pytest.fixture
+def interrupted(finished: Path, folder: Path) -> Path:
+    copy = folder / "runs" / "molecule" / "1"
+    shutil.copytree(finished, copy)
+    (copy / "summary.json").unlink()
+    return copy
+
+
+class Code:
+    """What runs when it is unpickled."""
+
+    def __reduce__(self) -> tuple:
+        return os.mkdir, ("taken over",)
+
+
+def truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def foreign(path: Path) -> None:
+    torch.save({"state_dict": {"a": torch.ones(2)}, "global_step": 3}, path)
+
+
+def lightning_s(path: Path) -> None:
+    content = torch.load(path, weights_only=True)
+    del content["graft"]
+    torch.save(content, path)
+
+
+def code(path: Path) -> None:
+    torch.save({"graft": Code(), "state_dict": {}}, path)
+
+
+def bare_code(path: Path) -> None:
+    path.write_bytes(pickle.dumps(Code()))
+
+
+def text(path: Path) -> None:
+    path.write_text("weights")
+
+
+def empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+@pytest.mark.parametrize("spoil", [truncate, foreign, lightning_s, code, bare_code, text, empty])
+@pytest.mark.parametrize("how", ["last", "path"])
+def test_checkpoint(spoil: Callable, how: str, interrupted: Path, small: list[str], folder: Path) -> None:
+    checkpoint = interrupted / "checkpoints" / "last.ckpt"
+    spoil(checkpoint)
+    said = run("fit", *small, "--ckpt_path", "last" if how == "last" else checkpoint).said
+    assert "last.ckpt" in said and "graft" in said.removeprefix("graft: ")
+    assert not (folder / "taken over").exists()
+    assert not (interrupted / "summary.json").exists()
+
+
+def test_checkpoint_of_another_reference(interrupted: Path, small: list[str], folder: Path) -> None:
+    """The same path, other weights: the hash tells."""
+    weights = Path(small[small.index("--model.weights") + 1])
+    mine = folder / "mine.safetensors"
+    with_mine = [str(mine) if arg == str(weights) else arg for arg in small]
+    config = interrupted / "config.yaml"
+    config.write_text(config.read_text().replace(str(weights), str(mine)))
+    _changed(weights, mine)
+    assert "reference" in run("fit", *with_mine, *LAST).said
+
+
+def _changed(weights: Path, to: Path) -> None:
+    from safetensors import safe_open
+
+    with safe_open(weights, framework="pt") as file:
+        about = file.metadata()
+    tensors = load_file(weights)
+    name = next(name for name in tensors if name.startswith("backbone/") and tensors[name].is_floating_point())
+    tensors[name] = tensors[name] + 1
+    save_file(tensors, to, about)
+
+
+@pytest.mark.parametrize("spoil", [truncate, foreign, bare_code, text, empty])
+@pytest.mark.parametrize("flag", ["--weights", "--model.weights"])
+def test_weights(spoil: Callable, flag: str, finished: Path, folder: Path, small: list[str]) -> None:
+    path = folder / "spoilt.safetensors"
+    shutil.copy(finished / "tuned.safetensors", path)
+    spoil(path)
+    said = run("fit", *small, flag, path).said
+    assert "spoilt.safetensors" in said and not (folder / "taken over").exists()
+    assert "spoilt.safetensors" in run("sample", "--weights", path, "--out", "a.sdf").said
+    assert [path.name for path in folder.iterdir()] == ["spoilt.safetensors"]  # not even a run's folder
+
+
+def test_weights_of_another_network(finished: Path, reference: Path, folder: Path, small: list[str]) -> None:
+    save_file({"layer.weight": torch.ones(3, 3)}, folder / "other.safetensors")  # not graft's
+    assert "other.safetensors" in run("fit", *small, "--weights", "other.safetensors").said
+    assert "does not fit the network" in run("fit", *small, "--model.weights", "other.safetensors").said
+    assert "not a reference" in run("fit", *small, "--model.weights", finished / "tuned.safetensors").said
+    said = run("fit", *small, "--model.backbone.init_args.width", "24").said
+    assert "does not fit the network" in said and "reference.safetensors" in said
+    lora = run("fit", *small, "--model.lora.rank", "2", "--weights", finished).said
+    assert "does not fit the network" in lora
+    _changed(reference, folder / "changed.safetensors")
+    said = run("fit", *small, "--weights", finished, "--model.weights", "changed.safetensors").said
+    assert "another reference" in said and "sha256" in said
+    (folder / "t.pt").write_bytes(pickle.dumps(Code()))
+    assert "t.pt" in run("fit", *small, "--model.weights", "t.pt").said
+    torch.save({"a": Code()}, folder / "u.pt")
+    assert "u.pt" in run("fit", *small, "--model.weights", "u.pt").said
+    assert not (folder / "taken over").exists() and not (folder / "runs").exists()
+
+
+@pytest.mark.parametrize("what", ["rounds/1/chunk_00000.safetensors", "rounds/0/round.json", "config.yaml"])
+def test_damaged_run(what: str, interrupted: Path, small: list[str]) -> None:
+    """Said, with the file's name, when the run goes on from before it."""
+    if "rounds/1" in what:
+        shutil.rmtree(interrupted / "checkpoints")  # from the start, with what is drawn already
+    (interrupted / what).write_text("{")
+    assert Path(what).name in run("fit", *small, *LAST).said
+
+
+def test_damaged_scores_are_named(interrupted: Path, small: list[str]) -> None:
+    shutil.rmtree(interrupted / "checkpoints")
+    (interrupted / "rounds/0/scores_00001.json").write_text('{"values": [1')
+    assert "scores_00001.json" in run("fit", *small, *LAST).said
+    (interrupted / "rounds/0/scores_00001.json").unlink()  # what the message asks for
+    done("fit", *small, *LAST)
+
+
+def test_two_domains_with_one_key(folder: Path) -> None:
+    """A domain whose objects have no key cannot be de-duplicated, and says so."""
+    shutil.copytree(TOY / "domains", folder / "domains")
+    quiet = ["--trainer.enable_progress_bar", "false"]
+    done("pretrain", "--config", "domains/mixture/pretrain.yaml", "--trainer.max_epochs", "1", *quiet)
+    weights = ["--model.weights", "runs/pretrain/1/reference.safetensors", *quiet]
+    said = run("fit", "--config", "domains/mixture/mixture.yaml", *weights, "--data.accept.deduplicate", "true").said
+    assert "has no key" in said
+    assert "draws no pictures" in run("sample", "--weights", "runs/pretrain/1", "-n", "2", "--out", "a.png").said
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_folder_without_permission(folder: Path, small: list[str]) -> None:
+    (folder / "closed").mkdir(mode=0o555)
+    assert "--run_dir" in run("fit", *small, "--run_dir", "closed/run").said
+
+
+def test_disk_that_fills_up(folder: Path, small: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the second chunk: the first stays, and the run goes on from it."""
+    import errno
+
+    from graft import files
+
+    real = files.save_file
+
+    def full(tensors: dict, path: Path, about: dict) -> None:
+        if "00001" in path.name:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(tensors, path, about)
+
+    monkeypatch.setattr(files, "save_file", full)
+    said = run("fit", *small).said
+    assert "No space left on device" in said and "chunk_00001" in said
+    assert [path.name for path in Path(NEWLY, "rounds/0").iterdir()] == ["chunk_00000.safetensors"]
+    monkeypatch.setattr(files, "save_file", real)
+    done("fit", *small, *LAST)

@@ -1,0 +1,105 @@
+"""Every shipped configuration runs; how they are found, merged and listed."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+from called import HALF, MOLECULE, QUIET, REWARD, SMALL, done, run
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+NAMES = sorted(str(path.relative_to(CONFIGS)) for path in CONFIGS.rglob("*.yaml"))
+
+
+def settings(*args: object) -> dict:
+    """What a command's flags come to."""
+    return yaml.safe_load(done("fit", *args, "--print_config").out)
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name.startswith("domains/")])
+def test_domain(name: str, folder: Path) -> None:
+    """With its own reference, reward and rule."""
+    content = yaml.safe_load((CONFIGS / name).read_text())
+    if "class_path" in content["data"]:
+        limits = ["--trainer.max_epochs", "1", "--trainer.limit_train_batches", "2", "--trainer.limit_val_batches", "1"]
+        limits += ["--data.max_heavy_atoms", "4"] if "molecule" in name else []
+        done("pretrain", "--config", name, *limits, "--model.steps", "4", *QUIET)
+        made = "reference.safetensors"
+    else:
+        done("fit", "--config", name, *SMALL, *QUIET)
+        made = "tuned.safetensors"
+    assert (folder / "runs" / Path(name).stem / "1" / made).exists()
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if not name.startswith("domains/")])
+def test_fragment(name: str, folder: Path, reference: Path) -> None:
+    """Laid over a domain's configuration."""
+    merged = [*MOLECULE, "--config", name, "--model.weights", reference]
+    given = settings(*merged)
+    for path, value in _leaves(yaml.safe_load((CONFIGS / name).read_text())):
+        found = given
+        for key in path:
+            found = found[key]
+        assert found == value, path
+    if "gpu" not in name:
+        done("fit", *merged, *SMALL, *QUIET, *REWARD)
+        assert (folder / "runs/molecule/1/summary.json").exists()
+
+
+def _leaves(value: object, *path: str) -> list:
+    if not isinstance(value, dict):
+        return [(path, value)]
+    return [leaf for key, inner in value.items() for leaf in _leaves(inner, *path, key)]
+
+
+def test_every_config_says_what_it_is_for() -> None:
+    for name in NAMES:
+        assert (CONFIGS / name).read_text().startswith("# "), name
+
+
+def test_later_config_wins_and_flags_win_over_all(folder: Path) -> None:
+    (folder / "a.yaml").write_text("data: {draws: 100, window: 3}")
+    (folder / "b.yaml").write_text("data: {draws: 200}")
+    ab = settings(*MOLECULE, "--config", "a.yaml", "--config=b.yaml")["data"]
+    assert (ab["draws"], ab["window"]) == (200, 3)
+    assert settings(*MOLECULE, "--config=b.yaml", "--config", "a.yaml")["data"]["draws"] == 100
+    assert settings(*MOLECULE, "-c", "b.yaml", "--data.draws", "300")["data"]["draws"] == 300
+    shipped = yaml.safe_load((CONFIGS / "domains/molecule.yaml").read_text())
+    assert ab["steps_per_round"] == shipped["data"]["steps_per_round"]
+
+
+def test_own_configs_come_before_installed_ones(folder: Path) -> None:
+    shipped = settings(*MOLECULE)
+    own = folder / "configs" / "domains" / "molecule.yaml"
+    own.parent.mkdir(parents=True)
+    shutil.copy(CONFIGS / "domains/molecule.yaml", own)
+    own.write_text(own.read_text().replace("steps: 24", "steps: 12"))
+    assert (shipped["model"]["init_args"]["steps"], settings(*MOLECULE)["model"]["init_args"]["steps"]) == (24, 12)
+    assert settings("--config", own)["model"]["init_args"]["steps"] == 12  # as a path
+    (folder / "domains").mkdir()
+    (folder / "domains" / "molecule.yaml").write_text(own.read_text().replace("steps: 12", "steps: 6"))
+    assert settings(*MOLECULE)["model"]["init_args"]["steps"] == 6  # a path from here comes first of all
+
+
+@pytest.mark.parametrize("args", [["--config", "molecul"], ["--config=molecul"], ["-c", "molecul"], []])
+def test_what_there_is_is_listed(args: list[str], folder: Path) -> None:
+    (folder / "configs").mkdir()
+    (folder / "configs" / "mine.yaml").write_text("{}")
+    said = run("fit", *args).said
+    assert "mine.yaml" in said and all(name in said for name in NAMES)
+    assert not args or "'molecul'" in said
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [("data: [1, 2", "mine.yaml"), ("data: {drawz: 3}", "drawz"), ("- 3", "mine.yaml"), ("\0", "mine.yaml")],
+    ids=["no YAML", "misspelt", "no mapping", "no text"],
+)
+def test_config_with_a_mistake(content: str, words: str, folder: Path) -> None:
+    (folder / "mine.yaml").write_text(content)
+    assert words in run("fit", *MOLECULE, "--config", "mine.yaml", *SMALL, *HALF).said
+
+
+def test_run_is_named_after_the_first_config(folder: Path, small: list[str]) -> None:
+    done("fit", *small, "--config", "accept/all.yaml", "--trainer.max_epochs", "1", "--data.test_draws", "4")
+    assert (folder / "runs/molecule/1/summary.json").exists()

@@ -1,0 +1,260 @@
+"""What a run leaves behind, and that every way to set it up works from the command line."""
+
+import base64
+import csv
+import json
+import math
+import re
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from called import done, run
+from rdkit import Chem
+from safetensors.torch import load_file
+
+ONE = ["--trainer.max_epochs", "1", "--data.validation_draws", "0", "--data.test_draws", "16"]  # later flags win
+
+
+@pytest.fixture(scope="module")
+def summary(finished: Path) -> dict:
+    return json.loads((finished / "summary.json").read_text(), parse_constant=pytest.fail)
+
+
+def tuned(run: Path) -> dict[str, torch.Tensor]:
+    return load_file(run / "tuned.safetensors")
+
+
+def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_run_folder(finished: Path) -> None:
+    files = {str(path.relative_to(finished)) for path in finished.rglob("*") if path.is_file()}
+    rounds = {f"rounds/{n}/{f}" for n in (0, 1) for f in ("round.json", "chunk_00000.safetensors", "scores_00001.json")}
+    samples = {f"samples/{name}.{kind}" for name in ("reference", "tuned") for kind in ("sdf", "png")}
+    kept = {"config.yaml", "summary.json", "metrics.csv", "report.html", "tuned.safetensors", "checkpoints/last.ckpt"}
+    assert rounds | samples | kept <= files
+    assert files - rounds - samples - kept == {  # nothing else
+        f"rounds/{n}/{f}" for n in (0, 1) for f in ("chunk_00001.safetensors", "scores_00000.json")
+    }
+    assert {path.stat().st_mode & 0o044 for path in finished.rglob("*")} == {0o044}  # others may read them
+
+
+def test_terminal(finished: Path) -> None:
+    out = (finished.parents[2] / "out.txt").read_text()
+    assert "runs/molecule/1" in out and "report.html" in out
+    assert re.search(r"^spread +[\d.]+ ± [\d.]+ +[\d.]+ ± [\d.]+$", out, re.M)
+    assert re.search(r"^validity +[\d.]+ +[\d.]+$", out, re.M)
+
+
+def test_config_repeats_the_run(finished: Path, folder: Path) -> None:
+    """config.yaml says everything."""
+    done("fit", "--config", finished / "config.yaml", "--run_dir", "again")
+    assert same(tuned(folder / "again"), tuned(finished))
+
+
+def test_summary(summary: dict) -> None:
+    """The keys that scripts rely on."""
+    shares = {"molecule_stability", "atom_stability", "validity", "uniqueness", "novelty"}
+    for side in ("reference", "tuned"):
+        values = summary[side]
+        assert {"reward", "reward_stderr", "reward_std", "n"} | shares <= values.keys()
+        kinds = values["atom_types"]  # a share of each
+        assert all(math.isfinite(value) for name, value in values.items() if name != "atom_types")
+        assert sum(kinds.values()) == pytest.approx(1) and min(kinds.values()) >= 0
+        assert all(0 <= values[share] <= 1 for share in shares)
+        assert values["n"] == 32 and values["failed_rewards"] == 0
+        assert values["reward_stderr"] == pytest.approx(values["reward_std"] / 32**0.5)
+    assert (summary["level"], summary["steps"], summary["seed"]) == (0.25, 8, 0)
+    assert "top 0.5" in summary["rule"]
+    assert math.isfinite(summary["accepted_reward"]) and summary["seconds"] > 0
+    assert {"graft", "python", "torch", "lightning"} <= summary["versions"].keys()
+    gain = summary["tuned"]["reward"] - summary["reference"]["reward"]
+    assert summary["gain"]["reward"] == pytest.approx(gain)
+    assert summary["gain"]["in_reference_std"] == pytest.approx(gain / summary["reference"]["reward_std"])
+    accepted = summary["accepted_reward"] - summary["reference"]["reward"]
+    assert summary["gain"]["of_accepted"] == pytest.approx(gain / accepted)
+
+
+def test_accounts_of_rounds(finished: Path, summary: dict) -> None:
+    assert len(summary["rounds"]) == 2
+    for number, account in enumerate(summary["rounds"]):
+        assert (account["round"], account["draws"], account["reward_calls"]) == (number, 64, 64)
+        assert account["denoiser_calls"] == 64 * 8
+        assert account["acceptance_rate"] == account["accepted"] / 64
+        # duplicates go first, then half of each bin
+        assert 0 < account["accepted"] <= 32 + 2 and account["accepted"] <= 64 - account["duplicates"]
+        assert 0 <= account["kl_nats"] < math.log(64) and account["failed_rewards"] == 0
+        folder = finished / "rounds" / str(number)
+        scores = [json.loads((folder / f"scores_0000{i}.json").read_text()) for i in (0, 1)]
+        values = [value for part in scores for value in part["values"]]
+        keys = [key for part in scores for key in part["keys"] if key]
+        assert len(values) == 64 and account["reward"] == pytest.approx(sum(values) / 64)
+        assert account["duplicates"] == len(keys) - len(set(keys))
+        index = json.loads((folder / "round.json").read_text())["index"]
+        assert len(set(index)) == account["accepted"]
+        assert sum(values[i] for i in index) / len(index) > account["reward"]
+        assert account["accepted_reward"] > account["reward"]
+    last = summary["rounds"][-1]
+    assert all(summary[key] == last[key] for key in ("acceptance_rate", "kl_nats", "accepted_reward"))
+    assert summary["reward_calls"] == sum(account["reward_calls"] for account in summary["rounds"])
+    assert summary["denoiser_calls"] == sum(account["denoiser_calls"] for account in summary["rounds"])
+    assert (summary["evaluation_reward_calls"], summary["evaluation_denoiser_calls"]) == (64, 64 * 8)
+    assert summary["rounds"][0]["reward"] != summary["rounds"][1]["reward"]  # other draws
+
+
+def test_report_stands_alone(finished: Path, summary: dict) -> None:
+    page = (finished / "report.html").read_text()
+    assert not re.search(r"""(src|href)\s*=\s*['"]?\s*(https?:)?//""", page) and "<script" not in page
+    assert not re.search(r"url\(\s*['\"]?https?:|@import|<link", page)
+    pictures = re.findall(r"<img alt='samples of the (\w+)' src='data:image/png;base64,([^']+)'", page)
+    assert [name for name, _ in pictures] == ["reference", "tuned"]
+    for name, data in pictures:
+        assert base64.b64decode(data) == (finished / "samples" / f"{name}.png").read_bytes()
+        assert base64.b64decode(data).startswith(b"\x89PNG")
+    assert page.count("<svg") == 2  # histogram and curves
+    assert "<td>validity</td>" in page and f"<td>{summary['rule']}</td>" in page
+    assert "graft fit --config domains/molecule.yaml" in page and "--data.draws 64" in page
+
+
+def test_samples(finished: Path, summary: dict) -> None:
+    for name in ("reference", "tuned"):
+        mols = list(Chem.SDMolSupplier(str(finished / "samples" / f"{name}.sdf"), sanitize=False, removeHs=False))
+        assert len(mols) == 32 and None not in mols
+        assert all(mol.GetConformer().Is3D() for mol in mols)
+        rewards = [float(mol.GetProp("reward")) for mol in mols]
+        assert sum(rewards) / 32 == pytest.approx(summary[name]["reward"], rel=1e-4)
+        valid = [mol.GetProp("valid") == "1" for mol in mols]
+        assert sum(valid) / 32 == pytest.approx(summary[name]["validity"])
+
+
+def test_metrics_file(finished: Path, summary: dict) -> None:
+    with (finished / "metrics.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    rounds = [row for row in rows if row["rollout/reward"]]
+    assert [int(row["step"]) for row in rounds] == [0, 4]
+    for row, account in zip(rounds, summary["rounds"], strict=True):
+        for name in ("reward", "accepted_reward", "acceptance_rate", "kl_nats"):
+            assert float(row[f"rollout/{name}"]) == pytest.approx(account[name])
+    assert [int(row["step"]) for row in rows if row["train/loss"]] == list(range(8))
+    validations = [row for row in rows if row["validation/reward"]]
+    assert [int(row["epoch"]) for row in validations] == [0, 1]
+    tests = [row for row in rows if row["test/tuned/reward"]]
+    assert len(tests) == 1 and float(tests[0]["test/tuned/reward"]) == pytest.approx(summary["tuned"]["reward"])
+
+
+def test_weights_changed(finished: Path, reference: Path) -> None:
+    """What is kept is the trained network, not the reference."""
+    before, after = load_file(reference), tuned(finished)
+    names = [name for name in after if name.startswith("backbone/") and after[name].is_floating_point()]
+    assert names and any(not torch.equal(before[name], after[name]) for name in names)
+
+
+@pytest.mark.parametrize(("seed", "equal"), [(0, True), (1, False)])
+def test_seed(seed: int, equal: bool, finished: Path, folder: Path, small: list[str]) -> None:
+    done("fit", *small, "--seed_everything", seed)
+    run = folder / "runs/molecule/1"
+    assert same(tuned(run), tuned(finished)) == equal
+    for name in ("metrics.csv", "samples/tuned.sdf"):
+        assert ((run / name).read_bytes() == (finished / name).read_bytes()) == equal
+    assert json.loads((run / "summary.json").read_text())["seed"] == seed
+
+
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        (["--data.source", "current", "--trainer.max_epochs", "2"], {}),
+        (["--model.level", "0"], {"level": 0}),
+        (["--model.level", "0.4"], {"level": 0.375}),  # the nearest step
+        (["--model.ema", "null"], {}),
+        (["--model.target", "transition"], {}),
+        (["--model.target", "trajectory"], {}),
+        (["--data.window", "2", "--trainer.max_epochs", "2"], {}),
+        (["--data.accept", "TopFraction", "--data.accept.fraction", "0.25"], {"rule": "top 0.25 "}),
+        (["--data.accept", "TopK", "--data.accept.keep", "1", "--data.accept.draws", "4"], {"rule": "top 1 of 4"}),
+        (["--data.accept", "Preference"], {"rule": "winner of 2"}),
+        (["--data.accept", "Threshold", "--data.accept.minimum", "1.2"], {"rule": "reward >= 1.2"}),
+        (["--data.accept", "Tilt", "--data.accept.temperature", "0.2"], {"rule": "tilt at temperature 0.2 (weights)"}),
+        (
+            ["--data.accept", "Tilt", "--data.accept.temperature", "0.5", "--data.accept.maximum", "3"],
+            {"rule": "maximum 3"},
+        ),
+        (["--data.accept", "All"], {"rule": "all"}),
+        (["--data.accept.scope", "global", "--data.accept.deduplicate", "true"], {"rule": "de-duplicated, then top"}),
+        (["--data.reward.maximise", "false"], {}),
+        (["--model.process.init_args.fields.x.init_args.eta", "0"], {}),
+    ],
+    ids=lambda value: " ".join(value).replace("--", "") if isinstance(value, list) else "",
+)
+def test_settings(flags: list[str], told: dict, folder: Path, small: list[str], reference: Path) -> None:
+    if "Threshold" in flags or "maximum" in str(flags):  # the accepted share is the reward's: any will do
+        flags = [*flags, "--data.draws", "128"]
+    done("fit", *small, *ONE, *flags)
+    run = folder / "runs/molecule/1"
+    summary = json.loads((run / "summary.json").read_text())
+    for key, value in told.items():
+        assert value in summary[key] if isinstance(value, str) else value == summary[key]
+    account = summary["rounds"][-1]
+    assert account["source"] == ("current" if "current" in flags else "reference")
+    if "All" not in flags:
+        better = account["accepted_reward"] - account["reward"]
+        assert better < 0 if "false" in flags else better > 0
+    assert not same(
+        {name: tensor for name, tensor in tuned(run).items() if name.startswith("backbone/")},
+        {name: tensor for name, tensor in load_file(reference).items() if name.startswith("backbone/")},
+    )
+
+
+def test_targets_differ(folder: Path, small: list[str]) -> None:
+    """The setting has an effect, and 'auto' takes the trajectory's own end where that is right."""
+    weights = {}
+    for target in ("transition", "trajectory", "auto"):
+        done("fit", *small, *ONE, "--model.target", target, "--run_dir", target)
+        weights[target] = tuned(folder / target)
+    assert same(weights["auto"], weights["trajectory"]) and not same(weights["auto"], weights["transition"])
+
+
+def test_trajectory_of_a_deterministic_sampler_is_refused(folder: Path, small: list[str]) -> None:
+    """Before anything is drawn."""
+    eta = ["--model.process.init_args.fields.x.init_args.eta", "0"]
+    assert "biased" in run("fit", *small, *eta, "--model.target", "trajectory").said
+    assert "biased" in run("fit", *small, "--data.source", "current", "--model.target", "trajectory").said
+    assert not list(folder.rglob("chunk_*"))
+
+
+@pytest.mark.parametrize("flags", [["--model.lora.rank", "4"], ["--model.lora", "{rank: 4, alpha: 8}"]])
+def test_lora(flags: list[str], folder: Path, small: list[str], reference: Path) -> None:
+    done("fit", *small, *ONE, *flags)
+    run = folder / "runs/molecule/1"
+    assert yaml.safe_load((run / "config.yaml").read_text())["model"]["init_args"]["lora"]["rank"] == 4
+    names = [name for name in tuned(run) if name.startswith("backbone/")]
+    trained = [name for name in names if "lora_" in name]
+    assert trained and sum(tuned(run)[name].numel() for name in names) < 0.5 * sum(
+        tensor.numel() for name, tensor in load_file(reference).items() if name.startswith("backbone/")
+    )
+    assert (run / "checkpoints/last.ckpt").stat().st_size < reference.stat().st_size
+    done("sample", "--weights", run, "-n", "5", "--out", "a.sdf")
+    assert len(Chem.SDMolSupplier("a.sdf", sanitize=False)) == 5
+
+
+def test_warm_start(finished: Path, folder: Path, small: list[str]) -> None:
+    """--weights starts from a run's tuned weights; the reference stays."""
+    for number, weights in enumerate((finished, finished / "tuned.safetensors"), 1):
+        done("fit", *small, *ONE, "--weights", weights)
+        assert not same(tuned(folder / f"runs/molecule/{number}"), tuned(finished))
+    assert same(tuned(folder / "runs/molecule/1"), tuned(folder / "runs/molecule/2"))
+    done("fit", *small, *ONE)
+    assert not same(tuned(folder / "runs/molecule/1"), tuned(folder / "runs/molecule/3"))
+
+
+def test_progress_is_in_draws(folder: Path, small: list[str]) -> None:
+    result = done("fit", *small, *ONE, "--trainer.enable_progress_bar", "true")
+    assert "round 1/1 sampling" in result.err and "64/64" in result.err and "draw/s" in result.err
+
+
+def test_no_validation_draws(folder: Path, small: list[str]) -> None:
+    done("fit", *small, *ONE)
+    header = (folder / "runs/molecule/1/metrics.csv").read_text().splitlines()[0]
+    assert "validation/" not in header and "rollout/reward" in header

@@ -1,0 +1,197 @@
+"""Interrupted runs go on: what is on disk is used, what comes out is what an uninterrupted run gives, bit by bit."""
+
+import csv
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from called import HERE, done, run
+from safetensors.torch import load_file
+
+from graft import cli
+
+LAST = ["--ckpt_path", "last"]
+CALLBACK = ["--trainer.callbacks", "callbacks.Killed"]
+
+
+@pytest.fixture(scope="module")
+def args(small: list[str]) -> list[str]:
+    return ["fit", *small, *CALLBACK]
+
+
+@pytest.fixture(scope="module")
+def whole(args: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run that nothing interrupts."""
+    folder = tmp_path_factory.mktemp("whole")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        done(*args)
+    return folder / "runs" / "molecule" / "1"
+
+
+@pytest.fixture
+def interrupted(finished: Path, folder: Path) -> Path:
+    """A run that ended just before its last file."""
+    copy = folder / "runs" / "molecule" / "1"
+    shutil.copytree(finished, copy)
+    (copy / "summary.json").unlink()
+    return copy
+
+
+def rows(run: Path) -> list[dict[str, str]]:
+    with (run / "metrics.csv").open(newline="") as file:
+        return [{name: value for name, value in row.items() if value} for row in csv.DictReader(file)]
+
+
+def summary(run: Path) -> dict:
+    content = json.loads((run / "summary.json").read_text())
+    return {name: value for name, value in content.items() if name != "seconds"}
+
+
+@pytest.mark.parametrize(
+    ("where", "drawn", "scored", "checkpoint"),
+    [("sampling", 1, 0, False), ("scoring", 4, 3, True), ("training", 4, 4, True), ("comparing", 4, 4, True)],
+)
+def test_killed_run_goes_on(
+    where: str, drawn: int, scored: int, checkpoint: bool, args: list[str], whole: Path, folder: Path
+) -> None:
+    killed = subprocess.run(
+        [sys.executable, "-m", "graft", *args],
+        env={**os.environ, "TRIED_KILL": where, "PYTHONPATH": str(HERE)},
+        capture_output=True,
+        text=True,
+        timeout=200,
+    )
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    resumed = folder / "runs" / "molecule" / "1"
+    before = {path: path.stat().st_mtime_ns for path in (resumed / "rounds").rglob("*_0000*")}
+    assert len([path for path in before if path.suffix == ".safetensors"]) == drawn
+    assert len([path for path in before if path.suffix == ".json"]) == scored
+    assert (resumed / "checkpoints" / "last.ckpt").exists() == checkpoint
+    assert not (resumed / "summary.json").exists()
+
+    done(*args, *LAST)
+    assert {path: path.stat().st_mtime_ns for path in before} == before  # drawn and scored once
+    assert [path.name for path in resumed.parent.iterdir()] == ["1"]
+    assert (resumed / "tuned.safetensors").read_bytes() == (whole / "tuned.safetensors").read_bytes()
+    assert summary(resumed) == summary(whole)
+    assert rows(resumed) == rows(whole)
+    assert not list(resumed.rglob("*.part"))  # left over from a file that was being written
+
+
+@pytest.mark.parametrize("source", ["reference", "current"])
+def test_interruption(source: str, args: list[str], whole: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C says how to go on; rounds that the tuned model itself draws are told by its weights."""
+    import callbacks
+
+    args = [*args, "--data.source", source]
+    if source == "current":
+        done(*args, "--run_dir", "whole")
+        whole = folder / "whole"
+    handler = signal.getsignal(signal.SIGINT)
+    with monkeypatch.context() as patch:
+        patch.setattr(callbacks.Killed, "on_train_batch_end", callbacks.interrupt)
+        result = run(*args)
+    signal.signal(signal.SIGINT, handler)
+    assert result.status == 130 and "--ckpt_path last" in result.err
+    done(*args, *LAST)
+    resumed = folder / "runs/molecule/1"
+    ours, theirs = (load_file(run / "tuned.safetensors") for run in (resumed, whole))
+    assert ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
+    assert summary(resumed) == summary(whole) and rows(resumed) == rows(whole)
+
+
+def test_explicit_checkpoint(interrupted: Path, finished: Path, small: list[str]) -> None:
+    """Named, it goes on in its own run."""
+    done("fit", *small, "--ckpt_path", interrupted / "checkpoints" / "last.ckpt")
+    assert summary(interrupted) == summary(finished)
+    assert rows(interrupted) == rows(finished)
+    assert [path.name for path in interrupted.parent.iterdir()] == ["1"]
+
+
+def test_checkpoint_without_its_run(interrupted: Path, folder: Path, small: list[str]) -> None:
+    lost = folder / "elsewhere" / "last.ckpt"
+    lost.parent.mkdir()
+    shutil.copy(interrupted / "checkpoints" / "last.ckpt", lost)
+    assert "no run in" in run("fit", *small, "--ckpt_path", lost).said
+
+
+def test_nothing_to_go_on_with(folder: Path, small: list[str]) -> None:
+    assert "no unfinished run in runs/molecule" in run("fit", *small, *LAST).said
+    assert not (folder / "runs").exists()
+    assert "no run in mine" in run("fit", *small, *LAST, "--run_dir", "mine").said
+    assert not (folder / "mine").exists()
+    assert "'nowhere.ckpt'" in run("fit", *small, "--ckpt_path", "nowhere.ckpt").said
+
+
+def test_finished_run(finished: Path, folder: Path, small: list[str]) -> None:
+    shutil.copytree(finished, folder / "runs" / "molecule" / "1")
+    assert "no unfinished run" in run("fit", *small, *LAST).said
+    assert "is finished" in run("fit", *small, *LAST, "--run_dir", "runs/molecule/1").said
+    assert "is finished" in run("fit", *small, "--ckpt_path", "runs/molecule/1/checkpoints/last.ckpt").said
+
+
+@pytest.mark.parametrize(
+    ("flag", "value", "key"),
+    [
+        ("--model.level", "0.5", "model.init_args.level"),
+        ("--data.accept.fraction", "0.25", "data.accept.init_args.fraction"),
+        ("--seed_everything", "3", "seed_everything"),
+        ("--trainer.max_epochs", "3", "trainer.max_epochs"),
+        ("--model.lora.rank", "16", "model.init_args.lora"),
+        ("--weights", None, "weights"),
+    ],
+)
+@pytest.mark.parametrize("how", ["last", "path"])
+def test_flag_that_differs(
+    flag: str, value: str, key: str, how: str, interrupted: Path, finished: Path, small: list[str]
+) -> None:
+    """Lightning would let the checkpoint override it in silence."""
+    before = {path: path.read_bytes() for path in interrupted.rglob("*") if path.is_file()}
+    checkpoint = "last" if how == "last" else interrupted / "checkpoints" / "last.ckpt"
+    said = run("fit", *small, flag, value or finished, "--ckpt_path", checkpoint).said
+    assert key in said and (value or str(finished)) in said
+    assert {path: path.read_bytes() for path in interrupted.rglob("*") if path.is_file()} == before
+
+
+def test_runs_are_numbered(interrupted: Path, folder: Path, small: list[str]) -> None:
+    """Each in a folder of its own; 'last' is the newest that did not end."""
+    (interrupted.parent / "7").mkdir()
+    (interrupted.parent / "notes").mkdir()
+    tiny = ["--data.test_draws", "4", "--trainer.max_epochs", "1", "--data.validation_draws", "0"]
+    assert "runs/molecule/8" in done("fit", *small, *tiny).out
+    assert (interrupted.parent / "8" / "summary.json").exists()
+    assert "runs/molecule/1" in done("fit", *small, *LAST).out
+    assert (interrupted / "summary.json").exists()
+
+
+def test_occupied_folder(finished: Path, interrupted: Path, folder: Path, small: list[str]) -> None:
+    assert "finished" in run("fit", *small, "--run_dir", finished).said
+    said = run("fit", *small, "--run_dir", interrupted).said
+    assert "unfinished" in said and "--ckpt_path last" in said
+
+
+def test_run_in_a_folder_of_one_s_own(folder: Path, small: list[str], finished: Path) -> None:
+    tiny = ["--data.test_draws", "4", "--trainer.max_epochs", "1", "--data.validation_draws", "0"]
+    done("fit", *small, *tiny, "--run_dir", "deep/down")
+    assert (folder / "deep/down/summary.json").exists() and not (folder / "runs").exists()
+    (folder / "deep/down/summary.json").unlink()
+    done("fit", *small, *tiny, "--run_dir", "deep/down", *LAST)
+
+
+def test_chunks_of_another_run_are_refused(interrupted: Path, finished: Path, small: list[str], folder: Path) -> None:
+    """A folder of rounds from somewhere else is not taken for this run's."""
+    other = folder / "other"
+    shutil.copytree(finished / "rounds", other / "rounds")
+    said = run("fit", *small, "--seed_everything", "5", "--run_dir", "other").said
+    assert "another seed" in said and "--run_dir" in said
+
+
+def test_commands_name(small: list[str]) -> None:
+    assert cli._name(["--config=domains/a.yaml", "--config", "b.yaml"]) == "a"

@@ -1,0 +1,59 @@
+"""Rewards as users write them, for the tests; the command line finds this module by its name."""
+
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+
+def spread(mol: Any) -> float:
+    """How far the atoms are from their centre, Å: any molecule has it."""
+    return float((mol.GetConformer().GetPositions() ** 2).sum(1).mean() ** 0.5)
+
+
+def _every_third(mol: Any, trouble: Any) -> Any:
+    value = spread(mol)
+    return trouble() if int(value * 1e4) % 3 == 0 else value
+
+
+def raises_for_some(mol: Any) -> float:
+    return _every_third(mol, lambda: 1 / 0)
+
+
+def nan_for_some(mol: Any) -> float:
+    return _every_third(mol, lambda: math.nan)
+
+
+def hangs_for_one(mol: Any) -> float:
+    """Once in a folder."""
+    if _first_time("hung"):
+        time.sleep(600)
+    return spread(mol)
+
+
+def raises(mol: Any) -> float:
+    raise ValueError("the docking program is not installed")
+
+
+def one_short(mols: list[Any]) -> list[float]:
+    return [spread(mol) for mol in mols][1:]
+
+
+def works_for_a_while(mol: Any) -> float:
+    """As a service that goes down."""
+    global left
+    left -= 1
+    if left < 0:
+        raise ConnectionError("no answer from the service")
+    return spread(mol)
+
+
+left = 0
+
+
+def _first_time(marker: str) -> bool:
+    try:
+        Path(marker).touch(exist_ok=False)
+    except FileExistsError:
+        return False
+    return True
