@@ -1,11 +1,16 @@
 """graft: fine-tune diffusion and flow models by shaping the law of an intermediate state."""
 
-from graft.cli import load
-from graft.commands import fit, pretrain, sample, trainer
-from graft.errors import GraftError
-from graft.module import Draws, Examples, GraftModule
-from graft.rollouts import Rollouts
-from graft.sampler import Stage, Trajectory, run
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from graft.cli import load
+    from graft.commands import fit, pretrain, sample, trainer
+    from graft.errors import GraftError
+    from graft.module import Draws, Examples, GraftModule
+    from graft.reward import Reward
+    from graft.rollouts import Rollouts
+    from graft.sampler import Stage, Trajectory, run
 
 __version__ = "0.1.0"
 __all__ = [
@@ -13,6 +18,7 @@ __all__ = [
     "Examples",
     "GraftError",
     "GraftModule",
+    "Reward",
     "Rollouts",
     "Stage",
     "Trajectory",
@@ -23,3 +29,20 @@ __all__ = [
     "sample",
     "trainer",
 ]
+
+_WHERE = {
+    "load": "cli",
+    **dict.fromkeys(("fit", "pretrain", "sample", "trainer"), "commands"),
+    "GraftError": "errors",
+    **dict.fromkeys(("Draws", "Examples", "GraftModule"), "module"),
+    "Reward": "reward",
+    "Rollouts": "rollouts",
+    **dict.fromkeys(("Stage", "Trajectory", "run"), "sampler"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import what is asked for, when it is asked for: ``graft --help`` must not wait for torch (PEP 562)."""
+    if name not in _WHERE:
+        raise AttributeError(f"module 'graft' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"graft.{_WHERE[name]}"), name)

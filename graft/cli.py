@@ -362,6 +362,8 @@ def _sample(args: list[str]) -> None:
     if not config:
         raise GraftError(f"{path} does not say what model it belongs to: use graft predict --config … --weights {path}")
     model = config["model"]
+    if about.get("reference"):
+        model["init_args"]["weights"] = about["reference"]["path"]
     model["init_args"] |= {k: v for k, v in {"level": asked.level, "steps": asked.steps}.items() if v is not None}
     cli, _ = _setup("sample", {"seed_everything": asked.seed, "model": model})
     cli.model.load_weights(path)

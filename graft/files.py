@@ -22,15 +22,16 @@ class ForeignError(GraftError):
     """A file that another program wrote."""
 
 
+def shipped() -> list[Path]:
+    """Every folder that holds a part of the ``domains`` namespace: this package's and third parties'."""
+    return [Path(part).parent for part in domains.__path__]
+
+
 def roots() -> list[Path]:
-    """Folders in which names are looked up: the current one, its configs, the installed configs, and every folder
-    that holds a part of the ``domains`` namespace (this package's and third parties').
-    """  # noqa: D205
+    """Folders in which names are looked up: the current one, its configs, the installed configs, what is `shipped`."""
     package = Path(graft.__file__).parent
-    installed = [package / "configs", package.parent / "configs"]
-    shipped = [Path(part).parent for part in domains.__path__]
     found: list[Path] = []
-    for root in [Path.cwd(), Path.cwd() / "configs", *installed, *shipped]:
+    for root in [Path.cwd(), Path.cwd() / "configs", package / "configs", package.parent / "configs", *shipped()]:
         if root.is_dir() and root not in found:
             found.append(root)
     return found

@@ -22,17 +22,18 @@ from graft.sampler import Stage, Trajectory, run, snap
 from graft.state import Condition, State, size
 
 Weights = Literal["reference", "tuned"]
+Target = Literal["transition", "trajectory", "renoised"]
 
 
 @dataclass
 class Examples:
-    """A training batch: samples of the law to be learned at ``level``.
+    """A training batch: samples of the law to be learned.
 
     Attributes:
         state: (B, ...) at ``level``.
         condition: What they were drawn under.
         weight: (B,) how much each counts.
-        level: 0 for data.
+        level: Of the states; 0 for data.
         target: The final samples of the same trajectories, for target (b).
     """
 
@@ -75,9 +76,12 @@ class GraftModule(LightningModule, ABC):
         level: u* in [0, 1), a fraction of the sampler's steps: 0 is GRAFT, the whole network is tuned; above it
             P-GRAFT, the tuned network samples from 1 to u* and the frozen reference from u* to 0.
         steps: Of the sampler, from 1 to 0; the level is moved to the nearest one.
-        target: Of the loss at u* > 0: ``transition``, the noise between the recorded state and the network's level,
-            right whatever made the state; ``trajectory``, the trajectory's own final sample, right only if the sampler
-            reverses the process in law and draws from the reference; ``auto``, the second where it is right.
+        target: Of the loss at u* > 0. ``transition``: the recorded states' law, from the noise between them and the
+            network's level; right whatever made them. ``trajectory``: the same law, from each trajectory's own final
+            sample; right, and of less variance, if the sampler reverses the process in law and draws from the
+            reference. ``renoised``: the law of the accepted final samples, noised to u*; the one to iterate with, for
+            the same samplers. ``auto``: ``trajectory`` on the reference's draws and ``renoised`` on the current
+            model's where they are right, else ``transition``.
         lora: Train adapters through peft; without it the whole network is trained and the reference is a frozen copy.
         ema: Decay of the average of the trained weights, which then are the ones that are sampled and saved; ``null``:
             none.
@@ -98,7 +102,7 @@ class GraftModule(LightningModule, ABC):
         weights: "str | None" = None,
         level: float = 0.0,
         steps: int = 24,
-        target: Literal["auto", "transition", "trajectory"] = "auto",
+        target: Literal["auto", "transition", "trajectory", "renoised"] = "auto",
         lora: "LoRA | None" = None,
         ema: "float | None" = None,
         learning_rate: float = 1e-3,
@@ -116,7 +120,8 @@ class GraftModule(LightningModule, ABC):
         self.process, self.steps, self.level = process, steps, snap(level, steps)
         if self.level == 1:
             raise GraftError(f"model.level {level:g} is level 1 with {steps} steps: nothing would be tuned")
-        self.asked_target, self.seed = target, seed
+        self.asked_target: Literal["auto", "transition", "trajectory", "renoised"] = target
+        self.seed = seed
         self.learning_rate, self.weight_decay, self.clip = learning_rate, weight_decay, clip
         self.warmup, self.cosine = warmup, cosine
         self.facts: dict[str, Tensor] = {}
@@ -195,20 +200,26 @@ class GraftModule(LightningModule, ABC):
             output = self.backbone(state, time, condition)
         return output
 
-    @property
-    def target(self) -> Literal["transition", "trajectory"]:
-        """The loss's target where the law to be learned is a reference's rollouts.
+    def target(self, source: Literal["reference", "current"]) -> Target:
+        """What the loss aims at, for draws of ``source``.
 
         Raises:
-            GraftError: ``trajectory`` was asked for where it is biased.
+            GraftError: What was asked for is biased there.
         """
         right = self.process.consistent
-        if self.asked_target == "trajectory" and not right:
+        if self.asked_target == "auto":
+            return "transition" if not right else "trajectory" if source == "reference" else "renoised"
+        if self.asked_target != "transition" and not right:
             raise GraftError(
-                "model.target 'trajectory' is biased unless the sampler reverses the process in law (eta=1): "
+                f"model.target '{self.asked_target}' is biased unless the sampler reverses the process in law (eta=1): "
                 "use 'transition'"
             )
-        return "trajectory" if right and self.asked_target != "transition" else "transition"
+        if self.asked_target == "trajectory" and source == "current":
+            raise GraftError(
+                "model.target 'trajectory' is biased on draws of the current model (data.source=current): use "
+                "'renoised', 'transition' or 'auto'"
+            )
+        return self.asked_target
 
     @contextmanager
     def sampling(self) -> Iterator[None]:
@@ -240,7 +251,8 @@ class GraftModule(LightningModule, ABC):
         """The mean weighted loss of a batch, with stratified levels."""
         count = size(examples.state)
         spread = (torch.randperm(count, generator=generator) + seeding.uniform(count, generator)) / count
-        level = 1 - (1 - examples.level) * spread  # (level, 1]: the kernel from a level to itself has no noise
+        lowest = max(self.level, examples.level)  # below the reference finishes
+        level = 1 - (1 - lowest) * spread  # (lowest, 1]: the kernel from a level to itself has no noise
         loss = self.process.loss(
             self.backbone, examples.state, level, examples.level, examples.condition, examples.target, generator
         )
@@ -364,7 +376,9 @@ class GraftModule(LightningModule, ABC):
         network = {n.removeprefix("backbone/"): t for n, t in tensors.items() if n.startswith("backbone/")}
         _load(backbone, network, weights, dict(backbone.named_parameters()))
         self.facts = {n.removeprefix("facts/"): t for n, t in tensors.items() if n.startswith("facts/")}
-        self.reference_file = {"path": weights, "sha256": files.sha256(path)}
+        shipped = any(path.is_relative_to(root) for root in files.shipped())
+        name = weights if shipped else str(path.resolve())  # found from any folder
+        self.reference_file = {"path": name, "sha256": files.sha256(path)}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Note the reference by path and hash; its weights stay out."""
@@ -375,9 +389,10 @@ class GraftModule(LightningModule, ABC):
         note = checkpoint.get("graft")
         if not isinstance(note, dict):
             raise GraftError("this checkpoint was not written by graft: warm starts from weights use --weights")
-        if note["reference"] != self.reference_file:
+        theirs, ours = note["reference"] or {}, self.reference_file or {}
+        if theirs.get("sha256") != ours.get("sha256"):
             raise GraftError(
-                f"the checkpoint was tuned from the reference {note['reference']}, this run has {self.reference_file}"
+                f"the checkpoint was tuned from the reference {theirs.get('path')}, which is not {ours.get('path')}"
             )
 
 

@@ -46,6 +46,13 @@ class Reward(ABC):
                 scores.failures[i] = reason(error)
         return scores
 
+    def open(self) -> None:  # noqa: B027  (most rewards need nothing)
+        """Get ready, so that what cannot work is said before anything is drawn.
+
+        Raises:
+            GraftError: It cannot score.
+        """
+
     def close(self) -> None:  # noqa: B027  (most rewards hold nothing)
         """Free what the reward holds (worker processes)."""
 
@@ -125,6 +132,11 @@ class Function(Reward):
                 "it must return one number for each"
             )
         return numbers
+
+    def open(self) -> None:
+        """Start the worker process."""
+        if self._worker is not None:
+            self._worker.start()
 
     def close(self) -> None:
         """End the worker process."""

@@ -187,12 +187,10 @@ class Rollouts(LightningDataModule):
 
     def setup(self, stage: str) -> None:
         """Refuse at once what would fail after a round."""
-        if stage == "fit" and self.module.target == "trajectory" and self.source == "current":
-            if self.module.asked_target == "trajectory":
-                raise GraftError(
-                    "model.target 'trajectory' is biased on draws of the current model (data.source=current): use "
-                    "'transition' or 'auto'"
-                )
+        if stage == "fit":
+            self.module.target(self.source)
+        if stage != "predict":
+            self.reward.open()
 
     def train_dataloader(self) -> "DataLoader[Any] | list[Any]":
         """Do the round and serve what it accepted."""
@@ -213,7 +211,7 @@ class Rollouts(LightningDataModule):
         self._log(account)
         data = Accepted(
             _joined(shaped),
-            self.module.level,
+            0.0 if self.module.target(self.source) == "renoised" else self.module.level,
             self.steps_per_epoch * self.train_batch_size,
             self.seed,
             "order",
@@ -334,13 +332,13 @@ class Rollouts(LightningDataModule):
         return self._shaped(number, chunk, index, weight)
 
     def _shaped(self, number: int, chunk: Chunk, index: Tensor, weight: Tensor) -> Shaped:
-        level = self.module.level
-        final = take(chunk.state, index)
-        state = final if level == 0 else take(chunk.recorded[level], index)
-        # the tuned model's trajectories do not follow the forward kernel: their own end is no target
-        first = self.source == "reference" or (number == 0 and self.window == 1)
-        own = level > 0 and self.module.target == "trajectory" and first
-        return Shaped(state, take(chunk.condition, index), weight.float(), final if own else None)
+        level, target = self.module.level, self.module.target(self.source)
+        final, condition = take(chunk.state, index), take(chunk.condition, index)
+        if level == 0 or target == "renoised":
+            return Shaped(final, condition, weight.float(), None)
+        return Shaped(
+            take(chunk.recorded[level], index), condition, weight.float(), final if target == "trajectory" else None
+        )
 
     def _bar(self, number: int, what: str) -> Iterator[int]:
         """This process's chunks, with progress in draws."""

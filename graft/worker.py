@@ -36,8 +36,7 @@ class Worker:
             RuntimeError: The child died during the call, or the callable raised; the message says what.
         """
         data = pickle.dumps(argument)
-        if self._process is None:
-            self._start()
+        self.start()
         try:
             ok, value = self._exchange(data, self.timeout)
         except TimeoutError:
@@ -49,7 +48,10 @@ class Worker:
             raise RuntimeError(value)
         return value
 
-    def _start(self) -> None:
+    def start(self) -> None:
+        """Start the child, if it is not there; raises as `call` does."""
+        if self._process is not None:
+            return
         from graft.errors import GraftError
 
         path = [os.getcwd(), *(p for p in sys.path if p)] if self.python == sys.executable else [os.getcwd()]

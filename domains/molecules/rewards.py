@@ -155,6 +155,10 @@ class Gated(Reward):
     def _meets(self, item: Any) -> bool:
         return all(condition(item) for condition in self._conditions)
 
+    def open(self) -> None:
+        """Get the reward ready."""
+        self.reward.open()
+
     def close(self) -> None:
         """Free what the reward holds."""
         self.reward.close()
@@ -191,6 +195,11 @@ class Weighted(Reward):
             scores.values = [sum_ + weight * value for sum_, value in zip(scores.values, part.values, strict=True)]
             scores.failures |= {i: f"{term.name}: {why}" for i, why in part.failures.items()}
         return scores
+
+    def open(self) -> None:
+        """Get the terms ready."""
+        for term in self.terms:
+            term.open()
 
     def close(self) -> None:
         """Free what the terms hold."""

@@ -208,12 +208,19 @@ def test_settings(flags: list[str], told: dict, folder: Path, small: list[str], 
 
 
 def test_targets_differ(folder: Path, small: list[str]) -> None:
-    """The setting has an effect, and 'auto' takes the trajectory's own end where that is right."""
+    """The setting has an effect, and 'auto' takes the target that is right and of the least variance."""
     weights = {}
-    for target in ("transition", "trajectory", "auto"):
-        done("fit", *small, *ONE, "--model.target", target, "--run_dir", target)
-        weights[target] = tuned(folder / target)
-    assert same(weights["auto"], weights["trajectory"]) and not same(weights["auto"], weights["transition"])
+    for source in ("reference", "current"):
+        for target in ("transition", "trajectory", "renoised", "auto"):
+            if (source, target) == ("current", "trajectory"):
+                continue
+            flags = ["--model.target", target, "--data.source", source]
+            done("fit", *small, *ONE, *flags, "--run_dir", f"{source}_{target}")
+            weights[source, target] = tuned(folder / f"{source}_{target}")
+    for source, right in (("reference", "trajectory"), ("current", "renoised")):
+        for target in ("transition", "trajectory", "renoised"):
+            if (source, target) in weights:
+                assert same(weights[source, "auto"], weights[source, target]) == (target == right)
 
 
 def test_trajectory_of_a_deterministic_sampler_is_refused(folder: Path, small: list[str]) -> None:

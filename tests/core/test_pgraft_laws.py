@@ -178,6 +178,21 @@ def test_target_b_is_biased_under_an_ode(schedule: Schedule, prediction: str, ti
     assert gap(found, made.law) > 0.05
 
 
+@pytest.mark.parametrize("eta", [0.0, 1.0])
+def test_renoised_target_has_the_noised_law_of_what_was_accepted(eta: float) -> None:
+    """For a stochastic sampler that is the law of the recorded states; for an ODE it is another one."""
+    process = Gaussian(Cosine(), "v", (2,), eta=eta)
+    made = rollouts(process, QUADRATIC)
+    noised = accepted(QUADRATIC).noised(*(float(c) for c in process.alpha_sigma(HANDOVER))).moments()
+    laws = []
+    for steps in (60, 120):
+        model = fit_affine(process, made.x0, made.noise, steps, 0.0)
+        laws.append(propagate(process, model, prior(process), steps, 1.0, HANDOVER))
+    assert gap(extrapolate(*laws), noised) < 6e-3
+    assert (gap(noised, made.law) < 1e-9) == (eta == 1)
+    assert eta == 1 or gap(noised, made.law) > 0.05
+
+
 def biased_limit(process: Gaussian, tilt: tuple[Tensor, Tensor]) -> Moments:
     """Mean and covariance at u* of the ODE whose denoiser is the least-squares fit of x_0 on x_u, by scipy."""
     mean0, cov0 = (t.numpy() for t in accepted(tilt).moments())
