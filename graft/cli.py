@@ -55,8 +55,6 @@ def main(args: "Sequence[str] | None" = None) -> int:
 
         print(" ".join(f"{name} {version}" for name, version in versions().items()))
         return 0
-    if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())  # a user's own modules, as python -m has them
     if (here := os.getcwd()) not in sys.path:
         sys.path.insert(0, here)  # a user's own rewards and domains, as with python -m
     try:
@@ -266,6 +264,8 @@ def _name(args: list[str]) -> str:
 
 def _setup(command: str, args: "list[str] | dict[str, Any]") -> "tuple[Any, str]":
     """(command line, its configuration as YAML), with Lightning's chatter turned down."""
+    import lightning.pytorch  # noqa: F401  (its import sets the levels)
+
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
     for message in QUIET:
