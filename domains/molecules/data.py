@@ -43,6 +43,7 @@ class MoleculeData(LightningDataModule):
         source: ``enumerated`` (small organic molecules made here, cached), or the path of a ``.npz`` in the arrays of
             EDM's QM9 files or of an ``.sdf`` with one conformer per record.
         max_heavy_atoms: Larger molecules are left out (``enumerated``: not made).
+        embedded: Embed only so many of the enumerated molecules, always the same ones; ``null``: all.
         convention: ``heavy``: a node is a heavy atom typed by its element and number of hydrogens; ``explicit``:
             hydrogens are nodes, the convention of EDM.
         batch_size: Molecules per batch.
@@ -55,6 +56,7 @@ class MoleculeData(LightningDataModule):
         self,
         source: str = "enumerated",
         max_heavy_atoms: int = 7,
+        embedded: "int | None" = None,
         convention: Literal["heavy", "explicit"] = "heavy",
         batch_size: int = 128,
         limit: "int | None" = None,
@@ -62,7 +64,8 @@ class MoleculeData(LightningDataModule):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        self.source, self.max_heavy_atoms, self.vocabulary = source, max_heavy_atoms, VOCABULARIES[convention]
+        self.source, self.max_heavy_atoms, self.embedded = source, max_heavy_atoms, embedded
+        self.vocabulary = VOCABULARIES[convention]
         self.batch_size, self.limit, self.validation, self.seed = batch_size, limit, validation, seed
         self.left_out: dict[str, int] = {}
         """How many records of the source were left out, by reason; known after `setup`."""
@@ -71,7 +74,7 @@ class MoleculeData(LightningDataModule):
     def prepare_data(self) -> None:
         """Make the cache of enumerated molecules, in one process."""
         if self.source == "enumerated":
-            read(self.source, self.max_heavy_atoms)
+            read(self.source, self.max_heavy_atoms, self.embedded)
 
     def setup(self, stage: "str | None" = None) -> None:
         """Read and split the molecules, once.
@@ -81,7 +84,7 @@ class MoleculeData(LightningDataModule):
         """
         if self._parts is not None:
             return
-        arrays, unread = read(self.source, self.max_heavy_atoms)
+        arrays, unread = read(self.source, self.max_heavy_atoms, self.embedded)
         molecules, unused = graphs(arrays, self.vocabulary, self.max_heavy_atoms)
         self.left_out = unread | unused
         told = "; ".join(f"{number} left out: {why}" for why, number in self.left_out.items() if number)

@@ -20,20 +20,24 @@ Arrays = dict[str, NDArray[Any]]
 _VERSION = 1  # of the cache's content: raised whenever enumeration or embedding gives something else
 
 
-def read(source: str, max_heavy_atoms: int) -> tuple[Arrays, dict[str, int]]:
+def read(source: str, max_heavy_atoms: int, embedded: "int | None" = None) -> tuple[Arrays, dict[str, int]]:
     """The molecules of a source, hydrogens included, and how many records were left out and why.
 
     Args:
         source: ``enumerated``, or the path of a ``.npz`` in the arrays of EDM's QM9 files, or of an ``.sdf``.
         max_heavy_atoms: Enumerate up to this many; for files it has no effect here.
+        embedded: Embed only so many of the enumerated molecules, always the same ones; None: all.
 
     Raises:
         GraftError: The source is unknown, or its file is missing or holds something else.
     """
     if source == "enumerated":
-        path = cache_folder() / f"enumerated-{max_heavy_atoms}-v{_VERSION}.npz"
+        some = "" if embedded is None else f"-{embedded}"
+        path = cache_folder() / f"enumerated-{max_heavy_atoms}{some}-v{_VERSION}.npz"
         if not path.exists():
-            arrays = embed(enumerate_molecules(max_heavy_atoms))
+            smiles = enumerate_molecules(max_heavy_atoms)
+            chosen = np.random.default_rng(0).permutation(len(smiles))[:embedded]
+            arrays = embed(smiles if embedded is None else [smiles[i] for i in sorted(chosen)])
             replace(path, lambda temporary: np.savez_compressed(temporary, **arrays))  # type: ignore[arg-type]
         return _npz(path), {}
     path = Path(source)

@@ -17,6 +17,7 @@ SMALL = [
     *["--data.draws", "64", "--data.batch_size", "32", "--data.train_batch_size", "16", "--data.steps_per_round", "4"],
     *["--data.validation_draws", "16", "--data.test_draws", "32", "--trainer.max_epochs", "2", "--model.steps", "8"],
     *["--trainer.log_every_n_steps", "1"],
+    *["--data.source", "reference"],
 ]
 REWARD = [  # says something of molecules of any quality
     *["--data.reward", "graft.reward.Function", "--data.reward.path", "tried.spread", "--data.reward.timeout", "null"]
