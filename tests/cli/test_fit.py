@@ -198,7 +198,7 @@ def test_settings(flags: list[str], told: dict, folder: Path, small: list[str], 
         assert value in summary[key] if isinstance(value, str) else value == summary[key]
     account = summary["rounds"][-1]
     assert account["source"] == ("current" if "current" in flags else "reference")
-    if "All" not in flags:
+    if "All" not in flags and "--data.accept.maximum" not in flags:  # a bounded tilt accepts a chance handful
         better = account["accepted_reward"] - account["reward"]
         assert better < 0 if "false" in flags else better > 0
     assert not same(
