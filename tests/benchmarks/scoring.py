@@ -11,7 +11,7 @@ import torch
 import graft
 from graft.rollouts import Rollouts
 
-ROUNDS = 3
+ROUNDS = 1
 
 
 def timed(cls, name, spent):
