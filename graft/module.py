@@ -93,8 +93,6 @@ class GraftModule(LightningModule, ABC):
         seed: Of every draw; the command line links it to ``--seed_everything``.
     """
 
-    reward: "str | None" = None  # the domain's default reward, a dotted path, for those who give none
-
     def __init__(
         self,
         backbone: nn.Module,
@@ -318,11 +316,8 @@ class GraftModule(LightningModule, ABC):
 
         def factor(step: int) -> float:
             rise = min(1.0, (step + 1) / (self.warmup + 1))
-            return (
-                rise * (0.5 + 0.5 * float(torch.cos(torch.tensor(torch.pi * min(1.0, step / total)))))
-                if (self.cosine)
-                else rise
-            )
+            fall = 0.5 + 0.5 * float(torch.cos(torch.tensor(torch.pi * min(1.0, step / total)))) if self.cosine else 1.0
+            return rise * fall
 
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
@@ -361,12 +356,6 @@ class GraftModule(LightningModule, ABC):
         self.facts |= {n.removeprefix("facts/"): t for n, t in tensors.items() if n.startswith("facts/")}
         if self.average is not None:
             self.average = EMA(self.backbone, self.average.decay)
-
-    def use_as_reference(self) -> None:
-        """Make the network as it is the reference: for one that was loaded by other means than ``weights``."""
-        self.reference = frozen(self.backbone)
-        digest = files.in_memory(dict(self.backbone.named_parameters()))
-        self.reference_file = {"path": "(in memory)", "sha256": digest}
 
     def _load_reference(self, backbone: nn.Module, weights: str) -> None:
         path = files.locate(weights)

@@ -29,7 +29,6 @@ class Molecules(GraftModule):
         **kwargs: See `graft.GraftModule`.
     """
 
-    reward = "domains.molecules.rewards.Gated"
     suffix = ".sdf"
 
     def __init__(self, *args: Any, convention: Literal["heavy", "explicit"] = "heavy", **kwargs: Any) -> None:
