@@ -139,7 +139,8 @@ def compare(module: GraftModule, data: Rollouts, trainer: Trainer) -> None:
     try:
         trainer.test(module, data, verbose=False)
     finally:
-        data.reward.close()
+        if data.reward is not None:
+            data.reward.close()
 
 
 def sample(
@@ -196,19 +197,22 @@ def _finished(trainer: Trainer) -> None:
 
 def _summary(module: GraftModule, data: Rollouts, seconds: float) -> dict[str, Any]:
     reference, tuned = (_plain(module.judges[w].summary()) for w in ("reference", "tuned"))
+    for judged in (reference, tuned):
+        judged |= {name: judged.get(name) for name in ("reward", "reward_stderr", "reward_std")}
     last = data.accounts[-1]
+    name, unit = data.label
     gain = share = in_std = None  # where the reward failed for all samples of one
     if tuned["reward"] is not None and reference["reward"] is not None:
         gain, accepted = tuned["reward"] - reference["reward"], last.accepted_reward - reference["reward"]
         share = gain / accepted if accepted else None
         if reference["reward_std"]:
-            in_std = (gain if data.reward.maximise else -gain) / reference["reward_std"]
+            in_std = (gain if data.maximise else -gain) / reference["reward_std"]
     return {
         "reference": reference,
         "tuned": tuned,
         "accepted_reward": last.accepted_reward,
         "gain": {"reward": gain, "in_reference_std": in_std, "of_accepted": share},
-        "reward": {"name": data.reward.name, "unit": data.reward.unit, "maximise": data.reward.maximise},
+        "reward": {"name": name, "unit": unit, "maximise": data.maximise},
         "level": module.level,
         "steps": module.steps,
         "rule": data.accept.describe(),
@@ -281,7 +285,7 @@ def _write_report(
         for name, points in curves.items()
         if name not in ("reward_stderr", "reward_std", "failed_rewards")
     }
-    title = f"{type(module).__name__}: {data.reward.name}"
+    title = f"{type(module).__name__}: {data.label[0]}"
     shown = {name: png for name, png in pictures.items() if png is not None}
     report.write(folder / "report.html", summary, title, command, rewards, curves, shown)
 

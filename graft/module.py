@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from lightning.pytorch import LightningModule
@@ -20,6 +20,9 @@ from graft.process import Process
 from graft.reference import LoRA, adapt, evaluating, frozen, without_adapter
 from graft.sampler import Stage, Trajectory, run, snap
 from graft.state import Condition, State, size
+
+if TYPE_CHECKING:
+    from graft.sources import Scored
 
 Weights = Literal["reference", "tuned"]
 Target = Literal["transition", "trajectory", "renoised"]
@@ -167,6 +170,16 @@ class GraftModule(LightningModule, ABC):
     def write(self, items: Sequence[Any], path: Path, rewards: "Sequence[float] | None" = None) -> None:
         """Write objects, with their rewards if there are any, to a file whose kind its suffix says."""
         raise GraftError(f"{type(self).__name__} has no file format")
+
+    def read(self, path: Path, score: str) -> "Scored":
+        """Objects of a file with the scores that its column or property ``score`` holds, as states at level 0.
+
+        A record that cannot be used is left out and listed with the reason.
+
+        Raises:
+            GraftError: The file is of another kind, or nothing in it is called ``score``.
+        """
+        raise GraftError(f"{type(self).__name__} reads no files of scored objects")
 
     suffix: str = ""  # of the domain's main file format, with the dot
 

@@ -1,11 +1,12 @@
 """The data of fine-tuning. A round is an epoch: draw, score, accept, keep on disk, serve what was accepted."""
 
+import itertools
 import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from lightning.pytorch import LightningDataModule
@@ -13,40 +14,40 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
-from graft import files, seeding
+from graft import files, seeding, sources
 from graft.accept import Accept, TopFraction
-from graft.ema import trained
 from graft.errors import GraftError
+from graft.identity import digest, identity
 from graft.module import Draws, Examples, GraftModule, Weights
-from graft.reward import Function, Reward
-from graft.rounds import Account, Chunk, Round, matched
-from graft.state import State, cat, size, take
+from graft.reward import Function, Reward, Scores
+from graft.rounds import Account, Chunk, Round, matched, table
+from graft.sampler import snap
+from graft.sources import Model, ScoredFile
+from graft.state import Condition, unflatten
+from graft.store import Store
 
-
-@dataclass
-class Shaped:
-    """The accepted samples of a round: what the law at ``level`` is learned from."""
-
-    state: State
-    condition: State
-    weight: Tensor
-    target: "State | None"
+ACCEPTED = "accepted.safetensors"
 
 
 class Accepted(Dataset[Any]):
-    """Accepted samples, reshuffled in every pass, as many as the steps of a round need.
+    """Accepted samples, reshuffled in every pass, as many as the steps of a round need; they stay on disk.
 
     Args:
-        shaped: What was accepted.
+        parts: Files of `Round.gather`, each with the weights (A,) of its samples.
         level: Of the states.
         length: Samples served.
         seed: Of the order.
         purpose: Likewise.
     """
 
-    def __init__(self, shaped: Shaped, level: float, length: int, seed: int, *purpose: "int | str") -> None:
-        self.shaped, self.level, self.length = shaped, level, length
-        count = size(shaped.state)
+    def __init__(
+        self, parts: "Sequence[tuple[Path, Tensor]]", level: float, length: int, seed: int, *purpose: "int | str"
+    ) -> None:
+        self.level, self.length = level, length
+        self.tensors = [files.read_tensors(path)[0] for path, _ in parts]
+        self.weights = torch.cat([weight for _, weight in parts]).float()
+        self.starts = torch.tensor([0, *(len(weight) for _, weight in parts)]).cumsum(0)
+        count = len(self.weights)
         passes = math.ceil(length / count)
         orders = [torch.randperm(count, generator=seeding.generator(seed, *purpose, p)) for p in range(passes)]
         self.order = torch.cat(orders)[:length]
@@ -59,11 +60,20 @@ class Accepted(Dataset[Any]):
 
     def __getitems__(self, indices: Sequence[int]) -> Examples:
         chosen = self.order[torch.as_tensor(indices)]
-        shaped = self.shaped
-        condition = take(shaped.condition, chosen)
+        fields = {name: self._rows(name, chosen) for name in self.tensors[0]}
+        condition, target = unflatten(fields, "condition"), unflatten(fields, "final")
         assert isinstance(condition, dict)
-        target = None if shaped.target is None else take(shaped.target, chosen)
-        return Examples(take(shaped.state, chosen), condition, shaped.weight[chosen], self.level, target)
+        final = None if isinstance(target, dict) and not target else target
+        return Examples(unflatten(fields, "state"), condition, self.weights[chosen], self.level, final)
+
+    def _rows(self, name: str, chosen: Tensor) -> Tensor:
+        if len(self.tensors) == 1:
+            return self.tensors[0][name][chosen]
+        out = self.tensors[0][name].new_empty((len(chosen), *self.tensors[0][name].shape[1:]))
+        for number, tensors in enumerate(self.tensors):
+            inside = (chosen >= self.starts[number]) & (chosen < self.starts[number + 1])
+            out[inside] = tensors[name][chosen[inside] - self.starts[number]]
+        return out
 
 
 class Requests(Dataset[Draws]):
@@ -107,11 +117,26 @@ class Rollouts(LightningDataModule):
     Needs ``Trainer(reload_dataloaders_every_n_epochs=1)``.
 
     Args:
-        reward: A `graft.reward.Reward`, or the dotted path of a Python callable that takes one object.
+        reward: A `graft.reward.Reward`, or the dotted path of a Python callable that takes one object. With a scored
+            file as source it may be left out: then samples are not scored in the comparison either.
         accept: The acceptance rule.
         draws: Per round.
         source: Who draws: the ``reference`` in every round, or the ``current`` model (the tuned one, handing over to
-            the reference below the level).
+            the reference below the level). Or the path of a file of objects with scores, of which nothing is sampled
+            and nothing scored: `draws` has no effect then, a level above 0 is learned from the objects noised to it
+            (right for stochastic samplers only), and there is no KL, for nobody knows whose draws they are.
+        score: Column or property of the file that holds the scores.
+        score_maximise: False if a smaller score is better.
+        most_left_out: Share of a scored file's records that may be unusable before it is refused.
+        store: Folders of earlier runs (or of folders of runs) whose draws are taken instead of sampling, where they
+            follow the same law, and their scores, where the reward is the same. Another rule, temperature, level
+            (of those recorded) or reward starts training at once. Rounds of ``source: current`` but the first are
+            drawn anew.
+        record: Further levels to record, to choose from later with `store`.
+        screen: A cheap reward that decides which draws of a round the reward is asked for at all.
+        screen_fraction: Share of a round, within each condition, that passes the screen.
+        reward_budget: Most calls of the reward in the whole run, those for validation and for the final comparison
+            included; the rounds share evenly what is left to them. ``null``: no limit.
         batch_size: Draws in a chunk: the rollout batch and the unit of randomness, so it belongs to the seed.
         train_batch_size: Accepted samples in an optimizer step.
         steps_per_round: Optimizer steps in a round.
@@ -125,10 +150,18 @@ class Rollouts(LightningDataModule):
 
     def __init__(
         self,
-        reward: "Reward | str",
+        reward: "Reward | str | None" = None,
         accept: "Accept | None" = None,
         draws: int = 2048,
-        source: Literal["reference", "current"] = "reference",
+        source: str = "reference",
+        score: "str | None" = None,
+        score_maximise: bool = True,
+        most_left_out: float = 0.5,
+        store: "list[str] | None" = None,
+        record: "list[float] | None" = None,
+        screen: "Reward | str | None" = None,
+        screen_fraction: float = 0.25,
+        reward_budget: "int | None" = None,
         batch_size: int = 128,
         train_batch_size: int = 64,
         steps_per_round: int = 600,
@@ -150,11 +183,22 @@ class Rollouts(LightningDataModule):
         ):
             if value < least:
                 raise GraftError(f"data.{name} is {value}, but it must be at least {least}")
+        if reward is None and source in ("reference", "current"):
+            raise GraftError("data.reward is missing: draws have to be scored")
         self.reward = Function(reward) if isinstance(reward, str) else reward
         self.accept = accept if accept is not None else TopFraction()
         if self.accept.smallest > draws:
             raise GraftError(f"the rule '{self.accept}' needs {self.accept.smallest} draws, data.draws is {draws}")
-        self.draws, self.source, self.batch_size = draws, source, batch_size
+        self.draws, self.source, self.batch_size = draws, sources.source(source, score, most_left_out), batch_size
+        self.score_maximise, self.store = score_maximise, store or []
+        self._store: Store | None = None
+        self.record = sorted(set(record or []))
+        if any(not 0 <= level <= 1 for level in self.record):
+            raise GraftError(f"data.record is {self.record}, but levels are fractions of the steps in [0, 1]")
+        self.screen = Function(screen) if isinstance(screen, str) else screen
+        if not 0 < screen_fraction <= 1:
+            raise GraftError(f"data.screen_fraction is {screen_fraction:g}, but it is a share in (0, 1]")
+        self.screen_fraction, self.reward_budget = screen_fraction, reward_budget
         self.train_batch_size, self.steps_per_epoch, self.window = train_batch_size, steps_per_round, window
         self.validation_draws, self.test_draws = validation_draws, test_draws
         self.run_dir = Path(run_dir) if run_dir is not None else None
@@ -175,9 +219,18 @@ class Rollouts(LightningDataModule):
         return self.accept.deduplicate or type(self.module).key is not GraftModule.key
 
     @property
-    def chunks(self) -> int:
-        """Of a round."""
-        return math.ceil(self.draws / self.batch_size)
+    def label(self) -> tuple[str, str]:
+        """(name, unit) of what is accepted by."""
+        if self.reward is None or isinstance(self.source, ScoredFile):
+            return getattr(self.source, "score", ""), ""
+        return self.reward.name, self.reward.unit
+
+    @property
+    def maximise(self) -> bool:
+        """Whether a larger score is better."""
+        if self.reward is None or isinstance(self.source, ScoredFile):
+            return self.score_maximise
+        return self.reward.maximise
 
     def folder(self, number: int) -> Path:
         """Of a round, counted from 0."""
@@ -188,9 +241,44 @@ class Rollouts(LightningDataModule):
     def setup(self, stage: str) -> None:
         """Refuse at once what would fail after a round."""
         if stage == "fit":
-            self.module.target(self.source)
-        if stage != "predict":
+            self._check()
+        if stage != "predict" and self.reward is not None:
             self.reward.open()
+
+    def _check(self) -> None:
+        target = self.module.target(self.source.samples)
+        if isinstance(self.source, ScoredFile):
+            if self.module.level > 0 and target != "renoised":
+                raise GraftError(
+                    "a scored file has no states between noise and data: at model.level above 0 it needs a sampler "
+                    f"that reverses the process in law (eta=1) and model.target 'renoised' or 'auto', not '{target}'"
+                )
+            self.source.open(self.module)
+        if self.store and self._store is None:
+            self._store = Store(self.store)
+        if self.reward_budget is not None and self.allowance < self.accept.smallest:
+            raise GraftError(
+                f"data.reward_budget is {self.reward_budget}, of which validation and comparison take {self._judged}: "
+                f"the {self._rounds} rounds have {max(0, self.allowance)} calls each, but the rule '{self.accept}' "
+                f"needs {self.accept.smallest}: raise it, or lower data.test_draws and data.validation_draws"
+            )
+
+    @property
+    def _rounds(self) -> int:
+        assert self.trainer is not None
+        return max(1, self.trainer.max_epochs or 1)
+
+    @property
+    def _judged(self) -> int:
+        """Calls of the reward outside the rounds."""
+        return 2 * self.test_draws + self._rounds * self.validation_draws
+
+    @property
+    def allowance(self) -> int:
+        """Most calls of the reward in a round."""
+        if self.reward_budget is None:
+            return self.draws
+        return min(self.draws, (self.reward_budget - self._judged) // self._rounds)
 
     def train_dataloader(self) -> "DataLoader[Any] | list[Any]":
         """Do the round and serve what it accepted."""
@@ -204,14 +292,12 @@ class Rollouts(LightningDataModule):
             return []
         first = max(0, number - self.window + 1)
         self.accounts = [Account.read(self.folder(n))[0] for n in range(number)]
-        shaped = [self._accepted(n) for n in range(first, number)]
-        account, index, weight, chunk = self._round(number)
+        account = self._round(number)
         self.accounts.append(account)
-        shaped.append(self._shaped(number, chunk, index, weight))
         self._log(account)
         data = Accepted(
-            _joined(shaped),
-            0.0 if self.module.target(self.source) == "renoised" else self.module.level,
+            [(self.folder(n) / ACCEPTED, Account.read(self.folder(n))[2]) for n in range(first, number + 1)],
+            self._level,
             self.steps_per_epoch * self.train_batch_size,
             self.seed,
             "order",
@@ -235,83 +321,127 @@ class Rollouts(LightningDataModule):
         return self._requests(self.test_draws, "predict", "tuned")
 
     def scores(self, number: int) -> list[float]:
-        """The rewards of a round's draws, NaN where it failed."""
-        store = Round(self.folder(number), {})
-        return [value for index in range(self.chunks) for value in store.read_scores(index)[0].values]
+        """The rewards of a round's draws, NaN where there is none."""
+        return self._store_of(number).scores()[0].values
+
+    @property
+    def _level(self) -> float:
+        """Of the states that are learned from."""
+        return 0.0 if self.module.target(self.source.samples) == "renoised" else self.module.level
+
+    @property
+    def rows(self) -> list[int]:
+        """Samples in each chunk of a round."""
+        count = self.source.count(self.draws)
+        return [min(self.batch_size, count - start) for start in range(0, count, self.batch_size)]
+
+    def _store_of(self, number: int, origin: "dict[str, Any] | None" = None) -> Round:
+        return Round(self.folder(number), origin or {}, self.rows, self._asked)
+
+    @property
+    def _asked(self) -> Any:
+        """What the scores of a round depend on besides its draws."""
+        if isinstance(self.source, ScoredFile):
+            return None
+        asked = {"reward": identity(self.reward)}
+        if self.screen is not None or self.allowance < self.draws:
+            asked["screen"] = {"by": identity(self.screen), "share": self.screen_fraction, "most": self.allowance}
+        return digest(asked)
 
     def _requests(self, count: int, purpose: str, weights: Any) -> "DataLoader[Any]":
         return DataLoader(Requests(self.module, count, self.batch_size, (purpose,), weights), batch_size=None)
 
-    def _round(self, number: int) -> tuple[Account, Tensor, Tensor, Chunk]:
+    def _round(self, number: int) -> Account:
         """Draw, score and accept; what is on disk of the round is not done again."""
-        module, source = self.module, self.source
-        weights: Weights = "reference" if source == "reference" else "tuned"
-        origin = {
-            "seed": module.seed,
-            "round": number,
-            "draws": self.draws,
-            "batch_size": self.batch_size,
-            "steps": module.steps,
-            "level": module.level,
-            "weights": (module.reference_file or {}).get("sha256") if weights == "reference" else _identity(module),
-        }
-        store = Round(self.folder(number), origin)
-        self._sample(store, number, weights)
+        module = self.module
+        store = self._store_of(number, self.source.origin(module, number))
+        self._sample(store, number)
         self._barrier()
         self._score(store, number)
         self._barrier()
-        chunk, scores, keys = store.read(self.chunks)
+        scores, keys = store.scores()
         rewards = torch.tensor(scores.values, dtype=torch.float64)
-        if len(scores.failures) == len(rewards):
+        if len(scores.failures) == int(rewards.isnan().sum()) == len(rewards):
             first = next(iter(scores.failures.values()))
             self._barrier()
             store.drop_scores()
+            assert self.reward is not None
             raise GraftError(
                 f"the reward {self.reward.name} failed for all {len(rewards)} draws (first: {first}): mend it; "
                 f"the draws are kept in {store.folder}"
             )
-        groups = module.group(chunk.condition)
-        signed = rewards if self.reward.maximise else -rewards
-        chosen = self.accept(signed, groups, keys, seeding.generator(self.seed, "accept", number))
+        groups = torch.cat([module.group(store.read_chunk(i).condition) for i in range(len(store.rows))])
+        chosen = self.accept(
+            rewards if self.maximise else -rewards, groups, keys, seeding.generator(self.seed, "accept", number)
+        )
         mean, covered = matched(rewards, groups, chosen.index, chosen.weight)
         named = [key for key in keys if key]
+        chunks, file = range(len(store.rows)), isinstance(self.source, ScoredFile)
+        stored = sum(store.rows[i] for i in chunks if store.adopted(i))
         account = Account(
             round=number,
-            source=source,
+            source=self.source.name,
             draws=len(rewards),
             accepted=len(chosen.index),
             acceptance_rate=len(chosen.index) / len(rewards),
             effective=chosen.effective,
-            kl_nats=chosen.kl_nats,
+            kl_nats=None if file else chosen.kl_nats,
             failed_rewards=len(scores.failures),
             duplicates=len(named) - len(set(named)),
             reward=float(rewards.nanmean()),
             accepted_reward=mean,
             matched_share=covered,
-            denoiser_calls=len(rewards) * module.steps,
-            reward_calls=len(rewards),
+            denoiser_calls=0 if file else (len(rewards) - stored) * module.steps,
+            reward_calls=0 if file else sum(store.calls(i) for i in chunks),
             failures=dict(Counter(scores.failures.values()).most_common(5)),
+            unscored=int(rewards.isnan().sum()) - len(scores.failures),
+            stored=stored,
         )
         if self.trainer is not None and self.trainer.is_global_zero:
+            target = module.target(self.source.samples)
+            store.gather(ACCEPTED, chosen.index, self._level, target == "trajectory" and module.level > 0)
+            files.write_text(store.folder / "accepted.csv", table(chosen.index, chosen.weight, scores.values, keys))
             account.write(store.folder, chosen.index, chosen.weight)
         self._barrier()
-        return account, chosen.index, chosen.weight, chunk
+        return account
 
-    def _sample(self, store: Round, number: int, weights: Weights) -> None:
+    def _sample(self, store: Round, number: int) -> None:
+        """Have every chunk of the round on disk."""
         assert self.trainer is not None
-        module = self.module
-        record = (module.level,) if module.level > 0 else ()
-        requests = Requests(module, self.draws, self.batch_size, ("rollout", number), weights, record)
+        module, source = self.module, self.source
+        needed = {module.level} - {0.0}
+        levels = sorted(needed | {snap(level, module.steps) for level in self.record} - {0.0})
+        requests = Requests(module, self.draws, self.batch_size, ("rollout", number), "reference", tuple(levels))
+        if isinstance(source, Model):
+            requests.weights = source.weights
         for index in self._bar(number, "sampling"):
+            rows = slice(index * self.batch_size, index * self.batch_size + store.rows[index])
             if store.has_chunk(index):
                 store.read_chunk(index)  # refuses another model's
-                continue
-            batch = self.trainer.strategy.batch_to_device(requests[index])
-            drawn = self.trainer.strategy.predict_step(batch, index)
-            store.write_chunk(index, Chunk(drawn.state, drawn.recorded, batch.condition))
+            elif isinstance(source, ScoredFile):
+                store.write_chunk(index, source.chunk(rows))
+            elif self._store is None or not self._reusable(number) or not store.adopt(index, self._store, [*needed]):
+                batch = self.trainer.strategy.batch_to_device(requests[index])
+                drawn = self.trainer.strategy.predict_step(batch, index)
+                store.write_chunk(index, Chunk(drawn.state, drawn.recorded, batch.condition))
+
+    def _reusable(self, number: int) -> bool:
+        """Whether an earlier run can have drawn from the model that draws now."""
+        return self.source.name == "reference" or number == 0
 
     def _score(self, store: Round, number: int) -> None:
-        module = self.module
+        """Have this reward's scores of every chunk on disk."""
+        module, source = self.module, self.source
+        if isinstance(source, ScoredFile):
+            for index, count in enumerate(store.rows):
+                if not store.has_scores(index):
+                    store.write_scores(
+                        index, *source.scores(slice(index * self.batch_size, index * self.batch_size + count))
+                    )
+            return
+        assert self.reward is not None
+        asked = self._screened(store, number)
+        starts = [0, *itertools.accumulate(store.rows)]
         try:
             for index in self._bar(number, "scoring"):
                 if store.has_scores(index):
@@ -319,26 +449,42 @@ class Rollouts(LightningDataModule):
                 chunk = store.read_chunk(index)
                 items = module.decode(chunk.state, chunk.condition)
                 keys = [module.key(item) for item in items] if self._keyed else [""] * len(items)
-                store.write_scores(index, self.reward(items), keys)
+                chosen = asked[starts[index] : starts[index + 1]].nonzero()[:, 0].tolist()
+                some = self.reward([items[i] for i in chosen])
+                scores = Scores([math.nan] * len(items), {chosen[i]: why for i, why in some.failures.items()})
+                for i, value in zip(chosen, some.values, strict=True):
+                    scores.values[i] = value
+                store.write_scores(index, scores, keys)
         finally:
             self.reward.close()
 
-    def _accepted(self, number: int) -> Shaped:
-        """What an earlier round accepted, from disk."""
-        _, index, weight = Account.read(self.folder(number))
-        folder = self.folder(number)
-        _, about = files.read_tensors(folder / "chunk_00000.safetensors")
-        chunk, _, _ = Round(folder, about["origin"]).read(self.chunks)
-        return self._shaped(number, chunk, index, weight)
+    def _screened(self, store: Round, number: int) -> Tensor:
+        """(draws,) whether the reward is asked for a draw: the screen's best of each condition, within the budget."""
+        count = sum(store.rows)
+        most = min(self.allowance, count)
+        if self.screen is None:
+            return torch.arange(count) < most
+        module, by = self.module, digest(self.screen)
+        screen = self.screen
+        values: list[float] = []
+        conditions: list[Condition] = []
 
-    def _shaped(self, number: int, chunk: Chunk, index: Tensor, weight: Tensor) -> Shaped:
-        level, target = self.module.level, self.module.target(self.source)
-        final, condition = take(chunk.state, index), take(chunk.condition, index)
-        if level == 0 or target == "renoised":
-            return Shaped(final, condition, weight.float(), None)
-        return Shaped(
-            take(chunk.recorded[level], index), condition, weight.float(), final if target == "trajectory" else None
-        )
+        def ask(index: int) -> list[float]:
+            chunk = store.read_chunk(index)
+            return screen(module.decode(chunk.state, chunk.condition)).values
+
+        try:
+            for index in self._bar(number, "screening"):
+                store.screened(index, by, partial(ask, index))
+            self._barrier()
+            for index in range(len(store.rows)):
+                conditions.append(store.read_chunk(index).condition)
+                values += store.screened(index, by, partial(ask, index))
+        finally:
+            screen.close()
+        groups = torch.cat([module.group(condition) for condition in conditions])
+        rewards = torch.tensor(values, dtype=torch.float64)
+        return screened(rewards if screen.maximise else -rewards, groups, min(most, int(self.screen_fraction * count)))
 
     def _bar(self, number: int, what: str) -> Iterator[int]:
         """This process's chunks, with progress in draws."""
@@ -346,10 +492,10 @@ class Rollouts(LightningDataModule):
         rank, world = self.trainer.global_rank, self.trainer.world_size
         quiet = self.trainer.progress_bar_callback is None or not self.trainer.is_global_zero
         title = f"round {number + 1}/{self.trainer.max_epochs} {what}"
-        with tqdm(total=self.draws, desc=title, unit="draw", disable=quiet, leave=True, mininterval=0.5) as bar:
-            for index in range(rank, self.chunks, world):
+        with tqdm(total=sum(self.rows), desc=title, unit="draw", disable=quiet, leave=True, mininterval=0.5) as bar:
+            for index in range(rank, len(self.rows), world):
                 yield index
-                bar.update(min(self.batch_size * world, self.draws - bar.n))
+                bar.update(min(self.batch_size * world, sum(self.rows) - bar.n))
 
     def _barrier(self) -> None:
         assert self.trainer is not None
@@ -361,28 +507,31 @@ class Rollouts(LightningDataModule):
             "rollout/reward": account.reward,
             "rollout/accepted_reward": account.accepted_reward,
             "rollout/acceptance_rate": account.acceptance_rate,
-            "rollout/kl_nats": account.kl_nats,
             "rollout/failed_rewards": float(account.failed_rewards),
             "rollout/duplicates": float(account.duplicates),
         }
+        if account.kl_nats is not None:
+            values["rollout/kl_nats"] = account.kl_nats
         for logger in self.trainer.loggers:
             logger.log_metrics(values, self.trainer.global_step)
 
 
-def _identity(module: GraftModule) -> str:
-    """A hash of the weights that roll out."""
-    with module.sampling():
-        return files.in_memory(dict(trained(module.backbone)))
+def screened(values: Tensor, groups: Tensor, most: int) -> Tensor:
+    """(n,) bool: the ``most`` draws that rank highest within their condition; NaN ranks nowhere.
 
-
-def _joined(parts: list[Shaped]) -> Shaped:
-    targets = [part.target for part in parts if part.target is not None]
-    return Shaped(
-        cat([part.state for part in parts]),
-        cat([part.condition for part in parts]),
-        torch.cat([part.weight for part in parts]),
-        cat(targets) if targets else None,
-    )
+    Args:
+        values: (n,) larger is better.
+        groups: (n,) integer of each draw's condition.
+        most: Draws to choose.
+    """
+    rank = torch.full_like(values, math.inf)
+    for group in torch.unique(groups):
+        inside = ((groups == group) & ~values.isnan()).nonzero()[:, 0]
+        order = inside[values[inside].argsort(descending=True, stable=True)]
+        rank[order] = (torch.arange(len(order), dtype=rank.dtype) + 0.5) / int((groups == group).sum())
+    chosen = torch.zeros(len(values), dtype=torch.bool)
+    chosen[rank.argsort(stable=True)[:most]] = True
+    return chosen & rank.isfinite()
 
 
 def _same(batch: Any) -> Any:
