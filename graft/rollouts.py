@@ -17,6 +17,7 @@ from graft import files, seeding
 from graft.accept import Accept, TopFraction
 from graft.ema import trained
 from graft.errors import GraftError
+from graft.levels.plan import Levels
 from graft.module import Draws, Examples, GraftModule, Weights
 from graft.reward import Function, Reward
 from graft.rounds import Account, Chunk, Round, matched
@@ -120,6 +121,7 @@ class Rollouts(LightningDataModule):
         validation_draws: Draws of the tuned model after each round, for the curves; 0: none.
         test_draws: Draws of the reference and of the tuned model, with the same noise, for the final comparison.
         run_dir: Folder of the run, in which ``rounds/`` is kept.
+        levels: How ``graft levels`` and ``model.level: auto`` compare levels.
         seed: Of the acceptance and of the training order; the command line links it to ``--seed_everything``.
     """
 
@@ -136,6 +138,7 @@ class Rollouts(LightningDataModule):
         validation_draws: int = 512,
         test_draws: int = 2000,
         run_dir: "str | None" = None,
+        levels: "Levels | None" = None,
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -158,6 +161,7 @@ class Rollouts(LightningDataModule):
         self.train_batch_size, self.steps_per_epoch, self.window = train_batch_size, steps_per_round, window
         self.validation_draws, self.test_draws = validation_draws, test_draws
         self.run_dir = Path(run_dir) if run_dir is not None else None
+        self.levels = levels if levels is not None else Levels()
         self.seed = seed
         self.accounts: list[Account] = []
 
@@ -199,6 +203,9 @@ class Rollouts(LightningDataModule):
             raise GraftError("a round is an epoch: use Trainer(reload_dataloaders_every_n_epochs=1)")
         progress: Any = self.trainer.fit_loop.epoch_progress.current
         progress.completed = progress.processed  # as Lightning has it later: a checkpoint's own epoch counts as done
+        from graft.levels.analysis import resolve  # which draws with `Requests`
+
+        resolve(self)
         number = self.trainer.current_epoch
         if number == self.trainer.max_epochs:  # resumed after the last round
             return []
