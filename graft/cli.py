@@ -299,7 +299,8 @@ def _help(command: str, args: list[str]) -> None:
         for place, value in places.items():
             if isinstance(value, dict) and "class_path" in value:
                 classes[place] = value["class_path"]
-    for extra in [["--help"], *([f"--{place}.help={name}"] for place, name in classes.items())]:
+    levels = [] if command == "pretrain" else [["--data.levels.help"]]  # a setting of settings of its own
+    for extra in [["--help"], *([f"--{place}.help={name}"] for place, name in classes.items()), *levels]:
         try:
             _parser(command, extra)
         except SystemExit:
