@@ -20,6 +20,7 @@ Fine-tune diffusion and flow models by shaping the law of an intermediate state.
 commands:
   fit        rollouts, acceptance, fine-tuning; ends with a table, pictures and files (the main job)
   pretrain   train a reference on data
+  levels     how much of the reward is decided at each level, and which one to choose
   sample     draw objects from a run's weights into a file: --weights RUN -n 256 --out FILE [--seed S] [--level U]
   validate   judge draws of a model: --weights RUN
   test       compare a model with its reference: --weights RUN
@@ -108,7 +109,8 @@ NOISE = ("Does not validate", "Subtypes:", "Errors:", "Expected NoneType", "Expe
 def _sentence(message: str) -> str:
     """The part of a parser's message that says what is wrong."""
     keys, owner, said = list[str](), "", list[str]()
-    for line in re.sub(r"(?:a )?<class '(.+?)'>", r"\1", message).splitlines():
+    message = re.sub(r"a typing\.Literal\[(.+?)\]", r"\1", re.sub(r"(?:a )?<class '(.+?)'>", r"\1", message))
+    for line in message.splitlines():
         line = line.strip(" -")
         if match := re.match(r'Parser key "(.+?)":\s*(.*)', line):
             keys.append(match[1])
@@ -117,6 +119,10 @@ def _sentence(message: str) -> str:
             owner, line = f" by {match[1]}", ""
         if line and not line.startswith(NOISE):
             said.append(line + (owner if line.endswith("is not accepted") else ""))
+    if said and said[0].startswith("Expected ") and (given := re.search(r"Given value: (.*)", message)):
+        # of a setting that takes one kind or another, each on a line of its own
+        kinds = [line.removeprefix("Expected ") for line in said if line.startswith("Expected ")]
+        said[0] = f"Expected {' or '.join(kinds)}. Got value: {given[1]}"
     return f"{'.'.join(keys)}: {said[0]}" if keys and said else " ".join(said)
 
 
@@ -293,7 +299,8 @@ def _help(command: str, args: list[str]) -> None:
         for place, value in places.items():
             if isinstance(value, dict) and "class_path" in value:
                 classes[place] = value["class_path"]
-    for extra in [["--help"], *([f"--{place}.help={name}"] for place, name in classes.items())]:
+    levels = [] if command == "pretrain" else [["--data.levels.help"]]  # a setting of settings of its own
+    for extra in [["--help"], *([f"--{place}.help={name}"] for place, name in classes.items()), *levels]:
         try:
             _parser(command, extra)
         except SystemExit:
@@ -334,6 +341,20 @@ def _pretrain(args: list[str]) -> None:
         if not isinstance(value, dict):
             print(f"{name.replace('_', ' '):<20} {report.number(value)}")
     print(folder / "reference.safetensors")
+
+
+def _levels(args: list[str]) -> None:
+    from graft import commands, runs
+    from graft.errors import GraftError
+    from graft.levels import show
+
+    cli, config = _setup("levels", args)
+    for name in ("weights", "ckpt_path"):
+        if cli.config[name] is not None:
+            raise GraftError(f"graft levels looks at the reference, which model.weights gives: leave out --{name}")
+    folder, _ = runs.choose(cli.config.run_dir, f"{_name(args)}_levels", config, None)
+    found = commands.levels(cli.model, cli.datamodule, folder, cli.trainer, config)
+    print(f"{show.table(found)}\n\n{folder / show.PICTURE}")
 
 
 def _sample(args: list[str]) -> None:
@@ -419,6 +440,7 @@ def _predict(args: list[str]) -> None:
 COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "fit": _fit,
     "pretrain": _pretrain,
+    "levels": _levels,
     "sample": _sample,
     "validate": _validate,
     "test": _test,

@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader
 from graft import files, report, runs
 from graft.errors import GraftError
 from graft.judge import Judge
+from graft.levels import analysis, show
 from graft.logger import MetricsFile
 from graft.module import GraftModule, Weights
 from graft.rollouts import Requests, Rollouts
@@ -79,7 +80,8 @@ def fit(
         data.accounts = [Account.read(data.folder(n))[0] for n in range(trainer.max_epochs or 0)]
     module.save_weights(folder / "tuned.safetensors", {"config": config})
     compare(module, data, trainer)
-    summary = _summary(module, data, time.perf_counter() - started)
+    chosen = analysis.Analysis.read(folder) if module.asked_level == "auto" else None
+    summary = _summary(module, data, time.perf_counter() - started, chosen)
     _write_samples(module, folder)
     _write_report(module, data, trainer, folder, summary, command)
     files.write_json(folder / "summary.json", summary)  # last: its presence says that the run is finished
@@ -109,7 +111,7 @@ def pretrain(
     Returns:
         What ``summary.json`` holds.
     """
-    if module.level:
+    if module.asked_level == "auto" or module.level:
         raise GraftError("pretrain trains the whole network: leave model.level at 0")
     started = time.perf_counter()
     folder = runs.make(Path(run_dir))
@@ -134,13 +136,55 @@ def pretrain(
     return summary
 
 
+def levels(
+    module: GraftModule, data: Rollouts, run_dir: "str | Path", trainer: Trainer, config: str = ""
+) -> analysis.Analysis:
+    """Compare levels on draws of the reference; write ``levels.json`` and ``levels.png``.
+
+    Args:
+        module: The model, with its reference's weights; its own level does not matter.
+        data: The rollouts, whose reward and acceptance rule are asked about; ``data.levels`` says how.
+        run_dir: Folder for the files.
+        trainer: ``trainer()``, or Lightning's.
+        config: The configuration as YAML, kept beside them as ``levels.yaml``.
+    """
+    if module.reference_file is None:
+        raise GraftError("levels are compared on draws of a reference: give model.weights")
+    folder = runs.make(Path(run_dir))
+    comparison = _Comparison(data)
+    trainer.predict(module, comparison, return_predictions=False)
+    assert comparison.found is not None
+    if trainer.is_global_zero:
+        show.write(comparison.found, folder)
+        if config:
+            files.write_text(folder / "levels.yaml", config)
+    return comparison.found
+
+
+class _Comparison(LightningDataModule):
+    """Compares levels where Lightning asks for what to predict: by then the strategy is ready, as it is for a round."""
+
+    def __init__(self, data: Rollouts) -> None:
+        super().__init__()
+        self.data = data
+        self.found: analysis.Analysis | None = None
+
+    def setup(self, stage: str) -> None:
+        self.data.scorer.open()
+
+    def predict_dataloader(self) -> "list[Any]":
+        self.data.trainer = self.trainer
+        self.found = analysis.analyse(self.data)
+        return []
+
+
 def compare(module: GraftModule, data: Rollouts, trainer: Trainer) -> None:
     """Judge fresh samples of the reference and of the tuned model, drawn with the same noise: `GraftModule.judges`."""
     try:
         trainer.test(module, data, verbose=False)
     finally:
         if data.reward is not None:
-            data.reward.close()
+            data.scorer.close()
 
 
 def sample(
@@ -195,7 +239,7 @@ def _finished(trainer: Trainer) -> None:
         raise KeyboardInterrupt
 
 
-def _summary(module: GraftModule, data: Rollouts, seconds: float) -> dict[str, Any]:
+def _summary(module: GraftModule, data: Rollouts, seconds: float, chosen: "analysis.Analysis | None") -> dict[str, Any]:
     reference, tuned = (_plain(module.judges[w].summary()) for w in ("reference", "tuned"))
     for judged in (reference, tuned):
         judged |= {name: judged.get(name) for name in ("reward", "reward_stderr", "reward_std")}
@@ -214,6 +258,7 @@ def _summary(module: GraftModule, data: Rollouts, seconds: float) -> dict[str, A
         "gain": {"reward": gain, "in_reference_std": in_std, "of_accepted": share},
         "reward": {"name": name, "unit": unit, "maximise": data.maximise},
         "level": module.level,
+        **({"levels": chosen.account()} if chosen is not None else {}),
         "steps": module.steps,
         "rule": data.accept.describe(),
         "rounds": [asdict(account) for account in data.accounts],
@@ -287,7 +332,7 @@ def _write_report(
     }
     title = f"{type(module).__name__}: {data.label[0]}"
     shown = {name: png for name, png in pictures.items() if png is not None}
-    report.write(folder / "report.html", summary, title, command, rewards, curves, shown)
+    report.write(folder / "report.html", summary, title, command, rewards, curves, shown, show.section(folder))
 
 
 def _finite(values: Sequence[float]) -> list[float]:

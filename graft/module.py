@@ -56,12 +56,18 @@ class Draws:
         purpose: Seeds the generator, with the module's seed: what the draw is for.
         weights: ``reference``, or ``tuned``: tuned above the level, the reference below.
         record: Levels to keep besides the last state.
+        estimate: Ask the network for E[x_0 | x_u] at the levels to record, too.
+        start: The level to start from, below 1 with ``state``.
+        state: (B, ...) at ``start``; drawn from the prior if not given.
     """
 
     condition: Condition
     purpose: tuple["int | str", ...]
     weights: Weights = "tuned"
     record: tuple[float, ...] = field(default=())
+    estimate: bool = False
+    start: float = 1.0
+    state: "State | None" = None
 
 
 class GraftModule(LightningModule, ABC):
@@ -77,7 +83,9 @@ class GraftModule(LightningModule, ABC):
             `save_weights`) wrote, or a state dict of the network as a safetensors or torch file; ``null`` to train from
             scratch.
         level: u* in [0, 1), a fraction of the sampler's steps: 0 is GRAFT, the whole network is tuned; above it
-            P-GRAFT, the tuned network samples from 1 to u* and the frozen reference from u* to 0.
+            P-GRAFT, the tuned network samples from 1 to u* and the frozen reference from u* to 0. ``auto``: the largest
+            candidate of ``data.levels`` at which at least 0.9 of the accepted gain survives the hand-over, measured on
+            draws of the reference before the first round (as ``graft levels`` shows) and then fixed for the run.
         steps: Of the sampler, from 1 to 0; the level is moved to the nearest one.
         target: Of the loss at u* > 0. ``transition``: the recorded states' law, from the noise between them and the
             network's level; right whatever made them. ``trajectory``: the same law, from each trajectory's own final
@@ -101,7 +109,7 @@ class GraftModule(LightningModule, ABC):
         backbone: nn.Module,
         process: Process,
         weights: "str | None" = None,
-        level: float = 0.0,
+        level: 'float | Literal["auto"]' = 0.0,
         steps: int = 24,
         target: Literal["auto", "transition", "trajectory", "renoised"] = "auto",
         lora: "LoRA | None" = None,
@@ -114,13 +122,14 @@ class GraftModule(LightningModule, ABC):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        if not 0 <= level < 1:
-            raise GraftError(f"model.level is {level:g}, but a level is a fraction of the steps in [0, 1)")
+        if isinstance(level, str) and level != "auto":
+            raise GraftError(f"model.level is {level!r}, but a level is a number in [0, 1), or 'auto'")
         if steps < 1:
             raise GraftError(f"model.steps is {steps}, but a sampler takes at least 1")
-        self.process, self.steps, self.level = process, steps, snap(level, steps)
-        if self.level == 1:
-            raise GraftError(f"model.level {level:g} is level 1 with {steps} steps: nothing would be tuned")
+        self.process, self.steps, self.asked_level = process, steps, level
+        self._level: float | None = None
+        if level != "auto":
+            self.level = level
         self.asked_target: Literal["auto", "transition", "trajectory", "renoised"] = target
         self.seed = seed
         self.learning_rate, self.weight_decay, self.clip = learning_rate, weight_decay, clip
@@ -189,6 +198,29 @@ class GraftModule(LightningModule, ABC):
 
     # Reference and tuned
 
+    @property
+    def level(self) -> float:
+        """u*, one of the sampler's steps.
+
+        Raises:
+            GraftError: It is ``auto`` and has not been chosen yet.
+        """
+        if self._level is None:
+            raise GraftError(
+                "model.level is 'auto' and no level has been chosen yet: graft fit chooses it before its first round; "
+                "give the weights of such a run with --weights, or a number"
+            )
+        return self._level
+
+    @level.setter
+    def level(self, level: float) -> None:
+        if not 0 <= level < 1:
+            raise GraftError(f"model.level is {level:g}, but a level is a fraction of the steps in [0, 1)")
+        snapped = snap(level, self.steps)
+        if snapped == 1:
+            raise GraftError(f"model.level {level:g} is level 1 with {self.steps} steps: nothing would be tuned")
+        self._level = snapped
+
     def stages(self, weights: Weights) -> list[Stage]:
         """The sampler as stages: the reference alone, or tuned above the level and the reference below it."""
         if weights == "reference":
@@ -247,8 +279,19 @@ class GraftModule(LightningModule, ABC):
     def predict_step(self, batch: Draws, batch_idx: int = 0) -> Trajectory:
         """Sample: the rollout."""
         generator = seeding.generator(self.seed, *batch.purpose)
+        stages = [
+            Stage(stage.process, stage.model, min(stage.start, batch.start), stage.stop)
+            for stage in self.stages(batch.weights)
+            if stage.stop < batch.start
+        ]
         with self.sampling():
-            return run(self.stages(batch.weights), batch.condition, self.steps, batch.record, generator)
+            drawn = run(stages, batch.condition, self.steps, batch.record, generator, batch.state)
+            for level, state in drawn.recorded.items() if batch.estimate else ():
+                stage = next(stage for stage in stages if stage.stop < level)  # the one that goes on from there
+                output = stage.process(stage.model, state, level, batch.condition)
+                drawn.estimates[level] = stage.process.estimate(output, state, level, batch.condition)
+                drawn.calls += 1
+        return drawn
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """Denoising loss of the law of the given states, at levels spread evenly over (level, 1]."""
@@ -348,10 +391,11 @@ class GraftModule(LightningModule, ABC):
             tensors = {f"backbone/{name}": p.detach().clone() for name, p in parameters.items()}
         tensors |= {f"backbone/{name}": b for name, b in _buffers(self.backbone).items()}
         tensors |= {f"facts/{name}": fact for name, fact in self.facts.items()}
-        files.write_tensors(path, tensors, {"format": 1, "reference": self.reference_file, **(about or {})})
+        note = {"format": 1, "reference": self.reference_file, "level": self.level}
+        files.write_tensors(path, tensors, {**note, **(about or {})})
 
     def load_weights(self, path: "str | Path") -> None:
-        """Load what `save_weights` wrote into the trained network.
+        """Load what `save_weights` wrote into the trained network; a level that is not chosen yet becomes theirs.
 
         Raises:
             GraftError: They are another network's, or were tuned from another reference.
@@ -369,6 +413,8 @@ class GraftModule(LightningModule, ABC):
         self.facts |= {n.removeprefix("facts/"): t for n, t in tensors.items() if n.startswith("facts/")}
         if self.average is not None:
             self.average = EMA(self.backbone, self.average.decay)
+        if self._level is None and about.get("level") is not None:
+            self.level = about["level"]
 
     def _load_reference(self, backbone: nn.Module, weights: str) -> None:
         path = files.locate(weights)

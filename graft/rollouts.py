@@ -18,6 +18,7 @@ from graft import files, seeding, sources
 from graft.accept import Accept, TopFraction
 from graft.errors import GraftError
 from graft.identity import digest, identity
+from graft.levels.plan import Levels
 from graft.module import Draws, Examples, GraftModule, Weights
 from graft.reward import Function, Reward, Scores
 from graft.rounds import Account, Chunk, Round, matched, table
@@ -145,6 +146,7 @@ class Rollouts(LightningDataModule):
         validation_draws: Draws of the tuned model after each round, for the curves; 0: none.
         test_draws: Draws of the reference and of the tuned model, with the same noise, for the final comparison.
         run_dir: Folder of the run, in which ``rounds/`` is kept.
+        levels: How ``graft levels`` and ``model.level: auto`` compare levels.
         seed: Of the acceptance and of the training order; the command line links it to ``--seed_everything``.
     """
 
@@ -169,6 +171,7 @@ class Rollouts(LightningDataModule):
         validation_draws: int = 512,
         test_draws: int = 2000,
         run_dir: "str | None" = None,
+        levels: "Levels | None" = None,
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -202,6 +205,7 @@ class Rollouts(LightningDataModule):
         self.train_batch_size, self.steps_per_epoch, self.window = train_batch_size, steps_per_round, window
         self.validation_draws, self.test_draws = validation_draws, test_draws
         self.run_dir = Path(run_dir) if run_dir is not None else None
+        self.levels = levels if levels is not None else Levels()
         self.seed = seed
         self.accounts: list[Account] = []
 
@@ -217,6 +221,17 @@ class Rollouts(LightningDataModule):
     @property
     def _keyed(self) -> bool:
         return self.accept.deduplicate or type(self.module).key is not GraftModule.key
+
+    @property
+    def scorer(self) -> Reward:
+        """The reward.
+
+        Raises:
+            GraftError: There is none, only a file's scores.
+        """
+        if self.reward is None:
+            raise GraftError("this needs a reward, but there are only a file's scores: give data.reward")
+        return self.reward
 
     @property
     def label(self) -> tuple[str, str]:
@@ -246,6 +261,8 @@ class Rollouts(LightningDataModule):
             self.reward.open()
 
     def _check(self) -> None:
+        if isinstance(self.source, ScoredFile) and self.module.asked_level == "auto":
+            raise GraftError("model.level 'auto' asks the reference and the reward, not a scored file: give a level")
         target = self.module.target(self.source.samples)
         if isinstance(self.source, ScoredFile):
             if self.module.level > 0 and target != "renoised":
@@ -287,6 +304,9 @@ class Rollouts(LightningDataModule):
             raise GraftError("a round is an epoch: use Trainer(reload_dataloaders_every_n_epochs=1)")
         progress: Any = self.trainer.fit_loop.epoch_progress.current
         progress.completed = progress.processed  # as Lightning has it later: a checkpoint's own epoch counts as done
+        from graft.levels.analysis import resolve  # which draws with `Requests`
+
+        resolve(self)
         number = self.trainer.current_epoch
         if number == self.trainer.max_epochs:  # resumed after the last round
             return []
@@ -365,9 +385,8 @@ class Rollouts(LightningDataModule):
             first = next(iter(scores.failures.values()))
             self._barrier()
             store.drop_scores()
-            assert self.reward is not None
             raise GraftError(
-                f"the reward {self.reward.name} failed for all {len(rewards)} draws (first: {first}): mend it; "
+                f"the reward {self.scorer.name} failed for all {len(rewards)} draws (first: {first}): mend it; "
                 f"the draws are kept in {store.folder}"
             )
         groups = torch.cat([module.group(store.read_chunk(i).condition) for i in range(len(store.rows))])
@@ -439,7 +458,7 @@ class Rollouts(LightningDataModule):
                         index, *source.scores(slice(index * self.batch_size, index * self.batch_size + count))
                     )
             return
-        assert self.reward is not None
+        reward = self.scorer
         asked = self._screened(store, number)
         starts = [0, *itertools.accumulate(store.rows)]
         try:
@@ -450,13 +469,13 @@ class Rollouts(LightningDataModule):
                 items = module.decode(chunk.state, chunk.condition)
                 keys = [module.key(item) for item in items] if self._keyed else [""] * len(items)
                 chosen = asked[starts[index] : starts[index + 1]].nonzero()[:, 0].tolist()
-                some = self.reward([items[i] for i in chosen])
+                some = reward([items[i] for i in chosen])
                 scores = Scores([math.nan] * len(items), {chosen[i]: why for i, why in some.failures.items()})
                 for i, value in zip(chosen, some.values, strict=True):
                     scores.values[i] = value
                 store.write_scores(index, scores, keys)
         finally:
-            self.reward.close()
+            reward.close()
 
     def _screened(self, store: Round, number: int) -> Tensor:
         """(draws,) whether the reward is asked for a draw: the screen's best of each condition, within the budget."""

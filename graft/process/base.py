@@ -7,6 +7,7 @@ from typing import TypeAlias
 import torch
 from torch import Generator, Tensor
 
+from graft.errors import GraftError
 from graft.state import Condition, State, size
 
 Level: TypeAlias = "float | Tensor"  # u in [0, 1]: one for the batch, or one for each sample
@@ -103,6 +104,32 @@ class Process(ABC):
         condition: Condition,
     ) -> Tensor:
         """(B,) loss of ``output`` at ``noisy`` = corrupt_with(state, noise, level, since); see `loss`."""
+
+    def estimate(self, output: State, state: State, level: float, condition: Condition) -> State:
+        """The estimate of E[x_0 | x_level = ``state``] that the network's ``output`` stands for.
+
+        Raises:
+            GraftError: The process has none.
+        """
+        raise GraftError(
+            f"{type(self).__name__} gives no estimate of the data at a level, so levels cannot be compared"
+        )
+
+    def departure(self, estimate: State, state: State, level: float, condition: Condition) -> Tensor:
+        """(B,) squared distance at ``state`` of the score of the law at ``level`` from that of the prior's Gaussian.
+
+        Its mean says how much of the law at ``level`` there is to learn; in 1 / (unit of the state)².
+
+        Args:
+            estimate: E[x_0 | x_level = ``state``], which says the score (Tweedie's formula).
+            state: Draws of the law at ``level``.
+            level: Above 0: data have no score.
+            condition: What is given.
+
+        Raises:
+            GraftError: The process has no score.
+        """
+        raise GraftError(f"{type(self).__name__} has no score, so levels cannot be compared")
 
     def __call__(self, model: Model, state: State, level: Level, condition: Condition) -> State:
         """The network's output at ``level``."""

@@ -227,6 +227,20 @@ class Gaussian(Process):
         square = error.square().flatten(1).mean(1)
         return square * _like(weight, square)
 
+    def estimate(self, output: State, state: State, level: float, condition: Condition) -> Tensor:
+        """See `Process.estimate`: `x0`."""
+        return self.x0(_tensor(output), _tensor(state), level, condition)
+
+    def departure(self, estimate: State, state: State, level: float, condition: Condition) -> Tensor:
+        r"""See `Process.departure`: the prior is N(0, sigma_1² I).
+
+        .. math:: \big\| (\alpha_u \hat x_0 - x_u) / \sigma_u^2 + x_u / \sigma_1^2 \big\|^2
+        """
+        x0, x = _tensor(estimate).double(), _tensor(state).double()  # the scores may be large and nearly equal
+        (alpha, sigma), (_, top) = self.alpha_sigma(level), self.alpha_sigma(1.0)
+        gap = (_like(alpha, x) * x0 - x) / _like(sigma, x) ** 2 + x / _like(top, x) ** 2
+        return self._project(gap, condition).square().flatten(1).sum(1)
+
     def _native_weight(self, alpha: Tensor, sigma: Tensor) -> Tensor:
         """|error of the prediction|² over |error of x_0|²."""
         return {

@@ -118,6 +118,17 @@ class Mixed(Process):
         ]
         return torch.stack(terms).sum(0)
 
+    def estimate(self, output: State, state: State, level: float, condition: Condition) -> State:
+        """See `Process.estimate`."""
+        out, x = _dict(output), _dict(state)
+        return {name: _tensor(p.estimate(out[name], x[name], level, condition)) for name, p in self.fields.items()}
+
+    def departure(self, estimate: State, state: State, level: float, condition: Condition) -> Tensor:
+        """See `Process.departure`: the sum over the fields."""
+        x0, x = _dict(estimate), _dict(state)
+        gaps = [p.departure(x0[name], x[name], level, condition) for name, p in self.fields.items()]
+        return torch.stack(gaps).sum(0)
+
 
 def _dict(state: State) -> dict[str, Tensor]:
     assert isinstance(state, dict), "a mixed process acts on a dict of tensors"

@@ -30,7 +30,7 @@ def blocks(mark: str) -> list[str]:
 def run(line: str) -> None:
     words = shlex.split(line)
     assert words[0] == "graft"
-    small = SMALL if words[1] == "fit" else ["--trainer.enable_progress_bar=false"] if words[1] == "pretrain" else []
+    small = {"fit": SMALL, "levels": SMALL, "pretrain": ["--trainer.enable_progress_bar=false"]}.get(words[1], [])
     assert main([*words[1:], *small]) == 0
 
 
