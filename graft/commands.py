@@ -211,7 +211,7 @@ def _summary(module: GraftModule, data: Rollouts, seconds: float) -> dict[str, A
         "reward": {"name": data.reward.name, "unit": data.reward.unit, "maximise": data.reward.maximise},
         "level": module.level,
         "steps": module.steps,
-        "rule": data.accept.describe(),
+        "rule": data.describe(),
         "rounds": [asdict(account) for account in data.accounts],
         "acceptance_rate": last.acceptance_rate,
         "kl_nats": last.kl_nats,

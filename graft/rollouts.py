@@ -17,6 +17,7 @@ from graft import files, seeding
 from graft.accept import Accept, TopFraction
 from graft.ema import trained
 from graft.errors import GraftError
+from graft.filters import Candidates, Filter, Past, screen
 from graft.module import Draws, Examples, GraftModule, Weights
 from graft.reward import Function, Reward
 from graft.rounds import Account, Chunk, Round, matched
@@ -109,6 +110,7 @@ class Rollouts(LightningDataModule):
     Args:
         reward: A `graft.reward.Reward`, or the dotted path of a Python callable that takes one object.
         accept: The acceptance rule.
+        filters: Applied before the rule, one after the other; see `graft.filters`.
         draws: Per round.
         source: Who draws: the ``reference`` in every round, or the ``current`` model (the tuned one, handing over to
             the reference below the level).
@@ -127,6 +129,7 @@ class Rollouts(LightningDataModule):
         self,
         reward: "Reward | str",
         accept: "Accept | None" = None,
+        filters: "list[Filter] | None" = None,
         draws: int = 2048,
         source: Literal["reference", "current"] = "reference",
         batch_size: int = 128,
@@ -154,6 +157,7 @@ class Rollouts(LightningDataModule):
         self.accept = accept if accept is not None else TopFraction()
         if self.accept.smallest > draws:
             raise GraftError(f"the rule '{self.accept}' needs {self.accept.smallest} draws, data.draws is {draws}")
+        self.filters = filters or []
         self.draws, self.source, self.batch_size = draws, source, batch_size
         self.train_batch_size, self.steps_per_epoch, self.window = train_batch_size, steps_per_round, window
         self.validation_draws, self.test_draws = validation_draws, test_draws
@@ -189,6 +193,7 @@ class Rollouts(LightningDataModule):
         """Refuse at once what would fail after a round."""
         if stage == "fit":
             self.module.target(self.source)
+            self._suits(self.module)
         if stage != "predict":
             self.reward.open()
 
@@ -272,7 +277,9 @@ class Rollouts(LightningDataModule):
             )
         groups = module.group(chunk.condition)
         signed = rewards if self.reward.maximise else -rewards
-        chosen = self.accept(signed, groups, keys, seeding.generator(self.seed, "accept", number))
+        left = self._screened(number, chunk, signed, groups, keys)
+        generator = seeding.generator(self.seed, "accept", number)
+        chosen = self.accept(signed, groups, keys, generator, left.left, left.spare)
         mean, covered = matched(rewards, groups, chosen.index, chosen.weight)
         named = [key for key in keys if key]
         account = Account(
@@ -291,6 +298,7 @@ class Rollouts(LightningDataModule):
             denoiser_calls=len(rewards) * module.steps,
             reward_calls=len(rewards),
             failures=dict(Counter(scores.failures.values()).most_common(5)),
+            refused=dict(left.refused),
         )
         if self.trainer is not None and self.trainer.is_global_zero:
             account.write(store.folder, chosen.index, chosen.weight)
@@ -326,10 +334,46 @@ class Rollouts(LightningDataModule):
     def _accepted(self, number: int) -> Shaped:
         """What an earlier round accepted, from disk."""
         _, index, weight = Account.read(self.folder(number))
+        return self._shaped(number, self._read(number)[0], index, weight)
+
+    def _read(self, number: int) -> tuple[Chunk, list[str]]:
+        """An earlier round's draws and their keys, from disk."""
         folder = self.folder(number)
         _, about = files.read_tensors(folder / "chunk_00000.safetensors")
-        chunk, _, _ = Round(folder, about["origin"]).read(self.chunks)
-        return self._shaped(number, chunk, index, weight)
+        chunk, _, keys = Round(folder, about["origin"]).read(self.chunks)
+        return chunk, keys
+
+    @property
+    def _needs(self) -> frozenset[str]:
+        return frozenset().union(*(each.needs for each in self.filters))
+
+    def _suits(self, module: GraftModule) -> None:
+        """Refuse filters that the domain has not what for."""
+        if "keys" in self._needs and type(module).key is GraftModule.key:
+            raise GraftError(f"{type(module).__name__} has no key for its objects: data.filters need one")
+        if "known" in self._needs:
+            module.known([])
+        if "features" in self._needs:
+            module.features([])
+
+    def _screened(self, number: int, chunk: Chunk, rewards: Tensor, groups: Tensor, keys: list[str]) -> Candidates:
+        """What the filters leave, given what the rounds on disk before this one accepted."""
+        module, needs, past = self.module, self._needs, []
+        known = module.known(keys) if "known" in needs else None
+        features = module.features(module.decode(chunk.state, chunk.condition)) if "features" in needs else None
+        for earlier in range(number) if self.filters else ():
+            index = Account.read(self.folder(earlier))[1]
+            drawn, named = self._read(earlier)
+            state, condition = take(drawn.state, index), take(drawn.condition, index)
+            assert isinstance(condition, dict)
+            theirs = module.features(module.decode(state, condition)) if features is not None else None
+            past.append(Past([named[i] for i in index.tolist()], module.group(condition), theirs))
+        draws = Candidates(rewards, keys, groups, features, known)
+        return screen(self.filters, draws, past, seeding.generator(self.seed, "filter", number))
+
+    def describe(self) -> str:
+        """The filters and the rule in a few words."""
+        return "".join(f"{each}, then " for each in self.filters) + self.accept.describe()
 
     def _shaped(self, number: int, chunk: Chunk, index: Tensor, weight: Tensor) -> Shaped:
         level, target = self.module.level, self.module.target(self.source)
@@ -365,6 +409,8 @@ class Rollouts(LightningDataModule):
             "rollout/failed_rewards": float(account.failed_rewards),
             "rollout/duplicates": float(account.duplicates),
         }
+        if self.filters:
+            values["rollout/refused"] = float(sum(account.refused.values()))
         for logger in self.trainer.loggers:
             logger.log_metrics(values, self.trainer.global_step)
 

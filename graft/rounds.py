@@ -1,7 +1,7 @@
 """A round of rollouts on disk: chunks of draws, their scores, and what was accepted; written whole, never twice."""
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -134,6 +134,7 @@ class Account:
     denoiser_calls: int
     reward_calls: int
     failures: dict[str, int]
+    refused: dict[str, int] = field(default_factory=dict)  # by filter
 
     def write(self, folder: Path, index: Tensor, weight: Tensor) -> None:
         """Keep it beside the chunks, with the accepted draws."""

@@ -72,6 +72,8 @@ class Accept(ABC):
         groups: "Tensor | None" = None,
         keys: "Sequence[str] | None" = None,
         generator: "Generator | None" = None,
+        left: "Tensor | None" = None,
+        spare: "Tensor | None" = None,
     ) -> Accepted:
         """Accept some of n draws.
 
@@ -80,6 +82,8 @@ class Accept(ABC):
             groups: (n,) integer of the condition each was drawn under; neighbouring integers are like conditions.
             keys: Canonical key of each, for de-duplication; an empty key equals no other.
             generator: For which of equals are kept.
+            left: (n,) bool, what filters left: nothing else is accepted (see `graft.filters`).
+            spare: (n,) bool, what one of the same key that is left stands for, by chance.
 
         Raises:
             GraftError: There are too few draws for the rule, or nothing is accepted.
@@ -90,11 +94,14 @@ class Accept(ABC):
         usable = ~rewards.isnan()
         if not bool(usable.any()):
             raise GraftError(f"the reward failed for all {n} draws, so that nothing can be accepted: mend the reward")
-        copies = torch.ones(n, dtype=torch.float64)
+        if left is not None:
+            usable &= left
+        equals = torch.zeros(n, dtype=torch.bool) if spare is None else spare.clone()
         if self.deduplicate:
             if keys is None:
                 raise GraftError("de-duplication needs the draws' keys: the domain gives none")
-            keep, copies = first_of_each(keys, usable, generator)
+            keep = first_of_each(keys, usable, generator)
+            equals |= usable & ~keep
             usable &= keep
         bins = self._bins(groups if self.scope == "condition" else None, usable)
         chosen = []
@@ -110,8 +117,8 @@ class Accept(ABC):
                 f"{float(rewards[~rewards.isnan()].max()):.4g}): draw more, or take a milder rule"
             )
         weight = weight[index] / weight[index].mean()
-        if self.deduplicate:
-            relative = spread(relative, keys or [], copies)
+        if bool(equals.any()):
+            relative = spread(relative, keys or [], usable | equals, equals)
         return Accepted(index, weight, probability, kl(relative), float(weight.sum() ** 2 / weight.square().sum()))
 
     def _bins(self, groups: "Tensor | None", usable: Tensor) -> list[Tensor]:
