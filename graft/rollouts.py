@@ -15,6 +15,7 @@ from tqdm.auto import tqdm
 
 from graft import files, seeding
 from graft.accept import Accept, TopFraction
+from graft.alarms import Alarms
 from graft.ema import trained
 from graft.errors import GraftError
 from graft.filters import Candidates, Filter, Past, screen
@@ -22,6 +23,8 @@ from graft.module import Draws, Examples, GraftModule, Weights
 from graft.reward import Function, Reward
 from graft.rounds import Account, Chunk, Round, matched
 from graft.state import State, cat, size, take
+
+ALARMS = Alarms()
 
 
 @dataclass
@@ -121,6 +124,8 @@ class Rollouts(LightningDataModule):
             rounds all have one law.
         validation_draws: Draws of the tuned model after each round, for the curves; 0: none.
         test_draws: Draws of the reference and of the tuned model, with the same noise, for the final comparison.
+        alarms: What is watched in the validation draws besides the reward; ``null``: nothing.
+        held_out: Another reward, given like ``reward``, that nothing is accepted by: it is watched too.
         run_dir: Folder of the run, in which ``rounds/`` is kept.
         seed: Of the acceptance and of the training order; the command line links it to ``--seed_everything``.
     """
@@ -138,6 +143,8 @@ class Rollouts(LightningDataModule):
         window: int = 1,
         validation_draws: int = 512,
         test_draws: int = 2000,
+        alarms: "Alarms | None" = ALARMS,
+        held_out: "Reward | str | None" = None,
         run_dir: "str | None" = None,
         seed: int = 0,
     ) -> None:
@@ -158,6 +165,7 @@ class Rollouts(LightningDataModule):
         if self.accept.smallest > draws:
             raise GraftError(f"the rule '{self.accept}' needs {self.accept.smallest} draws, data.draws is {draws}")
         self.filters = filters or []
+        self.alarms, self.held_out = alarms, Function(held_out) if isinstance(held_out, str) else held_out
         self.draws, self.source, self.batch_size = draws, source, batch_size
         self.train_batch_size, self.steps_per_epoch, self.window = train_batch_size, steps_per_round, window
         self.validation_draws, self.test_draws = validation_draws, test_draws
@@ -205,10 +213,10 @@ class Rollouts(LightningDataModule):
         progress: Any = self.trainer.fit_loop.epoch_progress.current
         progress.completed = progress.processed  # as Lightning has it later: a checkpoint's own epoch counts as done
         number = self.trainer.current_epoch
-        if number == self.trainer.max_epochs:  # resumed after the last round
+        self.accounts = [Account.read(self.folder(n))[0] for n in range(number)]
+        if number == self.trainer.max_epochs or self.trainer.should_stop:  # resumed after the last round
             return []
         first = max(0, number - self.window + 1)
-        self.accounts = [Account.read(self.folder(n))[0] for n in range(number)]
         shaped = [self._accepted(n) for n in range(first, number)]
         account, index, weight, chunk = self._round(number)
         self.accounts.append(account)
