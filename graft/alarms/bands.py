@@ -56,7 +56,8 @@ class Alarm:
     Attributes:
         round: Counted from 0.
         statistic: Its name.
-        tuned: Of the tuned model.
+        tuned: Of the tuned model; None where it cannot be told (all held-out rewards failed, features are not finite),
+            which is an alarm.
         reference: Of the reference, with the same noise.
         beyond: How far it is beyond the end of its band; negative within it.
         stderr: Of ``beyond``, by the jackknife: the noise that both share does not count.
@@ -65,16 +66,19 @@ class Alarm:
 
     round: int
     statistic: str
-    tuned: float
+    tuned: "float | None"
     reference: float
-    beyond: float
-    stderr: float
+    beyond: "float | None"
+    stderr: "float | None"
     alarm: bool
 
     def __str__(self) -> str:
+        start = f"round {self.round + 1}: {self.statistic.replace('_', ' ')}"
+        if self.tuned is None:
+            return f"{start} cannot be told any more, the reference's is {self.reference:.4g}"
         return (
-            f"round {self.round + 1}: {self.statistic.replace('_', ' ')} is {self.tuned:.4g} and the reference's "
-            f"{self.reference:.4g}, beyond its band by {self.beyond:.2g} ± {self.stderr:.1g}"
+            f"{start} is {self.tuned:.4g} and the reference's {self.reference:.4g}, beyond its band by "
+            f"{self.beyond:.2g} ± {self.stderr:.1g}"
         )
 
 
@@ -85,11 +89,14 @@ def judge(
     reference: Mapping[str, Statistic],
     held_out_std: float = 1.0,
 ) -> list[Alarm]:
-    """What each statistic that both have says in round ``number``; ``held_out_std`` is the reference's deviation."""
+    """What each statistic of the reference says of round ``number``; ``held_out_std`` is the reference's deviation."""
     out = []
-    for name in tuned.keys() & reference.keys():
+    for name in reference:
         band = settings.band(name)
         if band is None:
+            continue
+        if name not in tuned:
+            out.append(Alarm(number, name, None, reference[name].value, None, None, True))
             continue
         ours, theirs = tuned[name], reference[name]
         value = torch.tensor([ours.value], dtype=torch.float64)

@@ -73,6 +73,9 @@ def statistics(
             reference's own statistics.
         metrics: Makes fresh metrics of the domain.
         skip: Names that are not asked for, and not computed.
+
+    Returns:
+        Those that are finite, also without each part.
     """
     out = _metrics(draws, metrics, skip)
     if draws.features is not None and reference.features is not None and len(draws.features) > 2:
@@ -88,7 +91,9 @@ def statistics(
             rewards = draws.held_out.nan_to_num()
             without = (keep * rewards).sum(1) / keep.sum(1)
             out["held_out"] = Statistic(float(rewards[there].mean()), without, 1 if draws.maximise else -1)
-    return out
+    return {
+        name: each for name, each in out.items() if math.isfinite(each.value) and bool(each.without.isfinite().all())
+    }
 
 
 def _metrics(draws: Draws, metrics: Callable[[], Mapping[str, Metric]], skip: Sequence[str]) -> dict[str, Statistic]:
@@ -98,8 +103,6 @@ def _metrics(draws: Draws, metrics: Callable[[], Mapping[str, Metric]], skip: Se
     parts = [metrics() for _ in range(draws.parts)]
     out = {}
     for name, value in numbers.items():
-        if math.isnan(value):
-            continue
         pieces = [_updated(part[name], draws.items[g :: draws.parts]) for g, part in enumerate(parts)]
         found = [_without(pieces, g) for g in range(draws.parts)]
         if math.nan in found or not _agrees(_merged(pieces), value):
@@ -110,7 +113,7 @@ def _metrics(draws: Draws, metrics: Callable[[], Mapping[str, Metric]], skip: Se
                 found.append(math.nan if number is None else number)
         better = wholes[name].higher_is_better
         without = torch.tensor(found, dtype=torch.float64)
-        if len(found) > 1 and not bool(without.isnan().any()):
+        if len(found) > 1:
             out[name] = Statistic(value, without, 0 if better is None else 1 if better else -1)
     return out
 

@@ -174,6 +174,11 @@ def test_what_cannot_be_told() -> None:
     nothing = Draws([0.0] * 10, torch.ones(10, 2), torch.full((10,), math.nan))
     assert set(statistics(nothing, nothing, dict)) == {"internal_diversity"}
     assert nothing.held_out_std == 0
+    broken = Draws([0.0] * 10, torch.full((10, 2), math.nan), torch.full((10,), math.nan))
+    own = statistics(draws(x), draws(x), dict)
+    said = judge(Alarms(), 0, statistics(broken, draws(x), dict), own)
+    assert {each.statistic for each in said if each.alarm} == {"internal_diversity", "feature_distance", "held_out"}
+    assert "round 1: held out cannot be told any more" in [str(each).split(",")[0] for each in said]
     assert statistics(Draws([1.0], x[:1]), Draws([1.0], x[:1]), lambda: {"share": Share()}) == {}
     for wrong in (lambda: Alarms({"validity": -1.0}), lambda: Alarms(errors=-1.0)):
         with pytest.raises(GraftError, match="at least 0"):
