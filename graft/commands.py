@@ -16,6 +16,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from torch.utils.data import DataLoader
 
 from graft import files, report, runs
+from graft.alarms import Watch
 from graft.errors import GraftError
 from graft.judge import Judge
 from graft.levels import analysis, show
@@ -74,14 +75,15 @@ def fit(
     folder = runs.make(Path(run_dir))
     data.run_dir = folder
     _attach(trainer, folder, config, checkpoint)
+    watch = Watch(data.alarms, data.held_out, folder) if data.alarms is not None and data.validation_draws else None
+    if watch is not None:
+        trainer.callbacks.insert(0, watch)  # type: ignore[attr-defined]
     trainer.fit(module, data, ckpt_path=str(checkpoint) if checkpoint else None, weights_only=True)
     _finished(trainer)
-    if not data.accounts:  # resumed after the last round
-        data.accounts = [Account.read(data.folder(n))[0] for n in range(trainer.max_epochs or 0)]
     module.save_weights(folder / "tuned.safetensors", {"config": config})
     compare(module, data, trainer)
     chosen = analysis.Analysis.read(folder) if module.asked_level == "auto" else None
-    summary = _summary(module, data, time.perf_counter() - started, chosen)
+    summary = _summary(module, data, time.perf_counter() - started, chosen) | _watched(watch)
     _write_samples(module, folder)
     _write_report(module, data, trainer, folder, summary, command)
     files.write_json(folder / "summary.json", summary)  # last: its presence says that the run is finished
@@ -260,7 +262,7 @@ def _summary(module: GraftModule, data: Rollouts, seconds: float, chosen: "analy
         "level": module.level,
         **({"levels": chosen.account()} if chosen is not None else {}),
         "steps": module.steps,
-        "rule": data.accept.describe(),
+        "rule": data.describe(),
         "rounds": [asdict(account) for account in data.accounts],
         "acceptance_rate": last.acceptance_rate,
         "kl_nats": last.kl_nats,
@@ -271,6 +273,19 @@ def _summary(module: GraftModule, data: Rollouts, seconds: float, chosen: "analy
         "seconds": round(seconds, 1),
         "seed": module.seed,
         "versions": versions(),
+    }
+
+
+def _watched(watch: "Watch | None") -> dict[str, Any]:
+    """What was watched in each round, and the alarms."""
+    found = [asdict(each) for each in watch.found] if watch is not None else []
+    stopped = watch is not None and watch.stopped
+    kept = watch.good_round if watch is not None and watch.stopped else None
+    return {
+        "alarms": [str(each) for each in watch.alarms] if watch is not None else [],
+        "watched": found,
+        "stopped_by_alarm": stopped,
+        "kept_round": kept,
     }
 
 

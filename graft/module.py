@@ -73,8 +73,8 @@ class Draws:
 class GraftModule(LightningModule, ABC):
     """A pre-trained model, its process and its reference, and the law at ``level`` that is to be learned.
 
-    A domain subclasses it: `draw_conditions` and `decode` at least; `key`, `metrics`, `draw`, `write`, `group` and
-    `encode` for all that graft can do.
+    A domain subclasses it: `draw_conditions` and `decode` at least; `key`, `known`, `features`, `metrics`, `draw`,
+    `write`, `group` and `encode` for all that graft can do.
 
     Args:
         backbone: The network, ``(state, time (B,), condition) -> output`` of the state's shape.
@@ -164,6 +164,14 @@ class GraftModule(LightningModule, ABC):
     def key(self, item: Any) -> str:
         """Canonical key of an object: equal keys are duplicates, an empty one equals no other."""
         raise GraftError(f"{type(self).__name__} has no key for its objects: de-duplication needs one")
+
+    def known(self, keys: Sequence[str]) -> Tensor:
+        """(n,) bool: which keys are those of objects that the reference was trained on."""
+        raise GraftError(f"{type(self).__name__} does not know its training data: novelty needs that")
+
+    def features(self, items: Sequence[Any]) -> Tensor:
+        """(n, d) what makes objects alike: for similarity, diversity and distances; zeros where an object has none."""
+        raise GraftError(f"{type(self).__name__} has no features for its objects: similarity and distances need them")
 
     def metrics(self) -> Mapping[str, Metric]:
         """Fresh metrics by name in snake_case, shares as fractions.

@@ -68,9 +68,21 @@ def facts(summary: dict[str, Any]) -> list[tuple[str, str]]:
         ("KL of the accepted law, nats, last round", number(summary["kl_nats"])),
         ("reward calls", f"{summary['reward_calls']:,}"),
         ("denoiser calls", f"{summary['denoiser_calls']:,}"),
+        *_alarms(summary),
         ("seconds", number(summary["seconds"])),
         ("seed", str(summary["seed"])),
     ]
+
+
+def _alarms(summary: dict[str, Any]) -> list[tuple[str, str]]:
+    if not summary["watched"]:
+        return [("alarms", "nothing was watched")]
+    names = dict.fromkeys(each["statistic"] for each in summary["watched"])
+    said = [("alarms", "; ".join(summary["alarms"]) or f"none, of {', '.join(names).replace('_', ' ')}")]
+    if summary["stopped_by_alarm"]:
+        kept = summary["kept_round"]
+        said.append(("stopped by an alarm", f"the weights of {'the start' if kept is None else f'round {kept + 1}'}"))
+    return said
 
 
 def table(summary: dict[str, Any]) -> str:

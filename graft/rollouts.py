@@ -3,7 +3,7 @@
 import itertools
 import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,10 @@ from tqdm.auto import tqdm
 
 from graft import files, seeding, sources
 from graft.accept import Accept, TopFraction
+from graft.alarms import Alarms
 from graft.errors import GraftError
+from graft.filters import Candidates, Filter, Past
+from graft.filters import screen as filtered
 from graft.identity import digest, identity
 from graft.levels.plan import Levels
 from graft.module import Draws, Examples, GraftModule, Weights
@@ -28,6 +31,7 @@ from graft.state import Condition, unflatten
 from graft.store import Store
 
 ACCEPTED = "accepted.safetensors"
+ALARMS = Alarms()
 
 
 class Accepted(Dataset[Any]):
@@ -121,6 +125,7 @@ class Rollouts(LightningDataModule):
         reward: A `graft.reward.Reward`, or the dotted path of a Python callable that takes one object. With a scored
             file as source it may be left out: then samples are not scored in the comparison either.
         accept: The acceptance rule.
+        filters: Applied before the rule, one after the other; see `graft.filters`.
         draws: Per round.
         source: Who draws: the ``reference`` in every round, or the ``current`` model (the tuned one, handing over to
             the reference below the level). Or the path of a file of objects with scores, of which nothing is sampled
@@ -145,6 +150,8 @@ class Rollouts(LightningDataModule):
             rounds all have one law.
         validation_draws: Draws of the tuned model after each round, for the curves; 0: none.
         test_draws: Draws of the reference and of the tuned model, with the same noise, for the final comparison.
+        alarms: What is watched in the validation draws besides the reward; ``null``: nothing.
+        held_out: Another reward, given like ``reward``, that nothing is accepted by: it is watched too.
         run_dir: Folder of the run, in which ``rounds/`` is kept.
         levels: How ``graft levels`` and ``model.level: auto`` compare levels.
         seed: Of the acceptance and of the training order; the command line links it to ``--seed_everything``.
@@ -154,6 +161,7 @@ class Rollouts(LightningDataModule):
         self,
         reward: "Reward | str | None" = None,
         accept: "Accept | None" = None,
+        filters: "list[Filter] | None" = None,
         draws: int = 2048,
         source: str = "reference",
         score: "str | None" = None,
@@ -170,6 +178,8 @@ class Rollouts(LightningDataModule):
         window: int = 1,
         validation_draws: int = 512,
         test_draws: int = 2000,
+        alarms: "Alarms | None" = ALARMS,
+        held_out: "Reward | str | None" = None,
         run_dir: "str | None" = None,
         levels: "Levels | None" = None,
         seed: int = 0,
@@ -202,6 +212,8 @@ class Rollouts(LightningDataModule):
         if not 0 < screen_fraction <= 1:
             raise GraftError(f"data.screen_fraction is {screen_fraction:g}, but it is a share in (0, 1]")
         self.screen_fraction, self.reward_budget = screen_fraction, reward_budget
+        self.filters = filters or []
+        self.alarms, self.held_out = alarms, Function(held_out) if isinstance(held_out, str) else held_out
         self.train_batch_size, self.steps_per_epoch, self.window = train_batch_size, steps_per_round, window
         self.validation_draws, self.test_draws = validation_draws, test_draws
         self.run_dir = Path(run_dir) if run_dir is not None else None
@@ -257,6 +269,7 @@ class Rollouts(LightningDataModule):
         """Refuse at once what would fail after a round."""
         if stage == "fit":
             self._check()
+            self._suits(self.module)
         if stage != "predict" and self.reward is not None:
             self.reward.open()
 
@@ -308,10 +321,10 @@ class Rollouts(LightningDataModule):
 
         resolve(self)
         number = self.trainer.current_epoch
-        if number == self.trainer.max_epochs:  # resumed after the last round
+        self.accounts = [Account.read(self.folder(n))[0] for n in range(number)]
+        if number == self.trainer.max_epochs or self.trainer.should_stop:  # resumed after the last round
             return []
         first = max(0, number - self.window + 1)
-        self.accounts = [Account.read(self.folder(n))[0] for n in range(number)]
         account = self._round(number)
         self.accounts.append(account)
         self._log(account)
@@ -356,7 +369,7 @@ class Rollouts(LightningDataModule):
         return [min(self.batch_size, count - start) for start in range(0, count, self.batch_size)]
 
     def _store_of(self, number: int, origin: "dict[str, Any] | None" = None) -> Round:
-        return Round(self.folder(number), origin or {}, self.rows, self._asked)
+        return Round(self.folder(number), origin, self.rows, self._asked)
 
     @property
     def _asked(self) -> Any:
@@ -389,13 +402,15 @@ class Rollouts(LightningDataModule):
                 f"the reward {self.scorer.name} failed for all {len(rewards)} draws (first: {first}): mend it; "
                 f"the draws are kept in {store.folder}"
             )
-        groups = torch.cat([module.group(store.read_chunk(i).condition) for i in range(len(store.rows))])
-        chosen = self.accept(
-            rewards if self.maximise else -rewards, groups, keys, seeding.generator(self.seed, "accept", number)
-        )
+        chunks = range(len(store.rows))
+        groups = torch.cat([module.group(store.read_chunk(i).condition) for i in chunks])
+        signed = rewards if self.maximise else -rewards
+        left = self._left(store, number, signed, groups, keys)
+        generator = seeding.generator(self.seed, "accept", number)
+        chosen = self.accept(signed, groups, keys, generator, left.left, left.spare)
         mean, covered = matched(rewards, groups, chosen.index, chosen.weight)
         named = [key for key in keys if key]
-        chunks, file = range(len(store.rows)), isinstance(self.source, ScoredFile)
+        file = isinstance(self.source, ScoredFile)
         stored = sum(store.rows[i] for i in chunks if store.adopted(i))
         account = Account(
             round=number,
@@ -415,6 +430,7 @@ class Rollouts(LightningDataModule):
             failures=dict(Counter(scores.failures.values()).most_common(5)),
             unscored=int(rewards.isnan().sum()) - len(scores.failures),
             stored=stored,
+            refused=dict(left.refused),
         )
         if self.trainer is not None and self.trainer.is_global_zero:
             target = module.target(self.source.samples)
@@ -477,6 +493,41 @@ class Rollouts(LightningDataModule):
         finally:
             reward.close()
 
+    @property
+    def _needs(self) -> frozenset[str]:
+        return frozenset().union(*(each.needs for each in self.filters))
+
+    def _suits(self, module: GraftModule) -> None:
+        """Refuse filters that the domain has not what for."""
+        if "keys" in self._needs and type(module).key is GraftModule.key:
+            raise GraftError(f"{type(module).__name__} has no key for its objects: data.filters need one")
+        if "known" in self._needs:
+            module.known([])
+        if "features" in self._needs:
+            module.features([])
+
+    def _left(self, store: Round, number: int, rewards: Tensor, groups: Tensor, keys: list[str]) -> Candidates:
+        """What the filters leave, given what the rounds on disk before this one accepted."""
+        module, needs, past = self.module, self._needs, []
+        known = module.known(keys) if "known" in needs else None
+        features = self._features(store, range(len(store.rows))) if "features" in needs else None
+        for earlier in range(number) if self.filters else ():
+            index = Account.read(self.folder(earlier))[1]
+            named = self._store_of(earlier).scores()[1]
+            state, condition = self._store_of(earlier).take(index)
+            theirs = module.features(module.decode(state, condition)) if features is not None else None
+            past.append(Past([named[i] for i in index.tolist()], module.group(condition), theirs))
+        draws = Candidates(rewards, keys, groups, features, known)
+        return filtered(self.filters, draws, past, seeding.generator(self.seed, "filter", number))
+
+    def _features(self, store: Round, chunks: Iterable[int]) -> Tensor:
+        read = (store.read_chunk(index) for index in chunks)
+        return torch.cat([self.module.features(self.module.decode(c.state, c.condition)) for c in read])
+
+    def describe(self) -> str:
+        """The filters and the rule in a few words."""
+        return "".join(f"{each}, then " for each in self.filters) + self.accept.describe()
+
     def _screened(self, store: Round, number: int) -> Tensor:
         """(draws,) whether the reward is asked for a draw: the screen's best of each condition, within the budget."""
         count = sum(store.rows)
@@ -531,6 +582,8 @@ class Rollouts(LightningDataModule):
         }
         if account.kl_nats is not None:
             values["rollout/kl_nats"] = account.kl_nats
+        if self.filters:
+            values["rollout/refused"] = float(sum(account.refused.values()))
         for logger in self.trainer.loggers:
             logger.log_metrics(values, self.trainer.global_step)
 

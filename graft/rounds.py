@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from torch import Tensor
 from graft import files
 from graft.errors import GraftError
 from graft.reward import Scores
-from graft.state import Condition, State, flatten, unflatten
+from graft.state import Condition, State, cat, flatten, take, unflatten
 from graft.store import Store
 
 DRAWN, STORED, SCORES, SCREEN = "chunk", "stored", "scores", "screen"  # what the names of files begin with
@@ -36,17 +36,19 @@ class Round:
 
     Args:
         folder: ``rounds/<n>`` of a run.
-        origin: What the draws of every chunk depend on (seed, weights, steps, …).
+        origin: What the draws of every chunk depend on (seed, weights, steps, …); None to read what is there.
         rows: Draws in each chunk.
         reward: `graft.identity.digest` of the reward; scores of another one do not count.
     """
 
-    def __init__(self, folder: Path, origin: dict[str, Any], rows: Sequence[int], reward: "str | None" = None) -> None:
+    def __init__(
+        self, folder: Path, origin: "dict[str, Any] | None", rows: Sequence[int], reward: "str | None" = None
+    ) -> None:
         self.folder, self._origin, self.rows, self.reward = folder, origin, rows, reward
 
     def origin(self, index: int) -> dict[str, Any]:
         """What made the chunk; `graft.store.address` of it is its address."""
-        return {**self._origin, "chunk": index, "rows": self.rows[index]}
+        return {**(self._origin or {}), "chunk": index, "rows": self.rows[index]}
 
     def _chunk(self, index: int) -> Path:
         stored = self.folder / f"{STORED}_{index:05d}.safetensors"
@@ -93,7 +95,7 @@ class Round:
         path, ours = self._chunk(index), self.origin(index)
         tensors, about = files.read_tensors(path)
         theirs = about.get("origin")
-        if theirs != ours:
+        if self._origin is not None and theirs != ours:
             differing = [k for k in ours if not isinstance(theirs, dict) or theirs.get(k) != ours[k]]
             raise GraftError(
                 f"{path} was drawn with another {' and '.join(differing) or 'origin'}: choose another --run_dir, or "
@@ -166,6 +168,20 @@ class Round:
             names += keys
         return out, names
 
+    def take(self, index: Tensor) -> tuple[State, Condition]:
+        """Final states and conditions of chosen draws, positions (A,) ascending."""
+        starts = torch.tensor([0, *self.rows]).cumsum(0)
+        states, conditions = [], []
+        for number in range(len(self.rows)):
+            inside = index[(index >= starts[number]) & (index < starts[number + 1])] - starts[number]
+            if len(inside):
+                chunk = self.read_chunk(number)
+                states.append(take(chunk.state, inside))
+                conditions.append(take(chunk.condition, inside))
+        condition = cat(conditions)
+        assert isinstance(condition, dict)
+        return cat(states), condition
+
     def gather(self, name: str, index: Tensor, level: float, final: bool) -> None:
         """Copy chosen draws into one file, a chunk at a time: what was learned from, kept with the round.
 
@@ -232,6 +248,7 @@ class Account:
     failures: dict[str, int]
     unscored: int = 0
     stored: int = 0
+    refused: dict[str, int] = field(default_factory=dict)  # by filter
 
     def write(self, folder: Path, index: Tensor, weight: Tensor) -> None:
         """Keep it beside the chunks, with the accepted draws; last, for a round is finished when this is there."""

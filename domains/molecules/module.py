@@ -11,6 +11,7 @@ from torchmetrics import Metric
 
 from domains.molecules import chemistry, metrics
 from domains.molecules.data import MoleculeData
+from domains.molecules.features import features
 from domains.molecules.files import draw, write
 from graft import GraftError, GraftModule
 from graft.process import Gaussian, Mixed
@@ -83,6 +84,17 @@ class Molecules(GraftModule):
     def key(self, item: Any) -> str:
         """Canonical SMILES of the largest fragment."""
         return chemistry.key(item)
+
+    def known(self, keys: Sequence[str]) -> Tensor:
+        """(n,) bool: the training data has the key."""
+        if "keys" not in self.facts:
+            raise GraftError("these weights do not say what they were trained on: novelty needs the data's keys")
+        hashes = torch.tensor([metrics.key_hash(key) for key in keys], dtype=torch.long)
+        return torch.isin(hashes, self.facts["keys"]) & torch.tensor([key != "" for key in keys], dtype=torch.bool)
+
+    def features(self, items: Sequence[Any]) -> Tensor:
+        """Counts of atom environments and a few descriptors; see `features.py`."""
+        return features(items)
 
     def metrics(self) -> Mapping[str, Metric]:
         """Stability, validity, uniqueness, novelty against the training data's keys, frequencies of atom types."""
