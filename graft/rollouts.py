@@ -24,7 +24,7 @@ from graft.identity import digest, identity
 from graft.levels.plan import Levels
 from graft.module import Draws, Examples, GraftModule, Weights
 from graft.reward import Function, Reward, Scores
-from graft.rounds import Account, Chunk, Round, matched, table
+from graft.rounds import Account, Chunk, Round, left_out, matched, table
 from graft.sampler import snap
 from graft.sources import Model, ScoredFile
 from graft.state import Condition, unflatten
@@ -405,9 +405,9 @@ class Rollouts(LightningDataModule):
         chunks = range(len(store.rows))
         groups = torch.cat([module.group(store.read_chunk(i).condition) for i in chunks])
         signed = rewards if self.maximise else -rewards
-        left = self._left(store, number, signed, groups, keys)
+        candidates = self._left(store, number, signed, groups, keys)
         generator = seeding.generator(self.seed, "accept", number)
-        chosen = self.accept(signed, groups, keys, generator, left.left, left.spare)
+        chosen = self.accept(signed, groups, keys, generator, candidates.left, candidates.spare)
         mean, covered = matched(rewards, groups, chosen.index, chosen.weight)
         named = [key for key in keys if key]
         file = isinstance(self.source, ScoredFile)
@@ -430,12 +430,15 @@ class Rollouts(LightningDataModule):
             failures=dict(Counter(scores.failures.values()).most_common(5)),
             unscored=int(rewards.isnan().sum()) - len(scores.failures),
             stored=stored,
-            refused=dict(left.refused),
+            left_out=len(self.source.open(module).left_out) if isinstance(self.source, ScoredFile) else 0,
+            refused=dict(candidates.refused),
         )
         if self.trainer is not None and self.trainer.is_global_zero:
             target = module.target(self.source.samples)
             store.gather(ACCEPTED, chosen.index, self._level, target == "trajectory" and module.level > 0)
             files.write_text(store.folder / "accepted.csv", table(chosen.index, chosen.weight, scores.values, keys))
+            if isinstance(self.source, ScoredFile):
+                files.write_text(store.folder / "left_out.csv", left_out(self.source.open(module).left_out))
             account.write(store.folder, chosen.index, chosen.weight)
         self._barrier()
         return account

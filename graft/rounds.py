@@ -246,8 +246,9 @@ class Account:
     denoiser_calls: int
     reward_calls: int
     failures: dict[str, int]
-    unscored: int = 0
-    stored: int = 0
+    unscored: int = 0  # draws that the reward was not asked for
+    stored: int = 0  # draws that an earlier run made
+    left_out: int = 0  # records of a scored file
     refused: dict[str, int] = field(default_factory=dict)  # by filter
 
     def write(self, folder: Path, index: Tensor, weight: Tensor) -> None:
@@ -287,6 +288,15 @@ def matched(rewards: Tensor, groups: Tensor, index: Tensor, weight: Tensor) -> t
         total += drawn * float((w * rewards[index[inside]]).sum() / w.sum())
         covered += drawn
     return total / covered, covered / len(groups)
+
+
+def left_out(records: "Sequence[tuple[int, str]]") -> str:
+    """Records that were left out as CSV."""
+    out = io.StringIO()
+    rows = csv.writer(out, lineterminator="\n")
+    rows.writerow(("record", "why"))
+    rows.writerows(records)
+    return out.getvalue()
 
 
 def table(index: Tensor, weight: Tensor, values: Sequence[float], keys: Sequence[str]) -> str:

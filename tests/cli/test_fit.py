@@ -32,7 +32,8 @@ def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
 
 def test_run_folder(finished: Path) -> None:
     files = {str(path.relative_to(finished)) for path in finished.rglob("*") if path.is_file()}
-    rounds = {f"rounds/{n}/{f}" for n in (0, 1) for f in ("round.json", "chunk_00000.safetensors", "scores_00001.json")}
+    names = ("round.json", "chunk_00000.safetensors", "scores_00001.json", "accepted.safetensors", "accepted.csv")
+    rounds = {f"rounds/{n}/{f}" for n in (0, 1) for f in names}
     samples = {f"samples/{name}.{kind}" for name in ("reference", "tuned") for kind in ("sdf", "png")}
     kept = {"config.yaml", "summary.json", "metrics.csv", "report.html", "tuned.safetensors", "checkpoints/last.ckpt"}
     assert rounds | samples | kept <= files
