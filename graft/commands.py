@@ -11,15 +11,16 @@ from typing import Any
 
 import lightning
 import torch
-from lightning.pytorch import LightningDataModule, Trainer
+from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from torch.utils.data import DataLoader
 
 from graft import files, report, runs
+from graft.batches import Weights
 from graft.errors import GraftError
 from graft.judge import Judge
 from graft.logger import MetricsFile
-from graft.module import GraftModule, Weights
+from graft.module import GraftModule
 from graft.rollouts import Requests, Rollouts
 from graft.rounds import Account
 
@@ -73,6 +74,8 @@ def fit(
     folder = runs.make(Path(run_dir))
     data.run_dir = folder
     _attach(trainer, folder, config, checkpoint)
+    if data.keep_weights:
+        trainer.callbacks.insert(0, RoundWeights(config))  # type: ignore[attr-defined]
     trainer.fit(module, data, ckpt_path=str(checkpoint) if checkpoint else None, weights_only=True)
     _finished(trainer)
     if not data.accounts:  # resumed after the last round
@@ -132,6 +135,21 @@ def pretrain(
     _write_samples(module, folder)
     files.write_json(folder / "summary.json", summary)
     return summary
+
+
+class RoundWeights(Callback):
+    """Keeps the tuned weights of every round beside it: an earlier one is a run that was stopped early."""
+
+    def __init__(self, config: str) -> None:
+        self.config = config
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write them, before the checkpoint that says the round is done."""
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        assert isinstance(pl_module, GraftModule)
+        if trainer.is_global_zero:
+            path = data.folder(trainer.current_epoch) / "tuned.safetensors"
+            pl_module.save_weights(path, {"config": self.config})
 
 
 def compare(module: GraftModule, data: Rollouts, trainer: Trainer) -> None:
@@ -211,6 +229,7 @@ def _summary(module: GraftModule, data: Rollouts, seconds: float) -> dict[str, A
         "reward": {"name": data.reward.name, "unit": data.reward.unit, "maximise": data.reward.maximise},
         "level": module.level,
         "steps": module.steps,
+        "objective": module.objective.describe(module),
         "rule": data.accept.describe(),
         "rounds": [asdict(account) for account in data.accounts],
         "acceptance_rate": last.acceptance_rate,

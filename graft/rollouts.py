@@ -3,50 +3,39 @@
 import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from lightning.pytorch import LightningDataModule
-from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
 from graft import files, seeding
 from graft.accept import Accept, TopFraction
+from graft.batches import Draws, Examples, Weights
 from graft.ema import trained
 from graft.errors import GraftError
-from graft.module import Draws, Examples, GraftModule, Weights
+from graft.module import GraftModule
+from graft.objectives import Scored
 from graft.reward import Function, Reward
 from graft.rounds import Account, Chunk, Round, matched
-from graft.state import State, cat, size, take
+from graft.state import size
 
 
-@dataclass
-class Shaped:
-    """The accepted samples of a round: what the law at ``level`` is learned from."""
-
-    state: State
-    condition: State
-    weight: Tensor
-    target: "State | None"
-
-
-class Accepted(Dataset[Any]):
-    """Accepted samples, reshuffled in every pass, as many as the steps of a round need.
+class Served(Dataset[Any]):
+    """A round's examples, reshuffled in every pass, as many as its steps need.
 
     Args:
-        shaped: What was accepted.
-        level: Of the states.
+        examples: What the objective made of the round.
         length: Samples served.
         seed: Of the order.
         purpose: Likewise.
     """
 
-    def __init__(self, shaped: Shaped, level: float, length: int, seed: int, *purpose: "int | str") -> None:
-        self.shaped, self.level, self.length = shaped, level, length
-        count = size(shaped.state)
+    def __init__(self, examples: Examples, length: int, seed: int, *purpose: "int | str") -> None:
+        self.examples, self.length = examples, length
+        count = size(examples.condition)
         passes = math.ceil(length / count)
         orders = [torch.randperm(count, generator=seeding.generator(seed, *purpose, p)) for p in range(passes)]
         self.order = torch.cat(orders)[:length]
@@ -58,12 +47,7 @@ class Accepted(Dataset[Any]):
         return self.__getitems__([index])
 
     def __getitems__(self, indices: Sequence[int]) -> Examples:
-        chosen = self.order[torch.as_tensor(indices)]
-        shaped = self.shaped
-        condition = take(shaped.condition, chosen)
-        assert isinstance(condition, dict)
-        target = None if shaped.target is None else take(shaped.target, chosen)
-        return Examples(take(shaped.state, chosen), condition, shaped.weight[chosen], self.level, target)
+        return self.examples.take(self.order[torch.as_tensor(indices)])
 
 
 class Requests(Dataset[Draws]):
@@ -113,12 +97,13 @@ class Rollouts(LightningDataModule):
         source: Who draws: the ``reference`` in every round, or the ``current`` model (the tuned one, handing over to
             the reference below the level).
         batch_size: Draws in a chunk: the rollout batch and the unit of randomness, so it belongs to the seed.
-        train_batch_size: Accepted samples in an optimizer step.
+        train_batch_size: Samples in an optimizer step; ``trainer.accumulate_grad_batches`` is the number of its parts.
         steps_per_round: Optimizer steps in a round.
         window: Train on what was accepted in the last so many rounds; more than one suits source ``reference``, whose
             rounds all have one law.
         validation_draws: Draws of the tuned model after each round, for the curves; 0: none.
         test_draws: Draws of the reference and of the tuned model, with the same noise, for the final comparison.
+        keep_weights: Keep the tuned weights of every round in ``rounds/<n>/``, to be had as a run's own.
         run_dir: Folder of the run, in which ``rounds/`` is kept.
         seed: Of the acceptance and of the training order; the command line links it to ``--seed_everything``.
     """
@@ -135,6 +120,7 @@ class Rollouts(LightningDataModule):
         window: int = 1,
         validation_draws: int = 512,
         test_draws: int = 2000,
+        keep_weights: bool = True,
         run_dir: "str | None" = None,
         seed: int = 0,
     ) -> None:
@@ -157,6 +143,7 @@ class Rollouts(LightningDataModule):
         self.draws, self.source, self.batch_size = draws, source, batch_size
         self.train_batch_size, self.steps_per_epoch, self.window = train_batch_size, steps_per_round, window
         self.validation_draws, self.test_draws = validation_draws, test_draws
+        self.keep_weights = keep_weights
         self.run_dir = Path(run_dir) if run_dir is not None else None
         self.seed = seed
         self.accounts: list[Account] = []
@@ -188,7 +175,7 @@ class Rollouts(LightningDataModule):
     def setup(self, stage: str) -> None:
         """Refuse at once what would fail after a round."""
         if stage == "fit":
-            self.module.target(self.source)
+            self.module.objective.check(self.module, self)
         if stage != "predict":
             self.reward.open()
 
@@ -204,20 +191,20 @@ class Rollouts(LightningDataModule):
             return []
         first = max(0, number - self.window + 1)
         self.accounts = [Account.read(self.folder(n))[0] for n in range(number)]
-        shaped = [self._accepted(n) for n in range(first, number)]
-        account, index, weight, chunk = self._round(number)
+        module = self.module
+        former = [self._former(n) for n in range(first, number)]
+        module.objective.start(module, number)
+        account, scored = self._round(number)
         self.accounts.append(account)
-        shaped.append(self._shaped(number, chunk, index, weight))
         self._log(account)
-        data = Accepted(
-            _joined(shaped),
-            0.0 if self.module.target(self.source) == "renoised" else self.module.level,
+        data = Served(
+            Examples.joined([module.objective.examples(module, part) for part in (*former, scored)]),
             self.steps_per_epoch * self.train_batch_size,
             self.seed,
             "order",
             number,
         )
-        local = max(1, self.train_batch_size // self.trainer.world_size)
+        local = max(1, self.train_batch_size // (self.trainer.world_size * self.trainer.accumulate_grad_batches))
         return DataLoader(data, local, shuffle=False, collate_fn=_same)
 
     def val_dataloader(self) -> "DataLoader[Any] | list[Any]":
@@ -242,10 +229,9 @@ class Rollouts(LightningDataModule):
     def _requests(self, count: int, purpose: str, weights: Any) -> "DataLoader[Any]":
         return DataLoader(Requests(self.module, count, self.batch_size, (purpose,), weights), batch_size=None)
 
-    def _round(self, number: int) -> tuple[Account, Tensor, Tensor, Chunk]:
+    def _round(self, number: int) -> tuple[Account, Scored]:
         """Draw, score and accept; what is on disk of the round is not done again."""
         module, source = self.module, self.source
-        weights: Weights = "reference" if source == "reference" else "tuned"
         origin = {
             "seed": module.seed,
             "round": number,
@@ -253,10 +239,11 @@ class Rollouts(LightningDataModule):
             "batch_size": self.batch_size,
             "steps": module.steps,
             "level": module.level,
-            "weights": (module.reference_file or {}).get("sha256") if weights == "reference" else _identity(module),
+            "recorded": list(module.objective.levels(module)),
+            "weights": (module.reference_file or {}).get("sha256") if source == "reference" else _identity(module),
         }
         store = Round(self.folder(number), origin)
-        self._sample(store, number, weights)
+        self._sample(store, number)
         self._barrier()
         self._score(store, number)
         self._barrier()
@@ -295,13 +282,13 @@ class Rollouts(LightningDataModule):
         if self.trainer is not None and self.trainer.is_global_zero:
             account.write(store.folder, chosen.index, chosen.weight)
         self._barrier()
-        return account, chosen.index, chosen.weight, chunk
+        return account, Scored(chunk, signed, groups, chosen.index, chosen.weight, source)
 
-    def _sample(self, store: Round, number: int, weights: Weights) -> None:
+    def _sample(self, store: Round, number: int) -> None:
         assert self.trainer is not None
         module = self.module
-        record = (module.level,) if module.level > 0 else ()
-        requests = Requests(module, self.draws, self.batch_size, ("rollout", number), weights, record)
+        record = module.objective.levels(module)
+        requests = Requests(module, self.draws, self.batch_size, ("rollout", number), self.source, record)
         for index in self._bar(number, "sampling"):
             if store.has_chunk(index):
                 store.read_chunk(index)  # refuses another model's
@@ -323,22 +310,15 @@ class Rollouts(LightningDataModule):
         finally:
             self.reward.close()
 
-    def _accepted(self, number: int) -> Shaped:
-        """What an earlier round accepted, from disk."""
+    def _former(self, number: int) -> Scored:
+        """An earlier round, from disk."""
         _, index, weight = Account.read(self.folder(number))
         folder = self.folder(number)
         _, about = files.read_tensors(folder / "chunk_00000.safetensors")
-        chunk, _, _ = Round(folder, about["origin"]).read(self.chunks)
-        return self._shaped(number, chunk, index, weight)
-
-    def _shaped(self, number: int, chunk: Chunk, index: Tensor, weight: Tensor) -> Shaped:
-        level, target = self.module.level, self.module.target(self.source)
-        final, condition = take(chunk.state, index), take(chunk.condition, index)
-        if level == 0 or target == "renoised":
-            return Shaped(final, condition, weight.float(), None)
-        return Shaped(
-            take(chunk.recorded[level], index), condition, weight.float(), final if target == "trajectory" else None
-        )
+        chunk, scores, _ = Round(folder, about["origin"]).read(self.chunks)
+        rewards = torch.tensor(scores.values, dtype=torch.float64)
+        signed = rewards if self.reward.maximise else -rewards
+        return Scored(chunk, signed, self.module.group(chunk.condition), index, weight, self.source)
 
     def _bar(self, number: int, what: str) -> Iterator[int]:
         """This process's chunks, with progress in draws."""
@@ -371,18 +351,8 @@ class Rollouts(LightningDataModule):
 
 def _identity(module: GraftModule) -> str:
     """A hash of the weights that roll out."""
-    with module.sampling():
+    with module.sampling("current"):
         return files.in_memory(dict(trained(module.backbone)))
-
-
-def _joined(parts: list[Shaped]) -> Shaped:
-    targets = [part.target for part in parts if part.target is not None]
-    return Shaped(
-        cat([part.state for part in parts]),
-        cat([part.condition for part in parts]),
-        torch.cat([part.weight for part in parts]),
-        cat(targets) if targets else None,
-    )
 
 
 def _same(batch: Any) -> Any:
