@@ -5,6 +5,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from graft.errors import GraftError
+
 
 class Advantages(nn.Module):
     """(reward − mean) / deviation, of the draws of the same condition, in this and in former rounds.
@@ -21,6 +23,9 @@ class Advantages(nn.Module):
 
     def __init__(self, memory: int = 64, least: int = 16, clip: float = 5.0) -> None:
         super().__init__()
+        for name, value in (("memory", memory), ("least", least)):
+            if value < 0:
+                raise GraftError(f"model.objective.{name} is {value}, but a number of draws cannot be negative")
         self.memory, self.least, self.clip = memory, least, clip
         self.former: dict[int, list[float]] = {}
 

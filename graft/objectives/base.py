@@ -102,6 +102,8 @@ class OnPolicy(Objective):
             raise GraftError(f"{name} learns from the current model's own draws: use data.source=current")
         if not isinstance(data.accept, All):
             raise GraftError(f"{name} learns from bad draws as from good ones: use data.accept=graft.accept.All")
+        if data.accept.deduplicate:
+            raise GraftError(f"{name} needs the law that draws, copies included: use data.accept.deduplicate=false")
         if data.window != 1:
             raise GraftError(f"{name} learns from the draws of one round at a time: use data.window=1")
 

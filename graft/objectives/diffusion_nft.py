@@ -133,10 +133,9 @@ class DiffusionNFT(OnPolicy):
     def _error(self, module: "GraftModule", policy: State, clean: State, level: Tensor) -> Tensor:
         if not self.adaptive:
             return module.process.distance(policy, clean, level)
-        fields = [policy] if isinstance(policy, Tensor) else list(policy.values())
-        goals = [clean] if isinstance(clean, Tensor) else list(clean.values())
-        errors = []
-        for field, goal in zip(fields, goals, strict=True):
-            gap = (field - goal).flatten(1)
-            errors.append(gap.square().mean(1) / gap.detach().abs().mean(1).clamp(min=1e-5))
+        gaps = apply(lambda field, goal: (field - goal).flatten(1), policy, clean)
+        errors = [
+            gap.square().mean(1) / gap.detach().abs().mean(1).clamp(min=1e-5)
+            for gap in ([gaps] if isinstance(gaps, Tensor) else gaps.values())
+        ]
         return torch.stack(errors).sum(0)

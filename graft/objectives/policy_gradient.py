@@ -38,7 +38,7 @@ class PolicyGradient(OnPolicy):
     Args:
         clip: The ratio of probabilities counts no further than 1 ± clip. It is the true ratio, of all dimensions
             together; the released DDPO takes the mean over dimensions and clips that at 1e-4.
-        transitions: Steps of each draw in a batch, chosen at random; ``null``: all of them.
+        transitions: Steps of each draw in a batch, chosen at random; 0: all of them.
         kl: Weight of the KL divergence from the reference's step, in nats a step.
         advantage_clip: Largest advantage, in standard deviations of the reward.
         memory: See `Advantages`.
@@ -48,7 +48,7 @@ class PolicyGradient(OnPolicy):
     def __init__(
         self,
         clip: float = 0.2,
-        transitions: "int | None" = 4,
+        transitions: int = 4,
         kl: float = 0.0,
         advantage_clip: float = 5.0,
         memory: int = 64,
@@ -57,8 +57,8 @@ class PolicyGradient(OnPolicy):
         super().__init__()
         if not clip > 0:
             raise GraftError(f"model.objective.clip is {clip:g}, but it must be positive")
-        if transitions is not None and transitions < 1:
-            raise GraftError(f"model.objective.transitions is {transitions}, but a batch takes at least 1 of each draw")
+        if transitions < 0:
+            raise GraftError(f"model.objective.transitions is {transitions}, but a batch cannot take fewer than none")
         if not kl >= 0:
             raise GraftError(f"model.objective.kl is {kl:g}, but a penalty cannot be negative")
         if not advantage_clip > 0:
@@ -100,7 +100,7 @@ class PolicyGradient(OnPolicy):
         levels = torch.tensor(self.levels(module), dtype=torch.float64)
         count, steps = size(examples.state), len(levels) - 1
         order = torch.rand(count, steps, generator=generator).argsort(1)
-        step = order[:, : self.transitions].flatten()
+        step = order[:, : self.transitions or steps].flatten()
         row = torch.arange(count).repeat_interleave(len(step) // count)
         state = take(examples.state, (row, step))
         following = take(examples.state, (row, step + 1))
