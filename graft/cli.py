@@ -2,6 +2,7 @@
 
 import itertools
 import logging
+import math
 import os
 import re
 import shlex
@@ -22,6 +23,7 @@ commands:
   pretrain   train a reference on data
   levels     how much of the reward is decided at each level, and which one to choose
   sample     draw objects from a run's weights into a file: --weights RUN -n 256 --out FILE [--seed S] [--level U]
+             [--interpolate W] [--best_of N]
   validate   judge draws of a model: --weights RUN
   test       compare a model with its reference: --weights RUN
   predict    draw from a model into the run's folder: --weights RUN
@@ -374,9 +376,27 @@ def _sample(args: list[str]) -> None:
         "--level", type=float | None, default=None, help="Hand over at this level instead of the run's."
     )
     parser.add_argument("--steps", type=int | None, default=None, help="Steps of the sampler instead of the run's.")
+    parser.add_argument(
+        "--interpolate",
+        type=float | None,
+        default=None,
+        metavar="W",
+        help="Draw with the weights W * tuned + (1 - W) * reference: 0 is the reference, 1 the tuned model.",
+    )
+    parser.add_argument(
+        "--best_of",
+        type=int | None,
+        default=None,
+        metavar="N",
+        help="For each object draw N under the same condition and keep the one that the run's reward likes best.",
+    )
     asked = parser.parse_args(args)
     if asked.number < 1:
         raise GraftError(f"-n is {asked.number}, but it must be at least 1")
+    if asked.interpolate is not None and not math.isfinite(asked.interpolate):
+        raise GraftError(f"--interpolate is {asked.interpolate}, but it must be a finite number")
+    if asked.best_of is not None and asked.best_of < 1:
+        raise GraftError(f"--best_of is {asked.best_of}, but it takes at least 1 candidate")
     path = runs.weights_file(asked.weights)
     _, about = files.read_tensors(path)
     config = yaml.safe_load(about.get("config") or "null")
@@ -386,9 +406,27 @@ def _sample(args: list[str]) -> None:
     if about.get("reference"):
         model["init_args"]["weights"] = about["reference"]["path"]
     model["init_args"] |= {k: v for k, v in {"level": asked.level, "steps": asked.steps}.items() if v is not None}
-    cli, _ = _setup("sample", {"seed_everything": asked.seed, "model": model})
+    settings = {"seed_everything": asked.seed, "model": model}
+    if asked.best_of is not None:
+        if "reward" not in (config.get("data") or {}):
+            raise GraftError(f"{path} belongs to a run without a reward, by which --best_of could choose")
+        cli, _ = _setup("predict", {**settings, "data": config["data"]})
+    else:
+        cli, _ = _setup("sample", settings)
     cli.model.load_weights(path)
-    items = [item for drawn, _ in commands.sample(cli.model, cli.trainer, asked.number) for item in drawn]
+    if asked.interpolate is not None:
+        cli.model.interpolate(asked.interpolate)
+    rewards: list[float] | None = None
+    cost = ""
+    if asked.best_of is not None:
+        from graft.best_of import best_of
+
+        best = best_of(cli.model, cli.trainer, cli.datamodule.reward, asked.number, asked.best_of)
+        items, rewards = best.items, best.rewards
+        cost = f", the best of {asked.best_of} each: {best.reward_calls} reward calls, "
+        cost += f"{best.denoiser_calls} denoiser calls, {_scored(cli.datamodule.reward, rewards)}"
+    else:
+        items = [item for drawn, _ in commands.sample(cli.model, cli.trainer, asked.number) for item in drawn]
     out = Path(asked.out)
     if out.suffix == ".png":
         picture = cli.model.draw(items)
@@ -396,8 +434,17 @@ def _sample(args: list[str]) -> None:
             raise GraftError(f"{type(cli.model).__name__} draws no pictures")
         files.write_bytes(out, picture)
     else:
-        cli.model.write(items, out)
-    print(f"{len(items)} objects in {out}")
+        cli.model.write(items, out, rewards)
+    print(f"{len(items)} objects in {out}{cost}")
+
+
+def _scored(reward: Any, rewards: list[float]) -> str:
+    """What objects score, in words."""
+    from graft import report
+
+    right = [value for value in rewards if not math.isnan(value)]
+    failed = f", {len(rewards) - len(right)} without a reward" if len(right) < len(rewards) else ""
+    return f"mean {reward.name} {report.number(sum(right) / len(right) if right else math.nan)}{failed}"
 
 
 def _validate(args: list[str]) -> None:

@@ -11,17 +11,18 @@ from typing import Any
 
 import lightning
 import torch
-from lightning.pytorch import LightningDataModule, Trainer
+from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from torch.utils.data import DataLoader
 
 from graft import files, report, runs
 from graft.alarms import Watch
+from graft.batches import Weights
 from graft.errors import GraftError
 from graft.judge import Judge
 from graft.levels import analysis, show
 from graft.logger import MetricsFile
-from graft.module import GraftModule, Weights
+from graft.module import GraftModule
 from graft.rollouts import Requests, Rollouts
 from graft.rounds import Account
 
@@ -78,6 +79,8 @@ def fit(
     watch = Watch(data.alarms, data.held_out, folder) if data.alarms is not None and data.validation_draws else None
     if watch is not None:
         trainer.callbacks.insert(0, watch)  # type: ignore[attr-defined]
+    if data.keep_weights:
+        trainer.callbacks.insert(0, RoundWeights(config))  # type: ignore[attr-defined]
     trainer.fit(module, data, ckpt_path=str(checkpoint) if checkpoint else None, weights_only=True)
     _finished(trainer)
     module.save_weights(folder / "tuned.safetensors", {"config": config})
@@ -180,6 +183,21 @@ class _Comparison(LightningDataModule):
         return []
 
 
+class RoundWeights(Callback):
+    """Keeps the tuned weights of every round beside it: an earlier one is a run that was stopped early."""
+
+    def __init__(self, config: str) -> None:
+        self.config = config
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write them, before the checkpoint that says the round is done."""
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        assert isinstance(pl_module, GraftModule)
+        if trainer.is_global_zero:
+            path = data.folder(trainer.current_epoch) / "tuned.safetensors"
+            pl_module.save_weights(path, {"config": self.config})
+
+
 def compare(module: GraftModule, data: Rollouts, trainer: Trainer) -> None:
     """Judge fresh samples of the reference and of the tuned model, drawn with the same noise: `GraftModule.judges`."""
     try:
@@ -262,6 +280,7 @@ def _summary(module: GraftModule, data: Rollouts, seconds: float, chosen: "analy
         "level": module.level,
         **({"levels": chosen.account()} if chosen is not None else {}),
         "steps": module.steps,
+        "objective": module.objective.describe(module),
         "rule": data.describe(),
         "rounds": [asdict(account) for account in data.accounts],
         "acceptance_rate": last.acceptance_rate,

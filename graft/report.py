@@ -58,7 +58,7 @@ def facts(summary: dict[str, Any]) -> list[tuple[str, str]]:
     gain = summary["gain"]
     std, share = gain["in_reference_std"], gain["of_accepted"]
     return [
-        ("method", f"{'P-GRAFT' if summary['level'] else 'GRAFT'} at u* = {summary['level']:.4g}"),
+        ("method", f"{summary['objective']} at u* = {summary['level']:.4g}"),
         *([("chosen by", summary["levels"]["reason"])] if "levels" in summary else []),
         ("rule", summary["rule"]),
         ("accepted reward (condition-matched)", number(summary["accepted_reward"])),

@@ -3,7 +3,7 @@
 import itertools
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,68 +17,24 @@ from tqdm.auto import tqdm
 from graft import files, seeding, sources
 from graft.accept import Accept, TopFraction
 from graft.alarms import Alarms
+from graft.batches import Draws, Weights
 from graft.errors import GraftError
 from graft.filters import Candidates, Filter, Past
 from graft.filters import screen as filtered
 from graft.identity import digest, identity
 from graft.levels.plan import Levels
-from graft.module import Draws, Examples, GraftModule, Weights
+from graft.module import GraftModule
+from graft.objectives import Scored
 from graft.reward import Function, Reward, Scores
 from graft.rounds import Account, Chunk, Round, left_out, matched, table
 from graft.sampler import snap
-from graft.sources import Model, ScoredFile
-from graft.state import Condition, unflatten
+from graft.served import Served
+from graft.sources import ScoredFile
+from graft.state import Condition
 from graft.store import Store
 
 ACCEPTED = "accepted.safetensors"
 ALARMS = Alarms()
-
-
-class Accepted(Dataset[Any]):
-    """Accepted samples, reshuffled in every pass, as many as the steps of a round need; they stay on disk.
-
-    Args:
-        parts: Files of `Round.gather`, each with the weights (A,) of its samples.
-        level: Of the states.
-        length: Samples served.
-        seed: Of the order.
-        purpose: Likewise.
-    """
-
-    def __init__(
-        self, parts: "Sequence[tuple[Path, Tensor]]", level: float, length: int, seed: int, *purpose: "int | str"
-    ) -> None:
-        self.level, self.length = level, length
-        self.tensors = [files.read_tensors(path)[0] for path, _ in parts]
-        self.weights = torch.cat([weight for _, weight in parts]).float()
-        self.starts = torch.tensor([0, *(len(weight) for _, weight in parts)]).cumsum(0)
-        count = len(self.weights)
-        passes = math.ceil(length / count)
-        orders = [torch.randperm(count, generator=seeding.generator(seed, *purpose, p)) for p in range(passes)]
-        self.order = torch.cat(orders)[:length]
-
-    def __len__(self) -> int:
-        return self.length
-
-    def __getitem__(self, index: int) -> Examples:
-        return self.__getitems__([index])
-
-    def __getitems__(self, indices: Sequence[int]) -> Examples:
-        chosen = self.order[torch.as_tensor(indices)]
-        fields = {name: self._rows(name, chosen) for name in self.tensors[0]}
-        condition, target = unflatten(fields, "condition"), unflatten(fields, "final")
-        assert isinstance(condition, dict)
-        final = None if isinstance(target, dict) and not target else target
-        return Examples(unflatten(fields, "state"), condition, self.weights[chosen], self.level, final)
-
-    def _rows(self, name: str, chosen: Tensor) -> Tensor:
-        if len(self.tensors) == 1:
-            return self.tensors[0][name][chosen]
-        out = self.tensors[0][name].new_empty((len(chosen), *self.tensors[0][name].shape[1:]))
-        for number, tensors in enumerate(self.tensors):
-            inside = (chosen >= self.starts[number]) & (chosen < self.starts[number + 1])
-            out[inside] = tensors[name][chosen[inside] - self.starts[number]]
-        return out
 
 
 class Requests(Dataset[Draws]):
@@ -144,7 +100,7 @@ class Rollouts(LightningDataModule):
         reward_budget: Most calls of the reward in the whole run, those for validation and for the final comparison
             included; the rounds share evenly what is left to them. ``null``: no limit.
         batch_size: Draws in a chunk: the rollout batch and the unit of randomness, so it belongs to the seed.
-        train_batch_size: Accepted samples in an optimizer step.
+        train_batch_size: Samples in an optimizer step; ``trainer.accumulate_grad_batches`` is the number of its parts.
         steps_per_round: Optimizer steps in a round.
         window: Train on what was accepted in the last so many rounds; more than one suits source ``reference``, whose
             rounds all have one law.
@@ -152,6 +108,7 @@ class Rollouts(LightningDataModule):
         test_draws: Draws of the reference and of the tuned model, with the same noise, for the final comparison.
         alarms: What is watched in the validation draws besides the reward; ``null``: nothing.
         held_out: Another reward, given like ``reward``, that nothing is accepted by: it is watched too.
+        keep_weights: Keep the tuned weights of every round in ``rounds/<n>/``, to be had as a run's own.
         run_dir: Folder of the run, in which ``rounds/`` is kept.
         levels: How ``graft levels`` and ``model.level: auto`` compare levels.
         seed: Of the acceptance and of the training order; the command line links it to ``--seed_everything``.
@@ -180,6 +137,7 @@ class Rollouts(LightningDataModule):
         test_draws: int = 2000,
         alarms: "Alarms | None" = ALARMS,
         held_out: "Reward | str | None" = None,
+        keep_weights: bool = True,
         run_dir: "str | None" = None,
         levels: "Levels | None" = None,
         seed: int = 0,
@@ -216,6 +174,7 @@ class Rollouts(LightningDataModule):
         self.alarms, self.held_out = alarms, Function(held_out) if isinstance(held_out, str) else held_out
         self.train_batch_size, self.steps_per_epoch, self.window = train_batch_size, steps_per_round, window
         self.validation_draws, self.test_draws = validation_draws, test_draws
+        self.keep_weights = keep_weights
         self.run_dir = Path(run_dir) if run_dir is not None else None
         self.levels = levels if levels is not None else Levels()
         self.seed = seed
@@ -276,13 +235,8 @@ class Rollouts(LightningDataModule):
     def _check(self) -> None:
         if isinstance(self.source, ScoredFile) and self.module.asked_level == "auto":
             raise GraftError("model.level 'auto' asks the reference and the reward, not a scored file: give a level")
-        target = self.module.target(self.source.samples)
+        self.module.objective.check(self.module, self)
         if isinstance(self.source, ScoredFile):
-            if self.module.level > 0 and target != "renoised":
-                raise GraftError(
-                    "a scored file has no states between noise and data: at model.level above 0 it needs a sampler "
-                    f"that reverses the process in law (eta=1) and model.target 'renoised' or 'auto', not '{target}'"
-                )
             self.source.open(self.module)
         if self.store and self._store is None:
             self._store = Store(self.store)
@@ -325,18 +279,20 @@ class Rollouts(LightningDataModule):
         if number == self.trainer.max_epochs or self.trainer.should_stop:  # resumed after the last round
             return []
         first = max(0, number - self.window + 1)
+        module = self.module
+        former = [self._scored(n) for n in range(first, number)]
+        module.objective.start(module, number)
         account = self._round(number)
         self.accounts.append(account)
         self._log(account)
-        data = Accepted(
-            [(self.folder(n) / ACCEPTED, Account.read(self.folder(n))[2]) for n in range(first, number + 1)],
-            self._level,
+        data = Served(
+            [module.objective.examples(module, part) for part in (*former, self._scored(number))],
             self.steps_per_epoch * self.train_batch_size,
             self.seed,
             "order",
             number,
         )
-        local = max(1, self.train_batch_size // self.trainer.world_size)
+        local = max(1, self.train_batch_size // (self.trainer.world_size * self.trainer.accumulate_grad_batches))
         return DataLoader(data, local, shuffle=False, collate_fn=_same)
 
     def val_dataloader(self) -> "DataLoader[Any] | list[Any]":
@@ -356,11 +312,6 @@ class Rollouts(LightningDataModule):
     def scores(self, number: int) -> list[float]:
         """The rewards of a round's draws, NaN where there is none."""
         return self._store_of(number).scores()[0].values
-
-    @property
-    def _level(self) -> float:
-        """Of the states that are learned from."""
-        return 0.0 if self.module.target(self.source.samples) == "renoised" else self.module.level
 
     @property
     def rows(self) -> list[int]:
@@ -434,8 +385,7 @@ class Rollouts(LightningDataModule):
             refused=dict(candidates.refused),
         )
         if self.trainer is not None and self.trainer.is_global_zero:
-            target = module.target(self.source.samples)
-            store.gather(ACCEPTED, chosen.index, self._level, target == "trajectory" and module.level > 0)
+            store.gather(ACCEPTED, chosen.index, module.objective.levels(module))
             files.write_text(store.folder / "accepted.csv", table(chosen.index, chosen.weight, scores.values, keys))
             if isinstance(self.source, ScoredFile):
                 files.write_text(store.folder / "left_out.csv", left_out(self.source.open(module).left_out))
@@ -443,22 +393,31 @@ class Rollouts(LightningDataModule):
         self._barrier()
         return account
 
+    def _scored(self, number: int) -> Scored:
+        """What a finished round accepted, from disk."""
+        _, index, weight = Account.read(self.folder(number))
+        store = self._store_of(number)
+        chunk = store.gathered(ACCEPTED)
+        rewards = torch.tensor(store.scores()[0].values, dtype=torch.float64)[index]
+        signed = rewards if self.maximise else -rewards
+        return Scored(chunk, signed, self.module.group(chunk.condition), weight, self.source.samples)
+
     def _sample(self, store: Round, number: int) -> None:
         """Have every chunk of the round on disk."""
         assert self.trainer is not None
         module, source = self.module, self.source
-        needed = {module.level} - {0.0}
-        levels = sorted(needed | {snap(level, module.steps) for level in self.record} - {0.0})
-        requests = Requests(module, self.draws, self.batch_size, ("rollout", number), "reference", tuple(levels))
-        if isinstance(source, Model):
-            requests.weights = source.weights
+        needed = module.objective.levels(module)
+        also = {snap(level, module.steps) for level in self.record} - {0.0}
+        whose: Weights = "current" if source.name == "current" else "reference"
+        levels = tuple(sorted({*needed, *also}))
+        requests = Requests(module, self.draws, self.batch_size, ("rollout", number), whose, levels)
         for index in self._bar(number, "sampling"):
             rows = slice(index * self.batch_size, index * self.batch_size + store.rows[index])
             if store.has_chunk(index):
                 store.read_chunk(index)  # refuses another model's
             elif isinstance(source, ScoredFile):
                 store.write_chunk(index, source.chunk(rows))
-            elif self._store is None or not self._reusable(number) or not store.adopt(index, self._store, [*needed]):
+            elif self._store is None or not self._reusable(number) or not store.adopt(index, self._store, needed):
                 batch = self.trainer.strategy.batch_to_device(requests[index])
                 drawn = self.trainer.strategy.predict_step(batch, index)
                 store.write_chunk(index, Chunk(drawn.state, drawn.recorded, batch.condition))

@@ -81,10 +81,9 @@ class Round:
 
     def write_chunk(self, index: int, chunk: Chunk) -> None:
         """Keep the draws of a chunk."""
-        tensors = flatten(chunk.state, "state") | flatten(chunk.condition, "condition")
-        for level, state in chunk.recorded.items():
-            tensors |= flatten(state, f"level/{level!r}")
-        files.write_tensors(self._chunk(index), tensors, {"origin": self.origin(index), "levels": list(chunk.recorded)})
+        levels = list(chunk.recorded)
+        about = {"origin": self.origin(index), "levels": levels}
+        files.write_tensors(self._chunk(index), _flat(chunk, levels), about)
 
     def read_chunk(self, index: int) -> Chunk:
         """The draws of a chunk.
@@ -101,10 +100,7 @@ class Round:
                 f"{path} was drawn with another {' and '.join(differing) or 'origin'}: choose another --run_dir, or "
                 "remove the folder"
             )
-        condition = unflatten(tensors, "condition")
-        assert isinstance(condition, dict)
-        recorded = {level: unflatten(tensors, f"level/{level!r}") for level in about["levels"]}
-        return Chunk(unflatten(tensors, "state"), recorded, condition)
+        return _unflat(tensors, about)
 
     def adopt(self, index: int, store: Store, levels: Sequence[float]) -> bool:
         """Take a chunk, and scores of it, over from an earlier run; False if it has none.
@@ -182,28 +178,43 @@ class Round:
         assert isinstance(condition, dict)
         return cat(states), condition
 
-    def gather(self, name: str, index: Tensor, level: float, final: bool) -> None:
+    def gather(self, name: str, index: Tensor, levels: Sequence[float]) -> None:
         """Copy chosen draws into one file, a chunk at a time: what was learned from, kept with the round.
 
         Args:
             name: Of the file.
             index: (A,) positions in the round, ascending.
-            level: Of the states to keep; 0 is the final one.
-            final: Keep the final states as well.
+            levels: Whose states are kept besides the final ones.
         """
         starts = torch.tensor([0, *self.rows]).cumsum(0)
         like: dict[str, Tensor] = {}
-        with files.growing(self.folder / name, len(index), {"level": level}) as mapped:
+        with files.growing(self.folder / name, len(index), {"levels": list(levels)}) as mapped:
             for number in range(len(self.rows)):
                 inside = (index >= starts[number]) & (index < starts[number + 1])
                 if not bool(inside.any()):
                     continue
-                chunk = self.read_chunk(number)
-                fields = flatten(chunk.state if level == 0 else chunk.recorded[level], "state")
-                fields |= flatten(chunk.condition, "condition") | (flatten(chunk.state, "final") if final else {})
+                fields = _flat(self.read_chunk(number), levels)
                 like = like or mapped(fields)
                 for field, tensor in fields.items():
                     like[field][inside] = tensor[index[inside] - starts[number]]
+
+    def gathered(self, name: str) -> Chunk:
+        """What `gather` copied; it lies in the file until it is looked at."""
+        return _unflat(*files.read_tensors(self.folder / name))
+
+
+def _flat(chunk: Chunk, levels: Sequence[float]) -> dict[str, Tensor]:
+    tensors = flatten(chunk.state, "state") | flatten(chunk.condition, "condition")
+    for level in levels:
+        tensors |= flatten(chunk.recorded[level], f"level/{level!r}")
+    return tensors
+
+
+def _unflat(tensors: dict[str, Tensor], about: dict[str, Any]) -> Chunk:
+    condition = unflatten(tensors, "condition")
+    assert isinstance(condition, dict)
+    recorded = {level: unflatten(tensors, f"level/{level!r}") for level in about["levels"]}
+    return Chunk(unflatten(tensors, "state"), recorded, condition)
 
 
 def _content(path: Path) -> dict[str, Any]:

@@ -14,13 +14,13 @@ from graft.rounds import Chunk
 from graft.state import Condition, State, take
 
 if TYPE_CHECKING:
-    from graft.module import GraftModule, Weights
+    from graft.module import GraftModule
 
 VERSION = 1  # of what the same origin draws: raised whenever the code draws something else
 
 
 @dataclass
-class Scored:
+class ScoredSet:
     """Objects that somebody scored, as a domain reads them.
 
     Attributes:
@@ -61,8 +61,7 @@ class Model(Source):
     """
 
     def __init__(self, name: Literal["reference", "current"]) -> None:
-        self.name = self.samples = name
-        self.weights: Weights = "reference" if name == "reference" else "tuned"
+        self.name, self.samples = name, name
 
     def origin(self, module: "GraftModule", number: int) -> dict[str, Any]:
         """See `Source.origin`."""
@@ -76,8 +75,8 @@ class Model(Source):
             "reference": (module.reference_file or {}).get("sha256"),
             "round": number,
         }
-        if self.weights == "tuned":
-            with module.sampling():
+        if self.name == "current":
+            with module.sampling("current"):
                 origin |= {"weights": files.in_memory(dict(trained(module.backbone))), "level": module.level}
         return origin
 
@@ -98,10 +97,10 @@ class ScoredFile(Source):
     def __init__(self, path: "str | Path", score: str, most_left_out: float = 0.5) -> None:
         self.path, self.score, self.most_left_out = Path(path), score, most_left_out
         self.name = self.path.name
-        self._content: Scored | None = None
+        self._content: ScoredSet | None = None
         self._hash = ""
 
-    def open(self, module: "GraftModule") -> Scored:
+    def open(self, module: "GraftModule") -> ScoredSet:
         """Read the file, once.
 
         Raises:

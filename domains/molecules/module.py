@@ -15,7 +15,7 @@ from domains.molecules.features import features
 from domains.molecules.files import draw, write
 from graft import GraftError, GraftModule
 from graft.process import Gaussian, Mixed
-from graft.sources import Scored
+from graft.sources import ScoredSet
 from graft.state import Condition, State
 
 
@@ -108,13 +108,13 @@ class Molecules(GraftModule):
             "novelty": metrics.Novelty(self.facts.get("keys", torch.zeros(0, dtype=torch.long))),
         }
 
-    def read(self, path: Path, score: str) -> Scored:
+    def read(self, path: Path, score: str) -> ScoredSet:
         """Molecules of an SDF file with a property, or of a CSV table of SMILES with a column; see `scored.read`."""
         molecules, values, left_out = scored.read(path, score, self.vocabulary, self.atoms)
         if not len(molecules):
-            return Scored({}, {}, [], [], left_out)
+            return ScoredSet({}, {}, [], [], left_out)
         state, condition = self.encode(molecules.batch(list(range(len(molecules)))))
-        return Scored(state, condition, values, list(molecules.keys), left_out)
+        return ScoredSet(state, condition, values, list(molecules.keys), left_out)
 
     def draw(self, items: Sequence[Any], legends: "Sequence[str] | None" = None) -> bytes:
         """Drawings in a grid; what is not valid, in pieces or not stable is marked."""

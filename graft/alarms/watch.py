@@ -10,8 +10,8 @@ from lightning.pytorch.trainer.states import TrainerFn
 
 from graft.alarms.bands import BANDS, Alarm, Alarms, judge
 from graft.alarms.statistics import Draws, Statistic, statistics
+from graft.batches import Draws as Request
 from graft.errors import GraftError
-from graft.module import Draws as Request
 from graft.module import GraftModule
 from graft.reward import Reward
 

@@ -14,11 +14,12 @@ from tqdm.auto import tqdm
 
 from graft import files, rollouts, seeding
 from graft.accept import Accepted
+from graft.batches import Draws
 from graft.errors import GraftError
 from graft.levels import statistics
 from graft.levels.plan import AGAIN, SURVIVING
 from graft.levels.statistics import Estimate
-from graft.module import Draws, GraftModule
+from graft.module import GraftModule
 from graft.state import Condition, State, cat, move, size, take
 
 T = TypeVar("T")
