@@ -40,7 +40,7 @@ def test_run_folder(finished: Path) -> None:
     kept = {"config.yaml", "summary.json", "metrics.csv", "report.html", "tuned.safetensors", "checkpoints/last.ckpt"}
     assert rounds | samples | kept <= files
     assert files - rounds - samples - kept == {  # nothing else
-        f"rounds/{n}/{f}" for n in (0, 1) for f in ("chunk_00001.safetensors", "scores_00000.json")
+        f"rounds/{n}/{f}" for n in (0, 1) for f in ("chunk_00001.safetensors", "scores_00000.json", "tuned.safetensors")
     }
     assert {path.stat().st_mode & 0o044 for path in finished.rglob("*")} == {0o044}  # others may read them
 

@@ -371,11 +371,11 @@ def test_law_of_reward_weighted_regression() -> None:
         curvature = [torch.autograd.grad(s, table, retain_graph=True)[0][2].flatten() for s in slope]
     with torch.no_grad():
         table[2] -= torch.linalg.solve(torch.stack(curvature), slope).reshape(2, 3)
-    tilted = normal(DATA.means[0] + DATA.covs[0] @ w / temperature, DATA.covs[0])
-    x = tilted.at(process, 0.5).moments()[0][None]
-    right = process(Exact(process, tilted), x, 0.5, rows(1))
-    before = process(module.reference_model, x, 0.5, rows(1))
-    found = process(module.backbone, x, 0.5, rows(1))
+        tilted = normal(DATA.means[0] + DATA.covs[0] @ w / temperature, DATA.covs[0])
+        x = tilted.at(process, 0.5).moments()[0][None]
+        right = process(Exact(process, tilted), x, 0.5, rows(1))
+        before = process(module.reference_model, x, 0.5, rows(1))
+        found = process(module.backbone, x, 0.5, rows(1))
     assert float((found - right).abs().max()) < 0.03 < 0.1 < float((before - right).abs().max())
 
 
