@@ -314,6 +314,11 @@ class Rollouts(LightningDataModule):
         return self._store_of(number).scores()[0].values
 
     @property
+    def _needed(self) -> tuple[float, ...]:
+        """Levels whose states are learned from."""
+        return () if isinstance(self.source, ScoredFile) else self.module.objective.levels(self.module)
+
+    @property
     def rows(self) -> list[int]:
         """Samples in each chunk of a round."""
         count = self.source.count(self.draws)
@@ -385,7 +390,7 @@ class Rollouts(LightningDataModule):
             refused=dict(candidates.refused),
         )
         if self.trainer is not None and self.trainer.is_global_zero:
-            store.gather(ACCEPTED, chosen.index, module.objective.levels(module))
+            store.gather(ACCEPTED, chosen.index, self._needed)
             files.write_text(store.folder / "accepted.csv", table(chosen.index, chosen.weight, scores.values, keys))
             if isinstance(self.source, ScoredFile):
                 files.write_text(store.folder / "left_out.csv", left_out(self.source.open(module).left_out))
@@ -406,7 +411,7 @@ class Rollouts(LightningDataModule):
         """Have every chunk of the round on disk."""
         assert self.trainer is not None
         module, source = self.module, self.source
-        needed = module.objective.levels(module)
+        needed = self._needed
         also = {snap(level, module.steps) for level in self.record} - {0.0}
         whose: Weights = "current" if source.name == "current" else "reference"
         levels = tuple(sorted({*needed, *also}))

@@ -71,7 +71,9 @@ def test_levels_of_the_store(finished: Path, small: list[str]) -> None:
     said = run("fit", *small, "--data.store", f"[{finished}]", "--model.level", "0.5").said
     assert "level 0.5" in said and "only at 0." in said
     done("fit", *small, "--run_dir", "more", "--data.record", "[0.5]", "--trainer.max_epochs", "1")
-    done("fit", *small, "--data.store", "[more]", "--model.level", "0.5", "--trainer.max_epochs", "1", "--run_dir", "on")
+    done(
+        "fit", *small, "--data.store", "[more]", "--model.level", "0.5", "--trainer.max_epochs", "1", "--run_dir", "on"
+    )
     assert account("on")["stored"] == 64
 
 

@@ -20,7 +20,8 @@ from graft.rounds import Chunk
 from graft.sampler import run
 
 DATA = normal(f64([0.6, -0.4]), f64([[0.8, 0.3], [0.3, 0.5]]))
-POINT = normal(f64([0.5]), f64([[0.7]]))
+POINT = normal(f64([0.5]), f64([[0.7]]))from graft.sources import Model
+
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -88,7 +89,7 @@ def test_policy_gradient_is_unbiased(reward: Callable[[Tensor], Tensor], transit
     found = []
     for seed in range(50):
         chunk = drawn(module, 1000, seed)
-        scored = Scored(chunk, reward(chunk.state), *(torch.arange(1000),) * 2, torch.ones(1000), "current")
+        scored = Scored(chunk, reward(chunk.state), torch.arange(1000), torch.ones(1000), "current")
         examples = objective.examples(module, scored)
         examples.weight = scored.rewards - expected.detach()
         loss, shown = objective.loss(module, examples, generator(seed))
@@ -113,7 +114,7 @@ def test_gradient_with_the_round_s_own_advantages() -> None:
     for seed in range(20):
         chunk = drawn(module, 5000, seed)
         none = torch.zeros(5000, dtype=torch.long)
-        scored = Scored(chunk, linear(chunk.state), none, torch.arange(5000), torch.ones(5000), "current")
+        scored = Scored(chunk, linear(chunk.state), none, torch.ones(5000), "current")
         loss, _ = objective.loss(module, objective.examples(module, scored), generator(seed))
         found -= (STEPS - 1) * torch.autograd.grad(loss, module.backbone.table)[0] / 20
     assert torch.allclose(found, wanted, atol=0.03 * float(wanted.abs().max()))
@@ -313,8 +314,9 @@ def test_examples_of_nft() -> None:
     module = line(process, 4, torch.zeros(5, 1, 2).double(), objective)
     rewards = f64([math.nan, 0, *[1] * 18, 9])
     state = torch.arange(21.0)[:, None]
-    kept = torch.arange(1, 21)
-    scored = Scored(Chunk(state, {}, rows(21)), rewards, torch.zeros(21).long(), kept, torch.ones(20), "current")
+    scored = Scored(
+        Chunk(state[1:], {}, rows(20)), rewards[1:], torch.zeros(20).long(), torch.ones(20), "current"
+    )
     examples = objective.examples(module, scored)
     own = (rewards[1:] - rewards[1:].mean()) / rewards[1:].std()
     assert torch.equal(examples.state, state[1:])
@@ -358,7 +360,6 @@ def test_law_of_reward_weighted_regression() -> None:
         Chunk(x0, {}, rows(count)),
         x0 @ w,
         torch.zeros(count).long(),
-        accepted.index,
         accepted.weight.double(),
         "current",
     )
@@ -383,7 +384,7 @@ def test_law_of_reward_weighted_regression() -> None:
 
 
 class Data:
-    source, window, accept = "current", 1, All()
+    source, window, accept = Model("current"), 1, All()
 
 
 @pytest.mark.parametrize("objective", [PolicyGradient(), DiffusionNFT()], ids=lambda o: type(o).__name__)
@@ -391,7 +392,7 @@ def test_refusals(objective: Objective) -> None:
     module = line(CHAIN, 4, torch.zeros(5, 1, 2).double(), objective)
     objective.check(module, Data())
     for name, value, words in (
-        ("source", "reference", "source=current"),
+        ("source", Model("reference"), "source=current"),
         ("accept", Tilt(1.0), "accept=graft.accept.All"),
         ("window", 2, "window=1"),
     ):

@@ -73,10 +73,10 @@ def a_round(folder: Path, chunks: int = 3, seed: int = 0) -> tuple[Round, Tensor
 def test_gathered_draws(tmp_path: Path) -> None:
     store, x = a_round(tmp_path / "rounds/0")
     index = torch.tensor([0, 3, 4, 5, 11])
-    store.gather("g.safetensors", index, 0.5, True)
-    tensors, _ = files.read_tensors(tmp_path / "rounds/0/g.safetensors")
-    assert torch.equal(tensors["state"], x[index] + 1) and torch.equal(tensors["final"], x[index])
-    assert torch.equal(tensors["condition/n"], index)
+    store.gather("g.safetensors", index, [0.5])
+    chunk = store.gathered("g.safetensors")
+    assert torch.equal(chunk.recorded[0.5], x[index] + 1) and torch.equal(chunk.state, x[index])
+    assert torch.equal(chunk.condition["n"], index)
     state, condition = store.take(index)
     assert isinstance(state, Tensor) and torch.equal(state, x[index]) and torch.equal(condition["n"], index)
 
