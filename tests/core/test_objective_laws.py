@@ -18,10 +18,10 @@ from graft.objectives.advantages import Advantages
 from graft.process import Cosine, Flow, Gaussian
 from graft.rounds import Chunk
 from graft.sampler import run
+from graft.sources import Model
 
 DATA = normal(f64([0.6, -0.4]), f64([[0.8, 0.3], [0.3, 0.5]]))
-POINT = normal(f64([0.5]), f64([[0.7]]))from graft.sources import Model
-
+POINT = normal(f64([0.5]), f64([[0.7]]))
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -314,9 +314,7 @@ def test_examples_of_nft() -> None:
     module = line(process, 4, torch.zeros(5, 1, 2).double(), objective)
     rewards = f64([math.nan, 0, *[1] * 18, 9])
     state = torch.arange(21.0)[:, None]
-    scored = Scored(
-        Chunk(state[1:], {}, rows(20)), rewards[1:], torch.zeros(20).long(), torch.ones(20), "current"
-    )
+    scored = Scored(Chunk(state[1:], {}, rows(20)), rewards[1:], torch.zeros(20).long(), torch.ones(20), "current")
     examples = objective.examples(module, scored)
     own = (rewards[1:] - rewards[1:].mean()) / rewards[1:].std()
     assert torch.equal(examples.state, state[1:])
