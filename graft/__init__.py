@@ -4,10 +4,12 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from graft.batches import Draws, Examples
     from graft.cli import load
     from graft.commands import fit, pretrain, sample, trainer
     from graft.errors import GraftError
-    from graft.module import Draws, Examples, GraftModule
+    from graft.module import GraftModule
+    from graft.objectives import Objective
     from graft.reward import Reward
     from graft.rollouts import Rollouts
     from graft.sampler import Stage, Trajectory, run
@@ -18,6 +20,7 @@ __all__ = [
     "Examples",
     "GraftError",
     "GraftModule",
+    "Objective",
     "Reward",
     "Rollouts",
     "Stage",
@@ -34,7 +37,9 @@ _WHERE = {
     "load": "cli",
     **dict.fromkeys(("fit", "pretrain", "sample", "trainer"), "commands"),
     "GraftError": "errors",
-    **dict.fromkeys(("Draws", "Examples", "GraftModule"), "module"),
+    **dict.fromkeys(("Draws", "Examples"), "batches"),
+    "GraftModule": "module",
+    "Objective": "objectives",
     "Reward": "reward",
     "Rollouts": "rollouts",
     **dict.fromkeys(("Stage", "Trajectory", "run"), "sampler"),

@@ -2,6 +2,7 @@
 
 import itertools
 import logging
+import math
 import os
 import re
 import shlex
@@ -20,7 +21,9 @@ Fine-tune diffusion and flow models by shaping the law of an intermediate state.
 commands:
   fit        rollouts, acceptance, fine-tuning; ends with a table, pictures and files (the main job)
   pretrain   train a reference on data
+  levels     how much of the reward is decided at each level, and which one to choose
   sample     draw objects from a run's weights into a file: --weights RUN -n 256 --out FILE [--seed S] [--level U]
+             [--interpolate W] [--best_of N]
   validate   judge draws of a model: --weights RUN
   test       compare a model with its reference: --weights RUN
   predict    draw from a model into the run's folder: --weights RUN
@@ -108,7 +111,8 @@ NOISE = ("Does not validate", "Subtypes:", "Errors:", "Expected NoneType", "Expe
 def _sentence(message: str) -> str:
     """The part of a parser's message that says what is wrong."""
     keys, owner, said = list[str](), "", list[str]()
-    for line in re.sub(r"(?:a )?<class '(.+?)'>", r"\1", message).splitlines():
+    message = re.sub(r"a typing\.Literal\[(.+?)\]", r"\1", re.sub(r"(?:a )?<class '(.+?)'>", r"\1", message))
+    for line in message.splitlines():
         line = line.strip(" -")
         if match := re.match(r'Parser key "(.+?)":\s*(.*)', line):
             keys.append(match[1])
@@ -117,6 +121,10 @@ def _sentence(message: str) -> str:
             owner, line = f" by {match[1]}", ""
         if line and not line.startswith(NOISE):
             said.append(line + (owner if line.endswith("is not accepted") else ""))
+    if said and said[0].startswith("Expected ") and (given := re.search(r"Given value: (.*)", message)):
+        # of a setting that takes one kind or another, each on a line of its own
+        kinds = [line.removeprefix("Expected ") for line in said if line.startswith("Expected ")]
+        said[0] = f"Expected {' or '.join(kinds)}. Got value: {given[1]}"
     return f"{'.'.join(keys)}: {said[0]}" if keys and said else " ".join(said)
 
 
@@ -293,7 +301,8 @@ def _help(command: str, args: list[str]) -> None:
         for place, value in places.items():
             if isinstance(value, dict) and "class_path" in value:
                 classes[place] = value["class_path"]
-    for extra in [["--help"], *([f"--{place}.help={name}"] for place, name in classes.items())]:
+    levels = [] if command == "pretrain" else [["--data.levels.help"]]  # a setting of settings of its own
+    for extra in [["--help"], *([f"--{place}.help={name}"] for place, name in classes.items()), *levels]:
         try:
             _parser(command, extra)
         except SystemExit:
@@ -336,6 +345,20 @@ def _pretrain(args: list[str]) -> None:
     print(folder / "reference.safetensors")
 
 
+def _levels(args: list[str]) -> None:
+    from graft import commands, runs
+    from graft.errors import GraftError
+    from graft.levels import show
+
+    cli, config = _setup("levels", args)
+    for name in ("weights", "ckpt_path"):
+        if cli.config[name] is not None:
+            raise GraftError(f"graft levels looks at the reference, which model.weights gives: leave out --{name}")
+    folder, _ = runs.choose(cli.config.run_dir, f"{_name(args)}_levels", config, None)
+    found = commands.levels(cli.model, cli.datamodule, folder, cli.trainer, config)
+    print(f"{show.table(found)}\n\n{folder / show.PICTURE}")
+
+
 def _sample(args: list[str]) -> None:
     from jsonargparse import ArgumentParser
 
@@ -353,9 +376,27 @@ def _sample(args: list[str]) -> None:
         "--level", type=float | None, default=None, help="Hand over at this level instead of the run's."
     )
     parser.add_argument("--steps", type=int | None, default=None, help="Steps of the sampler instead of the run's.")
+    parser.add_argument(
+        "--interpolate",
+        type=float | None,
+        default=None,
+        metavar="W",
+        help="Draw with the weights W * tuned + (1 - W) * reference: 0 is the reference, 1 the tuned model.",
+    )
+    parser.add_argument(
+        "--best_of",
+        type=int | None,
+        default=None,
+        metavar="N",
+        help="For each object draw N under the same condition and keep the one that the run's reward likes best.",
+    )
     asked = parser.parse_args(args)
     if asked.number < 1:
         raise GraftError(f"-n is {asked.number}, but it must be at least 1")
+    if asked.interpolate is not None and not math.isfinite(asked.interpolate):
+        raise GraftError(f"--interpolate is {asked.interpolate}, but it must be a finite number")
+    if asked.best_of is not None and asked.best_of < 1:
+        raise GraftError(f"--best_of is {asked.best_of}, but it takes at least 1 candidate")
     path = runs.weights_file(asked.weights)
     _, about = files.read_tensors(path)
     config = yaml.safe_load(about.get("config") or "null")
@@ -365,9 +406,27 @@ def _sample(args: list[str]) -> None:
     if about.get("reference"):
         model["init_args"]["weights"] = about["reference"]["path"]
     model["init_args"] |= {k: v for k, v in {"level": asked.level, "steps": asked.steps}.items() if v is not None}
-    cli, _ = _setup("sample", {"seed_everything": asked.seed, "model": model})
+    settings = {"seed_everything": asked.seed, "model": model}
+    if asked.best_of is not None:
+        if "reward" not in (config.get("data") or {}):
+            raise GraftError(f"{path} belongs to a run without a reward, by which --best_of could choose")
+        cli, _ = _setup("predict", {**settings, "data": config["data"]})
+    else:
+        cli, _ = _setup("sample", settings)
     cli.model.load_weights(path)
-    items = [item for drawn, _ in commands.sample(cli.model, cli.trainer, asked.number) for item in drawn]
+    if asked.interpolate is not None:
+        cli.model.interpolate(asked.interpolate)
+    rewards: list[float] | None = None
+    cost = ""
+    if asked.best_of is not None:
+        from graft.best_of import best_of
+
+        best = best_of(cli.model, cli.trainer, cli.datamodule.reward, asked.number, asked.best_of)
+        items, rewards = best.items, best.rewards
+        cost = f", the best of {asked.best_of} each: {best.reward_calls} reward calls, "
+        cost += f"{best.denoiser_calls} denoiser calls, {_scored(cli.datamodule.reward, rewards)}"
+    else:
+        items = [item for drawn, _ in commands.sample(cli.model, cli.trainer, asked.number) for item in drawn]
     out = Path(asked.out)
     if out.suffix == ".png":
         picture = cli.model.draw(items)
@@ -375,8 +434,17 @@ def _sample(args: list[str]) -> None:
             raise GraftError(f"{type(cli.model).__name__} draws no pictures")
         files.write_bytes(out, picture)
     else:
-        cli.model.write(items, out)
-    print(f"{len(items)} objects in {out}")
+        cli.model.write(items, out, rewards)
+    print(f"{len(items)} objects in {out}{cost}")
+
+
+def _scored(reward: Any, rewards: list[float]) -> str:
+    """What objects score, in words."""
+    from graft import report
+
+    right = [value for value in rewards if not math.isnan(value)]
+    failed = f", {len(rewards) - len(right)} without a reward" if len(right) < len(rewards) else ""
+    return f"mean {reward.name} {report.number(sum(right) / len(right) if right else math.nan)}{failed}"
 
 
 def _validate(args: list[str]) -> None:
@@ -419,6 +487,7 @@ def _predict(args: list[str]) -> None:
 COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "fit": _fit,
     "pretrain": _pretrain,
+    "levels": _levels,
     "sample": _sample,
     "validate": _validate,
     "test": _test,

@@ -11,15 +11,18 @@ from typing import Any
 
 import lightning
 import torch
-from lightning.pytorch import LightningDataModule, Trainer
+from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from torch.utils.data import DataLoader
 
 from graft import files, report, runs
+from graft.alarms import Watch
+from graft.batches import Weights
 from graft.errors import GraftError
 from graft.judge import Judge
+from graft.levels import analysis, show
 from graft.logger import MetricsFile
-from graft.module import GraftModule, Weights
+from graft.module import GraftModule
 from graft.rollouts import Requests, Rollouts
 from graft.rounds import Account
 
@@ -73,13 +76,17 @@ def fit(
     folder = runs.make(Path(run_dir))
     data.run_dir = folder
     _attach(trainer, folder, config, checkpoint)
+    watch = Watch(data.alarms, data.held_out, folder) if data.alarms is not None and data.validation_draws else None
+    if watch is not None:
+        trainer.callbacks.insert(0, watch)  # type: ignore[attr-defined]
+    if data.keep_weights:
+        trainer.callbacks.insert(0, RoundWeights(config))  # type: ignore[attr-defined]
     trainer.fit(module, data, ckpt_path=str(checkpoint) if checkpoint else None, weights_only=True)
     _finished(trainer)
-    if not data.accounts:  # resumed after the last round
-        data.accounts = [Account.read(data.folder(n))[0] for n in range(trainer.max_epochs or 0)]
     module.save_weights(folder / "tuned.safetensors", {"config": config})
     compare(module, data, trainer)
-    summary = _summary(module, data, time.perf_counter() - started)
+    chosen = analysis.Analysis.read(folder) if module.asked_level == "auto" else None
+    summary = _summary(module, data, time.perf_counter() - started, chosen) | _watched(watch)
     _write_samples(module, folder)
     _write_report(module, data, trainer, folder, summary, command)
     files.write_json(folder / "summary.json", summary)  # last: its presence says that the run is finished
@@ -109,7 +116,7 @@ def pretrain(
     Returns:
         What ``summary.json`` holds.
     """
-    if module.level:
+    if module.asked_level == "auto" or module.level:
         raise GraftError("pretrain trains the whole network: leave model.level at 0")
     started = time.perf_counter()
     folder = runs.make(Path(run_dir))
@@ -134,12 +141,70 @@ def pretrain(
     return summary
 
 
+def levels(
+    module: GraftModule, data: Rollouts, run_dir: "str | Path", trainer: Trainer, config: str = ""
+) -> analysis.Analysis:
+    """Compare levels on draws of the reference; write ``levels.json`` and ``levels.png``.
+
+    Args:
+        module: The model, with its reference's weights; its own level does not matter.
+        data: The rollouts, whose reward and acceptance rule are asked about; ``data.levels`` says how.
+        run_dir: Folder for the files.
+        trainer: ``trainer()``, or Lightning's.
+        config: The configuration as YAML, kept beside them as ``levels.yaml``.
+    """
+    if module.reference_file is None:
+        raise GraftError("levels are compared on draws of a reference: give model.weights")
+    folder = runs.make(Path(run_dir))
+    comparison = _Comparison(data)
+    trainer.predict(module, comparison, return_predictions=False)
+    assert comparison.found is not None
+    if trainer.is_global_zero:
+        show.write(comparison.found, folder)
+        if config:
+            files.write_text(folder / "levels.yaml", config)
+    return comparison.found
+
+
+class _Comparison(LightningDataModule):
+    """Compares levels where Lightning asks for what to predict: by then the strategy is ready, as it is for a round."""
+
+    def __init__(self, data: Rollouts) -> None:
+        super().__init__()
+        self.data = data
+        self.found: analysis.Analysis | None = None
+
+    def setup(self, stage: str) -> None:
+        self.data.scorer.open()
+
+    def predict_dataloader(self) -> "list[Any]":
+        self.data.trainer = self.trainer
+        self.found = analysis.analyse(self.data)
+        return []
+
+
+class RoundWeights(Callback):
+    """Keeps the tuned weights of every round beside it: an earlier one is a run that was stopped early."""
+
+    def __init__(self, config: str) -> None:
+        self.config = config
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write them, before the checkpoint that says the round is done."""
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        assert isinstance(pl_module, GraftModule)
+        if trainer.is_global_zero:
+            path = data.folder(trainer.current_epoch) / "tuned.safetensors"
+            pl_module.save_weights(path, {"config": self.config})
+
+
 def compare(module: GraftModule, data: Rollouts, trainer: Trainer) -> None:
     """Judge fresh samples of the reference and of the tuned model, drawn with the same noise: `GraftModule.judges`."""
     try:
         trainer.test(module, data, verbose=False)
     finally:
-        data.reward.close()
+        if data.reward is not None:
+            data.scorer.close()
 
 
 def sample(
@@ -194,24 +259,29 @@ def _finished(trainer: Trainer) -> None:
         raise KeyboardInterrupt
 
 
-def _summary(module: GraftModule, data: Rollouts, seconds: float) -> dict[str, Any]:
+def _summary(module: GraftModule, data: Rollouts, seconds: float, chosen: "analysis.Analysis | None") -> dict[str, Any]:
     reference, tuned = (_plain(module.judges[w].summary()) for w in ("reference", "tuned"))
+    for judged in (reference, tuned):
+        judged |= {name: judged.get(name) for name in ("reward", "reward_stderr", "reward_std")}
     last = data.accounts[-1]
+    name, unit = data.label
     gain = share = in_std = None  # where the reward failed for all samples of one
     if tuned["reward"] is not None and reference["reward"] is not None:
         gain, accepted = tuned["reward"] - reference["reward"], last.accepted_reward - reference["reward"]
         share = gain / accepted if accepted else None
         if reference["reward_std"]:
-            in_std = (gain if data.reward.maximise else -gain) / reference["reward_std"]
+            in_std = (gain if data.maximise else -gain) / reference["reward_std"]
     return {
         "reference": reference,
         "tuned": tuned,
         "accepted_reward": last.accepted_reward,
         "gain": {"reward": gain, "in_reference_std": in_std, "of_accepted": share},
-        "reward": {"name": data.reward.name, "unit": data.reward.unit, "maximise": data.reward.maximise},
+        "reward": {"name": name, "unit": unit, "maximise": data.maximise},
         "level": module.level,
+        **({"levels": chosen.account()} if chosen is not None else {}),
         "steps": module.steps,
-        "rule": data.accept.describe(),
+        "objective": module.objective.describe(module),
+        "rule": data.describe(),
         "rounds": [asdict(account) for account in data.accounts],
         "acceptance_rate": last.acceptance_rate,
         "kl_nats": last.kl_nats,
@@ -222,6 +292,19 @@ def _summary(module: GraftModule, data: Rollouts, seconds: float) -> dict[str, A
         "seconds": round(seconds, 1),
         "seed": module.seed,
         "versions": versions(),
+    }
+
+
+def _watched(watch: "Watch | None") -> dict[str, Any]:
+    """What was watched in each round, and the alarms."""
+    found = [asdict(each) for each in watch.found] if watch is not None else []
+    stopped = watch is not None and watch.stopped
+    kept = watch.good_round if watch is not None and watch.stopped else None
+    return {
+        "alarms": [str(each) for each in watch.alarms] if watch is not None else [],
+        "watched": found,
+        "stopped_by_alarm": stopped,
+        "kept_round": kept,
     }
 
 
@@ -281,9 +364,9 @@ def _write_report(
         for name, points in curves.items()
         if name not in ("reward_stderr", "reward_std", "failed_rewards")
     }
-    title = f"{type(module).__name__}: {data.reward.name}"
+    title = f"{type(module).__name__}: {data.label[0]}"
     shown = {name: png for name, png in pictures.items() if png is not None}
-    report.write(folder / "report.html", summary, title, command, rewards, curves, shown)
+    report.write(folder / "report.html", summary, title, command, rewards, curves, shown, show.section(folder))
 
 
 def _finite(values: Sequence[float]) -> list[float]:

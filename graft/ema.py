@@ -1,10 +1,13 @@
 """Exponential moving average of the trainable parameters."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
+
+from graft.state import Condition, State
 
 
 class EMA(nn.Module):
@@ -31,9 +34,24 @@ class EMA(nn.Module):
         """Take one step of the average."""
         self.step += 1
         step = int(self.step)
-        share = 1 - min(self.decay, (1 + step) / (10 + step))
+        self.move(model, 1 - min(self.decay, (1 + step) / (10 + step)))
+
+    @torch.no_grad()
+    def move(self, model: nn.Module, share: float) -> None:
+        """Go that share of the way to the parameters of ``model``."""
         for name, parameter in trained(model).items():
             self.get_buffer(_buffer(name)).lerp_(parameter.detach(), share)
+
+    def of(self, model: nn.Module) -> Callable[..., State]:
+        """``model`` with the averaged parameters in the place of its own, as a function without a gradient."""
+        parameters = {name: self.get_buffer(_buffer(name)) for name in trained(model)}
+
+        @torch.no_grad()
+        def averaged(state: State, time: Tensor, condition: Condition) -> State:
+            output: State = functional_call(model, parameters, (state, time, condition))
+            return output
+
+        return averaged
 
     @contextmanager
     def swapped(self, model: nn.Module) -> Iterator[None]:

@@ -2,7 +2,9 @@
 
 import hashlib
 import importlib.util
+import itertools
 import json
+import math
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -101,6 +103,8 @@ def write_tensors(path: "str | Path", tensors: dict[str, Tensor], about: "dict[s
 def read_tensors(path: "str | Path") -> tuple[dict[str, Tensor], dict[str, Any]]:
     """The tensors and the ``about`` of a file that `write_tensors` wrote.
 
+    The tensors lie in the file: what is not looked at takes no memory.
+
     Raises:
         GraftError: It is missing, truncated or another kind of file.
     """
@@ -115,6 +119,78 @@ def read_tensors(path: "str | Path") -> tuple[dict[str, Tensor], dict[str, Any]]
     if not isinstance(about, dict):
         raise ForeignError(f"{path} is a safetensors file, but graft did not write it")
     return tensors, about
+
+
+@contextmanager
+def growing(
+    path: "str | Path", rows: int, about: "dict[str, Any] | None" = None
+) -> "Iterator[Callable[[dict[str, Tensor]], dict[str, Tensor]]]":
+    """A safetensors file that is filled in place, so that it may be larger than the memory; there when the block ends.
+
+    Yields a function from the first tensors, whose types and shapes but for the number of rows the file takes over, to
+    the tensors of ``rows`` rows that lie in the file.
+    """
+    with atomic(path) as temporary:
+
+        def mapped(like: dict[str, Tensor]) -> dict[str, Tensor]:
+            shapes = {name: (rows, *tensor.shape[1:]) for name, tensor in like.items()}
+            sizes = {name: math.prod(shapes[name]) * tensor.element_size() for name, tensor in like.items()}
+            order = sorted(like, key=lambda name: (-like[name].element_size(), name))  # the widest first: aligned
+            ends = dict(zip(order, itertools.accumulate(sizes[name] for name in order), strict=True))
+            header: dict[str, Any] = {"__metadata__": {"graft": json.dumps(about or {})}}
+            for name in order:
+                span = [ends[name] - sizes[name], ends[name]]
+                header[name] = {"dtype": _TYPES[like[name].dtype], "shape": shapes[name], "data_offsets": span}
+            text = json.dumps(header).encode()
+            text += b" " * (-len(text) % 8)
+            start = 8 + len(text)
+            with open(temporary, "wb") as file:
+                file.write(len(text).to_bytes(8, "little") + text)
+                file.truncate(start + max(ends.values(), default=0))
+            whole = torch.from_file(
+                str(temporary), shared=True, size=start + max(ends.values(), default=0), dtype=torch.uint8
+            )
+            return {
+                name: whole[start + ends[name] - sizes[name] : start + ends[name]]
+                .view(like[name].dtype)
+                .reshape(shapes[name])
+                for name in order
+            }
+
+        yield mapped
+
+
+_TYPES = {
+    torch.float64: "F64",
+    torch.float32: "F32",
+    torch.float16: "F16",
+    torch.bfloat16: "BF16",
+    torch.int64: "I64",
+    torch.int32: "I32",
+    torch.int16: "I16",
+    torch.int8: "I8",
+    torch.uint8: "U8",
+    torch.bool: "BOOL",
+}
+"""Names of types in safetensors files."""
+
+
+def read_about(path: "str | Path") -> dict[str, Any]:
+    """The ``about`` of a file that `write_tensors` wrote, without its tensors.
+
+    Raises:
+        GraftError: It is missing, truncated or another kind of file.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            about = json.loads((file.metadata() or {}).get("graft", "null"))
+    except FileNotFoundError:
+        raise GraftError(f"there is no file {path}") from None
+    except (SafetensorError, OSError, ValueError) as error:
+        raise GraftError(f"{path} is no safetensors file or is truncated ({error})") from None
+    if not isinstance(about, dict):
+        raise ForeignError(f"{path} is a safetensors file, but graft did not write it")
+    return about
 
 
 def read_network(path: "str | Path") -> tuple[dict[str, Tensor], dict[str, Any]]:

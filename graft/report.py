@@ -58,7 +58,8 @@ def facts(summary: dict[str, Any]) -> list[tuple[str, str]]:
     gain = summary["gain"]
     std, share = gain["in_reference_std"], gain["of_accepted"]
     return [
-        ("method", f"{'P-GRAFT' if summary['level'] else 'GRAFT'} at u* = {summary['level']:.4g}"),
+        ("method", f"{summary['objective']} at u* = {summary['level']:.4g}"),
+        *([("chosen by", summary["levels"]["reason"])] if "levels" in summary else []),
         ("rule", summary["rule"]),
         ("accepted reward (condition-matched)", number(summary["accepted_reward"])),
         ("gain, in standard deviations of the reference", number(std)),
@@ -67,9 +68,21 @@ def facts(summary: dict[str, Any]) -> list[tuple[str, str]]:
         ("KL of the accepted law, nats, last round", number(summary["kl_nats"])),
         ("reward calls", f"{summary['reward_calls']:,}"),
         ("denoiser calls", f"{summary['denoiser_calls']:,}"),
+        *_alarms(summary),
         ("seconds", number(summary["seconds"])),
         ("seed", str(summary["seed"])),
     ]
+
+
+def _alarms(summary: dict[str, Any]) -> list[tuple[str, str]]:
+    if not summary["watched"]:
+        return [("alarms", "nothing was watched")]
+    names = dict.fromkeys(each["statistic"] for each in summary["watched"])
+    said = [("alarms", "; ".join(summary["alarms"]) or f"none, of {', '.join(names).replace('_', ' ')}")]
+    if summary["stopped_by_alarm"]:
+        kept = summary["kept_round"]
+        said.append(("stopped by an alarm", f"the weights of {'the start' if kept is None else f'round {kept + 1}'}"))
+    return said
 
 
 def table(summary: dict[str, Any]) -> str:
@@ -136,6 +149,7 @@ def write(
     rewards: Mapping[str, Sequence[float]],
     over_rounds: dict[str, list[tuple[float, float]]],
     pictures: "dict[str, bytes]",
+    levels: str = "",
 ) -> None:
     """Write the page.
 
@@ -147,6 +161,7 @@ def write(
         rewards: Of reference, accepted and tuned.
         over_rounds: Points (round, value) by quantity.
         pictures: PNG of the reference's and of the tuned model's samples.
+        levels: The section on the comparison of levels, if there was one.
     """
     esc = html.escape
 
@@ -173,6 +188,7 @@ def write(
         f"<h2>The run</h2><table>{about}</table>",
         f"<h2>Reward</h2>{histogram(rewards, label).decode()}",
         f"<h2>Over the rounds</h2>{curves(over_rounds, summary['reference']).decode()}" if over_rounds else "",
+        levels,
         f"<h2>Samples</h2><p class='note'>The same noise in the same place.</p>{grids}" if grids else "",
         *(f"<h2>{esc(name.replace('_', ' '))}</h2>{compared(lines)}" for name, lines in composition(summary).items()),
         f"<h2>Rewards that failed</h2><ul>{failed}</ul>" if failed else "",

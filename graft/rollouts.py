@@ -1,11 +1,12 @@
 """The data of fine-tuning. A round is an epoch: draw, score, accept, keep on disk, serve what was accepted."""
 
+import itertools
 import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from lightning.pytorch import LightningDataModule
@@ -13,57 +14,27 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
-from graft import files, seeding
+from graft import files, seeding, sources
 from graft.accept import Accept, TopFraction
-from graft.ema import trained
+from graft.alarms import Alarms
+from graft.batches import Draws, Weights
 from graft.errors import GraftError
-from graft.module import Draws, Examples, GraftModule, Weights
-from graft.reward import Function, Reward
-from graft.rounds import Account, Chunk, Round, matched
-from graft.state import State, cat, size, take
+from graft.filters import Candidates, Filter, Past
+from graft.filters import screen as filtered
+from graft.identity import digest, identity
+from graft.levels.plan import Levels
+from graft.module import GraftModule
+from graft.objectives import Scored
+from graft.reward import Function, Reward, Scores
+from graft.rounds import Account, Chunk, Round, left_out, matched, table
+from graft.sampler import snap
+from graft.served import Served
+from graft.sources import ScoredFile
+from graft.state import Condition
+from graft.store import Store
 
-
-@dataclass
-class Shaped:
-    """The accepted samples of a round: what the law at ``level`` is learned from."""
-
-    state: State
-    condition: State
-    weight: Tensor
-    target: "State | None"
-
-
-class Accepted(Dataset[Any]):
-    """Accepted samples, reshuffled in every pass, as many as the steps of a round need.
-
-    Args:
-        shaped: What was accepted.
-        level: Of the states.
-        length: Samples served.
-        seed: Of the order.
-        purpose: Likewise.
-    """
-
-    def __init__(self, shaped: Shaped, level: float, length: int, seed: int, *purpose: "int | str") -> None:
-        self.shaped, self.level, self.length = shaped, level, length
-        count = size(shaped.state)
-        passes = math.ceil(length / count)
-        orders = [torch.randperm(count, generator=seeding.generator(seed, *purpose, p)) for p in range(passes)]
-        self.order = torch.cat(orders)[:length]
-
-    def __len__(self) -> int:
-        return self.length
-
-    def __getitem__(self, index: int) -> Examples:
-        return self.__getitems__([index])
-
-    def __getitems__(self, indices: Sequence[int]) -> Examples:
-        chosen = self.order[torch.as_tensor(indices)]
-        shaped = self.shaped
-        condition = take(shaped.condition, chosen)
-        assert isinstance(condition, dict)
-        target = None if shaped.target is None else take(shaped.target, chosen)
-        return Examples(take(shaped.state, chosen), condition, shaped.weight[chosen], self.level, target)
+ACCEPTED = "accepted.safetensors"
+ALARMS = Alarms()
 
 
 class Requests(Dataset[Draws]):
@@ -107,35 +78,68 @@ class Rollouts(LightningDataModule):
     Needs ``Trainer(reload_dataloaders_every_n_epochs=1)``.
 
     Args:
-        reward: A `graft.reward.Reward`, or the dotted path of a Python callable that takes one object.
+        reward: A `graft.reward.Reward`, or the dotted path of a Python callable that takes one object. With a scored
+            file as source it may be left out: then samples are not scored in the comparison either.
         accept: The acceptance rule.
+        filters: Applied before the rule, one after the other; see `graft.filters`.
         draws: Per round.
         source: Who draws: the ``reference`` in every round, or the ``current`` model (the tuned one, handing over to
-            the reference below the level).
+            the reference below the level). Or the path of a file of objects with scores, of which nothing is sampled
+            and nothing scored: `draws` has no effect then, a level above 0 is learned from the objects noised to it
+            (right for stochastic samplers only), and there is no KL, for nobody knows whose draws they are.
+        score: Column or property of the file that holds the scores.
+        score_maximise: False if a smaller score is better.
+        most_left_out: Share of a scored file's records that may be unusable before it is refused.
+        store: Folders of earlier runs (or of folders of runs) whose draws are taken instead of sampling, where they
+            follow the same law, and their scores, where the reward is the same. Another rule, temperature, level
+            (of those recorded) or reward starts training at once. Rounds of ``source: current`` but the first are
+            drawn anew.
+        record: Further levels to record, to choose from later with `store`.
+        screen: A cheap reward that decides which draws of a round the reward is asked for at all.
+        screen_fraction: Share of a round, within each condition, that passes the screen.
+        reward_budget: Most calls of the reward in the whole run, those for validation and for the final comparison
+            included; the rounds share evenly what is left to them. ``null``: no limit.
         batch_size: Draws in a chunk: the rollout batch and the unit of randomness, so it belongs to the seed.
-        train_batch_size: Accepted samples in an optimizer step.
+        train_batch_size: Samples in an optimizer step; ``trainer.accumulate_grad_batches`` is the number of its parts.
         steps_per_round: Optimizer steps in a round.
         window: Train on what was accepted in the last so many rounds; more than one suits source ``reference``, whose
             rounds all have one law.
         validation_draws: Draws of the tuned model after each round, for the curves; 0: none.
         test_draws: Draws of the reference and of the tuned model, with the same noise, for the final comparison.
+        alarms: What is watched in the validation draws besides the reward; ``null``: nothing.
+        held_out: Another reward, given like ``reward``, that nothing is accepted by: it is watched too.
+        keep_weights: Keep the tuned weights of every round in ``rounds/<n>/``, to be had as a run's own.
         run_dir: Folder of the run, in which ``rounds/`` is kept.
+        levels: How ``graft levels`` and ``model.level: auto`` compare levels.
         seed: Of the acceptance and of the training order; the command line links it to ``--seed_everything``.
     """
 
     def __init__(
         self,
-        reward: "Reward | str",
+        reward: "Reward | str | None" = None,
         accept: "Accept | None" = None,
+        filters: "list[Filter] | None" = None,
         draws: int = 2048,
-        source: Literal["reference", "current"] = "reference",
+        source: str = "reference",
+        score: "str | None" = None,
+        score_maximise: bool = True,
+        most_left_out: float = 0.5,
+        store: "list[str] | None" = None,
+        record: "list[float] | None" = None,
+        screen: "Reward | str | None" = None,
+        screen_fraction: float = 0.25,
+        reward_budget: "int | None" = None,
         batch_size: int = 128,
         train_batch_size: int = 64,
         steps_per_round: int = 600,
         window: int = 1,
         validation_draws: int = 512,
         test_draws: int = 2000,
+        alarms: "Alarms | None" = ALARMS,
+        held_out: "Reward | str | None" = None,
+        keep_weights: bool = True,
         run_dir: "str | None" = None,
+        levels: "Levels | None" = None,
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -150,14 +154,29 @@ class Rollouts(LightningDataModule):
         ):
             if value < least:
                 raise GraftError(f"data.{name} is {value}, but it must be at least {least}")
+        if reward is None and source in ("reference", "current"):
+            raise GraftError("data.reward is missing: draws have to be scored")
         self.reward = Function(reward) if isinstance(reward, str) else reward
         self.accept = accept if accept is not None else TopFraction()
         if self.accept.smallest > draws:
             raise GraftError(f"the rule '{self.accept}' needs {self.accept.smallest} draws, data.draws is {draws}")
-        self.draws, self.source, self.batch_size = draws, source, batch_size
+        self.draws, self.source, self.batch_size = draws, sources.source(source, score, most_left_out), batch_size
+        self.score_maximise, self.store = score_maximise, store or []
+        self._store: Store | None = None
+        self.record = sorted(set(record or []))
+        if any(not 0 <= level <= 1 for level in self.record):
+            raise GraftError(f"data.record is {self.record}, but levels are fractions of the steps in [0, 1]")
+        self.screen = Function(screen) if isinstance(screen, str) else screen
+        if not 0 < screen_fraction <= 1:
+            raise GraftError(f"data.screen_fraction is {screen_fraction:g}, but it is a share in (0, 1]")
+        self.screen_fraction, self.reward_budget = screen_fraction, reward_budget
+        self.filters = filters or []
+        self.alarms, self.held_out = alarms, Function(held_out) if isinstance(held_out, str) else held_out
         self.train_batch_size, self.steps_per_epoch, self.window = train_batch_size, steps_per_round, window
         self.validation_draws, self.test_draws = validation_draws, test_draws
+        self.keep_weights = keep_weights
         self.run_dir = Path(run_dir) if run_dir is not None else None
+        self.levels = levels if levels is not None else Levels()
         self.seed = seed
         self.accounts: list[Account] = []
 
@@ -175,9 +194,29 @@ class Rollouts(LightningDataModule):
         return self.accept.deduplicate or type(self.module).key is not GraftModule.key
 
     @property
-    def chunks(self) -> int:
-        """Of a round."""
-        return math.ceil(self.draws / self.batch_size)
+    def scorer(self) -> Reward:
+        """The reward.
+
+        Raises:
+            GraftError: There is none, only a file's scores.
+        """
+        if self.reward is None:
+            raise GraftError("this needs a reward, but there are only a file's scores: give data.reward")
+        return self.reward
+
+    @property
+    def label(self) -> tuple[str, str]:
+        """(name, unit) of what is accepted by."""
+        if self.reward is None or isinstance(self.source, ScoredFile):
+            return getattr(self.source, "score", ""), ""
+        return self.reward.name, self.reward.unit
+
+    @property
+    def maximise(self) -> bool:
+        """Whether a larger score is better."""
+        if self.reward is None or isinstance(self.source, ScoredFile):
+            return self.score_maximise
+        return self.reward.maximise
 
     def folder(self, number: int) -> Path:
         """Of a round, counted from 0."""
@@ -188,9 +227,42 @@ class Rollouts(LightningDataModule):
     def setup(self, stage: str) -> None:
         """Refuse at once what would fail after a round."""
         if stage == "fit":
-            self.module.target(self.source)
-        if stage != "predict":
+            self._check()
+            self._suits(self.module)
+        if stage != "predict" and self.reward is not None:
             self.reward.open()
+
+    def _check(self) -> None:
+        if isinstance(self.source, ScoredFile) and self.module.asked_level == "auto":
+            raise GraftError("model.level 'auto' asks the reference and the reward, not a scored file: give a level")
+        self.module.objective.check(self.module, self)
+        if isinstance(self.source, ScoredFile):
+            self.source.open(self.module)
+        if self.store and self._store is None:
+            self._store = Store(self.store)
+        if self.reward_budget is not None and self.allowance < self.accept.smallest:
+            raise GraftError(
+                f"data.reward_budget is {self.reward_budget}, of which validation and comparison take {self._judged}: "
+                f"the {self._rounds} rounds have {max(0, self.allowance)} calls each, but the rule '{self.accept}' "
+                f"needs {self.accept.smallest}: raise it, or lower data.test_draws and data.validation_draws"
+            )
+
+    @property
+    def _rounds(self) -> int:
+        assert self.trainer is not None
+        return max(1, self.trainer.max_epochs or 1)
+
+    @property
+    def _judged(self) -> int:
+        """Calls of the reward outside the rounds."""
+        return 2 * self.test_draws + self._rounds * self.validation_draws
+
+    @property
+    def allowance(self) -> int:
+        """Most calls of the reward in a round."""
+        if self.reward_budget is None:
+            return self.draws
+        return min(self.draws, (self.reward_budget - self._judged) // self._rounds)
 
     def train_dataloader(self) -> "DataLoader[Any] | list[Any]":
         """Do the round and serve what it accepted."""
@@ -199,25 +271,28 @@ class Rollouts(LightningDataModule):
             raise GraftError("a round is an epoch: use Trainer(reload_dataloaders_every_n_epochs=1)")
         progress: Any = self.trainer.fit_loop.epoch_progress.current
         progress.completed = progress.processed  # as Lightning has it later: a checkpoint's own epoch counts as done
+        from graft.levels.analysis import resolve  # which draws with `Requests`
+
+        resolve(self)
         number = self.trainer.current_epoch
-        if number == self.trainer.max_epochs:  # resumed after the last round
+        self.accounts = [Account.read(self.folder(n))[0] for n in range(number)]
+        if number == self.trainer.max_epochs or self.trainer.should_stop:  # resumed after the last round
             return []
         first = max(0, number - self.window + 1)
-        self.accounts = [Account.read(self.folder(n))[0] for n in range(number)]
-        shaped = [self._accepted(n) for n in range(first, number)]
-        account, index, weight, chunk = self._round(number)
+        module = self.module
+        former = [self._scored(n) for n in range(first, number)]
+        module.objective.start(module, number)
+        account = self._round(number)
         self.accounts.append(account)
-        shaped.append(self._shaped(number, chunk, index, weight))
         self._log(account)
-        data = Accepted(
-            _joined(shaped),
-            0.0 if self.module.target(self.source) == "renoised" else self.module.level,
+        data = Served(
+            [module.objective.examples(module, part) for part in (*former, self._scored(number))],
             self.steps_per_epoch * self.train_batch_size,
             self.seed,
             "order",
             number,
         )
-        local = max(1, self.train_batch_size // self.trainer.world_size)
+        local = max(1, self.train_batch_size // (self.trainer.world_size * self.trainer.accumulate_grad_batches))
         return DataLoader(data, local, shuffle=False, collate_fn=_same)
 
     def val_dataloader(self) -> "DataLoader[Any] | list[Any]":
@@ -235,83 +310,140 @@ class Rollouts(LightningDataModule):
         return self._requests(self.test_draws, "predict", "tuned")
 
     def scores(self, number: int) -> list[float]:
-        """The rewards of a round's draws, NaN where it failed."""
-        store = Round(self.folder(number), {})
-        return [value for index in range(self.chunks) for value in store.read_scores(index)[0].values]
+        """The rewards of a round's draws, NaN where there is none."""
+        return self._store_of(number).scores()[0].values
+
+    @property
+    def _needed(self) -> tuple[float, ...]:
+        """Levels whose states are learned from."""
+        return () if isinstance(self.source, ScoredFile) else self.module.objective.levels(self.module)
+
+    @property
+    def rows(self) -> list[int]:
+        """Samples in each chunk of a round."""
+        count = self.source.count(self.draws)
+        return [min(self.batch_size, count - start) for start in range(0, count, self.batch_size)]
+
+    def _store_of(self, number: int, origin: "dict[str, Any] | None" = None) -> Round:
+        return Round(self.folder(number), origin, self.rows, self._asked)
+
+    @property
+    def _asked(self) -> Any:
+        """What the scores of a round depend on besides its draws."""
+        if isinstance(self.source, ScoredFile):
+            return None
+        asked = {"reward": identity(self.reward)}
+        if self.screen is not None or self.allowance < self.draws:
+            asked["screen"] = {"by": identity(self.screen), "share": self.screen_fraction, "most": self.allowance}
+        return digest(asked)
 
     def _requests(self, count: int, purpose: str, weights: Any) -> "DataLoader[Any]":
         return DataLoader(Requests(self.module, count, self.batch_size, (purpose,), weights), batch_size=None)
 
-    def _round(self, number: int) -> tuple[Account, Tensor, Tensor, Chunk]:
+    def _round(self, number: int) -> Account:
         """Draw, score and accept; what is on disk of the round is not done again."""
-        module, source = self.module, self.source
-        weights: Weights = "reference" if source == "reference" else "tuned"
-        origin = {
-            "seed": module.seed,
-            "round": number,
-            "draws": self.draws,
-            "batch_size": self.batch_size,
-            "steps": module.steps,
-            "level": module.level,
-            "weights": (module.reference_file or {}).get("sha256") if weights == "reference" else _identity(module),
-        }
-        store = Round(self.folder(number), origin)
-        self._sample(store, number, weights)
+        module = self.module
+        store = self._store_of(number, self.source.origin(module, number))
+        self._sample(store, number)
         self._barrier()
         self._score(store, number)
         self._barrier()
-        chunk, scores, keys = store.read(self.chunks)
+        scores, keys = store.scores()
         rewards = torch.tensor(scores.values, dtype=torch.float64)
-        if len(scores.failures) == len(rewards):
+        if len(scores.failures) == int(rewards.isnan().sum()) == len(rewards):
             first = next(iter(scores.failures.values()))
             self._barrier()
             store.drop_scores()
             raise GraftError(
-                f"the reward {self.reward.name} failed for all {len(rewards)} draws (first: {first}): mend it; "
+                f"the reward {self.scorer.name} failed for all {len(rewards)} draws (first: {first}): mend it; "
                 f"the draws are kept in {store.folder}"
             )
-        groups = module.group(chunk.condition)
-        signed = rewards if self.reward.maximise else -rewards
-        chosen = self.accept(signed, groups, keys, seeding.generator(self.seed, "accept", number))
+        chunks = range(len(store.rows))
+        groups = torch.cat([module.group(store.read_chunk(i).condition) for i in chunks])
+        signed = rewards if self.maximise else -rewards
+        candidates = self._left(store, number, signed, groups, keys)
+        generator = seeding.generator(self.seed, "accept", number)
+        chosen = self.accept(signed, groups, keys, generator, candidates.left, candidates.spare)
         mean, covered = matched(rewards, groups, chosen.index, chosen.weight)
         named = [key for key in keys if key]
+        file = isinstance(self.source, ScoredFile)
+        stored = sum(store.rows[i] for i in chunks if store.adopted(i))
         account = Account(
             round=number,
-            source=source,
+            source=self.source.name,
             draws=len(rewards),
             accepted=len(chosen.index),
             acceptance_rate=len(chosen.index) / len(rewards),
             effective=chosen.effective,
-            kl_nats=chosen.kl_nats,
+            kl_nats=None if file else chosen.kl_nats,
             failed_rewards=len(scores.failures),
             duplicates=len(named) - len(set(named)),
             reward=float(rewards.nanmean()),
             accepted_reward=mean,
             matched_share=covered,
-            denoiser_calls=len(rewards) * module.steps,
-            reward_calls=len(rewards),
+            denoiser_calls=0 if file else (len(rewards) - stored) * module.steps,
+            reward_calls=0 if file else sum(store.calls(i) for i in chunks),
             failures=dict(Counter(scores.failures.values()).most_common(5)),
+            unscored=int(rewards.isnan().sum()) - len(scores.failures),
+            stored=stored,
+            left_out=len(self.source.open(module).left_out) if isinstance(self.source, ScoredFile) else 0,
+            refused=dict(candidates.refused),
         )
         if self.trainer is not None and self.trainer.is_global_zero:
+            store.gather(ACCEPTED, chosen.index, self._needed)
+            files.write_text(store.folder / "accepted.csv", table(chosen.index, chosen.weight, scores.values, keys))
+            if isinstance(self.source, ScoredFile):
+                files.write_text(store.folder / "left_out.csv", left_out(self.source.open(module).left_out))
             account.write(store.folder, chosen.index, chosen.weight)
         self._barrier()
-        return account, chosen.index, chosen.weight, chunk
+        return account
 
-    def _sample(self, store: Round, number: int, weights: Weights) -> None:
+    def _scored(self, number: int) -> Scored:
+        """What a finished round accepted, from disk."""
+        _, index, weight = Account.read(self.folder(number))
+        store = self._store_of(number)
+        chunk = store.gathered(ACCEPTED)
+        rewards = torch.tensor(store.scores()[0].values, dtype=torch.float64)[index]
+        signed = rewards if self.maximise else -rewards
+        return Scored(chunk, signed, self.module.group(chunk.condition), weight, self.source.samples)
+
+    def _sample(self, store: Round, number: int) -> None:
+        """Have every chunk of the round on disk."""
         assert self.trainer is not None
-        module = self.module
-        record = (module.level,) if module.level > 0 else ()
-        requests = Requests(module, self.draws, self.batch_size, ("rollout", number), weights, record)
+        module, source = self.module, self.source
+        needed = self._needed
+        also = {snap(level, module.steps) for level in self.record} - {0.0}
+        whose: Weights = "current" if source.name == "current" else "reference"
+        levels = tuple(sorted({*needed, *also}))
+        requests = Requests(module, self.draws, self.batch_size, ("rollout", number), whose, levels)
         for index in self._bar(number, "sampling"):
+            rows = slice(index * self.batch_size, index * self.batch_size + store.rows[index])
             if store.has_chunk(index):
                 store.read_chunk(index)  # refuses another model's
-                continue
-            batch = self.trainer.strategy.batch_to_device(requests[index])
-            drawn = self.trainer.strategy.predict_step(batch, index)
-            store.write_chunk(index, Chunk(drawn.state, drawn.recorded, batch.condition))
+            elif isinstance(source, ScoredFile):
+                store.write_chunk(index, source.chunk(rows))
+            elif self._store is None or not self._reusable(number) or not store.adopt(index, self._store, needed):
+                batch = self.trainer.strategy.batch_to_device(requests[index])
+                drawn = self.trainer.strategy.predict_step(batch, index)
+                store.write_chunk(index, Chunk(drawn.state, drawn.recorded, batch.condition))
+
+    def _reusable(self, number: int) -> bool:
+        """Whether an earlier run can have drawn from the model that draws now."""
+        return self.source.name == "reference" or number == 0
 
     def _score(self, store: Round, number: int) -> None:
-        module = self.module
+        """Have this reward's scores of every chunk on disk."""
+        module, source = self.module, self.source
+        if isinstance(source, ScoredFile):
+            for index, count in enumerate(store.rows):
+                if not store.has_scores(index):
+                    store.write_scores(
+                        index, *source.scores(slice(index * self.batch_size, index * self.batch_size + count))
+                    )
+            return
+        reward = self.scorer
+        asked = self._screened(store, number)
+        starts = [0, *itertools.accumulate(store.rows)]
         try:
             for index in self._bar(number, "scoring"):
                 if store.has_scores(index):
@@ -319,26 +451,77 @@ class Rollouts(LightningDataModule):
                 chunk = store.read_chunk(index)
                 items = module.decode(chunk.state, chunk.condition)
                 keys = [module.key(item) for item in items] if self._keyed else [""] * len(items)
-                store.write_scores(index, self.reward(items), keys)
+                chosen = asked[starts[index] : starts[index + 1]].nonzero()[:, 0].tolist()
+                some = reward([items[i] for i in chosen])
+                scores = Scores([math.nan] * len(items), {chosen[i]: why for i, why in some.failures.items()})
+                for i, value in zip(chosen, some.values, strict=True):
+                    scores.values[i] = value
+                store.write_scores(index, scores, keys)
         finally:
-            self.reward.close()
+            reward.close()
 
-    def _accepted(self, number: int) -> Shaped:
-        """What an earlier round accepted, from disk."""
-        _, index, weight = Account.read(self.folder(number))
-        folder = self.folder(number)
-        _, about = files.read_tensors(folder / "chunk_00000.safetensors")
-        chunk, _, _ = Round(folder, about["origin"]).read(self.chunks)
-        return self._shaped(number, chunk, index, weight)
+    @property
+    def _needs(self) -> frozenset[str]:
+        return frozenset().union(*(each.needs for each in self.filters))
 
-    def _shaped(self, number: int, chunk: Chunk, index: Tensor, weight: Tensor) -> Shaped:
-        level, target = self.module.level, self.module.target(self.source)
-        final, condition = take(chunk.state, index), take(chunk.condition, index)
-        if level == 0 or target == "renoised":
-            return Shaped(final, condition, weight.float(), None)
-        return Shaped(
-            take(chunk.recorded[level], index), condition, weight.float(), final if target == "trajectory" else None
-        )
+    def _suits(self, module: GraftModule) -> None:
+        """Refuse filters that the domain has not what for."""
+        if "keys" in self._needs and type(module).key is GraftModule.key:
+            raise GraftError(f"{type(module).__name__} has no key for its objects: data.filters need one")
+        if "known" in self._needs:
+            module.known([])
+        if "features" in self._needs:
+            module.features([])
+
+    def _left(self, store: Round, number: int, rewards: Tensor, groups: Tensor, keys: list[str]) -> Candidates:
+        """What the filters leave, given what the rounds on disk before this one accepted."""
+        module, needs, past = self.module, self._needs, []
+        known = module.known(keys) if "known" in needs else None
+        features = self._features(store, range(len(store.rows))) if "features" in needs else None
+        for earlier in range(number) if self.filters else ():
+            index = Account.read(self.folder(earlier))[1]
+            named = self._store_of(earlier).scores()[1]
+            state, condition = self._store_of(earlier).take(index)
+            theirs = module.features(module.decode(state, condition)) if features is not None else None
+            past.append(Past([named[i] for i in index.tolist()], module.group(condition), theirs))
+        draws = Candidates(rewards, keys, groups, features, known)
+        return filtered(self.filters, draws, past, seeding.generator(self.seed, "filter", number))
+
+    def _features(self, store: Round, chunks: Iterable[int]) -> Tensor:
+        read = (store.read_chunk(index) for index in chunks)
+        return torch.cat([self.module.features(self.module.decode(c.state, c.condition)) for c in read])
+
+    def describe(self) -> str:
+        """The filters and the rule in a few words."""
+        return "".join(f"{each}, then " for each in self.filters) + self.accept.describe()
+
+    def _screened(self, store: Round, number: int) -> Tensor:
+        """(draws,) whether the reward is asked for a draw: the screen's best of each condition, within the budget."""
+        count = sum(store.rows)
+        most = min(self.allowance, count)
+        if self.screen is None:
+            return torch.arange(count) < most
+        module, by = self.module, digest(self.screen)
+        screen = self.screen
+        values: list[float] = []
+        conditions: list[Condition] = []
+
+        def ask(index: int) -> list[float]:
+            chunk = store.read_chunk(index)
+            return screen(module.decode(chunk.state, chunk.condition)).values
+
+        try:
+            for index in self._bar(number, "screening"):
+                store.screened(index, by, partial(ask, index))
+            self._barrier()
+            for index in range(len(store.rows)):
+                conditions.append(store.read_chunk(index).condition)
+                values += store.screened(index, by, partial(ask, index))
+        finally:
+            screen.close()
+        groups = torch.cat([module.group(condition) for condition in conditions])
+        rewards = torch.tensor(values, dtype=torch.float64)
+        return screened(rewards if screen.maximise else -rewards, groups, min(most, int(self.screen_fraction * count)))
 
     def _bar(self, number: int, what: str) -> Iterator[int]:
         """This process's chunks, with progress in draws."""
@@ -346,10 +529,10 @@ class Rollouts(LightningDataModule):
         rank, world = self.trainer.global_rank, self.trainer.world_size
         quiet = self.trainer.progress_bar_callback is None or not self.trainer.is_global_zero
         title = f"round {number + 1}/{self.trainer.max_epochs} {what}"
-        with tqdm(total=self.draws, desc=title, unit="draw", disable=quiet, leave=True, mininterval=0.5) as bar:
-            for index in range(rank, self.chunks, world):
+        with tqdm(total=sum(self.rows), desc=title, unit="draw", disable=quiet, leave=True, mininterval=0.5) as bar:
+            for index in range(rank, len(self.rows), world):
                 yield index
-                bar.update(min(self.batch_size * world, self.draws - bar.n))
+                bar.update(min(self.batch_size * world, sum(self.rows) - bar.n))
 
     def _barrier(self) -> None:
         assert self.trainer is not None
@@ -361,28 +544,33 @@ class Rollouts(LightningDataModule):
             "rollout/reward": account.reward,
             "rollout/accepted_reward": account.accepted_reward,
             "rollout/acceptance_rate": account.acceptance_rate,
-            "rollout/kl_nats": account.kl_nats,
             "rollout/failed_rewards": float(account.failed_rewards),
             "rollout/duplicates": float(account.duplicates),
         }
+        if account.kl_nats is not None:
+            values["rollout/kl_nats"] = account.kl_nats
+        if self.filters:
+            values["rollout/refused"] = float(sum(account.refused.values()))
         for logger in self.trainer.loggers:
             logger.log_metrics(values, self.trainer.global_step)
 
 
-def _identity(module: GraftModule) -> str:
-    """A hash of the weights that roll out."""
-    with module.sampling():
-        return files.in_memory(dict(trained(module.backbone)))
+def screened(values: Tensor, groups: Tensor, most: int) -> Tensor:
+    """(n,) bool: the ``most`` draws that rank highest within their condition; NaN ranks nowhere.
 
-
-def _joined(parts: list[Shaped]) -> Shaped:
-    targets = [part.target for part in parts if part.target is not None]
-    return Shaped(
-        cat([part.state for part in parts]),
-        cat([part.condition for part in parts]),
-        torch.cat([part.weight for part in parts]),
-        cat(targets) if targets else None,
-    )
+    Args:
+        values: (n,) larger is better.
+        groups: (n,) integer of each draw's condition.
+        most: Draws to choose.
+    """
+    rank = torch.full_like(values, math.inf)
+    for group in torch.unique(groups):
+        inside = ((groups == group) & ~values.isnan()).nonzero()[:, 0]
+        order = inside[values[inside].argsort(descending=True, stable=True)]
+        rank[order] = (torch.arange(len(order), dtype=rank.dtype) + 0.5) / int((groups == group).sum())
+    chosen = torch.zeros(len(values), dtype=torch.bool)
+    chosen[rank.argsort(stable=True)[:most]] = True
+    return chosen & rank.isfinite()
 
 
 def _same(batch: Any) -> Any:

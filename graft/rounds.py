@@ -1,7 +1,12 @@
 """A round of rollouts on disk: chunks of draws, their scores, and what was accepted; written whole, never twice."""
 
+import csv
+import io
 import json
-from dataclasses import asdict, dataclass
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +16,10 @@ from torch import Tensor
 from graft import files
 from graft.errors import GraftError
 from graft.reward import Scores
-from graft.state import Condition, State, cat, flatten, unflatten
+from graft.state import Condition, State, cat, flatten, take, unflatten
+from graft.store import Store
+
+DRAWN, STORED, SCORES, SCREEN = "chunk", "stored", "scores", "screen"  # what the names of files begin with
 
 
 @dataclass
@@ -28,32 +36,54 @@ class Round:
 
     Args:
         folder: ``rounds/<n>`` of a run.
-        origin: What the chunks depend on (seed, weights, steps, …); chunks on disk of another origin are refused.
+        origin: What the draws of every chunk depend on (seed, weights, steps, …); None to read what is there.
+        rows: Draws in each chunk.
+        reward: `graft.identity.digest` of the reward; scores of another one do not count.
     """
 
-    def __init__(self, folder: Path, origin: dict[str, Any]) -> None:
-        self.folder, self.origin = folder, origin
+    def __init__(
+        self, folder: Path, origin: "dict[str, Any] | None", rows: Sequence[int], reward: "str | None" = None
+    ) -> None:
+        self.folder, self._origin, self.rows, self.reward = folder, origin, rows, reward
+
+    def origin(self, index: int) -> dict[str, Any]:
+        """What made the chunk; `graft.store.address` of it is its address."""
+        return {**(self._origin or {}), "chunk": index, "rows": self.rows[index]}
 
     def _chunk(self, index: int) -> Path:
-        return self.folder / f"chunk_{index:05d}.safetensors"
+        stored = self.folder / f"{STORED}_{index:05d}.safetensors"
+        return stored if stored.exists() else self.folder / f"{DRAWN}_{index:05d}.safetensors"
 
     def _scores(self, index: int) -> Path:
-        return self.folder / f"scores_{index:05d}.json"
+        """This reward's scores: of an earlier run if they came with the draws, else of this one."""
+        stored = self.folder / f"{STORED}_{index:05d}.json"
+        fits = stored.exists() and _content(stored)["reward"] == self.reward
+        return stored if fits else self.folder / f"{SCORES}_{index:05d}.json"
 
     def has_chunk(self, index: int) -> bool:
         """The chunk's draws are on disk."""
         return self._chunk(index).exists()
 
+    def adopted(self, index: int) -> bool:
+        """The chunk's draws are an earlier run's."""
+        return self._chunk(index).name.startswith(STORED)
+
     def has_scores(self, index: int) -> bool:
-        """The chunk's scores are on disk."""
-        return self._scores(index).exists()
+        """This reward's scores of the chunk are on disk."""
+        path = self._scores(index)
+        return path.exists() and _content(path)["reward"] == self.reward
+
+    def calls(self, index: int) -> int:
+        """How often this run asked the reward for the chunk."""
+        content = _content(self._scores(index))
+        asked = sum(value is not None for value in content["values"]) + len(content["failures"])
+        return 0 if self._scores(index).name.startswith(STORED) else asked
 
     def write_chunk(self, index: int, chunk: Chunk) -> None:
         """Keep the draws of a chunk."""
-        tensors = flatten(chunk.state, "state") | flatten(chunk.condition, "condition")
-        for level, state in chunk.recorded.items():
-            tensors |= flatten(state, f"level/{level!r}")
-        files.write_tensors(self._chunk(index), tensors, {"origin": self.origin, "levels": list(chunk.recorded)})
+        levels = list(chunk.recorded)
+        about = {"origin": self.origin(index), "levels": levels}
+        files.write_tensors(self._chunk(index), _flat(chunk, levels), about)
 
     def read_chunk(self, index: int) -> Chunk:
         """The draws of a chunk.
@@ -61,58 +91,151 @@ class Round:
         Raises:
             GraftError: They are damaged, or another model or seed made them.
         """
-        path = self._chunk(index)
+        path, ours = self._chunk(index), self.origin(index)
         tensors, about = files.read_tensors(path)
         theirs = about.get("origin")
-        if theirs != self.origin:
-            differing = [k for k in self.origin if not isinstance(theirs, dict) or theirs.get(k) != self.origin[k]]
+        if self._origin is not None and theirs != ours:
+            differing = [k for k in ours if not isinstance(theirs, dict) or theirs.get(k) != ours[k]]
             raise GraftError(
                 f"{path} was drawn with another {' and '.join(differing) or 'origin'}: choose another --run_dir, or "
                 "remove the folder"
             )
-        condition = unflatten(tensors, "condition")
-        assert isinstance(condition, dict)
-        recorded = {level: unflatten(tensors, f"level/{level!r}") for level in about["levels"]}
-        return Chunk(unflatten(tensors, "state"), recorded, condition)
+        return _unflat(tensors, about)
+
+    def adopt(self, index: int, store: Store, levels: Sequence[float]) -> bool:
+        """Take a chunk, and scores of it, over from an earlier run; False if it has none.
+
+        Raises:
+            GraftError: It did not record one of ``levels``, or its draws follow other laws only.
+        """
+        source = store.find(self.origin(index))
+        if source is None:
+            return False
+        recorded = files.read_about(source)["levels"]
+        if missing := [level for level in levels if level not in recorded]:
+            raise GraftError(
+                f"the draws in data.store have no state at level {missing[0]:g}, only at "
+                f"{', '.join(f'{level:g}' for level in recorded) or '0'}: choose one of these, or draw anew with "
+                "data.record"
+            )
+        self.folder.mkdir(parents=True, exist_ok=True)
+        own = self.folder / f"{STORED}_{index:05d}"
+        for prefix in (SCORES, STORED):  # before the draws: without them it is not looked at
+            scores = source.with_name(f"{prefix}_{source.stem.partition('_')[2]}.json")
+            if scores.exists() and _content(scores)["reward"] == self.reward:
+                _link(scores, own.with_suffix(".json"))
+                break
+        _link(source, own.with_suffix(".safetensors"))
+        return True
 
     def write_scores(self, index: int, scores: Scores, keys: list[str]) -> None:
-        """Keep the scores of a chunk."""
-        values = [None if i in scores.failures else value for i, value in enumerate(scores.values)]
+        """Keep the scores of a chunk; NaN without a failure is a draw that was not scored."""
+        values = [None if value != value else value for value in scores.values]
         failures = {str(i): why for i, why in scores.failures.items()}
-        files.write_json(self._scores(index), {"values": values, "failures": failures, "keys": keys})
+        content = {"reward": self.reward, "values": values, "failures": failures, "keys": keys}
+        files.write_json(self.folder / f"{SCORES}_{index:05d}.json", content)
+
+    def screened(self, index: int, by: str, scores: "Callable[[], Sequence[float]]") -> list[float]:
+        """The screen's values of a chunk, from disk if it is the same screen; NaN where there is none."""
+        path = self.folder / f"{SCREEN}_{index:05d}.json"
+        if not path.exists() or _content(path)["reward"] != by:
+            values = [None if value != value else value for value in scores()]
+            files.write_json(path, {"reward": by, "values": values, "failures": {}, "keys": [""] * len(values)})
+        return [float("nan") if value is None else float(value) for value in _content(path)["values"]]
 
     def drop_scores(self) -> None:
         """Have all chunks scored again."""
-        for path in self.folder.glob("scores_*.json"):
+        for path in [*self.folder.glob(f"{SCORES}_*.json"), *self.folder.glob(f"{STORED}_*.json")]:
             path.unlink(missing_ok=True)
 
     def read_scores(self, index: int) -> tuple[Scores, list[str]]:
         """The scores of a chunk and the keys of its objects."""
-        path = self._scores(index)
-        try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-            values = [float("nan") if value is None else float(value) for value in content["values"]]
-            return Scores(values, {int(i): str(why) for i, why in content["failures"].items()}), content["keys"]
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise GraftError(f"{path} is damaged ({error}): remove it, and the chunk is scored again") from None
+        content = _content(self._scores(index))
+        values = [float("nan") if value is None else float(value) for value in content["values"]]
+        return Scores(values, {int(i): str(why) for i, why in content["failures"].items()}), content["keys"]
 
-    def read(self, chunks: int) -> tuple[Chunk, Scores, list[str]]:
-        """All chunks together."""
-        parts = [self.read_chunk(i) for i in range(chunks)]
-        scored = [self.read_scores(i) for i in range(chunks)]
-        condition = cat([part.condition for part in parts])
+    def scores(self) -> tuple[Scores, list[str]]:
+        """The scores of all chunks, and the keys."""
+        out, names = Scores([]), []
+        for index in range(len(self.rows)):
+            part, keys = self.read_scores(index)
+            out.failures |= {len(out.values) + i: why for i, why in part.failures.items()}
+            out.values += part.values
+            names += keys
+        return out, names
+
+    def take(self, index: Tensor) -> tuple[State, Condition]:
+        """Final states and conditions of chosen draws, positions (A,) ascending."""
+        starts = torch.tensor([0, *self.rows]).cumsum(0)
+        states, conditions = [], []
+        for number in range(len(self.rows)):
+            inside = index[(index >= starts[number]) & (index < starts[number + 1])] - starts[number]
+            if len(inside):
+                chunk = self.read_chunk(number)
+                states.append(take(chunk.state, inside))
+                conditions.append(take(chunk.condition, inside))
+        condition = cat(conditions)
         assert isinstance(condition, dict)
-        levels = parts[0].recorded
-        whole = Chunk(
-            cat([part.state for part in parts]),
-            {level: cat([part.recorded[level] for part in parts]) for level in levels},
-            condition,
-        )
-        scores = Scores([])
-        for part, _ in scored:
-            scores.failures |= {len(scores.values) + i: why for i, why in part.failures.items()}
-            scores.values += part.values
-        return whole, scores, [key for _, keys in scored for key in keys]
+        return cat(states), condition
+
+    def gather(self, name: str, index: Tensor, levels: Sequence[float]) -> None:
+        """Copy chosen draws into one file, a chunk at a time: what was learned from, kept with the round.
+
+        Args:
+            name: Of the file.
+            index: (A,) positions in the round, ascending.
+            levels: Whose states are kept besides the final ones.
+        """
+        starts = torch.tensor([0, *self.rows]).cumsum(0)
+        like: dict[str, Tensor] = {}
+        with files.growing(self.folder / name, len(index), {"levels": list(levels)}) as mapped:
+            for number in range(len(self.rows)):
+                inside = (index >= starts[number]) & (index < starts[number + 1])
+                if not bool(inside.any()):
+                    continue
+                fields = _flat(self.read_chunk(number), levels)
+                like = like or mapped(fields)
+                for field, tensor in fields.items():
+                    like[field][inside] = tensor[index[inside] - starts[number]]
+
+    def gathered(self, name: str) -> Chunk:
+        """What `gather` copied; it lies in the file until it is looked at."""
+        return _unflat(*files.read_tensors(self.folder / name))
+
+
+def _flat(chunk: Chunk, levels: Sequence[float]) -> dict[str, Tensor]:
+    tensors = flatten(chunk.state, "state") | flatten(chunk.condition, "condition")
+    for level in levels:
+        tensors |= flatten(chunk.recorded[level], f"level/{level!r}")
+    return tensors
+
+
+def _unflat(tensors: dict[str, Tensor], about: dict[str, Any]) -> Chunk:
+    condition = unflatten(tensors, "condition")
+    assert isinstance(condition, dict)
+    recorded = {level: unflatten(tensors, f"level/{level!r}") for level in about["levels"]}
+    return Chunk(unflatten(tensors, "state"), recorded, condition)
+
+
+def _content(path: Path) -> dict[str, Any]:
+    try:
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(content["values"], list) or len(content["keys"]) != len(content["values"]):
+            raise ValueError("not a score and a key for each draw")
+        [float(value) for value in content["values"] if value is not None]
+        {int(i): str(why) for i, why in content["failures"].items()}
+        return {"reward": None, **content}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise GraftError(f"{path} is damaged ({error}): remove it, and the chunk is scored again") from None
+
+
+def _link(source: Path, target: Path) -> None:
+    """The file under another name: without a copy where the file system can; neither is ever written again."""
+    with files.atomic(target) as temporary:
+        try:
+            os.link(source, temporary)
+        except OSError:
+            shutil.copyfile(source, temporary)
 
 
 @dataclass
@@ -125,7 +248,7 @@ class Account:
     accepted: int
     acceptance_rate: float
     effective: float
-    kl_nats: float
+    kl_nats: "float | None"
     failed_rewards: int
     duplicates: int
     reward: float
@@ -134,9 +257,13 @@ class Account:
     denoiser_calls: int
     reward_calls: int
     failures: dict[str, int]
+    unscored: int = 0  # draws that the reward was not asked for
+    stored: int = 0  # draws that an earlier run made
+    left_out: int = 0  # records of a scored file
+    refused: dict[str, int] = field(default_factory=dict)  # by filter
 
     def write(self, folder: Path, index: Tensor, weight: Tensor) -> None:
-        """Keep it beside the chunks, with the accepted draws."""
+        """Keep it beside the chunks, with the accepted draws; last, for a round is finished when this is there."""
         files.write_json(folder / "round.json", {**asdict(self), "index": index.tolist(), "weight": weight.tolist()})
 
     @classmethod
@@ -172,3 +299,22 @@ def matched(rewards: Tensor, groups: Tensor, index: Tensor, weight: Tensor) -> t
         total += drawn * float((w * rewards[index[inside]]).sum() / w.sum())
         covered += drawn
     return total / covered, covered / len(groups)
+
+
+def left_out(records: "Sequence[tuple[int, str]]") -> str:
+    """Records that were left out as CSV."""
+    out = io.StringIO()
+    rows = csv.writer(out, lineterminator="\n")
+    rows.writerow(("record", "why"))
+    rows.writerows(records)
+    return out.getvalue()
+
+
+def table(index: Tensor, weight: Tensor, values: Sequence[float], keys: Sequence[str]) -> str:
+    """The accepted draws as CSV: position in the round, key, reward, weight in training."""
+    out = io.StringIO()
+    rows = csv.writer(out, lineterminator="\n")
+    rows.writerow(("draw", "key", "reward", "weight"))
+    for i, w in zip(index.tolist(), weight.tolist(), strict=True):
+        rows.writerow((i, keys[i], repr(values[i]), repr(w)))
+    return out.getvalue()

@@ -23,11 +23,15 @@ class Stage:
 
 @dataclass
 class Trajectory:
-    """What `run` gives: the last state, the states at the levels asked for, the number of denoiser calls a sample."""
+    """What `run` gives: the last state, the states at the levels asked for, the number of denoiser calls a sample.
+
+    ``estimates`` is for who asks the network for E[x_0 | x_u] at the recorded states.
+    """
 
     state: State
     recorded: dict[float, State] = field(default_factory=dict)
     calls: int = 0
+    estimates: dict[float, State] = field(default_factory=dict)
 
 
 def grid(steps: int) -> list[float]:

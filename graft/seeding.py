@@ -27,3 +27,12 @@ def uniform(count: int, generator: "Generator | None") -> Tensor:
     """``count`` uniform numbers in [0, 1), float64."""
     device = generator.device if generator is not None else "cpu"
     return torch.rand(count, generator=generator, dtype=torch.float64, device=device)
+
+
+def levels(count: int, lowest: float, generator: "Generator | None") -> Tensor:
+    """(count,) levels in (lowest, 1], one in each of as many equal parts, in random order: what training asks for.
+
+    ``lowest`` itself is left out: the kernel from a level to itself has no noise.
+    """
+    spread = (torch.randperm(count, generator=generator) + uniform(count, generator)) / count
+    return 1 - (1 - lowest) * spread

@@ -28,8 +28,8 @@ def size(state: State) -> int:
     return len(tensor)
 
 
-def take(state: State, index: "Tensor | slice") -> State:
-    """The rows ``index`` (positions, a boolean mask or a slice)."""
+def take(state: State, index: "Tensor | slice | tuple[Tensor, ...]") -> State:
+    """The rows ``index`` (positions, a boolean mask, a slice, or positions in the first dimensions)."""
     return apply(lambda field: field[index], state)
 
 

@@ -38,6 +38,8 @@ class Molecules(Dataset):  # type: ignore[misc]
         super().__init__()
         self.types, self.pos, self.counts, self.keys = types, pos, counts, keys
         self._starts = counts.cumsum(0) - counts
+        self.rows = torch.arange(len(keys))
+        """(M,) the row that each molecule has in the arrays it was made from."""
 
     def len(self) -> int:
         """Number of molecules."""
@@ -95,12 +97,14 @@ def graphs(arrays: Arrays, vocabulary: Vocabulary, max_heavy_atoms: int) -> tupl
     positions -= ((positions * inside[..., None]).sum(1) / counts[:, None])[:, None]
     inside &= fits[:, None]
     keys = [key(mol) for mol, fit in zip(mols, fits, strict=True) if fit]
-    return Molecules(
+    molecules = Molecules(
         torch.from_numpy(types[inside]),
         torch.from_numpy(positions[inside]).float(),
         torch.from_numpy(counts[fits]),
         keys,
-    ), left_out
+    )
+    molecules.rows = torch.from_numpy(np.flatnonzero(small)[fits])
+    return molecules, left_out
 
 
 def _hydrogens(charges: NDArray[Any], positions: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.bool_]]:

@@ -9,11 +9,13 @@ from torch import Generator, Tensor
 from torch_geometric.utils import to_dense_batch
 from torchmetrics import Metric
 
-from domains.molecules import chemistry, metrics
+from domains.molecules import chemistry, metrics, scored
 from domains.molecules.data import MoleculeData
+from domains.molecules.features import features
 from domains.molecules.files import draw, write
 from graft import GraftError, GraftModule
 from graft.process import Gaussian, Mixed
+from graft.sources import ScoredSet
 from graft.state import Condition, State
 
 
@@ -84,6 +86,17 @@ class Molecules(GraftModule):
         """Canonical SMILES of the largest fragment."""
         return chemistry.key(item)
 
+    def known(self, keys: Sequence[str]) -> Tensor:
+        """(n,) bool: the training data has the key."""
+        if "keys" not in self.facts:
+            raise GraftError("these weights do not say what they were trained on: novelty needs the data's keys")
+        hashes = torch.tensor([metrics.key_hash(key) for key in keys], dtype=torch.long)
+        return torch.isin(hashes, self.facts["keys"]) & torch.tensor([key != "" for key in keys], dtype=torch.bool)
+
+    def features(self, items: Sequence[Any]) -> Tensor:
+        """Counts of atom environments and a few descriptors; see `features.py`."""
+        return features(items)
+
     def metrics(self) -> Mapping[str, Metric]:
         """Stability, validity, uniqueness, novelty against the training data's keys, frequencies of atom types."""
         return {
@@ -94,6 +107,14 @@ class Molecules(GraftModule):
             "atom_types": metrics.AtomTypes(self.convention),
             "novelty": metrics.Novelty(self.facts.get("keys", torch.zeros(0, dtype=torch.long))),
         }
+
+    def read(self, path: Path, score: str) -> ScoredSet:
+        """Molecules of an SDF file with a property, or of a CSV table of SMILES with a column; see `scored.read`."""
+        molecules, values, left_out = scored.read(path, score, self.vocabulary, self.atoms)
+        if not len(molecules):
+            return ScoredSet({}, {}, [], [], left_out)
+        state, condition = self.encode(molecules.batch(list(range(len(molecules)))))
+        return ScoredSet(state, condition, values, list(molecules.keys), left_out)
 
     def draw(self, items: Sequence[Any], legends: "Sequence[str] | None" = None) -> bytes:
         """Drawings in a grid; what is not valid, in pieces or not stable is marked."""

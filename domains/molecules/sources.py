@@ -3,7 +3,7 @@
 import os
 import tempfile
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -90,22 +90,39 @@ def _npz(path: Path) -> Arrays:
 def _sdf(path: Path) -> tuple[Arrays, dict[str, int]]:
     left_out = {"unparseable": 0, "without a 3-D structure": 0}
     kept: list[tuple[NDArray[Any], NDArray[Any]]] = []
+    for mol, why in records(path):
+        if mol is None:
+            left_out[why] += 1
+        else:
+            kept.append(atoms(mol))
+    return packed(kept), left_out
+
+
+def records(path: Path) -> Iterator[tuple[Any, str]]:
+    """The molecules of an SDF file, hydrogens added where they are implicit; (None, why) for what cannot be used."""
     with rdBase.BlockLogs():
         for mol in Chem.SDMolSupplier(str(path), sanitize=False, removeHs=False):
             if mol is None or mol.GetNumAtoms() == 0:
-                left_out["unparseable"] += 1
+                yield None, "unparseable"
             elif not mol.GetConformer().Is3D():
-                left_out["without a 3-D structure"] += 1
+                yield None, "without a 3-D structure"
             else:
                 if mol.NeedsUpdatePropertyCache():
                     mol.UpdatePropertyCache(strict=False)
                 Chem.SanitizeMol(mol, catchErrors=True)  # the directions of hydrogens need the hybridisation
-                mol = Chem.AddHs(mol, addCoords=True)  # those that the file leaves implicit
-                z = np.array([atom.GetAtomicNum() for atom in mol.GetAtoms()])
-                kept.append((z, mol.GetConformer().GetPositions()))
-    counts = np.array([len(z) for z, _ in kept], np.int64)
-    charges = np.zeros((len(kept), max(counts, default=1)), np.int64)
+                yield Chem.AddHs(mol, addCoords=True), ""
+
+
+def atoms(mol: Any) -> tuple[NDArray[Any], NDArray[Any]]:
+    """(n,) atomic numbers and (n, 3) positions, Å."""
+    return np.array([atom.GetAtomicNum() for atom in mol.GetAtoms()]), mol.GetConformer().GetPositions()
+
+
+def packed(molecules: "list[tuple[NDArray[Any], NDArray[Any]]]") -> Arrays:
+    """Molecules of `atoms` as arrays."""
+    counts = np.array([len(z) for z, _ in molecules], np.int64)
+    charges = np.zeros((len(molecules), max(counts, default=1)), np.int64)
     positions = np.zeros((*charges.shape, 3))
-    for i, (z, x) in enumerate(kept):
+    for i, (z, x) in enumerate(molecules):
         charges[i, : len(z)], positions[i, : len(z)] = z, x
-    return {"num_atoms": counts, "charges": charges, "positions": positions}, left_out
+    return {"num_atoms": counts, "charges": charges, "positions": positions}

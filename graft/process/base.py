@@ -7,6 +7,7 @@ from typing import TypeAlias
 import torch
 from torch import Generator, Tensor
 
+from graft.errors import GraftError
 from graft.state import Condition, State, size
 
 Level: TypeAlias = "float | Tensor"  # u in [0, 1]: one for the batch, or one for each sample
@@ -103,6 +104,56 @@ class Process(ABC):
         condition: Condition,
     ) -> Tensor:
         """(B,) loss of ``output`` at ``noisy`` = corrupt_with(state, noise, level, since); see `loss`."""
+
+    # What policy gradients and regressions on estimates need; a process that has no such thing says so
+
+    @property
+    def has_log_prob(self) -> bool:
+        """A step above level 0 has a density: every part of the state draws noise in it."""
+        return False
+
+    def log_prob(
+        self, output: State, state: State, next_state: State, level: Level, next_level: Level, condition: Condition
+    ) -> Tensor:
+        """(B,) log density of the step from ``state`` to ``next_state``, as `advance` makes it of ``output``.
+
+        In nats, on the subspace in which states live; levels are one for the batch or one for each sample.
+        """
+        raise GraftError(f"the steps of {type(self).__name__} have no log-probability")
+
+    def step_kl(
+        self, output: State, other: State, state: State, level: Level, next_level: Level, condition: Condition
+    ) -> Tensor:
+        """(B,) KL divergence in nats of the step that `advance` makes of ``output`` from the one of ``other``."""
+        raise GraftError(f"the steps of {type(self).__name__} have no log-probability")
+
+    def estimate(self, output: State, state: State, level: Level, condition: "Condition | None" = None) -> State:
+        """The estimate of E[x_0 | x_level = ``state``] that the network's ``output`` stands for.
+
+        Raises:
+            GraftError: The process has none.
+        """
+        raise GraftError(f"the outputs of {type(self).__name__} stand for no estimates of x_0")
+
+    def departure(self, estimate: State, state: State, level: float, condition: Condition) -> Tensor:
+        """(B,) squared distance at ``state`` of the score of the law at ``level`` from that of the prior's Gaussian.
+
+        Its mean says how much of the law at ``level`` there is to learn; in 1 / (unit of the state)².
+
+        Args:
+            estimate: E[x_0 | x_level = ``state``], which says the score (Tweedie's formula).
+            state: Draws of the law at ``level``.
+            level: Above 0: data have no score.
+            condition: What is given.
+
+        Raises:
+            GraftError: The process has no score.
+        """
+        raise GraftError(f"{type(self).__name__} has no score, so levels cannot be compared")
+
+    def distance(self, estimate: State, clean: State, level: Tensor) -> Tensor:
+        """(B,) weighted mean squared error of estimates of x_0, as `error` has it of a prediction from data."""
+        raise GraftError(f"the outputs of {type(self).__name__} are no estimates of x_0 that could be mixed")
 
     def __call__(self, model: Model, state: State, level: Level, condition: Condition) -> State:
         """The network's output at ``level``."""

@@ -6,6 +6,7 @@ r"""Gaussian processes: DDPM, EDM-style and flow matching as settings of one cla
     \sigma_{t|s}^2 = \sigma_t^2 - (\alpha_t / \alpha_s)^2 \sigma_s^2 \quad (s < t).
 """
 
+import math
 from collections.abc import Sequence
 from typing import Literal
 
@@ -73,6 +74,11 @@ class Gaussian(Process):
     def consistent(self) -> bool:
         """See `Process.consistent`: of all eta only 1 has the forward process's joint law."""
         return self.eta == 1
+
+    @property
+    def has_log_prob(self) -> bool:
+        """See `Process.has_log_prob`."""
+        return self.eta > 0
 
     def time(self, level: Level) -> Tensor:
         """See `Process.time`."""
@@ -142,6 +148,15 @@ class Gaussian(Process):
             x0 = (state - sigma * output) / (alpha + sigma)
         return self._project(x0, condition)
 
+    def estimate(self, output: State, state: State, level: Level, condition: "Condition | None" = None) -> Tensor:
+        """See `Process.estimate`."""
+        return self.x0(_tensor(output), _tensor(state), level, condition)
+
+    def distance(self, estimate: State, clean: State, level: Tensor) -> Tensor:
+        """See `Process.distance`."""
+        square = (_tensor(estimate) - _tensor(clean)).square().flatten(1).mean(1)
+        return square * _like(self._weight(level), square)
+
     def advance(
         self,
         output: State,
@@ -156,11 +171,50 @@ class Gaussian(Process):
         .. math:: x_s = \alpha_s \hat x_0 + \sqrt{\sigma_s^2 - c^2}\,(x_t - \alpha_t \hat x_0) / \sigma_t + c z, \quad
             c = \eta\, \sigma_s \sigma_{t|s} / \sigma_t
         """
+        mean, c = self.transition(output, state, level, next_level, condition)
+        return mean + c * self.noise(mean, condition, generator) if float(c) > 0 else mean
+
+    def transition(
+        self, output: State, state: State, level: Level, next_level: Level, condition: Condition
+    ) -> tuple[Tensor, Tensor]:
+        """(mean (B, ...), standard deviation) of the state at ``next_level``, as `advance` has it.
+
+        The deviation is one number for the batch, or one for each sample in the mean's number of dimensions.
+        """
         x = _tensor(state)
         x0 = self.x0(_tensor(output), x, level, condition)
-        keep, move, c = self._coefficients(level, next_level)
-        x = keep * x + move * x0
-        return x + c * self.noise(x, condition, generator) if c > 0 else x
+        keep, move, c = (v if v.ndim == 0 else _like(v, x) for v in self._coefficients(level, next_level))
+        return keep * x + move * x0, c
+
+    def log_prob(
+        self, output: State, state: State, next_state: State, level: Level, next_level: Level, condition: Condition
+    ) -> Tensor:
+        """See `Process.log_prob`: that of N(mean, c² I) on the subspace.
+
+        Raises:
+            GraftError: The step draws no noise: eta is 0, or it is the one to level 0.
+        """
+        mean, c = self.transition(output, state, level, next_level, condition)
+        self._noisy(c)
+        square = ((_tensor(next_state) - mean) / c).square().flatten(1).sum(1)
+        dimension: Tensor | float = mean[0].numel() if self.project is None else self.project.dimension(mean, condition)
+        spread = c if c.ndim == 0 else c.flatten()
+        return -square / 2 - dimension * (spread.log() + math.log(2 * math.pi) / 2)
+
+    def step_kl(
+        self, output: State, other: State, state: State, level: Level, next_level: Level, condition: Condition
+    ) -> Tensor:
+        """See `Process.step_kl`: |difference of the means|² / (2 c²); the deviations are one."""
+        mean, c = self.transition(output, state, level, next_level, condition)
+        self._noisy(c)
+        theirs, _ = self.transition(other, state, level, next_level, condition)
+        return ((mean - theirs) / c).square().flatten(1).sum(1) / 2
+
+    def _noisy(self, deviation: Tensor) -> None:
+        if not bool((deviation > 0).all()):
+            raise GraftError(
+                "a step that draws no noise has no log-probability: it needs eta > 0, and the step to level 0 has none"
+            )
 
     def retreat(self, output: State, state: State, level: float, next_level: float, condition: Condition) -> Tensor:
         """See `Process.retreat`: `advance` solved for x_t, with ``output`` held at the network's for a guess of x_t.
@@ -170,7 +224,7 @@ class Gaussian(Process):
         """
         x = _tensor(state)
         out = _tensor(output)
-        keep, move, _ = self._coefficients(level, next_level)
+        keep, move, _ = (float(c) for c in self._coefficients(level, next_level))
         alpha, sigma = (float(c) for c in self.alpha_sigma(level))
         if self.prediction in ("x0", "logits"):
             if keep == 0:
@@ -207,10 +261,8 @@ class Gaussian(Process):
         law at s (denoising score matching, Vincent 2011); at s = 0 it is x_0 itself and the share is 1.
         """
         out, x, eps = _tensor(output), _tensor(noisy), _tensor(noise)
-        alpha, sigma = self.alpha_sigma(level)
-        weight = (
-            self._native_weight(alpha, sigma) if self.weight is None else ((alpha / sigma) ** 2).clamp(*self.weight)
-        )
+        _, sigma = self.alpha_sigma(level)
+        weight = self._weight(level)
         if self.prediction == "logits" and (target is not None or bool((since == 0).all())):
             clean = _tensor(state if target is None else target)
             entropy = -(clean / self.scale * out.log_softmax(-1)).flatten(1).sum(1)
@@ -227,8 +279,21 @@ class Gaussian(Process):
         square = error.square().flatten(1).mean(1)
         return square * _like(weight, square)
 
-    def _native_weight(self, alpha: Tensor, sigma: Tensor) -> Tensor:
-        """|error of the prediction|² over |error of x_0|²."""
+    def departure(self, estimate: State, state: State, level: float, condition: Condition) -> Tensor:
+        r"""See `Process.departure`: the prior is N(0, sigma_1² I).
+
+        .. math:: \big\| (\alpha_u \hat x_0 - x_u) / \sigma_u^2 + x_u / \sigma_1^2 \big\|^2
+        """
+        x0, x = _tensor(estimate).double(), _tensor(state).double()  # the scores may be large and nearly equal
+        (alpha, sigma), (_, top) = self.alpha_sigma(level), self.alpha_sigma(1.0)
+        gap = (_like(alpha, x) * x0 - x) / _like(sigma, x) ** 2 + x / _like(top, x) ** 2
+        return self._project(gap, condition).square().flatten(1).sum(1)
+
+    def _weight(self, level: Tensor) -> Tensor:
+        """Of the squared error of x_0: as asked for, else |error of the prediction|² over |error of x_0|²."""
+        alpha, sigma = self.alpha_sigma(level)
+        if self.weight is not None:
+            return ((alpha / sigma) ** 2).clamp(*self.weight)
         return {
             "eps": (alpha / sigma) ** 2,
             "x0": torch.ones_like(alpha),
@@ -237,13 +302,11 @@ class Gaussian(Process):
             "velocity": ((alpha + sigma) / sigma) ** 2,
         }[self.prediction]
 
-    def _coefficients(self, level: float, next_level: float) -> tuple[float, float, float]:
-        """x_s = keep x_t + move x_0 + c z."""
-        (alpha_t, sigma_t), (alpha_s, sigma_s) = (
-            tuple(float(c) for c in self.alpha_sigma(u)) for u in (level, next_level)
-        )
-        c = self.eta * sigma_s * float(self.kernel(level, next_level)[1]) / sigma_t
-        keep = max(sigma_s**2 - c**2, 0.0) ** 0.5 / sigma_t
+    def _coefficients(self, level: Level, next_level: Level) -> tuple[Tensor, Tensor, Tensor]:
+        """x_s = keep x_t + move x_0 + c z, float64."""
+        (alpha_t, sigma_t), (alpha_s, sigma_s) = (self.alpha_sigma(u) for u in (level, next_level))
+        c = self.eta * sigma_s * self.kernel(level, next_level)[1] / sigma_t
+        keep = (sigma_s**2 - c**2).clamp(min=0).sqrt() / sigma_t
         return keep, alpha_s - alpha_t * keep, c
 
     def _project(self, x: Tensor, condition: "Condition | None") -> Tensor:

@@ -34,6 +34,11 @@ class Mixed(Process):
         """See `Process.consistent`."""
         return all(p.consistent for p in self.fields.values())
 
+    @property
+    def has_log_prob(self) -> bool:
+        """See `Process.has_log_prob`."""
+        return all(p.has_log_prob for p in self.fields.values())
+
     def time(self, level: Level) -> Tensor:
         """See `Process.time`: the first field's."""
         return self.clock.time(level)
@@ -95,6 +100,38 @@ class Mixed(Process):
             for name, p in self.fields.items()
         }
 
+    def log_prob(
+        self, output: State, state: State, next_state: State, level: Level, next_level: Level, condition: Condition
+    ) -> Tensor:
+        """See `Process.log_prob`: the sum over the fields, which draw their noise independently."""
+        out, x, following = _dict(output), _dict(state), _dict(next_state)
+        terms = [
+            p.log_prob(out[name], x[name], following[name], level, next_level, condition)
+            for name, p in self.fields.items()
+        ]
+        return torch.stack(terms).sum(0)
+
+    def step_kl(
+        self, output: State, other: State, state: State, level: Level, next_level: Level, condition: Condition
+    ) -> Tensor:
+        """See `Process.step_kl`: the sum over the fields."""
+        out, theirs, x = _dict(output), _dict(other), _dict(state)
+        terms = [
+            p.step_kl(out[name], theirs[name], x[name], level, next_level, condition) for name, p in self.fields.items()
+        ]
+        return torch.stack(terms).sum(0)
+
+    def estimate(self, output: State, state: State, level: Level, condition: "Condition | None" = None) -> State:
+        """See `Process.estimate`."""
+        out, x = _dict(output), _dict(state)
+        return {name: _tensor(p.estimate(out[name], x[name], level, condition)) for name, p in self.fields.items()}
+
+    def distance(self, estimate: State, clean: State, level: Tensor) -> Tensor:
+        """See `Process.distance`: the weighted sum over the fields."""
+        guess, x = _dict(estimate), _dict(clean)
+        terms = [self.weights.get(n, 1.0) * p.distance(guess[n], x[n], level) for n, p in self.fields.items()]
+        return torch.stack(terms).sum(0)
+
     def error(
         self,
         output: State,
@@ -117,6 +154,12 @@ class Mixed(Process):
             for name, p in self.fields.items()
         ]
         return torch.stack(terms).sum(0)
+
+    def departure(self, estimate: State, state: State, level: float, condition: Condition) -> Tensor:
+        """See `Process.departure`: the sum over the fields."""
+        x0, x = _dict(estimate), _dict(state)
+        gaps = [p.departure(x0[name], x[name], level, condition) for name, p in self.fields.items()]
+        return torch.stack(gaps).sum(0)
 
 
 def _dict(state: State) -> dict[str, Tensor]:

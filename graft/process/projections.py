@@ -14,6 +14,10 @@ class Projection(ABC):
     def __call__(self, x: Tensor, condition: "Condition | None") -> Tensor:
         """``x`` (B, ...) projected."""
 
+    @abstractmethod
+    def dimension(self, x: Tensor, condition: "Condition | None") -> Tensor:
+        """(B,) dimension of the subspace that ``x`` (B, ...) is projected onto."""
+
 
 class Masked(Projection):
     """Rows of padding are zero: x (B, N, d), condition["mask"] (B, N) with 1 for what is there."""
@@ -22,6 +26,11 @@ class Masked(Projection):
         """See `Projection`."""
         assert condition is not None
         return x * condition["mask"][..., None].to(x.dtype)
+
+    def dimension(self, x: Tensor, condition: "Condition | None") -> Tensor:
+        """See `Projection.dimension`: that of what is there."""
+        assert condition is not None
+        return condition["mask"].sum(1).to(x.dtype) * x.shape[-1]
 
 
 class ZeroCentre(Projection):
@@ -35,3 +44,8 @@ class ZeroCentre(Projection):
         assert condition is not None
         mask = condition["mask"][..., None].to(x.dtype)
         return (x - (x * mask).sum(1, keepdim=True) / mask.sum(1, keepdim=True)) * mask
+
+    def dimension(self, x: Tensor, condition: "Condition | None") -> Tensor:
+        """See `Projection.dimension`: that of what is there, less the centre's."""
+        assert condition is not None
+        return (condition["mask"].sum(1).to(x.dtype) - 1) * x.shape[-1]

@@ -31,7 +31,7 @@ NEWLY = "runs/molecule/1"
         (["--model.process.init_args.fields.x.init_args.etaa", "1"], "etaa"),
         (["stray"], "stray"),
         (["--data.draws", "many"], "data.draws: Expected int. Got value: many"),
-        (["--model.level", "high"], "model.level: Expected float. Got value: high"),
+        (["--model.level", "high"], "model.level: Expected float or 'auto'. Got value: high"),
         (["--data.source", "nowhere"], "nowhere"),
         (["--seed_everything", "x"], "seed_everything"),
         (["--model.level", "1"], "[0, 1)"),

@@ -42,7 +42,7 @@ def test_fragment(name: str, folder: Path, reference: Path) -> None:
             found = found[key]
         assert found == value, path
     if "gpu" not in name:
-        done("fit", *merged, *SMALL, *QUIET, *REWARD)
+        done("fit", *merged, *SMALL, *QUIET, *REWARD, "--data.source", given["data"]["source"])
         assert (folder / "runs/molecule/1/summary.json").exists()
 
 

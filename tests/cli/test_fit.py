@@ -15,6 +15,7 @@ from rdkit import Chem
 from safetensors.torch import load_file
 
 ONE = ["--trainer.max_epochs", "1", "--data.validation_draws", "0", "--data.test_draws", "16"]  # later flags win
+TARGET = ["--model.objective", "Shaping", "--model.objective.target"]
 
 
 @pytest.fixture(scope="module")
@@ -32,12 +33,14 @@ def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
 
 def test_run_folder(finished: Path) -> None:
     files = {str(path.relative_to(finished)) for path in finished.rglob("*") if path.is_file()}
-    rounds = {f"rounds/{n}/{f}" for n in (0, 1) for f in ("round.json", "chunk_00000.safetensors", "scores_00001.json")}
+    names = ("round.json", "chunk_00000.safetensors", "scores_00001.json", "accepted.csv")
+    names += ("accepted.safetensors", "tuned.safetensors")
+    rounds = {f"rounds/{n}/{f}" for n in (0, 1) for f in names}
     samples = {f"samples/{name}.{kind}" for name in ("reference", "tuned") for kind in ("sdf", "png")}
     kept = {"config.yaml", "summary.json", "metrics.csv", "report.html", "tuned.safetensors", "checkpoints/last.ckpt"}
     assert rounds | samples | kept <= files
     assert files - rounds - samples - kept == {  # nothing else
-        f"rounds/{n}/{f}" for n in (0, 1) for f in ("chunk_00001.safetensors", "scores_00000.json")
+        f"rounds/{n}/{f}" for n in (0, 1) for f in ("chunk_00001.safetensors", "scores_00000.json", "tuned.safetensors")
     }
     assert {path.stat().st_mode & 0o044 for path in finished.rglob("*")} == {0o044}  # others may read them
 
@@ -169,8 +172,8 @@ def test_seed(seed: int, equal: bool, finished: Path, folder: Path, small: list[
         (["--model.level", "0"], {"level": 0}),
         (["--model.level", "0.4"], {"level": 0.375}),  # the nearest step
         (["--model.ema", "null"], {}),
-        (["--model.target", "transition"], {}),
-        (["--model.target", "trajectory"], {}),
+        ([*TARGET, "transition"], {}),
+        ([*TARGET, "trajectory"], {}),
         (["--data.window", "2", "--trainer.max_epochs", "2"], {}),
         (["--data.accept", "TopFraction", "--data.accept.fraction", "0.25"], {"rule": "top 0.25 "}),
         (["--data.accept", "TopK", "--data.accept.keep", "1", "--data.accept.draws", "4"], {"rule": "top 1 of 4"}),
@@ -214,7 +217,7 @@ def test_targets_differ(folder: Path, small: list[str]) -> None:
         for target in ("transition", "trajectory", "renoised", "auto"):
             if (source, target) == ("current", "trajectory"):
                 continue
-            flags = ["--model.target", target, "--data.source", source]
+            flags = [*TARGET, target, "--data.source", source]
             done("fit", *small, *ONE, *flags, "--run_dir", f"{source}_{target}")
             weights[source, target] = tuned(folder / f"{source}_{target}")
     for source, right in (("reference", "trajectory"), ("current", "renoised")):
@@ -226,8 +229,8 @@ def test_targets_differ(folder: Path, small: list[str]) -> None:
 def test_trajectory_of_a_deterministic_sampler_is_refused(folder: Path, small: list[str]) -> None:
     """Before anything is drawn."""
     eta = ["--model.process.init_args.fields.x.init_args.eta", "0"]
-    assert "biased" in run("fit", *small, *eta, "--model.target", "trajectory").said
-    assert "biased" in run("fit", *small, "--data.source", "current", "--model.target", "trajectory").said
+    assert "biased" in run("fit", *small, *eta, *TARGET, "trajectory").said
+    assert "biased" in run("fit", *small, "--data.source", "current", *TARGET, "trajectory").said
     assert not list(folder.rglob("chunk_*"))
 
 

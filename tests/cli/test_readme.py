@@ -30,7 +30,7 @@ def blocks(mark: str) -> list[str]:
 def run(line: str) -> None:
     words = shlex.split(line)
     assert words[0] == "graft"
-    small = SMALL if words[1] == "fit" else ["--trainer.enable_progress_bar=false"] if words[1] == "pretrain" else []
+    small = {"fit": SMALL, "levels": SMALL, "pretrain": ["--trainer.enable_progress_bar=false"]}.get(words[1], [])
     assert main([*words[1:], *small]) == 0
 
 
@@ -39,7 +39,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     yield tmp_path
-    for name in ("points", "rewards"):
+    for name in ("points", "rewards", "filtered"):
         sys.modules.pop(name, None)
 
 
@@ -53,7 +53,13 @@ def test_quick_commands(folder: Path) -> None:
         for line in block.strip().splitlines():
             run(line)
     assert (folder / "molecules.sdf").exists()
-    assert (folder / "runs/molecule/3/summary.json").exists()
+    assert (folder / "runs/molecule/5/summary.json").exists()
+
+
+def test_own_objective(folder: Path) -> None:
+    (folder / "filtered.py").write_text(blocks("file: filtered.py")[0])
+    run(blocks("objective")[0].strip())
+    assert '"Filtered"' in (folder / "runs/molecule/1/summary.json").read_text()
 
 
 def test_python(folder: Path) -> None:

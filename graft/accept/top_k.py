@@ -1,0 +1,60 @@
+"""The best K of every M draws."""
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from graft.accept.base import Accept
+from graft.accept.laws import intervals, log_choose, top_k_average
+from graft.errors import GraftError
+
+
+class TopK(Accept):
+    """The best ``keep`` of every ``draws`` draws: a(F) = P(Binomial(draws − 1, 1 − F) < keep).
+
+    Where a condition has more draws than ``draws``, a draw's probability is the share of all groups of that size with
+    it in which it is among the best, so that none is left over.
+
+    Args:
+        keep: K.
+        draws: M.
+        scope: See `Accept`.
+        deduplicate: See `Accept`.
+        bin: See `Accept`.
+    """
+
+    def __init__(
+        self,
+        keep: int = 1,
+        draws: int = 8,
+        scope: Literal["condition", "global"] = "condition",
+        deduplicate: bool = False,
+        bin: int = 1,
+    ) -> None:
+        super().__init__(scope, deduplicate, bin)
+        if not 1 <= keep <= draws:
+            raise GraftError(f"keep is {keep} of {draws} draws: it must lie between 1 and {draws}")
+        self.keep, self.draws, self.smallest = keep, draws, draws
+
+    def law(self, rewards: Tensor) -> tuple[Tensor, Tensor]:
+        """See `Accept.law`."""
+        n = len(rewards)
+        draws = min(self.draws, n)  # where some failed, the best K of the rest
+        # probability that the draw with j above it is among the best K of a random group of M with it
+        above = torch.arange(n, dtype=torch.float64)
+        by_rank = torch.zeros(n, dtype=torch.float64)
+        whole = log_choose(above.new_tensor(n - 1), draws - 1)
+        for k in range(min(self.keep, draws)):
+            below = n - 1 - above
+            possible = (above >= k) & (below >= draws - 1 - k)
+            term = log_choose(above, k) + log_choose(below, draws - 1 - k) - whole
+            by_rank += torch.where(possible, term.exp(), 0.0)
+        low, high = intervals(rewards)
+        total = torch.cat([by_rank.new_zeros(1), by_rank.flip(0).cumsum(0)])  # of the ranks from below
+        first, last = (low * n).round().long(), (high * n).round().long()
+        p = (total[last] - total[first]) / (last - first)
+        return p.clamp(0, 1), top_k_average(low, high, self.keep, draws)
+
+    def __str__(self) -> str:
+        return f"top {self.keep} of {self.draws}"

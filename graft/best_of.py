@@ -1,0 +1,89 @@
+"""Best of N: the control that trains nothing and pays at inference."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from lightning.pytorch import Trainer
+from torch.utils.data import DataLoader
+
+from graft.batches import Draws, Weights
+from graft.errors import GraftError
+from graft.module import GraftModule
+from graft.reward import Reward
+from graft.rollouts import Requests
+from graft.state import take
+
+
+@dataclass
+class Best:
+    """What `best_of` gives: objects, their rewards (NaN where all candidates failed), and what they cost."""
+
+    items: list[Any]
+    rewards: list[float]
+    reward_calls: int
+    denoiser_calls: int
+
+
+class Candidates(Requests):
+    """Requests in which every condition comes ``each`` times in a row."""
+
+    def __init__(self, *args: Any, each: int) -> None:
+        super().__init__(*args)
+        self.each = each
+
+    def __getitem__(self, index: int) -> Draws:
+        draws = super().__getitem__(index)
+        rows = torch.arange(len(next(iter(draws.condition.values())))).repeat_interleave(self.each)
+        condition = take(draws.condition, rows)
+        assert isinstance(condition, dict)
+        return Draws(condition, draws.purpose, draws.weights)
+
+
+def best_of(
+    module: GraftModule,
+    trainer: Trainer,
+    reward: Reward,
+    count: int,
+    candidates: int,
+    purpose: str = "sample",
+    weights: Weights = "tuned",
+    chunk: int = 128,
+) -> Best:
+    """Draw ``candidates`` objects under each of ``count`` conditions and keep the best one of each.
+
+    With F the CDF of the reward at r(x) under a condition, what is kept has the law p(x) N F^(N − 1) of its density, of
+    KL divergence log N − (N − 1)/N nats from p, for rewards without ties. It costs N reward calls and N times the
+    denoiser calls for each object, every time.
+
+    Args:
+        module: The model.
+        trainer: Lightning's.
+        reward: What is best; closed at the end.
+        count: Objects that are kept.
+        candidates: N.
+        purpose: Seeds conditions and noise.
+        weights: Whose draws.
+        chunk: Candidates in a batch, about.
+    """
+    if candidates < 1:
+        raise GraftError(f"the best of {candidates} was asked for, but it takes at least 1 candidate")
+    requests = Candidates(module, count, max(1, chunk // candidates), (purpose,), weights, each=candidates)
+    best = Best([], [], 0, 0)
+    reward.open()
+    drawn: Any = trainer.predict(module, DataLoader(requests, batch_size=None))
+    try:
+        for index, trajectory in enumerate(drawn):
+            items = module.decode(trajectory.state, requests[index].condition)
+            best.denoiser_calls += trajectory.calls * len(items)
+            best.reward_calls += len(items)
+            values = reward(items).values
+            for first in range(0, len(items), candidates):
+                signed = [value if reward.maximise else -value for value in values[first : first + candidates]]
+                place = max(range(candidates), key=[-math.inf if math.isnan(s) else s for s in signed].__getitem__)
+                best.items.append(items[first + place])
+                best.rewards.append(values[first + place])
+    finally:
+        reward.close()
+    return best

@@ -1,0 +1,427 @@
+"""The analysis: draws of the reference, their estimates and re-rolls scored, and the level that follows from them."""
+
+import json
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from graft import files, rollouts, seeding
+from graft.accept import Accepted
+from graft.batches import Draws
+from graft.errors import GraftError
+from graft.levels import statistics
+from graft.levels.plan import AGAIN, SURVIVING
+from graft.levels.statistics import Estimate
+from graft.module import GraftModule
+from graft.state import Condition, State, cat, move, size, take
+
+T = TypeVar("T")
+NAME = "levels.json"
+EXACT = Estimate(1.0, 1.0, 1.0)  # by definition
+
+
+@dataclass
+class Level:
+    """What is known of a level; shares and distances with 95 % intervals, None where there is none.
+
+    Attributes:
+        level: u.
+        time: The process's own t.
+        log_snr: In nats; None at level 0, where it is infinite.
+        decided: ρ²(u), the share of the reward's variance within conditions that x_u has decided, by the fit.
+        predicted: The share of the accepted gain that survives a hand-over, by the fit.
+        measured: The same, by re-rolling accepted states with the reference; it bounds P-GRAFT.
+        departure: E‖score − score of the prior's Gaussian‖²: how much of the law there is to learn.
+        train: Share of the levels to train, 1 − u.
+        denoiser_calls: That asking about this level took.
+        reward_calls: Likewise.
+    """
+
+    level: float
+    time: float
+    log_snr: "float | None"
+    decided: "Estimate | None"
+    predicted: "Estimate | None"
+    measured: "Estimate | None"
+    departure: "Estimate | None"
+    train: float
+    denoiser_calls: int = 0
+    reward_calls: int = 0
+
+    @property
+    def surviving(self) -> "Estimate | None":
+        """By re-rolling where there is that, else by the fit."""
+        return self.measured if self.measured is not None else self.predicted
+
+
+@dataclass
+class Analysis:
+    """What ``levels.json`` holds.
+
+    Attributes:
+        level: The one to choose.
+        reason: In a sentence.
+        levels: Each one's evidence, ascending, level 0 first.
+        stochastic: The sampler draws noise; else x_u decides everything and shares are 1 by definition.
+        draws: Of the reference.
+        accepted: Of them.
+        rerolls: States re-rolled from each level.
+        failed_rewards: Of all reward calls.
+        reward: Mean of the draws; None where none was scored.
+        accepted_reward: More, by the condition-matched accepted gain.
+        rule: Of acceptance.
+        denoiser_calls: In all.
+        reward_calls: In all.
+        origin: What it depends on.
+    """
+
+    level: float
+    reason: str
+    levels: list[Level]
+    stochastic: bool
+    draws: int
+    accepted: "int | None"
+    rerolls: int
+    failed_rewards: int
+    reward: "float | None"
+    accepted_reward: "float | None"
+    rule: str
+    denoiser_calls: int
+    reward_calls: int
+    origin: dict[str, Any] = field(default_factory=dict)
+
+    def write(self, folder: Path) -> None:
+        """Keep it in a run's folder."""
+        files.write_json(folder / NAME, _plain(asdict(self)))
+
+    @classmethod
+    def read(cls, folder: Path, origin: "dict[str, Any] | None" = None) -> "Analysis":
+        """What `write` kept.
+
+        Raises:
+            GraftError: It is damaged, or of another origin than the one given.
+        """
+        path = folder / NAME
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            levels = [Level(**{k: _estimate(v) for k, v in level.items()}) for level in content.pop("levels")]
+            found = cls(levels=levels, **content)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise GraftError(f"{path} is damaged ({error}): remove it, and the levels are compared again") from None
+        if origin is not None and found.origin != origin:
+            differing = [key for key in origin if found.origin.get(key) != origin[key]]
+            raise GraftError(
+                f"{path} compares levels with another {' and '.join(differing) or 'origin'}: choose another --run_dir, "
+                "or remove the file"
+            )
+        return found
+
+    def account(self) -> dict[str, Any]:
+        """For ``summary.json``."""
+        names = ("level", "reason", "draws", "rerolls", "failed_rewards", "denoiser_calls", "reward_calls")
+        return {name: getattr(self, name) for name in names}
+
+
+def resolve(data: "rollouts.Rollouts") -> None:
+    """Where the model's level is ``auto``: compare levels, unless the run's folder has that already, and fix the level.
+
+    Called before each round, by `Rollouts`. The folder says what was chosen, so that a resumed run goes on with it.
+    """
+    module = data.module
+    if module.asked_level != "auto":
+        return
+    if data.run_dir is None:
+        raise GraftError("Rollouts needs run_dir, the folder in which the choice of the level is kept")
+    assert data.trainer is not None
+    if (data.run_dir / NAME).exists():
+        module.level = Analysis.read(data.run_dir, origin(data)).level
+        return
+    found = analyse(data)
+    if data.trainer.is_global_zero:
+        from graft.levels import show  # matplotlib takes a second
+
+        show.write(found, data.run_dir)
+        print(f"graft: {found.reason}", flush=True)
+    data.trainer.strategy.barrier()
+    module.level = found.level
+
+
+def origin(data: "rollouts.Rollouts") -> dict[str, Any]:
+    """What the analysis depends on."""
+    module, plan = data.module, data.levels
+    return {
+        "seed": module.seed,
+        "steps": module.steps,
+        "weights": (module.reference_file or {}).get("sha256"),
+        "rule": data.accept.describe(),
+        "reward": data.scorer.name,
+        "candidates": list(plan.snapped(module.steps)),
+        "draws": plan.count(data.draws, data.batch_size, len(plan.snapped(module.steps))),
+        "batch_size": data.batch_size,
+        "resamples": plan.resamples,
+    }
+
+
+@dataclass
+class _Part:
+    """What one chunk of draws gives."""
+
+    recorded: dict[float, State]
+    condition: Condition
+    groups: Tensor
+    rewards: list[float]
+    keys: list[str]
+    guesses: dict[float, list[float]]
+    departure: dict[float, Tensor]
+    calls: int
+    failed: int = 0
+
+
+def analyse(data: "rollouts.Rollouts") -> Analysis:
+    """Compare the levels on draws of the reference; within a trainer that has set up its strategy.
+
+    Raises:
+        GraftError: There is no reference, the reward fails for all draws, or the rule accepts no gain.
+    """
+    module, about = data.module, origin(data)
+    if module.reference_file is None:
+        raise GraftError("levels are compared on draws of a reference: give model.weights")
+    candidates: tuple[float, ...] = tuple(about["candidates"])
+    stochastic = module.process.stochastic
+    requests = rollouts.Requests(module, about["draws"], data.batch_size, ("levels",), "reference", candidates)
+    try:
+        parts = _shared(data, "drawing", len(requests), lambda i: _drawn(data, requests[i], i, stochastic))
+        departure = {u: torch.cat([part.departure[u] for part in parts]) for u in candidates}
+        result = Analysis(
+            level=0.0,
+            reason="",
+            levels=[_level(module, 0.0), *(_level(module, u) for u in candidates)],
+            stochastic=stochastic,
+            draws=about["draws"],
+            accepted=None,
+            rerolls=0,
+            failed_rewards=sum(part.failed for part in parts),
+            reward=None,
+            accepted_reward=None,
+            rule=about["rule"],
+            denoiser_calls=sum(part.calls for part in parts),
+            reward_calls=sum(len(part.rewards) * (1 + len(part.guesses)) for part in parts),
+            origin=about,
+        )
+        counts = statistics.resamples(about["draws"], data.levels.resamples, _generator(data, "resamples"))
+        for level in result.levels[1:]:
+            level.departure = statistics.estimate(partial(statistics.mean, departure[level.level]), counts)
+            level.denoiser_calls += about["draws"]
+        if stochastic:
+            _shares(data, parts, result, counts)
+    finally:
+        data.scorer.close()
+    result.level, result.reason = choose(result.levels, stochastic)
+    return result
+
+
+def choose(levels: Sequence[Level], stochastic: bool) -> tuple[float, str]:
+    """(level, why, in a sentence): the largest level whose surviving share is at least `SURVIVING`."""
+    candidates = [level for level in levels if level.level > 0]
+    names = ", ".join(f"{level.level:.4g}" for level in candidates)
+    if not stochastic:
+        best = candidates[-1]
+        return best.level, (
+            f"level {best.level:.4g}: the sampler draws no noise, so the state at any level decides the sample and all "
+            f"of the gain survives by definition; only how hard the law is to learn counts, and of {names} the largest "
+            "leaves least to learn"
+        )
+    kept = [level for level in candidates if _value(level.surviving) >= SURVIVING]
+    if kept:
+        best = kept[-1]
+        return best.level, (
+            f"level {best.level:.4g}: of {names} the largest at which at least {SURVIVING:g} of the accepted gain "
+            f"survives the hand-over, {_how(best)}"
+        )
+    best = max(candidates, key=lambda level: _value(level.surviving))
+    return 0.0, (
+        f"level 0: at none of {names} does {SURVIVING:g} of the accepted gain survive the hand-over (most at "
+        f"{best.level:.4g}, {_how(best)}), so the whole network is tuned (GRAFT)"
+    )
+
+
+def _how(level: Level) -> str:
+    share = level.surviving
+    assert share is not None
+    way = "as re-rolled" if level.measured is not None else "as the fit predicts"
+    return f"{way}: {share.value:.2f} (95 % interval {share.low:.2f} to {share.high:.2f})"
+
+
+def _value(share: "Estimate | None") -> float:
+    return -math.inf if share is None or math.isnan(share.value) else share.value
+
+
+def _level(module: GraftModule, level: float) -> Level:
+    """With what is so by definition: at level 0, and anywhere if no noise is drawn below, x_u decides the sample."""
+    share = EXACT if level == 0 or not module.process.stochastic else None
+    snr = float(module.process.log_snr(level)) if level > 0 else math.inf
+    log_snr = snr if math.isfinite(snr) else None
+    return Level(level, float(module.process.time(level)), log_snr, share, share, None, None, 1 - level)
+
+
+def _drawn(data: "rollouts.Rollouts", request: Draws, index: int, scored: bool) -> _Part:
+    """Draw a chunk with the estimates at each level, and score both."""
+    module, trainer = data.module, data.trainer
+    assert trainer is not None
+    batch = trainer.strategy.batch_to_device(replace(request, estimate=True))
+    drawn: Any = trainer.strategy.predict_step(batch, index)
+    condition = request.condition
+    recorded = {u: move(state, "cpu") for u, state in drawn.recorded.items()}
+    guessed = {u: move(state, "cpu") for u, state in drawn.estimates.items()}
+    part = _Part(
+        recorded=recorded,
+        condition=condition,
+        groups=module.group(condition).cpu(),
+        rewards=[],
+        keys=[],
+        guesses={},
+        departure={u: module.process.departure(guessed[u], recorded[u], u, condition) for u in recorded},
+        calls=drawn.calls * size(condition),
+    )
+    if scored:
+        items = module.decode(move(drawn.state, "cpu"), condition)
+        part.keys = [module.key(item) for item in items] if data.accept.deduplicate else []
+        part.rewards, part.failed = _scored(data, items)
+        for u, state in guessed.items():
+            # that an estimate cannot be scored is no failure of the reward: many a blurred object has none
+            part.guesses[u], _ = _scored(data, module.decode(state, condition))
+    return part
+
+
+def _scored(data: "rollouts.Rollouts", items: list[Any]) -> tuple[list[float], int]:
+    scores = data.scorer(items)
+    return scores.values, len(scores.failures)
+
+
+def _shares(data: "rollouts.Rollouts", parts: list[_Part], result: Analysis, counts: Tensor) -> None:
+    """Fill in what is decided and what survives, and re-roll."""
+    rewards = torch.tensor([r for part in parts for r in part.rewards], dtype=torch.float64)
+    groups = torch.cat([part.groups for part in parts])
+    keys = [key for part in parts for key in part.keys]
+    chosen = data.accept(rewards if data.scorer.maximise else -rewards, groups, keys, _generator(data, "accept"))
+    usable = ~rewards.isnan()
+    place = usable.cumsum(0) - 1  # of a usable draw among them
+    index, weight = place[chosen.index], chosen.weight
+    r, g, c = rewards[usable], groups[usable], counts[:, usable]
+    fold = statistics.folds(len(r), _generator(data, "folds"))
+    ones = torch.ones(1, len(r), dtype=torch.float64)
+    gain = float(statistics.gain(r, g, index, weight, ones)[0])
+    if not (gain if data.scorer.maximise else -gain) > 1e-9 * float(r.abs().max()):
+        raise GraftError(
+            f"the rule '{data.accept.describe()}' accepts no gain in {data.scorer.name} on {len(r)} draws of the "
+            "reference, so no share of it can survive: give model.level a number"
+        )
+    result.accepted, result.reward = len(index), float(r.mean())
+    result.accepted_reward = result.reward + gain
+    states = _Accepted(parts, chosen, result.draws // AGAIN, _generator(data, "again"))
+    result.rerolls = len(states.rows)
+    for level in result.levels[1:]:
+        u = level.level
+        guesses = torch.tensor([v for part in parts for v in part.guesses[u]], dtype=torch.float64)[usable]
+        again, calls, failed = _again(data, states, u)
+        level.decided = statistics.estimate(partial(statistics.decided, r, guesses, g, fold), c)
+        level.predicted = statistics.estimate(partial(statistics.predicted, r, guesses, g, fold, index, weight), c)
+        found = statistics.estimate(partial(statistics.measured, r, again[usable], g, index, weight), c)
+        level.measured = None if math.isnan(found.value) else found
+        level.denoiser_calls += calls
+        level.reward_calls += result.draws + len(states.rows)
+        result.denoiser_calls += calls
+        result.reward_calls += len(states.rows)
+        result.failed_rewards += failed
+
+
+class _Accepted:
+    """The accepted draws that are re-rolled: all, each as often, if that many may be; else a random choice of them.
+
+    Attributes:
+        rows: (R,) draws, each as often as it is re-rolled.
+        draws: How many draws there are.
+    """
+
+    def __init__(self, parts: list[_Part], chosen: Accepted, most: int, generator: "torch.Generator") -> None:
+        self.parts = parts
+        self.draws = sum(size(part.condition) for part in parts)
+        most = max(1, most)
+        order = chosen.index[torch.randperm(len(chosen.index), generator=generator)[:most]]
+        self.rows = order.sort().values.repeat_interleave(max(1, most // len(chosen.index)))
+
+    def request(self, level: float, rows: Tensor, purpose: tuple["int | str", ...]) -> Draws:
+        """To go on from their states at ``level``, with fresh noise."""
+        start = take(cat([part.recorded[level] for part in self.parts]), rows)
+        condition = take(cat([part.condition for part in self.parts]), rows)
+        assert isinstance(condition, dict)
+        return Draws(condition, purpose, "reference", start=level, state=start)
+
+
+def _again(data: "rollouts.Rollouts", states: _Accepted, level: float) -> tuple[Tensor, int, int]:
+    """((n,) mean reward of each draw re-rolled from ``level``, NaN where none was; denoiser calls; failed rewards)."""
+    rows = states.rows
+    chunks = [rows[i : i + data.batch_size] for i in range(0, len(rows), data.batch_size)]
+
+    def one(index: int) -> tuple[list[float], int, int]:
+        assert data.trainer is not None
+        request = states.request(level, chunks[index], ("levels", "again", repr(level), index))
+        drawn: Any = data.trainer.strategy.predict_step(data.trainer.strategy.batch_to_device(request), index)
+        items = data.module.decode(move(drawn.state, "cpu"), request.condition)
+        rewards, failed = _scored(data, items)
+        return rewards, drawn.calls * len(items), failed
+
+    parts = _shared(data, f"re-rolling from {level:.4g}", len(chunks), one)
+    rewards = torch.tensor([r for part, _, _ in parts for r in part], dtype=torch.float64)
+    known = ~rewards.isnan()
+    total, number = torch.zeros(2, states.draws, dtype=torch.float64)
+    total.index_add_(0, states.rows[known], rewards[known])
+    number.index_add_(0, states.rows[known], torch.ones(int(known.sum()), dtype=torch.float64))
+    return total / number, sum(part[1] for part in parts), sum(part[2] for part in parts)
+
+
+def _shared(data: "rollouts.Rollouts", what: str, count: int, work: Callable[[int], T]) -> list[T]:
+    """``work`` of each chunk, done by one of the processes each and known to all of them."""
+    assert data.trainer is not None
+    trainer = data.trainer
+    rank, world = trainer.global_rank, trainer.world_size
+    mine = {index: work(index) for index in _bar(data, what, range(rank, count, world))}
+    if world > 1:
+        everyone: list[dict[int, T]] = [{} for _ in range(world)]
+        torch.distributed.all_gather_object(everyone, mine)
+        mine = {index: part for theirs in everyone for index, part in theirs.items()}
+    return [mine[index] for index in range(count)]
+
+
+def _bar(data: "rollouts.Rollouts", what: str, chunks: range) -> Iterator[int]:
+    trainer = data.trainer
+    assert trainer is not None
+    quiet = trainer.progress_bar_callback is None or not trainer.is_global_zero
+    yield from tqdm(chunks, desc=f"levels: {what}", unit="chunk", disable=quiet, mininterval=0.5)
+
+
+def _generator(data: "rollouts.Rollouts", what: str) -> torch.Generator:
+    return seeding.generator(data.seed, "levels", what)
+
+
+def _plain(value: Any) -> Any:
+    """As JSON has it: None for NaN."""
+    if isinstance(value, dict):
+        return {key: _plain(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_plain(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _estimate(value: Any) -> Any:
+    """The inverse, of a field of `Level`."""
+    if not isinstance(value, dict):
+        return value
+    return Estimate(**{key: math.nan if inner is None else inner for key, inner in value.items()})

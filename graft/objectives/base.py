@@ -1,0 +1,110 @@
+"""Objective: what a rollout must record, what a training example holds, and the loss."""
+
+from abc import ABC, abstractmethod
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from torch import Generator, Tensor, nn
+
+from graft.accept import All
+from graft.batches import Examples
+from graft.ema import EMA
+from graft.errors import GraftError
+from graft.rounds import Chunk
+
+if TYPE_CHECKING:
+    from graft.module import GraftModule
+    from graft.rollouts import Rollouts
+
+
+@dataclass
+class Scored:
+    """What a round accepted, as an objective gets it.
+
+    Attributes:
+        chunk: The A accepted draws: final states, states at the recorded levels, conditions; they lie in a file.
+        rewards: (A,) a larger one is better.
+        groups: (A,) integer of the condition that each was drawn under.
+        weight: (A,) how much each of them counts, as the acceptance rule has it.
+        source: Whose draws they are.
+    """
+
+    chunk: Chunk
+    rewards: Tensor
+    groups: Tensor
+    weight: Tensor
+    source: Literal["reference", "current"]
+
+
+class Objective(nn.Module, ABC):
+    """What the network of a `GraftModule` learns from rounds of draws.
+
+    A round goes `start` (once), draws with the weights of `drawing` that keep the states at `levels`, rewards and
+    acceptance, `examples`, and then `loss` for every batch of them. What it keeps between rounds are buffers (or extra
+    state), so that checkpoints hold it; it is rebuilt by `attach`.
+    """
+
+    def attach(self, module: "GraftModule") -> None:
+        """Begin anew with ``module``, whose weights were just made, loaded or mixed."""
+
+    def check(self, module: "GraftModule", data: "Rollouts") -> None:
+        """Refuse, before anything is drawn, what this objective would do wrong.
+
+        Raises:
+            GraftError: In one sentence.
+        """
+
+    def levels(self, module: "GraftModule") -> tuple[float, ...]:
+        """The levels, besides 0, whose states a rollout records."""
+        return ()
+
+    def start(self, module: "GraftModule", number: int) -> None:
+        """A round begins, counted from 0; after an interruption it may begin again."""
+
+    def drawing(self, module: "GraftModule") -> AbstractContextManager[None]:
+        """Within the block the network has the weights with which rounds of source ``current`` are drawn."""
+        return module.averaged()
+
+    @abstractmethod
+    def examples(self, module: "GraftModule", scored: Scored) -> Examples:
+        """What a round gives to learn from."""
+
+    @abstractmethod
+    def loss(
+        self, module: "GraftModule", examples: Examples, generator: "Generator | None" = None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """(loss of a batch, what else is to be logged by name)."""
+
+    def describe(self, module: "GraftModule") -> str:
+        """The method's name."""
+        return type(self).__name__
+
+
+class OnPolicy(Objective):
+    """An objective that compares the network with the one that drew: the old policy, a copy of the trained weights.
+
+    It learns from all draws of the current model, good and bad, in the round in which they were drawn.
+    """
+
+    old: EMA
+
+    def attach(self, module: "GraftModule") -> None:
+        """See `Objective.attach`."""
+        self.old = EMA(module.backbone, decay=0.0)
+
+    def check(self, module: "GraftModule", data: "Rollouts") -> None:
+        """See `Objective.check`."""
+        name = type(self).__name__
+        if data.source.name != "current":
+            raise GraftError(f"{name} learns from the current model's own draws: use data.source=current")
+        if not isinstance(data.accept, All):
+            raise GraftError(f"{name} learns from bad draws as from good ones: use data.accept=graft.accept.All")
+        if data.accept.deduplicate:
+            raise GraftError(f"{name} needs the law that draws, copies included: use data.accept.deduplicate=false")
+        if data.window != 1:
+            raise GraftError(f"{name} learns from the draws of one round at a time: use data.window=1")
+
+    def drawing(self, module: "GraftModule") -> AbstractContextManager[None]:
+        """See `Objective.drawing`: those of the old policy."""
+        return self.old.swapped(module.backbone)

@@ -1,0 +1,129 @@
+r"""Policy gradient over the denoising chain: DDPO with importance sampling (Black et al. 2023, arXiv 2305.13301).
+
+Each step of the sampler is an action whose log-probability is known, so that the gradient of the expected reward is
+
+.. math:: \nabla E[r(x_0)] = E\Big[\sum_t \rho_t \nabla \log p_\theta(x_s \mid x_t)\,(r - b)\Big], \qquad
+    \rho_t = p_\theta(x_s \mid x_t) / p_{old}(x_s \mid x_t)
+
+(their eq. 4 with ratios of single steps, clipped as in Schulman et al. 2017, eq. 7).
+"""
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Generator, Tensor
+
+from graft.batches import Examples
+from graft.errors import GraftError
+from graft.objectives.advantages import Advantages
+from graft.objectives.base import OnPolicy, Scored
+from graft.reference import evaluating
+from graft.sampler import grid
+from graft.state import apply, size, take
+
+if TYPE_CHECKING:
+    from graft.module import GraftModule
+    from graft.rollouts import Rollouts
+
+
+class PolicyGradient(OnPolicy):
+    """DDPO: raise the probability of the steps that led to better rewards than usual, within a trust region.
+
+    The step to level 0 draws no noise, so it has no probability to raise: at ``model.level`` 0 it only moves with the
+    rest of the network, and the gradient is that of a reward seen one step earlier; with a level of at least one step
+    the reference does it, and the gradient is exact. As many passes over a round as ``data.steps_per_round`` asks for;
+    batches too large for memory are split with ``trainer.accumulate_grad_batches``. The network is in evaluation mode
+    while it learns: with dropout it would not be the policy that drew.
+
+    Args:
+        clip: The ratio of probabilities counts no further than 1 ± clip. It is the true ratio, of all dimensions
+            together; the released DDPO takes the mean over dimensions and clips that at 1e-4.
+        transitions: Steps of each draw in a batch, chosen at random; 0: all of them.
+        kl: Weight of the KL divergence from the reference's step, in nats a step.
+        advantage_clip: Largest advantage, in standard deviations of the reward.
+        memory: See `Advantages`.
+        least: See `Advantages`.
+    """
+
+    def __init__(
+        self,
+        clip: float = 0.2,
+        transitions: int = 4,
+        kl: float = 0.0,
+        advantage_clip: float = 5.0,
+        memory: int = 64,
+        least: int = 16,
+    ) -> None:
+        super().__init__()
+        if not clip > 0:
+            raise GraftError(f"model.objective.clip is {clip:g}, but it must be positive")
+        if transitions < 0:
+            raise GraftError(f"model.objective.transitions is {transitions}, but a batch cannot take fewer than none")
+        if not kl >= 0:
+            raise GraftError(f"model.objective.kl is {kl:g}, but a penalty cannot be negative")
+        if not advantage_clip > 0:
+            raise GraftError(f"model.objective.advantage_clip is {advantage_clip:g}, but it must be positive")
+        self.clip, self.transitions, self.kl = clip, transitions, kl
+        self.advantages = Advantages(memory, least, advantage_clip)
+
+    def check(self, module: "GraftModule", data: "Rollouts") -> None:
+        """See `Objective.check`."""
+        super().check(module, data)
+        if not module.process.has_log_prob:
+            raise GraftError("PolicyGradient needs steps that draw noise: set eta > 0 in every field of the process")
+        if len(self.levels(module)) < 2:
+            raise GraftError("PolicyGradient needs a step of the tuned network that draws noise: raise model.steps")
+
+    def levels(self, module: "GraftModule") -> tuple[float, ...]:
+        """See `Objective.levels`: all that the tuned network's noisy steps begin or end with, from 1 down."""
+        return tuple(u for u in grid(module.steps) if u >= max(module.level, 1 / module.steps))
+
+    def start(self, module: "GraftModule", number: int) -> None:
+        """See `Objective.start`: the old policy is the network as it is now."""
+        self.old.move(module.backbone, 1.0)
+
+    def examples(self, module: "GraftModule", scored: Scored) -> Examples:
+        """See `Objective.examples`: (A, levels, ...) states of the draws that have a reward, and their advantages."""
+        paths = [scored.chunk.recorded[level] for level in self.levels(module)]
+        state = apply(lambda *fields: torch.stack(fields, 1), paths[0], *paths[1:])
+        advantage = self.advantages(scored.rewards, scored.groups)
+        return Examples(state, scored.chunk.condition, advantage.float())
+
+    def loss(
+        self, module: "GraftModule", examples: Examples, generator: "Generator | None" = None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """See `Objective.loss`: the mean over draws and steps of the clipped surrogate, and of the penalty."""
+        assert examples.weight is not None
+        levels = torch.tensor(self.levels(module), dtype=torch.float64)
+        count, steps = size(examples.state), len(levels) - 1
+        order = torch.rand(count, steps, generator=generator).argsort(1)
+        step = order[:, : self.transitions or steps].flatten()
+        row = torch.arange(count).repeat_interleave(len(step) // count)
+        state = take(examples.state, (row, step))
+        following = take(examples.state, (row, step + 1))
+        condition = take(examples.condition, row)
+        assert isinstance(condition, dict)
+        place = levels[step], levels[step + 1], condition
+        process = module.process
+        with evaluating(module.backbone):
+            output = process(module.backbone, state, levels[step], condition)
+            old = process(self.old.of(module.backbone), state, levels[step], condition)
+        log_ratio = process.log_prob(output, state, following, *place) - process.log_prob(old, state, following, *place)
+        ratio = log_ratio.clamp(-20, 20).exp()  # e^20 is far outside any trust region, and finite
+        advantage = examples.weight.to(ratio)[row]
+        loss = torch.maximum(-advantage * ratio, -advantage * ratio.clamp(1 - self.clip, 1 + self.clip)).mean()
+        shown = {
+            "ratio_clipped": ((ratio - 1).abs() > self.clip).float().mean(),
+            "old_kl": process.step_kl(output, old, state, *place).detach().mean(),
+        }
+        if self.kl:
+            with evaluating(module.backbone), torch.no_grad():
+                reference = process(module.reference_model, state, levels[step], condition)
+            divergence = process.step_kl(output, reference, state, *place).mean()
+            shown["reference_kl"] = divergence.detach()
+            loss = loss + self.kl * divergence
+        return loss, shown
+
+    def describe(self, module: "GraftModule") -> str:
+        """See `Objective.describe`."""
+        return "policy gradient (DDPO)"

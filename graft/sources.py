@@ -1,0 +1,160 @@
+"""Where the samples of a round come from: the reference, the current model, or a file that is scored already."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from graft import files
+from graft.ema import trained
+from graft.errors import GraftError
+from graft.identity import attributes, digest
+from graft.reward import Scores
+from graft.rounds import Chunk
+from graft.state import Condition, State, take
+
+if TYPE_CHECKING:
+    from graft.module import GraftModule
+
+VERSION = 1  # of what the same origin draws: raised whenever the code draws something else
+
+
+@dataclass
+class ScoredSet:
+    """Objects that somebody scored, as a domain reads them.
+
+    Attributes:
+        state: (B, ...) at level 0.
+        condition: What a model would have been given for each.
+        values: (B,) scores.
+        keys: (B,) canonical keys.
+        left_out: (record, why) of what could not be used; records are counted from 1.
+    """
+
+    state: State
+    condition: Condition
+    values: list[float]
+    keys: list[str]
+    left_out: list[tuple[int, str]] = field(default_factory=list)
+
+
+class Source(ABC):
+    """Where samples come from."""
+
+    name: str
+    samples: Literal["reference", "current"]  # whose law a sampler's draws would have had: which targets are right
+
+    @abstractmethod
+    def origin(self, module: "GraftModule", number: int) -> dict[str, Any]:
+        """What the draws of round ``number`` depend on, by name."""
+
+    def count(self, draws: int) -> int:
+        """Samples in a round for which ``draws`` are asked."""
+        return draws
+
+
+class Model(Source):
+    """Draws of the reference, the same law in every round, or of the current model.
+
+    Args:
+        name: ``reference`` or ``current``.
+    """
+
+    def __init__(self, name: Literal["reference", "current"]) -> None:
+        self.name, self.samples = name, name
+
+    def origin(self, module: "GraftModule", number: int) -> dict[str, Any]:
+        """See `Source.origin`."""
+        origin = {
+            "version": VERSION,
+            "domain": f"{type(module).__module__}.{type(module).__qualname__}",
+            "network": digest(attributes(module.backbone)),
+            "process": digest(module.process),
+            "steps": module.steps,
+            "seed": module.seed,
+            "reference": (module.reference_file or {}).get("sha256"),
+            "round": number,
+        }
+        if self.name == "current":
+            with module.sampling("current"):
+                origin |= {"weights": files.in_memory(dict(trained(module.backbone))), "level": module.level}
+        return origin
+
+
+class ScoredFile(Source):
+    """A file of objects and their scores (assay tables, ratings): nothing is sampled, nothing is scored.
+
+    There are no trajectories, so a level above 0 has the law of the objects noised to it.
+
+    Args:
+        path: In a format that the domain reads.
+        score: Name of the column or property.
+        most_left_out: Share of unusable records above which it is refused.
+    """
+
+    samples = "current"
+
+    def __init__(self, path: "str | Path", score: str, most_left_out: float = 0.5) -> None:
+        self.path, self.score, self.most_left_out = Path(path), score, most_left_out
+        self.name = self.path.name
+        self._content: ScoredSet | None = None
+        self._hash = ""
+
+    def open(self, module: "GraftModule") -> ScoredSet:
+        """Read the file, once.
+
+        Raises:
+            GraftError: It cannot be read, or too many records are unusable.
+        """
+        if self._content is None:
+            path = files.locate(self.path)
+            content = module.read(path, self.score)
+            usable, unusable = len(content.values), len(content.left_out)
+            if not usable or unusable > self.most_left_out * (usable + unusable):
+                first = f" (first: record {content.left_out[0][0]}: {content.left_out[0][1]})" if unusable else ""
+                raise GraftError(
+                    f"{unusable} of {usable + unusable} records of {path} cannot be used{first}; the most that is "
+                    f"allowed is {self.most_left_out:.0%}: mend the file, or raise data.most_left_out"
+                )
+            self._content, self._hash = content, files.sha256(path)
+        return self._content
+
+    def origin(self, module: "GraftModule", number: int) -> dict[str, Any]:
+        """See `Source.origin`; the same in every round."""
+        self.open(module)
+        domain = f"{type(module).__module__}.{type(module).__qualname__}"
+        return {"version": VERSION, "domain": domain, "file": self._hash, "score": self.score}
+
+    def count(self, draws: int) -> int:
+        """All there are."""
+        assert self._content is not None
+        return len(self._content.values)
+
+    def chunk(self, rows: slice) -> Chunk:
+        """Some of the samples."""
+        assert self._content is not None
+        condition = take(self._content.condition, rows)
+        assert isinstance(condition, dict)
+        return Chunk(take(self._content.state, rows), {}, condition)
+
+    def scores(self, rows: slice) -> tuple[Scores, list[str]]:
+        """Their scores and keys."""
+        assert self._content is not None
+        return Scores(self._content.values[rows]), self._content.keys[rows]
+
+
+def source(name: str, score: "str | None", most_left_out: float) -> Source:
+    """The source of that name: ``reference``, ``current`` or a path.
+
+    Raises:
+        GraftError: It is a path and there is no ``score``, or the other way round.
+    """
+    if name in ("reference", "current"):
+        if score is not None:
+            raise GraftError(f"data.score names the column of a scored file, but data.source is '{name}'")
+        return Model(name)  # type: ignore[arg-type]
+    if Path(name).suffix == "":
+        raise GraftError(f"data.source is '{name}', but it is 'reference', 'current', or the path of a scored file")
+    if score is None:
+        raise GraftError(f"data.source is the file {name}: name the column of its scores with data.score")
+    return ScoredFile(name, score, most_left_out)

@@ -1,0 +1,72 @@
+"""Draws found again by what made them: the rounds of earlier runs as one store, addressed by content."""
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from graft import files
+from graft.errors import GraftError
+from graft.identity import digest
+
+WHICH = ("round", "chunk", "rows")
+"""What of an origin says which draws of a law they are; the rest says which law."""
+
+
+def address(origin: dict[str, Any]) -> str:
+    """Of the draws that ``origin`` (seed, weights, process, round, chunk, …) makes; see `graft.identity.digest`."""
+    return digest(origin)
+
+
+class Store:
+    """The chunks in folders of runs, by address. Opening reads the headers of the files, not the draws.
+
+    Args:
+        folders: Of runs, or folders of such folders.
+
+    Raises:
+        GraftError: There are no draws in one of them.
+    """
+
+    def __init__(self, folders: "Iterable[str | Path]") -> None:
+        self._chunks: dict[str, tuple[Path, dict[str, Any]]] = {}
+        for folder in folders:
+            chunks = list(_chunks(Path(folder)))
+            if not chunks:
+                raise GraftError(
+                    f"there are no draws of a run in {str(folder)!r}: give folders of runs that graft made"
+                )
+            for path in chunks:
+                origin = files.read_about(path).get("origin")
+                if isinstance(origin, dict):
+                    self._chunks[address(origin)] = path, origin
+
+    def __len__(self) -> int:
+        return len(self._chunks)
+
+    def find(self, origin: dict[str, Any]) -> "Path | None":
+        """The file of the draws of ``origin``; None if there are none of it, but others of the same law.
+
+        Raises:
+            GraftError: There are draws of other laws only; the difference is named.
+        """
+        found = self._chunks.get(address(origin))
+        if found is not None:
+            return found[0]
+        differing = [_differing(origin, theirs) for _, theirs in self._chunks.values()]
+        if differing and all(differing):
+            nearest = min(differing, key=len)
+            raise GraftError(
+                f"the draws in data.store were made with another {' and '.join(nearest)}: use the settings of that "
+                "run, or draw anew without data.store"
+            )
+        return None
+
+
+def _chunks(folder: Path) -> Iterator[Path]:
+    for depth in ("", "*/", "*/*/"):
+        for drawn in ("chunk", "stored"):
+            yield from sorted(folder.glob(f"{depth}rounds/*/{drawn}_*.safetensors"))
+
+
+def _differing(ours: dict[str, Any], theirs: dict[str, Any]) -> list[str]:
+    return [k for k in sorted(ours.keys() | theirs.keys()) if k not in WHICH and ours.get(k) != theirs.get(k)]

@@ -1,0 +1,141 @@
+"""The weights of a `GraftModule`: read from and written to files, kept out of checkpoints, and mixed."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from graft import files
+from graft.ema import trained
+from graft.errors import GraftError
+
+if TYPE_CHECKING:
+    from graft.module import GraftModule
+
+
+def write_weights(module: "GraftModule", path: "str | Path", about: "dict[str, Any] | None" = None) -> None:
+    """Write what was trained (averaged, if there is an average), the domain's facts and how to load them."""
+    with module.sampling():
+        parameters = trained(module.backbone) if module.reference_file else dict(module.backbone.named_parameters())
+        tensors = {f"backbone/{name}": p.detach().clone() for name, p in parameters.items()}
+    tensors |= {f"backbone/{name}": b for name, b in _buffers(module.backbone).items()}
+    tensors |= {f"facts/{name}": fact for name, fact in module.facts.items()}
+    note = {"format": 1, "reference": module.reference_file, "level": module.level}
+    files.write_tensors(path, tensors, {**note, **(about or {})})
+
+
+def read_weights(module: "GraftModule", path: "str | Path") -> None:
+    """Load what `write_weights` wrote into the trained network.
+
+    Raises:
+        GraftError: They are another network's, or were tuned from another reference.
+    """
+    tensors, about = files.read_tensors(path)
+    theirs, ours = about.get("reference"), module.reference_file
+    if theirs and ours and theirs["sha256"] != ours["sha256"]:
+        raise GraftError(
+            f"{path} was tuned from another reference ({theirs['path']}, sha256 {theirs['sha256'][:12]}…) than "
+            f"model.weights ({ours['path']}, sha256 {ours['sha256'][:12]}…): use the same one"
+        )
+    expected = trained(module.backbone) if theirs else dict(module.backbone.named_parameters())
+    _load(module.backbone, _under(tensors, "backbone"), path, expected)
+    module.facts |= _under(tensors, "facts")
+    if module.asked_level == "auto" and about.get("level") is not None:
+        module.level = about["level"]
+
+
+def read_reference(backbone: nn.Module, weights: str) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Load a reference's weights, by path or by name, into ``backbone``.
+
+    Returns:
+        (the domain's facts, the file's path and hash).
+
+    Raises:
+        GraftError: They are another network's, or no reference's.
+    """
+    path = files.locate(weights)
+    tensors, about = files.read_network(path)
+    if about.get("reference"):
+        raise GraftError(f"{weights} holds tuned weights, not a reference: give the file it was tuned from")
+    _load(backbone, _under(tensors, "backbone"), weights, dict(backbone.named_parameters()))
+    shipped = any(path.is_relative_to(root) for root in files.shipped())
+    name = weights if shipped else str(path.resolve())  # found from any folder
+    return _under(tensors, "facts"), {"path": name, "sha256": files.sha256(path)}
+
+
+@torch.no_grad()
+def interpolate(module: "GraftModule", share: float) -> None:
+    """Put ``share`` · tuned + (1 − share) · reference in the place of the trained weights, averaged if there is one.
+
+    Of an adapter it is the update that is scaled: one of its two factors.
+
+    Raises:
+        GraftError: There is no reference.
+    """
+    if module.reference_file is None:
+        raise GraftError("weights are mixed with those of a reference, and there is none: give model.weights")
+    with module.sampling():
+        tuned = {name: p.detach().clone() for name, p in trained(module.backbone).items()}
+    reference = dict(module.reference.named_parameters()) if module.reference is not None else {}
+    for name, parameter in trained(module.backbone).items():
+        if name in reference:
+            parameter.copy_(torch.lerp(reference[name], tuned[name], share))
+        else:
+            parameter.copy_(tuned[name] * share if _second_factor(name) else tuned[name])
+
+
+def _second_factor(name: str) -> bool:
+    """The parameter is the B of an adapter's update B A, as peft names it."""
+    return "lora_B" in name or "lora_embedding_B" in name
+
+
+def _under(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {n.removeprefix(f"{prefix}/"): t for n, t in tensors.items() if n.startswith(f"{prefix}/")}
+
+
+def _load(network: nn.Module, tensors: dict[str, Tensor], path: Any, expected: Mapping[str, Tensor]) -> None:
+    buffers = _buffers(network)
+    wanted = {**{name: p.shape for name, p in expected.items()}, **{name: b.shape for name, b in buffers.items()}}
+    given = {name: t.shape for name, t in tensors.items()}
+    for name in sorted(wanted.keys() | given.keys()):
+        if wanted.get(name) != given.get(name):
+            raise GraftError(
+                f"{path} does not fit the network: {name} is {_shape(given.get(name))} there and "
+                f"{_shape(wanted.get(name))} in {type(network).__name__}"
+            )
+    with torch.no_grad():
+        for name, tensor in tensors.items():
+            (expected.get(name) if name in expected else buffers[name]).copy_(tensor)  # type: ignore[union-attr]
+
+
+def _shape(shape: "torch.Size | None") -> str:
+    return "absent" if shape is None else "x".join(map(str, shape)) or "a number"
+
+
+def _buffers(network: nn.Module) -> dict[str, Tensor]:
+    """The buffers that a state dict has."""
+    parameters = dict(network.named_parameters())
+    return {name: tensor for name, tensor in network.state_dict().items() if name not in parameters}
+
+
+def _frozen(module: "GraftModule") -> dict[str, Tensor]:
+    """What checkpoints leave out: the reference, and what of the network is not trained."""
+    if module.reference_file is None:
+        return {}
+    rest = {f"backbone.{name}": p for name, p in module.backbone.named_parameters() if not p.requires_grad}
+    copy = module.reference.state_dict() if module.reference is not None else {}
+    return rest | {f"reference.{name}": tensor for name, tensor in copy.items()}
+
+
+def drop_frozen(module: Any, state_dict: dict[str, Any], prefix: str, _: Any) -> None:
+    """Keep out of a state dict what checkpoints leave out."""
+    for name in _frozen(module):
+        state_dict.pop(prefix + name, None)
+
+
+def fill_frozen(module: Any, state_dict: dict[str, Any], prefix: str, *_: Any) -> None:
+    """Put it back before a state dict is loaded."""
+    for name, tensor in _frozen(module).items():
+        state_dict[prefix + name] = tensor.detach()

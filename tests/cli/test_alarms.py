@@ -1,0 +1,184 @@
+"""Alarms in a run: what is watched is shown, and an early stop keeps the last good round's weights, exactly."""
+
+import csv
+import json
+import shutil
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+from called import TOY, done, run
+from safetensors.torch import load_file
+
+from graft import files
+from graft.alarms import bands
+
+RUN = "runs/molecule/1"
+HELD_OUT = ["graft.reward.Function", "--data.held_out.path", "tried.spread", "--data.held_out.timeout", "null"]
+STOP = ["--data.alarms.stop", "true", "--trainer.max_epochs", "3", "--data.source", "current"]
+ALWAYS = {"molecule_stability", "atom_stability", "validity", "uniqueness", "novelty", "internal_diversity"}
+
+
+def summary(folder: "str | Path" = RUN) -> dict:
+    return {k: v for k, v in json.loads(Path(folder, "summary.json").read_text()).items() if k != "seconds"}
+
+
+def tuned(folder: "str | Path" = RUN) -> dict[str, torch.Tensor]:
+    return {n: t for n, t in load_file(Path(folder, "tuned.safetensors")).items() if n.startswith("backbone/")}
+
+
+@pytest.fixture
+def alarm_in_the_second_round(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = bands.judge
+
+    def judge(settings: bands.Alarms, number: int, *args: object) -> list[bands.Alarm]:
+        found = real(settings, number, *args)  # type: ignore[arg-type]
+        for each in found:
+            each.alarm = number == 1 and each.statistic == "validity"
+        return found
+
+    monkeypatch.setattr("graft.alarms.watch.judge", judge)
+
+
+def test_watched_by_default(finished: Path) -> None:
+    """Each statistic beside the reference's in each round, without being asked."""
+    told = summary(finished)
+    assert told["alarms"] == [str(bands.Alarm(**each)) for each in told["watched"] if each["alarm"]]
+    assert not told["stopped_by_alarm"] and told["kept_round"] is None
+    for number in (0, 1):
+        names = {each["statistic"] for each in told["watched"] if each["round"] == number}
+        assert names - {"feature_distance"} == ALWAYS
+    own = {each["statistic"]: each["reference"] for each in told["watched"] if each["round"] == 0}
+    assert all(each["reference"] == own[each["statistic"]] for each in told["watched"])
+    with (finished / "metrics.csv").open(newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["validation/reward"]]
+    for each in told["watched"]:
+        row = rows[each["round"]]
+        assert float(row[f"validation/{each['statistic']}"]) == pytest.approx(each["tuned"])
+        assert float(row[f"alarm/{each['statistic']}"]) == each["alarm"]
+    assert "<td>alarms</td>" in (finished / "report.html").read_text()
+    assert not (finished / "checkpoints" / "good.safetensors").exists()
+
+
+def test_reference_has_the_same_noise(small: list[str]) -> None:
+    """Not trained, the tuned model is the reference: every statistic is the same, nothing is beyond."""
+    still = ["--model.learning_rate", "0", "--trainer.max_epochs", "1", "--data.held_out", *HELD_OUT]
+    bands_ = "{validity: 0, atom_stability: 0, uniqueness: 0, internal_diversity: 0, held_out: 0, feature_distance: 0}"
+    done("fit", *small, *still, "--data.alarms.bands", bands_, "--model.level", "0", "--model.ema", "null")
+    told = summary()
+    assert told["alarms"] == [] and {each["statistic"] for each in told["watched"]} >= ALWAYS | {"held_out"}
+    for each in told["watched"]:
+        if each["statistic"] != "feature_distance":
+            assert each["tuned"] == each["reference"]
+        else:
+            assert each["tuned"] == pytest.approx(0, abs=1e-9)
+
+
+def test_model_that_breaks(small: list[str]) -> None:
+    """A learning rate that blows the network up raises an alarm, on the terminal and wherever results are kept."""
+    much = ["--model.learning_rate", "3", "--model.warmup", "0", "--model.cosine", "false", "--model.level", "0"]
+    much += ["--data.validation_draws", "64", "--data.steps_per_round", "8", "--model.ema", "null"]
+    result = done("fit", *small, *much, "--data.held_out", *HELD_OUT, "--data.held_out.maximise", "false")
+    told = summary()
+    assert told["alarms"] and f"graft: alarm: {told['alarms'][0]}" in result.out
+    assert told["alarms"][0] in Path(RUN, "report.html").read_text().replace("&#x27;", "'")
+    rows = csv.DictReader(Path(RUN, "metrics.csv").read_text().splitlines())
+    assert "1.0" in {row[name] for row in rows for name in row if "alarm/" in name}
+
+
+def test_early_stop(small: list[str], alarm_in_the_second_round: None) -> None:
+    """The weights of the last good round are restored and kept: those that drew the round of the alarm."""
+    result = done("fit", *small, *STOP)
+    assert "stopped by an alarm; the weights are those of round 1" in result.out
+    told = summary()
+    assert told["stopped_by_alarm"] and told["kept_round"] == 0 and len(told["rounds"]) == 2
+    assert not Path(RUN, "rounds/2").exists()
+    _, about = files.read_tensors(Path(RUN, "rounds/1/chunk_00000.safetensors"))
+    parameters = {name.removeprefix("backbone/"): tensor for name, tensor in tuned().items()}
+    trained = {name: tensor for name, tensor in parameters.items() if tensor.is_floating_point()}
+    assert files.in_memory(trained) == about["origin"]["weights"]
+    good = load_file(Path(RUN, "checkpoints/good.safetensors"))
+    assert all(torch.equal(good[name], tensor) for name, tensor in tuned().items())
+    # and it goes on from there, if it ended before its last file: nothing more is drawn
+    whole = tuned()
+    Path(RUN, "summary.json").unlink()
+    done("fit", *small, *STOP, "--ckpt_path", "last")
+    assert summary() == told and all(torch.equal(whole[name], tensor) for name, tensor in tuned().items())
+    assert not Path(RUN, "rounds/2").exists()
+
+
+def test_early_stop_in_a_run_that_goes_on(
+    small: list[str], alarm_in_the_second_round: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import callbacks
+
+    args = [*small, *STOP, "--trainer.callbacks", "callbacks.Killed"]
+    done("fit", *args, "--run_dir", "whole")
+    handler = signal.getsignal(signal.SIGINT)
+    with monkeypatch.context() as patch:
+        patch.setattr(callbacks.Killed, "on_train_batch_end", callbacks.interrupt)
+        assert run("fit", *args).status == 130
+    signal.signal(signal.SIGINT, handler)
+    done("fit", *args, "--ckpt_path", "last")
+    assert summary() == summary("whole")
+    assert all(torch.equal(tuned("whole")[name], tensor) for name, tensor in tuned().items())
+
+
+def test_alarm_in_the_first_round(small: list[str], reference: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Then what the run started from is kept: here the reference."""
+    real = bands.judge
+
+    def judge(*args: object) -> list[bands.Alarm]:
+        found: list[bands.Alarm] = real(*args)  # type: ignore[arg-type]
+        found[0].alarm = True
+        return found
+
+    monkeypatch.setattr("graft.alarms.watch.judge", judge)
+    assert "the weights are those of the start" in done("fit", *small, *STOP).out
+    assert summary()["kept_round"] is None and len(summary()["rounds"]) == 1
+    before = load_file(reference)
+    assert all(torch.equal(before[name], tensor) for name, tensor in tuned().items())
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--data.alarms.bands", "{validty: 0.1}"], "'validty', but what can be watched is molecule_stability"),
+        (["--data.alarms.bands", "{validity: -0.1}"], "band of validity is -0.1"),
+        (["--data.alarms.bands", "{validity: much}"], "data.alarms.bands: Expected float"),
+        (["--data.alarms.errors", "-1"], "errors is -1"),
+        (["--data.held_out", "tried.nothing"], "'tried.nothing'"),
+    ],
+)
+def test_bad_settings(flags: list[str], words: str, small: list[str], folder: Path) -> None:
+    assert words in run("fit", *small, *flags).said
+    assert not list(folder.rglob("chunk_*"))
+
+
+@pytest.mark.parametrize("flags", [["--data.alarms", "null"], ["--data.validation_draws", "0"]])
+def test_switched_off(flags: list[str], small: list[str]) -> None:
+    result = done("fit", *small, "--trainer.max_epochs", "1", *flags)
+    assert summary()["watched"] == [] and "nothing was watched" in result.out
+    assert "alarm/" not in Path(RUN, "metrics.csv").read_text()
+
+
+def test_left_out(small: list[str]) -> None:
+    bands_ = "{validity: null, feature_distance: null, internal_diversity: null}"
+    done("fit", *small, "--trainer.max_epochs", "1", "--data.alarms.bands", bands_)
+    names = {each["statistic"] for each in summary()["watched"]}
+    assert names == ALWAYS - {"validity", "internal_diversity"}
+
+
+def test_domain_that_says_little(folder: Path) -> None:
+    """Without features and metrics a held-out reward alone is watched."""
+    shutil.copytree(TOY / "domains", folder / "domains")
+    quiet = ["--trainer.enable_progress_bar", "false"]
+    done("pretrain", "--config", "domains/mixture/pretrain.yaml", "--trainer.max_epochs", "1", *quiet)
+    args = ["fit", "--config", "domains/mixture/mixture.yaml", *quiet, "--trainer.max_epochs", "1"]
+    args += ["--model.weights", "runs/pretrain/1/reference.safetensors"]
+    done(*args)
+    assert summary("runs/mixture/1")["watched"] == []
+    done(*args, "--data.held_out", "domains.mixture.Rightmost")
+    (watched,) = summary("runs/mixture/2")["watched"]
+    assert watched["statistic"] == "held_out" and not watched["alarm"]

@@ -1,0 +1,168 @@
+"""The alternatives and the controls, from the command line."""
+
+import csv
+import json
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+from called import done, run
+from rdkit import Chem
+from safetensors.torch import load_file
+
+ONE = ["--trainer.max_epochs", "1", "--data.validation_draws", "0", "--data.test_draws", "16"]
+ALL = ["--data.source", "current", "--data.accept", "All", "--data.accept.deduplicate", "false"]
+OBJECTIVES = {
+    "ddpo": ["--model.objective", "PolicyGradient", *ALL],
+    "nft": ["--model.objective", "DiffusionNFT", "--model.objective.rise", "0.3", *ALL],
+}
+ETA = "--model.process.init_args.fields.x.init_args.eta"
+
+
+def tensors(path: Path) -> dict[str, torch.Tensor]:
+    return load_file(path / "tuned.safetensors")
+
+
+def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def summary(run: Path) -> dict:
+    content = json.loads((run / "summary.json").read_text())
+    return {name: value for name, value in content.items() if name != "seconds"}
+
+
+@pytest.mark.parametrize(
+    ("name", "flags"),
+    [
+        ("ddpo", []),
+        ("ddpo", ["--model.level", "0", "--model.objective.transitions", "0", "--model.objective.kl", "0.1"]),
+        ("ddpo", ["--model.ema", "null", "--data.reward.maximise", "false", "--trainer.accumulate_grad_batches", "2"]),
+        ("ddpo", ["--model.lora.rank", "4"]),
+        ("nft", []),
+        ("nft", ["--model.level", "0", "--model.objective.adaptive", "true", "--model.objective.kl", "0.1"]),
+        ("nft", ["--model.level", "0", ETA, "0", "--model.objective.beta", "0.1"]),
+        ("nft", ["--model.lora.rank", "4"]),
+    ],
+    ids=lambda value: " ".join(value).replace("--", "") if isinstance(value, list) else value,
+)
+def test_objective(name: str, flags: list[str], folder: Path, small: list[str], reference: Path) -> None:
+    done("fit", *small, *ONE, *OBJECTIVES[name], *flags)
+    made = folder / "runs/molecule/1"
+    told = summary(made)
+    assert told["objective"] == {"ddpo": "policy gradient (DDPO)", "nft": "DiffusionNFT"}[name]
+    account = told["rounds"][0]
+    assert account["accepted"] == account["draws"] == 64 and account["kl_nats"] == 0
+    with (made / "metrics.csv").open(newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["train/loss"]]
+    wanted = {"ddpo": ["ratio_clipped", "old_kl"], "nft": ["old_distance"]}[name]
+    wanted += [{"ddpo": "reference_kl", "nft": "reference_distance"}[name]] if "--model.objective.kl" in flags else []
+    assert len(rows) == 4 and all(row[f"train/{what}"] for row in rows for what in wanted)
+    assert float(rows[0][f"train/{wanted[-1]}"]) == pytest.approx(0, abs=1e-6)  # the old policy is the network yet
+    changed = {n: t for n, t in tensors(made).items() if n.startswith("backbone/")}
+    before = load_file(reference)
+    assert any("lora" in n or not torch.equal(t, before[n]) for n, t in changed.items())
+    done("sample", "--weights", made, "-n", "5", "--out", "a.sdf")
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_interruption(name: str, folder: Path, small: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the second of three rounds: the old policy and the running statistics go on too."""
+    import callbacks
+
+    args = ["fit", *small, "--trainer.callbacks", "callbacks.Killed", *OBJECTIVES[name], "--trainer.max_epochs", "3"]
+    done(*args, "--run_dir", "whole")
+    handler = signal.getsignal(signal.SIGINT)
+    with monkeypatch.context() as patch:
+        patch.setattr(callbacks.Killed, "on_train_batch_end", callbacks.interrupt)
+        assert run(*args).status == 130
+    signal.signal(signal.SIGINT, handler)
+    done(*args, "--ckpt_path", "last")
+    resumed, whole = folder / "runs/molecule/1", folder / "whole"
+    assert same(tensors(resumed), tensors(whole))
+    assert summary(resumed) == summary(whole)
+    assert (resumed / "metrics.csv").read_bytes() == (whole / "metrics.csv").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        ([*OBJECTIVES["ddpo"], ETA, "0"], "PolicyGradient needs steps that draw noise: set eta > 0"),
+        ([*OBJECTIVES["nft"], ETA, "0"], "biased at model.level > 0"),
+        ([*OBJECTIVES["ddpo"], "--data.source", "reference"], "data.source=current"),
+        ([*OBJECTIVES["nft"], "--data.source", "reference"], "data.source=current"),
+        ([*OBJECTIVES["ddpo"], "--data.accept", "Preference"], "data.accept=graft.accept.All"),
+        ([*OBJECTIVES["nft"], "--data.accept.deduplicate", "true"], "data.accept.deduplicate=false"),
+        ([*OBJECTIVES["ddpo"], "--data.window", "2"], "data.window=1"),
+        ([*OBJECTIVES["ddpo"], "--model.steps", "1", "--model.level", "0"], "model.steps"),
+        ([*OBJECTIVES["ddpo"], "--model.objective.clip", "0"], "model.objective.clip is 0"),
+        ([*OBJECTIVES["ddpo"], "--model.objective.transitions", "-1"], "model.objective.transitions is -1"),
+        ([*OBJECTIVES["ddpo"], "--model.objective.kl", "-1"], "model.objective.kl is -1"),
+        ([*OBJECTIVES["ddpo"], "--model.objective.advantage_clip", "0"], "model.objective.advantage_clip is 0"),
+        ([*OBJECTIVES["nft"], "--model.objective.beta", "0"], "model.objective.beta is 0"),
+        ([*OBJECTIVES["nft"], "--model.objective.decay", "1"], "model.objective.decay is 1"),
+        ([*OBJECTIVES["nft"], "--model.objective.memory", "-1"], "model.objective.memory is -1"),
+        (["--model.objective", "Nonsense"], "Nonsense"),
+        (["--model.objective", "Shaping", "--model.objective.target", "nowhere"], "nowhere"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_refusals(flags: list[str], words: str, folder: Path, small: list[str]) -> None:
+    assert words in run("fit", *small, *ONE, *flags).said
+    assert not list(folder.rglob("chunk_*"))
+
+
+def test_objective_that_differs(folder: Path, small: list[str]) -> None:
+    """A run goes on with its own objective only."""
+    done("fit", *small, *ONE, *OBJECTIVES["nft"])
+    (folder / "runs/molecule/1/summary.json").unlink()
+    said = run("fit", *small, *ONE, *OBJECTIVES["nft"], "--model.objective.beta", "0.3", "--ckpt_path", "last").said
+    assert "objective" in said and "beta" in said
+
+
+def test_rounds_keep_their_weights(finished: Path, folder: Path, small: list[str]) -> None:
+    """Those of round n are a run's that was stopped there; the last round's are the run's."""
+    assert same(tensors(finished / "rounds/1"), tensors(finished))
+    assert not same(tensors(finished / "rounds/0"), tensors(finished))
+    for number in (0, 1):
+        done("sample", "--weights", finished / f"rounds/{number}", "-n", "5", "--out", f"{number}.sdf")
+    assert Path("0.sdf").read_bytes() != Path("1.sdf").read_bytes()
+    done("fit", *small, "--trainer.max_epochs", "1", "--model.cosine", "false", "--model.warmup", "0", "--run_dir", "a")
+    done("fit", *small, "--model.cosine", "false", "--model.warmup", "0", "--run_dir", "b")
+    early = tensors(folder / "a")
+    assert same(early, tensors(folder / "b/rounds/0"))
+    done("fit", *small, *ONE, "--data.keep_weights", "false", "--run_dir", "c")
+    assert not (folder / "c/rounds/0/tuned.safetensors").exists()
+
+
+def test_interpolation(finished: Path, reference: Path, folder: Path) -> None:
+    """At 0 it is the reference and at 1 the tuned model, to the byte; the switch is a level."""
+    for name, weights, extra in [
+        ("tuned", finished, []),
+        ("one", finished, ["--interpolate", "1"]),
+        ("half", finished, ["--interpolate", "0.5"]),
+        ("zero", finished, ["--interpolate", "0"]),
+        ("reference", reference, ["--steps", "8"]),
+    ]:
+        done("sample", "--weights", weights, "-n", "9", "--out", f"{name}.sdf", *extra)
+    drawn = {name: Path(f"{name}.sdf").read_bytes() for name in ("tuned", "one", "half", "zero", "reference")}
+    assert drawn["one"] == drawn["tuned"] and drawn["zero"] == drawn["reference"] and len(set(drawn.values())) == 3
+    assert "reference" in run("sample", "--weights", reference, "--out", "a.sdf", "--interpolate", "0.5").said
+    assert "--interpolate" in run("sample", "--weights", finished, "--out", "a.sdf", "--interpolate", ".inf").said
+
+
+def test_best_of(finished: Path, reference: Path, folder: Path) -> None:
+    """Of the same candidates, the best by the run's reward; counted."""
+    result = done("sample", "--weights", finished, "-n", "6", "--best_of", "4", "--out", "best.sdf")
+    assert "6 objects in best.sdf, the best of 4 each: 24 reward calls, 192 denoiser calls, mean spread" in result.out
+    best = [float(mol.GetProp("reward")) for mol in Chem.SDMolSupplier("best.sdf", sanitize=False)]
+    done("sample", "--weights", finished, "-n", "6", "--best_of", "1", "--out", "one.sdf")
+    one = [float(mol.GetProp("reward")) for mol in Chem.SDMolSupplier("one.sdf", sanitize=False)]
+    assert len(best) == len(one) == 6 and sum(best) > sum(one)
+    done("sample", "--weights", finished, "-n", "6", "--out", "plain.sdf")
+    assert [mol.GetNumAtoms() for mol in Chem.SDMolSupplier("best.sdf", sanitize=False)] == [
+        mol.GetNumAtoms() for mol in Chem.SDMolSupplier("plain.sdf", sanitize=False)
+    ]  # the same conditions
+    assert "--best_of is 0" in run("sample", "--weights", finished, "--out", "a.sdf", "--best_of", "0").said
+    assert "without a reward" in run("sample", "--weights", reference, "--out", "a.sdf", "--best_of", "2").said

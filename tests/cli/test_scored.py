@@ -1,0 +1,92 @@
+"""Fine-tuning on a set that is scored already, without sampling."""
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+from called import REWARD, done, run
+
+NEW = "runs/molecule/1"
+TABLE = [
+    ("CCO", "1.5"),
+    ("CCN", "0.25"),
+    ("CCC", "2"),
+    ("CC=O", ""),
+    ("C1CC1", "-1"),
+    ("nonsense", "3"),
+    ("CO", "high"),
+]
+TABLE += [
+    ("COC", "0.5"),
+    ("CCCCCCCCCCCC", "9"),
+    ("C#N", "0"),
+    ("CCF", "nan"),
+    ("NC=O", "1"),
+    ("[Si]", "4"),
+    ("OCCO", "2.5"),
+]
+FILE = ["--data.source", "assay.csv", "--data.score", "pIC50"]
+
+
+@pytest.fixture(autouse=True)
+def assay(folder: Path) -> None:
+    with open("assay.csv", "w", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(("SMILES", "pIC50"))
+        rows.writerows(TABLE)
+
+
+def test_assay_table(small: list[str]) -> None:
+    """Nothing is drawn or scored in the rounds; what cannot be used is counted."""
+    done("fit", *small, *FILE)
+    summary = json.loads(Path(NEW, "summary.json").read_text())
+    for account in summary["rounds"]:
+        assert account["draws"] == 8 and account["accepted"] == 4 and account["source"] == "assay.csv"
+        assert account["denoiser_calls"] == account["reward_calls"] == 0 and account["kl_nats"] is None
+        assert account["failures"] == {} and account["left_out"] == 6
+    assert summary["reward"] == {"name": "pIC50", "unit": "", "maximise": True}
+    rows = list(csv.DictReader(Path(NEW, "rounds/0/accepted.csv").read_text().splitlines()))
+    assert {float(row["reward"]) for row in rows} == {2.5, 2.0, 1.5, 1.0}
+    left = list(csv.DictReader(Path(NEW, "rounds/0/left_out.csv").read_text().splitlines()))
+    assert [int(row["record"]) for row in left] == [4, 6, 7, 9, 11, 13]
+    assert "nonsense" in left[1]["why"] and "high" in left[2]["why"]
+
+
+def test_without_a_reward(small: list[str]) -> None:
+    kept = [arg for arg in small if arg not in REWARD]
+    done("fit", *kept, "--data.reward", "null", *FILE)
+    assert json.loads(Path(NEW, "summary.json").read_text())["tuned"]["reward"] is None
+
+
+def test_smaller_is_better(small: list[str]) -> None:
+    done("fit", *small, *FILE, "--data.score_maximise", "false", "--trainer.max_epochs", "1")
+    rows = list(csv.DictReader(Path(NEW, "rounds/0/accepted.csv").read_text().splitlines()))
+    assert {float(row["reward"]) for row in rows} == {-1.0, 0.0, 0.25, 0.5}
+
+
+def test_sdf(finished: Path, small: list[str]) -> None:
+    """The samples that a run wrote, with their rewards, are a scored set."""
+    sdf = finished / "samples/reference.sdf"
+    said = run("fit", *small, "--data.source", sdf, "--data.score", "rewards").said
+    assert "no property 'rewards'" in said or ("has a property 'rewards'" in said and "reward" in said)
+
+
+def test_refusals(small: list[str], folder: Path) -> None:
+    assert "--data" not in run("fit", *small, "--data.source", "assay.csv").said.split("data.score")[0]
+    assert "no column 'ic50'; there are: SMILES, pIC50" in run("fit", *small, *FILE[:2], "--data.score", "ic50").said
+    assert "no file 'none.csv'" in run("fit", *small, "--data.source", "none.csv", "--data.score", "a").said
+    assert "'reference', 'current', or the path" in run("fit", *small, "--data.source", "refrence").said
+    said = run("fit", *small, *FILE, "--data.most_left_out", "0.2").said
+    assert "6 of 14 records" in said and "record 4" in said and "20%" in said
+    (folder / "assay.csv").write_bytes(b"smiles,pIC50\nCC,\xff\xfe\n")
+    assert "UTF-8" in run("fit", *small, *FILE).said
+    (folder / "assay.txt").write_text("CC 1")
+    assert ".sdf and .csv" in run("fit", *small, "--data.source", "assay.txt", "--data.score", "a").said
+
+
+def test_deterministic_sampler(small: list[str]) -> None:
+    said = run("fit", *small, *FILE, "--config", "process/molecule_ode.yaml").said
+    assert "scored file" in said and "eta=1" in said
+    auto = run("fit", *small, *FILE, "--model.level", "auto").said
+    assert "'auto'" in auto and "scored file" in auto

@@ -1,0 +1,142 @@
+"""The controls that train nothing: best of N and interpolation of weights, in closed form."""
+
+import math
+
+import pytest
+import torch
+from exact import f64
+from line import line
+from scipy.stats import kstest, norm
+from torch import nn
+
+import graft
+from graft import GraftError, seeding
+from graft.best_of import best_of
+from graft.process import Cosine, Gaussian
+from graft.reference import LoRA, adapt
+from graft.reward import Reward
+from graft.sampler import run
+from graft.weights import interpolate
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning")  # lightning 2.6 under torch 2.13
+
+
+class First(Reward):
+    """The coordinate; it fails above a bound."""
+
+    name = "first"
+
+    def __init__(self, maximise: bool = True, bound: float = math.inf) -> None:
+        self.maximise, self.bound = maximise, bound
+
+    def score(self, item: tuple[float, ...]) -> float:
+        if item[0] > self.bound:
+            raise ValueError("too large")
+        return item[0]
+
+
+def standard():
+    """A sampler of one step whose x_0 is its x_1: draws are standard normal."""
+    process = Gaussian(Cosine(), "x0", (1,))
+    return line(process, 1, torch.tensor([[[0.0, 0.0]], [[1.0, 0.0]]], dtype=torch.float64))
+
+
+def trainer():
+    return graft.trainer(1, accelerator="cpu", enable_progress_bar=False)
+
+
+@pytest.mark.parametrize(("candidates", "maximise"), [(1, True), (4, True), (7, False)])
+def test_law_of_the_best_of_n(candidates: int, maximise: bool) -> None:
+    """Its CDF is F^N, so that its density is N F^(N − 1) of the draws' own; for the least, of the mirror image.
+
+    A Kolmogorov-Smirnov test at 0.1 %, for each of three cases.
+    """
+    best = best_of(standard(), trainer(), First(maximise), 2000, candidates)
+    values = [item[0] if maximise else -item[0] for item in best.items]
+    assert best.rewards == [item[0] for item in best.items]
+    assert kstest(values, lambda x: norm.cdf(x) ** candidates).pvalue > 1e-3
+    assert best.reward_calls == best.denoiser_calls == 2000 * candidates and len(values) == 2000
+
+
+def test_candidates_that_fail_are_never_best() -> None:
+    """The others are chosen from; where all fail one is kept, without a reward."""
+    best = best_of(standard(), trainer(), First(bound=0.0), 500, 2)
+    right = [reward for reward in best.rewards if not math.isnan(reward)]
+    assert max(right) <= 0 and 0.15 < 1 - len(right) / 500 < 0.35
+    assert len(best.items) == 500
+    with pytest.raises(GraftError, match="at least 1"):
+        best_of(standard(), trainer(), First(), 5, 0)
+
+
+@pytest.mark.parametrize("average", [False, True])
+def test_interpolation_of_weights(average: bool) -> None:
+    module = standard()
+    tuned = torch.randn(2, 1, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    reference = module.reference.table.clone()
+    for share in (0.0, 0.3, 1.0, 1.5):
+        with torch.no_grad():
+            module.backbone.table.copy_(tuned)
+        module.average = None
+        if average:  # what samples is mixed, not what is trained
+            module.average = graft.ema.EMA(module.backbone, 0.9)
+            with torch.no_grad():
+                module.backbone.table.fill_(7.0)
+        module.interpolate(share)
+        for weights in ("tuned", "current"):
+            with module.sampling(weights):
+                found = module.backbone.table.clone()
+            assert torch.allclose(found, share * tuned + (1 - share) * reference)
+            assert share not in (0, 1) or torch.equal(found, reference if share == 0 else tuned)
+    module.reference_file = None
+    with pytest.raises(GraftError, match="reference"):
+        module.interpolate(0.5)
+
+
+def test_interpolation_of_an_adapter() -> None:
+    """Scales its update: the network's output moves on a straight line in the weights."""
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(3, 3)
+
+        def forward(self, state, time, condition):
+            return self.layer(state)
+
+    module = standard()
+    net = Net()
+    module.reference, module.backbone = None, adapt(net, LoRA(rank=2))
+    x = torch.randn(5, 3)
+    plain = module.reference_model(x, torch.zeros(5), {})
+    with torch.no_grad():
+        for name, parameter in module.backbone.named_parameters():
+            if "lora_B" in name:
+                parameter.normal_()
+        kept = {name: p.clone() for name, p in module.backbone.named_parameters()}
+        full = module.backbone(x, torch.zeros(5), {})
+        for share in (1.0, 0.4, 0.0):
+            for name, p in module.backbone.named_parameters():
+                p.copy_(kept[name])
+            interpolate(module, share)
+            found = module.backbone(x, torch.zeros(5), {})
+            assert torch.allclose(found, plain + share * (full - plain), atol=1e-5)
+            assert share == 0.4 or torch.equal(found, full if share == 1 else plain)
+
+
+def test_switch_is_the_tuned_network_above_and_the_reference_below() -> None:
+    """A network that was tuned at level 0, sampled with another level."""
+    process = Gaussian(Cosine(), "x0", (1,), eta=1.0)
+    tuned, reference = torch.full((5, 1, 2), 0.5).double(), torch.full((5, 1, 2), -0.25).double()
+    module = line(process, 4, reference)
+    with torch.no_grad():
+        module.backbone.table.copy_(tuned)
+    module.level = 0.5
+    condition = {"weight": torch.ones(6, dtype=torch.float64)}
+    found = run(module.stages("tuned"), condition, 4, (0.5,), seeding.generator(0))
+    x = process.prior(condition, generator := seeding.generator(0))
+    for i in range(4, 0, -1):
+        table = tuned if i > 2 else reference
+        x = process.step(
+            lambda s, t, c, w=table: s * w[0, 0, 0] + w[0, 0, 1], x, i / 4, (i - 1) / 4, condition, generator
+        )
+    assert torch.allclose(found.state, x) and f64([0.0]).dtype == x.dtype

@@ -1,0 +1,216 @@
+"""Filters: the law of keys that they leave, in closed form, and the KL of what is accepted after them."""
+
+import math
+
+import pytest
+import torch
+from exact import f64
+from torch import Tensor
+
+from graft.accept import All, Threshold, TopFraction
+from graft.errors import GraftError
+from graft.filters import Candidates, Filter, Memory, Novelty, Past, Similarity, screen
+from graft.filters.similarity import cosine, tanimoto
+
+SHARE = f64([0.5, 0.25, 0.15, 0.07, 0.03])
+
+
+def seeded(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def draws(rewards: list[float], keys: list[str], features: object = None, **more: object) -> Candidates:
+    given = None if features is None else f64(features)
+    return Candidates(f64(rewards), keys, torch.zeros(len(keys), dtype=torch.long), given, **more)
+
+
+def past(keys: list[str], features: object = None) -> Past:
+    return Past(keys, torch.zeros(len(keys), dtype=torch.long), None if features is None else f64(features))
+
+
+def close(found: Tensor, expected: Tensor, spread: Tensor) -> None:
+    """Within 4.5 standard errors: one of 30 numbers by chance in 2e-4 of seeds."""
+    assert ((found - expected) / spread.clamp(min=1e-3)).abs().max() < 4.5
+
+
+@pytest.mark.parametrize("times", [1, 2, 3])
+def test_law_of_keys_over_rounds(times: int) -> None:
+    """A key of probability p is accepted min(k, Binomial(R M, p)) times: with k = 1, with 1 − (1 − p)^(R M), once.
+
+    (R rounds of M draws; a round with nothing left is an error, so there is a key that is new in every round.)
+    """
+    number, count, repeats, seed = 3, 4, 600, seeded(1)
+    fresh = iter(range(10**9))
+    total = torch.zeros(repeats, 5, dtype=torch.float64)
+    for i in range(repeats):
+        before: list[Past] = []
+        for _ in range(number):
+            drawn = torch.multinomial(SHARE, count, replacement=True, generator=seed)
+            keys = [f"key {k}" for k in drawn.tolist()] + [f"new {next(fresh)}"]
+            now = screen([Memory(times)], draws([0.0] * len(keys), keys), before, seed)
+            before.append(past([key for key, left in zip(keys, now.left.tolist(), strict=True) if left]))
+        for k in range(5):
+            total[i, k] = sum(list(r.keys).count(f"key {k}") for r in before)
+    trials = number * count
+    grid = torch.arange(trials + 1, dtype=torch.float64)
+    choose = torch.tensor([math.comb(trials, k) for k in range(trials + 1)], dtype=torch.float64)
+    law = choose * SHARE[:, None] ** grid * (1 - SHARE[:, None]) ** (trials - grid)
+    capped = grid.clamp(max=times)
+    mean = (law * capped).sum(1)
+    assert total.max() == times
+    close(total.mean(0), mean, ((law * capped**2).sum(1) - mean**2).clamp(min=0).sqrt() / repeats**0.5)
+    if times == 1:
+        assert torch.allclose(mean, 1 - (1 - SHARE) ** trials)
+
+
+def test_window_forgets() -> None:
+    """Over one round back a key is accepted if it is drawn and was not accepted just before: q / (1 + q) in the end."""
+    count, number, seed = 2, 4000, seeded(2)
+    share, before, found = f64([0.3, 0.7]), [], torch.zeros(2, dtype=torch.float64)
+    for r in range(number):
+        drawn = torch.multinomial(share, count, replacement=True, generator=seed)
+        keys = [f"key {k}" for k in drawn.tolist()] + [f"new {r}"]
+        now = screen([Memory(window=1)], draws([0.0] * len(keys), keys), before, seed)
+        kept = [key for key, left in zip(keys, now.left.tolist(), strict=True) if left]
+        before.append(past(kept))
+        found += f64([kept.count("key 0"), kept.count("key 1")])
+    q = 1 - (1 - share) ** count
+    close(found / number, q / (1 + q), (q / number).sqrt())
+
+
+def test_copies_are_alike() -> None:
+    """Which of a key's draws is left is a fair choice, so that the law within a key stays as it was."""
+    counts, seed = torch.zeros(4, dtype=torch.float64), seeded(3)
+    for _ in range(2000):
+        now = screen([Memory(2)], draws([3.0, 2.0, 1.0, 0.0], ["a"] * 4), [past(["a"])], seed)
+        assert int(now.left.sum()) == 1 and torch.equal(now.spare, ~now.left)
+        counts += now.left
+    close(counts / 2000, f64([0.25] * 4), f64((0.25 * 0.75 / 2000) ** 0.5))
+
+
+def test_kl_of_a_memory() -> None:
+    """From the realised share of each draw to its chance of being the accepted one."""
+    keys = ["a"] * 6 + ["b"] * 3 + ["c"]
+    now = screen([Memory()], draws([0.0] * 10, keys), [past(["c"])], seeded())
+    found = All()(now.rewards, keys=keys, left=now.left, spare=now.spare, generator=seeded())
+    assert {keys[i] for i in found.index.tolist()} == {"a", "b"} and now.refused == {"each key once": 8}
+    assert found.kl_nats == pytest.approx(sum(math.log(0.5 / c) for c in (0.6, 0.3)) / 2)
+    # with nothing remembered it is de-duplication, and says the same of every rule
+    rewards = [0.0] * 6 + [1.0] * 4
+    now = screen([Memory()], draws(rewards, keys), [], seeded(4))
+    for rule, twice in ((Threshold(0.5), Threshold(0.5, deduplicate=True)), (All(), All(deduplicate=True))):
+        ours = rule(now.rewards, keys=keys, left=now.left, spare=now.spare, generator=seeded()).kl_nats
+        assert ours == pytest.approx(twice(f64(rewards), keys=keys, generator=seeded()).kl_nats)
+    # two of three places: each of the three copies has 2/3 of a place
+    now = screen([Memory(2)], draws([0.0] * 4, ["a", "a", "a", "b"]), [], seeded())
+    p = f64([2 / 9, 2 / 9, 2 / 9, 1 / 3])
+    kl = All()(now.rewards, keys=now.keys, left=now.left, spare=now.spare, generator=seeded()).kl_nats
+    assert kl == pytest.approx(float((p * (4 * p).log()).sum()))
+
+
+def test_a_failed_copy_has_no_share() -> None:
+    """A failed draw is never accepted, whatever its key: half of two draws of one key is log 2, not 0."""
+    found = All(deduplicate=True)(f64([math.nan, 1.0]), keys=["a", "a"], generator=seeded())
+    assert found.kl_nats == pytest.approx(math.log(2))
+    found = All(deduplicate=True)(f64([math.nan, 1.0, 1.0]), keys=["a", "a", "a"], generator=seeded())
+    assert found.kl_nats == pytest.approx(math.log(1.5))
+
+
+def test_novelty_is_conditioning() -> None:
+    """KL = −log P(new); the rule ranks what is new."""
+    known = torch.arange(100) % 4 == 0
+    now = screen([Novelty()], draws([float(i) for i in range(100)], [str(i) for i in range(100)], known=known), [])
+    assert now.refused == {"not in the training data": 25} and not bool((now.left & known).any())
+    found = All()(now.rewards, left=now.left, spare=now.spare, generator=seeded())
+    assert found.kl_nats == pytest.approx(-math.log(0.75))
+    found = TopFraction(0.2)(now.rewards, left=now.left, spare=now.spare, generator=seeded())
+    assert found.index.tolist() == [i for i in range(78, 100) if i % 4 != 0][-15:]
+
+
+POINTS = [[1.0, 0.0], [0.98, 0.2], [0.0, 1.0], [0.2, 0.98], [0.7, 0.7], [0.0, 0.0], [0.0, 0.0]]
+
+
+def test_similarity_is_greedy_from_the_best() -> None:
+    names = [str(i) for i in range(7)]
+    now = screen([Similarity(0.9)], draws([1.0, 2.0, 5.0, 4.0, 3.0, 0.0, 0.0], names, POINTS), [], seeded())
+    assert now.left.tolist() == [False, True, True, False, True, True, True]  # nothing is like what has no features
+    assert not bool(now.spare.any())
+    # what an earlier round accepted counts, in its window
+    near = past(["x"], [[0.7, 0.71]])
+    for window, left in ((None, False), (1, True), (2, False), (0, True)):
+        rule = Similarity(0.9, window=window)
+        now = screen([rule], draws([1.0, 2.0, 5.0, 4.0, 3.0, 0.0, 0.0], names, POINTS), [near, past([])], seeded())
+        assert bool(now.left[4]) == left
+    # only draws of one condition are compared
+    apart = Candidates(f64([1.0, 2.0]), ["a", "b"], torch.tensor([0, 1]), f64(POINTS[:2]))
+    assert screen([Similarity(0.9)], apart, [], seeded()).left.tolist() == [True, True]
+    apart = Candidates(f64([1.0, 2.0]), ["a", "b"], torch.tensor([0, 1]), f64(POINTS[:2]))
+    assert screen([Similarity(0.9, scope="global")], apart, [], seeded()).left.tolist() == [False, True]
+
+
+def test_similarity_leaves_a_maximal_set_whatever_the_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No two of those left are alike, and each that is refused is like a better one that is left."""
+    features = torch.rand(300, 4, dtype=torch.float64, generator=seeded(5))
+    rewards = torch.rand(300, dtype=torch.float64, generator=seeded(6))
+    left = {}
+    for block in (512, 7):
+        monkeypatch.setattr("graft.filters.similarity.BLOCK", block)
+        now = Candidates(rewards, [str(i) for i in range(300)], torch.zeros(300, dtype=torch.long), features)
+        left[block] = screen([Similarity(0.95)], now, [], seeded()).left
+    assert torch.equal(left[512], left[7])
+    kept = left[7]
+    alike = tanimoto(features, features) > 0.95
+    assert 20 < int(kept.sum()) < 280
+    assert int(alike[kept][:, kept].sum()) == int(kept.sum())  # itself alone
+    better = rewards[None] > rewards[:, None]
+    assert bool((alike & better & kept)[~kept].any(1).all())
+
+
+def test_similarity_of_equals() -> None:
+    """Equal draws of one key and reward: one is left, and the KL knows that any of them could have been."""
+    now = screen([Similarity(0.9)], draws([1.0, 1.0, 1.0, 2.0], ["a", "a", "a", "b"], [[1.0, 0]] * 3 + [[0, 1.0]]), [])
+    assert int(now.left.sum()) == 2 and int(now.spare.sum()) == 2
+    found = All()(now.rewards, keys=now.keys, left=now.left, spare=now.spare, generator=seeded())
+    p = f64([1 / 6, 1 / 6, 1 / 6, 1 / 2])
+    assert found.kl_nats == pytest.approx(float((p * (4 * p).log()).sum()))
+
+
+def test_measures() -> None:
+    """Of sets of bits: 2 of 4 in both, 2 of sqrt(3·3)."""
+    a, b = f64([[1, 1, 1, 0]]), f64([[0, 1, 1, 1]])
+    assert float(tanimoto(a, b)) == pytest.approx(2 / 4)
+    assert float(cosine(a, b)) == pytest.approx(2 / 3)
+    assert float(tanimoto(a, 2 * a)) == pytest.approx(6 / (3 + 12 - 6)) and float(cosine(a, 2 * a)) == pytest.approx(1)
+    assert float(tanimoto(a, 0 * a)) == float(tanimoto(0 * a, 0 * a)) == float(cosine(0 * a, a)) == 0
+
+
+def test_filters_follow_one_another() -> None:
+    """Each sees what the one before left; what has no key is never remembered; failures are no candidates."""
+    now = draws([math.nan, 1.0, 2.0, 3.0, 4.0], ["a", "a", "b", "", ""], known=f64([1, 0, 1, 0, 0]) > 0)
+    screen([Novelty(), Memory()], now, [past(["a", "", ""])], seeded())
+    assert now.left.tolist() == [False, False, False, True, True]
+    assert now.refused == {"not in the training data": 1, "each key once": 1}
+
+
+@pytest.mark.parametrize(
+    ("rule", "said"),
+    [(Memory(), "each key once"), (Novelty(), "training data"), (Similarity(), "tanimoto similarity at most 0.9")],
+)
+def test_nothing_left(rule: Filter, said: str) -> None:
+    now = draws([1.0, math.nan], ["a", "b"], [[1.0], [2.0]], known=torch.tensor([True, True]))
+    with pytest.raises(
+        GraftError, match=f"'.*{said}.*' refuses all 1 candidates that are left of 2 draws: .*draw more"
+    ):
+        screen([rule], now, [past(["a"], [[1.0]])], seeded())
+
+
+def test_bad_settings() -> None:
+    for wrong in (
+        lambda: Memory(0),
+        lambda: Memory(window=0),
+        lambda: Similarity(1.0),
+        lambda: Similarity(-0.1),
+        lambda: Similarity(window=-1),
+    ):
+        with pytest.raises(GraftError, match=r"(times|window|threshold) is"):
+            wrong()
