@@ -13,6 +13,7 @@ from torchmetrics import Metric
 
 from graft import seeding
 from graft.batches import Draws, Examples, Weights
+from graft.corrector import Corrector
 from graft.ema import EMA
 from graft.errors import GraftError
 from graft.judge import Judge
@@ -43,9 +44,13 @@ class GraftModule(LightningModule, ABC):
             P-GRAFT, the tuned network samples from 1 to u* and the frozen reference from u* to 0. ``auto``: the largest
             candidate of ``data.levels`` at which at least 0.9 of the accepted gain survives the hand-over, measured on
             draws of the reference before the first round (as ``graft levels`` shows) and then fixed for the run.
+            1, the noise itself, with a ``corrector`` only.
         steps: Of the sampler, from 1 to 0; the level is moved to the nearest one.
         objective: What a round's draws and rewards make the network learn; `Shaping` if not given: the law of the
             accepted states at the level.
+        corrector: At level 1: a small flow of its own, the one thing that is trained, from Gaussian noise to the law of
+            the noise that the frozen reference makes accepted samples of. For deterministic samplers, where the noise
+            decides the sample.
         lora: Train adapters through peft; without it the whole network is trained and the reference is a frozen copy.
         ema: Decay of the average of the trained weights, which then are the ones that are sampled and saved; ``null``:
             none.
@@ -65,6 +70,7 @@ class GraftModule(LightningModule, ABC):
         level: 'float | Literal["auto"]' = 0.0,
         steps: int = 24,
         objective: "Objective | None" = None,
+        corrector: "Corrector | None" = None,
         lora: "LoRA | None" = None,
         ema: "float | None" = None,
         learning_rate: float = 1e-3,
@@ -80,6 +86,13 @@ class GraftModule(LightningModule, ABC):
         if steps < 1:
             raise GraftError(f"model.steps is {steps}, but a sampler takes at least 1")
         self.process, self.steps, self.asked_level = process, steps, level
+        self.corrector = corrector
+        if corrector is not None:
+            if weights is None or lora is not None:
+                raise GraftError("model.corrector corrects a frozen reference: give model.weights, and no model.lora")
+            if level == "auto":
+                raise GraftError("model.level is 'auto', but a corrector shapes the noise: use --model.level 1")
+            corrector.attach(process)
         self._level: float | None = None
         if level != "auto":
             self.level = level
@@ -92,8 +105,14 @@ class GraftModule(LightningModule, ABC):
             self.facts, self.reference_file = read_reference(backbone, weights)
         elif lora is not None:
             raise GraftError("model.lora adapts a reference: give model.weights")
-        self.reference = frozen(backbone) if weights is not None and lora is None else None
-        self.backbone = adapt(backbone, lora) if lora is not None else backbone
+        self.reference: nn.Module | None = None
+        self.backbone = backbone  # what is trained
+        if corrector is not None:
+            self.reference, self.backbone = backbone.requires_grad_(False).eval(), corrector.backbone
+        elif lora is not None:
+            self.backbone = adapt(backbone, lora)
+        elif weights is not None:
+            self.reference = frozen(backbone)
         self.average = EMA(self.backbone, ema) if ema is not None else None
         self.objective = objective if objective is not None else Shaping()
         self.objective.attach(self)
@@ -176,6 +195,14 @@ class GraftModule(LightningModule, ABC):
 
     @level.setter
     def level(self, level: float) -> None:
+        if (self.corrector is not None) != (level == 1):
+            raise GraftError(
+                f"model.level is {level:g}, but level 1, the noise, goes with a model.corrector and a level in [0, 1) "
+                "without one"
+            )
+        if self.corrector is not None:
+            self._level = 1.0
+            return
         if not 0 <= level < 1:
             raise GraftError(f"model.level is {level:g}, but a level is a fraction of the steps in [0, 1)")
         snapped = snap(level, self.steps)
@@ -183,16 +210,24 @@ class GraftModule(LightningModule, ABC):
             raise GraftError(f"model.level {level:g} is level 1 with {self.steps} steps: nothing would be tuned")
         self._level = snapped
 
+    @property
+    def shaped(self) -> Stage:
+        """The stage that is trained; it ends with the state whose law is learned."""
+        if self.corrector is not None:
+            return Stage(self.corrector.process, self.backbone, steps=self.corrector.steps)
+        return Stage(self.process, self.backbone, 1.0, self.level)
+
     def stages(self, weights: Weights) -> list[Stage]:
         """The sampler as stages: the reference alone, or tuned above the level and the reference below it."""
         if weights == "reference":
             return [Stage(self.process, self.reference_model)]
         if self.level == 0:
-            return [Stage(self.process, self.backbone)]
-        return [
-            Stage(self.process, self.backbone, 1.0, self.level),
-            Stage(self.process, self.reference_model, self.level, 0.0),
-        ]
+            return [self.shaped]
+        return [self.shaped, Stage(self.process, self.reference_model, self.level, 0.0)]
+
+    def calls(self, weights: Weights) -> int:
+        """Denoiser calls that a sample takes."""
+        return self.steps + (self.corrector.steps if self.corrector is not None and weights != "reference" else 0)
 
     def reference_model(self, state: State, time: Tensor, condition: Condition) -> State:
         """The reference's output."""
@@ -224,15 +259,18 @@ class GraftModule(LightningModule, ABC):
     def predict_step(self, batch: Draws, batch_idx: int = 0) -> Trajectory:
         """Sample: the rollout."""
         generator = seeding.generator(self.seed, *batch.purpose)
-        stages = [
-            Stage(stage.process, stage.model, min(stage.start, batch.start), stage.stop)
-            for stage in self.stages(batch.weights)
-            if stage.stop < batch.start
-        ]
+        stages = self.stages(batch.weights)
+        if batch.start < 1:  # of the model's own clock
+            stages = [
+                Stage(stage.process, stage.model, min(stage.start, batch.start), stage.stop)
+                for stage in stages
+                if stage.stop < batch.start and stage.steps is None
+            ]
         with self.sampling(batch.weights):
             drawn = run(stages, batch.condition, self.steps, batch.record, generator, batch.state)
             for level, state in drawn.recorded.items() if batch.estimate else ():
-                stage = next(stage for stage in stages if stage.stop < level)  # the one that goes on from there
+                # the one that goes on from there
+                stage = next(stage for stage in stages if stage.stop < level and stage.steps is None)
                 output = stage.process(stage.model, state, level, batch.condition)
                 drawn.estimates[level] = stage.process.estimate(output, state, level, batch.condition)
                 drawn.calls += 1
@@ -257,10 +295,11 @@ class GraftModule(LightningModule, ABC):
 
     def loss(self, examples: Examples, generator: "Generator | None" = None) -> Tensor:
         """The mean weighted denoising loss of the law of the given states, at levels spread evenly over (level, 1]."""
-        lowest = max(self.level, examples.level)  # below the reference finishes
+        stage = self.shaped
+        lowest = max(stage.stop, examples.level)  # below the reference finishes
         level = seeding.levels(size(examples.state), lowest, generator)
-        loss = self.process.loss(
-            self.backbone, examples.state, level, examples.level, examples.condition, examples.target, generator
+        loss = stage.process.loss(
+            stage.model, examples.state, level, examples.level, examples.condition, examples.target, generator
         )
         return (loss if examples.weight is None else loss * examples.weight.to(loss)).mean()
 
@@ -353,7 +392,7 @@ class GraftModule(LightningModule, ABC):
         """Put the weights ``share`` · tuned + (1 − share) · reference in the place of the tuned ones.
 
         Raises:
-            GraftError: There is no reference.
+            GraftError: There is no reference, or a corrector, whose weights have no counterpart in it.
         """
         interpolate(self, share)
         self._restart()

@@ -292,8 +292,11 @@ class Rollouts(LightningDataModule):
         account = self._round(number)
         self.accounts.append(account)
         self._log(account)
+        parts = [module.objective.examples(module, part) for part in (*former, self._scored(number))]
+        if module.corrector is not None:
+            module.corrector.fit(parts)
         data = Served(
-            [module.objective.examples(module, part) for part in (*former, self._scored(number))],
+            parts,
             self.steps_per_epoch * self.train_batch_size,
             self.seed,
             "order",
@@ -388,7 +391,7 @@ class Rollouts(LightningDataModule):
             reward=float(rewards.nanmean()),
             accepted_reward=mean,
             matched_share=covered,
-            denoiser_calls=0 if file else (len(rewards) - stored) * module.steps,
+            denoiser_calls=0 if file else (len(rewards) - stored) * module.calls(self._whose),
             reward_calls=0 if file else sum(store.calls(i) for i in chunks),
             failures=dict(Counter(scores.failures.values()).most_common(5)),
             unscored=int(rewards.isnan().sum()) - len(scores.failures),
@@ -420,9 +423,8 @@ class Rollouts(LightningDataModule):
         module, source = self.module, self.source
         needed = self._needed
         also = {snap(level, module.steps) for level in self.record} - {0.0}
-        whose: Weights = "current" if source.name == "current" else "reference"
         levels = tuple(sorted({*needed, *also}))
-        requests = Requests(module, self.draws, self.batch_size, ("rollout", number), whose, levels)
+        requests = Requests(module, self.draws, self.batch_size, ("rollout", number), self._whose, levels)
         for index in self._bar(number, "sampling"):
             rows = slice(index * self.batch_size, index * self.batch_size + store.rows[index])
             if store.has_chunk(index):
@@ -433,6 +435,10 @@ class Rollouts(LightningDataModule):
                 batch = self.trainer.strategy.batch_to_device(requests[index])
                 drawn = self.trainer.strategy.predict_step(batch, index)
                 store.write_chunk(index, Chunk(drawn.state, drawn.recorded, batch.condition))
+
+    @property
+    def _whose(self) -> Weights:
+        return "current" if self.source.name == "current" else "reference"
 
     def _reusable(self, number: int) -> bool:
         """Whether an earlier run can have drawn from the model that draws now."""

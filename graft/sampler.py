@@ -13,12 +13,16 @@ from graft.state import Condition, State
 
 @dataclass(frozen=True)
 class Stage:
-    """A stretch of the clock and who walks it: from level ``start`` to level ``stop`` (upwards it inverts)."""
+    """A stretch of the clock and who walks it: from level ``start`` to level ``stop`` (upwards it inverts).
+
+    ``steps`` is for a stage with a clock of its own, such as a corrector's: the steps of the whole of that clock.
+    """
 
     process: Process
     model: Model
     start: float = 1.0
     stop: float = 0.0
+    steps: "int | None" = None
 
 
 @dataclass
@@ -60,8 +64,8 @@ def run(
         stages: Each begins with the state with which the one before ended; a hand-over is two stages on one clock.
         condition: One row for each sample.
         steps: Steps of the whole clock; a stage from 1 to 1/4 takes three quarters of them.
-        record: Levels whose states are kept (of the last stage that passes them); nothing else is, so memory does not
-            grow with the steps.
+        record: Levels of that clock whose states are kept (of the last stage that passes them; a stage with a clock of
+            its own passes none); nothing else is, so memory does not grow with the steps.
         generator: For the prior and the steps.
         state: Where to start; drawn from the first process's prior if not given.
         progress: Called after every step.
@@ -78,15 +82,16 @@ def run(
     trajectory = Trajectory(state)
     for stage in stages:
         model = _counted(stage.model, trajectory)
-        start, stop = _index(stage.start, steps), _index(stage.stop, steps)
-        if start in wanted:
-            trajectory.recorded[wanted[start]] = state
+        own, kept = (steps, wanted) if stage.steps is None else (stage.steps, {})
+        start, stop = _index(stage.start, own), _index(stage.stop, own)
+        if start in kept:
+            trajectory.recorded[kept[start]] = state
         direction = 1 if stop > start else -1
         for i in range(start, stop, direction):
             following = i + direction
-            state = stage.process.step(model, state, i / steps, following / steps, condition, generator)
-            if following in wanted:
-                trajectory.recorded[wanted[following]] = state
+            state = stage.process.step(model, state, i / own, following / own, condition, generator)
+            if following in kept:
+                trajectory.recorded[kept[following]] = state
             if progress is not None:
                 progress()
     trajectory.state = state

@@ -65,10 +65,11 @@ class Model(Source):
 
     def origin(self, module: "GraftModule", number: int) -> dict[str, Any]:
         """See `Source.origin`."""
+        drawing = module.backbone if module.corrector is None else module.reference
         origin = {
             "version": VERSION,
             "domain": f"{type(module).__module__}.{type(module).__qualname__}",
-            "network": digest(attributes(module.backbone)),
+            "network": digest(attributes(drawing)),
             "process": digest(module.process),
             "steps": module.steps,
             "seed": module.seed,
@@ -78,6 +79,8 @@ class Model(Source):
         if self.name == "current":
             with module.sampling("current"):
                 origin |= {"weights": files.in_memory(dict(trained(module.backbone))), "level": module.level}
+            if module.corrector is not None:
+                origin["corrector"] = digest(module.corrector)
         return origin
 
 

@@ -18,8 +18,7 @@ if TYPE_CHECKING:
 def write_weights(module: "GraftModule", path: "str | Path", about: "dict[str, Any] | None" = None) -> None:
     """Write what was trained (averaged, if there is an average), the domain's facts and how to load them."""
     with module.sampling():
-        parameters = trained(module.backbone) if module.reference_file else dict(module.backbone.named_parameters())
-        tensors = {f"backbone/{name}": p.detach().clone() for name, p in parameters.items()}
+        tensors = {f"backbone/{name}": p.detach().clone() for name, p in _own(module).items()}
     tensors |= {f"backbone/{name}": b for name, b in _buffers(module.backbone).items()}
     tensors |= {f"facts/{name}": fact for name, fact in module.facts.items()}
     note = {"format": 1, "reference": module.reference_file, "level": module.level}
@@ -39,7 +38,7 @@ def read_weights(module: "GraftModule", path: "str | Path") -> None:
             f"{path} was tuned from another reference ({theirs['path']}, sha256 {theirs['sha256'][:12]}…) than "
             f"model.weights ({ours['path']}, sha256 {ours['sha256'][:12]}…): use the same one"
         )
-    expected = trained(module.backbone) if theirs else dict(module.backbone.named_parameters())
+    expected = _own(module) if theirs else dict(module.backbone.named_parameters())
     _load(module.backbone, _under(tensors, "backbone"), path, expected)
     module.facts |= _under(tensors, "facts")
     if module.asked_level == "auto" and about.get("level") is not None:
@@ -72,8 +71,10 @@ def interpolate(module: "GraftModule", share: float) -> None:
     Of an adapter it is the update that is scaled: one of its two factors.
 
     Raises:
-        GraftError: There is no reference.
+        GraftError: There is no reference, or a corrector, whose weights have no counterpart in it.
     """
+    if module.corrector is not None:
+        raise GraftError("a corrector's weights cannot be mixed with a reference's: it is another network")
     if module.reference_file is None:
         raise GraftError("weights are mixed with those of a reference, and there is none: give model.weights")
     with module.sampling():
@@ -120,11 +121,19 @@ def _buffers(network: nn.Module) -> dict[str, Tensor]:
     return {name: tensor for name, tensor in network.state_dict().items() if name not in parameters}
 
 
+def _own(module: "GraftModule") -> dict[str, nn.Parameter]:
+    """The parameters of the network that are not the reference's: those that are trained, or all where it has none."""
+    if module.reference_file is None or module.corrector is not None:
+        return dict(module.backbone.named_parameters())
+    return trained(module.backbone)
+
+
 def _frozen(module: "GraftModule") -> dict[str, Tensor]:
-    """What checkpoints leave out: the reference, and what of the network is not trained."""
+    """What checkpoints leave out: the reference, and what of the network is the reference's."""
     if module.reference_file is None:
         return {}
-    rest = {f"backbone.{name}": p for name, p in module.backbone.named_parameters() if not p.requires_grad}
+    own = _own(module)
+    rest = {f"backbone.{name}": p for name, p in module.backbone.named_parameters() if name not in own}
     copy = module.reference.state_dict() if module.reference is not None else {}
     return rest | {f"reference.{name}": tensor for name, tensor in copy.items()}
 

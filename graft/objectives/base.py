@@ -96,6 +96,8 @@ class OnPolicy(Objective):
     def check(self, module: "GraftModule", data: "Rollouts") -> None:
         """See `Objective.check`."""
         name = type(self).__name__
+        if module.corrector is not None:
+            raise GraftError(f"{name} trains the model itself, not a corrector: use model.objective=Shaping")
         if data.source.name != "current":
             raise GraftError(f"{name} learns from the current model's own draws: use data.source=current")
         if not isinstance(data.accept, All):

@@ -21,7 +21,8 @@ class Shaping(Objective):
 
     With all draws accepted and weighted by exp(reward / temperature) (`graft.accept.Tilt` without a maximum) it is
     reward-weighted regression (Peters & Schaal 2007), at u* = 0 the one that Black et al. (2023) compare with; with all
-    draws accepted alike (`graft.accept.All`) it is the control that learns nothing of the reward.
+    draws accepted alike (`graft.accept.All`) it is the control that learns nothing of the reward. With a corrector
+    (u* = 1) it is the noise of the accepted draws that the corrector learns to draw.
 
     Args:
         target: Of the loss at u* > 0. ``transition``: the recorded states' law, from the noise between them and the
@@ -60,6 +61,8 @@ class Shaping(Objective):
     def check(self, module: "GraftModule", data: "Rollouts") -> None:
         """See `Objective.check`: a target that is biased."""
         target = self.target(module, data.source.samples)
+        if isinstance(data.source, ScoredFile) and module.corrector is not None:
+            raise GraftError("a scored file does not say what noise its samples came from: model.corrector needs draws")
         if isinstance(data.source, ScoredFile) and module.level > 0 and target != "renoised":
             raise GraftError(
                 "a scored file has no states between noise and data: at model.level above 0 it needs a sampler that "
@@ -73,6 +76,8 @@ class Shaping(Objective):
     def examples(self, module: "GraftModule", scored: Scored) -> Examples:
         """See `Objective.examples`: the accepted states at u*, or at 0."""
         target, chunk, weight = self.target(module, scored.source), scored.chunk, scored.weight.float()
+        if module.corrector is not None:  # the model's noise is the corrector's data
+            return Examples(chunk.recorded[module.level], chunk.condition, weight)
         if module.level == 0 or target == "renoised":
             return Examples(chunk.state, chunk.condition, weight)
         final = chunk.state if target == "trajectory" else None
@@ -86,4 +91,4 @@ class Shaping(Objective):
 
     def describe(self, module: "GraftModule") -> str:
         """See `Objective.describe`."""
-        return "P-GRAFT" if module.level > 0 else "GRAFT"
+        return "noise shaping" if module.corrector is not None else "P-GRAFT" if module.level > 0 else "GRAFT"

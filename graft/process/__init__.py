@@ -5,6 +5,7 @@ from graft.process.gaussian import Gaussian
 from graft.process.inversion import InversionError
 from graft.process.mixed import Mixed
 from graft.process.projections import Masked, Projection, ZeroCentre
+from graft.process.rotation import Rotation
 from graft.process.schedules import Betas, Cosine, Flow, Polynomial, Schedule, VarianceExploding
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "Polynomial",
     "Process",
     "Projection",
+    "Rotation",
     "Schedule",
     "VarianceExploding",
     "ZeroCentre",

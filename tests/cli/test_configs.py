@@ -34,7 +34,8 @@ def test_domain(name: str, folder: Path) -> None:
 @pytest.mark.parametrize("name", [name for name in NAMES if not name.startswith("domains/")])
 def test_fragment(name: str, folder: Path, reference: Path) -> None:
     """Laid over a domain's configuration."""
-    merged = [*MOLECULE, "--config", name, "--model.weights", reference]
+    ode = ["--config", "process/molecule_ode.yaml"] if name.startswith("corrector/") else []
+    merged = [*MOLECULE, *ode, "--config", name, "--model.weights", reference]
     given = settings(*merged)
     for path, value in _leaves(yaml.safe_load((CONFIGS / name).read_text())):
         found = given

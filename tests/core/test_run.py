@@ -6,7 +6,7 @@ from exact import Exact, f64, normal, rows
 from torch import Tensor
 
 from graft.errors import GraftError
-from graft.process import Flow, Gaussian, Masked, Mixed, Polynomial, ZeroCentre
+from graft.process import Cosine, Flow, Gaussian, Masked, Mixed, Polynomial, ZeroCentre
 from graft.sampler import Stage, grid, run, snap
 from graft.state import Condition
 
@@ -66,6 +66,25 @@ def test_partial_range() -> None:
     assert part.calls == steps == 3
     still = run([Stage(p, model, 0.7, 0.7)], rows(2), 10, record=[0.7], state=torch.ones(2, 2))
     assert torch.equal(still.state, torch.ones(2, 2)) and torch.equal(still.recorded[0.7], still.state)
+
+
+def test_stage_with_a_clock_of_its_own() -> None:
+    """It takes its own steps, counts as the others do, and keeps nothing: levels are of the run's clock."""
+    p, other = process(eta=0.0), Gaussian(Cosine(), "v", (2,), eta=0.0)
+    first, second = Stage(other, Exact(other, LAW), steps=3), Stage(p, Exact(p, LAW))
+    ticks: list[int] = []
+    both = run([first, second], rows(5), 8, [1.0, 0.5], seeded(), progress=lambda: ticks.append(1))
+    middle = run([first], rows(5), 100, [0.5], seeded())  # whatever the run's steps
+    assert middle.recorded == {} and middle.calls == 3
+    assert torch.equal(middle.state, run([Stage(other, Exact(other, LAW))], rows(5), 3, generator=seeded()).state)
+    assert torch.equal(both.recorded[1.0], middle.state)
+    rest = run([second], rows(5), 8, [1.0, 0.5], state=middle.state)
+    assert torch.equal(both.state, rest.state) and torch.equal(both.recorded[0.5], rest.recorded[0.5])
+    assert both.calls == len(ticks) == 11
+    back = run([Stage(p, second.model, 0.0, 1.0), Stage(other, first.model, 0.0, 1.0, 3)], rows(5), 8, state=both.state)
+    assert torch.allclose(back.state, other.prior(rows(5), seeded()), rtol=0, atol=1e-9)
+    with pytest.raises(GraftError, match="multiple of 1/3"):
+        run([Stage(other, first.model, 1.0, 0.5, 3)], rows(5), 8)
 
 
 def test_steps_that_thirds_do_not_hurt() -> None:

@@ -1,0 +1,38 @@
+r"""Noise turned into data along a quarter of a circle.
+
+.. math:: x_\varphi = \cos\varphi\, x_0 + \sin\varphi\, \epsilon, \qquad
+    dx / d\varphi = E[\cos\varphi\, \epsilon - \sin\varphi\, x_0 \mid x_\varphi] = v(x, \varphi)
+
+The network gives v (Salimans & Ho 2022), which is 0 where the data are standard normal themselves.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from graft.process.base import Level
+from graft.process.gaussian import Gaussian
+from graft.process.projections import Projection
+from graft.process.schedules import Cosine
+
+
+class Rotation(Gaussian):
+    r"""Euler's method on dx/dφ = v, φ = π u / 2: what a flow from nearly Gaussian noise to nearly Gaussian noise wants.
+
+    A network that says 0 leaves the prior as it is, exactly and in any number of steps; DDIM's step on the same path
+    would shrink it by cos Δφ, and a straight path would have the network undo the shrinking half-way.
+
+    Args:
+        shape: Of one sample, without the batch dimension.
+        project: As of `Gaussian`.
+    """
+
+    def __init__(self, shape: Sequence[int], project: "Projection | None" = None) -> None:
+        super().__init__(Cosine(), "v", shape, eta=0.0, project=project)
+
+    def _coefficients(self, level: Level, next_level: Level) -> tuple[Tensor, Tensor, Tensor]:
+        """See `Gaussian`: x − Δφ v with v = (cos φ x − x_0) / sin φ."""
+        alpha, sigma = self.alpha_sigma(level)
+        turn = (self.time(level) - self.time(next_level)) * (torch.pi / 2)
+        return 1 - turn * alpha / sigma, turn / sigma, torch.zeros_like(sigma)

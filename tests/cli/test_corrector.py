@@ -1,0 +1,126 @@
+"""Noise shaping from the command line: a corrector's run, its files, its resumption and its refusals."""
+
+import json
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+from called import HALF, MOLECULE, QUIET, REWARD, SMALL, done, run
+from safetensors import safe_open
+from safetensors.torch import load_file
+
+KINDS = {"flow": "corrector/molecule.yaml", "gaussian": "corrector/gaussian.yaml"}
+ETA = "--model.process.init_args.fields.{}.init_args.eta"
+ONE = ["--trainer.max_epochs", "1", "--data.validation_draws", "0", "--data.test_draws", "16"]
+
+
+@pytest.fixture(scope="module")
+def given(reference: Path) -> list[str]:
+    """Arguments of a run with deterministic steps, before the corrector's."""
+    ode = ["--config", "process/molecule_ode.yaml"]
+    return [*MOLECULE, *ode, "--model.weights", str(reference), *QUIET, *REWARD, *HALF]
+
+
+def fit(given: list[str], kind: str, *flags: object) -> list[object]:
+    return ["fit", *given, "--config", KINDS[kind], *SMALL, *flags]
+
+
+def summary(run: Path) -> dict:
+    content = json.loads((run / "summary.json").read_text())
+    return {name: value for name, value in content.items() if name != "seconds"}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("source", ["reference", "current"])
+def test_run(kind: str, source: str, folder: Path, given: list[str], reference: Path) -> None:
+    """The files hold the corrector only and name the reference; they are enough to draw from."""
+    done(*fit(given, kind, "--data.source", source))
+    made = folder / "runs/molecule/1"
+    told = summary(made)
+    steps = {"flow": 12, "gaussian": 1}[kind]
+    assert told["objective"] == "noise shaping" and told["level"] == 1
+    assert told["denoiser_calls"] == 2 * 64 * (8 + steps * (source == "current"))
+    assert told["evaluation_denoiser_calls"] == 32 * (16 + steps)
+    with safe_open(made / "tuned.safetensors", "pt") as file:
+        about = json.loads(file.metadata()["graft"])
+    assert about["reference"]["path"] == str(reference) and about["level"] == 1
+    tensors = load_file(made / "tuned.safetensors")
+    own = {name.removeprefix("backbone/") for name in tensors if name.startswith("backbone/")}
+    assert not any(name.startswith("layers.3.") for name in own)  # the reference has five layers
+    assert {"flow": "layers.2.node.0.weight", "gaussian": "root"}[kind] in own
+    checkpoint = torch.load(made / "checkpoints/last.ckpt", weights_only=True)
+    assert {name.split(".")[0] for name in checkpoint["state_dict"]} <= {"backbone", "average"}
+    recorded = load_file(made / "rounds/0/accepted.safetensors")
+    assert {"level/1.0/x", "level/1.0/h"} <= recorded.keys()
+    assert float(recorded["level/1.0/x"].sum(1).abs().max()) < 1e-4
+
+    done("sample", "--weights", made, "-n", "9", "--out", "a.sdf")
+    done("sample", "--weights", made / "rounds/1", "-n", "9", "--out", "same.sdf")
+    done("sample", "--weights", made / "rounds/0", "-n", "9", "--out", "b.sdf")
+    done("sample", "--weights", reference, "-n", "9", "--steps", "8", "--out", "c.sdf")
+    drawn = [Path(f"{name}.sdf").read_bytes() for name in ("a", "same", "b", "c")]
+    assert drawn[0] == drawn[1] and len(set(drawn)) == 3
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_interruption(kind: str, folder: Path, given: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the second of three rounds; what comes out is what an uninterrupted run gives, to the byte."""
+    import callbacks
+
+    args = fit(given, kind, "--trainer.callbacks", "callbacks.Killed", "--trainer.max_epochs", "3")
+    args += ["--data.source", "current", "--data.steps_per_round", "4"]
+    done(*args, "--run_dir", "whole")
+    handler = signal.getsignal(signal.SIGINT)
+    with monkeypatch.context() as patch:
+        patch.setattr(callbacks.Killed, "on_train_batch_end", callbacks.interrupt)
+        assert run(*args).status == 130
+    signal.signal(signal.SIGINT, handler)
+    done(*args, "--ckpt_path", "last")
+    resumed, whole = folder / "runs/molecule/1", folder / "whole"
+    one, other = (load_file(run / "tuned.safetensors") for run in (resumed, whole))
+    assert one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+    for name in ("metrics.csv", "rounds/2/accepted.safetensors", "samples/tuned.sdf"):
+        assert (resumed / name).read_bytes() == (whole / name).read_bytes(), name
+    assert summary(resumed) == summary(whole)
+
+
+def test_draws_are_shared_with_other_runs(folder: Path, given: list[str]) -> None:
+    """The reference draws the same with and without a corrector, which learns from the noise that was recorded."""
+    done("fit", *given, *SMALL, *ONE, "--model.level", "0", "--data.record", "[1.0]")
+    done(*fit(given, "gaussian", *ONE, "--data.store", "[runs/molecule/1]"))
+    told = summary(folder / "runs/molecule/2")["rounds"][0]
+    assert told["stored"] == 64 and told["denoiser_calls"] == told["reward_calls"] == 0
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--model.level", "0.5"], "level 1, the noise, goes with a model.corrector"),
+        (["--model.level", "auto"], "use --model.level 1"),
+        (["--model.corrector", "null"], "level 1, the noise, goes with a model.corrector"),
+        ([ETA.format("x"), "1"], "set eta=0"),
+        ([ETA.format("h"), "0.5"], "set eta=0"),
+        (["--model.lora.rank", "4"], "no model.lora"),
+        (["--model.weights", "null"], "give model.weights"),
+        (["--model.corrector.steps", "0"], "model.corrector.steps is 0"),
+        (["--model.corrector.process.init_args.fields.x.init_args.shape", "[7, 3]"], "the shape of x is 7x3 there"),
+        (["--model.corrector.process.init_args.fields.x.init_args.project", "Masked"], "the projection of x is Masked"),
+        (["--model.objective", "PolicyGradient"], "not a corrector"),
+        (["--model.objective", "DiffusionNFT"], "not a corrector"),
+        (["--model.objective", "Shaping", "--model.objective.target", "renoised"], "biased"),
+        (["--weights", "reference"], "does not fit the network"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_refusals(flags: list[str], words: str, folder: Path, given: list[str], reference: Path) -> None:
+    flags = [str(reference) if flag == "reference" else flag for flag in flags]
+    assert words in run(*fit(given, "flow", *ONE, *flags)).said
+    assert not list(folder.rglob("chunk_*"))
+
+
+def test_refusals_of_sample(folder: Path, given: list[str]) -> None:
+    done(*fit(given, "gaussian", *ONE))
+    weights = ["--weights", "runs/molecule/1", "--out", "a.sdf"]
+    assert "level 1, the noise, goes with" in run("sample", *weights, "--level", "0.5").said
+    assert "another network" in run("sample", *weights, "--interpolate", "0.5").said

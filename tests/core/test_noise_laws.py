@@ -1,0 +1,371 @@
+"""Shaping the noise in closed form: the law of accepted noise, what a corrector makes of it, and the law of the data.
+
+The base is the exact deterministic flow of a Gaussian in so many steps, an affine map x = A z + b of its noise. A
+linear reward w·x then tilts the noise to N(Aᵀw / temperature, 1), and the noise of the winner of two draws has, along
+a = Aᵀw / |Aᵀw|, the density 2 φ(s) Φ(s) of mean 1/√π and variance 1 − 1/π, and is standard normal across it.
+"""
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from exact import Exact, Moments, extrapolate, f64, fit_affine, gap, normal, propagate, root, rows, whitened
+from lightning.pytorch import Trainer
+from line import Line, Table, table_of
+from torch import Tensor
+
+import graft
+from graft import GraftError, GraftModule, Rollouts, cli, files
+from graft.accept import Accept, Preference, Tilt
+from graft.batches import Examples
+from graft.corrector import Corrector, FittedGaussian
+from graft.process import Cosine, Flow, Gaussian, Masked, Mixed, Polynomial, Process, Rotation, ZeroCentre
+from graft.reward import Reward
+from graft.sampler import Stage, run
+from graft.seeding import generator
+
+pytestmark = [pytest.mark.filterwarnings(f"ignore:{message}") for message in cli.QUIET]  # Lightning's
+
+DATA = normal(f64([0.6, -0.4]), f64([[0.8, 0.3], [0.3, 0.5]]))
+WEIGHT = f64([0.9, 0.5])
+BASE = Gaussian(Flow(), "velocity", (2,), eta=0.0)
+STEPS = 16
+STANDARD: Moments = (torch.zeros(2, dtype=torch.float64), torch.eye(2, dtype=torch.float64))
+
+
+def affine(process: Process, model: Exact, steps: int) -> tuple[Tensor, Tensor]:
+    """(A, b) of the sampler's map from noise to data."""
+    z = torch.cat([torch.zeros(1, 2), torch.eye(2)]).double()
+    x = run([Stage(process, model)], rows(3), steps, state=z).state
+    assert isinstance(x, Tensor)
+    return (x[1:] - x[0]).mT, x[0]
+
+
+A, B = affine(BASE, Exact(BASE, DATA), STEPS)
+
+
+def tilted(temperature: float = 1.0) -> Moments:
+    return A.mT @ WEIGHT / temperature, torch.eye(2, dtype=torch.float64)
+
+
+def preferred() -> Moments:
+    a = A.mT @ WEIGHT
+    a = a / a.norm()
+    return a / math.sqrt(math.pi), torch.eye(2, dtype=torch.float64) - torch.outer(a, a) / math.pi
+
+
+def pushed(noise: Moments) -> Moments:
+    """Of the data that the base makes of noise."""
+    return A @ noise[0] + B, A @ noise[1] @ A.mT
+
+
+LAWS = {"tilt": tilted(), "preference": preferred()}
+CORRECTORS: list[Process] = [
+    Rotation((2,)),
+    Gaussian(Flow(), "velocity", (2,), eta=0.0),
+    Gaussian(Cosine(), "v", (2,), eta=1.0),
+    Gaussian(Polynomial(offset=1e-10), "x0", (2,), eta=0.0, warp=2.0),
+]
+
+
+@pytest.mark.parametrize("process", CORRECTORS, ids=lambda p: type(p).__name__ + type(p.schedule).__name__)
+@pytest.mark.parametrize("rule", LAWS)
+def test_corrector_reaches_the_law_of_the_accepted_noise(process: Gaussian, rule: str) -> None:
+    """The least-squares affine corrector: its noise, and the base's data, have the accepted moments up to its steps.
+
+    For the tilt, whose accepted law is Gaussian, these are the laws themselves.
+    """
+    law = LAWS[rule]
+    z = whitened(64, 4)
+    noise = law[0] + z[:, :2] @ root(law[1]).mT
+    reached = [
+        propagate(process, fit_affine(process, noise, z[:, 2:], steps, 0.0), STANDARD, steps) for steps in (60, 120)
+    ]
+    assert gap(STANDARD, law) > 0.3  # there is something to learn
+    assert gap(reached[1], law) < 0.62 * gap(reached[0], law) < 0.1
+    assert gap(extrapolate(*reached), law) < 5e-3  # of second order
+    assert gap(pushed(extrapolate(*reached)), pushed(law)) < 5e-3
+
+
+def test_accepted_data_are_the_tilted_data() -> None:
+    """The data of tilted noise are the base's own law N(b, A Aᵀ) tilted by the same reward; its limit is the data's."""
+    mean, cov = pushed(tilted())
+    assert torch.allclose(mean, B + A @ A.mT @ WEIGHT) and torch.allclose(cov, A @ A.mT)
+    laws = []
+    for steps in (200, 400):
+        a, b = affine(BASE, Exact(BASE, DATA), steps)
+        laws.append((b + a @ a.mT @ WEIGHT, a @ a.mT))
+    accepted = DATA.means[0] + DATA.covs[0] @ WEIGHT, DATA.covs[0]
+    assert gap(extrapolate(*laws), accepted) < 1e-3
+
+
+@pytest.mark.parametrize("count", [1, 7])
+def test_rotation_leaves_the_prior_to_a_network_that_says_nothing(count: int) -> None:
+    """So that an untrained corrector is the reference, whatever its steps; DDIM on the same path shrinks the noise."""
+    z = torch.randn(50, 2, dtype=torch.float64, generator=generator(0))
+
+    def silent(state: Tensor, time: Tensor, condition: dict[str, Tensor]) -> Tensor:
+        return torch.zeros_like(state)
+
+    kept = run([Stage(Rotation((2,)), silent)], rows(50), count, state=z).state
+    shrunk = run([Stage(Gaussian(Cosine(), "v", (2,), eta=0.0), silent)], rows(50), count, state=z).state
+    assert torch.allclose(kept, z, rtol=0, atol=1e-14)
+    assert torch.allclose(shrunk, z * math.cos(math.pi / 2 / count) ** count, rtol=0, atol=1e-14)
+
+
+def test_rotation_is_inverted() -> None:
+    process = Rotation((2,))
+    model = Exact(process, DATA)
+    z = torch.randn(20, 2, dtype=torch.float64, generator=generator(0))
+    down = run([Stage(process, model)], rows(20), 24, state=z).state
+    up = run([Stage(process, model, 0.0, 1.0)], rows(20), 24, state=down).state
+    assert torch.allclose(up, z, rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("rule", LAWS)
+def test_fitted_gaussian_has_the_moments_of_its_examples(rule: str) -> None:
+    """In one step; and weights count as copies do."""
+    law = LAWS[rule]
+    noise = law[0] + whitened(64, 2) @ root(law[1]).mT
+    twice = torch.cat([noise[:32], noise[:32], noise[32:]])
+    weight = torch.cat([torch.ones(32), torch.full((32,), 0.5)])
+    reached = []
+    for parts in (
+        [Examples(noise, rows(64))],
+        [Examples(twice, rows(96), torch.ones(96))],
+        [Examples(noise[:20], rows(20), weight[:20]), Examples(noise[20:], rows(44), weight[20:])],
+    ):
+        corrector = FittedGaussian()
+        corrector.attach(BASE)
+        corrector.fit(parts)
+        with torch.no_grad():
+            reached.append(propagate(corrector.process, corrector.backbone, STANDARD, corrector.steps))
+    assert gap(reached[0], law) < 1e-6
+    assert gap(reached[1], reached[2]) < 1e-6 and gap(reached[0], reached[1]) > 0.01
+
+
+# Through the real thing
+
+
+class Linear(Reward):
+    """w·x."""
+
+    name = "linear"
+
+    def score(self, item: tuple[float, float]) -> float:
+        return float(WEIGHT @ f64(item))
+
+
+def module(corrector: Corrector, folder: Path, **settings: object) -> Line:
+    """The base with a corrector, in float64."""
+    table = Table(BASE, STEPS, table_of(BASE, STEPS, Exact(BASE, DATA)))
+    torch.save(table.state_dict(), folder / "base.pt")
+    return Line(
+        table, BASE, str(folder / "base.pt"), level=1, steps=STEPS, corrector=corrector, **{"clip": None, **settings}
+    )
+
+
+def trainer(rounds: int = 1) -> Trainer:
+    return graft.trainer(rounds, accelerator="cpu", enable_progress_bar=False)
+
+
+def moments(x: Tensor) -> Moments:
+    return x.mean(0), x.mT.cov()
+
+
+def near(x: Tensor, law: Moments, errors: float = 4.5) -> bool:
+    """The sample's moments lie within so many standard errors (of a Gaussian's covariances) of the law's."""
+    mean, cov = moments(x)
+    spread = law[1].diagonal()
+    of_mean = (spread / len(x)).sqrt()
+    of_cov = ((spread[:, None] * spread + law[1] ** 2) / len(x)).sqrt()
+    return bool(((mean - law[0]).abs() < errors * of_mean).all() and ((cov - law[1]).abs() < errors * of_cov).all())
+
+
+@pytest.mark.parametrize(
+    ("rule", "law"),
+    [(Tilt(temperature=1.5, deduplicate=False), tilted(1.5)), (Preference(deduplicate=False), preferred())],
+    ids=["tilt", "preference"],
+)
+def test_fit_with_a_fitted_gaussian(rule: Accept, law: Moments, tmp_path: Path) -> None:
+    """Accepted noise, the corrector's noise and the tuned model's data have the moments that theory says.
+
+    8192 draws; 4.5 standard errors of 5 figures each.
+    """
+    if isinstance(rule, Tilt):
+        rule.maximum = 6.0  # |w·x| of 8192 draws stays below it
+    made = module(FittedGaussian(), tmp_path)
+    data = Rollouts(Linear(), rule, draws=8192, batch_size=1024, steps_per_round=1, validation_draws=0, test_draws=8192)
+    summary = graft.fit(made, data, tmp_path / "run", trainer())
+    scored = data._scored(0)
+    noise = scored.chunk.recorded[1.0]
+    assert isinstance(noise, Tensor)
+    assert near(noise, law)
+    assert torch.allclose(noise @ A.mT + B, scored.chunk.state)  # the noise of these very samples
+    x = f64(made.judges["tuned"].items)
+    assert near(x, pushed(moments(noise)))
+    assert gap(moments(x), pushed(law)) < 0.08
+    assert summary["objective"] == "noise shaping" and summary["level"] == 1
+    assert summary["denoiser_calls"] == 8192 * STEPS
+    assert summary["evaluation_denoiser_calls"] == 8192 * (2 * STEPS + 1)
+
+
+def test_trained_corrector_and_its_files(tmp_path: Path) -> None:
+    """A corrector that is affine at each level learns the tilt by gradient; its file is all it takes to draw."""
+    steps = 12
+    process = Rotation((2,))
+    corrector = Corrector(process, Table(process, steps, torch.zeros(steps + 1, 2, 3, dtype=torch.float64)), steps)
+    made = module(corrector, tmp_path, learning_rate=0.02, cosine=True, ema=0.9)
+    before = {name: p.clone() for name, p in made.reference.named_parameters()}
+    rule = Tilt(temperature=1.5, maximum=6.0, deduplicate=False)
+    data = Rollouts(
+        Linear(), rule, draws=8192, batch_size=1024, train_batch_size=256, steps_per_round=400, validation_draws=0,
+        test_draws=4096,
+    )  # fmt: skip
+    summary = graft.fit(made, data, tmp_path / "run", trainer())
+    noise = data._scored(0).chunk.recorded[1.0]
+    assert isinstance(noise, Tensor)
+    # by how much 12 steps of Euler's method miss the law, a corrector that is trained to the end misses it too
+    best = fit_affine(process, *_known(noise), steps, 0.0)
+    found = f64(made.judges["tuned"].items)
+    assert gap(moments(found), pushed(propagate(process, best, STANDARD, steps))) < 0.08
+    assert 0.85 < summary["gain"]["of_accepted"] < 1.15
+    assert all(torch.equal(p, before[name]) for name, p in made.reference.named_parameters())
+    weights = files.read_tensors(tmp_path / "run/tuned.safetensors")
+    assert list(weights[0]) == ["backbone/table"] and weights[1]["reference"]["path"] == str(tmp_path / "base.pt")
+    checkpoint = torch.load(tmp_path / "run/checkpoints/last.ckpt", weights_only=True)
+    assert {name.split(".")[0] for name in checkpoint["state_dict"]} == {"backbone", "average"}
+    again = module(
+        Corrector(process, Table(process, steps, torch.ones(steps + 1, 2, 3, dtype=torch.float64)), steps), tmp_path
+    )
+    again.load_weights(tmp_path / "run/tuned.safetensors")
+    drawn = [item for items, _ in graft.sample(again, trainer(), 300) for item in items]
+    assert drawn == [item for items, _ in graft.sample(made, trainer(), 300) for item in items]
+
+
+def _known(noise: Tensor) -> tuple[Tensor, Tensor]:
+    """Examples of those moments, and training noise, with nothing left to chance."""
+    mean, cov = moments(noise)
+    z = whitened(64, 4)
+    return mean + z[:, :2] @ root(cov).mT, z[:, 2:]
+
+
+def test_inverse_noise_correction_is_another_source(tmp_path: Path) -> None:
+    """Real data carried back through the flow are examples like others: a loader of them is all that it takes.
+
+    The data are not the base's own law; with the corrector they are what is drawn.
+    """
+    real = DATA.means[0] + 0.4 + 1.3 * (whitened(512, 2) @ root(DATA.covs[0]).mT)
+    made = module(FittedGaussian(), tmp_path)
+    back = run([Stage(BASE, made.reference_model, 0.0, 1.0)], rows(512), STEPS, state=real)
+    examples = Examples(back.state, rows(512))
+    assert made.corrector is not None
+    made.corrector.fit([examples])
+    loader = torch.utils.data.DataLoader([examples], batch_size=None)
+    trainer().fit(made, loader)
+    drawn = f64([item for items, _ in graft.sample(made, trainer(), 8192, chunk=1024) for item in items])
+    assert near(drawn, (real.mean(0), real.mT.cov(correction=0)))
+
+
+# Restricted spaces
+
+COUNTS = torch.tensor([2, 3, 5, 5, 4, 3])
+CONDITION = {"mask": (torch.arange(5) < COUNTS[:, None]).double()}
+ATOMS = Mixed(
+    {
+        "x": Gaussian(Polynomial(), "x0", (5, 3), eta=0.0, project=ZeroCentre()),
+        "h": Gaussian(Polynomial(), "x0", (5, 4), eta=0.0, project=Masked()),
+    }
+)
+
+
+class Anyhow(torch.nn.Module):
+    """Says what leaves every subspace."""
+
+    def forward(self, state: dict[str, Tensor], time: Tensor, condition: dict[str, Tensor]) -> dict[str, Tensor]:
+        return {name: 0.3 * field.roll(1, 1) + 0.7 for name, field in state.items()}
+
+
+class Seen:
+    """A network, and the states that it was asked about."""
+
+    def __init__(self, network: torch.nn.Module) -> None:
+        self.network, self.states = network, list[dict[str, Tensor]]()
+
+    def __call__(self, state: dict[str, Tensor], time: Tensor, condition: dict[str, Tensor]) -> dict[str, Tensor]:
+        self.states.append(state)
+        said: dict[str, Tensor] = self.network(state, time, condition)
+        return said
+
+
+@pytest.mark.parametrize("kind", ["flow", "gaussian"])
+def test_restricted_spaces_hold_through_the_corrector(kind: str) -> None:
+    """Padding stays 0 and the centre of mass stays at 0, in training and sampling, whatever its network says."""
+    process = Mixed({"x": Rotation((5, 3), ZeroCentre()), "h": Rotation((5, 4), Masked())})
+    corrector = Corrector(process, Anyhow(), 5) if kind == "flow" else FittedGaussian()
+    corrector.attach(ATOMS)
+    noise = ATOMS.prior(CONDITION, generator(1))
+    corrector.fit([Examples({n: f + 1 for n, f in noise.items()}, CONDITION)])  # as if of no subspace
+    flow, base = Seen(corrector.backbone), Seen(Anyhow())
+    stages = [Stage(corrector.process, flow, steps=corrector.steps), Stage(ATOMS, base)]
+    drawn = run(stages, CONDITION, 4, [1.0, 0.5], generator(2))
+    assert drawn.calls == corrector.steps + 4
+    level = torch.linspace(0.1, 1, 6, dtype=torch.float64)
+    with torch.no_grad():
+        corrector.process.loss(flow, noise, level, 0.0, CONDITION, generator=generator(3))
+    gone = 1 - CONDITION["mask"][..., None]
+    for state in (drawn.state, *drawn.recorded.values(), *flow.states, *base.states):
+        assert isinstance(state, dict)
+        assert all(float((field * gone).abs().max()) == 0 for field in state.values())
+        assert float(state["x"].sum(1).abs().max()) < 1e-5 < float(state["x"].abs().max())
+
+
+# Refusals
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"level": 0.5}, "level 1, the noise, goes with a model.corrector"),
+        ({"level": 0}, "level 1, the noise, goes with a model.corrector"),
+        ({"level": "auto"}, "use --model.level 1"),
+        ({"corrector": None}, "level 1, the noise, goes with a model.corrector"),
+        ({"weights": None}, "give model.weights"),
+        ({"process": Gaussian(Flow(), "velocity", (2,))}, "set eta=0"),
+        ({"corrector": Corrector(Rotation((3,)), torch.nn.Identity())}, "the shape of a state is 3 there and 2 here"),
+        (
+            {"corrector": Corrector(Rotation((2,), Masked()), torch.nn.Identity())},
+            "the projection of a state is Masked there and none here",
+        ),
+        (
+            {"corrector": Corrector(Mixed({"x": Rotation((2,))}), torch.nn.Identity())},
+            "the shape of a state is nothing there",
+        ),
+    ],
+    ids=lambda value: "" if isinstance(value, str) else str(next(iter(value))),
+)
+def test_refusals(settings: dict[str, object], words: str, tmp_path: Path) -> None:
+    table = Table(BASE, STEPS, table_of(BASE, STEPS, Exact(BASE, DATA)))
+    torch.save(table.state_dict(), tmp_path / "base.pt")
+    usual = {
+        "process": BASE,
+        "weights": str(tmp_path / "base.pt"),
+        "level": 1,
+        "steps": STEPS,
+        "corrector": FittedGaussian(),
+    }
+    with pytest.raises(GraftError, match=words):
+        Line(table, **{**usual, **settings})
+
+
+def test_steps_of_a_corrector() -> None:
+    with pytest.raises(GraftError, match="steps is 0"):
+        Corrector(Rotation((2,)), torch.nn.Identity(), 0)
+
+
+def test_no_interpolation(tmp_path: Path) -> None:
+    made = module(FittedGaussian(), tmp_path)
+    assert isinstance(made, GraftModule)
+    with pytest.raises(GraftError, match="another network"):
+        made.interpolate(0.5)
