@@ -12,7 +12,7 @@ from typing import Any
 import lightning
 import torch
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import ModelCheckpoint, RichProgressBar, TQDMProgressBar
 from torch.utils.data import DataLoader
 
 from graft import files, report, runs
@@ -250,6 +250,9 @@ def _attach(trainer: Trainer, folder: Path, config: str, checkpoint: "Path | Non
     trainer.callbacks.append(  # type: ignore[attr-defined]
         ModelCheckpoint(folder / "checkpoints", "last", enable_version_counter=False, save_on_train_epoch_end=True)
     )
+    bar = trainer.progress_bar_callback
+    if isinstance(bar, TQDMProgressBar | RichProgressBar) and bar.refresh_rate == 1:
+        bar._refresh_rate = 10  # drawing it at every step costs milliseconds
     if config:
         files.write_text(folder / "config.yaml", config)
 

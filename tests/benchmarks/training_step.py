@@ -76,6 +76,7 @@ def main():
             clock = Clock()
             trainer = graft.trainer(1, accelerator="cpu", callbacks=[clock])
             data.run_dir = Path(folder) / str(number)
+            trainer.progress_bar_callback._refresh_rate = 10  # as graft.fit has it
             trainer.loggers = [MetricsFile(data.run_dir / "metrics.csv")]
             trainer.fit(module, data)
             through.append(typical(clock.at))
