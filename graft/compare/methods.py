@@ -80,6 +80,7 @@ class Method:
         value: The number; NaN where a rule says it.
         whole: It is a whole number of at least 1.
         flag: The setting that it is.
+        content: Of a user's file, hashed.
     """
 
     name: str
@@ -94,6 +95,7 @@ class Method:
     value: float = math.nan
     whole: bool = False
     flag: str = ""
+    content: str = ""
 
     @property
     def label(self) -> str:
@@ -222,11 +224,18 @@ def _number(method: Method, asked: str, number: str) -> float:
 def _file(asked: str) -> Method:
     """A user's settings; a level among them is the method's."""
     path = files.locate(asked)
+    if path.stem in METHODS:
+        raise GraftError(f"the method {asked} has the name of another one, {path.stem}: rename the file")
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
         model = content.get("model") or {}
         own = "level" in model or "level" in (model.get("init_args") or {})
     except (OSError, ValueError, AttributeError, yaml.YAMLError) as error:
         raise GraftError(f"the method {asked} is no configuration: {error}") from None
-    about = f"the settings of {asked}"
-    return Method(Path(asked).stem, about, ("--config", str(path)), "fixed" if own else "each")
+    return Method(
+        Path(asked).stem,
+        f"the settings of {asked}",
+        ("--config", str(path)),
+        "fixed" if own else "each",
+        content=files.sha256(path),
+    )

@@ -40,7 +40,7 @@ class Asked:
     def describe(self) -> dict[str, Any]:
         """In plain values."""
         return {
-            "methods": [{"name": method.label, "settings": method.flags} for method in self.methods],
+            "methods": [{"name": m.label, "settings": m.flags, "content": m.content} for m in self.methods],
             "seeds": list(self.seeds),
             "levels": list(self.levels),
             "law_draws": self.law_draws,
@@ -83,7 +83,6 @@ class Job:
     Attributes:
         method: With its number.
         level: As asked for; None where the method says it.
-        several: There are further levels, or it is chosen: the label says which.
     """
 
     method: Method
@@ -95,12 +94,13 @@ class Job:
         level = f"{self.level:g}" if isinstance(self.level, float) else self.level
         return self.method.label if level is None else f"{self.method.label}@{level}"
 
-    def run(self, seed: int) -> "str | None":
-        """Name of the folder of the run whose weights it draws with; None for the reference."""
+    def run(self, seed: int, level: "float | None") -> "str | None":
+        """Name of the folder of the run whose weights it draws with, at its level; None for the reference."""
         if self.method.weights == "reference":
             return None
-        label = "graft" if self.method.weights == "graft" else self.label
-        return f"{label.replace('@', '_').replace(':', '_')}_seed{seed}"
+        at = "" if level is None or self.method.weights == "graft" else f"_{level:.4g}"
+        label = "graft" if self.method.weights == "graft" else self.method.label.replace(":", "_")
+        return f"{label}{at}_seed{seed}"
 
 
 def asked(methods: str, seeds: str, levels: str = "", baseline: str = "", law_draws: str = "0") -> Asked:
@@ -217,6 +217,8 @@ def check(built: Built) -> None:
         raise GraftError("fine-tuning needs a reference: give model.weights")
     if trainer.max_epochs is None or trainer.max_epochs < 1:
         raise GraftError(f"trainer.max_epochs is {trainer.max_epochs}, but a run takes at least one round")
+    if trainer.world_size > 1:
+        raise GraftError("methods are judged in one process: use trainer.devices=1, and compare seeds side by side")
     if isinstance(data.source, ScoredFile):
         raise GraftError("methods are compared on draws, not on a scored file: use data.source reference or current")
     if data.store:

@@ -19,6 +19,7 @@ from graft.compare.plan import Asked, Build, Job
 from graft.compare.rows import Row
 from graft.errors import GraftError
 from graft.levels import analysis, show
+from graft.sampler import snap
 
 SETTINGS = "compare.yaml"  # that the comparison was started with
 
@@ -55,9 +56,8 @@ class Comparison:
         Raises:
             GraftError: It holds something else, or a comparison with other settings.
         """
-        settings = {"compare": self.asked.describe(), "config": yaml.safe_load(self.built.config)}
-        settings["config"] = {k: v for k, v in settings["config"].items() if k not in runs.ELSEWHERE}
-        text = yaml.safe_dump(settings, sort_keys=False)
+        given = {k: v for k, v in yaml.safe_load(self.built.config).items() if k not in runs.ELSEWHERE}
+        text = yaml.safe_dump({"compare": self.asked.describe(), "settings": given}, sort_keys=False)
         path = folder / SETTINGS
         if path.exists():
             found = runs.differing(path, text)
@@ -90,7 +90,7 @@ class Comparison:
 
     def _row(self, job: Job, seed: int, title: str) -> Row:
         level, chosen = self._level(job, seed)
-        name = job.run(seed)
+        name = job.run(seed, level)
         run = self.folder / "runs" / name if name is not None else None
         if run is not None and not (run / "summary.json").exists():
             self._say(f"{title}: trains{'' if job.method.weights == 'own' else ' graft'}")
@@ -127,8 +127,8 @@ class Comparison:
 
     def _level(self, job: Job, seed: int) -> "tuple[float | None, analysis.Analysis | None]":
         """(the job's level, how it was chosen); once for a seed, and kept."""
-        if job.level != "auto":
-            return (None if job.level is None else float(job.level)), None
+        if job.level != "auto":  # as the sampler has it, so that a chosen level and the same one given share a run
+            return (None if job.level is None else snap(float(job.level), self.built.module.steps)), None
         folder = self.folder / "levels" / str(seed)
         if (folder / analysis.NAME).exists():
             found = analysis.Analysis.read(folder)

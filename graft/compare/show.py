@@ -36,7 +36,7 @@ PER_SAMPLE = ("inference_reward_calls", "inference_denoiser_calls")
 LEGEND = (
     "Means over seeds, ± half of a 95 % t interval. Difference: in reward to {baseline}, paired by seed. Gain: over "
     "the reference with the same noise, in its standard deviations and as a share of the condition-matched gain of the "
-    "accepted law. Distances to that law, by features, and what two halves of it have at the same number (floor). "
+    "accepted law. Distances to that law, by features; in brackets what two halves of it have at the same number. "
     "Inference: per sample. Every trained method takes {reward_calls:,} reward calls, {denoiser_calls:,} denoiser "
     "calls in rollouts and {optimizer_steps:,} optimizer steps; one that draws with GRAFT's weights costs what GRAFT "
     "costs, once for all of them, and one that is stopped early what it took up to there."
@@ -65,7 +65,8 @@ def groups(rows: Sequence[Row], baseline: str) -> Groups:
 def tables(found: Groups) -> list[tuple[list[str], list[list[str]]]]:
     """(heading, lines) of the results and of the costs."""
     names = list(next(iter(found.values()))["columns"])
-    metrics = [n for n in names if n not in HIDDEN and n not in (*RESULTS, *COSTS) and not n.endswith("_stderr")]
+    hidden = {*HIDDEN, *RESULTS, *COSTS}
+    metrics = [n for n in names if n not in hidden and not n.endswith(("_stderr", "_floor"))]
     shown = [*RESULTS, *metrics]
     if all(each["columns"]["difference"] is None for each in found.values()):
         shown.remove("difference")
@@ -88,7 +89,9 @@ def _cell(name: str, each: dict[str, Any]) -> str:
         return number(value.mean / each["samples"])
     if name in COSTS and not name.endswith("_seconds"):
         return f"{round(value.mean):,}"
-    return number(value.mean) + (f" ± {value.half:.2g}" if value.half else "")
+    floor: Over | None = each["columns"].get(f"{name}_floor")
+    beside = "" if floor is None else f" ({floor.mean:.3g})"
+    return f"{value.mean:.4g}" + (f" ± {value.half:.2g}" if value.half else "") + beside
 
 
 def table(found: Groups, about: dict[str, Any]) -> str:
