@@ -218,7 +218,7 @@ def check(built: Built) -> None:
     if trainer.max_epochs is None or trainer.max_epochs < 1:
         raise GraftError(f"trainer.max_epochs is {trainer.max_epochs}, but a run takes at least one round")
     if trainer.world_size > 1:
-        raise GraftError("methods are judged in one process: use trainer.devices=1, and compare seeds side by side")
+        raise GraftError("methods are judged in one process: use trainer.devices=1")
     if isinstance(data.source, ScoredFile):
         raise GraftError("methods are compared on draws, not on a scored file: use data.source reference or current")
     if data.store:
