@@ -1,12 +1,16 @@
 """Rewards: decoded objects in, one number each out; what fails for one sample costs that sample, never the run."""
 
+import contextlib
 import importlib
+import importlib.util
 import math
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from graft import files
 from graft.errors import GraftError
 from graft.worker import Worker
 
@@ -87,6 +91,14 @@ class Function(Reward):
         self.name = name or path.rpartition(".")[2]
         self._worker = Worker(path, timeout, python) if timeout is not None else None
         self._function = resolve(path) if self._worker is None else None
+
+    def identity(self) -> Any:
+        """See `graft.identity.identity`: what is called, with the hash of the file that defines it."""
+        spec = None
+        with contextlib.suppress(ImportError, ValueError):
+            spec = importlib.util.find_spec(self.path.rpartition(".")[0])
+        file = files.sha256(spec.origin) if spec is not None and spec.origin and os.path.isfile(spec.origin) else None
+        return {"function": self.path, "file": file, "batch": self.batch}
 
     def score(self, item: Any) -> float:
         """The callable's value for one object."""

@@ -235,7 +235,13 @@ class Rollouts(LightningDataModule):
     def _check(self) -> None:
         if isinstance(self.source, ScoredFile) and self.module.asked_level == "auto":
             raise GraftError("model.level 'auto' asks the reference and the reward, not a scored file: give a level")
-        self.module.objective.check(self.module, self)
+        if self.module.asked_level == "auto" and self.reward_budget is not None:
+            raise GraftError(
+                "data.reward_budget does not cover what model.level 'auto' asks of the reward: give the level, from "
+                "graft levels"
+            )
+        if self.module.asked_level != "auto":  # else as soon as it is known
+            self.module.objective.check(self.module, self)
         if isinstance(self.source, ScoredFile):
             self.source.open(self.module)
         if self.store and self._store is None:
@@ -274,6 +280,7 @@ class Rollouts(LightningDataModule):
         from graft.levels.analysis import resolve  # which draws with `Requests`
 
         resolve(self)
+        self.module.objective.check(self.module, self)
         number = self.trainer.current_epoch
         self.accounts = [Account.read(self.folder(n))[0] for n in range(number)]
         if number == self.trainer.max_epochs or self.trainer.should_stop:  # resumed after the last round

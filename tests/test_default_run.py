@@ -10,7 +10,6 @@ from graft.cli import main
 pytestmark = pytest.mark.slow
 
 
-@pytest.mark.xfail(reason="not reached: at seed 0 gain 0.41 std, 0.24 of the accepted gain, uniqueness 0.999 to 0.927")
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_default_run(seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)

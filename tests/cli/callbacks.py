@@ -6,6 +6,7 @@ from typing import Any
 
 from lightning.pytorch import Callback
 
+from graft.identity import identity
 from graft.reward import Reward
 
 
@@ -44,7 +45,10 @@ class Mortal(Reward):
 
     def __init__(self, reward: Reward, calls: int) -> None:
         self.name, self.score = reward.name, reward.score  # type: ignore[method-assign]
-        self._call = _mortal(reward.__call__, calls)
+        self._call, self._reward = _mortal(reward.__call__, calls), reward
+
+    def identity(self) -> Any:
+        return identity(self._reward)
 
     def __call__(self, items: Any) -> Any:
         return self._call(items)

@@ -40,7 +40,7 @@ def test_run_folder(finished: Path) -> None:
     kept = {"config.yaml", "summary.json", "metrics.csv", "report.html", "tuned.safetensors", "checkpoints/last.ckpt"}
     assert rounds | samples | kept <= files
     assert files - rounds - samples - kept == {  # nothing else
-        f"rounds/{n}/{f}" for n in (0, 1) for f in ("chunk_00001.safetensors", "scores_00000.json", "tuned.safetensors")
+        f"rounds/{n}/{f}" for n in (0, 1) for f in ("chunk_00001.safetensors", "scores_00000.json")
     }
     assert {path.stat().st_mode & 0o044 for path in finished.rglob("*")} == {0o044}  # others may read them
 
@@ -70,7 +70,7 @@ def test_summary(summary: dict) -> None:
         assert all(0 <= values[share] <= 1 for share in shares)
         assert values["n"] == 32 and values["failed_rewards"] == 0
         assert values["reward_stderr"] == pytest.approx(values["reward_std"] / 32**0.5)
-    assert (summary["level"], summary["steps"], summary["seed"]) == (0.25, 8, 0)
+    assert (summary["level"], summary["steps"], summary["seed"]) == (0.125, 8, 0)
     assert "top 0.5" in summary["rule"]
     assert math.isfinite(summary["accepted_reward"]) and summary["seconds"] > 0
     assert {"graft", "python", "torch", "lightning"} <= summary["versions"].keys()

@@ -12,7 +12,7 @@ from rdkit import Chem
 from safetensors.torch import load_file
 
 ONE = ["--trainer.max_epochs", "1", "--data.validation_draws", "0", "--data.test_draws", "16"]
-ALL = ["--data.source", "current", "--data.accept", "All", "--data.accept.deduplicate", "false"]
+ALL = ["--data.source", "current", "--data.window", "1", "--data.accept", "All", "--data.accept.deduplicate", "false"]
 OBJECTIVES = {
     "ddpo": ["--model.objective", "PolicyGradient", *ALL],
     "nft": ["--model.objective", "DiffusionNFT", "--model.objective.rise", "0.3", *ALL],

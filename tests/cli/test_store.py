@@ -36,9 +36,15 @@ def test_the_same_settings_give_the_same_weights(finished: Path, small: list[str
 
 
 def test_another_reward_is_asked_of_the_stored_draws(finished: Path, small: list[str]) -> None:
+    done("fit", *small, "--data.store", f"[{finished}]", "--data.reward.path", "tried.narrow")
+    now, then = account(), account(finished)
+    assert (now["denoiser_calls"], now["reward_calls"]) == (0, 64) and now["reward"] == -then["reward"]
+
+
+def test_the_other_direction_needs_no_score(finished: Path, small: list[str]) -> None:
     done("fit", *small, "--data.store", f"[{finished}]", "--data.reward.maximise", "false")
     now, then = account(), account(finished)
-    assert (now["denoiser_calls"], now["reward_calls"]) == (0, 64)
+    assert (now["denoiser_calls"], now["reward_calls"]) == (0, 0)
     assert now["accepted_reward"] < then["reward"] < then["accepted_reward"]
 
 

@@ -11,6 +11,11 @@ def spread(mol: Any) -> float:
     return float((mol.GetConformer().GetPositions() ** 2).sum(1).mean() ** 0.5)
 
 
+def narrow(mol: Any) -> float:
+    """The other way round."""
+    return -spread(mol)
+
+
 def _every_third(mol: Any, trouble: Any) -> Any:
     value = spread(mol)
     return trouble() if int(value * 1e4) % 3 == 0 else value
