@@ -22,6 +22,7 @@ commands:
   fit        rollouts, acceptance, fine-tuning; ends with a table, pictures and files (the main job)
   pretrain   train a reference on data
   levels     how much of the reward is decided at each level, and which one to choose
+  compare    methods at an equal budget: --methods a,b --seeds 0,1,2 [--levels 0,0.125,auto]
   sample     draw objects from a run's weights into a file: --weights RUN -n 256 --out FILE [--seed S] [--level U]
              [--interpolate W] [--best_of N]
   validate   judge draws of a model: --weights RUN
@@ -65,7 +66,8 @@ def main(args: "Sequence[str] | None" = None) -> int:
     except (KeyboardInterrupt, SystemExit) as error:
         if isinstance(error, SystemExit) and not isinstance(error.__context__, KeyboardInterrupt):  # Lightning's
             raise
-        print("graft: interrupted; go on with --ckpt_path last", file=sys.stderr)
+        how = "the same command and --run_dir" if args[0] == "compare" else "--ckpt_path last"
+        print(f"graft: interrupted; go on with {how}", file=sys.stderr)
         return 130
 
 
@@ -359,6 +361,67 @@ def _levels(args: list[str]) -> None:
     print(f"{show.table(found)}\n\n{folder / show.PICTURE}")
 
 
+def _compare(args: list[str]) -> None:
+    from graft import runs
+    from graft.compare import methods, plan, show
+    from graft.compare.run import Comparison
+    from graft.errors import GraftError
+
+    own, rest = _apart(args, ("methods", "seeds", "levels", "baseline", "law_draws", "run_dir"))
+    if {"-h", "--help"} & set(rest):
+        print(f"{COMPARE}\nmethods:\n{methods.described()}\n")
+        _setup("compare", rest)
+    run_dir = own.pop("run_dir", None)
+    asked = plan.asked(own.pop("methods", ""), own.pop("seeds", ""), **own)
+
+    def build(flags: list[str]) -> plan.Built:
+        cli, config = _setup("compare", [*rest, *flags])
+        for name in ("weights", "ckpt_path"):
+            if cli.config[name] is not None:
+                raise GraftError(
+                    f"graft compare trains from the reference and goes on by --run_dir: leave out --{name}"
+                )
+        return plan.Built(cli.model, cli.datamodule, cli.trainer, config)
+
+    comparison = Comparison(asked, build, _command("compare", args))
+    name = f"compare-{_name(rest)}"
+    folder = Path(run_dir) if run_dir is not None else runs.choose(None, name, "", None)[0]
+    comparison.open(folder)
+    print(f"graft: comparison in {folder}", flush=True)
+    comparison.finish()
+    about = comparison.about()
+    print(f"\n{show.table(show.write(folder, comparison.rows, about), about)}\n\n{folder / 'compare.html'}")
+
+
+COMPARE = """usage: graft compare --config NAME --methods a,b --seeds 0,1,2 [--SETTING VALUE ...]
+
+  --methods LIST     methods, see below, or configuration files of settings: pgraft,best_of:8,mine.yaml
+  --seeds LIST       of the runs
+  --levels LIST      numbers or auto, for methods that have a level; the configuration's own if not given
+  --baseline METHOD  that differences are taken to; the first one if not given
+  --law_draws N      draws of the reference for the accepted law; as many as a run's if not given
+  --run_dir FOLDER   where; runs/compare-NAME/N if not given. A comparison that is there goes on.
+"""
+
+
+def _apart(args: list[str], names: Sequence[str]) -> tuple[dict[str, str], list[str]]:
+    """(the flags of these names, the rest of the arguments)."""
+    from graft.errors import GraftError
+
+    own, rest = dict[str, str](), list[str]()
+    left = iter(args)
+    for arg in left:
+        flag, equals, value = arg.partition("=")
+        if flag.removeprefix("--") not in names or not flag.startswith("--"):
+            rest.append(arg)
+            continue
+        given = value if equals else next(left, None)
+        if given is None:
+            raise GraftError(f"{flag} needs a value")
+        own[flag.removeprefix("--")] = given
+    return own, rest
+
+
 def _sample(args: list[str]) -> None:
     from jsonargparse import ArgumentParser
 
@@ -488,6 +551,7 @@ COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "fit": _fit,
     "pretrain": _pretrain,
     "levels": _levels,
+    "compare": _compare,
     "sample": _sample,
     "validate": _validate,
     "test": _test,

@@ -408,6 +408,12 @@ class Rollouts(LightningDataModule):
         self._barrier()
         return account
 
+    def accepted(self, number: int) -> Scored:
+        """What a round accepts; done first if it is not on disk. Within a trainer that has set up its strategy."""
+        if not (self.folder(number) / "round.json").exists():
+            self._round(number)
+        return self._scored(number)
+
     def _scored(self, number: int) -> Scored:
         """What a finished round accepted, from disk."""
         _, index, weight = Account.read(self.folder(number))

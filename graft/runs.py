@@ -81,6 +81,21 @@ def _newest(name: str) -> Path:
 
 
 def _same(path: Path, config: str) -> None:
+    found = differing(path, config)
+    if found is not None:
+        key, theirs, ours = found
+        raise GraftError(
+            f"the run in {path.parent} was started with {key}={theirs!r}, now it is {ours!r}: go on with the same "
+            "settings, or start a new run (from its weights with --weights)"
+        )
+
+
+def differing(path: Path, config: str) -> "tuple[str, Any, Any] | None":
+    """(setting, its value in the file, its value in ``config``) of the first one that differs, YAML against YAML.
+
+    Raises:
+        GraftError: The file is damaged.
+    """
     try:
         theirs = dict(_flat(yaml.safe_load(path.read_text(encoding="utf-8"))))
     except (ValueError, yaml.YAMLError):
@@ -88,10 +103,8 @@ def _same(path: Path, config: str) -> None:
     ours = dict(_flat(yaml.safe_load(config)))
     for key in sorted(theirs.keys() | ours.keys()):
         if key.split(".")[0] not in ELSEWHERE and theirs.get(key) != ours.get(key):
-            raise GraftError(
-                f"the run in {path.parent} was started with {key}={theirs.get(key)!r}, now it is {ours.get(key)!r}: go "
-                "on with the same settings, or start a new run (from its weights with --weights)"
-            )
+            return key, theirs.get(key), ours.get(key)
+    return None
 
 
 def _flat(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:

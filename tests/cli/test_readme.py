@@ -30,7 +30,10 @@ def blocks(mark: str) -> list[str]:
 def run(line: str) -> None:
     words = shlex.split(line)
     assert words[0] == "graft"
-    small = {"fit": SMALL, "levels": SMALL, "pretrain": ["--trainer.enable_progress_bar=false"]}.get(words[1], [])
+    few = [*SMALL, "--seeds=0", "--methods=pgraft,best_of:2", "--trainer.max_epochs=1"]
+    small = {"fit": SMALL, "levels": SMALL, "compare": few, "pretrain": ["--trainer.enable_progress_bar=false"]}.get(
+        words[1], []
+    )
     assert main([*words[1:], *small]) == 0
 
 

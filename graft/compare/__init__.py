@@ -1,0 +1,1 @@
+"""``graft compare``: methods x levels x seeds at an equal budget, judged on the same fresh samples."""

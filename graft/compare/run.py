@@ -1,0 +1,240 @@
+"""The comparison: trains what is to be trained, draws, judges; goes on where it was stopped."""
+
+import json
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from graft import commands, files, runs
+from graft.compare import counting, law, plan, rows
+from graft.compare.law import Law
+from graft.compare.measure import measure
+from graft.compare.methods import METHODS
+from graft.compare.plan import Asked, Build, Job
+from graft.compare.rows import Row
+from graft.errors import GraftError
+from graft.levels import analysis, show
+from graft.sampler import snap
+
+SETTINGS = "compare.yaml"  # that the comparison was started with
+
+
+class Comparison:
+    """Methods at levels with seeds; `finish` does all of it.
+
+    Args:
+        asked: What is compared.
+        build: From flags on top of the user's configuration.
+        command: That repeats it.
+
+    Raises:
+        GraftError: Something cannot be done; nothing has been trained or drawn.
+    """
+
+    def __init__(self, asked: Asked, build: Build, command: str = "") -> None:
+        self.asked, self.build, self.command = asked, build, command
+        self.lines, self.built, self.budget = plan.preflight(asked, build)
+        self.baseline = plan.baseline(asked, self.lines)
+        self.folder = Path()
+        self.law: Law | None = None
+        self.rows: list[Row] = []
+        self._reference: dict[int, list[float]] = {}
+
+    @property
+    def maximise(self) -> bool:
+        """A larger reward is better."""
+        return self.built.data.maximise
+
+    def open(self, folder: Path) -> None:
+        """Take the folder; a comparison that is in it goes on.
+
+        Raises:
+            GraftError: It holds something else, or a comparison with other settings.
+        """
+        given = {k: v for k, v in yaml.safe_load(self.built.config).items() if k not in runs.ELSEWHERE}
+        text = yaml.safe_dump({"compare": self.asked.describe(), "settings": given}, sort_keys=False)
+        path = folder / SETTINGS
+        if path.exists():
+            found = runs.differing(path, text)
+            if found is not None:
+                raise GraftError(
+                    f"the comparison in {folder} was started with {found[0]}={found[1]!r}, now it is {found[2]!r}: go "
+                    "on with the same settings, or choose another --run_dir"
+                )
+        elif (folder / "config.yaml").exists() or (folder / rows.NAME).exists():
+            raise GraftError(f"{folder} holds something else than a comparison: choose another --run_dir")
+        else:
+            files.write_text(runs.make(folder) / path.name, text)
+        self.folder, self.rows = folder, rows.read(folder / rows.NAME)
+
+    def finish(self) -> None:
+        """Every row that is not there yet, seed by seed, so that a comparison that is stopped has whole seeds."""
+        missing = [(seed, job) for seed in self.asked.seeds for job in self.lines if not self._has(job, seed)]
+        total = len(self.asked.seeds) * len(self.lines)
+        if len(missing) < total:
+            self._say(f"{total - len(missing)} of {total} are there, which is not done again")
+        self._say(f"the accepted law, {self._law_rounds * self.built.data.draws:,} draws of the reference")
+        self.law = self._accepted()
+        for seed, job in missing:
+            number = self.asked.seeds.index(seed) * len(self.lines) + self.lines.index(job) + 1
+            self.rows.append(self._row(job, seed, f"{number} of {total}: {job.label}, seed {seed}"))
+            rows.write(self.folder / rows.NAME, self.rows)
+
+    def _has(self, job: Job, seed: int) -> bool:
+        return any((row["line"], row["seed"]) == (job.label, seed) for row in self.rows)
+
+    def _row(self, job: Job, seed: int, title: str) -> Row:
+        level, chosen = self._level(job, seed)
+        name = job.run(seed, level)
+        run = self.folder / "runs" / name if name is not None else None
+        if run is not None and not (run / "summary.json").exists():
+            self._say(f"{title}: trains{'' if job.method.weights == 'own' else ' graft'}")
+            self._train(job, seed, level, run)
+        self._say(f"{title}: draws {self.built.data.test_draws:,} samples")
+        started = time.perf_counter()
+        built = self.build(plan.drawing(job, seed, level, self.budget, self.built) if run else _seeded(seed))
+        if run is not None:
+            job.method.prepare(built.module, run, job.method.value)
+        data = self._judging(seed)
+        try:
+            drawn = job.method.draw(built.module, data, built.trainer, job.method.value)
+            seconds = time.perf_counter() - started
+            rewards = drawn.rewards if drawn.rewards is not None else self._scored(data, drawn.items)
+            reference = rewards if job.label == "reference" else self._of_reference(seed)
+        finally:
+            data.scorer.close()
+        assert self.law is not None
+        return {
+            "line": job.label,
+            "method": job.method.label,
+            "level": "" if job.level is None else str(job.level),
+            "u": None if run is None else built.module.level,
+            "seed": seed,
+            "run": name or "",
+            **measure(built.module, drawn, rewards, reference, self.law, self.maximise),
+            **self._cost(job, run, chosen),
+            "inference_reward_calls": drawn.reward_calls,
+            "inference_denoiser_calls": drawn.denoiser_calls,
+            "evaluation_reward_calls": 0 if drawn.rewards is not None else len(drawn.items),
+            **self._seconds(job, run),
+            "inference_seconds": round(seconds, 3),
+        }
+
+    def _level(self, job: Job, seed: int) -> "tuple[float | None, analysis.Analysis | None]":
+        """(the job's level, how it was chosen); once for a seed, and kept."""
+        if job.level != "auto":  # as the sampler has it, so that a chosen level and the same one given share a run
+            return (None if job.level is None else snap(float(job.level), self.built.module.steps)), None
+        folder = self.folder / "levels" / str(seed)
+        if (folder / analysis.NAME).exists():
+            found = analysis.Analysis.read(folder)
+        else:
+            self._say(f"levels compared for seed {seed}")
+            built = self.build([*_seeded(seed), "--model.level", "auto"])
+            found = commands.levels(built.module, built.data, folder, built.trainer, built.config)
+            built.data.scorer.close()
+            print(show.table(found), flush=True)
+        return found.level, found
+
+    def _train(self, job: Job, seed: int, level: "float | None", folder: Path) -> None:
+        """A run like any other, which goes on if it was stopped."""
+        flags = plan.settings(job, seed, level, self.budget, self.built)
+        built = self.build(flags)
+        last = "last" if (folder / "config.yaml").exists() else None
+        _, checkpoint = runs.choose(str(folder), folder.name, built.config, last)
+        built.trainer.callbacks.append(counting.Counting(folder))  # type: ignore[attr-defined]
+        commands.fit(built.module, built.data, folder, built.trainer, built.config, self.command, checkpoint)
+
+    def _judging(self, seed: int) -> Any:
+        """The configuration's own reward and number of samples, whatever a method's settings say."""
+        return self.build(_seeded(seed)).data
+
+    def _of_reference(self, seed: int) -> list[float]:
+        """The rewards of the reference's samples, with the noise and the conditions of everyone's; kept."""
+        path = self.folder / "reference" / f"{seed}.json"
+        if seed not in self._reference and not path.exists():
+            built = self.build(_seeded(seed))
+            drawn = METHODS["reference"].draw(built.module, built.data, built.trainer, math.nan)
+            try:
+                values = self._scored(built.data, drawn.items)
+            finally:
+                built.data.scorer.close()
+            files.write_json(path, [None if math.isnan(value) else value for value in values])
+        if seed not in self._reference:
+            values = json.loads(path.read_text(encoding="utf-8"))
+            self._reference[seed] = [math.nan if value is None else float(value) for value in values]
+        return self._reference[seed]
+
+    def _scored(self, data: Any, items: Sequence[Any]) -> list[float]:
+        size = data.batch_size
+        return [v for i in range(0, len(items), size) for v in data.scorer(items[i : i + size]).values]
+
+    @property
+    def _law_rounds(self) -> int:
+        draws = self.asked.law_draws
+        return math.ceil(draws / self.built.data.draws) if draws else self.built.trainer.max_epochs or 1
+
+    def _accepted(self) -> Law:
+        flags = [*_seeded(law.SEED), *law.SETTINGS, "--trainer.max_epochs", str(self._law_rounds)]
+        built = self.build(flags)
+        try:
+            return law.draw(built.module, built.data, built.trainer, self.folder / "law")
+        finally:
+            built.data.scorer.close()
+
+    def _cost(self, job: Job, run: "Path | None", chosen: "analysis.Analysis | None") -> dict[str, Any]:
+        """What training took; of a run that is stopped early, up to there."""
+        rounds, steps, evaluations = list[dict[str, Any]](), 0, 0
+        if run is not None:
+            done = _count(job, run)
+            rounds = json.loads((run / "summary.json").read_text(encoding="utf-8"))["rounds"][:done]
+            last = counting.read(run)[done - 1]
+            steps, evaluations = last["optimizer_steps"], last["network_evaluations"]
+        return {
+            "rounds": len(rounds),
+            "training_reward_calls": sum(each["reward_calls"] for each in rounds),
+            "rollout_denoiser_calls": sum(each["denoiser_calls"] for each in rounds),
+            "optimizer_steps": steps,
+            "training_network_evaluations": evaluations,
+            "level_reward_calls": chosen.reward_calls if chosen is not None else 0,
+            "level_denoiser_calls": chosen.denoiser_calls if chosen is not None else 0,
+        }
+
+    def _seconds(self, job: Job, run: "Path | None") -> dict[str, Any]:
+        return {"training_seconds": 0.0 if run is None else counting.read(run)[_count(job, run) - 1]["seconds"]}
+
+    def _say(self, what: str) -> None:
+        if self.built.trainer.is_global_zero:
+            print(f"graft: {what}", flush=True)
+
+    def about(self) -> dict[str, Any]:
+        """What ``compare.json`` holds besides the rows and their means."""
+        data = self.built.data
+        name, unit = data.label
+        assert self.law is not None
+        return {
+            "reward": {"name": name, "unit": unit, "maximise": self.maximise},
+            "rule": data.describe(),
+            "seeds": list(self.asked.seeds),
+            "baseline": self.baseline,
+            "budget": asdict(self.budget),
+            "samples": data.test_draws,
+            "law": self.law.about(),
+            "methods": {job.label: job.method.about for job in self.lines},
+            "settings": {job.label: job.method.flags for job in self.lines},
+            "command": self.command,
+            "versions": commands.versions(),
+        }
+
+
+def _seeded(seed: int) -> list[str]:
+    return ["--seed_everything", str(seed)]
+
+
+def _count(job: Job, run: Path) -> int:
+    """Rounds of a run that a method uses."""
+    return int(job.method.value) if job.method.name == "graft_early" else len(counting.read(run))

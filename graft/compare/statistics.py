@@ -1,0 +1,35 @@
+"""Over seeds: means with 95 % t intervals, and differences of what shares its seeds."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from scipy.special import stdtrit
+
+CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True)
+class Over:
+    """A mean over seeds and half of its 95 % t interval, which takes at least two of them; ``n`` says how many."""
+
+    mean: float
+    half: "float | None"
+    n: int
+
+
+def over(values: Sequence[float]) -> "Over | None":
+    """The mean of independent values, and t(n − 1) · s / √n (Student 1908); None where there are none."""
+    n = len(values)
+    if n == 0:
+        return None
+    mean = math.fsum(values) / n
+    if n == 1:
+        return Over(mean, None, 1)
+    deviation = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (n - 1))
+    return Over(mean, float(stdtrit(n - 1, (1 + CONFIDENCE) / 2)) * deviation / math.sqrt(n), n)
+
+
+def paired(values: Mapping[int, float], baseline: Mapping[int, float]) -> "Over | None":
+    """The mean of value − baseline over the seeds that both have, which have the same noise and conditions."""
+    return over([values[seed] - baseline[seed] for seed in values if seed in baseline])

@@ -1,0 +1,329 @@
+"""graft compare: every method once, equal counts, the same rows after an interruption, and what is refused."""
+
+import csv
+import json
+import math
+import shutil
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+from called import QUIET, TOY, done, run
+
+import graft
+from graft.compare import counting
+from graft.compare.methods import METHODS
+from graft.distance import beside, frechet, mmd
+from graft.files import in_memory, read_tensors
+
+ALL = ",".join(METHODS)
+TRAINED = ("graft", "pgraft@0.25", "all@0.25", "rwr", "ddpo@0.25", "nft@0.25", "mine@0.25")
+MINE = "data: {accept: {class_path: graft.accept.TopK, init_args: {keep: 2, draws: 8}}}"
+FEW = ["--data.draws", "128", "--data.test_draws", "64", "--data.steps_per_round", "4"]
+TIMES = ("training_seconds", "inference_seconds")
+
+
+def rows(folder: "str | Path") -> list[dict[str, str]]:
+    with Path(folder, "compare.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def line(folder: "str | Path", name: str, seed: int = 0) -> dict[str, str]:
+    return next(row for row in rows(folder) if (row["line"], row["seed"]) == (name, str(seed)))
+
+
+def untimed(folder: "str | Path") -> list[dict[str, str]]:
+    return [{name: cell for name, cell in row.items() if name not in TIMES} for row in rows(folder)]
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the toy domain, a reference of it and a comparison of all methods."""
+    folder = tmp_path_factory.mktemp("work")
+    shutil.copytree(TOY / "domains", folder / "domains")
+    (folder / "mine.yaml").write_text(MINE)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        done("pretrain", "--config", "domains/mixture/pretrain.yaml", *QUIET, "--run_dir", "pretrained")
+        result = done("compare", *toy(folder), "--methods", f"{ALL},mine.yaml", "--seeds", "0,1", "--run_dir", "all")
+    (folder / "out.txt").write_text(result.out)
+    return folder
+
+
+def toy(folder: Path) -> list[str]:
+    weights = ["--model.weights", str(folder / "pretrained/reference.safetensors")]
+    return ["--config", str(folder / "domains/mixture/mixture.yaml"), *weights, *FEW, *QUIET]
+
+
+@pytest.fixture
+def there(work: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(work)
+    return work
+
+
+def test_a_row_for_every_method_and_seed(there: Path) -> None:
+    names = [name.partition("@")[0].partition(":")[0] for name in (row["line"] for row in rows("all"))]
+    assert names == 2 * [*METHODS, "mine"]
+    assert [row["seed"] for row in rows("all")] == 12 * ["0"] + 12 * ["1"]
+    assert all(math.isfinite(float(row["reward"])) for row in rows("all"))
+    assert not [name for name in rows("all")[0] if "mmd" in name or "diversity" in name]  # no features: left out
+
+
+def test_equal_counts(there: Path) -> None:
+    """2 rounds of 128 draws, 8 steps of the sampler, 4 of the optimizer; each sort apart."""
+    for row in rows("all"):
+        trained = row["line"] in TRAINED or row["line"] in ("switch@0.25", "interpolation:0.5")
+        early, free = row["line"] == "graft_early:1", row["line"] in ("reference", "best_of:4")
+        assert trained + early + free == 1
+        share = 1 if trained else 0.5 if early else 0
+        assert float(row["training_reward_calls"]) == share * 256
+        assert float(row["rollout_denoiser_calls"]) == share * 256 * 8
+        assert float(row["optimizer_steps"]) == share * 8
+        each = 4 if row["line"] == "best_of:4" else 1
+        assert float(row["inference_denoiser_calls"]) == each * 64 * 8
+        assert float(row["inference_reward_calls"]) == (each * 64 if each > 1 else 0)
+        # 64 examples a step: the network alone; 4 transitions of new and old; new and old
+        asks = {"ddpo@0.25": 8, "nft@0.25": 2}.get(row["line"], 1)
+        assert float(row["training_network_evaluations"]) == share * 8 * 64 * asks
+    assert line("all", "ddpo@0.25")["rounds"] == "4" and line("all", "graft")["rounds"] == "2"  # smaller ones
+
+
+def test_only_what_differs_is_trained(there: Path) -> None:
+    """Three methods draw with the one GRAFT run of a seed, which is a run like any other."""
+    assert len(list(Path("all/runs").iterdir())) == 2 * len(TRAINED)
+    assert {line("all", name)["run"] for name in ("switch@0.25", "interpolation:0.5", "graft_early:1", "graft")} == {
+        "graft_seed0"
+    }
+    summary = json.loads(Path("all/runs/pgraft_0.25_seed1/summary.json").read_text())
+    row = line("all", "pgraft@0.25", 1)
+    assert float(row["reward"]) == summary["tuned"]["reward"]  # the same samples
+    assert float(row["gain"]) == pytest.approx(summary["gain"]["reward"], rel=1e-6)
+    assert float(line("all", "reference", 1)["reward"]) == summary["reference"]["reward"]
+
+
+def test_files(there: Path) -> None:
+    content = json.loads(Path("all/compare.json").read_text(), parse_constant=pytest.fail)
+    assert content["budget"] == {"reward_calls": 256, "denoiser_calls": 2048, "optimizer_steps": 8}
+    assert content["law"]["draws"] == 256 and 60 <= content["law"]["count"] <= 68 and content["baseline"] == "reference"
+    assert len(content["rows"]) == 24 and content["command"].startswith("graft compare --config")
+    reward = content["lines"]["graft"]["columns"]["reward"]
+    pair = [float(line("all", "graft", seed)["reward"]) for seed in (0, 1)]
+    assert reward["mean"] == pytest.approx(sum(pair) / 2) and reward["n"] == 2
+    assert reward["half"] == pytest.approx(12.7062 * abs(pair[0] - pair[1]) / 2, rel=1e-4)
+    gaps = [pair[seed] - float(line("all", "reference", seed)["reward"]) for seed in (0, 1)]
+    assert content["lines"]["graft"]["columns"]["difference"]["mean"] == pytest.approx(sum(gaps) / 2)
+    assert Path("all/compare.png").read_bytes().startswith(b"\x89PNG")
+    page = Path("all/compare.html").read_text()
+    assert (
+        "<svg" in page
+        and "graft compare" in page
+        and "http"
+        not in page.replace("http://www.w3.org", "")
+        .replace("http://purl.org", "")
+        .replace("http://creativecommons.org", "")
+        .replace("https://matplotlib.org", "")
+    )
+    out = Path("out.txt").read_text()
+    assert "graft: 3 of 24: pgraft@0.25, seed 0: trains" in out and "compare.html" in out
+
+
+def drawn(run: "str | Path", name: str, **changes: float) -> list[float]:
+    """Rewards of the test samples, by hand."""
+    module, _, trainer = graft.load(
+        *("domains/mixture/mixture.yaml", *toy(Path.cwd())[2:]), *(f"--model.{k}={v}" for k, v in changes.items())
+    )
+    if name:
+        module.load_weights(Path(run, name))
+    items = [item for part, _ in graft.sample(module, trainer, 64, "test", chunk=64) for item in part]
+    return [item[0] for item in items]
+
+
+def test_switch_by_hand(there: Path) -> None:
+    values = drawn("all/runs/graft_seed0", "tuned.safetensors", level=0.25)
+    assert float(line("all", "switch@0.25")["reward"]) == pytest.approx(sum(values) / 64, rel=1e-12)
+    values = drawn("all/runs/graft_seed0", "rounds/0/tuned.safetensors", level=0)
+    assert float(line("all", "graft_early:1")["reward"]) == pytest.approx(sum(values) / 64, rel=1e-12)
+
+
+def test_interpolation_by_hand(there: Path) -> None:
+    module, _, trainer = graft.load(*("domains/mixture/mixture.yaml", *toy(there)[2:]), "--model.level=0")
+    tuned, reference = (
+        read_tensors(path)[0] for path in ("all/runs/graft_seed0/tuned.safetensors", "pretrained/reference.safetensors")
+    )
+    with torch.no_grad():
+        for name, parameter in module.backbone.named_parameters():
+            parameter.copy_((tuned[f"backbone/{name}"] + reference[f"backbone/{name}"]) / 2)
+    values = [item[0] for part, _ in graft.sample(module, trainer, 64, "test", chunk=64) for item in part]
+    assert float(line("all", "interpolation:0.5")["reward"]) == pytest.approx(sum(values) / 64, rel=1e-6)
+
+
+def test_best_of_by_hand(there: Path) -> None:
+    """Four candidates under each of everyone's conditions, drawn in one batch."""
+    from graft.batches import Draws
+    from graft.seeding import generator
+
+    module, _, _ = graft.load("domains/mixture/mixture.yaml", *toy(there)[2:])
+    label = module.draw_conditions(64, generator(0, "condition", "test", 0))["label"]
+    state = module.predict_step(Draws({"label": label.repeat_interleave(4)}, ("test", 0), "reference")).state
+    best = state[:, 0].reshape(64, 4).max(1).values
+    assert float(line("all", "best_of:4")["reward"]) == pytest.approx(float(best.double().mean()), rel=1e-6)
+
+
+@pytest.mark.parametrize("stop", ["after the first run", "in the second run"])
+def test_a_stopped_comparison_goes_on(stop: str, there: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """To the same rows, and what is there is left alone."""
+    from graft import commands
+    from graft.compare import run as comparing
+
+    args = ["compare", *toy(there), "--methods", "pgraft,graft,best_of", "--seeds", "0"]
+    stopped = tmp_path / "stopped"
+    handler = signal.getsignal(signal.SIGINT)
+
+    def interrupted(*args: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        if stop == "after the first run":
+            original = comparing.Comparison._row
+
+            def row(self: object, *args: object) -> object:
+                return interrupted() if self.rows else original(self, *args)  # type: ignore[attr-defined]
+
+            patch.setattr(comparing.Comparison, "_row", row)
+        else:
+            step = counting.Counting.on_train_epoch_end
+
+            def epoch(self: counting.Counting, trainer: object, module: object) -> None:
+                step(self, trainer, module)
+                if "graft_seed0" in str(self.folder) and len(self.rounds) == 2:
+                    interrupted()
+
+            patch.setattr(counting.Counting, "on_train_epoch_end", epoch)
+        result = run(*args, "--run_dir", stopped)
+    signal.signal(signal.SIGINT, handler)
+    assert result.status == 130 and "--run_dir" in result.err
+    first = (stopped / "compare.csv").read_bytes()
+    assert len(rows(stopped)) == 1
+    weights = stopped / "runs/pgraft_0.25_seed0/tuned.safetensors"
+    before = weights.stat().st_mtime_ns
+    result = done(*args, "--run_dir", stopped)
+    assert "1 of 3 are there" in result.out
+    assert (stopped / "compare.csv").read_bytes().startswith(first) and weights.stat().st_mtime_ns == before
+    whole = [
+        row for row in untimed("all") if row["line"] in ("pgraft@0.25", "graft", "best_of:4") and row["seed"] == "0"
+    ]
+    assert untimed(stopped) == whole[1::-1] + whole[2:]  # in the order asked for
+    for name in ("graft_seed0", "pgraft_0.25_seed0"):
+        tensors = [in_memory(read_tensors(Path(f, "runs", name, "tuned.safetensors"))[0]) for f in ("all", stopped)]
+        assert tensors[0] == tensors[1]
+    finished = (stopped / "compare.csv").read_bytes()
+    with monkeypatch.context() as patch:
+        patch.setattr(commands, "fit", interrupted)
+        done(*args, "--run_dir", stopped)  # nothing to do
+    assert (stopped / "compare.csv").read_bytes() == finished
+    said = run(*args, "--data.accept.fraction", "0.5", "--run_dir", stopped).said
+    assert "settings.data.accept.init_args.fraction=0.25, now it is 0.5" in said
+    assert "seeds" in run(*args, "--seeds", "0,1", "--run_dir", stopped).said
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--methods", "pgraft,grafd"], "no method 'grafd': there are reference, graft, pgraft, switch"),
+        (["--methods", ""], "no methods"),
+        (["--methods", "nowhere.yaml"], "'nowhere.yaml'"),
+        (["--methods", "domains/nft.yaml"], "rename the file"),
+        (["--methods", "graft,graft"], "the method graft is there twice"),
+        (["--methods", "graft:3"], "takes no number"),
+        (["--methods", "best_of:0"], "a whole number of at least 1"),
+        (["--methods", "best_of:x"], "a whole number of at least 1"),
+        (["--methods", "interpolation:nan"], "a finite number"),
+        (["--methods", "graft_early:2"], "no earlier round"),
+        (["--methods", "graft_early", "--trainer.max_epochs", "1"], "raise trainer.max_epochs"),
+        (["--methods", "ddpo:3"], "give a divisor of 4"),
+        (["--methods", "rwr:-1"], "temperature is -1"),
+        (["--methods", "more.yaml"], "more@0.25 takes 512 reward calls"),
+        (["--seeds", ""], "no seeds"),
+        (["--seeds", "0,x"], "'x'"),
+        (["--seeds", "0,0"], "the seed 0 is there twice"),
+        (["--seeds", "-1"], "from 0 up"),
+        (["--levels", "0,1"], "'1', but a level is"),
+        (["--levels", "0,high"], "'high', but a level is"),
+        (["--levels", "0.99"], "nothing would be tuned"),
+        (["--levels", "0"], "pgraft at level 0 is graft"),
+        (["--baseline", "nft"], "--baseline is 'nft'"),
+        (["--law_draws", "-1"], "--law_draws is -1"),
+        (
+            ["--methods", "ddpo", "--model.process.init_args.eta", "0"],
+            "ddpo@0.25: PolicyGradient needs steps that draw",
+        ),
+        (["--methods", "nft", "--model.process.init_args.eta", "0"], "nft@0.25: DiffusionNFT noises"),
+        (["--model.weights", "null"], "model.weights"),
+        (["--weights", "all/runs/graft_seed0"], "leave out --weights"),
+        (["--ckpt_path", "last"], "leave out --ckpt_path"),
+        (["--data.store", "[all/runs/graft_seed0]"], "leave out data.store"),
+        (["--data.reward", "nowhere.f"], "nowhere.f"),
+        (["--run_dir", "all/runs/graft_seed0"], "something else than a comparison"),
+        (["--trainer.devices", "2"], "one process"),
+        (["--seeds"], "--seeds needs a value"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_refusals(flags: list[str], words: str, there: Path) -> None:
+    """At the start, before anything is drawn."""
+    (there / "more.yaml").write_text("data: {draws: 256}")
+    (there / "domains/nft.yaml").write_text("{}")
+    args = [*toy(there), "--methods", "pgraft", "--seeds", "0"]
+    assert words in run("compare", *args, *flags).said
+    assert not list(there.glob("runs/compare-*/*"))
+
+
+def test_a_configuration_is_needed(there: Path) -> None:
+    assert "graft compare --config NAME" in run("compare", "--methods", "graft", "--seeds", "0").said
+    out = done("compare", "--help").out
+    assert "--methods LIST" in out and all(f"  {name}" in out for name in METHODS)
+
+
+def test_auto(there: Path, tmp_path: Path) -> None:
+    """The level is chosen once for a seed, and what that took is counted apart."""
+    levels = ["--levels", "0.125,auto", "--data.levels.candidates", "[0.125, 0.5]"]
+    args = [*toy(there), *levels, "--methods", "pgraft,switch,graft", "--seeds", "0", "--run_dir", tmp_path / "a"]
+    done("compare", *args)
+    chosen = json.loads((tmp_path / "a/levels/0/levels.json").read_text())
+    for name in ("pgraft@auto", "switch@auto"):
+        row = line(tmp_path / "a", name)
+        assert float(row["u"]) == chosen["level"] and int(row["level_reward_calls"]) == chosen["reward_calls"] > 0
+    assert [row["level_reward_calls"] for row in rows(tmp_path / "a") if row["level"] != "auto"] == ["0", "0", "0"]
+
+
+def test_molecules(small: list[str], folder: Path) -> None:
+    """Metrics, diversity and the distance to the accepted law beside its floor, by hand."""
+    args = [*small, "--data.accept.deduplicate", "true", "--law_draws", "128", "--run_dir", "a"]
+    done("compare", *args, "--methods", "pgraft,reference,best_of:2", "--seeds", "0")
+    row = line("a", "pgraft@0.167")
+    assert all(0 <= float(row[name]) <= 1 for name in ("validity", "uniqueness", "novelty", "molecule_stability"))
+    assert float(row["internal_diversity"]) > 0 and "atom_types" not in row
+    content = json.loads(Path("a/compare.json").read_text(), parse_constant=pytest.fail)
+    assert content["law"]["draws"] == 128 and content["law"]["internal_diversity"] > 0
+    assert len({row["frechet_floor"] for row in rows("a")}) == 1  # everyone's halves
+
+    module, _, trainer = graft.load(small[1], *small[2:])
+    module.load_weights(Path("a/runs", row["run"], "tuned.safetensors"))
+    items = [item for part, _ in graft.sample(module, trainer, 32, "test", chunk=32) for item in part]
+    law = []
+    for number in (0, 1):
+        tensors, _ = read_tensors(f"a/law/rounds/{number}/accepted.safetensors")
+        state = {name: tensors[f"state/{name}"] for name in ("x", "h")}
+        law += module.decode(state, {"mask": tensors["condition/mask"]})
+    from graft.compare.law import SEED
+    from graft.seeding import generator
+
+    assert content["law"]["count"] == len(law)
+    for name, distance in (("frechet", frechet), ("mmd", mmd)):
+        found = beside(
+            distance, module.features(law).double(), module.features(items).double(), generator(SEED, "halves")
+        )
+        assert float(row[name]) == pytest.approx(found.value, rel=1e-6)
+        assert float(row[f"{name}_floor"]) == pytest.approx(found.floor, rel=1e-6)
+        assert int(row["distance_n"]) == found.n
