@@ -288,7 +288,8 @@ class GraftModule(LightningModule, ABC):
         else:
             examples = Examples(*self.encode(batch))
             loss = self.loss(examples, generator)
-        every = self.trainer.log_every_n_steps
+        trainer: Any = self.trainer
+        every: int = trainer.log_every_n_steps
         if not every or (self.global_step + 1) % every:
             return loss  # what nobody writes down costs a millisecond
         self.log("train/loss", loss, prog_bar=True, batch_size=size(examples.condition))
