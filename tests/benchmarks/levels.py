@@ -27,6 +27,7 @@ SEEDS = range(5)
 FIXED = (0.0, 0.125, 0.25, 0.375, 0.5)
 TRUE = 8192  # draws of the analysis that is taken for the truth
 RESULTS = FOLDER / "levels.jsonl"
+NAMES = {"share": 1, "mmd": -1, "frechet": -1}  # what is compared, and whether more is better
 
 
 def read(path: Path) -> list[dict]:
@@ -192,12 +193,12 @@ def highest(shares: dict[str, float], least: float) -> float:
 def versus(runs: dict, choices: dict, name: str) -> None:
     """Paired differences over seeds, at two standard errors."""
     print(f"\n{name} against fixed levels: cells won / equal / lost at 2 standard errors, paired over seeds\n")
-    print("| fixed level | reward | 1000 MMD² | both together: mean difference in share, in MMD² | loses |")
-    print("|---|---|---|---|---|")
+    print("| fixed level | reward | 1000 MMD² | 1000 Fréchet | mean difference in share, in MMD², in Fréchet | loses |")
+    print("|---|---|---|---|---|---|")
     for u in FIXED:
-        score, lost, gaps = {"share": [0, 0, 0], "mmd": [0, 0, 0]}, [], {"share": [], "mmd": []}
+        score, lost, gaps = {n: [0, 0, 0] for n in NAMES}, [], {n: [] for n in NAMES}
         for cell, chosen in choices.items():
-            for what, sign in (("share", 1), ("mmd", -1)):
+            for what, sign in NAMES.items():
                 d = [
                     runs[(*cell, s, c)][what] - runs[(*cell, s, u)][what]
                     for s, c in chosen.items()
@@ -210,9 +211,9 @@ def versus(runs: dict, choices: dict, name: str) -> None:
                 score[what][0 if better > 2 else 2 if better < -2 else 1] += 1
                 if better < -2:
                     lost.append(f"{cell[1]} ({what} {mean(d):+.2f} ± {error(d):.2f})")
-        text = [" / ".join(map(str, score[what])) for what in ("share", "mmd")]
-        both = f"{mean(gaps['share']):+.3f}, {mean(gaps['mmd']):+.2f}"
-        print(f"| {u:g} | {text[0]} | {text[1]} | {both} | {'; '.join(lost) or 'nowhere'} |")
+        text = " | ".join(" / ".join(map(str, score[what])) for what in NAMES)
+        means = f"{mean(gaps['share']):+.3f}, {mean(gaps['mmd']):+.2f}, {mean(gaps['frechet']):+.0f}"
+        print(f"| {u:g} | {text} | {means} | {'; '.join(lost) or 'nowhere'} |")
 
 
 def main() -> None:
