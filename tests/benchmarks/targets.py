@@ -184,6 +184,9 @@ def table(path: Path) -> None:
                 sampler = "stochastic" if eta == 1 else "ODE"
                 cells = " | ".join([*values, *less, str(len(runs))])
                 print(f"| {toy}, {reward}, {level:g} | {sampler} | {target} | {cells} |")
+            if each["trajectory"] and each["renoised"]:
+                less = [_less(each["trajectory"], each["renoised"], k) for k in ("share", "mmd", "frechet")]
+                print(f"| | | (b) less (c) | {' | '.join(less)} | | | |")
             if each["transition"]:
                 first = next(iter(each["transition"].values()))
                 print(
@@ -202,6 +205,8 @@ def table(path: Path) -> None:
         values = [pm([r[k] for r in runs.values()], 3) for k in names]
         less = [_less(runs, chemistry["transition"], k) for k in ("reward", "mmd")]
         print(f"| {target} | {' | '.join([*values, *less])} | {len(runs)} |")
+    less = [_less(chemistry["trajectory"], chemistry["renoised"], k) for k in ("reward", "mmd")]
+    print(f"| (b) less (c) | | | | | | {' | '.join(less)} | |")
     runs = list(chemistry["transition"].values())
     values = [pm([r[f"reference_{k}"] for r in runs], 3) for k in names[:4]]
     print(f"| reference | {' | '.join(values)} | floor {runs[0]['mmd_floor']:.2f} | | | |")
