@@ -43,11 +43,11 @@ def noise() -> None:
     """At the reference, on accepted trajectories of it: batches of 64, the same draws, levels and noise for all."""
     print("Of a batch: variance of the loss / mean²; variance of the gradient / squared mean gradient\n")
     print("| toy, reward, u* | u | (a) | (b) | (c) |\n|---|---|---|---|---|")
-    for toy, reward, level in [(t, r, u) for t, r, _ in CELLS for u in (0.25, 0.5)]:
+    for toy, reward, level in CELLS:
         above = [None, *(level + (1 - level) * s for s in (0.05, 0.25, 0.7))]  # None: spread over all
         found = {(u, t): [] for u in above for t in TARGETS}
         for seed in range(3):
-            made = drawn(toy, 16_384, 500 + seed, record=(level,))
+            made = drawn(toy, 4096, 500 + seed, record=(level,))
             index = best(TOYS[toy]["rewards"][reward]().values(made.state))
             final, middle = made.state[index], made.recorded[level][index]
             net = module(toy, reference(toy), level=level)
@@ -63,7 +63,7 @@ def noise() -> None:
             print(f"| {where} | {' | '.join(cells)} |", flush=True)
 
 
-def _noise(net, target: str, final, middle, u: "float | None", batches: int = 60) -> tuple[float, float]:
+def _noise(net, target: str, final, middle, u: "float | None", batches: int = 50) -> tuple[float, float]:
     """(variance of a batch's loss over its squared mean, variance of its gradient over the squared mean gradient)."""
     losses, slopes = [], []
     for number in range(batches):
