@@ -44,6 +44,7 @@ class GraftModule(LightningModule, ABC):
             P-GRAFT, the tuned network samples from 1 to u* and the frozen reference from u* to 0. ``auto``: the largest
             candidate of ``data.levels`` at which at least 0.9 of the accepted gain survives the hand-over, measured on
             draws of the reference before the first round (as ``graft levels`` shows) and then fixed for the run.
+            It avoids levels that lose the reward; it was not found to beat a constant 0.125 (tests/benchmarks).
             1, the noise itself, with a ``corrector`` only.
         steps: Of the sampler, from 1 to 0; the level is moved to the nearest one.
         objective: What a round's draws and rewards make the network learn; `Shaping` if not given: the law of the

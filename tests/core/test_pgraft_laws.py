@@ -179,6 +179,59 @@ def test_target_b_is_biased_under_an_ode(schedule: Schedule, prediction: str, ti
 
 
 @pytest.mark.parametrize("eta", [0.0, 1.0])
+@pytest.mark.parametrize(("schedule", "prediction"), [(Flow(), "velocity"), (Cosine(), "v")], ids=ids)
+def test_tweedie_target_is_biased(schedule: Schedule, prediction: str, eta: float) -> None:
+    """Regression on the reference's E[x_0 | x_{u*}] leaves out (sigma²/alpha) ∇ log P(accept | x_{u*}) at every level.
+
+    That is sigma²/alpha Mᵀ w for a linear reward, M the slope of E[x_0 | x_{u*}], or of the ODE from there to x_0.
+    """
+    process = Gaussian(schedule, prediction, (2,), eta=eta)
+    made, reference = rollouts(process, LINEAR), Exact(process, DATA)
+    alpha, sigma = process.alpha_sigma(HANDOVER)
+    posterior = alpha * DATA.covs[0] @ torch.linalg.inv(DATA.at(process, HANDOVER).covs[0])
+    slope = posterior if eta == 1 else torch.linalg.inv(ode_map(process, HANDOVER))
+    left_out = sigma**2 / alpha * (slope.mT @ LINEAR[0])
+    count = len(made.middle)
+    guess = process.x0(process(reference, made.middle, HANDOVER, rows(count)), made.middle, HANDOVER)
+    x = torch.randn(8, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    laws: dict[str, list[Moments]] = {"right": [], "tweedie": []}
+    for steps in (60, 120):
+        models = {
+            "right": tuned(process, made, "a", steps),
+            "tweedie": fit_affine(process, made.middle, made.noise, steps, HANDOVER, guess),
+        }
+        for name, model in models.items():
+            laws[name].append(propagate(process, model, prior(process), steps, 1.0, HANDOVER))
+        for index in models["right"].parameters:
+            u = index / steps
+            right, wrong = (process.x0(process(model, x, u, rows(8)), x, u) for model in models.values())
+            assert torch.allclose(right - wrong, left_out.expand(8, 2), atol=1e-6)
+    start = DATA.at(process, HANDOVER).means[0]
+    gain = {name: float(LINEAR[0] @ (extrapolate(*pair)[0] - start)) for name, pair in laws.items()}
+    full = float(LINEAR[0] @ (made.law[0] - start))
+    assert gain["right"] == pytest.approx(full, abs=0.01)
+    assert gain["tweedie"] / full == pytest.approx(0.30 if eta == 1 else 0.37, abs=0.01)
+
+
+def test_noise_of_the_targets() -> None:
+    """What least squares leaves of (a), with its weight, is 1 + sigma_s² / (alpha_s² S) times what it leaves of (b)."""
+    for schedule, prediction, handover in [(Flow(), "velocity", 0.25), (Cosine(), "v", 0.5)]:
+        process = Gaussian(schedule, prediction, (1,))
+        alpha, sigma = (float(c) for c in process.alpha_sigma(handover))
+        z = whitened(64, 3)
+        x0 = 0.4 + 0.7**0.5 * z[:, :1]
+        middle, noise = alpha * x0 + sigma * z[:, 1:2], z[:, 2:]
+        left = []
+        for target in (None, x0):
+            model = fit_affine(process, middle, noise, 20, handover, target)
+            with noise_is(process, noise):
+                levels = [torch.full((64,), index / 20, dtype=torch.float64) for index in model.parameters]
+                left.append(torch.stack([process.loss(model, middle, u, handover, rows(64), target) for u in levels]))
+        ratio = left[0].mean(1) / left[1].mean(1)
+        assert torch.allclose(ratio, torch.full_like(ratio, 1 + sigma**2 / (alpha**2 * 0.7)), rtol=1e-6)
+
+
+@pytest.mark.parametrize("eta", [0.0, 1.0])
 def test_renoised_target_has_the_noised_law_of_what_was_accepted(eta: float) -> None:
     """For a stochastic sampler that is the law of the recorded states; for an ODE it is another one."""
     process = Gaussian(Cosine(), "v", (2,), eta=eta)
