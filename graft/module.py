@@ -277,12 +277,6 @@ class GraftModule(LightningModule, ABC):
                 drawn.calls += 1
         return drawn
 
-    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
-        """Batches are made on the CPU: there Lightning need not walk through them."""
-        if device.type == "cpu":
-            return batch
-        return super().transfer_batch_to_device(batch, device, dataloader_idx)
-
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """The objective's loss of a round's examples; the denoising loss of a batch of data."""
         parts = self.trainer.accumulate_grad_batches
