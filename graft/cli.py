@@ -285,8 +285,9 @@ def _setup(command: str, args: "list[str] | dict[str, Any]") -> "tuple[Any, str]
         raise SystemExit(0)
     cli = _parser(command, args)
     config = cli.config.clone()
-    if "ckpt_path" in config:
-        config.ckpt_path = None  # what a resumed run keeps is what it was started with
+    for name in ("ckpt_path", "run_dir"):  # what is kept says what was done, not where or how often it was begun
+        if name in config:
+            config[name] = None
     return cli, cli.parser.dump(config, skip_none=False)
 
 

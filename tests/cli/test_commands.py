@@ -6,10 +6,11 @@ import re
 from pathlib import Path
 
 import pytest
+import yaml
 from called import MOLECULE, QUIET, REWARD, SMALL, done, run
 from rdkit import Chem
 
-from graft import cli
+from graft import cli, files
 
 TESTED = ["--data.validation_draws", "16", "--data.test_draws", "16", "--model.steps", "8", *QUIET, *REWARD]
 
@@ -25,6 +26,16 @@ def test_sample_from_a_run(how: str, finished: Path, reference: Path, folder: Pa
     result = done("sample", "--weights", weights, "-n", "7", "--out", "new/folder/a.sdf")
     assert "7 objects in new/folder/a.sdf" in result.out
     assert len(molecules("new/folder/a.sdf")) == 7 and not (folder / "runs").exists()
+
+
+def test_sample_from_the_reference_that_ships(folder: Path) -> None:
+    """By its name; it says of itself what the configuration says that trains it, and of no machine."""
+    shipped = "domains/molecules/reference/heavy.safetensors"
+    done("sample", "--weights", shipped, "-n", "7", "--out", "a.sdf")
+    assert len(molecules("a.sdf")) == 7
+    _, config = cli._setup("pretrain", ["--config", "domains/molecule_pretrain.yaml"])
+    about = files.read_about(files.locate(shipped))
+    assert yaml.safe_load(about["config"]) == yaml.safe_load(config) and yaml.safe_load(config)["run_dir"] is None
 
 
 def test_sample_formats(finished: Path, folder: Path) -> None:
