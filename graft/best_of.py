@@ -6,13 +6,12 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Trainer
-from torch.utils.data import DataLoader
 
 from graft.batches import Draws, Weights
 from graft.errors import GraftError
 from graft.module import GraftModule
+from graft.requests import Requests, drawn
 from graft.reward import Reward
-from graft.rollouts import Requests
 from graft.state import take
 
 
@@ -72,11 +71,9 @@ def best_of(
     requests = Candidates(module, count, max(1, chunk // candidates), (purpose,), weights, each=candidates)
     best = Best([], [], 0, 0)
     reward.open()
-    drawn: Any = trainer.predict(module, DataLoader(requests, batch_size=None))
     try:
-        for index, trajectory in enumerate(drawn):
-            items = module.decode(trajectory.state, requests[index].condition)
-            best.denoiser_calls += trajectory.calls * len(items)
+        for items, calls in drawn(module, trainer, requests):
+            best.denoiser_calls += calls
             best.reward_calls += len(items)
             values = reward(items).values
             for first in range(0, len(items), candidates):

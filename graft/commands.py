@@ -13,7 +13,6 @@ import lightning
 import torch
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint, RichProgressBar, TQDMProgressBar
-from torch.utils.data import DataLoader
 
 from graft import files, report, runs
 from graft.alarms import Watch
@@ -23,7 +22,8 @@ from graft.judge import Judge
 from graft.levels import analysis, show
 from graft.logger import MetricsFile
 from graft.module import GraftModule
-from graft.rollouts import Requests, Rollouts
+from graft.requests import Requests, drawn
+from graft.rollouts import Rollouts
 from graft.rounds import Account
 
 TRAINER: dict[str, Any] = {
@@ -220,13 +220,7 @@ def sample(
     Returns:
         (objects, denoiser calls) of each chunk.
     """
-    requests = Requests(module, count, chunk, (purpose,), weights)
-    drawn: Any = trainer.predict(module, DataLoader(requests, batch_size=None))
-    out = []
-    for index, trajectory in enumerate(drawn):
-        items = module.decode(trajectory.state, requests[index].condition)
-        out.append((items, trajectory.calls * len(items)))
-    return out
+    return list(drawn(module, trainer, Requests(module, count, chunk, (purpose,), weights)))
 
 
 def versions() -> dict[str, str]:

@@ -100,6 +100,23 @@ def write_tensors(path: "str | Path", tensors: dict[str, Tensor], about: "dict[s
         temporary.chmod(0o644)  # safetensors makes files that others may not read
 
 
+@contextmanager
+def _opened(path: "str | Path") -> "Iterator[tuple[Any, dict[str, Any]]]":
+    """(safetensors file, its ``about``) of a file that `write_tensors` wrote."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            about = json.loads((file.metadata() or {}).get("graft", "null"))
+            if not isinstance(about, dict):
+                raise ForeignError(f"{path} is a safetensors file, but graft did not write it")
+            yield file, about
+    except FileNotFoundError:
+        raise GraftError(f"there is no file {path}") from None
+    except GraftError:
+        raise
+    except (SafetensorError, OSError, ValueError) as error:
+        raise GraftError(f"{path} is no safetensors file or is truncated ({error})") from None
+
+
 def read_tensors(path: "str | Path") -> tuple[dict[str, Tensor], dict[str, Any]]:
     """The tensors and the ``about`` of a file that `write_tensors` wrote.
 
@@ -108,17 +125,18 @@ def read_tensors(path: "str | Path") -> tuple[dict[str, Tensor], dict[str, Any]]
     Raises:
         GraftError: It is missing, truncated or another kind of file.
     """
-    try:
-        with safe_open(path, framework="pt") as file:
-            about = json.loads((file.metadata() or {}).get("graft", "null"))
-            tensors = {name: file.get_tensor(name) for name in file.keys()}
-    except FileNotFoundError:
-        raise GraftError(f"there is no file {path}") from None
-    except (SafetensorError, OSError, ValueError) as error:
-        raise GraftError(f"{path} is no safetensors file or is truncated ({error})") from None
-    if not isinstance(about, dict):
-        raise ForeignError(f"{path} is a safetensors file, but graft did not write it")
-    return tensors, about
+    with _opened(path) as (file, about):
+        return {name: file.get_tensor(name) for name in file.keys()}, about
+
+
+def read_about(path: "str | Path") -> dict[str, Any]:
+    """The ``about`` of a file that `write_tensors` wrote, without its tensors.
+
+    Raises:
+        GraftError: It is missing, truncated or another kind of file.
+    """
+    with _opened(path) as (_, about):
+        return about
 
 
 @contextmanager
@@ -173,24 +191,6 @@ _TYPES = {
     torch.bool: "BOOL",
 }
 """Names of types in safetensors files."""
-
-
-def read_about(path: "str | Path") -> dict[str, Any]:
-    """The ``about`` of a file that `write_tensors` wrote, without its tensors.
-
-    Raises:
-        GraftError: It is missing, truncated or another kind of file.
-    """
-    try:
-        with safe_open(path, framework="pt") as file:
-            about = json.loads((file.metadata() or {}).get("graft", "null"))
-    except FileNotFoundError:
-        raise GraftError(f"there is no file {path}") from None
-    except (SafetensorError, OSError, ValueError) as error:
-        raise GraftError(f"{path} is no safetensors file or is truncated ({error})") from None
-    if not isinstance(about, dict):
-        raise ForeignError(f"{path} is a safetensors file, but graft did not write it")
-    return about
 
 
 def read_network(path: "str | Path") -> tuple[dict[str, Tensor], dict[str, Any]]:

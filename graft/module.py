@@ -139,6 +139,11 @@ class GraftModule(LightningModule, ABC):
         """Canonical key of an object: equal keys are duplicates, an empty one equals no other."""
         raise GraftError(f"{type(self).__name__} has no key for its objects: de-duplication needs one")
 
+    @property
+    def keyed(self) -> bool:
+        """Whether the domain's objects have keys."""
+        return type(self).key is not GraftModule.key
+
     def known(self, keys: Sequence[str]) -> Tensor:
         """(n,) bool: which keys are those of objects that the reference was trained on."""
         raise GraftError(f"{type(self).__name__} does not know its training data: novelty needs that")

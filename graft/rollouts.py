@@ -1,75 +1,37 @@
 """The data of fine-tuning. A round is an epoch: draw, score, accept, keep on disk, serve what was accepted."""
 
-import itertools
-import math
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from functools import partial
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning.pytorch import LightningDataModule
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
 from graft import files, seeding, sources
 from graft.accept import Accept, TopFraction
 from graft.alarms import Alarms
-from graft.batches import Draws, Weights
+from graft.batches import Weights
 from graft.errors import GraftError
-from graft.filters import Candidates, Filter, Past
-from graft.filters import screen as filtered
+from graft.filters import Filter, left, suit
 from graft.identity import digest, identity
+from graft.levels.analysis import resolve
 from graft.levels.plan import Levels
 from graft.module import GraftModule
 from graft.objectives import Scored
-from graft.reward import Function, Reward, Scores
+from graft.requests import Requests
+from graft.reward import Function, Reward
 from graft.rounds import Account, Chunk, Round, left_out, matched, table
 from graft.sampler import snap
+from graft.scoring import passed, score
 from graft.served import Served
-from graft.sources import ScoredFile
-from graft.state import Condition
 from graft.store import Store
 
 ACCEPTED = "accepted.safetensors"
 ALARMS = Alarms()
-
-
-class Requests(Dataset[Draws]):
-    """Requests for draws in fixed chunks, so that what is drawn depends on no number of processes.
-
-    Args:
-        module: Draws the conditions.
-        count: Draws in all.
-        chunk: Draws in each.
-        purpose: What for; seeds conditions and noise.
-        weights: Whose draws.
-        record: Levels to keep.
-    """
-
-    def __init__(
-        self,
-        module: GraftModule,
-        count: int,
-        chunk: int,
-        purpose: tuple["int | str", ...],
-        weights: Weights,
-        record: tuple[float, ...] = (),
-    ) -> None:
-        self.module, self.count, self.chunk = module, count, chunk
-        self.purpose, self.weights, self.record = purpose, weights, record
-
-    def __len__(self) -> int:
-        return math.ceil(self.count / self.chunk)
-
-    def __getitem__(self, index: int) -> Draws:
-        if index >= len(self):
-            raise IndexError(index)
-        generator = seeding.generator(self.module.seed, "condition", *self.purpose, index)
-        condition = self.module.draw_conditions(min(self.chunk, self.count - index * self.chunk), generator)
-        return Draws(condition, (*self.purpose, index), self.weights, self.record)
 
 
 class Rollouts(LightningDataModule):
@@ -191,7 +153,7 @@ class Rollouts(LightningDataModule):
 
     @property
     def _keyed(self) -> bool:
-        return self.accept.deduplicate or type(self.module).key is not GraftModule.key
+        return self.accept.deduplicate or self.module.keyed
 
     @property
     def scorer(self) -> Reward:
@@ -207,16 +169,12 @@ class Rollouts(LightningDataModule):
     @property
     def label(self) -> tuple[str, str]:
         """(name, unit) of what is accepted by."""
-        if self.reward is None or isinstance(self.source, ScoredFile):
-            return getattr(self.source, "score", ""), ""
-        return self.reward.name, self.reward.unit
+        return (self.scorer.name, self.scorer.unit) if self.source.sampled else (self.source.label, "")
 
     @property
     def maximise(self) -> bool:
         """Whether a larger score is better."""
-        if self.reward is None or isinstance(self.source, ScoredFile):
-            return self.score_maximise
-        return self.reward.maximise
+        return self.scorer.maximise if self.source.sampled else self.score_maximise
 
     def folder(self, number: int) -> Path:
         """Of a round, counted from 0."""
@@ -228,12 +186,12 @@ class Rollouts(LightningDataModule):
         """Refuse at once what would fail after a round."""
         if stage == "fit":
             self._check()
-            self._suits(self.module)
+            suit(self.filters, self.module)
         if stage != "predict" and self.reward is not None:
             self.reward.open()
 
     def _check(self) -> None:
-        if isinstance(self.source, ScoredFile) and self.module.asked_level == "auto":
+        if not self.source.sampled and self.module.asked_level == "auto":
             raise GraftError("model.level 'auto' asks the reference and the reward, not a scored file: give a level")
         if self.module.asked_level == "auto" and self.reward_budget is not None:
             raise GraftError(
@@ -242,8 +200,7 @@ class Rollouts(LightningDataModule):
             )
         if self.module.asked_level != "auto":  # else as soon as it is known
             self.module.objective.check(self.module, self)
-        if isinstance(self.source, ScoredFile):
-            self.source.open(self.module)
+        self.source.open(self.module)
         if self.store and self._store is None:
             self._store = Store(self.store)
         if self.reward_budget is not None and self.allowance < self.accept.smallest:
@@ -277,8 +234,6 @@ class Rollouts(LightningDataModule):
             raise GraftError("a round is an epoch: use Trainer(reload_dataloaders_every_n_epochs=1)")
         progress: Any = self.trainer.fit_loop.epoch_progress.current
         progress.completed = progress.processed  # as Lightning has it later: a checkpoint's own epoch counts as done
-        from graft.levels.analysis import resolve  # which draws with `Requests`
-
         resolve(self)
         self.module.objective.check(self.module, self)
         number = self.trainer.current_epoch
@@ -295,13 +250,7 @@ class Rollouts(LightningDataModule):
         parts = [module.objective.examples(module, part) for part in (*former, self._scored(number))]
         if module.corrector is not None:
             module.corrector.fit(parts)
-        data = Served(
-            parts,
-            self.steps_per_epoch * self.train_batch_size,
-            self.seed,
-            "order",
-            number,
-        )
+        data = Served(parts, self.steps_per_epoch * self.train_batch_size, self.seed, "order", number)
         local = max(1, self.train_batch_size // (self.trainer.world_size * self.trainer.accumulate_grad_batches))
         return DataLoader(data, local, shuffle=False, collate_fn=_same)
 
@@ -326,7 +275,7 @@ class Rollouts(LightningDataModule):
     @property
     def _needed(self) -> tuple[float, ...]:
         """Levels whose states are learned from."""
-        return () if isinstance(self.source, ScoredFile) else self.module.objective.levels(self.module)
+        return self.module.objective.levels(self.module) if self.source.sampled else ()
 
     @property
     def rows(self) -> list[int]:
@@ -340,7 +289,7 @@ class Rollouts(LightningDataModule):
     @property
     def _asked(self) -> Any:
         """What the scores of a round depend on besides its draws."""
-        if isinstance(self.source, ScoredFile):
+        if not self.source.sampled:
             return None
         asked = {"reward": identity(self.reward)}
         if self.screen is not None or self.allowance < self.draws:
@@ -371,12 +320,14 @@ class Rollouts(LightningDataModule):
         chunks = range(len(store.rows))
         groups = torch.cat([module.group(store.read_chunk(i).condition) for i in chunks])
         signed = rewards if self.maximise else -rewards
-        candidates = self._left(store, number, signed, groups, keys)
+        earlier = [(self._store_of(n), Account.read(self.folder(n))[1]) for n in range(number) if self.filters]
+        how = seeding.generator(self.seed, "filter", number)
+        candidates = left(self.filters, module, store, earlier, signed, groups, keys, how)
         generator = seeding.generator(self.seed, "accept", number)
         chosen = self.accept(signed, groups, keys, generator, candidates.left, candidates.spare)
         mean, covered = matched(rewards, groups, chosen.index, chosen.weight)
         named = [key for key in keys if key]
-        file = isinstance(self.source, ScoredFile)
+        sampled = self.source.sampled
         stored = sum(store.rows[i] for i in chunks if store.adopted(i))
         account = Account(
             round=number,
@@ -385,25 +336,25 @@ class Rollouts(LightningDataModule):
             accepted=len(chosen.index),
             acceptance_rate=len(chosen.index) / len(rewards),
             effective=chosen.effective,
-            kl_nats=None if file else chosen.kl_nats,
+            kl_nats=chosen.kl_nats if sampled else None,
             failed_rewards=len(scores.failures),
             duplicates=len(named) - len(set(named)),
             reward=float(rewards.nanmean()),
             accepted_reward=mean,
             matched_share=covered,
-            denoiser_calls=0 if file else (len(rewards) - stored) * module.calls(self._whose),
-            reward_calls=0 if file else sum(store.calls(i) for i in chunks),
+            denoiser_calls=(len(rewards) - stored) * module.calls(self._whose) if sampled else 0,
+            reward_calls=sum(store.calls(i) for i in chunks) if sampled else 0,
             failures=dict(Counter(scores.failures.values()).most_common(5)),
             unscored=int(rewards.isnan().sum()) - len(scores.failures),
             stored=stored,
-            left_out=len(self.source.open(module).left_out) if isinstance(self.source, ScoredFile) else 0,
+            left_out=len(self.source.left_out),
             refused=dict(candidates.refused),
         )
         if self.trainer is not None and self.trainer.is_global_zero:
             store.gather(ACCEPTED, chosen.index, self._needed)
             files.write_text(store.folder / "accepted.csv", table(chosen.index, chosen.weight, scores.values, keys))
-            if isinstance(self.source, ScoredFile):
-                files.write_text(store.folder / "left_out.csv", left_out(self.source.open(module).left_out))
+            if not sampled:
+                files.write_text(store.folder / "left_out.csv", left_out(self.source.left_out))
             account.write(store.folder, chosen.index, chosen.weight)
         self._barrier()
         return account
@@ -432,15 +383,18 @@ class Rollouts(LightningDataModule):
         levels = tuple(sorted({*needed, *also}))
         requests = Requests(module, self.draws, self.batch_size, ("rollout", number), self._whose, levels)
         for index in self._bar(number, "sampling"):
-            rows = slice(index * self.batch_size, index * self.batch_size + store.rows[index])
             if store.has_chunk(index):
                 store.read_chunk(index)  # refuses another model's
-            elif isinstance(source, ScoredFile):
-                store.write_chunk(index, source.chunk(rows))
+            elif (ready := source.ready(self._rows(index))) is not None:
+                store.write_chunk(index, ready[0])
             elif self._store is None or not self._reusable(number) or not store.adopt(index, self._store, needed):
                 batch = self.trainer.strategy.batch_to_device(requests[index])
                 drawn = self.trainer.strategy.predict_step(batch, index)
                 store.write_chunk(index, Chunk(drawn.state, drawn.recorded, batch.condition))
+
+    def _rows(self, index: int) -> slice:
+        """Of a chunk, in the round."""
+        return slice(index * self.batch_size, index * self.batch_size + self.rows[index])
 
     @property
     def _whose(self) -> Weights:
@@ -452,95 +406,27 @@ class Rollouts(LightningDataModule):
 
     def _score(self, store: Round, number: int) -> None:
         """Have this reward's scores of every chunk on disk."""
-        module, source = self.module, self.source
-        if isinstance(source, ScoredFile):
-            for index, count in enumerate(store.rows):
-                if not store.has_scores(index):
-                    store.write_scores(
-                        index, *source.scores(slice(index * self.batch_size, index * self.batch_size + count))
-                    )
+        if not self.source.sampled:
+            for index in range(len(store.rows)):
+                ready = self.source.ready(self._rows(index))
+                if ready is not None and not store.has_scores(index):
+                    store.write_scores(index, *ready[1:])
             return
-        reward = self.scorer
-        asked = self._screened(store, number)
-        starts = [0, *itertools.accumulate(store.rows)]
-        try:
-            for index in self._bar(number, "scoring"):
-                if store.has_scores(index):
-                    continue
-                chunk = store.read_chunk(index)
-                items = module.decode(chunk.state, chunk.condition)
-                keys = [module.key(item) for item in items] if self._keyed else [""] * len(items)
-                chosen = asked[starts[index] : starts[index + 1]].nonzero()[:, 0].tolist()
-                some = reward([items[i] for i in chosen])
-                scores = Scores([math.nan] * len(items), {chosen[i]: why for i, why in some.failures.items()})
-                for i, value in zip(chosen, some.values, strict=True):
-                    scores.values[i] = value
-                store.write_scores(index, scores, keys)
-        finally:
-            reward.close()
+        asked = self._passed(store, number)
+        score(self.module, self.scorer, store, asked, self._bar(number, "scoring"), self._keyed)
 
-    @property
-    def _needs(self) -> frozenset[str]:
-        return frozenset().union(*(each.needs for each in self.filters))
-
-    def _suits(self, module: GraftModule) -> None:
-        """Refuse filters that the domain has not what for."""
-        if "keys" in self._needs and type(module).key is GraftModule.key:
-            raise GraftError(f"{type(module).__name__} has no key for its objects: data.filters need one")
-        if "known" in self._needs:
-            module.known([])
-        if "features" in self._needs:
-            module.features([])
-
-    def _left(self, store: Round, number: int, rewards: Tensor, groups: Tensor, keys: list[str]) -> Candidates:
-        """What the filters leave, given what the rounds on disk before this one accepted."""
-        module, needs, past = self.module, self._needs, []
-        known = module.known(keys) if "known" in needs else None
-        features = self._features(store, range(len(store.rows))) if "features" in needs else None
-        for earlier in range(number) if self.filters else ():
-            index = Account.read(self.folder(earlier))[1]
-            named = self._store_of(earlier).scores()[1]
-            state, condition = self._store_of(earlier).take(index)
-            theirs = module.features(module.decode(state, condition)) if features is not None else None
-            past.append(Past([named[i] for i in index.tolist()], module.group(condition), theirs))
-        draws = Candidates(rewards, keys, groups, features, known)
-        return filtered(self.filters, draws, past, seeding.generator(self.seed, "filter", number))
-
-    def _features(self, store: Round, chunks: Iterable[int]) -> Tensor:
-        read = (store.read_chunk(index) for index in chunks)
-        return torch.cat([self.module.features(self.module.decode(c.state, c.condition)) for c in read])
-
-    def describe(self) -> str:
-        """The filters and the rule in a few words."""
-        return "".join(f"{each}, then " for each in self.filters) + self.accept.describe()
-
-    def _screened(self, store: Round, number: int) -> Tensor:
+    def _passed(self, store: Round, number: int) -> Tensor:
         """(draws,) whether the reward is asked for a draw: the screen's best of each condition, within the budget."""
         count = sum(store.rows)
         most = min(self.allowance, count)
         if self.screen is None:
             return torch.arange(count) < most
-        module, by = self.module, digest(self.screen)
-        screen = self.screen
-        values: list[float] = []
-        conditions: list[Condition] = []
+        most = min(most, int(self.screen_fraction * count))
+        return passed(self.module, self.screen, store, most, self._bar(number, "screening"), self._barrier)
 
-        def ask(index: int) -> list[float]:
-            chunk = store.read_chunk(index)
-            return screen(module.decode(chunk.state, chunk.condition)).values
-
-        try:
-            for index in self._bar(number, "screening"):
-                store.screened(index, by, partial(ask, index))
-            self._barrier()
-            for index in range(len(store.rows)):
-                conditions.append(store.read_chunk(index).condition)
-                values += store.screened(index, by, partial(ask, index))
-        finally:
-            screen.close()
-        groups = torch.cat([module.group(condition) for condition in conditions])
-        rewards = torch.tensor(values, dtype=torch.float64)
-        return screened(rewards if screen.maximise else -rewards, groups, min(most, int(self.screen_fraction * count)))
+    def describe(self) -> str:
+        """The filters and the rule in a few words."""
+        return "".join(f"{each}, then " for each in self.filters) + self.accept.describe()
 
     def _bar(self, number: int, what: str) -> Iterator[int]:
         """This process's chunks, with progress in draws."""
@@ -572,24 +458,6 @@ class Rollouts(LightningDataModule):
             values["rollout/refused"] = float(sum(account.refused.values()))
         for logger in self.trainer.loggers:
             logger.log_metrics(values, self.trainer.global_step)
-
-
-def screened(values: Tensor, groups: Tensor, most: int) -> Tensor:
-    """(n,) bool: the ``most`` draws that rank highest within their condition; NaN ranks nowhere.
-
-    Args:
-        values: (n,) larger is better.
-        groups: (n,) integer of each draw's condition.
-        most: Draws to choose.
-    """
-    rank = torch.full_like(values, math.inf)
-    for group in torch.unique(groups):
-        inside = ((groups == group) & ~values.isnan()).nonzero()[:, 0]
-        order = inside[values[inside].argsort(descending=True, stable=True)]
-        rank[order] = (torch.arange(len(order), dtype=rank.dtype) + 0.5) / int((groups == group).sum())
-    chosen = torch.zeros(len(values), dtype=torch.bool)
-    chosen[rank.argsort(stable=True)[:most]] = True
-    return chosen & rank.isfinite()
 
 
 def _same(batch: Any) -> Any:

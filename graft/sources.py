@@ -42,7 +42,16 @@ class Source(ABC):
     """Where samples come from."""
 
     name: str
+    label: str = ""  # of the scores that come with the samples
     samples: Literal["reference", "current"]  # whose law a sampler's draws would have had: which targets are right
+    sampled: bool = True  # by a model, and scored by a reward; else both are there already
+
+    def open(self, module: "GraftModule") -> None:  # noqa: B027  (models have nothing to read)
+        """Get ready.
+
+        Raises:
+            GraftError: It cannot be read.
+        """
 
     @abstractmethod
     def origin(self, module: "GraftModule", number: int) -> dict[str, Any]:
@@ -51,6 +60,15 @@ class Source(ABC):
     def count(self, draws: int) -> int:
         """Samples in a round for which ``draws`` are asked."""
         return draws
+
+    def ready(self, rows: slice) -> "tuple[Chunk, Scores, list[str]] | None":
+        """(samples, scores, keys) of some rows; None if they are yet to be drawn."""
+        return None
+
+    @property
+    def left_out(self) -> list[tuple[int, str]]:
+        """(record from 1, why) of what could not be used."""
+        return []
 
 
 class Model(Source):
@@ -96,14 +114,15 @@ class ScoredFile(Source):
     """
 
     samples = "current"
+    sampled = False
 
     def __init__(self, path: "str | Path", score: str, most_left_out: float = 0.5) -> None:
         self.path, self.score, self.most_left_out = Path(path), score, most_left_out
-        self.name = self.path.name
+        self.name, self.label = self.path.name, score
         self._content: ScoredSet | None = None
         self._hash = ""
 
-    def open(self, module: "GraftModule") -> ScoredSet:
+    def open(self, module: "GraftModule") -> None:
         """Read the file, once.
 
         Raises:
@@ -120,7 +139,6 @@ class ScoredFile(Source):
                     f"allowed is {self.most_left_out:.0%}: mend the file, or raise data.most_left_out"
                 )
             self._content, self._hash = content, files.sha256(path)
-        return self._content
 
     def origin(self, module: "GraftModule", number: int) -> dict[str, Any]:
         """See `Source.origin`; the same in every round."""
@@ -128,22 +146,26 @@ class ScoredFile(Source):
         domain = f"{type(module).__module__}.{type(module).__qualname__}"
         return {"version": VERSION, "domain": domain, "file": self._hash, "score": self.score}
 
+    @property
+    def _read(self) -> ScoredSet:
+        assert self._content is not None, "opened first"
+        return self._content
+
     def count(self, draws: int) -> int:
         """All there are."""
-        assert self._content is not None
-        return len(self._content.values)
+        return len(self._read.values)
 
-    def chunk(self, rows: slice) -> Chunk:
-        """Some of the samples."""
-        assert self._content is not None
-        condition = take(self._content.condition, rows)
+    def ready(self, rows: slice) -> "tuple[Chunk, Scores, list[str]] | None":
+        """See `Source.ready`."""
+        content = self._read
+        condition = take(content.condition, rows)
         assert isinstance(condition, dict)
-        return Chunk(take(self._content.state, rows), {}, condition)
+        return Chunk(take(content.state, rows), {}, condition), Scores(content.values[rows]), content.keys[rows]
 
-    def scores(self, rows: slice) -> tuple[Scores, list[str]]:
-        """Their scores and keys."""
-        assert self._content is not None
-        return Scores(self._content.values[rows]), self._content.keys[rows]
+    @property
+    def left_out(self) -> list[tuple[int, str]]:
+        """See `Source.left_out`."""
+        return self._read.left_out
 
 
 def source(name: str, score: "str | None", most_left_out: float) -> Source:

@@ -28,7 +28,8 @@ class Store:
     """
 
     def __init__(self, folders: "Iterable[str | Path]") -> None:
-        self._chunks: dict[str, tuple[Path, dict[str, Any]]] = {}
+        self._chunks: dict[str, Path] = {}
+        self._laws: dict[str, dict[str, Any]] = {}
         for folder in folders:
             chunks = list(_chunks(Path(folder)))
             if not chunks:
@@ -38,7 +39,9 @@ class Store:
             for path in chunks:
                 origin = files.read_about(path).get("origin")
                 if isinstance(origin, dict):
-                    self._chunks[address(origin)] = path, origin
+                    self._chunks[address(origin)] = path
+                    law = {name: value for name, value in origin.items() if name not in WHICH}
+                    self._laws[address(law)] = law
 
     def __len__(self) -> int:
         return len(self._chunks)
@@ -51,8 +54,8 @@ class Store:
         """
         found = self._chunks.get(address(origin))
         if found is not None:
-            return found[0]
-        differing = [_differing(origin, theirs) for _, theirs in self._chunks.values()]
+            return found
+        differing = [_differing(origin, law) for law in self._laws.values()]
         if differing and all(differing):
             nearest = min(differing, key=len)
             raise GraftError(

@@ -13,7 +13,6 @@ from graft.compare.methods import METHODS, SPLIT, Method, find
 from graft.errors import GraftError
 from graft.module import GraftModule
 from graft.rollouts import Rollouts
-from graft.sources import ScoredFile
 
 COMMON = ["--data.validation_draws", "0", "--data.keep_weights", "true"]
 """Of every run: validation takes rewards and draws for curves only, and a method with more rounds would take more."""
@@ -219,7 +218,7 @@ def check(built: Built) -> None:
         raise GraftError(f"trainer.max_epochs is {trainer.max_epochs}, but a run takes at least one round")
     if trainer.world_size > 1:
         raise GraftError("methods are judged in one process: use trainer.devices=1")
-    if isinstance(data.source, ScoredFile):
+    if not data.source.sampled:
         raise GraftError("methods are compared on draws, not on a scored file: use data.source reference or current")
     if data.store:
         raise GraftError("draws of earlier runs cost nothing, so that nothing is equal: leave out data.store")

@@ -8,6 +8,7 @@ on disk say was accepted, so that a run that goes on refuses what it would have 
 from graft.filters.base import Candidates, Filter, Past, screen
 from graft.filters.memory import Memory
 from graft.filters.novelty import Novelty
+from graft.filters.rounds import left, suit
 from graft.filters.similarity import Similarity
 
-__all__ = ["Candidates", "Filter", "Memory", "Novelty", "Past", "Similarity", "screen"]
+__all__ = ["Candidates", "Filter", "Memory", "Novelty", "Past", "Similarity", "left", "screen", "suit"]

@@ -6,13 +6,13 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from graft import files, rollouts, seeding
+from graft import files, seeding
 from graft.accept import Accepted
 from graft.batches import Draws
 from graft.errors import GraftError
@@ -20,7 +20,11 @@ from graft.levels import statistics
 from graft.levels.plan import AGAIN, SURVIVING
 from graft.levels.statistics import Estimate
 from graft.module import GraftModule
+from graft.requests import Requests
 from graft.state import Condition, State, cat, move, size, take
+
+if TYPE_CHECKING:
+    from graft.rollouts import Rollouts
 
 T = TypeVar("T")
 NAME = "levels.json"
@@ -129,7 +133,7 @@ class Analysis:
         return {name: getattr(self, name) for name in names}
 
 
-def resolve(data: "rollouts.Rollouts") -> None:
+def resolve(data: "Rollouts") -> None:
     """Where the model's level is ``auto``: compare levels, unless the run's folder has that already, and fix the level.
 
     Called before each round, by `Rollouts`. The folder says what was chosen, so that a resumed run goes on with it.
@@ -153,7 +157,7 @@ def resolve(data: "rollouts.Rollouts") -> None:
     module.level = found.level
 
 
-def origin(data: "rollouts.Rollouts") -> dict[str, Any]:
+def origin(data: "Rollouts") -> dict[str, Any]:
     """What the analysis depends on."""
     module, plan = data.module, data.levels
     return {
@@ -184,7 +188,7 @@ class _Part:
     failed: int = 0
 
 
-def analyse(data: "rollouts.Rollouts") -> Analysis:
+def analyse(data: "Rollouts") -> Analysis:
     """Compare the levels on draws of the reference; within a trainer that has set up its strategy.
 
     Raises:
@@ -195,7 +199,7 @@ def analyse(data: "rollouts.Rollouts") -> Analysis:
         raise GraftError("levels are compared on draws of a reference: give model.weights")
     candidates: tuple[float, ...] = tuple(about["candidates"])
     stochastic = module.process.stochastic
-    requests = rollouts.Requests(module, about["draws"], data.batch_size, ("levels",), "reference", candidates)
+    requests = Requests(module, about["draws"], data.batch_size, ("levels",), "reference", candidates)
     try:
         parts = _shared(data, "drawing", len(requests), lambda i: _drawn(data, requests[i], i, stochastic))
         departure = {u: torch.cat([part.departure[u] for part in parts]) for u in candidates}
@@ -271,7 +275,7 @@ def _level(module: GraftModule, level: float) -> Level:
     return Level(level, float(module.process.time(level)), log_snr, share, share, None, None, 1 - level)
 
 
-def _drawn(data: "rollouts.Rollouts", request: Draws, index: int, scored: bool) -> _Part:
+def _drawn(data: "Rollouts", request: Draws, index: int, scored: bool) -> _Part:
     """Draw a chunk with the estimates at each level, and score both."""
     module, trainer = data.module, data.trainer
     assert trainer is not None
@@ -300,12 +304,12 @@ def _drawn(data: "rollouts.Rollouts", request: Draws, index: int, scored: bool) 
     return part
 
 
-def _scored(data: "rollouts.Rollouts", items: list[Any]) -> tuple[list[float], int]:
+def _scored(data: "Rollouts", items: list[Any]) -> tuple[list[float], int]:
     scores = data.scorer(items)
     return scores.values, len(scores.failures)
 
 
-def _shares(data: "rollouts.Rollouts", parts: list[_Part], result: Analysis, counts: Tensor) -> None:
+def _shares(data: "Rollouts", parts: list[_Part], result: Analysis, counts: Tensor) -> None:
     """Fill in what is decided and what survives, and re-roll."""
     rewards = torch.tensor([r for part in parts for r in part.rewards], dtype=torch.float64)
     groups = torch.cat([part.groups for part in parts])
@@ -365,7 +369,7 @@ class _Accepted:
         return Draws(condition, purpose, "reference", start=level, state=start)
 
 
-def _again(data: "rollouts.Rollouts", states: _Accepted, level: float) -> tuple[Tensor, int, int]:
+def _again(data: "Rollouts", states: _Accepted, level: float) -> tuple[Tensor, int, int]:
     """((n,) mean reward of each draw re-rolled from ``level``, NaN where none was; denoiser calls; failed rewards)."""
     rows = states.rows
     chunks = [rows[i : i + data.batch_size] for i in range(0, len(rows), data.batch_size)]
@@ -387,7 +391,7 @@ def _again(data: "rollouts.Rollouts", states: _Accepted, level: float) -> tuple[
     return total / number, sum(part[1] for part in parts), sum(part[2] for part in parts)
 
 
-def _shared(data: "rollouts.Rollouts", what: str, count: int, work: Callable[[int], T]) -> list[T]:
+def _shared(data: "Rollouts", what: str, count: int, work: Callable[[int], T]) -> list[T]:
     """``work`` of each chunk, done by one of the processes each and known to all of them."""
     assert data.trainer is not None
     trainer = data.trainer
@@ -400,14 +404,14 @@ def _shared(data: "rollouts.Rollouts", what: str, count: int, work: Callable[[in
     return [mine[index] for index in range(count)]
 
 
-def _bar(data: "rollouts.Rollouts", what: str, chunks: range) -> Iterator[int]:
+def _bar(data: "Rollouts", what: str, chunks: range) -> Iterator[int]:
     trainer = data.trainer
     assert trainer is not None
     quiet = trainer.progress_bar_callback is None or not trainer.is_global_zero
     yield from tqdm(chunks, desc=f"levels: {what}", unit="chunk", disable=quiet, mininterval=0.5)
 
 
-def _generator(data: "rollouts.Rollouts", what: str) -> torch.Generator:
+def _generator(data: "Rollouts", what: str) -> torch.Generator:
     return seeding.generator(data.seed, "levels", what)
 
 

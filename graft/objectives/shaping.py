@@ -7,7 +7,6 @@ from torch import Generator, Tensor
 from graft.batches import Examples
 from graft.errors import GraftError
 from graft.objectives.base import Objective, Scored
-from graft.sources import ScoredFile
 
 if TYPE_CHECKING:
     from graft.module import GraftModule
@@ -62,9 +61,9 @@ class Shaping(Objective):
     def check(self, module: "GraftModule", data: "Rollouts") -> None:
         """See `Objective.check`: a target that is biased."""
         target = self.target(module, data.source.samples)
-        if isinstance(data.source, ScoredFile) and module.corrector is not None:
+        if not data.source.sampled and module.corrector is not None:
             raise GraftError("a scored file does not say what noise its samples came from: model.corrector needs draws")
-        if isinstance(data.source, ScoredFile) and module.level > 0 and target != "renoised":
+        if not data.source.sampled and module.level > 0 and target != "renoised":
             raise GraftError(
                 "a scored file has no states between noise and data: at model.level above 0 it needs a sampler that "
                 f"reverses the process in law (eta=1) and the target 'renoised' or 'auto', not '{target}'"

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from graft import GraftError, files
 from graft.identity import digest, identity
 from graft.process import Flow, Gaussian, Polynomial
-from graft.rollouts import screened
 from graft.rounds import Chunk, Round
+from graft.scoring import screened
 from graft.store import Store
 
 

@@ -1,0 +1,55 @@
+"""Requests for draws in fixed chunks, and the objects that come of them."""
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+from lightning.pytorch import Trainer
+from torch.utils.data import DataLoader, Dataset
+
+from graft import seeding
+from graft.batches import Draws, Weights
+from graft.module import GraftModule
+
+
+class Requests(Dataset[Draws]):
+    """Requests for draws in fixed chunks, so that what is drawn depends on no number of processes.
+
+    Args:
+        module: Draws the conditions.
+        count: Draws in all.
+        chunk: Draws in each.
+        purpose: What for; seeds conditions and noise.
+        weights: Whose draws.
+        record: Levels to keep.
+    """
+
+    def __init__(
+        self,
+        module: GraftModule,
+        count: int,
+        chunk: int,
+        purpose: tuple["int | str", ...],
+        weights: Weights,
+        record: tuple[float, ...] = (),
+    ) -> None:
+        self.module, self.count, self.chunk = module, count, chunk
+        self.purpose, self.weights, self.record = purpose, weights, record
+
+    def __len__(self) -> int:
+        return math.ceil(self.count / self.chunk)
+
+    def __getitem__(self, index: int) -> Draws:
+        if index >= len(self):
+            raise IndexError(index)
+        generator = seeding.generator(self.module.seed, "condition", *self.purpose, index)
+        condition = self.module.draw_conditions(min(self.chunk, self.count - index * self.chunk), generator)
+        return Draws(condition, (*self.purpose, index), self.weights, self.record)
+
+
+def drawn(module: GraftModule, trainer: Trainer, requests: Requests) -> "Iterator[tuple[list[Any], int]]":
+    """(objects, denoiser calls) of each request, drawn by the trainer."""
+    trajectories: Any = trainer.predict(module, DataLoader(requests, batch_size=None))
+    for index, trajectory in enumerate(trajectories):
+        items = module.decode(trajectory.state, requests[index].condition)
+        yield items, trajectory.calls * len(items)
