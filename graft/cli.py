@@ -331,7 +331,7 @@ def _folder(cli: Any, name: str, config: str) -> "tuple[Path, Path | None]":
     """(the run's folder, the checkpoint to go on from), the same on every process."""
     from graft import ranks, runs
 
-    ranks.begin(cli.trainer)
+    ranks.begin(cli.trainer, cli.model)
     return ranks.first(cli.trainer, lambda: runs.choose(cli.config.run_dir, name, config, cli.config.ckpt_path))
 
 
