@@ -51,7 +51,7 @@ class Block(nn.Module):
 
 
 class LayoutTransformer(nn.Module):
-    """Denoiser of {"box": (B, N, 4), "label": ...}, called with (state, time (B,), condition of `given`).
+    """Denoiser of {"box": (B, N, 4), "label": (B, N, classes)}, called with (state, time (B,), condition of `given`).
 
     Returns "box" (B, N, 4) as the process of the boxes wants it, and "label" (B, N, classes), logits.
 
@@ -61,8 +61,6 @@ class LayoutTransformer(nn.Module):
         layers: Of attention.
         heads: Of attention.
         schedule: Of the process that adds noise to the boxes; `Cosine` if not given.
-        tokens: Features of an element's class in the state: as many as ``classes`` (one-hot), one more where a masked
-            process has a place for what is not decided yet.
     """
 
     def __init__(
@@ -72,12 +70,10 @@ class LayoutTransformer(nn.Module):
         layers: int = 4,
         heads: int = 4,
         schedule: "Schedule | None" = None,
-        tokens: "int | None" = None,
     ) -> None:
         super().__init__()
         self.classes, self.width, self.heads, self.schedule = classes, width, heads, schedule or Cosine()
-        self.tokens = classes if tokens is None else tokens
-        features = 4 + 6 * 2 * FREQUENCIES + self.tokens + 4 + 1 + 4 + 2
+        features = 4 + 6 * 2 * FREQUENCIES + classes + 4 + 1 + 4 + 2
         self.embed = nn.Linear(features, width)
         self.clock = nn.Sequential(nn.Linear(CLOCK, CLOCK), nn.SiLU(), nn.Linear(CLOCK, CLOCK), nn.SiLU())
         self.bias = nn.Linear(APART * (len(SCALES) + 1), heads * layers)
@@ -108,12 +104,8 @@ class LayoutTransformer(nn.Module):
     def denoise(self, state: dict[str, Tensor], time: Tensor, condition: Condition) -> Tensor:
         """(B, N, 4 + classes) of a part of a batch."""
         mask = condition["mask"].to(state["box"].dtype)
-        label = state["label"]
-        if label.ndim == 2:  # classes as numbers
-            label = nn.functional.one_hot(label, self.tokens).to(mask.dtype)
-        given = nn.functional.pad(condition["label"], (0, self.tokens - self.classes))
         rough = condition["rough"][:, None, None]
-        box, label = filled(state["box"], label, {**condition, "label": given})
+        box, label = filled(state["box"], state["label"], condition)
         corners = to_boxes(box)
         lines, noise = six_lines(corners), self.noise(time)[:, None, None, None]
         angle = lines[..., None] * (math.pi * 2.0 ** torch.arange(FREQUENCIES, device=lines.device))

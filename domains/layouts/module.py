@@ -53,16 +53,13 @@ class Layouts(GraftModule):
         self.names = tuple(classes) if classes is not None else layout.PUBLAYNET
         fields = self.process.fields if isinstance(self.process, Mixed) else {}
         box, label = fields.get("box"), fields.get("label")
-        if (
-            not isinstance(box, Gaussian)
-            or not isinstance(label, Gaussian)
-            or label.shape != (box.shape[0], len(self.names))
-        ):
+        shape = getattr(label, "shape", None)
+        if not isinstance(box, Gaussian) or shape != (box.shape[0], len(self.names)):
             raise GraftError(
                 "layouts need a Mixed process of two fields, box of shape [N, 4] and label of shape "
                 f"[N, {len(self.names)}] ({', '.join(self.names)})"
             )
-        self.elements, self.scale = box.shape[0], label.scale
+        self.elements, self.scale = box.shape[0], label.scale if isinstance(label, Gaussian) else 1.0
         self.task, self.examples, self.brief = task, examples, None
         self._pages: Pages | None = None
         if brief is not None:

@@ -27,7 +27,7 @@ def read(source: str, names: tuple[str, ...], most: int, count: int = 20000, see
     Raises:
         GraftError: There is no such file, it is of another kind, or none of its layouts can be used.
     """
-    records = generator.pages(count, seed) if source == GENERATED else _records(files.locate(source), names)
+    records = generator.pages(count, seed) if source == GENERATED else _records(Path(source) if Path(source).is_dir() else files.locate(source))
     pages = collect(records, names, most)
     if not len(pages):
         why = "; ".join(f"{number} {what}" for what, number in pages.left_out.items())
@@ -37,7 +37,7 @@ def read(source: str, names: tuple[str, ...], most: int, count: int = 20000, see
     return pages
 
 
-def _records(path: Path, names: tuple[str, ...]) -> "Iterator[list[Element]]":
+def _records(path: Path) -> "Iterator[list[Element]]":
     if path.is_dir():
         return rico.read(path)
     suffix = path.suffix.lower()
