@@ -3,11 +3,11 @@
 .. code-block:: json
 
     {"page": [612, 792],
-     "elements": [{"class": "figure", "box": [36, 36, 120, 60]},
-                  {"class": "title"}, {"class": "table", "box": [null, null, 300, 120]}, {}]}
+     "elements": [{"class": "figure", "box": [36, 36, 120, 60]}, {"class": "title"},
+                  {"class": "table", "box": [null, null, 300, 120]}, {}]}
 
-A box is left, top, width, height in the unit of ``page`` (fractions if there is none); ``null`` is left to the model, as
-is what is not there. ``{}`` is an element of which nothing is fixed.
+A box is left, top, width, height in the unit of ``page`` (fractions if there is none); ``null`` is left to the model,
+as is what is not there. ``{}`` is an element of which nothing is fixed.
 """
 
 import math

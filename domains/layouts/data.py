@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader
 
 from domains.layouts.given import Task, give, to_state
 from domains.layouts.layout import PUBLAYNET
-from domains.layouts.sources import Pages, read
+from domains.layouts.sources import Collection, read
 from graft.errors import GraftError
 
 TASK_SHARES: dict[Task, float] = {
@@ -23,9 +23,9 @@ TASK_SHARES: dict[Task, float] = {
 
 
 class _Batched(torch.utils.data.Dataset[Any]):
-    """Pages that a `torch.utils.data.DataLoader` fetches by the batch, a task drawn for each batch."""
+    """Collection that a `torch.utils.data.DataLoader` fetches by the batch, a task drawn for each batch."""
 
-    def __init__(self, pages: Pages, tasks: "dict[Task, float]") -> None:
+    def __init__(self, pages: Collection, tasks: "dict[Task, float]") -> None:
         self.pages, self.tasks = pages, tasks
 
     def __len__(self) -> int:
@@ -40,7 +40,9 @@ class _Batched(torch.utils.data.Dataset[Any]):
         return batch(some, list(self.tasks)[drawn])
 
 
-def batch(pages: Pages, task: Task = "unconditional", generator: "torch.Generator | None" = None) -> dict[str, Any]:
+def batch(
+    pages: Collection, task: Task = "unconditional", generator: "torch.Generator | None" = None
+) -> dict[str, Any]:
     """``box`` (B, N, 4) as in the state, ``label`` (B, N) int64, and their ``condition`` in a task."""
     mask = (torch.arange(pages.labels.shape[1]) < torch.from_numpy(pages.counts)[:, None]).float()
     box = to_state(torch.from_numpy(pages.boxes)) * mask[..., None]
@@ -60,7 +62,7 @@ class LayoutData(LightningDataModule):
         classes: Names of the classes; elements of others are left out.
         elements: Layouts of more are left out.
         tasks: Share of each task among the batches.
-        count: Pages to make, where they are.
+        count: Collection to make, where they are.
         batch_size: Layouts per batch.
         limit: Use only this many layouts, drawn with ``seed``.
         validation: Share that is held out.
@@ -86,7 +88,7 @@ class LayoutData(LightningDataModule):
         if not sum(self.tasks.values()) > 0 or min(self.tasks.values()) < 0:
             raise GraftError("data.tasks are shares of the batches: none may be negative, and not all 0")
         self.batch_size, self.limit, self.validation, self.seed = batch_size, limit, validation, seed
-        self._parts: tuple[Pages, Pages] | None = None
+        self._parts: tuple[Collection, Collection] | None = None
 
     def setup(self, stage: "str | None" = None) -> None:
         """Read and split the layouts, once.
@@ -106,14 +108,14 @@ class LayoutData(LightningDataModule):
         self._parts = pages.take(order[held_out:]), pages.take(order[:held_out])
 
     @property
-    def training(self) -> Pages:
+    def training(self) -> Collection:
         """The training part."""
         self.setup()
         assert self._parts is not None
         return self._parts[0]
 
     @property
-    def held_out(self) -> Pages:
+    def held_out(self) -> Collection:
         """The part that is held out."""
         self.setup()
         assert self._parts is not None

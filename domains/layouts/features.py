@@ -1,8 +1,8 @@
 """What makes layouts alike: features of a network that learned to tell real layouts from disturbed ones.
 
-As in LayoutGAN++ (Kikuchi et al. 2021): a transformer over the elements and one more token, whose output is the layout's
-features; from them a head says real or disturbed, and a decoder rebuilds the elements, so that the features know all of
-the layout. Ours is smaller, and what ships is the part that makes the features.
+As in LayoutGAN++ (Kikuchi et al. 2021): a transformer over the elements and one more token, whose output is the
+features of the layout; from them a head says real or disturbed, and a decoder rebuilds the elements, so that the
+features know all of the layout. Ours is smaller, and what ships is the part that makes the features.
 """
 
 import functools
@@ -68,6 +68,11 @@ def encoder(path: str = SHIPPED) -> Encoder:
     network = Encoder(**about["network"])
     network.load_state_dict(tensors)
     return network.requires_grad_(False).eval()
+
+
+def known(names: tuple[str, ...]) -> bool:
+    """Whether the network that ships is of layouts of these classes."""
+    return encoder().names == names
 
 
 def padded(items: Sequence[Layout], most: "int | None" = None) -> tuple[Tensor, Tensor, Tensor]:

@@ -36,8 +36,8 @@ def coco(items: Sequence[Layout], rewards: "Sequence[float] | None" = None) -> d
         images.append({"id": number, "width": width, "height": height, "file_name": f"{number}.png"})
         if rewards is not None and number <= len(rewards) and rewards[number - 1] == rewards[number - 1]:
             images[-1]["reward"] = float(rewards[number - 1])
-        for label, (l, t, r, b), given in zip(item.labels, item.boxes.tolist(), item.given, strict=True):
-            bbox = [l * width, t * height, (r - l) * width, (b - t) * height]
+        for label, (left, top, right, bottom), given in zip(item.labels, item.boxes.tolist(), item.given, strict=True):
+            bbox = [left * width, top * height, (right - left) * width, (bottom - top) * height]
             annotations.append(
                 {
                     "id": len(annotations) + 1,
@@ -46,7 +46,7 @@ def coco(items: Sequence[Layout], rewards: "Sequence[float] | None" = None) -> d
                     "bbox": [round(value, 2) for value in bbox],
                     "area": round(bbox[2] * bbox[3], 2),
                     "iscrowd": 0,
-                    "fraction": [round(value, 5) for value in (l, t, r - l, b - t)],
+                    "fraction": [round(value, 5) for value in (left, top, right - left, bottom - top)],
                     "given": bool(given),
                 }
             )

@@ -55,8 +55,8 @@ def give(
 
     Args:
         task: ``unconditional``: the number of elements; ``label``: their classes; ``size``: classes and sizes;
-            ``completion``: some of them, at least one and not all; ``refinement``: classes, and boxes disturbed by noise
-            of standard deviation `ROUGHNESS`.
+            ``completion``: some of them, at least one and not all; ``refinement``: classes, and boxes disturbed by
+            noise of standard deviation `ROUGHNESS`.
         boxes: (B, N, 4) as in the state.
         labels: (B, N) int64.
         mask: (B, N).

@@ -1,19 +1,20 @@
 """Layouts: the domain plugged into `graft.GraftModule`."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Generator, Tensor
+from torchmetrics import Metric
 
-from domains.layouts import brief, features, layout
+from domains.layouts import brief, features, law, layout
 from domains.layouts.data import LayoutData, batch
 from domains.layouts.files import write
 from domains.layouts.given import Task, filled, nothing, to_boxes
 from domains.layouts.pictures import png
-from domains.layouts.sources import Pages, read
+from domains.layouts.sources import Collection, read
 from graft import GraftError, GraftModule
 from graft.process import Gaussian, Mixed
 from graft.state import Condition, State
@@ -35,6 +36,7 @@ class Layouts(GraftModule):
             task gives of layouts of ``examples``.
         examples: Where a task takes layouts from: a file, or ``generated``.
         brief: A JSON file of what is given to every draw, see `domains.layouts.brief`; ``task`` has no effect then.
+        convention: Of the metrics: ``layoutformer`` (up to 20 elements) or ``layoutdm`` (up to 25).
         **kwargs: See `graft.GraftModule`.
     """
 
@@ -47,6 +49,7 @@ class Layouts(GraftModule):
         task: Task = "unconditional",
         examples: str = "generated",
         brief: "str | None" = None,
+        convention: str = "layoutformer",
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
@@ -60,8 +63,8 @@ class Layouts(GraftModule):
                 f"[N, {len(self.names)}] ({', '.join(self.names)})"
             )
         self.elements, self.scale = box.shape[0], label.scale if isinstance(label, Gaussian) else 1.0
-        self.task, self.examples, self.brief = task, examples, None
-        self._pages: Pages | None = None
+        self.task, self.examples, self.brief, self.convention = task, examples, None, convention
+        self._pages: Collection | None = None
         if brief is not None:
             self.give(Path(brief))
 
@@ -75,7 +78,7 @@ class Layouts(GraftModule):
                     f"{self.elements} of {', '.join(self.names)}"
                 )
             counts = torch.bincount(torch.from_numpy(data.training.counts), minlength=self.elements + 1)
-            self.facts = {"histogram": counts}
+            self.facts = {"histogram": counts} | law.summarise(data.held_out)
 
     def give(self, path: Path) -> None:
         """Draw what completes a brief."""
@@ -122,12 +125,16 @@ class Layouts(GraftModule):
         """The set of its elements, on a grid of 128 places."""
         return layout.key(item)
 
+    def metrics(self) -> Mapping[str, Metric]:
+        """Of quality, and of nearness to the layouts that the reference's training held out; see `law.py`."""
+        return law.metrics(self.facts, self.names, self.convention)
+
     def features(self, items: Sequence[Any]) -> Tensor:
         """Of the network that ships; see `features.py`."""
         return features.features(items)
 
     def draw(self, items: Sequence[Any], legends: "Sequence[str] | None" = None) -> bytes:
-        """Pages in a grid."""
+        """Collection in a grid."""
         return png(items, legends)
 
     def write(self, items: Sequence[Any], path: Path, rewards: "Sequence[float] | None" = None) -> None:

@@ -80,7 +80,8 @@ def svg(items: Sequence[Layout], legends: "Sequence[str] | None" = None, columns
     for kind, x, y, w, h, fill, line in _drawn(items, columns):
         style = 'stroke="#888888"' if kind == "page" else f'fill-opacity="0.55" stroke="{fill}"'
         out.append(
-            f'<rect x="{x:.2f}" y="{y:.2f}" width="{w:.2f}" height="{h:.2f}" fill="{fill}" stroke-width="{line:g}" {style}/>'
+            f'<rect x="{x:.2f}" y="{y:.2f}" width="{w:.2f}" height="{h:.2f}" fill="{fill}" '
+            f'stroke-width="{line:g}" {style}/>'
         )
     for (_, x, y, h), text in zip(_cells(items, columns), legends or (), strict=False):
         out.append(
@@ -91,7 +92,8 @@ def svg(items: Sequence[Layout], legends: "Sequence[str] | None" = None, columns
             y = below + TEXT * 1.8 * i
             fill = colour(name, items[0].names)
             out.append(
-                f'<rect x="{x:.1f}" y="{y:.1f}" width="{TEXT}" height="{TEXT}" fill="{fill}" fill-opacity="0.55" stroke="{fill}"/>'
+                f'<rect x="{x:.1f}" y="{y:.1f}" width="{TEXT}" height="{TEXT}" fill="{fill}" '
+                f'fill-opacity="0.55" stroke="{fill}"/>'
             )
             out.append(f'<text x="{x + TEXT * 1.4:.1f}" y="{y + TEXT * 0.9:.1f}">{escape(name)}</text>')
     return "\n".join([*out, "</svg>", ""])

@@ -1,51 +1,82 @@
-"""Rewards of a layout. Any Python callable of one `Layout` can be one as well."""
+"""Rewards of a layout. Any Python callable of one `Layout` can be one as well; `graft.weighted.Weighted` sums them."""
 
+from abc import abstractmethod
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+import torch
+from scipy.optimize import linear_sum_assignment
+from torch import Tensor
 
 from domains.layouts.layout import PUBLAYNET, Layout
+from domains.layouts.metrics import Pages, alignment, overlap
+from domains.layouts.metrics.elements import areas, intersections
 from graft.errors import GraftError
-from graft.reward import Reward
+from graft.reward import Reward, Scores
 
 
-class MinusAlignment(Reward):
-    """Minus 100 times the alignment: (1/N) Σ_i −log(1 − d_i), d_i the smallest difference of a line to another element's.
+class _Batched(Reward):
+    """A reward of many layouts at once."""
 
-    0 at best, and for a single element.
-    """
+    @abstractmethod
+    def each(self, pages: Pages) -> Tensor:
+        """(B,) of each layout."""
+
+    def score(self, item: Any) -> float:
+        """The reward."""
+        return float(self.each(Pages.of([item]))[0])
+
+    def __call__(self, items: Sequence[Any]) -> Scores:
+        """Score every layout; if one cannot be, one by one, so that the failure is its own."""
+        try:
+            values = self.each(Pages.of(items))
+        except (TypeError, ValueError, RuntimeError):
+            return super().__call__(items)
+        return Scores(values.tolist()) if bool(values.isfinite().all()) else super().__call__(items)
+
+
+class MinusAlignment(_Batched):
+    """Minus the alignment x 100, see `domains.layouts.metrics.quality.alignment`; 0 at best, and for one element."""
 
     name = "minus alignment x 100"
 
-    def score(self, item: Layout) -> float:
-        """The reward."""
-        return -100 * alignment(item)
+    def each(self, pages: Pages) -> Tensor:
+        """See the class."""
+        return -100 * alignment(pages)
 
 
-class MinusOverlap(Reward):
-    """Minus the overlap: (1/N) Σ_i Σ_{j≠i} area(i ∩ j) / area(i); 0 at best."""
+class MinusOverlap(_Batched):
+    """Minus the overlap, see `domains.layouts.metrics.quality.overlap`; 0 at best.
+
+    Args:
+        ignored: Positions of classes that are meant to lie over others.
+    """
 
     name = "minus overlap"
 
-    def score(self, item: Layout) -> float:
-        """The reward."""
-        return -overlap(item)
+    def __init__(self, ignored: Sequence[int] = ()) -> None:
+        self.ignored = tuple(ignored)
+
+    def each(self, pages: Pages) -> Tensor:
+        """See the class."""
+        return -overlap(pages, self.ignored)
 
 
-class InPage(Reward):
-    """The share of the boxes' area that is on the page; 1 at best."""
+class InPage(_Batched):
+    """The mean share of a box's area that is on the page; 1 at best."""
 
     name = "in page"
 
-    def score(self, item: Layout) -> float:
-        """The reward."""
-        inside = _area(item.boxes.clip(0, 1))
-        return float((inside / np.maximum(_area(item.boxes), 1e-9)).mean())
+    def each(self, pages: Pages) -> Tensor:
+        """See the class."""
+        share = areas(pages.boxes.clamp(0, 1)) / areas(pages.boxes).clamp(min=1e-9)
+        return (share * pages.mask).sum(1) / pages.counts.clamp(min=1)
 
 
-class Margins(Reward):
-    """Minus how far, on average, boxes reach into the margins, and how much nearer than the gutter neighbours are.
+class Margins(_Batched):
+    """Minus how far, on average, boxes reach into the margins, and how much nearer than the gutter the nearest box is.
 
     Args:
         margin: Of the page on every side, as a fraction of it.
@@ -61,21 +92,20 @@ class Margins(Reward):
             )
         self.margin, self.gutter = margin, gutter
 
-    def score(self, item: Layout) -> float:
-        """The reward, in fractions of the page; 0 at best."""
-        low, high = item.boxes[:, :2], item.boxes[:, 2:]
-        missed = np.maximum(self.margin - low, 0).max(1) + np.maximum(high - (1 - self.margin), 0).max(1)
-        apart = np.maximum(low[:, None] - high[None], low[None] - high[:, None])  # (n, n, 2), negative where they share
-        distance = apart.max(-1)
-        near = np.where((distance >= 0) & (distance < self.gutter), self.gutter - distance, 0.0)
-        np.fill_diagonal(near, 0)
-        return -float((missed + near.max(1)).mean())
+    def each(self, pages: Pages) -> Tensor:
+        """See the class; in fractions of the page, 0 at best."""
+        low, high = pages.boxes[..., :2], pages.boxes[..., 2:]
+        missed = (self.margin - low).clamp(min=0).amax(-1) + (high - (1 - self.margin)).clamp(min=0).amax(-1)
+        apart = torch.maximum(low[:, :, None] - high[:, None], low[:, None] - high[:, :, None]).amax(-1)
+        pairs = pages.mask[:, :, None] & pages.mask[:, None] & ~torch.eye(apart.shape[1], dtype=torch.bool)
+        near = torch.where(pairs & (apart >= 0), self.gutter - apart, 0.0).clamp(min=0).amax(-1)
+        return -((missed + near) * pages.mask).sum(1) / pages.counts.clamp(min=1)
 
 
 class Brief(Reward):
-    """How near a layout is to a wanted one: the best one-to-one IoU of elements of equal class, over all of both.
+    """How near a layout is to a wanted one: the best one-to-one IoU of elements of one class, as in MaxIoU.
 
-    1 where they are the same; an element of either that the other lacks counts 0.
+    1 where they are the same; an element that the other lacks counts 0.
 
     Args:
         path: The wanted layout: the first of a file that `domains.layouts.sources.read` reads.
@@ -92,48 +122,11 @@ class Brief(Reward):
         self.path = Path(path).name
 
     def score(self, item: Layout) -> float:
-        """The reward."""
-        from scipy.optimize import linear_sum_assignment
-
+        """See the class."""
         total = 0.0
-        for label in set(item.labels.tolist()) & set(self.wanted.labels.tolist()):
-            found = iou(item.boxes[item.labels == label], self.wanted.boxes[self.wanted.labels == label])
-            rows, columns = linear_sum_assignment(-found)
-            total += float(found[rows, columns].sum())
+        for label in np.intersect1d(item.labels, self.wanted.labels):
+            a, b = (torch.from_numpy(each.boxes[each.labels == label]) for each in (item, self.wanted))
+            shared = intersections(a[:, None], b)
+            found = (shared / (areas(a)[:, None] + areas(b) - shared).clamp(min=1e-9)).numpy()
+            total += float(found[linear_sum_assignment(found, maximize=True)].sum())
         return total / max(len(item), len(self.wanted))
-
-
-def alignment(item: Layout) -> float:
-    """(1/N) Σ −log(1 − d_i), d_i = min over six lines and j ≠ i of |a_i − a_j|; 0 for fewer than two elements."""
-    if len(item) < 2:
-        return 0.0
-    low, high = item.boxes[:, :2], item.boxes[:, 2:]
-    lines = np.concatenate([low, (low + high) / 2, high], 1)
-    apart = np.abs(lines[:, None] - lines[None]).min(-1)
-    np.fill_diagonal(apart, np.inf)
-    return float(-np.log1p(-apart.min(1).clip(0, 1 - 1e-9)).mean())
-
-
-def overlap(item: Layout) -> float:
-    """(1/N) Σ_i Σ_{j≠i} area(i ∩ j) / area(i); 0 for fewer than two elements."""
-    if len(item) < 2:
-        return 0.0
-    shared = _shared(item.boxes, item.boxes)
-    np.fill_diagonal(shared, 0)
-    return float((shared.sum(1) / np.maximum(_area(item.boxes), 1e-9)).mean())
-
-
-def iou(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(n, m) intersection over union of boxes (n, 4) and (m, 4)."""
-    shared = _shared(a, b)
-    return shared / np.maximum(_area(a)[:, None] + _area(b)[None] - shared, 1e-9)
-
-
-def _area(boxes: NDArray[np.float64]) -> NDArray[np.float64]:
-    return (boxes[:, 2:] - boxes[:, :2]).clip(0).prod(1)
-
-
-def _shared(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
-    low, high = np.maximum(a[:, None, :2], b[None, :, :2]), np.minimum(a[:, None, 2:], b[None, :, 2:])
-    area: NDArray[np.float64] = (high - low).clip(0).prod(-1)
-    return area

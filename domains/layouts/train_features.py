@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from domains.layouts.data import LayoutData
 from domains.layouts.features import Encoder, padded
-from domains.layouts.sources import Pages
+from domains.layouts.sources import Collection
 from graft import seeding
 
 MOST = 0.1  # standard deviation of the strongest disturbance, fraction of the page
@@ -114,7 +114,7 @@ def train(
     return result
 
 
-def ordered(pages: Pages) -> tuple[Tensor, Tensor, Tensor]:
+def ordered(pages: Collection) -> tuple[Tensor, Tensor, Tensor]:
     """(labels, boxes, mask) with the elements from top to bottom, so that a decoder can say which is which."""
     labels, boxes, mask = padded(pages.layouts(), pages.labels.shape[1])
     order = (boxes[..., 1] + 1e-3 * boxes[..., 0] + 9 * (1 - mask)).argsort(1)

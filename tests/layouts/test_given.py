@@ -60,7 +60,7 @@ def test_condition_and_state_are_the_layout(task: Task, pages) -> None:
     items = made.decode(state, condition)
     for item, wanted in zip(items, pages.layouts(), strict=True):
         assert np.array_equal(item.labels, wanted.labels)
-        np.testing.assert_allclose(item.boxes, wanted.boxes, atol=1e-5 if task != "refinement" else 1e-5)
+        np.testing.assert_allclose(item.boxes, wanted.boxes, atol=1e-5)
     share = {
         name: float(
             (field * (mask[..., None] if name == "box" else mask)).sum() / (mask.sum() * (4 if name == "box" else 1))

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from domains.layouts.layout import cornered
-from domains.layouts.sources.pages import Element
+from domains.layouts.sources.collection import Element
 from graft.errors import GraftError
 
 

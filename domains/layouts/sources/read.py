@@ -6,28 +6,32 @@ from pathlib import Path
 from typing import Any
 
 from domains.layouts.sources import arrays, coco, generator, rico, tokens
-from domains.layouts.sources.pages import Element, Pages, collect
+from domains.layouts.sources.collection import Collection, Element, collect
 from graft import files
 from graft.errors import GraftError
 
 GENERATED = "generated"
 
 
-def read(source: str, names: tuple[str, ...], most: int, count: int = 20000, seed: int = 0) -> Pages:
+def read(source: str, names: tuple[str, ...], most: int, count: int = 20000, seed: int = 0) -> Collection:
     """The layouts of a source.
 
     Args:
-        source: ``generated``: document pages that are made here; a COCO ``.json`` (graft writes such, too), a ``.txt`` of
-            tokens, a ``.pt`` or ``.npz`` of arrays, or a ``.json`` or folder of RICO semantic annotations.
+        source: ``generated``: document pages that are made here; a COCO ``.json`` (graft writes such, too), a ``.txt``
+            of tokens, a ``.pt`` or ``.npz`` of arrays, or a ``.json`` or folder of RICO semantic annotations.
         names: The classes that are known.
         most: Layouts of more elements are left out.
-        count: Pages to make.
+        count: Collection to make.
         seed: Of the pages that are made.
 
     Raises:
         GraftError: There is no such file, it is of another kind, or none of its layouts can be used.
     """
-    records = generator.pages(count, seed) if source == GENERATED else _records(Path(source) if Path(source).is_dir() else files.locate(source))
+    records = (
+        generator.pages(count, seed)
+        if source == GENERATED
+        else _records(Path(source) if Path(source).is_dir() else files.locate(source))
+    )
     pages = collect(records, names, most)
     if not len(pages):
         why = "; ".join(f"{number} {what}" for what, number in pages.left_out.items())

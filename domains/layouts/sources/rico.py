@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from domains.layouts.sources.pages import Element
+from domains.layouts.sources.collection import Element
 from graft.errors import GraftError
 
 

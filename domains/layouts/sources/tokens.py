@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from domains.layouts.layout import BINS
-from domains.layouts.sources.pages import Element
+from domains.layouts.sources.collection import Element
 from graft.errors import GraftError
 
 
@@ -27,9 +27,9 @@ def read(path: Path) -> "Iterator[list[Element]]":
             continue
         found: list[Element] = []
         for element in line.split("|"):
-            *name, l, t, r, b = element.split() if len(element.split()) >= 5 else [""] * 4
+            *name, left, top, right, bottom = element.split() if len(element.split()) >= 5 else [""] * 4
             try:
-                found.append((" ".join(name), [int(place) / BINS for place in (l, t, r, b)]))
+                found.append((" ".join(name), [int(place) / BINS for place in (left, top, right, bottom)]))
             except ValueError:
                 raise GraftError(
                     f"{path}, line {number}: {element.strip()!r} is no element, which is a class and four places, "

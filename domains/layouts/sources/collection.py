@@ -17,7 +17,7 @@ OUTSIDE = 0.01  # of the page: boxes that stick out by no more are cut at its ed
 
 
 @dataclass
-class Pages:
+class Collection:
     """M layouts of at most N elements.
 
     Attributes:
@@ -37,9 +37,9 @@ class Pages:
     def __len__(self) -> int:
         return len(self.counts)
 
-    def take(self, rows: NDArray[Any]) -> "Pages":
+    def take(self, rows: NDArray[Any]) -> "Collection":
         """Some of them."""
-        return Pages(self.labels[rows], self.boxes[rows], self.counts[rows], self.names)
+        return Collection(self.labels[rows], self.boxes[rows], self.counts[rows], self.names)
 
     def layouts(self) -> list[Layout]:
         """As objects."""
@@ -49,7 +49,7 @@ class Pages:
         ]
 
 
-def collect(records: Iterable["list[Element]"], names: tuple[str, ...], most: int) -> Pages:
+def collect(records: Iterable["list[Element]"], names: tuple[str, ...], most: int) -> Collection:
     """The usable layouts of ``records``.
 
     Elements of unknown classes, without an area or outside the page (by more than `OUTSIDE`) are left out; layouts that
@@ -79,7 +79,7 @@ def collect(records: Iterable["list[Element]"], names: tuple[str, ...], most: in
     for i, usable in enumerate(kept):
         labels[i, : counts[i]] = [label for label, _ in usable]
         boxes[i, : counts[i]] = [box for _, box in usable]
-    return Pages(labels, boxes.clip(0, 1), counts, names, dict(left_out))
+    return Collection(labels, boxes.clip(0, 1), counts, names, dict(left_out))
 
 
 def _unusable(box: Sequence[float]) -> str:
