@@ -1,0 +1,108 @@
+"""The domain through the command line: train, tune, draw, complete a brief; what a run says of its draws."""
+
+import io
+import json
+from contextlib import redirect_stderr, redirect_stdout
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from domains.layouts.card import card
+from domains.layouts.layout import PUBLAYNET
+from domains.layouts.sources import read
+from graft import cli
+
+SMALL = [
+    *["--data.draws", "48", "--data.batch_size", "24", "--data.train_batch_size", "16", "--data.steps_per_round", "3"],
+    *["--data.validation_draws", "24", "--data.test_draws", "24", "--trainer.max_epochs", "1", "--model.steps", "4"],
+    *["--trainer.enable_progress_bar", "false", "--data.accept.fraction", "0.5"],
+]
+
+
+def graft(*args: object, status: int = 0) -> str:
+    """What a command says, run in this process."""
+    out, err = io.StringIO(), io.StringIO()
+    with redirect_stdout(out), redirect_stderr(err):
+        found = cli.main([str(arg) for arg in args])
+    assert found == status, err.getvalue()
+    return err.getvalue() if status else out.getvalue()
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a tiny pre-training and a tiny fit of the shipped configurations."""
+    folder = tmp_path_factory.mktemp("runs")
+    few = ["--data.count", "80", "--trainer.max_epochs", "1", "--model.steps", "4"]
+    quiet = ["--trainer.enable_progress_bar", "false"]
+    graft("pretrain", "--config", "domains/layout_pretrain.yaml", *few, *quiet, "--run_dir", folder / "reference")
+    weights = folder / "reference" / "reference.safetensors"
+    fit = ["--config", "domains/layout.yaml", "--model.weights", weights, *SMALL]
+    graft("fit", *fit, "--run_dir", folder / "tuned")
+    return folder
+
+
+def test_summary_and_samples(runs: Path) -> None:
+    summary = json.loads((runs / "tuned" / "summary.json").read_text())
+    names = {"reward", "alignment", "overlap", "elements", "w_class", "w_bbox", "w_elements", "fid"}
+    for side in ("reference", "tuned"):
+        assert names <= set(summary[side])
+        samples = runs / "tuned" / "samples" / f"{side}.json"
+        assert len(json.loads(samples.read_text())["images"]) == 24
+        assert samples.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
+    assert summary["reference"]["elements"] == summary["tuned"]["elements"]  # given, not learned
+
+
+BRIEF = {
+    "page": [612, 792],
+    "elements": [{"class": "figure", "box": [36, 36, 122.4, 79.2]}, {"class": "title"}, {"class": "text"}, {}],
+}
+
+
+def test_a_brief_is_completed(runs: Path, folder: Path) -> None:
+    (folder / "brief.json").write_text(json.dumps(BRIEF))
+    for name in ("pages.json", "pages.svg", "pages.png"):
+        graft("sample", "--weights", runs / "tuned", "--given", "brief.json", "-n", 5, "--out", name)
+    pages = json.loads((folder / "pages.json").read_text())
+    assert [(image["width"], image["height"]) for image in pages["images"]] == [(612, 792)] * 5
+    for image in pages["images"]:
+        found = [each for each in pages["annotations"] if each["image_id"] == image["id"]]
+        assert [each["given"] for each in found] == [True, False, False, False]
+        np.testing.assert_allclose(found[0]["bbox"], BRIEF["elements"][0]["box"], atol=0.01)
+        assert [PUBLAYNET[each["category_id"] - 1] for each in found[:3]] == ["figure", "title", "text"]
+
+
+def test_a_bad_brief_costs_nothing(runs: Path, folder: Path) -> None:
+    (folder / "brief.json").write_text(json.dumps({"elements": [{"class": "logo"}]}))
+    command = ["sample", "--weights", runs / "tuned", "--given", "brief.json", "--out", "pages.json"]
+    said = graft(*command, status=2)
+    assert said.count("\n") == 1 and "unknown class 'logo'" in said
+    assert not (folder / "pages.json").exists()
+    missing = ["sample", "--weights", runs / "tuned", "--given", "no.json", "--out", "a.json"]
+    assert "no.json" in graft(*missing, status=2)
+
+
+@pytest.mark.parametrize("task", ["label", "completion"])
+def test_tasks_are_tuned_like_any_other(task: str, runs: Path) -> None:
+    weights = runs / "reference" / "reference.safetensors"
+    fit = ["--config", "domains/layout.yaml", "--model.weights", weights, *SMALL]
+    graft("fit", *fit, "--model.task", task, "--data.steps_per_round", "2", "--run_dir", task)
+    assert json.loads(Path(task, "summary.json").read_text())["tuned"]["n"] == 24
+
+
+def test_classes_decided_by_masks(runs: Path) -> None:
+    """The same domain with a discrete field, through the same commands."""
+    few = ["--data.count", "80", "--trainer.max_epochs", "1", "--model.steps", "4"]
+    mixed = ["--config", "domains/layout_pretrain.yaml", "--config", "process/layout_masked.yaml"]
+    graft("pretrain", *mixed, *few, "--trainer.enable_progress_bar", "false", "--run_dir", "reference")
+    fit = ["--config", "domains/layout.yaml", "--config", "process/layout_masked.yaml", *SMALL, "--model.level", "0.5"]
+    graft("fit", *fit, "--model.weights", "reference/reference.safetensors", "--run_dir", "tuned")
+    items = read("tuned/samples/tuned.json", PUBLAYNET, 20).layouts()
+    assert items
+
+
+def test_card_has_real_layouts_beside_the_draws(runs: Path) -> None:
+    said = card(str(runs / "reference" / "reference.safetensors"), "generated", str(runs / "tuned/samples/tuned.json"), 24)
+    assert "n = 6" in said and said.count("layoutformer") == 2
+    rows = [line.split("|")[1].strip() for line in said.splitlines() if line.startswith("| ")]
+    assert rows[1:3] == ["the other half of the held-out, n = 6", "draws, n = 6"]
