@@ -15,12 +15,14 @@ class Convention:
         name: For tables.
         papers: That follow it.
         most: Layouts with more elements are not part of its data: they are left out.
+        padding: Alignment compares with padding too, see `domains.layouts.metrics.quality.alignment`.
         overlapping: Names of classes that are meant to lie over others: Overlap is of the other elements.
     """
 
     name: str
     papers: str
     most: int
+    padding: bool
     overlapping: tuple[str, ...] = ()
 
     def pages(self, items: "Sequence[Elements] | Pages") -> Pages:
@@ -37,9 +39,10 @@ LAYOUTFORMER = Convention(
     "layoutformer",
     "LayoutFormer++, LayoutDiffusion, LayoutFlow",
     20,
+    True,
     ("List Item", "Card", "Background Image", "Modal"),  # of RICO
 )
-LAYOUTDM = Convention("layoutdm", "LayoutDM, LACE", 25)
+LAYOUTDM = Convention("layoutdm", "LayoutDM, LACE", 25, False)
 CONVENTIONS = {each.name: each for each in (LAYOUTFORMER, LAYOUTDM)}
 
 
@@ -81,8 +84,9 @@ def table(rows: Mapping[str, Mapping[str, float]], of: "str | Convention") -> st
     for title, figures in rows.items():
         cells = [_cell(name, figures.get(name)) for name in shown]
         lines.append("| " + " | ".join([title, *cells]) + " |")
+    padding = ", Alignment to padding too" if kind.padding else ""
     ignoring = f", Overlap without {', '.join(kind.overlapping)}" if kind.overlapping else ""
-    lines += ["", f"Convention `{kind.name}` ({kind.papers}): up to {kind.most} elements{ignoring}."]
+    lines += ["", f"Convention `{kind.name}` ({kind.papers}): up to {kind.most} elements{padding}{ignoring}."]
     return "\n".join(lines)
 
 
