@@ -1,4 +1,8 @@
-"""The two families of layout papers, whose figures are not to be mixed, and tables that name the one they are of."""
+"""The two families of layout papers, whose figures are not to be mixed, and tables that name the one they are of.
+
+Both families' public code for Alignment compares elements with the padding of the batch as well; the formula does not
+say so, and `FORMULA` is for what it says.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -42,8 +46,9 @@ LAYOUTFORMER = Convention(
     True,
     ("List Item", "Card", "Background Image", "Modal"),  # of RICO
 )
-LAYOUTDM = Convention("layoutdm", "LayoutDM, LACE", 25, False)
-CONVENTIONS = {each.name: each for each in (LAYOUTFORMER, LAYOUTDM)}
+LAYOUTDM = Convention("layoutdm", "LayoutDM, LACE", 25, True)
+FORMULA = Convention("formula", "no paper: the formulas as they are written", 25, False)
+CONVENTIONS = {each.name: each for each in (LAYOUTFORMER, LAYOUTDM, FORMULA)}
 
 
 def convention(name: "str | Convention") -> Convention:
@@ -86,7 +91,7 @@ def table(rows: Mapping[str, Mapping[str, float]], of: "str | Convention") -> st
         lines.append("| " + " | ".join([title, *cells]) + " |")
     padding = ", Alignment to padding too" if kind.padding else ""
     ignoring = f", Overlap without {', '.join(kind.overlapping)}" if kind.overlapping else ""
-    lines += ["", f"Convention `{kind.name}` ({kind.papers}): up to {kind.most} elements{padding}{ignoring}."]
+    lines += ["", f"Convention `{kind.name}` ({kind.papers}): up to {kind.most} elements a page{padding}{ignoring}."]
     return "\n".join(lines)
 
 

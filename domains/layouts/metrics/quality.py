@@ -22,10 +22,9 @@ def alignment(pages: Pages, places: int = 0) -> Tensor:
 
     Args:
         pages: The layouts.
-        places: The family of LayoutFormer++ lets the padding of layouts with fewer elements than so many take part, as
-            boxes at the page's left top corner. That lowers d_i near the margins and gives a single element one, so
-            that rewards cannot have 0 for pages with one element; real PubLayNet pages have 1.2 (test) and 1.7 (valid)
-            times the Alignment that they have without.
+        places: The public code of both families lets the padding of layouts with fewer elements than so many take part,
+            as boxes at the page's left top corner. That lowers d_i near the margins, and gives a single element one.
+            Real PubLayNet pages have 1.2 (test) and 1.7 (validation) times the Alignment that they have without.
     """
     return _chunked(lambda some: _alignment(some, places), pages)
 
@@ -33,7 +32,9 @@ def alignment(pages: Pages, places: int = 0) -> Tensor:
 def _alignment(pages: Pages, places: int) -> Tensor:
     low, high = pages.boxes[..., :2], pages.boxes[..., 2:]
     lines = torch.cat([low, (low + high) / 2, high], -1)  # (B, N, 6)
-    gaps = (lines[:, :, None] - lines[:, None]).abs().amin(-1)  # (B, N, N)
+    gaps = torch.full((*pages.labels.shape, pages.labels.shape[1]), torch.inf, dtype=lines.dtype)  # (B, N, N)
+    for line in lines.unbind(-1):
+        gaps = torch.minimum(gaps, (line[:, :, None] - line[:, None]).abs())
     pairs = pages.mask[:, :, None] & pages.mask[:, None]
     pairs = pairs & ~torch.eye(gaps.shape[1], dtype=torch.bool)
     nearest = gaps.masked_fill(~pairs, torch.inf).amin(-1)
