@@ -9,7 +9,15 @@ from collections.abc import Mapping, Sequence
 from torch import Tensor
 from torchmetrics import Metric
 
-from domains.layouts.metrics.conventions import CONVENTIONS, LAYOUTDM, LAYOUTFORMER, Convention, convention, table
+from domains.layouts.metrics.conventions import (
+    CONVENTIONS,
+    FORMULA,
+    LAYOUTDM,
+    LAYOUTFORMER,
+    Convention,
+    convention,
+    table,
+)
 from domains.layouts.metrics.elements import Elements, Pages
 from domains.layouts.metrics.laws import WBbox, WClass, WElements, w_bbox, w_class
 from domains.layouts.metrics.likeness import FID, Coverage, Features, frechet_of_moments, moments
@@ -19,6 +27,7 @@ from domains.layouts.metrics.quality import Alignment, ElementCount, Overlap, al
 __all__ = [
     "CONVENTIONS",
     "FID",
+    "FORMULA",
     "LAYOUTDM",
     "LAYOUTFORMER",
     "Alignment",

@@ -1,4 +1,8 @@
-"""The two families of layout papers, whose figures are not to be mixed, and tables that name the one they are of."""
+"""The two families of layout papers, whose figures are not to be mixed, and tables that name the one they are of.
+
+Both families' public code for Alignment compares elements with the padding of the batch as well; the formula does not
+say so, and `FORMULA` is for what it says.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,12 +19,14 @@ class Convention:
         name: For tables.
         papers: That follow it.
         most: Layouts with more elements are not part of its data: they are left out.
+        padding: Alignment compares with padding too, see `domains.layouts.metrics.quality.alignment`.
         overlapping: Names of classes that are meant to lie over others: Overlap is of the other elements.
     """
 
     name: str
     papers: str
     most: int
+    padding: bool
     overlapping: tuple[str, ...] = ()
 
     def pages(self, items: "Sequence[Elements] | Pages") -> Pages:
@@ -37,10 +43,12 @@ LAYOUTFORMER = Convention(
     "layoutformer",
     "LayoutFormer++, LayoutDiffusion, LayoutFlow",
     20,
+    True,
     ("List Item", "Card", "Background Image", "Modal"),  # of RICO
 )
-LAYOUTDM = Convention("layoutdm", "LayoutDM, LACE", 25)
-CONVENTIONS = {each.name: each for each in (LAYOUTFORMER, LAYOUTDM)}
+LAYOUTDM = Convention("layoutdm", "LayoutDM, LACE", 25, True)
+FORMULA = Convention("formula", "no paper: the formulas as they are written", 25, False)
+CONVENTIONS = {each.name: each for each in (LAYOUTFORMER, LAYOUTDM, FORMULA)}
 
 
 def convention(name: "str | Convention") -> Convention:
@@ -81,8 +89,9 @@ def table(rows: Mapping[str, Mapping[str, float]], of: "str | Convention") -> st
     for title, figures in rows.items():
         cells = [_cell(name, figures.get(name)) for name in shown]
         lines.append("| " + " | ".join([title, *cells]) + " |")
+    padding = ", Alignment to padding too" if kind.padding else ""
     ignoring = f", Overlap without {', '.join(kind.overlapping)}" if kind.overlapping else ""
-    lines += ["", f"Convention `{kind.name}` ({kind.papers}): up to {kind.most} elements{ignoring}."]
+    lines += ["", f"Convention `{kind.name}` ({kind.papers}): up to {kind.most} elements a page{padding}{ignoring}."]
     return "\n".join(lines)
 
 
