@@ -3,6 +3,8 @@
 ``python -m domains.layouts.card --weights reference.safetensors --source src1_valid.txt --test src1_test.txt``
 """
 
+from typing import Any
+
 import jsonargparse
 import torch
 import yaml
@@ -63,7 +65,7 @@ def card(
     return "\n".join(out)
 
 
-def _module(weights: str, steps: "int | None", seed: int) -> "tuple[Layouts, dict[str, float]]":
+def _module(weights: str, steps: "int | None", seed: int) -> "tuple[Layouts, dict[str, Any]]":
     """The model of a weights file, and how its training split its data."""
     path = files.locate(weights)
     _, about = files.read_tensors(path)

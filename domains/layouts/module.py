@@ -9,7 +9,9 @@ import torch
 from torch import Generator, Tensor
 from torchmetrics import Metric
 
-from domains.layouts import brief, features, law, layout
+from domains.layouts import features, law, layout
+from domains.layouts.brief import Brief
+from domains.layouts.brief import read as read_brief
 from domains.layouts.data import LayoutData, batch
 from domains.layouts.files import write
 from domains.layouts.given import Task, filled, nothing, to_boxes
@@ -63,7 +65,8 @@ class Layouts(GraftModule):
                 f"[N, {len(self.names)}] ({', '.join(self.names)})"
             )
         self.elements, self.scale = box.shape[0], label.scale if isinstance(label, Gaussian) else 1.0
-        self.task, self.examples, self.brief, self.convention = task, examples, None, convention
+        self.task, self.examples, self.convention = task, examples, convention
+        self.asked: Brief | None = None
         self._pages: Collection | None = None
         if brief is not None:
             self.give(Path(brief))
@@ -82,12 +85,12 @@ class Layouts(GraftModule):
 
     def give(self, path: Path) -> None:
         """Draw what completes a brief."""
-        self.brief: brief.Brief | None = brief.read(path, self.names, self.elements)
+        self.asked = read_brief(path, self.names, self.elements)
 
     def draw_conditions(self, count: int, generator: Generator) -> Condition:
         """The brief; what the task gives of an example; else a number of elements like the training data's."""
-        if self.brief is not None:
-            return self.brief.condition(count, self.elements, len(self.names))
+        if self.asked is not None:
+            return self.asked.condition(count, self.elements, len(self.names))
         if self.task != "unconditional":
             if self._pages is None:
                 self._pages = read(self.examples, self.names, self.elements, EXAMPLES)
@@ -118,7 +121,7 @@ class Layouts(GraftModule):
         given = ((condition["free_box"].sum(-1) == 0) & (condition["free_label"] == 0)).cpu().numpy()
         counts = self.group(condition).tolist()
         items = [layout.Layout(labels[i, :n], boxes[i, :n], self.names, given[i, :n]) for i, n in enumerate(counts)]
-        page = self.brief.page if self.brief is not None else None
+        page = self.asked.page if self.asked is not None else None
         return items if page is None else [replace(item, page=page) for item in items]
 
     def key(self, item: Any) -> str:

@@ -11,11 +11,12 @@ from torch import Tensor, nn
 
 from domains.layouts.data import LayoutData
 from domains.layouts.features import Encoder, padded
+from domains.layouts.layout import BINS
 from domains.layouts.sources import Collection
 from graft import seeding
 
 MOST = 0.1  # standard deviation of the strongest disturbance, fraction of the page
-LEAST = 0.005  # of the weakest
+LEAST = 0.01  # of the weakest
 
 
 class Trained(nn.Module):
@@ -124,7 +125,11 @@ def ordered(pages: Collection) -> tuple[Tensor, Tensor, Tensor]:
 def _batch(
     pages: tuple[Tensor, Tensor, Tensor], count: int, generator: torch.Generator
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Layouts of which every second one is disturbed, weakly or strongly; padding that none needs is left away."""
+    """Layouts of which every second one is disturbed, weakly or strongly; padding that none needs is left away.
+
+    All are moved within a place of the 128 that public data are rounded to: else rounding would tell the real ones, and
+    the features would be of that.
+    """
     rows = torch.randint(len(pages[0]), (count,), generator=generator)
     labels, boxes, mask = (part[rows] for part in pages)
     most = int(mask.sum(1).max())
@@ -132,6 +137,7 @@ def _batch(
     real = (torch.arange(count) % 2).float()
     strength = LEAST * (MOST / LEAST) ** torch.rand(count, 1, 1, generator=generator)
     noise = torch.randn(boxes.shape, generator=generator) * strength * (1 - real)[:, None, None]
+    noise = noise + (torch.rand(boxes.shape, generator=generator) - 0.5) / BINS
     return labels, (boxes + noise).clamp(0, 1) * mask[..., None], mask, real
 
 

@@ -102,7 +102,9 @@ def test_classes_decided_by_masks(runs: Path) -> None:
 
 
 def test_card_has_real_layouts_beside_the_draws(runs: Path) -> None:
-    said = card(str(runs / "reference" / "reference.safetensors"), "generated", str(runs / "tuned/samples/tuned.json"), 24)
+    said = card(
+        str(runs / "reference" / "reference.safetensors"), "generated", str(runs / "tuned/samples/tuned.json"), 24
+    )
     assert "n = 6" in said and said.count("layoutformer") == 2
     rows = [line.split("|")[1].strip() for line in said.splitlines() if line.startswith("| ")]
     assert rows[1:3] == ["the other half of the held-out, n = 6", "draws, n = 6"]

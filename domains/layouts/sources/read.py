@@ -61,7 +61,8 @@ def _json(path: Path) -> "Iterator[list[Element]]":
     content: Any = load(path)
     for reader in (coco, rico):
         if reader.fits(content):
-            return reader.records(content, path)
+            found: Iterator[list[Element]] = reader.records(content, path)
+            return found
     raise GraftError(
         f"{path} is JSON of another schema: COCO has images, annotations and categories, RICO's semantic annotations "
         "have bounds and children"
