@@ -146,7 +146,6 @@ def near(one: tuple[Tensor, Tensor], other: tuple[Tensor, Tensor], shares: float
         (MaskedCategorical, "transition", HANDOVER),
         (MaskedCategorical, "trajectory", HANDOVER),
         (UniformCategorical, "transition", HANDOVER),
-        (MaskedCategorical, "auto", 0.0),
         (UniformCategorical, "auto", 0.0),
     ],
 )
