@@ -13,7 +13,6 @@ from torch import Generator, Tensor
 
 from graft.errors import GraftError
 
-
 BLOCK = 1000  # samples whose distances to all others are in memory at once
 
 
@@ -93,7 +92,7 @@ def coverage(real: Tensor, tuned: Tensor, k: int = 5) -> float:
     # a sample is its own nearest: the k-th of the others is the (k + 1)-th of all
     inside = [
         _distances(some, tuned).amin(1) <= _distances(some, real).topk(k + 1, largest=False).values[:, -1]
-        for some in real.split(BLOCK)
+        for some in torch.split(real, BLOCK)
     ]
     return float(torch.cat(inside).double().mean())
 

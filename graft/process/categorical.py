@@ -62,6 +62,7 @@ class Categorical(Process):
         project: Padding: rows of zeros, which never change and count nowhere.
     """
 
+    scale = 1.0  # of a one-hot's 1, as `Gaussian` has it
     stochastic = True
     reversible = False
     consistent = True
