@@ -391,7 +391,7 @@ def _compare(args: list[str]) -> None:
     print(f"graft: comparison in {folder}", flush=True)
     comparison.finish()
     about = comparison.about()
-    print(f"\n{show.table(show.write(folder, comparison.rows, about), about)}\n\n{folder / 'compare.html'}")
+    print(f"\n{show.table(show.write(folder, comparison.shown, about), about)}\n\n{folder / 'compare.html'}")
 
 
 COMPARE = """usage: graft compare --config NAME --methods a,b --seeds 0,1,2 [--SETTING VALUE ...]
