@@ -9,7 +9,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch.utils.data import DataLoader
 
 from domains.layouts.given import Task, give, to_state
-from domains.layouts.layout import PUBLAYNET
+from domains.layouts.layout import classes_of
 from domains.layouts.sources import Collection, read
 from graft.errors import GraftError
 
@@ -59,7 +59,7 @@ class LayoutData(LightningDataModule):
 
     Args:
         source: ``generated``, or what `domains.layouts.sources.read` reads: COCO JSON, tokens, arrays, RICO.
-        classes: Names of the classes; elements of others are left out.
+        classes: Names of the classes, or ``rico``; elements of others are left out.
         elements: Layouts of more are left out.
         tasks: Share of each task among the batches.
         count: Collection to make, where they are.
@@ -72,7 +72,7 @@ class LayoutData(LightningDataModule):
     def __init__(
         self,
         source: str = "generated",
-        classes: "list[str] | None" = None,
+        classes: "list[str] | str | None" = None,
         elements: int = 20,
         tasks: "dict[Task, float] | None" = None,
         count: int = 20000,
@@ -83,7 +83,7 @@ class LayoutData(LightningDataModule):
     ) -> None:
         super().__init__()
         self.source, self.elements, self.count = source, elements, count
-        self.names = tuple(classes) if classes is not None else PUBLAYNET
+        self.names = classes_of(classes)
         self.tasks = TASK_SHARES if tasks is None else tasks
         if not sum(self.tasks.values()) > 0 or min(self.tasks.values()) < 0:
             raise GraftError("data.tasks are shares of the batches: none may be negative, and not all 0")

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from graft.errors import GraftError
+
 PUBLAYNET = ("text", "title", "list", "table", "figure")
 RICO = (
     "Text",
@@ -34,6 +36,7 @@ RICO = (
     "Video",
     "Bottom Navigation",
 )
+SETS = {"publaynet": PUBLAYNET, "rico": RICO}
 BINS = 127  # the last of the 128 places that a coordinate has in the public token files
 
 
@@ -83,6 +86,20 @@ def layout(classes: Sequence[str], boxes: ArrayLike, names: tuple[str, ...] = PU
     return Layout(
         np.array([names.index(name) for name in classes], np.int64), np.array(boxes, float).reshape(-1, 4), names
     )
+
+
+def classes_of(asked: "Sequence[str] | str | None") -> tuple[str, ...]:
+    """Names of classes: PubLayNet's if none are asked for, those of `SETS` by its name, or the ones that are given.
+
+    Raises:
+        GraftError: There is no set of that name, or a class twice.
+    """
+    if isinstance(asked, str) and asked.lower() not in SETS:
+        raise GraftError(f"there are no classes {asked!r}: give their names, or one of {', '.join(SETS)}")
+    names = SETS[asked.lower()] if isinstance(asked, str) else PUBLAYNET if asked is None else tuple(asked)
+    if not names or len(set(names)) < len(names):
+        raise GraftError(f"classes need at least one name, each only once, not {', '.join(names) or 'none'}")
+    return names
 
 
 def centred(boxes: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -33,7 +33,7 @@ class Layouts(GraftModule):
     `domains.layouts.layout.Layout`.
 
     Args:
-        classes: Names of the classes; PubLayNet's if not given.
+        classes: Names of the classes, or ``rico``; PubLayNet's if not given.
         task: What is given to draws: ``unconditional``: the number of elements, from the training data; else what the
             task gives of layouts of ``examples``.
         examples: Where a task takes layouts from: a file, or ``generated``.
@@ -47,7 +47,7 @@ class Layouts(GraftModule):
     def __init__(
         self,
         *args: Any,
-        classes: "list[str] | None" = None,
+        classes: "list[str] | str | None" = None,
         task: Task = "unconditional",
         examples: str = "generated",
         brief: "str | None" = None,
@@ -55,7 +55,7 @@ class Layouts(GraftModule):
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
-        self.names = tuple(classes) if classes is not None else layout.PUBLAYNET
+        self.names = layout.classes_of(classes)
         fields = self.process.fields if isinstance(self.process, Mixed) else {}
         box, label = fields.get("box"), fields.get("label")
         shape = getattr(label, "shape", None)

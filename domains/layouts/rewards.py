@@ -10,7 +10,7 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from domains.layouts.layout import PUBLAYNET, Layout
+from domains.layouts.layout import Layout, classes_of
 from domains.layouts.metrics import Pages, alignment, overlap
 from domains.layouts.metrics.elements import areas, intersections
 from graft.errors import GraftError
@@ -109,16 +109,16 @@ class Brief(Reward):
 
     Args:
         path: The wanted layout: the first of a file that `domains.layouts.sources.read` reads.
-        classes: Names of the classes.
+        classes: Names of the classes, or ``rico``.
         elements: The most of a layout.
     """
 
     name = "IoU with the brief"
 
-    def __init__(self, path: str, classes: "list[str] | None" = None, elements: int = 25) -> None:
+    def __init__(self, path: str, classes: "list[str] | str | None" = None, elements: int = 25) -> None:
         from domains.layouts.sources import read
 
-        self.wanted = read(path, tuple(classes) if classes is not None else PUBLAYNET, elements).layouts()[0]
+        self.wanted = read(path, classes_of(classes), elements).layouts()[0]
         self.path = Path(path).name
 
     def score(self, item: Layout) -> float:

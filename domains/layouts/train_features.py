@@ -62,7 +62,7 @@ class Result:
 def train(
     out: str,
     source: str = "generated",
-    classes: "list[str] | None" = None,
+    classes: "list[str] | str | None" = None,
     elements: int = 20,
     width: int = 64,
     layers: int = 4,

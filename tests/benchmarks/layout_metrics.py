@@ -6,22 +6,22 @@ Without a folder the layouts are made: classes as often, and as many elements, a
 are on the features of the network that ships.
 """
 
-import importlib.util
 import sys
 import time
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import torch
 
+from domains.layouts.features import features
+from domains.layouts.layout import PUBLAYNET, Layout
 from domains.layouts.metrics import metrics, table
+from domains.layouts.sources import read
 
-NAMES = ("text", "title", "list", "table", "figure")
 COUNT = 10_000
 
 
-def made(seed: int) -> list[SimpleNamespace]:
+def made(seed: int) -> list[Layout]:
     """Pages of 1 to 20 elements, most of them texts."""
     rng = np.random.default_rng(seed)
     pages = []
@@ -29,30 +29,19 @@ def made(seed: int) -> list[SimpleNamespace]:
         n = 1 + rng.binomial(19, 0.5)
         low = rng.uniform(0, 0.6, (n, 2))
         boxes = np.concatenate([low, low + rng.uniform(0.02, 0.4, (n, 2))], 1)
-        pages.append(SimpleNamespace(labels=rng.choice(5, n, p=(0.71, 0.19, 0.03, 0.03, 0.04)), boxes=boxes))
-    return pages
-
-
-def read(path: Path) -> list[SimpleNamespace]:
-    pages = []
-    for line in path.read_text().splitlines()[:COUNT]:
-        words = line.split()  # class, left, top, right, bottom, bar
-        boxes = np.array([words[i::6] for i in range(1, 5)], float).T / 127
-        pages.append(SimpleNamespace(labels=np.array([NAMES.index(word) for word in words[::6]]), boxes=boxes))
+        pages.append(Layout(rng.choice(5, n, p=(0.71, 0.19, 0.03, 0.03, 0.04)), boxes))
     return pages
 
 
 def main() -> None:
     torch.set_num_threads(1)
     if len(sys.argv) > 1:
-        pages, real = (read(Path(sys.argv[1]) / f"src1_{name}.txt") for name in ("valid", "test"))
+        files = (Path(sys.argv[1]) / f"src1_{name}.txt" for name in ("valid", "test"))
+        pages, real = (read(str(file), PUBLAYNET, 20).layouts()[:COUNT] for file in files)
     else:
         pages, real = made(0), made(1)
-    network = None
-    if importlib.util.find_spec("domains.layouts.features") is not None:
-        from domains.layouts.features import features as network
     started = time.process_time()
-    found = metrics(NAMES, real, network)
+    found = metrics(PUBLAYNET, real, features)
     print(f"prepare       {time.process_time() - started:6.2f} s")
     values = {}
     for name, metric in found.items():

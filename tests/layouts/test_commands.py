@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from domains.layouts.card import card
-from domains.layouts.layout import PUBLAYNET
+from domains.layouts.layout import PUBLAYNET, RICO
 from domains.layouts.sources import read
 from graft import cli
 
@@ -109,3 +109,28 @@ def test_card_has_real_layouts_beside_the_draws(runs: Path) -> None:
     assert "n = 6" in said and said.count("layoutformer") == 2
     rows = [line.split("|")[1].strip() for line in said.splitlines() if line.startswith("| ")]
     assert rows[1:3] == ["the other half of the held-out, n = 6", "draws, n = 6"]
+
+
+SCREEN = {
+    "bounds": [0, 0, 1440, 2560],
+    "children": [
+        {"componentLabel": "Toolbar", "bounds": [0, 0, 1440, 200]},
+        {"componentLabel": "Card", "bounds": [40, 300, 1400, 900], "children": []},
+    ],
+}
+
+
+def test_other_classes_and_more_elements(folder: Path) -> None:
+    """App screens: 25 classes, 25 elements, the other family's convention; no feature network is of them."""
+    screens = folder / "screens"
+    screens.mkdir()
+    for i in range(20):
+        items = [{"componentLabel": "Text", "bounds": [60, 320 + 20 * j, 900, 330 + 20 * j]} for j in range(i + 4)]
+        (screens / f"{i}.json").write_text(json.dumps(SCREEN | {"children": SCREEN["children"] + items}))
+    rico = ["--config", "layout/rico.yaml", "--trainer.enable_progress_bar", "false"]
+    data = ["--data.source", screens, "--data.classes", "rico", "--data.elements", "25", "--data.batch_size", "8"]
+    few = ["--trainer.max_epochs", "1", "--run_dir", "screens_run", *TINY]
+    graft("pretrain", "--config", "domains/layout_pretrain.yaml", *rico, *data, *few)
+    graft("sample", "--weights", "screens_run/reference.safetensors", "-n", 6, "--out", "screens.json")
+    drawn = read("screens.json", RICO, 25)
+    assert drawn.names[0] == "Text" and len(drawn) + drawn.left_out.get("empty layouts", 0) == 6
