@@ -2,12 +2,14 @@
 
 import io
 import json
+import re
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from domains import layouts
 from domains.layouts.card import card
 from domains.layouts.layout import PUBLAYNET, RICO
 from domains.layouts.sources import read
@@ -71,6 +73,25 @@ def test_a_brief_is_completed(runs: Path, folder: Path) -> None:
         assert [each["given"] for each in found] == [True, False, False, False]
         np.testing.assert_allclose(found[0]["bbox"], BRIEF["elements"][0]["box"], atol=0.01)
         assert [PUBLAYNET[each["category_id"] - 1] for each in found[:3]] == ["figure", "title", "text"]
+
+
+def test_examples_of_the_readme(runs: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The brief with a logo in its place, and the reward in ten lines."""
+    monkeypatch.syspath_prepend(folder)
+    text = Path(layouts.__file__).with_name("README.md").read_text(encoding="utf-8")
+    brief, reward = (re.search(rf"```{kind}\n(.*?)```", text, re.DOTALL)[1] for kind in ("json", "python"))
+    assert len(reward.splitlines()) <= 10
+    (folder / "brief.json").write_text(brief)
+    (folder / "rewards.py").write_text(reward)
+    fit = ["--config", "domains/layout.yaml", "--model.weights", runs / "reference/reference.safetensors", *SMALL]
+    graft("fit", *fit, "--data.reward", "rewards.balanced", "--model.brief", "brief.json", "--run_dir", "run")
+    summary = json.loads((folder / "run/summary.json").read_text())
+    assert -0.5 <= summary["reference"]["reward"] <= 0 and not summary["rounds"][0]["failed_rewards"]
+    graft("sample", "--weights", "run", "--given", "brief.json", "--best_of", 2, "-n", 2, "--out", "pages.json")
+    pages = json.loads((folder / "pages.json").read_text())
+    np.testing.assert_allclose(pages["annotations"][0]["bbox"], [60, 50, 120, 60], atol=0.01)
+    sizes = [each["bbox"][2:] for each in pages["annotations"] if each["category_id"] == PUBLAYNET.index("table") + 1]
+    np.testing.assert_allclose(sizes, [[300, 150]] * 2, atol=0.01)
 
 
 def test_a_bad_brief_costs_nothing(runs: Path, folder: Path) -> None:
