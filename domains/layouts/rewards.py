@@ -38,13 +38,20 @@ class _Batched(Reward):
 
 
 class MinusAlignment(_Batched):
-    """Minus the alignment x 100, see `domains.layouts.metrics.quality.alignment`; 0 at best, and for one element."""
+    """Minus the alignment x 100, see `domains.layouts.metrics.quality.alignment`; 0 at best, and for one element.
+
+    Args:
+        tolerance: So much is none: what real pages have need not be lowered, and pages that have less are not preferred.
+    """
 
     name = "minus alignment x 100"
 
+    def __init__(self, tolerance: float = 0.0) -> None:
+        self.tolerance = _tolerance(tolerance)
+
     def each(self, pages: Pages) -> Tensor:
         """See the class."""
-        return -100 * alignment(pages)
+        return -(100 * alignment(pages) - self.tolerance).clamp(min=0)
 
 
 class MinusOverlap(_Batched):
@@ -52,16 +59,23 @@ class MinusOverlap(_Batched):
 
     Args:
         ignored: Positions of classes that are meant to lie over others.
+        tolerance: So much is none.
     """
 
     name = "minus overlap"
 
-    def __init__(self, ignored: Sequence[int] = ()) -> None:
-        self.ignored = tuple(ignored)
+    def __init__(self, ignored: Sequence[int] = (), tolerance: float = 0.0) -> None:
+        self.ignored, self.tolerance = tuple(ignored), _tolerance(tolerance)
 
     def each(self, pages: Pages) -> Tensor:
         """See the class."""
-        return -overlap(pages, self.ignored)
+        return -(overlap(pages, self.ignored) - self.tolerance).clamp(min=0)
+
+
+def _tolerance(value: float) -> float:
+    if not value >= 0:
+        raise GraftError(f"a tolerance of {value:g} means nothing: it is at least 0")
+    return value
 
 
 class InPage(_Batched):

@@ -26,6 +26,13 @@ def test_overlap() -> None:
     assert MinusOverlap().score(TWO) == MinusOverlap().score(ONE) == 0
 
 
+def test_tolerance() -> None:
+    assert MinusAlignment(1.0).score(TWO) == pytest.approx(1 + 100 * math.log1p(-0.03))
+    assert MinusAlignment(5).score(TWO) == MinusOverlap(tolerance=0.4).score(OVER) == 0
+    with pytest.raises(GraftError, match="at least 0"):
+        MinusOverlap(tolerance=-1)
+
+
 def test_in_page() -> None:
     out = layout(["text", "text"], [[-0.1, 0, 0.1, 1], [0, 0, 1, 1]])
     assert InPage().score(out) == pytest.approx(0.75)
