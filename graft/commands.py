@@ -14,7 +14,7 @@ import torch
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint, RichProgressBar, TQDMProgressBar
 
-from graft import files, report, runs
+from graft import files, ranks, report, runs
 from graft.alarms import Watch
 from graft.batches import Weights
 from graft.errors import GraftError
@@ -73,7 +73,8 @@ def fit(
     if trainer.max_epochs is not None and trainer.max_epochs < 1:
         raise GraftError(f"trainer.max_epochs is {trainer.max_epochs}, but a run takes at least one round")
     started = time.perf_counter()
-    folder = runs.make(Path(run_dir))
+    ranks.begin(trainer, module)
+    folder = _made(trainer, run_dir)
     data.run_dir = folder
     _attach(trainer, folder, config, checkpoint)
     watch = Watch(data.alarms, data.held_out, folder) if data.alarms is not None and data.validation_draws else None
@@ -87,9 +88,11 @@ def fit(
     compare(module, data, trainer)
     chosen = analysis.Analysis.read(folder) if module.asked_level == "auto" else None
     summary = _summary(module, data, time.perf_counter() - started, chosen) | _watched(watch)
-    _write_samples(module, folder)
-    _write_report(module, data, trainer, folder, summary, command)
-    files.write_json(folder / "summary.json", summary)  # last: its presence says that the run is finished
+    if trainer.is_global_zero:
+        _write_samples(module, folder)
+        _write_report(module, data, trainer, folder, summary, command)
+        files.write_json(folder / "summary.json", summary)  # last: its presence says that the run is finished
+    trainer.strategy.barrier()
     return summary
 
 
@@ -119,7 +122,8 @@ def pretrain(
     if module.asked_level == "auto" or module.level:
         raise GraftError("pretrain trains the whole network: leave model.level at 0")
     started = time.perf_counter()
-    folder = runs.make(Path(run_dir))
+    ranks.begin(trainer, module)
+    folder = _made(trainer, run_dir)
     _attach(trainer, folder, config, checkpoint)
     trainer.fit(module, data, ckpt_path=str(checkpoint) if checkpoint else None, weights_only=True)
     _finished(trainer)
@@ -136,8 +140,10 @@ def pretrain(
         "seed": module.seed,
         "versions": versions(),
     }
-    _write_samples(module, folder)
-    files.write_json(folder / "summary.json", summary)
+    if trainer.is_global_zero:
+        _write_samples(module, folder)
+        files.write_json(folder / "summary.json", summary)
+    trainer.strategy.barrier()
     return summary
 
 
@@ -155,7 +161,8 @@ def levels(
     """
     if module.reference_file is None:
         raise GraftError("levels are compared on draws of a reference: give model.weights")
-    folder = runs.make(Path(run_dir))
+    ranks.begin(trainer, module)
+    folder = _made(trainer, run_dir)
     comparison = _Comparison(data)
     trainer.predict(module, comparison, return_predictions=False)
     assert comparison.found is not None
@@ -193,9 +200,8 @@ class RoundWeights(Callback):
         """Write them, before the checkpoint that says the round is done."""
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         assert isinstance(pl_module, GraftModule)
-        if trainer.is_global_zero:
-            path = data.folder(trainer.current_epoch) / "tuned.safetensors"
-            pl_module.save_weights(path, {"config": self.config})
+        path = data.folder(trainer.current_epoch) / "tuned.safetensors"
+        pl_module.save_weights(path, {"config": self.config})
 
 
 def compare(module: GraftModule, data: Rollouts, trainer: Trainer) -> None:
@@ -247,8 +253,24 @@ def _attach(trainer: Trainer, folder: Path, config: str, checkpoint: "Path | Non
     bar = trainer.progress_bar_callback
     if isinstance(bar, TQDMProgressBar | RichProgressBar) and bar.refresh_rate == 1:
         bar._refresh_rate = 10  # drawing it at every step costs milliseconds
-    if config:
+    if config and trainer.is_global_zero:
         files.write_text(folder / "config.yaml", config)
+
+
+def _made(trainer: Trainer, run_dir: "str | Path") -> Path:
+    """The run's folder, which all processes write to.
+
+    Raises:
+        GraftError: It cannot be made, or some process does not see what the first one made.
+    """
+    folder = Path(run_dir)
+    ranks.first(trainer, lambda: str(runs.make(folder)))
+    if not trainer.strategy.reduce_boolean_decision(folder.is_dir(), all=True):
+        raise GraftError(
+            f"the run's folder {folder} is not seen by all {trainer.world_size} processes: use --run_dir on a file "
+            "system that every node shares"
+        )
+    return folder
 
 
 def _finished(trainer: Trainer) -> None:
