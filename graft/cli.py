@@ -24,7 +24,7 @@ commands:
   levels     how much of the reward is decided at each level, and which one to choose
   compare    methods at an equal budget: --methods a,b --seeds 0,1,2 [--levels 0,0.125,auto]
   sample     draw objects from a run's weights into a file: --weights RUN -n 256 --out FILE [--seed S] [--level U]
-             [--interpolate W] [--best_of N]
+             [--interpolate W] [--best_of N] [--given FILE]
   validate   judge draws of a model: --weights RUN
   test       compare a model with its reference: --weights RUN
   predict    draw from a model into the run's folder: --weights RUN
@@ -472,6 +472,13 @@ def _sample(args: list[str]) -> None:
         metavar="N",
         help="For each object draw N under the same condition and keep the one that the run's reward likes best.",
     )
+    parser.add_argument(
+        "--given",
+        type=str | None,
+        default=None,
+        metavar="FILE",
+        help="What is given to every draw, in a file of the domain's: a brief of a page's elements.",
+    )
     asked = parser.parse_args(args)
     if asked.number < 1:
         raise GraftError(f"-n is {asked.number}, but it must be at least 1")
@@ -496,6 +503,8 @@ def _sample(args: list[str]) -> None:
     else:
         cli, _ = _setup("sample", settings)
     cli.model.load_weights(path)
+    if asked.given is not None:
+        cli.model.give(Path(asked.given))
     if asked.interpolate is not None:
         cli.model.interpolate(asked.interpolate)
     rewards: list[float] | None = None

@@ -40,8 +40,8 @@ class Corrector:
         Raises:
             GraftError: Its sampler draws noise, or its prior is not the one that this corrector starts from.
         """
-        _decided(model)
         theirs, ours = fields(model), fields(self.process)
+        _decided(model)
         for name in [*theirs, *(name for name in ours if name not in theirs)]:
             pair = [_prior(side[name]) if name in side else {"shape": "nothing"} for side in (theirs, ours)]
             for what, wanted in pair[0].items():
@@ -67,8 +67,8 @@ class FittedGaussian(Corrector):
 
     def attach(self, model: Process) -> None:
         """See `Corrector.attach`."""
-        _decided(model)
         theirs = fields(model)
+        _decided(model)
         each = {n: Gaussian(Flow(), "x0", p.shape, eta=0.0, project=p.project) for n, p in theirs.items()}
         self.process = each[""] if "" in each else Mixed(dict(each))
         self.backbone = Affine({name: math.prod(p.shape) for name, p in theirs.items()})

@@ -13,6 +13,8 @@ from torch import Generator, Tensor
 
 from graft.errors import GraftError
 
+BLOCK = 1000  # samples whose distances to all others are in memory at once
+
 
 @dataclass
 class Beside:
@@ -88,8 +90,11 @@ def coverage(real: Tensor, tuned: Tensor, k: int = 5) -> float:
     """
     real, tuned = _checked(real, tuned, k + 1)
     # a sample is its own nearest: the k-th of the others is the (k + 1)-th of all
-    radius = _distances(real, real).kthvalue(k + 1, dim=1).values
-    return float((_distances(real, tuned).min(1).values <= radius).double().mean())
+    inside = [
+        _distances(some, tuned).amin(1) <= _distances(some, real).topk(k + 1, largest=False).values[:, -1]
+        for some in torch.split(real, BLOCK)
+    ]
+    return float(torch.cat(inside).double().mean())
 
 
 def internal_diversity(a: Tensor) -> float:

@@ -132,6 +132,14 @@ class GraftModule(LightningModule, ABC):
     def decode(self, state: State, condition: Condition) -> list[Any]:
         """The objects that final states stand for, one for each row, whatever their quality."""
 
+    def give(self, path: Path) -> None:
+        """Have `draw_conditions` give every draw what a file of the user says (``graft sample --given FILE``).
+
+        Raises:
+            GraftError: The file is none, or the domain takes none.
+        """
+        raise GraftError(f"{type(self).__name__} takes nothing that is given in a file")
+
     def group(self, condition: Condition) -> Tensor:
         """(B,) integer of the condition of each draw, within which acceptance ranks; like conditions are neighbours."""
         return torch.zeros(size(condition), dtype=torch.long)

@@ -14,13 +14,13 @@ from domains.molecules.data import MoleculeData
 from domains.molecules.features import features
 from domains.molecules.files import draw, write
 from graft import GraftError, GraftModule
-from graft.process import Gaussian, Mixed
+from graft.process import Categorical, Gaussian, Mixed
 from graft.sources import ScoredSet
 from graft.state import Condition, State
 
 
 class Molecules(GraftModule):
-    """Small molecules in 3-D: positions in Å with zero centre of mass, and atom types as a scaled one-hot.
+    """Small molecules in 3-D: positions in Å with zero centre of mass, and atom types as a (scaled) one-hot.
 
     The state is {"x": (B, N, 3), "h": (B, N, types)}; the condition {"mask": (B, N)} says how many atoms there are and
     is drawn from the training data's histogram. Objects are `rdkit.Chem.Mol` with one conformer, bonds by distance.
@@ -39,9 +39,13 @@ class Molecules(GraftModule):
         self.vocabulary = chemistry.VOCABULARIES[convention]
         fields = self.process.fields if isinstance(self.process, Mixed) else {}
         x, h = fields.get("x"), fields.get("h")
-        if not isinstance(x, Gaussian) or not isinstance(h, Gaussian) or h.shape != (x.shape[0], len(self.vocabulary)):
+        if (
+            not isinstance(x, Gaussian)
+            or not isinstance(h, Gaussian | Categorical)
+            or h.shape != (x.shape[0], len(self.vocabulary))
+        ):
             raise GraftError(
-                "molecules need a Mixed process of two Gaussian fields, x of shape [N, 3] and h of shape "
+                "molecules need a Mixed process of two fields, x, Gaussian, of shape [N, 3] and h of shape "
                 f"[N, {len(self.vocabulary)}] ({convention} atoms: {', '.join(self.vocabulary.names)})"
             )
         self.atoms, self.scale = x.shape[0], h.scale

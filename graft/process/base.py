@@ -105,6 +105,11 @@ class Process(ABC):
     ) -> Tensor:
         """(B,) loss of ``output`` at ``noisy`` = corrupt_with(state, noise, level, since); see `loss`."""
 
+    @property
+    def obstacle(self) -> str:
+        """Why steps cannot be inverted, and what to do, after the name of the process."""
+        return "draws noise in its steps, so they cannot be inverted: use eta=0"
+
     # What policy gradients and regressions on estimates need; a process that has no such thing says so
 
     @property
@@ -209,9 +214,7 @@ class Process(ABC):
         from graft.process.inversion import InversionError, fixed_point
 
         if not self.reversible:
-            raise InversionError(
-                f"{type(self).__name__} draws noise in its steps, so they cannot be inverted: use eta=0"
-            )
+            raise InversionError(f"{type(self).__name__} {self.obstacle}")
 
         def previous(guess: State) -> State:
             return self.retreat(self(model, guess, next_level, condition), state, next_level, level, condition)

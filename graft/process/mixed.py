@@ -30,6 +30,12 @@ class Mixed(Process):
         return all(p.reversible for p in self.fields.values())
 
     @property
+    def obstacle(self) -> str:
+        """See `Process.obstacle`: that of each field which has one."""
+        found = [f"{name!r} {p.obstacle}" for name, p in self.fields.items() if not p.reversible]
+        return f"cannot be inverted: {'; '.join(found)}"
+
+    @property
     def consistent(self) -> bool:
         """See `Process.consistent`."""
         return all(p.consistent for p in self.fields.values())
