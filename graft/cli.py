@@ -162,7 +162,7 @@ def _parser(command: str, args: "list[str] | dict[str, Any]") -> Any:
                 "--ckpt_path",
                 type=str | None,
                 default=None,
-                help="Go on with an interrupted run: a checkpoint, or 'last' for the config's newest unfinished one.",
+                help="Go on with an interrupted run: a checkpoint, 'last', or 'auto': the last if any.",
             )
             parser.add_argument(
                 "--weights",
