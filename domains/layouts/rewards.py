@@ -41,7 +41,7 @@ class MinusAlignment(_Batched):
     """Minus the alignment x 100, see `domains.layouts.metrics.quality.alignment`; 0 at best, and for one element.
 
     Args:
-        tolerance: So much is none: what real pages have need not be lowered, and pages that have less are not preferred.
+        tolerance: So much is none: pages that have less than real ones are not preferred.
     """
 
     name = "minus alignment x 100"
