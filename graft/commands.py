@@ -84,6 +84,8 @@ def fit(
     trainer.fit(module, data, ckpt_path=str(checkpoint) if checkpoint else None, weights_only=True)
     _finished(trainer)
     module.save_weights(folder / "tuned.safetensors", {"config": config})
+    if trainer.is_global_zero:
+        module.export(folder)
     compare(module, data, trainer)
     chosen = analysis.Analysis.read(folder) if module.asked_level == "auto" else None
     summary = _summary(module, data, time.perf_counter() - started, chosen) | _watched(watch)
@@ -213,14 +215,14 @@ def sample(
     count: int,
     purpose: str = "sample",
     weights: Weights = "tuned",
-    chunk: int = 128,
+    chunk: "int | None" = None,
 ) -> "list[tuple[list[Any], int]]":
     """Draw objects.
 
     Returns:
         (objects, denoiser calls) of each chunk.
     """
-    return list(drawn(module, trainer, Requests(module, count, chunk, (purpose,), weights)))
+    return list(drawn(module, trainer, Requests(module, count, chunk or module.chunk, (purpose,), weights)))
 
 
 def versions() -> dict[str, str]:

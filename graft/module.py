@@ -103,7 +103,7 @@ class GraftModule(LightningModule, ABC):
         self.facts: dict[str, Tensor] = {}
         self.reference_file: dict[str, str] | None = None
         if weights is not None:
-            self.facts, self.reference_file = read_reference(backbone, weights)
+            self.facts, self.reference_file = self.load_reference(backbone, weights)
         elif lora is not None:
             raise GraftError("model.lora adapts a reference: give model.weights")
         self.reference: nn.Module | None = None
@@ -130,6 +130,13 @@ class GraftModule(LightningModule, ABC):
     @abstractmethod
     def decode(self, state: State, condition: Condition) -> list[Any]:
         """The objects that final states stand for, one for each row, whatever their quality."""
+
+    def conditions(self, purpose: "tuple[int | str, ...]", start: int, count: int, generator: Generator) -> Condition:
+        """What is given to the draws ``start`` to ``start + count`` of those for ``purpose``; ``count`` fresh ones.
+
+        A domain whose conditions are a list (prompts) says here which of them is whose turn.
+        """
+        return self.draw_conditions(count, generator)
 
     def group(self, condition: Condition) -> Tensor:
         """(B,) integer of the condition of each draw, within which acceptance ranks; like conditions are neighbours."""
@@ -178,6 +185,18 @@ class GraftModule(LightningModule, ABC):
         raise GraftError(f"{type(self).__name__} reads no files of scored objects")
 
     suffix: str = ""  # of the domain's main file format, with the dot
+    chunk: int = 128  # draws at a time where no data module says
+
+    def export(self, folder: Path) -> None:  # noqa: B027  (most domains have no other programs to write for)
+        """Write the tuned model into the run's folder in the form that the field's other programs read."""
+
+    def load_reference(self, backbone: nn.Module, weights: str) -> tuple[dict[str, Tensor], dict[str, str]]:
+        """Put the reference's weights into ``backbone``; (the domain's facts, ``path`` and ``sha256`` of the weights).
+
+        Raises:
+            GraftError: They are another network's, or no reference's.
+        """
+        return read_reference(backbone, weights)
 
     def encode(self, batch: Any) -> tuple[State, Condition]:
         """(state at level 0, condition) of a batch of the domain's data set, for training on data."""
