@@ -45,15 +45,18 @@ class Texts:
         return self._kept[index]
 
     def rows(self, prompt: Tensor, guided: bool, dtype: torch.dtype) -> Given:
-        """(B, ...) of prompts (B,), or (2B, ...): as many negative ones first. The last batch is kept on its device."""
-        key, version, last = self._last
-        if key is prompt and version == (prompt._version, guided, dtype):
+        """(B, ...) of prompts (B,), or (2B, ...): as many negative ones first.
+
+        Those of the last tensor of prompts are kept on its device: all steps of a batch have the same one.
+        """
+        key, how, last = self._last
+        if key is prompt and how == (guided, dtype):
             assert isinstance(last, dict)
             return last
         indices = prompt.tolist()
         rows = [self.row(index, prompt.device) for index in ([-1] * len(indices) if guided else []) + indices]
         given = {name: torch.cat([row[name] for row in rows]).to(prompt.device, dtype) for name in rows[0]}
-        self._last = (prompt, (prompt._version, guided, dtype), given)
+        self._last = (prompt, (guided, dtype), given)
         return given
 
 
@@ -71,12 +74,13 @@ class Denoiser(nn.Module):
         self.network = pipeline.network
         self.guidance = guidance
         self.prompts = digest(texts.prompts)  # a part of what it is: rounds hold the prompts' numbers
+        self._dtype = pipeline.dtype
         self._family: Family = pipeline.family
         self._texts = texts
 
     def forward(self, state: Tensor, time: Tensor, condition: Condition) -> Tensor:
         """The output, in float32 whatever the network computes in; ``alone`` in the condition leaves guidance out."""
-        dtype = self.network.dtype
+        dtype = self._dtype
         guided = self.guidance.on and "alone" not in condition
         given = self._texts.rows(condition["prompt"], guided, dtype)
         x = state.to(dtype)

@@ -13,6 +13,7 @@ from torchmetrics import Metric
 from domains.images import files, grid
 from domains.images.features import Features, Pixels
 from domains.images.keys import Content
+from domains.images.pixels import pictures
 from domains.images.text import export, prompts
 from domains.images.text.denoiser import Denoiser, Texts
 from domains.images.text.guidance import Guidance
@@ -48,6 +49,7 @@ class TextToImage(GraftModule):
         revision: On the hub.
         scheduler: Changes of the scheduler's configuration, such as ``{timestep_spacing: trailing}``.
         memory: What is given up for memory; see `Memory`.
+        without: Components that are not loaded, such as ``[text_encoder_3, tokenizer_3]`` of SD 3, to save memory.
         sample_batch: Draws at a time where ``data.batch_size`` does not say.
         features: What makes pictures alike, for diversity and similarity; small grey pictures if not given.
         **kwargs: See `graft.GraftModule`.
@@ -72,6 +74,7 @@ class TextToImage(GraftModule):
         revision: "str | None" = None,
         scheduler: "dict[str, Any] | None" = None,
         memory: "Memory | None" = None,
+        without: "list[str] | None" = None,
         sample_batch: int = 8,
         features: "Features | None" = None,
         **kwargs: Any,
@@ -80,14 +83,14 @@ class TextToImage(GraftModule):
             raise GraftError("model.images_per_prompt and model.sample_batch are at least 1")
         guidance = guidance or Guidance()
         found, judged = _prompts(prompts, evaluation_prompts, prompt_column)
-        pipeline = Pipeline(weights, dtype, variant, revision, scheduler, memory)
+        pipeline = Pipeline(weights, dtype, variant, revision, scheduler, memory, without or ())
         if dtype != "float32" and kwargs.get("lora") is None:
             raise GraftError(f"in {dtype} the steps of training are lost to rounding: use model.lora, or dtype float32")
         shape = pipeline.shape(height, width)
         texts = Texts(pipeline, [prompt.text for prompt in found], guidance.negative, shape)
         super().__init__(
             Denoiser(pipeline, texts, guidance),
-            pipeline.process(steps, shape, eta),
+            pipeline.process(steps, shape, eta, guidance.on),
             weights=weights,
             steps=steps,
             **kwargs,
@@ -136,10 +139,13 @@ class TextToImage(GraftModule):
     def decode(self, state: State, condition: Condition) -> list[Any]:
         """Pictures of 8 bits a channel; decoded on this module's device."""
         assert isinstance(state, Tensor)
-        images = self._pipeline.decode(state.to(self.device))
-        for image, index in zip(images, condition["prompt"].tolist(), strict=True):
-            image.info |= {"prompt": self.prompts[index].text, "tag": self.prompts[index].tag}
-        return images
+        pixels = self._pipeline.decode(state.to(self.device))
+        infos: list[dict[str, Any]] = []
+        for index, finite in zip(condition["prompt"].tolist(), pixels.flatten(1).isfinite().all(1).tolist(), strict=True):
+            prompt = self.prompts[index]
+            infos.append({"prompt": prompt.text} | ({"tag": prompt.tag} if prompt.tag else {}))
+            infos[-1] |= {} if finite else {"failed": "pixels are not finite"}
+        return pictures(pixels.nan_to_num(0).to(torch.uint8), infos)  # type: ignore[return-value]
 
     def key(self, item: Any) -> str:
         """The hash of its pixels."""

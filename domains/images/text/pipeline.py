@@ -48,6 +48,7 @@ class Pipeline:
         revision: On the hub.
         scheduler: Changes of the scheduler's configuration.
         memory: See `Memory`.
+        without: Components that are not loaded, such as SD 3's third text encoder.
 
     Raises:
         GraftError: It is no pipeline, lacks a part, is of a kind that is not known here, or its scheduler cannot be
@@ -62,13 +63,15 @@ class Pipeline:
         revision: "str | None" = None,
         scheduler: "dict[str, Any] | None" = None,
         memory: "Memory | None" = None,
+        without: Sequence[str] = (),
     ) -> None:
         if dtype not in DTYPES:
             raise GraftError(f"model.dtype is {dtype!r}, but it is one of {', '.join(DTYPES)}")
         self.memory = memory or Memory()
         self.folder = folder(weights, variant, revision)
         self.family = _family(self.folder, weights)
-        self.pipe = _loaded(self.folder, weights, DTYPES[dtype], variant)
+        self.pipe = _loaded(self.folder, weights, DTYPES[dtype], variant, without)
+        self.dtype = DTYPES[dtype]
         self.pipe.scheduler = solver(self.pipe.scheduler, scheduler)
         self.network = getattr(self.pipe, self.family.part)
         if getattr(self.network.config, "time_cond_proj_dim", None) is not None:
@@ -104,11 +107,11 @@ class Pipeline:
                 raise GraftError(f"model.{name} is {value} pixels, but this model's pictures have multiples of {unit}")
         return (self.family.channels(self.network), pixels[0] // factor, pixels[1] // factor)
 
-    def process(self, steps: int, shape: tuple[int, int, int], eta: float) -> Latents:
+    def process(self, steps: int, shape: tuple[int, int, int], eta: float, guided: bool = False) -> Latents:
         """See `domains.images.text.process.process`."""
         if steps < 1:
             raise GraftError(f"model.steps is {steps}, but a sampler takes at least 1")
-        return process(self.pipe.scheduler, steps, shape, eta, **self.family.clock(self.pipe, steps, shape))
+        return process(self.pipe.scheduler, steps, shape, eta, guided, **self.family.clock(self.pipe, steps, shape))
 
     @torch.no_grad()
     def encode(self, prompt: str, shape: tuple[int, int, int], device: torch.device) -> Given:
@@ -129,12 +132,13 @@ class Pipeline:
         return {name: value.detach().cpu() for name, value in given.items()} | {"size": size}
 
     @torch.no_grad()
-    def decode(self, latents: Tensor) -> list[Any]:
-        """PIL pictures of (B, C, H, W) latents, as the pipeline decodes them."""
+    def decode(self, latents: Tensor) -> Tensor:
+        """(B, 3, H, W) float32 pixels of (B, C, H, W) latents, 0 to 255 in whole numbers, as the pipeline has them."""
         vae = self.pipe.vae
         config = vae.config
         dtype = vae.dtype
-        if dtype == torch.float16 and config.get("force_upcast", False):
+        upcast = dtype == torch.float16 and config.get("force_upcast", False)
+        if upcast:
             vae.to(torch.float32)  # it overflows
         with self._on(latents.device, ("vae",)):
             mean, std = config.get("latents_mean"), config.get("latents_std")
@@ -145,9 +149,10 @@ class Pipeline:
             elif config.get("shift_factor") is not None:
                 x = x + config.shift_factor
             image = vae.decode(x.to(vae.dtype), return_dict=False)[0]
-        vae.to(dtype)
-        pictures: list[Any] = self.pipe.image_processor.postprocess(image.float(), output_type="pil")
-        return pictures
+        if upcast:
+            vae.to(dtype)
+        pixels: Tensor = ((image.float() * 0.5 + 0.5).clamp(0, 1) * 255).round()
+        return pixels
 
     @contextmanager
     def _on(self, device: torch.device, names: Sequence[str]) -> Iterator[None]:
@@ -205,11 +210,15 @@ def _family(path: Path, weights: str) -> Family:
     return family
 
 
-def _loaded(path: Path, weights: str, dtype: torch.dtype, variant: "str | None") -> Any:
+def _loaded(path: Path, weights: str, dtype: torch.dtype, variant: "str | None", without: Sequence[str]) -> Any:
     from diffusers import DiffusionPipeline
 
-    checker = json.loads((path / "model_index.json").read_text(encoding="utf-8")).get("safety_checker")
-    unused = {"safety_checker": None, "requires_safety_checker": False} if checker else {}
+    index = json.loads((path / "model_index.json").read_text(encoding="utf-8"))
+    unused: dict[str, Any] = dict.fromkeys(without)
+    if index.get("safety_checker"):  # of pictures that nobody sees but the reward
+        unused |= {"safety_checker": None, "requires_safety_checker": False}
+    if "StableDiffusion3" in index["_class_name"]:  # saved without
+        unused |= {name: None for name in ("text_encoder_3", "tokenizer_3") if (index.get(name) or [None])[0] is None}
     try:
         return DiffusionPipeline.from_pretrained(path, torch_dtype=dtype, variant=variant, **unused)
     except Exception as error:  # of a dozen kinds

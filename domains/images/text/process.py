@@ -86,7 +86,23 @@ class Sigmas(Schedule):
 
 
 class Latents(Gaussian):
-    """`Gaussian`, started as diffusers' pipelines do: from N(0, I), whatever sigma is at level 1 (0.998 for SD)."""
+    """`Gaussian`, started as diffusers' pipelines do: from N(0, I), whatever sigma is at level 1 (0.998 for SD).
+
+    Args:
+        *args: See `Gaussian`.
+        guided: Classifier-free guidance is on. A guided output is no estimate of x_0 under any one law, so no eta makes
+            its sampler reverse the forward process, and targets that count on that are biased.
+        **kwargs: See `Gaussian`.
+    """
+
+    def __init__(self, *args: Any, guided: bool = False, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.guided = guided
+
+    @property
+    def consistent(self) -> bool:
+        """See `Process.consistent`."""
+        return super().consistent and not self.guided
 
     def prior(self, condition: Condition, generator: "Generator | None" = None) -> Tensor:
         """See `Process.prior`."""
@@ -127,7 +143,9 @@ def solver(scheduler: Any, changes: "dict[str, Any] | None" = None) -> Any:
     return DDIMScheduler.from_config(config, clip_sample=False)
 
 
-def process(scheduler: Any, steps: int, shape: "tuple[int, ...]", eta: float, **given: Any) -> Latents:
+def process(
+    scheduler: Any, steps: int, shape: tuple[int, ...], eta: float, guided: bool = False, **given: Any
+) -> Latents:
     """The process of a `solver`, on latents of ``shape``, with the sampler's ``steps`` as levels.
 
     Args:
@@ -135,6 +153,7 @@ def process(scheduler: Any, steps: int, shape: "tuple[int, ...]", eta: float, **
         steps: Of the sampler.
         shape: (C, H, W) of a latent.
         eta: See `Gaussian`.
+        guided: See `Latents`.
         **given: For the solver's ``set_timesteps``, as the pipeline calls it.
 
     Raises:
@@ -144,7 +163,7 @@ def process(scheduler: Any, steps: int, shape: "tuple[int, ...]", eta: float, **
     if name in FLOWS:
         scheduler.set_timesteps(**({"num_inference_steps": steps} | given if "sigmas" not in given else given))
         sigmas = torch.as_tensor(scheduler.sigmas).double().flip(0)
-        return Latents(Sigmas(sigmas, float(scheduler.config.num_train_timesteps)), "velocity", shape, eta)
+        return Latents(Sigmas(sigmas, float(scheduler.config.num_train_timesteps)), "velocity", shape, eta, guided=guided)
     total = int(scheduler.config.num_train_timesteps)
     try:
         scheduler.set_timesteps(steps)
@@ -160,7 +179,7 @@ def process(scheduler: Any, steps: int, shape: "tuple[int, ...]", eta: float, **
     alpha2 = torch.cat([torch.as_tensor(scheduler.final_alpha_cumprod)[None], scheduler.alphas_cumprod]).double()
     knots = torch.cat([times + 1, times.new_zeros(1)]).flip(0)
     prediction = PREDICTIONS[scheduler.config.prediction_type]
-    return Latents(Betas(alpha2, knots), prediction, shape, eta)
+    return Latents(Betas(alpha2, knots), prediction, shape, eta, guided=guided)
 
 
 def _refused(name: str, why: str) -> str:
