@@ -19,12 +19,14 @@ class Family(ABC):
         part: The denoiser's name in the pipeline.
         text: Names of the components that encode text.
         needed: Names of the components without which nothing can be drawn.
+        corrected: What the pipeline itself changes in its scheduler's configuration.
     """
 
     pipelines: ClassVar[tuple[str, ...]]
     part: ClassVar[str] = "unet"
     text: ClassVar[tuple[str, ...]] = ("text_encoder",)
     needed: ClassVar[tuple[str, ...]] = ("unet", "vae", "scheduler", "text_encoder", "tokenizer")
+    corrected: ClassVar[dict[str, Any]] = {}
 
     @abstractmethod
     def encode(self, pipe: Any, prompt: str, device: torch.device) -> Given:
@@ -59,6 +61,7 @@ class StableDiffusion(Family):
     """SD 1.x and 2.x."""
 
     pipelines = ("StableDiffusionPipeline",)
+    corrected: ClassVar[dict[str, Any]] = {"steps_offset": 1, "clip_sample": False}
 
     def encode(self, pipe: Any, prompt: str, device: torch.device) -> Given:
         """See `Family.encode`."""

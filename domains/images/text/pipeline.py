@@ -70,9 +70,9 @@ class Pipeline:
         self.memory = memory or Memory()
         self.folder = folder(weights, variant, revision)
         self.family = _family(self.folder, weights)
-        self.pipe = _loaded(self.folder, weights, DTYPES[dtype], variant, without)
         self.dtype = DTYPES[dtype]
-        self.pipe.scheduler = solver(self.pipe.scheduler, scheduler)
+        ours = _solver(self.folder, self.family, scheduler or {})  # first: it may be refused, and weights are large
+        self.pipe = _loaded(self.folder, weights, DTYPES[dtype], variant, without, ours)
         self.network = getattr(self.pipe, self.family.part)
         if getattr(self.network.config, "time_cond_proj_dim", None) is not None:
             raise GraftError(f"{weights} is a consistency model, distilled to few steps: give the model it was made from")
@@ -210,7 +210,23 @@ def _family(path: Path, weights: str) -> Family:
     return family
 
 
-def _loaded(path: Path, weights: str, dtype: torch.dtype, variant: "str | None", without: Sequence[str]) -> Any:
+def _solver(path: Path, family: Family, changes: dict[str, Any]) -> Any:
+    import diffusers
+
+    name = json.loads((path / "model_index.json").read_text(encoding="utf-8"))["scheduler"][1]
+    if not hasattr(diffusers, name):
+        raise GraftError(f"this diffusers has no {name}, the scheduler of {path}: install a newer one")
+    try:
+        theirs = getattr(diffusers, name).from_pretrained(path, subfolder="scheduler")
+    except Exception as error:  # of a dozen kinds
+        raise GraftError(f"the scheduler of {path} cannot be loaded: {_first(error)}") from None
+    corrected = {key: value for key, value in family.corrected.items() if key in theirs.config}
+    return solver(theirs, {**corrected, **changes})
+
+
+def _loaded(
+    path: Path, weights: str, dtype: torch.dtype, variant: "str | None", without: Sequence[str], scheduler: Any
+) -> Any:
     from diffusers import DiffusionPipeline
 
     index = json.loads((path / "model_index.json").read_text(encoding="utf-8"))
@@ -220,7 +236,7 @@ def _loaded(path: Path, weights: str, dtype: torch.dtype, variant: "str | None",
     if "StableDiffusion3" in index["_class_name"]:  # saved without
         unused |= {name: None for name in ("text_encoder_3", "tokenizer_3") if (index.get(name) or [None])[0] is None}
     try:
-        return DiffusionPipeline.from_pretrained(path, torch_dtype=dtype, variant=variant, **unused)
+        return DiffusionPipeline.from_pretrained(path, dtype=dtype, variant=variant, scheduler=scheduler, **unused)
     except Exception as error:  # of a dozen kinds
         raise GraftError(f"{weights} cannot be loaded as a diffusers pipeline: {_first(error)}") from None
 

@@ -131,7 +131,7 @@ def solver(scheduler: Any, changes: "dict[str, Any] | None" = None) -> Any:
         if config.get(flag):
             raise GraftError(_refused(name, f"{flag} is set, which no alpha and sigma stand for"))
     if name in FLOWS:
-        return FlowMatchEulerDiscreteScheduler.from_config(config)
+        return FlowMatchEulerDiscreteScheduler.from_config(scheduler.config, **(changes or {}))
     if name not in TABLES:
         raise GraftError(_refused(name, "only tables of betas and flow matching can be"))
     if config.get("prediction_type", "epsilon") not in PREDICTIONS:
@@ -140,7 +140,8 @@ def solver(scheduler: Any, changes: "dict[str, Any] | None" = None) -> Any:
         raise GraftError(
             _refused(name, "clip_sample is set, and a clipped sampler has other laws: use model.scheduler.clip_sample=false")
         )
-    return DDIMScheduler.from_config(config, clip_sample=False)
+    # not of the merged configuration: a key that a scheduler has by default would be left to DDIM's own default
+    return DDIMScheduler.from_config(scheduler.config, **{**(changes or {}), "clip_sample": False})
 
 
 def process(
@@ -177,7 +178,7 @@ def process(
             f"take a number of steps that divides {total}, or model.scheduler.timestep_spacing=leading"
         )
     alpha2 = torch.cat([torch.as_tensor(scheduler.final_alpha_cumprod)[None], scheduler.alphas_cumprod]).double()
-    knots = torch.cat([times + 1, times.new_zeros(1)]).flip(0)
+    knots = torch.cat([times + 1, times.new_full((1,), float(alpha2[0] == alpha2[1]))]).flip(0)  # entry 0, or its equal
     prediction = PREDICTIONS[scheduler.config.prediction_type]
     return Latents(Betas(alpha2, knots), prediction, shape, eta, guided=guided)
 
