@@ -68,7 +68,9 @@ def best_of(
     """
     if candidates < 1:
         raise GraftError(f"the best of {candidates} was asked for, but it takes at least 1 candidate")
-    requests = Candidates(module, count, max(1, (chunk or module.chunk) // candidates), (purpose,), weights, each=candidates)
+    requests = Candidates(
+        module, count, max(1, (chunk or module.chunk) // candidates), (purpose,), weights, each=candidates
+    )
     best = Best([], [], 0, 0)
     reward.open()
     try:

@@ -187,7 +187,7 @@ class GraftModule(LightningModule, ABC):
     suffix: str = ""  # of the domain's main file format, with the dot
     chunk: int = 128  # draws at a time where no data module says
 
-    def export(self, folder: Path) -> None:  # noqa: B027  (most domains have no other programs to write for)
+    def export(self, folder: Path) -> None:
         """Write the tuned model into the run's folder in the form that the field's other programs read."""
 
     def load_reference(self, backbone: nn.Module, weights: str) -> tuple[dict[str, Tensor], dict[str, str]]:

@@ -16,7 +16,10 @@ def test_t2i_compbench(folder: Path) -> None:
     (folder / "color_val.txt").write_text("a green bench and a blue bowl\n")
     (folder / "spatial_val.txt").write_text("a giraffe next to a lamp\n")
     found = read(["color_val.txt", "spatial_val.txt"])
-    assert found == [Prompt("a green bench and a blue bowl", "color_val"), Prompt("a giraffe next to a lamp", "spatial_val")]
+    assert found == [
+        Prompt("a green bench and a blue bowl", "color_val"),
+        Prompt("a giraffe next to a lamp", "spatial_val"),
+    ]
 
 
 def test_geneval(folder: Path) -> None:
@@ -30,7 +33,9 @@ def test_geneval(folder: Path) -> None:
 
 def test_genai_bench(folder: Path) -> None:
     """Objects by number, with other things in them."""
-    content = {f"{i:05d}": {"id": f"{i:05d}", "prompt": text, "models": {}} for i, text in enumerate(("a hat", "two hats"))}
+    content = {
+        f"{i:05d}": {"id": f"{i:05d}", "prompt": text, "models": {}} for i, text in enumerate(("a hat", "two hats"))
+    }
     (folder / "genai_image.json").write_text(json.dumps(content))
     assert read("genai_image.json") == [Prompt("a hat"), Prompt("two hats")]
 

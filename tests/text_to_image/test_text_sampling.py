@@ -35,7 +35,9 @@ def drawn(model: TextToImage, prompts: list[int]) -> Trajectory:
 
 def theirs(path: Path, model: TextToImage, prompts: list[int], **more: Any) -> Any:
     """Of the pipeline's own call: with its scheduler where that is ours already."""
-    pipe = DiffusionPipeline.from_pretrained(path, **({"text_encoder_3": None, "tokenizer_3": None} if "sd3" in path.name else {}))
+    pipe = DiffusionPipeline.from_pretrained(
+        path, **({"text_encoder_3": None, "tokenizer_3": None} if "sd3" in path.name else {})
+    )
     if type(pipe.scheduler) is not type(model._pipeline.pipe.scheduler):
         pipe.scheduler = DDIMScheduler.from_config(pipe.scheduler.config, clip_sample=False)
     pipe.set_progress_bar_config(disable=True)
@@ -69,9 +71,7 @@ def test_stochastic_sampler(kind: str, pipelines: dict[str, Path]) -> None:
     """eta 1 draws the noise that diffusers draws, in its order."""
     model = module(pipelines[kind], eta=1.0)
     _, latents = theirs(pipelines[kind], model, [0, 2], output_type="latent", eta=1.0)
-    torch.testing.assert_close(
-        drawn(model, [0, 2]).state, latents, rtol=1e-5, atol=1e-5 * float(latents.abs().max())
-    )
+    torch.testing.assert_close(drawn(model, [0, 2]).state, latents, rtol=1e-5, atol=1e-5 * float(latents.abs().max()))
 
 
 def test_without_guidance_and_with_a_negative_prompt(pipelines: dict[str, Path]) -> None:
@@ -138,7 +138,9 @@ def test_steps_that_ddim_cannot_take() -> None:
 
 def test_which_samplers_reverse_the_process_in_law(pipelines: dict[str, Path]) -> None:
     """Target (b) needs that; a guided sampler does not, whatever its noise."""
-    laws = {(eta, scale): module(pipelines["eps"], eta=eta, guidance=Guidance(scale)) for eta in (0, 1) for scale in (1, 4)}
+    laws = {
+        (eta, scale): module(pipelines["eps"], eta=eta, guidance=Guidance(scale)) for eta in (0, 1) for scale in (1, 4)
+    }
     assert {key: model.process.consistent for key, model in laws.items()} == {
         (0, 1): False,
         (0, 4): False,
@@ -176,7 +178,9 @@ def test_conditions_are_prompts_in_turn(pipelines: dict[str, Path], folder: Path
 
     def asked(chunk: int, *purpose: int | str) -> list[int]:
         generator = torch.Generator()
-        return [i for s in range(0, 24, chunk) for i in model.conditions(purpose, s, chunk, generator)["prompt"].tolist()]
+        return [
+            i for s in range(0, 24, chunk) for i in model.conditions(purpose, s, chunk, generator)["prompt"].tolist()
+        ]
 
     first = asked(8, "rollout", 0)
     assert first == asked(6, "rollout", 0) == first[:12] * 2

@@ -123,7 +123,11 @@ def stable_diffusion_xl() -> Any:
         tokenizer_2=words,
         unet=network,
         scheduler=EulerDiscreteScheduler(
-            beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", timestep_spacing="leading", steps_offset=1
+            beta_start=0.00085,
+            beta_end=0.012,
+            beta_schedule="scaled_linear",
+            timestep_spacing="leading",
+            steps_offset=1,
         ),
         add_watermarker=False,
     )

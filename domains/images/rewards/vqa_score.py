@@ -67,7 +67,13 @@ class VQAScore(PromptReward):
         Raises:
             GraftError: The weights have no projector.
         """
-        from transformers import AutoTokenizer, CLIPImageProcessor, CLIPVisionModel, T5Config, T5ForConditionalGeneration
+        from transformers import (
+            AutoTokenizer,
+            CLIPImageProcessor,
+            CLIPVisionModel,
+            T5Config,
+            T5ForConditionalGeneration,
+        )
 
         dtype = getattr(torch, self.dtype)
         folder = _folder(self.model)
@@ -89,7 +95,10 @@ class VQAScore(PromptReward):
         hidden = self._tower(pixels.to(self._device, self._tower.dtype), output_hidden_states=True).hidden_states
         patches = self._projector(hidden[HIDDEN][:, 1:])  # without the class token
         before = self._ids(BEFORE)
-        rows = [self._embedded(before, patch, self._ids(BEHIND.format(prompt))) for patch, prompt in zip(patches, prompts, strict=True)]
+        rows = [
+            self._embedded(before, patch, self._ids(BEHIND.format(prompt)))
+            for patch, prompt in zip(patches, prompts, strict=True)
+        ]
         inputs = nn.utils.rnn.pad_sequence(rows, batch_first=True)
         length = torch.tensor([len(row) for row in rows], device=self._device)
         mask = (torch.arange(inputs.shape[1], device=self._device) < length[:, None]).long()

@@ -141,7 +141,9 @@ class TextToImage(GraftModule):
         assert isinstance(state, Tensor)
         pixels = self._pipeline.decode(state.to(self.device))
         infos: list[dict[str, Any]] = []
-        for index, finite in zip(condition["prompt"].tolist(), pixels.flatten(1).isfinite().all(1).tolist(), strict=True):
+        for index, finite in zip(
+            condition["prompt"].tolist(), pixels.flatten(1).isfinite().all(1).tolist(), strict=True
+        ):
             prompt = self.prompts[index]
             infos.append({"prompt": prompt.text} | ({"tag": prompt.tag} if prompt.tag else {}))
             infos[-1] |= {} if finite else {"failed": "pixels are not finite"}

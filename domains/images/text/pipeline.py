@@ -75,7 +75,9 @@ class Pipeline:
         self.pipe = _loaded(self.folder, weights, DTYPES[dtype], variant, without, ours)
         self.network = getattr(self.pipe, self.family.part)
         if getattr(self.network.config, "time_cond_proj_dim", None) is not None:
-            raise GraftError(f"{weights} is a consistency model, distilled to few steps: give the model it was made from")
+            raise GraftError(
+                f"{weights} is a consistency model, distilled to few steps: give the model it was made from"
+            )
         self.path = str(self.folder.resolve()) if Path(weights).is_dir() else weights
         self.sha256 = _hash(self.folder, self.family)
         for name in (*self.family.text, "vae"):

@@ -138,7 +138,9 @@ def solver(scheduler: Any, changes: "dict[str, Any] | None" = None) -> Any:
         raise GraftError(_refused(name, f"the network predicts {config['prediction_type']!r}"))
     if name.startswith("DD") and config.get("clip_sample"):
         raise GraftError(
-            _refused(name, "clip_sample is set, and a clipped sampler has other laws: use model.scheduler.clip_sample=false")
+            _refused(
+                name, "clip_sample is set, and a clipped sampler has other laws: use model.scheduler.clip_sample=false"
+            )
         )
     # not of the merged configuration: a key that a scheduler has by default would be left to DDIM's own default
     return DDIMScheduler.from_config(scheduler.config, **{**(changes or {}), "clip_sample": False})
@@ -164,7 +166,9 @@ def process(
     if name in FLOWS:
         scheduler.set_timesteps(**({"num_inference_steps": steps} | given if "sigmas" not in given else given))
         sigmas = torch.as_tensor(scheduler.sigmas).double().flip(0)
-        return Latents(Sigmas(sigmas, float(scheduler.config.num_train_timesteps)), "velocity", shape, eta, guided=guided)
+        return Latents(
+            Sigmas(sigmas, float(scheduler.config.num_train_timesteps)), "velocity", shape, eta, guided=guided
+        )
     total = int(scheduler.config.num_train_timesteps)
     try:
         scheduler.set_timesteps(steps)

@@ -80,7 +80,9 @@ def _prompt(row: Any, column: "str | None", path: Path) -> Prompt:
     if isinstance(row, str):
         return Prompt(row.strip())
     if not isinstance(row, dict):
-        raise GraftError(f"{path} has a prompt that is {type(row).__name__}: give strings, or objects with a prompt each")
+        raise GraftError(
+            f"{path} has a prompt that is {type(row).__name__}: give strings, or objects with a prompt each"
+        )
     by = {str(name).strip().lower(): value for name, value in row.items()}
     wanted = (column.lower(),) if column is not None else COLUMNS
     name = next((name for name in wanted if isinstance(by.get(name), str)), None)
