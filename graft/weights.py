@@ -145,7 +145,8 @@ def _frozen(module: "GraftModule") -> dict[str, Tensor]:
     if module.reference_file is None:
         return {}
     own = _own(module)
-    rest = {f"backbone.{name}": p for name, p in module.backbone.named_parameters() if name not in own}
+    rest: dict[str, Tensor] = {}
+    rest |= {f"backbone.{name}": p for name, p in module.backbone.named_parameters() if name not in own}
     if not _own_buffers(module):
         rest |= {f"backbone.{name}": buffer for name, buffer in _buffers(module.backbone).items()}
     copy = module.reference.state_dict() if module.reference is not None else {}

@@ -135,7 +135,7 @@ def test_plain_diffusers_repeats_the_samples(kind: str, runs: dict[str, Path]) -
 
 
 def _loaded(folder: Path) -> tuple[Any, Any, Any]:
-    tensors, about = read_tensors(folder / "tuned.safetensors")
+    _, about = read_tensors(folder / "tuned.safetensors")
     model, data, trainer = cli.load(_written(about["config"]))
     model.load_weights(folder / "tuned.safetensors")
     return model, data, trainer

@@ -27,10 +27,10 @@ class VQAScore(PromptReward):
 
     exp of the mean log-likelihood of the answer's tokens, its end included, as their code has it: 0 to 1.
 
-    Model: CLIP-FlanT5, ``zhiqiulin/clip-flant5-xxl`` (11 billion parameters) or ``-xl`` (3 billion), Apache-2.0 licence:
-    FlanT5's encoder and decoder (transformers' `T5ForConditionalGeneration`), in whose input the patches of CLIP's
-    vision tower (``openai/clip-vit-large-patch14-336``, MIT licence) stand for the picture, through a projector of two
-    layers. Tokens are those of ``google/flan-t5-xxl``, Apache-2.0 licence.
+    Model: CLIP-FlanT5, ``zhiqiulin/clip-flant5-xxl`` (11 billion parameters) or ``-xl`` (3 billion), Apache-2.0
+    licence: FlanT5's encoder and decoder (transformers' `T5ForConditionalGeneration`), in whose input the patches of
+    CLIP's vision tower (``openai/clip-vit-large-patch14-336``, MIT licence) stand for the picture, through a projector
+    of two layers. Tokens are those of ``google/flan-t5-xxl``, Apache-2.0 licence.
 
     Args:
         model: Folder of the weights, or their name on the hub.
@@ -78,8 +78,9 @@ class VQAScore(PromptReward):
         dtype = getattr(torch, self.dtype)
         folder = _folder(self.model)
         settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        known = T5Config().to_dict().keys() | {"num_decoder_layers", "feed_forward_proj"}
-        config = T5Config(**{name: value for name, value in settings.items() if name in known and name != "model_type"})
+        foreign = {"model_type", "architectures", "auto_map", "torch_dtype", "dtype", "transformers_version"}
+        told = {name: value for name, value in settings.items() if name not in foreign and not name.startswith("mm_")}
+        config = T5Config(**{"decoder_start_token_id": 0, **told})
         self._t5 = T5ForConditionalGeneration.from_pretrained(folder, config=config, dtype=dtype)
         self._projector = _projector(folder, dtype)
         tower = self.vision or settings.get("mm_vision_tower", "openai/clip-vit-large-patch14-336")

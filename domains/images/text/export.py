@@ -16,7 +16,7 @@ SETTINGS = "graft.json"
 
 
 def write(module: "TextToImage", folder: Path) -> None:
-    """Write ``folder``: what ``load_lora_weights`` reads, or the network; ``scheduler/``, ``handover.py``, ``graft.json``.
+    """Write what ``load_lora_weights`` reads, or the network, and ``scheduler/``, ``handover.py``, ``graft.json``.
 
     A LoRA's scale alpha / rank is multiplied into it, so that every version of diffusers reads the same.
 

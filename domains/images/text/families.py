@@ -1,4 +1,4 @@
-"""What differs between the pipelines of the Stable Diffusion family: how text is given to the network, and its clock."""
+"""What differs between the pipelines of the Stable Diffusion family: how text enters the network, and the clock."""
 
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar

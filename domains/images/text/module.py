@@ -110,7 +110,7 @@ class TextToImage(GraftModule):
         return {"prompt": torch.tensor([self.judged[i] for i in order.tolist()])}
 
     def conditions(self, purpose: "tuple[int | str, ...]", start: int, count: int, generator: Generator) -> Condition:
-        """See `GraftModule.conditions`: all prompts in an order of their own for each round, M draws of each in a row."""
+        """See `GraftModule.conditions`: all prompts in an order of each round's own, M draws of each in a row."""
         among = self.judged if purpose[0] in JUDGED else list(range(self.trained))
         each = 1 if purpose[0] in JUDGED else self.images_per_prompt
         order = torch.randperm(len(among), generator=seeding.generator(self.seed, "prompts", *purpose)).tolist()
@@ -147,7 +147,7 @@ class TextToImage(GraftModule):
             prompt = self.prompts[index]
             infos.append({"prompt": prompt.text} | ({"tag": prompt.tag} if prompt.tag else {}))
             infos[-1] |= {} if finite else {"failed": "pixels are not finite"}
-        return pictures(pixels.nan_to_num(0).to(torch.uint8), infos)  # type: ignore[return-value]
+        return pictures(pixels.nan_to_num(0).to(torch.uint8), infos)
 
     def key(self, item: Any) -> str:
         """The hash of its pixels."""

@@ -39,7 +39,7 @@ class Memory:
 
 
 class Pipeline:
-    """A pipeline whose denoiser is tuned and whose other parts are frozen; no module, so that nothing saves or moves it.
+    """A pipeline whose denoiser is tuned and whose other parts are frozen; no module, so nothing saves or moves it.
 
     Args:
         weights: Its folder, or its name on the hub.
@@ -101,8 +101,8 @@ class Pipeline:
         """
         factor = int(self.pipe.vae_scale_factor)
         unit = factor * (2 if self.family.part == "transformer" else 1)
-        size = getattr(self.network.config, "sample_size", None) or getattr(self.pipe, "default_sample_size", 128)
-        default = [size, size] if isinstance(size, int) else list(size)
+        size: Any = getattr(self.network.config, "sample_size", None) or getattr(self.pipe, "default_sample_size", 128)
+        default: list[int] = [size, size] if isinstance(size, int) else list(size)
         pixels = [asked or own * factor for asked, own in zip((height, width), default, strict=True)]
         for name, value in zip(("height", "width"), pixels, strict=True):
             if value < unit or value % unit:

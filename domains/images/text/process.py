@@ -1,7 +1,7 @@
 """The noise process of a diffusers scheduler: its tables as a schedule of the core, with the sampler's levels as knots.
 
-Level u = j / steps is where diffusers' own sampler stands after ``steps`` − j of its steps, exactly; between two of them
-the schedule follows the table that the network was trained with.
+Level u = j / steps is where diffusers' own sampler stands after ``steps`` − j of its steps, exactly; between two of
+them the schedule follows the table that the network was trained with.
 """
 
 from typing import Any
@@ -178,8 +178,8 @@ def process(
     if len(times) != steps or bool((times[:-1] - total // steps != times[1:]).any()):
         spacing = scheduler.config.timestep_spacing
         raise GraftError(
-            f"with timestep_spacing {spacing!r} and {steps} steps DDIM does not step to where it asks the network next: "
-            f"take a number of steps that divides {total}, or model.scheduler.timestep_spacing=leading"
+            f"with timestep_spacing {spacing!r} and {steps} steps DDIM does not step to where it asks the network "
+            f"next: take a number of steps that divides {total}, or model.scheduler.timestep_spacing=leading"
         )
     alpha2 = torch.cat([torch.as_tensor(scheduler.final_alpha_cumprod)[None], scheduler.alphas_cumprod]).double()
     knots = torch.cat([times + 1, times.new_full((1,), float(alpha2[0] == alpha2[1]))]).flip(0)  # entry 0, or its equal
