@@ -27,6 +27,7 @@ class Texts:
     ) -> None:
         self.pipeline, self.prompts, self.negative, self.shape = pipeline, prompts, negative, shape
         self.calls = 0
+        self.device = torch.device("cpu")  # where prompts were last asked for
         self._kept: dict[int, Given] = {}
         self._last: tuple[Any, ...] = (None, None, None)
 
@@ -49,6 +50,7 @@ class Texts:
 
         Those of the last tensor of prompts are kept on its device: all steps of a batch have the same one.
         """
+        self.device = prompt.device
         key, how, last = self._last
         if key is prompt and how == (guided, dtype):
             assert isinstance(last, dict)

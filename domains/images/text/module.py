@@ -137,9 +137,9 @@ class TextToImage(GraftModule):
         return super().loss(examples, generator)
 
     def decode(self, state: State, condition: Condition) -> list[Any]:
-        """Pictures of 8 bits a channel; decoded on this module's device."""
+        """Pictures of 8 bits a channel; decoded where they were drawn, though Lightning has moved them since."""
         assert isinstance(state, Tensor)
-        pixels = self._pipeline.decode(state.to(self.device))
+        pixels = self._pipeline.decode(state.to(self._texts.device))
         infos: list[dict[str, Any]] = []
         for index, finite in zip(
             condition["prompt"].tolist(), pixels.flatten(1).isfinite().all(1).tolist(), strict=True
