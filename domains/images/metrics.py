@@ -73,6 +73,7 @@ class Beside(Metric):
     """
 
     full_state_update = False
+    watched = False  # a reward moves the law away from the training pictures: that is asked for
     real: Tensor
     found: "list[Tensor] | Tensor"
 
@@ -125,6 +126,7 @@ class Diversity(Metric):
 
     full_state_update = False
     higher_is_better = True
+    watched = False  # it is, as ``internal_diversity``
     found: "list[Tensor] | Tensor"
 
     def __init__(self, features: Features, **kwargs: Any) -> None:
@@ -205,7 +207,7 @@ def all_of(features: Features, real: "Tensor | None", labelled: bool = False) ->
     """
     out: dict[str, Metric] = {}
     if real is not None and len(real) >= 4:
-        found = features.of_pixels(real)
+        found = features.of_real(real)
         flat = scaled(real).flatten(1)
         compared: dict[str, tuple[type[Beside], Distance, Tensor, Callable[[list[Any]], Tensor], int]] = {}
         if features.network:  # of raw pixels nobody would understand an FID

@@ -13,6 +13,7 @@ from domains.images.classifier import ClassifierFeatures
 from domains.images.dataset import digits
 from domains.images.features import Features, Pixels
 from domains.images.pixels import pictures
+from graft.alarms import Draws, statistics
 from graft.distance import frechet, mmd
 
 G = torch.Generator().manual_seed(0)
@@ -73,6 +74,14 @@ def test_beside_its_floor() -> None:
     assert copied["fid"] < 1e-6 and copied["nearest"] == 0 and copied["coverage"] == 1
     few = of(other[:20])
     assert few["fid_floor"] != same["fid_floor"]  # at 20 of each
+
+
+def test_alarms_leave_the_distances_to_training_pictures_alone() -> None:
+    images = pictures(REAL[:40], [{"label": 0}] * 40)
+    features = ClassifierFeatures()
+    drawn = Draws(images, features(images))
+    found = statistics(drawn, drawn, lambda: metrics.all_of(features, REAL, True))
+    assert set(found) == {"label_agreement", "internal_diversity", "feature_distance"}
 
 
 def test_parts_are_put_together() -> None:
