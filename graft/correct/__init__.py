@@ -1,0 +1,5 @@
+"""Inverse noise correction: a corrector that learns the noise of real data, recovered by inverting a frozen flow."""
+
+from graft.correct.data import RecoveredNoise
+
+__all__ = ["RecoveredNoise"]
