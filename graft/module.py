@@ -53,8 +53,8 @@ class GraftModule(LightningModule, ABC):
         corrector: At level 1: a small flow of its own, the one thing that is trained, from Gaussian noise to the law of
             the noise that the frozen reference makes accepted samples of. For deterministic samplers, where the noise
             decides the sample.
-        solver: Of the sampler's steps: `graft.solvers.Heun` or ``Midpoint`` for samplers that draw no noise, at two network
-            calls a step; the process's own (Euler's, DDIM's) if ``null``.
+        solver: Of the sampler's steps: `graft.solvers.Heun` or ``Midpoint`` for samplers that draw no noise, at two
+            network calls a step; the process's own (Euler's, DDIM's) if ``null``.
         lora: Train adapters through peft; without it the whole network is trained and the reference is a frozen copy.
         ema: Decay of the average of the trained weights, which then are the ones that are sampled and saved; ``null``:
             none.

@@ -7,11 +7,11 @@ from typing import Any, Literal
 import torch
 from lightning.pytorch import LightningDataModule
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, IterableDataset
 from tqdm.auto import tqdm
 
 from graft import files, seeding
-from graft.batches import Examples
+from graft.batches import Examples, Weights
 from graft.correct.recovered import Chunk, joined, kept, refusal
 from graft.corrector import fields
 from graft.errors import GraftError
@@ -19,9 +19,12 @@ from graft.identity import digest
 from graft.inversion import Anderson, Method
 from graft.inversion.flow import Flow, Inverted, invert, recovery
 from graft.module import GraftModule
+from graft.requests import Requests
 from graft.reward import Function, Reward
 from graft.served import Served
 from graft.state import Condition, State, apply, cat, size, take
+
+WHOSE: tuple[Weights, Weights] = ("reference", "tuned")
 
 
 class RecoveredNoise(LightningDataModule):
@@ -95,7 +98,7 @@ class RecoveredNoise(LightningDataModule):
         for name, share in (("validation", validation), ("most_left_out", most_left_out)):
             if not 0 <= share < 1:
                 raise GraftError(f"data.{name} is {share:g}, but it is a share in [0, 1)")
-        if isinstance(dequantise, str) and dequantise != "auto" or not isinstance(dequantise, str) and dequantise < 0:
+        if (dequantise != "auto") if isinstance(dequantise, str) else not dequantise >= 0:
             raise GraftError(f"data.dequantise is {dequantise!r}, but it is a standard deviation, or 'auto'")
         self.source, self.samples, self.passes, self.asked_spread = source, samples, passes, dequantise
         self.method = method if method is not None else Anderson()
@@ -127,12 +130,11 @@ class RecoveredNoise(LightningDataModule):
         module = self.module
         return Flow(module.process, module.reference_model, module.solver, module.steps)
 
-    @property
-    def spread(self) -> float:
+    def spread(self, module: GraftModule) -> float:
         """Standard deviation of the noise that is added to the data."""
         if not isinstance(self.asked_spread, str):
             return self.asked_spread
-        noise = [float(p.alpha_sigma(1 / self.module.steps)[1]) for p in fields(self.module.process).values()]
+        noise = [float(p.alpha_sigma(1 / module.steps)[1]) for p in fields(module.process).values()]
         return min(noise) / math.sqrt(12)
 
     def check(self, module: GraftModule) -> None:
@@ -145,8 +147,8 @@ class RecoveredNoise(LightningDataModule):
             raise GraftError("there is nothing to learn: give model.corrector (and --model.level 1)")
         if not module.process.reversible:
             raise GraftError(
-                "the samples of model.process are not decided by their noise, so they cannot be carried back to it: set "
-                "eta=0 in every field"
+                "the samples of model.process are not decided by their noise, so they cannot be carried back to it: "
+                "set eta=0 in every field"
             )
         for name, part in fields(module.process).items():
             if part.prediction in ("x0", "logits"):
@@ -175,13 +177,13 @@ class RecoveredNoise(LightningDataModule):
         return self._real
 
     def _pass(self, number: int) -> tuple[State, Condition]:
-        """All samples as the source's loader gives them, whose random numbers are drawn from the seed."""
+        """All samples, in the order of the source's data set where it has one; their random numbers have a seed."""
         states: list[State] = []
         conditions: list[Condition] = []
         count = 0
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seeding.generator(self.seed, "pass", number).initial_seed() % 2**32)
-            for batch in self.source.train_dataloader():
+            for batch in _in_order(self.source.train_dataloader()):
                 state, condition = self.module.encode(batch)
                 states.append(state)
                 conditions.append(condition)
@@ -222,6 +224,11 @@ class RecoveredNoise(LightningDataModule):
         if not count:
             return []
         return DataLoader(Served([examples], count, self.seed, "held out"), self.batch_size, collate_fn=_same)
+
+    def test_dataloader(self) -> "list[DataLoader[Any]]":
+        """Requests for draws of the reference and of the corrected model, with the same conditions."""
+        each = [Requests(self.module, self.test_draws, self.batch_size, ("test",), weights) for weights in WHOSE]
+        return [DataLoader(requests, batch_size=None) for requests in each]
 
     def examples(self, held_out: bool = False) -> Examples:
         """The noise that is learned from, or what is held out of it: of other samples."""
@@ -277,9 +284,9 @@ class RecoveredNoise(LightningDataModule):
         data, given = take(state, rows), take(condition, rows)
         assert isinstance(given, dict)
         generator = seeding.generator(self.seed, "dequantise", number, int(rows[0]))
-        if self.spread:
+        if spread := self.spread(self.module):
             noise = self.module.process.noise(data, given, generator)
-            data = apply(lambda x, z: x + self.spread * z, data, noise)
+            data = apply(lambda x, z: x + spread * z, data, noise)
         origin = self._origin(files.in_memory(_flat(data) | {f"condition/{n}": f for n, f in given.items()}))
         if not path.exists() and self.trainer.is_global_zero:
             moved, placed = self._device((data, given))
@@ -323,6 +330,20 @@ class RecoveredNoise(LightningDataModule):
             "data": data,
             "seed": self.seed,
         }
+
+
+def _in_order(loader: Any) -> Any:
+    """The same batches unshuffled, so that a sample has its place in every pass; as they come if they are a stream."""
+    if not isinstance(loader, DataLoader) or isinstance(loader.dataset, IterableDataset) or loader.batch_size is None:
+        return loader
+    return DataLoader(
+        loader.dataset,
+        loader.batch_size,
+        shuffle=False,
+        collate_fn=loader.collate_fn,
+        num_workers=loader.num_workers,
+        worker_init_fn=loader.worker_init_fn,
+    )
 
 
 def _here(found: Inverted) -> Inverted:

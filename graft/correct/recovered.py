@@ -170,7 +170,7 @@ def _differs(chunk: Chunk, good: Tensor, features: "Tensor | None") -> "dict[str
 
 
 def compared(values: Tensor, good: Tensor) -> dict[str, "float | None"]:
-    """Means of ``values`` (B,) where ``good`` and where not; their difference in standard errors of as many at random."""
+    """Means of ``values`` (B,) where ``good`` and where not; the gap in standard errors of as many at random."""
     a, b = values[good], values[~good]
     left = float(b.mean())
     if len(a) < 2:

@@ -65,7 +65,7 @@ class Inverted:
         stopped: (B,) level of the step that was not; 1 where all were.
         round_trip: (B,) root mean square of the difference between the sample and what the flow makes of the noise;
             infinite where there is none.
-        gain: (B,) noise gain: by how much a small perturbation of the sample grew on its way; NaN where it is not known.
+        gain: (B,) noise gain: by how much a small perturbation of the sample grew on its way; NaN where not known.
         evaluations: (B,) of the sampler's step, with the perturbation's.
         steps: Of all samples, from 0 upwards.
     """
@@ -135,7 +135,9 @@ def invert(
         assert isinstance(given, dict)
         again = pack(flow.down(take(noise, rows), given))
         round_trip[rows] = _rms(again - like[rows])
-    return Inverted(noise, solved, stopped, torch.where(round_trip.isnan(), torch.inf, round_trip), gain, evaluations, steps)
+    return Inverted(
+        noise, solved, stopped, torch.where(round_trip.isnan(), torch.inf, round_trip), gain, evaluations, steps
+    )
 
 
 @torch.no_grad()
