@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib
+import matplotlib.ticker
 from matplotlib.figure import Figure
 
 from graft import files
@@ -76,7 +77,7 @@ def facts(summary: dict[str, Any]) -> list[tuple[str, str]]:
             "samples inverted",
             f"{found['kept']} of {found['samples']}"
             + (
-                f"; left out {lost}: {found['not_solved']} not solved, {found['round_trip_too_far']} came back too far off"
+                f"; left out {lost}: {found['not_solved']} not solved, {found['round_trip_too_far']} too far off"
                 if lost
                 else ""
             ),
@@ -163,6 +164,9 @@ def picture(summary: dict[str, Any], kind: str = "png") -> bytes:
     axes.set_yscale("log")
     axes.set_xlabel("floating-point operations a sample")
     axes.set_ylabel(judged.replace("_", " "))
+    axes.yaxis.set_major_formatter(matplotlib.ticker.FuncFormatter(lambda value, _: number(value)))
+    axes.yaxis.set_minor_formatter(matplotlib.ticker.FuncFormatter(lambda value, _: number(value)))
+    axes.tick_params(axis="y", which="minor", labelsize=7)
     axes.legend(frameon=False, fontsize=8)
     axes.spines[["top", "right"]].set_visible(False)
     out = io.BytesIO()

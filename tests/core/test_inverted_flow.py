@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from exact import Exact, Mixture, f64, normal, rows
+from exact import Exact, f64, normal, rows
 from test_inversion import LAW, coupled, mixing, seeded
 from torch import Tensor
 

@@ -16,6 +16,7 @@ import graft
 from graft import GraftError, GraftModule, cli
 from graft.correct import RecoveredNoise, correct
 from graft.corrector import Corrector, FittedGaussian
+from graft.inversion import Anderson
 from graft.process import Flow, Gaussian, Rotation
 from graft.solvers import Euler, Heun, Solver
 
@@ -31,7 +32,7 @@ class Known(nn.Module):
     def __init__(self, law: Mixture) -> None:
         super().__init__()
         self.exact = Exact(BASE, law)
-        self.costly = nn.Linear(2, 4096)
+        self.costly = nn.Linear(2, 1024)
         nn.init.zeros_(self.costly.weight)
 
     def forward(self, state: Tensor, time: Tensor, condition: dict[str, Tensor]) -> Tensor:
@@ -44,7 +45,7 @@ class Cloud(LightningDataModule):
         self.points = points.float()
 
     def train_dataloader(self) -> Any:
-        return DataLoader(TensorDataset(self.points), 128, shuffle=True)
+        return DataLoader(TensorDataset(self.points), 1024, shuffle=True)
 
 
 class Encoded(Points):
@@ -73,10 +74,10 @@ def corrected(made: GraftModule, given: RecoveredNoise, folder: Path, epochs: in
 def test_gaussian_law_is_had_exactly(tmp_path: Path, solver: Solver) -> None:
     """Steps of the flow of a Gaussian are affine, so the noise of data is Gaussian and the fit of it is all there is.
 
-    In two Euler steps the flow's covariance is off by 40 %; the corrected one's moments are those of the 4000 points.
+    The flow's covariance is off by a fifth in two steps, the corrected one's moments are those of the 4000 points.
     """
     law = normal(MEAN, COV)
-    given = data(law, 4000, steps_per_epoch=1, validation=0.0, test_draws=8000)
+    given = data(law, 4000, steps_per_epoch=1, validation=0.0, test_draws=8000, compared=[2], repeats=1)
     made = module(law, FittedGaussian(), tmp_path, steps=2, solver=solver, ema=None, warmup=0)
     told = corrected(made, given, tmp_path)
     assert told["inversion"]["kept"] == 4000 and told["inversion"]["known_noise"]["recovered"] == 1.0
@@ -88,32 +89,34 @@ def test_gaussian_law_is_had_exactly(tmp_path: Path, solver: Solver) -> None:
         spread = (points.T.cov() - drawn.T.cov()).abs().max() / COV.max()
         moments[name] = (float((points.mean(0) - drawn.mean(0)).abs().max()), float(spread))
     assert moments["tuned"][0] < 0.05 and moments["tuned"][1] < 0.07  # five standard errors of 8000 draws
-    assert moments["reference"][1] > 0.2
+    assert moments["reference"][1] > (0.2 if isinstance(solver, Euler) else 0.09)
 
 
 def test_mixture(tmp_path: Path) -> None:
-    """Four Euler steps of the exact flow of eight blobs: corrected, they are nearer than eight, and files tell all."""
+    """Two Euler steps of the exact flow of eight blobs: corrected, they are nearer to the data, and files tell all."""
     torch.manual_seed(0)
-    made = module(LAW, Corrector(Rotation((2,)), Net(64), 6), tmp_path)
-    given = data(LAW, 4000, steps_per_epoch=400, train_batch_size=256, longer=True, longer_learning_rate=1e-5)
+    made = module(LAW, Corrector(Rotation((2,)), Net(32), 6), tmp_path, steps=2)
+    settings = {"compared": [4], "test_draws": 2000, "steps_per_epoch": 150, "train_batch_size": 256}
+    given = data(LAW, 4000, longer=True, longer_learning_rate=1e-5, **settings)
     told = corrected(made, given, tmp_path, 2)
     rows = {(row["name"], row["solver"], row["steps"]): row for row in told["frontier"]}
     name = told["distance"]["name"]
-    assert name == "sliced_wasserstein" and told["distance"]["n"] == 1000
+    assert name == "sliced_wasserstein" and told["distance"]["n"] == 2000
 
     def mean(*key: Any) -> float:
         return rows[key]["distances"][name]["mean"]
 
-    assert mean("corrected", "Euler", 4) < 0.5 * mean("flow", "Euler", 4)
-    assert mean("corrected", "Euler", 4) < mean("Gaussian", "Euler", 4)
+    assert mean("corrected", "Euler", 2) < 0.7 * mean("flow", "Euler", 2)
+    assert mean("Gaussian", "Euler", 2) < mean("flow", "Euler", 2)
     call, own = told["flops"]["call"], told["flops"]["corrector_call"]
-    assert call == 2 * 2 * 4096 and own == 2 * (6 * 64 + 64 * 64 * 2 + 64 * 2)
+    assert 2 * 2 * 1024 <= call < 1.1 * 2 * 2 * 1024  # the exact posterior has a product too
+    assert own == 2 * (6 * 32 + 32 * 32 * 2 + 32 * 2)
     assert rows["flow", "Euler", 4]["flops"] == 4 * call and rows["flow", "Heun", 4]["flops"] == 8 * call
-    assert rows["corrected", "Euler", 4]["flops"] == 4 * call + 6 * own
-    assert told["flops"]["training"] == 3 * own * 2 * 400 * 256
+    assert rows["corrected", "Euler", 2]["flops"] == 2 * call + 6 * own
+    assert told["flops"]["training"] == 3 * own * 2 * 150 * 256
     evaluations = told["inversion"]["evaluations_per_sample"] * 4000
     assert told["flops"]["inversion"] == pytest.approx(evaluations * call)
-    steps = (told["flops"]["inversion"] + told["flops"]["training"]) / (3 * call * 128)
+    steps = (told["flops"]["inversion"] + told["flops"]["training"]) / (3 * call * 1024)
     assert told["trained_longer"]["steps"] == round(steps) > 0
     found = told["inversion"]
     assert found["samples"] == 4000 and found["kept"] + found["not_solved"] + found["round_trip_too_far"] == 4000
@@ -132,7 +135,7 @@ def test_dequantised_points(tmp_path: Path) -> None:
     )
     wide = spots.noised(1.0, 0.125 / 12**0.5)
     made = module(wide, FittedGaussian(), tmp_path, steps=8, ema=None, warmup=0)
-    given = data(spots, 200, dequantise="auto", steps_per_epoch=1, passes=2, most_left_out=0.9, compared=[8])
+    given = data(spots, 200, dequantise="auto", steps_per_epoch=1, passes=2, most_left_out=0.9, compared=[8], method=Anderson(iterations=30))
     told = corrected(made, given, tmp_path)
     assert told["dequantise"] == pytest.approx(0.125 / 12**0.5)
     assert told["inversion"]["samples"] == 400
