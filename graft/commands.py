@@ -14,7 +14,7 @@ import torch
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint, RichProgressBar, TQDMProgressBar
 
-from graft import files, report, runs
+from graft import files, report, rounds, runs
 from graft.alarms import Watch
 from graft.batches import Weights
 from graft.errors import GraftError
@@ -131,8 +131,12 @@ def pretrain(
     for items, calls in sample(module, trainer, draws, "pretrain"):
         judge.update(items, calls)
     module.judges = {"reference": judge}
+    left_out: Any = getattr(data, "left_out", None)  # by record, where the domain's data say it so
+    if isinstance(left_out, list):
+        files.write_text(folder / "left_out.csv", rounds.left_out(left_out))
     summary = {
         "reference": plain(judge.summary()),
+        **({"left_out": len(left_out)} if isinstance(left_out, list) else {}),
         "steps": trainer.global_step,
         "parameters": sum(p.numel() for p in module.backbone.parameters()),
         "seconds": round(time.perf_counter() - started, 1),

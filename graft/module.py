@@ -174,7 +174,8 @@ class GraftModule(LightningModule, ABC):
     def metrics(self) -> Mapping[str, Metric]:
         """Fresh metrics by name in snake_case, shares as fractions.
 
-        Each takes a list of objects and gives a number, or a dict of numbers by name.
+        Each takes a list of objects and gives a number, or a dict of numbers by name. One with an attribute ``watched``
+        that is False is shown and raises no alarm.
         """
         return {}
 

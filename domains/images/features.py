@@ -21,6 +21,7 @@ class Features(ABC):
     def __init__(self, batch_size: int = 256) -> None:
         self._batch_size = batch_size
         self._last: tuple[list[Image.Image], Tensor] | None = None
+        self._real: tuple[Tensor, Tensor] | None = None
 
     @abstractmethod
     def of(self, pixels: Tensor) -> Tensor:
@@ -36,6 +37,12 @@ class Features(ABC):
         found = self.of_pixels(tensor(images))
         self._last = list(images), found
         return found
+
+    def of_real(self, pixels: Tensor) -> Tensor:
+        """`of_pixels` of the real pictures, which every set is compared with: once."""
+        if self._real is None or self._real[0] is not pixels:
+            self._real = pixels, self.of_pixels(pixels)
+        return self._real[1]
 
     @torch.no_grad()
     def of_pixels(self, pixels: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ those are fewer. The floor has the second half in the place of the drawn ones. A
 but a sign of memorised pictures: look at ``nearest``.
 """
 
+import math
 import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -44,9 +45,9 @@ def fid(real: Tensor, other: Tensor) -> float:
 
 
 def kid(real: Tensor, other: Tensor) -> float:
-    """Kernel distance of features (Bińkowski et al. 2018), by torchmetrics: all samples, or 50 subsets of 1,000."""
+    """Kernel distance of features (Bińkowski et al. 2018), by torchmetrics: all samples, or 10 subsets of 1,000."""
     n = min(len(real), len(other))
-    subsets: dict[str, Any] = {"subsets": 1, "subset_size": n} if n <= 1000 else {"subsets": 50, "subset_size": 1000}
+    subsets: dict[str, Any] = {"subsets": 1, "subset_size": n} if n <= 1000 else {"subsets": 10, "subset_size": 1000}
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
         torch.manual_seed(0)  # torchmetrics draws the subsets with torch's own generator
         warnings.filterwarnings("ignore", ".*will save all extracted features in buffer", UserWarning)
@@ -56,7 +57,7 @@ def kid(real: Tensor, other: Tensor) -> float:
 def nearest(real: Tensor, other: Tensor) -> float:
     """The mean distance of another sample to the real one that is nearest, by root mean square over the dimensions."""
     apart = torch.cdist(other.double(), real.double(), compute_mode="donot_use_mm_for_euclid_dist")
-    return float(apart.min(1).values.mean()) / real.shape[1] ** 0.5
+    return float(apart.min(1).values.mean()) / math.sqrt(real.shape[1])
 
 
 class Beside(Metric):
@@ -72,6 +73,7 @@ class Beside(Metric):
     """
 
     full_state_update = False
+    watched = False  # a reward moves the law away from the training pictures: that is asked for
     real: Tensor
     found: "list[Tensor] | Tensor"
 
@@ -124,6 +126,7 @@ class Diversity(Metric):
 
     full_state_update = False
     higher_is_better = True
+    watched = False  # it is, as ``internal_diversity``
     found: "list[Tensor] | Tensor"
 
     def __init__(self, features: Features, **kwargs: Any) -> None:
@@ -204,7 +207,7 @@ def all_of(features: Features, real: "Tensor | None", labelled: bool = False) ->
     """
     out: dict[str, Metric] = {}
     if real is not None and len(real) >= 4:
-        found = features.of_pixels(real)
+        found = features.of_real(real)
         flat = scaled(real).flatten(1)
         compared: dict[str, tuple[type[Beside], Distance, Tensor, Callable[[list[Any]], Tensor], int]] = {}
         if features.network:  # of raw pixels nobody would understand an FID

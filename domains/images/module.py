@@ -62,9 +62,7 @@ class Images(GraftModule):
         self.classes, self.autoencoder, self.remember = classes, autoencoder, remember
         self.alike, self.keys = features or Pixels(), keys or Content()
         if real is not None:
-            channels: Any = self.facts["images"].shape[1] if "images" in self.facts else None
-            found = read_pictures(real, channels=channels)
-            self.facts["images"] = torch.from_numpy(found.pixels).movedim(-1, 1).contiguous()[:remember]
+            self.facts["images"] = self._some(self._read(real), remember)
 
     def setup(self, stage: str) -> None:
         """Take the labels, the known keys and some pictures from the data when training on data."""
@@ -84,8 +82,7 @@ class Images(GraftModule):
             if int(labels.max()) >= self.classes:
                 raise GraftError(f"model.classes is {self.classes}, but {data.source!r} has label {int(labels.max())}")
             self.facts["labels"] = torch.bincount(labels, minlength=self.classes)
-        order = torch.randperm(len(pixels), generator=seeding.generator(self.seed, "remember"))
-        self.facts["images"] = pixels[order[: self.remember]].contiguous()
+        self.facts["images"] = self._some(pixels, self.remember)
         self.facts["keys"] = torch.unique(key_hashes(map(self.keys, pictures(pixels))))
 
     def draw_conditions(self, count: int, generator: Generator) -> Condition:
@@ -144,6 +141,16 @@ class Images(GraftModule):
         batch = {"pixels": found.pixels} | ({} if found.labels is None else {"label": found.labels})
         state, condition = self.encode(batch)
         return ScoredSet(state, condition, found.values, [self.keys(image) for image in found.images], found.left_out)
+
+    def _read(self, source: str) -> Tensor:
+        """(N, C, H, W) uint8 of a source, as the model makes them."""
+        kind: Any = self._kind or (None, None, None)
+        found = read_pictures(source, kind[1] if kind[1] == kind[2] else None, kind[0])
+        return torch.from_numpy(found.pixels).movedim(-1, 1)
+
+    def _some(self, pixels: Tensor, most: int) -> Tensor:
+        order = torch.randperm(len(pixels), generator=seeding.generator(self.seed, "remember"))
+        return pixels[order[:most]].contiguous()
 
     @property
     def _kind(self) -> "tuple[int, ...] | None":
