@@ -91,10 +91,8 @@ def sliced_wasserstein(a: Tensor, b: Tensor, directions: int = 128) -> float:
     along = along / along.norm(dim=0)
     share = (torch.arange(max(len(a), len(b)), dtype=a.dtype) + 0.5) / max(len(a), len(b))
 
-    def quantiles(x: Tensor) -> Tensor:
-        return (x @ along).sort(0).values[(share * len(x)).long()]
-
-    return float((quantiles(a) - quantiles(b)).square().mean().sqrt())
+    ours, theirs = ((x @ along).sort(0).values[(share * len(x)).long()] for x in (a, b))
+    return float((ours - theirs).square().mean().sqrt())
 
 
 def coverage(real: Tensor, tuned: Tensor, k: int = 5) -> float:

@@ -117,12 +117,13 @@ def _rival(
     if not data.longer or trainer.world_size > 1:
         return None
     with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
         batch = size(module.encode(next(iter(data.source.train_dataloader())))[1])
     steps = longer.affordable(cost["inversion"] + cost["training"], cost["call"], batch)
     if steps < 1:
         return None
-    loader, rate = data.source.train_dataloader(), data.longer_learning_rate
-    network = longer.trained(module, loader, steps, rate, folder, trainer)
+    rate = data.longer_learning_rate
+    network = longer.trained(module, data.source.train_dataloader, steps, rate, folder, trainer)
     return network, {"steps": steps, "batch": batch, "learning_rate": rate}
 
 
@@ -150,6 +151,7 @@ def _summary(module: GraftModule, data: RecoveredNoise, found: Frontier) -> dict
                 "name": row.name,
                 "solver": row.solver,
                 "steps": row.steps,
+                "warp": row.warp,
                 "flops": row.flops,
                 "distances": {
                     name: {"mean": row.mean(name), "stderr": row.error(name), "each": each}

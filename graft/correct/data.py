@@ -52,6 +52,8 @@ class RecoveredNoise(LightningDataModule):
         test_draws: Draws of the reference and of the corrected model that are judged and written.
         repeats: Independent sets of draws, and halves of the data, behind each distance.
         compared: Numbers of steps of the flow alone, in the table of distance against cost.
+        warps: Spreads of these steps, t = u^warp, that are tried besides the model's own: the flow alone may be better
+            with another one than that in which it can be inverted.
         longer: Train a copy of the flow on the same data for what the inversion and the corrector cost, to compare.
         longer_learning_rate: Of that.
         run_dir: Folder of the run, in which ``recovered/`` is kept.
@@ -76,6 +78,7 @@ class RecoveredNoise(LightningDataModule):
         test_draws: int = 2000,
         repeats: int = 3,
         compared: "list[int] | None" = None,
+        warps: "list[float] | None" = None,
         longer: bool = True,
         longer_learning_rate: float = 5e-4,
         run_dir: "str | None" = None,
@@ -107,6 +110,9 @@ class RecoveredNoise(LightningDataModule):
         self.validation, self.test_draws, self.repeats = validation, test_draws, repeats
         self.reward = Function(reward) if isinstance(reward, str) else reward
         self.compared = compared if compared is not None else [1, 2, 4, 8, 16, 32]
+        self.warps = warps if warps is not None else [1.0]
+        if any(not warp > 0 for warp in self.warps):
+            raise GraftError(f"data.warps is {self.warps}, but t = u^warp needs warps above 0")
         self.longer, self.longer_learning_rate = longer, longer_learning_rate
         self.run_dir = Path(run_dir) if run_dir is not None else None
         self.seed = seed

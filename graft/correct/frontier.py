@@ -1,5 +1,6 @@
 """Distance to the data against cost: the flow with its solvers, the corrected flow, and their cheap rivals."""
 
+import copy
 import itertools
 import math
 from collections.abc import Sequence
@@ -11,9 +12,10 @@ from torch import Tensor, nn
 
 from graft import flops, seeding
 from graft.correct.data import RecoveredNoise
-from graft.corrector import FittedGaussian
+from graft.corrector import FittedGaussian, fields
 from graft.inversion.base import pack
 from graft.module import GraftModule
+from graft.process import Process
 from graft.sampler import Stage, run
 from graft.solvers import Euler, Heun, Midpoint, Solver
 from graft.state import Condition, State, take
@@ -29,6 +31,7 @@ class Row:
         name: `FLOW`, `CORRECTED`, `GAUSSIAN` or `LONGER`.
         solver: Of the flow's steps.
         steps: Of the flow.
+        warp: Of its clock, t = u^warp.
         flops: Of one sample, all networks counted.
         distances: By name, one for each set of draws.
     """
@@ -36,6 +39,7 @@ class Row:
     name: str
     solver: str
     steps: int
+    warp: float
     flops: float
     distances: dict[str, list[float]] = field(default_factory=dict)
 
@@ -73,6 +77,14 @@ class Frontier:
         return next(iter(self.floor))
 
 
+def warped(process: Process, warp: float) -> Process:
+    """The process with steps that are spread otherwise: the flow is the same, and its network."""
+    spread = copy.deepcopy(process)
+    for part in fields(spread).values():
+        part.warp = warp
+    return spread
+
+
 def solvers(module: GraftModule) -> list[Solver]:
     """Those at hand, the module's own first."""
     every: list[Solver] = [Euler(), Heun(), Midpoint()]
@@ -108,14 +120,24 @@ def draw(module: GraftModule, data: RecoveredNoise, longer: "nn.Module | None") 
 
     ways: list[tuple[Row, list[Stage]]] = []
 
-    def way(name: str, solver: Solver, steps: int, before: "list[tuple[Stage, float]]", model: Any = None) -> None:
-        last = Stage(module.process, model or module.reference_model, solver=solver)
-        cost = flops.sampling([*before, (last, call)], steps)
-        ways.append((Row(name, type(solver).__name__, steps, cost), [*(s for s, _ in before), last]))
+    own = next(iter(fields(module.process).values())).warp
 
-    for solver in solvers(module):
-        for steps in sorted({*data.compared, *([module.steps] if solver is module.solver else [])}):
-            way(FLOW, solver, steps, [])
+    def way(
+        name: str,
+        solver: Solver,
+        steps: int,
+        before: "list[tuple[Stage, float]]",
+        model: Any = None,
+        warp: float = own,
+    ) -> None:
+        last = Stage(warped(module.process, warp), model or module.reference_model, solver=solver)
+        cost = flops.sampling([*before, (last, call)], steps)
+        ways.append((Row(name, type(solver).__name__, steps, warp, cost), [*(s for s, _ in before), last]))
+
+    for warp in sorted({own, *data.warps}):
+        for solver in solvers(module):
+            for steps in sorted({*data.compared, *([module.steps] if solver is module.solver else [])}):
+                way(FLOW, solver, steps, [], warp=warp)
     way(CORRECTED, module.solver, module.steps, [(shaped, corrector_call)])
     way(GAUSSIAN, module.solver, module.steps, [(fitted, gaussian_call)])
     if longer is not None:
@@ -162,33 +184,39 @@ def _most(real: tuple[State, Condition], count: int) -> tuple[State, Condition]:
 def conclusions(found: Frontier) -> dict[str, Any]:
     """What the frontier says of the corrected flow.
 
-    ``flops_at_equal_distance``: its cost over that of the flow alone, with the same solver and at its distance,
-    interpolated in the logarithms; None where no number of steps tried comes as near. ``best_solver_at_equal_flops``:
-    the least distance of the flow alone at the cost of the corrected one, over the solvers.
+    ``flops_at_equal_distance``: its cost over that of the flow alone, with the same solver at its best warp and at its
+    distance, interpolated in the logarithms; None where no number of steps tried comes as near.
+    ``best_solver_at_equal_flops``: the least distance of the flow alone at the cost of the corrected one, over solvers
+    and warps.
     """
     name = found.distance
     ours = next(row for row in found.rows if row.name == CORRECTED)
-    by_solver: dict[str, list[Row]] = {}
+    alone: dict[tuple[str, float], list[Row]] = {}
     for row in found.rows:
         if row.name == FLOW:
-            by_solver.setdefault(row.solver, []).append(row)
-    same = [(math.log(row.mean(name)), math.log(row.flops)) for row in by_solver[ours.solver]]
-    equal = _interpolated(_falling(same), math.log(ours.mean(name)))
-    rivals = {
-        solver: _interpolated([(math.log(row.flops), math.log(row.mean(name))) for row in rows], math.log(ours.flops))
-        for solver, rows in by_solver.items()
-    }
-    known = {solver: math.exp(value) for solver, value in rivals.items() if value is not None}
-    best = min(known, key=lambda solver: known[solver]) if known else None
+            alone.setdefault((row.solver, row.warp), []).append(row)
+    equal, at = list[float](), dict[tuple[str, float], float]()
+    for key, rows in alone.items():
+        points = [(math.log(row.mean(name)), math.log(row.flops)) for row in rows]
+        cost = _interpolated(_falling(points), math.log(ours.mean(name)))
+        if cost is not None and key[0] == ours.solver:
+            equal.append(math.exp(cost))
+        value = _interpolated([(y, x) for x, y in points], math.log(ours.flops))
+        if value is not None:
+            at[key] = math.exp(value)
+    same = [value for key, value in at.items() if key[0] == ours.solver]
+    best = min(at, key=lambda key: at[key]) if at else None
     longer = [(math.log(row.flops), math.log(row.mean(name))) for row in found.rows if row.name == LONGER]
     trained = _interpolated(longer, math.log(ours.flops)) if longer else None
     gaussian = next(row for row in found.rows if row.name == GAUSSIAN)
     return {
         "distance": ours.mean(name),
         "flops": ours.flops,
-        "flops_at_equal_distance": None if equal is None else ours.flops / math.exp(equal),
-        "same_solver_at_equal_flops": known.get(ours.solver),
-        "best_solver_at_equal_flops": {"solver": best, "distance": known[best]} if best is not None else None,
+        "flops_at_equal_distance": ours.flops / min(equal) if equal else None,
+        "same_solver_at_equal_flops": min(same) if same else None,
+        "best_solver_at_equal_flops": None
+        if best is None
+        else {"solver": best[0], "warp": best[1], "distance": at[best]},
         "gaussian": gaussian.mean(name),
         "trained_longer_at_equal_flops": None if trained is None else math.exp(trained),
     }

@@ -2,6 +2,7 @@
 
 import copy
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -65,13 +66,13 @@ def affordable(cost: float, call: float, batch: int) -> int:
 
 
 def trained(
-    module: GraftModule, loader: Any, steps: int, learning_rate: float, folder: Path, trainer: Trainer
+    module: GraftModule, batches: Callable[[], Any], steps: int, learning_rate: float, folder: Path, trainer: Trainer
 ) -> nn.Module:
     """The flow trained ``steps`` longer, from disk if it was done before.
 
     Args:
         module: Whose flow.
-        loader: Batches of data.
+        batches: Gives a loader of batches of data.
         steps: Of the optimizer.
         learning_rate: At the start.
         folder: Of the run.
@@ -95,7 +96,7 @@ def trained(
         )
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seeding.generator(module.seed, "longer").initial_seed() % 2**32)
-            own.fit(longer, loader)
+            own.fit(longer, batches())
         if own.interrupted:
             raise KeyboardInterrupt
         with longer.average.swapped(longer.network), torch.no_grad():

@@ -29,21 +29,28 @@ def operations(flops: float) -> str:
 
 
 def rows(summary: dict[str, Any]) -> list[tuple[str, ...]]:
-    """(what, solver, steps, cost, distance ± standard error) of each way to draw, by cost."""
+    """(what, solver, warp, steps, cost, distance ± standard error) of each way to draw, by cost."""
     judged = summary["distance"]["name"]
     out = []
     for row in sorted(summary["frontier"], key=lambda row: row["flops"]):
         told = row["distances"][judged]
         error = "" if told["stderr"] is None else f" ± {number(told['stderr'])}"
         out.append(
-            (row["name"], row["solver"], str(row["steps"]), operations(row["flops"]), number(told["mean"]) + error)
+            (
+                row["name"],
+                row["solver"],
+                number(row["warp"]),
+                str(row["steps"]),
+                operations(row["flops"]),
+                number(told["mean"]) + error,
+            )
         )
     return out
 
 
 def head(summary: dict[str, Any]) -> tuple[str, ...]:
     """Of the table."""
-    return ("", "solver", "steps", "a sample", summary["distance"]["name"].replace("_", " "))
+    return ("", "solver", "warp", "steps", "a sample", summary["distance"]["name"].replace("_", " "))
 
 
 def table(summary: dict[str, Any]) -> str:
@@ -104,7 +111,10 @@ def facts(summary: dict[str, Any]) -> list[tuple[str, str]]:
         ),
         (f"{name} at the corrected flow's cost: corrected", number(said["distance"])),
         ("    the same solver", number(said["same_solver_at_equal_flops"])),
-        ("    the best solver", f"{number(best['distance'])} ({best['solver']})" if best else "–"),
+        (
+            "    the best solver",
+            f"{number(best['distance'])} ({best['solver']}, warp {number(best['warp'])})" if best else "–",
+        ),
         ("    trained longer", number(said["trained_longer_at_equal_flops"])),
         ("    Gaussian (cheaper)", number(said["gaussian"])),
         ("seconds", number(summary["seconds"])),
@@ -132,15 +142,19 @@ def picture(summary: dict[str, Any], kind: str = "png") -> bytes:
     figure = Figure(figsize=(7.2, 4.6), layout="constrained")
     axes = figure.subplots()
 
-    def points(name: str, solver: "str | None" = None) -> "list[tuple[float, float, float]]":
-        chosen = [r for r in summary["frontier"] if r["name"] == name and solver in (None, r["solver"])]
+    def points(name: str, how: "tuple[str, float] | None" = None) -> "list[tuple[float, float, float]]":
+        chosen = [r for r in summary["frontier"] if r["name"] == name and how in (None, (r["solver"], r["warp"]))]
         told = [(r["flops"], r["distances"][judged]["mean"], r["distances"][judged]["stderr"] or 0) for r in chosen]
         return sorted(told)
 
-    for solver in dict.fromkeys(r["solver"] for r in summary["frontier"] if r["name"] == FLOW):
-        colour, marker = LOOKS.get(solver, ("#555555", "x"))
-        x, y, error = zip(*points(FLOW, solver), strict=True)
-        axes.errorbar(x, y, error, color=colour, marker=marker, markersize=5, capsize=2, label=f"flow, {solver}")
+    ways = dict.fromkeys((r["solver"], r["warp"]) for r in summary["frontier"] if r["name"] == FLOW)
+    warps = sorted({warp for _, warp in ways})
+    for how in ways:
+        colour, marker = LOOKS.get(how[0], ("#555555", "x"))
+        x, y, error = zip(*points(FLOW, how), strict=True)
+        line = ("-", ":", "-.")[min(2, warps.index(how[1]))]
+        label = f"flow, {how[0]}" + (f", t = u^{number(how[1])}" if len(warps) > 1 else "")
+        axes.errorbar(x, y, error, color=colour, marker=marker, markersize=5, capsize=2, label=label, linestyle=line)
     for name, (colour, marker, size) in OTHERS.items():
         if found := points(name):
             x, y, error = zip(*found, strict=True)

@@ -135,7 +135,16 @@ def test_dequantised_points(tmp_path: Path) -> None:
     )
     wide = spots.noised(1.0, 0.125 / 12**0.5)
     made = module(wide, FittedGaussian(), tmp_path, steps=8, ema=None, warmup=0)
-    given = data(spots, 200, dequantise="auto", steps_per_epoch=1, passes=2, most_left_out=0.9, compared=[8], method=Anderson(iterations=30))
+    given = data(
+        spots,
+        200,
+        dequantise="auto",
+        steps_per_epoch=1,
+        passes=2,
+        most_left_out=0.9,
+        compared=[8],
+        method=Anderson(iterations=30),
+    )
     told = corrected(made, given, tmp_path)
     assert told["dequantise"] == pytest.approx(0.125 / 12**0.5)
     assert told["inversion"]["samples"] == 400
