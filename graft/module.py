@@ -1,7 +1,7 @@
 """GraftModule: the LightningModule that learns the law of a state at one level and lets the reference finish."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -11,7 +11,7 @@ from lightning.pytorch import LightningModule
 from torch import Generator, Tensor, nn
 from torchmetrics import Metric
 
-from graft import seeding
+from graft import distance, seeding
 from graft.batches import Draws, Examples, Weights
 from graft.corrector import Corrector
 from graft.ema import EMA
@@ -21,6 +21,7 @@ from graft.objectives import Objective, Shaping
 from graft.process import Process
 from graft.reference import LoRA, adapt, evaluating, frozen, without_adapter
 from graft.sampler import Stage, Trajectory, run, snap
+from graft.solvers import Euler, Solver
 from graft.state import Condition, State, size
 from graft.weights import drop_frozen, fill_frozen, interpolate, read_reference, read_weights, write_weights
 
@@ -52,6 +53,8 @@ class GraftModule(LightningModule, ABC):
         corrector: At level 1: a small flow of its own, the one thing that is trained, from Gaussian noise to the law of
             the noise that the frozen reference makes accepted samples of. For deterministic samplers, where the noise
             decides the sample.
+        solver: Of the sampler's steps: `graft.solvers.Heun` or ``Midpoint`` for samplers that draw no noise, at two
+            network calls a step; the process's own (Euler's, DDIM's) if ``null``.
         lora: Train adapters through peft; without it the whole network is trained and the reference is a frozen copy.
         ema: Decay of the average of the trained weights, which then are the ones that are sampled and saved; ``null``:
             none.
@@ -72,6 +75,7 @@ class GraftModule(LightningModule, ABC):
         steps: int = 24,
         objective: "Objective | None" = None,
         corrector: "Corrector | None" = None,
+        solver: "Solver | None" = None,
         lora: "LoRA | None" = None,
         ema: "float | None" = None,
         learning_rate: float = 1e-3,
@@ -87,6 +91,8 @@ class GraftModule(LightningModule, ABC):
         if steps < 1:
             raise GraftError(f"model.steps is {steps}, but a sampler takes at least 1")
         self.process, self.steps, self.asked_level = process, steps, level
+        self.solver = solver if solver is not None else Euler()
+        self.solver.check(process)
         self.corrector = corrector
         if corrector is not None:
             if weights is None or lora is not None:
@@ -158,6 +164,19 @@ class GraftModule(LightningModule, ABC):
     def features(self, items: Sequence[Any]) -> Tensor:
         """(n, d) what makes objects alike: for similarity, diversity and distances; zeros where an object has none."""
         raise GraftError(f"{type(self).__name__} has no features for its objects: similarity and distances need them")
+
+    def distances(self) -> Mapping[str, Callable[[Tensor, Tensor], float]]:
+        """Distances of two sets of features, (n, d) and (m, d), by name in snake_case; the first one is judged by.
+
+        The Fréchet distance, unless a domain says otherwise; where it has no features, the sliced Wasserstein distance
+        of the states.
+        """
+        return {"frechet": distance.frechet} if self.featured else {"sliced_wasserstein": distance.sliced_wasserstein}
+
+    @property
+    def featured(self) -> bool:
+        """Whether the domain's objects have features."""
+        return type(self).features is not GraftModule.features
 
     def metrics(self) -> Mapping[str, Metric]:
         """Fresh metrics by name in snake_case, shares as fractions.
@@ -240,20 +259,22 @@ class GraftModule(LightningModule, ABC):
     def shaped(self) -> Stage:
         """The stage that is trained; it ends with the state whose law is learned."""
         if self.corrector is not None:
-            return Stage(self.corrector.process, self.backbone, steps=self.corrector.steps)
-        return Stage(self.process, self.backbone, 1.0, self.level)
+            own = self.corrector
+            return Stage(own.process, self.backbone, steps=own.steps, solver=own.solver)
+        return Stage(self.process, self.backbone, 1.0, self.level, solver=self.solver)
 
     def stages(self, weights: Weights) -> list[Stage]:
         """The sampler as stages: the reference alone, or tuned above the level and the reference below it."""
         if weights == "reference":
-            return [Stage(self.process, self.reference_model)]
+            return [Stage(self.process, self.reference_model, solver=self.solver)]
         if self.level == 0:
             return [self.shaped]
-        return [self.shaped, Stage(self.process, self.reference_model, self.level, 0.0)]
+        return [self.shaped, Stage(self.process, self.reference_model, self.level, 0.0, solver=self.solver)]
 
     def calls(self, weights: Weights) -> int:
         """Denoiser calls that a sample takes."""
-        return self.steps + (self.corrector.steps if self.corrector is not None and weights != "reference" else 0)
+        own = self.corrector if weights != "reference" else None
+        return self.solver.calls(self.steps) + (own.solver.calls(own.steps) if own is not None else 0)
 
     def reference_model(self, state: State, time: Tensor, condition: Condition) -> State:
         """The reference's output."""
@@ -288,7 +309,7 @@ class GraftModule(LightningModule, ABC):
         stages = self.stages(batch.weights)
         if batch.start < 1:  # of the model's own clock
             stages = [
-                Stage(stage.process, stage.model, min(stage.start, batch.start), stage.stop)
+                Stage(stage.process, stage.model, min(stage.start, batch.start), stage.stop, solver=stage.solver)
                 for stage in stages
                 if stage.stop < batch.start and stage.steps is None
             ]
@@ -342,7 +363,7 @@ class GraftModule(LightningModule, ABC):
         if isinstance(batch, Draws):
             self._judged(batch, batch_idx)
             return
-        examples = Examples(*self.encode(batch))
+        examples = batch if isinstance(batch, Examples) else Examples(*self.encode(batch))
         with self.sampling():
             loss = self.loss(examples, seeding.generator(self.seed, "validation", batch_idx))
         self.log("validation/loss", loss, prog_bar=True, batch_size=size(examples.state))

@@ -11,6 +11,7 @@ from graft.errors import GraftError
 from graft.identity import attributes, digest
 from graft.reward import Scores
 from graft.rounds import Chunk
+from graft.solvers import Euler
 from graft.state import Condition, State, take
 
 if TYPE_CHECKING:
@@ -90,6 +91,7 @@ class Model(Source):
             "network": digest(attributes(drawing)),
             "process": digest(module.process),
             "steps": module.steps,
+            **({} if type(module.solver) is Euler else {"solver": digest(module.solver)}),
             "seed": module.seed,
             "reference": (module.reference_file or {}).get("sha256"),
             "round": number,

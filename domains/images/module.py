@@ -1,6 +1,6 @@
 """Images: the domain plugged into `graft.GraftModule`."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from domains.images.features import Features, Pixels
 from domains.images.keys import Content, Keys, key_hash, key_hashes
 from domains.images.pixels import check_channels, pictures
 from graft import GraftError, GraftModule, seeding
+from graft.distance import frechet
 from graft.process import Gaussian
 from graft.sources import ScoredSet
 from graft.state import Condition, State
@@ -124,6 +125,10 @@ class Images(GraftModule):
     def features(self, items: Sequence[Any]) -> Tensor:
         """See `features.py`."""
         return self.alike(items)
+
+    def distances(self) -> Mapping[str, Callable[[Tensor, Tensor], float]]:
+        """The Fréchet distance, called FID where the features are a network's."""
+        return {"fid": frechet} if self.alike.network else {"frechet": frechet}
 
     def metrics(self) -> Mapping[str, Metric]:
         """Distances to real pictures beside their floors, diversity, and what the classifier sees; see `metrics.py`."""

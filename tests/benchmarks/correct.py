@@ -1,0 +1,189 @@
+"""Inverse noise correction against its rivals at equal cost: where it helps, and where it does not.
+
+python tests/benchmarks/correct.py plane [SEEDS]    eight blobs in the plane, flows trained long and briefly
+python tests/benchmarks/correct.py digits [SEEDS]   8x8 digits, a flow of fully connected layers
+python tests/benchmarks/correct.py unet [SEEDS]     8x8 digits, the flow that ships
+
+Every cell is a run of `graft correct` (the last two on the command line), kept in the temporary folder of `toys.py`.
+"""
+
+import itertools
+import json
+import math
+import statistics
+import sys
+from pathlib import Path
+
+import torch
+from lightning import LightningDataModule
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
+from toys import BLOBS, FOLDER, Toy, quiet, trainer
+
+import graft
+from graft import cli, seeding
+from graft.correct import RecoveredNoise, correct
+from graft.corrector import Corrector
+from graft.process import Flow, Gaussian, Rotation
+
+HERE = Path(__file__).parent
+POINTS, SPREAD = 16_000, 0.15
+TRAINED = {"long": 6000, "briefly": 500}  # optimizer steps of the flow in the plane
+
+
+class Net(nn.Module):
+    """Says 0 before it is trained."""
+
+    def __init__(self, width: int, depth: int) -> None:
+        super().__init__()
+        sizes = [8, *[width] * depth]
+        layers = [part for a, b in itertools.pairwise(sizes) for part in (nn.Linear(a, b), nn.SiLU())]
+        self.net = nn.Sequential(*layers, nn.Linear(width, 2))
+        nn.init.zeros_(self.net[-1].weight)
+        nn.init.zeros_(self.net[-1].bias)
+
+    def forward(self, state: Tensor, time: Tensor, condition: dict[str, Tensor]) -> Tensor:
+        waves = math.pi * 2.0 ** torch.arange(3) * time[:, None]
+        return self.net(torch.cat([state, waves.sin(), waves.cos()], 1))
+
+
+class Plane(Toy):
+    def encode(self, batch):
+        return super().encode(batch[0])
+
+
+class Blobs(LightningDataModule):
+    def train_dataloader(self):
+        generator = seeding.generator(0, "blobs")
+        which = torch.randint(8, (POINTS,), generator=generator)
+        points = BLOBS[which] + SPREAD * torch.randn(POINTS, 2, generator=generator)
+        return DataLoader(TensorDataset(points), 256, shuffle=True)
+
+
+def plane(trained: str, steps: int, seed: int) -> dict:
+    """The summary of a cell."""
+    process = Gaussian(Flow(), "velocity", (2,), eta=0.0)
+    base = FOLDER / "plane" / trained / str(seed)
+    if not (base / "summary.json").exists():
+        torch.manual_seed(seed)
+        made = Plane(Net(128, 3), process, ema=0.99, learning_rate=2e-3, cosine=True, warmup=50, seed=seed)
+        epochs = math.ceil(TRAINED[trained] / (POINTS // 256))
+        graft.pretrain(made, Blobs(), base, trainer(epochs), draws=128)
+    folder = FOLDER / "plane" / f"{trained}-{steps}" / str(seed)
+    if not (folder / "summary.json").exists():
+        torch.manual_seed(seed)
+        made = Plane(
+            Net(128, 3),
+            process,
+            str(base / "reference.safetensors"),
+            level=1,
+            steps=steps,
+            corrector=Corrector(Rotation((2,)), Net(32, 2), 4),
+            ema=0.99,
+            learning_rate=3e-3,
+            cosine=True,
+            warmup=50,
+            seed=seed,
+        )
+        data = RecoveredNoise(
+            Blobs(),
+            samples=8000,
+            batch_size=2000,
+            train_batch_size=256,
+            test_draws=8000,
+            repeats=2,
+            most_left_out=0.5,
+            compared=[1, 2, 3, 4, 6, 8, 16],
+            seed=seed,
+        )
+        correct(made, data, folder, trainer(3))
+    return json.loads((folder / "summary.json").read_text())
+
+
+def digits(steps: int, warp: float, seed: int) -> dict:
+    """The summary of a cell: the flow of `flow_digits.yaml`."""
+    base = FOLDER / "digits-flow" / "pretrained"
+    config = ["--config", str(HERE / "flow_digits.yaml")]
+    if not (base / "summary.json").exists():
+        command = ["pretrain", *config, "--config", str(HERE / "flow_digits_pretrain.yaml"), "--run_dir", str(base)]
+        assert cli.main(command) == 0
+    settings = [*config, "--model.weights", str(base / "reference.safetensors"), *SHARED]
+    return _ran(FOLDER / "digits-flow" / f"{steps}-{warp:g}" / str(seed), settings, steps, warp, seed)
+
+
+SHARED = [
+    *["--config", str(HERE / "flow_digits_correct.yaml")],
+    *["--data.repeats", "2", "--data.known", "128", "--trainer.enable_progress_bar", "false"],
+]
+
+
+def unet(steps: int, warp: float, seed: int) -> dict:
+    """The summary of a cell: the flow that ships."""
+    settings = ["--config", "domains/image_flow.yaml", "--data.repeats", "2", "--data.known", "64"]
+    settings += ["--data.passes", "2", "--data.compared", "[1,2,4,8]", "--trainer.enable_progress_bar", "false"]
+    return _ran(FOLDER / "digits-unet" / f"{steps}-{warp:g}" / str(seed), settings, steps, warp, seed)
+
+
+def _ran(folder: Path, settings: list[str], steps: int, warp: float, seed: int) -> dict:
+    if not (folder / "summary.json").exists():
+        flags = [
+            "--model.steps",
+            str(steps),
+            "--model.process.init_args.warp",
+            f"{warp:g}",
+            "--data.most_left_out",
+            "0.5",
+        ]
+        assert cli.main(["correct", *settings, *flags, "--seed_everything", str(seed), "--run_dir", str(folder)]) == 0
+    return json.loads((folder / "summary.json").read_text())
+
+
+CELLS = {
+    "plane": [(plane, (trained, steps)) for trained in TRAINED for steps in (2, 4, 8)],
+    "digits": [(digits, cell) for cell in ((2, 2.0), (4, 2.0), (8, 1.0))],
+    "unet": [(unet, (4, 2.0))],
+}
+COLUMNS = {
+    "flow, as many steps": lambda s: _own(s),
+    "Gaussian": lambda s: s["conclusion"]["gaussian"],
+    "corrected": lambda s: s["conclusion"]["distance"],
+    "same solver, equal FLOPs": lambda s: s["conclusion"]["same_solver_at_equal_flops"],
+    "best solver, equal FLOPs": lambda s: (s["conclusion"]["best_solver_at_equal_flops"] or {}).get("distance"),
+    "trained longer, equal FLOPs": lambda s: s["conclusion"]["trained_longer_at_equal_flops"],
+    "FLOPs, share of the same solver's": lambda s: s["conclusion"]["flops_at_equal_distance"],
+    "floor": lambda s: s["distance"]["floor"],
+    "kept": lambda s: s["inversion"]["kept"] / s["inversion"]["samples"],
+    "known recovered": lambda s: s["inversion"]["known_noise"]["recovered"],
+    "median gain": lambda s: s["inversion"]["noise_gain"]["median"],
+    "MFLOP": lambda s: s["conclusion"]["flops"] / 1e6,
+}
+
+
+def _own(summary: dict) -> float:
+    own = next(row for row in summary["frontier"] if row["name"] == "corrected")
+    alike = ("solver", "steps", "warp")
+    row = next(r for r in summary["frontier"] if r["name"] == "flow" and all(r[k] == own[k] for k in alike))
+    return row["distances"][summary["distance"]["name"]]["mean"]
+
+
+def _told(values: list) -> str:
+    known = [value for value in values if value is not None]
+    if not known:
+        return "none"
+    error = f" ± {statistics.stdev(known) / len(known) ** 0.5:.2g}" if len(known) > 1 else ""
+    return f"{statistics.mean(known):.3g}{error}" + (
+        f" ({len(known)} of {len(values)})" if len(known) < len(values) else ""
+    )
+
+
+def main(which: str, seeds: list[int]) -> None:
+    quiet()
+    print("| cell | " + " | ".join(COLUMNS) + " |\n" + "|---" * (len(COLUMNS) + 1) + "|")
+    for run, cell in CELLS[which]:
+        found = [run(*cell, seed) for seed in seeds]
+        cells = [_told([column(summary) for summary in found]) for column in COLUMNS.values()]
+        print(f"| {', '.join(map(str, cell))} | " + " | ".join(cells) + " |", flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], [int(seed) for seed in sys.argv[2:]] or [0, 1, 2])
