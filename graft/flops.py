@@ -15,7 +15,8 @@ def call(process: Process, model: Model, state: State, condition: Condition) -> 
     """Of one network call for one sample: matrix products, convolutions and attention, a multiply-add as two."""
     with FlopCounterMode(display=False) as counter:
         process(model, state, 0.5, condition)
-    return counter.get_total_flops() / size(state)
+    total: int = counter.get_total_flops()
+    return total / size(state)
 
 
 def sampling(stages: "list[tuple[Stage, float]]", steps: int) -> float:

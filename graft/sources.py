@@ -85,7 +85,7 @@ class Model(Source):
     def origin(self, module: "GraftModule", number: int) -> dict[str, Any]:
         """See `Source.origin`."""
         drawing = module.backbone if module.corrector is None else module.reference
-        origin = {
+        origin: dict[str, Any] = {
             "version": VERSION,
             "domain": f"{type(module).__module__}.{type(module).__qualname__}",
             "network": digest(attributes(drawing)),

@@ -199,9 +199,9 @@ class RecoveredNoise(LightningDataModule):
         if count < 2:
             raise GraftError(f"{type(self.source).__name__} has {count} samples to invert: give more data")
         rows = slice(self.samples)
-        condition = take(cat(conditions), rows)
-        assert isinstance(condition, dict)
-        return take(cat(states), rows), condition
+        given = take(cat(conditions), rows)
+        assert isinstance(given, dict)
+        return take(cat(states), rows), given
 
     def train_dataloader(self) -> "DataLoader[Any] | list[Any]":
         """Have the noise, and serve it."""
@@ -355,8 +355,7 @@ def _in_order(loader: Any) -> Any:
 def _here(found: Inverted) -> Inverted:
     """On the processor."""
     moved = {name: value.cpu() for name, value in vars(found).items() if isinstance(value, Tensor)}
-    moved["noise"] = apply(lambda x: x.cpu(), found.noise)
-    return Inverted(**{**vars(found), **moved})
+    return Inverted(**{**vars(found), **moved, "noise": apply(lambda x: x.cpu(), found.noise)})
 
 
 def _flat(state: State) -> dict[str, Tensor]:

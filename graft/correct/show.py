@@ -31,7 +31,7 @@ def operations(flops: float) -> str:
 def rows(summary: dict[str, Any]) -> list[tuple[str, ...]]:
     """(what, solver, warp, steps, cost, distance ± standard error) of each way to draw, by cost."""
     judged = summary["distance"]["name"]
-    out = []
+    out = list[tuple[str, ...]]()
     for row in sorted(summary["frontier"], key=lambda row: row["flops"]):
         told = row["distances"][judged]
         error = "" if told["stderr"] is None else f" ± {number(told['stderr'])}"

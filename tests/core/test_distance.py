@@ -150,7 +150,8 @@ def test_what_cannot_be_compared() -> None:
 def test_sliced_wasserstein() -> None:
     """In one dimension the distance of sorted samples; a shift by v is |v| / sqrt(d) on average over directions."""
     a, b = normal(50, 1), normal(50, 1, 1)
-    assert sliced_wasserstein(a, b) == pytest.approx(float((a.sort(0).values - b.sort(0).values).square().mean().sqrt()))
+    expected = float((a.sort(0).values - b.sort(0).values).square().mean().sqrt())
+    assert sliced_wasserstein(a, b) == pytest.approx(expected)
     assert sliced_wasserstein(a, a.flip(0)) == 0 == sliced_wasserstein(a, a.repeat(2, 1))
     x, v = normal(40, 3), f64([3.0, -4.0, 12.0])
     assert sliced_wasserstein(x, x + v) == pytest.approx(13 / 3**0.5, rel=0.2)  # 128 directions

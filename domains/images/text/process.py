@@ -40,7 +40,7 @@ FLOWS = {"FlowMatchEulerDiscreteScheduler", "FlowMatchHeunDiscreteScheduler"}
 PREDICTIONS: dict[str, Prediction] = {"epsilon": "eps", "sample": "x0", "v_prediction": "v"}
 
 
-class Betas(Schedule):
+class SchedulerBetas(Schedule):
     """A table of alpha² that the sampler visits at some of its entries.
 
     Entry 0 of the table is where diffusers' last step ends: data, or (``set_alpha_to_one: false``, as Stable Diffusion
@@ -64,7 +64,7 @@ class Betas(Schedule):
         return (_linear(self.knots, t * (len(self.knots) - 1)) - 1).clamp(min=0)
 
 
-class Sigmas(Schedule):
+class SchedulerSigmas(Schedule):
     """Flow matching, alpha = 1 − sigma, at the sigmas that the sampler visits.
 
     Args:
@@ -167,7 +167,7 @@ def process(
         scheduler.set_timesteps(**({"num_inference_steps": steps} | given if "sigmas" not in given else given))
         sigmas = torch.as_tensor(scheduler.sigmas).double().flip(0)
         return Latents(
-            Sigmas(sigmas, float(scheduler.config.num_train_timesteps)), "velocity", shape, eta, guided=guided
+            SchedulerSigmas(sigmas, float(scheduler.config.num_train_timesteps)), "velocity", shape, eta, guided=guided
         )
     total = int(scheduler.config.num_train_timesteps)
     try:
@@ -184,7 +184,7 @@ def process(
     alpha2 = torch.cat([torch.as_tensor(scheduler.final_alpha_cumprod)[None], scheduler.alphas_cumprod]).double()
     knots = torch.cat([times + 1, times.new_full((1,), float(alpha2[0] == alpha2[1]))]).flip(0)  # entry 0, or its equal
     prediction = PREDICTIONS[scheduler.config.prediction_type]
-    return Latents(Betas(alpha2, knots), prediction, shape, eta, guided=guided)
+    return Latents(SchedulerBetas(alpha2, knots), prediction, shape, eta, guided=guided)
 
 
 def _refused(name: str, why: str) -> str:
