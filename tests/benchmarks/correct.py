@@ -2,9 +2,11 @@
 
 python tests/benchmarks/correct.py plane [SEEDS]    eight blobs in the plane, flows trained long and briefly
 python tests/benchmarks/correct.py digits [SEEDS]   8x8 digits, a flow of fully connected layers
+python tests/benchmarks/correct.py classes [SEEDS]  the same with the digits' classes as conditions
 python tests/benchmarks/correct.py unet [SEEDS]     8x8 digits, the flow that ships
+python tests/benchmarks/correct.py reward [SEEDS]   no data but a reward: the noise of accepted draws (`graft fit`)
 
-Every cell is a run of `graft correct` (the last two on the command line), kept in the temporary folder of `toys.py`.
+Every cell is a run (all but the plane's on the command line), kept in the temporary folder of `toys.py`.
 """
 
 import itertools
@@ -100,15 +102,35 @@ def plane(trained: str, steps: int, seed: int) -> dict:
     return json.loads((folder / "summary.json").read_text())
 
 
-def digits(steps: int, warp: float, seed: int) -> dict:
+def digits(solver: str, steps: int, warp: float, seed: int, classes: bool = False) -> dict:
     """The summary of a cell: the flow of `flow_digits.yaml`."""
-    base = FOLDER / "digits-flow" / "pretrained"
+    folder = FOLDER / ("digits-classes" if classes else "digits-flow")
+    base = folder / "pretrained"
     config = ["--config", str(HERE / "flow_digits.yaml")]
+    told = ["--model.classes", "10", "--model.backbone.init_args.classes", "10"] if classes else []
     if not (base / "summary.json").exists():
         command = ["pretrain", *config, "--config", str(HERE / "flow_digits_pretrain.yaml"), "--run_dir", str(base)]
-        assert cli.main(command) == 0
-    settings = [*config, "--model.weights", str(base / "reference.safetensors"), *SHARED]
-    return _ran(FOLDER / "digits-flow" / f"{steps}-{warp:g}" / str(seed), settings, steps, warp, seed)
+        assert cli.main([*command, *told]) == 0
+    told += ["--model.corrector.init_args.backbone.init_args.classes", "10"] if classes else []
+    settings = [*config, *SHARED, "--model.weights", str(base / "reference.safetensors"), *told]
+    return _ran(folder / f"{solver}-{steps}-{warp:g}" / str(seed), settings, solver, steps, warp, seed)
+
+
+def classes(solver: str, steps: int, warp: float, seed: int) -> dict:
+    """The summary of a cell: network and corrector are told the digit's class."""
+    return digits(solver, steps, warp, seed, True)
+
+
+def reward(name: str, kind: str, seed: int) -> dict:
+    """The summary of a cell: `domains/image_noise.yaml` with a reward and a corrector, or a fitted Gaussian."""
+    folder = FOLDER / "digits-noise" / f"{name}-{kind}" / str(seed)
+    if not (folder / "summary.json").exists():
+        flags = ["--config", "corrector/gaussian.yaml"] if kind == "Gaussian" else []
+        flags += ["--data.reward", name, "--data.test_draws", "1024", "--data.alarms", "null"]
+        flags += ["--data.validation_draws", "0", "--trainer.enable_progress_bar", "false"]
+        command = ["fit", "--config", "domains/image_noise.yaml", *flags]
+        assert cli.main([*command, "--seed_everything", str(seed), "--run_dir", str(folder)]) == 0
+    return json.loads((folder / "summary.json").read_text())
 
 
 SHARED = [
@@ -117,31 +139,48 @@ SHARED = [
 ]
 
 
-def unet(steps: int, warp: float, seed: int) -> dict:
+def unet(solver: str, steps: int, warp: float, seed: int) -> dict:
     """The summary of a cell: the flow that ships."""
     settings = ["--config", "domains/image_flow.yaml", "--data.repeats", "2", "--data.known", "64"]
     settings += ["--data.passes", "2", "--data.compared", "[1,2,4,8]", "--trainer.enable_progress_bar", "false"]
-    return _ran(FOLDER / "digits-unet" / f"{steps}-{warp:g}" / str(seed), settings, steps, warp, seed)
+    folder = FOLDER / "digits-unet" / f"{solver}-{steps}-{warp:g}" / str(seed)
+    return _ran(folder, settings, solver, steps, warp, seed)
 
 
-def _ran(folder: Path, settings: list[str], steps: int, warp: float, seed: int) -> dict:
+def _ran(folder: Path, settings: list[str], solver: str, steps: int, warp: float, seed: int) -> dict:
     if not (folder / "summary.json").exists():
-        flags = [
-            "--model.steps",
-            str(steps),
-            "--model.process.init_args.warp",
-            f"{warp:g}",
-            "--data.most_left_out",
-            "0.5",
-        ]
+        flags = ["--model.steps", str(steps), "--model.process.init_args.warp", f"{warp:g}"]
+        flags += ["--data.most_left_out", "0.5", "--model.solver", f"graft.solvers.{solver}"]
         assert cli.main(["correct", *settings, *flags, "--seed_everything", str(seed), "--run_dir", str(folder)]) == 0
     return json.loads((folder / "summary.json").read_text())
 
 
+DIGITS = [
+    ("Midpoint", 2, 2.0),
+    ("Midpoint", 3, 2.0),
+    ("Heun", 3, 2.0),
+    ("Euler", 4, 2.0),
+    ("Euler", 6, 1.5),
+    ("Euler", 8, 1.0),
+]
 CELLS = {
     "plane": [(plane, (trained, steps)) for trained in TRAINED for steps in (2, 4, 8)],
-    "digits": [(digits, cell) for cell in ((2, 2.0), (4, 2.0), (8, 1.0))],
-    "unet": [(unet, (4, 2.0))],
+    "digits": [(digits, cell) for cell in DIGITS],
+    "classes": [(classes, ("Midpoint", 2, 2.0)), (classes, ("Euler", 6, 1.5))],
+    "unet": [(unet, ("Midpoint", 2, 2.0)), (unet, ("Euler", 4, 2.0))],
+    "reward": [(reward, (name, kind)) for name in ("Symmetry", "Ink") for kind in ("flow", "Gaussian")],
+}
+SHAPED = {
+    "reward of the reference": lambda s: s["reference"]["reward"],
+    "accepted": lambda s: s["accepted_reward"],
+    "shaped": lambda s: s["tuned"]["reward"],
+    "share of the gain": lambda s: (
+        (s["tuned"]["reward"] - s["reference"]["reward"]) / (s["accepted_reward"] - s["reference"]["reward"])
+    ),
+    "FID to the data, reference": lambda s: s["reference"]["fid"],
+    "shaped ": lambda s: s["tuned"]["fid"],
+    "diversity, reference": lambda s: s["reference"]["diversity"],
+    "shaped  ": lambda s: s["tuned"]["diversity"],
 }
 COLUMNS = {
     "flow, as many steps": lambda s: _own(s),
@@ -178,10 +217,11 @@ def _told(values: list) -> str:
 
 def main(which: str, seeds: list[int]) -> None:
     quiet()
-    print("| cell | " + " | ".join(COLUMNS) + " |\n" + "|---" * (len(COLUMNS) + 1) + "|")
+    columns = SHAPED if which == "reward" else COLUMNS
+    print("| cell | " + " | ".join(columns) + " |\n" + "|---" * (len(columns) + 1) + "|")
     for run, cell in CELLS[which]:
         found = [run(*cell, seed) for seed in seeds]
-        cells = [_told([column(summary) for summary in found]) for column in COLUMNS.values()]
+        cells = [_told([column(summary) for summary in found]) for column in columns.values()]
         print(f"| {', '.join(map(str, cell))} | " + " | ".join(cells) + " |", flush=True)
 
 

@@ -10,7 +10,8 @@ import torch
 from torch import Generator, Tensor, nn
 from torchmetrics import Metric
 
-from domains.images import files, grid
+from domains.images import files, grid, metrics
+from domains.images.dataset.read import read as read_pictures
 from domains.images.features import Features, Pixels
 from domains.images.keys import Content
 from domains.images.pixels import pictures
@@ -51,7 +52,9 @@ class TextToImage(GraftModule):
         memory: What is given up for memory; see `Memory`.
         without: Components that are not loaded, such as ``[text_encoder_3, tokenizer_3]`` of SD 3, to save memory.
         sample_batch: Draws at a time where ``data.batch_size`` does not say.
-        features: What makes pictures alike, for diversity and similarity; small grey pictures if not given.
+        features: What makes pictures alike, for diversity, distances and similarity; small grey pictures if not given.
+        real: Pictures that results are compared with (a folder, an .npz), scaled to the model's own size; none if not
+            given, and then no FID.
         **kwargs: See `graft.GraftModule`.
     """
 
@@ -77,6 +80,7 @@ class TextToImage(GraftModule):
         without: "list[str] | None" = None,
         sample_batch: int = 8,
         features: "Features | None" = None,
+        real: "str | None" = None,
         **kwargs: Any,
     ) -> None:
         if images_per_prompt < 1 or sample_batch < 1:
@@ -98,6 +102,8 @@ class TextToImage(GraftModule):
         self._pipeline, self._texts = pipeline, texts
         self.prompts, self.judged, self.images_per_prompt = found, judged, images_per_prompt
         self.guidance, self.chunk, self.alike = guidance, sample_batch, features or Pixels()
+        factor = int(pipeline.pipe.vae_scale_factor)
+        self.real = None if real is None else _real(real, shape[1] * factor, shape[2] * factor)
 
     def load_reference(self, backbone: nn.Module, weights: str) -> tuple[dict[str, Tensor], dict[str, str]]:
         """See `GraftModule.load_reference`: the pipeline came with its weights."""
@@ -158,8 +164,8 @@ class TextToImage(GraftModule):
         return self.alike(items)
 
     def metrics(self) -> Mapping[str, Metric]:
-        """None: what a text-to-image model is judged by are rewards, of which ``data.held_out`` can be another."""
-        return {}
+        """Diversity, and distances to real pictures where there are any; rewards (``data.held_out``) say the rest."""
+        return metrics.all_of(self.alike, self.real)
 
     def draw(self, items: Sequence[Any], legends: "Sequence[str] | None" = None) -> bytes:
         """The pictures in a grid."""
@@ -188,3 +194,10 @@ def _prompts(
         return found, list(range(len(found)))
     other = prompts.read(judged, column)
     return found + other, list(range(len(found), len(found) + len(other)))
+
+
+def _real(source: str, height: int, width: int) -> Tensor:
+    """(N, 3, H, W) uint8."""
+    if height != width:
+        raise GraftError(f"model.real is scaled to squares, and the pictures are {width}x{height}: leave it out")
+    return torch.from_numpy(read_pictures(source, height, 3).pixels).movedim(-1, 1).contiguous()

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -238,9 +239,28 @@ def _loaded(
     if "StableDiffusion3" in index["_class_name"]:  # saved without
         unused |= {name: None for name in ("text_encoder_3", "tokenizer_3") if (index.get(name) or [None])[0] is None}
     try:
-        return DiffusionPipeline.from_pretrained(path, dtype=dtype, variant=variant, scheduler=scheduler, **unused)
+        with _quiet():
+            return DiffusionPipeline.from_pretrained(path, dtype=dtype, variant=variant, scheduler=scheduler, **unused)
     except Exception as error:  # of a dozen kinds
         raise GraftError(f"{weights} cannot be loaded as a diffusers pipeline: {_first(error)}") from None
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Bars of loading only where somebody sees them: a comparison loads a pipeline for each of its runs."""
+    if sys.stderr.isatty():
+        yield
+        return
+    from diffusers.utils import logging as ours
+    from transformers.utils import logging as theirs
+
+    for part in (ours, theirs):
+        part.disable_progress_bar()
+    try:
+        yield
+    finally:
+        for part in (ours, theirs):
+            part.enable_progress_bar()
 
 
 def _hash(path: Path, family: Family) -> str:
