@@ -185,7 +185,8 @@ def conclusions(found: Frontier) -> dict[str, Any]:
     """What the frontier says of the corrected flow.
 
     ``flops_at_equal_distance``: its cost over that of the flow alone, with the same solver at its best warp and at its
-    distance, interpolated in the logarithms; None where no number of steps tried comes as near.
+    distance, interpolated in the logarithms; None where no number of steps tried comes as near. ``…_same_warp``: with
+    the flow's steps spread as the corrected flow's are.
     ``best_solver_at_equal_flops``: the least distance of the flow alone at the cost of the corrected one, over solvers
     and warps.
     """
@@ -195,12 +196,12 @@ def conclusions(found: Frontier) -> dict[str, Any]:
     for row in found.rows:
         if row.name == FLOW:
             alone.setdefault((row.solver, row.warp), []).append(row)
-    equal, at = list[float](), dict[tuple[str, float], float]()
+    equal, at = dict[float, float](), dict[tuple[str, float], float]()
     for key, rows in alone.items():
         points = [(math.log(row.mean(name)), math.log(row.flops)) for row in rows]
         cost = _interpolated(_falling(points), math.log(ours.mean(name)))
         if cost is not None and key[0] == ours.solver:
-            equal.append(math.exp(cost))
+            equal[key[1]] = ours.flops / math.exp(cost)
         value = _interpolated([(y, x) for x, y in points], math.log(ours.flops))
         if value is not None:
             at[key] = math.exp(value)
@@ -212,7 +213,8 @@ def conclusions(found: Frontier) -> dict[str, Any]:
     return {
         "distance": ours.mean(name),
         "flops": ours.flops,
-        "flops_at_equal_distance": ours.flops / min(equal) if equal else None,
+        "flops_at_equal_distance": max(equal.values()) if equal else None,
+        "flops_at_equal_distance_same_warp": equal.get(ours.warp),
         "same_solver_at_equal_flops": min(same) if same else None,
         "best_solver_at_equal_flops": None
         if best is None

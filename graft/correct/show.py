@@ -107,7 +107,8 @@ def facts(summary: dict[str, Any]) -> list[tuple[str, str]]:
         ("inversion and training", f"{operations(cost['inversion'])}, {operations(cost['training'])}"),
         (
             f"cost of the corrected flow over the flow's, {summary['solver']}, at equal {name}",
-            number(said["flops_at_equal_distance"]),
+            f"{number(said['flops_at_equal_distance'])}; at the same warp "
+            f"{number(said['flops_at_equal_distance_same_warp'])}",
         ),
         (f"{name} at the corrected flow's cost: corrected", number(said["distance"])),
         ("    the same solver", number(said["same_solver_at_equal_flops"])),

@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, TensorDataset
 import graft
 from graft import GraftError, GraftModule, cli
 from graft.correct import RecoveredNoise, correct
+from graft.correct.frontier import Frontier, Row, conclusions
 from graft.corrector import Corrector, FittedGaussian
 from graft.inversion import Anderson
 from graft.process import Flow, Gaussian, Rotation
@@ -212,3 +213,27 @@ def test_what_cannot_be_inverted(process: Gaussian, words: str, tmp_path: Path) 
 def test_settings(settings: dict[str, Any], words: str) -> None:
     with pytest.raises(GraftError, match=words):
         data(LAW, 10, **settings)
+
+
+def test_conclusions() -> None:
+    """Distances that are exact powers of the cost: 1/cost at warp 1, 4/cost at warp 2, 1.5/cost for Heun."""
+
+    def row(name: str, solver: str, steps: int, warp: float, flops: float, distance: float) -> Row:
+        return Row(name, solver, steps, warp, flops, {"fid": [distance]})
+
+    rows = [row("flow", "Euler", n, w, 10.0 * n, k / n) for n in (1, 2, 4, 8, 16) for w, k in ((1.0, 1.0), (2.0, 4.0))]
+    rows += [row("flow", "Heun", n, 1.0, 20.0 * n, 1.5 / n) for n in (1, 2, 4, 8)]
+    others = [row("trained longer", "Euler", n, 2.0, 10.0 * n, 3 / n) for n in (4, 8)]
+    others += [row("Gaussian", "Euler", 4, 2.0, 40.0, 0.7)]
+    found = conclusions(
+        Frontier([*rows, *others, row("corrected", "Euler", 4, 2.0, 50.0, 1 / 6)], {"fid": [0.01]}, 9, 10.0, 2.0)
+    )
+    assert found["flops_at_equal_distance"] == pytest.approx(50 / 60)  # six steps at warp 1 are as near
+    assert found["flops_at_equal_distance_same_warp"] is None  # 16 steps at warp 2 are not
+    assert found["same_solver_at_equal_flops"] == pytest.approx(1 / 5)
+    assert found["best_solver_at_equal_flops"] == {"solver": "Euler", "warp": 1.0, "distance": pytest.approx(1 / 5)}
+    assert (found["gaussian"], found["trained_longer_at_equal_flops"]) == (0.7, pytest.approx(0.6))
+    nearer = [*rows, *others, row("corrected", "Euler", 4, 2.0, 50.0, 1 / 3)]
+    found = conclusions(Frontier(nearer, {"fid": [0.01]}, 9, 10.0, 2.0))
+    assert found["flops_at_equal_distance"] == pytest.approx(50 / 30)
+    assert found["flops_at_equal_distance_same_warp"] == pytest.approx(50 / 120)
