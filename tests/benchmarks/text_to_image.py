@@ -1,11 +1,13 @@
 """Rollouts through graft against the same diffusers pipeline called directly: the same batch, steps and guidance.
 
     python tests/benchmarks/text_to_image.py            # ratio of images a second, pair by pair
+    python tests/benchmarks/text_to_image.py --device cuda --size v2   # in bfloat16, a UNet of the size of SD v2
     python tests/benchmarks/text_to_image.py memory 8   # peak memory of a process that samples in so many steps
     python tests/benchmarks/text_to_image.py cost       # FLOPs of the denoisers that configurations name
 
 The pipeline is a small Stable Diffusion of random weights (6 million parameters), made on the spot: what graft adds to
-a step does not depend on the network, so that a larger one only hides it.
+a step does not depend on the network, so that a larger one only hides it. On a processor what counts is its time, on an
+accelerator the clock's.
 """
 
 import argparse
@@ -26,32 +28,37 @@ BATCH, STEPS, PAIRS = 4, 20, 9
 PROMPTS = ["a red ball", "a blue cube"]
 
 
-def saved(folder: Path) -> Path:
-    """A Stable Diffusion pipeline whose UNet has 6 million parameters, on latents of 16 x 16."""
+SMALL = {
+    "sample_size": 16,
+    "layers_per_block": 1,
+    "block_out_channels": (64, 128, 128),
+    "down_block_types": ("CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"),
+    "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D"),
+    "attention_head_dim": 8,
+}
+V2 = {"sample_size": 64, "attention_head_dim": [5, 10, 20, 20], "use_linear_projection": True}
+SIZES = {"small": SMALL, "v2": V2}
+
+
+def saved(folder: Path, size: str = "small") -> Path:
+    """A Stable Diffusion pipeline whose UNet has 6 million parameters, on latents of 16 x 16; or SD v2's."""
     import tiny
     from diffusers import UNet2DConditionModel
 
     pipe = tiny.stable_diffusion()
-    pipe.unet = UNet2DConditionModel(
-        sample_size=16,
-        layers_per_block=1,
-        block_out_channels=(64, 128, 128),
-        down_block_types=("CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"),
-        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D"),
-        attention_head_dim=8,
-        norm_num_groups=32,
-        cross_attention_dim=tiny.CROSS,
-    )
+    pipe.unet = UNet2DConditionModel(cross_attention_dim=tiny.CROSS, **SIZES[size])
     pipe.save_pretrained(folder)
     return folder
 
 
-def opened(folder: Path, steps: int):
-    """(our module, the pipeline itself with the same scheduler)."""
+def opened(folder: Path, steps: int, device: str = "cpu"):
+    """(our module, the pipeline itself with the same scheduler); on an accelerator in bfloat16."""
     from diffusers import StableDiffusionPipeline
 
     from domains.images.text import Guidance, TextToImage
+    from graft.reference import LoRA
 
+    half = device != "cpu"
     (folder / "prompts.txt").write_text("\n".join(PROMPTS))
     model = TextToImage(
         str(folder),
@@ -60,11 +67,21 @@ def opened(folder: Path, steps: int):
         level=0.0,
         guidance=Guidance(4.0),
         images_per_prompt=BATCH // len(PROMPTS),
-    )
-    pipe = StableDiffusionPipeline.from_pretrained(folder)
+        dtype="bfloat16" if half else "float32",
+        lora=LoRA(4, 4, ["to_q", "to_v"]) if half else None,
+    ).to(device)
+    pipe = StableDiffusionPipeline.from_pretrained(folder, dtype=torch.bfloat16 if half else torch.float32).to(device)
     pipe.scheduler = model._pipeline.pipe.scheduler
     pipe.set_progress_bar_config(disable=True)
     return model, pipe
+
+
+def now(device: str) -> float:
+    """Seconds: the processor's own, or the clock's once an accelerator is done."""
+    if device == "cpu":
+        return time.process_time()
+    torch.cuda.synchronize()
+    return time.perf_counter()
 
 
 def ours(model, seed: int):
@@ -72,6 +89,7 @@ def ours(model, seed: int):
     from graft.batches import Draws
 
     condition = model.conditions(("rollout", 0), 0, BATCH, torch.Generator())
+    condition = {name: value.to(model.device) for name, value in condition.items()}
     with torch.no_grad():
         drawn = model.predict_step(Draws(condition, (seed,), "reference", (0.5,)))
         return drawn.state, model.decode(drawn.state, condition)
@@ -88,10 +106,10 @@ def theirs(model, pipe, seed: int, output: str = "pil"):
     return pipe(texts, output_type=output, **given).images
 
 
-def compare() -> None:
+def compare(device: str = "cpu", size: str = "small") -> None:
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as name:
-        model, pipe = opened(saved(Path(name)), STEPS)
+        model, pipe = opened(saved(Path(name), size), STEPS, device)
         million = sum(p.numel() for p in pipe.unet.parameters()) / 1e6
         latents, _ = ours(model, 0)  # warm, too
         off = float((latents - theirs(model, pipe, 0, "latent")).abs().max() / latents.abs().max())
@@ -99,14 +117,13 @@ def compare() -> None:
         for pair in range(1, PAIRS + 1):
             taken = {}
             for who in ("ours", "theirs") if pair % 2 else ("theirs", "ours"):
-                start = time.process_time()
+                start = now(device)
                 ours(model, pair) if who == "ours" else theirs(model, pipe, pair)
-                taken[who] = time.process_time() - start
+                taken[who] = now(device) - start
             ratios.append(taken["theirs"] / taken["ours"])
             seconds.append(taken["theirs"])
-        print(
-            f"UNet of {million:.1f} M parameters, {BATCH} images, {STEPS} steps, guidance 4, one thread, processor time"
-        )
+        how = "one thread, processor time" if device == "cpu" else f"{torch.cuda.get_device_name()}, bfloat16"
+        print(f"UNet of {million:.1f} M parameters, {BATCH} images, {STEPS} steps, guidance 4, {how}")
         print(f"largest difference of the latents: {off:.1e} of the largest latent")
         print(f"seconds of the pipeline's call: {statistics.median(seconds):.2f}")
         print(f"images a second, graft / diffusers: median {statistics.median(ratios):.3f}", end=", ")
@@ -185,5 +202,9 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("what", nargs="?", choices=("compare", "memory", "cost"), default="compare")
     parser.add_argument("steps", nargs="?", type=int, default=STEPS)
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--size", choices=tuple(SIZES), default="small")
     asked = parser.parse_args()
-    {"compare": compare, "memory": lambda: memory(asked.steps), "cost": cost}[asked.what]()
+    {"compare": lambda: compare(asked.device, asked.size), "memory": lambda: memory(asked.steps), "cost": cost}[
+        asked.what
+    ]()
