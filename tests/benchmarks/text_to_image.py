@@ -205,6 +205,7 @@ if __name__ == "__main__":
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--size", choices=tuple(SIZES), default="small")
     asked = parser.parse_args()
-    {"compare": lambda: compare(asked.device, asked.size), "memory": lambda: memory(asked.steps), "cost": cost}[
-        asked.what
-    ]()
+    if asked.what == "compare":
+        compare(asked.device, asked.size)
+    else:
+        {"memory": lambda: memory(asked.steps), "cost": cost}[asked.what]()
