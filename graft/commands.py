@@ -14,7 +14,7 @@ import torch
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint, RichProgressBar, TQDMProgressBar
 
-from graft import files, report, rounds, runs
+from graft import files, ranks, report, rounds, runs
 from graft.alarms import Watch
 from graft.batches import Weights
 from graft.errors import GraftError
@@ -76,7 +76,8 @@ def fit(
     if trainer.max_epochs is not None and trainer.max_epochs < 1:
         raise GraftError(f"trainer.max_epochs is {trainer.max_epochs}, but a run takes at least one round")
     started = time.perf_counter()
-    folder = runs.make(Path(run_dir))
+    ranks.begin(trainer)
+    folder = made(trainer, run_dir)
     data.run_dir = folder
     attach(trainer, folder, config, checkpoint)
     watch = Watch(data.alarms, data.held_out, folder) if data.alarms is not None and data.validation_draws else None
@@ -86,15 +87,17 @@ def fit(
         trainer.callbacks.insert(0, RoundWeights(config))  # type: ignore[attr-defined]
     trainer.fit(module, data, ckpt_path=str(checkpoint) if checkpoint else None, weights_only=True)
     finished(trainer)
-    module.save_weights(folder / "tuned.safetensors", {"config": config})
     if trainer.is_global_zero:
+        module.save_weights(folder / "tuned.safetensors", {"config": config})
         module.export(folder)
     compare(module, data, trainer)
     chosen = analysis.Analysis.read(folder) if module.asked_level == "auto" else None
     summary = _summary(module, data, time.perf_counter() - started, chosen) | _watched(watch)
-    write_samples(module, folder)
-    _write_report(module, data, trainer, folder, summary, command)
-    files.write_json(folder / "summary.json", summary)  # last: its presence says that the run is finished
+    if trainer.is_global_zero:
+        write_samples(module, folder)
+        _write_report(module, data, trainer, folder, summary, command)
+        files.write_json(folder / "summary.json", summary)  # last: its presence says that the run is finished
+    trainer.strategy.barrier()
     return summary
 
 
@@ -124,17 +127,19 @@ def pretrain(
     if module.asked_level == "auto" or module.level:
         raise GraftError("pretrain trains the whole network: leave model.level at 0")
     started = time.perf_counter()
-    folder = runs.make(Path(run_dir))
+    ranks.begin(trainer)
+    folder = made(trainer, run_dir)
     attach(trainer, folder, config, checkpoint)
     trainer.fit(module, data, ckpt_path=str(checkpoint) if checkpoint else None, weights_only=True)
     finished(trainer)
-    module.save_weights(folder / "reference.safetensors", {"config": config})
+    if trainer.is_global_zero:
+        module.save_weights(folder / "reference.safetensors", {"config": config})
     judge = Judge(None, module.metrics())
     for items, calls in sample(module, trainer, draws, "pretrain"):
         judge.update(items, calls)
     module.judges = {"reference": judge}
     left_out: Any = getattr(data, "left_out", None)  # by record, where the domain's data say it so
-    if isinstance(left_out, list):
+    if isinstance(left_out, list) and trainer.is_global_zero:
         files.write_text(folder / "left_out.csv", rounds.left_out(left_out))
     summary = {
         "reference": plain(judge.summary()),
@@ -145,8 +150,10 @@ def pretrain(
         "seed": module.seed,
         "versions": versions(),
     }
-    write_samples(module, folder)
-    files.write_json(folder / "summary.json", summary)
+    if trainer.is_global_zero:
+        write_samples(module, folder)
+        files.write_json(folder / "summary.json", summary)
+    trainer.strategy.barrier()
     return summary
 
 
@@ -164,7 +171,8 @@ def levels(
     """
     if module.reference_file is None:
         raise GraftError("levels are compared on draws of a reference: give model.weights")
-    folder = runs.make(Path(run_dir))
+    ranks.begin(trainer)
+    folder = made(trainer, run_dir)
     comparison = _Comparison(data)
     trainer.predict(module, comparison, return_predictions=False)
     assert comparison.found is not None
@@ -256,8 +264,24 @@ def attach(trainer: Trainer, folder: Path, config: str, checkpoint: "Path | None
     bar = trainer.progress_bar_callback
     if isinstance(bar, TQDMProgressBar | RichProgressBar) and bar.refresh_rate == 1:
         bar._refresh_rate = 10  # drawing it at every step costs milliseconds
-    if config:
+    if config and trainer.is_global_zero:
         files.write_text(folder / "config.yaml", config)
+
+
+def made(trainer: Trainer, run_dir: "str | Path") -> Path:
+    """The run's folder, which all processes write to.
+
+    Raises:
+        GraftError: It cannot be made, or some process does not see what the first one made.
+    """
+    folder = Path(run_dir)
+    ranks.first(trainer, lambda: str(runs.make(folder)))
+    if not trainer.strategy.reduce_boolean_decision(folder.is_dir(), all=True):
+        raise GraftError(
+            f"the run's folder {folder} is not seen by all {trainer.world_size} processes: use --run_dir on a file "
+            "system that every node shares"
+        )
+    return folder
 
 
 def finished(trainer: Trainer) -> None:

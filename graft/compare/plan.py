@@ -37,13 +37,9 @@ class Asked:
     law_draws: int = 0
 
     def describe(self) -> dict[str, Any]:
-        """In plain values."""
-        return {
-            "methods": [{"name": m.label, "settings": m.flags, "content": m.content} for m in self.methods],
-            "seeds": list(self.seeds),
-            "levels": list(self.levels),
-            "law_draws": self.law_draws,
-        }
+        """What rows depend on besides the configuration, in plain values; more rows change nothing of it."""
+        methods = {m.label: {"settings": list(m.flags), "content": m.content} for m in self.methods}
+        return {"methods": methods, "law_draws": self.law_draws}
 
 
 @dataclass

@@ -51,16 +51,18 @@ class Comparison:
         return self.built.data.maximise
 
     def open(self, folder: Path) -> None:
-        """Take the folder; a comparison that is in it goes on.
+        """Take the folder; a comparison that is in it goes on, with more methods, levels or seeds if asked.
 
         Raises:
             GraftError: It holds something else, or a comparison with other settings.
         """
         given = {k: v for k, v in yaml.safe_load(self.built.config).items() if k not in runs.ELSEWHERE}
-        text = yaml.safe_dump({"compare": self.asked.describe(), "settings": given}, sort_keys=False)
+        ours = {"compare": self.asked.describe(), "settings": given}
         path = folder / SETTINGS
         if path.exists():
-            found = runs.differing(path, text)
+            theirs, asked = _known(path), ours["compare"]["methods"]
+            again = {label: asked.get(label, known) for label, known in theirs.items()}
+            found = runs.differing(path, yaml.safe_dump({**ours, "compare": {**ours["compare"], "methods": again}}))
             if found is not None:
                 raise GraftError(
                     f"the comparison in {folder} was started with {found[0]}={found[1]!r}, now it is {found[2]!r}: go "
@@ -69,8 +71,18 @@ class Comparison:
         elif (folder / "config.yaml").exists() or (folder / rows.NAME).exists():
             raise GraftError(f"{folder} holds something else than a comparison: choose another --run_dir")
         else:
-            files.write_text(runs.make(folder) / path.name, text)
+            runs.make(folder)
+            theirs, asked = {}, ours["compare"]["methods"]
+        ours["compare"]["methods"] = theirs | asked
+        files.write_text(path, yaml.safe_dump(ours, sort_keys=False))
         self.folder, self.rows = folder, rows.read(folder / rows.NAME)
+
+    @property
+    def shown(self) -> list[Row]:
+        """The rows that are asked for, in the order of the lines; the folder may have more."""
+        places = {(line.label, seed): (i, seed) for i, line in enumerate(self.lines) for seed in self.asked.seeds}
+        mine = [row for row in self.rows if (row["line"], row["seed"]) in places]
+        return sorted(mine, key=lambda row: places[row["line"], row["seed"]])
 
     def finish(self) -> None:
         """Every row that is not there yet, seed by seed, so that a comparison that is stopped has whole seeds."""
@@ -229,6 +241,18 @@ class Comparison:
             "command": self.command,
             "versions": commands.versions(),
         }
+
+
+def _known(path: Path) -> dict[str, Any]:
+    """The methods of a comparison that was started, by label.
+
+    Raises:
+        GraftError: The file is damaged.
+    """
+    try:
+        return dict(yaml.safe_load(path.read_text(encoding="utf-8"))["compare"]["methods"])
+    except (OSError, ValueError, TypeError, KeyError, yaml.YAMLError):
+        raise GraftError(f"{path} is damaged: choose another --run_dir") from None
 
 
 def _seeded(seed: int) -> list[str]:

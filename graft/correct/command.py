@@ -8,7 +8,7 @@ import torch
 from lightning.pytorch import LightningDataModule, Trainer
 from torch import nn
 
-from graft import commands, files, flops, runs, seeding
+from graft import commands, files, flops, ranks, seeding
 from graft.correct import longer, show
 from graft.correct.data import RecoveredNoise
 from graft.correct.frontier import Frontier, conclusions, draw
@@ -49,14 +49,16 @@ def correct(
         raise GraftError(f"trainer.max_epochs is {trainer.max_epochs}, but the corrector takes at least one epoch")
     data.check(module)
     started = time.perf_counter()
-    folder = runs.make(Path(run_dir))
+    ranks.begin(trainer)
+    folder = commands.made(trainer, run_dir)
     data.run_dir = folder
     commands.attach(trainer, folder, config, checkpoint)
     if "Sharded" in type(trainer.strategy).__name__ or "FSDP" in type(trainer.strategy).__name__:
         raise GraftError("samples take as many network calls as they need, which sharded weights cannot: use ddp")
     trainer.fit(module, data, ckpt_path=str(checkpoint) if checkpoint else None, weights_only=True)
     commands.finished(trainer)
-    module.save_weights(folder / "tuned.safetensors", {"config": config})
+    if trainer.is_global_zero:
+        module.save_weights(folder / "tuned.safetensors", {"config": config})
     commands.compare(module, data, trainer)
     cost = _cost(module, data, trainer)
     rival = _rival(module, data, cost, folder, trainer)
@@ -68,6 +70,14 @@ def correct(
         "trained_longer": None if rival is None else rival[1],
         "seconds": round(time.perf_counter() - started, 1),
     }
+    if trainer.is_global_zero:
+        _write(module, folder, summary, command, trainer)
+    trainer.strategy.barrier()
+    return summary
+
+
+def _write(module: GraftModule, folder: Path, summary: dict[str, Any], command: str, trainer: Trainer) -> None:
+    """The samples, the page and the summary."""
     commands.write_samples(module, folder)
     pictures = {name: commands.picture(module, judge) for name, judge in module.judges.items()}
     show.write(
@@ -79,7 +89,6 @@ def correct(
         {name: png for name, png in pictures.items() if png is not None},
     )
     files.write_json(folder / "summary.json", summary)  # last: its presence says that the run is finished
-    return summary
 
 
 class _Drawing(LightningDataModule):

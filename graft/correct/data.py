@@ -7,7 +7,7 @@ from typing import Any, Literal
 import torch
 from lightning.pytorch import LightningDataModule
 from torch import Tensor
-from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data import DataLoader, DistributedSampler, IterableDataset
 from tqdm.auto import tqdm
 
 from graft import files, seeding
@@ -171,6 +171,13 @@ class RecoveredNoise(LightningDataModule):
         """Read the data."""
         if stage == "fit":
             self.check(self.module)
+            assert self.trainer is not None
+            parts = self.trainer.world_size * self.trainer.accumulate_grad_batches
+            if self.train_batch_size % parts:
+                raise GraftError(
+                    f"data.train_batch_size is {self.train_batch_size}, which {self.trainer.world_size} processes with "
+                    f"{self.trainer.accumulate_grad_batches} parts each cannot share evenly: take a multiple of {parts}"
+                )
             self.source.setup("fit")
         if self.reward is not None and stage != "predict":
             self.reward.open()
@@ -218,8 +225,10 @@ class RecoveredNoise(LightningDataModule):
         assert corrector is not None
         corrector.fit([examples])
         data = Served([examples], self.steps_per_epoch * self.train_batch_size, self.seed, "order", epoch)
-        local = max(1, self.train_batch_size // (self.trainer.world_size * self.trainer.accumulate_grad_batches))
-        return DataLoader(data, local, shuffle=False, collate_fn=_same)
+        local = self.train_batch_size // (self.trainer.world_size * self.trainer.accumulate_grad_batches)
+        mine: DistributedSampler[Any]  # Lightning's own would shuffle what is in order already
+        mine = DistributedSampler(data, self.trainer.world_size, self.trainer.global_rank, shuffle=False)
+        return DataLoader(data, local, sampler=mine, collate_fn=_same)
 
     def val_dataloader(self) -> "DataLoader[Any] | list[Any]":
         """The noise that is held out."""
@@ -229,7 +238,9 @@ class RecoveredNoise(LightningDataModule):
         count = size(examples.condition) if examples.condition else 0
         if not count:
             return []
-        return DataLoader(Served([examples], count, self.seed, "held out"), self.batch_size, collate_fn=_same)
+        data = Served([examples], count, self.seed, "held out")
+        every: DistributedSampler[Any] = DistributedSampler(data, 1, 0, shuffle=False)  # on each process all of it
+        return DataLoader(data, self.batch_size, sampler=every, collate_fn=_same)
 
     def test_dataloader(self) -> "list[DataLoader[Any]]":
         """Requests for draws of the reference and of the corrected model, with the same conditions."""

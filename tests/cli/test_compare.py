@@ -224,7 +224,26 @@ def test_a_stopped_comparison_goes_on(stop: str, there: Path, tmp_path: Path, mo
     assert (stopped / "compare.csv").read_bytes() == finished
     said = run(*args, "--data.accept.fraction", "0.5", "--run_dir", stopped).said
     assert "settings.data.accept.init_args.fraction=0.25, now it is 0.5" in said
-    assert "seeds" in run(*args, "--seeds", "0,1", "--run_dir", stopped).said
+    assert "law_draws=0, now it is 64" in run(*args, "--law_draws", "64", "--run_dir", stopped).said
+
+
+def test_a_comparison_is_widened(there: Path, tmp_path: Path) -> None:
+    """More seeds and methods are added to what is there; a method that has become another is refused."""
+    mine = tmp_path / "mine.yaml"
+    mine.write_text("model: {learning_rate: 0.01}")
+    args = ["compare", *toy(there), "--run_dir", str(tmp_path / "w")]
+    done(*args, "--methods", f"reference,{mine}", "--seeds", "0")
+    result = done(*args, "--methods", "best_of,reference", "--seeds", "0,1")
+    assert "1 of 4 are there" in result.out
+    assert {(row["line"], row["seed"]) for row in rows(tmp_path / "w")} == {
+        *[("reference", "0"), ("mine@0.25", "0"), ("reference", "1"), ("best_of:4", "0"), ("best_of:4", "1")]
+    }
+    shown = json.loads((tmp_path / "w/compare.json").read_text())["rows"]
+    assert [(row["line"], row["seed"]) for row in shown] == [
+        *[("best_of:4", 0), ("best_of:4", 1), ("reference", 0), ("reference", 1)]
+    ]
+    mine.write_text("model: {learning_rate: 0.02}")
+    assert "compare.methods.mine.content" in run(*args, "--methods", str(mine), "--seeds", "0").said
 
 
 @pytest.mark.parametrize(

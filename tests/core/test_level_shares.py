@@ -197,7 +197,9 @@ def test_resamples() -> None:
 
 @pytest.mark.parametrize("level", [0.1, 0.5, 0.9])
 @pytest.mark.parametrize(
-    ("schedule", "prediction"), [(Cosine(), "v"), (Flow(), "velocity"), (Polynomial(), "eps")], ids=str
+    ("schedule", "prediction"),
+    [(Cosine(), "v"), (Flow(), "velocity"), (Polynomial(), "eps")],
+    ids=["cosine", "flow", "polynomial"],
 )
 def test_departure_of_a_gaussian(schedule: object, prediction: str, level: float) -> None:
     """E|score + x|² = alpha² |m|² + tr(S_u − 2 + 1 / S_u) for N(alpha m, S_u), where the prior is N(0, 1)."""
