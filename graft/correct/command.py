@@ -101,15 +101,16 @@ class _Drawing(LightningDataModule):
 
     def predict_dataloader(self) -> "list[Any]":
         self.data.trainer = self.trainer
-        self.found = draw(self.module, self.data, self.rival)
+        with self.trainer.precision_plugin.tensor_init_context():  # that of what is drawn
+            self.found = draw(self.module, self.data, self.rival)
         return []
 
 
 def _cost(module: GraftModule, data: RecoveredNoise, trainer: Trainer) -> dict[str, float]:
     """Operations: of a call of either network for one sample, of the inversion, of the corrector's training."""
     assert data.recovered is not None and module.corrector is not None
-    condition = module.draw_conditions(8, seeding.generator(module.seed, "flops"))
-    noise = module.process.prior(condition)
+    given = module.draw_conditions(8, seeding.generator(module.seed, "flops"))
+    condition, noise = trainer.precision_plugin.convert_input((given, module.process.prior(given)))
     call = flops.call(module.process, module.reference_model, noise, condition)
     own = flops.call(module.corrector.process, module.backbone, noise, condition)
     evaluations = float(data.recovered.inverted.evaluations.sum()) * module.solver.calls(1)

@@ -216,7 +216,8 @@ class RecoveredNoise(LightningDataModule):
         if getattr(self.trainer, "reload_dataloaders_every_n_epochs", 1) != 1:
             raise GraftError("each epoch has an order of its own: use Trainer(reload_dataloaders_every_n_epochs=1)")
         if self.recovered is None:
-            self.recover()
+            with self.trainer.precision_plugin.tensor_init_context():  # that of what is drawn
+                self.recover()
         epoch = self.trainer.current_epoch
         if epoch == self.trainer.max_epochs:  # resumed after the last one
             return []
@@ -232,8 +233,10 @@ class RecoveredNoise(LightningDataModule):
 
     def val_dataloader(self) -> "DataLoader[Any] | list[Any]":
         """The noise that is held out."""
+        assert self.trainer is not None
         if self.recovered is None:
-            self.recover()
+            with self.trainer.precision_plugin.tensor_init_context():  # that of what is drawn
+                self.recover()
         examples = self.examples(held_out=True)
         count = size(examples.condition) if examples.condition else 0
         if not count:
@@ -306,7 +309,7 @@ class RecoveredNoise(LightningDataModule):
             data = apply(lambda x, z: x + spread * z, data, noise)
         origin = self._origin(files.in_memory(_flat(data) | {f"condition/{n}": f for n, f in given.items()}))
         if not path.exists() and self.trainer.is_global_zero:
-            moved, placed = self._device((data, given))
+            moved, placed = self.placed((data, given))
             with self.module.sampling("reference"):
                 found = invert(self.flow, moved, placed, self.method, generator)
             Chunk(data, given, rows, _here(found), torch.zeros(0)).write(path, origin)
@@ -324,7 +327,7 @@ class RecoveredNoise(LightningDataModule):
                 generator = seeding.generator(self.seed, "known", start)
                 condition = self.module.draw_conditions(min(self.batch_size, self.known - start), generator)
                 with self.module.sampling("reference"):
-                    error, found = recovery(self.flow, self._device(condition), self.method, generator)
+                    error, found = recovery(self.flow, self.placed(condition), self.method, generator)
                 rows = torch.arange(start, start + size(condition))
                 found = _here(found)
                 parts.append(Chunk(found.noise, condition, rows, found, error.cpu()))
@@ -332,9 +335,10 @@ class RecoveredNoise(LightningDataModule):
         self.trainer.strategy.barrier()
         return Chunk.read(path, origin)
 
-    def _device(self, batch: Any) -> Any:
+    def placed(self, batch: Any) -> Any:
+        """A batch in the trainer's precision, on its device."""
         assert self.trainer is not None
-        return self.trainer.strategy.batch_to_device(batch)
+        return self.trainer.strategy.batch_to_device(self.trainer.precision_plugin.convert_input(batch))
 
     def _origin(self, data: str) -> dict[str, Any]:
         module = self.module

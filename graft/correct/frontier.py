@@ -94,7 +94,6 @@ def solvers(module: GraftModule) -> list[Solver]:
 def draw(module: GraftModule, data: RecoveredNoise, longer: "nn.Module | None") -> Frontier:
     """Draw in all ways, with the same noise, and measure; within a trainer that has set up its strategy."""
     assert data.trainer is not None and module.corrector is not None
-    to = data.trainer.strategy.batch_to_device
     device = data.trainer.strategy.root_device
     real = _features(module, *_most(data.real, 2 * data.test_draws))
     n = min(len(real) // 2, data.test_draws)
@@ -107,7 +106,7 @@ def draw(module: GraftModule, data: RecoveredNoise, longer: "nn.Module | None") 
         for name, measure in measures.items()
     }
 
-    condition = to(module.draw_conditions(8, seeding.generator(data.seed, "flops")))
+    condition = data.placed(module.draw_conditions(8, seeding.generator(data.seed, "flops")))
     noise = module.process.prior(condition)
     call = flops.call(module.process, module.reference_model, noise, condition)
     shaped = module.shaped
@@ -157,12 +156,11 @@ def _drawn(
     module: GraftModule, data: RecoveredNoise, stages: list[Stage], steps: int, count: int, repeat: int
 ) -> Tensor:
     """(count, d) features of draws; the noise of a repeat is the same for all ways."""
-    assert data.trainer is not None
     parts = []
     for i, start in enumerate(range(0, count, data.batch_size)):
         some = min(data.batch_size, count - start)
         given = module.draw_conditions(some, seeding.generator(data.seed, "condition", "frontier", repeat, i))
-        condition = data.trainer.strategy.batch_to_device(given)
+        condition = data.placed(given)
         generator = seeding.generator(data.seed, "frontier", repeat, i)
         parts.append(_features(module, run(stages, condition, steps, generator=generator).state, condition))
     return torch.cat(parts)

@@ -86,6 +86,7 @@ def trained(
         own = Trainer(
             accelerator="cpu" if device == "cpu" else "gpu",
             devices=1,
+            precision=trainer.precision,
             max_steps=steps,
             max_epochs=-1,
             logger=False,

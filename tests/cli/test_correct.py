@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from called import MOLECULE, TOY, done, run
 from safetensors.torch import load_file
+from test_processes import DOUBLE, TWO, alike, output, start
 
 QUIET = ["--trainer.enable_progress_bar", "false"]
 CONFIG = """
@@ -119,6 +120,19 @@ def test_interruption(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("tuned.safetensors", "metrics.csv", "longer.safetensors"):
         assert (resumed / name).read_bytes() == (whole / name).read_bytes(), name
     assert told(resumed) == told(whole)
+
+
+def test_two_processes(work: Path) -> None:
+    """As one: the same noise, the same corrector but for the order of sums, one summary."""
+    flags = [*DOUBLE, "--data.longer", "false", "--data.train_batch_size", "32"]
+    done(*correct(*flags, "--run_dir", "one"))
+    assert output(start(*correct(*flags, *TWO, "--run_dir", "two"))).count("known noise recovered") == 1
+    alike(load_file("two/tuned.safetensors"), load_file("one/tuned.safetensors"), 1e-9)
+    ours, theirs = told(work / "two"), told(work / "one")
+    assert ours["inversion"] == theirs["inversion"]
+    assert ours["conclusion"]["distance"] == pytest.approx(theirs["conclusion"]["distance"], rel=1e-6)
+    odd = ["--data.train_batch_size", "33", "--run_dir", "odd"]
+    assert "take a multiple of 2" in output(start(*correct(*flags, *TWO, *odd)), 2)
 
 
 @pytest.mark.parametrize(
