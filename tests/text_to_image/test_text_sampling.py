@@ -11,6 +11,7 @@ import tiny
 import torch
 from diffusers import DDIMScheduler, DiffusionPipeline, EulerDiscreteScheduler, PNDMScheduler
 
+from domains.images.classifier import ClassifierFeatures
 from domains.images.text import Guidance, Memory, TextToImage
 from domains.images.text.process import process, solver
 from graft import GraftError, seeding
@@ -189,3 +190,20 @@ def test_conditions_are_prompts_in_turn(pipelines: dict[str, Path], folder: Path
     judged = asked(8, "test")
     assert set(judged) == {3, 4} and judged[:2] * 12 == judged
     assert model.group({"prompt": torch.tensor(first)}).tolist() == first
+
+
+def test_metrics_beside_real_pictures(pipelines: dict[str, Path], folder: Path) -> None:
+    """Diversity always; distances where there are real pictures, which are scaled to the model's own size."""
+    pictures = np.random.default_rng(0).integers(0, 256, (12, 24, 24, 3), dtype=np.uint8)
+    np.savez(folder / "real.npz", images=pictures)
+    assert list(module(pipelines["eps"]).metrics()) == ["diversity"]
+    model = module(pipelines["eps"], real="real.npz", features=ClassifierFeatures())
+    pixels = model.process.shape[1] * model._pipeline.pipe.vae_scale_factor
+    assert model.real is not None and model.real.shape == (12, 3, pixels, pixels)
+    metrics = model.metrics()
+    assert {"fid", "fid_floor", "kid", "coverage", "nearest", "diversity"} <= metrics.keys()
+    drawn_ones = model.decode(drawn(model, [0, 1, 2, 0]).state, {"prompt": torch.tensor([0, 1, 2, 0])})
+    metrics["nearest"].update(drawn_ones)
+    assert 0 < float(metrics["nearest"].compute()) < 2
+    with pytest.raises(GraftError, match="the pictures are 16x32: leave it out"):
+        module(pipelines["eps"], real="real.npz", height=32, width=16)
