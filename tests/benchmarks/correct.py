@@ -102,18 +102,22 @@ def plane(trained: str, steps: int, seed: int) -> dict:
     return json.loads((folder / "summary.json").read_text())
 
 
-def digits(solver: str, steps: int, warp: float, seed: int, classes: bool = False) -> dict:
-    """The summary of a cell: the flow of `flow_digits.yaml`."""
-    folder = FOLDER / ("digits-classes" if classes else "digits-flow")
-    base = folder / "pretrained"
-    config = ["--config", str(HERE / "flow_digits.yaml")]
+def pretrained(classes: bool) -> tuple[Path, list[str]]:
+    """(the weights of the flow of `flow_digits.yaml`, the flags with which it is told classes)."""
+    base = FOLDER / ("digits-classes" if classes else "digits-flow") / "pretrained"
     told = ["--model.classes", "10", "--model.backbone.init_args.classes", "10"] if classes else []
     if not (base / "summary.json").exists():
-        command = ["pretrain", *config, "--config", str(HERE / "flow_digits_pretrain.yaml"), "--run_dir", str(base)]
-        assert cli.main([*command, *told]) == 0
+        configs = ["--config", str(HERE / "flow_digits.yaml"), "--config", str(HERE / "flow_digits_pretrain.yaml")]
+        assert cli.main(["pretrain", *configs, "--run_dir", str(base), *told]) == 0
+    return base / "reference.safetensors", told
+
+
+def digits(solver: str, steps: int, warp: float, seed: int, classes: bool = False) -> dict:
+    """The summary of a cell: the flow of `flow_digits.yaml`."""
+    base, told = pretrained(classes)
     told += ["--model.corrector.init_args.backbone.init_args.classes", "10"] if classes else []
-    settings = [*config, *SHARED, "--model.weights", str(base / "reference.safetensors"), *told]
-    return _ran(folder / f"{solver}-{steps}-{warp:g}" / str(seed), settings, solver, steps, warp, seed)
+    settings = ["--config", str(HERE / "flow_digits.yaml"), *SHARED, "--model.weights", str(base), *told]
+    return _ran(base.parents[1] / f"{solver}-{steps}-{warp:g}" / str(seed), settings, solver, steps, warp, seed)
 
 
 def classes(solver: str, steps: int, warp: float, seed: int) -> dict:
@@ -125,10 +129,11 @@ def reward(name: str, kind: str, seed: int) -> dict:
     """The summary of a cell: `domains/image_noise.yaml` with a reward and a corrector, or a fitted Gaussian."""
     folder = FOLDER / "digits-noise" / f"{name}-{kind}" / str(seed)
     if not (folder / "summary.json").exists():
+        base, _ = pretrained(False)
         flags = ["--config", "corrector/gaussian.yaml"] if kind == "Gaussian" else []
-        flags += ["--data.reward", name, "--data.test_draws", "1024", "--data.alarms", "null"]
-        flags += ["--data.validation_draws", "0", "--trainer.enable_progress_bar", "false"]
-        command = ["fit", "--config", "domains/image_noise.yaml", *flags]
+        flags += ["--model.weights", str(base), "--data.reward", name, "--trainer.enable_progress_bar", "false"]
+        noise = str(HERE / "flow_digits_noise.yaml")
+        command = ["fit", "--config", "domains/image_noise.yaml", "--config", noise, *flags]
         assert cli.main([*command, "--seed_everything", str(seed), "--run_dir", str(folder)]) == 0
     return json.loads((folder / "summary.json").read_text())
 
