@@ -100,6 +100,7 @@ class _Drawing(LightningDataModule):
         self.found: Frontier | None = None
 
     def predict_dataloader(self) -> "list[Any]":
+        assert self.trainer is not None
         self.data.trainer = self.trainer
         with self.trainer.precision_plugin.tensor_init_context():  # that of what is drawn
             self.found = draw(self.module, self.data, self.rival)

@@ -180,6 +180,7 @@ def picture(summary: dict[str, Any], kind: str = "png") -> bytes:
     axes.set_xlabel("floating-point operations a sample")
     axes.set_ylabel(judged.replace("_", " "))
     axes.yaxis.set_major_formatter(matplotlib.ticker.FuncFormatter(lambda value, _: number(value)))
+    axes.yaxis.set_minor_locator(matplotlib.ticker.LogLocator(subs=(2, 5)))
     axes.yaxis.set_minor_formatter(matplotlib.ticker.FuncFormatter(lambda value, _: number(value)))
     axes.tick_params(axis="y", which="minor", labelsize=7)
     axes.legend(frameon=False, fontsize=8)
