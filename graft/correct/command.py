@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch import LightningDataModule, Trainer
+from lightning.pytorch.strategies import FSDPStrategy, ModelParallelStrategy
 from torch import nn
 
 from graft import commands, files, flops, ranks, seeding
@@ -49,16 +50,15 @@ def correct(
         raise GraftError(f"trainer.max_epochs is {trainer.max_epochs}, but the corrector takes at least one epoch")
     data.check(module)
     started = time.perf_counter()
-    ranks.begin(trainer)
+    if isinstance(trainer.strategy, ModelParallelStrategy | FSDPStrategy):
+        raise GraftError("samples take as many network calls as they need, which sharded weights cannot: use ddp")
+    ranks.begin(trainer, module)
     folder = commands.made(trainer, run_dir)
     data.run_dir = folder
     commands.attach(trainer, folder, config, checkpoint)
-    if "Sharded" in type(trainer.strategy).__name__ or "FSDP" in type(trainer.strategy).__name__:
-        raise GraftError("samples take as many network calls as they need, which sharded weights cannot: use ddp")
     trainer.fit(module, data, ckpt_path=str(checkpoint) if checkpoint else None, weights_only=True)
     commands.finished(trainer)
-    if trainer.is_global_zero:
-        module.save_weights(folder / "tuned.safetensors", {"config": config})
+    module.save_weights(folder / "tuned.safetensors", {"config": config})
     commands.compare(module, data, trainer)
     cost = _cost(module, data, trainer)
     rival = _rival(module, data, cost, folder, trainer)

@@ -5,9 +5,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
+from torch.distributed.tensor import DTensor
 
 from domains.images.text import handover
 from graft import files
+from graft.ranks import is_first
+from graft.sharding import whole
 
 if TYPE_CHECKING:
     from domains.images.text.module import TextToImage
@@ -18,7 +21,8 @@ SETTINGS = "graft.json"
 def write(module: "TextToImage", folder: Path) -> None:
     """Write what ``load_lora_weights`` reads, or the network, and ``scheduler/``, ``handover.py``, ``graft.json``.
 
-    A LoRA's scale alpha / rank is multiplied into it, so that every version of diffusers reads the same.
+    A LoRA's scale alpha / rank is multiplied into it, so that every version of diffusers reads the same. Of several
+    processes the first one writes; a whole network that is sharded is left to the run's ``tuned.safetensors``.
 
     Args:
         module: With its averaged weights, if there is an average, in the place of the trained ones.
@@ -26,12 +30,14 @@ def write(module: "TextToImage", folder: Path) -> None:
     """
     pipeline = module._pipeline
     pipe, part = pipeline.pipe, pipeline.family.part
-    folder.mkdir(parents=True, exist_ok=True)
     with module.sampling():
         adapter = lora(module.backbone)
+        if not is_first():
+            return
+        folder.mkdir(parents=True, exist_ok=True)
         if adapter is not None:
             pipe.save_lora_weights(folder, **{f"{part}_lora_layers": adapter})
-        else:
+        elif not any(isinstance(parameter, DTensor) for parameter in pipeline.network.parameters()):
             pipeline.network.save_pretrained(folder / part)
     pipe.scheduler.save_pretrained(folder / "scheduler")
     files.write_text(folder / "handover.py", inspect.getsource(handover))
@@ -64,5 +70,6 @@ def lora(backbone: Any) -> "dict[str, Tensor] | None":
     found: dict[str, Tensor] = {}
     for name, tensor in get_peft_model_state_dict(backbone).items():
         short = name.removeprefix("base_model.model.network.")
-        found[short] = (tensor * scale if "lora_B" in short else tensor).detach().float().cpu().contiguous()
+        tensor = whole(tensor.detach())
+        found[short] = (tensor * scale if "lora_B" in short else tensor).float().cpu().contiguous()
     return found
