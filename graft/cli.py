@@ -21,6 +21,7 @@ Fine-tune diffusion and flow models by shaping the law of an intermediate state.
 commands:
   fit        rollouts, acceptance, fine-tuning; ends with a table, pictures and files (the main job)
   pretrain   train a reference on data
+  correct    inverse noise correction of a flow: fewer operations a sample, learned from data and no reward
   levels     how much of the reward is decided at each level, and which one to choose
   compare    methods at an equal budget: --methods a,b --seeds 0,1,2 [--levels 0,0.125,auto]
   sample     draw objects from a run's weights into a file: --weights RUN -n 256 --out FILE [--seed S] [--level U]
@@ -145,11 +146,13 @@ def _parser(command: str, args: "list[str] | dict[str, Any]") -> Any:
     from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
     from graft.commands import TRAINER
+    from graft.correct import RecoveredNoise
     from graft.errors import GraftError
     from graft.module import GraftModule
     from graft.rollouts import Rollouts
 
-    data = {"pretrain": LightningDataModule, "sample": None}.get(command, Rollouts)
+    data = {"pretrain": LightningDataModule, "sample": None, "correct": RecoveredNoise}.get(command, Rollouts)
+    reloads = data in (Rollouts, RecoveredNoise)
 
     class CLI(LightningCLI):
         """Lightning's command line with graft's settings; a run's folder is chosen before anything is built."""
@@ -171,7 +174,7 @@ def _parser(command: str, args: "list[str] | dict[str, Any]") -> Any:
                 help="Start from the tuned weights of a run: its folder or its weights file.",
             )
             parser.link_arguments("seed_everything", "model.init_args.seed", compute_fn=int)
-            if data is Rollouts:
+            if reloads:
                 parser.link_arguments("seed_everything", "data.seed", compute_fn=int)
 
     flags = [arg.partition("=")[0] for arg in args]
@@ -184,7 +187,7 @@ def _parser(command: str, args: "list[str] | dict[str, Any]") -> Any:
             subclass_mode_model=True,
             subclass_mode_data=data is LightningDataModule,
             save_config_callback=None,
-            trainer_defaults={**TRAINER, "reload_dataloaders_every_n_epochs": int(data is Rollouts)},
+            trainer_defaults={**TRAINER, "reload_dataloaders_every_n_epochs": int(reloads)},
             seed_everything_default=0,
             auto_configure_optimizers=False,
             load_from_checkpoint_support=False,
@@ -243,7 +246,10 @@ def _found(command: str, args: list[str]) -> list[str]:
         except GraftError:
             raise GraftError(f"there is no configuration {name!r}; there are {', '.join(configs())}") from None
         data = _content(path).get("data") or {}
-        if command == "pretrain" and "reward" in data:
+        corrects = isinstance(data.get("source"), dict)
+        if corrects and command != "correct":
+            raise GraftError(f"{name} corrects a flow: use it with graft correct")
+        if command in ("pretrain", "correct") and "reward" in data and not corrects:
             raise GraftError(f"{name} fine-tunes, it does not train on data: use it with graft fit")
         if command != "pretrain" and "class_path" in data:
             raise GraftError(f"{name} trains on data: use it with graft pretrain")
@@ -308,7 +314,7 @@ def _help(command: str, args: list[str]) -> None:
         for place, value in places.items():
             if isinstance(value, dict) and "class_path" in value:
                 classes[place] = value["class_path"]
-    levels = [] if command == "pretrain" else [["--data.levels.help"]]  # a setting of settings of its own
+    levels = [] if command in ("pretrain", "correct") else [["--data.levels.help"]]  # a setting of settings of its own
     for extra in [["--help"], *([f"--{place}.help={name}"] for place, name in classes.items()), *levels]:
         try:
             _parser(command, extra)
@@ -364,6 +370,18 @@ def _pretrain(args: list[str]) -> None:
         if not isinstance(value, dict):
             _say(cli, f"{name.replace('_', ' '):<20} {report.number(value)}")
     _say(cli, str(folder / "reference.safetensors"))
+
+
+def _correct(args: list[str]) -> None:
+    from graft.correct import show
+    from graft.correct.command import correct
+
+    cli, config = _setup("correct", args)
+    _warm(cli)
+    folder, checkpoint = _folder(cli, _name(args), config)
+    _say(cli, f"graft: run in {folder}")
+    summary = correct(cli.model, cli.datamodule, folder, cli.trainer, config, _command("correct", args), checkpoint)
+    _say(cli, f"\n{show.table(summary)}\n\n{folder / 'report.html'}")
 
 
 def _levels(args: list[str]) -> None:
@@ -579,6 +597,7 @@ def _predict(args: list[str]) -> None:
 COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "fit": _fit,
     "pretrain": _pretrain,
+    "correct": _correct,
     "levels": _levels,
     "compare": _compare,
     "sample": _sample,

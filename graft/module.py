@@ -1,7 +1,7 @@
 """GraftModule: the LightningModule that learns the law of a state at one level and lets the reference finish."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -11,7 +11,7 @@ from lightning.pytorch import LightningModule
 from torch import Generator, Tensor, nn
 from torchmetrics import Metric
 
-from graft import seeding
+from graft import distance, seeding
 from graft.batches import Draws, Examples, Weights
 from graft.corrector import Corrector
 from graft.ema import EMA
@@ -22,6 +22,7 @@ from graft.process import Process
 from graft.reference import LoRA, adapt, evaluating, frozen, without_adapter
 from graft.sampler import Stage, Trajectory, run, snap
 from graft.sharding import shard
+from graft.solvers import Euler, Solver
 from graft.state import Condition, State, size
 from graft.weights import drop_frozen, fill_frozen, interpolate, read_reference, read_weights, write_weights
 
@@ -53,6 +54,8 @@ class GraftModule(LightningModule, ABC):
         corrector: At level 1: a small flow of its own, the one thing that is trained, from Gaussian noise to the law of
             the noise that the frozen reference makes accepted samples of. For deterministic samplers, where the noise
             decides the sample.
+        solver: Of the sampler's steps: `graft.solvers.Heun` or ``Midpoint`` for samplers that draw no noise, at two
+            network calls a step; the process's own (Euler's, DDIM's) if ``null``.
         lora: Train adapters through peft; without it the whole network is trained and the reference is a frozen copy.
         ema: Decay of the average of the trained weights, which then are the ones that are sampled and saved; ``null``:
             none.
@@ -73,6 +76,7 @@ class GraftModule(LightningModule, ABC):
         steps: int = 24,
         objective: "Objective | None" = None,
         corrector: "Corrector | None" = None,
+        solver: "Solver | None" = None,
         lora: "LoRA | None" = None,
         ema: "float | None" = None,
         learning_rate: float = 1e-3,
@@ -88,6 +92,8 @@ class GraftModule(LightningModule, ABC):
         if steps < 1:
             raise GraftError(f"model.steps is {steps}, but a sampler takes at least 1")
         self.process, self.steps, self.asked_level = process, steps, level
+        self.solver = solver if solver is not None else Euler()
+        self.solver.check(process)
         self.corrector = corrector
         if corrector is not None:
             if weights is None or lora is not None:
@@ -104,7 +110,7 @@ class GraftModule(LightningModule, ABC):
         self.facts: dict[str, Tensor] = {}
         self.reference_file: dict[str, str] | None = None
         if weights is not None:
-            self.facts, self.reference_file = read_reference(backbone, weights)
+            self.facts, self.reference_file = self.load_reference(backbone, weights)
         elif lora is not None:
             raise GraftError("model.lora adapts a reference: give model.weights")
         self.reference: nn.Module | None = None
@@ -140,6 +146,13 @@ class GraftModule(LightningModule, ABC):
         """
         raise GraftError(f"{type(self).__name__} takes nothing that is given in a file")
 
+    def conditions(self, purpose: "tuple[int | str, ...]", start: int, count: int, generator: Generator) -> Condition:
+        """What is given to the draws ``start`` to ``start + count`` of those for ``purpose``; ``count`` fresh ones.
+
+        A domain whose conditions are a list (prompts) says here which of them is whose turn.
+        """
+        return self.draw_conditions(count, generator)
+
     def group(self, condition: Condition) -> Tensor:
         """(B,) integer of the condition of each draw, within which acceptance ranks; like conditions are neighbours."""
         return torch.zeros(size(condition), dtype=torch.long)
@@ -161,10 +174,24 @@ class GraftModule(LightningModule, ABC):
         """(n, d) what makes objects alike: for similarity, diversity and distances; zeros where an object has none."""
         raise GraftError(f"{type(self).__name__} has no features for its objects: similarity and distances need them")
 
+    def distances(self) -> Mapping[str, Callable[[Tensor, Tensor], float]]:
+        """Distances of two sets of features, (n, d) and (m, d), by name in snake_case; the first one is judged by.
+
+        The Fréchet distance, unless a domain says otherwise; where it has no features, the sliced Wasserstein distance
+        of the states.
+        """
+        return {"frechet": distance.frechet} if self.featured else {"sliced_wasserstein": distance.sliced_wasserstein}
+
+    @property
+    def featured(self) -> bool:
+        """Whether the domain's objects have features."""
+        return type(self).features is not GraftModule.features
+
     def metrics(self) -> Mapping[str, Metric]:
         """Fresh metrics by name in snake_case, shares as fractions.
 
-        Each takes a list of objects and gives a number, or a dict of numbers by name.
+        Each takes a list of objects and gives a number, or a dict of numbers by name. One with an attribute ``watched``
+        that is False is shown and raises no alarm.
         """
         return {}
 
@@ -187,6 +214,21 @@ class GraftModule(LightningModule, ABC):
         raise GraftError(f"{type(self).__name__} reads no files of scored objects")
 
     suffix: str = ""  # of the domain's main file format, with the dot
+    chunk: int = 128  # draws at a time where no data module says
+
+    def export(self, folder: Path) -> None:
+        """Write the tuned model into the run's folder in the form that the field's other programs read.
+
+        Of several processes all call this, for weights may be sharded (`graft.sharding.whole`); the first one writes.
+        """
+
+    def load_reference(self, backbone: nn.Module, weights: str) -> tuple[dict[str, Tensor], dict[str, str]]:
+        """Put the reference's weights into ``backbone``; (the domain's facts, ``path`` and ``sha256`` of the weights).
+
+        Raises:
+            GraftError: They are another network's, or no reference's.
+        """
+        return read_reference(backbone, weights)
 
     def encode(self, batch: Any) -> tuple[State, Condition]:
         """(state at level 0, condition) of a batch of the domain's data set, for training on data."""
@@ -229,20 +271,22 @@ class GraftModule(LightningModule, ABC):
     def shaped(self) -> Stage:
         """The stage that is trained; it ends with the state whose law is learned."""
         if self.corrector is not None:
-            return Stage(self.corrector.process, self.backbone, steps=self.corrector.steps)
-        return Stage(self.process, self.backbone, 1.0, self.level)
+            own = self.corrector
+            return Stage(own.process, self.backbone, steps=own.steps, solver=own.solver)
+        return Stage(self.process, self.backbone, 1.0, self.level, solver=self.solver)
 
     def stages(self, weights: Weights) -> list[Stage]:
         """The sampler as stages: the reference alone, or tuned above the level and the reference below it."""
         if weights == "reference":
-            return [Stage(self.process, self.reference_model)]
+            return [Stage(self.process, self.reference_model, solver=self.solver)]
         if self.level == 0:
             return [self.shaped]
-        return [self.shaped, Stage(self.process, self.reference_model, self.level, 0.0)]
+        return [self.shaped, Stage(self.process, self.reference_model, self.level, 0.0, solver=self.solver)]
 
     def calls(self, weights: Weights) -> int:
         """Denoiser calls that a sample takes."""
-        return self.steps + (self.corrector.steps if self.corrector is not None and weights != "reference" else 0)
+        own = self.corrector if weights != "reference" else None
+        return self.solver.calls(self.steps) + (own.solver.calls(own.steps) if own is not None else 0)
 
     def reference_model(self, state: State, time: Tensor, condition: Condition) -> State:
         """The reference's output."""
@@ -277,7 +321,7 @@ class GraftModule(LightningModule, ABC):
         stages = self.stages(batch.weights)
         if batch.start < 1:  # of the model's own clock
             stages = [
-                Stage(stage.process, stage.model, min(stage.start, batch.start), stage.stop)
+                Stage(stage.process, stage.model, min(stage.start, batch.start), stage.stop, solver=stage.solver)
                 for stage in stages
                 if stage.stop < batch.start and stage.steps is None
             ]
@@ -332,7 +376,7 @@ class GraftModule(LightningModule, ABC):
         if isinstance(batch, Draws):
             self._judged(batch, batch_idx)
             return
-        examples = Examples(*self.encode(batch))
+        examples = batch if isinstance(batch, Examples) else Examples(*self.encode(batch))
         with self.sampling():
             loss = self.loss(examples, seeding.generator(self.seed, "validation", batch_idx))
         self.log("validation/loss", loss, prog_bar=True, batch_size=size(examples.state))

@@ -301,8 +301,8 @@ def matched(rewards: Tensor, groups: Tensor, index: Tensor, weight: Tensor) -> t
     return total / covered, covered / len(groups)
 
 
-def left_out(records: "Sequence[tuple[int, str]]") -> str:
-    """Records that were left out as CSV."""
+def left_out(records: "Sequence[tuple[int | str, str]]") -> str:
+    """Records that were left out, by number or name, as CSV."""
     out = io.StringIO()
     rows = csv.writer(out, lineterminator="\n")
     rows.writerow(("record", "why"))

@@ -198,7 +198,7 @@ def budget(built: Built) -> Budget:
     calls = min(data.allowance, data.draws)
     if data.screen is not None:
         calls = min(calls, int(data.screen_fraction * data.draws))
-    return Budget(rounds * calls, rounds * data.draws * built.module.steps, rounds * data.steps_per_epoch)
+    return Budget(rounds * calls, rounds * data.draws * built.module.calls("reference"), rounds * data.steps_per_epoch)
 
 
 def check(built: Built) -> None:
