@@ -26,7 +26,7 @@ from graft.requests import Requests
 from graft.reward import Function, Reward
 from graft.rounds import Account, Chunk, Round, left_out, matched, table
 from graft.sampler import snap
-from graft.scoring import passed, score
+from graft.scoring import FailureBudget, passed, score, settle
 from graft.served import Served
 from graft.store import Store
 
@@ -61,6 +61,9 @@ class Rollouts(LightningDataModule):
         screen_fraction: Share of a round, within each condition, that passes the screen.
         reward_budget: Most calls of the reward in the whole run, those for validation and for the final comparison
             included; the rounds share evenly what is left to them. ``null``: no limit.
+        failure_budget: Rewards that may fail: below 1 a share of those asked for in a round, from 1 on a count over the
+            whole run. Beyond it the run ends, with what it has so far; when it goes on, only what failed is asked
+            again. ``null``: any number, as long as one of a round does not fail.
         batch_size: Draws in a chunk: the rollout batch and the unit of randomness, so it belongs to the seed.
         train_batch_size: Samples in an optimizer step; ``trainer.accumulate_grad_batches`` is the number of its parts.
         steps_per_round: Optimizer steps in a round.
@@ -91,6 +94,7 @@ class Rollouts(LightningDataModule):
         screen: "Reward | str | None" = None,
         screen_fraction: float = 0.25,
         reward_budget: "int | None" = None,
+        failure_budget: "float | None" = 0.9,
         batch_size: int = 128,
         train_batch_size: int = 64,
         steps_per_round: int = 600,
@@ -132,6 +136,9 @@ class Rollouts(LightningDataModule):
         if not 0 < screen_fraction <= 1:
             raise GraftError(f"data.screen_fraction is {screen_fraction:g}, but it is a share in (0, 1]")
         self.screen_fraction, self.reward_budget = screen_fraction, reward_budget
+        if failure_budget is not None and not failure_budget >= 0:
+            raise GraftError(f"data.failure_budget is {failure_budget:g}, but it is a share in [0, 1), or a count")
+        self.failure_budget = failure_budget
         self.filters = filters or []
         self.alarms, self.held_out = alarms, Function(held_out) if isinstance(held_out, str) else held_out
         self.train_batch_size, self.steps_per_epoch, self.window = train_batch_size, steps_per_round, window
@@ -307,16 +314,10 @@ class Rollouts(LightningDataModule):
         self._barrier()
         self._score(store, number)
         self._barrier()
+        if self.source.sampled:
+            settle(store, self.scorer, self._budget, self._barrier)
         scores, keys = store.scores()
         rewards = torch.tensor(scores.values, dtype=torch.float64)
-        if len(scores.failures) == int(rewards.isnan().sum()) == len(rewards):
-            first = next(iter(scores.failures.values()))
-            self._barrier()
-            store.drop_scores()
-            raise GraftError(
-                f"the reward {self.scorer.name} failed for all {len(rewards)} draws (first: {first}): mend it; "
-                f"the draws are kept in {store.folder}"
-            )
         chunks = range(len(store.rows))
         groups = torch.cat([module.group(store.read_chunk(i).condition) for i in chunks])
         signed = rewards if self.maximise else -rewards
@@ -413,7 +414,12 @@ class Rollouts(LightningDataModule):
                     store.write_scores(index, *ready[1:])
             return
         asked = self._passed(store, number)
-        score(self.module, self.scorer, store, asked, self._bar(number, "scoring"), self._keyed)
+        score(self.module, self.scorer, store, asked, self._bar(number, "scoring"), self._keyed, self._budget)
+
+    @property
+    def _budget(self) -> FailureBudget:
+        """Of the rewards that may fail in the round that is done."""
+        return FailureBudget(self.failure_budget, sum(account.failed_rewards for account in self.accounts))
 
     def _passed(self, store: Round, number: int) -> Tensor:
         """(draws,) whether the reward is asked for a draw: the screen's best of each condition, within the budget."""

@@ -21,7 +21,7 @@ def write_weights(module: "GraftModule", path: "str | Path", about: "dict[str, A
         tensors = {f"backbone/{name}": p.detach().clone() for name, p in _own(module).items()}
     tensors |= {f"backbone/{name}": b for name, b in _buffers(module.backbone).items()}
     tensors |= {f"facts/{name}": fact for name, fact in module.facts.items()}
-    note = {"format": 1, "reference": module.reference_file, "level": module.level}
+    note = {"reference": module.reference_file, "level": module.level}
     files.write_tensors(path, tensors, {**note, **(about or {})})
 
 

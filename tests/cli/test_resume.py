@@ -63,7 +63,7 @@ def test_killed_run_goes_on(
 ) -> None:
     killed = subprocess.run(
         [sys.executable, "-m", "graft", *args],
-        env={**os.environ, "TRIED_KILL": where, "PYTHONPATH": str(HERE)},
+        env={**os.environ, "TRIED_KILL": where, "PYTHONPATH": os.pathsep.join([str(HERE), *sys.path])},
         capture_output=True,
         text=True,
         timeout=200,
