@@ -42,6 +42,7 @@ QUIET = [  # warnings of Lightning's that are not the user's to act on
     ".*smaller than the logging interval.*",  # small data sets
     ".*but have no .val_dataloader.*",  # data without a validation part
     ".*Total length of .* across ranks is zero.*",  # no validation draws; a run resumed after its last round
+    ".*your dataloader is not resumable.*",  # pre-training that was interrupted within an epoch: it is shuffled anew
     ".*The dirpath has changed.*",  # of a run whose folder was moved
     ".*module.s. in eval mode at the start of training.*",  # the reference
     r"(?s).*(JSONARGPARSE_DEPRECATION|deprecated\s+in\s+v4)",  # Lightning's calls of jsonargparse
@@ -66,9 +67,22 @@ def main(args: "Sequence[str] | None" = None) -> int:
     except (KeyboardInterrupt, SystemExit) as error:
         if isinstance(error, SystemExit) and not isinstance(error.__context__, KeyboardInterrupt):  # Lightning's
             raise
+        return _interrupted(args, error)
+
+
+def _interrupted(args: list[str], error: BaseException) -> int:
+    """Say how to go on; the exit status."""
+    from graft.interruption import Interrupted
+
+    if not isinstance(error, Interrupted) or args[0] == "compare":
         how = "the same command and --run_dir" if args[0] == "compare" else "--ckpt_path last"
         print(f"graft: interrupted; go on with {how}", file=sys.stderr)
-        return 130
+        return error.status if isinstance(error, Interrupted) else 130
+    _, rest = _apart(args[1:], ("ckpt_path", "run_dir"))
+    how = _command(args[0], [*rest, "--run_dir", str(error.folder), "--ckpt_path", "last"])
+    if os.environ.get("LOCAL_RANK", "0") == "0":
+        print(f"graft: interrupted {error.where}, nothing is lost; go on with: {how}", file=sys.stderr)
+    return error.status
 
 
 def _run(args: list[str]) -> int:

@@ -11,13 +11,17 @@ from typing import Any
 
 import lightning
 import torch
+from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint, RichProgressBar, TQDMProgressBar
 
 from graft import files, report, runs
 from graft.alarms import Watch
 from graft.batches import Weights
+from graft.checkpoint import Checkpoints
+from graft.checkpoint import read as read_checkpoint
 from graft.errors import GraftError
+from graft.interruption import Interruption
 from graft.judge import Judge
 from graft.levels import analysis, show
 from graft.logger import MetricsFile
@@ -81,8 +85,7 @@ def fit(
         trainer.callbacks.insert(0, watch)  # type: ignore[attr-defined]
     if data.keep_weights:
         trainer.callbacks.insert(0, RoundWeights(config))  # type: ignore[attr-defined]
-    trainer.fit(module, data, ckpt_path=str(checkpoint) if checkpoint else None, weights_only=True)
-    _finished(trainer)
+    _train(module, data, trainer, folder, checkpoint)
     module.save_weights(folder / "tuned.safetensors", {"config": config})
     compare(module, data, trainer)
     chosen = analysis.Analysis.read(folder) if module.asked_level == "auto" else None
@@ -121,8 +124,7 @@ def pretrain(
     started = time.perf_counter()
     folder = runs.make(Path(run_dir))
     _attach(trainer, folder, config, checkpoint)
-    trainer.fit(module, data, ckpt_path=str(checkpoint) if checkpoint else None, weights_only=True)
-    _finished(trainer)
+    _train(module, data, trainer, folder, checkpoint)
     module.save_weights(folder / "reference.safetensors", {"config": config})
     judge = Judge(None, module.metrics())
     for items, calls in sample(module, trainer, draws, "pretrain"):
@@ -239,7 +241,7 @@ def versions() -> dict[str, str]:
 
 def _attach(trainer: Trainer, folder: Path, config: str, checkpoint: "Path | None") -> None:
     """Give the trainer the run's log and checkpoints."""
-    step = runs.read_checkpoint(checkpoint)["global_step"] if checkpoint else 0
+    step = read_checkpoint(checkpoint)["global_step"] if checkpoint else 0
     trainer.loggers = [MetricsFile(folder / "metrics.csv", step)]
     trainer.callbacks.append(  # type: ignore[attr-defined]
         ModelCheckpoint(folder / "checkpoints", "last", enable_version_counter=False, save_on_train_epoch_end=True)
@@ -251,9 +253,28 @@ def _attach(trainer: Trainer, folder: Path, config: str, checkpoint: "Path | Non
         files.write_text(folder / "config.yaml", config)
 
 
-def _finished(trainer: Trainer) -> None:
-    if trainer.interrupted:
-        raise KeyboardInterrupt
+def _train(
+    module: GraftModule, data: LightningDataModule, trainer: Trainer, folder: Path, checkpoint: "Path | None"
+) -> None:
+    """Lightning's fit, which a signal ends where it can go on.
+
+    Raises:
+        Interrupted: It did.
+        GraftError: The checkpoint is another network's.
+    """
+    interruption = Interruption(folder)
+    trainer.callbacks.insert(0, interruption)  # type: ignore[attr-defined]
+    if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
+        trainer.strategy.checkpoint_io = Checkpoints()
+    with interruption.caught():
+        try:
+            trainer.fit(module, data, ckpt_path=str(checkpoint) if checkpoint else None, weights_only=True)
+        except RuntimeError as error:
+            if "loading state_dict" not in str(error):
+                raise
+            raise GraftError(
+                f"{checkpoint} does not fit the network ({' '.join(str(error).split())[:200]}): it is another run's"
+            ) from None
 
 
 def _summary(module: GraftModule, data: Rollouts, seconds: float, chosen: "analysis.Analysis | None") -> dict[str, Any]:

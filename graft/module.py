@@ -11,7 +11,7 @@ from lightning.pytorch import LightningModule
 from torch import Generator, Tensor, nn
 from torchmetrics import Metric
 
-from graft import seeding
+from graft import interruption, seeding
 from graft.batches import Draws, Examples, Weights
 from graft.corrector import Corrector
 from graft.ema import EMA
@@ -357,9 +357,11 @@ class GraftModule(LightningModule, ABC):
         self.judges[batch.weights].update(items, drawn.calls * len(items))
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Move the average."""
+        """Move the average; then, where the run is asked to, end it."""
         if self.average is not None:
             self.average.update(self.backbone)
+        if (asked := interruption.of(self.trainer)) is not None:
+            asked.step(self.trainer, batch_idx)
 
     def configure_optimizers(self) -> Any:
         """AdamW on what is trained, warm-up and cosine by the step."""

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
-from graft import files, seeding, sources
+from graft import files, interruption, seeding, sources
 from graft.accept import Accept, TopFraction
 from graft.alarms import Alarms
 from graft.batches import Weights
@@ -27,7 +27,7 @@ from graft.reward import Function, Reward
 from graft.rounds import Account, Chunk, Round, left_out, matched, table
 from graft.sampler import snap
 from graft.scoring import FailureBudget, passed, score, settle
-from graft.served import Served
+from graft.served import Resumed, Served
 from graft.store import Store
 
 ACCEPTED = "accepted.safetensors"
@@ -240,6 +240,10 @@ class Rollouts(LightningDataModule):
         if getattr(self.trainer, "reload_dataloaders_every_n_epochs", 1) != 1:
             raise GraftError("a round is an epoch: use Trainer(reload_dataloaders_every_n_epochs=1)")
         progress: Any = self.trainer.fit_loop.epoch_progress.current
+        done = 0  # batches of this round: it goes on where it was interrupted
+        if progress.started > progress.processed:
+            current: Any = self.trainer.fit_loop.epoch_loop.batch_progress.current
+            done = current.processed
         progress.completed = progress.processed  # as Lightning has it later: a checkpoint's own epoch counts as done
         resolve(self)
         self.module.objective.check(self.module, self)
@@ -250,16 +254,21 @@ class Rollouts(LightningDataModule):
         first = max(0, number - self.window + 1)
         module = self.module
         former = [self._scored(n) for n in range(first, number)]
-        module.objective.start(module, number)
-        account = self._round(number)
+        if done:
+            account, *_ = Account.read(self.folder(number))
+        else:
+            self._together()
+            module.objective.start(module, number)
+            account = self._round(number)
+            self._log(account)
         self.accounts.append(account)
-        self._log(account)
         parts = [module.objective.examples(module, part) for part in (*former, self._scored(number))]
-        if module.corrector is not None:
+        if module.corrector is not None and not done:
             module.corrector.fit(parts)
-        data = Served(parts, self.steps_per_epoch * self.train_batch_size, self.seed, "order", number)
         local = max(1, self.train_batch_size // (self.trainer.world_size * self.trainer.accumulate_grad_batches))
-        return DataLoader(data, local, shuffle=False, collate_fn=_same)
+        skip, length = done * local * self.trainer.world_size, self.steps_per_epoch * self.train_batch_size
+        data = Served(parts, length, self.seed, "order", number, skip=skip)
+        return Resumed(data, local, shuffle=False, collate_fn=_same)
 
     def val_dataloader(self) -> "DataLoader[Any] | list[Any]":
         """Requests for draws of the tuned model, the same after every round."""
@@ -311,9 +320,9 @@ class Rollouts(LightningDataModule):
         module = self.module
         store = self._store_of(number, self.source.origin(module, number))
         self._sample(store, number)
-        self._barrier()
+        self._together()
         self._score(store, number)
-        self._barrier()
+        self._together()
         if self.source.sampled:
             settle(store, self.scorer, self._budget, self._barrier)
         scores, keys = store.scores()
@@ -428,7 +437,7 @@ class Rollouts(LightningDataModule):
         if self.screen is None:
             return torch.arange(count) < most
         most = min(most, int(self.screen_fraction * count))
-        return passed(self.module, self.screen, store, most, self._bar(number, "screening"), self._barrier)
+        return passed(self.module, self.screen, store, most, self._bar(number, "screening"), self._together)
 
     def describe(self) -> str:
         """The filters and the rule in a few words."""
@@ -442,8 +451,22 @@ class Rollouts(LightningDataModule):
         title = f"round {number + 1}/{self.trainer.max_epochs} {what}"
         with tqdm(total=sum(self.rows), desc=title, unit="draw", disable=quiet, leave=True, mininterval=0.5) as bar:
             for index in range(rank, len(self.rows), world):
+                if self._asked_to_stop:
+                    return
                 yield index
                 bar.update(min(self.batch_size * world, sum(self.rows) - bar.n))
+
+    @property
+    def _asked_to_stop(self) -> bool:
+        """This process was, and does no more chunks; `_together` follows."""
+        asked = interruption.of(self.trainer)
+        return asked is not None and asked.asked is not None
+
+    def _together(self) -> None:
+        """Wait for the other processes; end where a signal asks any of them to, with what is on disk."""
+        self._barrier()
+        if (asked := interruption.of(self.trainer)) is not None:
+            asked.stop(self.trainer)
 
     def _barrier(self) -> None:
         assert self.trainer is not None

@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import torch
 import yaml
 
 from graft import files
@@ -114,23 +113,6 @@ def _flat(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
         return
     for key, inner in items:
         yield from _flat(inner, f"{prefix}.{key}" if prefix else str(key))
-
-
-def read_checkpoint(path: Path) -> dict[str, Any]:
-    """A checkpoint, tensors and plain values only.
-
-    Raises:
-        GraftError: It is truncated, holds more than that, or another program wrote it.
-    """
-    try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch.load raises a dozen kinds
-        raise GraftError(
-            f"{path} is no checkpoint of graft or is truncated ({type(error).__name__}): give another --ckpt_path"
-        ) from None
-    if not isinstance(checkpoint, dict) or "graft" not in checkpoint or "state_dict" not in checkpoint:
-        raise GraftError(f"{path} was not written by graft: warm starts from weights use --weights")
-    return checkpoint
 
 
 def weights_file(run: "str | Path") -> Path:

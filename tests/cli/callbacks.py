@@ -57,7 +57,24 @@ class Mortal(Reward):
         raise NotImplementedError
 
 
-def interrupt(self: Callback, trainer: Any, *args: Any) -> None:
-    """In place of `Killed.on_train_batch_end`."""
-    if trainer.global_step == 6:
-        raise KeyboardInterrupt
+def interrupt(number: int, step: int) -> Any:
+    """In place of `Killed.on_train_batch_end`: a signal in that step."""
+
+    def interrupted(self: Callback, trainer: Any, *args: Any) -> None:
+        if trainer.global_step == step:
+            os.kill(os.getpid(), number)
+
+    return interrupted
+
+
+def interrupt_drawing(self: Callback, trainer: Any, pl_module: Any, stage: str) -> None:
+    """In place of `Killed.setup`: a signal within the first chunk."""
+    draw = pl_module.predict_step
+
+    def interrupted(*args: Any) -> Any:
+        if pl_module.predict_step is interrupted:
+            pl_module.predict_step = draw
+            os.kill(os.getpid(), signal.SIGINT)
+        return draw(*args)
+
+    pl_module.predict_step = interrupted
