@@ -74,6 +74,8 @@ def _interrupted(args: list[str], error: BaseException) -> int:
     """Say how to go on; the exit status."""
     from graft.interruption import Interrupted
 
+    if isinstance(error.__context__, Interrupted):  # Lightning made a SystemExit of it
+        error = error.__context__
     if not isinstance(error, Interrupted) or args[0] == "compare":
         how = "the same command and --run_dir" if args[0] == "compare" else "--ckpt_path last"
         print(f"graft: interrupted; go on with {how}", file=sys.stderr)

@@ -44,14 +44,25 @@ class Interruption(Callback):
         self.folder = folder
         self.asked: int | None = None
         self.where = BETWEEN
-        self._handlers: dict[int, Any] = {}
 
-    # on_fit_start: after Lightning has its handlers, which it takes back itself
+    def listen(self) -> None:
+        """Take the signals over; Lightning's handlers, which are set just before the first rollout, would not save."""
+        if self.asked is None and threading.current_thread() is threading.main_thread():
+            for number in SIGNALS:
+                signal.signal(number, self._heard)
 
-    def on_fit_start(self, trainer: Trainer, pl_module: Any) -> None:
-        """Listen."""
+    def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
+        """Listen, where there was no rollout."""
+        self.listen()
+
+    def on_test_start(self, trainer: Trainer, pl_module: Any) -> None:
+        """The comparison at the end has nothing to save: it ends at once."""
         if threading.current_thread() is threading.main_thread():
-            self._handlers = {number: signal.signal(number, self._heard) for number in SIGNALS}
+            for number in SIGNALS:
+                signal.signal(number, self._ended)
+
+    def _ended(self, number: int, frame: "FrameType | None") -> None:
+        raise Interrupted(128 + number, self.folder, "in the comparison at the end")
 
     def _heard(self, number: int, frame: "FrameType | None") -> None:
         self.asked = number
@@ -94,14 +105,15 @@ class Interruption(Callback):
     @contextmanager
     def caught(self) -> Iterator[None]:
         """Within the block, of a trainer's fit, an end is told as `Interrupted`, and so is one that came too late."""
+        here = threading.current_thread() is threading.main_thread()
+        handlers = {number: signal.getsignal(number) for number in SIGNALS} if here else {}
         try:
             yield
         except _Stop:
             pass
         finally:
-            for number, handler in self._handlers.items():
+            for number, handler in handlers.items():
                 signal.signal(number, handler)
-            self._handlers = {}
         if self.asked is not None:
             raise Interrupted(128 + self.asked, self.folder, self.where)
 

@@ -239,6 +239,8 @@ class Rollouts(LightningDataModule):
         assert self.trainer is not None
         if getattr(self.trainer, "reload_dataloaders_every_n_epochs", 1) != 1:
             raise GraftError("a round is an epoch: use Trainer(reload_dataloaders_every_n_epochs=1)")
+        if (asked := interruption.of(self.trainer)) is not None:
+            asked.listen()
         progress: Any = self.trainer.fit_loop.epoch_progress.current
         done = 0  # batches of this round: it goes on where it was interrupted
         if progress.started > progress.processed:

@@ -15,7 +15,7 @@ import torch
 from called import HERE, QUIET, done, run
 from safetensors.torch import load_file
 
-from graft import cli
+from graft import GraftModule, cli
 
 LAST = ["--ckpt_path", "last"]
 CALLBACK = ["--trainer.callbacks", "callbacks.Killed"]
@@ -142,27 +142,22 @@ def test_interruption_of_a_rollout(args: list[str], whole: Path, folder: Path) -
     assert (resumed / "tuned.safetensors").read_bytes() == (whole / "tuned.safetensors").read_bytes()
 
 
+def test_interruption_of_the_comparison(interrupted: Path, small: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lightning alone would take no notice of a SIGTERM there."""
+    handlers = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)}
+    monkeypatch.setattr(GraftModule, "on_test_epoch_start", lambda self: os.kill(os.getpid(), signal.SIGTERM))
+    result = run("fit", *small, "--ckpt_path", interrupted / "checkpoints/last.ckpt")
+    for each, handler in handlers.items():
+        signal.signal(each, handler)
+    assert result.status == 143 and "in the comparison at the end" in result.err
+    assert f"--run_dir {interrupted}" in result.err and not (interrupted / "summary.json").exists()
+
+
 def test_interrupted_pretraining(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import callbacks
 
-    args = [
-        "pretrain",
-        "--config",
-        "domains/molecule_pretrain.yaml",
-        "--data.max_heavy_atoms",
-        "4",
-        "--model.steps",
-        "4",
-    ]
-    args += [
-        "--trainer.max_epochs",
-        "2",
-        "--trainer.enable_progress_bar",
-        "false",
-        *CALLBACK,
-        "--data.batch_size",
-        "16",
-    ]
+    args = ["pretrain", "--config", "domains/molecule_pretrain.yaml", *CALLBACK, "--data.max_heavy_atoms", "4"]
+    args += ["--model.steps", "4", "--trainer.max_epochs", "2", "--data.batch_size", "16", *QUIET]
     with monkeypatch.context() as patch:
         patch.setattr(callbacks.Killed, "on_train_batch_end", callbacks.interrupt(signal.SIGTERM, 2))
         result = run(*args)
