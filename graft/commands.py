@@ -15,7 +15,7 @@ from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint, RichProgressBar, TQDMProgressBar
 
-from graft import files, report, runs
+from graft import files, ranks, report, runs
 from graft.alarms import Watch
 from graft.batches import Weights
 from graft.checkpoint import Checkpoints
@@ -26,6 +26,7 @@ from graft.judge import Judge
 from graft.levels import analysis, show
 from graft.logger import MetricsFile
 from graft.module import GraftModule
+from graft.progress import Progress
 from graft.requests import Requests, drawn
 from graft.rollouts import Rollouts
 from graft.rounds import Account
@@ -77,22 +78,27 @@ def fit(
     if trainer.max_epochs is not None and trainer.max_epochs < 1:
         raise GraftError(f"trainer.max_epochs is {trainer.max_epochs}, but a run takes at least one round")
     started = time.perf_counter()
-    folder = runs.make(Path(run_dir))
+    ranks.begin(trainer)
+    folder = _made(trainer, run_dir)
     data.run_dir = folder
     _attach(trainer, folder, config, checkpoint)
     watch = Watch(data.alarms, data.held_out, folder) if data.alarms is not None and data.validation_draws else None
     if watch is not None:
         trainer.callbacks.insert(0, watch)  # type: ignore[attr-defined]
+    trainer.callbacks.append(Progress())  # type: ignore[attr-defined]
     if data.keep_weights:
         trainer.callbacks.insert(0, RoundWeights(config))  # type: ignore[attr-defined]
     _train(module, data, trainer, folder, checkpoint)
-    module.save_weights(folder / "tuned.safetensors", {"config": config})
+    if trainer.is_global_zero:
+        module.save_weights(folder / "tuned.safetensors", {"config": config})
     compare(module, data, trainer)
     chosen = analysis.Analysis.read(folder) if module.asked_level == "auto" else None
     summary = _summary(module, data, time.perf_counter() - started, chosen) | _watched(watch)
-    _write_samples(module, folder)
-    _write_report(module, data, trainer, folder, summary, command)
-    files.write_json(folder / "summary.json", summary)  # last: its presence says that the run is finished
+    if trainer.is_global_zero:
+        _write_samples(module, folder)
+        _write_report(module, data, trainer, folder, summary, command)
+        files.write_json(folder / "summary.json", summary)  # last: its presence says that the run is finished
+    trainer.strategy.barrier()
     return summary
 
 
@@ -122,10 +128,12 @@ def pretrain(
     if module.asked_level == "auto" or module.level:
         raise GraftError("pretrain trains the whole network: leave model.level at 0")
     started = time.perf_counter()
-    folder = runs.make(Path(run_dir))
+    ranks.begin(trainer)
+    folder = _made(trainer, run_dir)
     _attach(trainer, folder, config, checkpoint)
     _train(module, data, trainer, folder, checkpoint)
-    module.save_weights(folder / "reference.safetensors", {"config": config})
+    if trainer.is_global_zero:
+        module.save_weights(folder / "reference.safetensors", {"config": config})
     judge = Judge(None, module.metrics())
     for items, calls in sample(module, trainer, draws, "pretrain"):
         judge.update(items, calls)
@@ -138,8 +146,10 @@ def pretrain(
         "seed": module.seed,
         "versions": versions(),
     }
-    _write_samples(module, folder)
-    files.write_json(folder / "summary.json", summary)
+    if trainer.is_global_zero:
+        _write_samples(module, folder)
+        files.write_json(folder / "summary.json", summary)
+    trainer.strategy.barrier()
     return summary
 
 
@@ -157,7 +167,8 @@ def levels(
     """
     if module.reference_file is None:
         raise GraftError("levels are compared on draws of a reference: give model.weights")
-    folder = runs.make(Path(run_dir))
+    ranks.begin(trainer)
+    folder = _made(trainer, run_dir)
     comparison = _Comparison(data)
     trainer.predict(module, comparison, return_predictions=False)
     assert comparison.found is not None
@@ -249,7 +260,7 @@ def _attach(trainer: Trainer, folder: Path, config: str, checkpoint: "Path | Non
     bar = trainer.progress_bar_callback
     if isinstance(bar, TQDMProgressBar | RichProgressBar) and bar.refresh_rate == 1:
         bar._refresh_rate = 10  # drawing it at every step costs milliseconds
-    if config:
+    if config and trainer.is_global_zero:
         files.write_text(folder / "config.yaml", config)
 
 
@@ -275,6 +286,22 @@ def _train(
             raise GraftError(
                 f"{checkpoint} does not fit the network ({' '.join(str(error).split())[:200]}): it is another run's"
             ) from None
+
+
+def _made(trainer: Trainer, run_dir: "str | Path") -> Path:
+    """The run's folder, which all processes write to.
+
+    Raises:
+        GraftError: It cannot be made, or some process does not see what the first one made.
+    """
+    folder = Path(run_dir)
+    ranks.first(trainer, lambda: str(runs.make(folder)))
+    if not trainer.strategy.reduce_boolean_decision(folder.is_dir(), all=True):
+        raise GraftError(
+            f"the run's folder {folder} is not seen by all {trainer.world_size} processes: use --run_dir on a file "
+            "system that every node shares"
+        )
+    return folder
 
 
 def _summary(module: GraftModule, data: Rollouts, seconds: float, chosen: "analysis.Analysis | None") -> dict[str, Any]:

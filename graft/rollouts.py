@@ -1,5 +1,6 @@
 """The data of fine-tuning. A round is an epoch: draw, score, accept, keep on disk, serve what was accepted."""
 
+import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,10 +9,10 @@ from typing import Any
 import torch
 from lightning.pytorch import LightningDataModule
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, DistributedSampler
 from tqdm.auto import tqdm
 
-from graft import files, interruption, seeding, sources
+from graft import files, interruption, ranks, seeding, sources
 from graft.accept import Accept, TopFraction
 from graft.alarms import Alarms
 from graft.batches import Weights
@@ -22,15 +23,14 @@ from graft.levels.analysis import resolve
 from graft.levels.plan import Levels
 from graft.module import GraftModule
 from graft.objectives import Scored
-from graft.requests import Requests
+from graft.requests import Requests, draw
 from graft.reward import Function, Reward
-from graft.rounds import Account, Chunk, Round, left_out, matched, table
+from graft.rounds import ACCEPTED, Account, Chunk, Round, forget, left_out, matched, table
 from graft.sampler import snap
 from graft.scoring import FailureBudget, passed, score, settle
 from graft.served import Resumed, Served
 from graft.store import Store
 
-ACCEPTED = "accepted.safetensors"
 ALARMS = Alarms()
 
 
@@ -73,7 +73,10 @@ class Rollouts(LightningDataModule):
         test_draws: Draws of the reference and of the tuned model, with the same noise, for the final comparison.
         alarms: What is watched in the validation draws besides the reward; ``null``: nothing.
         held_out: Another reward, given like ``reward``, that nothing is accepted by: it is watched too.
-        keep_weights: Keep the tuned weights of every round in ``rounds/<n>/``, to be had as a run's own.
+        keep_weights: Keep the tuned weights of rounds in ``rounds/<n>/``, to be had as a run's own.
+        keep_rounds: How many of the newest rounds keep their draws and weights, so that the disk that a run takes does
+            not grow with its rounds; older ones keep their scores, their accounts and the list of what was accepted.
+            ``null``: all.
         run_dir: Folder of the run, in which ``rounds/`` is kept.
         levels: How ``graft levels`` and ``model.level: auto`` compare levels.
         seed: Of the acceptance and of the training order; the command line links it to ``--seed_everything``.
@@ -104,6 +107,7 @@ class Rollouts(LightningDataModule):
         alarms: "Alarms | None" = ALARMS,
         held_out: "Reward | str | None" = None,
         keep_weights: bool = True,
+        keep_rounds: "int | None" = 10,
         run_dir: "str | None" = None,
         levels: "Levels | None" = None,
         seed: int = 0,
@@ -143,11 +147,14 @@ class Rollouts(LightningDataModule):
         self.alarms, self.held_out = alarms, Function(held_out) if isinstance(held_out, str) else held_out
         self.train_batch_size, self.steps_per_epoch, self.window = train_batch_size, steps_per_round, window
         self.validation_draws, self.test_draws = validation_draws, test_draws
-        self.keep_weights = keep_weights
+        if keep_rounds is not None and keep_rounds < window:
+            raise GraftError(f"data.keep_rounds is {keep_rounds}, but data.window trains on the last {window} rounds")
+        self.keep_weights, self.keep_rounds = keep_weights, keep_rounds
         self.run_dir = Path(run_dir) if run_dir is not None else None
         self.levels = levels if levels is not None else Levels()
         self.seed = seed
         self.accounts: list[Account] = []
+        self.pace = 0.0  # seconds for a draw and its score, of the last round
 
     @property
     def module(self) -> GraftModule:
@@ -192,6 +199,7 @@ class Rollouts(LightningDataModule):
     def setup(self, stage: str) -> None:
         """Refuse at once what would fail after a round."""
         if stage == "fit":
+            self.accounts = []
             self._check()
             suit(self.filters, self.module)
         if stage != "predict" and self.reward is not None:
@@ -207,6 +215,13 @@ class Rollouts(LightningDataModule):
             )
         if self.module.asked_level != "auto":  # else as soon as it is known
             self.module.objective.check(self.module, self)
+        assert self.trainer is not None
+        parts = self.trainer.world_size * self.trainer.accumulate_grad_batches
+        if self.train_batch_size % parts:
+            raise GraftError(
+                f"data.train_batch_size is {self.train_batch_size}, which {self.trainer.world_size} processes with "
+                f"{self.trainer.accumulate_grad_batches} parts each cannot share evenly: take a multiple of {parts}"
+            )
         self.source.open(self.module)
         if self.store and self._store is None:
             self._store = Store(self.store)
@@ -250,9 +265,11 @@ class Rollouts(LightningDataModule):
         resolve(self)
         self.module.objective.check(self.module, self)
         number = self.trainer.current_epoch
-        self.accounts = [Account.read(self.folder(n))[0] for n in range(number)]
+        self.accounts = self.accounts[:number]
+        self.accounts += [Account.read(self.folder(n))[0] for n in range(len(self.accounts), number)]
         if number == self.trainer.max_epochs or self.trainer.should_stop:  # resumed after the last round
             return []
+        self._forget(number)
         first = max(0, number - self.window + 1)
         module = self.module
         former = [self._scored(n) for n in range(first, number)]
@@ -267,10 +284,13 @@ class Rollouts(LightningDataModule):
         parts = [module.objective.examples(module, part) for part in (*former, self._scored(number))]
         if module.corrector is not None and not done:
             module.corrector.fit(parts)
-        local = max(1, self.train_batch_size // (self.trainer.world_size * self.trainer.accumulate_grad_batches))
-        skip, length = done * local * self.trainer.world_size, self.steps_per_epoch * self.train_batch_size
+        trainer = self.trainer
+        local = self.train_batch_size // (trainer.world_size * trainer.accumulate_grad_batches)
+        skip, length = done * local * trainer.world_size, self.steps_per_epoch * self.train_batch_size
         data = Served(parts, length, self.seed, "order", number, skip=skip)
-        return Resumed(data, local, shuffle=False, collate_fn=_same)
+        # Lightning's own sampler would shuffle what is in order already
+        mine: DistributedSampler[Any] = DistributedSampler(data, trainer.world_size, trainer.global_rank, shuffle=False)
+        return Resumed(data, local, sampler=mine, collate_fn=_same)
 
     def val_dataloader(self) -> "DataLoader[Any] | list[Any]":
         """Requests for draws of the tuned model, the same after every round."""
@@ -321,10 +341,12 @@ class Rollouts(LightningDataModule):
         """Draw, score and accept; what is on disk of the round is not done again."""
         module = self.module
         store = self._store_of(number, self.source.origin(module, number))
+        began = time.perf_counter()
         self._sample(store, number)
         self._together()
         self._score(store, number)
         self._together()
+        self.pace = (time.perf_counter() - began) / sum(store.rows)
         if self.source.sampled:
             settle(store, self.scorer, self._budget, self._barrier)
         scores, keys = store.scores()
@@ -394,19 +416,37 @@ class Rollouts(LightningDataModule):
         also = {snap(level, module.steps) for level in self.record} - {0.0}
         levels = tuple(sorted({*needed, *also}))
         requests = Requests(module, self.draws, self.batch_size, ("rollout", number), self._whose, levels)
-        for index in self._bar(number, "sampling"):
+        world = self.trainer.world_size
+        for index in range(self.trainer.global_rank, len(store.rows), world):
             if store.has_chunk(index):
                 store.read_chunk(index)  # refuses another model's
             elif (ready := source.ready(self._rows(index))) is not None:
                 store.write_chunk(index, ready[0])
-            elif self._store is None or not self._reusable(number) or not store.adopt(index, self._store, needed):
-                batch = self.trainer.strategy.batch_to_device(requests[index])
-                drawn = self.trainer.strategy.predict_step(batch, index)
-                store.write_chunk(index, Chunk(drawn.state, drawn.recorded, batch.condition))
+            elif self._store is not None and self._reusable(number):
+                store.adopt(index, self._store, needed)
+        self._barrier()
+        missing = [index for index in range(len(store.rows)) if not store.has_chunk(index)]
+        self._barrier()  # nobody writes before everybody has looked
+        with self._progress(number, "sampling") as bar:
+            bar.update(sum(self.rows) - sum(self.rows[index] for index in missing))
+            for index, mine in ranks.turns(self.trainer, missing):
+                self._stop()
+                request = requests[index]
+                drawn = draw(self.trainer, request, index)
+                if mine:
+                    store.write_chunk(index, Chunk(drawn.state, drawn.recorded, request.condition))
+                bar.update(min(self.rows[index] * world, sum(self.rows) - bar.n))
 
     def _rows(self, index: int) -> slice:
         """Of a chunk, in the round."""
         return slice(index * self.batch_size, index * self.batch_size + self.rows[index])
+
+    def _forget(self, number: int) -> None:
+        """As a round begins, let go of the files of those that are not among the newest."""
+        assert self.trainer is not None
+        if self.keep_rounds is not None and self.trainer.is_global_zero:
+            for old in range(number + 1 - self.keep_rounds):
+                forget(self.folder(old), but=(ACCEPTED,) if self.filters else ())
 
     @property
     def _whose(self) -> Weights:
@@ -449,14 +489,18 @@ class Rollouts(LightningDataModule):
         """This process's chunks, with progress in draws."""
         assert self.trainer is not None
         rank, world = self.trainer.global_rank, self.trainer.world_size
-        quiet = self.trainer.progress_bar_callback is None or not self.trainer.is_global_zero
-        title = f"round {number + 1}/{self.trainer.max_epochs} {what}"
-        with tqdm(total=sum(self.rows), desc=title, unit="draw", disable=quiet, leave=True, mininterval=0.5) as bar:
+        with self._progress(number, what) as bar:
             for index in range(rank, len(self.rows), world):
                 if self._asked_to_stop:
                     return
                 yield index
                 bar.update(min(self.batch_size * world, sum(self.rows) - bar.n))
+
+    def _progress(self, number: int, what: str) -> Any:
+        assert self.trainer is not None
+        quiet = self.trainer.progress_bar_callback is None or not self.trainer.is_global_zero
+        title = f"round {number + 1}/{self.trainer.max_epochs} {what}"
+        return tqdm(total=sum(self.rows), desc=title, unit="draw", disable=quiet, leave=True, mininterval=0.5)
 
     @property
     def _asked_to_stop(self) -> bool:
@@ -465,8 +509,12 @@ class Rollouts(LightningDataModule):
         return asked is not None and asked.asked is not None
 
     def _together(self) -> None:
-        """Wait for the other processes; end where a signal asks any of them to, with what is on disk."""
+        """Wait for the other processes; see `_stop`."""
         self._barrier()
+        self._stop()
+
+    def _stop(self) -> None:
+        """End where a signal asks any process to, with what is on disk; all call it together."""
         if (asked := interruption.of(self.trainer)) is not None:
             asked.stop(self.trainer)
 

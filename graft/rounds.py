@@ -15,9 +15,10 @@ from torch import Tensor
 from graft import files
 from graft.errors import GraftError
 from graft.reward import Scores
-from graft.state import Condition, State, cat, flatten, take, unflatten
+from graft.state import Condition, State, flatten, unflatten
 from graft.store import Store
 
+ACCEPTED = "accepted.safetensors"
 DRAWN, STORED, SCORES, SCREEN = "chunk", "stored", "scores", "screen"  # what the names of files begin with
 
 
@@ -184,20 +185,6 @@ class Round:
             names += keys
         return out, names
 
-    def take(self, index: Tensor) -> tuple[State, Condition]:
-        """Final states and conditions of chosen draws, positions (A,) ascending."""
-        starts = torch.tensor([0, *self.rows]).cumsum(0)
-        states, conditions = [], []
-        for number in range(len(self.rows)):
-            inside = index[(index >= starts[number]) & (index < starts[number + 1])] - starts[number]
-            if len(inside):
-                chunk = self.read_chunk(number)
-                states.append(take(chunk.state, inside))
-                conditions.append(take(chunk.condition, inside))
-        condition = cat(conditions)
-        assert isinstance(condition, dict)
-        return cat(states), condition
-
     def gather(self, name: str, index: Tensor, levels: Sequence[float]) -> None:
         """Copy chosen draws into one file, a chunk at a time: what was learned from, kept with the round.
 
@@ -310,6 +297,19 @@ class Account:
             return cls(**content), index, weight
         except (ValueError, KeyError, TypeError, RuntimeError, OverflowError) as error:
             raise GraftError(f"{path} is damaged ({' '.join(str(error).split())}): {remedy}") from None
+
+
+def forget(folder: Path, but: Sequence[str] = ()) -> None:
+    """Remove a round's draws, screen and weights; its scores, account and list of what was accepted stay.
+
+    Args:
+        folder: Of the round.
+        but: Names of files that stay, too.
+    """
+    for pattern in ("*.safetensors", f"{SCREEN}_*.json"):
+        for path in folder.glob(pattern):
+            if path.name not in but:
+                path.unlink(missing_ok=True)
 
 
 def matched(rewards: Tensor, groups: Tensor, index: Tensor, weight: Tensor) -> tuple[float, float]:
