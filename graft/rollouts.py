@@ -274,6 +274,7 @@ class Rollouts(LightningDataModule):
         module = self.module
         former = [self._scored(n) for n in range(first, number)]
         if done:
+            module.objective.again(module)
             account, *_ = Account.read(self.folder(number))
         else:
             self._together()
