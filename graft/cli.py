@@ -109,6 +109,7 @@ def _run(args: list[str]) -> int:
 
 def _said(error: BaseException) -> "str | None":
     """What the user can put right, in a sentence; None if the error is not of that kind."""
+    import torch
     from jsonargparse import ArgumentError
     from lightning.fabric.utilities.exceptions import MisconfigurationException
 
@@ -122,6 +123,11 @@ def _said(error: BaseException) -> "str | None":
         cause = cause.__cause__
     if known is not None:
         return known
+    if isinstance(error, torch.OutOfMemoryError):  # sampling makes do with less
+        return (
+            f"out of memory ({str(error).splitlines()[0]}): lower data.train_batch_size, or have it in parts with "
+            "trainer.accumulate_grad_batches, which changes nothing else"
+        )
     if isinstance(error, OSError) and error.errno is not None:  # no space, no permission
         return str(error)
     return _sentence(str(error)) if isinstance(error, ArgumentError) else None
