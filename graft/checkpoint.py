@@ -24,8 +24,10 @@ class Checkpoints(TorchCheckpointIO):
         Raises:
             GraftError: It cannot be written.
         """
-        noted = {**checkpoint, "graft": {**checkpoint.get("graft", {}), "format": FORMAT}}
-        noted["graft"]["sha256"] = _seal(noted)
+        note = {**checkpoint.get("graft", {}), "format": FORMAT}
+        note.pop("sha256", None)
+        noted = {**checkpoint, "graft": note}
+        note["sha256"] = _seal(noted)
         with files.atomic(path) as temporary:
             try:
                 with open(temporary, "wb") as file:

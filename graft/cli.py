@@ -506,6 +506,7 @@ def _sample(args: list[str]) -> None:
     config = yaml.safe_load(about.get("config") or "null")
     if not config:
         raise GraftError(f"{path} does not say what model it belongs to: use graft predict --config … --weights {path}")
+    _harmless(path, config)
     model = config["model"]
     if about.get("reference"):
         model["init_args"]["weights"] = about["reference"]["path"]
@@ -538,8 +539,26 @@ def _sample(args: list[str]) -> None:
             raise GraftError(f"{type(cli.model).__name__} draws no pictures")
         files.write_bytes(out, picture)
     else:
-        cli.model.write(items, out, rewards)
+        files.written(out, lambda path: cli.model.write(items, path, rewards))
     print(f"{len(items)} objects in {out}{cost}")
+
+
+def _harmless(path: Path, config: Any) -> None:
+    """Refuse a configuration that came with weights, which somebody else may have made, and names what no model is of.
+
+    It builds classes that are installed here or lie in the current folder, with its settings; it cannot bring code.
+
+    Raises:
+        GraftError: It names something of Python's own library, or a program to start.
+    """
+    from graft import runs
+    from graft.errors import GraftError
+
+    for key, value in runs.flat(config):
+        name, last = str(value).partition(".")[0], key.rpartition(".")[2]
+        code = last in ("class_path", "path", "by") and name in sys.stdlib_module_names | {"builtins", "__main__"}
+        if value is not None and (code or last == "python"):
+            raise GraftError(f"{path} names {value} in its {key}, which no model needs: it is not to be trusted")
 
 
 def _scored(reward: Any, rewards: list[float]) -> str:
@@ -576,7 +595,7 @@ def _test(args: list[str]) -> None:
 
 
 def _predict(args: list[str]) -> None:
-    from graft import commands
+    from graft import commands, files
 
     cli, config = _setup("predict", args)
     _warm(cli)
@@ -585,7 +604,7 @@ def _predict(args: list[str]) -> None:
     items = [item for part, _ in drawn for item in part]
     path = folder / f"samples{cli.model.suffix}"
     if cli.trainer.is_global_zero:
-        cli.model.write(items, path)
+        files.written(path, lambda temporary: cli.model.write(items, temporary))
     _say(cli, f"{len(items)} objects in {path}")
 
 

@@ -6,6 +6,7 @@ import platform
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -367,9 +368,9 @@ def _plain(values: dict[str, float]) -> dict[str, Any]:
 
 def _write_samples(module: GraftModule, folder: Path) -> None:
     for name, judge in module.judges.items():
-        (folder / "samples").mkdir(exist_ok=True)
         if module.suffix:
-            module.write(judge.items, folder / "samples" / f"{name}{module.suffix}", judge.rewards or None)
+            path = folder / "samples" / f"{name}{module.suffix}"
+            files.written(path, partial(module.write, judge.items, rewards=judge.rewards or None))
         picture = _picture(module, judge)
         if picture is not None:
             files.write_bytes(folder / "samples" / f"{name}.png", picture)

@@ -6,6 +6,7 @@ import itertools
 import json
 import math
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -95,6 +96,43 @@ def write_json(path: "str | Path", value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
+def written(path: "str | Path", write: "Callable[[Path], object]") -> None:
+    """Have a domain's writer, which looks at the suffix of the name, write a file (and others beside it) atomically.
+
+    Raises:
+        GraftError: The folder cannot be written to.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        temporary.mkdir(parents=True, exist_ok=True)
+        write(temporary / path.name)
+        for each in sorted(temporary.iterdir()):
+            os.replace(each, path.with_name(each.name))
+    except GraftError as error:
+        raise GraftError(str(error).replace(str(temporary / path.name), str(path))) from None
+    except OSError as error:
+        raise GraftError(f"cannot write {path} ({error}): free the disk or choose another folder") from None
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def read_json(path: "str | Path", remedy: str) -> Any:
+    """What a JSON file holds.
+
+    Args:
+        path: Of the file.
+        remedy: What the user can do about a file that is damaged.
+
+    Raises:
+        GraftError: It is missing or no JSON.
+    """
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise GraftError(f"{path} is missing or damaged ({error}): {remedy}") from None
+
+
 def write_sealed(path: "str | Path", content: "dict[str, Any]") -> None:
     """Write a JSON object atomically, with its format and a hash of it."""
     plain = {**content, "format": FORMAT}
@@ -111,12 +149,9 @@ def read_sealed(path: "str | Path", remedy: str) -> dict[str, Any]:
     Raises:
         GraftError: It is missing, damaged, was changed, or another version of graft wrote it.
     """
-    try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
-        if not isinstance(content, dict):
-            raise ValueError("it holds no names")
-    except (OSError, ValueError, RecursionError) as error:
-        raise GraftError(f"{path} is missing or damaged ({error}): {remedy}") from None
+    content = read_json(path, remedy)
+    if not isinstance(content, dict):
+        raise GraftError(f"{path} is damaged (it holds no names): {remedy}")
     _known_format(path, content)
     said = content.pop("sha256", None)
     if said != _hash_of_json(content):

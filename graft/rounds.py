@@ -287,7 +287,7 @@ class Account:
     def read(cls, folder: Path) -> "tuple[Account, Tensor, Tensor]":
         """(account, index, weight) of a finished round."""
         path = folder / "round.json"
-        remedy = f"bring it back, or start a new run from the weights of one of its rounds with --weights {folder}"
+        remedy = "bring it back, or start a new run with the weights of this one's last round as its --weights"
         content = files.read_sealed(path, remedy)
         try:
             index = torch.tensor(content.pop("index"), dtype=torch.long)

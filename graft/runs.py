@@ -100,10 +100,10 @@ def differing(path: Path, config: str) -> "tuple[str, Any, Any] | None":
         GraftError: The file is damaged.
     """
     try:
-        theirs = dict(_flat(yaml.safe_load(path.read_text(encoding="utf-8"))))
+        theirs = dict(flat(yaml.safe_load(path.read_text(encoding="utf-8"))))
     except (ValueError, yaml.YAMLError):
         raise GraftError(f"{path} is damaged: the run cannot go on") from None
-    ours = dict(_flat(yaml.safe_load(config)))
+    ours = dict(flat(yaml.safe_load(config)))
     for key in sorted(theirs.keys() | ours.keys()):
         moved = key.startswith(MACHINES)
         if key.split(".")[0] not in ELSEWHERE and not moved and theirs.get(key) != ours.get(key):
@@ -111,13 +111,14 @@ def differing(path: Path, config: str) -> "tuple[str, Any, Any] | None":
     return None
 
 
-def _flat(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+def flat(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """(setting, value) of all settings in a configuration."""
     items: Any = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else None
     if items is None:
         yield prefix, value
         return
     for key, inner in items:
-        yield from _flat(inner, f"{prefix}.{key}" if prefix else str(key))
+        yield from flat(inner, f"{prefix}.{key}" if prefix else str(key))
 
 
 def weights_file(run: "str | Path") -> Path:
