@@ -282,7 +282,7 @@ def _content(path: str) -> dict[str, Any]:
 
     try:
         content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError) as error:
+    except (OSError, ValueError, TypeError, RecursionError, yaml.YAMLError) as error:
         raise GraftError(f"{path} is no YAML file: {error}") from None
     if not isinstance(content, dict | None):
         raise GraftError(f"{path} is no configuration: it holds no settings by name")

@@ -101,7 +101,7 @@ def differing(path: Path, config: str) -> "tuple[str, Any, Any] | None":
     """
     try:
         theirs = dict(flat(yaml.safe_load(path.read_text(encoding="utf-8"))))
-    except (ValueError, yaml.YAMLError):
+    except (OSError, ValueError, TypeError, RecursionError, yaml.YAMLError):
         raise GraftError(f"{path} is damaged: the run cannot go on") from None
     ours = dict(flat(yaml.safe_load(config)))
     for key in sorted(theirs.keys() | ours.keys()):

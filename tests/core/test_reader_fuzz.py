@@ -2,7 +2,8 @@
 
 import io
 import json
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,23 @@ from graft.logger import read as read_metrics
 from graft.reward import Scores
 from graft.rounds import Account, Chunk, Round
 
-few = settings(max_examples=40, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+
+def fresh() -> Path:
+    """A folder; pytest's own would look through all that it made before."""
+    return Path(tempfile.mkdtemp(dir=HERE[-1]))
+
+
+HERE: list[str] = []
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _folder() -> Iterator[None]:
+    with tempfile.TemporaryDirectory() as folder:
+        HERE.append(folder)
+        yield
+
+
+few = settings(max_examples=25, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck), database=None)
 
 
 def attempt(read: Callable[[], Any]) -> None:
@@ -89,10 +106,10 @@ KINDS: dict[str, tuple[str, Callable[[Path], Any], Callable[[Path], Any]]] = {
 @pytest.mark.parametrize("kind", KINDS)
 @few
 @given(data=st.data())
-def test_mangled(kind: str, data: st.DataObject, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_mangled(kind: str, data: st.DataObject) -> None:
     """Bytes changed, lost and added; another file altogether; text and JSON of any shape."""
     name, write, read = KINDS[kind]
-    path = tmp_path_factory.mktemp("fuzz") / name
+    path = fresh() / name
     write(path)
     path.write_bytes(data.draw(mangled(path.read_bytes())))
     attempt(lambda: read(path))
@@ -101,9 +118,9 @@ def test_mangled(kind: str, data: st.DataObject, tmp_path_factory: pytest.TempPa
 @pytest.mark.parametrize("name", ["scores_00000.json", "screen_00000.json", "round.json"])
 @few
 @given(data=st.data())
-def test_json_whose_hash_fits(name: str, data: st.DataObject, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_json_whose_hash_fits(name: str, data: st.DataObject) -> None:
     """Written by a program that knows the format and not what it means."""
-    folder = tmp_path_factory.mktemp("fuzz")
+    folder = fresh()
     a_round(folder)
     path = folder / name
     content = files.read_sealed(path, "") if path.exists() else {"reward": "reward", "values": [1.0], "keys": [""]}
@@ -112,21 +129,22 @@ def test_json_whose_hash_fits(name: str, data: st.DataObject, tmp_path_factory: 
     attempt(lambda: read_round(path))
 
 
+NAMED = st.dictionaries(st.sampled_from(["state", "condition/n", "level/0.5", "x"]), st.integers(0, 4))
+
+
 @few
-@given(st.dictionaries(st.sampled_from(["state", "condition/n", "level/0.5", "x"]), st.integers(0, 4)), values)
-def test_tensors_of_something_else(
-    tensors: dict[str, int], levels: Any, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    folder = tmp_path_factory.mktemp("fuzz")
+@given(sizes=NAMED, levels=values)
+def test_tensors_of_something_else(sizes: dict[str, int], levels: Any) -> None:
+    folder = fresh()
     path = folder / "chunk_00000.safetensors"
-    files.write_tensors(path, {name: torch.zeros(size, 2) for name, size in tensors.items()}, {"levels": levels})
+    files.write_tensors(path, {name: torch.zeros(size, 2) for name, size in sizes.items()}, {"levels": levels})
     attempt(lambda: Round(folder, None, [3, 2], "reward").read_chunk(0))
 
 
 @few
-@given(values)
-def test_tensors_are_read_as_they_were_written(about: Any, tmp_path_factory: pytest.TempPathFactory) -> None:
-    path = tmp_path_factory.mktemp("fuzz") / "a.safetensors"
+@given(about=values)
+def test_tensors_are_read_as_they_were_written(about: Any) -> None:
+    path = fresh() / "a.safetensors"
     files.write_tensors(path, {"a": torch.ones(2), "b": torch.zeros(0, 3)}, {"about": about})
     tensors, read = files.read_tensors(path)
     assert sorted(tensors) == ["a", "b"] and json.dumps(read["about"]) == json.dumps(about)
