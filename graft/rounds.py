@@ -239,6 +239,8 @@ def _content(path: Path) -> dict[str, Any]:
             raise ValueError("not a score and a key for each draw")
         [float(value) for value in content["values"] if value is not None]
         places = [*map(int, content["failures"]), *map(int, content["again"])]
+        if not isinstance(content["cached"], int):
+            raise ValueError("no number of cached scores")
         if any(not 0 <= place < len(content["values"]) for place in places):
             raise ValueError("a failure of no draw")
         return content
