@@ -10,6 +10,7 @@ from torch import Tensor
 
 from graft import files
 from graft.errors import GraftError
+from graft.sharding import check_index
 
 FORMAT = 2
 """Of checkpoints; from 2 on they carry a hash."""
@@ -48,8 +49,11 @@ def read(path: Path) -> dict[str, Any]:
     Raises:
         GraftError: It is truncated, was changed, holds more than that, or another program or version wrote it.
     """
+    whole = not path.is_dir()
+    if not whole:  # each process wrote its part
+        check_index(path)
     try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        checkpoint = torch.load(path if whole else path / "meta.pt", map_location="cpu", weights_only=True)
     except Exception as error:  # torch.load raises a dozen kinds
         raise GraftError(
             f"{path} is no checkpoint of graft or is truncated ({type(error).__name__}): give another --ckpt_path"
@@ -62,12 +66,13 @@ def read(path: Path) -> dict[str, Any]:
             f"{path} was written by another version of graft: its format is {note.get('format')!r}, not {FORMAT}"
         )
     said = note.pop("sha256", None)
-    if (said or note["format"] > 1) and said != _seal(checkpoint):
+    if whole and (said or note["format"] > 1) and said != _seal(checkpoint):
         raise GraftError(
             f"{path} was changed since it was written (its hash does not fit): give another --ckpt_path, or remove it "
             "and go on from the rounds with --ckpt_path last"
         )
-    if not {"state_dict", "global_step", "loops", "pytorch-lightning_version"} <= checkpoint.keys():
+    needed = {"global_step", "loops", "pytorch-lightning_version", *(["state_dict"] if whole else [])}
+    if not needed <= checkpoint.keys():
         raise GraftError(f"{path} is no checkpoint of a run: warm starts from weights use --weights")
     return checkpoint
 

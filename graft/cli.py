@@ -1,5 +1,6 @@
 """The command line: ``graft fit --config domains/molecule.yaml`` and the other commands."""
 
+import inspect
 import itertools
 import logging
 import math
@@ -184,7 +185,7 @@ def _parser(command: str, args: "list[str] | dict[str, Any]") -> Any:
                 "--ckpt_path",
                 type=str | None,
                 default=None,
-                help="Go on with an interrupted run: a checkpoint, or 'last' for the config's newest unfinished one.",
+                help="Go on with an interrupted run: a checkpoint, 'last', or 'auto': the last if any.",
             )
             parser.add_argument(
                 "--weights",
@@ -195,6 +196,10 @@ def _parser(command: str, args: "list[str] | dict[str, Any]") -> Any:
             parser.link_arguments("seed_everything", "model.init_args.seed", compute_fn=int)
             if data is Rollouts:
                 parser.link_arguments("seed_everything", "data.seed", compute_fn=int)
+
+        def before_instantiate_classes(self) -> None:
+            if data is Rollouts:  # the parser lets null pass for anything
+                _no_nulls("data", Rollouts, vars(self.config.data))
 
     flags = [arg.partition("=")[0] for arg in args]
     if isinstance(args, list) and not any(f in ("--config", "-c", "-h") or f.endswith("help") for f in flags):
@@ -219,8 +224,18 @@ def _parser(command: str, args: "list[str] | dict[str, Any]") -> Any:
             args=_found(command, args) if isinstance(args, list) else args,
             run=False,
         )
-    except ValueError as error:  # of a constructor: the Trainer's, a user's class's
+    except (ValueError, TypeError, OverflowError) as error:  # of a constructor: the Trainer's, a user's class's
         raise GraftError(_sentence(str(error))) from error
+
+
+def _no_nulls(place: str, kind: type, given: dict[str, Any]) -> None:
+    """Refuse null where a class has a value of its own and takes no null."""
+    from graft.errors import GraftError
+
+    for name, parameter in inspect.signature(kind).parameters.items():
+        allowed = parameter.default is None or "None" in str(parameter.annotation)
+        if name in given and given[name] is None and not allowed:
+            raise GraftError(f"{place}.{name} is null, but it needs a value, such as {parameter.default!r}")
 
 
 def load(config: str, *flags: str) -> tuple[Any, Any, Any]:
@@ -353,7 +368,7 @@ def _folder(cli: Any, name: str, config: str) -> "tuple[Path, Path | None]":
     """(the run's folder, the checkpoint to go on from), the same on every process."""
     from graft import ranks, runs
 
-    ranks.begin(cli.trainer)
+    ranks.begin(cli.trainer, cli.model)
     return ranks.first(cli.trainer, lambda: runs.choose(cli.config.run_dir, name, config, cli.config.ckpt_path))
 
 

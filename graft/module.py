@@ -24,6 +24,7 @@ from graft.objectives import Objective, Shaping
 from graft.process import Process
 from graft.reference import LoRA, adapt, evaluating, frozen, without_adapter
 from graft.sampler import Stage, Trajectory, run, snap
+from graft.sharding import shard
 from graft.state import Condition, State, size
 from graft.weights import drop_frozen, fill_frozen, interpolate, read_reference, read_weights, write_weights
 
@@ -386,6 +387,12 @@ class GraftModule(LightningModule, ABC):
         if (asked := interruption.of(self.trainer)) is not None:
             asked.step(self.trainer, batch_idx)
 
+    def configure_model(self) -> None:
+        """Shard the networks, where the strategy shards."""
+        mesh = self.device_mesh
+        if mesh is not None:
+            shard(self, mesh["data_parallel"])
+
     def configure_optimizers(self) -> Any:
         """AdamW on what is trained, warm-up and cosine by the step."""
         parameters = [p for p in self.backbone.parameters() if p.requires_grad]
@@ -453,7 +460,6 @@ class GraftModule(LightningModule, ABC):
             raise GraftError(
                 f"the checkpoint was tuned from the reference {theirs.get('path')}, which is not {ours.get('path')}"
             )
-        if {v.dtype for v in checkpoint["state_dict"].values() if isinstance(v, Tensor) and v.is_floating_point()} == {
-            torch.float64
-        }:
+        kinds = {v.dtype for v in checkpoint.get("state_dict", {}).values() if isinstance(v, Tensor)}
+        if {kind for kind in kinds if kind.is_floating_point} == {torch.float64}:
             self.double()  # Lightning changes the precision after it has loaded, which would round

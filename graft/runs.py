@@ -24,11 +24,14 @@ def choose(run_dir: "str | None", name: str, config: str, ckpt_path: "str | None
         run_dir: As asked for; None: ``runs/<name>/<n>``, the next n, or with ``last`` the newest unfinished one.
         name: Of the configuration.
         config: The resolved configuration as YAML.
-        ckpt_path: None for a new run, ``last``, or a file.
+        ckpt_path: None for a new run, ``last``, ``auto`` (the last one if there is a run, else a new run), or a file.
 
     Raises:
         GraftError: There is nothing to go on with, the configuration differs, or the folder is taken or not writable.
     """
+    if ckpt_path == "auto":  # for schedulers, which start a job again with the same command
+        begun = _begun(name) if run_dir is None else (Path(run_dir) / "config.yaml").exists()
+        ckpt_path = "last" if begun else None
     if ckpt_path is None:
         return _new(run_dir, name), None
     if ckpt_path != "last":
@@ -74,13 +77,21 @@ def make(folder: Path) -> Path:
 
 
 def _newest(name: str) -> Path:
+    found = _begun(name)
+    if found is None:
+        raise GraftError(f"there is no unfinished run in {Path('runs') / name}: leave out --ckpt_path to start one")
+    return found
+
+
+def _begun(name: str) -> "Path | None":
+    """The newest unfinished run."""
     base = Path("runs") / name
     numbers = sorted((int(p.name) for p in base.glob("*") if p.name.isdigit()), reverse=True) if base.is_dir() else []
     for number in numbers:
         folder = base / str(number)
         if (folder / "config.yaml").exists() and not (folder / "summary.json").exists():
             return folder
-    raise GraftError(f"there is no unfinished run in {base}: leave out --ckpt_path to start one")
+    return None
 
 
 def _same(path: Path, config: str) -> None:
