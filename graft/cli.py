@@ -521,7 +521,7 @@ def _sample(args: list[str]) -> None:
     config = yaml.safe_load(about.get("config") or "null")
     if not config:
         raise GraftError(f"{path} does not say what model it belongs to: use graft predict --config … --weights {path}")
-    _harmless(path, config)
+    _harmless(path, {name: config.get(name) for name in ("model", *(["data"] if asked.best_of is not None else []))})
     model = config["model"]
     if about.get("reference"):
         model["init_args"]["weights"] = about["reference"]["path"]
@@ -571,9 +571,12 @@ def _harmless(path: Path, config: Any) -> None:
 
     for key, value in runs.flat(config):
         name, last = str(value).partition(".")[0], key.rpartition(".")[2]
-        code = last in ("class_path", "path", "by") and name in sys.stdlib_module_names | {"builtins", "__main__"}
-        if value is not None and (code or last == "python"):
+        if last in ("class_path", "path", "by") and name in sys.stdlib_module_names | {"builtins", "__main__"}:
             raise GraftError(f"{path} names {value} in its {key}, which no model needs: it is not to be trusted")
+        if last == "python" and value is not None:
+            raise GraftError(
+                f"{path} would start {value} for its reward: use graft.load with a configuration you trust"
+            )
 
 
 def _scored(reward: Any, rewards: list[float]) -> str:

@@ -25,6 +25,7 @@ def measured(args: list[str], rounds: int, *more: str) -> list[dict[str, int]]:
     callbacks.Measured.seen.clear()
     done(*args, "--trainer.max_epochs", str(rounds), "--trainer.callbacks", "callbacks.Measured", *more)
     assert len(callbacks.Measured.seen) == rounds
+    print([{name: value for name, value in callbacks.Measured.seen[i].items()} for i in (9, rounds // 2, -1)])
     return callbacks.Measured.seen
 
 
