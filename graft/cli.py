@@ -1,5 +1,6 @@
 """The command line: ``graft fit --config domains/molecule.yaml`` and the other commands."""
 
+import inspect
 import itertools
 import logging
 import math
@@ -43,6 +44,7 @@ QUIET = [  # warnings of Lightning's that are not the user's to act on
     ".*smaller than the logging interval.*",  # small data sets
     ".*but have no .val_dataloader.*",  # data without a validation part
     ".*Total length of .* across ranks is zero.*",  # no validation draws; a run resumed after its last round
+    ".*your dataloader is not resumable.*",  # pre-training that was interrupted within an epoch: it is shuffled anew
     ".*The dirpath has changed.*",  # of a run whose folder was moved
     ".*module.s. in eval mode at the start of training.*",  # the reference
     ".*recommended to use .self.log.*sync_dist=True.*",  # every process logs what all of them found
@@ -69,9 +71,24 @@ def main(args: "Sequence[str] | None" = None) -> int:
     except (KeyboardInterrupt, SystemExit) as error:
         if isinstance(error, SystemExit) and not isinstance(error.__context__, KeyboardInterrupt):  # Lightning's
             raise
+        return _interrupted(args, error)
+
+
+def _interrupted(args: list[str], error: BaseException) -> int:
+    """Say how to go on; the exit status."""
+    from graft.interruption import Interrupted
+
+    if isinstance(error.__context__, Interrupted):  # Lightning made a SystemExit of it
+        error = error.__context__
+    if not isinstance(error, Interrupted) or args[0] == "compare":
         how = "the same command and --run_dir" if args[0] == "compare" else "--ckpt_path last"
         print(f"graft: interrupted; go on with {how}", file=sys.stderr)
-        return 130
+        return error.status if isinstance(error, Interrupted) else 130
+    _, rest = _apart(args[1:], ("ckpt_path", "run_dir"))
+    how = _command(args[0], [*rest, "--run_dir", str(error.folder), "--ckpt_path", "last"])
+    if os.environ.get("LOCAL_RANK", "0") == "0":
+        print(f"graft: interrupted {error.where}, nothing is lost; go on with: {how}", file=sys.stderr)
+    return error.status
 
 
 def _run(args: list[str]) -> int:
@@ -94,6 +111,7 @@ def _run(args: list[str]) -> int:
 
 def _said(error: BaseException) -> "str | None":
     """What the user can put right, in a sentence; None if the error is not of that kind."""
+    import torch
     from jsonargparse import ArgumentError
     from lightning.fabric.utilities.exceptions import MisconfigurationException
 
@@ -107,6 +125,11 @@ def _said(error: BaseException) -> "str | None":
         cause = cause.__cause__
     if known is not None:
         return known
+    if isinstance(error, torch.OutOfMemoryError):  # sampling makes do with less
+        return (
+            f"out of memory ({str(error).splitlines()[0]}): lower data.train_batch_size, or have it in parts with "
+            "trainer.accumulate_grad_batches, which changes nothing else"
+        )
     if isinstance(error, OSError) and error.errno is not None:  # no space, no permission
         return str(error)
     return _sentence(str(error)) if isinstance(error, ArgumentError) else None
@@ -177,6 +200,10 @@ def _parser(command: str, args: "list[str] | dict[str, Any]") -> Any:
             if reloads:
                 parser.link_arguments("seed_everything", "data.seed", compute_fn=int)
 
+        def before_instantiate_classes(self) -> None:
+            if data is Rollouts:  # the parser lets null pass for anything
+                _no_nulls("data", Rollouts, vars(self.config.data))
+
     flags = [arg.partition("=")[0] for arg in args]
     if isinstance(args, list) and not any(f in ("--config", "-c", "-h") or f.endswith("help") for f in flags):
         raise GraftError(f"give a configuration: graft {command} --config NAME; there are {', '.join(configs())}")
@@ -200,8 +227,18 @@ def _parser(command: str, args: "list[str] | dict[str, Any]") -> Any:
             args=_found(command, args) if isinstance(args, list) else args,
             run=False,
         )
-    except ValueError as error:  # of a constructor: the Trainer's, a user's class's
+    except (ValueError, TypeError, OverflowError) as error:  # of a constructor: the Trainer's, a user's class's
         raise GraftError(_sentence(str(error))) from error
+
+
+def _no_nulls(place: str, kind: type, given: dict[str, Any]) -> None:
+    """Refuse null where a class has a value of its own and takes no null."""
+    from graft.errors import GraftError
+
+    for name, parameter in inspect.signature(kind).parameters.items():
+        allowed = parameter.default is None or "None" in str(parameter.annotation)
+        if name in given and given[name] is None and not allowed:
+            raise GraftError(f"{place}.{name} is null, but it needs a value, such as {parameter.default!r}")
 
 
 def load(config: str, *flags: str) -> tuple[Any, Any, Any]:
@@ -266,7 +303,7 @@ def _content(path: str) -> dict[str, Any]:
 
     try:
         content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError) as error:
+    except (OSError, ValueError, TypeError, RecursionError, yaml.YAMLError) as error:
         raise GraftError(f"{path} is no YAML file: {error}") from None
     if not isinstance(content, dict | None):
         raise GraftError(f"{path} is no configuration: it holds no settings by name")
@@ -509,6 +546,7 @@ def _sample(args: list[str]) -> None:
     config = yaml.safe_load(about.get("config") or "null")
     if not config:
         raise GraftError(f"{path} does not say what model it belongs to: use graft predict --config … --weights {path}")
+    _harmless(path, {name: config.get(name) for name in ("model", *(["data"] if asked.best_of is not None else []))})
     model = config["model"]
     if about.get("reference"):
         model["init_args"]["weights"] = about["reference"]["path"]
@@ -543,8 +581,29 @@ def _sample(args: list[str]) -> None:
             raise GraftError(f"{type(cli.model).__name__} draws no pictures")
         files.write_bytes(out, picture)
     else:
-        cli.model.write(items, out, rewards)
+        files.written(out, lambda path: cli.model.write(items, path, rewards))
     print(f"{len(items)} objects in {out}{cost}")
+
+
+def _harmless(path: Path, config: Any) -> None:
+    """Refuse a configuration that came with weights, which somebody else may have made, and names what no model is of.
+
+    It builds classes that are installed here or lie in the current folder, with its settings; it cannot bring code.
+
+    Raises:
+        GraftError: It names something of Python's own library, or a program to start.
+    """
+    from graft import runs
+    from graft.errors import GraftError
+
+    for key, value in runs.flat(config):
+        name, last = str(value).partition(".")[0], key.rpartition(".")[2]
+        if last in ("class_path", "path", "by") and name in sys.stdlib_module_names | {"builtins", "__main__"}:
+            raise GraftError(f"{path} names {value} in its {key}, which no model needs: it is not to be trusted")
+        if last == "python" and value is not None:
+            raise GraftError(
+                f"{path} would start {value} for its reward: use graft.load with a configuration you trust"
+            )
 
 
 def _scored(reward: Any, rewards: list[float]) -> str:
@@ -581,7 +640,7 @@ def _test(args: list[str]) -> None:
 
 
 def _predict(args: list[str]) -> None:
-    from graft import commands
+    from graft import commands, files
 
     cli, config = _setup("predict", args)
     _warm(cli)
@@ -590,7 +649,7 @@ def _predict(args: list[str]) -> None:
     items = [item for part, _ in drawn for item in part]
     path = folder / f"samples{cli.model.suffix}"
     if cli.trainer.is_global_zero:
-        cli.model.write(items, path)
+        files.written(path, lambda temporary: cli.model.write(items, temporary))
     _say(cli, f"{len(items)} objects in {path}")
 
 

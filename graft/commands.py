@@ -6,22 +6,28 @@ import platform
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import lightning
 import torch
+from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint, RichProgressBar, TQDMProgressBar
 
 from graft import files, ranks, report, rounds, runs
 from graft.alarms import Watch
 from graft.batches import Weights
+from graft.checkpoint import Checkpoints
+from graft.checkpoint import read as read_checkpoint
 from graft.errors import GraftError
+from graft.interruption import Interruption
 from graft.judge import Judge
 from graft.levels import analysis, show
 from graft.logger import MetricsFile
 from graft.module import GraftModule
+from graft.progress import Progress
 from graft.requests import Requests, drawn
 from graft.rollouts import Rollouts
 from graft.rounds import Account
@@ -83,10 +89,10 @@ def fit(
     watch = Watch(data.alarms, data.held_out, folder) if data.alarms is not None and data.validation_draws else None
     if watch is not None:
         trainer.callbacks.insert(0, watch)  # type: ignore[attr-defined]
+    trainer.callbacks.append(Progress())  # type: ignore[attr-defined]
     if data.keep_weights:
         trainer.callbacks.insert(0, RoundWeights(config))  # type: ignore[attr-defined]
-    trainer.fit(module, data, ckpt_path=str(checkpoint) if checkpoint else None, weights_only=True)
-    finished(trainer)
+    train(module, data, trainer, folder, checkpoint)
     module.save_weights(folder / "tuned.safetensors", {"config": config})
     module.export(folder)
     compare(module, data, trainer)
@@ -129,8 +135,7 @@ def pretrain(
     ranks.begin(trainer, module)
     folder = made(trainer, run_dir)
     attach(trainer, folder, config, checkpoint)
-    trainer.fit(module, data, ckpt_path=str(checkpoint) if checkpoint else None, weights_only=True)
-    finished(trainer)
+    train(module, data, trainer, folder, checkpoint)
     module.save_weights(folder / "reference.safetensors", {"config": config})
     judge = Judge(None, module.metrics())
     for items, calls in sample(module, trainer, draws, "pretrain"):
@@ -253,7 +258,7 @@ def versions() -> dict[str, str]:
 
 def attach(trainer: Trainer, folder: Path, config: str, checkpoint: "Path | None") -> None:
     """Give the trainer the run's log and checkpoints."""
-    step = runs.read_checkpoint(checkpoint)["global_step"] if checkpoint else 0
+    step = read_checkpoint(checkpoint)["global_step"] if checkpoint else 0
     trainer.loggers = [MetricsFile(folder / "metrics.csv", step)]
     trainer.callbacks.append(  # type: ignore[attr-defined]
         ModelCheckpoint(folder / "checkpoints", "last", enable_version_counter=False, save_on_train_epoch_end=True)
@@ -263,6 +268,30 @@ def attach(trainer: Trainer, folder: Path, config: str, checkpoint: "Path | None
         bar._refresh_rate = 10  # drawing it at every step costs milliseconds
     if config and trainer.is_global_zero:
         files.write_text(folder / "config.yaml", config)
+
+
+def train(
+    module: GraftModule, data: LightningDataModule, trainer: Trainer, folder: Path, checkpoint: "Path | None"
+) -> None:
+    """Lightning's fit, which a signal ends where it can go on.
+
+    Raises:
+        Interrupted: It did.
+        GraftError: The checkpoint is another network's.
+    """
+    interruption = Interruption(folder)
+    trainer.callbacks.insert(0, interruption)  # type: ignore[attr-defined]
+    if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
+        trainer.strategy.checkpoint_io = Checkpoints()
+    with interruption.caught():
+        try:
+            trainer.fit(module, data, ckpt_path=str(checkpoint) if checkpoint else None, weights_only=True)
+        except RuntimeError as error:
+            if "loading state_dict" not in str(error):
+                raise
+            raise GraftError(
+                f"{checkpoint} does not fit the network ({' '.join(str(error).split())[:200]}): it is another run's"
+            ) from None
 
 
 def made(trainer: Trainer, run_dir: "str | Path") -> Path:
@@ -279,12 +308,6 @@ def made(trainer: Trainer, run_dir: "str | Path") -> Path:
             "system that every node shares"
         )
     return folder
-
-
-def finished(trainer: Trainer) -> None:
-    """Go no further after an interruption."""
-    if trainer.interrupted:
-        raise KeyboardInterrupt
 
 
 def _summary(module: GraftModule, data: Rollouts, seconds: float, chosen: "analysis.Analysis | None") -> dict[str, Any]:
@@ -351,9 +374,9 @@ def plain(values: dict[str, float]) -> dict[str, Any]:
 def write_samples(module: GraftModule, folder: Path) -> None:
     """Write what was judged, as files and pictures."""
     for name, judge in module.judges.items():
-        (folder / "samples").mkdir(exist_ok=True)
         if module.suffix:
-            module.write(judge.items, folder / "samples" / f"{name}{module.suffix}", judge.rewards or None)
+            path = folder / "samples" / f"{name}{module.suffix}"
+            files.written(path, partial(module.write, judge.items, rewards=judge.rewards or None))
         drawing = picture(module, judge)
         if drawing is not None:
             files.write_bytes(folder / "samples" / f"{name}.png", drawing)

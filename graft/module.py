@@ -3,20 +3,23 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from lightning.pytorch import LightningModule
+from lightning.pytorch.strategies import FSDPStrategy, ModelParallelStrategy
 from torch import Generator, Tensor, nn
 from torchmetrics import Metric
 
-from graft import distance, seeding
+from graft import distance, interruption, seeding
 from graft.batches import Draws, Examples, Weights
 from graft.corrector import Corrector
 from graft.ema import EMA
 from graft.errors import GraftError
 from graft.judge import Judge
+from graft.memory import Fitted
 from graft.objectives import Objective, Shaping
 from graft.process import Process
 from graft.reference import LoRA, adapt, evaluating, frozen, without_adapter
@@ -64,6 +67,8 @@ class GraftModule(LightningModule, ABC):
         warmup: Steps in which the learning rate rises linearly.
         cosine: Let the learning rate fall to 0 as a half cosine over the whole training.
         clip: Largest norm of the gradient; ``null``: none.
+        compile: Have torch.compile make the networks faster, after a minute or so at the start; a string is another
+            backend of it than inductor. Names in files do not change.
         seed: Of every draw; the command line links it to ``--seed_everything``.
     """
 
@@ -84,6 +89,7 @@ class GraftModule(LightningModule, ABC):
         warmup: int = 0,
         cosine: bool = False,
         clip: "float | None" = 1.0,
+        compile: "bool | str" = False,
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -125,6 +131,11 @@ class GraftModule(LightningModule, ABC):
         self.objective = objective if objective is not None else Shaping()
         self.objective.attach(self)
         self.judges: dict[str, Judge] = {}
+        self.fitted = Fitted()
+        if compile:
+            for network in (self.backbone, self.reference):
+                if network is not None:
+                    network.compile(backend="inductor" if compile is True else compile)
         self.register_state_dict_post_hook(drop_frozen)  # type: ignore[no-untyped-call]
         self.register_load_state_dict_pre_hook(fill_frozen)  # type: ignore[no-untyped-call]
 
@@ -325,6 +336,7 @@ class GraftModule(LightningModule, ABC):
                 for stage in stages
                 if stage.stop < batch.start and stage.steps is None
             ]
+        stages = [replace(stage, model=self.fitted(stage.model)) for stage in stages]
         with self.sampling(batch.weights):
             drawn = run(stages, batch.condition, self.steps, batch.record, generator, batch.state)
             for level, state in drawn.recorded.items() if batch.estimate else ():
@@ -335,12 +347,15 @@ class GraftModule(LightningModule, ABC):
                 drawn.calls += 1
         return drawn
 
+    def setup(self, stage: str) -> None:
+        """A network that is spread over processes is called by all of them as often."""
+        self.fitted.fixed = isinstance(self.trainer.strategy, FSDPStrategy | ModelParallelStrategy)
+
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """The objective's loss of a round's examples; the denoising loss of a batch of data."""
         parts = self.trainer.accumulate_grad_batches
-        part = (batch_idx % parts,) if parts > 1 else ()  # parts of one step must not have the same noise
-        everyone = seeding.generator(self.seed, "train", self.global_step, 0, *part)
-        generator = seeding.share(everyone, self.global_rank, self.trainer.world_size)
+        everyone = seeding.generator(self.seed, "train", self.global_step, 0)
+        generator = seeding.share(everyone, self.global_rank, self.trainer.world_size, batch_idx % parts, parts)
         shown: dict[str, Tensor] = {}
         if isinstance(batch, Examples):
             examples = batch
@@ -417,9 +432,12 @@ class GraftModule(LightningModule, ABC):
         self.judges[batch.weights].update(items, drawn.calls * len(items), number)
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Move the average."""
-        if self.average is not None:
+        """Move the average; then, where the run is asked to, end it."""
+        whole = not (batch_idx + 1) % self.trainer.accumulate_grad_batches
+        if self.average is not None and (whole or batch_idx + 1 == self.trainer.num_training_batches):
             self.average.update(self.backbone)
+        if (asked := interruption.of(self.trainer)) is not None:
+            asked.step(self.trainer, batch_idx)
 
     def configure_model(self) -> None:
         """Shard the networks, where the strategy shards."""
@@ -430,7 +448,8 @@ class GraftModule(LightningModule, ABC):
     def configure_optimizers(self) -> Any:
         """AdamW on what is trained, warm-up and cosine by the step."""
         parameters = [p for p in self.backbone.parameters() if p.requires_grad]
-        optimizer = torch.optim.AdamW(parameters, lr=self.learning_rate, weight_decay=self.weight_decay, fused=True)
+        fused = not str(self.trainer.precision).endswith("-mixed")  # Lightning would refuse to clip
+        optimizer = torch.optim.AdamW(parameters, lr=self.learning_rate, weight_decay=self.weight_decay, fused=fused)
         if not self.cosine and not self.warmup:
             return optimizer
         # asking Lightning for the number of steps would make it load the data, and a round's data is the round
@@ -493,5 +512,6 @@ class GraftModule(LightningModule, ABC):
             raise GraftError(
                 f"the checkpoint was tuned from the reference {theirs.get('path')}, which is not {ours.get('path')}"
             )
-        if {v.dtype for v in checkpoint.get("state_dict", {}).values() if v.is_floating_point()} == {torch.float64}:
+        kinds = {v.dtype for v in checkpoint.get("state_dict", {}).values() if isinstance(v, Tensor)}
+        if {kind for kind in kinds if kind.is_floating_point} == {torch.float64}:
             self.double()  # Lightning changes the precision after it has loaded, which would round

@@ -96,6 +96,8 @@ class Model(Source):
             "reference": (module.reference_file or {}).get("sha256"),
             "round": number,
         }
+        if (precision := module.trainer.precision) != "32-true":
+            origin["precision"] = precision
         if self.name == "current":
             with module.sampling("current"):
                 origin |= {"weights": files.in_memory(dict(trained(module.backbone))), "level": module.level}

@@ -28,7 +28,7 @@ def write_weights(module: "GraftModule", path: "str | Path", about: "dict[str, A
         return
     tensors |= {f"backbone/{name}": b for name, b in _own_buffers(module).items()}
     tensors |= {f"facts/{name}": fact for name, fact in module.facts.items()}
-    note = {"format": 1, "reference": module.reference_file, "level": module.level}
+    note = {"reference": module.reference_file, "level": module.level}
     files.write_tensors(path, tensors, {**note, **(about or {})})
 
 

@@ -69,11 +69,14 @@ def _sdf(path: Path, score: str) -> Iterator[tuple[Any, str, str]]:
     found = False
     with rdBase.BlockLogs():
         for mol, why in records(path):
-            if mol is not None:
-                names |= set(mol.GetPropNames())
-            has = mol is not None and mol.HasProp(score)
-            found |= has
-            yield mol, str(mol.GetProp(score)).strip() if has else "", why
+            text = ""
+            try:
+                names |= set(mol.GetPropNames()) if mol is not None else set()
+                if mol is not None and mol.HasProp(score):
+                    found, text = True, str(mol.GetProp(score)).strip()
+            except UnicodeDecodeError:
+                pass  # a property in another encoding is none
+            yield mol, text, why
     if not found:
         raise GraftError(
             f"no record of {path} has a property {score!r}; there are: {', '.join(sorted(names)) or 'none'}"

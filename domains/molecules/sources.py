@@ -2,7 +2,6 @@
 
 import os
 import tempfile
-import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -77,14 +76,22 @@ def replace(path: Path, write: Callable[[str], object]) -> None:
 
 def _npz(path: Path) -> Arrays:
     try:
-        with np.load(path, allow_pickle=False) as file:
-            return {name: file[name] for name in ("num_atoms", "charges", "positions")}
+        with open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in ("num_atoms", "charges", "positions")}
     except KeyError as error:
         raise GraftError(
             f"{path} has no array {error.args[0].split()[0]!r}: num_atoms, charges, positions are needed"
         ) from None
-    except (ValueError, OSError, zipfile.BadZipFile):
+    except Exception:  # numpy, zipfile and zlib raise a dozen kinds
         raise GraftError(f"{path} is not a .npz file that can be read without pickle") from None
+    counts, charges, positions = arrays.values()
+    kinds = counts.dtype.kind in "iu" and charges.dtype.kind in "iu" and positions.dtype.kind == "f"
+    fit = charges.ndim == 2 and counts.shape == charges.shape[:1] and positions.shape == (*charges.shape, 3)
+    if not (kinds and fit and ((counts >= 0) & (counts <= charges.shape[1])).all() and np.isfinite(positions).all()):
+        raise GraftError(
+            f"{path} holds no molecules: num_atoms (M,) of at most N, charges (M, N) whole numbers, positions (M, N, 3)"
+        )
+    return arrays
 
 
 def _sdf(path: Path) -> tuple[Arrays, dict[str, int]]:
@@ -99,18 +106,33 @@ def _sdf(path: Path) -> tuple[Arrays, dict[str, int]]:
 
 
 def records(path: Path) -> Iterator[tuple[Any, str]]:
-    """The molecules of an SDF file, hydrogens added where they are implicit; (None, why) for what cannot be used."""
+    """The molecules of an SDF file, hydrogens added where they are implicit; (None, why) for what cannot be used.
+
+    Raises:
+        GraftError: It is no SDF file.
+    """
     with rdBase.BlockLogs():
-        for mol in Chem.SDMolSupplier(str(path), sanitize=False, removeHs=False):
-            if mol is None or mol.GetNumAtoms() == 0:
+        try:
+            supplier = Chem.SDMolSupplier(str(path), sanitize=False, removeHs=False)
+            count = len(supplier)
+        except (OSError, RuntimeError, ValueError):
+            raise GraftError(f"{path} is no SDF file, or an empty one") from None
+        for index in range(count):
+            try:
+                yield _record(supplier[index])
+            except (OSError, RuntimeError, ValueError, IndexError):  # RDKit's, of what it cannot make sense of
                 yield None, "unparseable"
-            elif not mol.GetConformer().Is3D():
-                yield None, "without a 3-D structure"
-            else:
-                if mol.NeedsUpdatePropertyCache():
-                    mol.UpdatePropertyCache(strict=False)
-                Chem.SanitizeMol(mol, catchErrors=True)  # the directions of hydrogens need the hybridisation
-                yield Chem.AddHs(mol, addCoords=True), ""
+
+
+def _record(mol: Any) -> tuple[Any, str]:
+    if mol is None or mol.GetNumAtoms() == 0:
+        return None, "unparseable"
+    if not mol.GetConformer().Is3D() or not np.isfinite(mol.GetConformer().GetPositions()).all():
+        return None, "without a 3-D structure"
+    if mol.NeedsUpdatePropertyCache():
+        mol.UpdatePropertyCache(strict=False)
+    Chem.SanitizeMol(mol, catchErrors=True)  # the directions of hydrogens need the hybridisation
+    return Chem.AddHs(mol, addCoords=True), ""
 
 
 def atoms(mol: Any) -> tuple[NDArray[Any], NDArray[Any]]:

@@ -14,7 +14,7 @@ from graft.errors import GraftError
 from graft.module import GraftModule
 from graft.rollouts import Rollouts
 
-COMMON = ["--data.validation_draws", "0", "--data.keep_weights", "true"]
+COMMON = ["--data.validation_draws", "0", "--data.keep_weights", "true", "--data.keep_rounds", "null"]
 """Of every run: validation takes rewards and draws for curves only, and a method with more rounds would take more."""
 
 

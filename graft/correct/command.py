@@ -56,8 +56,7 @@ def correct(
     folder = commands.made(trainer, run_dir)
     data.run_dir = folder
     commands.attach(trainer, folder, config, checkpoint)
-    trainer.fit(module, data, ckpt_path=str(checkpoint) if checkpoint else None, weights_only=True)
-    commands.finished(trainer)
+    commands.train(module, data, trainer, folder, checkpoint)
     module.save_weights(folder / "tuned.safetensors", {"config": config})
     commands.compare(module, data, trainer)
     cost = _cost(module, data, trainer)
