@@ -77,6 +77,7 @@ class Interruption(Callback):
     def stop(self, trainer: Any) -> None:
         """End, if any process was asked to; all processes call it together."""
         if self._agreed(trainer):
+            trainer.strategy.barrier()  # the first one to leave would take the others' answers with it
             raise _Stop
 
     def step(self, trainer: Any, batch_idx: int) -> None:
@@ -94,6 +95,7 @@ class Interruption(Callback):
     def on_train_batch_start(self, trainer: Any, *_: Any) -> None:
         """The step that was saved is in the logs by now."""
         if self.where != BETWEEN:
+            trainer.strategy.barrier()
             raise _Stop
 
     def _agreed(self, trainer: Any) -> bool:

@@ -471,7 +471,9 @@ class Rollouts(LightningDataModule):
     @property
     def _budget(self) -> FailureBudget:
         """Of the rewards that may fail in the round that is done."""
-        return FailureBudget(self.failure_budget, sum(account.failed_rewards for account in self.accounts))
+        assert self.trainer is not None
+        before = sum(account.failed_rewards for account in self.accounts)
+        return FailureBudget(self.failure_budget, before, self.trainer.world_size > 1)
 
     def _passed(self, store: Round, number: int) -> Tensor:
         """(draws,) whether the reward is asked for a draw: the screen's best of each condition, within the budget."""

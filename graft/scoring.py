@@ -45,7 +45,8 @@ def score(
                 _score(module, reward, store, index, asked[starts[index] : starts[index + 1]], keyed)
             failures, count = _counted(store, index)
             failed, answered = failed + failures, answered + count
-            if budget is not None and budget.exceeded(failed, answered, int(asked.sum())):
+            total = int(asked.sum())  # others may fare better than this process
+            if budget is not None and budget.exceeded(failed, total if budget.shared else answered, total):
                 break
     finally:
         reward.close()
@@ -83,10 +84,12 @@ class FailureBudget:
         most: Below 1 a share of those asked for in a round, from 1 on a count over the whole run; None: any number, as
             long as one of a round does not fail.
         before: How many failed in earlier rounds.
+        shared: Several processes ask, and each knows its own failures until all have asked.
     """
 
     most: "float | None"
     before: int = 0
+    shared: bool = False
 
     def exceeded(self, failed: int, asked: int, total: int) -> bool:
         """Whether so many failures of so many asked are too many; of ``total``, if all were asked."""

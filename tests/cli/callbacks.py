@@ -27,6 +27,8 @@ class Killed(Callback):
     def on_train_batch_end(self, trainer: Any, *args: Any) -> None:
         if os.environ.get("TRIED_KILL") == "training" and trainer.global_step == STEP:
             os.kill(os.getpid(), signal.SIGKILL)
+        if os.environ.get("TRIED_KILL") == "asked" and trainer.global_step == STEP and trainer.is_global_zero:
+            os.kill(os.getpid(), signal.SIGTERM)
 
     def on_test_end(self, *args: Any) -> None:
         if os.environ.get("TRIED_KILL") == "comparing":
