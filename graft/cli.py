@@ -25,6 +25,7 @@ commands:
   compare    methods at an equal budget: --methods a,b --seeds 0,1,2 [--levels 0,0.125,auto]
   sample     draw objects from a run's weights into a file: --weights RUN -n 256 --out FILE [--seed S] [--level U]
              [--interpolate W] [--best_of N]
+  hits       the best distinct objects of a run, ranked, with drawings: --weights RUN -n 100 --out FILE [--draws N]
   validate   judge draws of a model: --weights RUN
   test       compare a model with its reference: --weights RUN
   predict    draw from a model into the run's folder: --weights RUN
@@ -426,20 +427,13 @@ def _apart(args: list[str], names: Sequence[str]) -> tuple[dict[str, str], list[
 def _sample(args: list[str]) -> None:
     from jsonargparse import ArgumentParser
 
-    from graft import commands, files, runs
+    from graft import commands, files
     from graft.errors import GraftError
 
     parser = ArgumentParser(
         prog="graft sample", description="Draw objects from a run's weights into a file.", exit_on_error=False
     )
-    parser.add_argument("--weights", type=str, required=True, help="A run's folder, or its weights file.")
-    parser.add_argument("-n", "--number", type=int, default=256, help="How many objects.")
-    parser.add_argument("--out", type=str, required=True, help="File; its suffix says the format.")
-    parser.add_argument("--seed", type=int, default=0, help="Of the draws.")
-    parser.add_argument(
-        "--level", type=float | None, default=None, help="Hand over at this level instead of the run's."
-    )
-    parser.add_argument("--steps", type=int | None, default=None, help="Steps of the sampler instead of the run's.")
+    _of_run(parser, 256)
     parser.add_argument(
         "--interpolate",
         type=float | None,
@@ -461,23 +455,7 @@ def _sample(args: list[str]) -> None:
         raise GraftError(f"--interpolate is {asked.interpolate}, but it must be a finite number")
     if asked.best_of is not None and asked.best_of < 1:
         raise GraftError(f"--best_of is {asked.best_of}, but it takes at least 1 candidate")
-    path = runs.weights_file(asked.weights)
-    _, about = files.read_tensors(path)
-    config = yaml.safe_load(about.get("config") or "null")
-    if not config:
-        raise GraftError(f"{path} does not say what model it belongs to: use graft predict --config … --weights {path}")
-    model = config["model"]
-    if about.get("reference"):
-        model["init_args"]["weights"] = about["reference"]["path"]
-    model["init_args"] |= {k: v for k, v in {"level": asked.level, "steps": asked.steps}.items() if v is not None}
-    settings = {"seed_everything": asked.seed, "model": model}
-    if asked.best_of is not None:
-        if "reward" not in (config.get("data") or {}):
-            raise GraftError(f"{path} belongs to a run without a reward, by which --best_of could choose")
-        cli, _ = _setup("predict", {**settings, "data": config["data"]})
-    else:
-        cli, _ = _setup("sample", settings)
-    cli.model.load_weights(path)
+    cli = _built(asked, "--best_of could choose" if asked.best_of is not None else "")
     if asked.interpolate is not None:
         cli.model.interpolate(asked.interpolate)
     rewards: list[float] | None = None
@@ -491,6 +469,8 @@ def _sample(args: list[str]) -> None:
         cost += f"{best.denoiser_calls} denoiser calls, {_scored(cli.datamodule.reward, rewards)}"
     else:
         items = [item for drawn, _ in commands.sample(cli.model, cli.trainer, asked.number) for item in drawn]
+    if asked.clean:
+        items = cli.model.clean(items)
     out = Path(asked.out)
     if out.suffix == ".png":
         picture = cli.model.draw(items)
@@ -500,6 +480,91 @@ def _sample(args: list[str]) -> None:
     else:
         cli.model.write(items, out, rewards)
     print(f"{len(items)} objects in {out}{cost}")
+
+
+def _hits(args: list[str]) -> None:
+    from jsonargparse import ArgumentParser
+
+    from graft import commands, hits, runs
+    from graft.errors import GraftError
+    from graft.judge import Judge
+
+    parser = ArgumentParser(
+        prog="graft hits",
+        description="The best distinct objects of a run's rounds, and of fresh samples, ranked. FILE may be of any of "
+        "the domain's formats, a table (.csv), a picture (.png) or a page (.html).",
+        exit_on_error=False,
+    )
+    _of_run(parser, 100)
+    parser.add_argument("--draws", type=int, default=0, help="Draw and score so many more with the run's weights.")
+    asked = parser.parse_args(args)
+    if asked.number < 1 or asked.draws < 0:
+        raise GraftError(f"-n is {asked.number} and --draws {asked.draws}, but they are at least 1 and 0")
+    cli = _built(asked, "hits could be ranked")
+    data, path = cli.datamodule, runs.weights_file(asked.weights)
+    data.run_dir = path.parent
+    rounds = sum(1 for _ in itertools.takewhile(lambda n: (data.folder(n) / "round.json").exists(), itertools.count()))
+    judge = Judge(data.scorer, {})
+    data.scorer.open()
+    try:
+        for items, calls in commands.sample(cli.model, cli.trainer, asked.draws, "hits") if asked.draws else ():
+            judge.update(items, calls)
+    finally:
+        data.scorer.close()
+    found = hits.found(cli.model, data, rounds, judge.items, judge.rewards, asked.number)
+    if not found:
+        raise GraftError(f"{path.parent} keeps no scored draws: draw some with --draws 1000")
+    if asked.clean:
+        for hit, item in zip(found, cli.model.clean([hit.item for hit in found]), strict=True):
+            hit.item = item
+    out = Path(asked.out)
+    hits.write(cli.model, found, out, data.label[0])
+    print(f"{len(found)} hits in {out}, {data.label[0]} {found[0].reward:.4g} to {found[-1].reward:.4g}")
+
+
+def _of_run(parser: Any, number: int) -> None:
+    """The flags of commands that draw from a run's weights."""
+    parser.add_argument("--weights", type=str, required=True, help="A run's folder, or its weights file.")
+    parser.add_argument("-n", "--number", type=int, default=number, help="How many objects.")
+    parser.add_argument("--out", type=str, required=True, help="File; its suffix says the format.")
+    parser.add_argument("--seed", type=int, default=0, help="Of the draws.")
+    parser.add_argument(
+        "--level", type=float | None, default=None, help="Hand over at this level instead of the run's."
+    )
+    parser.add_argument("--steps", type=int | None, default=None, help="Steps of the sampler instead of the run's.")
+    parser.add_argument(
+        "--clean", action="store_true", help="Mend small flaws of what is written (relax molecules' conformers)."
+    )
+
+
+def _built(asked: Any, by_reward: str) -> Any:
+    """The command line of the run whose weights are asked for, with them; with its data where a reward is needed.
+
+    Args:
+        asked: Flags of `_of_run`.
+        by_reward: What its reward is needed for; empty if it is not.
+    """
+    from graft import files, runs
+    from graft.errors import GraftError
+
+    path = runs.weights_file(asked.weights)
+    _, about = files.read_tensors(path)
+    config = yaml.safe_load(about.get("config") or "null")
+    if not config:
+        raise GraftError(f"{path} does not say what model it belongs to: use graft predict --config … --weights {path}")
+    model = config["model"]
+    if about.get("reference"):
+        model["init_args"]["weights"] = about["reference"]["path"]
+    model["init_args"] |= {k: v for k, v in {"level": asked.level, "steps": asked.steps}.items() if v is not None}
+    settings = {"seed_everything": asked.seed, "model": model}
+    if by_reward:
+        if "reward" not in (config.get("data") or {}):
+            raise GraftError(f"{path} belongs to a run without a reward, by which {by_reward}")
+        cli, _ = _setup("predict", {**settings, "data": config["data"]})
+    else:
+        cli, _ = _setup("sample", settings)
+    cli.model.load_weights(path)
+    return cli
 
 
 def _scored(reward: Any, rewards: list[float]) -> str:
@@ -554,6 +619,7 @@ COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "levels": _levels,
     "compare": _compare,
     "sample": _sample,
+    "hits": _hits,
     "validate": _validate,
     "test": _test,
     "predict": _predict,

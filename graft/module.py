@@ -163,6 +163,14 @@ class GraftModule(LightningModule, ABC):
         """A PNG of objects in a grid, or None if the domain draws nothing."""
         return None
 
+    def view(self, items: Sequence[Any], legends: "Sequence[str] | None" = None) -> str:
+        """HTML to look at objects from all sides, which loads nothing; empty if the domain has nothing to turn."""
+        return ""
+
+    def clean(self, items: Sequence[Any]) -> list[Any]:
+        """Objects with their small flaws mended, for who takes them further; what is judged is what was drawn."""
+        raise GraftError(f"{type(self).__name__} has nothing to clean in its objects: leave out --clean")
+
     def write(self, items: Sequence[Any], path: Path, rewards: "Sequence[float] | None" = None) -> None:
         """Write objects, with their rewards if there are any, to a file whose kind its suffix says."""
         raise GraftError(f"{type(self).__name__} has no file format")

@@ -23,11 +23,12 @@ from graft.levels.plan import Levels
 from graft.module import GraftModule
 from graft.objectives import Scored
 from graft.requests import Requests
-from graft.reward import Function, Reward
+from graft.reward import Function, Reward, Scores
 from graft.rounds import Account, Chunk, Round, left_out, matched, table
 from graft.sampler import snap
 from graft.scoring import passed, score
 from graft.served import Served
+from graft.state import Condition, State
 from graft.store import Store
 
 ACCEPTED = "accepted.safetensors"
@@ -271,6 +272,14 @@ class Rollouts(LightningDataModule):
     def scores(self, number: int) -> list[float]:
         """The rewards of a round's draws, NaN where there is none."""
         return self._store_of(number).scores()[0].values
+
+    def scored(self, number: int) -> tuple[Scores, list[str]]:
+        """The rewards and the keys of a round's draws."""
+        return self._store_of(number).scores()
+
+    def drawn(self, number: int, index: Tensor) -> tuple[State, Condition]:
+        """The final states and conditions of some of a round's draws, positions (A,) ascending."""
+        return self._store_of(number).take(index)
 
     @property
     def _needed(self) -> tuple[float, ...]:

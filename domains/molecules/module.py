@@ -10,9 +10,11 @@ from torch_geometric.utils import to_dense_batch
 from torchmetrics import Metric
 
 from domains.molecules import chemistry, metrics, scored
+from domains.molecules.conformers import relaxed
 from domains.molecules.data import MoleculeData
 from domains.molecules.features import features
 from domains.molecules.files import draw, write
+from domains.molecules.view import view
 from graft import GraftError, GraftModule
 from graft.process import Gaussian, Mixed
 from graft.sources import ScoredSet
@@ -120,8 +122,16 @@ class Molecules(GraftModule):
         """Drawings in a grid; what is not valid, in pieces or not stable is marked."""
         return draw(items, legends=legends)
 
+    def view(self, items: Sequence[Any], legends: "Sequence[str] | None" = None) -> str:
+        """Balls and sticks that turn; see `view.py`."""
+        return view(items, legends)
+
+    def clean(self, items: Sequence[Any]) -> list[Any]:
+        """Conformers relaxed by MMFF94, hydrogens placed; see `conformers.relaxed`."""
+        return [relaxed(item) for item in items]
+
     def write(self, items: Sequence[Any], path: Path, rewards: "Sequence[float] | None" = None) -> None:
-        """SDF, SMILES or CSV."""
+        """SDF, XYZ, SMILES or CSV."""
         for mol, reward in zip(items, rewards or (), strict=False):
             mol.SetDoubleProp("reward", reward)
         write(items, path)
