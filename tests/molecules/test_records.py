@@ -181,11 +181,11 @@ def test_qm9_in_edms_split(monkeypatch):
 
 @pytest.mark.skipif(not QM9.is_file(), reason="QM9's test split is not here")
 def test_the_split_is_that_of_edms_files():
-    """The k-th molecule of the test part has number 1 + its position + what was left out before it."""
+    """A molecule has the number 1 + its position + what was left out before it, so that must grow with the position."""
     with np.load(QM9) as file:
         numbers = file["index"]
     positions = qm9.split("test")
-    before = numbers[positions.argsort()] - 1 - np.sort(positions)
+    before = np.sort(numbers) - 1 - np.sort(positions)
     assert len(numbers) == len(positions) and (np.diff(before) >= 0).all() and 0 <= before.min() <= before.max() <= 3054
 
 
