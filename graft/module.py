@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -18,7 +19,7 @@ from graft.ema import EMA
 from graft.errors import GraftError
 from graft.judge import Judge
 from graft.objectives import Objective, Shaping
-from graft.process import Process
+from graft.process import Model, Process
 from graft.reference import LoRA, adapt, evaluating, frozen, without_adapter
 from graft.sampler import Stage, Trajectory, run, snap
 from graft.state import Condition, State, size
@@ -131,6 +132,20 @@ class GraftModule(LightningModule, ABC):
     def decode(self, state: State, condition: Condition) -> list[Any]:
         """The objects that final states stand for, one for each row, whatever their quality."""
 
+    @property
+    def given(self) -> Any:
+        """What draws follow besides the weights and their facts, for `graft.identity.identity`; None: nothing."""
+        return None
+
+    constrained: bool = False
+    """A part of every sample is given, which `constrain` puts in its place."""
+    repeats: int = 1
+    """How often each step of the sampler is taken: what is given and what is generated then fit better."""
+
+    def constrain(self, output: State, condition: Condition) -> State:
+        """The network's output in sampling, with what is given of the sample in the place of what it thinks of that."""
+        return output
+
     def group(self, condition: Condition) -> Tensor:
         """(B,) integer of the condition of each draw, within which acceptance ranks; like conditions are neighbours."""
         return torch.zeros(size(condition), dtype=torch.long)
@@ -241,7 +256,8 @@ class GraftModule(LightningModule, ABC):
 
     def calls(self, weights: Weights) -> int:
         """Denoiser calls that a sample takes."""
-        return self.steps + (self.corrector.steps if self.corrector is not None and weights != "reference" else 0)
+        own = (self.steps - 1) * self.repeats + 1
+        return own + (self.corrector.steps if self.corrector is not None and weights != "reference" else 0)
 
     def reference_model(self, state: State, time: Tensor, condition: Condition) -> State:
         """The reference's output."""
@@ -264,6 +280,12 @@ class GraftModule(LightningModule, ABC):
             with self.objective.drawing(self) if weights == "current" else self.averaged():
                 yield
 
+    def _told(self, model: Model) -> Model:
+        def told(state: State, time: Tensor, condition: Condition) -> State:
+            return self.constrain(model(state, time, condition), condition)
+
+        return told
+
     def averaged(self) -> AbstractContextManager[None]:
         """Within the block the network has the averaged weights, if there is an average."""
         return nullcontext() if self.average is None else self.average.swapped(self.backbone)
@@ -280,8 +302,10 @@ class GraftModule(LightningModule, ABC):
                 for stage in stages
                 if stage.stop < batch.start and stage.steps is None
             ]
+        if self.constrained:
+            stages = [replace(stage, model=self._told(stage.model)) for stage in stages]
         with self.sampling(batch.weights):
-            drawn = run(stages, batch.condition, self.steps, batch.record, generator, batch.state)
+            drawn = run(stages, batch.condition, self.steps, batch.record, generator, batch.state, None, self.repeats)
             for level, state in drawn.recorded.items() if batch.estimate else ():
                 # the one that goes on from there
                 stage = next(stage for stage in stages if stage.stop < level and stage.steps is None)

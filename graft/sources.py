@@ -94,6 +94,8 @@ class Model(Source):
             "reference": (module.reference_file or {}).get("sha256"),
             "round": number,
         }
+        if module.given is not None:
+            origin["given"] = digest(module.given)
         if self.name == "current":
             with module.sampling("current"):
                 origin |= {"weights": files.in_memory(dict(trained(module.backbone))), "level": module.level}

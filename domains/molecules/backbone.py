@@ -184,12 +184,15 @@ class DensePairs(Pairs):
         return self.sums @ node
 
     def minus(self, node: Tensor) -> Tensor:
-        """See `Pairs.minus`."""
-        return self.differences @ node
+        """See `Pairs.minus`; of positions, whose differences bfloat16 would blur."""
+        with torch.autocast(node.device.type, enabled=False):
+            return self.differences @ node.to(self.differences.dtype)
 
     def tell(self, message: Tensor, shift: Tensor) -> tuple[Tensor, Tensor]:
         """See `Pairs.tell`."""
-        return self.sums.T @ (message * self.there), self.differences.T @ (shift * self.there)
+        told = self.sums.T @ (message * self.there)
+        with torch.autocast(shift.device.type, enabled=False):
+            return told, self.differences.T @ (shift.to(self.differences.dtype) * self.there)
 
 
 class MessagePassingEGNN(EGNN):
