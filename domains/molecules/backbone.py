@@ -221,7 +221,7 @@ class MessagePassingEGNN(EGNN):
         centre = x.new_zeros(len(counts), 3).index_add(0, batch, x) / counts[:, None]
         return {
             "x": torch.zeros_like(state["x"]).masked_scatter(there[..., None], x - centre[batch]),
-            "h": torch.zeros_like(state["h"]).masked_scatter(there[..., None], logits),
+            "h": torch.zeros_like(state["h"]).masked_scatter(there[..., None], logits.to(state["h"].dtype)),
         }
 
 
