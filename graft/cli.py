@@ -26,6 +26,7 @@ commands:
   sample     draw objects from a run's weights into a file: --weights RUN -n 256 --out FILE [--seed S] [--level U]
              [--interpolate W] [--best_of N]
   hits       the best distinct objects of a run, ranked, with drawings: --weights RUN -n 100 --out FILE [--draws N]
+  evaluate   the domain's metrics of fresh samples, over several runs: --weights RUN -n 10000 --runs 3 [--out FILE.json]
   validate   judge draws of a model: --weights RUN
   test       compare a model with its reference: --weights RUN
   predict    draw from a model into the run's folder: --weights RUN
@@ -522,16 +523,44 @@ def _hits(args: list[str]) -> None:
     print(f"{len(found)} hits in {out}, {data.label[0]} {found[0].reward:.4g} to {found[-1].reward:.4g}")
 
 
+def _evaluate(args: list[str]) -> None:
+    from jsonargparse import ArgumentParser
+
+    from graft import commands, evaluate, files
+    from graft.errors import GraftError
+
+    parser = ArgumentParser(
+        prog="graft evaluate",
+        description="The domain's metrics of fresh samples, over several runs with seeds of their own.",
+        exit_on_error=False,
+    )
+    _of_run(parser, 10_000)
+    parser.add_argument("--runs", type=int, default=3, help="How often the samples are drawn.")
+    asked = parser.parse_args(args)
+    if asked.number < 1 or asked.runs < 1:
+        raise GraftError(f"-n is {asked.number} and --runs {asked.runs}, but both are at least 1")
+    cli = _built(asked, "")
+    found = evaluate.evaluate(cli.model, cli.trainer, asked.number, asked.runs)
+    about = {"n": asked.number, "runs": asked.runs, "seed": asked.seed, "steps": cli.model.steps}
+    if asked.out is not None:
+        files.write_json(asked.out, {**evaluate.plain(found), **about, "versions": commands.versions()})
+    print(f"{asked.runs} runs of {asked.number} samples, {cli.model.steps} steps\n{evaluate.table(found)}")
+
+
 def _of_run(parser: Any, number: int) -> None:
     """The flags of commands that draw from a run's weights."""
     parser.add_argument("--weights", type=str, required=True, help="A run's folder, or its weights file.")
     parser.add_argument("-n", "--number", type=int, default=number, help="How many objects.")
-    parser.add_argument("--out", type=str, required=True, help="File; its suffix says the format.")
+    needed = parser.prog != "graft evaluate"
+    kind = str if needed else str | None
+    parser.add_argument("--out", type=kind, required=needed, help="File; its suffix says the format.")
     parser.add_argument("--seed", type=int, default=0, help="Of the draws.")
     parser.add_argument(
         "--level", type=float | None, default=None, help="Hand over at this level instead of the run's."
     )
     parser.add_argument("--steps", type=int | None, default=None, help="Steps of the sampler instead of the run's.")
+    if not needed:
+        return
     parser.add_argument(
         "--clean", action="store_true", help="Mend small flaws of what is written (relax molecules' conformers)."
     )
@@ -620,6 +649,7 @@ COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "compare": _compare,
     "sample": _sample,
     "hits": _hits,
+    "evaluate": _evaluate,
     "validate": _validate,
     "test": _test,
     "predict": _predict,

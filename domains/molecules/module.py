@@ -155,6 +155,7 @@ class Molecules(GraftModule):
             "atom_stability": metrics.AtomStability(),
             "validity": metrics.Validity(),
             "uniqueness": metrics.Uniqueness(),
+            "valid_unique": metrics.ValidUnique(),
             "atom_types": metrics.AtomTypes(self.convention),
             "novelty": metrics.Novelty(self.facts.get("keys", torch.zeros(0, dtype=torch.long))),
         }

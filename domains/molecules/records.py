@@ -69,7 +69,11 @@ def read(path: Path) -> Iterator[Record]:
 
 def _sdf(path: Path) -> Iterator[Record]:
     with rdBase.BlockLogs():
-        for mol in Chem.SDMolSupplier(str(path), sanitize=False, removeHs=False):
+        try:
+            molecules = Chem.SDMolSupplier(str(path), sanitize=False, removeHs=False)
+        except OSError:
+            raise GraftError(f"{path} is no SDF file, or is empty") from None
+        for mol in molecules:
             yield _Read(mol)
 
 

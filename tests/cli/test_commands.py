@@ -169,7 +169,7 @@ def test_help_explains_settings(command: str) -> None:
     assert result.out.count("usage: graft") >= 1 and len(set(result.out.splitlines())) > 100
 
 
-@pytest.mark.parametrize("command", ["sample", "hits"])
+@pytest.mark.parametrize("command", ["sample", "hits", "evaluate"])
 def test_help_of_sample(command: str) -> None:
     result = done(command, "--help")
     assert all(setting in result.out for setting in ("--weights", "-n", "--out", "--seed", "--level", "--steps"))
