@@ -46,6 +46,8 @@ QUIET = [  # warnings of Lightning's that are not the user's to act on
     ".*Total length of .* across ranks is zero.*",  # no validation draws; a run resumed after its last round
     ".*The dirpath has changed.*",  # of a run whose folder was moved
     ".*module.s. in eval mode at the start of training.*",  # the reference
+    ".*recommended to use .self.log.*sync_dist=True.*",  # every process logs what all of them found
+    ".*Using .DistributedSampler. with the dataloaders.*",  # a repeated request is not judged twice
     r"(?s).*(JSONARGPARSE_DEPRECATION|deprecated\s+in\s+v4)",  # Lightning's calls of jsonargparse
 ]
 
@@ -84,7 +86,9 @@ def _run(args: list[str]) -> int:
         said = _said(error)
         if said is None or os.environ.get("GRAFT_TRACEBACK") == "1":
             raise
-        print(f"graft: {' '.join(said.split())}", file=sys.stderr)
+        rank = os.environ.get("RANK") or os.environ.get("LOCAL_RANK") or "0"  # of several processes all may fail
+        who = "graft" if rank == "0" else f"graft: process {rank}"
+        print(f"{who}: {' '.join(said.split())}", file=sys.stderr)
         return 2
     return 0
 
@@ -325,33 +329,47 @@ def _warm(cli: Any) -> None:
         cli.model.load_weights(runs.weights_file(cli.config.weights))
 
 
+def _folder(cli: Any, name: str, config: str) -> "tuple[Path, Path | None]":
+    """(the run's folder, the checkpoint to go on from), the same on every process."""
+    from graft import ranks, runs
+
+    ranks.begin(cli.trainer)
+    return ranks.first(cli.trainer, lambda: runs.choose(cli.config.run_dir, name, config, cli.config.ckpt_path))
+
+
+def _say(cli: Any, text: str) -> None:
+    """Print, once."""
+    if cli.trainer.is_global_zero:
+        print(text, flush=True)
+
+
 def _fit(args: list[str]) -> None:
-    from graft import commands, report, runs
+    from graft import commands, report
 
     cli, config = _setup("fit", args)
     _warm(cli)
-    folder, checkpoint = runs.choose(cli.config.run_dir, _name(args), config, cli.config.ckpt_path)
-    print(f"graft: run in {folder}", flush=True)
+    folder, checkpoint = _folder(cli, _name(args), config)
+    _say(cli, f"graft: run in {folder}")
     summary = commands.fit(cli.model, cli.datamodule, folder, cli.trainer, config, _command("fit", args), checkpoint)
-    print(f"\n{report.table(summary)}\n\n{folder / 'report.html'}")
+    _say(cli, f"\n{report.table(summary)}\n\n{folder / 'report.html'}")
 
 
 def _pretrain(args: list[str]) -> None:
-    from graft import commands, report, runs
+    from graft import commands, report
 
     cli, config = _setup("pretrain", args)
     _warm(cli)
-    folder, checkpoint = runs.choose(cli.config.run_dir, _name(args), config, cli.config.ckpt_path)
-    print(f"graft: run in {folder}", flush=True)
+    folder, checkpoint = _folder(cli, _name(args), config)
+    _say(cli, f"graft: run in {folder}")
     summary = commands.pretrain(cli.model, cli.datamodule, folder, cli.trainer, config, checkpoint)
     for name, value in summary["reference"].items():
         if not isinstance(value, dict):
-            print(f"{name.replace('_', ' '):<20} {report.number(value)}")
-    print(folder / "reference.safetensors")
+            _say(cli, f"{name.replace('_', ' '):<20} {report.number(value)}")
+    _say(cli, str(folder / "reference.safetensors"))
 
 
 def _levels(args: list[str]) -> None:
-    from graft import commands, runs
+    from graft import commands
     from graft.errors import GraftError
     from graft.levels import show
 
@@ -359,9 +377,9 @@ def _levels(args: list[str]) -> None:
     for name in ("weights", "ckpt_path"):
         if cli.config[name] is not None:
             raise GraftError(f"graft levels looks at the reference, which model.weights gives: leave out --{name}")
-    folder, _ = runs.choose(cli.config.run_dir, f"{_name(args)}_levels", config, None)
+    folder, _ = _folder(cli, f"{_name(args)}_levels", config)
     found = commands.levels(cli.model, cli.datamodule, folder, cli.trainer, config)
-    print(f"{show.table(found)}\n\n{folder / show.PICTURE}")
+    _say(cli, f"{show.table(found)}\n\n{folder / show.PICTURE}")
 
 
 def _compare(args: list[str]) -> None:
@@ -613,7 +631,7 @@ def _validate(args: list[str]) -> None:
     cli.trainer.validate(cli.model, cli.datamodule, verbose=False)
     cli.datamodule.reward.close()
     for name, value in cli.model.judges["tuned"].summary().items():
-        print(f"{name.replace('_', ' '):<20} {report.number(value)}")
+        _say(cli, f"{name.replace('_', ' '):<20} {report.number(value)}")
 
 
 def _test(args: list[str]) -> None:
@@ -623,23 +641,24 @@ def _test(args: list[str]) -> None:
     _warm(cli)
     commands.compare(cli.model, cli.datamodule, cli.trainer)
     sides = {name: judge.summary() for name, judge in cli.model.judges.items()}
-    print(f"{'':<20} {'reference':>12} {'tuned':>12}")
+    _say(cli, f"{'':<20} {'reference':>12} {'tuned':>12}")
     for name in sides["tuned"]:
         values = "".join(f" {report.number(sides[side][name]):>12}" for side in ("reference", "tuned"))
-        print(f"{name.replace('_', ' '):<20}{values}")
+        _say(cli, f"{name.replace('_', ' '):<20}{values}")
 
 
 def _predict(args: list[str]) -> None:
-    from graft import commands, runs
+    from graft import commands
 
     cli, config = _setup("predict", args)
     _warm(cli)
-    folder, _ = runs.choose(cli.config.run_dir, f"{_name(args)}_predict", config, None)
+    folder, _ = _folder(cli, f"{_name(args)}_predict", config)
     drawn = commands.sample(cli.model, cli.trainer, cli.datamodule.test_draws, "predict")
     items = [item for part, _ in drawn for item in part]
     path = folder / f"samples{cli.model.suffix}"
-    cli.model.write(items, path)
-    print(f"{len(items)} objects in {path}")
+    if cli.trainer.is_global_zero:
+        cli.model.write(items, path)
+    _say(cli, f"{len(items)} objects in {path}")
 
 
 COMMANDS: dict[str, Callable[[list[str]], None]] = {

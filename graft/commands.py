@@ -14,7 +14,7 @@ import torch
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint, RichProgressBar, TQDMProgressBar
 
-from graft import files, hits, report, runs
+from graft import files, hits, ranks, report, runs
 from graft.alarms import Watch
 from graft.batches import Weights
 from graft.errors import GraftError
@@ -74,7 +74,8 @@ def fit(
     if trainer.max_epochs is not None and trainer.max_epochs < 1:
         raise GraftError(f"trainer.max_epochs is {trainer.max_epochs}, but a run takes at least one round")
     started = time.perf_counter()
-    folder = runs.make(Path(run_dir))
+    ranks.begin(trainer)
+    folder = _made(trainer, run_dir)
     data.run_dir = folder
     _attach(trainer, folder, config, checkpoint)
     watch = Watch(data.alarms, data.held_out, folder) if data.alarms is not None and data.validation_draws else None
@@ -84,13 +85,16 @@ def fit(
         trainer.callbacks.insert(0, RoundWeights(config))  # type: ignore[attr-defined]
     trainer.fit(module, data, ckpt_path=str(checkpoint) if checkpoint else None, weights_only=True)
     _finished(trainer)
-    module.save_weights(folder / "tuned.safetensors", {"config": config})
+    if trainer.is_global_zero:
+        module.save_weights(folder / "tuned.safetensors", {"config": config})
     compare(module, data, trainer)
     chosen = analysis.Analysis.read(folder) if module.asked_level == "auto" else None
     summary = _summary(module, data, time.perf_counter() - started, chosen) | _watched(watch)
-    _write_samples(module, folder)
-    _write_report(module, data, trainer, folder, summary, command)
-    files.write_json(folder / "summary.json", summary)  # last: its presence says that the run is finished
+    if trainer.is_global_zero:
+        _write_samples(module, folder)
+        _write_report(module, data, trainer, folder, summary, command)
+        files.write_json(folder / "summary.json", summary)  # last: its presence says that the run is finished
+    trainer.strategy.barrier()
     return summary
 
 
@@ -120,11 +124,13 @@ def pretrain(
     if module.asked_level == "auto" or module.level:
         raise GraftError("pretrain trains the whole network: leave model.level at 0")
     started = time.perf_counter()
-    folder = runs.make(Path(run_dir))
+    ranks.begin(trainer)
+    folder = _made(trainer, run_dir)
     _attach(trainer, folder, config, checkpoint)
     trainer.fit(module, data, ckpt_path=str(checkpoint) if checkpoint else None, weights_only=True)
     _finished(trainer)
-    module.save_weights(folder / "reference.safetensors", {"config": config})
+    if trainer.is_global_zero:
+        module.save_weights(folder / "reference.safetensors", {"config": config})
     judge = Judge(None, module.metrics())
     for items, calls in sample(module, trainer, draws, "pretrain"):
         judge.update(items, calls)
@@ -137,8 +143,10 @@ def pretrain(
         "seed": module.seed,
         "versions": versions(),
     }
-    _write_samples(module, folder)
-    files.write_json(folder / "summary.json", summary)
+    if trainer.is_global_zero:
+        _write_samples(module, folder)
+        files.write_json(folder / "summary.json", summary)
+    trainer.strategy.barrier()
     return summary
 
 
@@ -156,7 +164,8 @@ def levels(
     """
     if module.reference_file is None:
         raise GraftError("levels are compared on draws of a reference: give model.weights")
-    folder = runs.make(Path(run_dir))
+    ranks.begin(trainer)
+    folder = _made(trainer, run_dir)
     comparison = _Comparison(data)
     trainer.predict(module, comparison, return_predictions=False)
     assert comparison.found is not None
@@ -248,8 +257,24 @@ def _attach(trainer: Trainer, folder: Path, config: str, checkpoint: "Path | Non
     bar = trainer.progress_bar_callback
     if isinstance(bar, TQDMProgressBar | RichProgressBar) and bar.refresh_rate == 1:
         bar._refresh_rate = 10  # drawing it at every step costs milliseconds
-    if config:
+    if config and trainer.is_global_zero:
         files.write_text(folder / "config.yaml", config)
+
+
+def _made(trainer: Trainer, run_dir: "str | Path") -> Path:
+    """The run's folder, which all processes write to.
+
+    Raises:
+        GraftError: It cannot be made, or some process does not see what the first one made.
+    """
+    folder = Path(run_dir)
+    ranks.first(trainer, lambda: str(runs.make(folder)))
+    if not trainer.strategy.reduce_boolean_decision(folder.is_dir(), all=True):
+        raise GraftError(
+            f"the run's folder {folder} is not seen by all {trainer.world_size} processes: use --run_dir on a file "
+            "system that every node shares"
+        )
+    return folder
 
 
 def _finished(trainer: Trainer) -> None:

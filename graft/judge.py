@@ -2,12 +2,24 @@
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torchmetrics import Metric
 
-from graft.reward import Reward
+from graft.ranks import everyone, knows_all
+from graft.reward import Reward, Scores
+
+
+@dataclass
+class Judged:
+    """Objects of one request, what their reward said, and the denoiser calls they took."""
+
+    items: list[Any]
+    rewards: list[float]
+    failures: int
+    denoiser_calls: int
 
 
 class Judge:
@@ -19,28 +31,60 @@ class Judge:
     """
 
     def __init__(self, reward: "Reward | None", metrics: Mapping[str, Metric]) -> None:
-        self.reward, self.metrics = reward, metrics
-        self.items: list[Any] = []
-        self.rewards: list[float] = []
-        self.failures = 0
-        self.denoiser_calls = 0
+        self.reward = reward
+        self.metrics = {name: knows_all(metric) for name, metric in metrics.items()}
+        self.parts: dict[int, Judged] = {}
+        self._found: dict[str, float] | None = None
+        self._gathered = False
 
-    def update(self, items: list[Any], denoiser_calls: int) -> None:
-        """Take more objects, drawn with so many denoiser calls in all."""
-        self.items += items
-        self.denoiser_calls += denoiser_calls
-        if self.reward is not None:
-            scores = self.reward(items)
-            self.rewards += scores.values
-            self.failures += len(scores.failures)
-        for metric in self.metrics.values():
-            metric.update(items)
+    def update(self, items: list[Any], denoiser_calls: int, number: "int | None" = None) -> None:
+        """Take more objects, drawn with so many denoiser calls in all.
+
+        Args:
+            items: The objects.
+            denoiser_calls: Of all of them.
+            number: Of the request, in whose order the objects are kept; the next one if not given.
+        """
+        scores = self.reward(items) if self.reward is not None else Scores([])
+        number = len(self.parts) if number is None else number
+        self.parts[number] = Judged(items, scores.values, len(scores.failures), denoiser_calls)
+        self._found, self._gathered = None, False
+
+    def gather(self, trainer: Any) -> None:
+        """Have what all processes judged; every process calls this."""
+        if not self._gathered:
+            self.parts, self._found, self._gathered = everyone(trainer, self.parts), None, True
+
+    @property
+    def items(self) -> list[Any]:
+        """The objects."""
+        return [item for part in self.parts.values() for item in part.items]
+
+    @property
+    def rewards(self) -> list[float]:
+        """Of each, NaN where it failed; empty without a reward."""
+        return [reward for part in self.parts.values() for reward in part.rewards]
+
+    @property
+    def failures(self) -> int:
+        """Rewards that failed."""
+        return sum(part.failures for part in self.parts.values())
+
+    @property
+    def denoiser_calls(self) -> int:
+        """That the objects took."""
+        return sum(part.denoiser_calls for part in self.parts.values())
 
     def summary(self) -> dict[str, float]:
         """``reward`` with its standard error and deviation over the objects whose reward did not fail, and the metrics.
 
         NaN where there is nothing to average. A metric that gives several numbers has each as ``metric/part``.
         """
+        if self._found is None:
+            self._found = self._summarised()
+        return dict(self._found)
+
+    def _summarised(self) -> dict[str, float]:
         out: dict[str, float] = {}
         if self.reward is not None:
             rewards = torch.tensor([r for r in self.rewards if not math.isnan(r)], dtype=torch.float64)
@@ -53,6 +97,9 @@ class Judge:
             }
         out["n"] = float(len(self.items))
         for name, metric in self.metrics.items():
+            metric.reset()
+            for part in self.parts.values():
+                metric.update(part.items)
             value = metric.compute()
             if isinstance(value, dict):
                 out |= {f"{name}/{part}": float(share) for part, share in value.items()}

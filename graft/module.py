@@ -318,7 +318,8 @@ class GraftModule(LightningModule, ABC):
         """The objective's loss of a round's examples; the denoising loss of a batch of data."""
         parts = self.trainer.accumulate_grad_batches
         part = (batch_idx % parts,) if parts > 1 else ()  # parts of one step must not have the same noise
-        generator = seeding.generator(self.seed, "train", self.global_step, self.global_rank, *part)
+        everyone = seeding.generator(self.seed, "train", self.global_step, 0, *part)
+        generator = seeding.share(everyone, self.global_rank, self.trainer.world_size)
         shown: dict[str, Tensor] = {}
         if isinstance(batch, Examples):
             examples = batch
@@ -361,6 +362,7 @@ class GraftModule(LightningModule, ABC):
 
     def on_validation_epoch_end(self) -> None:
         """Log what the tuned model's draws are like."""
+        self.judges["tuned"].gather(self.trainer)
         if self.judges["tuned"].items:
             summary = self.judges["tuned"].summary()
             self.log_dict({f"validation/{name}": value for name, value in summary.items() if name != "n"})
@@ -376,6 +378,7 @@ class GraftModule(LightningModule, ABC):
     def on_test_epoch_end(self) -> None:
         """Log what both are like; `judges` keeps the objects."""
         for weights, judge in self.judges.items():
+            judge.gather(self.trainer)
             if judge.items:
                 self.log_dict({f"test/{weights}/{name}": value for name, value in judge.summary().items()})
 
@@ -385,8 +388,12 @@ class GraftModule(LightningModule, ABC):
 
     def _judged(self, batch: Draws, batch_idx: int) -> None:
         drawn = self.predict_step(batch, batch_idx)
+        number = batch.purpose[-1]
+        assert isinstance(number, int)
+        if number % self.trainer.world_size != self.global_rank:  # a repeated one, so that all have as many
+            return
         items = self.decode(drawn.state, batch.condition)
-        self.judges[batch.weights].update(items, drawn.calls * len(items))
+        self.judges[batch.weights].update(items, drawn.calls * len(items), number)
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Move the average."""
@@ -459,3 +466,5 @@ class GraftModule(LightningModule, ABC):
             raise GraftError(
                 f"the checkpoint was tuned from the reference {theirs.get('path')}, which is not {ours.get('path')}"
             )
+        if {v.dtype for v in checkpoint["state_dict"].values() if v.is_floating_point()} == {torch.float64}:
+            self.double()  # Lightning changes the precision after it has loaded, which would round

@@ -10,6 +10,8 @@ from torch.utils.data import DataLoader, Dataset
 from graft import seeding
 from graft.batches import Draws, Weights
 from graft.module import GraftModule
+from graft.ranks import begin, everyone
+from graft.sampler import Trajectory
 
 
 class Requests(Dataset[Draws]):
@@ -47,9 +49,19 @@ class Requests(Dataset[Draws]):
         return Draws(condition, (*self.purpose, index), self.weights, self.record)
 
 
+def draw(trainer: Trainer, request: Draws, index: int) -> Trajectory:
+    """What a request asks for, as Lightning's own loops would draw it: in the trainer's precision, on its device."""
+    batch = trainer.strategy.batch_to_device(trainer.precision_plugin.convert_input(request))
+    drawn: Any = trainer.strategy.predict_step(batch, index)
+    trajectory: Trajectory = drawn
+    return trajectory
+
+
 def drawn(module: GraftModule, trainer: Trainer, requests: Requests) -> "Iterator[tuple[list[Any], int]]":
     """(objects, denoiser calls) of each request, drawn by the trainer."""
-    trajectories: Any = trainer.predict(module, DataLoader(requests, batch_size=None))
-    for index, trajectory in enumerate(trajectories):
+    begin(trainer)
+    mine: Any = trainer.predict(module, DataLoader(requests, batch_size=None))
+    rank, world = trainer.global_rank, trainer.world_size
+    for index, trajectory in everyone(trainer, {i * world + rank: each for i, each in enumerate(mine)}).items():
         items = module.decode(trajectory.state, requests[index].condition)
         yield items, trajectory.calls * len(items)

@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from lightning.pytorch import LightningDataModule
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, DistributedSampler
 from tqdm.auto import tqdm
 
-from graft import files, seeding, sources
+from graft import files, ranks, seeding, sources
 from graft.accept import Accept, TopFraction
 from graft.alarms import Alarms
 from graft.batches import Weights
@@ -22,7 +22,7 @@ from graft.levels.analysis import resolve
 from graft.levels.plan import Levels
 from graft.module import GraftModule
 from graft.objectives import Scored
-from graft.requests import Requests
+from graft.requests import Requests, draw
 from graft.reward import Function, Reward, Scores
 from graft.rounds import Account, Chunk, Round, left_out, matched, table
 from graft.sampler import snap
@@ -201,6 +201,13 @@ class Rollouts(LightningDataModule):
             )
         if self.module.asked_level != "auto":  # else as soon as it is known
             self.module.objective.check(self.module, self)
+        assert self.trainer is not None
+        parts = self.trainer.world_size * self.trainer.accumulate_grad_batches
+        if self.train_batch_size % parts:
+            raise GraftError(
+                f"data.train_batch_size is {self.train_batch_size}, which {self.trainer.world_size} processes with "
+                f"{self.trainer.accumulate_grad_batches} parts each cannot share evenly: take a multiple of {parts}"
+            )
         self.source.open(self.module)
         if self.store and self._store is None:
             self._store = Store(self.store)
@@ -252,8 +259,11 @@ class Rollouts(LightningDataModule):
         if module.corrector is not None:
             module.corrector.fit(parts)
         data = Served(parts, self.steps_per_epoch * self.train_batch_size, self.seed, "order", number)
-        local = max(1, self.train_batch_size // (self.trainer.world_size * self.trainer.accumulate_grad_batches))
-        return DataLoader(data, local, shuffle=False, collate_fn=_same)
+        trainer = self.trainer
+        local = self.train_batch_size // (trainer.world_size * trainer.accumulate_grad_batches)
+        # Lightning's own sampler would shuffle what is in order already
+        mine: DistributedSampler[Any] = DistributedSampler(data, trainer.world_size, trainer.global_rank, shuffle=False)
+        return DataLoader(data, local, sampler=mine, collate_fn=_same)
 
     def val_dataloader(self) -> "DataLoader[Any] | list[Any]":
         """Requests for draws of the tuned model, the same after every round."""
@@ -391,15 +401,25 @@ class Rollouts(LightningDataModule):
         also = {snap(level, module.steps) for level in self.record} - {0.0}
         levels = tuple(sorted({*needed, *also}))
         requests = Requests(module, self.draws, self.batch_size, ("rollout", number), self._whose, levels)
-        for index in self._bar(number, "sampling"):
+        world = self.trainer.world_size
+        for index in range(self.trainer.global_rank, len(store.rows), world):
             if store.has_chunk(index):
                 store.read_chunk(index)  # refuses another model's
             elif (ready := source.ready(self._rows(index))) is not None:
                 store.write_chunk(index, ready[0])
-            elif self._store is None or not self._reusable(number) or not store.adopt(index, self._store, needed):
-                batch = self.trainer.strategy.batch_to_device(requests[index])
-                drawn = self.trainer.strategy.predict_step(batch, index)
-                store.write_chunk(index, Chunk(drawn.state, drawn.recorded, batch.condition))
+            elif self._store is not None and self._reusable(number):
+                store.adopt(index, self._store, needed)
+        self._barrier()
+        missing = [index for index in range(len(store.rows)) if not store.has_chunk(index)]
+        self._barrier()  # nobody writes before everybody has looked
+        with self._progress(number, "sampling") as bar:
+            bar.update(sum(self.rows) - sum(self.rows[index] for index in missing))
+            for index, mine in ranks.turns(self.trainer, missing):
+                request = requests[index]
+                drawn = draw(self.trainer, request, index)
+                if mine:
+                    store.write_chunk(index, Chunk(drawn.state, drawn.recorded, request.condition))
+                bar.update(min(self.rows[index] * world, sum(self.rows) - bar.n))
 
     def _rows(self, index: int) -> slice:
         """Of a chunk, in the round."""
@@ -441,12 +461,16 @@ class Rollouts(LightningDataModule):
         """This process's chunks, with progress in draws."""
         assert self.trainer is not None
         rank, world = self.trainer.global_rank, self.trainer.world_size
-        quiet = self.trainer.progress_bar_callback is None or not self.trainer.is_global_zero
-        title = f"round {number + 1}/{self.trainer.max_epochs} {what}"
-        with tqdm(total=sum(self.rows), desc=title, unit="draw", disable=quiet, leave=True, mininterval=0.5) as bar:
+        with self._progress(number, what) as bar:
             for index in range(rank, len(self.rows), world):
                 yield index
                 bar.update(min(self.batch_size * world, sum(self.rows) - bar.n))
+
+    def _progress(self, number: int, what: str) -> Any:
+        assert self.trainer is not None
+        quiet = self.trainer.progress_bar_callback is None or not self.trainer.is_global_zero
+        title = f"round {number + 1}/{self.trainer.max_epochs} {what}"
+        return tqdm(total=sum(self.rows), desc=title, unit="draw", disable=quiet, leave=True, mininterval=0.5)
 
     def _barrier(self) -> None:
         assert self.trainer is not None

@@ -13,6 +13,10 @@ from graft.errors import GraftError
 
 ELSEWHERE = {"run_dir", "ckpt_path", "config"}  # settings that say where, not what
 
+MACHINES = tuple(  # on which a run goes on makes no difference to what it finds
+    f"trainer.{name}" for name in ("accelerator", "devices", "num_nodes", "strategy", "enable_progress_bar")
+)
+
 
 def choose(run_dir: "str | None", name: str, config: str, ckpt_path: "str | None") -> tuple[Path, "Path | None"]:
     """(folder of the run, checkpoint to go on from).
@@ -102,7 +106,8 @@ def differing(path: Path, config: str) -> "tuple[str, Any, Any] | None":
         raise GraftError(f"{path} is damaged: the run cannot go on") from None
     ours = dict(_flat(yaml.safe_load(config)))
     for key in sorted(theirs.keys() | ours.keys()):
-        if key.split(".")[0] not in ELSEWHERE and theirs.get(key) != ours.get(key):
+        moved = key.startswith(MACHINES)
+        if key.split(".")[0] not in ELSEWHERE and not moved and theirs.get(key) != ours.get(key):
             return key, theirs.get(key), ours.get(key)
     return None
 

@@ -1,7 +1,7 @@
 """Random numbers that can be replayed: every draw has a generator of its own, seeded from what it is for."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Generator, Tensor
@@ -17,16 +17,45 @@ def generator(seed: int, *purpose: "int | str") -> Generator:
     return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
 
 
+class Share(Generator):
+    """A generator of the whole batch's numbers, of which this process gets its rows.
+
+    Attributes:
+        rank: Of this process: it has every ``world``-th row from there.
+        world: Number of processes.
+    """
+
+    rank: int
+    world: int
+
+
+def share(generator: Generator, rank: int, world: int) -> Generator:
+    """The generator for the rows of one of ``world`` processes; it goes on from where it is."""
+    if world == 1:
+        return generator
+    out = Share()
+    out.set_state(generator.get_state())
+    out.rank, out.world = rank, world
+    return out
+
+
 def normal(shape: Sequence[int], like: Tensor, generator: "Generator | None") -> Tensor:
     """Standard normal numbers of ``like``'s dtype and device, drawn on the generator's own device."""
     device = generator.device if generator is not None else like.device
-    return torch.randn(tuple(shape), generator=generator, dtype=like.dtype, device=device).to(like.device)
+
+    def draw(count: int) -> Tensor:
+        return torch.randn((count, *shape[1:]), generator=generator, dtype=like.dtype, device=device)
+
+    return _rows(shape[0], draw, generator).to(like.device)
 
 
-def uniform(count: int, generator: "Generator | None") -> Tensor:
-    """``count`` uniform numbers in [0, 1), float64."""
+def uniform(shape: "int | Sequence[int]", generator: "Generator | None", dtype: torch.dtype = torch.float64) -> Tensor:
+    """Uniform numbers in [0, 1) on the generator's own device."""
     device = generator.device if generator is not None else "cpu"
-    return torch.rand(count, generator=generator, dtype=torch.float64, device=device)
+    first, *more = (shape,) if isinstance(shape, int) else shape
+    return _rows(
+        first, lambda count: torch.rand((count, *more), generator=generator, dtype=dtype, device=device), generator
+    )
 
 
 def levels(count: int, lowest: float, generator: "Generator | None") -> Tensor:
@@ -34,5 +63,16 @@ def levels(count: int, lowest: float, generator: "Generator | None") -> Tensor:
 
     ``lowest`` itself is left out: the kernel from a level to itself has no noise.
     """
-    spread = (torch.randperm(count, generator=generator) + uniform(count, generator)) / count
-    return 1 - (1 - lowest) * spread
+
+    def draw(total: int) -> Tensor:
+        order = torch.randperm(total, generator=generator)
+        return (order + torch.rand(total, generator=generator, dtype=torch.float64)) / total
+
+    return 1 - (1 - lowest) * _rows(count, draw, generator)
+
+
+def _rows(count: int, draw: "Callable[[int], Tensor]", generator: "Generator | None") -> Tensor:
+    """``count`` rows; of a generator that several processes share, those of this one out of everyone's."""
+    if not isinstance(generator, Share):
+        return draw(count)
+    return draw(count * generator.world)[generator.rank :: generator.world]

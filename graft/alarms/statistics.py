@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 from torchmetrics import Metric
-from torchmetrics.utilities.distributed import gather_all_tensors
 
 from graft.distance import mmd, polynomial
+from graft.ranks import knows_all
 
 GROUPS = 20
 """Parts that are left out in turn: an error with 19 degrees of freedom; 2 of it are passed by chance in 3.0 % (t)."""
@@ -34,7 +34,7 @@ class Statistic:
 
 @dataclass
 class Draws:
-    """Draws of one model.
+    """Draws of one model, everyone's where there are several processes.
 
     Attributes:
         items: The objects.
@@ -50,10 +50,10 @@ class Draws:
 
     def __post_init__(self) -> None:
         groups = min(GROUPS, len(self.items))
-        self.part = _gathered(torch.arange(len(self.items)) % max(1, groups))
+        self.part = torch.arange(len(self.items)) % max(1, groups)
         self.parts = groups
-        self.features = None if self.features is None else _gathered(self.features.double())
-        self.held_out = None if self.held_out is None else _gathered(self.held_out.double())
+        self.features = None if self.features is None else self.features.double()
+        self.held_out = None if self.held_out is None else self.held_out.double()
 
     @property
     def held_out_std(self) -> float:
@@ -153,7 +153,7 @@ def _mean_of_pairs(pairs: Tensor, draws: Draws) -> Statistic:
 
 def _updated(metric: Metric, items: Sequence[Any]) -> Metric:
     metric.update(list(items))
-    return metric
+    return knows_all(metric)
 
 
 def _number(metric: Metric) -> "float | None":
@@ -180,10 +180,3 @@ def _without(pieces: Sequence[Metric], part: int) -> float:
 def _agrees(found: "float | None", value: float) -> bool:
     """Metrics whose states are means are merged with other weights than their updates have."""
     return found is not None and math.isclose(found, value, rel_tol=1e-4, abs_tol=1e-6)
-
-
-def _gathered(values: Tensor) -> Tensor:
-    """Of all processes."""
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        return torch.cat(gather_all_tensors(values))
-    return values

@@ -13,6 +13,8 @@ from graft.alarms.statistics import Draws, Statistic, statistics
 from graft.batches import Draws as Request
 from graft.errors import GraftError
 from graft.module import GraftModule
+from graft.ranks import everyone
+from graft.requests import draw
 from graft.reward import Reward
 
 
@@ -70,15 +72,18 @@ class Watch(Callback):
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: Any) -> None:
         """Judge the round's draws."""
-        if trainer.state.fn != TrainerFn.FITTING or trainer.sanity_checking or not pl_module.judges["tuned"].items:
+        if trainer.state.fn != TrainerFn.FITTING or trainer.sanity_checking:
+            return
+        pl_module.judges["tuned"].gather(trainer)
+        if not pl_module.judges["tuned"].items:
             return
         skip = [name for name in (*pl_module.metrics(), *BANDS) if self.settings.band(name) is None]
         try:
             if self._reference is None:
-                drawn = self._draws(pl_module, _reference_items(trainer, pl_module), skip)
+                drawn = self._draws(trainer, pl_module, _reference_items(trainer, pl_module), skip)
                 self._reference = drawn, statistics(drawn, drawn, pl_module.metrics, skip)
             drawn, own = self._reference
-            tuned = self._draws(pl_module, pl_module.judges["tuned"].items, skip)
+            tuned = self._draws(trainer, pl_module, pl_module.judges["tuned"].items, skip)
         finally:
             if self.held_out is not None:
                 self.held_out.close()
@@ -113,23 +118,26 @@ class Watch(Callback):
             module.save_weights(self.good)
         trainer.strategy.barrier()
 
-    def _draws(self, module: GraftModule, items: list[Any], skip: list[str]) -> Draws:
+    def _draws(self, trainer: Trainer, module: GraftModule, items: list[Any], skip: list[str]) -> Draws:
         features = None
         wanted = not {"internal_diversity", "feature_distance"} <= {*skip}
         if wanted and type(module).features is not GraftModule.features:
             features = module.features(items)
         if self.held_out is None or "held_out" in skip:
             return Draws(items, features)
-        held_out = torch.tensor(self.held_out(items).values, dtype=torch.float64)
+        mine = range(trainer.global_rank, len(items), trainer.world_size)
+        said = self.held_out([items[i] for i in mine]).values
+        values = everyone(trainer, dict(zip(mine, said, strict=True)))
+        held_out = torch.tensor([*values.values()], dtype=torch.float64)
         return Draws(items, features, held_out, self.held_out.maximise)
 
 
 def _reference_items(trainer: Trainer, module: GraftModule) -> list[Any]:
-    """The reference's draws for the requests that the tuned model has just had, in this process."""
+    """The reference's draws for the requests that the tuned model has just had."""
     loader: Any = trainer.val_dataloaders
-    items = []
+    parts: dict[int, list[Any]] = {}
     for position, index in enumerate(loader.sampler):  # not the loader itself: that would move the random numbers
         request: Request = dataclasses.replace(loader.dataset[index], weights="reference")
-        drawn: Any = trainer.strategy.predict_step(trainer.strategy.batch_to_device(request), position)
-        items += module.decode(drawn.state, request.condition)
-    return items
+        drawn = draw(trainer, request, position)
+        parts[index] = module.decode(drawn.state, request.condition)
+    return [item for part in everyone(trainer, parts).values() for item in part]

@@ -20,7 +20,7 @@ from graft.levels import statistics
 from graft.levels.plan import AGAIN, SURVIVING
 from graft.levels.statistics import Estimate
 from graft.module import GraftModule
-from graft.requests import Requests
+from graft.requests import Requests, draw
 from graft.state import Condition, State, cat, move, size, take
 
 if TYPE_CHECKING:
@@ -279,8 +279,7 @@ def _drawn(data: "Rollouts", request: Draws, index: int, scored: bool) -> _Part:
     """Draw a chunk with the estimates at each level, and score both."""
     module, trainer = data.module, data.trainer
     assert trainer is not None
-    batch = trainer.strategy.batch_to_device(replace(request, estimate=True))
-    drawn: Any = trainer.strategy.predict_step(batch, index)
+    drawn = draw(trainer, replace(request, estimate=True), index)
     condition = request.condition
     recorded = {u: move(state, "cpu") for u, state in drawn.recorded.items()}
     guessed = {u: move(state, "cpu") for u, state in drawn.estimates.items()}
@@ -377,7 +376,7 @@ def _again(data: "Rollouts", states: _Accepted, level: float) -> tuple[Tensor, i
     def one(index: int) -> tuple[list[float], int, int]:
         assert data.trainer is not None
         request = states.request(level, chunks[index], ("levels", "again", repr(level), index))
-        drawn: Any = data.trainer.strategy.predict_step(data.trainer.strategy.batch_to_device(request), index)
+        drawn = draw(data.trainer, request, index)
         items = data.module.decode(move(drawn.state, "cpu"), request.condition)
         rewards, failed = _scored(data, items)
         return rewards, drawn.calls * len(items), failed

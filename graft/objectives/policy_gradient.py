@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Generator, Tensor
 
+from graft import seeding
 from graft.batches import Examples
 from graft.errors import GraftError
 from graft.objectives.advantages import Advantages
@@ -98,7 +99,7 @@ class PolicyGradient(OnPolicy):
         assert examples.weight is not None
         levels = torch.tensor(self.levels(module), dtype=torch.float64)
         count, steps = size(examples.state), len(levels) - 1
-        order = torch.rand(count, steps, generator=generator).argsort(1)
+        order = seeding.uniform((count, steps), generator, torch.float32).argsort(1)
         step = order[:, : self.transitions or steps].flatten()
         row = torch.arange(count).repeat_interleave(len(step) // count)
         state = take(examples.state, (row, step))

@@ -1,0 +1,95 @@
+"""Several processes as one: who draws what, and what all of them know.
+
+What a run depends on is the same whatever the number of processes: draws come in chunks with generators of their own,
+acceptance sees everyone's, and training noise is drawn for the whole batch, of which each takes its rows
+(`graft.seeding.share`).
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeVar
+
+import torch
+from lightning.pytorch import Trainer
+from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
+from torchmetrics import Metric
+
+from graft.errors import GraftError
+
+T = TypeVar("T")
+
+
+def begin(trainer: Trainer) -> None:
+    """Start the other processes and have them know each other, before Lightning would.
+
+    A run's folder must be agreed on before anything is done in it.
+
+    Raises:
+        GraftError: The strategy starts processes that cannot share a run.
+    """
+    if trainer.world_size == 1:
+        return
+    launcher = trainer.strategy.launcher
+    if launcher is not None and not isinstance(launcher, _SubprocessScriptLauncher):
+        raise GraftError(
+            f"the strategy {type(trainer.strategy).__name__} starts its processes from within this one, and what they "
+            "find is lost: use trainer.strategy=ddp"
+        )
+    if launcher is not None:
+        launcher.launch(trainer.strategy.setup_environment)
+    else:
+        trainer.strategy.setup_environment()
+
+
+def first(trainer: Trainer, function: Callable[[], T]) -> T:
+    """What the first process's call says, on every process.
+
+    Raises:
+        GraftError: What it raised, everywhere.
+    """
+    if trainer.world_size == 1:
+        return function()
+    said: tuple[Any, str | None] = None, None
+    if trainer.is_global_zero:
+        try:
+            said = function(), None
+        except GraftError as error:
+            said = None, str(error)
+    value, wrong = trainer.strategy.broadcast(said)
+    if wrong is not None:
+        raise GraftError(wrong)
+    result: T = value
+    return result
+
+
+def everyone(trainer: Any, mine: dict[int, T]) -> dict[int, T]:
+    """All processes' entries, by key and in its order; one that several have is taken once."""
+    if trainer is None or trainer.world_size == 1:
+        return dict(sorted(mine.items()))
+    parts: list[Any] = [None] * trainer.world_size
+    torch.distributed.all_gather_object(parts, mine)
+    merged: dict[int, T] = {}
+    for part in parts:
+        merged = part | merged
+    return dict(sorted(merged.items()))
+
+
+def turns(trainer: Trainer, work: Sequence[int]) -> Iterator[tuple[int, bool]]:
+    """(piece, whether it is this process's) of work that calls the network: as many turns for every process.
+
+    Sharded networks are called by all processes together, so who has nothing left repeats the last piece and throws it
+    away.
+    """
+    rank, world = trainer.global_rank, trainer.world_size
+    for start in range(0, len(work), world):
+        place = start + rank
+        yield work[min(place, len(work) - 1)], place < len(work)
+
+
+def knows_all(metric: Metric) -> Metric:
+    """The metric, which is given everyone's objects, so that nothing is to be gathered when it computes."""
+    metric.distributed_available_fn = _no
+    return metric
+
+
+def _no() -> bool:
+    return False

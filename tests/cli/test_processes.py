@@ -1,0 +1,160 @@
+"""Several processes are as one: what is accepted, what is learned, what is written."""
+
+import csv
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from called import HERE, REWARD, done
+from safetensors.torch import load_file
+
+DOUBLE = ["--trainer.precision", "64-true"]  # sums of another order show in the last places only
+TWO = ["--config", "trainer/ddp.yaml", "--trainer.accelerator", "cpu", "--trainer.devices", "2"]
+NODES = [*TWO, "--trainer.devices", "1", "--trainer.num_nodes", "2"]
+UNEVEN = ["--data.draws", "72", "--data.batch_size", "24", "--data.accept.fraction", "0.3"]  # 3 requests, 21 or so kept
+KILLED = ["--trainer.callbacks", "callbacks.Killed"]
+
+
+@pytest.fixture(scope="module")
+def args(small: list[str]) -> list[str]:
+    return ["fit", *small, *DOUBLE, *UNEVEN, "--data.steps_per_round", "10"]
+
+
+@pytest.fixture(scope="module")
+def one(args: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run of one process."""
+    folder = tmp_path_factory.mktemp("one")
+    done(*args, "--run_dir", folder)
+    return folder
+
+
+def start(*args: object, command: "tuple[str, ...]" = ("-m", "graft"), **environment: str) -> "subprocess.Popen[str]":
+    """A process that may start others."""
+    paths = os.pathsep.join(filter(None, (str(HERE), os.environ.get("PYTHONPATH"))))
+    return subprocess.Popen(
+        [sys.executable, *command, *map(str, args)],
+        env={**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1", **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def output(process: "subprocess.Popen[str]", status: int = 0) -> str:
+    said, _ = process.communicate(timeout=240)
+    assert process.returncode == status, said
+    return said
+
+
+def port() -> str:
+    """One that is free."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return str(free.getsockname()[1])
+
+
+def same(ours: Path, theirs: Path) -> None:
+    """Two runs accepted the same bit for bit, and learned the same but for the order of sums."""
+    rounds = sorted(path.relative_to(theirs) for path in theirs.glob("rounds/*/accepted.*"))
+    assert rounds == sorted(path.relative_to(ours) for path in ours.glob("rounds/*/accepted.*")) and len(rounds) == 4
+    for path in rounds:
+        if path.suffix == ".csv":
+            assert (ours / path).read_bytes() == (theirs / path).read_bytes()
+        else:
+            # what was drawn with weights that differ in the last place differs there, too
+            alike(load_file(ours / path), load_file(theirs / path), 0.0 if path.parts[1] == "0" else 1e-9)
+    alike(load_file(ours / "tuned.safetensors"), load_file(theirs / "tuned.safetensors"), 1e-9)
+    ours_said, theirs_said = (json.loads((run / "summary.json").read_text()) for run in (ours, theirs))
+    for side in ("reference", "tuned"):
+        found, wanted = flat(ours_said[side]), flat(theirs_said[side])
+        assert found == pytest.approx(wanted, rel=1e-6, nan_ok=True)
+    assert {k: ours_said[k] for k in ("reward_calls", "denoiser_calls")} == {
+        k: theirs_said[k] for k in ("reward_calls", "denoiser_calls")
+    }
+
+
+def flat(values: "dict[str, Any]") -> "dict[str, float]":
+    """A metric of several parts has one number for each."""
+    out: dict[str, float] = {}
+    for name, value in values.items():
+        out |= {f"{name}/{part}": v for part, v in value.items()} if isinstance(value, dict) else {name: value}
+    return out
+
+
+def alike(ours: "dict[str, torch.Tensor]", theirs: "dict[str, torch.Tensor]", most: float) -> None:
+    assert ours.keys() == theirs.keys()
+    for name, tensor in theirs.items():
+        assert tensor.dtype == ours[name].dtype and tensor.shape == ours[name].shape
+        assert float((ours[name].double() - tensor.double()).abs().max()) <= most, name
+
+
+def test_two_processes(args: list[str], one: Path, folder: Path) -> None:
+    """An uneven number of requests, and of accepted samples: nobody waits for ever, nothing is lost."""
+    said = output(start(*args, *TWO, "--run_dir", "two"))
+    same(folder / "two", one)
+    assert said.count("graft: run in two") == 1 and "Warning" not in said, said
+    tensors = load_file(folder / "two" / "tuned.safetensors").values()
+    assert any(tensor.dtype == torch.float64 for tensor in tensors)
+
+
+@pytest.mark.parametrize("how", ["torchrun", "lightning"])
+def test_two_nodes(how: str, args: list[str], one: Path, folder: Path) -> None:
+    """Of one process each, as a cluster starts them."""
+    where = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port()}
+    started = []
+    for rank in "01":
+        if how == "torchrun":
+            run = ("-m", "torch.distributed.run", "--nnodes", "2", "--nproc_per_node", "1", "--node_rank", rank)
+            run += ("--master_addr", where["MASTER_ADDR"], "--master_port", where["MASTER_PORT"], "-m", "graft")
+            started.append(start(*args, *NODES, "--run_dir", "two", command=run))
+        else:
+            started.append(start(*args, *NODES, "--run_dir", "two", **where, NODE_RANK=rank))
+    for process in started:
+        output(process)
+    same(folder / "two", one)
+
+
+def test_rewards_of_one_process_fail(small: list[str], folder: Path) -> None:
+    """They are counted, and what the other process scored is learned from, by both."""
+    failing = [*REWARD, "--data.reward.path", "tried.fails_in_another_process"]
+    output(start("fit", *small, *failing, *TWO, "--trainer.max_epochs", "1", "--run_dir", "two"))
+    with (folder / "two" / "metrics.csv").open(newline="") as file:
+        assert float(next(csv.DictReader(file))["rollout/failed_rewards"]) == 32  # of 64
+    with (folder / "two" / "rounds" / "0" / "accepted.csv").open(newline="") as file:
+        accepted = [int(row["draw"]) for row in csv.DictReader(file)]
+    assert accepted and max(accepted) < 32  # the first process's
+    summary = json.loads((folder / "two" / "summary.json").read_text())
+    assert summary["tuned"]["n"] == 32 and summary["tuned"]["failed_rewards"] == 0  # one request, of the first process
+
+
+def test_all_rewards_fail(small: list[str], folder: Path) -> None:
+    """Every process ends, with the sentence."""
+    failing = [*REWARD, "--data.reward.path", "tried.raises"]
+    said = output(start("fit", *small, *failing, *TWO, "--run_dir", "two"), status=2)
+    assert "docking program is not installed" in said and "Traceback" not in said
+
+
+@pytest.mark.parametrize(("before", "after"), [("one", "two"), ("two", "one")])
+def test_goes_on_with_another_number(before: str, after: str, args: list[str], one: Path, folder: Path) -> None:
+    """Nothing is repeated or lost: what one left half done, two finish, and the other way round."""
+    how = {"one": [], "two": TWO}
+    killed = start(*args, *KILLED, *how[before], "--run_dir", "run", TRIED_KILL="training", TRIED_STEP="16")
+    killed.communicate(timeout=240)
+    assert killed.returncode in (-signal.SIGKILL, -signal.SIGTERM) and not (folder / "run/summary.json").exists()
+    drawn = {path: path.stat().st_mtime_ns for path in (folder / "run/rounds").rglob("*_0000*")}
+    assert drawn
+    output(start(*args, *KILLED, *how[after], "--run_dir", "run", "--ckpt_path", "last"))
+    assert {path: path.stat().st_mtime_ns for path in drawn} == drawn
+    same(folder / "run", one)
+
+
+def test_a_batch_that_cannot_be_shared(args: list[str]) -> None:
+    said = output(start(*args, *TWO, "--data.train_batch_size", "15", "--run_dir", "two"), status=2)
+    assert "take a multiple of 2" in said and not Path("two/rounds").exists()
