@@ -164,7 +164,7 @@ def _parser(command: str, args: "list[str] | dict[str, Any]") -> Any:
                 "--ckpt_path",
                 type=str | None,
                 default=None,
-                help="Go on with an interrupted run: a checkpoint, or 'last' for the config's newest unfinished one.",
+                help="Go on with an interrupted run: a checkpoint, 'last', or 'auto': the last if any.",
             )
             parser.add_argument(
                 "--weights",
@@ -333,7 +333,7 @@ def _folder(cli: Any, name: str, config: str) -> "tuple[Path, Path | None]":
     """(the run's folder, the checkpoint to go on from), the same on every process."""
     from graft import ranks, runs
 
-    ranks.begin(cli.trainer)
+    ranks.begin(cli.trainer, cli.model)
     return ranks.first(cli.trainer, lambda: runs.choose(cli.config.run_dir, name, config, cli.config.ckpt_path))
 
 

@@ -74,7 +74,7 @@ def fit(
     if trainer.max_epochs is not None and trainer.max_epochs < 1:
         raise GraftError(f"trainer.max_epochs is {trainer.max_epochs}, but a run takes at least one round")
     started = time.perf_counter()
-    ranks.begin(trainer)
+    ranks.begin(trainer, module)
     folder = _made(trainer, run_dir)
     data.run_dir = folder
     _attach(trainer, folder, config, checkpoint)
@@ -85,8 +85,7 @@ def fit(
         trainer.callbacks.insert(0, RoundWeights(config))  # type: ignore[attr-defined]
     trainer.fit(module, data, ckpt_path=str(checkpoint) if checkpoint else None, weights_only=True)
     _finished(trainer)
-    if trainer.is_global_zero:
-        module.save_weights(folder / "tuned.safetensors", {"config": config})
+    module.save_weights(folder / "tuned.safetensors", {"config": config})
     compare(module, data, trainer)
     chosen = analysis.Analysis.read(folder) if module.asked_level == "auto" else None
     summary = _summary(module, data, time.perf_counter() - started, chosen) | _watched(watch)
@@ -124,13 +123,12 @@ def pretrain(
     if module.asked_level == "auto" or module.level:
         raise GraftError("pretrain trains the whole network: leave model.level at 0")
     started = time.perf_counter()
-    ranks.begin(trainer)
+    ranks.begin(trainer, module)
     folder = _made(trainer, run_dir)
     _attach(trainer, folder, config, checkpoint)
     trainer.fit(module, data, ckpt_path=str(checkpoint) if checkpoint else None, weights_only=True)
     _finished(trainer)
-    if trainer.is_global_zero:
-        module.save_weights(folder / "reference.safetensors", {"config": config})
+    module.save_weights(folder / "reference.safetensors", {"config": config})
     judge = Judge(None, module.metrics())
     for items, calls in sample(module, trainer, draws, "pretrain"):
         judge.update(items, calls)
@@ -164,7 +162,7 @@ def levels(
     """
     if module.reference_file is None:
         raise GraftError("levels are compared on draws of a reference: give model.weights")
-    ranks.begin(trainer)
+    ranks.begin(trainer, module)
     folder = _made(trainer, run_dir)
     comparison = _Comparison(data)
     trainer.predict(module, comparison, return_predictions=False)
@@ -203,9 +201,8 @@ class RoundWeights(Callback):
         """Write them, before the checkpoint that says the round is done."""
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         assert isinstance(pl_module, GraftModule)
-        if trainer.is_global_zero:
-            path = data.folder(trainer.current_epoch) / "tuned.safetensors"
-            pl_module.save_weights(path, {"config": self.config})
+        path = data.folder(trainer.current_epoch) / "tuned.safetensors"
+        pl_module.save_weights(path, {"config": self.config})
 
 
 def compare(module: GraftModule, data: Rollouts, trainer: Trainer) -> None:

@@ -35,7 +35,10 @@ def identity(value: Any) -> Any:
     own = getattr(type(value), "identity", None)
     if own is not None:
         return own(value)
-    return {"class": f"{type(value).__module__}.{type(value).__qualname__}", **attributes(value)}
+    kind = type(value)
+    if any(base.__name__ == "FSDPModule" for base in kind.__bases__):  # sharding makes a class of the network's own
+        kind = kind.__bases__[1]
+    return {"class": f"{kind.__module__}.{kind.__qualname__}", **attributes(value)}
 
 
 def attributes(value: Any) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from graft.objectives import Objective, Shaping
 from graft.process import Model, Process
 from graft.reference import LoRA, adapt, evaluating, frozen, without_adapter
 from graft.sampler import Stage, Trajectory, run, snap
+from graft.sharding import shard
 from graft.state import Condition, State, size
 from graft.weights import drop_frozen, fill_frozen, interpolate, read_reference, read_weights, write_weights
 
@@ -400,6 +401,12 @@ class GraftModule(LightningModule, ABC):
         if self.average is not None:
             self.average.update(self.backbone)
 
+    def configure_model(self) -> None:
+        """Shard the networks, where the strategy shards."""
+        mesh = self.device_mesh
+        if mesh is not None:
+            shard(self, mesh["data_parallel"])
+
     def configure_optimizers(self) -> Any:
         """AdamW on what is trained, warm-up and cosine by the step."""
         parameters = [p for p in self.backbone.parameters() if p.requires_grad]
@@ -466,5 +473,5 @@ class GraftModule(LightningModule, ABC):
             raise GraftError(
                 f"the checkpoint was tuned from the reference {theirs.get('path')}, which is not {ours.get('path')}"
             )
-        if {v.dtype for v in checkpoint["state_dict"].values() if v.is_floating_point()} == {torch.float64}:
+        if {v.dtype for v in checkpoint.get("state_dict", {}).values() if v.is_floating_point()} == {torch.float64}:
             self.double()  # Lightning changes the precision after it has loaded, which would round

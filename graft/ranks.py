@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import torch
-from lightning.pytorch import Trainer
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.strategies import FSDPStrategy
 from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
 from torchmetrics import Metric
 
@@ -18,16 +19,19 @@ from graft.errors import GraftError
 T = TypeVar("T")
 
 
-def begin(trainer: Trainer) -> None:
+def begin(trainer: Trainer, module: LightningModule) -> None:
     """Start the other processes and have them know each other, before Lightning would.
 
     A run's folder must be agreed on before anything is done in it.
 
     Raises:
-        GraftError: The strategy starts processes that cannot share a run.
+        GraftError: The strategy starts processes that cannot share a run, or shards in a way that is not known.
     """
+    if isinstance(trainer.strategy, FSDPStrategy):
+        raise GraftError("FSDP's first generation flattens the parameters that graft averages: use trainer/fsdp.yaml")
     if trainer.world_size == 1:
         return
+    trainer.strategy.connect(module)
     launcher = trainer.strategy.launcher
     if launcher is not None and not isinstance(launcher, _SubprocessScriptLauncher):
         raise GraftError(
@@ -71,6 +75,32 @@ def everyone(trainer: Any, mine: dict[int, T]) -> dict[int, T]:
     for part in parts:
         merged = part | merged
     return dict(sorted(merged.items()))
+
+
+def alike(trainer: Trainer, what: str, mine: Any) -> None:
+    """Check that all processes are about to do the same.
+
+    Args:
+        trainer: Of the processes.
+        what: In words, for the message.
+        mine: What this process is about to do.
+
+    Raises:
+        GraftError: They are not, on every process.
+    """
+    if trainer.world_size == 1:
+        return
+    parts: list[Any] = [None] * trainer.world_size
+    torch.distributed.all_gather_object(parts, mine)
+    if any(part != parts[0] for part in parts):
+        raise GraftError(f"the processes do not agree on {what}: they need one folder that all of them see")
+
+
+def is_first() -> bool:
+    """Of several processes, or alone."""
+    return not (torch.distributed.is_available() and torch.distributed.is_initialized()) or (
+        torch.distributed.get_rank() == 0
+    )
 
 
 def turns(trainer: Trainer, work: Sequence[int]) -> Iterator[tuple[int, bool]]:

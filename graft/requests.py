@@ -59,7 +59,7 @@ def draw(trainer: Trainer, request: Draws, index: int) -> Trajectory:
 
 def drawn(module: GraftModule, trainer: Trainer, requests: Requests) -> "Iterator[tuple[list[Any], int]]":
     """(objects, denoiser calls) of each request, drawn by the trainer."""
-    begin(trainer)
+    begin(trainer, module)
     mine: Any = trainer.predict(module, DataLoader(requests, batch_size=None))
     rank, world = trainer.global_rank, trainer.world_size
     for index, trajectory in everyone(trainer, {i * world + rank: each for i, each in enumerate(mine)}).items():

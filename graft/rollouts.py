@@ -411,7 +411,7 @@ class Rollouts(LightningDataModule):
                 store.adopt(index, self._store, needed)
         self._barrier()
         missing = [index for index in range(len(store.rows)) if not store.has_chunk(index)]
-        self._barrier()  # nobody writes before everybody has looked
+        ranks.alike(self.trainer, "what is to be drawn", missing)  # nor does anybody write before all have looked
         with self._progress(number, "sampling") as bar:
             bar.update(sum(self.rows) - sum(self.rows[index] for index in missing))
             for index, mine in ranks.turns(self.trainer, missing):

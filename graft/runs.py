@@ -10,6 +10,7 @@ import yaml
 
 from graft import files
 from graft.errors import GraftError
+from graft.sharding import check_index
 
 ELSEWHERE = {"run_dir", "ckpt_path", "config"}  # settings that say where, not what
 
@@ -25,11 +26,14 @@ def choose(run_dir: "str | None", name: str, config: str, ckpt_path: "str | None
         run_dir: As asked for; None: ``runs/<name>/<n>``, the next n, or with ``last`` the newest unfinished one.
         name: Of the configuration.
         config: The resolved configuration as YAML.
-        ckpt_path: None for a new run, ``last``, or a file.
+        ckpt_path: None for a new run, ``last``, ``auto`` (the last one if there is a run, else a new run), or a file.
 
     Raises:
         GraftError: There is nothing to go on with, the configuration differs, or the folder is taken or not writable.
     """
+    if ckpt_path == "auto":  # for schedulers, which start a job again with the same command
+        begun = _begun(name) if run_dir is None else (Path(run_dir) / "config.yaml").exists()
+        ckpt_path = "last" if begun else None
     if ckpt_path is None:
         return _new(run_dir, name), None
     if ckpt_path != "last":
@@ -75,13 +79,21 @@ def make(folder: Path) -> Path:
 
 
 def _newest(name: str) -> Path:
+    found = _begun(name)
+    if found is None:
+        raise GraftError(f"there is no unfinished run in {Path('runs') / name}: leave out --ckpt_path to start one")
+    return found
+
+
+def _begun(name: str) -> "Path | None":
+    """The newest unfinished run."""
     base = Path("runs") / name
     numbers = sorted((int(p.name) for p in base.glob("*") if p.name.isdigit()), reverse=True) if base.is_dir() else []
     for number in numbers:
         folder = base / str(number)
         if (folder / "config.yaml").exists() and not (folder / "summary.json").exists():
             return folder
-    raise GraftError(f"there is no unfinished run in {base}: leave out --ckpt_path to start one")
+    return None
 
 
 def _same(path: Path, config: str) -> None:
@@ -127,13 +139,15 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     Raises:
         GraftError: It is truncated, holds more than that, or another program wrote it.
     """
+    if path.is_dir():  # each process wrote its part
+        check_index(path)
     try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        checkpoint = torch.load(path / "meta.pt" if path.is_dir() else path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch.load raises a dozen kinds
         raise GraftError(
             f"{path} is no checkpoint of graft or is truncated ({type(error).__name__}): give another --ckpt_path"
         ) from None
-    if not isinstance(checkpoint, dict) or "graft" not in checkpoint or "state_dict" not in checkpoint:
+    if not isinstance(checkpoint, dict) or "graft" not in checkpoint or "global_step" not in checkpoint:
         raise GraftError(f"{path} was not written by graft: warm starts from weights use --weights")
     return checkpoint
 

@@ -10,15 +10,22 @@ from torch import Tensor, nn
 from graft import files
 from graft.ema import trained
 from graft.errors import GraftError
+from graft.ranks import is_first
+from graft.sharding import put, whole
 
 if TYPE_CHECKING:
     from graft.module import GraftModule
 
 
 def write_weights(module: "GraftModule", path: "str | Path", about: "dict[str, Any] | None" = None) -> None:
-    """Write what was trained (averaged, if there is an average), the domain's facts and how to load them."""
+    """Write what was trained (averaged, if there is an average), the domain's facts and how to load them.
+
+    Of several processes all call this, for weights may be sharded, and the first one writes.
+    """
     with module.sampling():
-        tensors = {f"backbone/{name}": p.detach().clone() for name, p in _own(module).items()}
+        tensors = {f"backbone/{name}": whole(p.detach()).clone() for name, p in _own(module).items()}
+    if not is_first():
+        return
     tensors |= {f"backbone/{name}": b for name, b in _buffers(module.backbone).items()}
     tensors |= {f"facts/{name}": fact for name, fact in module.facts.items()}
     note = {"format": 1, "reference": module.reference_file, "level": module.level}
@@ -106,9 +113,8 @@ def _load(network: nn.Module, tensors: dict[str, Tensor], path: Any, expected: M
                 f"{path} does not fit the network: {name} is {_shape(given.get(name))} there and "
                 f"{_shape(wanted.get(name))} in {type(network).__name__}"
             )
-    with torch.no_grad():
-        for name, tensor in tensors.items():
-            (expected.get(name) if name in expected else buffers[name]).copy_(tensor)  # type: ignore[union-attr]
+    for name, tensor in tensors.items():
+        put(expected[name] if name in expected else buffers[name], tensor)
 
 
 def _shape(shape: "torch.Size | None") -> str:

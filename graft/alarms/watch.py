@@ -114,8 +114,7 @@ class Watch(Callback):
             print(f"graft: stopped by an alarm; the weights are those of {where}", flush=True)
 
     def _keep(self, trainer: Trainer, module: GraftModule) -> None:
-        if trainer.is_global_zero:
-            module.save_weights(self.good)
+        module.save_weights(self.good)
         trainer.strategy.barrier()
 
     def _draws(self, trainer: Trainer, module: GraftModule, items: list[Any], skip: list[str]) -> Draws:

@@ -12,11 +12,17 @@ from typing import Any
 
 import pytest
 import torch
-from called import HERE, REWARD, done
+from called import HERE, REWARD, done, run
 from safetensors.torch import load_file
+
+from graft.errors import GraftError
+from graft.sharding import INDEX, check_index
 
 DOUBLE = ["--trainer.precision", "64-true"]  # sums of another order show in the last places only
 TWO = ["--config", "trainer/ddp.yaml", "--trainer.accelerator", "cpu", "--trainer.devices", "2"]
+SHARDED = ["--config", "trainer/fsdp.yaml", "--trainer.accelerator", "cpu", "--trainer.devices", "2"]
+PARTS = ["--trainer.strategy.save_distributed_checkpoint", "true"]
+LORA = ["--model.lora.rank", "2", "--model.lora.target_modules", "all-linear"]
 NODES = [*TWO, "--trainer.devices", "1", "--trainer.num_nodes", "2"]
 UNEVEN = ["--data.draws", "72", "--data.batch_size", "24", "--data.accept.fraction", "0.3"]  # 3 requests, 21 or so kept
 KILLED = ["--trainer.callbacks", "callbacks.Killed"]
@@ -60,7 +66,7 @@ def port() -> str:
         return str(free.getsockname()[1])
 
 
-def same(ours: Path, theirs: Path) -> None:
+def same(ours: Path, theirs: Path, most: float = 1e-9) -> None:
     """Two runs accepted the same bit for bit, and learned the same but for the order of sums."""
     rounds = sorted(path.relative_to(theirs) for path in theirs.glob("rounds/*/accepted.*"))
     assert rounds == sorted(path.relative_to(ours) for path in ours.glob("rounds/*/accepted.*")) and len(rounds) == 4
@@ -69,8 +75,8 @@ def same(ours: Path, theirs: Path) -> None:
             assert (ours / path).read_bytes() == (theirs / path).read_bytes()
         else:
             # what was drawn with weights that differ in the last place differs there, too
-            alike(load_file(ours / path), load_file(theirs / path), 0.0 if path.parts[1] == "0" else 1e-9)
-    alike(load_file(ours / "tuned.safetensors"), load_file(theirs / "tuned.safetensors"), 1e-9)
+            alike(load_file(ours / path), load_file(theirs / path), 0.0 if path.parts[1] == "0" else most)
+    alike(load_file(ours / "tuned.safetensors"), load_file(theirs / "tuned.safetensors"), most)
     ours_said, theirs_said = (json.loads((run / "summary.json").read_text()) for run in (ours, theirs))
     for side in ("reference", "tuned"):
         found, wanted = flat(ours_said[side]), flat(theirs_said[side])
@@ -153,6 +159,44 @@ def test_goes_on_with_another_number(before: str, after: str, args: list[str], o
     output(start(*args, *KILLED, *how[after], "--run_dir", "run", "--ckpt_path", "last"))
     assert {path: path.stat().st_mtime_ns for path in drawn} == drawn
     same(folder / "run", one)
+
+
+@pytest.mark.parametrize("how", ["one file", "a folder"])
+def test_sharded(how: str, small: list[str], folder: Path) -> None:
+    """FSDP2 on two processes, stopped and gone on with: as one process does it, to float32's precision.
+
+    A checkpoint in one file is gone on with by one process; one in parts, here of an adapter, by two.
+    """
+    settings = ["fit", *small, *UNEVEN, *KILLED, "--data.steps_per_round", "10", *(LORA if how == "a folder" else [])]
+    done(*settings, "--run_dir", "one")
+    two = [*settings, *SHARDED, *(PARTS if how == "a folder" else []), "--run_dir", "two"]
+    killed = start(*two, TRIED_KILL="training", TRIED_STEP="16")
+    killed.communicate(timeout=240)
+    checkpoint = folder / "two" / "checkpoints" / "last.ckpt"
+    assert killed.returncode in (-signal.SIGKILL, -signal.SIGTERM)
+    assert checkpoint.is_dir() == (how == "a folder") and checkpoint.exists()
+    last = ["--run_dir", "two", "--ckpt_path", "last"]
+    if how == "a folder":
+        output(start(*two, "--ckpt_path", "last"))
+    else:
+        done(*settings, *last)
+    same(folder / "two", folder / "one", 1e-5)
+
+
+@pytest.mark.parametrize(
+    "name", ["os.system", "builtins.eval", "torch.load", "torch.distributed.checkpoint.state_dict.os"]
+)
+def test_sharded_index_that_would_run_code(name: str, folder: Path) -> None:
+    package, _, function = name.rpartition(".")
+    (folder / INDEX).write_bytes(f"c{package}\n{function}\n(S'touch ran'\ntR.".encode())
+    with pytest.raises(GraftError, match="tampered"):
+        check_index(folder)
+    assert not (folder / "ran").exists()
+
+
+def test_networks_that_cannot_be_sharded(small: list[str], folder: Path) -> None:
+    said = run("fit", *small, "--trainer.strategy", "fsdp", "--trainer.accelerator", "cpu", "--trainer.devices", "1")
+    assert said.status == 2 and "FSDP" in said.err
 
 
 def test_a_batch_that_cannot_be_shared(args: list[str]) -> None:

@@ -130,6 +130,17 @@ def test_nothing_to_go_on_with(folder: Path, small: list[str]) -> None:
     assert "'nowhere.ckpt'" in run("fit", *small, "--ckpt_path", "nowhere.ckpt").said
 
 
+def test_started_again_by_a_scheduler(finished: Path, folder: Path, small: list[str]) -> None:
+    """The same command starts the run, and goes on with it; a finished one stays as it is."""
+    again = [*small, "--data.draws", "32", "--trainer.max_epochs", "1", "--run_dir", "mine", "--ckpt_path", "auto"]
+    done("fit", *again)
+    assert "is finished" in run("fit", *again).said
+    (folder / "mine" / "summary.json").unlink()
+    before = {path: path.stat().st_mtime_ns for path in (folder / "mine" / "rounds").rglob("chunk*")}
+    done("fit", *again)
+    assert before == {path: path.stat().st_mtime_ns for path in (folder / "mine" / "rounds").rglob("chunk*")}
+
+
 def test_finished_run(finished: Path, folder: Path, small: list[str]) -> None:
     shutil.copytree(finished, folder / "runs" / "molecule" / "1")
     assert "no unfinished run" in run("fit", *small, *LAST).said
