@@ -34,8 +34,8 @@ def test_molecules(folder: Path, display: list, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.syspath_prepend(folder)
     first, *rest = cells("molecules.ipynb")
     namespace: dict = {}
-    exec(re.sub(r"= \d+, \d+, \d+, \d+", "= 160, 5, 2, 32", first), namespace)
-    assert namespace["DRAWS"] == 160
+    exec(re.sub(r"= \d+, \d+, \d+, \d+", "= 96, 4, 1, 16", first), namespace)
+    assert namespace["DRAWS"] == 96
     try:
         for cell in rest:
             exec(cell, namespace)
@@ -46,4 +46,4 @@ def test_molecules(folder: Path, display: list, monkeypatch: pytest.MonkeyPatch)
     relaxed = list(Chem.SDMolSupplier("relaxed.sdf", removeHs=False))
     assert len(relaxed) == 16 and all(mol.HasProp("reward") for mol in relaxed if mol is not None)
     scored, assay = (json.loads(Path(f"runs/{name}/summary.json").read_text()) for name in ("score", "assay"))
-    assert scored["reward_calls"] == 320 and assay["reward_calls"] == 0 and assay["rounds"][0]["draws"] > 20
+    assert scored["reward_calls"] == 96 and assay["reward_calls"] == 0 and assay["rounds"][0]["draws"] > 20

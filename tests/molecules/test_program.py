@@ -66,7 +66,7 @@ def test_what_costs_the_molecule_alone(program, code, settings, said):
 def test_what_a_hanging_program_started_ends_with_it(program, tmp_path):
     code = "import subprocess, sys; subprocess.run([sys.executable, '-c', %r])"
     child = f"import time, os; open({str(tmp_path / 'pid')!r}, 'w').write(str(os.getpid())); time.sleep(60)"
-    assert program(code % child, timeout=3)([GOOD]).failures
+    assert program(code % child, timeout=2)([GOOD]).failures
     pid = int((tmp_path / "pid").read_text())
     for _ in range(50):  # a zombie until its new parent looks
         try:
