@@ -25,30 +25,29 @@ def test_domain(name: str, folder: Path) -> None:
     if "class_path" in content["data"]:
         limits = ["--trainer.max_epochs", "1", "--trainer.limit_train_batches", "2", "--trainer.limit_val_batches", "1"]
         limits += ["--data.max_heavy_atoms", "4"] if "molecule" in name else []
-        limits += ["--data.source", smiles(folder)] if "qm9" in name else []
+        limits += few(folder) if "qm9" in name else []
         done("pretrain", "--config", name, *limits, "--model.steps", "4", *QUIET)
         made = "reference.safetensors"
     else:
-        weights = trained(name, folder) if "qm9" in name else []
-        done("fit", "--config", name, *SMALL, *QUIET, *weights)
+        if "qm9" in name:
+            train(name, folder)
+        done("fit", "--config", name, *SMALL, *QUIET, *(few(folder)[2:] if "qm9" in name else []))
         made = "tuned.safetensors"
     assert (folder / "runs" / Path(name).stem / "1" / made).exists()
 
 
-def smiles(folder: Path) -> Path:
-    """Molecules in the place of QM9, which has to be downloaded."""
+def few(folder: Path) -> list[str]:
+    """Settings with molecules in the place of QM9, which has to be downloaded; samples have few atoms, for speed."""
     path = folder / "some.smi"
     path.write_text("\n".join(["CCO", "CCN", "CC=O", "COC", "CCC", "C1CC1", "NC=O", "OCCO", "CCF", "CC#N"]))
-    return path
+    return ["--data.source", str(path), "--model.sizes", "5"]
 
 
-def trained(name: str, folder: Path) -> list[str]:
+def train(name: str, folder: Path) -> None:
     """The reference that the configuration names, of few steps: it is no part of the package."""
     limits = ["--trainer.max_epochs", "1", "--trainer.limit_train_batches", "2", "--model.steps", "2", *QUIET]
     run_dir = yaml.safe_load((CONFIGS / name).read_text())["model"]["init_args"]["weights"].rpartition("/")[0]
-    config = name.replace(".yaml", "_pretrain.yaml")
-    done("pretrain", "--config", config, "--data.source", smiles(folder), *limits, "--run_dir", run_dir)
-    return []
+    done("pretrain", "--config", name.replace(".yaml", "_pretrain.yaml"), *few(folder), *limits, "--run_dir", run_dir)
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if not name.startswith("domains/")])
