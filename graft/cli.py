@@ -24,7 +24,7 @@ commands:
   levels     how much of the reward is decided at each level, and which one to choose
   compare    methods at an equal budget: --methods a,b --seeds 0,1,2 [--levels 0,0.125,auto]
   sample     draw objects from a run's weights into a file: --weights RUN -n 256 --out FILE [--seed S] [--level U]
-             [--interpolate W] [--best_of N]
+             [--interpolate W] [--best_of N] [--model.SETTING VALUE]
   hits       the best distinct objects of a run, ranked, with drawings: --weights RUN -n 100 --out FILE [--draws N]
   evaluate   the domain's metrics of fresh samples, over several runs: --weights RUN -n 10000 --runs 3 [--out FILE.json]
   validate   judge draws of a model: --weights RUN
@@ -467,6 +467,7 @@ def _sample(args: list[str]) -> None:
         metavar="N",
         help="For each object draw N under the same condition and keep the one that the run's reward likes best.",
     )
+    given, args = _given(args)
     asked = parser.parse_args(args)
     if asked.number < 1:
         raise GraftError(f"-n is {asked.number}, but it must be at least 1")
@@ -474,7 +475,7 @@ def _sample(args: list[str]) -> None:
         raise GraftError(f"--interpolate is {asked.interpolate}, but it must be a finite number")
     if asked.best_of is not None and asked.best_of < 1:
         raise GraftError(f"--best_of is {asked.best_of}, but it takes at least 1 candidate")
-    cli = _built(asked, "--best_of could choose" if asked.best_of is not None else "")
+    cli = _built(asked, given, "--best_of could choose" if asked.best_of is not None else "")
     if asked.interpolate is not None:
         cli.model.interpolate(asked.interpolate)
     rewards: list[float] | None = None
@@ -516,10 +517,11 @@ def _hits(args: list[str]) -> None:
     )
     _of_run(parser, 100)
     parser.add_argument("--draws", type=int, default=0, help="Draw and score so many more with the run's weights.")
+    given, args = _given(args)
     asked = parser.parse_args(args)
     if asked.number < 1 or asked.draws < 0:
         raise GraftError(f"-n is {asked.number} and --draws {asked.draws}, but they are at least 1 and 0")
-    cli = _built(asked, "hits could be ranked")
+    cli = _built(asked, given, "hits could be ranked")
     data, path = cli.datamodule, runs.weights_file(asked.weights)
     data.run_dir = path.parent
     rounds = sum(1 for _ in itertools.takewhile(lambda n: (data.folder(n) / "round.json").exists(), itertools.count()))
@@ -554,10 +556,11 @@ def _evaluate(args: list[str]) -> None:
     )
     _of_run(parser, 10_000)
     parser.add_argument("--runs", type=int, default=3, help="How often the samples are drawn.")
+    given, args = _given(args)
     asked = parser.parse_args(args)
     if asked.number < 1 or asked.runs < 1:
         raise GraftError(f"-n is {asked.number} and --runs {asked.runs}, but both are at least 1")
-    cli = _built(asked, "")
+    cli = _built(asked, given, "")
     found = evaluate.evaluate(cli.model, cli.trainer, asked.number, asked.runs)
     about = {"n": asked.number, "runs": asked.runs, "seed": asked.seed, "steps": cli.model.steps}
     if asked.out is not None:
@@ -584,11 +587,32 @@ def _of_run(parser: Any, number: int) -> None:
     )
 
 
-def _built(asked: Any, by_reward: str) -> Any:
+def _given(args: list[str]) -> tuple[dict[str, Any], list[str]]:
+    """(settings of the model by name, the other arguments)."""
+    from graft.errors import GraftError
+
+    given, rest, left = dict[str, Any](), list[str](), iter(args)
+    for arg in left:
+        flag, equals, value = arg.partition("=")
+        if not flag.startswith("--model."):
+            rest.append(arg)
+            continue
+        text = value if equals else next(left, None)
+        if text is None:
+            raise GraftError(f"{flag} needs a value")
+        try:
+            given[flag.removeprefix("--model.")] = yaml.safe_load(text)
+        except yaml.YAMLError:
+            raise GraftError(f"the value of {flag} is {text!r}, which is no YAML") from None
+    return given, rest
+
+
+def _built(asked: Any, given: dict[str, Any], by_reward: str) -> Any:
     """The command line of the run whose weights are asked for, with them; with its data where a reward is needed.
 
     Args:
         asked: Flags of `_of_run`.
+        given: Settings of the model that take the place of the run's.
         by_reward: What its reward is needed for; empty if it is not.
     """
     from graft import files, runs
@@ -603,6 +627,7 @@ def _built(asked: Any, by_reward: str) -> Any:
     if about.get("reference"):
         model["init_args"]["weights"] = about["reference"]["path"]
     model["init_args"] |= {k: v for k, v in {"level": asked.level, "steps": asked.steps}.items() if v is not None}
+    model["init_args"] |= given
     settings = {"seed_everything": asked.seed, "model": model}
     if by_reward:
         if "reward" not in (config.get("data") or {}):

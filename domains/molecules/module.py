@@ -79,8 +79,8 @@ class Molecules(GraftModule):
             for count, number in data.histogram().items():
                 if count > self.atoms:
                     raise GraftError(
-                        f"the data has molecules of {count} atoms, the process a state of {self.atoms}: leave "
-                        f"larger ones out with --data.max_atoms {self.atoms}, or give the process's fields a larger shape"
+                        f"the data has molecules of {count} atoms, the process a state of {self.atoms}: leave larger "
+                        f"ones out with --data.max_atoms {self.atoms}, or give the process's fields a larger shape"
                     )
                 counts[count] = number
             self.facts = {"histogram": counts, "keys": torch.unique(metrics.key_hashes(data.keys()))}

@@ -57,3 +57,19 @@ def test_data_with_larger_molecules(folder: Path) -> None:
     args += ["--data.max_heavy_atoms", "20", "--trainer.max_epochs", "1", *QUIET]
     assert "molecules of 9 atoms" in (said := run(*args).said) and "--data.max_atoms 8" in said
     done(*args, "--data.max_atoms", "8")
+
+
+def test_other_settings_of_the_model_in_sampling(finished: Path, folder: Path) -> None:
+    core, kept = fragment(folder)
+    given = ["--model.sizes", "{4: 1, 5: 1}", f"--model.fragment={core}", "--model.resample=1"]
+    done("sample", "--weights", finished, "-n", 20, "--out", "a.sdf", *given)
+    with rdBase.BlockLogs():
+        mols = list(Chem.SDMolSupplier("a.sdf", sanitize=False))
+    assert {mol.GetNumAtoms() for mol in mols} == {4, 5}
+    assert all(np.allclose(mol.GetConformer().GetPositions()[:3], kept, atol=1e-4) for mol in mols)
+    done("hits", "--weights", finished, "-n", 99, "--draws", 20, "--out", "a.csv", "--model.sizes", "3")
+    assert "samples" in Path("a.csv").read_text()
+    sample = ["sample", "--weights", finished, "--out", "a.sdf"]
+    assert "sizs" in run(*sample, "--model.sizs", "3").said
+    assert "needs a value" in run(*sample, "--model.sizes").said
+    assert "no YAML" in run(*sample, "--model.sizes", "{a").said
