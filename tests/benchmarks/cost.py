@@ -1,0 +1,125 @@
+"""How time and memory grow with samples, steps, model size, batch and processes, for each domain.
+
+    python tests/benchmarks/cost.py [DOMAIN ...]      # molecule, layout, image
+    python tests/benchmarks/cost.py ranks             # one step on 1 and 2 processes, molecules
+
+Each figure is the median of processor times in a process of its own, on one thread; memory is that process's peak.
+"""
+
+import json
+import resource
+import statistics
+import subprocess
+import sys
+import time
+
+WIDER = {  # the network of about twice the width
+    "molecule": ["--model.backbone.width=128"],
+    "layout": ["--model.backbone.width=192"],
+    "image": ["--model.backbone.block_out_channels=[64,64]"],
+}
+REPEATS = 3
+
+
+def measured(domain, what, amount, steps, wider):
+    """{seconds, MiB, parameters} of drawing, of a training step, or of nothing but what is loaded."""
+    import torch
+
+    import graft
+    from graft.batches import Examples
+    from graft.sampler import run
+
+    torch.set_num_threads(1)
+    shipped, _, _ = module, _, _ = graft.load(f"domains/{domain}.yaml", f"--model.steps={steps}")
+    if wider:
+        untrained = ["--model.weights=null", "--model.level=0"]
+        module, _, _ = graft.load(f"domains/{domain}.yaml", f"--model.steps={steps}", *untrained, *WIDER[domain])
+        module.facts = shipped.facts
+    generator = torch.Generator().manual_seed(0)
+    condition = module.draw_conditions(amount, generator)
+    state = module.process.prior(condition, generator)
+    optimizer = torch.optim.AdamW([p for p in module.backbone.parameters() if p.requires_grad], fused=True)
+
+    def draw():
+        with module.sampling():
+            run(module.stages("reference") if not wider else module.stages("tuned"), condition, steps, (), generator)
+
+    def step():
+        module.loss(Examples(state, condition), generator).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+    call = {"draw": draw, "step": step, "nothing": lambda: None}[what]
+    call()
+    times = []
+    for _ in range(REPEATS):
+        started = time.process_time()
+        call()
+        times.append(time.process_time() - started)
+    return {
+        "seconds": statistics.median(times),
+        "MiB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "parameters": sum(p.numel() for p in module.backbone.parameters()),
+    }
+
+
+def asked(*args):
+    out = subprocess.run([sys.executable, __file__, "one", *map(str, args)], check=True, capture_output=True, text=True)
+    return json.loads(out.stdout.splitlines()[-1])
+
+
+def table(domain):
+    base = asked(domain, "nothing", 1, 24, 0)
+    print(f"\n{domain}: {base['parameters']:,} parameters, {base['MiB']:.0f} MiB with nothing drawn")
+    print(f"{'':<42}{'ms':>10}{'us a call':>12}{'MiB':>8}")
+    rows = [("draw", n, s, 0) for n, s in ((64, 24), (256, 24), (1024, 24), (256, 6), (256, 96))]
+    rows += [("step", n, 24, 0) for n in (16, 64, 256)] + [("draw", 256, 24, 1), ("step", 64, 24, 1)]
+    for what, amount, steps, wider in rows:
+        found = asked(domain, what, amount, steps, wider)
+        calls = amount * (steps if what == "draw" else 1)
+        name = f"{what} {amount:>5}" + (f" x {steps} steps" if what == "draw" else " in a batch")
+        name += f", {found['parameters']:,} parameters" if wider else ""
+        more = found["MiB"] - base["MiB"]
+        print(
+            f"{name:<42}{1e3 * found['seconds']:>10.1f}{1e6 * found['seconds'] / calls:>12.1f}{more:>8.0f}", flush=True
+        )
+
+
+def ranks():
+    """A fit on one and on two processes: what a step costs each, and what they send."""
+    import tempfile
+
+    flags = ["--data.draws", "64", "--data.steps_per_round", "200", "--trainer.max_epochs", "1"]
+    flags += ["--data.validation_draws", "0", "--data.test_draws", "8", "--trainer.enable_progress_bar", "false"]
+    for count in (1, 2):
+        more = ["--config", "trainer/ddp.yaml", "--trainer.accelerator", "cpu", "--trainer.devices", "2"][
+            : 6 * (count - 1)
+        ]
+        with tempfile.TemporaryDirectory() as folder:
+            before = resource.getrusage(resource.RUSAGE_CHILDREN)
+            started = time.perf_counter()
+            command = [
+                "fit",
+                "--config",
+                "domains/molecule.yaml",
+                *flags,
+                *more[: 6 * (count - 1)],
+                "--run_dir",
+                f"{folder}/run",
+            ]
+            subprocess.run([sys.executable, "-m", "graft", *command], check=True, capture_output=True)
+            wall = time.perf_counter() - started
+            after = resource.getrusage(resource.RUSAGE_CHILDREN)
+            spent = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+            print(
+                f"{count} process(es): {wall:.1f} s, {spent:.1f} s of processors, 200 steps of a batch of 128 included"
+            )
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["one"]:
+        domain, what, *numbers = sys.argv[2:]
+        print(json.dumps(measured(domain, what, *map(int, numbers))))
+    else:
+        for name in sys.argv[1:] or WIDER:
+            ranks() if name == "ranks" else table(name)
