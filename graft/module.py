@@ -304,7 +304,7 @@ class GraftModule(LightningModule, ABC):
                 if stage.stop < batch.start and stage.steps is None
             ]
         if self.constrained:
-            stages = [replace(stage, model=self._told(stage.model)) for stage in stages]
+            stages = [replace(s, model=self._told(s.model)) if s.steps is None else s for s in stages]
         with self.sampling(batch.weights):
             drawn = run(stages, batch.condition, self.steps, batch.record, generator, batch.state, None, self.repeats)
             for level, state in drawn.recorded.items() if batch.estimate else ():

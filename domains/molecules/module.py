@@ -34,7 +34,7 @@ class Molecules(GraftModule):
             are nodes.
         sizes: Atoms (nodes) of a sample: a number, or a share for each number, as ``{7: 1, 8: 3}``; ``qm9``: EDM's
             histogram; ``null``: the training data's.
-        fragment: SDF file of a fragment whose heavy atoms are kept, elements and places, in every sample; the rest, and
+        fragment: SDF or XYZ file of a fragment whose heavy atoms are kept, elements and places, in every sample; the rest, and
             the hydrogens, are generated around it.
         resample: With a fragment: how often each step is taken, see `graft.sampler.run`; more fits better, and costs.
         **kwargs: See `graft.GraftModule`.

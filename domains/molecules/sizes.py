@@ -25,7 +25,7 @@ def shares(sizes: Sizes, atoms: int, histogram: "Tensor | None") -> Tensor:
     if sizes is None:
         if histogram is None:
             raise GraftError("these weights have no histogram of atom numbers: say how many with model.sizes")
-        return histogram.double()
+        return histogram.double().clone()
     asked = {sizes: 1.0} if isinstance(sizes, int) else dict(qm9.SIZES) if isinstance(sizes, str) else sizes
     out = torch.zeros(atoms + 1, dtype=torch.float64)
     for number, share in asked.items():
