@@ -34,8 +34,8 @@ class Molecules(GraftModule):
             are nodes.
         sizes: Atoms (nodes) of a sample: a number, or a share for each number, as ``{7: 1, 8: 3}``; ``qm9``: EDM's
             histogram; ``null``: the training data's.
-        fragment: SDF or XYZ file of a fragment whose heavy atoms are kept, elements and places, in every sample; the rest, and
-            the hydrogens, are generated around it.
+        fragment: SDF or XYZ file of a fragment whose heavy atoms are kept, elements and places, in every sample; the
+            rest, and the hydrogens, are generated around it.
         resample: With a fragment: how often each step is taken, see `graft.sampler.run`; more fits better, and costs.
         **kwargs: See `graft.GraftModule`.
     """
