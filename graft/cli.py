@@ -1,5 +1,6 @@
 """The command line: ``graft fit --config domains/molecule.yaml`` and the other commands."""
 
+import inspect
 import itertools
 import logging
 import math
@@ -21,10 +22,12 @@ Fine-tune diffusion and flow models by shaping the law of an intermediate state.
 commands:
   fit        rollouts, acceptance, fine-tuning; ends with a table, pictures and files (the main job)
   pretrain   train a reference on data
+  correct    inverse noise correction of a flow: fewer operations a sample, learned from data and no reward
   levels     how much of the reward is decided at each level, and which one to choose
   compare    methods at an equal budget: --methods a,b --seeds 0,1,2 [--levels 0,0.125,auto]
   sample     draw objects from a run's weights into a file: --weights RUN -n 256 --out FILE [--seed S] [--level U]
-             [--interpolate W] [--best_of N] [--model.SETTING VALUE]
+             [--interpolate W] [--best_of N] [--given FILE]
+             [--model.SETTING VALUE]
   hits       the best distinct objects of a run, ranked, with drawings: --weights RUN -n 100 --out FILE [--draws N]
   evaluate   the domain's metrics of fresh samples, over several runs: --weights RUN -n 10000 --runs 3 [--out FILE.json]
   validate   judge draws of a model: --weights RUN
@@ -44,6 +47,7 @@ QUIET = [  # warnings of Lightning's that are not the user's to act on
     ".*smaller than the logging interval.*",  # small data sets
     ".*but have no .val_dataloader.*",  # data without a validation part
     ".*Total length of .* across ranks is zero.*",  # no validation draws; a run resumed after its last round
+    ".*your dataloader is not resumable.*",  # pre-training that was interrupted within an epoch: it is shuffled anew
     ".*The dirpath has changed.*",  # of a run whose folder was moved
     ".*module.s. in eval mode at the start of training.*",  # the reference
     ".*recommended to use .self.log.*sync_dist=True.*",  # every process logs what all of them found
@@ -70,9 +74,24 @@ def main(args: "Sequence[str] | None" = None) -> int:
     except (KeyboardInterrupt, SystemExit) as error:
         if isinstance(error, SystemExit) and not isinstance(error.__context__, KeyboardInterrupt):  # Lightning's
             raise
+        return _interrupted(args, error)
+
+
+def _interrupted(args: list[str], error: BaseException) -> int:
+    """Say how to go on; the exit status."""
+    from graft.interruption import Interrupted
+
+    if isinstance(error.__context__, Interrupted):  # Lightning made a SystemExit of it
+        error = error.__context__
+    if not isinstance(error, Interrupted) or args[0] == "compare":
         how = "the same command and --run_dir" if args[0] == "compare" else "--ckpt_path last"
         print(f"graft: interrupted; go on with {how}", file=sys.stderr)
-        return 130
+        return error.status if isinstance(error, Interrupted) else 130
+    _, rest = _apart(args[1:], ("ckpt_path", "run_dir"))
+    how = _command(args[0], [*rest, "--run_dir", str(error.folder), "--ckpt_path", "last"])
+    if os.environ.get("LOCAL_RANK", "0") == "0":
+        print(f"graft: interrupted {error.where}, nothing is lost; go on with: {how}", file=sys.stderr)
+    return error.status
 
 
 def _run(args: list[str]) -> int:
@@ -95,6 +114,7 @@ def _run(args: list[str]) -> int:
 
 def _said(error: BaseException) -> "str | None":
     """What the user can put right, in a sentence; None if the error is not of that kind."""
+    import torch
     from jsonargparse import ArgumentError
     from lightning.fabric.utilities.exceptions import MisconfigurationException
 
@@ -108,6 +128,11 @@ def _said(error: BaseException) -> "str | None":
         cause = cause.__cause__
     if known is not None:
         return known
+    if isinstance(error, torch.OutOfMemoryError):  # sampling makes do with less
+        return (
+            f"out of memory ({str(error).splitlines()[0]}): lower data.train_batch_size, or have it in parts with "
+            "trainer.accumulate_grad_batches, which changes nothing else"
+        )
     if isinstance(error, OSError) and error.errno is not None:  # no space, no permission
         return str(error)
     return _sentence(str(error)) if isinstance(error, ArgumentError) else None
@@ -147,11 +172,13 @@ def _parser(command: str, args: "list[str] | dict[str, Any]") -> Any:
     from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
     from graft.commands import TRAINER
+    from graft.correct import RecoveredNoise
     from graft.errors import GraftError
     from graft.module import GraftModule
     from graft.rollouts import Rollouts
 
-    data = {"pretrain": LightningDataModule, "sample": None}.get(command, Rollouts)
+    data = {"pretrain": LightningDataModule, "sample": None, "correct": RecoveredNoise}.get(command, Rollouts)
+    reloads = data in (Rollouts, RecoveredNoise)
 
     class CLI(LightningCLI):
         """Lightning's command line with graft's settings; a run's folder is chosen before anything is built."""
@@ -173,8 +200,12 @@ def _parser(command: str, args: "list[str] | dict[str, Any]") -> Any:
                 help="Start from the tuned weights of a run: its folder or its weights file.",
             )
             parser.link_arguments("seed_everything", "model.init_args.seed", compute_fn=int)
-            if data is Rollouts:
+            if reloads:
                 parser.link_arguments("seed_everything", "data.seed", compute_fn=int)
+
+        def before_instantiate_classes(self) -> None:
+            if data is Rollouts:  # the parser lets null pass for anything
+                _no_nulls("data", Rollouts, vars(self.config.data))
 
     flags = [arg.partition("=")[0] for arg in args]
     if isinstance(args, list) and not any(f in ("--config", "-c", "-h") or f.endswith("help") for f in flags):
@@ -186,7 +217,7 @@ def _parser(command: str, args: "list[str] | dict[str, Any]") -> Any:
             subclass_mode_model=True,
             subclass_mode_data=data is LightningDataModule,
             save_config_callback=None,
-            trainer_defaults={**TRAINER, "reload_dataloaders_every_n_epochs": int(data is Rollouts)},
+            trainer_defaults={**TRAINER, "reload_dataloaders_every_n_epochs": int(reloads)},
             seed_everything_default=0,
             auto_configure_optimizers=False,
             load_from_checkpoint_support=False,
@@ -199,8 +230,18 @@ def _parser(command: str, args: "list[str] | dict[str, Any]") -> Any:
             args=_found(command, args) if isinstance(args, list) else args,
             run=False,
         )
-    except ValueError as error:  # of a constructor: the Trainer's, a user's class's
+    except (ValueError, TypeError, OverflowError) as error:  # of a constructor: the Trainer's, a user's class's
         raise GraftError(_sentence(str(error))) from error
+
+
+def _no_nulls(place: str, kind: type, given: dict[str, Any]) -> None:
+    """Refuse null where a class has a value of its own and takes no null."""
+    from graft.errors import GraftError
+
+    for name, parameter in inspect.signature(kind).parameters.items():
+        allowed = parameter.default is None or "None" in str(parameter.annotation)
+        if name in given and given[name] is None and not allowed:
+            raise GraftError(f"{place}.{name} is null, but it needs a value, such as {parameter.default!r}")
 
 
 def load(config: str, *flags: str) -> tuple[Any, Any, Any]:
@@ -245,7 +286,10 @@ def _found(command: str, args: list[str]) -> list[str]:
         except GraftError:
             raise GraftError(f"there is no configuration {name!r}; there are {', '.join(configs())}") from None
         data = _content(path).get("data") or {}
-        if command == "pretrain" and "reward" in data:
+        corrects = isinstance(data.get("source"), dict)
+        if corrects and command != "correct":
+            raise GraftError(f"{name} corrects a flow: use it with graft correct")
+        if command in ("pretrain", "correct") and "reward" in data and not corrects:
             raise GraftError(f"{name} fine-tunes, it does not train on data: use it with graft fit")
         if command != "pretrain" and "class_path" in data:
             raise GraftError(f"{name} trains on data: use it with graft pretrain")
@@ -262,7 +306,7 @@ def _content(path: str) -> dict[str, Any]:
 
     try:
         content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError) as error:
+    except (OSError, ValueError, TypeError, RecursionError, yaml.YAMLError) as error:
         raise GraftError(f"{path} is no YAML file: {error}") from None
     if not isinstance(content, dict | None):
         raise GraftError(f"{path} is no configuration: it holds no settings by name")
@@ -310,7 +354,7 @@ def _help(command: str, args: list[str]) -> None:
         for place, value in places.items():
             if isinstance(value, dict) and "class_path" in value:
                 classes[place] = value["class_path"]
-    levels = [] if command == "pretrain" else [["--data.levels.help"]]  # a setting of settings of its own
+    levels = [] if command in ("pretrain", "correct") else [["--data.levels.help"]]  # a setting of settings of its own
     for extra in [["--help"], *([f"--{place}.help={name}"] for place, name in classes.items()), *levels]:
         try:
             _parser(command, extra)
@@ -366,6 +410,18 @@ def _pretrain(args: list[str]) -> None:
         if not isinstance(value, dict):
             _say(cli, f"{name.replace('_', ' '):<20} {report.number(value)}")
     _say(cli, str(folder / "reference.safetensors"))
+
+
+def _correct(args: list[str]) -> None:
+    from graft.correct import show
+    from graft.correct.command import correct
+
+    cli, config = _setup("correct", args)
+    _warm(cli)
+    folder, checkpoint = _folder(cli, _name(args), config)
+    _say(cli, f"graft: run in {folder}")
+    summary = correct(cli.model, cli.datamodule, folder, cli.trainer, config, _command("correct", args), checkpoint)
+    _say(cli, f"\n{show.table(summary)}\n\n{folder / 'report.html'}")
 
 
 def _levels(args: list[str]) -> None:
@@ -467,6 +523,13 @@ def _sample(args: list[str]) -> None:
         metavar="N",
         help="For each object draw N under the same condition and keep the one that the run's reward likes best.",
     )
+    parser.add_argument(
+        "--given",
+        type=str | None,
+        default=None,
+        metavar="FILE",
+        help="What is given to every draw, in a file of the domain's: a brief of a page's elements.",
+    )
     given, args = _given(args)
     asked = parser.parse_args(args)
     if asked.number < 1:
@@ -476,6 +539,8 @@ def _sample(args: list[str]) -> None:
     if asked.best_of is not None and asked.best_of < 1:
         raise GraftError(f"--best_of is {asked.best_of}, but it takes at least 1 candidate")
     cli = _built(asked, given, "--best_of could choose" if asked.best_of is not None else "")
+    if asked.given is not None:
+        cli.model.give(Path(asked.given))
     if asked.interpolate is not None:
         cli.model.interpolate(asked.interpolate)
     rewards: list[float] | None = None
@@ -498,7 +563,7 @@ def _sample(args: list[str]) -> None:
             raise GraftError(f"{type(cli.model).__name__} draws no pictures")
         files.write_bytes(out, picture)
     else:
-        cli.model.write(items, out, rewards)
+        files.written(out, lambda path: cli.model.write(items, path, rewards))
     print(f"{len(items)} objects in {out}{cost}")
 
 
@@ -623,6 +688,7 @@ def _built(asked: Any, given: dict[str, Any], by_reward: str) -> Any:
     config = yaml.safe_load(about.get("config") or "null")
     if not config:
         raise GraftError(f"{path} does not say what model it belongs to: use graft predict --config … --weights {path}")
+    _harmless(path, {name: config.get(name) for name in ("model", *(["data"] if by_reward else []))})
     model = config["model"]
     if about.get("reference"):
         model["init_args"]["weights"] = about["reference"]["path"]
@@ -637,6 +703,27 @@ def _built(asked: Any, given: dict[str, Any], by_reward: str) -> Any:
         cli, _ = _setup("sample", settings)
     cli.model.load_weights(path)
     return cli
+
+
+def _harmless(path: Path, config: Any) -> None:
+    """Refuse a configuration that came with weights, which somebody else may have made, and names what no model is of.
+
+    It builds classes that are installed here or lie in the current folder, with its settings; it cannot bring code.
+
+    Raises:
+        GraftError: It names something of Python's own library, or a program to start.
+    """
+    from graft import runs
+    from graft.errors import GraftError
+
+    for key, value in runs.flat(config):
+        name, last = str(value).partition(".")[0], key.rpartition(".")[2]
+        if last in ("class_path", "path", "by") and name in sys.stdlib_module_names | {"builtins", "__main__"}:
+            raise GraftError(f"{path} names {value} in its {key}, which no model needs: it is not to be trusted")
+        if last == "python" and value is not None:
+            raise GraftError(
+                f"{path} would start {value} for its reward: use graft.load with a configuration you trust"
+            )
 
 
 def _scored(reward: Any, rewards: list[float]) -> str:
@@ -673,7 +760,7 @@ def _test(args: list[str]) -> None:
 
 
 def _predict(args: list[str]) -> None:
-    from graft import commands
+    from graft import commands, files
 
     cli, config = _setup("predict", args)
     _warm(cli)
@@ -682,13 +769,14 @@ def _predict(args: list[str]) -> None:
     items = [item for part, _ in drawn for item in part]
     path = folder / f"samples{cli.model.suffix}"
     if cli.trainer.is_global_zero:
-        cli.model.write(items, path)
+        files.written(path, lambda temporary: cli.model.write(items, temporary))
     _say(cli, f"{len(items)} objects in {path}")
 
 
 COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "fit": _fit,
     "pretrain": _pretrain,
+    "correct": _correct,
     "levels": _levels,
     "compare": _compare,
     "sample": _sample,

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from graft.batches import Examples
 from graft.errors import GraftError
 from graft.process import Flow, Gaussian, Mixed, Process
+from graft.solvers import Euler, Solver
 from graft.state import Condition, State, size
 
 
@@ -27,12 +28,15 @@ class Corrector:
             reference exactly.
         backbone: Its network, called as the model's: ``(state, time (B,), condition) -> output``.
         steps: Of its own clock.
+        solver: Of its own steps; Euler's if ``null``.
     """
 
-    def __init__(self, process: Process, backbone: nn.Module, steps: int = 12) -> None:
+    def __init__(self, process: Process, backbone: nn.Module, steps: int = 12, solver: "Solver | None" = None) -> None:
         if steps < 1:
             raise GraftError(f"model.corrector.steps is {steps}, but a flow takes at least 1")
         self.process, self.backbone, self.steps = process, backbone, steps
+        self.solver = solver if solver is not None else Euler()
+        self.solver.check(process)
 
     def attach(self, model: Process) -> None:
         """Go with a model of that process.
@@ -40,8 +44,8 @@ class Corrector:
         Raises:
             GraftError: Its sampler draws noise, or its prior is not the one that this corrector starts from.
         """
-        _decided(model)
         theirs, ours = fields(model), fields(self.process)
+        _decided(model)
         for name in [*theirs, *(name for name in ours if name not in theirs)]:
             pair = [_prior(side[name]) if name in side else {"shape": "nothing"} for side in (theirs, ours)]
             for what, wanted in pair[0].items():
@@ -67,8 +71,8 @@ class FittedGaussian(Corrector):
 
     def attach(self, model: Process) -> None:
         """See `Corrector.attach`."""
-        _decided(model)
         theirs = fields(model)
+        _decided(model)
         each = {n: Gaussian(Flow(), "x0", p.shape, eta=0.0, project=p.project) for n, p in theirs.items()}
         self.process = each[""] if "" in each else Mixed(dict(each))
         self.backbone = Affine({name: math.prod(p.shape) for name, p in theirs.items()})

@@ -89,7 +89,8 @@ def write(module: GraftModule, hits: Sequence[Hit], path: Path, label: str) -> N
     elif path.suffix == ".csv":
         files.write_text(path, table(hits))
     else:
-        module.write([hit.item for hit in hits], path, [hit.reward for hit in hits])
+        items, rewards = [hit.item for hit in hits], [hit.reward for hit in hits]
+        files.written(path, lambda temporary: module.write(items, temporary, rewards))
 
 
 def table(hits: Sequence[Hit]) -> str:

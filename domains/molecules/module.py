@@ -18,13 +18,17 @@ from domains.molecules.files import draw, write
 from domains.molecules.sizes import shares
 from domains.molecules.view import view
 from graft import GraftError, GraftModule
-from graft.process import Gaussian, Mixed
+from graft.process import Categorical, Gaussian, Mixed
 from graft.sources import ScoredSet
 from graft.state import Condition, State
 
 
+def _by_logits(types: "Gaussian | Categorical") -> bool:
+    return not isinstance(types, Gaussian) or types.prediction == "logits"
+
+
 class Molecules(GraftModule):
-    """Small molecules in 3-D: positions in Å with zero centre of mass, and atom types as a scaled one-hot.
+    """Small molecules in 3-D: positions in Å with zero centre of mass, and atom types as a (scaled) one-hot.
 
     The state is {"x": (B, N, 3), "h": (B, N, types)}; the condition {"mask": (B, N)} says how many atoms there are and
     is drawn from the training data's histogram. Objects are `rdkit.Chem.Mol` with one conformer, bonds by distance.
@@ -56,15 +60,19 @@ class Molecules(GraftModule):
         self.vocabulary = chemistry.VOCABULARIES[convention]
         fields = self.process.fields if isinstance(self.process, Mixed) else {}
         x, h = fields.get("x"), fields.get("h")
-        if not isinstance(x, Gaussian) or not isinstance(h, Gaussian) or h.shape != (x.shape[0], len(self.vocabulary)):
+        if (
+            not isinstance(x, Gaussian)
+            or not isinstance(h, Gaussian | Categorical)
+            or h.shape != (x.shape[0], len(self.vocabulary))
+        ):
             raise GraftError(
-                "molecules need a Mixed process of two Gaussian fields, x of shape [N, 3] and h of shape "
+                "molecules need a Mixed process of two fields, x, Gaussian, of shape [N, 3] and h of shape "
                 f"[N, {len(self.vocabulary)}] ({convention} atoms: {', '.join(self.vocabulary.names)})"
             )
         self.atoms, self.scale, self.sizes = x.shape[0], h.scale, sizes
         self.fragment = fragments.read(fragment) if fragment is not None else None
         self.constrained, self.repeats = fragment is not None, resample if fragment is not None else 1
-        if resample < 1 or (self.constrained and (x.prediction, h.prediction) != ("x0", "logits")):
+        if resample < 1 or (self.constrained and (x.prediction != "x0" or not _by_logits(h))):
             raise GraftError(
                 "a fragment needs a process whose fields predict x0 and logits, and model.resample of at least 1"
             )

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from rdkit import Chem, rdBase
 
 from domains.molecules.conformers import embedded
@@ -29,14 +30,18 @@ class _Read(Record):
 
     def __init__(self, mol: Any) -> None:
         self._mol = mol
-        names = mol.GetPropNames() if mol is not None else ()
-        self.properties = {name: str(mol.GetProp(name)).strip() for name in names}
+        self.properties = {}
+        try:
+            for name in mol.GetPropNames() if mol is not None else ():
+                self.properties[name] = str(mol.GetProp(name)).strip()
+        except UnicodeDecodeError:
+            pass  # a property in another encoding is none
 
     def molecule(self) -> tuple[Any, str]:
         mol = self._mol
         if mol is None or mol.GetNumAtoms() == 0:
             return None, UNREADABLE
-        if not mol.GetConformer().Is3D():
+        if not mol.GetConformer().Is3D() or not np.isfinite(mol.GetConformer().GetPositions()).all():
             return None, FLAT
         if Chem.GetFormalCharge(mol) != 0:
             return None, CHARGED
@@ -70,10 +75,15 @@ def read(path: Path) -> Iterator[Record]:
 def _sdf(path: Path) -> Iterator[Record]:
     with rdBase.BlockLogs():
         try:
-            molecules = Chem.SDMolSupplier(str(path), sanitize=False, removeHs=False)
-        except OSError:
-            raise GraftError(f"{path} is no SDF file, or is empty") from None
-        for mol in molecules:
+            supplier = Chem.SDMolSupplier(str(path), sanitize=False, removeHs=False)
+            count = len(supplier)
+        except (OSError, RuntimeError, ValueError):
+            raise GraftError(f"{path} is no SDF file, or an empty one") from None
+        for index in range(count):
+            try:
+                mol = supplier[index]
+            except (OSError, RuntimeError, ValueError, IndexError):  # RDKit's, of what it cannot make sense of
+                mol = None
             yield _Read(mol)
 
 

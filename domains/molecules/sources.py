@@ -2,7 +2,6 @@
 
 import os
 import tempfile
-import zipfile
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -84,14 +83,22 @@ def replace(path: Path, write: Callable[[str], object]) -> None:
 
 def _npz(path: Path) -> Arrays:
     try:
-        with np.load(path, allow_pickle=False) as file:
-            return {name: file[name] for name in ("num_atoms", "charges", "positions")}
+        with open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in ("num_atoms", "charges", "positions")}
     except KeyError as error:
         raise GraftError(
             f"{path} has no array {error.args[0].split()[0]!r}: num_atoms, charges, positions are needed"
         ) from None
-    except (ValueError, OSError, zipfile.BadZipFile):
+    except Exception:  # numpy, zipfile and zlib raise a dozen kinds
         raise GraftError(f"{path} is not a .npz file that can be read without pickle") from None
+    counts, charges, positions = arrays.values()
+    kinds = counts.dtype.kind in "iu" and charges.dtype.kind in "iu" and positions.dtype.kind == "f"
+    fit = charges.ndim == 2 and counts.shape == charges.shape[:1] and positions.shape == (*charges.shape, 3)
+    if not (kinds and fit and ((counts >= 0) & (counts <= charges.shape[1])).all() and np.isfinite(positions).all()):
+        raise GraftError(
+            f"{path} holds no molecules: num_atoms (M,) of at most N, charges (M, N) whole numbers, positions (M, N, 3)"
+        )
+    return arrays
 
 
 def _file(path: Path, clean: bool) -> tuple[Arrays, dict[str, int]]:

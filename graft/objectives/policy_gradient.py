@@ -85,6 +85,10 @@ class PolicyGradient(OnPolicy):
         """See `Objective.start`: the old policy is the network as it is now."""
         self.old.move(module.backbone, 1.0)
 
+    def again(self, module: "GraftModule") -> None:
+        """See `Objective.again`: the statistics are those that the round began with."""
+        self.advantages.again()
+
     def examples(self, module: "GraftModule", scored: Scored) -> Examples:
         """See `Objective.examples`: (A, levels, ...) states of the draws that have a reward, and their advantages."""
         paths = [scored.chunk.recorded[level] for level in self.levels(module)]

@@ -30,6 +30,12 @@ class Mixed(Process):
         return all(p.reversible for p in self.fields.values())
 
     @property
+    def obstacle(self) -> str:
+        """See `Process.obstacle`: that of each field which has one."""
+        found = [f"{name!r} {p.obstacle}" for name, p in self.fields.items() if not p.reversible]
+        return f"cannot be inverted: {'; '.join(found)}"
+
+    @property
     def consistent(self) -> bool:
         """See `Process.consistent`."""
         return all(p.consistent for p in self.fields.values())
@@ -99,6 +105,16 @@ class Mixed(Process):
             name: _tensor(p.retreat(out[name], x[name], level, next_level, condition))
             for name, p in self.fields.items()
         }
+
+    def slope(self, output: State, state: State, level: Level, condition: Condition) -> State:
+        """See `Process.slope`."""
+        out, x = _dict(output), _dict(state)
+        return {name: _tensor(p.slope(out[name], x[name], level, condition)) for name, p in self.fields.items()}
+
+    def follow(self, state: State, slope: State, level: Level, next_level: Level) -> State:
+        """See `Process.follow`."""
+        x, k = _dict(state), _dict(slope)
+        return {name: _tensor(p.follow(x[name], k[name], level, next_level)) for name, p in self.fields.items()}
 
     def log_prob(
         self, output: State, state: State, next_state: State, level: Level, next_level: Level, condition: Condition

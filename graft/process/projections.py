@@ -20,17 +20,27 @@ class Projection(ABC):
 
 
 class Masked(Projection):
-    """Rows of padding are zero: x (B, N, d), condition["mask"] (B, N) with 1 for what is there."""
+    """What is not there, or is given, is zero: x (B, N, d), 1 for what is there and free to vary.
+
+    Args:
+        key: Of the condition that says so: (B, N) for whole rows, or (B, N, d).
+    """
+
+    def __init__(self, key: str = "mask") -> None:
+        self.key = key
 
     def __call__(self, x: Tensor, condition: "Condition | None") -> Tensor:
         """See `Projection`."""
-        assert condition is not None
-        return x * condition["mask"][..., None].to(x.dtype)
+        return x * self._free(x, condition)
 
     def dimension(self, x: Tensor, condition: "Condition | None") -> Tensor:
         """See `Projection.dimension`: that of what is there."""
+        return self._free(x, condition).expand_as(x).flatten(1).sum(1)
+
+    def _free(self, x: Tensor, condition: "Condition | None") -> Tensor:
         assert condition is not None
-        return condition["mask"].sum(1).to(x.dtype) * x.shape[-1]
+        free = condition[self.key].to(x.dtype)
+        return free if free.ndim == x.ndim else free[..., None]
 
 
 class ZeroCentre(Projection):

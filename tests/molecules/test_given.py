@@ -147,7 +147,7 @@ def test_fragments_that_cannot_be(ring, tmp_path):
     with pytest.raises(GraftError, match="cannot be used: unparseable"):
         module(fragment=str(tmp_path / "bad.sdf"))
     (tmp_path / "empty.sdf").write_text("")
-    with pytest.raises(GraftError, match="no SDF file, or is empty"):
+    with pytest.raises(GraftError, match="no SDF file, or an empty one"):
         module(fragment=str(tmp_path / "empty.sdf"))
     (tmp_path / "s.xyz").write_text("2\n\nC 0 0 0\nS 1.8 0 0\n")
     with pytest.raises(GraftError, match="of C, N, O and F and has C, S"):

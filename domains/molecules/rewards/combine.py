@@ -1,4 +1,4 @@
-"""Several rewards as one: weighted sums, desirability windows and their geometric mean."""
+"""Several objectives as one: desirability windows and their geometric mean."""
 
 import math
 from abc import abstractmethod
@@ -53,26 +53,6 @@ class Combined(Reward):
         """Free what the terms hold."""
         for term in self.terms:
             term.close()
-
-
-class Weighted(Combined):
-    """A weighted sum of rewards; one whose smaller values are better counts with the opposite sign.
-
-    A molecule that one of the rewards fails on fails.
-
-    Args:
-        terms: The rewards.
-        weights: One for each.
-    """
-
-    def __init__(self, terms: "list[Reward]", weights: "list[float]") -> None:
-        super().__init__(terms, weights)
-        self.weights = [w if term.maximise else -w for term, w in zip(terms, weights, strict=True)]
-        self.name = " + ".join(f"{w:g} {term.name}" for term, w in zip(terms, self.weights, strict=True))
-
-    def combine(self, values: Sequence[float]) -> float:
-        """The sum."""
-        return sum(w * value for w, value in zip(self.weights, values, strict=True))
 
 
 class Desirable(Reward):

@@ -43,7 +43,8 @@ class Gate(Reward):
         """Score every molecule; those that pass go to the reward together."""
         chosen = [i for i, item in enumerate(items) if self.passes(item)]
         inner = self.reward([items[i] for i in chosen])
-        scores = Scores([self.otherwise] * len(items), {chosen[j]: why for j, why in inner.failures.items()})
+        failures = {chosen[j]: why for j, why in inner.failures.items()}
+        scores = Scores([self.otherwise] * len(items), failures, inner.cached)
         for i, value in zip(chosen, inner.values, strict=True):
             scores.values[i] = value
         return scores

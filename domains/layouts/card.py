@@ -1,0 +1,93 @@
+"""The figures of a reference's card: its draws and real layouts beside each other, in one convention.
+
+``python -m domains.layouts.card --weights reference.safetensors --source src1_valid.txt --test src1_test.txt``
+"""
+
+from typing import Any
+
+import jsonargparse
+import torch
+import yaml
+
+import graft
+from domains.layouts import features
+from domains.layouts.data import LayoutData
+from domains.layouts.metrics import figures, metrics, table
+from domains.layouts.module import Layouts
+from domains.layouts.sources import read
+from graft import files
+from graft.errors import GraftError
+from graft.module import GraftModule
+
+
+def card(
+    weights: str,
+    source: str,
+    test: "str | None" = None,
+    draws: int = 2000,
+    steps: "int | None" = None,
+    seed: int = 0,
+    convention: str = "layoutformer",
+) -> str:
+    """Two tables: against a half of the layouts that the training held out, and against another set.
+
+    Args:
+        weights: Of a reference, or a tuned model.
+        source: What the reference was trained on, of which its training held a part out.
+        test: Another set of layouts.
+        draws: Of the model, against ``test``; against the half, as many as its other half has.
+        steps: Of the sampler, instead of the model's.
+        seed: Of the draws.
+        convention: Of the metrics.
+    """
+    module, settings = _module(weights, steps, seed)
+    data = LayoutData(source, list(module.names), module.elements, **settings)
+    kept = data.held_out.layouts()
+    n = len(kept) // 2
+    half, other = kept[:n], kept[n : 2 * n]
+    drawn = [item for part, _ in graft.sample(module, graft.trainer(accelerator="cpu"), max(draws, n)) for item in part]
+    found = metrics(module.names, half, features.features, convention)
+    rows = {
+        f"the other half of the held-out, n = {n}": figures(other, found),
+        f"draws, n = {n}": figures(drawn[:n], found),
+    }
+    out = [f"Against one half of the held-out layouts (n = {n}):", "", table(rows, convention)]
+    if test is not None:
+        pages = read(test, module.names, module.elements).layouts()
+        found = metrics(module.names, pages, features.features, convention)
+        real = figures(pages, {name: found[name] for name in ("alignment", "overlap", "elements")})
+        rows = {
+            "themselves": real,
+            f"the held-out, n = {len(kept)}": figures(kept, found),
+            f"draws, n = {draws}": figures(drawn[:draws], found),
+        }
+        out += ["", f"Against the {len(pages)} layouts of {test.rpartition('/')[2]}:", "", table(rows, convention)]
+    return "\n".join(out)
+
+
+def _module(weights: str, steps: "int | None", seed: int) -> "tuple[Layouts, dict[str, Any]]":
+    """The model of a weights file, and how its training split its data."""
+    path = files.locate(weights)
+    _, about = files.read_tensors(path)
+    config = yaml.safe_load(about.get("config") or "null")
+    if not config or config["model"]["class_path"] != "domains.layouts.Layouts":
+        raise GraftError(f"{path} is no model of layouts that graft pretrain or graft fit wrote")
+    split = (config.get("data") or {}).get("init_args") or {}
+    if about.get("reference"):
+        config["model"]["init_args"]["weights"] = about["reference"]["path"]
+    if steps is not None:
+        config["model"]["init_args"]["steps"] = steps
+    parser = jsonargparse.ArgumentParser(exit_on_error=False)
+    parser.add_argument("--model", type=GraftModule)
+    config["model"]["init_args"]["seed"] = seed
+    module = parser.instantiate(parser.parse_object({"model": config["model"]})).model
+    assert isinstance(module, Layouts)
+    module.load_weights(path)
+    return module, {name: split[name] for name in ("validation", "seed", "count", "limit") if name in split}
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    parser = jsonargparse.ArgumentParser(description=__doc__)
+    parser.add_function_arguments(card)
+    print(card(**parser.parse_args()))

@@ -1,0 +1,55 @@
+"""What real layouts are like, in few numbers, so that a reference says what its draws are to be compared with.
+
+A reference carries the moments of the features of the layouts that its training held out, their classes, and the
+quantiles of their boxes and numbers of elements: enough for FID, W_class, W_bbox and W_elements without the data.
+"""
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+
+from domains.layouts import features
+from domains.layouts.metrics import FID, Alignment, ElementCount, Overlap, Pages, WBbox, WClass, WElements, moments
+from domains.layouts.metrics.laws import class_counts
+from domains.layouts.sources import Collection
+
+QUANTILES = 1001
+NOTHING = Pages(torch.zeros(0, 1, 4, dtype=torch.float64), torch.zeros(0, 1, dtype=torch.long))
+
+
+def summarise(real: Collection) -> dict[str, Tensor]:
+    """``real_moments`` (d + 1, d), ``real_classes`` (K,), ``real_boxes`` (`QUANTILES`, 4), ``real_counts``."""
+    items = real.layouts()
+    pages = Pages.of(items)
+    found = {
+        "real_classes": class_counts(pages, len(real.names)),
+        "real_boxes": _quantiles(pages.measures).float(),
+        "real_counts": _quantiles(pages.counts.double()[:, None])[:, 0].float(),
+    }
+    if features.known(real.names) and len(items) > 1:
+        found["real_moments"] = moments(features.features(items)).float()
+    return found
+
+
+def metrics(facts: "dict[str, Tensor]", names: tuple[str, ...], convention: str) -> dict[str, Metric]:
+    """Fresh metrics by name; those that compare with real layouts where ``facts`` tells what these are like."""
+    found: dict[str, Metric] = {
+        "alignment": Alignment(convention),
+        "overlap": Overlap(convention, names),
+        "elements": ElementCount(convention),
+    }
+    if "real_classes" in facts:
+        by_class, by_box = WClass(NOTHING, len(names), convention), WBbox(NOTHING, convention)
+        by_count = WElements(NOTHING, convention)
+        by_class.real, by_box.real = facts["real_classes"], facts["real_boxes"].double()
+        by_count.real = facts["real_counts"].double()
+        found |= {"w_class": by_class, "w_bbox": by_box, "w_elements": by_count}
+    if "real_moments" in facts:
+        found["fid"] = FID(facts["real_moments"].double(), features.features, convention, known=True)
+    return found
+
+
+def _quantiles(values: Tensor) -> Tensor:
+    """(`QUANTILES`, d) of (n, d), evenly spread over the law: as many parts of equal weight, the middle of each."""
+    at = (torch.arange(QUANTILES, dtype=torch.float64) + 0.5) / QUANTILES
+    return torch.quantile(values, at.to(values), dim=0, interpolation="nearest")

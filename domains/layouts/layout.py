@@ -1,0 +1,121 @@
+"""A layout: an unordered set of elements, each a class and a box, on a page."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from graft.errors import GraftError
+
+PUBLAYNET = ("text", "title", "list", "table", "figure")
+RICO = (
+    "Text",
+    "Image",
+    "Icon",
+    "Text Button",
+    "List Item",
+    "Input",
+    "Background Image",
+    "Card",
+    "Web View",
+    "Radio Button",
+    "Drawer",
+    "Checkbox",
+    "Advertisement",
+    "Modal",
+    "Pager Indicator",
+    "Slider",
+    "On/Off Switch",
+    "Button Bar",
+    "Toolbar",
+    "Number Stepper",
+    "Multi-Tab",
+    "Date Picker",
+    "Map View",
+    "Video",
+    "Bottom Navigation",
+)
+SETS = {"publaynet": PUBLAYNET, "rico": RICO}
+BINS = 127  # the last of the 128 places that a coordinate has in the public token files
+
+
+@dataclass(frozen=True, eq=False)
+class Layout:
+    """What a reward is given: the elements of one page, in no order.
+
+    Attributes:
+        labels: (n,) int64 the class of each element, a position in ``names``.
+        boxes: (n, 4) float64 left, top, right, bottom, as fractions of the page's width and height; top is 0.
+        names: Of the classes that there are.
+        given: (n,) bool, elements that were wholly given by the user, and not made.
+        page: Width and height of the page; only their ratio and unit matter, to files and pictures.
+    """
+
+    labels: NDArray[np.int64]
+    boxes: NDArray[np.float64]
+    names: tuple[str, ...] = PUBLAYNET
+    given: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, bool))
+    page: tuple[float, float] = (612.0, 792.0)
+
+    def __post_init__(self) -> None:
+        if len(self.given) != len(self.labels):
+            object.__setattr__(self, "given", np.zeros(len(self.labels), bool))
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def classes(self) -> list[str]:
+        """The name of each element's class."""
+        return [self.names[label] for label in self.labels]
+
+    @property
+    def widths(self) -> NDArray[np.float64]:
+        """(n,) fractions of the page's width."""
+        return self.boxes[:, 2] - self.boxes[:, 0]
+
+    @property
+    def heights(self) -> NDArray[np.float64]:
+        """(n,) fractions of the page's height."""
+        return self.boxes[:, 3] - self.boxes[:, 1]
+
+
+def layout(classes: Sequence[str], boxes: ArrayLike, names: tuple[str, ...] = PUBLAYNET) -> Layout:
+    """A layout from class names and boxes (n, 4) left, top, right, bottom, fractions of the page."""
+    return Layout(
+        np.array([names.index(name) for name in classes], np.int64), np.array(boxes, float).reshape(-1, 4), names
+    )
+
+
+def classes_of(asked: "Sequence[str] | str | None") -> tuple[str, ...]:
+    """Names of classes: PubLayNet's if none are asked for, those of `SETS` by its name, or the ones that are given.
+
+    Raises:
+        GraftError: There is no set of that name, or a class twice.
+    """
+    if isinstance(asked, str) and asked.lower() not in SETS:
+        raise GraftError(f"there are no classes {asked!r}: give their names, or one of {', '.join(SETS)}")
+    names = SETS[asked.lower()] if isinstance(asked, str) else PUBLAYNET if asked is None else tuple(asked)
+    if not names or len(set(names)) < len(names):
+        raise GraftError(f"classes need at least one name, each only once, not {', '.join(names) or 'none'}")
+    return names
+
+
+def centred(boxes: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(..., 4) centre x, centre y, width, height of boxes (..., 4) left, top, right, bottom."""
+    low, high = boxes[..., :2], boxes[..., 2:]
+    return np.concatenate([(low + high) / 2, high - low], -1)
+
+
+def cornered(boxes: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The inverse of `centred`."""
+    middle, half = boxes[..., :2], boxes[..., 2:] / 2
+    return np.concatenate([middle - half, middle + half], -1)
+
+
+def key(item: Layout) -> str:
+    """Equal for layouts that are one set of elements on the grid of 128 places, whatever their order; '' if empty."""
+    places = np.rint(item.boxes * BINS).astype(int)
+    rows = zip(item.classes, places.tolist(), strict=True)
+    return " | ".join(sorted(f"{name} {' '.join(map(str, box))}" for name, box in rows))

@@ -1,0 +1,98 @@
+"""What a set of layouts is worth, as torchmetrics of objects with ``labels`` and ``boxes``; every share is a fraction.
+
+Objects are any that have ``labels`` (n,) and ``boxes`` (n, 4) left, top, right, bottom in fractions of the page, or all
+of a set at once as `Pages`.
+"""
+
+from collections.abc import Mapping, Sequence
+
+from torch import Tensor
+from torchmetrics import Metric
+
+from domains.layouts.metrics.conventions import (
+    CONVENTIONS,
+    FORMULA,
+    LAYOUTDM,
+    LAYOUTFORMER,
+    Convention,
+    convention,
+    table,
+)
+from domains.layouts.metrics.elements import Elements, Pages
+from domains.layouts.metrics.laws import WBbox, WClass, WElements, w_bbox, w_class
+from domains.layouts.metrics.likeness import FID, Coverage, Features, frechet_of_moments, moments
+from domains.layouts.metrics.maximum_iou import MaxIoU, maximum_iou
+from domains.layouts.metrics.quality import Alignment, ElementCount, Overlap, alignment, overlap
+
+__all__ = [
+    "CONVENTIONS",
+    "FID",
+    "FORMULA",
+    "LAYOUTDM",
+    "LAYOUTFORMER",
+    "Alignment",
+    "Convention",
+    "Coverage",
+    "ElementCount",
+    "Elements",
+    "Features",
+    "MaxIoU",
+    "Overlap",
+    "Pages",
+    "WBbox",
+    "WClass",
+    "WElements",
+    "alignment",
+    "convention",
+    "figures",
+    "frechet_of_moments",
+    "maximum_iou",
+    "metrics",
+    "moments",
+    "overlap",
+    "table",
+    "w_bbox",
+    "w_class",
+]
+
+
+def metrics(
+    names: Sequence[str],
+    real: "Sequence[Elements] | None" = None,
+    network: "Features | None" = None,
+    of: "str | Convention" = "layoutformer",
+) -> dict[str, Metric]:
+    """Fresh metrics by name, as `graft.GraftModule.metrics` gives them.
+
+    Args:
+        names: Of the classes.
+        real: Layouts to compare with; without them there are no more than alignment, overlap and element counts.
+        network: Features of n layouts; without it there are no fid and coverage.
+        of: The convention.
+    """
+    kind = convention(of)
+    found: dict[str, Metric] = {
+        "alignment": Alignment(kind),
+        "overlap": Overlap(kind, names),
+        "elements": ElementCount(kind),
+    }
+    if real is not None:
+        pages = kind.pages(real)
+        found |= {
+            "max_iou": MaxIoU(pages, kind),
+            "w_class": WClass(pages, len(names), kind),
+            "w_bbox": WBbox(pages, kind),
+            "w_elements": WElements(pages, kind),
+        }
+    if real is not None and network is not None:
+        features: Tensor = network([item for item in real if len(item.labels) <= kind.most])
+        found |= {"fid": FID(features, network, kind), "coverage": Coverage(features, network, kind)}
+    return found
+
+
+def figures(items: Sequence[Elements], found: Mapping[str, Metric]) -> dict[str, float]:
+    """What `metrics` say of some layouts."""
+    for metric in found.values():
+        metric.reset()
+        metric.update(items)
+    return {name: float(metric.compute()) for name, metric in found.items()}

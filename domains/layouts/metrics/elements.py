@@ -1,0 +1,121 @@
+"""Layouts as arrays: boxes, classes and a mask, for the metrics."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from graft.errors import GraftError
+
+
+class Elements(Protocol):
+    """Any object that says what is on one page.
+
+    Attributes:
+        labels: (n,) class of each element.
+        boxes: (n, 4) left, top, right, bottom, as fractions of the page.
+    """
+
+    @property
+    def labels(self) -> Any:
+        """(n,)."""
+
+    @property
+    def boxes(self) -> Any:
+        """(n, 4)."""
+
+
+@dataclass
+class Pages:
+    """A set of layouts, padded.
+
+    Attributes:
+        boxes: (B, N, 4) float64 left, top, right, bottom, as fractions of the page; 0 where there is nothing.
+        labels: (B, N) int64; −1 where there is nothing.
+    """
+
+    boxes: Tensor
+    labels: Tensor
+
+    @classmethod
+    def of(cls, items: "Sequence[Elements] | Pages") -> "Pages":
+        """Objects as arrays."""
+        if isinstance(items, Pages):
+            return items
+        size = max([len(item.labels) for item in items] + [1])
+        boxes, labels = np.zeros((len(items), size, 4)), np.full((len(items), size), -1)
+        for i, item in enumerate(items):
+            n = len(item.labels)
+            labels[i, :n] = item.labels
+            boxes[i, :n] = np.asarray(item.boxes, float).reshape(-1, 4)
+        return cls(torch.from_numpy(boxes), torch.from_numpy(labels))
+
+    @classmethod
+    def centred(cls, boxes: Any, labels: Any, mask: Any) -> "Pages":
+        """Of boxes (B, N, 4) given as centre x, centre y, width, height, labels (B, N) and mask (B, N)."""
+        box, label = torch.as_tensor(boxes, dtype=torch.float64), torch.as_tensor(labels, dtype=torch.long)
+        there = torch.as_tensor(mask) > 0
+        if box.shape != (*label.shape, 4) or there.shape != label.shape:
+            raise GraftError(
+                f"boxes {tuple(box.shape)}, labels {tuple(label.shape)} and mask {tuple(there.shape)} are not of one "
+                "set of layouts: (B, N, 4), (B, N) and (B, N)"
+            )
+        middle, half = box[..., :2], box[..., 2:] / 2
+        corners = torch.cat([middle - half, middle + half], -1)
+        return cls(corners * there[..., None], torch.where(there, label, -1))
+
+    @classmethod
+    def cat(cls, parts: "Iterable[Pages]") -> "Pages":
+        """One set of several."""
+        each = list(parts)
+        size = max([part.labels.shape[1] for part in each] + [1])
+        grown = [part.grown(size) for part in each]
+        return cls(torch.cat([part.boxes for part in grown]), torch.cat([part.labels for part in grown]))
+
+    def grown(self, size: int) -> "Pages":
+        """With so many places for elements in each, more or fewer."""
+        more = size - self.labels.shape[1]
+        pad = torch.nn.functional.pad
+        return Pages(pad(self.boxes, (0, 0, 0, more)), pad(self.labels, (0, more), value=-1))
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: "Tensor | slice") -> "Pages":
+        return Pages(self.boxes[index], self.labels[index])
+
+    @property
+    def mask(self) -> Tensor:
+        """(B, N) bool, where there is an element."""
+        return self.labels >= 0
+
+    @property
+    def counts(self) -> Tensor:
+        """(B,) number of elements."""
+        return self.mask.sum(1)
+
+    @property
+    def measures(self) -> Tensor:
+        """(elements, 4) centre x, centre y, width, height of all that there are."""
+        boxes = self.boxes[self.mask]
+        low, high = boxes[:, :2], boxes[:, 2:]
+        return torch.cat([(low + high) / 2, high - low], 1)
+
+    def without(self, labels: Sequence[int]) -> "Pages":
+        """Less the elements of some classes."""
+        gone = torch.isin(self.labels, torch.tensor(list(labels), dtype=torch.long))
+        return Pages(self.boxes * ~gone[..., None], torch.where(gone, -1, self.labels))
+
+
+def intersections(a: Tensor, b: Tensor) -> Tensor:
+    """Area of a ∩ b of boxes (..., 4) left, top, right, bottom that broadcast."""
+    low, high = torch.maximum(a[..., :2], b[..., :2]), torch.minimum(a[..., 2:], b[..., 2:])
+    return (high - low).clamp(min=0).prod(-1)
+
+
+def areas(boxes: Tensor) -> Tensor:
+    """Of boxes (..., 4); 0 where a side is negative."""
+    return (boxes[..., 2:] - boxes[..., :2]).clamp(min=0).prod(-1)

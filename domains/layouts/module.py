@@ -1,0 +1,145 @@
+"""Layouts: the domain plugged into `graft.GraftModule`."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Generator, Tensor
+from torchmetrics import Metric
+
+from domains.layouts import features, law, layout
+from domains.layouts.brief import Brief
+from domains.layouts.brief import read as read_brief
+from domains.layouts.data import LayoutData, batch
+from domains.layouts.files import write
+from domains.layouts.given import Task, filled, nothing, to_boxes
+from domains.layouts.pictures import png
+from domains.layouts.sources import Collection, read
+from graft import GraftError, GraftModule
+from graft.process import Gaussian, Mixed
+from graft.state import Condition, State
+
+THINNEST = 1e-3  # of the page: no box is thinner
+EXAMPLES = 2000  # pages to take conditions from
+
+
+class Layouts(GraftModule):
+    """Sets of elements on a page, each a class and a box.
+
+    The state is {"box": (B, N, 4) standardised centres and sizes, "label": (B, N, classes) a scaled one-hot}; the
+    condition says how many elements there are and what of them is given, see `domains.layouts.given`. Objects are
+    `domains.layouts.layout.Layout`.
+
+    Args:
+        classes: Names of the classes, or ``rico``; PubLayNet's if not given.
+        task: What is given to draws: ``unconditional``: the number of elements, from the training data; else what the
+            task gives of layouts of ``examples``.
+        examples: Where a task takes layouts from: a file, or ``generated``.
+        brief: A JSON file of what is given to every draw, see `domains.layouts.brief`; ``task`` has no effect then.
+        convention: Of the metrics: ``layoutformer`` (up to 20 elements) or ``layoutdm`` (up to 25).
+        **kwargs: See `graft.GraftModule`.
+    """
+
+    suffix = ".json"
+
+    def __init__(
+        self,
+        *args: Any,
+        classes: "list[str] | str | None" = None,
+        task: Task = "unconditional",
+        examples: str = "generated",
+        brief: "str | None" = None,
+        convention: str = "layoutformer",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(*args, **kwargs)
+        self.names = layout.classes_of(classes)
+        fields = self.process.fields if isinstance(self.process, Mixed) else {}
+        box, label = fields.get("box"), fields.get("label")
+        shape = getattr(label, "shape", None)
+        if not isinstance(box, Gaussian) or shape != (box.shape[0], len(self.names)):
+            raise GraftError(
+                "layouts need a Mixed process of two fields, box of shape [N, 4] and label of shape "
+                f"[N, {len(self.names)}] ({', '.join(self.names)})"
+            )
+        self.elements, self.scale = box.shape[0], label.scale if isinstance(label, Gaussian) else 1.0
+        self.task, self.examples, self.convention = task, examples, convention
+        self.asked: Brief | None = None
+        self._pages: Collection | None = None
+        if brief is not None:
+            self.give(Path(brief))
+
+    def setup(self, stage: str) -> None:
+        """Take the number of elements from the data when training on data."""
+        data = getattr(self.trainer, "datamodule", None)
+        if stage == "fit" and self.reference_file is None and isinstance(data, LayoutData):
+            if data.names != self.names or data.elements > self.elements:
+                raise GraftError(
+                    f"the data has up to {data.elements} elements of {', '.join(data.names)}, the model knows "
+                    f"{self.elements} of {', '.join(self.names)}"
+                )
+            counts = torch.bincount(torch.from_numpy(data.training.counts), minlength=self.elements + 1)
+            self.facts = {"histogram": counts} | law.summarise(data.held_out)
+
+    def give(self, path: Path) -> None:
+        """Draw what completes a brief."""
+        self.asked = read_brief(path, self.names, self.elements)
+
+    def draw_conditions(self, count: int, generator: Generator) -> Condition:
+        """The brief; what the task gives of an example; else a number of elements like the training data's."""
+        if self.asked is not None:
+            return self.asked.condition(count, self.elements, len(self.names))
+        if self.task != "unconditional":
+            if self._pages is None:
+                self._pages = read(self.examples, self.names, self.elements, EXAMPLES)
+            rows = torch.randint(len(self._pages), (count,), generator=generator)
+            condition: Condition = batch(self._pages.take(rows.numpy()), self.task, generator)["condition"]
+            return condition
+        drawn = torch.multinomial(self.facts["histogram"].double(), count, replacement=True, generator=generator)
+        return nothing((torch.arange(self.elements) < drawn[:, None]).float(), len(self.names))
+
+    def group(self, condition: Condition) -> Tensor:
+        """(B,) number of elements."""
+        return condition["mask"].sum(1).long()
+
+    def encode(self, batch: Any) -> tuple[State, Condition]:
+        """State of a batch of `LayoutData`: what is given is 0."""
+        condition = batch["condition"]
+        label = self.scale * torch.nn.functional.one_hot(batch["label"], len(self.names)).to(batch["box"])
+        free = {"box": condition["free_box"], "label": condition["free_label"][..., None]}
+        return {"box": batch["box"] * free["box"], "label": label * free["label"]}, condition
+
+    def decode(self, state: State, condition: Condition) -> list[Any]:
+        """Layouts, with what is given in its place."""
+        assert isinstance(state, dict)
+        box, label = filled(state["box"], state["label"], condition)
+        box = to_boxes(box.double())
+        middle, half = (box[..., :2] + box[..., 2:]) / 2, ((box[..., 2:] - box[..., :2]) / 2).clamp(min=THINNEST / 2)
+        boxes, labels = torch.cat([middle - half, middle + half], -1).cpu().numpy(), label.argmax(-1).cpu().numpy()
+        given = ((condition["free_box"].sum(-1) == 0) & (condition["free_label"] == 0)).cpu().numpy()
+        counts = self.group(condition).tolist()
+        items = [layout.Layout(labels[i, :n], boxes[i, :n], self.names, given[i, :n]) for i, n in enumerate(counts)]
+        page = self.asked.page if self.asked is not None else None
+        return items if page is None else [replace(item, page=page) for item in items]
+
+    def key(self, item: Any) -> str:
+        """The set of its elements, on a grid of 128 places."""
+        return layout.key(item)
+
+    def metrics(self) -> Mapping[str, Metric]:
+        """Of quality, and of nearness to the layouts that the reference's training held out; see `law.py`."""
+        return law.metrics(self.facts, self.names, self.convention)
+
+    def features(self, items: Sequence[Any]) -> Tensor:
+        """Of the network that ships; see `features.py`."""
+        return features.features(items)
+
+    def draw(self, items: Sequence[Any], legends: "Sequence[str] | None" = None) -> bytes:
+        """Collection in a grid."""
+        return png(items, legends)
+
+    def write(self, items: Sequence[Any], path: Path, rewards: "Sequence[float] | None" = None) -> None:
+        """COCO JSON, SVG or PNG."""
+        write(items, path, rewards)

@@ -1,0 +1,75 @@
+"""Layouts per second through `graft.run` against the plainest hand-written loop over the same network and steps.
+
+    python tests/benchmarks/layouts.py
+
+Prints the ratio of throughputs, pair by pair in one process.
+"""
+
+import statistics
+import time
+
+import torch
+
+import graft
+from domains.layouts.given import nothing
+from graft.sampler import Stage, run
+
+DRAWS, PAIRS = 128, 9
+
+
+def plain(net, process, condition, steps, generator):
+    """Ancestral sampling of boxes (predicting v) and classes (logits), written out."""
+    there = condition["mask"][..., None]
+    box_process, label_process = process.fields["box"], process.fields["label"]
+    box = torch.randn(len(there), *box_process.shape, generator=generator) * there
+    label = torch.randn(len(there), *label_process.shape, generator=generator) * there
+    for i in range(steps, 0, -1):
+        u, s = i / steps, (i - 1) / steps
+        (alpha, sigma), (alpha_s, sigma_s) = (map(float, box_process.alpha_sigma(v)) for v in (u, s))
+        c = sigma_s * (sigma**2 - (alpha / alpha_s) ** 2 * sigma_s**2) ** 0.5 / sigma
+        keep = (sigma_s**2 - c**2) ** 0.5 / sigma
+        move = alpha_s - alpha * keep
+        out = net({"box": box, "label": label}, torch.full((len(there),), u**box_process.warp), condition)
+        box = keep * box + move * (alpha * box - sigma * out["box"]) * there
+        label = keep * label + move * label_process.scale * out["label"].softmax(-1) * there
+        if c > 0:
+            box = box + c * torch.randn(box.shape, generator=generator) * there
+            label = label + c * torch.randn(label.shape, generator=generator) * there
+    return {"box": box, "label": label}
+
+
+def main():
+    torch.set_num_threads(1)
+    module, _, _ = graft.load("domains/layout.yaml")
+    module.eval()
+    counts = module.draw_conditions(DRAWS, torch.Generator().manual_seed(0))["mask"]
+    condition = nothing(counts, len(module.names))
+    stages, steps = [Stage(module.process, module.backbone)], module.steps
+
+    def ours(seed):
+        return run(stages, condition, steps, generator=torch.Generator().manual_seed(seed)).state
+
+    @torch.no_grad()
+    def theirs(seed):
+        return plain(module.backbone, module.process, condition, steps, torch.Generator().manual_seed(seed))
+
+    for name, field in ours(0).items():
+        torch.testing.assert_close(field, theirs(0)[name], rtol=1e-3, atol=1e-3)
+    ratios, rates = [], []
+    for seed in range(PAIRS):
+        took = {}
+        for function in (ours, theirs) if seed % 2 else (theirs, ours):
+            started = time.process_time()
+            function(seed)
+            took[function] = time.process_time() - started
+        ratios.append(took[theirs] / took[ours])
+        rates.append(DRAWS / took[ours])
+    print(f"layouts a second of processor time through run: {statistics.median(rates):.0f} ({steps} steps)")
+    print(
+        f"throughput over the plain loop's: median {statistics.median(ratios):.3f}, "
+        f"{min(ratios):.3f} to {max(ratios):.3f} over {PAIRS} pairs"
+    )
+
+
+if __name__ == "__main__":
+    main()

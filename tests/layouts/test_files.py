@@ -1,0 +1,56 @@
+"""Files and pictures of layouts."""
+
+import json
+import xml.etree.ElementTree as ElementTree
+
+import numpy as np
+import pytest
+
+from domains.layouts.files import write
+from domains.layouts.layout import PUBLAYNET, RICO, key, layout
+from domains.layouts.sources import read
+from graft.errors import GraftError
+
+
+@pytest.fixture(scope="module")
+def items():
+    return read("generated", PUBLAYNET, 20, 10).layouts()
+
+
+def test_json_there_and_back(items, tmp_path) -> None:
+    write(items, tmp_path / "a.json", [float(i) for i in range(9)] + [float("nan")])
+    content = json.loads((tmp_path / "a.json").read_text())
+    again = read(str(tmp_path / "a.json"), PUBLAYNET, 20).layouts()
+    assert [key(item) for item in again] == [key(item) for item in items]
+    assert [image.get("reward") for image in content["images"]] == [*map(float, range(9)), None]
+    first = content["annotations"][0]
+    np.testing.assert_allclose(np.array(first["bbox"]) / [612, 792, 612, 792], first["fraction"], atol=1e-4)
+    assert {c["id"]: c["name"] for c in content["categories"]}[first["category_id"]] == items[0].classes[0]
+
+
+def test_svg_has_every_element_and_a_legend(items, tmp_path) -> None:
+    write(items, tmp_path / "a.svg", [0.5] * 10)
+    root = ElementTree.parse(tmp_path / "a.svg").getroot()
+    spaces = "{http://www.w3.org/2000/svg}"
+    rectangles = root.findall(f"{spaces}rect")
+    # the ground, a rectangle for each page, element and class
+    assert len(rectangles) == 1 + len(items) + sum(map(len, items)) + len(PUBLAYNET)
+    assert [text.text for text in root.findall(f"{spaces}text")] == ["0.5"] * 10 + list(PUBLAYNET)
+    width, height = float(root.get("width")), float(root.get("height"))
+    for each in rectangles:
+        x, y, w, h = (float(each.get(name, 0)) for name in ("x", "y", "width", "height"))
+        assert x >= 0 and y >= 0 and x + w <= width + 1e-6 and y + h <= height + 1e-6
+
+
+def test_png_is_a_picture_whatever_the_classes(items, tmp_path) -> None:
+    write(items, tmp_path / "a.png")
+    write([layout(["Text", "Map View"], [[0, 0, 1, 0.5], [-0.2, 0, 0.5, 1.2]], RICO)], tmp_path / "b.png")
+    for name in "ab":
+        assert (tmp_path / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+    write([], tmp_path / "none.json")
+    assert json.loads((tmp_path / "none.json").read_text())["images"] == []
+
+
+def test_other_formats_are_refused(items, tmp_path) -> None:
+    with pytest.raises(GraftError, match=r"\.json, \.svg, \.png"):
+        write(items, tmp_path / "a.pdf")

@@ -1,0 +1,73 @@
+"""Rewards: hand-made layouts with known values."""
+
+import math
+
+import pytest
+
+from domains.layouts.files import write
+from domains.layouts.layout import Layout, layout
+from domains.layouts.rewards import Brief, InPage, Margins, MinusAlignment, MinusOverlap
+from graft.errors import GraftError
+
+TWO = layout(["text", "text"], [[0.1, 0.1, 0.5, 0.3], [0.13, 0.4, 0.6, 0.45]])
+"""Left edges 0.03 apart, which is the least difference of a line."""
+OVER = layout(["text", "figure"], [[0.0, 0.0, 0.4, 0.4], [0.2, 0.2, 0.4, 0.6]])
+"""They share 0.04 of areas 0.16 and 0.08."""
+ONE = layout(["title"], [[0.2, 0.2, 0.5, 0.5]])
+
+
+def test_alignment() -> None:
+    assert MinusAlignment().score(TWO) == pytest.approx(100 * math.log1p(-0.03))
+    assert MinusAlignment().score(ONE) == 0
+
+
+def test_overlap() -> None:
+    assert MinusOverlap().score(OVER) == pytest.approx(-(0.25 + 0.5) / 2)
+    assert MinusOverlap().score(TWO) == MinusOverlap().score(ONE) == 0
+
+
+def test_tolerance() -> None:
+    assert MinusAlignment(1.0).score(TWO) == pytest.approx(1 + 100 * math.log1p(-0.03))
+    assert MinusAlignment(5).score(TWO) == MinusOverlap(tolerance=0.4).score(OVER) == 0
+    with pytest.raises(GraftError, match="at least 0"):
+        MinusOverlap(tolerance=-1)
+
+
+def test_in_page() -> None:
+    out = layout(["text", "text"], [[-0.1, 0, 0.1, 1], [0, 0, 1, 1]])
+    assert InPage().score(out) == pytest.approx(0.75)
+    assert InPage().score(OVER) == 1
+
+
+def test_margins_and_gutters() -> None:
+    item = layout(["text", "text"], [[0.02, 0.1, 0.5, 0.3], [0.1, 0.304, 0.5, 0.96]])
+    # 0.04 into the left margin, 0.02 into the lower one, and twice 0.006 nearer than the gutter
+    assert Margins(0.06, 0.01).score(item) == pytest.approx(-(0.04 + 0.02 + 2 * 0.006) / 2)
+    assert Margins().score(ONE) == 0
+    with pytest.raises(GraftError, match="fractions of the page"):
+        Margins(margin=0.5)
+
+
+def test_brief(tmp_path) -> None:
+    wanted = layout(["text", "text", "figure"], [[0, 0, 0.2, 0.2], [0.5, 0.5, 0.7, 0.7], [0, 0.8, 1, 1]])
+    write([wanted], tmp_path / "wanted.json")
+    reward = Brief(str(tmp_path / "wanted.json"))
+    assert reward.score(wanted) == pytest.approx(1)
+    order = layout(["figure", "text", "text"], [[0, 0.8, 1, 1], [0.5, 0.5, 0.7, 0.7], [0, 0, 0.2, 0.2]])
+    assert reward.score(order) == pytest.approx(1)
+    # one text half covered, IoU 1/2; the other and the figure are not there; a title is too much
+    partly = layout(["text", "title"], [[0, 0, 0.2, 0.1], [0, 0.8, 1, 1]])
+    assert reward.score(partly) == pytest.approx(0.5 / 3)
+
+
+@pytest.mark.parametrize("reward", [MinusAlignment(), MinusOverlap(), Margins()])
+def test_no_reward_depends_on_the_order(reward) -> None:
+    swapped = Layout(OVER.labels[::-1], OVER.boxes[::-1])
+    assert reward.score(OVER) == pytest.approx(reward.score(swapped))
+
+
+def test_hacks_score_best_so_other_statistics_must_show_them() -> None:
+    """One element and equal boxes have no alignment to lose: these rewards alone cannot tell."""
+    equal = layout(["text"] * 3, [[0.1, 0.1, 0.5, 0.5]] * 3)
+    assert MinusAlignment().score(equal) == MinusAlignment().score(ONE) == MinusOverlap().score(ONE) == 0
+    assert MinusOverlap().score(equal) == pytest.approx(-2)
