@@ -27,6 +27,9 @@ commands:
   compare    methods at an equal budget: --methods a,b --seeds 0,1,2 [--levels 0,0.125,auto]
   sample     draw objects from a run's weights into a file: --weights RUN -n 256 --out FILE [--seed S] [--level U]
              [--interpolate W] [--best_of N] [--given FILE]
+             [--model.SETTING VALUE]
+  hits       the best distinct objects of a run, ranked, with drawings: --weights RUN -n 100 --out FILE [--draws N]
+  evaluate   the domain's metrics of fresh samples, over several runs: --weights RUN -n 10000 --runs 3 [--out FILE.json]
   validate   judge draws of a model: --weights RUN
   test       compare a model with its reference: --weights RUN
   predict    draw from a model into the run's folder: --weights RUN
@@ -499,20 +502,13 @@ def _apart(args: list[str], names: Sequence[str]) -> tuple[dict[str, str], list[
 def _sample(args: list[str]) -> None:
     from jsonargparse import ArgumentParser
 
-    from graft import commands, files, runs
+    from graft import commands, files
     from graft.errors import GraftError
 
     parser = ArgumentParser(
         prog="graft sample", description="Draw objects from a run's weights into a file.", exit_on_error=False
     )
-    parser.add_argument("--weights", type=str, required=True, help="A run's folder, or its weights file.")
-    parser.add_argument("-n", "--number", type=int, default=256, help="How many objects.")
-    parser.add_argument("--out", type=str, required=True, help="File; its suffix says the format.")
-    parser.add_argument("--seed", type=int, default=0, help="Of the draws.")
-    parser.add_argument(
-        "--level", type=float | None, default=None, help="Hand over at this level instead of the run's."
-    )
-    parser.add_argument("--steps", type=int | None, default=None, help="Steps of the sampler instead of the run's.")
+    _of_run(parser, 256)
     parser.add_argument(
         "--interpolate",
         type=float | None,
@@ -534,6 +530,7 @@ def _sample(args: list[str]) -> None:
         metavar="FILE",
         help="What is given to every draw, in a file of the domain's: a brief of a page's elements.",
     )
+    given, args = _given(args)
     asked = parser.parse_args(args)
     if asked.number < 1:
         raise GraftError(f"-n is {asked.number}, but it must be at least 1")
@@ -541,24 +538,7 @@ def _sample(args: list[str]) -> None:
         raise GraftError(f"--interpolate is {asked.interpolate}, but it must be a finite number")
     if asked.best_of is not None and asked.best_of < 1:
         raise GraftError(f"--best_of is {asked.best_of}, but it takes at least 1 candidate")
-    path = runs.weights_file(asked.weights)
-    _, about = files.read_tensors(path)
-    config = yaml.safe_load(about.get("config") or "null")
-    if not config:
-        raise GraftError(f"{path} does not say what model it belongs to: use graft predict --config … --weights {path}")
-    _harmless(path, {name: config.get(name) for name in ("model", *(["data"] if asked.best_of is not None else []))})
-    model = config["model"]
-    if about.get("reference"):
-        model["init_args"]["weights"] = about["reference"]["path"]
-    model["init_args"] |= {k: v for k, v in {"level": asked.level, "steps": asked.steps}.items() if v is not None}
-    settings = {"seed_everything": asked.seed, "model": model}
-    if asked.best_of is not None:
-        if "reward" not in (config.get("data") or {}):
-            raise GraftError(f"{path} belongs to a run without a reward, by which --best_of could choose")
-        cli, _ = _setup("predict", {**settings, "data": config["data"]})
-    else:
-        cli, _ = _setup("sample", settings)
-    cli.model.load_weights(path)
+    cli = _built(asked, given, "--best_of could choose" if asked.best_of is not None else "")
     if asked.given is not None:
         cli.model.give(Path(asked.given))
     if asked.interpolate is not None:
@@ -574,6 +554,8 @@ def _sample(args: list[str]) -> None:
         cost += f"{best.denoiser_calls} denoiser calls, {_scored(cli.datamodule.reward, rewards)}"
     else:
         items = [item for drawn, _ in commands.sample(cli.model, cli.trainer, asked.number) for item in drawn]
+    if asked.clean:
+        items = cli.model.clean(items)
     out = Path(asked.out)
     if out.suffix == ".png":
         picture = cli.model.draw(items)
@@ -583,6 +565,144 @@ def _sample(args: list[str]) -> None:
     else:
         files.written(out, lambda path: cli.model.write(items, path, rewards))
     print(f"{len(items)} objects in {out}{cost}")
+
+
+def _hits(args: list[str]) -> None:
+    from jsonargparse import ArgumentParser
+
+    from graft import commands, hits, runs
+    from graft.errors import GraftError
+    from graft.judge import Judge
+
+    parser = ArgumentParser(
+        prog="graft hits",
+        description="The best distinct objects of a run's rounds, and of fresh samples, ranked. FILE may be of any of "
+        "the domain's formats, a table (.csv), a picture (.png) or a page (.html).",
+        exit_on_error=False,
+    )
+    _of_run(parser, 100)
+    parser.add_argument("--draws", type=int, default=0, help="Draw and score so many more with the run's weights.")
+    given, args = _given(args)
+    asked = parser.parse_args(args)
+    if asked.number < 1 or asked.draws < 0:
+        raise GraftError(f"-n is {asked.number} and --draws {asked.draws}, but they are at least 1 and 0")
+    cli = _built(asked, given, "hits could be ranked")
+    data, path = cli.datamodule, runs.weights_file(asked.weights)
+    data.run_dir = path.parent
+    rounds = sum(1 for _ in itertools.takewhile(lambda n: (data.folder(n) / "round.json").exists(), itertools.count()))
+    judge = Judge(data.scorer, {})
+    data.scorer.open()
+    try:
+        for items, calls in commands.sample(cli.model, cli.trainer, asked.draws, "hits") if asked.draws else ():
+            judge.update(items, calls)
+    finally:
+        data.scorer.close()
+    found = hits.found(cli.model, data, rounds, judge.items, judge.rewards, asked.number)
+    if not found:
+        raise GraftError(f"{path.parent} keeps no scored draws: draw some with --draws 1000")
+    if asked.clean:
+        for hit, item in zip(found, cli.model.clean([hit.item for hit in found]), strict=True):
+            hit.item = item
+    out = Path(asked.out)
+    hits.write(cli.model, found, out, data.label[0])
+    print(f"{len(found)} hits in {out}, {data.label[0]} {found[0].reward:.4g} to {found[-1].reward:.4g}")
+
+
+def _evaluate(args: list[str]) -> None:
+    from jsonargparse import ArgumentParser
+
+    from graft import commands, evaluate, files
+    from graft.errors import GraftError
+
+    parser = ArgumentParser(
+        prog="graft evaluate",
+        description="The domain's metrics of fresh samples, over several runs with seeds of their own.",
+        exit_on_error=False,
+    )
+    _of_run(parser, 10_000)
+    parser.add_argument("--runs", type=int, default=3, help="How often the samples are drawn.")
+    given, args = _given(args)
+    asked = parser.parse_args(args)
+    if asked.number < 1 or asked.runs < 1:
+        raise GraftError(f"-n is {asked.number} and --runs {asked.runs}, but both are at least 1")
+    cli = _built(asked, given, "")
+    found = evaluate.evaluate(cli.model, cli.trainer, asked.number, asked.runs)
+    about = {"n": asked.number, "runs": asked.runs, "seed": asked.seed, "steps": cli.model.steps}
+    if asked.out is not None:
+        files.write_json(asked.out, {**evaluate.plain(found), **about, "versions": commands.versions()})
+    print(f"{asked.runs} runs of {asked.number} samples, {cli.model.steps} steps\n{evaluate.table(found)}")
+
+
+def _of_run(parser: Any, number: int) -> None:
+    """The flags of commands that draw from a run's weights."""
+    parser.add_argument("--weights", type=str, required=True, help="A run's folder, or its weights file.")
+    parser.add_argument("-n", "--number", type=int, default=number, help="How many objects.")
+    needed = parser.prog != "graft evaluate"
+    kind = str if needed else str | None
+    parser.add_argument("--out", type=kind, required=needed, help="File; its suffix says the format.")
+    parser.add_argument("--seed", type=int, default=0, help="Of the draws.")
+    parser.add_argument(
+        "--level", type=float | None, default=None, help="Hand over at this level instead of the run's."
+    )
+    parser.add_argument("--steps", type=int | None, default=None, help="Steps of the sampler instead of the run's.")
+    if not needed:
+        return
+    parser.add_argument(
+        "--clean", action="store_true", help="Mend small flaws of what is written (relax molecules' conformers)."
+    )
+
+
+def _given(args: list[str]) -> tuple[dict[str, Any], list[str]]:
+    """(settings of the model by name, the other arguments)."""
+    from graft.errors import GraftError
+
+    given, rest, left = dict[str, Any](), list[str](), iter(args)
+    for arg in left:
+        flag, equals, value = arg.partition("=")
+        if not flag.startswith("--model."):
+            rest.append(arg)
+            continue
+        text = value if equals else next(left, None)
+        if text is None:
+            raise GraftError(f"{flag} needs a value")
+        try:
+            given[flag.removeprefix("--model.")] = yaml.safe_load(text)
+        except yaml.YAMLError:
+            raise GraftError(f"the value of {flag} is {text!r}, which is no YAML") from None
+    return given, rest
+
+
+def _built(asked: Any, given: dict[str, Any], by_reward: str) -> Any:
+    """The command line of the run whose weights are asked for, with them; with its data where a reward is needed.
+
+    Args:
+        asked: Flags of `_of_run`.
+        given: Settings of the model that take the place of the run's.
+        by_reward: What its reward is needed for; empty if it is not.
+    """
+    from graft import files, runs
+    from graft.errors import GraftError
+
+    path = runs.weights_file(asked.weights)
+    _, about = files.read_tensors(path)
+    config = yaml.safe_load(about.get("config") or "null")
+    if not config:
+        raise GraftError(f"{path} does not say what model it belongs to: use graft predict --config … --weights {path}")
+    _harmless(path, {name: config.get(name) for name in ("model", *(["data"] if by_reward else []))})
+    model = config["model"]
+    if about.get("reference"):
+        model["init_args"]["weights"] = about["reference"]["path"]
+    model["init_args"] |= {k: v for k, v in {"level": asked.level, "steps": asked.steps}.items() if v is not None}
+    model["init_args"] |= given
+    settings = {"seed_everything": asked.seed, "model": model}
+    if by_reward:
+        if "reward" not in (config.get("data") or {}):
+            raise GraftError(f"{path} belongs to a run without a reward, by which {by_reward}")
+        cli, _ = _setup("predict", {**settings, "data": config["data"]})
+    else:
+        cli, _ = _setup("sample", settings)
+    cli.model.load_weights(path)
+    return cli
 
 
 def _harmless(path: Path, config: Any) -> None:
@@ -660,6 +780,8 @@ COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "levels": _levels,
     "compare": _compare,
     "sample": _sample,
+    "hits": _hits,
+    "evaluate": _evaluate,
     "validate": _validate,
     "test": _test,
     "predict": _predict,

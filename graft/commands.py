@@ -16,7 +16,7 @@ from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint, RichProgressBar, TQDMProgressBar
 
-from graft import files, ranks, report, rounds, runs
+from graft import files, hits, ranks, report, rounds, runs
 from graft.alarms import Watch
 from graft.batches import Weights
 from graft.checkpoint import Checkpoints
@@ -47,6 +47,7 @@ TRAINER: dict[str, Any] = {
 """Trainer settings that graft's commands start from."""
 
 SHOWN = 24  # objects in a picture
+HITS = 100  # the best of what a run has drawn
 
 
 def trainer(rounds: int = 1, **settings: Any) -> Trainer:
@@ -419,7 +420,20 @@ def _write_report(
     }
     title = f"{type(module).__name__}: {data.label[0]}"
     shown = {name: png for name, png in pictures.items() if png is not None}
-    report.write(folder / "report.html", summary, title, command, rewards, curves, shown, show.section(folder))
+    best = _write_hits(module, data, folder)
+    report.write(folder / "report.html", summary, title, command, rewards, curves, shown, show.section(folder), best)
+
+
+def _write_hits(module: GraftModule, data: Rollouts, folder: Path) -> str:
+    """Write the best of all that the run has drawn and scored; the report's section on them."""
+    judge = module.judges["tuned"]
+    best = hits.found(module, data, len(data.accounts), judge.items, judge.rewards, HITS) if judge.rewards else []
+    if not best:
+        return ""
+    files.write_text(folder / "hits.csv", hits.table(best))
+    if module.suffix:
+        hits.write(module, best, folder / f"hits{module.suffix}", data.label[0])
+    return hits.section(module, best, data.label[0])
 
 
 def _finite(values: Sequence[float]) -> list[float]:

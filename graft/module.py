@@ -21,7 +21,7 @@ from graft.errors import GraftError
 from graft.judge import Judge
 from graft.memory import Fitted
 from graft.objectives import Objective, Shaping
-from graft.process import Process
+from graft.process import Model, Process
 from graft.reference import LoRA, adapt, evaluating, frozen, without_adapter
 from graft.sampler import Stage, Trajectory, run, snap
 from graft.sharding import shard
@@ -149,6 +149,20 @@ class GraftModule(LightningModule, ABC):
     def decode(self, state: State, condition: Condition) -> list[Any]:
         """The objects that final states stand for, one for each row, whatever their quality."""
 
+    @property
+    def given(self) -> Any:
+        """What draws follow besides the weights and their facts, for `graft.identity.identity`; None: nothing."""
+        return None
+
+    constrained: bool = False
+    """A part of every sample is given, which `constrain` puts in its place."""
+    repeats: int = 1
+    """How often each step of the sampler is taken: what is given and what is generated then fit better."""
+
+    def constrain(self, output: State, condition: Condition) -> State:
+        """The network's output in sampling, with what is given of the sample in the place of what it thinks of that."""
+        return output
+
     def give(self, path: Path) -> None:
         """Have `draw_conditions` give every draw what a file of the user says (``graft sample --given FILE``).
 
@@ -209,6 +223,14 @@ class GraftModule(LightningModule, ABC):
     def draw(self, items: Sequence[Any], legends: "Sequence[str] | None" = None) -> "bytes | None":
         """A PNG of objects in a grid, or None if the domain draws nothing."""
         return None
+
+    def view(self, items: Sequence[Any], legends: "Sequence[str] | None" = None) -> str:
+        """HTML to look at objects from all sides, which loads nothing; empty if the domain has nothing to turn."""
+        return ""
+
+    def clean(self, items: Sequence[Any]) -> list[Any]:
+        """Objects with their small flaws mended, for who takes them further; what is judged is what was drawn."""
+        raise GraftError(f"{type(self).__name__} has nothing to clean in its objects: leave out --clean")
 
     def write(self, items: Sequence[Any], path: Path, rewards: "Sequence[float] | None" = None) -> None:
         """Write objects, with their rewards if there are any, to a file whose kind its suffix says."""
@@ -297,7 +319,8 @@ class GraftModule(LightningModule, ABC):
     def calls(self, weights: Weights) -> int:
         """Denoiser calls that a sample takes."""
         own = self.corrector if weights != "reference" else None
-        return self.solver.calls(self.steps) + (own.solver.calls(own.steps) if own is not None else 0)
+        again = (self.repeats - 1) * self.solver.calls(self.steps - 1) if self.repeats > 1 and self.steps > 1 else 0
+        return self.solver.calls(self.steps) + again + (own.solver.calls(own.steps) if own is not None else 0)
 
     def reference_model(self, state: State, time: Tensor, condition: Condition) -> State:
         """The reference's output."""
@@ -320,6 +343,12 @@ class GraftModule(LightningModule, ABC):
             with self.objective.drawing(self) if weights == "current" else self.averaged():
                 yield
 
+    def _told(self, model: Model) -> Model:
+        def told(state: State, time: Tensor, condition: Condition) -> State:
+            return self.constrain(model(state, time, condition), condition)
+
+        return told
+
     def averaged(self) -> AbstractContextManager[None]:
         """Within the block the network has the averaged weights, if there is an average."""
         return nullcontext() if self.average is None else self.average.swapped(self.backbone)
@@ -336,9 +365,11 @@ class GraftModule(LightningModule, ABC):
                 for stage in stages
                 if stage.stop < batch.start and stage.steps is None
             ]
+        if self.constrained:
+            stages = [replace(s, model=self._told(s.model)) if s.steps is None else s for s in stages]
         stages = [replace(stage, model=self.fitted(stage.model)) for stage in stages]
         with self.sampling(batch.weights):
-            drawn = run(stages, batch.condition, self.steps, batch.record, generator, batch.state)
+            drawn = run(stages, batch.condition, self.steps, batch.record, generator, batch.state, None, self.repeats)
             for level, state in drawn.recorded.items() if batch.estimate else ():
                 # the one that goes on from there
                 stage = next(stage for stage in stages if stage.stop < level and stage.steps is None)

@@ -24,11 +24,12 @@ from graft.levels.plan import Levels
 from graft.module import GraftModule
 from graft.objectives import Scored
 from graft.requests import Requests, draw
-from graft.reward import Function, Reward
+from graft.reward import Function, Reward, Scores
 from graft.rounds import ACCEPTED, Account, Chunk, Round, forget, left_out, matched, table
 from graft.sampler import snap
 from graft.scoring import FailureBudget, passed, score, settle
 from graft.served import Resumed, Served
+from graft.state import Condition, State
 from graft.store import Store
 
 ALARMS = Alarms()
@@ -310,6 +311,16 @@ class Rollouts(LightningDataModule):
     def scores(self, number: int) -> list[float]:
         """The rewards of a round's draws, NaN where there is none."""
         return self._store_of(number).scores()[0].values
+
+    def scored(self, number: int) -> tuple[Scores, list[str]]:
+        """The rewards and the keys of a round's draws; nothing of a round that the disk no longer has."""
+        store = self._store_of(number)
+        there = all(store.has_chunk(i) and store.has_scores(i) for i in range(len(store.rows)))
+        return store.scores() if there else (Scores([]), [])
+
+    def drawn(self, number: int, index: Tensor) -> tuple[State, Condition]:
+        """The final states and conditions of some of a round's draws, positions (A,) ascending."""
+        return self._store_of(number).take(index)
 
     @property
     def _needed(self) -> tuple[float, ...]:

@@ -15,7 +15,7 @@ from torch import Tensor
 from graft import files
 from graft.errors import GraftError
 from graft.reward import Scores
-from graft.state import Condition, State, flatten, unflatten
+from graft.state import Condition, State, cat, flatten, take, unflatten
 from graft.store import Store
 
 ACCEPTED = "accepted.safetensors"
@@ -184,6 +184,20 @@ class Round:
             out.values += part.values
             names += keys
         return out, names
+
+    def take(self, index: Tensor) -> tuple[State, Condition]:
+        """Final states and conditions of chosen draws, positions (A,) ascending."""
+        starts = torch.tensor([0, *self.rows]).cumsum(0)
+        states, conditions = [], []
+        for number in range(len(self.rows)):
+            inside = index[(index >= starts[number]) & (index < starts[number + 1])] - starts[number]
+            if len(inside):
+                chunk = self.read_chunk(number)
+                states.append(take(chunk.state, inside))
+                conditions.append(take(chunk.condition, inside))
+        condition = cat(conditions)
+        assert isinstance(condition, dict)
+        return cat(states), condition
 
     def gather(self, name: str, index: Tensor, levels: Sequence[float]) -> None:
         """Copy chosen draws into one file, a chunk at a time: what was learned from, kept with the round.

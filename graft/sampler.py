@@ -62,6 +62,7 @@ def run(
     generator: "Generator | None" = None,
     state: "State | None" = None,
     progress: "Callable[[], object] | None" = None,
+    repeats: int = 1,
 ) -> Trajectory:
     """Take a state through the stages, one after the other.
 
@@ -74,6 +75,8 @@ def run(
         generator: For the prior and the steps.
         state: Where to start; drawn from the first process's prior if not given.
         progress: Called after every step.
+        repeats: Take each step down that clock, but the last, so often, noising its outcome back in between
+            (resampling, Lugmayr et al. 2022): for models that are told what a part of the sample is.
 
     Raises:
         GraftError: A stage's end, or a level to record, lies between two steps.
@@ -94,6 +97,9 @@ def run(
         direction = 1 if stop > start else -1
         for i in range(start, stop, direction):
             following = i + direction
+            for _ in range(repeats - 1 if direction < 0 < following and stage.steps is None else 0):
+                state = stage.solver.step(stage.process, model, state, i / own, following / own, condition, generator)
+                state = stage.process.corrupt(state, i / own, following / own, condition, generator)
             state = stage.solver.step(stage.process, model, state, i / own, following / own, condition, generator)
             if following in kept:
                 trajectory.recorded[kept[following]] = state

@@ -96,6 +96,8 @@ class Model(Source):
             "reference": (module.reference_file or {}).get("sha256"),
             "round": number,
         }
+        if module.given is not None:
+            origin["given"] = digest(module.given)
         if (precision := module.trainer.precision) != "32-true":
             origin["precision"] = precision
         if self.name == "current":

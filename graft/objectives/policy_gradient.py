@@ -70,6 +70,8 @@ class PolicyGradient(OnPolicy):
     def check(self, module: "GraftModule", data: "Rollouts") -> None:
         """See `Objective.check`."""
         super().check(module, data)
+        if module.constrained:
+            raise GraftError("PolicyGradient needs the network's own steps: nothing of a sample may be given")
         if not module.process.has_log_prob:
             raise GraftError("PolicyGradient needs steps that draw noise: set eta > 0 in every field of the process")
         if len(self.levels(module)) < 2:
