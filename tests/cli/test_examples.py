@@ -9,7 +9,7 @@ from types import ModuleType, SimpleNamespace
 import pytest
 from rdkit import Chem
 
-EXAMPLES = Path(__file__).parents[2] / "examples"
+EXAMPLES = Path(__file__).parents[2] / "domains/molecules/examples"
 
 
 def cells(name: str) -> list[str]:
