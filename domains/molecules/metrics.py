@@ -107,6 +107,7 @@ class Uniqueness(_Keys):
 class ValidUnique(_Keys):
     """Distinct keys / all molecules: validity times uniqueness, neither of which can be had at the other's cost."""
 
+    watched = False  # both of its factors are
     all: Tensor
 
     def __init__(self, **kwargs: Any) -> None:
