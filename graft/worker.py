@@ -22,7 +22,7 @@ class Worker:
 
     Args:
         path: Dotted path of the callable, importable in the child (its current folder counts).
-        timeout: Seconds that one call may take.
+        timeout: Seconds that one call may take, from when the child has its argument.
         python: Interpreter of the child; this one if not given.
     """
 
@@ -41,7 +41,8 @@ class Worker:
         data = pickle.dumps(argument)
         self.start()
         try:
-            ok, value = self._exchange(data, self.timeout)
+            self._exchange(data, STARTUP)  # it has the argument, whose class it may have had to import
+            ok, value = self._exchange(None, self.timeout)
         except TimeoutError:
             self.kill()
             raise TimeoutError(f"no answer within {self.timeout:g} s") from None
@@ -77,7 +78,7 @@ class Worker:
             self.close()
             raise GraftError(f"there is no reward function {self.path!r} ({value}): give package.module.function")
 
-    def _exchange(self, data: bytes, timeout: float) -> "tuple[bool, Any]":
+    def _exchange(self, data: "bytes | None", timeout: float) -> "tuple[bool, Any]":
         assert self._process is not None and self._process.stdin is not None and self._process.stdout is not None
         import threading
 
@@ -85,7 +86,8 @@ class Worker:
 
         def talk() -> None:
             try:
-                send(stdin, data)
+                if data is not None:
+                    send(stdin, data)
                 answer.append(receive(stdout))
             except Exception:  # whatever it is (a dead child, an answer that does not unpickle), there is no answer
                 pass
@@ -178,6 +180,7 @@ def serve(path: str) -> None:
             argument = receive(reader)
         except EOFError:
             return
+        send(writer, pickle.dumps((True, None)))  # from here on its time counts
         try:
             answer = pickle.dumps((True, function(argument)))
         except Exception as error:

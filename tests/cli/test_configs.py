@@ -24,10 +24,10 @@ def test_domain(name: str, folder: Path) -> None:
     """With its own reference, reward and rule."""
     content = yaml.safe_load((CONFIGS / name).read_text())
     if isinstance(content["data"].get("source"), dict):
-        few = ["--data.samples", "12", "--data.passes", "1", "--data.known", "2", "--data.steps_per_epoch", "2"]
-        few += ["--data.test_draws", "6", "--data.repeats", "1", "--data.compared", "[1]"]
-        few += ["--data.train_batch_size", "8"]
-        done("correct", "--config", name, *few, "--trainer.max_epochs", "1", "--data.most_left_out", "0.9", *QUIET)
+        short = ["--data.samples", "12", "--data.passes", "1", "--data.known", "2", "--data.steps_per_epoch", "2"]
+        short += ["--data.test_draws", "6", "--data.repeats", "1", "--data.compared", "[1]"]
+        short += ["--data.train_batch_size", "8"]
+        done("correct", "--config", name, *short, "--trainer.max_epochs", "1", "--data.most_left_out", "0.9", *QUIET)
         made = "tuned.safetensors"
     elif "class_path" in content["data"]:
         limits = ["--trainer.max_epochs", "1", "--trainer.limit_train_batches", "2", "--trainer.limit_val_batches", "1"]
