@@ -35,7 +35,7 @@ def test_sample_from_the_reference_that_ships(folder: Path) -> None:
     assert len(molecules("a.sdf")) == 7
     _, config = cli._setup("pretrain", ["--config", "domains/molecule_pretrain.yaml"])
     about = files.read_about(files.locate(shipped))
-    theirs, ours = (dict(runs._flat(yaml.safe_load(text))) for text in (about["config"], config))
+    theirs, ours = (dict(runs.flat(yaml.safe_load(text))) for text in (about["config"], config))
     assert theirs.items() <= ours.items() and theirs["run_dir"] is None  # settings may have come since
 
 
@@ -154,7 +154,8 @@ def test_pretrain(reference: Path, folder: Path) -> None:
 
 @pytest.mark.parametrize("command", [name for name in cli.COMMANDS if name not in ("sample", "hits", "evaluate")])
 def test_help_explains_settings(command: str) -> None:
-    config = "domains/molecule_pretrain.yaml" if command == "pretrain" else "domains/molecule.yaml"
+    other = {"pretrain": "domains/molecule_pretrain.yaml", "correct": "domains/image_flow.yaml"}
+    config = other.get(command, "domains/molecule.yaml")
     result = done(command, "--config", config, "--help")
     assert not result.err
     for setting in ("--run_dir", "--weights", "--trainer.max_epochs", "--seed_everything"):
@@ -162,6 +163,8 @@ def test_help_explains_settings(command: str) -> None:
     assert "u* in [0, 1), a fraction of the sampler's steps" in re.sub(r"\s+", " ", result.out)  # the model's
     if command == "pretrain":
         assert "max_heavy_atoms" in result.out
+    elif command == "correct":
+        assert "--data.method" in result.out and "--data.dequantise" in result.out
     else:
         assert "--data.steps_per_round" in result.out and "Optimizer steps in a round" in result.out
         assert "--data.accept.fraction" in result.out  # of the rule that the config names

@@ -110,7 +110,7 @@ def test_interruption(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     done(*args, "--run_dir", "whole")
     handler = signal.getsignal(signal.SIGINT)
     with monkeypatch.context() as patch:
-        patch.setattr(callbacks.Killed, "on_train_batch_end", callbacks.interrupt)
+        patch.setattr(callbacks.Killed, "on_train_batch_end", callbacks.interrupt())
         assert run(*args).status == 130
     signal.signal(signal.SIGINT, handler)
     resumed, whole = work / "runs/toy/1", work / "whole"
