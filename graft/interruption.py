@@ -123,3 +123,14 @@ class Interruption(Callback):
 def of(trainer: Any) -> "Interruption | None":
     """The trainer's, if it has one."""
     return next((each for each in trainer.callbacks if isinstance(each, Interruption)), None)
+
+
+def done(trainer: Any) -> int:
+    """Batches of this epoch that were learned before it was interrupted; asked before each epoch's batches are made."""
+    asked = of(trainer)
+    if asked is not None:
+        asked.listen()
+    progress = trainer.fit_loop.epoch_progress.current
+    begun = progress.started > progress.processed
+    progress.completed = progress.processed  # as Lightning has it later: a checkpoint's own epoch counts as done
+    return int(trainer.fit_loop.epoch_loop.batch_progress.current.processed) if begun else 0

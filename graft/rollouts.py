@@ -255,14 +255,7 @@ class Rollouts(LightningDataModule):
         assert self.trainer is not None
         if getattr(self.trainer, "reload_dataloaders_every_n_epochs", 1) != 1:
             raise GraftError("a round is an epoch: use Trainer(reload_dataloaders_every_n_epochs=1)")
-        if (asked := interruption.of(self.trainer)) is not None:
-            asked.listen()
-        progress: Any = self.trainer.fit_loop.epoch_progress.current
-        done = 0  # batches of this round: it goes on where it was interrupted
-        if progress.started > progress.processed:
-            current: Any = self.trainer.fit_loop.epoch_loop.batch_progress.current
-            done = current.processed
-        progress.completed = progress.processed  # as Lightning has it later: a checkpoint's own epoch counts as done
+        done = interruption.done(self.trainer)
         resolve(self)
         self.module.objective.check(self.module, self)
         number = self.trainer.current_epoch

@@ -252,7 +252,7 @@ def _content(path: Path) -> dict[str, Any]:
         if not isinstance(content["values"], list) or len(content["keys"]) != len(content["values"]):
             raise ValueError("not a score and a key for each draw")
         [float(value) for value in content["values"] if value is not None]
-        places = [*map(int, content["failures"]), *map(int, content["again"])]
+        places = [*map(int, content["failures"].keys()), *map(int, content["again"])]
         if not isinstance(content["cached"], int):
             raise ValueError("no number of cached scores")
         if any(not 0 <= place < len(content["values"]) for place in places):

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, DistributedSampler, IterableDataset
 from tqdm.auto import tqdm
 
-from graft import files, seeding
+from graft import files, interruption, seeding
 from graft.batches import Examples, Weights
 from graft.correct.recovered import Chunk, joined, kept, refusal
 from graft.corrector import fields
@@ -21,7 +21,7 @@ from graft.inversion.flow import Flow, Inverted, invert, recovery
 from graft.module import GraftModule
 from graft.requests import Requests
 from graft.reward import Function, Reward
-from graft.served import Served
+from graft.served import Resumed, Served
 from graft.state import Condition, State, apply, cat, size, take
 
 WHOSE: tuple[Weights, Weights] = ("reference", "tuned")
@@ -215,6 +215,7 @@ class RecoveredNoise(LightningDataModule):
         assert self.trainer is not None
         if getattr(self.trainer, "reload_dataloaders_every_n_epochs", 1) != 1:
             raise GraftError("each epoch has an order of its own: use Trainer(reload_dataloaders_every_n_epochs=1)")
+        done = interruption.done(self.trainer)
         if self.recovered is None:
             with self.trainer.precision_plugin.tensor_init_context():  # that of what is drawn
                 self.recover()
@@ -224,12 +225,14 @@ class RecoveredNoise(LightningDataModule):
         examples = self.examples()
         corrector = self.module.corrector
         assert corrector is not None
-        corrector.fit([examples])
-        data = Served([examples], self.steps_per_epoch * self.train_batch_size, self.seed, "order", epoch)
+        if not done:
+            corrector.fit([examples])
         local = self.train_batch_size // (self.trainer.world_size * self.trainer.accumulate_grad_batches)
+        skip, length = done * local * self.trainer.world_size, self.steps_per_epoch * self.train_batch_size
+        data = Served([examples], length, self.seed, "order", epoch, skip=skip)
         mine: DistributedSampler[Any]  # Lightning's own would shuffle what is in order already
         mine = DistributedSampler(data, self.trainer.world_size, self.trainer.global_rank, shuffle=False)
-        return DataLoader(data, local, sampler=mine, collate_fn=_same)
+        return Resumed(data, local, sampler=mine, collate_fn=_same)
 
     def val_dataloader(self) -> "DataLoader[Any] | list[Any]":
         """The noise that is held out."""
