@@ -19,7 +19,7 @@ TINY = ["--model.steps", "2", "--model.backbone.width", "16", "--model.backbone.
 SMALL = [
     *["--data.draws", "48", "--data.batch_size", "24", "--data.train_batch_size", "16", "--data.steps_per_round", "3"],
     *["--data.validation_draws", "24", "--data.test_draws", "24", "--trainer.max_epochs", "1", *TINY],
-    *["--trainer.enable_progress_bar", "false", "--data.accept.fraction", "0.5"],
+    *["--trainer.enable_progress_bar", "false"],
 ]
 
 
@@ -118,7 +118,7 @@ def test_other_processes(runs: Path, process: str) -> None:
     other = ["--config", f"process/layout_{process}.yaml"]
     pretrain = ["--config", "domains/layout_pretrain.yaml", *other, *few, "--trainer.enable_progress_bar", "false"]
     graft("pretrain", *pretrain, "--run_dir", "reference")
-    fit = ["--config", "domains/layout.yaml", *other, *SMALL, "--model.level", "0.5"]
+    fit = ["--config", "domains/layout.yaml", "--config", "layout/graft.yaml", *other, *SMALL, "--model.level", "0.5"]
     graft("fit", *fit, "--model.weights", "reference/reference.safetensors", "--run_dir", "tuned")
     items = read("tuned/samples/tuned.json", PUBLAYNET, 20).layouts()
     assert items
