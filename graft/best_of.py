@@ -48,7 +48,7 @@ def best_of(
     candidates: int,
     purpose: str = "sample",
     weights: Weights = "tuned",
-    chunk: int = 128,
+    chunk: "int | None" = None,
 ) -> Best:
     """Draw ``candidates`` objects under each of ``count`` conditions and keep the best one of each.
 
@@ -64,11 +64,13 @@ def best_of(
         candidates: N.
         purpose: Seeds conditions and noise.
         weights: Whose draws.
-        chunk: Candidates in a batch, about.
+        chunk: Candidates in a batch, about; `GraftModule.chunk` if not given.
     """
     if candidates < 1:
         raise GraftError(f"the best of {candidates} was asked for, but it takes at least 1 candidate")
-    requests = Candidates(module, count, max(1, chunk // candidates), (purpose,), weights, each=candidates)
+    requests = Candidates(
+        module, count, max(1, (chunk or module.chunk) // candidates), (purpose,), weights, each=candidates
+    )
     best = Best([], [], 0, 0)
     reward.open()
     try:

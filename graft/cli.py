@@ -1,5 +1,6 @@
 """The command line: ``graft fit --config domains/molecule.yaml`` and the other commands."""
 
+import inspect
 import itertools
 import logging
 import math
@@ -21,10 +22,14 @@ Fine-tune diffusion and flow models by shaping the law of an intermediate state.
 commands:
   fit        rollouts, acceptance, fine-tuning; ends with a table, pictures and files (the main job)
   pretrain   train a reference on data
+  correct    inverse noise correction of a flow: fewer operations a sample, learned from data and no reward
   levels     how much of the reward is decided at each level, and which one to choose
   compare    methods at an equal budget: --methods a,b --seeds 0,1,2 [--levels 0,0.125,auto]
   sample     draw objects from a run's weights into a file: --weights RUN -n 256 --out FILE [--seed S] [--level U]
              [--interpolate W] [--best_of N] [--given FILE]
+             [--model.SETTING VALUE]
+  hits       the best distinct objects of a run, ranked, with drawings: --weights RUN -n 100 --out FILE [--draws N]
+  evaluate   the domain's metrics of fresh samples, over several runs: --weights RUN -n 10000 --runs 3 [--out FILE.json]
   validate   judge draws of a model: --weights RUN
   test       compare a model with its reference: --weights RUN
   predict    draw from a model into the run's folder: --weights RUN
@@ -42,6 +47,7 @@ QUIET = [  # warnings of Lightning's that are not the user's to act on
     ".*smaller than the logging interval.*",  # small data sets
     ".*but have no .val_dataloader.*",  # data without a validation part
     ".*Total length of .* across ranks is zero.*",  # no validation draws; a run resumed after its last round
+    ".*your dataloader is not resumable.*",  # pre-training that was interrupted within an epoch: it is shuffled anew
     ".*The dirpath has changed.*",  # of a run whose folder was moved
     ".*module.s. in eval mode at the start of training.*",  # the reference
     ".*recommended to use .self.log.*sync_dist=True.*",  # every process logs what all of them found
@@ -68,9 +74,24 @@ def main(args: "Sequence[str] | None" = None) -> int:
     except (KeyboardInterrupt, SystemExit) as error:
         if isinstance(error, SystemExit) and not isinstance(error.__context__, KeyboardInterrupt):  # Lightning's
             raise
+        return _interrupted(args, error)
+
+
+def _interrupted(args: list[str], error: BaseException) -> int:
+    """Say how to go on; the exit status."""
+    from graft.interruption import Interrupted
+
+    if isinstance(error.__context__, Interrupted):  # Lightning made a SystemExit of it
+        error = error.__context__
+    if not isinstance(error, Interrupted) or args[0] == "compare":
         how = "the same command and --run_dir" if args[0] == "compare" else "--ckpt_path last"
         print(f"graft: interrupted; go on with {how}", file=sys.stderr)
-        return 130
+        return error.status if isinstance(error, Interrupted) else 130
+    _, rest = _apart(args[1:], ("ckpt_path", "run_dir"))
+    how = _command(args[0], [*rest, "--run_dir", str(error.folder), "--ckpt_path", "last"])
+    if os.environ.get("LOCAL_RANK", "0") == "0":
+        print(f"graft: interrupted {error.where}, nothing is lost; go on with: {how}", file=sys.stderr)
+    return error.status
 
 
 def _run(args: list[str]) -> int:
@@ -93,6 +114,7 @@ def _run(args: list[str]) -> int:
 
 def _said(error: BaseException) -> "str | None":
     """What the user can put right, in a sentence; None if the error is not of that kind."""
+    import torch
     from jsonargparse import ArgumentError
     from lightning.fabric.utilities.exceptions import MisconfigurationException
 
@@ -106,6 +128,11 @@ def _said(error: BaseException) -> "str | None":
         cause = cause.__cause__
     if known is not None:
         return known
+    if isinstance(error, torch.OutOfMemoryError):  # sampling makes do with less
+        return (
+            f"out of memory ({str(error).splitlines()[0]}): lower data.train_batch_size, or have it in parts with "
+            "trainer.accumulate_grad_batches, which changes nothing else"
+        )
     if isinstance(error, OSError) and error.errno is not None:  # no space, no permission
         return str(error)
     return _sentence(str(error)) if isinstance(error, ArgumentError) else None
@@ -145,11 +172,13 @@ def _parser(command: str, args: "list[str] | dict[str, Any]") -> Any:
     from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
     from graft.commands import TRAINER
+    from graft.correct import RecoveredNoise
     from graft.errors import GraftError
     from graft.module import GraftModule
     from graft.rollouts import Rollouts
 
-    data = {"pretrain": LightningDataModule, "sample": None}.get(command, Rollouts)
+    data = {"pretrain": LightningDataModule, "sample": None, "correct": RecoveredNoise}.get(command, Rollouts)
+    reloads = data in (Rollouts, RecoveredNoise)
 
     class CLI(LightningCLI):
         """Lightning's command line with graft's settings; a run's folder is chosen before anything is built."""
@@ -171,8 +200,12 @@ def _parser(command: str, args: "list[str] | dict[str, Any]") -> Any:
                 help="Start from the tuned weights of a run: its folder or its weights file.",
             )
             parser.link_arguments("seed_everything", "model.init_args.seed", compute_fn=int)
-            if data is Rollouts:
+            if reloads:
                 parser.link_arguments("seed_everything", "data.seed", compute_fn=int)
+
+        def before_instantiate_classes(self) -> None:
+            if data is Rollouts:  # the parser lets null pass for anything
+                _no_nulls("data", Rollouts, vars(self.config.data))
 
     flags = [arg.partition("=")[0] for arg in args]
     if isinstance(args, list) and not any(f in ("--config", "-c", "-h") or f.endswith("help") for f in flags):
@@ -184,7 +217,7 @@ def _parser(command: str, args: "list[str] | dict[str, Any]") -> Any:
             subclass_mode_model=True,
             subclass_mode_data=data is LightningDataModule,
             save_config_callback=None,
-            trainer_defaults={**TRAINER, "reload_dataloaders_every_n_epochs": int(data is Rollouts)},
+            trainer_defaults={**TRAINER, "reload_dataloaders_every_n_epochs": int(reloads)},
             seed_everything_default=0,
             auto_configure_optimizers=False,
             load_from_checkpoint_support=False,
@@ -197,8 +230,18 @@ def _parser(command: str, args: "list[str] | dict[str, Any]") -> Any:
             args=_found(command, args) if isinstance(args, list) else args,
             run=False,
         )
-    except ValueError as error:  # of a constructor: the Trainer's, a user's class's
+    except (ValueError, TypeError, OverflowError) as error:  # of a constructor: the Trainer's, a user's class's
         raise GraftError(_sentence(str(error))) from error
+
+
+def _no_nulls(place: str, kind: type, given: dict[str, Any]) -> None:
+    """Refuse null where a class has a value of its own and takes no null."""
+    from graft.errors import GraftError
+
+    for name, parameter in inspect.signature(kind).parameters.items():
+        allowed = parameter.default is None or "None" in str(parameter.annotation)
+        if name in given and given[name] is None and not allowed:
+            raise GraftError(f"{place}.{name} is null, but it needs a value, such as {parameter.default!r}")
 
 
 def load(config: str, *flags: str) -> tuple[Any, Any, Any]:
@@ -243,7 +286,10 @@ def _found(command: str, args: list[str]) -> list[str]:
         except GraftError:
             raise GraftError(f"there is no configuration {name!r}; there are {', '.join(configs())}") from None
         data = _content(path).get("data") or {}
-        if command == "pretrain" and "reward" in data:
+        corrects = isinstance(data.get("source"), dict)
+        if corrects and command != "correct":
+            raise GraftError(f"{name} corrects a flow: use it with graft correct")
+        if command in ("pretrain", "correct") and "reward" in data and not corrects:
             raise GraftError(f"{name} fine-tunes, it does not train on data: use it with graft fit")
         if command != "pretrain" and "class_path" in data:
             raise GraftError(f"{name} trains on data: use it with graft pretrain")
@@ -260,7 +306,7 @@ def _content(path: str) -> dict[str, Any]:
 
     try:
         content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError) as error:
+    except (OSError, ValueError, TypeError, RecursionError, yaml.YAMLError) as error:
         raise GraftError(f"{path} is no YAML file: {error}") from None
     if not isinstance(content, dict | None):
         raise GraftError(f"{path} is no configuration: it holds no settings by name")
@@ -308,7 +354,7 @@ def _help(command: str, args: list[str]) -> None:
         for place, value in places.items():
             if isinstance(value, dict) and "class_path" in value:
                 classes[place] = value["class_path"]
-    levels = [] if command == "pretrain" else [["--data.levels.help"]]  # a setting of settings of its own
+    levels = [] if command in ("pretrain", "correct") else [["--data.levels.help"]]  # a setting of settings of its own
     for extra in [["--help"], *([f"--{place}.help={name}"] for place, name in classes.items()), *levels]:
         try:
             _parser(command, extra)
@@ -364,6 +410,18 @@ def _pretrain(args: list[str]) -> None:
         if not isinstance(value, dict):
             _say(cli, f"{name.replace('_', ' '):<20} {report.number(value)}")
     _say(cli, str(folder / "reference.safetensors"))
+
+
+def _correct(args: list[str]) -> None:
+    from graft.correct import show
+    from graft.correct.command import correct
+
+    cli, config = _setup("correct", args)
+    _warm(cli)
+    folder, checkpoint = _folder(cli, _name(args), config)
+    _say(cli, f"graft: run in {folder}")
+    summary = correct(cli.model, cli.datamodule, folder, cli.trainer, config, _command("correct", args), checkpoint)
+    _say(cli, f"\n{show.table(summary)}\n\n{folder / 'report.html'}")
 
 
 def _levels(args: list[str]) -> None:
@@ -444,20 +502,13 @@ def _apart(args: list[str], names: Sequence[str]) -> tuple[dict[str, str], list[
 def _sample(args: list[str]) -> None:
     from jsonargparse import ArgumentParser
 
-    from graft import commands, files, runs
+    from graft import commands, files
     from graft.errors import GraftError
 
     parser = ArgumentParser(
         prog="graft sample", description="Draw objects from a run's weights into a file.", exit_on_error=False
     )
-    parser.add_argument("--weights", type=str, required=True, help="A run's folder, or its weights file.")
-    parser.add_argument("-n", "--number", type=int, default=256, help="How many objects.")
-    parser.add_argument("--out", type=str, required=True, help="File; its suffix says the format.")
-    parser.add_argument("--seed", type=int, default=0, help="Of the draws.")
-    parser.add_argument(
-        "--level", type=float | None, default=None, help="Hand over at this level instead of the run's."
-    )
-    parser.add_argument("--steps", type=int | None, default=None, help="Steps of the sampler instead of the run's.")
+    _of_run(parser, 256)
     parser.add_argument(
         "--interpolate",
         type=float | None,
@@ -479,6 +530,7 @@ def _sample(args: list[str]) -> None:
         metavar="FILE",
         help="What is given to every draw, in a file of the domain's: a brief of a page's elements.",
     )
+    given, args = _given(args)
     asked = parser.parse_args(args)
     if asked.number < 1:
         raise GraftError(f"-n is {asked.number}, but it must be at least 1")
@@ -486,23 +538,7 @@ def _sample(args: list[str]) -> None:
         raise GraftError(f"--interpolate is {asked.interpolate}, but it must be a finite number")
     if asked.best_of is not None and asked.best_of < 1:
         raise GraftError(f"--best_of is {asked.best_of}, but it takes at least 1 candidate")
-    path = runs.weights_file(asked.weights)
-    _, about = files.read_tensors(path)
-    config = yaml.safe_load(about.get("config") or "null")
-    if not config:
-        raise GraftError(f"{path} does not say what model it belongs to: use graft predict --config … --weights {path}")
-    model = config["model"]
-    if about.get("reference"):
-        model["init_args"]["weights"] = about["reference"]["path"]
-    model["init_args"] |= {k: v for k, v in {"level": asked.level, "steps": asked.steps}.items() if v is not None}
-    settings = {"seed_everything": asked.seed, "model": model}
-    if asked.best_of is not None:
-        if "reward" not in (config.get("data") or {}):
-            raise GraftError(f"{path} belongs to a run without a reward, by which --best_of could choose")
-        cli, _ = _setup("predict", {**settings, "data": config["data"]})
-    else:
-        cli, _ = _setup("sample", settings)
-    cli.model.load_weights(path)
+    cli = _built(asked, given, "--best_of could choose" if asked.best_of is not None else "")
     if asked.given is not None:
         cli.model.give(Path(asked.given))
     if asked.interpolate is not None:
@@ -518,6 +554,8 @@ def _sample(args: list[str]) -> None:
         cost += f"{best.denoiser_calls} denoiser calls, {_scored(cli.datamodule.reward, rewards)}"
     else:
         items = [item for drawn, _ in commands.sample(cli.model, cli.trainer, asked.number) for item in drawn]
+    if asked.clean:
+        items = cli.model.clean(items)
     out = Path(asked.out)
     if out.suffix == ".png":
         picture = cli.model.draw(items)
@@ -525,8 +563,167 @@ def _sample(args: list[str]) -> None:
             raise GraftError(f"{type(cli.model).__name__} draws no pictures")
         files.write_bytes(out, picture)
     else:
-        cli.model.write(items, out, rewards)
+        files.written(out, lambda path: cli.model.write(items, path, rewards))
     print(f"{len(items)} objects in {out}{cost}")
+
+
+def _hits(args: list[str]) -> None:
+    from jsonargparse import ArgumentParser
+
+    from graft import commands, hits, runs
+    from graft.errors import GraftError
+    from graft.judge import Judge
+
+    parser = ArgumentParser(
+        prog="graft hits",
+        description="The best distinct objects of a run's rounds, and of fresh samples, ranked. FILE may be of any of "
+        "the domain's formats, a table (.csv), a picture (.png) or a page (.html).",
+        exit_on_error=False,
+    )
+    _of_run(parser, 100)
+    parser.add_argument("--draws", type=int, default=0, help="Draw and score so many more with the run's weights.")
+    given, args = _given(args)
+    asked = parser.parse_args(args)
+    if asked.number < 1 or asked.draws < 0:
+        raise GraftError(f"-n is {asked.number} and --draws {asked.draws}, but they are at least 1 and 0")
+    cli = _built(asked, given, "hits could be ranked")
+    data, path = cli.datamodule, runs.weights_file(asked.weights)
+    data.run_dir = path.parent
+    rounds = sum(1 for _ in itertools.takewhile(lambda n: (data.folder(n) / "round.json").exists(), itertools.count()))
+    judge = Judge(data.scorer, {})
+    data.scorer.open()
+    try:
+        for items, calls in commands.sample(cli.model, cli.trainer, asked.draws, "hits") if asked.draws else ():
+            judge.update(items, calls)
+    finally:
+        data.scorer.close()
+    found = hits.found(cli.model, data, rounds, judge.items, judge.rewards, asked.number)
+    if not found:
+        raise GraftError(f"{path.parent} keeps no scored draws: draw some with --draws 1000")
+    if asked.clean:
+        for hit, item in zip(found, cli.model.clean([hit.item for hit in found]), strict=True):
+            hit.item = item
+    out = Path(asked.out)
+    hits.write(cli.model, found, out, data.label[0])
+    print(f"{len(found)} hits in {out}, {data.label[0]} {found[0].reward:.4g} to {found[-1].reward:.4g}")
+
+
+def _evaluate(args: list[str]) -> None:
+    from jsonargparse import ArgumentParser
+
+    from graft import commands, evaluate, files
+    from graft.errors import GraftError
+
+    parser = ArgumentParser(
+        prog="graft evaluate",
+        description="The domain's metrics of fresh samples, over several runs with seeds of their own.",
+        exit_on_error=False,
+    )
+    _of_run(parser, 10_000)
+    parser.add_argument("--runs", type=int, default=3, help="How often the samples are drawn.")
+    given, args = _given(args)
+    asked = parser.parse_args(args)
+    if asked.number < 1 or asked.runs < 1:
+        raise GraftError(f"-n is {asked.number} and --runs {asked.runs}, but both are at least 1")
+    cli = _built(asked, given, "")
+    found = evaluate.evaluate(cli.model, cli.trainer, asked.number, asked.runs)
+    about = {"n": asked.number, "runs": asked.runs, "seed": asked.seed, "steps": cli.model.steps}
+    if asked.out is not None:
+        files.write_json(asked.out, {**evaluate.plain(found), **about, "versions": commands.versions()})
+    print(f"{asked.runs} runs of {asked.number} samples, {cli.model.steps} steps\n{evaluate.table(found)}")
+
+
+def _of_run(parser: Any, number: int) -> None:
+    """The flags of commands that draw from a run's weights."""
+    parser.add_argument("--weights", type=str, required=True, help="A run's folder, or its weights file.")
+    parser.add_argument("-n", "--number", type=int, default=number, help="How many objects.")
+    needed = parser.prog != "graft evaluate"
+    kind = str if needed else str | None
+    parser.add_argument("--out", type=kind, required=needed, help="File; its suffix says the format.")
+    parser.add_argument("--seed", type=int, default=0, help="Of the draws.")
+    parser.add_argument(
+        "--level", type=float | None, default=None, help="Hand over at this level instead of the run's."
+    )
+    parser.add_argument("--steps", type=int | None, default=None, help="Steps of the sampler instead of the run's.")
+    if not needed:
+        return
+    parser.add_argument(
+        "--clean", action="store_true", help="Mend small flaws of what is written (relax molecules' conformers)."
+    )
+
+
+def _given(args: list[str]) -> tuple[dict[str, Any], list[str]]:
+    """(settings of the model by name, the other arguments)."""
+    from graft.errors import GraftError
+
+    given, rest, left = dict[str, Any](), list[str](), iter(args)
+    for arg in left:
+        flag, equals, value = arg.partition("=")
+        if not flag.startswith("--model."):
+            rest.append(arg)
+            continue
+        text = value if equals else next(left, None)
+        if text is None:
+            raise GraftError(f"{flag} needs a value")
+        try:
+            given[flag.removeprefix("--model.")] = yaml.safe_load(text)
+        except yaml.YAMLError:
+            raise GraftError(f"the value of {flag} is {text!r}, which is no YAML") from None
+    return given, rest
+
+
+def _built(asked: Any, given: dict[str, Any], by_reward: str) -> Any:
+    """The command line of the run whose weights are asked for, with them; with its data where a reward is needed.
+
+    Args:
+        asked: Flags of `_of_run`.
+        given: Settings of the model that take the place of the run's.
+        by_reward: What its reward is needed for; empty if it is not.
+    """
+    from graft import files, runs
+    from graft.errors import GraftError
+
+    path = runs.weights_file(asked.weights)
+    _, about = files.read_tensors(path)
+    config = yaml.safe_load(about.get("config") or "null")
+    if not config:
+        raise GraftError(f"{path} does not say what model it belongs to: use graft predict --config … --weights {path}")
+    _harmless(path, {name: config.get(name) for name in ("model", *(["data"] if by_reward else []))})
+    model = config["model"]
+    if about.get("reference"):
+        model["init_args"]["weights"] = about["reference"]["path"]
+    model["init_args"] |= {k: v for k, v in {"level": asked.level, "steps": asked.steps}.items() if v is not None}
+    model["init_args"] |= given
+    settings = {"seed_everything": asked.seed, "model": model}
+    if by_reward:
+        if "reward" not in (config.get("data") or {}):
+            raise GraftError(f"{path} belongs to a run without a reward, by which {by_reward}")
+        cli, _ = _setup("predict", {**settings, "data": config["data"]})
+    else:
+        cli, _ = _setup("sample", settings)
+    cli.model.load_weights(path)
+    return cli
+
+
+def _harmless(path: Path, config: Any) -> None:
+    """Refuse a configuration that came with weights, which somebody else may have made, and names what no model is of.
+
+    It builds classes that are installed here or lie in the current folder, with its settings; it cannot bring code.
+
+    Raises:
+        GraftError: It names something of Python's own library, or a program to start.
+    """
+    from graft import runs
+    from graft.errors import GraftError
+
+    for key, value in runs.flat(config):
+        name, last = str(value).partition(".")[0], key.rpartition(".")[2]
+        if last in ("class_path", "path", "by") and name in sys.stdlib_module_names | {"builtins", "__main__"}:
+            raise GraftError(f"{path} names {value} in its {key}, which no model needs: it is not to be trusted")
+        if last == "python" and value is not None:
+            raise GraftError(
+                f"{path} would start {value} for its reward: use graft.load with a configuration you trust"
+            )
 
 
 def _scored(reward: Any, rewards: list[float]) -> str:
@@ -563,7 +760,7 @@ def _test(args: list[str]) -> None:
 
 
 def _predict(args: list[str]) -> None:
-    from graft import commands
+    from graft import commands, files
 
     cli, config = _setup("predict", args)
     _warm(cli)
@@ -572,16 +769,19 @@ def _predict(args: list[str]) -> None:
     items = [item for part, _ in drawn for item in part]
     path = folder / f"samples{cli.model.suffix}"
     if cli.trainer.is_global_zero:
-        cli.model.write(items, path)
+        files.written(path, lambda temporary: cli.model.write(items, temporary))
     _say(cli, f"{len(items)} objects in {path}")
 
 
 COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "fit": _fit,
     "pretrain": _pretrain,
+    "correct": _correct,
     "levels": _levels,
     "compare": _compare,
     "sample": _sample,
+    "hits": _hits,
+    "evaluate": _evaluate,
     "validate": _validate,
     "test": _test,
     "predict": _predict,

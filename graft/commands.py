@@ -6,25 +6,34 @@ import platform
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import lightning
 import torch
+from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint, RichProgressBar, TQDMProgressBar
 
-from graft import files, ranks, report, runs
+from graft import files, hits, ranks, report, rounds, runs
 from graft.alarms import Watch
 from graft.batches import Weights
+from graft.checkpoint import Checkpoints
+from graft.checkpoint import read as read_checkpoint
 from graft.errors import GraftError
+from graft.interruption import Interruption
 from graft.judge import Judge
 from graft.levels import analysis, show
 from graft.logger import MetricsFile
 from graft.module import GraftModule
+from graft.progress import Progress
 from graft.requests import Requests, drawn
 from graft.rollouts import Rollouts
 from graft.rounds import Account
+
+if TYPE_CHECKING:
+    from graft.correct.data import RecoveredNoise
 
 TRAINER: dict[str, Any] = {
     "logger": False,  # the run's folder has its own
@@ -38,6 +47,7 @@ TRAINER: dict[str, Any] = {
 """Trainer settings that graft's commands start from."""
 
 SHOWN = 24  # objects in a picture
+HITS = 100  # the best of what a run has drawn
 
 
 def trainer(rounds: int = 1, **settings: Any) -> Trainer:
@@ -74,22 +84,23 @@ def fit(
         raise GraftError(f"trainer.max_epochs is {trainer.max_epochs}, but a run takes at least one round")
     started = time.perf_counter()
     ranks.begin(trainer, module)
-    folder = _made(trainer, run_dir)
+    folder = made(trainer, run_dir)
     data.run_dir = folder
-    _attach(trainer, folder, config, checkpoint)
+    attach(trainer, folder, config, checkpoint)
     watch = Watch(data.alarms, data.held_out, folder) if data.alarms is not None and data.validation_draws else None
     if watch is not None:
         trainer.callbacks.insert(0, watch)  # type: ignore[attr-defined]
+    trainer.callbacks.append(Progress())  # type: ignore[attr-defined]
     if data.keep_weights:
         trainer.callbacks.insert(0, RoundWeights(config))  # type: ignore[attr-defined]
-    trainer.fit(module, data, ckpt_path=str(checkpoint) if checkpoint else None, weights_only=True)
-    _finished(trainer)
+    train(module, data, trainer, folder, checkpoint)
     module.save_weights(folder / "tuned.safetensors", {"config": config})
+    module.export(folder)
     compare(module, data, trainer)
     chosen = analysis.Analysis.read(folder) if module.asked_level == "auto" else None
     summary = _summary(module, data, time.perf_counter() - started, chosen) | _watched(watch)
     if trainer.is_global_zero:
-        _write_samples(module, folder)
+        write_samples(module, folder)
         _write_report(module, data, trainer, folder, summary, command)
         files.write_json(folder / "summary.json", summary)  # last: its presence says that the run is finished
     trainer.strategy.barrier()
@@ -123,17 +134,20 @@ def pretrain(
         raise GraftError("pretrain trains the whole network: leave model.level at 0")
     started = time.perf_counter()
     ranks.begin(trainer, module)
-    folder = _made(trainer, run_dir)
-    _attach(trainer, folder, config, checkpoint)
-    trainer.fit(module, data, ckpt_path=str(checkpoint) if checkpoint else None, weights_only=True)
-    _finished(trainer)
+    folder = made(trainer, run_dir)
+    attach(trainer, folder, config, checkpoint)
+    train(module, data, trainer, folder, checkpoint)
     module.save_weights(folder / "reference.safetensors", {"config": config})
     judge = Judge(None, module.metrics())
     for items, calls in sample(module, trainer, draws, "pretrain"):
         judge.update(items, calls)
     module.judges = {"reference": judge}
+    left_out: Any = getattr(data, "left_out", None)  # by record, where the domain's data say it so
+    if isinstance(left_out, list) and trainer.is_global_zero:
+        files.write_text(folder / "left_out.csv", rounds.left_out(left_out))
     summary = {
-        "reference": _plain(judge.summary()),
+        "reference": plain(judge.summary()),
+        **({"left_out": len(left_out)} if isinstance(left_out, list) else {}),
         "steps": trainer.global_step,
         "parameters": sum(p.numel() for p in module.backbone.parameters()),
         "seconds": round(time.perf_counter() - started, 1),
@@ -141,7 +155,7 @@ def pretrain(
         "versions": versions(),
     }
     if trainer.is_global_zero:
-        _write_samples(module, folder)
+        write_samples(module, folder)
         files.write_json(folder / "summary.json", summary)
     trainer.strategy.barrier()
     return summary
@@ -162,7 +176,7 @@ def levels(
     if module.reference_file is None:
         raise GraftError("levels are compared on draws of a reference: give model.weights")
     ranks.begin(trainer, module)
-    folder = _made(trainer, run_dir)
+    folder = made(trainer, run_dir)
     comparison = _Comparison(data)
     trainer.predict(module, comparison, return_predictions=False)
     assert comparison.found is not None
@@ -204,13 +218,13 @@ class RoundWeights(Callback):
         pl_module.save_weights(path, {"config": self.config})
 
 
-def compare(module: GraftModule, data: Rollouts, trainer: Trainer) -> None:
+def compare(module: GraftModule, data: "Rollouts | RecoveredNoise", trainer: Trainer) -> None:
     """Judge fresh samples of the reference and of the tuned model, drawn with the same noise: `GraftModule.judges`."""
     try:
         trainer.test(module, data, verbose=False)
     finally:
         if data.reward is not None:
-            data.scorer.close()
+            data.reward.close()
 
 
 def sample(
@@ -219,14 +233,14 @@ def sample(
     count: int,
     purpose: str = "sample",
     weights: Weights = "tuned",
-    chunk: int = 128,
+    chunk: "int | None" = None,
 ) -> "list[tuple[list[Any], int]]":
     """Draw objects.
 
     Returns:
         (objects, denoiser calls) of each chunk.
     """
-    return list(drawn(module, trainer, Requests(module, count, chunk, (purpose,), weights)))
+    return list(drawn(module, trainer, Requests(module, count, chunk or module.chunk, (purpose,), weights)))
 
 
 def versions() -> dict[str, str]:
@@ -243,9 +257,9 @@ def versions() -> dict[str, str]:
     }
 
 
-def _attach(trainer: Trainer, folder: Path, config: str, checkpoint: "Path | None") -> None:
+def attach(trainer: Trainer, folder: Path, config: str, checkpoint: "Path | None") -> None:
     """Give the trainer the run's log and checkpoints."""
-    step = runs.read_checkpoint(checkpoint)["global_step"] if checkpoint else 0
+    step = read_checkpoint(checkpoint)["global_step"] if checkpoint else 0
     trainer.loggers = [MetricsFile(folder / "metrics.csv", step)]
     trainer.callbacks.append(  # type: ignore[attr-defined]
         ModelCheckpoint(folder / "checkpoints", "last", enable_version_counter=False, save_on_train_epoch_end=True)
@@ -257,7 +271,31 @@ def _attach(trainer: Trainer, folder: Path, config: str, checkpoint: "Path | Non
         files.write_text(folder / "config.yaml", config)
 
 
-def _made(trainer: Trainer, run_dir: "str | Path") -> Path:
+def train(
+    module: GraftModule, data: LightningDataModule, trainer: Trainer, folder: Path, checkpoint: "Path | None"
+) -> None:
+    """Lightning's fit, which a signal ends where it can go on.
+
+    Raises:
+        Interrupted: It did.
+        GraftError: The checkpoint is another network's.
+    """
+    interruption = Interruption(folder)
+    trainer.callbacks.insert(0, interruption)  # type: ignore[attr-defined]
+    if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
+        trainer.strategy.checkpoint_io = Checkpoints()
+    with interruption.caught():
+        try:
+            trainer.fit(module, data, ckpt_path=str(checkpoint) if checkpoint else None, weights_only=True)
+        except RuntimeError as error:
+            if "loading state_dict" not in str(error):
+                raise
+            raise GraftError(
+                f"{checkpoint} does not fit the network ({' '.join(str(error).split())[:200]}): it is another run's"
+            ) from None
+
+
+def made(trainer: Trainer, run_dir: "str | Path") -> Path:
     """The run's folder, which all processes write to.
 
     Raises:
@@ -273,13 +311,8 @@ def _made(trainer: Trainer, run_dir: "str | Path") -> Path:
     return folder
 
 
-def _finished(trainer: Trainer) -> None:
-    if trainer.interrupted:
-        raise KeyboardInterrupt
-
-
 def _summary(module: GraftModule, data: Rollouts, seconds: float, chosen: "analysis.Analysis | None") -> dict[str, Any]:
-    reference, tuned = (_plain(module.judges[w].summary()) for w in ("reference", "tuned"))
+    reference, tuned = (plain(module.judges[w].summary()) for w in ("reference", "tuned"))
     for judged in (reference, tuned):
         judged |= {name: judged.get(name) for name in ("reward", "reward_stderr", "reward_std")}
     last = data.accounts[-1]
@@ -327,7 +360,7 @@ def _watched(watch: "Watch | None") -> dict[str, Any]:
     }
 
 
-def _plain(values: dict[str, float]) -> dict[str, Any]:
+def plain(values: dict[str, float]) -> dict[str, Any]:
     """As JSON has them: None for NaN, whole numbers for counts."""
     out: dict[str, Any] = {name: None if math.isnan(value) else value for name, value in values.items()}
     for name in ("n", "failed_rewards"):
@@ -339,17 +372,19 @@ def _plain(values: dict[str, float]) -> dict[str, Any]:
     return out
 
 
-def _write_samples(module: GraftModule, folder: Path) -> None:
+def write_samples(module: GraftModule, folder: Path) -> None:
+    """Write what was judged, as files and pictures."""
     for name, judge in module.judges.items():
-        (folder / "samples").mkdir(exist_ok=True)
         if module.suffix:
-            module.write(judge.items, folder / "samples" / f"{name}{module.suffix}", judge.rewards or None)
-        picture = _picture(module, judge)
-        if picture is not None:
-            files.write_bytes(folder / "samples" / f"{name}.png", picture)
+            path = folder / "samples" / f"{name}{module.suffix}"
+            files.written(path, partial(module.write, judge.items, rewards=judge.rewards or None))
+        drawing = picture(module, judge)
+        if drawing is not None:
+            files.write_bytes(folder / "samples" / f"{name}.png", drawing)
 
 
-def _picture(module: GraftModule, judge: Judge) -> "bytes | None":
+def picture(module: GraftModule, judge: Judge) -> "bytes | None":
+    """PNG of the first of the objects that were judged."""
     legends: Sequence[str] | None = [report.number(r) for r in judge.rewards[:SHOWN]] if judge.rewards else None
     return module.draw(judge.items[:SHOWN], legends)
 
@@ -365,7 +400,7 @@ def _write_report(
         "accepted": _finite([scores[i] for i in index.tolist()]),
         "tuned": _finite(module.judges["tuned"].rewards),
     }
-    pictures = {name: _picture(module, judge) for name, judge in module.judges.items()}
+    pictures = {name: picture(module, judge) for name, judge in module.judges.items()}
     curves: dict[str, list[tuple[float, float]]] = {}
     logger = trainer.loggers[0]
     assert isinstance(logger, MetricsFile)
@@ -385,7 +420,20 @@ def _write_report(
     }
     title = f"{type(module).__name__}: {data.label[0]}"
     shown = {name: png for name, png in pictures.items() if png is not None}
-    report.write(folder / "report.html", summary, title, command, rewards, curves, shown, show.section(folder))
+    best = _write_hits(module, data, folder)
+    report.write(folder / "report.html", summary, title, command, rewards, curves, shown, show.section(folder), best)
+
+
+def _write_hits(module: GraftModule, data: Rollouts, folder: Path) -> str:
+    """Write the best of all that the run has drawn and scored; the report's section on them."""
+    judge = module.judges["tuned"]
+    best = hits.found(module, data, len(data.accounts), judge.items, judge.rewards, HITS) if judge.rewards else []
+    if not best:
+        return ""
+    files.write_text(folder / "hits.csv", hits.table(best))
+    if module.suffix:
+        hits.write(module, best, folder / f"hits{module.suffix}", data.label[0])
+    return hits.section(module, best, data.label[0])
 
 
 def _finite(values: Sequence[float]) -> list[float]:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from graft.batches import Examples
 from graft.errors import GraftError
 from graft.process import Flow, Gaussian, Mixed, Process
+from graft.solvers import Euler, Solver
 from graft.state import Condition, State, size
 
 
@@ -27,12 +28,15 @@ class Corrector:
             reference exactly.
         backbone: Its network, called as the model's: ``(state, time (B,), condition) -> output``.
         steps: Of its own clock.
+        solver: Of its own steps; Euler's if ``null``.
     """
 
-    def __init__(self, process: Process, backbone: nn.Module, steps: int = 12) -> None:
+    def __init__(self, process: Process, backbone: nn.Module, steps: int = 12, solver: "Solver | None" = None) -> None:
         if steps < 1:
             raise GraftError(f"model.corrector.steps is {steps}, but a flow takes at least 1")
         self.process, self.backbone, self.steps = process, backbone, steps
+        self.solver = solver if solver is not None else Euler()
+        self.solver.check(process)
 
     def attach(self, model: Process) -> None:
         """Go with a model of that process.

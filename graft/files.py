@@ -6,6 +6,7 @@ import itertools
 import json
 import math
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +19,9 @@ from torch import Tensor
 
 import graft
 from graft.errors import GraftError
+
+FORMAT = 2
+"""Of the files that graft writes; from 2 on they carry a hash of what they hold."""
 
 
 class ForeignError(GraftError):
@@ -92,11 +96,86 @@ def write_json(path: "str | Path", value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
+def written(path: "str | Path", write: "Callable[[Path], object]") -> None:
+    """Have a domain's writer, which looks at the suffix of the name, write a file (and others beside it) atomically.
+
+    Raises:
+        GraftError: The folder cannot be written to.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        temporary.mkdir(parents=True, exist_ok=True)
+        write(temporary / path.name)
+        for each in sorted(temporary.iterdir()):
+            os.replace(each, path.with_name(each.name))
+    except GraftError as error:
+        raise GraftError(str(error).replace(str(temporary / path.name), str(path))) from None
+    except OSError as error:
+        raise GraftError(f"cannot write {path} ({error}): free the disk or choose another folder") from None
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def read_json(path: "str | Path", remedy: str) -> Any:
+    """What a JSON file holds.
+
+    Args:
+        path: Of the file.
+        remedy: What the user can do about a file that is damaged.
+
+    Raises:
+        GraftError: It is missing or no JSON.
+    """
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise GraftError(f"{path} is missing or damaged ({error}): {remedy}") from None
+
+
+def write_sealed(path: "str | Path", content: "dict[str, Any]") -> None:
+    """Write a JSON object atomically, with its format and a hash of it."""
+    plain = {**content, "format": FORMAT}
+    write_json(path, {**plain, "sha256": _hash_of_json(plain)})
+
+
+def read_sealed(path: "str | Path", remedy: str) -> dict[str, Any]:
+    """What `write_sealed` wrote.
+
+    Args:
+        path: Of the file.
+        remedy: What the user can do about a file that is damaged.
+
+    Raises:
+        GraftError: It is missing, damaged, was changed, or another version of graft wrote it.
+    """
+    content = read_json(path, remedy)
+    if not isinstance(content, dict):
+        raise GraftError(f"{path} is damaged (it holds no names): {remedy}")
+    _known_format(path, content)
+    said = content.pop("sha256", None)
+    if said != _hash_of_json(content):
+        raise GraftError(f"{path} was changed since it was written (its hash does not fit): {remedy}")
+    del content["format"]
+    return content
+
+
+def _hash_of_json(content: Any) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _known_format(path: "str | Path", about: dict[str, Any]) -> None:
+    found = about.get("format", 1)
+    if not isinstance(found, int) or not 1 <= found <= FORMAT:
+        raise GraftError(f"{path} was written by another version of graft: its format is {found!r}, not {FORMAT}")
+
+
 def write_tensors(path: "str | Path", tensors: dict[str, Tensor], about: "dict[str, Any] | None" = None) -> None:
-    """Write a safetensors file atomically, with ``about`` as JSON in its header."""
+    """Write a safetensors file atomically, with ``about`` as JSON in its header, the format and a hash of it all."""
     with atomic(path) as temporary:
         plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-        save_file(plain, temporary, {"graft": json.dumps(about or {})})
+        note = {**(about or {}), "format": FORMAT}
+        save_file(plain, temporary, {"graft": json.dumps({**note, "sha256": _seal(plain, note)})})
         temporary.chmod(0o644)  # safetensors makes files that others may not read
 
 
@@ -108,25 +187,31 @@ def _opened(path: "str | Path") -> "Iterator[tuple[Any, dict[str, Any]]]":
             about = json.loads((file.metadata() or {}).get("graft", "null"))
             if not isinstance(about, dict):
                 raise ForeignError(f"{path} is a safetensors file, but graft did not write it")
+            _known_format(path, about)
             yield file, about
     except FileNotFoundError:
         raise GraftError(f"there is no file {path}") from None
     except GraftError:
         raise
-    except (SafetensorError, OSError, ValueError) as error:
+    except (SafetensorError, OSError, ValueError, RecursionError) as error:
         raise GraftError(f"{path} is no safetensors file or is truncated ({error})") from None
 
 
 def read_tensors(path: "str | Path") -> tuple[dict[str, Tensor], dict[str, Any]]:
     """The tensors and the ``about`` of a file that `write_tensors` wrote.
 
-    The tensors lie in the file: what is not looked at takes no memory.
+    The tensors lie in the file: once their hash is checked, what is not looked at takes no memory.
 
     Raises:
-        GraftError: It is missing, truncated or another kind of file.
+        GraftError: It is missing, truncated, changed, or another kind of file.
     """
     with _opened(path) as (file, about):
-        return {name: file.get_tensor(name) for name in file.keys()}, about
+        tensors = {name: file.get_tensor(name) for name in file.keys()}
+    said = about.pop("sha256", None)
+    if (said or about.get("format", 1) > 1) and said != _seal(tensors, about):
+        raise GraftError(f"{path} was changed since it was written: its hash does not fit what it holds")
+    about.pop("format", None)
+    return tensors, about
 
 
 def read_about(path: "str | Path") -> dict[str, Any]:
@@ -148,6 +233,9 @@ def growing(
     Yields a function from the first tensors, whose types and shapes but for the number of rows the file takes over, to
     the tensors of ``rows`` rows that lie in the file.
     """
+    note = {**(about or {}), "format": FORMAT}
+    made: dict[str, Tensor] = {}
+    place: list[int] = []
     with atomic(path) as temporary:
 
         def mapped(like: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -155,7 +243,7 @@ def growing(
             sizes = {name: math.prod(shapes[name]) * tensor.element_size() for name, tensor in like.items()}
             order = sorted(like, key=lambda name: (-like[name].element_size(), name))  # the widest first: aligned
             ends = dict(zip(order, itertools.accumulate(sizes[name] for name in order), strict=True))
-            header: dict[str, Any] = {"__metadata__": {"graft": json.dumps(about or {})}}
+            header: dict[str, Any] = {"__metadata__": {"graft": json.dumps({**note, "sha256": PLACE})}}
             for name in order:
                 span = [ends[name] - sizes[name], ends[name]]
                 header[name] = {"dtype": _TYPES[like[name].dtype], "shape": shapes[name], "data_offsets": span}
@@ -164,18 +252,38 @@ def growing(
             start = 8 + len(text)
             with open(temporary, "wb") as file:
                 file.write(len(text).to_bytes(8, "little") + text)
-                file.truncate(start + max(ends.values(), default=0))
+                _reserve(file.fileno(), start + max(ends.values(), default=0))
             whole = torch.from_file(
                 str(temporary), shared=True, size=start + max(ends.values(), default=0), dtype=torch.uint8
             )
-            return {
-                name: whole[start + ends[name] - sizes[name] : start + ends[name]]
-                .view(like[name].dtype)
-                .reshape(shapes[name])
-                for name in order
-            }
+            place.append(text.index(PLACE.encode()) + 8)
+            made.update(
+                {
+                    name: whole[start + ends[name] - sizes[name] : start + ends[name]]
+                    .view(like[name].dtype)
+                    .reshape(shapes[name])
+                    for name in order
+                }
+            )
+            return made
 
         yield mapped
+        if not place:
+            raise GraftError(f"there is nothing to write to {path}")
+        with open(temporary, "r+b") as file:  # what is mapped and what is written are the same pages
+            file.seek(place[0])
+            file.write(_seal(made, note).encode())
+
+
+PLACE = "0" * 64  # of the hash, until it is known
+
+
+def _reserve(file: int, size: int) -> None:
+    """Have the disk's room for the file: a mapped file that it runs out under would end the process."""
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(file, 0, size)
+    else:
+        os.truncate(file, size)
 
 
 _TYPES = {
@@ -235,5 +343,18 @@ def in_memory(tensors: dict[str, Tensor]) -> str:
     digest = hashlib.sha256()
     for name in sorted(tensors):
         digest.update(name.encode())
-        digest.update(tensors[name].detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+        digest.update(_bytes(tensors[name]))
     return digest.hexdigest()
+
+
+def _seal(tensors: dict[str, Tensor], about: dict[str, Any]) -> str:
+    """A hash of all that a file holds: names, types, shapes, values, and what it says of itself."""
+    digest = hashlib.sha256(_hash_of_json(about).encode())
+    for name in sorted(tensors):
+        digest.update(repr((name, str(tensors[name].dtype), tuple(tensors[name].shape))).encode())
+        digest.update(_bytes(tensors[name]))
+    return digest.hexdigest()
+
+
+def _bytes(tensor: Tensor) -> Any:
+    return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()

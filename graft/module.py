@@ -1,27 +1,31 @@
 """GraftModule: the LightningModule that learns the law of a state at one level and lets the reference finish."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from lightning.pytorch import LightningModule
+from lightning.pytorch.strategies import FSDPStrategy, ModelParallelStrategy
 from torch import Generator, Tensor, nn
 from torchmetrics import Metric
 
-from graft import seeding
+from graft import distance, interruption, seeding
 from graft.batches import Draws, Examples, Weights
 from graft.corrector import Corrector
 from graft.ema import EMA
 from graft.errors import GraftError
 from graft.judge import Judge
+from graft.memory import Fitted
 from graft.objectives import Objective, Shaping
-from graft.process import Process
+from graft.process import Model, Process
 from graft.reference import LoRA, adapt, evaluating, frozen, without_adapter
 from graft.sampler import Stage, Trajectory, run, snap
 from graft.sharding import shard
+from graft.solvers import Euler, Solver
 from graft.state import Condition, State, size
 from graft.weights import drop_frozen, fill_frozen, interpolate, read_reference, read_weights, write_weights
 
@@ -53,6 +57,8 @@ class GraftModule(LightningModule, ABC):
         corrector: At level 1: a small flow of its own, the one thing that is trained, from Gaussian noise to the law of
             the noise that the frozen reference makes accepted samples of. For deterministic samplers, where the noise
             decides the sample.
+        solver: Of the sampler's steps: `graft.solvers.Heun` or ``Midpoint`` for samplers that draw no noise, at two
+            network calls a step; the process's own (Euler's, DDIM's) if ``null``.
         lora: Train adapters through peft; without it the whole network is trained and the reference is a frozen copy.
         ema: Decay of the average of the trained weights, which then are the ones that are sampled and saved; ``null``:
             none.
@@ -61,6 +67,8 @@ class GraftModule(LightningModule, ABC):
         warmup: Steps in which the learning rate rises linearly.
         cosine: Let the learning rate fall to 0 as a half cosine over the whole training.
         clip: Largest norm of the gradient; ``null``: none.
+        compile: Have torch.compile make the networks faster, after a minute or so at the start; a string is another
+            backend of it than inductor. Names in files do not change.
         seed: Of every draw; the command line links it to ``--seed_everything``.
     """
 
@@ -73,6 +81,7 @@ class GraftModule(LightningModule, ABC):
         steps: int = 24,
         objective: "Objective | None" = None,
         corrector: "Corrector | None" = None,
+        solver: "Solver | None" = None,
         lora: "LoRA | None" = None,
         ema: "float | None" = None,
         learning_rate: float = 1e-3,
@@ -80,6 +89,7 @@ class GraftModule(LightningModule, ABC):
         warmup: int = 0,
         cosine: bool = False,
         clip: "float | None" = 1.0,
+        compile: "bool | str" = False,
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -88,6 +98,8 @@ class GraftModule(LightningModule, ABC):
         if steps < 1:
             raise GraftError(f"model.steps is {steps}, but a sampler takes at least 1")
         self.process, self.steps, self.asked_level = process, steps, level
+        self.solver = solver if solver is not None else Euler()
+        self.solver.check(process)
         self.corrector = corrector
         if corrector is not None:
             if weights is None or lora is not None:
@@ -104,7 +116,7 @@ class GraftModule(LightningModule, ABC):
         self.facts: dict[str, Tensor] = {}
         self.reference_file: dict[str, str] | None = None
         if weights is not None:
-            self.facts, self.reference_file = read_reference(backbone, weights)
+            self.facts, self.reference_file = self.load_reference(backbone, weights)
         elif lora is not None:
             raise GraftError("model.lora adapts a reference: give model.weights")
         self.reference: nn.Module | None = None
@@ -119,6 +131,11 @@ class GraftModule(LightningModule, ABC):
         self.objective = objective if objective is not None else Shaping()
         self.objective.attach(self)
         self.judges: dict[str, Judge] = {}
+        self.fitted = Fitted()
+        if compile:
+            for network in (self.backbone, self.reference):
+                if network is not None:
+                    network.compile(backend="inductor" if compile is True else compile)
         self.register_state_dict_post_hook(drop_frozen)  # type: ignore[no-untyped-call]
         self.register_load_state_dict_pre_hook(fill_frozen)  # type: ignore[no-untyped-call]
 
@@ -132,6 +149,20 @@ class GraftModule(LightningModule, ABC):
     def decode(self, state: State, condition: Condition) -> list[Any]:
         """The objects that final states stand for, one for each row, whatever their quality."""
 
+    @property
+    def given(self) -> Any:
+        """What draws follow besides the weights and their facts, for `graft.identity.identity`; None: nothing."""
+        return None
+
+    constrained: bool = False
+    """A part of every sample is given, which `constrain` puts in its place."""
+    repeats: int = 1
+    """How often each step of the sampler is taken: what is given and what is generated then fit better."""
+
+    def constrain(self, output: State, condition: Condition) -> State:
+        """The network's output in sampling, with what is given of the sample in the place of what it thinks of that."""
+        return output
+
     def give(self, path: Path) -> None:
         """Have `draw_conditions` give every draw what a file of the user says (``graft sample --given FILE``).
 
@@ -139,6 +170,13 @@ class GraftModule(LightningModule, ABC):
             GraftError: The file is none, or the domain takes none.
         """
         raise GraftError(f"{type(self).__name__} takes nothing that is given in a file")
+
+    def conditions(self, purpose: "tuple[int | str, ...]", start: int, count: int, generator: Generator) -> Condition:
+        """What is given to the draws ``start`` to ``start + count`` of those for ``purpose``; ``count`` fresh ones.
+
+        A domain whose conditions are a list (prompts) says here which of them is whose turn.
+        """
+        return self.draw_conditions(count, generator)
 
     def group(self, condition: Condition) -> Tensor:
         """(B,) integer of the condition of each draw, within which acceptance ranks; like conditions are neighbours."""
@@ -161,16 +199,38 @@ class GraftModule(LightningModule, ABC):
         """(n, d) what makes objects alike: for similarity, diversity and distances; zeros where an object has none."""
         raise GraftError(f"{type(self).__name__} has no features for its objects: similarity and distances need them")
 
+    def distances(self) -> Mapping[str, Callable[[Tensor, Tensor], float]]:
+        """Distances of two sets of features, (n, d) and (m, d), by name in snake_case; the first one is judged by.
+
+        The Fréchet distance, unless a domain says otherwise; where it has no features, the sliced Wasserstein distance
+        of the states.
+        """
+        return {"frechet": distance.frechet} if self.featured else {"sliced_wasserstein": distance.sliced_wasserstein}
+
+    @property
+    def featured(self) -> bool:
+        """Whether the domain's objects have features."""
+        return type(self).features is not GraftModule.features
+
     def metrics(self) -> Mapping[str, Metric]:
         """Fresh metrics by name in snake_case, shares as fractions.
 
-        Each takes a list of objects and gives a number, or a dict of numbers by name.
+        Each takes a list of objects and gives a number, or a dict of numbers by name. One with an attribute ``watched``
+        that is False is shown and raises no alarm.
         """
         return {}
 
     def draw(self, items: Sequence[Any], legends: "Sequence[str] | None" = None) -> "bytes | None":
         """A PNG of objects in a grid, or None if the domain draws nothing."""
         return None
+
+    def view(self, items: Sequence[Any], legends: "Sequence[str] | None" = None) -> str:
+        """HTML to look at objects from all sides, which loads nothing; empty if the domain has nothing to turn."""
+        return ""
+
+    def clean(self, items: Sequence[Any]) -> list[Any]:
+        """Objects with their small flaws mended, for who takes them further; what is judged is what was drawn."""
+        raise GraftError(f"{type(self).__name__} has nothing to clean in its objects: leave out --clean")
 
     def write(self, items: Sequence[Any], path: Path, rewards: "Sequence[float] | None" = None) -> None:
         """Write objects, with their rewards if there are any, to a file whose kind its suffix says."""
@@ -187,6 +247,21 @@ class GraftModule(LightningModule, ABC):
         raise GraftError(f"{type(self).__name__} reads no files of scored objects")
 
     suffix: str = ""  # of the domain's main file format, with the dot
+    chunk: int = 128  # draws at a time where no data module says
+
+    def export(self, folder: Path) -> None:
+        """Write the tuned model into the run's folder in the form that the field's other programs read.
+
+        Of several processes all call this, for weights may be sharded (`graft.sharding.whole`); the first one writes.
+        """
+
+    def load_reference(self, backbone: nn.Module, weights: str) -> tuple[dict[str, Tensor], dict[str, str]]:
+        """Put the reference's weights into ``backbone``; (the domain's facts, ``path`` and ``sha256`` of the weights).
+
+        Raises:
+            GraftError: They are another network's, or no reference's.
+        """
+        return read_reference(backbone, weights)
 
     def encode(self, batch: Any) -> tuple[State, Condition]:
         """(state at level 0, condition) of a batch of the domain's data set, for training on data."""
@@ -229,20 +304,23 @@ class GraftModule(LightningModule, ABC):
     def shaped(self) -> Stage:
         """The stage that is trained; it ends with the state whose law is learned."""
         if self.corrector is not None:
-            return Stage(self.corrector.process, self.backbone, steps=self.corrector.steps)
-        return Stage(self.process, self.backbone, 1.0, self.level)
+            own = self.corrector
+            return Stage(own.process, self.backbone, steps=own.steps, solver=own.solver)
+        return Stage(self.process, self.backbone, 1.0, self.level, solver=self.solver)
 
     def stages(self, weights: Weights) -> list[Stage]:
         """The sampler as stages: the reference alone, or tuned above the level and the reference below it."""
         if weights == "reference":
-            return [Stage(self.process, self.reference_model)]
+            return [Stage(self.process, self.reference_model, solver=self.solver)]
         if self.level == 0:
             return [self.shaped]
-        return [self.shaped, Stage(self.process, self.reference_model, self.level, 0.0)]
+        return [self.shaped, Stage(self.process, self.reference_model, self.level, 0.0, solver=self.solver)]
 
     def calls(self, weights: Weights) -> int:
         """Denoiser calls that a sample takes."""
-        return self.steps + (self.corrector.steps if self.corrector is not None and weights != "reference" else 0)
+        own = self.corrector if weights != "reference" else None
+        again = (self.repeats - 1) * self.solver.calls(self.steps - 1) if self.repeats > 1 and self.steps > 1 else 0
+        return self.solver.calls(self.steps) + again + (own.solver.calls(own.steps) if own is not None else 0)
 
     def reference_model(self, state: State, time: Tensor, condition: Condition) -> State:
         """The reference's output."""
@@ -265,6 +343,12 @@ class GraftModule(LightningModule, ABC):
             with self.objective.drawing(self) if weights == "current" else self.averaged():
                 yield
 
+    def _told(self, model: Model) -> Model:
+        def told(state: State, time: Tensor, condition: Condition) -> State:
+            return self.constrain(model(state, time, condition), condition)
+
+        return told
+
     def averaged(self) -> AbstractContextManager[None]:
         """Within the block the network has the averaged weights, if there is an average."""
         return nullcontext() if self.average is None else self.average.swapped(self.backbone)
@@ -277,12 +361,15 @@ class GraftModule(LightningModule, ABC):
         stages = self.stages(batch.weights)
         if batch.start < 1:  # of the model's own clock
             stages = [
-                Stage(stage.process, stage.model, min(stage.start, batch.start), stage.stop)
+                Stage(stage.process, stage.model, min(stage.start, batch.start), stage.stop, solver=stage.solver)
                 for stage in stages
                 if stage.stop < batch.start and stage.steps is None
             ]
+        if self.constrained:
+            stages = [replace(s, model=self._told(s.model)) if s.steps is None else s for s in stages]
+        stages = [replace(stage, model=self.fitted(stage.model)) for stage in stages]
         with self.sampling(batch.weights):
-            drawn = run(stages, batch.condition, self.steps, batch.record, generator, batch.state)
+            drawn = run(stages, batch.condition, self.steps, batch.record, generator, batch.state, None, self.repeats)
             for level, state in drawn.recorded.items() if batch.estimate else ():
                 # the one that goes on from there
                 stage = next(stage for stage in stages if stage.stop < level and stage.steps is None)
@@ -291,12 +378,15 @@ class GraftModule(LightningModule, ABC):
                 drawn.calls += 1
         return drawn
 
+    def setup(self, stage: str) -> None:
+        """A network that is spread over processes is called by all of them as often."""
+        self.fitted.fixed = isinstance(self.trainer.strategy, FSDPStrategy | ModelParallelStrategy)
+
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """The objective's loss of a round's examples; the denoising loss of a batch of data."""
         parts = self.trainer.accumulate_grad_batches
-        part = (batch_idx % parts,) if parts > 1 else ()  # parts of one step must not have the same noise
-        everyone = seeding.generator(self.seed, "train", self.global_step, 0, *part)
-        generator = seeding.share(everyone, self.global_rank, self.trainer.world_size)
+        everyone = seeding.generator(self.seed, "train", self.global_step, 0)
+        generator = seeding.share(everyone, self.global_rank, self.trainer.world_size, batch_idx % parts, parts)
         shown: dict[str, Tensor] = {}
         if isinstance(batch, Examples):
             examples = batch
@@ -332,7 +422,7 @@ class GraftModule(LightningModule, ABC):
         if isinstance(batch, Draws):
             self._judged(batch, batch_idx)
             return
-        examples = Examples(*self.encode(batch))
+        examples = batch if isinstance(batch, Examples) else Examples(*self.encode(batch))
         with self.sampling():
             loss = self.loss(examples, seeding.generator(self.seed, "validation", batch_idx))
         self.log("validation/loss", loss, prog_bar=True, batch_size=size(examples.state))
@@ -373,9 +463,12 @@ class GraftModule(LightningModule, ABC):
         self.judges[batch.weights].update(items, drawn.calls * len(items), number)
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Move the average."""
-        if self.average is not None:
+        """Move the average; then, where the run is asked to, end it."""
+        whole = not (batch_idx + 1) % self.trainer.accumulate_grad_batches
+        if self.average is not None and (whole or batch_idx + 1 == self.trainer.num_training_batches):
             self.average.update(self.backbone)
+        if (asked := interruption.of(self.trainer)) is not None:
+            asked.step(self.trainer, batch_idx)
 
     def configure_model(self) -> None:
         """Shard the networks, where the strategy shards."""
@@ -386,7 +479,8 @@ class GraftModule(LightningModule, ABC):
     def configure_optimizers(self) -> Any:
         """AdamW on what is trained, warm-up and cosine by the step."""
         parameters = [p for p in self.backbone.parameters() if p.requires_grad]
-        optimizer = torch.optim.AdamW(parameters, lr=self.learning_rate, weight_decay=self.weight_decay, fused=True)
+        fused = not str(self.trainer.precision).endswith("-mixed")  # Lightning would refuse to clip
+        optimizer = torch.optim.AdamW(parameters, lr=self.learning_rate, weight_decay=self.weight_decay, fused=fused)
         if not self.cosine and not self.warmup:
             return optimizer
         # asking Lightning for the number of steps would make it load the data, and a round's data is the round
@@ -449,5 +543,6 @@ class GraftModule(LightningModule, ABC):
             raise GraftError(
                 f"the checkpoint was tuned from the reference {theirs.get('path')}, which is not {ours.get('path')}"
             )
-        if {v.dtype for v in checkpoint.get("state_dict", {}).values() if v.is_floating_point()} == {torch.float64}:
+        kinds = {v.dtype for v in checkpoint.get("state_dict", {}).values() if isinstance(v, Tensor)}
+        if {kind for kind in kinds if kind.is_floating_point} == {torch.float64}:
             self.double()  # Lightning changes the precision after it has loaded, which would round

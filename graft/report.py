@@ -22,6 +22,12 @@ code,pre{background:#f3f5f8;border-radius:4px;padding:.1rem .3rem}pre{padding:.8
 .note{color:#5a6675}
 """
 
+POLICY = (
+    '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; img-src data:; '
+    "style-src 'unsafe-inline'; script-src 'unsafe-inline'\">"
+)
+"""Of a page's content: with it a browser loads nothing from anywhere, whatever the page says."""
+
 COLOURS = {"reference": "#8793a3", "accepted": "#e0a030", "tuned": "#2a6fbb"}
 
 
@@ -150,6 +156,7 @@ def write(
     over_rounds: dict[str, list[tuple[float, float]]],
     pictures: "dict[str, bytes]",
     levels: str = "",
+    hits: str = "",
 ) -> None:
     """Write the page.
 
@@ -162,6 +169,7 @@ def write(
         over_rounds: Points (round, value) by quantity.
         pictures: PNG of the reference's and of the tuned model's samples.
         levels: The section on the comparison of levels, if there was one.
+        hits: The section on the best of what was drawn, if there is one.
     """
     esc = html.escape
 
@@ -190,12 +198,13 @@ def write(
         f"<h2>Over the rounds</h2>{curves(over_rounds, summary['reference']).decode()}" if over_rounds else "",
         levels,
         f"<h2>Samples</h2><p class='note'>The same noise in the same place.</p>{grids}" if grids else "",
+        hits,
         *(f"<h2>{esc(name.replace('_', ' '))}</h2>{compared(lines)}" for name, lines in composition(summary).items()),
         f"<h2>Rewards that failed</h2><ul>{failed}</ul>" if failed else "",
         f"<h2>Repeat it</h2><pre>{esc(command)}</pre><p class='note'>{esc(versions)}</p>",
     ]
     page = (
-        f"<!doctype html><html lang='en'><head><meta charset='utf-8'>"
+        f"<!doctype html><html lang='en'><head><meta charset='utf-8'>{POLICY}"
         f"<title>{esc(title)}</title><style>{STYLE}</style></head><body>{''.join(sections)}</body></html>"
     )
     files.write_text(path, page)

@@ -45,7 +45,8 @@ class Requests(Dataset[Draws]):
         if index >= len(self):
             raise IndexError(index)
         generator = seeding.generator(self.module.seed, "condition", *self.purpose, index)
-        condition = self.module.draw_conditions(min(self.chunk, self.count - index * self.chunk), generator)
+        start = index * self.chunk
+        condition = self.module.conditions(self.purpose, start, min(self.chunk, self.count - start), generator)
         return Draws(condition, (*self.purpose, index), self.weights, self.record)
 
 

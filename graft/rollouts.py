@@ -1,5 +1,6 @@
 """The data of fine-tuning. A round is an epoch: draw, score, accept, keep on disk, serve what was accepted."""
 
+import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, DistributedSampler
 from tqdm.auto import tqdm
 
-from graft import files, ranks, seeding, sources
+from graft import files, interruption, ranks, seeding, sources
 from graft.accept import Accept, TopFraction
 from graft.alarms import Alarms
 from graft.batches import Weights
@@ -23,14 +24,14 @@ from graft.levels.plan import Levels
 from graft.module import GraftModule
 from graft.objectives import Scored
 from graft.requests import Requests, draw
-from graft.reward import Function, Reward
-from graft.rounds import Account, Chunk, Round, left_out, matched, table
+from graft.reward import Function, Reward, Scores
+from graft.rounds import ACCEPTED, Account, Chunk, Round, forget, left_out, matched, table
 from graft.sampler import snap
-from graft.scoring import passed, score
-from graft.served import Served
+from graft.scoring import FailureBudget, passed, score, settle
+from graft.served import Resumed, Served
+from graft.state import Condition, State
 from graft.store import Store
 
-ACCEPTED = "accepted.safetensors"
 ALARMS = Alarms()
 
 
@@ -61,6 +62,9 @@ class Rollouts(LightningDataModule):
         screen_fraction: Share of a round, within each condition, that passes the screen.
         reward_budget: Most calls of the reward in the whole run, those for validation and for the final comparison
             included; the rounds share evenly what is left to them. ``null``: no limit.
+        failure_budget: Rewards that may fail: below 1 a share of those asked for in a round, from 1 on a count over the
+            whole run. Beyond it the run ends, with what it has so far; when it goes on, only what failed is asked
+            again. ``null``: any number, as long as one of a round does not fail.
         batch_size: Draws in a chunk: the rollout batch and the unit of randomness, so it belongs to the seed.
         train_batch_size: Samples in an optimizer step; ``trainer.accumulate_grad_batches`` is the number of its parts.
         steps_per_round: Optimizer steps in a round.
@@ -70,7 +74,10 @@ class Rollouts(LightningDataModule):
         test_draws: Draws of the reference and of the tuned model, with the same noise, for the final comparison.
         alarms: What is watched in the validation draws besides the reward; ``null``: nothing.
         held_out: Another reward, given like ``reward``, that nothing is accepted by: it is watched too.
-        keep_weights: Keep the tuned weights of every round in ``rounds/<n>/``, to be had as a run's own.
+        keep_weights: Keep the tuned weights of rounds in ``rounds/<n>/``, to be had as a run's own.
+        keep_rounds: How many of the newest rounds keep their draws and weights, so that the disk that a run takes does
+            not grow with its rounds; older ones keep their scores, their accounts and the list of what was accepted.
+            ``null``: all.
         run_dir: Folder of the run, in which ``rounds/`` is kept.
         levels: How ``graft levels`` and ``model.level: auto`` compare levels.
         seed: Of the acceptance and of the training order; the command line links it to ``--seed_everything``.
@@ -91,6 +98,7 @@ class Rollouts(LightningDataModule):
         screen: "Reward | str | None" = None,
         screen_fraction: float = 0.25,
         reward_budget: "int | None" = None,
+        failure_budget: "float | None" = 0.9,
         batch_size: int = 128,
         train_batch_size: int = 64,
         steps_per_round: int = 600,
@@ -100,6 +108,7 @@ class Rollouts(LightningDataModule):
         alarms: "Alarms | None" = ALARMS,
         held_out: "Reward | str | None" = None,
         keep_weights: bool = True,
+        keep_rounds: "int | None" = 10,
         run_dir: "str | None" = None,
         levels: "Levels | None" = None,
         seed: int = 0,
@@ -132,15 +141,21 @@ class Rollouts(LightningDataModule):
         if not 0 < screen_fraction <= 1:
             raise GraftError(f"data.screen_fraction is {screen_fraction:g}, but it is a share in (0, 1]")
         self.screen_fraction, self.reward_budget = screen_fraction, reward_budget
+        if failure_budget is not None and not failure_budget >= 0:
+            raise GraftError(f"data.failure_budget is {failure_budget:g}, but it is a share in [0, 1), or a count")
+        self.failure_budget = failure_budget
         self.filters = filters or []
         self.alarms, self.held_out = alarms, Function(held_out) if isinstance(held_out, str) else held_out
         self.train_batch_size, self.steps_per_epoch, self.window = train_batch_size, steps_per_round, window
         self.validation_draws, self.test_draws = validation_draws, test_draws
-        self.keep_weights = keep_weights
+        if keep_rounds is not None and keep_rounds < window:
+            raise GraftError(f"data.keep_rounds is {keep_rounds}, but data.window trains on the last {window} rounds")
+        self.keep_weights, self.keep_rounds = keep_weights, keep_rounds
         self.run_dir = Path(run_dir) if run_dir is not None else None
         self.levels = levels if levels is not None else Levels()
         self.seed = seed
         self.accounts: list[Account] = []
+        self.pace = 0.0  # seconds for a draw and its score, of the last round
 
     @property
     def module(self) -> GraftModule:
@@ -185,6 +200,7 @@ class Rollouts(LightningDataModule):
     def setup(self, stage: str) -> None:
         """Refuse at once what would fail after a round."""
         if stage == "fit":
+            self.accounts = []
             self._check()
             suit(self.filters, self.module)
         if stage != "predict" and self.reward is not None:
@@ -239,30 +255,44 @@ class Rollouts(LightningDataModule):
         assert self.trainer is not None
         if getattr(self.trainer, "reload_dataloaders_every_n_epochs", 1) != 1:
             raise GraftError("a round is an epoch: use Trainer(reload_dataloaders_every_n_epochs=1)")
+        if (asked := interruption.of(self.trainer)) is not None:
+            asked.listen()
         progress: Any = self.trainer.fit_loop.epoch_progress.current
+        done = 0  # batches of this round: it goes on where it was interrupted
+        if progress.started > progress.processed:
+            current: Any = self.trainer.fit_loop.epoch_loop.batch_progress.current
+            done = current.processed
         progress.completed = progress.processed  # as Lightning has it later: a checkpoint's own epoch counts as done
         resolve(self)
         self.module.objective.check(self.module, self)
         number = self.trainer.current_epoch
-        self.accounts = [Account.read(self.folder(n))[0] for n in range(number)]
+        self.accounts = self.accounts[:number]
+        self.accounts += [Account.read(self.folder(n))[0] for n in range(len(self.accounts), number)]
         if number == self.trainer.max_epochs or self.trainer.should_stop:  # resumed after the last round
             return []
+        self._forget(number)
         first = max(0, number - self.window + 1)
         module = self.module
         former = [self._scored(n) for n in range(first, number)]
-        module.objective.start(module, number)
-        account = self._round(number)
+        if done:
+            module.objective.again(module)
+            account, *_ = Account.read(self.folder(number))
+        else:
+            self._together()
+            module.objective.start(module, number)
+            account = self._round(number)
+            self._log(account)
         self.accounts.append(account)
-        self._log(account)
         parts = [module.objective.examples(module, part) for part in (*former, self._scored(number))]
-        if module.corrector is not None:
+        if module.corrector is not None and not done:
             module.corrector.fit(parts)
-        data = Served(parts, self.steps_per_epoch * self.train_batch_size, self.seed, "order", number)
         trainer = self.trainer
         local = self.train_batch_size // (trainer.world_size * trainer.accumulate_grad_batches)
+        skip, length = done * local * trainer.world_size, self.steps_per_epoch * self.train_batch_size
+        data = Served(parts, length, self.seed, "order", number, skip=skip)
         # Lightning's own sampler would shuffle what is in order already
         mine: DistributedSampler[Any] = DistributedSampler(data, trainer.world_size, trainer.global_rank, shuffle=False)
-        return DataLoader(data, local, sampler=mine, collate_fn=_same)
+        return Resumed(data, local, sampler=mine, collate_fn=_same)
 
     def val_dataloader(self) -> "DataLoader[Any] | list[Any]":
         """Requests for draws of the tuned model, the same after every round."""
@@ -281,6 +311,16 @@ class Rollouts(LightningDataModule):
     def scores(self, number: int) -> list[float]:
         """The rewards of a round's draws, NaN where there is none."""
         return self._store_of(number).scores()[0].values
+
+    def scored(self, number: int) -> tuple[Scores, list[str]]:
+        """The rewards and the keys of a round's draws; nothing of a round that the disk no longer has."""
+        store = self._store_of(number)
+        there = all(store.has_chunk(i) and store.has_scores(i) for i in range(len(store.rows)))
+        return store.scores() if there else (Scores([]), [])
+
+    def drawn(self, number: int, index: Tensor) -> tuple[State, Condition]:
+        """The final states and conditions of some of a round's draws, positions (A,) ascending."""
+        return self._store_of(number).take(index)
 
     @property
     def _needed(self) -> tuple[float, ...]:
@@ -313,20 +353,16 @@ class Rollouts(LightningDataModule):
         """Draw, score and accept; what is on disk of the round is not done again."""
         module = self.module
         store = self._store_of(number, self.source.origin(module, number))
+        began = time.perf_counter()
         self._sample(store, number)
-        self._barrier()
+        self._together()
         self._score(store, number)
-        self._barrier()
+        self._together()
+        self.pace = (time.perf_counter() - began) / sum(store.rows)
+        if self.source.sampled:
+            settle(store, self.scorer, self._budget, self._barrier)
         scores, keys = store.scores()
         rewards = torch.tensor(scores.values, dtype=torch.float64)
-        if len(scores.failures) == int(rewards.isnan().sum()) == len(rewards):
-            first = next(iter(scores.failures.values()))
-            self._barrier()
-            store.drop_scores()
-            raise GraftError(
-                f"the reward {self.scorer.name} failed for all {len(rewards)} draws (first: {first}): mend it; "
-                f"the draws are kept in {store.folder}"
-            )
         chunks = range(len(store.rows))
         groups = torch.cat([module.group(store.read_chunk(i).condition) for i in chunks])
         signed = rewards if self.maximise else -rewards
@@ -406,6 +442,7 @@ class Rollouts(LightningDataModule):
         with self._progress(number, "sampling") as bar:
             bar.update(sum(self.rows) - sum(self.rows[index] for index in missing))
             for index, mine in ranks.turns(self.trainer, missing):
+                self._stop()
                 request = requests[index]
                 drawn = draw(self.trainer, request, index)
                 if mine:
@@ -415,6 +452,13 @@ class Rollouts(LightningDataModule):
     def _rows(self, index: int) -> slice:
         """Of a chunk, in the round."""
         return slice(index * self.batch_size, index * self.batch_size + self.rows[index])
+
+    def _forget(self, number: int) -> None:
+        """As a round begins, let go of the files of those that are not among the newest."""
+        assert self.trainer is not None
+        if self.keep_rounds is not None and self.trainer.is_global_zero:
+            for old in range(number + 1 - self.keep_rounds):
+                forget(self.folder(old), but=(ACCEPTED,) if self.filters else ())
 
     @property
     def _whose(self) -> Weights:
@@ -433,7 +477,14 @@ class Rollouts(LightningDataModule):
                     store.write_scores(index, *ready[1:])
             return
         asked = self._passed(store, number)
-        score(self.module, self.scorer, store, asked, self._bar(number, "scoring"), self._keyed)
+        score(self.module, self.scorer, store, asked, self._bar(number, "scoring"), self._keyed, self._budget)
+
+    @property
+    def _budget(self) -> FailureBudget:
+        """Of the rewards that may fail in the round that is done."""
+        assert self.trainer is not None
+        before = sum(account.failed_rewards for account in self.accounts)
+        return FailureBudget(self.failure_budget, before, self.trainer.world_size > 1)
 
     def _passed(self, store: Round, number: int) -> Tensor:
         """(draws,) whether the reward is asked for a draw: the screen's best of each condition, within the budget."""
@@ -442,7 +493,7 @@ class Rollouts(LightningDataModule):
         if self.screen is None:
             return torch.arange(count) < most
         most = min(most, int(self.screen_fraction * count))
-        return passed(self.module, self.screen, store, most, self._bar(number, "screening"), self._barrier)
+        return passed(self.module, self.screen, store, most, self._bar(number, "screening"), self._together)
 
     def describe(self) -> str:
         """The filters and the rule in a few words."""
@@ -454,6 +505,8 @@ class Rollouts(LightningDataModule):
         rank, world = self.trainer.global_rank, self.trainer.world_size
         with self._progress(number, what) as bar:
             for index in range(rank, len(self.rows), world):
+                if self._asked_to_stop:
+                    return
                 yield index
                 bar.update(min(self.batch_size * world, sum(self.rows) - bar.n))
 
@@ -462,6 +515,22 @@ class Rollouts(LightningDataModule):
         quiet = self.trainer.progress_bar_callback is None or not self.trainer.is_global_zero
         title = f"round {number + 1}/{self.trainer.max_epochs} {what}"
         return tqdm(total=sum(self.rows), desc=title, unit="draw", disable=quiet, leave=True, mininterval=0.5)
+
+    @property
+    def _asked_to_stop(self) -> bool:
+        """This process was, and does no more chunks; `_together` follows."""
+        asked = interruption.of(self.trainer)
+        return asked is not None and asked.asked is not None
+
+    def _together(self) -> None:
+        """Wait for the other processes; see `_stop`."""
+        self._barrier()
+        self._stop()
+
+    def _stop(self) -> None:
+        """End where a signal asks any process to, with what is on disk; all call it together."""
+        if (asked := interruption.of(self.trainer)) is not None:
+            asked.stop(self.trainer)
 
     def _barrier(self) -> None:
         assert self.trainer is not None

@@ -2,7 +2,6 @@
 
 import csv
 import io
-import json
 import os
 import shutil
 from collections.abc import Callable, Sequence
@@ -19,6 +18,7 @@ from graft.reward import Scores
 from graft.state import Condition, State, cat, flatten, take, unflatten
 from graft.store import Store
 
+ACCEPTED = "accepted.safetensors"
 DRAWN, STORED, SCORES, SCREEN = "chunk", "stored", "scores", "screen"  # what the names of files begin with
 
 
@@ -69,15 +69,22 @@ class Round:
         return self._chunk(index).name.startswith(STORED)
 
     def has_scores(self, index: int) -> bool:
-        """This reward's scores of the chunk are on disk."""
+        """All of this reward's scores of the chunk are on disk."""
         path = self._scores(index)
-        return path.exists() and _content(path)["reward"] == self.reward
+        return path.exists() and (content := _content(path))["reward"] == self.reward and not content["again"]
 
     def calls(self, index: int) -> int:
         """How often this run asked the reward for the chunk."""
         content = _content(self._scores(index))
-        asked = sum(value is not None for value in content["values"]) + len(content["failures"])
+        asked = sum(value is not None for value in content["values"]) + len(content["failures"]) - content["cached"]
         return 0 if self._scores(index).name.startswith(STORED) else asked
+
+    def again(self, index: int) -> "list[int] | None":
+        """Positions of a chunk that failed before and are to be asked again; None if nothing of it was asked."""
+        path = self._scores(index)
+        if path.exists() and (content := _content(path))["reward"] == self.reward:
+            return list(content["again"])
+        return None
 
     def write_chunk(self, index: int, chunk: Chunk) -> None:
         """Keep the draws of a chunk."""
@@ -92,7 +99,10 @@ class Round:
             GraftError: They are damaged, or another model or seed made them.
         """
         path, ours = self._chunk(index), self.origin(index)
-        tensors, about = files.read_tensors(path)
+        try:
+            tensors, about = files.read_tensors(path)
+        except GraftError as error:
+            raise GraftError(f"{error}: remove it, and it is drawn again") from None
         theirs = about.get("origin")
         if self._origin is not None and theirs != ours:
             differing = [k for k in ours if not isinstance(theirs, dict) or theirs.get(k) != ours[k]]
@@ -100,7 +110,7 @@ class Round:
                 f"{path} was drawn with another {' and '.join(differing) or 'origin'}: choose another --run_dir, or "
                 "remove the folder"
             )
-        return _unflat(tensors, about)
+        return _unflat(path, tensors, about, self.rows[index])
 
     def adopt(self, index: int, store: Store, levels: Sequence[float]) -> bool:
         """Take a chunk, and scores of it, over from an earlier run; False if it has none.
@@ -128,31 +138,42 @@ class Round:
         _link(source, own.with_suffix(".safetensors"))
         return True
 
-    def write_scores(self, index: int, scores: Scores, keys: list[str]) -> None:
-        """Keep the scores of a chunk; NaN without a failure is a draw that was not scored."""
-        values = [None if value != value else value for value in scores.values]
-        failures = {str(i): why for i, why in scores.failures.items()}
-        content = {"reward": self.reward, "values": values, "failures": failures, "keys": keys}
-        files.write_json(self.folder / f"{SCORES}_{index:05d}.json", content)
+    def write_scores(self, index: int, scores: Scores, keys: list[str], again: Sequence[int] = ()) -> None:
+        """Keep the scores of a chunk; NaN without a failure is a draw that was not scored, or is to be scored again."""
+        content = {
+            "reward": self.reward,
+            "values": [None if value != value else value for value in scores.values],
+            "failures": {str(i): why for i, why in scores.failures.items()},
+            "cached": scores.cached,
+            "again": list(again),
+            "keys": keys,
+        }
+        files.write_sealed(self.folder / f"{SCORES}_{index:05d}.json", content)
 
     def screened(self, index: int, by: str, scores: "Callable[[], Sequence[float]]") -> list[float]:
         """The screen's values of a chunk, from disk if it is the same screen; NaN where there is none."""
         path = self.folder / f"{SCREEN}_{index:05d}.json"
         if not path.exists() or _content(path)["reward"] != by:
             values = [None if value != value else value for value in scores()]
-            files.write_json(path, {"reward": by, "values": values, "failures": {}, "keys": [""] * len(values)})
+            files.write_sealed(path, {"reward": by, "values": values, "failures": {}, "keys": [""] * len(values)})
         return [float("nan") if value is None else float(value) for value in _content(path)["values"]]
 
-    def drop_scores(self) -> None:
-        """Have all chunks scored again."""
-        for path in [*self.folder.glob(f"{SCORES}_*.json"), *self.folder.glob(f"{STORED}_*.json")]:
-            path.unlink(missing_ok=True)
+    def ask_again(self) -> None:
+        """Have what failed asked again when the run goes on; what did not fail is kept."""
+        for index in range(len(self.rows)):
+            if not self.has_scores(index):
+                continue
+            scores, keys = self.read_scores(index)
+            if scores.failures:
+                self.write_scores(index, Scores(scores.values, {}, scores.cached), keys, list(scores.failures))
+                (self.folder / f"{STORED}_{index:05d}.json").unlink(missing_ok=True)
 
     def read_scores(self, index: int) -> tuple[Scores, list[str]]:
         """The scores of a chunk and the keys of its objects."""
         content = _content(self._scores(index))
         values = [float("nan") if value is None else float(value) for value in content["values"]]
-        return Scores(values, {int(i): str(why) for i, why in content["failures"].items()}), content["keys"]
+        failures = {int(i): str(why) for i, why in content["failures"].items()}
+        return Scores(values, failures, content["cached"]), content["keys"]
 
     def scores(self) -> tuple[Scores, list[str]]:
         """The scores of all chunks, and the keys."""
@@ -200,7 +221,8 @@ class Round:
 
     def gathered(self, name: str) -> Chunk:
         """What `gather` copied; it lies in the file until it is looked at."""
-        return _unflat(*files.read_tensors(self.folder / name))
+        path = self.folder / name
+        return _unflat(path, *files.read_tensors(path))
 
 
 def _flat(chunk: Chunk, levels: Sequence[float]) -> dict[str, Tensor]:
@@ -210,23 +232,34 @@ def _flat(chunk: Chunk, levels: Sequence[float]) -> dict[str, Tensor]:
     return tensors
 
 
-def _unflat(tensors: dict[str, Tensor], about: dict[str, Any]) -> Chunk:
-    condition = unflatten(tensors, "condition")
-    assert isinstance(condition, dict)
-    recorded = {level: unflatten(tensors, f"level/{level!r}") for level in about["levels"]}
-    return Chunk(unflatten(tensors, "state"), recorded, condition)
+def _unflat(path: Path, tensors: dict[str, Tensor], about: dict[str, Any], rows: "int | None" = None) -> Chunk:
+    try:
+        condition = unflatten(tensors, "condition")
+        recorded = {float(level): unflatten(tensors, f"level/{level!r}") for level in about["levels"]}
+        chunk = Chunk(unflatten(tensors, "state"), recorded, condition if isinstance(condition, dict) else {})
+        sizes = {len(tensor) for tensor in tensors.values()}
+        if len(sizes) != 1 or rows not in (None, *sizes) or not (len(chunk.state) and chunk.condition):
+            raise ValueError("not a state and a condition for each draw")
+        return chunk
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        raise GraftError(f"{path} holds no draws ({error})") from None
 
 
 def _content(path: Path) -> dict[str, Any]:
+    remedy = "remove it, and the chunk is scored again"
+    content = {"reward": None, "cached": 0, "again": [], **files.read_sealed(path, remedy)}
     try:
-        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(content["values"], list) or len(content["keys"]) != len(content["values"]):
             raise ValueError("not a score and a key for each draw")
         [float(value) for value in content["values"] if value is not None]
-        {int(i): str(why) for i, why in content["failures"].items()}
-        return {"reward": None, **content}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise GraftError(f"{path} is damaged ({error}): remove it, and the chunk is scored again") from None
+        places = [*map(int, content["failures"]), *map(int, content["again"])]
+        if not isinstance(content["cached"], int):
+            raise ValueError("no number of cached scores")
+        if any(not 0 <= place < len(content["values"]) for place in places):
+            raise ValueError("a failure of no draw")
+        return content
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
+        raise GraftError(f"{path} is damaged ({error}): {remedy}") from None
 
 
 def _link(source: Path, target: Path) -> None:
@@ -264,20 +297,35 @@ class Account:
 
     def write(self, folder: Path, index: Tensor, weight: Tensor) -> None:
         """Keep it beside the chunks, with the accepted draws; last, for a round is finished when this is there."""
-        files.write_json(folder / "round.json", {**asdict(self), "index": index.tolist(), "weight": weight.tolist()})
+        files.write_sealed(folder / "round.json", {**asdict(self), "index": index.tolist(), "weight": weight.tolist()})
 
     @classmethod
     def read(cls, folder: Path) -> "tuple[Account, Tensor, Tensor]":
         """(account, index, weight) of a finished round."""
         path = folder / "round.json"
+        remedy = "bring it back, or start a new run with the weights of this one's last round as its --weights"
+        content = files.read_sealed(path, remedy)
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-            index, weight = torch.tensor(content.pop("index")), torch.tensor(content.pop("weight"))
+            index = torch.tensor(content.pop("index"), dtype=torch.long)
+            weight = torch.tensor(content.pop("weight"), dtype=torch.float64)
+            if index.ndim != 1 or index.shape != weight.shape:
+                raise ValueError("not a weight for each accepted draw")
             return cls(**content), index, weight
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise GraftError(
-                f"{path} is missing or damaged ({error}): the run cannot be told from its rounds"
-            ) from None
+        except (ValueError, KeyError, TypeError, RuntimeError, OverflowError) as error:
+            raise GraftError(f"{path} is damaged ({' '.join(str(error).split())}): {remedy}") from None
+
+
+def forget(folder: Path, but: Sequence[str] = ()) -> None:
+    """Remove a round's draws, screen and weights; its scores, account and list of what was accepted stay.
+
+    Args:
+        folder: Of the round.
+        but: Names of files that stay, too.
+    """
+    for pattern in ("*.safetensors", f"{SCREEN}_*.json"):
+        for path in folder.glob(pattern):
+            if path.name not in but:
+                path.unlink(missing_ok=True)
 
 
 def matched(rewards: Tensor, groups: Tensor, index: Tensor, weight: Tensor) -> tuple[float, float]:
@@ -301,8 +349,8 @@ def matched(rewards: Tensor, groups: Tensor, index: Tensor, weight: Tensor) -> t
     return total / covered, covered / len(groups)
 
 
-def left_out(records: "Sequence[tuple[int, str]]") -> str:
-    """Records that were left out as CSV."""
+def left_out(records: "Sequence[tuple[int | str, str]]") -> str:
+    """Records that were left out, by number or name, as CSV."""
     out = io.StringIO()
     rows = csv.writer(out, lineterminator="\n")
     rows.writerow(("record", "why"))

@@ -5,12 +5,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import torch
 import yaml
 
 from graft import files
 from graft.errors import GraftError
-from graft.sharding import check_index
 
 ELSEWHERE = {"run_dir", "ckpt_path", "config"}  # settings that say where, not what
 
@@ -113,10 +111,10 @@ def differing(path: Path, config: str) -> "tuple[str, Any, Any] | None":
         GraftError: The file is damaged.
     """
     try:
-        theirs = dict(_flat(yaml.safe_load(path.read_text(encoding="utf-8"))))
-    except (ValueError, yaml.YAMLError):
+        theirs = dict(flat(yaml.safe_load(path.read_text(encoding="utf-8"))))
+    except (OSError, ValueError, TypeError, RecursionError, yaml.YAMLError):
         raise GraftError(f"{path} is damaged: the run cannot go on") from None
-    ours = dict(_flat(yaml.safe_load(config)))
+    ours = dict(flat(yaml.safe_load(config)))
     for key in sorted(theirs.keys() | ours.keys()):
         moved = key.startswith(MACHINES)
         if key.split(".")[0] not in ELSEWHERE and not moved and theirs.get(key) != ours.get(key):
@@ -124,32 +122,14 @@ def differing(path: Path, config: str) -> "tuple[str, Any, Any] | None":
     return None
 
 
-def _flat(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+def flat(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """(setting, value) of all settings in a configuration."""
     items: Any = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else None
     if items is None:
         yield prefix, value
         return
     for key, inner in items:
-        yield from _flat(inner, f"{prefix}.{key}" if prefix else str(key))
-
-
-def read_checkpoint(path: Path) -> dict[str, Any]:
-    """A checkpoint, tensors and plain values only.
-
-    Raises:
-        GraftError: It is truncated, holds more than that, or another program wrote it.
-    """
-    if path.is_dir():  # each process wrote its part
-        check_index(path)
-    try:
-        checkpoint = torch.load(path / "meta.pt" if path.is_dir() else path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch.load raises a dozen kinds
-        raise GraftError(
-            f"{path} is no checkpoint of graft or is truncated ({type(error).__name__}): give another --ckpt_path"
-        ) from None
-    if not isinstance(checkpoint, dict) or "graft" not in checkpoint or "global_step" not in checkpoint:
-        raise GraftError(f"{path} was not written by graft: warm starts from weights use --weights")
-    return checkpoint
+        yield from flat(inner, f"{prefix}.{key}" if prefix else str(key))
 
 
 def weights_file(run: "str | Path") -> Path:

@@ -8,7 +8,10 @@ from torch import Generator, Tensor
 
 from graft.errors import GraftError
 from graft.process import Model, Process
+from graft.solvers import Euler, Solver
 from graft.state import Condition, State
+
+EULER = Euler()
 
 
 @dataclass(frozen=True)
@@ -16,6 +19,7 @@ class Stage:
     """A stretch of the clock and who walks it: from level ``start`` to level ``stop`` (upwards it inverts).
 
     ``steps`` is for a stage with a clock of its own, such as a corrector's: the steps of the whole of that clock.
+    ``solver`` makes the steps; the process's own (Euler's) if not given.
     """
 
     process: Process
@@ -23,6 +27,7 @@ class Stage:
     start: float = 1.0
     stop: float = 0.0
     steps: "int | None" = None
+    solver: Solver = EULER
 
 
 @dataclass
@@ -57,6 +62,7 @@ def run(
     generator: "Generator | None" = None,
     state: "State | None" = None,
     progress: "Callable[[], object] | None" = None,
+    repeats: int = 1,
 ) -> Trajectory:
     """Take a state through the stages, one after the other.
 
@@ -69,6 +75,8 @@ def run(
         generator: For the prior and the steps.
         state: Where to start; drawn from the first process's prior if not given.
         progress: Called after every step.
+        repeats: Take each step down that clock, but the last, so often, noising its outcome back in between
+            (resampling, Lugmayr et al. 2022): for models that are told what a part of the sample is.
 
     Raises:
         GraftError: A stage's end, or a level to record, lies between two steps.
@@ -89,7 +97,10 @@ def run(
         direction = 1 if stop > start else -1
         for i in range(start, stop, direction):
             following = i + direction
-            state = stage.process.step(model, state, i / own, following / own, condition, generator)
+            for _ in range(repeats - 1 if direction < 0 < following and stage.steps is None else 0):
+                state = stage.solver.step(stage.process, model, state, i / own, following / own, condition, generator)
+                state = stage.process.corrupt(state, i / own, following / own, condition, generator)
+            state = stage.solver.step(stage.process, model, state, i / own, following / own, condition, generator)
             if following in kept:
                 trajectory.recorded[kept[following]] = state
             if progress is not None:

@@ -2,19 +2,30 @@
 
 import itertools
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from functools import partial
 
 import torch
 from torch import Tensor
 
+from graft.errors import GraftError
 from graft.identity import digest
 from graft.module import GraftModule
 from graft.reward import Reward, Scores
 from graft.rounds import Round
 
 
-def score(module: GraftModule, reward: Reward, store: Round, asked: Tensor, chunks: Iterable[int], keyed: bool) -> None:
+def score(
+    module: GraftModule,
+    reward: Reward,
+    store: Round,
+    asked: Tensor,
+    chunks: Iterable[int],
+    keyed: bool,
+    budget: "FailureBudget | None" = None,
+) -> None:
     """Have the reward's scores and the objects' keys on disk; what is there is not asked again.
 
     Args:
@@ -24,23 +35,110 @@ def score(module: GraftModule, reward: Reward, store: Round, asked: Tensor, chun
         asked: (draws,) bool, which draws the reward is asked for.
         chunks: This process's.
         keyed: The domain's objects have keys.
+        budget: Where this process's failures exceed it, the rest is not asked; `settle` says so.
     """
     starts = [0, *itertools.accumulate(store.rows)]
+    failed = answered = 0
     try:
         for index in chunks:
-            if store.has_scores(index):
-                continue
-            chunk = store.read_chunk(index)
-            items = module.decode(chunk.state, chunk.condition)
-            keys = [module.key(item) for item in items] if keyed else [""] * len(items)
-            chosen = asked[starts[index] : starts[index + 1]].nonzero()[:, 0].tolist()
-            some = reward([items[i] for i in chosen])
-            scores = Scores([math.nan] * len(items), {chosen[i]: why for i, why in some.failures.items()})
-            for i, value in zip(chosen, some.values, strict=True):
-                scores.values[i] = value
-            store.write_scores(index, scores, keys)
+            if not store.has_scores(index):
+                _score(module, reward, store, index, asked[starts[index] : starts[index + 1]], keyed)
+            failures, count = _counted(store, index)
+            failed, answered = failed + failures, answered + count
+            total = int(asked.sum())  # others may fare better than this process
+            if budget is not None and budget.exceeded(failed, total if budget.shared else answered, total):
+                break
     finally:
         reward.close()
+
+
+def _score(module: GraftModule, reward: Reward, store: Round, index: int, asked: Tensor, keyed: bool) -> None:
+    chunk = store.read_chunk(index)
+    items = module.decode(chunk.state, chunk.condition)
+    keys = [module.key(item) for item in items] if keyed else [""] * len(items)
+    chosen, scores = store.again(index), Scores([math.nan] * len(items))
+    if chosen is None:
+        chosen = asked.nonzero()[:, 0].tolist()
+    else:
+        scores = store.read_scores(index)[0]
+    some = reward([items[i] for i in chosen])
+    scores.failures = {chosen[i]: why for i, why in some.failures.items()}
+    scores.cached += some.cached
+    for i, value in zip(chosen, some.values, strict=True):
+        scores.values[i] = value
+    store.write_scores(index, scores, keys)
+
+
+def _counted(store: Round, index: int) -> tuple[int, int]:
+    """(rewards that failed, rewards that were asked for) in a chunk."""
+    scores, _ = store.read_scores(index)
+    failed = len(scores.failures)
+    return failed, failed + sum(not math.isnan(value) for value in scores.values)
+
+
+@dataclass(frozen=True)
+class FailureBudget:
+    """How many rewards may fail before the run ends rather than go on with what is left.
+
+    Attributes:
+        most: Below 1 a share of those asked for in a round, from 1 on a count over the whole run; None: any number, as
+            long as one of a round does not fail.
+        before: How many failed in earlier rounds.
+        shared: Several processes ask, and each knows its own failures until all have asked.
+    """
+
+    most: "float | None"
+    before: int = 0
+    shared: bool = False
+
+    def exceeded(self, failed: int, asked: int, total: int) -> bool:
+        """Whether so many failures of so many asked are too many; of ``total``, if all were asked."""
+        if self.most is None:
+            return False
+        if self.most >= 1:
+            return self.before + failed > self.most
+        return failed > self.most * max(asked, min(total, ENOUGH))  # a share of too few says nothing
+
+
+ENOUGH = 100
+"""Answers that a share is judged by, where a round has so many."""
+
+
+def settle(store: Round, reward: Reward, budget: FailureBudget, barrier: Callable[[], None]) -> None:
+    """End the run where too many rewards failed; what failed is asked again when it goes on.
+
+    Args:
+        store: The round, as far as it is scored; every process reads the same.
+        reward: That was asked.
+        budget: Of failures.
+        barrier: Waits for the other processes.
+
+    Raises:
+        GraftError: The budget is exceeded, or nothing was scored.
+    """
+    there = [index for index in range(len(store.rows)) if store.has_scores(index)]
+    counts = [_counted(store, index) for index in there]
+    failed, answered = sum(f for f, _ in counts), sum(a for _, a in counts)
+    stopped = len(there) < len(store.rows)  # by the process that has the rest
+    nothing = not stopped and 0 < failed == answered
+    if not (stopped or nothing or budget.exceeded(failed, answered, answered)):
+        return
+    reasons = Counter(why for index in there for why in store.read_scores(index)[0].failures.values())
+    barrier()
+    store.ask_again()
+    barrier()
+    why, often = reasons.most_common(1)[0]
+    if nothing:
+        said = f"for all {answered} draws (first: {why})"
+    else:
+        said = f"for {failed} of {answered} draws ({often} times: {why})"
+        if budget.before:
+            said += f" and for {budget.before} in earlier rounds"
+        said += f", more than data.failure_budget {budget.most:g} allows"
+    raise GraftError(
+        f"the reward {reward.name} failed {said}: mend it and go on with --ckpt_path last, where only what failed is "
+        f"asked again; the draws are kept in {store.folder}"
+    )
 
 
 def passed(

@@ -18,24 +18,28 @@ def generator(seed: int, *purpose: "int | str") -> Generator:
 
 
 class Share(Generator):
-    """A generator of the whole batch's numbers, of which this process gets its rows.
+    """A generator of a whole step's numbers, of which this process gets the rows of its part.
 
     Attributes:
-        rank: Of this process: it has every ``world``-th row from there.
+        rank: Of this process: of its part it has every ``world``-th row from there.
         world: Number of processes.
+        part: Which of the parts, one after the other, that a step is accumulated from.
+        parts: Their number.
     """
 
     rank: int
     world: int
+    part: int
+    parts: int
 
 
-def share(generator: Generator, rank: int, world: int) -> Generator:
-    """The generator for the rows of one of ``world`` processes; it goes on from where it is."""
-    if world == 1:
+def share(generator: Generator, rank: int, world: int, part: int = 0, parts: int = 1) -> Generator:
+    """The generator for the rows of one of ``world`` processes in one of ``parts``; it goes on from where it is."""
+    if world == parts == 1:
         return generator
     out = Share()
     out.set_state(generator.get_state())
-    out.rank, out.world = rank, world
+    out.rank, out.world, out.part, out.parts = rank, world, part, parts
     return out
 
 
@@ -72,7 +76,9 @@ def levels(count: int, lowest: float, generator: "Generator | None") -> Tensor:
 
 
 def _rows(count: int, draw: "Callable[[int], Tensor]", generator: "Generator | None") -> Tensor:
-    """``count`` rows; of a generator that several processes share, those of this one out of everyone's."""
+    """``count`` rows; of a generator that is shared, those of this process and part out of everyone's."""
     if not isinstance(generator, Share):
         return draw(count)
-    return draw(count * generator.world)[generator.rank :: generator.world]
+    size = count * generator.world
+    whole = draw(size * generator.parts)
+    return whole[generator.part * size : (generator.part + 1) * size][generator.rank :: generator.world]

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import DataLoader, Dataset
 
 from graft import seeding
 from graft.batches import Examples
@@ -21,10 +21,11 @@ class Served(Dataset[Any]):
         length: Samples served.
         seed: Of the order.
         purpose: Likewise.
+        skip: Samples that were served before: the first one is the one after them.
     """
 
-    def __init__(self, parts: Sequence[Examples], length: int, seed: int, *purpose: "int | str") -> None:
-        self.parts, self.length = parts, length
+    def __init__(self, parts: Sequence[Examples], length: int, seed: int, *purpose: "int | str", skip: int = 0) -> None:
+        self.parts, self.length, self.skip = parts, length, skip
         self.starts = torch.tensor([0, *(size(part.condition) for part in parts)]).cumsum(0)
         count = int(self.starts[-1])
         passes = math.ceil(length / count)
@@ -38,7 +39,7 @@ class Served(Dataset[Any]):
         return self.__getitems__([index])
 
     def __getitems__(self, indices: Sequence[int]) -> Examples:
-        chosen = self.order[torch.as_tensor(indices)]
+        chosen = self.order[(torch.as_tensor(indices) + self.skip) % self.length]
         if len(self.parts) == 1:
             return self.parts[0].take(chosen)
         rows = [
@@ -58,6 +59,17 @@ class Served(Dataset[Any]):
             first.level,
             None if first.target is None else _merged(rows, [p.target for p in taken if p.target is not None]),
         )
+
+
+class Resumed(DataLoader[Any]):
+    """A loader whose data set knows where it goes on, which is what Lightning asks these methods for."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Nothing: the number of steps says it."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """See above."""
 
 
 def _merged(rows: Sequence[Tensor], parts: Sequence[State]) -> State:

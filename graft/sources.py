@@ -11,6 +11,7 @@ from graft.errors import GraftError
 from graft.identity import attributes, digest
 from graft.reward import Scores
 from graft.rounds import Chunk
+from graft.solvers import Euler
 from graft.state import Condition, State, take
 
 if TYPE_CHECKING:
@@ -84,16 +85,21 @@ class Model(Source):
     def origin(self, module: "GraftModule", number: int) -> dict[str, Any]:
         """See `Source.origin`."""
         drawing = module.backbone if module.corrector is None else module.reference
-        origin = {
+        origin: dict[str, Any] = {
             "version": VERSION,
             "domain": f"{type(module).__module__}.{type(module).__qualname__}",
             "network": digest(attributes(drawing)),
             "process": digest(module.process),
             "steps": module.steps,
+            **({} if type(module.solver) is Euler else {"solver": digest(module.solver)}),
             "seed": module.seed,
             "reference": (module.reference_file or {}).get("sha256"),
             "round": number,
         }
+        if module.given is not None:
+            origin["given"] = digest(module.given)
+        if (precision := module.trainer.precision) != "32-true":
+            origin["precision"] = precision
         if self.name == "current":
             with module.sampling("current"):
                 origin |= {"weights": files.in_memory(dict(trained(module.backbone))), "level": module.level}

@@ -26,9 +26,9 @@ def write_weights(module: "GraftModule", path: "str | Path", about: "dict[str, A
         tensors = {f"backbone/{name}": whole(p.detach()).clone() for name, p in _own(module).items()}
     if not is_first():
         return
-    tensors |= {f"backbone/{name}": b for name, b in _buffers(module.backbone).items()}
+    tensors |= {f"backbone/{name}": b for name, b in _own_buffers(module).items()}
     tensors |= {f"facts/{name}": fact for name, fact in module.facts.items()}
-    note = {"format": 1, "reference": module.reference_file, "level": module.level}
+    note = {"reference": module.reference_file, "level": module.level}
     files.write_tensors(path, tensors, {**note, **(about or {})})
 
 
@@ -46,7 +46,8 @@ def read_weights(module: "GraftModule", path: "str | Path") -> None:
             f"model.weights ({ours['path']}, sha256 {ours['sha256'][:12]}…): use the same one"
         )
     expected = _own(module) if theirs else dict(module.backbone.named_parameters())
-    _load(module.backbone, _under(tensors, "backbone"), path, expected)
+    buffers = _own_buffers(module) if theirs else _buffers(module.backbone)
+    _load(module.backbone, _under(tensors, "backbone"), path, expected, buffers)
     module.facts |= _under(tensors, "facts")
     if module.asked_level == "auto" and about.get("level") is not None:
         module.level = about["level"]
@@ -65,7 +66,7 @@ def read_reference(backbone: nn.Module, weights: str) -> tuple[dict[str, Tensor]
     tensors, about = files.read_network(path)
     if about.get("reference"):
         raise GraftError(f"{weights} holds tuned weights, not a reference: give the file it was tuned from")
-    _load(backbone, _under(tensors, "backbone"), weights, dict(backbone.named_parameters()))
+    _load(backbone, _under(tensors, "backbone"), weights, dict(backbone.named_parameters()), _buffers(backbone))
     shipped = any(path.is_relative_to(root) for root in files.shipped())
     name = weights if shipped else str(path.resolve())  # found from any folder
     return _under(tensors, "facts"), {"path": name, "sha256": files.sha256(path)}
@@ -103,8 +104,13 @@ def _under(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {n.removeprefix(f"{prefix}/"): t for n, t in tensors.items() if n.startswith(f"{prefix}/")}
 
 
-def _load(network: nn.Module, tensors: dict[str, Tensor], path: Any, expected: Mapping[str, Tensor]) -> None:
-    buffers = _buffers(network)
+def _load(
+    network: nn.Module,
+    tensors: dict[str, Tensor],
+    path: Any,
+    expected: Mapping[str, Tensor],
+    buffers: Mapping[str, Tensor],
+) -> None:
     wanted = {**{name: p.shape for name, p in expected.items()}, **{name: b.shape for name, b in buffers.items()}}
     given = {name: t.shape for name, t in tensors.items()}
     for name in sorted(wanted.keys() | given.keys()):
@@ -127,6 +133,12 @@ def _buffers(network: nn.Module) -> dict[str, Tensor]:
     return {name: tensor for name, tensor in network.state_dict().items() if name not in parameters}
 
 
+def _own_buffers(module: "GraftModule") -> dict[str, Tensor]:
+    """The buffers that are not the reference's: with an adapter none, for the reference is the same network."""
+    adapter = module.reference_file is not None and module.reference is None
+    return {} if adapter else _buffers(module.backbone)
+
+
 def _own(module: "GraftModule") -> dict[str, nn.Parameter]:
     """The parameters of the network that are not the reference's: those that are trained, or all where it has none."""
     if module.reference_file is None or module.corrector is not None:
@@ -139,7 +151,10 @@ def _frozen(module: "GraftModule") -> dict[str, Tensor]:
     if module.reference_file is None:
         return {}
     own = _own(module)
-    rest = {f"backbone.{name}": p for name, p in module.backbone.named_parameters() if name not in own}
+    rest: dict[str, Tensor] = {}
+    rest |= {f"backbone.{name}": p for name, p in module.backbone.named_parameters() if name not in own}
+    if not _own_buffers(module):
+        rest |= {f"backbone.{name}": buffer for name, buffer in _buffers(module.backbone).items()}
     copy = module.reference.state_dict() if module.reference is not None else {}
     return rest | {f"reference.{name}": tensor for name, tensor in copy.items()}
 

@@ -6,12 +6,15 @@ its interpreter may be another one. The two talk in pickles over pipes that nobo
 
 import os
 import pickle
-import subprocess
+import signal
 import sys
-import threading
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import subprocess
 
 STARTUP = 120.0  # seconds: imports of a heavy reward model
+PATIENCE = 1.0  # seconds in which a child that is told so ends by itself
 
 
 class Worker:
@@ -40,7 +43,7 @@ class Worker:
         try:
             ok, value = self._exchange(data, self.timeout)
         except TimeoutError:
-            self.close()
+            self.kill()
             raise TimeoutError(f"no answer within {self.timeout:g} s") from None
         except EOFError:
             raise RuntimeError(f"the worker process died (exit status {self.close()})") from None
@@ -52,6 +55,8 @@ class Worker:
         """Start the child, if it is not there; raises as `call` does."""
         if self._process is not None:
             return
+        import subprocess  # here, for the child has no use for it and starts a third faster without
+
         from graft.errors import GraftError
 
         path = [os.getcwd(), *(p for p in sys.path if p)] if self.python == sys.executable else [os.getcwd()]
@@ -61,10 +66,11 @@ class Worker:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 env={**os.environ, "PYTHONPATH": os.pathsep.join(path)},
+                start_new_session=True,  # Ctrl-C is for this process; and what the child starts can be ended with it
             )
             ok, value = self._exchange(pickle.dumps(None), STARTUP)
         except (OSError, EOFError, TimeoutError) as error:
-            self.close()
+            self.kill()
             text = str(error) or type(error).__name__
             raise GraftError(f"the reward {self.path} could not be started in a worker process: {text}") from None
         if not ok:
@@ -73,6 +79,8 @@ class Worker:
 
     def _exchange(self, data: bytes, timeout: float) -> "tuple[bool, Any]":
         assert self._process is not None and self._process.stdin is not None and self._process.stdout is not None
+        import threading
+
         stdin, stdout, answer = self._process.stdin, self._process.stdout, list[Any]()
 
         def talk() -> None:
@@ -92,25 +100,42 @@ class Worker:
         return answer[0]  # type: ignore[no-any-return]
 
     def close(self) -> "int | None":
-        """End the child; its exit status, if it had ended by itself."""
-        code = None
-        if self._process is not None:
-            try:
-                code = self._process.wait(0.2)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-                self._process.wait()
-            for pipe in (self._process.stdin, self._process.stdout):
-                if pipe is not None:
-                    try:
-                        pipe.close()
-                    except OSError:
-                        pass
-            self._process = None
+        """Let the child end, or end it if it does not; its exit status, if it ended by itself."""
+        if self._process is None:
+            return None
+        import subprocess
+
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.close()  # nothing more will come
+        except OSError:
+            pass  # it is gone already
+        try:
+            code: int | None = self._process.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            code = None
+        self.kill()
         return code
 
+    def kill(self) -> None:
+        """End the child and whatever it started."""
+        if self._process is None:
+            return
+        try:
+            os.killpg(self._process.pid, signal.SIGKILL)
+        except (OSError, AttributeError):  # all are gone; or there are no process groups here
+            self._process.kill()
+        self._process.wait()
+        for pipe in (self._process.stdin, self._process.stdout):
+            try:
+                if pipe is not None:
+                    pipe.close()
+            except OSError:
+                pass
+        self._process = None
+
     def __del__(self) -> None:
-        self.close()
+        self.kill()
 
 
 def send(pipe: "IO[bytes]", data: bytes) -> None:

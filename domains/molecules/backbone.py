@@ -184,12 +184,15 @@ class DensePairs(Pairs):
         return self.sums @ node
 
     def minus(self, node: Tensor) -> Tensor:
-        """See `Pairs.minus`."""
-        return self.differences @ node
+        """See `Pairs.minus`; of positions, whose differences bfloat16 would blur."""
+        with torch.autocast(node.device.type, enabled=False):
+            return self.differences @ node.to(self.differences.dtype)
 
     def tell(self, message: Tensor, shift: Tensor) -> tuple[Tensor, Tensor]:
         """See `Pairs.tell`."""
-        return self.sums.T @ (message * self.there), self.differences.T @ (shift * self.there)
+        told = self.sums.T @ (message * self.there)
+        with torch.autocast(shift.device.type, enabled=False):
+            return told, self.differences.T @ (shift.to(self.differences.dtype) * self.there)
 
 
 class MessagePassingEGNN(EGNN):
@@ -218,7 +221,7 @@ class MessagePassingEGNN(EGNN):
         centre = x.new_zeros(len(counts), 3).index_add(0, batch, x) / counts[:, None]
         return {
             "x": torch.zeros_like(state["x"]).masked_scatter(there[..., None], x - centre[batch]),
-            "h": torch.zeros_like(state["h"]).masked_scatter(there[..., None], logits),
+            "h": torch.zeros_like(state["h"]).masked_scatter(there[..., None], logits.to(state["h"].dtype)),
         }
 
 

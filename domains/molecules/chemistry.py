@@ -82,6 +82,12 @@ class Vocabulary:
         return {kind: i for i, kind in enumerate(self.kinds)}
 
     @cached_property
+    def symbols(self) -> list[str]:
+        """Element of each type."""
+        table = Chem.GetPeriodicTable()
+        return [str(table.GetElementSymbol(z)) for z, _ in self.kinds]
+
+    @cached_property
     def names(self) -> list[str]:
         """Name of each type, such as ``CH3``."""
         table = Chem.GetPeriodicTable()

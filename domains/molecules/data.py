@@ -1,4 +1,4 @@
-"""Molecules for pre-training: a LightningDataModule over enumerated molecules, QM9 arrays or an SDF file."""
+"""Molecules for pre-training: a LightningDataModule over enumerated molecules, QM9 or files."""
 
 from collections import Counter
 from typing import Any, Literal
@@ -40,12 +40,15 @@ class MoleculeData(LightningDataModule):
     """Molecules for pre-training, split into training and validation; batches are `torch_geometric.data.Batch`.
 
     Args:
-        source: ``enumerated`` (small organic molecules made here, cached), or the path of a ``.npz`` in the arrays of
-            EDM's QM9 files or of an ``.sdf`` with one conformer per record.
+        source: ``enumerated`` (small organic molecules made here, cached); ``qm9:train``, ``qm9:valid`` or ``qm9:test``
+            (downloaded by torch_geometric, EDM's split); or the path of a ``.npz`` in the arrays of EDM's QM9 files, of
+            an ``.sdf`` or ``.xyz`` with conformers, of a ``.smi`` or ``.csv`` with SMILES, which are embedded.
         max_heavy_atoms: Larger molecules are left out (``enumerated``: not made).
         embedded: Embed only so many of the enumerated molecules, always the same ones; ``null``: all.
         convention: ``heavy``: a node is a heavy atom typed by its element and number of hydrogens; ``explicit``:
             hydrogens are nodes, the convention of EDM.
+        max_atoms: Molecules of more nodes are left out; ``null``: of any number.
+        clean: Relax the conformers of SDF and XYZ files by MMFF94.
         batch_size: Molecules per batch.
         limit: Use only this many molecules, drawn with ``seed``.
         validation: Share that is kept for validation.
@@ -58,6 +61,8 @@ class MoleculeData(LightningDataModule):
         max_heavy_atoms: int = 7,
         embedded: "int | None" = None,
         convention: Literal["heavy", "explicit"] = "heavy",
+        max_atoms: "int | None" = None,
+        clean: bool = False,
         batch_size: int = 128,
         limit: "int | None" = None,
         validation: float = 0.05,
@@ -66,14 +71,15 @@ class MoleculeData(LightningDataModule):
         super().__init__()
         self.source, self.max_heavy_atoms, self.embedded = source, max_heavy_atoms, embedded
         self.vocabulary = VOCABULARIES[convention]
+        self.max_atoms, self.clean = max_atoms, clean
         self.batch_size, self.limit, self.validation, self.seed = batch_size, limit, validation, seed
         self.left_out: dict[str, int] = {}
         """How many records of the source were left out, by reason; known after `setup`."""
         self._parts: tuple[Molecules, Molecules] | None = None
 
     def prepare_data(self) -> None:
-        """Make the cache of enumerated molecules, in one process."""
-        if self.source == "enumerated":
+        """Make the cache of enumerated molecules, or download QM9, in one process."""
+        if self.source == "enumerated" or self.source.startswith("qm9"):
             read(self.source, self.max_heavy_atoms, self.embedded)
 
     def setup(self, stage: "str | None" = None) -> None:
@@ -84,8 +90,8 @@ class MoleculeData(LightningDataModule):
         """
         if self._parts is not None:
             return
-        arrays, unread = read(self.source, self.max_heavy_atoms, self.embedded)
-        molecules, unused = graphs(arrays, self.vocabulary, self.max_heavy_atoms)
+        arrays, unread = read(self.source, self.max_heavy_atoms, self.embedded, self.clean)
+        molecules, unused = graphs(arrays, self.vocabulary, self.max_heavy_atoms, self.max_atoms)
         self.left_out = unread | unused
         told = "; ".join(f"{number} left out: {why}" for why, number in self.left_out.items() if number)
         rank_zero_info(f"{len(molecules)} molecules from {self.source}" + (f" ({told})" if told else ""))

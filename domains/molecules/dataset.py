@@ -67,7 +67,9 @@ class Molecules(Dataset):  # type: ignore[misc]
         return batch
 
 
-def graphs(arrays: Arrays, vocabulary: Vocabulary, max_heavy_atoms: int) -> tuple[Molecules, dict[str, int]]:
+def graphs(
+    arrays: Arrays, vocabulary: Vocabulary, max_heavy_atoms: int, max_nodes: "int | None" = None
+) -> tuple[Molecules, dict[str, int]]:
     """The molecules of ``arrays`` in a convention, and how many were left out and why.
 
     With hydrogens as part of the types only those molecules are kept which the distance rule finds stable, valid and
@@ -78,7 +80,8 @@ def graphs(arrays: Arrays, vocabulary: Vocabulary, max_heavy_atoms: int) -> tupl
     charges = np.where(np.arange(charges.shape[1]) < counts[:, None], charges, 0)
     size = (charges > 1).sum(1)
     known = np.isin(charges, [0, *EXPLICIT.elements]).all(1) & (size > 0)
-    small = known & (size <= max_heavy_atoms)
+    nodes = counts if vocabulary is EXPLICIT else size
+    small = known & (size <= max_heavy_atoms) & (nodes <= (max_nodes or nodes))
     left_out = {"with other elements": int((~known).sum()), "too large": int((known & ~small).sum())}
     charges, positions = charges[small], positions[small]
     if vocabulary is EXPLICIT:

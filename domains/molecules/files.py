@@ -18,6 +18,7 @@ def write(mols: Sequence[Any], path: "str | Path") -> None:
     """Write molecules in the format of the path's extension; a molecule's property ``reward`` is written if it is set.
 
     ``.sdf``: all molecules with their 3-D structures. ``.csv``: all; smiles, valid, stable, connected, reward.
+    ``.xyz``: all, one frame each, hydrogens placed where they were none; SMILES, flags, reward in the comment.
     ``.smi``: the SMILES of the valid ones, one per line. SMILES are keys, see `domains.molecules.chemistry.key`.
 
     Raises:
@@ -110,6 +111,16 @@ def _sdf(mols: Sequence[Any], path: str) -> None:
             writer.write(record)
 
 
+def _xyz(mols: Sequence[Any], path: str) -> None:
+    with open(path, "w", encoding="utf-8") as file:
+        for mol in mols:
+            note = " ".join(f"{name}={value}" for name, value in _columns(mol).items() if value)
+            with rdBase.BlockLogs():
+                whole = Chem.AddHs(mol, addCoords=True) if is_valid(mol) else mol
+                lines = str(Chem.MolToXYZBlock(whole)).splitlines()[2:]
+            file.write("\n".join([str(whole.GetNumAtoms()), note, *lines]) + "\n")
+
+
 def _smi(mols: Sequence[Any], path: str) -> None:
     Path(path).write_text("".join(f"{key(mol)}\n" for mol in mols if is_valid(mol)), encoding="utf-8")
 
@@ -121,4 +132,4 @@ def _csv(mols: Sequence[Any], path: str) -> None:
         rows.writerows(_columns(mol) for mol in mols)
 
 
-_WRITERS: dict[str, Callable[[Sequence[Any], str], None]] = {".sdf": _sdf, ".smi": _smi, ".csv": _csv}
+_WRITERS: dict[str, Callable[[Sequence[Any], str], None]] = {".sdf": _sdf, ".xyz": _xyz, ".smi": _smi, ".csv": _csv}

@@ -104,6 +104,25 @@ class Uniqueness(_Keys):
         return torch.tensor(len(self._distinct()) / max(1, len(self._noted())), device=self.device)
 
 
+class ValidUnique(_Keys):
+    """Distinct keys / all molecules: validity times uniqueness, neither of which can be had at the other's cost."""
+
+    all: Tensor
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.add_state("all", torch.tensor(0), dist_reduce_fx="sum")
+
+    def update(self, mols: "list[Any]") -> None:
+        """Note the keys of some molecules."""
+        super().update(mols)
+        self.all += len(mols)
+
+    def compute(self) -> Tensor:
+        """The share."""
+        return len(self._distinct()) / self.all.clamp(min=1)
+
+
 class Novelty(_Keys):
     """Distinct keys that are not known / distinct keys; 0 if there are none.
 

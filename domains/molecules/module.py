@@ -10,13 +10,21 @@ from torch_geometric.utils import to_dense_batch
 from torchmetrics import Metric
 
 from domains.molecules import chemistry, metrics, scored
+from domains.molecules import fragment as fragments
+from domains.molecules.conformers import relaxed
 from domains.molecules.data import MoleculeData
 from domains.molecules.features import features
 from domains.molecules.files import draw, write
+from domains.molecules.sizes import shares
+from domains.molecules.view import view
 from graft import GraftError, GraftModule
 from graft.process import Categorical, Gaussian, Mixed
 from graft.sources import ScoredSet
 from graft.state import Condition, State
+
+
+def _by_logits(types: "Gaussian | Categorical") -> bool:
+    return not isinstance(types, Gaussian) or types.prediction == "logits"
 
 
 class Molecules(GraftModule):
@@ -28,12 +36,25 @@ class Molecules(GraftModule):
     Args:
         convention: ``heavy``: a node is a heavy atom typed by element and number of hydrogens; ``explicit``: hydrogens
             are nodes.
+        sizes: Atoms (nodes) of a sample: a number, or a share for each number, as ``{7: 1, 8: 3}``; ``qm9``: EDM's
+            histogram; ``null``: the training data's.
+        fragment: SDF or XYZ file of a fragment whose heavy atoms are kept, elements and places, in every sample; the
+            rest, and the hydrogens, are generated around it.
+        resample: With a fragment: how often each step is taken, see `graft.sampler.run`; more fits better, and costs.
         **kwargs: See `graft.GraftModule`.
     """
 
     suffix = ".sdf"
 
-    def __init__(self, *args: Any, convention: Literal["heavy", "explicit"] = "heavy", **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *args: Any,
+        convention: Literal["heavy", "explicit"] = "heavy",
+        sizes: 'int | dict[int, float] | Literal["qm9"] | None' = None,
+        fragment: "str | None" = None,
+        resample: int = 4,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(*args, **kwargs)
         self.convention = convention
         self.vocabulary = chemistry.VOCABULARIES[convention]
@@ -48,7 +69,15 @@ class Molecules(GraftModule):
                 "molecules need a Mixed process of two fields, x, Gaussian, of shape [N, 3] and h of shape "
                 f"[N, {len(self.vocabulary)}] ({convention} atoms: {', '.join(self.vocabulary.names)})"
             )
-        self.atoms, self.scale = x.shape[0], h.scale
+        self.atoms, self.scale, self.sizes = x.shape[0], h.scale, sizes
+        self.fragment = fragments.read(fragment) if fragment is not None else None
+        self.constrained, self.repeats = fragment is not None, resample if fragment is not None else 1
+        if resample < 1 or (self.constrained and (x.prediction != "x0" or not _by_logits(h))):
+            raise GraftError(
+                "a fragment needs a process whose fields predict x0 and logits, and model.resample of at least 1"
+            )
+        if sizes is not None:
+            self._shares()  # refuses at once
 
     def setup(self, stage: str) -> None:
         """Take the atom counts and the known keys from the data when training on data."""
@@ -57,14 +86,43 @@ class Molecules(GraftModule):
             counts = torch.zeros(self.atoms + 1, dtype=torch.long)
             for count, number in data.histogram().items():
                 if count > self.atoms:
-                    raise GraftError(f"the data has molecules of {count} atoms, the process a state of {self.atoms}")
+                    raise GraftError(
+                        f"the data has molecules of {count} atoms, the process a state of {self.atoms}: leave larger "
+                        f"ones out with --data.max_atoms {self.atoms}, or give the process's fields a larger shape"
+                    )
                 counts[count] = number
             self.facts = {"histogram": counts, "keys": torch.unique(metrics.key_hashes(data.keys()))}
 
     def draw_conditions(self, count: int, generator: Generator) -> Condition:
-        """Atom counts from the histogram of the training data."""
-        drawn = torch.multinomial(self.facts["histogram"].double(), count, replacement=True, generator=generator)
-        return {"mask": (torch.arange(self.atoms) < drawn[:, None]).float()}
+        """Numbers of atoms as `sizes` says, and what is kept of every sample."""
+        drawn = torch.multinomial(self._shares(), count, replacement=True, generator=generator)
+        mask = (torch.arange(self.atoms) < drawn[:, None]).float()
+        return {"mask": mask, **(fragments.placed(self.fragment, self.atoms, count) if self.fragment else {})}
+
+    def _shares(self) -> Tensor:
+        """(atoms + 1,) shares of samples by their number of atoms; a fragment leaves room for at least one more."""
+        found = shares(self.sizes, self.atoms, self.facts.get("histogram"))
+        if self.fragment is not None:
+            found[: len(self.fragment) + 1] = 0
+            if not bool(found.sum() > 0):
+                raise GraftError(
+                    f"the fragment has {len(self.fragment)} atoms, and no sample has more: give larger model.sizes (at "
+                    f"most {self.atoms}) or a smaller fragment"
+                )
+        return found
+
+    @property
+    def given(self) -> Any:
+        """See `GraftModule.given`: the numbers of atoms, and the fragment."""
+        asked: dict[str, Any] = {} if self.sizes is None else {"sizes": self.sizes}
+        if self.fragment is not None:
+            asked |= {"fragment": self.fragment.identity(), "resample": self.repeats}
+        return asked or None
+
+    def constrain(self, output: State, condition: Condition) -> State:
+        """The fragment in the place of what the network thinks of the kept nodes; see `fragment.constrain`."""
+        assert isinstance(output, dict)
+        return fragments.constrain(output, condition, self.vocabulary) if "kept" in condition else output
 
     def group(self, condition: Condition) -> Tensor:
         """(B,) number of atoms."""
@@ -81,10 +139,10 @@ class Molecules(GraftModule):
         """Molecules with bonds by distance; see `chemistry.build`."""
         assert isinstance(state, dict)
         counts = condition["mask"].sum(1).long()
-        types = state["h"].argmax(-1)
-        return chemistry.build(
-            types.cpu().numpy(), state["x"].double().cpu().numpy(), counts.cpu().numpy(), self.vocabulary
-        )
+        types, x = state["h"].argmax(-1).cpu(), state["x"].double().cpu()
+        if "kept" in condition and self.fragment is not None:
+            x = fragments.returned(x, self.fragment)
+        return chemistry.build(types.numpy(), x.numpy(), counts.cpu().numpy(), self.vocabulary)
 
     def key(self, item: Any) -> str:
         """Canonical SMILES of the largest fragment."""
@@ -108,6 +166,7 @@ class Molecules(GraftModule):
             "atom_stability": metrics.AtomStability(),
             "validity": metrics.Validity(),
             "uniqueness": metrics.Uniqueness(),
+            "valid_unique": metrics.ValidUnique(),
             "atom_types": metrics.AtomTypes(self.convention),
             "novelty": metrics.Novelty(self.facts.get("keys", torch.zeros(0, dtype=torch.long))),
         }
@@ -124,8 +183,16 @@ class Molecules(GraftModule):
         """Drawings in a grid; what is not valid, in pieces or not stable is marked."""
         return draw(items, legends=legends)
 
+    def view(self, items: Sequence[Any], legends: "Sequence[str] | None" = None) -> str:
+        """Balls and sticks that turn; see `view.py`."""
+        return view(items, legends)
+
+    def clean(self, items: Sequence[Any]) -> list[Any]:
+        """Conformers relaxed by MMFF94, hydrogens placed; see `conformers.relaxed`."""
+        return [relaxed(item) for item in items]
+
     def write(self, items: Sequence[Any], path: Path, rewards: "Sequence[float] | None" = None) -> None:
-        """SDF, SMILES or CSV."""
+        """SDF, XYZ, SMILES or CSV."""
         for mol, reward in zip(items, rewards or (), strict=False):
             mol.SetDoubleProp("reward", reward)
         write(items, path)

@@ -1,43 +1,50 @@
-"""Molecules that somebody scored: an SDF file with a property, or a CSV table of SMILES with a column."""
+"""Molecules that somebody scored: a file of `records.KINDS` whose records have a property or column with the score."""
 
-import csv
 import math
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
-from rdkit import Chem, rdBase
-from rdkit.Chem import rdDistGeom, rdForceFieldHelpers
 
+from domains.molecules import records
 from domains.molecules.chemistry import Vocabulary
 from domains.molecules.dataset import Molecules, graphs
-from domains.molecules.sources import atoms, packed, records
+from domains.molecules.sources import atoms, packed
 from graft.errors import GraftError
 
 LeftOut = list[tuple[int, str]]
 
 
-def read(
-    path: Path, score: str, vocabulary: Vocabulary, max_heavy_atoms: int
-) -> tuple[Molecules, list[float], LeftOut]:
+def read(path: Path, score: str, vocabulary: Vocabulary, nodes: int) -> tuple[Molecules, list[float], LeftOut]:
     """The usable molecules, their scores, and (record from 1, why) of what is left out.
 
     SDF records need a 3-D structure; the SMILES of a CSV (column ``smiles`` in any case) are embedded by ETKDG, MMFF94.
 
+    Args:
+        path: Of the file.
+        score: Property or column that holds the score.
+        vocabulary: Of the nodes.
+        nodes: The most that a molecule may have.
+
     Raises:
         GraftError: The file is of another kind, or has no such property or column.
     """
-    kinds = {".sdf": _sdf, ".csv": _csv}
-    if path.suffix.lower() not in kinds:
-        raise GraftError(f"scored molecules are read from .sdf and .csv files, not from {str(path)!r}")
+    if path.suffix.lower() not in records.KINDS:
+        *some, last = records.KINDS
+        kinds = f"{', '.join(some)} and {last}"
+        raise GraftError(f"scored molecules are read from {kinds} files, not from {str(path)!r}")
     kept: list[tuple[Any, Any]] = []
     values: list[float] = []
     numbers: list[int] = []
     left_out: LeftOut = []
-    for number, (mol, text, why) in enumerate(kinds[path.suffix.lower()](path, score), 1):
+    names: dict[str, None] = {}
+    for number, record in enumerate(records.read(path), 1):
+        names |= dict.fromkeys(record.properties)
+        text = record.properties.get(score, "")
         value = _number(text)
-        if mol is None:
+        # what has no score need not be embedded
+        mol, why = record.molecule() if value is not None or path.suffix.lower() != ".csv" else (None, "")
+        if mol is None and why:
             left_out.append((number, why))
         elif value is None:
             left_out.append((number, f"no score: {score} is {text!r}" if text else f"no score: {score} is missing"))
@@ -45,13 +52,17 @@ def read(
             kept.append(atoms(mol))
             values.append(value)
             numbers.append(number)
+    if score not in names:
+        what = "has no column" if path.suffix.lower() == ".csv" else "has no record with a property"
+        raise GraftError(f"{path} {what} {score!r}; there are: {', '.join(names) or 'none'}")
     if not kept:
         none = torch.zeros(0, dtype=torch.long)
         return Molecules(none, torch.zeros(0, 3), none, []), [], left_out
-    molecules, _ = graphs(packed(kept), vocabulary, max_heavy_atoms)
+    molecules, _ = graphs(packed(kept), vocabulary, nodes, nodes)
     rows = molecules.rows.tolist()
     fit = set(rows)
-    why = f"not a molecule of at most {max_heavy_atoms} heavy atoms of C, N, O, F that the distance rule finds whole"
+    elements = ", ".join(dict.fromkeys(vocabulary.symbols))
+    why = f"not a molecule of at most {nodes} atoms of {elements} that the distance rule finds whole"
     left_out += [(number, why) for i, number in enumerate(numbers) if i not in fit]
     return molecules, [values[i] for i in rows], sorted(left_out)
 
@@ -62,50 +73,3 @@ def _number(text: str) -> "float | None":
     except ValueError:
         return None
     return value if math.isfinite(value) else None
-
-
-def _sdf(path: Path, score: str) -> Iterator[tuple[Any, str, str]]:
-    names: set[str] = set()
-    found = False
-    with rdBase.BlockLogs():
-        for mol, why in records(path):
-            if mol is not None:
-                names |= set(mol.GetPropNames())
-            has = mol is not None and mol.HasProp(score)
-            found |= has
-            yield mol, str(mol.GetProp(score)).strip() if has else "", why
-    if not found:
-        raise GraftError(
-            f"no record of {path} has a property {score!r}; there are: {', '.join(sorted(names)) or 'none'}"
-        )
-
-
-def _csv(path: Path, score: str) -> Iterator[tuple[Any, str, str]]:
-    try:
-        with open(path, newline="", encoding="utf-8-sig") as file:
-            table = csv.DictReader(file)
-            columns = list(table.fieldnames or [])
-            smiles = next((name for name in columns if name.strip().lower() == "smiles"), None)
-            if smiles is None or score not in columns:
-                missing = "smiles" if smiles is None else score
-                raise GraftError(f"{path} has no column {missing!r}; there are: {', '.join(columns) or 'none'}")
-            for row in table:
-                text = (row[score] or "").strip()
-                mol, why = _embedded((row[smiles] or "").strip()) if _number(text) is not None else (Chem.Mol(), "")
-                yield mol, text, why
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise GraftError(f"{path} is no CSV table in UTF-8 ({error})") from None
-
-
-def _embedded(smiles: str) -> tuple[Any, str]:
-    with rdBase.BlockLogs():
-        parsed = Chem.MolFromSmiles(smiles) if smiles else None
-        if parsed is None:
-            return None, f"no SMILES: {smiles!r}"
-        mol = Chem.AddHs(parsed)
-        if (
-            rdDistGeom.EmbedMolecule(mol, randomSeed=0) != 0
-            or rdForceFieldHelpers.MMFFOptimizeMolecule(mol, maxIters=500) < 0
-        ):
-            return None, "cannot be embedded in 3-D"
-    return mol, ""

@@ -1,16 +1,18 @@
-"""Where molecules come from: enumerated ones, QM9 arrays, SDF files; all as atomic numbers and positions."""
+"""Where molecules come from: enumerated ones, QM9, files; all as atomic numbers and positions."""
 
 import os
 import tempfile
-import zipfile
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from rdkit import Chem, rdBase
 
+from domains.molecules import qm9, records
+from domains.molecules.chemistry import EXPLICIT, build
+from domains.molecules.conformers import relaxed
 from domains.molecules.enumeration import embed, enumerate_molecules
 from graft.errors import GraftError
 
@@ -20,13 +22,17 @@ Arrays = dict[str, NDArray[Any]]
 _VERSION = 1  # of the cache's content: raised whenever enumeration or embedding gives something else
 
 
-def read(source: str, max_heavy_atoms: int, embedded: "int | None" = None) -> tuple[Arrays, dict[str, int]]:
+def read(
+    source: str, max_heavy_atoms: int, embedded: "int | None" = None, clean: bool = False
+) -> tuple[Arrays, dict[str, int]]:
     """The molecules of a source, hydrogens included, and how many records were left out and why.
 
     Args:
-        source: ``enumerated``, or the path of a ``.npz`` in the arrays of EDM's QM9 files, or of an ``.sdf``.
+        source: ``enumerated``; ``qm9:train``, ``qm9:valid`` or ``qm9:test``; or the path of a ``.npz`` in the arrays of
+            EDM's QM9 files, or of a file of `records.KINDS`.
         max_heavy_atoms: Enumerate up to this many; for files it has no effect here.
         embedded: Embed only so many of the enumerated molecules, always the same ones; None: all.
+        clean: Relax the conformers of `records.KINDS` by MMFF94.
 
     Raises:
         GraftError: The source is unknown, or its file is missing or holds something else.
@@ -40,18 +46,18 @@ def read(source: str, max_heavy_atoms: int, embedded: "int | None" = None) -> tu
             arrays = embed(smiles if embedded is None else [smiles[i] for i in sorted(chosen)])
             replace(path, lambda temporary: np.savez_compressed(temporary, **arrays))  # type: ignore[arg-type]
         return _npz(path), {}
+    if source.partition(":")[0] == "qm9":
+        return packed(qm9.read(source.partition(":")[2] or "train", str(cache_folder() / "qm9"))), {}
     path = Path(source)
-    readers: dict[str, Callable[[], tuple[Arrays, dict[str, int]]]] = {
-        ".npz": lambda: (_npz(path), {}),
-        ".sdf": lambda: _sdf(path),
-    }
-    if path.suffix.lower() not in readers:
+    if path.suffix.lower() not in (".npz", *records.KINDS):
+        kinds = ", ".join(records.KINDS)
         raise GraftError(
-            f"unknown source of molecules {source!r}: give 'enumerated', or a path that ends in .npz or .sdf"
+            f"unknown source of molecules {source!r}: give 'enumerated', 'qm9:train', or a path that ends in .npz, "
+            f"{kinds}"
         )
     if not path.is_file():
         raise GraftError(f"there is no file {source!r} to read molecules from")
-    return readers[path.suffix.lower()]()
+    return (_npz(path), {}) if path.suffix.lower() == ".npz" else _file(path, clean)
 
 
 def cache_folder() -> Path:
@@ -77,40 +83,48 @@ def replace(path: Path, write: Callable[[str], object]) -> None:
 
 def _npz(path: Path) -> Arrays:
     try:
-        with np.load(path, allow_pickle=False) as file:
-            return {name: file[name] for name in ("num_atoms", "charges", "positions")}
+        with open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in ("num_atoms", "charges", "positions")}
     except KeyError as error:
         raise GraftError(
             f"{path} has no array {error.args[0].split()[0]!r}: num_atoms, charges, positions are needed"
         ) from None
-    except (ValueError, OSError, zipfile.BadZipFile):
+    except Exception:  # numpy, zipfile and zlib raise a dozen kinds
         raise GraftError(f"{path} is not a .npz file that can be read without pickle") from None
+    counts, charges, positions = arrays.values()
+    kinds = counts.dtype.kind in "iu" and charges.dtype.kind in "iu" and positions.dtype.kind == "f"
+    fit = charges.ndim == 2 and counts.shape == charges.shape[:1] and positions.shape == (*charges.shape, 3)
+    if not (kinds and fit and ((counts >= 0) & (counts <= charges.shape[1])).all() and np.isfinite(positions).all()):
+        raise GraftError(
+            f"{path} holds no molecules: num_atoms (M,) of at most N, charges (M, N) whole numbers, positions (M, N, 3)"
+        )
+    return arrays
 
 
-def _sdf(path: Path) -> tuple[Arrays, dict[str, int]]:
-    left_out = {"unparseable": 0, "without a 3-D structure": 0}
+def _file(path: Path, clean: bool) -> tuple[Arrays, dict[str, int]]:
+    left_out: Counter[str] = Counter()
     kept: list[tuple[NDArray[Any], NDArray[Any]]] = []
-    for mol, why in records(path):
+    for record in records.read(path):
+        mol, why = record.molecule()
         if mol is None:
-            left_out[why] += 1
+            left_out[why if why in (records.UNREADABLE, records.FLAT, records.CHARGED) else _EMBEDDED] += 1
         else:
-            kept.append(atoms(mol))
-    return packed(kept), left_out
+            kept.append(atoms(cleaned(mol) if clean else mol))
+    return packed(kept), dict(left_out)
 
 
-def records(path: Path) -> Iterator[tuple[Any, str]]:
-    """The molecules of an SDF file, hydrogens added where they are implicit; (None, why) for what cannot be used."""
-    with rdBase.BlockLogs():
-        for mol in Chem.SDMolSupplier(str(path), sanitize=False, removeHs=False):
-            if mol is None or mol.GetNumAtoms() == 0:
-                yield None, "unparseable"
-            elif not mol.GetConformer().Is3D():
-                yield None, "without a 3-D structure"
-            else:
-                if mol.NeedsUpdatePropertyCache():
-                    mol.UpdatePropertyCache(strict=False)
-                Chem.SanitizeMol(mol, catchErrors=True)  # the directions of hydrogens need the hybridisation
-                yield Chem.AddHs(mol, addCoords=True), ""
+_EMBEDDED = "no SMILES of a molecule that can be embedded"
+
+
+def cleaned(mol: Any) -> Any:
+    """A molecule in the next minimum of MMFF94; one without bonds (XYZ) gets those of the distance rule first."""
+    if mol.GetNumBonds() == 0:
+        z, x = atoms(mol)
+        if not set(z.tolist()) <= set(EXPLICIT.elements.tolist()):
+            return mol  # left out later, and counted there
+        types = np.array([[EXPLICIT.index[int(n), 0] for n in z]])
+        mol = build(types, x[None], np.array([len(z)]), EXPLICIT)[0]
+    return relaxed(mol)
 
 
 def atoms(mol: Any) -> tuple[NDArray[Any], NDArray[Any]]:

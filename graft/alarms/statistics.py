@@ -98,7 +98,8 @@ def statistics(
 
 def _metrics(draws: Draws, metrics: Callable[[], Mapping[str, Metric]], skip: Sequence[str]) -> dict[str, Statistic]:
     """Each metric is updated once with each part, and those are merged, where torchmetrics can merge it."""
-    wholes = {name: _updated(metric, draws.items) for name, metric in metrics().items() if name not in skip}
+    asked = {name: metric for name, metric in metrics().items() if name not in skip}
+    wholes = {name: _updated(m, draws.items) for name, m in asked.items() if getattr(m, "watched", True)}
     numbers = {name: float(value) for name, metric in wholes.items() if (value := _number(metric)) is not None}
     parts = [metrics() for _ in range(draws.parts)]
     out = {}

@@ -1,7 +1,6 @@
 """The accepted law: the rule of the configuration applied to fresh draws of the reference, by plain rejection."""
 
-import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from graft.accept.selection import systematic
 from graft.distance import internal_diversity
 from graft.module import GraftModule
 from graft.rollouts import Rollouts
+from graft.rounds import Account
 
 SEED = 251002692  # of its draws: no run's, unless somebody asks for it
 MOST = 2000  # samples whose pairs are looked at
@@ -88,7 +88,7 @@ def draw(module: GraftModule, data: Rollouts, trainer: Any, folder: Path) -> Law
     data.run_dir = folder
     rounds = _Rounds(data, trainer.max_epochs)
     trainer.predict(module, rounds, return_predictions=False)
-    accounts = [json.loads((data.folder(n) / "round.json").read_text()) for n in range(trainer.max_epochs)]
+    accounts = [asdict(Account.read(data.folder(n))[0]) for n in range(trainer.max_epochs)]
     featured = type(module).features is not GraftModule.features
     return Law(
         features=module.features(rounds.items).double() if featured else None,

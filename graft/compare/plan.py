@@ -14,7 +14,7 @@ from graft.errors import GraftError
 from graft.module import GraftModule
 from graft.rollouts import Rollouts
 
-COMMON = ["--data.validation_draws", "0", "--data.keep_weights", "true"]
+COMMON = ["--data.validation_draws", "0", "--data.keep_weights", "true", "--data.keep_rounds", "null"]
 """Of every run: validation takes rewards and draws for curves only, and a method with more rounds would take more."""
 
 
@@ -198,7 +198,7 @@ def budget(built: Built) -> Budget:
     calls = min(data.allowance, data.draws)
     if data.screen is not None:
         calls = min(calls, int(data.screen_fraction * data.draws))
-    return Budget(rounds * calls, rounds * data.draws * built.module.steps, rounds * data.steps_per_epoch)
+    return Budget(rounds * calls, rounds * data.draws * built.module.calls("reference"), rounds * data.steps_per_epoch)
 
 
 def check(built: Built) -> None:

@@ -1,6 +1,5 @@
 """The comparison: trains what is to be trained, draws, judges; goes on where it was stopped."""
 
-import json
 import math
 import time
 from collections.abc import Sequence
@@ -177,8 +176,12 @@ class Comparison:
                 built.data.scorer.close()
             files.write_json(path, [None if math.isnan(value) else value for value in values])
         if seed not in self._reference:
-            values = json.loads(path.read_text(encoding="utf-8"))
-            self._reference[seed] = [math.nan if value is None else float(value) for value in values]
+            remedy = "remove it, and the reference is judged again"
+            values = files.read_json(path, remedy)
+            try:
+                self._reference[seed] = [math.nan if value is None else float(value) for value in values]
+            except (TypeError, ValueError) as error:
+                raise GraftError(f"{path} is damaged ({error}): {remedy}") from None
         return self._reference[seed]
 
     def _scored(self, data: Any, items: Sequence[Any]) -> list[float]:
@@ -203,7 +206,8 @@ class Comparison:
         rounds, steps, evaluations = list[dict[str, Any]](), 0, 0
         if run is not None:
             done = _count(job, run)
-            rounds = json.loads((run / "summary.json").read_text(encoding="utf-8"))["rounds"][:done]
+            summary = files.read_json(run / "summary.json", f"remove {run}, and it is trained again")
+            rounds = summary["rounds"][:done]
             last = counting.read(run)[done - 1]
             steps, evaluations = last["optimizer_steps"], last["network_evaluations"]
         return {

@@ -8,7 +8,7 @@ from torch import Generator, Tensor
 
 from graft.errors import GraftError
 from graft.filters.base import Candidates, Filter, Past, screen
-from graft.rounds import Round
+from graft.rounds import ACCEPTED, Round
 
 if TYPE_CHECKING:
     from graft.module import GraftModule
@@ -59,9 +59,9 @@ def left(
         features = torch.cat([module.features(module.decode(chunk.state, chunk.condition)) for chunk in read])
     for before, index in earlier:
         named = before.scores()[1]
-        state, condition = before.take(index)
-        theirs = module.features(module.decode(state, condition)) if features is not None else None
-        past.append(Past([named[i] for i in index.tolist()], module.group(condition), theirs))
+        chunk = before.gathered(ACCEPTED)
+        theirs = module.features(module.decode(chunk.state, chunk.condition)) if features is not None else None
+        past.append(Past([named[i] for i in index.tolist()], module.group(chunk.condition), theirs))
     return screen(filters, Candidates(rewards, keys, groups, features, known), past, generator)
 
 

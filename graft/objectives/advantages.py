@@ -28,9 +28,15 @@ class Advantages(nn.Module):
                 raise GraftError(f"model.objective.{name} is {value}, but a number of draws cannot be negative")
         self.memory, self.least, self.clip = memory, least, clip
         self.former: dict[int, list[float]] = {}
+        self.before: dict[int, list[float]] = {}  # the last call
+
+    def again(self) -> None:
+        """Forget the last call: it will be made again."""
+        self.former = dict(self.before)
 
     def forward(self, rewards: Tensor, groups: Tensor) -> Tensor:
         """(n,) advantages of finite rewards (n,) under the conditions ``groups`` (n,)."""
+        self.before = dict(self.former)
         rewards = rewards.double()
         everyone = _statistics(rewards)
         out = torch.zeros_like(rewards)
@@ -47,11 +53,11 @@ class Advantages(nn.Module):
 
     def get_extra_state(self) -> dict[str, Any]:
         """For the checkpoint."""
-        return {"former": self.former}
+        return {"former": self.former, "before": self.before}
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
         """From the checkpoint."""
-        self.former = dict(state["former"])
+        self.former, self.before = dict(state["former"]), dict(state["before"])
 
 
 def _statistics(rewards: Tensor) -> tuple[float, float]:

@@ -62,6 +62,9 @@ class Objective(nn.Module, ABC):
     def start(self, module: "GraftModule", number: int) -> None:
         """A round begins, counted from 0; after an interruption it may begin again."""
 
+    def again(self, module: "GraftModule") -> None:
+        """A round goes on that was interrupted between two steps: `examples`, not `start`, is called for it again."""
+
     def drawing(self, module: "GraftModule") -> AbstractContextManager[None]:
         """Within the block the network has the weights with which rounds of source ``current`` are drawn."""
         return module.averaged()

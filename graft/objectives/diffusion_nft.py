@@ -94,6 +94,10 @@ class DiffusionNFT(OnPolicy):
             self.old.move(module.backbone, 1 - min(self.decay, self.rise * number))
             self.begun.fill_(number + 1)
 
+    def again(self, module: "GraftModule") -> None:
+        """See `Objective.again`: the statistics are those that the round began with."""
+        self.advantages.again()
+
     def examples(self, module: "GraftModule", scored: Scored) -> Examples:
         """See `Objective.examples`: the final samples, and the probability r of each to be a good one."""
         advantage = self.advantages(scored.rewards, scored.groups)

@@ -70,6 +70,8 @@ class PolicyGradient(OnPolicy):
     def check(self, module: "GraftModule", data: "Rollouts") -> None:
         """See `Objective.check`."""
         super().check(module, data)
+        if module.constrained:
+            raise GraftError("PolicyGradient needs the network's own steps: nothing of a sample may be given")
         if not module.process.has_log_prob:
             raise GraftError("PolicyGradient needs steps that draw noise: set eta > 0 in every field of the process")
         if len(self.levels(module)) < 2:
@@ -82,6 +84,10 @@ class PolicyGradient(OnPolicy):
     def start(self, module: "GraftModule", number: int) -> None:
         """See `Objective.start`: the old policy is the network as it is now."""
         self.old.move(module.backbone, 1.0)
+
+    def again(self, module: "GraftModule") -> None:
+        """See `Objective.again`: the statistics are those that the round began with."""
+        self.advantages.again()
 
     def examples(self, module: "GraftModule", scored: Scored) -> Examples:
         """See `Objective.examples`: (A, levels, ...) states of the draws that have a reward, and their advantages."""

@@ -1,9 +1,9 @@
 """Forward processes: how states are noised, and one step back."""
 
+from graft.inversion.base import InversionError
 from graft.process.base import Level, Model, Process
 from graft.process.categorical import Categorical
 from graft.process.gaussian import Gaussian
-from graft.process.inversion import InversionError
 from graft.process.masked import MaskedCategorical
 from graft.process.mixed import Mixed
 from graft.process.projections import Masked, Projection, ZeroCentre

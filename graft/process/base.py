@@ -110,6 +110,25 @@ class Process(ABC):
         """Why steps cannot be inverted, and what to do, after the name of the process."""
         return "draws noise in its steps, so they cannot be inverted: use eta=0"
 
+    # What solvers of higher order need; a process that has no such thing says so
+
+    def slope(self, output: State, state: State, level: Level, condition: Condition) -> State:
+        """The direction at ``state`` of the ODE that deterministic sampling solves, from the network's ``output``.
+
+        In the coordinates in which `follow` moves along straight lines.
+
+        Raises:
+            GraftError: There is no ODE, or its direction is not known at that level.
+        """
+        raise GraftError(f"{type(self).__name__} has no ODE, which solvers of higher order need: use the Euler solver")
+
+    def follow(self, state: State, slope: State, level: Level, next_level: Level) -> State:
+        """``state`` moved from ``level`` to ``next_level``, up or down, along ``slope``.
+
+        With the slope at ``state`` and ``next_level < level`` it is the deterministic `advance`.
+        """
+        raise GraftError(f"{type(self).__name__} has no ODE, which solvers of higher order need: use the Euler solver")
+
     # What policy gradients and regressions on estimates need; a process that has no such thing says so
 
     @property
@@ -211,12 +230,6 @@ class Process(ABC):
         """
         if next_level <= level:
             return self.advance(self(model, state, level, condition), state, level, next_level, condition, generator)
-        from graft.process.inversion import InversionError, fixed_point
+        from graft.solvers.euler import Euler
 
-        if not self.reversible:
-            raise InversionError(f"{type(self).__name__} {self.obstacle}")
-
-        def previous(guess: State) -> State:
-            return self.retreat(self(model, guess, next_level, condition), state, next_level, level, condition)
-
-        return fixed_point(previous, state, f"the step from level {next_level:.4g} to {level:.4g}")
+        return Euler().step(self, model, state, level, next_level, condition, generator)

@@ -239,6 +239,31 @@ class Gaussian(Process):
         }[self.prediction]
         return (x + move * b * self._project(out, condition)) / (keep + move * a)
 
+    def slope(self, output: State, state: State, level: Level, condition: Condition) -> Tensor:
+        r"""See `Process.slope`: E[ε − x_0 | x_u], the derivative of x / (α + σ) by σ / (α + σ)."""
+        x, out = _tensor(state), _tensor(output)
+        alpha, sigma = (_like(c, x) for c in self.alpha_sigma(level))
+        if self.prediction == "velocity":
+            return self._project(out, condition)
+        if self.prediction == "v":
+            return self._project(((alpha + sigma) * out + (sigma - alpha) * x) / (alpha**2 + sigma**2), condition)
+        x0 = self.x0(out, x, level, condition)
+        if self.prediction == "eps":
+            return self._project(out, condition) - x0
+        if bool((sigma == 0).any()):
+            raise GraftError(
+                f"the slope of the sampler's ODE at level 0 is not known with prediction {self.prediction}: use "
+                "model.solver Midpoint, or Heun with end=false"
+            )
+        return (x - (alpha + sigma) * x0) / sigma
+
+    def follow(self, state: State, slope: State, level: Level, next_level: Level) -> Tensor:
+        """See `Process.follow`."""
+        x = _tensor(state)
+        (alpha, sigma), (to_alpha, to_sigma) = (self.alpha_sigma(u) for u in (level, next_level))
+        now, then = alpha + sigma, to_alpha + to_sigma
+        return _like(then / now, x) * x + _like(then * (to_sigma / then - sigma / now), x) * _tensor(slope)
+
     def error(
         self,
         output: State,

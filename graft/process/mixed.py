@@ -106,6 +106,16 @@ class Mixed(Process):
             for name, p in self.fields.items()
         }
 
+    def slope(self, output: State, state: State, level: Level, condition: Condition) -> State:
+        """See `Process.slope`."""
+        out, x = _dict(output), _dict(state)
+        return {name: _tensor(p.slope(out[name], x[name], level, condition)) for name, p in self.fields.items()}
+
+    def follow(self, state: State, slope: State, level: Level, next_level: Level) -> State:
+        """See `Process.follow`."""
+        x, k = _dict(state), _dict(slope)
+        return {name: _tensor(p.follow(x[name], k[name], level, next_level)) for name, p in self.fields.items()}
+
     def log_prob(
         self, output: State, state: State, next_state: State, level: Level, next_level: Level, condition: Condition
     ) -> Tensor:

@@ -15,6 +15,7 @@ from graft.process.base import Level
 from graft.process.gaussian import Gaussian
 from graft.process.projections import Projection
 from graft.process.schedules import Cosine
+from graft.state import Condition, State
 
 
 class Rotation(Gaussian):
@@ -36,3 +37,13 @@ class Rotation(Gaussian):
         alpha, sigma = self.alpha_sigma(level)
         turn = (self.time(level) - self.time(next_level)) * (torch.pi / 2)
         return 1 - turn * alpha / sigma, turn / sigma, torch.zeros_like(sigma)
+
+    def slope(self, output: State, state: State, level: Level, condition: Condition) -> Tensor:
+        """See `Process.slope`: v itself."""
+        assert isinstance(output, Tensor)
+        return self._project(output, condition)
+
+    def follow(self, state: State, slope: State, level: Level, next_level: Level) -> Tensor:
+        """See `Process.follow`: x − Δφ v."""
+        assert isinstance(state, Tensor) and isinstance(slope, Tensor)
+        return state - float((self.time(level) - self.time(next_level)) * (torch.pi / 2)) * slope

@@ -98,7 +98,15 @@ def ranks():
         with tempfile.TemporaryDirectory() as folder:
             before = resource.getrusage(resource.RUSAGE_CHILDREN)
             started = time.perf_counter()
-            command = ["fit", "--config", "domains/molecule.yaml", *flags, *more, "--run_dir", f"{folder}/run"]
+            command = [
+                "fit",
+                "--config",
+                "domains/molecule.yaml",
+                *flags,
+                *more[: 6 * (count - 1)],
+                "--run_dir",
+                f"{folder}/run",
+            ]
             subprocess.run([sys.executable, "-m", "graft", *command], check=True, capture_output=True)
             wall = time.perf_counter() - started
             after = resource.getrusage(resource.RUSAGE_CHILDREN)

@@ -1,4 +1,4 @@
-"""What a run of `graft fit --model.level auto` on the default molecules spends where: the shares of one run, in processor time.
+"""What a run of `graft fit --model.level auto` on the default molecules spends where, in processor time.
 
 python tests/benchmarks/shares.py [ROUNDS]
 """

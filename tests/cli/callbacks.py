@@ -1,8 +1,10 @@
 """A callback that ends the process where it is told to."""
 
+import gc
 import os
 import signal
-from typing import Any
+from pathlib import Path
+from typing import Any, ClassVar
 
 from lightning.pytorch import Callback
 
@@ -25,6 +27,8 @@ class Killed(Callback):
     def on_train_batch_end(self, trainer: Any, *args: Any) -> None:
         if os.environ.get("TRIED_KILL") == "training" and trainer.global_step == STEP:
             os.kill(os.getpid(), signal.SIGKILL)
+        if os.environ.get("TRIED_KILL") == "asked" and trainer.global_step == STEP and trainer.is_global_zero:
+            os.kill(os.getpid(), signal.SIGTERM)
 
     def on_test_end(self, *args: Any) -> None:
         if os.environ.get("TRIED_KILL") == "comparing":
@@ -59,7 +63,44 @@ class Mortal(Reward):
         raise NotImplementedError
 
 
-def interrupt(self: Callback, trainer: Any, *args: Any) -> None:
-    """In place of `Killed.on_train_batch_end`."""
-    if trainer.global_step == 6:
-        raise KeyboardInterrupt
+def interrupt(number: int = signal.SIGINT, step: int = 6) -> Any:
+    """In place of `Killed.on_train_batch_end`: a signal in that step."""
+
+    def interrupted(self: Callback, trainer: Any, *args: Any) -> None:
+        if trainer.global_step == step:
+            os.kill(os.getpid(), number)
+
+    return interrupted
+
+
+def interrupt_drawing(self: Callback, trainer: Any, pl_module: Any, stage: str) -> None:
+    """In place of `Killed.setup`: a signal within the first chunk."""
+    draw = pl_module.predict_step
+
+    def interrupted(*args: Any) -> Any:
+        if pl_module.predict_step is interrupted:
+            pl_module.predict_step = draw
+            os.kill(os.getpid(), signal.SIGINT)
+        return draw(*args)
+
+    pl_module.predict_step = interrupted
+
+
+class Measured(Callback):
+    """What a process holds after each round: memory, bytes; Python's objects; open files and mapped ones."""
+
+    seen: ClassVar[list[dict[str, int]]] = []
+
+    def on_train_epoch_end(self, trainer: Any, *args: Any) -> None:
+        gc.collect()
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+        maps = Path("/proc/self/maps").read_text()
+        self.seen.append(
+            {
+                "memory": pages * os.sysconf("SC_PAGE_SIZE"),
+                "objects": len(gc.get_objects()),
+                "files": len(os.listdir("/proc/self/fd")),
+                "mapped": maps.count(".safetensors"),
+                "disk": sum(path.stat().st_size for path in Path("run").rglob("*") if path.is_file()),
+            }
+        )

@@ -117,7 +117,7 @@ def test_early_stop_in_a_run_that_goes_on(
     done("fit", *args, "--run_dir", "whole")
     handler = signal.getsignal(signal.SIGINT)
     with monkeypatch.context() as patch:
-        patch.setattr(callbacks.Killed, "on_train_batch_end", callbacks.interrupt)
+        patch.setattr(callbacks.Killed, "on_train_batch_end", callbacks.interrupt())
         assert run("fit", *args).status == 130
     signal.signal(signal.SIGINT, handler)
     done("fit", *args, "--ckpt_path", "last")

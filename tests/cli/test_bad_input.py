@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 import torch
 from called import MOLECULE, TOY, done, run
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
-from graft import GraftError
+from graft import GraftError, files
 
 ONE = ["--trainer.max_epochs", "1", "--data.validation_draws", "0", "--data.test_draws", "8", "--data.draws", "32"]
 LAST = ["--ckpt_path", "last"]
@@ -106,10 +106,10 @@ def test_nothing_is_accepted(folder: Path, small: list[str]) -> None:
     strict = ["--data.accept", "Threshold", "--data.accept.minimum", "1000"]
     said = run("fit", *small, *strict).said
     assert "reward >= 1000" in said and "none of 64" in said and "milder" in said
-    files = {path: path.stat().st_mtime_ns for path in Path(NEWLY, "rounds/0").iterdir()}
-    assert sum(path.suffix == ".safetensors" for path in files) == 2
+    there = {path: path.stat().st_mtime_ns for path in Path(NEWLY, "rounds/0").iterdir()}
+    assert sum(path.suffix == ".safetensors" for path in there) == 2
     assert "none of 64" in run("fit", *small, *strict, *LAST).said
-    assert {path: path.stat().st_mtime_ns for path in Path(NEWLY, "rounds/0").iterdir()} == files
+    assert {path: path.stat().st_mtime_ns for path in Path(NEWLY, "rounds/0").iterdir()} == there
 
 
 @pytest.mark.parametrize(("name", "why"), [("raises_for_some", "ZeroDivisionError"), ("nan_for_some", "nan")])
@@ -177,7 +177,7 @@ def test_reward_that_fails_for_all_in_the_end(works: int, small: list[str], monk
 
 def test_reward_with_a_wrong_number_of_values(small: list[str]) -> None:
     said = run("fit", *small, *ONE, *FUNCTION, "tried.one_short", "--data.reward.batch", "true").said
-    assert "31 values for 32 objects" in said
+    assert "all 32 draws" in said and "0 values for 1 object" in said
     assert Path(NEWLY, "rounds/0/chunk_00000.safetensors").exists()
 
 
@@ -271,14 +271,9 @@ def test_checkpoint_of_another_reference(interrupted: Path, small: list[str], fo
 
 
 def _changed(weights: Path, to: Path) -> None:
-    from safetensors import safe_open
-
-    with safe_open(weights, framework="pt") as file:
-        about = file.metadata()
-    tensors = load_file(weights)
+    tensors, about = files.read_tensors(weights)
     name = next(name for name in tensors if name.startswith("backbone/") and tensors[name].is_floating_point())
-    tensors[name] = tensors[name] + 1
-    save_file(tensors, to, about)
+    files.write_tensors(to, {**tensors, name: tensors[name] + 1}, about)
 
 
 @pytest.mark.parametrize("spoil", [truncate, foreign, bare_code, text, empty])
@@ -350,8 +345,6 @@ def test_disk_that_fills_up(folder: Path, small: list[str], monkeypatch: pytest.
     """In the second chunk: the first stays, and the run goes on from it."""
     import errno
 
-    from graft import files
-
     real = files.save_file
 
     def full(tensors: dict, path: Path, about: dict) -> None:
@@ -365,3 +358,62 @@ def test_disk_that_fills_up(folder: Path, small: list[str], monkeypatch: pytest.
     assert [path.name for path in Path(NEWLY, "rounds/0").iterdir()] == ["chunk_00000.safetensors"]
     monkeypatch.setattr(files, "save_file", real)
     done("fit", *small, *LAST)
+
+
+# A reward that fails too often
+
+
+def outage(counts: str) -> list[str]:
+    return [*FUNCTION, f"tried.{counts}", "--data.reward.timeout", "null"]
+
+
+def test_failure_budget(folder: Path, small: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A service that goes down in the second round ends the run with the first one's weights; what failed is redone."""
+    import tried
+
+    validation = ["--data.validation_draws", "0"]
+    small = [*small, *validation, *outage("works_for_a_while"), "--data.failure_budget", "0.5"]
+    monkeypatch.setattr(tried, "left", 10**6)
+    done("fit", *small, "--run_dir", "whole")
+    monkeypatch.setattr(tried, "left", 64 + 30)
+    said = run("fit", *small).said
+    assert "failed for 34 of 64 draws (34 times: ConnectionError: no answer from the service)" in said
+    assert "more than data.failure_budget 0.5 allows" in said and "--ckpt_path last" in said
+    assert Path(NEWLY, "rounds/0/tuned.safetensors").exists() and Path(NEWLY, "checkpoints/last.ckpt").exists()
+    assert not Path(NEWLY, "rounds/1/round.json").exists() and not Path(NEWLY, "summary.json").exists()
+    kept = [json.loads(path.read_text()) for path in sorted(Path(NEWLY, "rounds/1").glob("scores_*.json"))]
+    assert [len(each["again"]) for each in kept] == [2, 32] and not any(0.0 in each["values"] for each in kept)
+    monkeypatch.setattr(tried, "left", 34 + 64)  # of this round, and for the comparison
+    done("fit", *small, *LAST)
+    ours, theirs = (json.loads(Path(at, "summary.json").read_text())["rounds"] for at in (NEWLY, "whole"))
+    assert ours == theirs
+
+
+def test_failure_budget_as_a_count(small: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Over the whole run, and the rest is not asked."""
+    import tried
+
+    fail = [*outage("raises_for_some"), "--data.failure_budget"]
+    done("fit", *small, *ONE, *fail, "null")
+    (account,) = json.loads(Path(NEWLY, "summary.json").read_text())["rounds"]
+    failed = account["failed_rewards"]
+    said = run("fit", *small, *ONE, *fail, str(failed - 1)).said
+    assert f"failed for {failed} of 32 draws" in said and f"data.failure_budget {failed - 1} allows" in said
+    monkeypatch.setattr(tried, "left", 3)
+    said = run("fit", *small, *outage("works_for_a_while"), "--data.failure_budget", "3").said
+    assert "failed for 29 of 32 draws" in said  # the second chunk is not asked
+    assert "failure_budget is -1" in run("fit", *small, *ONE, "--data.failure_budget", "-1").said
+
+
+def test_cached_reward(small: list[str]) -> None:
+    """Asked once of each molecule by its SMILES; the accounts count what was asked."""
+    at = small.index("--data.reward")
+    rest = small[:at] + small[at + 6 :]
+    cached = ["--data.reward", "graft.cache.Cached", "--data.reward.by", "rdkit.Chem.MolToSmiles"]
+    cached += ["--data.reward.file", "scores.sqlite", "--data.reward.reward", "domains.molecules.rewards.LogP"]
+    done("fit", *rest, *ONE, *cached)
+    done("fit", *rest, *ONE, *cached)
+    first, second = (json.loads(Path(f"runs/molecule/{n}/summary.json").read_text()) for n in (1, 2))
+    assert 0 < first["reward_calls"] <= 32
+    assert second["reward_calls"] <= second["rounds"][0]["failed_rewards"]  # what failed is not remembered
+    assert first["rounds"][0]["reward"] == second["rounds"][0]["reward"] and first["tuned"] == second["tuned"]

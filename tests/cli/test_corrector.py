@@ -73,7 +73,7 @@ def test_interruption(kind: str, folder: Path, given: list[str], monkeypatch: py
     done(*args, "--run_dir", "whole")
     handler = signal.getsignal(signal.SIGINT)
     with monkeypatch.context() as patch:
-        patch.setattr(callbacks.Killed, "on_train_batch_end", callbacks.interrupt)
+        patch.setattr(callbacks.Killed, "on_train_batch_end", callbacks.interrupt())
         assert run(*args).status == 130
     signal.signal(signal.SIGINT, handler)
     done(*args, "--ckpt_path", "last")

@@ -70,7 +70,7 @@ def test_all_together(small: list[str], monkeypatch: pytest.MonkeyPatch) -> None
     done("fit", *args, "--run_dir", "whole")
     handler = signal.getsignal(signal.SIGINT)
     with monkeypatch.context() as patch:
-        patch.setattr(callbacks.Killed, "on_train_batch_end", callbacks.interrupt)
+        patch.setattr(callbacks.Killed, "on_train_batch_end", callbacks.interrupt())
         assert run("fit", *args).status == 130
     signal.signal(signal.SIGINT, handler)
     done("fit", *args, "--ckpt_path", "last")

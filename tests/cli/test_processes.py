@@ -161,6 +161,16 @@ def test_goes_on_with_another_number(before: str, after: str, args: list[str], o
     same(folder / "run", one)
 
 
+def test_one_process_is_asked_to_stop(args: list[str], one: Path, folder: Path) -> None:
+    """Both finish the step, and one process goes on from there."""
+    asked = start(*args, *KILLED, *TWO, "--run_dir", "run", TRIED_KILL="asked", TRIED_STEP="16")
+    said = output(asked, status=143)
+    assert said.count("graft: interrupted after step 16") == 1 and "Traceback" not in said, said
+    assert torch.load(folder / "run/checkpoints/last.ckpt", weights_only=True)["global_step"] == 16
+    done(*args, *KILLED, "--run_dir", "run", "--ckpt_path", "last")
+    same(folder / "run", one)
+
+
 @pytest.mark.parametrize("how", ["one file", "a folder"])
 def test_sharded(how: str, small: list[str], folder: Path) -> None:
     """FSDP2 on two processes, stopped and gone on with: as one process does it, to float32's precision.

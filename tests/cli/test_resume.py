@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -11,10 +12,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from called import HERE, done, run
+from called import HERE, QUIET, done, run
 from safetensors.torch import load_file
 
-from graft import cli
+from graft import GraftModule, cli
 
 LAST = ["--ckpt_path", "last"]
 CALLBACK = ["--trainer.callbacks", "callbacks.Killed"]
@@ -63,7 +64,7 @@ def test_killed_run_goes_on(
 ) -> None:
     killed = subprocess.run(
         [sys.executable, "-m", "graft", *args],
-        env={**os.environ, "TRIED_KILL": where, "PYTHONPATH": str(HERE)},
+        env={**os.environ, "TRIED_KILL": where, "PYTHONPATH": os.pathsep.join([str(HERE), *sys.path])},
         capture_output=True,
         text=True,
         timeout=200,
@@ -85,26 +86,84 @@ def test_killed_run_goes_on(
     assert not list(resumed.rglob("*.part"))  # left over from a file that was being written
 
 
-@pytest.mark.parametrize("source", ["reference", "current"])
-def test_interruption(source: str, args: list[str], whole: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ctrl-C says how to go on; rounds that the tuned model itself draws are told by its weights."""
+SIGNALS = {
+    "Ctrl-C in the first round": (signal.SIGINT, 130, 2, "reference"),
+    "in the second, of the current model": (signal.SIGTERM, 143, 6, "current"),
+    "in the last step of a round": (signal.SIGINT, 130, 4, "reference"),
+    "in the last step": (signal.SIGTERM, 143, 8, "reference"),
+}
+
+
+@pytest.mark.parametrize("when", SIGNALS)
+def test_interruption(when: str, args: list[str], whole: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The step is finished and saved, what is said goes on from there, to the same weights bit for bit."""
     import callbacks
 
-    args = [*args, "--data.source", source]
+    number, status, step, source = SIGNALS[when]
+    args = [*args, "--data.source", source, *(["--model.ema", "0.9"] if source == "current" else [])]
     if source == "current":
         done(*args, "--run_dir", "whole")
         whole = folder / "whole"
-    handler = signal.getsignal(signal.SIGINT)
+    handlers = [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)]
     with monkeypatch.context() as patch:
-        patch.setattr(callbacks.Killed, "on_train_batch_end", callbacks.interrupt)
+        patch.setattr(callbacks.Killed, "on_train_batch_end", callbacks.interrupt(number, step))
         result = run(*args)
-    signal.signal(signal.SIGINT, handler)
-    assert result.status == 130 and "--ckpt_path last" in result.err
-    done(*args, *LAST)
+    assert result.status == status and "finishing the step" in result.out
+    assert [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)] == handlers
+    said = result.err.strip()
+    assert said.startswith("graft: interrupted ") and len(said.splitlines()) == 1
+    command = shlex.split(said.partition("go on with: ")[2])
+    assert command[0] == "graft" and command[-4:] == ["--run_dir", "runs/molecule/1", "--ckpt_path", "last"]
     resumed = folder / "runs/molecule/1"
+    assert torch.load(resumed / "checkpoints/last.ckpt", weights_only=True)["global_step"] == step
+    steps: list[int] = []
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            callbacks.Killed, "on_train_batch_end", lambda self, trainer, *_: steps.append(trainer.global_step)
+        )
+        done(*command[1:])
+    assert steps == list(range(step + 1, 9))  # none is repeated
     ours, theirs = (load_file(run / "tuned.safetensors") for run in (resumed, whole))
     assert ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
     assert summary(resumed) == summary(whole) and rows(resumed) == rows(whole)
+
+
+def test_interruption_of_a_rollout(args: list[str], whole: Path, folder: Path) -> None:
+    """The chunk is finished; the rest is drawn when the run goes on."""
+    import callbacks
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(callbacks.Killed, "setup", callbacks.interrupt_drawing)
+        result = run(*args)
+    assert result.status == 130 and "between two rounds" in result.err
+    resumed = folder / "runs/molecule/1"
+    assert [path.name for path in (resumed / "rounds/0").iterdir()] == ["chunk_00000.safetensors"]
+    done(*args, *LAST)
+    assert (resumed / "tuned.safetensors").read_bytes() == (whole / "tuned.safetensors").read_bytes()
+
+
+def test_interruption_of_the_comparison(interrupted: Path, small: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lightning alone would take no notice of a SIGTERM there."""
+    handlers = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)}
+    monkeypatch.setattr(GraftModule, "on_test_epoch_start", lambda self: os.kill(os.getpid(), signal.SIGTERM))
+    result = run("fit", *small, "--ckpt_path", interrupted / "checkpoints/last.ckpt")
+    for each, handler in handlers.items():
+        signal.signal(each, handler)
+    assert result.status == 143 and "in the comparison at the end" in result.err
+    assert f"--run_dir {interrupted}" in result.err and not (interrupted / "summary.json").exists()
+
+
+def test_interrupted_pretraining(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import callbacks
+
+    args = ["pretrain", "--config", "domains/molecule_pretrain.yaml", *CALLBACK, "--data.max_heavy_atoms", "4"]
+    args += ["--model.steps", "4", "--trainer.max_epochs", "2", "--data.batch_size", "16", *QUIET]
+    with monkeypatch.context() as patch:
+        patch.setattr(callbacks.Killed, "on_train_batch_end", callbacks.interrupt(signal.SIGTERM, 2))
+        result = run(*args)
+    assert result.status == 143 and "after step 2" in result.err
+    done(*shlex.split(result.err.partition("go on with: ")[2])[1:])
+    assert (folder / "runs/molecule_pretrain/1/reference.safetensors").exists()
 
 
 def test_explicit_checkpoint(interrupted: Path, finished: Path, small: list[str]) -> None:

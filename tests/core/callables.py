@@ -2,6 +2,7 @@
 
 import math
 import os
+import subprocess
 import sys
 import time
 from typing import Any
@@ -38,6 +39,38 @@ def troubled(x: float) -> Any:
         20: lambda: os.kill(os.getpid(), 9),
     }
     return ways.get(int(x), lambda: x + 0.5)()
+
+
+def faulty(call: tuple[str, float]) -> Any:
+    """Works, or does what it is told."""
+    kind, number = call
+    ways = {
+        "work": lambda: number + 0.5,
+        "raise": lambda: 1 / 0,
+        "hang": lambda: time.sleep(60),
+        "exit": lambda: os._exit(3),
+        "kill": lambda: os.kill(os.getpid(), 9),
+        "leave": lambda: sys.exit("bye"),
+        "nan": lambda: math.nan,
+        "infinite": lambda: -math.inf,
+        "none": lambda: None,
+        "text": lambda: "0",
+        "list": lambda: [number],
+        "unsendable": lambda: lambda: 1.0,
+    }
+    return ways[kind]()
+
+
+def faulty_batch(calls: list[tuple[str, float]]) -> list[Any]:
+    return [faulty(call) for call in calls if call[0] != "short"]
+
+
+def starts_another(path: str) -> float:
+    """A program of its own, and both hang."""
+    child = subprocess.Popen(["sleep", "60"])
+    with open(path, "w") as file:
+        file.write(str(child.pid))
+    return float(child.wait())
 
 
 def talkative(x: float) -> float:

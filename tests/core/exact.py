@@ -88,7 +88,7 @@ def say(prediction: str, x: Tensor, x0: Tensor, alpha: Tensor, sigma: Tensor) ->
     """What a network of that parametrisation says where E[x_0 | x] = x0."""
     if prediction == "x0":
         return x0
-    eps = (x - alpha * x0) / sigma
+    eps = torch.where(sigma > 0, (x - alpha * x0) / sigma.clamp(min=1e-300), 0.0)  # of a smooth law, in the limit
     return {"eps": eps, "v": alpha * eps - sigma * x0, "velocity": eps - x0}[prediction]
 
 

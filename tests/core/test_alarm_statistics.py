@@ -37,6 +37,12 @@ class Unmerged(Share):
     higher_is_better = False
 
 
+class Unwatched(Share):
+    """Shown and not watched."""
+
+    watched = False
+
+
 class Parts(Share):
     """Not one number."""
 
@@ -45,7 +51,7 @@ class Parts(Share):
 
 
 def metrics() -> dict[str, Metric]:
-    return {"share": Share(), "unmerged": Unmerged(), "mean": MeanMetric(), "parts": Parts()}
+    return {"share": Share(), "unmerged": Unmerged(), "mean": MeanMetric(), "parts": Parts(), "unwatched": Unwatched()}
 
 
 def normal(n: int, d: int, seed: int) -> torch.Tensor:

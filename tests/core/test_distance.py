@@ -7,7 +7,16 @@ import torch
 from exact import f64
 from torchmetrics.image.kid import poly_mmd
 
-from graft.distance import Beside, beside, coverage, frechet, internal_diversity, mmd, paired_mmd
+from graft.distance import (
+    Beside,
+    beside,
+    coverage,
+    frechet,
+    internal_diversity,
+    mmd,
+    paired_mmd,
+    sliced_wasserstein,
+)
 from graft.errors import GraftError
 
 
@@ -136,3 +145,14 @@ def test_what_cannot_be_compared() -> None:
     ):
         with pytest.raises(GraftError, match=r"cannot be compared|too few|pairs"):
             wrong()
+
+
+def test_sliced_wasserstein() -> None:
+    """In one dimension the distance of sorted samples; a shift by v is |v| / sqrt(d) on average over directions."""
+    a, b = normal(50, 1), normal(50, 1, 1)
+    expected = float((a.sort(0).values - b.sort(0).values).square().mean().sqrt())
+    assert sliced_wasserstein(a, b) == pytest.approx(expected)
+    assert sliced_wasserstein(a, a.flip(0)) == 0 == sliced_wasserstein(a, a.repeat(2, 1))
+    x, v = normal(40, 3), f64([3.0, -4.0, 12.0])
+    assert sliced_wasserstein(x, x + v) == pytest.approx(13 / 3**0.5, rel=0.2)  # 128 directions
+    assert sliced_wasserstein(x, 3 * (x + v)) == pytest.approx(sliced_wasserstein(x / 3, x + v) * 3)

@@ -77,8 +77,6 @@ def test_gathered_draws(tmp_path: Path) -> None:
     chunk = store.gathered("g.safetensors")
     assert torch.equal(chunk.recorded[0.5], x[index] + 1) and torch.equal(chunk.state, x[index])
     assert torch.equal(chunk.condition["n"], index)
-    state, condition = store.take(index)
-    assert isinstance(state, Tensor) and torch.equal(state, x[index]) and torch.equal(condition["n"], index)
 
 
 def test_store_finds_by_content(tmp_path: Path) -> None:

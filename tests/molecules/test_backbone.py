@@ -140,3 +140,19 @@ def test_coinciding_atoms_have_finite_gradients(kind):
 
 def test_pairs_are_all_and_each_once():
     assert complete_pairs(torch.tensor([3, 1, 2])).T.tolist() == [[0, 1], [0, 2], [1, 2], [4, 5]]
+
+
+@pytest.mark.parametrize("cls", [EGNN, MessagePassingEGNN])
+def test_half_precision_leaves_the_geometry_alone(cls):
+    """Under bfloat16 autocast positions and their differences stay exact, so that a bond's hundredths are not lost."""
+    torch.manual_seed(0)
+    net = cls(types=5, width=32, layers=3)
+    mask = (torch.arange(29) < torch.tensor([9, 20, 29])[:, None]).float()
+    state = {"x": 3 * torch.randn(3, 29, 3) * mask[..., None], "h": torch.randn(3, 29, 5) * mask[..., None]}
+    full = net(state, torch.full((3,), 0.01), {"mask": mask})
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        half = net(state, torch.full((3,), 0.01), {"mask": mask})
+        sum(out.square().mean() for out in half.values()).backward()
+    assert all(half[name].dtype == torch.float32 for name in half)
+    assert (full["x"] - half["x"]).abs().max() < 1e-3 and (full["h"] - half["h"]).abs().max() < 0.05
+    assert all(torch.isfinite(p.grad).all() for p in net.parameters() if p.grad is not None)

@@ -62,8 +62,8 @@ def test_csv(mols, tmp_path):
 
 
 def test_unknown_extensions_are_refused(mols, tmp_path):
-    with pytest.raises(GraftError, match=r"\.sdf, \.smi, \.csv"):
-        write(mols, tmp_path / "some.xyz")
+    with pytest.raises(GraftError, match=r"\.sdf, \.xyz, \.smi, \.csv"):
+        write(mols, tmp_path / "some.mol2")
     assert not list(tmp_path.iterdir())
 
 

@@ -2,37 +2,17 @@
 
 import math
 
-import numpy as np
 import pytest
 from jsonargparse import ArgumentParser
+from mols import BAD, GOOD, PIECES, RADICAL, embedded
 from rdkit import Chem
 from rdkit.Chem import QED as rdkit_qed
-from rdkit.Chem import Crippen, Descriptors, rdDistGeom, rdForceFieldHelpers
+from rdkit.Chem import Crippen, Descriptors
 
-from domains.molecules.chemistry import EXPLICIT, HEAVY, build, key
+from domains.molecules.chemistry import EXPLICIT, HEAVY, key
 from domains.molecules.rewards import QED, TPSA, Gated, LogP, Stability, Validity, Weighted
 from graft.errors import GraftError
 from graft.reward import Reward
-
-
-def embedded(smiles, vocabulary):
-    """The molecule as this domain builds it from positions."""
-    full = Chem.AddHs(Chem.MolFromSmiles(smiles))
-    assert rdDistGeom.EmbedMolecule(full, randomSeed=0) == 0
-    assert rdForceFieldHelpers.MMFFOptimizeMolecule(full, maxIters=500) == 0
-    atoms = [a for a in full.GetAtoms() if vocabulary is EXPLICIT or a.GetAtomicNum() > 1]
-    hydrogens = [0 if vocabulary is EXPLICIT else a.GetTotalNumHs(includeNeighbors=True) for a in atoms]
-    types = [vocabulary.index[a.GetAtomicNum(), h] for a, h in zip(atoms, hydrogens, strict=True)]
-    x = full.GetConformer().GetPositions()[[a.GetIdx() for a in atoms]]
-    return build(np.array([types]), x[None], np.array([len(atoms)]), vocabulary)[0]
-
-
-GOOD = embedded("CCO", HEAVY)
-X = np.array([[[0, 0, 0], [1.5, 0, 0], [3, 0, 0]]])
-BAD = build(np.array([[HEAVY.index[6, 3]] * 3]), X, np.array([3]), HEAVY)[0]
-RADICAL = build(np.array([[HEAVY.index[6, 2]] * 3]), X, np.array([3]), HEAVY)[0]
-FAR = np.array([[[0, 0, 0], [1.5, 0, 0], [9, 0, 0], [9, 1.5, 0]]])
-PIECES = build(np.array([[HEAVY.index[6, 3]] * 4]), FAR, np.array([4]), HEAVY)[0]
 
 
 @pytest.mark.parametrize("vocabulary", [HEAVY, EXPLICIT], ids=["heavy", "explicit"])

@@ -1,0 +1,52 @@
+"""The autoencoder of latent models: pixels to latents and back, through diffusers' AutoencoderKL; never trained."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from graft.errors import GraftError
+
+
+class Autoencoder:
+    """diffusers' AutoencoderKL from a folder; it is no part of the model's weights, checkpoints or averages.
+
+    Args:
+        folder: That ``AutoencoderKL.save_pretrained`` wrote, or a pipeline's ``vae`` folder.
+        batch_size: Pictures that are encoded or decoded at a time.
+        scaling: Of latents, which should have a standard deviation of about 1; the autoencoder's own
+            ``scaling_factor`` (and ``shift_factor``) if not given.
+    """
+
+    def __init__(self, folder: str, batch_size: int = 16, scaling: "float | None" = None) -> None:
+        self.folder, self.batch_size = folder, batch_size
+        try:
+            from diffusers import AutoencoderKL
+        except ImportError:
+            raise GraftError("autoencoders are diffusers': pip install 'graft-diffusion[images]'") from None
+        if not (Path(folder) / "config.json").is_file():
+            raise GraftError(f"{folder!r} holds no autoencoder: give a folder with its config.json and weights")
+        try:
+            network: Any = AutoencoderKL.from_pretrained(folder)
+        except (OSError, ValueError) as error:
+            raise GraftError(f"the autoencoder in {folder!r} cannot be read ({str(error).splitlines()[0]})") from None
+        self._network = network.requires_grad_(False).eval()
+        self.scaling = scaling if scaling is not None else float(network.config.scaling_factor)
+        self.shift = float(network.config.shift_factor or 0.0)
+
+    @torch.no_grad()
+    def encode(self, pixels: Tensor) -> Tensor:
+        """(B, c, h, w) latents of (B, C, H, W) pixels in [-1, 1]: the means of the posterior, shifted and scaled."""
+        network = self._network.to(pixels.device)
+        parts = [network.encode(part).latent_dist.mode() for part in torch.split(pixels, self.batch_size)]
+        return (torch.cat(parts) - self.shift) * self.scaling
+
+    @torch.no_grad()
+    def decode(self, latents: Tensor) -> Tensor:
+        """(B, C, H, W) pixels of latents."""
+        network = self._network.to(latents.device)
+        parts = [
+            network.decode(part / self.scaling + self.shift).sample for part in torch.split(latents, self.batch_size)
+        ]
+        return torch.cat(parts)

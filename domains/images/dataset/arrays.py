@@ -1,0 +1,65 @@
+"""Arrays of pictures: ``.npz`` files, and the idx files of MNIST."""
+
+import gzip
+import zipfile
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from domains.images.dataset.pictures import Pictures, checked
+from graft.errors import GraftError
+
+_PIXELS = ("images", "x", "arr_0", "x_train")
+_LABELS = ("labels", "y", "arr_1", "y_train")
+
+
+def read_npz(path: Path) -> Pictures:
+    """Pictures of the array ``images`` (or ``x``, ``arr_0``, ``x_train``), labels of ``labels`` (``y``, ...).
+
+    Raises:
+        GraftError: There is no such array, it is not pictures, or the file is no ``.npz`` without pickle.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            pixels = next((name for name in _PIXELS if name in file), None)
+            labels = next((name for name in _LABELS if name in file), None)
+            if pixels is None:
+                raise GraftError(f"{path} has no array 'images'; there are: {', '.join(file.files) or 'none'}")
+            return checked(file[pixels], file[labels] if labels is not None else None, path)
+    except (ValueError, OSError, zipfile.BadZipFile, AttributeError):
+        raise GraftError(f"{path} is not a .npz file that can be read without pickle") from None
+
+
+def read_idx(path: Path) -> Pictures:
+    """Pictures of an idx3 file, gzipped or not; labels of the file beside it whose name has ``labels-idx1``.
+
+    Raises:
+        GraftError: It is another kind of file, or is truncated.
+    """
+    labels = path.with_name(path.name.replace("images", "labels").replace("idx3", "idx1"))
+    there = labels != path and labels.is_file()
+    return checked(_idx(path), _idx(labels) if there else None, path)
+
+
+def is_idx(path: Path) -> bool:
+    """The name is that of an idx file of pictures."""
+    return "idx3" in path.name.removesuffix(".gz")
+
+
+def _idx(path: Path) -> NDArray[Any]:
+    """The array of an idx file of unsigned bytes: two zero bytes, type 8, dimensions, big-endian sizes, values."""
+    try:
+        raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+    except (OSError, EOFError, zlib.error):
+        raise GraftError(f"{path} is no gzip file, or is truncated") from None
+    if len(raw) < 4 or raw[:3] != b"\0\0\x08":
+        raise GraftError(f"{path} is no idx file of unsigned bytes")
+    dimensions = raw[3]
+    start = 4 + 4 * dimensions
+    shape = tuple(int.from_bytes(raw[i : i + 4], "big") for i in range(4, start, 4))
+    if len(raw) != start + int(np.prod(shape)):
+        raise GraftError(f"{path} is truncated: an array of shape {shape} has {int(np.prod(shape))} bytes")
+    return np.frombuffer(raw, np.uint8, offset=start).reshape(shape)

@@ -1,0 +1,70 @@
+"""Pictures of any source, brought to one size and number of channels."""
+
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from PIL import Image
+
+from domains.images.dataset import digits
+from domains.images.dataset.arrays import is_idx, read_idx, read_npz
+from domains.images.dataset.folder import read_folder
+from domains.images.dataset.pictures import Pictures
+from graft.errors import GraftError
+
+__all__ = ["Pictures", "read"]
+
+
+def read(
+    source: str, size: "int | None" = None, channels: "Literal[1, 3] | None" = None, most_left_out: float = 0.1
+) -> Pictures:
+    """The pictures of a source.
+
+    Args:
+        source: ``digits``, a folder, or the path of an ``.npz`` or idx file.
+        size: Pixels of a side; None: as they are.
+        channels: 1 (grey) or 3 (RGB); None: as they are.
+        most_left_out: Share of broken files above which a folder is refused.
+
+    Raises:
+        GraftError: The source is unknown, missing or holds something else.
+    """
+    path = Path(source)
+    if source == "digits":
+        found = digits.read()
+    elif path.is_dir():
+        return read_folder(path, size, channels, most_left_out)
+    elif not path.is_file():
+        raise GraftError(f"there are no pictures {source!r}: give 'digits', a folder, or an .npz or idx file")
+    elif path.suffix.lower() == ".npz":
+        found = read_npz(path)
+    elif is_idx(path):
+        found = read_idx(path)
+    else:
+        raise GraftError(f"pictures are read from 'digits', a folder, .npz and idx3 files, not from {source!r}")
+    return _converted(found, size, channels)
+
+
+def told(left_out: "list[tuple[str, str]]", most: int = 5) -> str:
+    """What was left out, in one line."""
+    if not left_out:
+        return ""
+    some = "; ".join(f"{name}: {why}" for name, why in left_out[:most])
+    return f"{len(left_out)} left out ({some}{'; ...' if len(left_out) > most else ''})"
+
+
+def _converted(found: Pictures, size: "int | None", channels: "Literal[1, 3] | None") -> Pictures:
+    pixels = found.pixels
+    if size is not None and pixels.shape[1:3] != (size, size):
+        modes = [Image.fromarray(p if p.shape[-1] == 3 else p[..., 0]) for p in pixels]
+        scaled = [np.asarray(image.resize((size, size), Image.Resampling.BICUBIC)) for image in modes]
+        pixels = np.stack(scaled).reshape(len(pixels), size, size, -1)
+        found.grey_levels = 256
+    if channels is not None and pixels.shape[-1] != channels:
+        if channels == 3:
+            pixels = np.repeat(pixels, 3, -1)
+        else:
+            pixels = np.stack([np.asarray(Image.fromarray(p).convert("L")) for p in pixels])[..., None]
+            found.grey_levels = 256
+    found.pixels = pixels
+    return found

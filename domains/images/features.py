@@ -1,0 +1,72 @@
+"""What makes pictures alike: features for distances, diversity and similarity."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from domains.images.pixels import scaled, tensor
+from graft.errors import GraftError
+
+
+class Features(ABC):
+    """(n, size) numbers of pictures; those that are asked for again at once are not computed again."""
+
+    size: int
+    network: bool = True
+    """They are a network's, so that a Fréchet distance of them is what the field calls an FID."""
+
+    def __init__(self, batch_size: int = 256) -> None:
+        self._batch_size = batch_size
+        self._last: tuple[list[Image.Image], Tensor] | None = None
+        self._real: tuple[Tensor, Tensor] | None = None
+
+    @abstractmethod
+    def of(self, pixels: Tensor) -> Tensor:
+        """(n, size) of (n, C, H, W) float32 pixels in [-1, 1]."""
+
+    def __call__(self, images: Sequence[Image.Image]) -> Tensor:
+        """(n, size) float32 of the pictures."""
+        if not images:
+            return torch.zeros(0, self.size)
+        last = self._last  # every metric asks for the same ones
+        if last is not None and len(last[0]) == len(images) and all(map(lambda a, b: a is b, last[0], images)):
+            return last[1]
+        found = self.of_pixels(tensor(images))
+        self._last = list(images), found
+        return found
+
+    def of_real(self, pixels: Tensor) -> Tensor:
+        """`of_pixels` of the real pictures, which every set is compared with: once."""
+        if self._real is None or self._real[0] is not pixels:
+            self._real = pixels, self.of_pixels(pixels)
+        return self._real[1]
+
+    @torch.no_grad()
+    def of_pixels(self, pixels: Tensor) -> Tensor:
+        """(n, size) float32 of (n, C, H, W) uint8 pixels."""
+        parts = [self.of(scaled(part)).float().cpu() for part in torch.split(pixels, self._batch_size)]
+        return torch.cat(parts) if parts else torch.zeros(0, self.size)
+
+
+class Pixels(Features):
+    """The picture itself, in grey and scaled down: features of any picture, that see colours of areas and no shapes.
+
+    Args:
+        side: Pixels of a side that are left.
+    """
+
+    network = False
+
+    def __init__(self, side: int = 8) -> None:
+        super().__init__()
+        if side < 1:
+            raise GraftError(f"features of {side} pixels a side: give at least 1")
+        self.side, self.size = side, side * side
+
+    def of(self, pixels: Tensor) -> Tensor:
+        """(n, side²) grey values in [0, 1]."""
+        grey = (pixels.mean(1, keepdim=True) + 1) / 2
+        return nn.functional.adaptive_avg_pool2d(grey, self.side).flatten(1)

@@ -1,0 +1,41 @@
+"""Pictures in a grid."""
+
+import io
+from collections.abc import Sequence
+
+from PIL import Image, ImageDraw, ImageFont
+
+GAP, LINE = 6, 16  # pixels between cells, and of a legend
+
+
+def draw(
+    images: Sequence[Image.Image], columns: int = 8, legends: "Sequence[str] | None" = None, cell: int = 96
+) -> bytes:
+    """A PNG of the pictures in a grid, each in a cell of ``cell`` pixels, with a line below it if there are legends.
+
+    Small pictures are blown up by a whole number, pixel by pixel; large ones are scaled down.
+    """
+    columns = max(1, min(columns, len(images)))
+    rows = max(1, -(-len(images) // columns))
+    height = cell + (LINE if legends is not None else 0)
+    sheet = Image.new("RGB", (columns * (cell + GAP) + GAP, rows * (height + GAP) + GAP), "white")
+    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(12)
+    for i, image in enumerate(images):
+        left, top = GAP + i % columns * (cell + GAP), GAP + i // columns * (height + GAP)
+        shown = _fitted(image, cell)
+        sheet.paste(shown, (left + (cell - shown.width) // 2, top + (cell - shown.height) // 2))
+        pen.rectangle((left - 1, top - 1, left + cell, top + cell), outline="#dde3ea")
+        if legends is not None and i < len(legends):
+            pen.text((left + cell // 2, top + cell + 2), legends[i], "#1c2430", font, anchor="mt")
+    out = io.BytesIO()
+    sheet.save(out, "PNG", optimize=True)
+    return out.getvalue()
+
+
+def _fitted(image: Image.Image, cell: int) -> Image.Image:
+    longer = max(image.size)
+    if longer <= cell:
+        times = cell // longer
+        return image.convert("RGB").resize((image.width * times, image.height * times), Image.Resampling.NEAREST)
+    size = (max(1, image.width * cell // longer), max(1, image.height * cell // longer))
+    return image.convert("RGB").resize(size, Image.Resampling.LANCZOS)

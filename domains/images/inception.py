@@ -1,0 +1,54 @@
+"""Features of Inception v3, in which FIDs are published; needs torch-fidelity and its weights."""
+
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from domains.images.features import Features
+from graft import files
+from graft.errors import GraftError
+
+
+class Inception(Features):
+    """Features of the Inception network of Heusel et al. 2017, as torch-fidelity has it.
+
+    Its weights (Apache-2.0, 91 MB) are fetched by torch-fidelity when they are first used, unless a file is given.
+    FIDs in them need thousands of pictures: with 2,048 features and fewer pictures the covariance is singular.
+
+    Args:
+        size: Of the features: those after the first, the second and the third pooling, or the last ones.
+        weights: torch-fidelity's file ``pt_inception-2015-12-05-6726825d.pth``, where there is no network.
+        batch_size: Pictures at a time.
+        device: Where the network runs.
+    """
+
+    def __init__(
+        self,
+        size: Literal[64, 192, 768, 2048] = 2048,
+        weights: "str | None" = None,
+        batch_size: int = 64,
+        device: str = "cpu",
+    ) -> None:
+        super().__init__(batch_size)
+        self.size, self.weights = size, weights
+        self._device = device
+        path = None if weights is None else str(files.locate(weights))
+        try:
+            from torchmetrics.image.fid import NoTrainInceptionV3
+
+            network: Any = NoTrainInceptionV3("inception-v3-compat", [str(size)], path)
+        except ModuleNotFoundError:
+            raise GraftError("Inception is torch-fidelity's: pip install 'graft-diffusion[inception]'") from None
+        except Exception as error:  # the network, the disk, the file
+            why = str(error).strip().splitlines() or [type(error).__name__]
+            raise GraftError(f"Inception's weights cannot be read ({why[0]}): give their file as weights") from None
+        self._network = network.to(device).eval()
+
+    def of(self, pixels: Tensor) -> Tensor:
+        """See `Features.of`; grey pictures are taken as colour ones."""
+        values = ((pixels + 1) * 127.5).round().to(torch.uint8)
+        if values.shape[1] == 1:
+            values = values.expand(-1, 3, -1, -1)
+        found: Tensor = self._network(values.to(self._device))
+        return found

@@ -1,0 +1,64 @@
+"""Cosines of pictures and their prompts in a CLIP model's space."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from domains.images.rewards.prompted import Dtype, PromptReward
+
+
+class ClipCosine(PromptReward):
+    """A multiple of the cosine between the embeddings of a picture and its prompt; longer prompts are cut at 77 tokens.
+
+    Args:
+        model: Folder of a CLIP model of transformers', or its name on the hub.
+        processor: Folder or name of its tokenizer and preprocessing; the model's if not given.
+        dtype: That it computes in.
+        device: Where; a graphics processor if there is one, if not given.
+        batch_size: Pictures at a time.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        processor: "str | None" = None,
+        dtype: Dtype = "float32",
+        device: "str | None" = None,
+        batch_size: int = 16,
+    ) -> None:
+        super().__init__(model, dtype, device, batch_size)
+        self.processor = processor or model
+        self._clip: Any = None
+        self._tokenizer: Any = None
+        self._image_processor: Any = None
+
+    def load(self) -> list[torch.nn.Module]:
+        """See `PromptReward.load`."""
+        from transformers import AutoImageProcessor, AutoTokenizer, CLIPModel
+
+        self._clip = CLIPModel.from_pretrained(self.model, dtype=getattr(torch, self.dtype))
+        self._tokenizer = AutoTokenizer.from_pretrained(self.processor)
+        self._image_processor = AutoImageProcessor.from_pretrained(self.processor)
+        return [self._clip]
+
+    def values(self, images: Sequence[Image.Image], prompts: Sequence[str]) -> Tensor:
+        """See `PromptReward.values`."""
+        length = self._clip.config.text_config.max_position_embeddings
+        tokens = self._tokenizer(
+            list(prompts), padding=True, truncation=True, max_length=length, return_tensors="pt"
+        ).to(self._device)
+        pixels = self._image_processor(images=list(images), return_tensors="pt")["pixel_values"]
+        found = self._clip(
+            input_ids=tokens["input_ids"],
+            attention_mask=tokens["attention_mask"],
+            pixel_values=pixels.to(self._device, self._clip.dtype),
+        )
+        cosine = (found.image_embeds * found.text_embeds).sum(-1).float()  # both of length 1
+        return self.scaled(cosine)
+
+    def scaled(self, cosine: Tensor) -> Tensor:
+        """The reward of a cosine."""
+        return cosine

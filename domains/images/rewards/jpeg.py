@@ -1,0 +1,56 @@
+"""How well JPEG compresses a picture (Black et al. 2024, DDPO): rewards that need no network."""
+
+import io
+from typing import Literal
+
+from PIL import Image
+
+from domains.images.rewards.base import PictureReward
+from graft.errors import GraftError
+
+Subsampling = Literal["4:4:4", "4:2:2", "4:2:0"]
+
+
+class _Jpeg(PictureReward):
+    unit = "kB"
+
+    def __init__(self, quality: int = 95, subsampling: Subsampling = "4:2:0", scale: int = 1) -> None:
+        if not 1 <= quality <= 100:
+            raise GraftError(f"the quality of a JPEG is {quality}: it lies in 1 to 100")
+        if scale < 1:
+            raise GraftError(f"pictures are scaled by {scale} before they are compressed: give at least 1")
+        self.quality, self.subsampling, self.scale = quality, subsampling, scale
+
+    def value(self, image: Image.Image) -> float:
+        """Size of the file in kB, 1,000 bytes."""
+        if self.scale > 1:
+            size = (image.width * self.scale, image.height * self.scale)
+            image = image.resize(size, Image.Resampling.NEAREST)
+        out = io.BytesIO()
+        image.save(out, "JPEG", quality=self.quality, subsampling=self.subsampling)
+        return len(out.getbuffer()) / 1000
+
+
+class Incompressibility(_Jpeg):
+    """The size of the picture as a JPEG file, in kB: the larger the better.
+
+    Args:
+        quality: Of the JPEG, 1 to 100.
+        subsampling: Of its colours.
+        scale: Blow a small picture up by this number first, pixel by pixel; else it is one or a few of JPEG's blocks.
+    """
+
+    name = "JPEG size"
+
+
+class Compressibility(_Jpeg):
+    """The size of the picture as a JPEG file, in kB: the smaller the better.
+
+    Args:
+        quality: Of the JPEG, 1 to 100.
+        subsampling: Of its colours.
+        scale: Blow a small picture up by this number first, pixel by pixel; else it is one or a few of JPEG's blocks.
+    """
+
+    name = "JPEG size"
+    maximise = False

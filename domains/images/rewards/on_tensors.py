@@ -1,0 +1,57 @@
+"""Any Python callable that takes a tensor; one that takes PIL images needs nothing, see `graft.reward.Function`."""
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from domains.images.rewards.base import TensorReward
+from graft import identity
+from graft.reward import resolve
+
+
+class OnTensors(TensorReward):
+    """A callable of (n, C, H, W) float32 pixels that returns n numbers, by its dotted path; in this process.
+
+    A function of PIL images is a reward as it is: ``--data.reward package.module.function`` gets one image,
+    `graft.reward.Function` with ``batch`` a list of them.
+
+    Args:
+        path: ``package.module.function``.
+        pixels: Range of the pixels: ``-1..1``, ``0..1``, or ``0..255`` as uint8.
+        maximise: False if smaller is better.
+        name: Shown in tables; the function's own name if not given.
+        unit: Shown behind values.
+        batch_size: Pictures at a time.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        pixels: Literal["-1..1", "0..1", "0..255"] = "-1..1",
+        maximise: bool = True,
+        name: "str | None" = None,
+        unit: str = "",
+        batch_size: int = 256,
+    ) -> None:
+        super().__init__(batch_size)
+        self.path, self.pixels, self.maximise, self.unit = path, pixels, maximise, unit
+        self.name = name or path.rpartition(".")[2]
+        self._function = resolve(path)
+
+    def identity(self) -> Any:
+        """See `graft.identity.identity`: what is called, with the hash of the file that defines it."""
+        return {"function": self.path, "file": identity.defined(self._function), "pixels": self.pixels}
+
+    def values(self, pixels: Tensor, images: Sequence[Image.Image]) -> Tensor:
+        """See `TensorReward.values`."""
+        if self.pixels == "0..1":
+            pixels = (pixels + 1) / 2
+        elif self.pixels == "0..255":
+            pixels = ((pixels + 1) * 127.5).round().to(torch.uint8)
+        found = torch.as_tensor(self._function(pixels)).detach().double().cpu()
+        if found.shape != (len(images),):
+            raise ValueError(f"{self.path} returned the shape {tuple(found.shape)} for {len(images)} pictures")
+        return found

@@ -1,0 +1,162 @@
+"""VQAScore: how sure a model that answers questions about pictures is that one shows what its prompt says."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from domains.images.rewards.prompted import Dtype, PromptReward
+from graft.errors import GraftError
+
+# The protocol that CLIP-FlanT5 was trained with: what stands before and behind the picture
+BEFORE = (
+    "A chat between a curious user and an artificial intelligence assistant. "
+    "The assistant gives helpful, detailed, and polite answers to the user's questions. USER: "
+)
+BEHIND = '\nDoes this figure show "{}"? Please answer yes or no. ASSISTANT: '
+ANSWER = "Yes"
+HIDDEN = -2  # layer of the vision tower whose patches are shown to the language model
+
+
+class VQAScore(PromptReward):
+    """The likelihood of the answer "Yes" to 'Does this figure show "…"?' (Lin et al. 2024, arXiv 2404.01291).
+
+    exp of the mean log-likelihood of the answer's tokens, its end included, as their code has it: 0 to 1.
+
+    Model: CLIP-FlanT5, ``zhiqiulin/clip-flant5-xxl`` (11 billion parameters) or ``-xl`` (3 billion), Apache-2.0
+    licence: FlanT5's encoder and decoder (transformers' `T5ForConditionalGeneration`), in whose input the patches of
+    CLIP's vision tower (``openai/clip-vit-large-patch14-336``, MIT licence) stand for the picture, through a projector
+    of two layers. Tokens are those of ``google/flan-t5-xxl``, Apache-2.0 licence.
+
+    Args:
+        model: Folder of the weights, or their name on the hub.
+        tokenizer: Folder or name of the tokenizer; FlanT5's of the model's size if not given.
+        vision: Folder or name of the vision tower; the one that the weights name if not given.
+        dtype: That it computes in; the xxl model takes 23 GB in bfloat16.
+        device: Where; a graphics processor if there is one, if not given.
+        batch_size: Pictures at a time.
+    """
+
+    name = "VQAScore"
+
+    def __init__(
+        self,
+        model: str = "zhiqiulin/clip-flant5-xxl",
+        tokenizer: "str | None" = None,
+        vision: "str | None" = None,
+        dtype: Dtype = "bfloat16",
+        device: "str | None" = None,
+        batch_size: int = 8,
+    ) -> None:
+        super().__init__(model, dtype, device, batch_size)
+        self.tokenizer = tokenizer or f"google/flan-t5-{'xl' if model.endswith('-xl') else 'xxl'}"
+        self.vision = vision
+        self._t5: Any = None
+        self._tower: Any = None
+        self._projector: Any = None
+        self._tokens: Any = None
+        self._processor: Any = None
+
+    def load(self) -> list[nn.Module]:
+        """See `PromptReward.load`.
+
+        Raises:
+            GraftError: The weights have no projector.
+        """
+        from transformers import (
+            AutoTokenizer,
+            CLIPImageProcessor,
+            CLIPVisionModel,
+            T5Config,
+            T5ForConditionalGeneration,
+        )
+
+        dtype = getattr(torch, self.dtype)
+        folder = _folder(self.model)
+        settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        foreign = {"model_type", "architectures", "auto_map", "torch_dtype", "dtype", "transformers_version"}
+        told = {name: value for name, value in settings.items() if name not in foreign and not name.startswith("mm_")}
+        config = T5Config(**{"decoder_start_token_id": 0, **told})
+        self._t5 = T5ForConditionalGeneration.from_pretrained(folder, config=config, dtype=dtype)
+        self._projector = _projector(folder, dtype)
+        tower = self.vision or settings.get("mm_vision_tower", "openai/clip-vit-large-patch14-336")
+        self._tower = CLIPVisionModel.from_pretrained(tower, dtype=dtype)
+        self._processor = CLIPImageProcessor.from_pretrained(tower)
+        self._tokens = AutoTokenizer.from_pretrained(self.tokenizer)
+        return [self._t5, self._tower, self._projector]
+
+    def values(self, images: Sequence[Image.Image], prompts: Sequence[str]) -> Tensor:
+        """See `PromptReward.values`."""
+        mean = tuple(int(255 * value) for value in self._processor.image_mean)
+        pixels = self._processor(images=[_square(image, mean) for image in images], return_tensors="pt")["pixel_values"]
+        hidden = self._tower(pixels.to(self._device, self._tower.dtype), output_hidden_states=True).hidden_states
+        patches = self._projector(hidden[HIDDEN][:, 1:])  # without the class token
+        before = self._ids(BEFORE)
+        rows = [
+            self._embedded(before, patch, self._ids(BEHIND.format(prompt)))
+            for patch, prompt in zip(patches, prompts, strict=True)
+        ]
+        inputs = nn.utils.rnn.pad_sequence(rows, batch_first=True)
+        length = torch.tensor([len(row) for row in rows], device=self._device)
+        mask = (torch.arange(inputs.shape[1], device=self._device) < length[:, None]).long()
+        answer = self._ids(ANSWER).expand(len(rows), -1)
+        logits = self._t5(inputs_embeds=inputs, attention_mask=mask, labels=answer).logits
+        log_p = logits.float().log_softmax(-1).gather(-1, answer[..., None])[..., 0]
+        likelihood: Tensor = log_p.mean(1).exp()
+        return likelihood
+
+    def _ids(self, text: str) -> Tensor:
+        """Tokens, the end token included, as the model was trained with at every break."""
+        return torch.tensor(self._tokens(text).input_ids, device=self._device)
+
+    def _embedded(self, before: Tensor, patches: Tensor, behind: Tensor) -> Tensor:
+        embed = self._t5.get_input_embeddings()
+        return torch.cat([embed(before), patches.to(embed.weight.dtype), embed(behind)])
+
+
+def _folder(name: str) -> Path:
+    if Path(name).is_dir():
+        return Path(name)
+    from huggingface_hub import snapshot_download
+
+    return Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors", "*.bin", "*.model"]))
+
+
+def _projector(folder: Path, dtype: torch.dtype) -> nn.Module:
+    """The two layers from the vision tower's width to the language model's, of all the weights in ``folder``."""
+    found: dict[str, Tensor] = {}
+    for path in sorted([*folder.glob("*.safetensors"), *folder.glob("*.bin")]):
+        for name, tensor in _tensors(path).items():
+            if "mm_projector." in name:
+                found[name.rpartition("mm_projector.")[2]] = tensor
+    if not {"0.weight", "0.bias", "2.weight", "2.bias"} <= found.keys():
+        raise GraftError(f"{folder} holds no CLIP-FlanT5: its weights have no mm_projector of two layers")
+    (wide, narrow), out = found["0.weight"].shape, found["2.weight"].shape[0]
+    network = nn.Sequential(nn.Linear(narrow, wide), nn.GELU(), nn.Linear(wide, out))
+    network.load_state_dict({name: found[name] for name in network.state_dict()})
+    return network.to(dtype)
+
+
+def _tensors(path: Path) -> dict[str, Tensor]:
+    """The projector's tensors of a file; the others are not read."""
+    if path.suffix == ".bin":
+        content: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        return content
+    from safetensors import safe_open
+
+    with safe_open(path, framework="pt") as file:
+        return {name: file.get_tensor(name) for name in file.keys() if "mm_projector." in name}
+
+
+def _square(image: Image.Image, colour: tuple[int, ...]) -> Image.Image:
+    """The picture in the middle of a square of that colour."""
+    size = max(image.size)
+    if image.size == (size, size):
+        return image
+    canvas = Image.new("RGB", (size, size), colour)
+    canvas.paste(image, ((size - image.width) // 2, (size - image.height) // 2))
+    return canvas

@@ -1,0 +1,75 @@
+"""The tuned model for plain diffusers: the adapter in its format, the scheduler, and what else repeats the samples."""
+
+import inspect
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+from torch.distributed.tensor import DTensor
+
+from domains.images.text import handover
+from graft import files
+from graft.ranks import is_first
+from graft.sharding import whole
+
+if TYPE_CHECKING:
+    from domains.images.text.module import TextToImage
+
+SETTINGS = "graft.json"
+
+
+def write(module: "TextToImage", folder: Path) -> None:
+    """Write what ``load_lora_weights`` reads, or the network, and ``scheduler/``, ``handover.py``, ``graft.json``.
+
+    A LoRA's scale alpha / rank is multiplied into it, so that every version of diffusers reads the same. Of several
+    processes the first one writes; a whole network that is sharded is left to the run's ``tuned.safetensors``.
+
+    Args:
+        module: With its averaged weights, if there is an average, in the place of the trained ones.
+        folder: Made if it is not there.
+    """
+    pipeline = module._pipeline
+    pipe, part = pipeline.pipe, pipeline.family.part
+    with module.sampling():
+        adapter = lora(module.backbone)
+        if not is_first():
+            return
+        folder.mkdir(parents=True, exist_ok=True)
+        if adapter is not None:
+            pipe.save_lora_weights(folder, **{f"{part}_lora_layers": adapter})
+        elif not any(isinstance(parameter, DTensor) for parameter in pipeline.network.parameters()):
+            pipeline.network.save_pretrained(folder / part)
+    pipe.scheduler.save_pretrained(folder / "scheduler")
+    files.write_text(folder / "handover.py", inspect.getsource(handover))
+    guidance = module.guidance
+    flux = pipeline.family.pipelines[0] == "FluxPipeline"
+    call: dict[str, Any] = {"num_inference_steps": module.steps}
+    if flux:
+        call |= {"guidance_scale": guidance.embedded}
+        call |= {"true_cfg_scale": guidance.scale, "negative_prompt": guidance.negative or ""} if guidance.on else {}
+    else:
+        call |= {"guidance_scale": guidance.scale}
+        call |= {"negative_prompt": guidance.negative} if guidance.negative is not None else {}
+    eta = float(module.process.eta)  # type: ignore[attr-defined]
+    call |= {"eta": eta} if part == "unet" else {}
+    shape = module.process.shape  # type: ignore[attr-defined]
+    factor = int(pipe.vae_scale_factor)
+    call |= {"height": shape[1] * factor, "width": shape[2] * factor}
+    about = {"pipeline": pipeline.path, "level": module.level, "denoiser": part, "lora": adapter is not None}
+    files.write_json(folder / SETTINGS, {**about, "eta": eta, "call": call})
+
+
+def lora(backbone: Any) -> "dict[str, Tensor] | None":
+    """The adapter's tensors by diffusers' names, its scale multiplied in; None where the network has none."""
+    if not hasattr(backbone, "peft_config"):
+        return None
+    from peft import get_peft_model_state_dict
+
+    config = backbone.peft_config["default"]
+    scale = config.lora_alpha / config.r
+    found: dict[str, Tensor] = {}
+    for name, tensor in get_peft_model_state_dict(backbone).items():
+        short = name.removeprefix("base_model.model.network.")
+        tensor = whole(tensor.detach())
+        found[short] = (tensor * scale if "lora_B" in short else tensor).float().cpu().contiguous()
+    return found

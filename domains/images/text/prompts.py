@@ -1,0 +1,103 @@
+"""Prompts from files: plain text, CSV, JSON and JSONL, as the benchmarks of the field have them."""
+
+import csv
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from graft import files
+from graft.errors import GraftError
+
+COLUMNS = ("prompt", "caption", "text")  # where a prompt stands if nobody says
+TAGS = ("tag", "category", "challenge")  # where its kind does
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A prompt, and what kind of prompt it is (a skill of a benchmark), if anybody says."""
+
+    text: str
+    tag: str = ""
+
+
+def read(paths: "str | Sequence[str]", column: "str | None" = None) -> list[Prompt]:
+    """The prompts of files, in order; empty ones are left out.
+
+    ``.txt``: one in each line; several files tag their prompts with their names, as T2I-CompBench++ has one for each
+    category. ``.csv`` and ``.tsv``: a column. ``.jsonl``: an object in each line (GenEval's
+    ``evaluation_metadata.jsonl``, whose ``tag`` is kept). ``.json``: a list of strings or objects, or objects by number
+    (GenAI-Bench's ``genai_image.json``).
+
+    Args:
+        paths: A file or several, by path or by name.
+        column: Column or key of the prompts; ``prompt``, ``caption`` or ``text`` if not given, whichever there is.
+
+    Raises:
+        GraftError: There are none, or the file is of another kind.
+    """
+    names = [paths] if isinstance(paths, str) else list(paths)
+    found: list[Prompt] = []
+    for name in names:
+        path = files.locate(name)
+        try:
+            part = _read(path, column)
+        except (UnicodeDecodeError, csv.Error) as error:
+            raise GraftError(f"{path} is no text: {error}") from None
+        if not part:
+            raise GraftError(f"there are no prompts in {path}: give one in each line")
+        tagged = len(names) > 1 and path.suffix == ".txt"
+        found += [Prompt(prompt.text, prompt.tag or (path.stem if tagged else "")) for prompt in part]
+    if not found:
+        raise GraftError("there are no prompts: name a file of them with model.prompts")
+    return found
+
+
+def _read(path: Path, column: "str | None") -> list[Prompt]:
+    suffix = path.suffix.lower()
+    if suffix == ".txt":
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        return [Prompt(line.strip()) for line in lines if line.strip()]
+    if suffix in (".csv", ".tsv"):
+        with open(path, newline="", encoding="utf-8-sig") as file:
+            rows = list(csv.DictReader(file, delimiter="\t" if suffix == ".tsv" else ","))
+    elif suffix == ".jsonl":
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        rows = [_json(line, f"line {number} of {path}") for number, line in enumerate(lines, 1) if line.strip()]
+    elif suffix == ".json":
+        content = _json(path.read_text(encoding="utf-8-sig"), str(path))
+        rows = list(content.values()) if isinstance(content, dict) else content
+    else:
+        raise GraftError(f"prompts are read from .txt, .csv, .tsv, .json and .jsonl files, not from {str(path)!r}")
+    if not isinstance(rows, list):
+        raise GraftError(f"{path} holds {type(rows).__name__}, not a list of prompts")
+    prompts = [_prompt(row, column, path) for row in rows]
+    return [prompt for prompt in prompts if prompt.text]
+
+
+def _prompt(row: Any, column: "str | None", path: Path) -> Prompt:
+    if isinstance(row, str):
+        return Prompt(row.strip())
+    if not isinstance(row, dict):
+        raise GraftError(
+            f"{path} has a prompt that is {type(row).__name__}: give strings, or objects with a prompt each"
+        )
+    by = {str(name).strip().lower(): value for name, value in row.items()}
+    wanted = (column.lower(),) if column is not None else COLUMNS
+    name = next((name for name in wanted if isinstance(by.get(name), str)), None)
+    if name is None:
+        there = ", ".join(str(name) for name in row) or "none"
+        raise GraftError(
+            f"{path} has no column {' or '.join(map(repr, wanted))} of prompts; its columns are: {there}; name the one "
+            "with model.prompt_column"
+        )
+    tag = next((by[name] for name in TAGS if isinstance(by.get(name), str)), "")
+    return Prompt(by[name].strip(), tag.strip())
+
+
+def _json(text: str, where: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise GraftError(f"{where} is no JSON: {error}") from None

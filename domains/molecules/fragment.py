@@ -1,0 +1,121 @@
+"""A fragment that is kept in place, in 3-D, while the rest of a molecule is generated around it.
+
+Its heavy atoms are told to the sampler: in every estimate of x_0 that a step is made of they have their element and
+their shape (replacement in the estimate, as in the inpainting of Lugmayr et al. 2022, whose resampling makes the two
+parts fit). They are exact in the end; the law of the rest is that of the conditional only approximately. How many
+hydrogens they have is generated, since the rest takes the place of some.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from domains.molecules import records
+from domains.molecules.chemistry import EXPLICIT, Vocabulary, bond_orders
+from graft import files
+from graft.errors import GraftError
+from graft.state import Condition, State
+
+NEVER = -30.0  # logit of a type of another element
+
+
+@dataclass
+class Fragment:
+    """Heavy atoms at fixed places.
+
+    Attributes:
+        elements: (k,) int64 atomic numbers.
+        positions: (k, 3) float64 Å, as in the file.
+    """
+
+    elements: Tensor
+    positions: Tensor
+
+    def __len__(self) -> int:
+        return len(self.elements)
+
+    def identity(self) -> Any:
+        """See `graft.identity.identity`."""
+        return [self.elements.tolist(), self.positions.tolist()]
+
+
+def read(path: str) -> Fragment:
+    """The heavy atoms of the first record of an SDF or XYZ file.
+
+    Raises:
+        GraftError: The file has no usable record, an atom of another element, or bonds that the distance rule does not
+            find.
+    """
+    file = files.locate(path)
+    if file.suffix.lower() not in (".sdf", ".xyz"):
+        raise GraftError(f"a fragment is read from an .sdf or .xyz file with a 3-D structure, not from {path}")
+    record = next(records.read(file), None)
+    mol, why = record.molecule() if record is not None else (None, "no record")
+    if mol is None:
+        raise GraftError(f"the fragment in {path} cannot be used: {why}")
+    heavy = [atom for atom in mol.GetAtoms() if atom.GetAtomicNum() > 1]
+    elements = np.array([atom.GetAtomicNum() for atom in heavy])
+    if not len(heavy) or not set(elements.tolist()) <= set(EXPLICIT.elements.tolist()):
+        raise GraftError(f"the fragment in {path} must be of C, N, O and F and has {_formula(heavy)}")
+    x = mol.GetConformer().GetPositions()[[atom.GetIdx() for atom in heavy]]
+    _whole(mol, heavy, bond_orders(elements[None], x[None])[0], x, path)
+    return Fragment(torch.from_numpy(elements), torch.from_numpy(x))
+
+
+def _formula(atoms: "list[Any]") -> str:
+    return ", ".join(sorted({str(atom.GetSymbol()) for atom in atoms})) or "no heavy atom"
+
+
+def _whole(mol: Any, atoms: "list[Any]", found: Any, x: Any, path: str) -> None:
+    """Refuse a fragment in which the distance rule does not find the bonds: no molecule with it could be stable."""
+    place = {atom.GetIdx(): i for i, atom in enumerate(atoms)}
+    given = np.zeros_like(found)
+    for bond in mol.GetBonds():
+        i, j = place.get(bond.GetBeginAtomIdx()), place.get(bond.GetEndAtomIdx())
+        if i is not None and j is not None:
+            given[i, j] = given[j, i] = 1
+    if not given.any():  # XYZ
+        return
+    for i, j in np.argwhere(np.triu(given != (found > 0))).tolist():
+        ends = f"{atoms[i].GetSymbol()}{atoms[i].GetIdx() + 1} and {atoms[j].GetSymbol()}{atoms[j].GetIdx() + 1}"
+        raise GraftError(
+            f"in the fragment in {path} {ends} are {np.linalg.norm(x[i] - x[j]):.2f} Å apart, which the distance rule "
+            f"reads as {'a' if found[i, j] else 'no'} bond, unlike the file: give it another geometry"
+        )
+
+
+def placed(fragment: Fragment, atoms: int, count: int) -> "dict[str, Tensor]":
+    """The part of a condition that says what is kept: the first nodes of each of ``count`` samples.
+
+    ``kept`` (count, atoms) 1 where a node is, ``kept_x`` (count, atoms, 3) Å around the kept nodes' centre, ``kept_z``
+    (count, atoms) int64 atomic numbers.
+    """
+    k = len(fragment)
+    x, z = torch.zeros(atoms, 3), torch.zeros(atoms, dtype=torch.long)
+    x[:k], z[:k] = (fragment.positions - fragment.positions.mean(0)).float(), fragment.elements
+    kept = (torch.arange(atoms) < k).float()
+    return {"kept": kept.repeat(count, 1), "kept_x": x.repeat(count, 1, 1), "kept_z": z.repeat(count, 1)}
+
+
+def constrain(output: dict[str, Tensor], condition: Condition, vocabulary: Vocabulary) -> State:
+    """Estimates of x_0 and logits of the types with the fragment in them, where the estimate has its centre."""
+    kept = condition["kept"][..., None].to(output["x"])
+    # the centre of what is kept stays where it is, so that the sample's own centre stays zero
+    shift = ((output["x"] - condition["kept_x"]) * kept).sum(1, keepdim=True) / kept.sum(1, keepdim=True)
+    elements = torch.from_numpy(vocabulary.elements).to(condition["kept_z"].device)
+    other = (condition["kept_z"][..., None] != elements) & (kept > 0)
+    return {
+        "x": torch.where(kept > 0, condition["kept_x"] + shift, output["x"]),
+        "h": output["h"].masked_fill(other, NEVER),
+    }
+
+
+def returned(x: Tensor, fragment: Fragment) -> Tensor:
+    """(B, N, 3) positions moved to where the file has the fragment, whose atoms then have the file's very positions."""
+    k = len(fragment)
+    moved = x + (fragment.positions - x[:, :k]).mean(1, keepdim=True)
+    moved[:, :k] = fragment.positions
+    return moved

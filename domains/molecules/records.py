@@ -1,0 +1,163 @@
+"""Records of files that chemists keep: SDF, XYZ, SMILES and CSV tables; what cannot be used says why."""
+
+import csv
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rdkit import Chem, rdBase
+
+from domains.molecules.conformers import embedded
+from graft.errors import GraftError
+
+UNREADABLE, FLAT, CHARGED = "unparseable", "without a 3-D structure", "charged"
+
+
+class Record(ABC):
+    """One record: its properties by name, as text, and its molecule, which is made when it is asked for."""
+
+    properties: dict[str, str]
+
+    @abstractmethod
+    def molecule(self) -> tuple[Any, str]:
+        """(molecule with hydrogens and one 3-D conformer, ""), or (None, why it cannot be used)."""
+
+
+class _Read(Record):
+    """A record that was read with its structure."""
+
+    def __init__(self, mol: Any) -> None:
+        self._mol = mol
+        self.properties = {}
+        try:
+            for name in mol.GetPropNames() if mol is not None else ():
+                self.properties[name] = str(mol.GetProp(name)).strip()
+        except UnicodeDecodeError:
+            pass  # a property in another encoding is none
+
+    def molecule(self) -> tuple[Any, str]:
+        mol = self._mol
+        if mol is None or mol.GetNumAtoms() == 0:
+            return None, UNREADABLE
+        if not mol.GetConformer().Is3D() or not np.isfinite(mol.GetConformer().GetPositions()).all():
+            return None, FLAT
+        if Chem.GetFormalCharge(mol) != 0:
+            return None, CHARGED
+        with rdBase.BlockLogs():
+            if mol.NeedsUpdatePropertyCache():
+                mol.UpdatePropertyCache(strict=False)
+            Chem.SanitizeMol(mol, catchErrors=True)  # the directions of hydrogens need the hybridisation
+            return Chem.AddHs(mol, addCoords=True), ""
+
+
+class _Smiles(Record):
+    """A record that has a SMILES alone; the conformer is embedded, always the same one."""
+
+    def __init__(self, smiles: str, properties: "dict[str, str]") -> None:
+        self._smiles, self.properties = smiles, properties
+
+    def molecule(self) -> tuple[Any, str]:
+        mol, why = embedded(self._smiles)
+        return (None, CHARGED) if mol is not None and Chem.GetFormalCharge(mol) != 0 else (mol, why)
+
+
+def read(path: Path) -> Iterator[Record]:
+    """The records of a file, in order; its suffix says the kind, one of `KINDS`.
+
+    Raises:
+        GraftError: It is no such file.
+    """
+    return KINDS[path.suffix.lower()](path)
+
+
+def _sdf(path: Path) -> Iterator[Record]:
+    with rdBase.BlockLogs():
+        try:
+            supplier = Chem.SDMolSupplier(str(path), sanitize=False, removeHs=False)
+            count = len(supplier)
+        except (OSError, RuntimeError, ValueError):
+            raise GraftError(f"{path} is no SDF file, or an empty one") from None
+        for index in range(count):
+            try:
+                mol = supplier[index]
+            except (OSError, RuntimeError, ValueError, IndexError):  # RDKit's, of what it cannot make sense of
+                mol = None
+            yield _Read(mol)
+
+
+def _xyz(path: Path) -> Iterator[Record]:
+    """Frames of XYZ; ``name=value`` words of the comment line are properties. Bonds are left to the distance rule."""
+    lines = _text(path).splitlines()
+    at = 0
+    while at < len(lines):
+        if not lines[at].strip():
+            at += 1
+            continue
+        count = int(lines[at]) if lines[at].strip().isdigit() else 0
+        frame = lines[at + 2 : at + 2 + count]
+        if count == 0 or len(frame) < count:  # on to what looks like the next frame
+            at += 1
+            while at < len(lines) and not lines[at].strip().isdigit():
+                at += 1
+            yield _Read(None)
+            continue
+        mol = _frame(frame)
+        record = _Read(mol)
+        record.properties = dict(word.split("=", 1) for word in lines[at + 1].split() if "=" in word)
+        yield record
+        at += 2 + count
+
+
+def _frame(lines: list[str]) -> Any:
+    """The atoms of a frame as a molecule without bonds; None if a line is no atom."""
+    table, mol = Chem.GetPeriodicTable(), Chem.RWMol()
+    conformer = Chem.Conformer(len(lines))
+    conformer.Set3D(True)
+    for i, line in enumerate(lines):
+        try:
+            symbol, *x = line.split()[:4]
+            number = int(symbol) if symbol.isdigit() else table.GetAtomicNumber(symbol.capitalize())
+            conformer.SetAtomPosition(i, [float(value) for value in x])
+            atom = Chem.Atom(number)
+        except (ValueError, RuntimeError, IndexError):
+            return None
+        atom.SetNoImplicit(True)
+        mol.AddAtom(atom)
+    mol.AddConformer(conformer)
+    return Chem.Mol(mol)
+
+
+def _smi(path: Path) -> Iterator[Record]:
+    """One SMILES a line, a name after it if there is one."""
+    for line in _text(path).splitlines():
+        if line.strip():
+            smiles, *name = line.split(maxsplit=1)
+            yield _Smiles(smiles, {"name": name[0].strip()} if name else {})
+
+
+def _csv(path: Path) -> Iterator[Record]:
+    """Rows with a column ``smiles``, in any case."""
+    try:
+        with open(path, newline="", encoding="utf-8-sig") as file:
+            table = csv.DictReader(file)
+            columns = list(table.fieldnames or [])
+            smiles = next((name for name in columns if name.strip().lower() == "smiles"), None)
+            if smiles is None:
+                raise GraftError(f"{path} has no column 'smiles'; there are: {', '.join(columns) or 'none'}")
+            for row in table:
+                yield _Smiles((row[smiles] or "").strip(), {name: (row[name] or "").strip() for name in columns})
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise GraftError(f"{path} is no CSV table in UTF-8 ({error})") from None
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise GraftError(f"{path} is no text in UTF-8 ({error})") from None
+
+
+KINDS: dict[str, Callable[[Path], Iterator[Record]]] = {".sdf": _sdf, ".xyz": _xyz, ".smi": _smi, ".csv": _csv}
+"""Reader of each suffix."""

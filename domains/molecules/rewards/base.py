@@ -1,0 +1,76 @@
+"""What rewards of a molecule are made of: numbers of a valid molecule, maximised or brought near a target."""
+
+import math
+from abc import abstractmethod
+from typing import Any
+
+from rdkit import Chem, rdBase
+
+from domains.molecules.chemistry import is_valid
+from graft.errors import GraftError
+from graft.reward import Reward
+
+
+class Descriptor(Reward):
+    """A number that is computed of a valid molecule."""
+
+    @abstractmethod
+    def value(self, mol: Any) -> float:
+        """The descriptor of a molecule whose hydrogens are no atoms."""
+
+    def score(self, item: Any) -> float:
+        """The descriptor of the molecule; ValueError if it is not valid, so that it counts as failed."""
+        if not is_valid(item):
+            raise ValueError("the molecule is not valid")
+        return self.value(Chem.RemoveHs(item))
+
+
+class Windowed(Descriptor):
+    """A descriptor that is maximised, or brought into a window around a target.
+
+    Args:
+        target: Reward nearness to this value, exp(-((value - target) / width)² / 2); ``null``: the value itself.
+        width: Of the window around ``target``, in the value's unit.
+    """
+
+    def __init__(self, target: "float | None" = None, width: float = 1.0) -> None:
+        if width <= 0:
+            raise GraftError(f"the width of the window of {self.name} is {width}: it must be positive")
+        self.target, self.width = target, width
+        if target is not None:
+            self.name, self.unit, self.maximise = f"{self.name} near {target:g}", "", True
+
+    def score(self, item: Any) -> float:
+        """The descriptor, or how near it is to the target (1 at the target, 0.61 one width away)."""
+        value = super().score(item)
+        return value if self.target is None else math.exp(-(((value - self.target) / self.width) ** 2) / 2)
+
+
+def pattern(smarts: str) -> Any:
+    """A substructure query.
+
+    Raises:
+        GraftError: It is no SMARTS.
+    """
+    query = quiet(Chem.MolFromSmarts, smarts) if smarts else None
+    if query is None:
+        raise GraftError(f"{smarts!r} is no SMARTS pattern that RDKit can read")
+    return query
+
+
+def molecule(smiles: str) -> Any:
+    """A given molecule.
+
+    Raises:
+        GraftError: It is no SMILES of a valid molecule.
+    """
+    mol = quiet(Chem.MolFromSmiles, smiles) if smiles else None
+    if mol is None:
+        raise GraftError(f"{smiles!r} is no SMILES of a molecule that RDKit can read")
+    return mol
+
+
+def quiet(function: Any, *args: Any) -> Any:
+    """``function(*args)`` without RDKit's messages."""
+    with rdBase.BlockLogs():
+        return function(*args)

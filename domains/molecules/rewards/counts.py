@@ -1,0 +1,56 @@
+"""Counts of rings and of substructures."""
+
+from typing import Any
+
+from domains.molecules.rewards.base import Windowed, pattern
+
+
+class Rings(Windowed):
+    """Number of rings (of the smallest set of smallest rings).
+
+    Args:
+        size: Atoms of a ring that counts; ``null``: any.
+        aromatic: True: aromatic rings only, False: others only; ``null``: both.
+        target: Reward nearness to this count; ``null``: the count itself.
+        width: Of the window around ``target``.
+        maximise: Without a target: False if fewer are better.
+    """
+
+    def __init__(
+        self,
+        size: "int | None" = None,
+        aromatic: "bool | None" = None,
+        target: "float | None" = None,
+        width: float = 1.0,
+        maximise: bool = True,
+    ) -> None:
+        kind = {None: "", True: "aromatic ", False: "non-aromatic "}[aromatic]
+        self.name = f"{kind}rings" + (f" of {size} atoms" if size is not None else "")
+        self.size, self.aromatic, self.maximise = size, aromatic, maximise
+        super().__init__(target, width)
+
+    def value(self, mol: Any) -> float:
+        """The count."""
+        rings = [ring for ring in mol.GetRingInfo().AtomRings() if self.size in (None, len(ring))]
+        aromatic = [all(mol.GetAtomWithIdx(i).GetIsAromatic() for i in ring) for ring in rings]
+        return float(sum(self.aromatic in (None, is_aromatic) for is_aromatic in aromatic))
+
+
+class Matches(Windowed):
+    """Number of distinct places in the molecule where a SMARTS pattern matches.
+
+    Args:
+        smarts: The pattern.
+        target: Reward nearness to this count; ``null``: the count itself.
+        width: Of the window around ``target``.
+        maximise: Without a target: False if fewer are better.
+    """
+
+    def __init__(self, smarts: str, target: "float | None" = None, width: float = 1.0, maximise: bool = True) -> None:
+        self.name, self.smarts, self.maximise = f"matches of {smarts}", smarts, maximise
+        self._query = pattern(smarts)
+        super().__init__(target, width)
+
+    def value(self, mol: Any) -> float:
+        """The count."""
+        return float(len(mol.GetSubstructMatches(self._query, uniquify=True)))

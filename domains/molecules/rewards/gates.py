@@ -1,0 +1,126 @@
+"""Conditions that a molecule must meet before a reward is asked for it at all."""
+
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+from rdkit import Chem
+from rdkit.Chem.FilterCatalog import FilterCatalog, FilterCatalogParams
+
+from domains.molecules.chemistry import is_connected, is_stable, is_valid
+from domains.molecules.rewards.base import pattern
+from graft.errors import GraftError
+from graft.reward import Reward, Scores
+
+_CONDITIONS: dict[str, Callable[[Any], bool]] = {
+    "stable": is_stable,
+    "connected": is_connected,
+    "valid": is_valid,
+}
+
+
+class Gate(Reward):
+    """A reward of molecules that may pass, and a fixed value for all others, which are no failures.
+
+    Args:
+        reward: The reward.
+        otherwise: The reward of other molecules.
+    """
+
+    def __init__(self, reward: Reward, otherwise: float = 0.0) -> None:
+        self.reward, self.otherwise = reward, otherwise
+        self.name, self.unit, self.maximise = reward.name, reward.unit, reward.maximise
+
+    @abstractmethod
+    def passes(self, item: Any) -> bool:
+        """Whether a molecule goes to the reward."""
+
+    def score(self, item: Any) -> float:
+        """The reward, or what others get."""
+        return self.reward.score(item) if self.passes(item) else self.otherwise
+
+    def __call__(self, items: Sequence[Any]) -> Scores:
+        """Score every molecule; those that pass go to the reward together."""
+        chosen = [i for i, item in enumerate(items) if self.passes(item)]
+        inner = self.reward([items[i] for i in chosen])
+        failures = {chosen[j]: why for j, why in inner.failures.items()}
+        scores = Scores([self.otherwise] * len(items), failures, inner.cached)
+        for i, value in zip(chosen, inner.values, strict=True):
+            scores.values[i] = value
+        return scores
+
+    def open(self) -> None:
+        """Get the reward ready."""
+        self.reward.open()
+
+    def close(self) -> None:
+        """Free what the reward holds."""
+        self.reward.close()
+
+
+class Gated(Gate):
+    """A reward of molecules that meet some conditions, and a fixed value for all others, which are no failures.
+
+    Args:
+        reward: The reward.
+        require: What a molecule must be to be given to it.
+        otherwise: The reward of other molecules.
+    """
+
+    def __init__(
+        self,
+        reward: Reward,
+        require: Sequence[Literal["stable", "connected", "valid"]] = ("stable", "connected", "valid"),
+        otherwise: float = 0.0,
+    ) -> None:
+        super().__init__(reward, otherwise)
+        if require:
+            self.name = f"{reward.name} if {' and '.join(require)}"
+        if unknown := set(require) - set(_CONDITIONS):
+            raise GraftError(f"unknown condition {min(unknown)!r} of a molecule: give some of {', '.join(_CONDITIONS)}")
+        self._conditions = [_CONDITIONS[name] for name in require]
+
+    def passes(self, item: Any) -> bool:
+        """All conditions hold."""
+        return all(condition(item) for condition in self._conditions)
+
+
+class Vetoed(Gate):
+    """A reward of molecules without alerts, and a fixed value for those with one and for those that are not valid.
+
+    Args:
+        reward: The reward.
+        catalogues: RDKit's: ``PAINS`` (assay interference; Baell and Holloway, 2010), ``BRENK`` (unwanted groups; Brenk
+            et al., 2008), ``NIH``, ``ZINC``, ``CHEMBL`` and their parts.
+        smarts: Further patterns that must not occur.
+        otherwise: The reward of other molecules.
+    """
+
+    def __init__(
+        self,
+        reward: Reward,
+        catalogues: Sequence[str] = ("PAINS", "BRENK"),
+        smarts: Sequence[str] = (),
+        otherwise: float = 0.0,
+    ) -> None:
+        super().__init__(reward, otherwise)
+        self.catalogues, self.smarts = list(catalogues), list(smarts)
+        known = FilterCatalogParams.FilterCatalogs.names
+        chosen = FilterCatalogParams()
+        for catalogue in catalogues:
+            if catalogue.upper() not in known:
+                raise GraftError(f"RDKit has no catalogue of alerts {catalogue!r}: give some of {', '.join(known)}")
+            chosen.AddCatalog(known[catalogue.upper()])
+        self._catalogue = FilterCatalog(chosen)
+        self._queries = [pattern(text) for text in smarts]
+        self.name = f"{reward.name} if no {' or '.join([*self.catalogues, *self.smarts])} alert"
+
+    def passes(self, item: Any) -> bool:
+        """It is valid and has no alert."""
+        return is_valid(item) and not self.alerts(item)
+
+    def alerts(self, item: Any) -> list[str]:
+        """Names of the alerts that a valid molecule has."""
+        mol = Chem.RemoveHs(item)
+        own = [text for text, query in zip(self.smarts, self._queries, strict=True) if mol.HasSubstructMatch(query)]
+        return [entry.GetDescription() for entry in self._catalogue.GetMatches(mol)] + own

@@ -1,0 +1,192 @@
+"""A trained predictor as a reward, loaded without pickle: scikit-learn through skops, torch through safetensors."""
+
+import math
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from rdkit import Chem
+from torch import nn
+
+from domains.molecules.chemistry import is_valid
+from domains.molecules.rewards.featurise import Featuriser, Morgan
+from graft import files
+from graft.errors import GraftError
+from graft.identity import attributes
+from graft.reward import Reward, Scores
+
+
+class Predictor(Reward):
+    """What a trained model predicts of a molecule's features; a molecule that is not valid counts as failed.
+
+    Args:
+        path: Of the model's file.
+        features: What the model was trained on; Morgan fingerprints of 2048 bits if not given.
+        maximise: False if smaller is better.
+        name: Shown in tables; the file's if not given.
+        unit: Shown behind values.
+    """
+
+    def __init__(self, path: str, features: "Featuriser | None", maximise: bool, name: "str | None", unit: str) -> None:
+        self.path, self.features, self.maximise, self.unit = path, features or Morgan(), maximise, unit
+        self.name = name or files.locate(path).stem
+
+    def identity(self) -> Any:
+        """See `graft.identity.identity`: with the hash of the model's file."""
+        public = {name: value for name, value in attributes(self).items() if name not in ("path", "name")}
+        return {"predictor": type(self).__qualname__, "file": files.sha256(files.locate(self.path)), **public}
+
+    @abstractmethod
+    def predict(self, features: NDArray[np.float32]) -> NDArray[Any]:
+        """(n,) predictions from (n, d) features."""
+
+    def score(self, item: Any) -> float:
+        """The prediction."""
+        scores = self([item])
+        if scores.failures:
+            raise ValueError(scores.failures[0])
+        return scores.values[0]
+
+    def __call__(self, items: Sequence[Any]) -> Scores:
+        """Predict all at once."""
+        scores = Scores([math.nan] * len(items))
+        valid = [i for i, item in enumerate(items) if is_valid(item)]
+        scores.failures = {i: "the molecule is not valid" for i in range(len(items)) if i not in set(valid)}
+        if not valid:
+            return scores
+        try:
+            values = np.asarray(self.predict(self.features([Chem.RemoveHs(items[i]) for i in valid])), float).ravel()
+        except (ValueError, RuntimeError) as error:  # of other features than it was trained on: no molecule's fault
+            raise GraftError(
+                f"{self.path} cannot predict from these features ({str(error).splitlines()[0]}): give the features "
+                "that it was trained on"
+            ) from None
+        if len(values) != len(valid):
+            raise GraftError(f"{self.path} predicts {len(values)} numbers of {len(valid)} molecules: it must be one")
+        for i, value in zip(valid, values.tolist(), strict=True):
+            if math.isfinite(value):
+                scores.values[i] = value
+            else:
+                scores.failures[i] = f"the prediction is {value}"
+        return scores
+
+
+class SklearnPredictor(Predictor):
+    """A scikit-learn model in a ``.skops`` file (``skops.io.dump(model, path)``), which runs no code when it is read.
+
+    Args:
+        path: Of the file.
+        features: What the model was trained on; Morgan fingerprints of 2048 bits if not given.
+        probability: Of a classifier: the probability of its last class instead of the prediction.
+        trusted: Types in the file, besides scikit-learn's and numpy's own, that you trust.
+        maximise: False if smaller is better.
+        name: Shown in tables; the file's if not given.
+        unit: Shown behind values.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        features: "Featuriser | None" = None,
+        probability: bool = False,
+        trusted: "list[str] | None" = None,
+        maximise: bool = True,
+        name: "str | None" = None,
+        unit: str = "",
+    ) -> None:
+        super().__init__(path, features, maximise, name, unit)
+        self.probability, self.trusted = probability, trusted or []
+        self._model = _skops(path, self.trusted)
+        if probability and not hasattr(self._model, "predict_proba"):
+            raise GraftError(f"{path} holds a {type(self._model).__name__}, which gives no probabilities")
+
+    def predict(self, features: NDArray[np.float32]) -> NDArray[Any]:
+        """See `Predictor.predict`."""
+        if self.probability:
+            return np.asarray(self._model.predict_proba(features))[:, -1]
+        return np.asarray(self._model.predict(features))
+
+
+class TorchPredictor(Predictor):
+    """A torch network with its weights in a safetensors file (or a state dict that torch reads as tensors only).
+
+    Args:
+        path: Of the weights.
+        network: (n, d) features -> (n,) or (n, 1); `MLP` or any class by its path.
+        features: What the network was trained on; Morgan fingerprints of 2048 bits if not given.
+        output: What is made of the network's number: ``sigmoid`` for logits of a probability.
+        maximise: False if smaller is better.
+        name: Shown in tables; the file's if not given.
+        unit: Shown behind values.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        network: nn.Module,
+        features: "Featuriser | None" = None,
+        output: Literal["as it is", "sigmoid"] = "as it is",
+        maximise: bool = True,
+        name: "str | None" = None,
+        unit: str = "",
+    ) -> None:
+        super().__init__(path, features, maximise, name, unit)
+        self.output = output
+        tensors, _ = files.read_network(files.locate(path))
+        weights = {name.removeprefix("backbone/"): tensor for name, tensor in tensors.items()}
+        try:
+            network.load_state_dict(weights)
+        except RuntimeError as error:
+            line = str(error).splitlines()[-1].strip()
+            raise GraftError(
+                f"{path} holds another network's weights than {type(network).__name__}'s: {line}"
+            ) from None
+        self.network = network.eval()
+
+    def predict(self, features: NDArray[np.float32]) -> NDArray[Any]:
+        """See `Predictor.predict`."""
+        with torch.no_grad():
+            out = self.network(torch.from_numpy(features))
+        return (out.sigmoid() if self.output == "sigmoid" else out).double().numpy()  # type: ignore[no-any-return]
+
+
+class MLP(nn.Sequential):
+    """Layers of ReLU units and a linear one: a predictor from features.
+
+    Args:
+        inputs: Features.
+        width: Of the hidden layers.
+        layers: Hidden layers.
+    """
+
+    def __init__(self, inputs: int = 2048, width: int = 256, layers: int = 2) -> None:
+        parts: list[nn.Module] = []
+        for i in range(layers):
+            parts += [nn.Linear(inputs if i == 0 else width, width), nn.ReLU()]
+        super().__init__(*parts, nn.Linear(width if layers else inputs, 1))
+
+
+def _skops(path: str, trusted: "list[str]") -> Any:
+    try:
+        import skops.io as safe
+        from skops.io.exceptions import UntrustedTypesFoundException
+    except ImportError:
+        raise GraftError("scikit-learn predictors are read by skops: pip install 'graft-diffusion[sklearn]'") from None
+    file = files.locate(path)
+    if file.suffix != ".skops":
+        raise GraftError(
+            f"{path} is no .skops file: pickles run code when they are read, so write the model with skops.io.dump"
+        )
+    try:
+        return safe.load(file, trusted=trusted)
+    except UntrustedTypesFoundException:
+        unknown = sorted(set(safe.get_untrusted_types(file=file)) - set(trusted))
+        raise GraftError(
+            f"{path} holds types that are not known to be safe: {', '.join(unknown)}; name those that you trust in "
+            "`trusted`"
+        ) from None
+    except Exception as error:  # a dozen kinds: no zip, no schema, a truncated array
+        raise GraftError(f"{path} is no model that skops wrote, or is truncated ({type(error).__name__})") from None

@@ -1,0 +1,191 @@
+"""A command-line program as a reward: xTB, docking, anything that reads a molecule's file and prints a number."""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Literal
+
+from rdkit import Chem, rdBase
+
+from domains.molecules.chemistry import is_valid, key
+from graft import files as found
+from graft.errors import GraftError
+from graft.identity import attributes
+from graft.reward import Reward, Scores, finite
+
+NUMBER = r"([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)"
+TAIL = 1 << 20  # bytes of the end of the output that are read
+
+
+class Program(Reward):
+    r"""The number that a program prints of a molecule.
+
+    Each call runs in a temporary folder of its own, which holds the molecule's file and is removed afterwards. A call
+    that ends with another status than 0, prints no number where one is expected, or takes too long (it is killed, with
+    all that it started) costs its molecule, which is counted.
+
+    Args:
+        command: Program and arguments, each a word of its own (no shell). ``{input}`` is the name of the molecule's
+            file in the temporary folder, ``{smiles}`` its SMILES. For xTB's energy ``[xtb, "{input}", --gfn, "2"]``
+            with ``pattern: 'TOTAL ENERGY\s+(\S+)'``.
+        format: Of the molecule's file: ``xyz``, ``sdf`` or ``pdb`` with its conformer, hydrogens added, or ``smi``.
+        pattern: Regular expression with one group, the number; the last match counts. The last number if not given.
+        output: File in the temporary folder that the program writes and the number is in; ``null``: what it prints.
+        files: Files that the program needs in its folder, such as a docking receptor.
+        timeout: Seconds.
+        workers: Calls at a time.
+        environment: Variables that are set for the program, such as ``{OMP_NUM_THREADS: "1"}``.
+        maximise: False if smaller is better.
+        name: Shown in tables; the program's if not given.
+        unit: Shown behind values.
+    """
+
+    def __init__(
+        self,
+        command: "list[str]",
+        format: Literal["xyz", "sdf", "pdb", "smi"] = "xyz",
+        pattern: str = NUMBER,
+        output: "str | None" = None,
+        files: "list[str] | None" = None,
+        timeout: float = 60.0,
+        workers: int = 1,
+        environment: "dict[str, str] | None" = None,
+        maximise: bool = True,
+        name: "str | None" = None,
+        unit: str = "",
+    ) -> None:
+        if not command:
+            raise GraftError("the command of an external program is empty: give the program and its arguments")
+        if timeout <= 0 or workers < 1:
+            raise GraftError(f"{command[0]} has a time limit of {timeout:g} s and {workers} workers: both are positive")
+        try:
+            self._pattern = re.compile(pattern, re.MULTILINE)
+        except re.error as error:
+            raise GraftError(f"{pattern!r} is no regular expression: {error}") from None
+        if self._pattern.groups != 1:
+            raise GraftError(f"the pattern {pattern!r} has {self._pattern.groups} groups: it needs one, the number")
+        self.command, self.format, self.pattern, self.output = command, format, pattern, output
+        self.files, self.timeout, self.workers = files or [], timeout, workers
+        self.environment = environment or {}
+        self.maximise, self.unit, self.name = maximise, unit, name or Path(command[0]).name
+
+    def identity(self) -> Any:
+        """See `graft.identity.identity`: the command, with the hashes of the files that it needs."""
+        public = attributes(self)
+        for name in ("timeout", "workers", "name"):
+            public.pop(name)
+        return {"program": public, "files": [found.sha256(found.locate(name)) for name in self.files]}
+
+    def open(self) -> None:
+        """Find the program and its files.
+
+        Raises:
+            GraftError: One is missing.
+        """
+        if self._located() is None:
+            raise GraftError(
+                f"there is no program {self.command[0]!r}: install it, or give its path as the first word of command"
+            )
+        for name in self.files:
+            found.locate(name)
+
+    def score(self, item: Any) -> float:
+        """The number; ValueError, RuntimeError or TimeoutError where there is none."""
+        if not is_valid(item):
+            raise ValueError("the molecule is not valid")
+        with tempfile.TemporaryDirectory(prefix="graft-") as name:
+            folder = Path(name)
+            (folder / f"molecule.{self.format}").write_text(written(item, self.format), encoding="utf-8")
+            for needed in self.files:
+                shutil.copy(found.locate(needed), folder)
+            self._run(folder, key(item))
+            return self._number(folder / (self.output or "stdout"))
+
+    def __call__(self, items: Sequence[Any]) -> Scores:
+        """Score every molecule, as many at a time as there are workers."""
+        if self.workers == 1:
+            return super().__call__(items)
+        with ThreadPoolExecutor(self.workers) as pool:
+            parts = list(pool.map(lambda item: super(Program, self).__call__([item]), items))
+        failures = {i: part.failures[0] for i, part in enumerate(parts) if part.failures}
+        return Scores([part.values[0] for part in parts], failures)
+
+    def _located(self) -> "str | None":
+        """The program's path: the molecule's folder is another one than that in which it was named."""
+        path = shutil.which(self.command[0])
+        return os.path.abspath(path) if path is not None else None
+
+    def _run(self, folder: Path, smiles: str) -> None:
+        names = {"{input}": f"molecule.{self.format}", "{smiles}": smiles}
+        words = list(self.command)
+        for mark, meant in names.items():
+            words = [word.replace(mark, meant) for word in words]
+        program = self._located()
+        if program is None:
+            raise RuntimeError(f"there is no program {self.command[0]!r}")
+        with open(folder / "stdout", "wb") as out, open(folder / "stderr", "wb") as err:
+            process = subprocess.Popen(
+                [program, *words[1:]],
+                cwd=folder,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=err,
+                env={**os.environ, **self.environment},
+                start_new_session=True,  # so that what it starts can be ended with it
+            )
+            try:
+                status = process.wait(self.timeout)
+            except subprocess.TimeoutExpired:
+                raise TimeoutError(f"{self.name} gave no answer within {self.timeout:g} s") from None
+            finally:
+                _end(process)
+        if status != 0:
+            said = _tail(folder / "stderr").strip().splitlines()
+            raise RuntimeError(f"{self.name} ended with status {status}" + (f": {said[-1]}" if said else ""))
+
+    def _number(self, path: Path) -> float:
+        if not path.is_file():
+            raise ValueError(f"{self.name} did not write {path.name}")
+        matches = self._pattern.findall(_tail(path))
+        if not matches:
+            raise ValueError(f"{self.name} gave no number that {self.pattern!r} finds")
+        return finite(_float(matches[-1], self.name))
+
+
+def _float(text: str, name: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise ValueError(f"{name} gave {text[:40]!r} where a number is expected") from None
+
+
+def _end(process: "subprocess.Popen[bytes]") -> None:
+    """End a process and all that it started."""
+    try:
+        os.killpg(process.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+    process.wait()
+
+
+def _tail(path: Path) -> str:
+    with open(path, "rb") as file:
+        file.seek(max(0, path.stat().st_size - TAIL))
+        return file.read().decode("utf-8", errors="replace")
+
+
+def written(item: Any, format: str) -> str:
+    """A molecule as the text of a file, hydrogens included."""
+    if format == "smi":
+        return f"{key(item)}\n"
+    with rdBase.BlockLogs():
+        mol = Chem.AddHs(item, addCoords=True)
+        if format == "sdf":
+            return f"{Chem.MolToMolBlock(mol)}$$$$\n"
+        return str((Chem.MolToXYZBlock if format == "xyz" else Chem.MolToPDBBlock)(mol))

@@ -1,0 +1,56 @@
+"""Strain of a generated conformer."""
+
+from typing import Any
+
+from rdkit import Chem, rdBase
+from rdkit.Chem import rdForceFieldHelpers
+
+from domains.molecules.chemistry import is_valid
+from graft.reward import Reward
+
+
+class Strain(Reward):
+    """Energy of the generated conformer above the next minimum of MMFF94, in kcal/mol; smaller is better.
+
+    Hydrogens that the model does not place are added and relaxed first with everything else in place, so that they are
+    not counted. A molecule that is not valid, or that MMFF94 has no parameters for, counts as failed.
+
+    Args:
+        steps: Most steps of a minimisation; one that has not converged by then counts as failed.
+        per_atom: Divide by the number of heavy atoms.
+    """
+
+    name = "strain"
+    unit = "kcal/mol"
+    maximise = False
+
+    def __init__(self, steps: int = 2000, per_atom: bool = False) -> None:
+        self.steps, self.per_atom = steps, per_atom
+        if per_atom:
+            self.name, self.unit = "strain per heavy atom", "kcal/mol"
+
+    def score(self, item: Any) -> float:
+        """The strain, 0 or more."""
+        if not is_valid(item):
+            raise ValueError("the molecule is not valid")
+        with rdBase.BlockLogs():
+            mol = Chem.AddHs(item, addCoords=True)
+            properties = rdForceFieldHelpers.MMFFGetMoleculeProperties(mol)
+            if properties is None:
+                raise ValueError("MMFF94 has no parameters for the molecule")
+            placed = item.GetNumAtoms()
+            if placed < mol.GetNumAtoms():
+                field = rdForceFieldHelpers.MMFFGetMoleculeForceField(mol, properties)
+                for atom in range(placed):
+                    field.AddFixedPoint(atom)
+                self._minimise(field)
+            field = rdForceFieldHelpers.MMFFGetMoleculeForceField(mol, properties)
+            before = field.CalcEnergy()
+            self._minimise(field)
+            strain = before - field.CalcEnergy()
+        return float(max(0.0, strain)) / (max(1, mol.GetNumHeavyAtoms()) if self.per_atom else 1)
+
+    def _minimise(self, field: Any) -> None:
+        field.Initialize()
+        if field.Minimize(maxIts=self.steps) != 0:
+            raise ValueError(f"the minimisation did not converge in {self.steps} steps")

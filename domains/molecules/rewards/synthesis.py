@@ -1,0 +1,58 @@
+"""How hard a molecule is to make."""
+
+import importlib.util
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from rdkit import RDConfig
+
+from domains.molecules.rewards.base import Windowed
+from graft.errors import GraftError
+
+
+class SyntheticAccessibility(Windowed):
+    """SA score, 1 (easy) to 10 (hard), from fragment frequencies and complexity (Ertl and Schuffenhauer, 2009).
+
+    It is that of RDKit's Contrib, which comes with RDKit. It was fitted to drug-sized molecules.
+
+    Args:
+        target: Reward nearness to this value, exp(-((SA - target) / width)² / 2); ``null``: the smaller the better.
+        width: Of the window around ``target``.
+    """
+
+    name = "SA score"
+    maximise = False
+
+    def __init__(self, target: "float | None" = None, width: float = 1.0) -> None:
+        super().__init__(target, width)
+
+    def open(self) -> None:
+        """Load the table of fragments.
+
+        Raises:
+            GraftError: This RDKit came without its Contrib.
+        """
+        scorer()
+
+    def value(self, mol: Any) -> float:
+        """The score."""
+        if mol.GetNumAtoms() == 0:
+            raise ValueError("the molecule has no heavy atom")
+        return float(scorer().calculateScore(mol))
+
+
+@lru_cache(1)
+def scorer() -> Any:
+    """RDKit's ``sascorer`` module.
+
+    Raises:
+        GraftError: There is none.
+    """
+    path = Path(RDConfig.RDContribDir) / "SA_Score" / "sascorer.py"
+    spec = importlib.util.spec_from_file_location("sascorer", path)
+    if not path.is_file() or spec is None or spec.loader is None:
+        raise GraftError(f"the SA score needs RDKit's Contrib folder, but there is no {path}: install RDKit with it")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

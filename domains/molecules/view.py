@@ -1,0 +1,47 @@
+"""Molecules that turn in the browser, as a part of a page that needs no network."""
+
+import html
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rdkit import Chem, rdBase
+
+from domains.molecules.chemistry import is_valid
+
+STYLE = (
+    "<style>.mols3d{display:flex;flex-wrap:wrap;gap:.6rem}.mol3d{margin:0;text-align:center}"
+    ".mol3d canvas{border:1px solid #dde3ea;border-radius:6px;cursor:grab;touch-action:none}"
+    ".mol3d figcaption{font-weight:400}</style>"
+)
+
+
+def view(mols: Sequence[Any], legends: "Sequence[str] | None" = None, side: int = 230) -> str:
+    """HTML of molecules as balls and sticks, to be turned with the mouse, a finger or the arrow keys.
+
+    Args:
+        mols: With a conformer each.
+        legends: A line below each.
+        side: Of each picture, in pixels.
+    """
+    figures = [
+        f"<figure class='mol3d'><canvas width='{side}' height='{side}' tabindex='0' aria-label='in 3-D'></canvas>"
+        f"<figcaption>{html.escape(legend)}</figcaption><script type='application/json'>{_data(mol)}</script></figure>"
+        for mol, legend in zip(mols, legends or [""] * len(mols), strict=True)
+    ]
+    script = (Path(__file__).parent / "viewer.js").read_text(encoding="utf-8")
+    note = "<p class='note'>Drag to turn, wheel to zoom, double click to put it back.</p>"
+    return f"{STYLE}{note}<div class='mols3d'>{''.join(figures)}</div><script>{script}</script>"
+
+
+def _data(mol: Any) -> str:
+    """A molecule as JSON: elements and positions in Å, bonds with their orders; hydrogens are placed where missing."""
+    with rdBase.BlockLogs():
+        if is_valid(mol):
+            mol = Chem.AddHs(mol, addCoords=True)
+            Chem.Kekulize(mol, clearAromaticFlags=True)
+    positions = mol.GetConformer().GetPositions().round(3).tolist()
+    atoms = [[atom.GetSymbol(), *x] for atom, x in zip(mol.GetAtoms(), positions, strict=True)]
+    bonds = [[b.GetBeginAtomIdx(), b.GetEndAtomIdx(), int(b.GetBondTypeAsDouble())] for b in mol.GetBonds()]
+    return json.dumps({"atoms": atoms, "bonds": bonds}, separators=(",", ":"))

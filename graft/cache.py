@@ -1,0 +1,139 @@
+"""A reward that is asked once of each content: for scores that cost more than looking them up."""
+
+import hashlib
+import math
+import pickle
+import sqlite3
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from graft.errors import GraftError
+from graft.identity import digest
+from graft.reward import Reward, Scores, resolve
+
+WAIT = 60.0  # seconds for another process to be done with the file
+
+
+class Cached(Reward):
+    """A reward in front of which there is a memory, addressed by what the reward is and by what the object holds.
+
+    The reward must be a function of that content. Failures are not remembered: the next time they are asked again. A
+    value that was remembered is no call of the reward in the run's accounts.
+
+    Args:
+        reward: The reward.
+        by: ``package.module.function`` of an object, which returns the part of it that the reward depends on, as a
+            string, bytes or anything that pickles (``rdkit.Chem.MolToSmiles``); ``null``: the whole object, pickled.
+        file: An SQLite file that keeps the values, for any number of runs and processes on one machine (its locks are
+            not to be relied on where a file system is shared by several); ``null``: this process's memory.
+        most: Values that this process's memory holds; the oldest are forgotten.
+    """
+
+    def __init__(self, reward: Reward, by: "str | None" = None, file: "str | None" = None, most: int = 100_000) -> None:
+        if most < 1:
+            raise GraftError(f"the cache of {reward.name} holds {most} values, but it must be at least 1")
+        self.reward, self.by, self.file, self.most = reward, by, file, most
+        self.name, self.unit, self.maximise = reward.name, reward.unit, reward.maximise
+        self._by = resolve(by) if by is not None else None
+        self._known: dict[bytes, float] = {}
+        self._salt = b""
+
+    def identity(self) -> Any:
+        """Of the reward: what is remembered is what it says."""
+        from graft.identity import identity
+
+        return identity(self.reward)
+
+    def score(self, item: Any) -> float:
+        """The remembered value, or the reward's."""
+        scores = self([item])
+        if scores.failures:
+            raise ValueError(scores.failures[0])
+        return scores.values[0]
+
+    def __call__(self, items: Sequence[Any]) -> Scores:
+        """Score every object; one of each content that is not known is given to the reward."""
+        self._salt = self._salt or repr((digest(self.reward), self.by)).encode()
+        scores = Scores([math.nan] * len(items))
+        places: dict[bytes, list[int]] = {}
+        for i, item in enumerate(items):
+            try:
+                places.setdefault(self._content(item), []).append(i)
+            except (Exception, SystemExit) as error:
+                scores.failures[i] = f"its content cannot be told ({type(error).__name__})"
+        known = self._remembered(list(places))
+        asked = [content for content in places if content not in known]
+        found = self.reward([items[places[content][0]] for content in asked]) if asked else Scores([])
+        new = {content: value for content, value in zip(asked, found.values, strict=True) if not math.isnan(value)}
+        self._remember(new)
+        scores.cached = found.cached
+        reasons = {asked[i]: why for i, why in found.failures.items()}
+        for content, rows in places.items():
+            value = known.get(content, new.get(content, math.nan))
+            scores.cached += len(rows) - (content not in known)
+            for i in rows:
+                scores.values[i] = value
+                if content in reasons:
+                    scores.failures[i] = reasons[content]
+        return scores
+
+    def _content(self, item: Any) -> bytes:
+        content = item if self._by is None else self._by(item)
+        return hashlib.sha256(self._salt + pickle.dumps(content, protocol=4)).digest()
+
+    def _remembered(self, contents: list[bytes]) -> dict[bytes, float]:
+        known = {content: self._known[content] for content in contents if content in self._known}
+        if self.file is None:
+            return known
+        missing = [content for content in contents if content not in known]
+        try:
+            with closing(self._opened()) as file:
+                for start in range(0, len(missing), 500):  # as many as a query may name
+                    some = missing[start : start + 500]
+                    marks = ",".join("?" * len(some))
+                    known |= dict(file.execute(f"SELECT content, value FROM scores WHERE content IN ({marks})", some))
+            return {content: float(value) for content, value in known.items()}
+        except (sqlite3.Error, ValueError, TypeError) as error:
+            raise self._refused(error) from None
+
+    def _remember(self, new: dict[bytes, float]) -> None:
+        if self.file is None:
+            self._known |= new
+            for content in list(self._known)[: max(0, len(self._known) - self.most)]:
+                del self._known[content]
+            return
+        try:
+            with closing(self._opened()) as file, file:
+                file.executemany("INSERT OR REPLACE INTO scores VALUES (?, ?)", new.items())
+        except sqlite3.Error as error:
+            raise self._refused(error) from None
+
+    def _opened(self) -> sqlite3.Connection:
+        assert self.file is not None
+        try:
+            Path(self.file).parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise self._refused(error) from None
+        file = sqlite3.connect(self.file, timeout=WAIT)
+        try:
+            file.execute("CREATE TABLE IF NOT EXISTS scores (content BLOB PRIMARY KEY, value REAL NOT NULL)")
+        except sqlite3.Error:
+            file.close()
+            raise
+        return file
+
+    def _refused(self, error: Exception) -> GraftError:
+        return GraftError(
+            f"the scores kept in {self.file} cannot be read or written ({error}): free the disk, or give another file"
+        )
+
+    def open(self) -> None:
+        """Get the reward ready, and see that the file can be used."""
+        self.reward.open()
+        self._remembered([b""])
+
+    def close(self) -> None:
+        """Free what the reward holds."""
+        self.reward.close()

@@ -1,0 +1,102 @@
+"""Checkpoints: written whole or not at all, with a format and a hash of what they hold, and read as data only."""
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
+from torch import Tensor
+
+from graft import files
+from graft.errors import GraftError
+from graft.sharding import check_index
+
+FORMAT = 2
+"""Of checkpoints; from 2 on they carry a hash."""
+
+
+class Checkpoints(TorchCheckpointIO):
+    """Lightning's checkpoints as single files, with graft's note of their format and hash."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: "Any | None" = None) -> None:
+        """Write it; the file that was there stays until the new one is whole.
+
+        Raises:
+            GraftError: It cannot be written.
+        """
+        note = {**checkpoint.get("graft", {}), "format": FORMAT}
+        note.pop("sha256", None)
+        noted = {**checkpoint, "graft": note}
+        note["sha256"] = _seal(noted)
+        with files.atomic(path) as temporary:
+            try:
+                with open(temporary, "wb") as file:
+                    torch.save(noted, file)
+            except RuntimeError as error:  # torch's word for a full disk
+                raise OSError(28, str(error).splitlines()[0]) from None
+
+    def load_checkpoint(
+        self, path: Any, map_location: Any = None, weights_only: "bool | None" = None
+    ) -> dict[str, Any]:
+        """Read it; see `read`."""
+        return read(Path(path))
+
+
+def read(path: Path) -> dict[str, Any]:
+    """A checkpoint, tensors and plain values only: nothing in it is run or imported.
+
+    Raises:
+        GraftError: It is truncated, was changed, holds more than that, or another program or version wrote it.
+    """
+    whole = not path.is_dir()
+    if not whole:  # each process wrote its part
+        check_index(path)
+    try:
+        checkpoint = torch.load(path if whole else path / "meta.pt", map_location="cpu", weights_only=True)
+    except Exception as error:  # torch.load raises a dozen kinds
+        raise GraftError(
+            f"{path} is no checkpoint of graft or is truncated ({type(error).__name__}): give another --ckpt_path"
+        ) from None
+    if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get("graft"), dict):
+        raise GraftError(f"{path} was not written by graft: warm starts from weights use --weights")
+    note = checkpoint["graft"]
+    if note.get("format") not in range(1, FORMAT + 1):
+        raise GraftError(
+            f"{path} was written by another version of graft: its format is {note.get('format')!r}, not {FORMAT}"
+        )
+    said = note.pop("sha256", None)
+    if whole and (said or note["format"] > 1) and said != _seal(checkpoint):
+        raise GraftError(
+            f"{path} was changed since it was written (its hash does not fit): give another --ckpt_path, or remove it "
+            "and go on from the rounds with --ckpt_path last"
+        )
+    needed = {"global_step", "loops", "pytorch-lightning_version", *(["state_dict"] if whole else [])}
+    if not needed <= checkpoint.keys():
+        raise GraftError(f"{path} is no checkpoint of a run: warm starts from weights use --weights")
+    return checkpoint
+
+
+def _seal(value: Any) -> str:
+    digest = hashlib.sha256()
+    _take(value, digest.update)
+    return digest.hexdigest()
+
+
+def _take(value: Any, update: Any) -> None:
+    """Every value with its type and place."""
+    if isinstance(value, Tensor):
+        plain = value.detach().cpu().contiguous()
+        update(f"tensor {plain.dtype} {tuple(plain.shape)} ".encode())
+        update(plain.reshape(-1).view(torch.uint8).numpy())
+    elif isinstance(value, dict):
+        update(f"dict {len(value)} ".encode())
+        for key in sorted(value, key=repr):
+            update(f"{key!r} ".encode())
+            _take(value[key], update)
+    elif isinstance(value, list | tuple):
+        update(f"list {len(value)} ".encode())
+        for each in value:
+            _take(each, update)
+    else:
+        update(f"{value!r} ".encode())

@@ -1,0 +1,197 @@
+"""``graft correct``: recover the noise of data, learn it, and show what it bought."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningDataModule, Trainer
+from lightning.pytorch.strategies import FSDPStrategy, ModelParallelStrategy
+from torch import nn
+
+from graft import commands, files, flops, ranks, seeding
+from graft.correct import longer, show
+from graft.correct.data import RecoveredNoise
+from graft.correct.frontier import Frontier, conclusions, draw
+from graft.correct.recovered import account
+from graft.corrector import FittedGaussian
+from graft.errors import GraftError
+from graft.logger import MetricsFile
+from graft.module import GraftModule
+from graft.state import size
+
+
+def correct(
+    module: GraftModule,
+    data: RecoveredNoise,
+    run_dir: "str | Path",
+    trainer: Trainer,
+    config: str = "",
+    command: str = "",
+    checkpoint: "Path | None" = None,
+) -> dict[str, Any]:
+    """Inverse noise correction: invert the frozen flow on data, train the corrector, compare at equal cost.
+
+    Args:
+        module: The model, with its reference's weights and a corrector.
+        data: The domain's data, to be inverted.
+        run_dir: Folder of the run.
+        trainer: ``graft.trainer(epochs)``, or one of your own with its settings.
+        config: The configuration as YAML, kept with the run and with the weights.
+        command: That repeats the run, shown in the report.
+        checkpoint: To go on from.
+
+    Returns:
+        What ``summary.json`` holds.
+    """
+    if module.reference_file is None:
+        raise GraftError("a frozen flow is corrected: give model.weights")
+    if trainer.max_epochs is not None and trainer.max_epochs < 1:
+        raise GraftError(f"trainer.max_epochs is {trainer.max_epochs}, but the corrector takes at least one epoch")
+    data.check(module)
+    started = time.perf_counter()
+    if isinstance(trainer.strategy, ModelParallelStrategy | FSDPStrategy):
+        raise GraftError("samples take as many network calls as they need, which sharded weights cannot: use ddp")
+    ranks.begin(trainer, module)
+    folder = commands.made(trainer, run_dir)
+    data.run_dir = folder
+    commands.attach(trainer, folder, config, checkpoint)
+    commands.train(module, data, trainer, folder, checkpoint)
+    module.save_weights(folder / "tuned.safetensors", {"config": config})
+    commands.compare(module, data, trainer)
+    cost = _cost(module, data, trainer)
+    rival = _rival(module, data, cost, folder, trainer)
+    drawing = _Drawing(module, data, None if rival is None else rival[0])
+    trainer.predict(module, drawing, return_predictions=False)
+    assert drawing.found is not None
+    summary = _summary(module, data, drawing.found) | {
+        "flops": cost,
+        "trained_longer": None if rival is None else rival[1],
+        "seconds": round(time.perf_counter() - started, 1),
+    }
+    if trainer.is_global_zero:
+        _write(module, folder, summary, command, trainer)
+    trainer.strategy.barrier()
+    return summary
+
+
+def _write(module: GraftModule, folder: Path, summary: dict[str, Any], command: str, trainer: Trainer) -> None:
+    """The samples, the page and the summary."""
+    commands.write_samples(module, folder)
+    pictures = {name: commands.picture(module, judge) for name, judge in module.judges.items()}
+    show.write(
+        folder / "report.html",
+        summary,
+        f"{type(module).__name__}: inverse noise correction",
+        command,
+        _losses(trainer),
+        {name: png for name, png in pictures.items() if png is not None},
+    )
+    files.write_json(folder / "summary.json", summary)  # last: its presence says that the run is finished
+
+
+class _Drawing(LightningDataModule):
+    """Draws where Lightning asks for what to predict: by then the strategy is ready."""
+
+    def __init__(self, module: GraftModule, data: RecoveredNoise, rival: "nn.Module | None") -> None:
+        super().__init__()
+        self.module, self.data, self.rival = module, data, rival
+        self.found: Frontier | None = None
+
+    def predict_dataloader(self) -> "list[Any]":
+        assert self.trainer is not None
+        self.data.trainer = self.trainer
+        with self.trainer.precision_plugin.tensor_init_context():  # that of what is drawn
+            self.found = draw(self.module, self.data, self.rival)
+        return []
+
+
+def _cost(module: GraftModule, data: RecoveredNoise, trainer: Trainer) -> dict[str, float]:
+    """Operations: of a call of either network for one sample, of the inversion, of the corrector's training."""
+    assert data.recovered is not None and module.corrector is not None
+    given = module.draw_conditions(8, seeding.generator(module.seed, "flops"))
+    condition, noise = trainer.precision_plugin.convert_input((given, module.process.prior(given)))
+    call = flops.call(module.process, module.reference_model, noise, condition)
+    own = flops.call(module.corrector.process, module.backbone, noise, condition)
+    evaluations = float(data.recovered.inverted.evaluations.sum()) * module.solver.calls(1)
+    samples = (trainer.max_epochs or 1) * data.steps_per_epoch * data.train_batch_size
+    fitted = isinstance(module.corrector, FittedGaussian)
+    training = 0.0 if fitted else flops.BACKWARD * own * samples
+    return {"call": call, "corrector_call": own, "inversion": evaluations * call, "training": training}
+
+
+def _rival(
+    module: GraftModule, data: RecoveredNoise, cost: dict[str, float], folder: Path, trainer: Trainer
+) -> "tuple[nn.Module, dict[str, Any]] | None":
+    """The flow trained longer for what the correction cost, and how; None where it is not asked for."""
+    if not data.longer or trainer.world_size > 1:
+        return None
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        batch = size(module.encode(next(iter(data.source.train_dataloader())))[1])
+    steps = longer.affordable(cost["inversion"] + cost["training"], cost["call"], batch)
+    if steps < 1:
+        return None
+    rate = data.longer_learning_rate
+    network = longer.trained(module, data.source.train_dataloader, steps, rate, folder, trainer)
+    return network, {"steps": steps, "batch": batch, "learning_rate": rate}
+
+
+def _summary(module: GraftModule, data: RecoveredNoise, found: Frontier) -> dict[str, Any]:
+    assert data.recovered is not None
+    features = None
+    if module.featured:
+        features = module.features(module.decode(data.recovered.data, data.recovered.condition))
+    floor = found.floor[found.distance]
+    reference, tuned = (commands.plain(module.judges[w].summary()) for w in ("reference", "tuned"))
+    return {
+        "reference": reference,
+        "tuned": tuned,
+        "inversion": account(data.recovered, data.round_trip, data.certificate, features),
+        "dequantise": data.spread(module),
+        "distance": {
+            "name": found.distance,
+            "floor": sum(floor) / len(floor),
+            "n": found.n,
+            "sets": len(floor),
+            "floors": found.floor,
+        },
+        "frontier": [
+            {
+                "name": row.name,
+                "solver": row.solver,
+                "steps": row.steps,
+                "warp": row.warp,
+                "flops": row.flops,
+                "distances": {
+                    name: {"mean": row.mean(name), "stderr": row.error(name), "each": each}
+                    for name, each in row.distances.items()
+                },
+            }
+            for row in found.rows
+        ],
+        "conclusion": conclusions(found),
+        "level": module.level,
+        "steps": module.steps,
+        "solver": type(module.solver).__name__,
+        "evaluation_denoiser_calls": sum(judge.denoiser_calls for judge in module.judges.values()),
+        "seed": module.seed,
+        "versions": commands.versions(),
+    }
+
+
+def _losses(trainer: Trainer) -> list[tuple[float, float, float]]:
+    """(epoch from 1, mean training loss, held-out loss)."""
+    logger = trainer.loggers[0]
+    assert isinstance(logger, MetricsFile)
+    training: dict[int, list[float]] = {}
+    held_out: dict[int, float] = {}
+    for row in logger.rows:
+        if "epoch" not in row:
+            continue
+        epoch = int(row["epoch"])
+        if "train/loss" in row:
+            training.setdefault(epoch, []).append(float(row["train/loss"]))
+        if "validation/loss" in row:
+            held_out[epoch] = float(row["validation/loss"])
+    return [(e + 1, sum(x) / len(x), held_out[e]) for e, x in sorted(training.items()) if e in held_out]

@@ -1,0 +1,107 @@
+"""The rival that costs nothing to think of: the flow itself, trained longer for what the correction cost."""
+
+import copy
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from torch import Tensor, nn
+
+from graft import files, seeding
+from graft.ema import EMA
+from graft.flops import BACKWARD
+from graft.module import GraftModule
+from graft.state import size
+
+FILE = "longer.safetensors"
+DECAY = 0.999  # of the average of its weights
+
+
+class Longer(LightningModule):
+    """A copy of a module's frozen flow, trained on data again; the learning rate falls to 0 as a half cosine.
+
+    Args:
+        module: Whose flow; it knows how to encode batches of data.
+        steps: Of the optimizer.
+        learning_rate: Of AdamW, at the start.
+    """
+
+    def __init__(self, module: GraftModule, steps: int, learning_rate: float) -> None:
+        super().__init__()
+        assert module.reference is not None
+        self.of = (module,)  # in a tuple, so that it is no part of this one
+        self.network: nn.Module = copy.deepcopy(module.reference).requires_grad_(True).train()
+        self.average = EMA(self.network, DECAY)
+        self.steps, self.learning_rate = steps, learning_rate
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        """The denoising loss."""
+        (module,) = self.of
+        generator = seeding.generator(module.seed, "longer", self.global_step)
+        state, condition = module.encode(batch)
+        level = seeding.levels(size(condition), 0.0, generator)
+        return module.process.loss(self.network, state, level, 0.0, condition, generator=generator).mean()
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Move the average."""
+        self.average.update(self.network)
+
+    def configure_optimizers(self) -> Any:
+        """AdamW, with a half cosine."""
+        optimizer = torch.optim.AdamW(self.network.parameters(), lr=self.learning_rate, weight_decay=0.0)
+
+        def factor(step: int) -> float:
+            return 0.5 + 0.5 * math.cos(math.pi * min(1.0, step / self.steps))
+
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def affordable(cost: float, call: float, batch: int) -> int:
+    """Optimizer steps that ``cost`` operations pay for, a network call costing ``call`` for one sample."""
+    return round(cost / (BACKWARD * call * batch))
+
+
+def trained(
+    module: GraftModule, batches: Callable[[], Any], steps: int, learning_rate: float, folder: Path, trainer: Trainer
+) -> nn.Module:
+    """The flow trained ``steps`` longer, from disk if it was done before.
+
+    Args:
+        module: Whose flow.
+        batches: Gives a loader of batches of data.
+        steps: Of the optimizer.
+        learning_rate: At the start.
+        folder: Of the run.
+        trainer: The run's, for the kind of device.
+    """
+    longer = Longer(module, steps, learning_rate)
+    path = folder / FILE
+    about = {"steps": steps, "learning_rate": learning_rate, "reference": module.reference_file}
+    if not path.exists() or files.read_about(path) != about:
+        device = trainer.strategy.root_device.type
+        own = Trainer(
+            accelerator="cpu" if device == "cpu" else "gpu",
+            devices=1,
+            precision=trainer.precision,
+            max_steps=steps,
+            max_epochs=-1,
+            logger=False,
+            enable_checkpointing=False,
+            enable_model_summary=False,
+            enable_progress_bar=trainer.progress_bar_callback is not None,
+            gradient_clip_val=1.0,
+        )
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seeding.generator(module.seed, "longer").initial_seed() % 2**32)
+            own.fit(longer, batches())
+        if own.interrupted:
+            raise KeyboardInterrupt
+        with longer.average.swapped(longer.network), torch.no_grad():
+            tensors = {name: tensor.clone() for name, tensor in longer.network.state_dict().items()}
+        files.write_tensors(path, tensors, about)
+    longer.network.load_state_dict(files.read_tensors(path)[0])
+    return longer.network.requires_grad_(False).eval()

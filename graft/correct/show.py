@@ -1,0 +1,266 @@
+"""The correction to look at: a table for the terminal, and a page with the picture of distance against cost."""
+
+import base64
+import html
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import matplotlib.ticker
+from matplotlib.figure import Figure
+
+from graft import files
+from graft.correct.frontier import CORRECTED, FLOW, GAUSSIAN, LONGER
+from graft.report import STYLE, number
+
+PICTURE = "frontier.png"
+LOOKS = {"Euler": ("#8793a3", "o"), "Heun": ("#3a9a6b", "s"), "Midpoint": ("#b0743a", "^")}
+OTHERS = {CORRECTED: ("#2a6fbb", "*", 16), GAUSSIAN: ("#9b59b6", "D", 8), LONGER: ("#c0392b", "v", 7)}
+
+
+def operations(flops: float) -> str:
+    """With a unit."""
+    for size, unit in ((1e12, "TFLOP"), (1e9, "GFLOP"), (1e6, "MFLOP"), (1e3, "kFLOP")):
+        if flops >= size:
+            return f"{flops / size:.3g} {unit}"
+    return f"{flops:.0f} FLOP"
+
+
+def rows(summary: dict[str, Any]) -> list[tuple[str, ...]]:
+    """(what, solver, warp, steps, cost, distance ± standard error) of each way to draw, by cost."""
+    judged = summary["distance"]["name"]
+    out = list[tuple[str, ...]]()
+    for row in sorted(summary["frontier"], key=lambda row: row["flops"]):
+        told = row["distances"][judged]
+        error = "" if told["stderr"] is None else f" ± {number(told['stderr'])}"
+        out.append(
+            (
+                row["name"],
+                row["solver"],
+                number(row["warp"]),
+                str(row["steps"]),
+                operations(row["flops"]),
+                number(told["mean"]) + error,
+            )
+        )
+    return out
+
+
+def head(summary: dict[str, Any]) -> tuple[str, ...]:
+    """Of the table."""
+    return ("", "solver", "warp", "steps", "a sample", summary["distance"]["name"].replace("_", " "))
+
+
+def table(summary: dict[str, Any]) -> str:
+    """The comparison and the facts as text."""
+    body = [head(summary), *rows(summary)]
+    wide = [max(len(row[i]) for row in body) for i in range(len(body[0]))]
+    lines = [
+        "  ".join(
+            f"{cell:<{w}}" if i < 2 else f"{cell:>{w}}" for i, (cell, w) in enumerate(zip(row, wide, strict=True))
+        )
+        for row in body
+    ]
+    lines.insert(1, "-" * len(lines[0]))
+    told = facts(summary)
+    names = max(len(name) for name, _ in told)
+    return "\n".join([*lines, "", *(f"{name:<{names}}  {value}" for name, value in told)])
+
+
+def facts(summary: dict[str, Any]) -> list[tuple[str, str]]:
+    """(what, value) of the run as a whole."""
+    found, said, cost = summary["inversion"], summary["conclusion"], summary["flops"]
+    name, known = summary["distance"]["name"].replace("_", " "), found["known_noise"]
+    lost = found["samples"] - found["kept"]
+    best = said["best_solver_at_equal_flops"]
+    return [
+        (
+            f"{name} of two halves of the data, {summary['distance']['n']} samples each",
+            number(summary["distance"]["floor"]),
+        ),
+        (
+            "samples inverted",
+            f"{found['kept']} of {found['samples']}"
+            + (
+                f"; left out {lost}: {found['not_solved']} not solved, {found['round_trip_too_far']} too far off"
+                if lost
+                else ""
+            ),
+        ),
+        *([("left out differ", _differ(found["left_out"]))] if found["left_out"] else []),
+        (
+            "round trip, median and largest",
+            f"{_tiny(found['round_trip']['median'])}, {_tiny(found['round_trip']['max'])}",
+        ),
+        (
+            "noise gain, median and largest",
+            f"{number(found['noise_gain']['median'])}, {number(found['noise_gain']['max'])}",
+        ),
+        *(
+            [("known noise recovered to 1 %", f"{known['recovered']:.1%} of {known['draws']}")]
+            if known is not None
+            else []
+        ),
+        ("a call of the flow, of the corrector", f"{operations(cost['call'])}, {operations(cost['corrector_call'])}"),
+        ("inversion and training", f"{operations(cost['inversion'])}, {operations(cost['training'])}"),
+        (
+            f"cost of the corrected flow over the flow's, {summary['solver']}, at equal {name}",
+            f"{number(said['flops_at_equal_distance'])}; at the same warp "
+            f"{number(said['flops_at_equal_distance_same_warp'])}",
+        ),
+        (f"{name} at the corrected flow's cost: corrected", number(said["distance"])),
+        ("    the same solver", number(said["same_solver_at_equal_flops"])),
+        (
+            "    the best solver",
+            f"{number(best['distance'])} ({best['solver']}, warp {number(best['warp'])})" if best else "–",
+        ),
+        ("    trained longer", number(said["trained_longer_at_equal_flops"])),
+        ("    Gaussian (cheaper)", number(said["gaussian"])),
+        ("seconds", number(summary["seconds"])),
+        ("seed", str(summary["seed"])),
+    ]
+
+
+def _tiny(value: "float | None") -> str:
+    return "–" if value is None else f"{value:.1e}"
+
+
+def _differ(left: Mapping[str, Any]) -> str:
+    said = [
+        f"{what.replace('_', ' ')} {number(told['left_out'])} where the rest have {number(told['kept'])}"
+        for what, told in left.items()
+        if "kept" in told
+    ]
+    errors = [f"{told['standard_errors']:+.1f}" for told in left.values() if told.get("standard_errors") is not None]
+    return "; ".join(said) + (f" ({', '.join(errors)} standard errors)" if errors else "")
+
+
+def picture(summary: dict[str, Any], kind: str = "png") -> bytes:
+    """Distance against cost, both on logarithmic axes."""
+    judged = summary["distance"]["name"]
+    figure = Figure(figsize=(7.2, 4.6), layout="constrained")
+    axes = figure.subplots()
+
+    def points(name: str, how: "tuple[str, float] | None" = None) -> "list[tuple[float, float, float]]":
+        chosen = [r for r in summary["frontier"] if r["name"] == name and how in (None, (r["solver"], r["warp"]))]
+        told = [(r["flops"], r["distances"][judged]["mean"], r["distances"][judged]["stderr"] or 0) for r in chosen]
+        return sorted(told)
+
+    ways = dict.fromkeys((r["solver"], r["warp"]) for r in summary["frontier"] if r["name"] == FLOW)
+    warps = sorted({warp for _, warp in ways})
+    for how in ways:
+        colour, marker = LOOKS.get(how[0], ("#555555", "x"))
+        x, y, error = zip(*points(FLOW, how), strict=True)
+        line = ("-", ":", "-.")[min(2, warps.index(how[1]))]
+        label = f"flow, {how[0]}" + (f", t = u^{number(how[1])}" if len(warps) > 1 else "")
+        axes.errorbar(x, y, error, color=colour, marker=marker, markersize=5, capsize=2, label=label, linestyle=line)
+    for name, (colour, marker, size) in OTHERS.items():
+        if found := points(name):
+            x, y, error = zip(*found, strict=True)
+            style = "--" if len(found) > 1 else "none"
+            axes.errorbar(
+                x,
+                y,
+                error,
+                color=colour,
+                marker=marker,
+                markersize=size,
+                capsize=2,
+                label=name,
+                linestyle=style,
+                zorder=5,
+            )
+    axes.axhline(
+        summary["distance"]["floor"], color="#444444", linewidth=1, linestyle=":", label="two halves of the data"
+    )
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    axes.set_xlabel("floating-point operations a sample")
+    axes.set_ylabel(judged.replace("_", " "))
+    axes.yaxis.set_major_formatter(matplotlib.ticker.FuncFormatter(lambda value, _: number(value)))
+    axes.yaxis.set_minor_locator(matplotlib.ticker.LogLocator(subs=(2, 5)))
+    axes.yaxis.set_minor_formatter(matplotlib.ticker.FuncFormatter(lambda value, _: number(value)))
+    axes.tick_params(axis="y", which="minor", labelsize=7)
+    axes.legend(frameon=False, fontsize=8)
+    axes.spines[["top", "right"]].set_visible(False)
+    out = io.BytesIO()
+    with matplotlib.rc_context({"svg.hashsalt": "graft"}):
+        figure.savefig(out, format=kind, dpi=130)
+    return out.getvalue()
+
+
+def write(
+    path: Path,
+    summary: dict[str, Any],
+    title: str,
+    command: str,
+    losses: Sequence[tuple[float, float, float]],
+    pictures: Mapping[str, bytes],
+) -> None:
+    """Write the page.
+
+    Args:
+        path: Of the file; the picture lies beside it.
+        summary: What ``summary.json`` holds.
+        title: Heading.
+        command: That repeats the run.
+        losses: (epoch, training loss, validation loss) of the corrector.
+        pictures: PNG of samples, by name.
+    """
+    esc = html.escape
+    shown = picture(summary)
+    files.write_bytes(path.with_name(PICTURE), shown)
+
+    def lines(cells: Sequence[Sequence[str]], top: "Sequence[str] | None" = None) -> str:
+        first = "<tr>" + "".join(f"<th>{esc(c)}</th>" for c in top) + "</tr>" if top else ""
+        return (
+            f"<table>{first}"
+            + "".join("<tr>" + "".join(f"<td>{esc(c)}</td>" for c in row) + "</tr>" for row in cells)
+            + "</table>"
+        )
+
+    def image(png: bytes, what: str) -> str:
+        data = base64.b64encode(png).decode()
+        shown = f"<img alt='{esc(what)}' src='data:image/png;base64,{data}'>"
+        return f"<figure><figcaption>{esc(what)}</figcaption>{shown}</figure>"
+
+    steps = [
+        (
+            number(s["level"]),
+            str(s["asked"]),
+            str(s["missed"]),
+            f"{s['evaluations'] / max(1, s['asked']):.1f}",
+            _tiny(s["residual"]),
+        )
+        for s in summary["inversion"]["steps"]
+    ]
+    judged = [
+        (name.replace("_", " "), number(summary["reference"].get(name)), number(value))
+        for name, value in summary["tuned"].items()
+        if not isinstance(value, dict)
+    ]
+    versions = ", ".join(f"{name} {version}" for name, version in summary["versions"].items())
+    curve = lines(
+        [(number(e), number(a), number(b)) for e, a, b in losses], ("epoch", "training loss", "held-out loss")
+    )
+    sections = [
+        f"<h1>{esc(title)}</h1><p class='note'>A small flow draws the noise that real data were recovered to, and the "
+        "frozen flow makes samples of it.</p>",
+        image(shown, "Distance to the data against the cost of a sample, all networks counted"),
+        lines(rows(summary), head(summary)),
+        f"<h2>The run</h2>{lines(facts(summary))}",
+        "<h2>Inversion, step by step</h2>"
+        + lines(steps, ("from level", "samples", "not inverted", "evaluations a sample", "worst residual")),
+        f"<h2>The flow and the corrected flow at {summary['steps']} steps</h2>"
+        + lines(judged, ("", "flow", "corrected")),
+        f"<h2>Training of the corrector</h2>{curve}" if losses else "",
+        "<h2>Samples</h2>" + "".join(image(png, name) for name, png in pictures.items()) if pictures else "",
+        f"<h2>Repeat it</h2><pre>{esc(command)}</pre><p class='note'>{esc(versions)}</p>",
+    ]
+    files.write_text(
+        path,
+        f"<!doctype html><html lang='en'><head><meta charset='utf-8'><title>{esc(title)}</title><style>{STYLE}</style>"
+        f"</head><body>{''.join(sections)}</body></html>",
+    )

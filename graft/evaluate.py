@@ -1,0 +1,73 @@
+"""What a model's samples are like, over several runs: the domain's metrics with the spread between the runs."""
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from lightning.pytorch import Trainer
+from scipy import stats
+
+from graft.batches import Weights
+from graft.judge import Judge
+from graft.module import GraftModule
+from graft.requests import Requests, drawn
+
+
+@dataclass
+class Figure:
+    """A metric over the runs.
+
+    Attributes:
+        mean: Over the runs.
+        interval: Half of the 95 % t interval of the mean; None for one run.
+        runs: The value of each.
+    """
+
+    mean: float
+    interval: "float | None"
+    runs: list[float]
+
+
+def evaluate(
+    module: GraftModule, trainer: Trainer, count: int, runs: int, weights: Weights = "tuned", chunk: int = 128
+) -> dict[str, Figure]:
+    """The domain's metrics of ``count`` samples, drawn anew ``runs`` times with seeds of their own.
+
+    Args:
+        module: The model.
+        trainer: Lightning's.
+        count: Samples of a run.
+        runs: How many runs.
+        weights: Whose samples.
+        chunk: Samples that are drawn at a time.
+    """
+    found: dict[str, list[float]] = {}
+    for run in range(runs):
+        judge = Judge(None, module.metrics())
+        for items, calls in drawn(module, trainer, Requests(module, count, chunk, ("evaluate", run), weights)):
+            judge.update(items, calls)
+        for name, value in judge.summary().items():
+            found.setdefault(name, []).append(value)
+    return {name: _figure(values) for name, values in found.items() if name != "n"}
+
+
+def _figure(values: list[float]) -> Figure:
+    mean = sum(values) / len(values)
+    if len(values) == 1:
+        return Figure(mean, None, values)
+    spread = math.sqrt(sum((value - mean) ** 2 for value in values) / (len(values) - 1))
+    return Figure(mean, float(stats.t.ppf(0.975, len(values) - 1)) * spread / math.sqrt(len(values)), values)
+
+
+def table(figures: dict[str, Figure]) -> str:
+    """Figures as text."""
+    lines = []
+    for name, figure in figures.items():
+        spread = "" if figure.interval is None else f" ± {figure.interval:.4f}"
+        lines.append(f"{name.replace('_', ' '):<22} {figure.mean:.4f}{spread}")
+    return "\n".join(lines)
+
+
+def plain(figures: dict[str, Figure]) -> dict[str, Any]:
+    """Figures as JSON has them."""
+    return {name: asdict(figure) for name, figure in figures.items()}

@@ -1,0 +1,145 @@
+"""Hits: the best distinct objects that a run has scored, ranked, to take home and to look at."""
+
+import base64
+import csv
+import html
+import io
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from graft import files
+from graft.module import GraftModule
+from graft.report import POLICY, STYLE, number
+from graft.rollouts import Rollouts
+
+DRAWN = 24  # hits in the picture
+TURNED = 8  # hits in the view, where the domain has one
+
+
+@dataclass
+class Hit:
+    """An object, its reward, its key (empty where the domain has none), where it was drawn, how often its key was."""
+
+    item: Any
+    reward: float
+    key: str
+    origin: str
+    times: int
+
+
+def found(
+    module: GraftModule, data: Rollouts, rounds: int, items: Sequence[Any], rewards: Sequence[float], count: int
+) -> list[Hit]:
+    """The best ``count`` objects with distinct keys of a run's rounds and of further samples, the best first.
+
+    Objects whose reward failed are no hits, nor are those of a scored file, which nobody drew. Equals stand in the
+    order in which they were drawn.
+
+    Args:
+        module: Decodes the rounds' draws.
+        data: The rollouts, whose ``run_dir`` has the rounds.
+        rounds: How many there are.
+        items: Samples.
+        rewards: Of each, NaN where it failed.
+        count: The most hits.
+    """
+    pool: list[tuple[float, str, int, int]] = []  # reward, key, round (-1: samples), place
+    for number_ in range(rounds if data.source.sampled else 0):
+        scores, keys = data.scored(number_)
+        pool += [(value, key, number_, i) for i, (value, key) in enumerate(zip(scores.values, keys, strict=True))]
+    keys = [module.key(item) if module.keyed else "" for item in items]
+    pool += [(value, key, -1, i) for i, (value, key) in enumerate(zip(rewards, keys, strict=True))]
+    pool = [each for each in pool if not math.isnan(each[0])]
+    times: dict[str, int] = {}
+    for _, key, _, _ in pool:
+        times[key] = times.get(key, 0) + 1
+    pool.sort(key=lambda each: -each[0] if data.maximise else each[0])
+    seen: set[str] = set()
+    best: list[tuple[float, str, int, int]] = []
+    for each in pool:
+        if len(best) < count and each[1] not in seen:
+            best.append(each)
+            seen |= {each[1]} - {""}
+    decoded: dict[tuple[int, int], Any] = {(-1, i): items[i] for _, _, number_, i in best if number_ == -1}
+    for number_ in {each[2] for each in best} - {-1}:
+        places = sorted(i for _, _, n, i in best if n == number_)
+        mols = module.decode(*data.drawn(number_, torch.tensor(places)))
+        decoded |= {(number_, i): item for i, item in zip(places, mols, strict=True)}
+    return [
+        Hit(decoded[n, i], value, key, "samples" if n == -1 else f"round {n + 1}", times[key] if key else 1)
+        for value, key, n, i in best
+    ]
+
+
+def write(module: GraftModule, hits: Sequence[Hit], path: Path, label: str) -> None:
+    """Write hits into a file of the domain's, or as a page (``.html``), a picture (``.png``) or a table (``.csv``).
+
+    Raises:
+        GraftError: The domain writes no such file.
+    """
+    if path.suffix == ".html":
+        files.write_text(path, page(module, hits, label))
+    elif path.suffix == ".png" and (png := picture(module, hits)) is not None:
+        files.write_bytes(path, png)
+    elif path.suffix == ".csv":
+        files.write_text(path, table(hits))
+    else:
+        items, rewards = [hit.item for hit in hits], [hit.reward for hit in hits]
+        files.written(path, lambda temporary: module.write(items, temporary, rewards))
+
+
+def table(hits: Sequence[Hit]) -> str:
+    """Hits as CSV: rank, key, reward, how often the key was drawn, where this one was."""
+    out = io.StringIO()
+    rows = csv.writer(out, lineterminator="\n")
+    rows.writerow(("rank", "key", "reward", "times", "origin"))
+    for rank, hit in enumerate(hits, 1):
+        rows.writerow((rank, hit.key, repr(hit.reward), hit.times, hit.origin))
+    return out.getvalue()
+
+
+def picture(module: GraftModule, hits: Sequence[Hit]) -> "bytes | None":
+    """A drawing of the first hits with their rewards; None if the domain draws nothing."""
+    some = hits[:DRAWN]
+    return module.draw([hit.item for hit in some], _legends(some)) if some else None
+
+
+def section(module: GraftModule, hits: Sequence[Hit], label: str) -> str:
+    """Hits as a part of a page."""
+    if not hits:
+        return ""
+    png = picture(module, hits)
+    view = module.view([hit.item for hit in hits[:TURNED]], _legends(hits[:TURNED]))
+    image = (
+        f"<figure><img alt='the best {len(hits[:DRAWN])}' src='data:image/png;base64,"
+        f"{base64.b64encode(png).decode()}'></figure>"
+        if png is not None
+        else ""
+    )
+    rows = "".join(
+        f"<tr><td>{rank}</td><td>{number(hit.reward)}</td><td>{hit.times}</td><td>{hit.origin}</td>"
+        f"<td><code>{html.escape(hit.key)}</code></td></tr>"
+        for rank, hit in enumerate(hits, 1)
+    )
+    head = f"<tr><th>rank</th><th>{html.escape(label)}</th><th>times</th><th>from</th><th>key</th></tr>"
+    return (
+        f"<h2>Hits</h2><p class='note'>The best {len(hits)} distinct ones of all that was drawn and scored.</p>"
+        f"{image}{view}<details><summary>table</summary><table>{head}{rows}</table></details>"
+    )
+
+
+def page(module: GraftModule, hits: Sequence[Hit], label: str) -> str:
+    """Hits as a page that needs no network."""
+    return (
+        f"<!doctype html><html lang='en'><head><meta charset='utf-8'>{POLICY}"
+        f"<title>Hits</title><style>{STYLE}</style></head><body>{section(module, hits, label)}</body></html>"
+    )
+
+
+def _legends(hits: Sequence[Hit]) -> list[str]:
+    return [number(hit.reward) for hit in hits]

@@ -1,0 +1,105 @@
+r"""Newton's method without matrices: (1 − g'(x)) d = g(x) − x is solved by GMRES from products g'(x) v."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.autograd import forward_ad
+
+from graft.inversion.base import Method, Search
+
+HALVINGS = 6  # of a step that makes the residual larger
+
+
+class Newton(Method):
+    """Newton-Krylov (Knoll & Keyes 2004) with a line search: also where g does not contract, for more calls.
+
+    The products are derivatives in forward mode, or differences where a network has none (fused attention).
+
+    Args:
+        tolerance: As of `Method`.
+        iterations: Newton steps, at most.
+        krylov: Dimension of the space in which GMRES (Saad & Schultz 1986) solves; the state's own is exact.
+        forcing: Residual of the linear system, relative to the right-hand side, at which GMRES stops.
+    """
+
+    def __init__(
+        self, tolerance: "float | None" = None, iterations: int = 30, krylov: int = 16, forcing: float = 1e-2
+    ) -> None:
+        super().__init__(tolerance, iterations)
+        self.krylov, self.forcing = krylov, forcing
+
+    def solve(self, search: Search) -> None:
+        """See `Method.solve`."""
+        search.look(search.best.clone(), search.all)
+        for _ in range(self.iterations):
+            rows = search.left
+            rows = rows[search.residual[rows].isfinite().all(1)]  # from where g is not defined there is no way on
+            if not len(rows):
+                return
+            x, residual = search.best[rows], search.residual[rows]
+            step = gmres(_one_less(search, x, residual, rows), residual, self.krylov, self.forcing)
+            before = search.error[rows].clone()
+            share = 1.0
+            for _ in range(HALVINGS):
+                trying = ~(search.error[rows] < before) & step.isfinite().all(1)
+                if not bool(trying.any()):
+                    break
+                search.look(x[trying] + share * step[trying], rows[trying])
+                share /= 2
+            if bool((search.error[rows] >= before).all()):  # no direction leads on
+                return
+
+
+def _one_less(search: Search, x: Tensor, residual: Tensor, rows: Tensor) -> Callable[[Tensor], Tensor]:
+    """V ↦ v − g'(x) v."""
+
+    def product(v: Tensor) -> Tensor:
+        search.calls[rows] += 1
+        try:
+            with forward_ad.dual_level():
+                image = search.image(forward_ad.make_dual(x, v), rows)  # type: ignore[no-untyped-call]
+                tangent = forward_ad.unpack_dual(image).tangent  # type: ignore[no-untyped-call]
+            along = torch.zeros_like(x) if tangent is None else tangent
+        except NotImplementedError:
+            size = torch.finfo(x.dtype).eps ** 0.5 * (1 + x.norm(dim=1)) / v.norm(dim=1).clamp(min=1e-30)
+            far = search.image(x + size[:, None] * v, rows)
+            along = (far - (x + residual)) / size[:, None]
+        return v - along
+
+    return product
+
+
+def gmres(product: Callable[[Tensor], Tensor], right: Tensor, krylov: int, forcing: float) -> Tensor:
+    """(B, D) x of least |A x − right| in the Krylov space of each sample.
+
+    Args:
+        product: (B, D) v ↦ A v, each sample with a matrix of its own.
+        right: (B, D).
+        krylov: Largest dimension of the space.
+        forcing: Stop at this residual, relative to |right|, of all samples.
+    """
+    size = right.norm(dim=1)
+    tiny = torch.finfo(right.dtype).tiny
+    basis = [right / size.clamp(min=tiny)[:, None]]
+    columns: list[Tensor] = []
+    count = min(krylov, right.shape[1])
+    solution = torch.zeros_like(right)
+    for k in range(count):
+        w = product(basis[k])
+        column = right.new_zeros(len(right), count + 1)
+        for i, v in enumerate(basis):  # modified Gram-Schmidt
+            column[:, i] = (w * v).sum(1)
+            w = w - column[:, i, None] * v
+        column[:, k + 1] = w.norm(dim=1)
+        columns.append(column)
+        basis.append(w / column[:, k + 1].clamp(min=tiny)[:, None])
+        h = torch.stack(columns, -1)[:, : k + 2]  # (B, k + 2, k + 1)
+        goal = right.new_zeros(len(right), k + 2, 1)
+        goal[:, 0, 0] = size
+        y = torch.linalg.pinv(h) @ goal if bool(h.isfinite().all()) else torch.full_like(goal[:, :-1], torch.nan)
+        left = (goal - h @ y)[..., 0].norm(dim=1)
+        solution = (torch.stack(basis[:-1], -1) @ y)[..., 0]
+        if bool((left <= forcing * size).all()):
+            break
+    return solution

@@ -1,0 +1,45 @@
+"""How far a run is: a line after every round, with the time that is left."""
+
+import time
+from typing import Any
+
+from lightning.pytorch import Callback, Trainer
+
+REMEMBERED = 5  # rounds that the next ones are judged by
+
+
+class Progress(Callback):
+    """Prints what each round gave, what it took, and about how long the rest of the run takes."""
+
+    def __init__(self) -> None:
+        self._since = time.perf_counter()
+        self._took: list[float] = []
+
+    def on_fit_start(self, trainer: Trainer, pl_module: Any) -> None:
+        """The clock starts."""
+        self._since = time.perf_counter()
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: Any) -> None:
+        """A round is done."""
+        now = time.perf_counter()
+        self._took = [*self._took, now - self._since][-REMEMBERED:]
+        self._since = now
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        rounds, account = trainer.max_epochs or 1, data.accounts[-1]
+        left = (rounds - account.round - 1) * sum(self._took) / len(self._took) + 2 * data.test_draws * data.pace
+        if trainer.is_global_zero:
+            print(
+                f"graft: round {account.round + 1}/{rounds}: {account.accepted} of {account.draws} accepted, "
+                f"{span(self._took[-1])}; about {span(left)} left",
+                flush=True,
+            )
+
+
+def span(seconds: float) -> str:
+    """A time in its two largest units."""
+    whole = round(seconds)
+    for unit, size, smaller, part in (("d", 86400, "h", 3600), ("h", 3600, "min", 60), ("min", 60, "s", 1)):
+        if whole >= size:
+            rest = whole % size // part
+            return f"{whole // size} {unit}" + (f" {rest} {smaller}" if rest else "")
+    return f"{whole} s"

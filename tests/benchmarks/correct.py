@@ -1,0 +1,227 @@
+"""Inverse noise correction against its rivals at equal cost: where it helps, and where it does not.
+
+python tests/benchmarks/correct.py plane [SEEDS]    eight blobs in the plane, flows trained long and briefly
+python tests/benchmarks/correct.py digits [SEEDS]   8x8 digits, a flow of fully connected layers
+python tests/benchmarks/correct.py classes [SEEDS]  the same with the digits' classes as conditions
+python tests/benchmarks/correct.py unet [SEEDS]     8x8 digits, the flow that ships
+python tests/benchmarks/correct.py reward [SEEDS]   no data but a reward: the noise of accepted draws (`graft fit`)
+
+Every cell is a run (all but the plane's on the command line), kept in the temporary folder of `toys.py`.
+"""
+
+import itertools
+import json
+import math
+import statistics
+import sys
+from pathlib import Path
+
+import torch
+from lightning import LightningDataModule
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
+from toys import BLOBS, FOLDER, Toy, quiet, trainer
+
+import graft
+from graft import cli, seeding
+from graft.correct import RecoveredNoise, correct
+from graft.corrector import Corrector
+from graft.process import Flow, Gaussian, Rotation
+
+HERE = Path(__file__).parent
+POINTS, SPREAD = 16_000, 0.15
+TRAINED = {"long": 6000, "briefly": 500}  # optimizer steps of the flow in the plane
+
+
+class Net(nn.Module):
+    """Says 0 before it is trained."""
+
+    def __init__(self, width: int, depth: int) -> None:
+        super().__init__()
+        sizes = [8, *[width] * depth]
+        layers = [part for a, b in itertools.pairwise(sizes) for part in (nn.Linear(a, b), nn.SiLU())]
+        self.net = nn.Sequential(*layers, nn.Linear(width, 2))
+        nn.init.zeros_(self.net[-1].weight)
+        nn.init.zeros_(self.net[-1].bias)
+
+    def forward(self, state: Tensor, time: Tensor, condition: dict[str, Tensor]) -> Tensor:
+        waves = math.pi * 2.0 ** torch.arange(3) * time[:, None]
+        return self.net(torch.cat([state, waves.sin(), waves.cos()], 1))
+
+
+class Plane(Toy):
+    def encode(self, batch):
+        return super().encode(batch[0])
+
+
+class Blobs(LightningDataModule):
+    def train_dataloader(self):
+        generator = seeding.generator(0, "blobs")
+        which = torch.randint(8, (POINTS,), generator=generator)
+        points = BLOBS[which] + SPREAD * torch.randn(POINTS, 2, generator=generator)
+        return DataLoader(TensorDataset(points), 256, shuffle=True)
+
+
+def plane(trained: str, steps: int, seed: int) -> dict:
+    """The summary of a cell."""
+    process = Gaussian(Flow(), "velocity", (2,), eta=0.0)
+    base = FOLDER / "plane" / trained / str(seed)
+    if not (base / "summary.json").exists():
+        torch.manual_seed(seed)
+        made = Plane(Net(128, 3), process, ema=0.99, learning_rate=2e-3, cosine=True, warmup=50, seed=seed)
+        epochs = math.ceil(TRAINED[trained] / (POINTS // 256))
+        graft.pretrain(made, Blobs(), base, trainer(epochs), draws=128)
+    folder = FOLDER / "plane" / f"{trained}-{steps}" / str(seed)
+    if not (folder / "summary.json").exists():
+        torch.manual_seed(seed)
+        made = Plane(
+            Net(128, 3),
+            process,
+            str(base / "reference.safetensors"),
+            level=1,
+            steps=steps,
+            corrector=Corrector(Rotation((2,)), Net(32, 2), 4),
+            ema=0.99,
+            learning_rate=3e-3,
+            cosine=True,
+            warmup=50,
+            seed=seed,
+        )
+        data = RecoveredNoise(
+            Blobs(),
+            samples=8000,
+            batch_size=2000,
+            train_batch_size=256,
+            test_draws=8000,
+            repeats=2,
+            most_left_out=0.5,
+            compared=[1, 2, 3, 4, 6, 8, 16],
+            seed=seed,
+        )
+        correct(made, data, folder, trainer(3))
+    return json.loads((folder / "summary.json").read_text())
+
+
+def pretrained(classes: bool) -> tuple[Path, list[str]]:
+    """(the weights of the flow of `flow_digits.yaml`, the flags with which it is told classes)."""
+    base = FOLDER / ("digits-classes" if classes else "digits-flow") / "pretrained"
+    told = ["--model.classes", "10", "--model.backbone.init_args.classes", "10"] if classes else []
+    if not (base / "summary.json").exists():
+        configs = ["--config", str(HERE / "flow_digits.yaml"), "--config", str(HERE / "flow_digits_pretrain.yaml")]
+        assert cli.main(["pretrain", *configs, "--run_dir", str(base), *told]) == 0
+    return base / "reference.safetensors", told
+
+
+def digits(solver: str, steps: int, warp: float, seed: int, classes: bool = False) -> dict:
+    """The summary of a cell: the flow of `flow_digits.yaml`."""
+    base, told = pretrained(classes)
+    told += ["--model.corrector.init_args.backbone.init_args.classes", "10"] if classes else []
+    settings = ["--config", str(HERE / "flow_digits.yaml"), *SHARED, "--model.weights", str(base), *told]
+    return _ran(base.parents[1] / f"{solver}-{steps}-{warp:g}" / str(seed), settings, solver, steps, warp, seed)
+
+
+def classes(solver: str, steps: int, warp: float, seed: int) -> dict:
+    """The summary of a cell: network and corrector are told the digit's class."""
+    return digits(solver, steps, warp, seed, True)
+
+
+def reward(name: str, kind: str, seed: int) -> dict:
+    """The summary of a cell: `domains/image_noise.yaml` with a reward and a corrector, or a fitted Gaussian."""
+    folder = FOLDER / "digits-noise" / f"{name}-{kind}" / str(seed)
+    if not (folder / "summary.json").exists():
+        base, _ = pretrained(False)
+        flags = ["--config", "corrector/gaussian.yaml"] if kind == "Gaussian" else []
+        flags += ["--model.weights", str(base), "--data.reward", name, "--trainer.enable_progress_bar", "false"]
+        noise = str(HERE / "flow_digits_noise.yaml")
+        command = ["fit", "--config", "domains/image_noise.yaml", "--config", noise, *flags]
+        assert cli.main([*command, "--seed_everything", str(seed), "--run_dir", str(folder)]) == 0
+    return json.loads((folder / "summary.json").read_text())
+
+
+SHARED = [
+    *["--config", str(HERE / "flow_digits_correct.yaml")],
+    *["--data.repeats", "2", "--data.known", "128", "--trainer.enable_progress_bar", "false"],
+]
+
+
+def unet(solver: str, steps: int, warp: float, seed: int) -> dict:
+    """The summary of a cell: the flow that ships."""
+    settings = ["--config", "domains/image_flow.yaml", "--data.repeats", "2", "--data.known", "64"]
+    settings += ["--data.passes", "2", "--data.compared", "[1,2,4,8]", "--trainer.enable_progress_bar", "false"]
+    folder = FOLDER / "digits-unet" / f"{solver}-{steps}-{warp:g}" / str(seed)
+    return _ran(folder, settings, solver, steps, warp, seed)
+
+
+def _ran(folder: Path, settings: list[str], solver: str, steps: int, warp: float, seed: int) -> dict:
+    if not (folder / "summary.json").exists():
+        flags = ["--model.steps", str(steps), "--model.process.init_args.warp", f"{warp:g}"]
+        flags += ["--data.most_left_out", "0.5", "--model.solver", f"graft.solvers.{solver}"]
+        assert cli.main(["correct", *settings, *flags, "--seed_everything", str(seed), "--run_dir", str(folder)]) == 0
+    return json.loads((folder / "summary.json").read_text())
+
+
+CELLS = {
+    "plane": [(plane, (trained, steps)) for trained in TRAINED for steps in (2, 4, 8)],
+    "digits": [(digits, cell) for cell in (("Euler", 4, 2.0), ("Euler", 8, 1.0), ("Midpoint", 2, 2.0))],
+    "classes": [(classes, ("Euler", 4, 2.0))],
+    "unet": [(unet, ("Midpoint", 2, 2.0)), (unet, ("Euler", 4, 2.0))],
+    "reward": [(reward, (name, kind)) for name in ("Symmetry", "Ink") for kind in ("flow", "Gaussian")],
+}
+SHAPED = {
+    "reward of the reference": lambda s: s["reference"]["reward"],
+    "accepted": lambda s: s["accepted_reward"],
+    "shaped": lambda s: s["tuned"]["reward"],
+    "share of the gain": lambda s: (
+        (s["tuned"]["reward"] - s["reference"]["reward"]) / (s["accepted_reward"] - s["reference"]["reward"])
+    ),
+    "FID to the data, reference": lambda s: s["reference"]["fid"],
+    "shaped ": lambda s: s["tuned"]["fid"],
+    "diversity, reference": lambda s: s["reference"]["diversity"],
+    "shaped  ": lambda s: s["tuned"]["diversity"],
+}
+COLUMNS = {
+    "flow, as many steps": lambda s: _own(s),
+    "Gaussian": lambda s: s["conclusion"]["gaussian"],
+    "corrected": lambda s: s["conclusion"]["distance"],
+    "same solver, equal FLOPs": lambda s: s["conclusion"]["same_solver_at_equal_flops"],
+    "best solver, equal FLOPs": lambda s: (s["conclusion"]["best_solver_at_equal_flops"] or {}).get("distance"),
+    "trained longer, equal FLOPs": lambda s: s["conclusion"]["trained_longer_at_equal_flops"],
+    "FLOPs at equal distance, same solver": lambda s: s["conclusion"]["flops_at_equal_distance"],
+    "same solver and warp": lambda s: s["conclusion"]["flops_at_equal_distance_same_warp"],
+    "floor": lambda s: s["distance"]["floor"],
+    "kept": lambda s: s["inversion"]["kept"] / s["inversion"]["samples"],
+    "known recovered": lambda s: s["inversion"]["known_noise"]["recovered"],
+    "median gain": lambda s: s["inversion"]["noise_gain"]["median"],
+    "MFLOP": lambda s: s["conclusion"]["flops"] / 1e6,
+}
+
+
+def _own(summary: dict) -> float:
+    own = next(row for row in summary["frontier"] if row["name"] == "corrected")
+    alike = ("solver", "steps", "warp")
+    row = next(r for r in summary["frontier"] if r["name"] == "flow" and all(r[k] == own[k] for k in alike))
+    return row["distances"][summary["distance"]["name"]]["mean"]
+
+
+def _told(values: list) -> str:
+    known = [value for value in values if value is not None]
+    if not known:
+        return "none"
+    error = f" ± {statistics.stdev(known) / len(known) ** 0.5:.2g}" if len(known) > 1 else ""
+    return f"{statistics.mean(known):.3g}{error}" + (
+        f" ({len(known)} of {len(values)})" if len(known) < len(values) else ""
+    )
+
+
+def main(which: str, seeds: list[int]) -> None:
+    quiet()
+    columns = SHAPED if which == "reward" else COLUMNS
+    print("| cell | " + " | ".join(columns) + " |\n" + "|---" * (len(columns) + 1) + "|")
+    for run, cell in CELLS[which]:
+        found = [run(*cell, seed) for seed in seeds]
+        cells = [_told([column(summary) for summary in found]) for column in columns.values()]
+        print(f"| {', '.join(map(str, cell))} | " + " | ".join(cells) + " |", flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], [int(seed) for seed in sys.argv[2:]] or [0, 1, 2])

@@ -1,0 +1,177 @@
+"""``graft correct`` from the command line: its run, its files, its resumption and its refusals.
+
+On a third party's domain, which has classes and neither features nor pictures, and on the digits that ship.
+"""
+
+import json
+import shutil
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from called import MOLECULE, TOY, done, run
+from safetensors.torch import load_file
+from test_processes import DOUBLE, TWO, alike, output, start
+
+QUIET = ["--trainer.enable_progress_bar", "false"]
+CONFIG = """
+# Correction of the toy
+model:
+  class_path: domains.mixture.Mixture
+  init_args:
+    backbone: {class_path: domains.mixture.Network}
+    process:
+      class_path: graft.process.Gaussian
+      init_args: {schedule: {class_path: graft.process.Cosine}, prediction: v, shape: [2], eta: 0}
+    level: 1
+    steps: 6
+    corrector:
+      class_path: graft.corrector.Corrector
+      init_args:
+        process: {class_path: graft.process.Rotation, init_args: {shape: [2]}}
+        backbone: {class_path: domains.mixture.Network, init_args: {width: 8}}
+        steps: 2
+    weights: reference.safetensors
+data:
+  source: {class_path: domains.mixture.Points}
+  batch_size: 64
+  steps_per_epoch: 5
+  known: 16
+  test_draws: 100
+  repeats: 2
+  compared: [2, 4]
+trainer: {max_epochs: 2, accelerator: cpu, log_every_n_steps: 1}
+"""
+
+
+@pytest.fixture(scope="module")
+def pretrained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("mixture")
+    shutil.copytree(TOY / "domains", folder / "domains")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        done("pretrain", "--config", "domains/mixture/pretrain.yaml", *QUIET, "--run_dir", "run")
+    return folder
+
+
+@pytest.fixture
+def work(folder: Path, pretrained: Path) -> Iterator[Path]:
+    shutil.copytree(pretrained / "domains", folder / "domains")
+    shutil.copy(pretrained / "run/reference.safetensors", folder)
+    (folder / "toy.yaml").write_text(CONFIG)
+    yield folder
+
+
+def correct(*flags: object) -> list[object]:
+    return ["correct", "--config", "toy.yaml", *QUIET, *flags]
+
+
+def told(run_dir: Path) -> dict:
+    content = json.loads((run_dir / "summary.json").read_text())
+    return {name: value for name, value in content.items() if name != "seconds"}
+
+
+def test_run(work: Path) -> None:
+    """The files, and one saved thing that is drawn from."""
+    said = done(*correct()).out
+    made = work / "runs/toy/1"
+    summary = told(made)
+    assert summary["inversion"]["samples"] == 256 and summary["steps"] == 6 and summary["solver"] == "Euler"
+    assert {row["name"] for row in summary["frontier"]} == {"flow", "corrected", "Gaussian", "trained longer"}
+    assert "known noise recovered" in said and "corrected" in said and str(Path("runs/toy/1/report.html")) in said
+    page = (made / "report.html").read_text()
+    assert "sliced wasserstein" in page and "graft correct --config toy.yaml" in page and "held-out loss" in page
+    assert (made / "frontier.png").read_bytes()[:4] == b"\x89PNG"
+    own = {name for name in load_file(made / "tuned.safetensors") if name.startswith("backbone/")}
+    assert load_file(made / "tuned.safetensors")["backbone/last.weight"].shape == (2, 8) and len(own) == 6
+    done("sample", "--weights", made, "-n", "9", "--out", "a.csv", "--seed", "3")
+    done("sample", "--weights", made, "-n", "9", "--out", "b.csv", "--seed", "3")
+    done("sample", "--weights", "reference.safetensors", "-n", "9", "--out", "c.csv", "--seed", "3", "--steps", "6")
+    drawn = [Path(f"{name}.csv").read_bytes() for name in "abc"]
+    assert drawn[0] == drawn[1] != drawn[2]
+
+
+def test_solver_from_the_command_line(work: Path) -> None:
+    done(*correct("--model.solver", "graft.solvers.Midpoint", "--data.method", "Newton", "--data.longer", "false"))
+    summary = told(work / "runs/toy/1")
+    assert summary["solver"] == "Midpoint" and summary["trained_longer"] is None
+    corrected = next(row for row in summary["frontier"] if row["name"] == "corrected")
+    assert corrected["flops"] == 12 * summary["flops"]["call"] + 2 * summary["flops"]["corrector_call"]
+    done("sample", "--weights", "runs/toy/1", "-n", "3", "--out", "a.csv")
+
+
+def test_interruption(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the second epoch; what comes out is what an uninterrupted run gives, and nothing is inverted again."""
+    import callbacks
+
+    args = correct("--trainer.callbacks", "callbacks.Killed")
+    done(*args, "--run_dir", "whole")
+    handler = signal.getsignal(signal.SIGINT)
+    with monkeypatch.context() as patch:
+        patch.setattr(callbacks.Killed, "on_train_batch_end", callbacks.interrupt)
+        assert run(*args).status == 130
+    signal.signal(signal.SIGINT, handler)
+    resumed, whole = work / "runs/toy/1", work / "whole"
+    before = {path: path.stat().st_mtime_ns for path in (resumed / "recovered").iterdir()}
+    done(*args, "--ckpt_path", "last")
+    assert len(before) == 5 and before == {path: path.stat().st_mtime_ns for path in (resumed / "recovered").iterdir()}
+    for name in ("tuned.safetensors", "metrics.csv", "longer.safetensors"):
+        assert (resumed / name).read_bytes() == (whole / name).read_bytes(), name
+    assert told(resumed) == told(whole)
+
+
+def test_two_processes(work: Path) -> None:
+    """As one: the same noise, the same corrector but for the order of sums, one summary."""
+    flags = [*DOUBLE, "--data.longer", "false", "--data.train_batch_size", "32"]
+    done(*correct(*flags, "--run_dir", "one"))
+    assert output(start(*correct(*flags, *TWO, "--run_dir", "two"))).count("known noise recovered") == 1
+    alike(load_file("two/tuned.safetensors"), load_file("one/tuned.safetensors"), 1e-9)
+    ours, theirs = told(work / "two"), told(work / "one")
+    assert ours["inversion"] == theirs["inversion"]
+    assert ours["conclusion"]["distance"] == pytest.approx(theirs["conclusion"]["distance"], rel=1e-6)
+    odd = ["--data.train_batch_size", "33", "--run_dir", "odd"]
+    assert "take a multiple of 2" in output(start(*correct(*flags, *TWO, *odd)), 2)
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--model.process.init_args.eta", "1"], "set eta=0"),
+        (["--model.process.init_args.prediction", "x0"], "keeps nothing"),
+        (["--model.corrector", "null", "--model.level", "0"], "give model.corrector"),
+        (["--model.weights", "null"], "give model.weights"),
+        (["--model.solver", "Heunn"], "Heunn"),
+        (["--data.method", "Nonsense"], "Nonsense"),
+        (["--data.source", "nowhere.Data"], "nowhere"),
+        (["--data.samples", "1"], "data.samples is 1"),
+        (["--data.dequantise", "some"], "data.dequantise"),
+        (["--data.method", "FixedPoint", "--data.method.iterations", "1"], "could not be carried back"),
+        (["--data.round_trip", "1e-30"], "came back more than 1e-30"),
+        (["--trainer.max_epochs", "0"], "at least one epoch"),
+        (["--trainer.reload_dataloaders_every_n_epochs", "0"], "reload_dataloaders_every_n_epochs=1"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_refusals(flags: list[str], words: str, work: Path) -> None:
+    assert words in run(*correct(*flags)).said
+    assert not list(work.rglob("summary.json"))
+
+
+def test_configurations_of_other_commands(work: Path) -> None:
+    assert "use it with graft fit" in run("correct", *MOLECULE).said
+    assert "use it with graft correct" in run("fit", "--config", "toy.yaml").said
+    assert "use it with graft pretrain" in run("correct", "--config", "domains/mixture/pretrain.yaml").said
+
+
+def test_other_settings_do_not_take_over_what_was_inverted(work: Path) -> None:
+    """A folder with noise of another flow is refused; nothing of it is lost."""
+    done(*correct("--data.longer", "false"))
+    shutil.copytree("runs/toy/1/recovered", "other/recovered")
+    kept = {path.name: path.read_bytes() for path in Path("other/recovered").iterdir()}
+    assert "recovered with another steps" in run(*correct("--model.steps", "8", "--run_dir", "other")).said
+    assert kept == {path.name: path.read_bytes() for path in Path("other/recovered").iterdir()}
+
+
+sys.modules.pop("domains.mixture", None)  # another test's, in a folder that is gone

@@ -1,0 +1,183 @@
+"""A disk that fills up, a round that is gone, files that were changed: one sentence, nothing spoilt, and it goes on."""
+
+import json
+import resource
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import torch
+from called import done, run
+from safetensors.torch import load_file
+
+from graft import GraftError, files
+from graft.checkpoint import Checkpoints, read
+from graft.logger import MetricsFile
+
+LAST = ["--ckpt_path", "last"]
+RUN = Path("runs/molecule/1")
+
+
+@contextmanager
+def room(size: int) -> Iterator[None]:
+    """Within the block no file becomes larger: the system's own refusal, as that of a full disk is."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.fixture
+def interrupted(finished: Path, folder: Path) -> Path:
+    """A run that ended just before its last file."""
+    shutil.copytree(finished, RUN)
+    (RUN / "summary.json").unlink()
+    return RUN
+
+
+@pytest.mark.parametrize(
+    "which", ["rounds/0/chunk_00000.safetensors", "rounds/0/tuned.safetensors", "checkpoints/last.ckpt"]
+)
+def test_full_disk(which: str, finished: Path, small: list[str]) -> None:
+    """Whatever file it is that has no room."""
+    with room((finished / which).stat().st_size - 1):
+        said = run("fit", *small).said
+    assert "cannot write" in said and f"{RUN / which} (" in said and "free the disk" in said
+    assert not (RUN / which).exists() and not list(RUN.rglob("*.part"))
+    done("fit", *small, *LAST)
+    assert (RUN / "tuned.safetensors").read_bytes() == (finished / "tuned.safetensors").read_bytes()
+
+
+def test_full_disk_leaves_the_last_checkpoint(tmp_path: Path) -> None:
+    note = {"graft": {"format": 1}, "state_dict": {}, "global_step": 3, "loops": {}, "pytorch-lightning_version": "2"}
+    path = tmp_path / "last.ckpt"
+    Checkpoints().save_checkpoint(note, path)
+    with room(50_000), pytest.raises(GraftError, match="free the disk"):
+        Checkpoints().save_checkpoint({**note, "state_dict": {"a": torch.ones(100_000)}}, path)
+    assert read(path)["global_step"] == 3 and [each.name for each in tmp_path.iterdir()] == ["last.ckpt"]
+
+
+def test_full_disk_for_what_is_filled_in_place(tmp_path: Path) -> None:
+    """Said before: a mapped file that outgrows its disk would end the process."""
+    with room(50_000), pytest.raises(GraftError, match="free the disk"):
+        with files.growing(tmp_path / "f.safetensors", 10_000) as mapped:
+            mapped({"a": torch.ones(1, 8)})
+    assert not list(tmp_path.iterdir())
+
+
+def test_full_disk_for_curves_and_samples(tmp_path: Path) -> None:
+    log = MetricsFile(tmp_path / "metrics.csv")
+    log.log_metrics({"a": 1.0}, 1)
+    log.save()
+    log.log_metrics({"a": 2.0}, 2)
+    with room(12), pytest.raises(GraftError, match=r"metrics\.csv.*free the disk"):
+        log.save()
+    assert MetricsFile(tmp_path / "metrics.csv", step=5).rows[0]["a"] == "1.0"  # whatever became of the last line
+    with room(10), pytest.raises(GraftError, match=r"cannot write .*mols\.txt"):
+        files.written(tmp_path / "mols.txt", lambda path: path.write_text("C" * 100))
+    assert [each.name for each in tmp_path.iterdir()] == ["metrics.csv"]
+
+
+def test_round_that_is_gone(interrupted: Path, small: list[str]) -> None:
+    """One that has to be known: a later one cannot be told without it."""
+    shutil.rmtree(interrupted / "rounds/0")
+    said = run("fit", *small, *LAST).said
+    assert "rounds/0/round.json is missing" in said and "bring it back" in said
+    shutil.rmtree(interrupted / "checkpoints")  # from the start: then it is drawn again
+    done("fit", *small, *LAST)
+
+
+@pytest.mark.parametrize(
+    ("which", "remedy"),
+    [
+        ("rounds/1/chunk_00000.safetensors", "drawn again"),
+        ("rounds/1/scores_00001.json", "scored again"),
+        ("rounds/0/round.json", "bring it back"),
+        ("checkpoints/last.ckpt", "--ckpt_path"),
+    ],
+)
+def test_one_byte(which: str, remedy: str, interrupted: Path, small: list[str]) -> None:
+    """In the middle of a file, where nothing else would notice."""
+    if "rounds/1" in which:
+        shutil.rmtree(interrupted / "checkpoints")
+    path = interrupted / which
+    content = bytearray(path.read_bytes())
+    place = content.index(b"0.", 100) + 2 if path.suffix == ".json" else len(content) // 2
+    content[place] ^= 1
+    path.write_bytes(content)
+    said = run("fit", *small, *LAST).said
+    assert path.name in said and "was changed since it was written" in said and remedy in said
+
+
+@pytest.mark.parametrize("flag", ["--weights", "--model.weights"])
+def test_one_byte_of_weights(flag: str, finished: Path, reference: Path, small: list[str], folder: Path) -> None:
+    source = finished / "tuned.safetensors" if flag == "--weights" else reference
+    content = bytearray(source.read_bytes())
+    content[-5] ^= 1
+    Path("mine.safetensors").write_bytes(content)
+    assert "mine.safetensors was changed since it was written" in run("fit", *small, flag, "mine.safetensors").said
+    assert [path.name for path in folder.iterdir()] == ["mine.safetensors"]
+
+
+def test_another_version(interrupted: Path, finished: Path, small: list[str]) -> None:
+    path = interrupted / "checkpoints/last.ckpt"
+    content = torch.load(path, weights_only=True)
+    content["graft"]["format"] = 99
+    torch.save(content, path)
+    assert "another version of graft: its format is 99" in run("fit", *small, *LAST).said
+    shutil.rmtree(interrupted / "checkpoints")
+    scores = interrupted / "rounds/0/scores_00000.json"
+    scores.write_text(json.dumps({**json.loads(scores.read_text()), "format": 99}))
+    assert "another version of graft" in run("fit", *small, *LAST).said
+    tensors, about = files.read_tensors(finished / "tuned.safetensors")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(files, "FORMAT", 3)
+        files.write_tensors("later.safetensors", tensors, about)
+    assert "another version of graft" in run("fit", *small, "--weights", "later.safetensors").said
+
+
+def test_checkpoint_of_another_run(interrupted: Path, small: list[str], folder: Path) -> None:
+    """Of the same reference, but with other parameters."""
+    lora = [*small, "--model.lora.rank", "2", "--trainer.max_epochs", "1", "--data.validation_draws", "0"]
+    done("fit", *lora, "--run_dir", "other")
+    shutil.copy("other/checkpoints/last.ckpt", interrupted / "checkpoints/last.ckpt")
+    assert "does not fit the network" in run("fit", *small, *LAST).said
+
+
+def test_files_of_version_one_are_read(finished: Path, folder: Path) -> None:
+    """They have no hash: the reference that ships is one of them."""
+    path = files.locate("domains/molecules/reference/heavy.safetensors")
+    assert files.read_about(path).get("format", 1) == 1 and files.read_tensors(path)[0]
+    assert load_file(path)
+
+
+def test_a_configuration_is_data(interrupted: Path, small: list[str], folder: Path) -> None:
+    """What a checkpoint or a run says is compared with what the command says, and not built."""
+    (folder / "taken.py").write_text("import os\nos.mkdir('taken over')\nclass Net: pass\n")
+    path = interrupted / "checkpoints/last.ckpt"
+    content = torch.load(path, weights_only=True)
+    content |= {"hyper_parameters": {"class_path": "taken.Net"}, "hparams_name": "kwargs"}
+    Checkpoints().save_checkpoint(content, path)
+    config = interrupted / "config.yaml"
+    given = config.read_text()
+    config.write_text(given.replace("domains.molecules.backbone.EGNN", "taken.Net"))
+    assert "taken.Net" in run("fit", *small, *LAST).said
+    config.write_text("a: !!python/object/apply:os.mkdir ['taken over']")
+    assert "config.yaml is damaged" in run("fit", *small, *LAST).said
+    config.write_text(given)
+    done("fit", *small, *LAST)
+    assert not (folder / "taken over").exists()
+
+
+@pytest.mark.parametrize("name", ["os.system", "antigravity.Net", "builtins.exec"])
+def test_weights_name_no_part_of_python(name: str, finished: Path, folder: Path) -> None:
+    """A file of weights says how to build its model: of classes that are here, and of none of Python's own library."""
+    tensors, about = files.read_tensors(finished / "tuned.safetensors")
+    config = about["config"].replace("domains.molecules.backbone.EGNN", name)
+    files.write_tensors("theirs.safetensors", tensors, {**about, "config": config})
+    said = run("sample", "--weights", "theirs.safetensors", "-n", "2", "--out", "a.sdf").said
+    assert f"names {name}" in said

@@ -1,0 +1,75 @@
+"""Fine-tuning under a fragment that is kept: the condition travels through rounds, store, report and hits."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+from called import QUIET, done, run
+from rdkit import Chem, rdBase
+from rdkit.Chem import rdDistGeom
+
+PAIR = ["--model.sizes", "5", "--model.resample", "2"]
+LEVEL = ["--model.level", "0.25"]
+
+
+def fragment(folder: Path) -> "tuple[Path, np.ndarray]":
+    """Acetaldehyde's heavy atoms, somewhere."""
+    mol = Chem.AddHs(Chem.MolFromSmiles("CC=O"))
+    rdDistGeom.EmbedMolecule(mol, randomSeed=1)
+    with Chem.SDWriter(str(folder / "core.sdf")) as writer:
+        writer.write(mol)
+    kept = next(iter(Chem.SDMolSupplier(str(folder / "core.sdf")))).GetConformer().GetPositions()
+    return folder / "core.sdf", kept
+
+
+def test_fit_under_a_fragment(folder: Path, small: list[str]) -> None:
+    core, kept = fragment(folder)
+    done("fit", *small, *PAIR, "--model.fragment", core, *LEVEL)
+    new = Path("runs/molecule/1")
+    summary = json.loads((new / "summary.json").read_text())
+    assert summary["rounds"][0]["denoiser_calls"] == 64 * (7 * 2 + 1)  # every step but the last twice
+    for name in ("samples/reference.sdf", "samples/tuned.sdf", "hits.sdf"):
+        with rdBase.BlockLogs():
+            mols = list(Chem.SDMolSupplier(str(new / name), sanitize=False))
+        assert mols
+        for mol in mols:
+            assert mol.GetNumAtoms() == 5 and [mol.GetAtomWithIdx(i).GetSymbol() for i in range(3)] == ["C", "C", "O"]
+            np.testing.assert_allclose(mol.GetConformer().GetPositions()[:3], kept, atol=1e-4)
+    # draws under something else are other draws
+    said = run("fit", *small, *PAIR, "--data.store", f"[{new}]", *LEVEL).said
+    assert "given" in said
+    done(
+        "fit", *small, *PAIR, "--model.fragment", core, "--data.store", f"[{new}]", "--trainer.max_epochs", "1", *LEVEL
+    )
+    assert json.loads(Path("runs/molecule/3/summary.json").read_text())["rounds"][0]["stored"] == 64
+
+
+def test_a_fragment_that_is_too_large(folder: Path, small: list[str]) -> None:
+    core, _ = fragment(folder)
+    assert "3 atoms, and no sample has more" in run("fit", *small, "--model.sizes", "3", "--model.fragment", core).said
+    assert "no file" in run("fit", *small, "--model.fragment", "none.sdf").said
+
+
+def test_data_with_larger_molecules(folder: Path) -> None:
+    """One sentence that says what to do; what it says is right."""
+    (folder / "a.smi").write_text("CCO\nCCN\nCCCO\nCC=O\nCCF\nCCCCCCCCO\nCOC\n")
+    args = ["pretrain", "--config", "domains/molecule_pretrain.yaml", "--data.source", "a.smi", "--model.steps", "2"]
+    args += ["--data.max_heavy_atoms", "20", "--trainer.max_epochs", "1", *QUIET]
+    assert "molecules of 9 atoms" in (said := run(*args).said) and "--data.max_atoms 8" in said
+    done(*args, "--data.max_atoms", "8")
+
+
+def test_other_settings_of_the_model_in_sampling(finished: Path, folder: Path) -> None:
+    core, kept = fragment(folder)
+    given = ["--model.sizes", "{4: 1, 5: 1}", f"--model.fragment={core}", "--model.resample=1"]
+    done("sample", "--weights", finished, "-n", 20, "--out", "a.sdf", *given)
+    with rdBase.BlockLogs():
+        mols = list(Chem.SDMolSupplier("a.sdf", sanitize=False))
+    assert {mol.GetNumAtoms() for mol in mols} == {4, 5}
+    assert all(np.allclose(mol.GetConformer().GetPositions()[:3], kept, atol=1e-4) for mol in mols)
+    done("hits", "--weights", finished, "-n", 99, "--draws", 20, "--out", "a.csv", "--model.sizes", "3")
+    assert "samples" in Path("a.csv").read_text()
+    sample = ["sample", "--weights", finished, "--out", "a.sdf"]
+    assert "sizs" in run(*sample, "--model.sizs", "3").said
+    assert "needs a value" in run(*sample, "--model.sizes").said
+    assert "no YAML" in run(*sample, "--model.sizes", "{a").said

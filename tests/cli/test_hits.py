@@ -1,0 +1,86 @@
+"""The best distinct objects of a run: ranked, written, drawn, to be turned without a network."""
+
+import csv
+import json
+import math
+import re
+from pathlib import Path
+
+import pytest
+from called import done, run
+from rdkit import Chem, rdBase
+
+
+def ranked(path: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader(path.read_text().splitlines()))
+
+
+def test_a_run_leaves_its_hits(finished: Path) -> None:
+    rows = ranked(finished / "hits.csv")
+    rewards = [float(row["reward"]) for row in rows]
+    assert rewards == sorted(rewards, reverse=True) and [int(row["rank"]) for row in rows] == [*range(1, len(rows) + 1)]
+    keys = [row["key"] for row in rows if row["key"]]
+    assert len(set(keys)) == len(keys) and {row["origin"] for row in rows} <= {"round 1", "round 2", "samples"}
+    # what nothing in the run has surpassed stands first, and nothing that belongs to the list is missing
+    everything = [
+        (value, key)
+        for path in finished.glob("rounds/*/scores_*.json")
+        for value, key in zip(*(json.loads(path.read_text())[name] for name in ("values", "keys")), strict=True)
+        if value is not None
+    ]
+    with rdBase.BlockLogs():
+        samples = list(Chem.SDMolSupplier(str(finished / "samples/tuned.sdf"), sanitize=False))
+    everything += [
+        (float(mol.GetProp("reward")), mol.GetProp("SMILES") if mol.HasProp("SMILES") else "")
+        for mol in samples
+        if not math.isnan(float(mol.GetProp("reward")))
+    ]
+    assert rewards[0] == pytest.approx(max(value for value, _ in everything))
+    distinct = len({key for _, key in everything if key}) + sum(not key for _, key in everything)
+    assert len(rows) == min(100, distinct)
+    assert sum(int(row["times"]) for row in rows if row["key"]) <= len(everything)
+    with rdBase.BlockLogs():
+        mols = list(Chem.SDMolSupplier(str(finished / "hits.sdf"), sanitize=False))
+    written = [mol.GetDoubleProp("reward") for mol in mols]
+    assert written == pytest.approx(rewards)
+
+
+def test_the_report_shows_them(finished: Path) -> None:
+    page = (finished / "report.html").read_text()
+    assert "<h2>Hits</h2>" in page and page.count("<figure class='mol3d'>") == 8 and "Content-Security-Policy" in page
+    assert page.index("Content-Security-Policy") < page.index("<style>")
+    assert not re.search(r"<script[^>]+src|fetch\(|XMLHttpRequest|import\(", page)
+
+
+@pytest.mark.parametrize("name", ["a.sdf", "a.xyz", "a.smi", "a.csv", "a.png", "a.html"])
+def test_files(name: str, finished: Path, folder: Path) -> None:
+    result = done("hits", "--weights", finished, "-n", 5, "--out", name)
+    assert result.out.startswith(f"5 hits in {name}") and (folder / name).stat().st_size > 20
+    if name == "a.csv":
+        assert ranked(folder / name) == ranked(finished / "hits.csv")[:5] or ranked(folder / name)[0]["rank"] == "1"
+
+
+def test_fresh_samples_join(finished: Path, folder: Path) -> None:
+    done("hits", "--weights", finished, "-n", 500, "--draws", 40, "--seed", 3, "--out", "a.csv")
+    done("hits", "--weights", finished, "-n", 500, "--draws", 40, "--seed", 3, "--out", "b.csv")
+    assert "samples" in {row["origin"] for row in ranked(folder / "a.csv")}
+    assert (folder / "a.csv").read_text() == (folder / "b.csv").read_text()
+
+
+def test_conformers_cleaned_on_request(finished: Path, folder: Path) -> None:
+    for name, flags in (("rough", []), ("clean", ["--clean"])):
+        done("sample", "--weights", finished, "-n", 12, "--out", f"{name}.sdf", *flags)
+        done("hits", "--weights", finished, "-n", 3, "--out", f"{name}_hits.sdf", *flags)
+    assert (folder / "rough.sdf").read_text() != (folder / "clean.sdf").read_text()
+    smiles = [re.findall(r"<SMILES>.*?\n(.*?)\n", (folder / f"{name}.sdf").read_text()) for name in ("rough", "clean")]
+    assert smiles[0] == smiles[1]
+
+
+def test_refusals(finished: Path, reference: Path, folder: Path) -> None:
+    assert "-n is 0" in run("hits", "--weights", finished, "-n", 0, "--out", "a.sdf").said
+    assert "without a reward" in run("hits", "--weights", reference, "--out", "a.sdf").said
+    assert ".mol2" in run("hits", "--weights", finished, "--out", "a.mol2").said
+    alone = folder / "alone"
+    alone.mkdir()
+    (alone / "tuned.safetensors").write_bytes((finished / "tuned.safetensors").read_bytes())
+    assert "--draws" in run("hits", "--weights", alone, "--out", "a.sdf").said

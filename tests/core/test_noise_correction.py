@@ -1,0 +1,239 @@
+"""Inverse noise correction through the real thing: a closed form, a mixture, and what is refused."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from exact import Exact, Mixture, f64, normal
+from lightning.pytorch import LightningDataModule
+from test_noise_shaping import LAW, Net, Points
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
+
+import graft
+from graft import GraftError, GraftModule, cli
+from graft.correct import RecoveredNoise, correct
+from graft.correct.frontier import Frontier, Row, conclusions
+from graft.corrector import Corrector, FittedGaussian
+from graft.inversion import Anderson
+from graft.process import Flow, Gaussian, Rotation
+from graft.solvers import Euler, Heun, Solver
+
+pytestmark = [pytest.mark.filterwarnings(f"ignore:{message}") for message in cli.QUIET]  # Lightning's
+
+BASE = Gaussian(Flow(), "velocity", (2,), eta=0.0)
+MEAN, COV = f64([0.5, -1.0]), f64([[0.6, 0.2], [0.2, 0.3]])
+
+
+class Known(nn.Module):
+    """The exact velocity of a law; a matrix product stands for what a network costs."""
+
+    def __init__(self, law: Mixture) -> None:
+        super().__init__()
+        self.exact = Exact(BASE, law)
+        self.costly = nn.Linear(2, 1024)
+        nn.init.zeros_(self.costly.weight)
+
+    def forward(self, state: Tensor, time: Tensor, condition: dict[str, Tensor]) -> Tensor:
+        return self.exact(state.double(), time, condition).to(state) + 0 * self.costly(state)[:, :2]
+
+
+class Cloud(LightningDataModule):
+    def __init__(self, points: Tensor) -> None:
+        super().__init__()
+        self.points = points.float()
+
+    def train_dataloader(self) -> Any:
+        return DataLoader(TensorDataset(self.points), 1024, shuffle=True)
+
+
+class Encoded(Points):
+    def encode(self, batch: Any) -> Any:
+        return batch[0], {"row": torch.zeros(len(batch[0]))}
+
+
+def module(law: Mixture, corrector: Corrector, folder: Path, **settings: Any) -> GraftModule:
+    network = Known(law)
+    torch.save(network.state_dict(), folder / "base.pt")
+    settings = {"learning_rate": 3e-3, "cosine": True, "warmup": 20, "ema": 0.99, "steps": 4, **settings}
+    return Encoded(network, BASE, str(folder / "base.pt"), level=1, corrector=corrector, **settings)
+
+
+def data(law: Mixture, count: int, **settings: Any) -> RecoveredNoise:
+    points = law.sample(count, torch.Generator().manual_seed(5))
+    settings = {"known": 64, "test_draws": 1000, "repeats": 2, "longer": False, "compared": [4, 8], **settings}
+    return RecoveredNoise(Cloud(points), batch_size=1024, **settings)
+
+
+def corrected(made: GraftModule, given: RecoveredNoise, folder: Path, epochs: int = 1) -> dict[str, Any]:
+    return correct(made, given, folder / "run", graft.trainer(epochs, accelerator="cpu", enable_progress_bar=False))
+
+
+@pytest.mark.parametrize("solver", [Euler(), Heun()], ids=["euler", "heun"])
+def test_gaussian_law_is_had_exactly(tmp_path: Path, solver: Solver) -> None:
+    """Steps of the flow of a Gaussian are affine, so the noise of data is Gaussian and the fit of it is all there is.
+
+    The flow's covariance is off by a fifth in two steps, the corrected one's moments are those of the 4000 points.
+    """
+    law = normal(MEAN, COV)
+    given = data(law, 4000, steps_per_epoch=1, validation=0.0, test_draws=8000, compared=[2], repeats=1)
+    made = module(law, FittedGaussian(), tmp_path, steps=2, solver=solver, ema=None, warmup=0)
+    told = corrected(made, given, tmp_path)
+    assert told["inversion"]["kept"] == 4000 and told["inversion"]["known_noise"]["recovered"] == 1.0
+    assert told["solver"] == type(solver).__name__
+    points = given.real[0].double()
+    moments = {}
+    for name in ("reference", "tuned"):
+        drawn = torch.tensor(made.judges[name].items, dtype=torch.float64)
+        spread = (points.T.cov() - drawn.T.cov()).abs().max() / COV.max()
+        moments[name] = (float((points.mean(0) - drawn.mean(0)).abs().max()), float(spread))
+    assert moments["tuned"][0] < 0.05 and moments["tuned"][1] < 0.07  # five standard errors of 8000 draws
+    assert moments["reference"][1] > (0.2 if isinstance(solver, Euler) else 0.09)
+
+
+def test_mixture(tmp_path: Path) -> None:
+    """Two Euler steps of the exact flow of eight blobs: corrected, they are nearer to the data, and files tell all."""
+    torch.manual_seed(0)
+    made = module(LAW, Corrector(Rotation((2,)), Net(32), 6), tmp_path, steps=2)
+    settings = {"compared": [4], "test_draws": 2000, "steps_per_epoch": 150, "train_batch_size": 256}
+    given = data(LAW, 4000, longer=True, longer_learning_rate=1e-5, **settings)
+    told = corrected(made, given, tmp_path, 2)
+    rows = {(row["name"], row["solver"], row["steps"]): row for row in told["frontier"]}
+    name = told["distance"]["name"]
+    assert name == "sliced_wasserstein" and told["distance"]["n"] == 2000
+
+    def mean(*key: Any) -> float:
+        return rows[key]["distances"][name]["mean"]
+
+    assert mean("corrected", "Euler", 2) < 0.7 * mean("flow", "Euler", 2)
+    assert mean("Gaussian", "Euler", 2) < mean("flow", "Euler", 2)
+    call, own = told["flops"]["call"], told["flops"]["corrector_call"]
+    assert 2 * 2 * 1024 <= call < 1.1 * 2 * 2 * 1024  # the exact posterior has a product too
+    assert own == 2 * (6 * 32 + 32 * 32 * 2 + 32 * 2)
+    assert rows["flow", "Euler", 4]["flops"] == 4 * call and rows["flow", "Heun", 4]["flops"] == 8 * call
+    assert rows["corrected", "Euler", 2]["flops"] == 2 * call + 6 * own
+    assert told["flops"]["training"] == 3 * own * 2 * 150 * 256
+    evaluations = told["inversion"]["evaluations_per_sample"] * 4000
+    assert told["flops"]["inversion"] == pytest.approx(evaluations * call)
+    steps = (told["flops"]["inversion"] + told["flops"]["training"]) / (3 * call * 1024)
+    assert told["trained_longer"]["steps"] == round(steps) > 0
+    found = told["inversion"]
+    assert found["samples"] == 4000 and found["kept"] + found["not_solved"] + found["round_trip_too_far"] == 4000
+    assert found["kept"] > 3600 and (found["left_out"] is None) == (found["kept"] == 4000)
+    run = tmp_path / "run"
+    assert json.loads((run / "summary.json").read_text()) == told
+    assert {"tuned.safetensors", "report.html", "frontier.png", "metrics.csv", "checkpoints"} <= {
+        p.name for p in run.iterdir()
+    }
+
+
+def test_dequantised_points(tmp_path: Path) -> None:
+    """Data on five points have no noise of their own: with as much added as the last step has, they are inverted."""
+    spots = Mixture(
+        torch.full((5,), 0.2).double(), f64([[0, 0], [2, 0], [-2, 0], [0, 2], [0, -2]]), torch.zeros(5, 2, 2).double()
+    )
+    wide = spots.noised(1.0, 0.125 / 12**0.5)
+    made = module(wide, FittedGaussian(), tmp_path, steps=8, ema=None, warmup=0)
+    given = data(
+        spots,
+        200,
+        dequantise="auto",
+        steps_per_epoch=1,
+        passes=2,
+        most_left_out=0.9,
+        compared=[8],
+        method=Anderson(iterations=30),
+    )
+    told = corrected(made, given, tmp_path)
+    assert told["dequantise"] == pytest.approx(0.125 / 12**0.5)
+    assert told["inversion"]["samples"] == 400
+    moved = given.recovered.data - torch.cat([given.real[0]] * 2)
+    assert 0.9 < float(moved.std()) / told["dequantise"] < 1.1
+    assert not torch.equal(moved[:200], moved[200:])
+
+
+def test_too_many_lost(tmp_path: Path) -> None:
+    """Two Euler steps of the flow of narrow blobs: it says where, and what to change; what was inverted is kept."""
+    narrow = Mixture(f64([0.5, 0.5]), f64([[-3.0, 0.0], [3.0, 0.0]]), 1e-4 * torch.eye(2).double().repeat(2, 1, 1))
+    made = module(narrow, FittedGaussian(), tmp_path, steps=4, ema=None, warmup=0)
+    wide = narrow.noised(1.0, 1.0)  # what the flow does not make
+    with pytest.raises(
+        GraftError, match=r"could not be carried back.*at the step from level 0.*--model.steps 8"
+    ) as said:
+        corrected(made, data(wide, 300), tmp_path)
+    assert "at most 10% may be lost" in str(said.value)
+    assert list((tmp_path / "run" / "recovered").iterdir()) and not (tmp_path / "run" / "summary.json").exists()
+
+
+def test_what_is_left_out_is_described(tmp_path: Path) -> None:
+    """Points that the flow cannot make lie far out: the account says so, in standard errors."""
+    law = normal(MEAN, 0.01 * COV)
+    made = module(law, FittedGaussian(), tmp_path, steps=4, ema=None, warmup=0)
+    given = data(law, 300, round_trip=1e-4, most_left_out=0.5, validation=0.0, steps_per_epoch=1)
+    inside = given.source.points
+    given.source.points = torch.cat([inside, 1e6 + inside[:30]])  # float32 does not bring them back to 1e-4
+    told = corrected(made, given, tmp_path)["inversion"]
+    assert told["samples"] == 330 and told["kept"] == 300
+    assert told["left_out"]["norm"]["left_out"] > 1e5 > told["left_out"]["norm"]["kept"]
+    assert told["left_out"]["norm"]["standard_errors"] > 100
+
+
+@pytest.mark.parametrize(
+    ("process", "words"),
+    [
+        (Gaussian(Flow(), "velocity", (2,), eta=1.0), "set eta=0"),
+        (Gaussian(Flow(), "x0", (2,), eta=0.0), "keeps nothing"),
+    ],
+    ids=["stochastic", "x0"],
+)
+def test_what_cannot_be_inverted(process: Gaussian, words: str, tmp_path: Path) -> None:
+    network = Known(LAW)
+    torch.save(network.state_dict(), tmp_path / "base.pt")
+    with pytest.raises(GraftError, match=words):
+        made = Encoded(
+            network, process, str(tmp_path / "base.pt"), level=1, corrector=Corrector(Rotation((2,)), Net(), 2)
+        )
+        corrected(made, data(LAW, 100), tmp_path)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"samples": 1}, "data.samples is 1"),
+        ({"dequantise": -0.1}, "data.dequantise"),
+        ({"dequantise": "some"}, "data.dequantise"),
+        ({"most_left_out": 1.0}, "share"),
+        ({"compared": [0]}, "data.compared is 0"),
+    ],
+    ids=str,
+)
+def test_settings(settings: dict[str, Any], words: str) -> None:
+    with pytest.raises(GraftError, match=words):
+        data(LAW, 10, **settings)
+
+
+def test_conclusions() -> None:
+    """Distances that are exact powers of the cost: 1/cost at warp 1, 4/cost at warp 2, 1.5/cost for Heun."""
+
+    def row(name: str, solver: str, steps: int, warp: float, flops: float, distance: float) -> Row:
+        return Row(name, solver, steps, warp, flops, {"fid": [distance]})
+
+    rows = [row("flow", "Euler", n, w, 10.0 * n, k / n) for n in (1, 2, 4, 8, 16) for w, k in ((1.0, 1.0), (2.0, 4.0))]
+    rows += [row("flow", "Heun", n, 1.0, 20.0 * n, 1.5 / n) for n in (1, 2, 4, 8)]
+    others = [row("trained longer", "Euler", n, 2.0, 10.0 * n, 3 / n) for n in (4, 8)]
+    others += [row("Gaussian", "Euler", 4, 2.0, 40.0, 0.7)]
+    found = conclusions(
+        Frontier([*rows, *others, row("corrected", "Euler", 4, 2.0, 50.0, 1 / 6)], {"fid": [0.01]}, 9, 10.0, 2.0)
+    )
+    assert found["flops_at_equal_distance"] == pytest.approx(50 / 60)  # six steps at warp 1 are as near
+    assert found["flops_at_equal_distance_same_warp"] is None  # 16 steps at warp 2 are not
+    assert found["same_solver_at_equal_flops"] == pytest.approx(1 / 5)
+    assert found["best_solver_at_equal_flops"] == {"solver": "Euler", "warp": 1.0, "distance": pytest.approx(1 / 5)}
+    assert (found["gaussian"], found["trained_longer_at_equal_flops"]) == (0.7, pytest.approx(0.6))
+    nearer = [*rows, *others, row("corrected", "Euler", 4, 2.0, 50.0, 1 / 3)]
+    found = conclusions(Frontier(nearer, {"fid": [0.01]}, 9, 10.0, 2.0))
+    assert found["flops_at_equal_distance"] == pytest.approx(50 / 30)
+    assert found["flops_at_equal_distance_same_warp"] == pytest.approx(50 / 120)

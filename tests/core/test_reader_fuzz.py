@@ -1,0 +1,166 @@
+"""Whatever a file holds, a reader gives a result or one clear error: files of rounds, runs, weights and checkpoints."""
+
+import io
+import json
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from mangle import mangled, values
+
+from graft import GraftError, files, runs
+from graft.checkpoint import Checkpoints
+from graft.checkpoint import read as read_checkpoint
+from graft.compare import rows
+from graft.levels.analysis import Analysis
+from graft.logger import read as read_metrics
+from graft.reward import Scores
+from graft.rounds import Account, Chunk, Round
+
+
+def fresh() -> Path:
+    """A folder; pytest's own would look through all that it made before."""
+    return Path(tempfile.mkdtemp(dir=HERE[-1]))
+
+
+HERE: list[str] = []
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _folder() -> Iterator[None]:
+    with tempfile.TemporaryDirectory() as folder:
+        HERE.append(folder)
+        yield
+
+
+few = settings(max_examples=25, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+
+
+def attempt(read: Callable[[], Any]) -> None:
+    try:
+        read()
+    except GraftError as error:
+        assert str(error).strip()
+
+
+def a_round(folder: Path) -> Round:
+    store = Round(folder, None, [3, 2], "reward")
+    for index, count in enumerate(store.rows):
+        store.write_chunk(index, Chunk(torch.ones(count, 2), {0.5: torch.zeros(count, 2)}, {"n": torch.arange(count)}))
+        store.write_scores(index, Scores([1.5] * (count - 1) + [float("nan")], {count - 1: "no"}), ["a"] * count)
+    Account(0, "reference", 5, 1, 0.2, 1.0, None, 2, 0, 1.0, 1.5, 1.0, 10, 5, {"no": 2}).write(
+        folder, torch.tensor([0]), torch.tensor([1.0])
+    )
+    return store
+
+
+def read_round(path: Path) -> None:
+    store = Round(path.parent, None, [3, 2], "reward")
+    store.read_chunk(0)
+    if store.has_scores(0):
+        store.calls(0), store.again(0), store.scores()
+    store.screened(0, "reward", lambda: [1.0] * 3)
+    Account.read(path.parent)
+
+
+def checkpoint(path: Path) -> None:
+    state = {"state_dict": {"a": torch.ones(3)}, "global_step": 1, "loops": {}, "pytorch-lightning_version": "2"}
+    Checkpoints().save_checkpoint({**state, "graft": {"reference": None}, "callbacks": {"x": [1.0, None]}}, path)
+
+
+def state_dict(path: Path) -> None:
+    torch.save({"state_dict": {"a": torch.ones(3)}}, path)
+
+
+def text(content: str) -> Callable[[Path], None]:
+    return lambda path: path.write_text(content) and None
+
+
+KINDS: dict[str, tuple[str, Callable[[Path], Any], Callable[[Path], Any]]] = {
+    "chunk": ("chunk_00000.safetensors", lambda path: a_round(path.parent), read_round),
+    "scores": ("scores_00000.json", lambda path: a_round(path.parent), read_round),
+    "account": ("round.json", lambda path: a_round(path.parent), read_round),
+    "weights": (
+        "a.safetensors",
+        lambda path: files.write_tensors(path, {"backbone/a": torch.ones(3)}, {"level": 0.5}),
+        files.read_network,
+    ),
+    "torch file": ("a.pt", state_dict, files.read_network),
+    "checkpoint": ("last.ckpt", checkpoint, read_checkpoint),
+    "metrics": ("metrics.csv", text("step,a,b\n1,0.5,\n2,,0.25\n"), read_metrics),
+    "config": ("config.yaml", text("a: {b: [1, 2]}\nc: null\n"), lambda path: runs.differing(path, "a: 1")),
+    "levels": (
+        "levels.json",
+        text('{"levels": [{"level": 0.5}], "level": 0.5}'),
+        lambda path: Analysis.read(path.parent),
+    ),
+    "comparison": ("compare.csv", text("method,seed,reward\na,0,0.5\n"), rows.read),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@few
+@given(data=st.data())
+def test_mangled(kind: str, data: st.DataObject) -> None:
+    """Bytes changed, lost and added; another file altogether; text and JSON of any shape."""
+    name, write, read = KINDS[kind]
+    path = fresh() / name
+    write(path)
+    path.write_bytes(data.draw(mangled(path.read_bytes())))
+    attempt(lambda: read(path))
+
+
+@pytest.mark.parametrize("name", ["scores_00000.json", "screen_00000.json", "round.json"])
+@few
+@given(data=st.data())
+def test_json_whose_hash_fits(name: str, data: st.DataObject) -> None:
+    """Written by a program that knows the format and not what it means."""
+    folder = fresh()
+    a_round(folder)
+    path = folder / name
+    content = files.read_sealed(path, "") if path.exists() else {"reward": "reward", "values": [1.0], "keys": [""]}
+    key = data.draw(st.sampled_from([*sorted(content), "failures", "again", "unknown"]))
+    files.write_sealed(path, {**content, key: data.draw(values)})
+    attempt(lambda: read_round(path))
+
+
+NAMED = st.dictionaries(st.sampled_from(["state", "condition/n", "level/0.5", "x"]), st.integers(0, 4))
+
+
+@few
+@given(sizes=NAMED, levels=values)
+def test_tensors_of_something_else(sizes: dict[str, int], levels: Any) -> None:
+    folder = fresh()
+    path = folder / "chunk_00000.safetensors"
+    files.write_tensors(path, {name: torch.zeros(size, 2) for name, size in sizes.items()}, {"levels": levels})
+    attempt(lambda: Round(folder, None, [3, 2], "reward").read_chunk(0))
+
+
+@few
+@given(about=values)
+def test_tensors_are_read_as_they_were_written(about: Any) -> None:
+    path = fresh() / "a.safetensors"
+    files.write_tensors(path, {"a": torch.ones(2), "b": torch.zeros(0, 3)}, {"about": about})
+    tensors, read = files.read_tensors(path)
+    assert sorted(tensors) == ["a", "b"] and json.dumps(read["about"]) == json.dumps(about)
+
+
+def test_every_byte_counts(tmp_path: Path) -> None:
+    """A file in which any one byte is another is refused, or says the same."""
+    path = tmp_path / "a.safetensors"
+    files.write_tensors(path, {"a": torch.arange(6.0)}, {"level": 0.5, "origin": {"seed": 1}})
+    whole = path.read_bytes()
+    for place in range(len(whole)):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 4]) + whole[place + 1 :])
+        try:
+            tensors, about = files.read_tensors(path)
+        except GraftError:
+            continue
+        assert torch.equal(tensors["a"], torch.arange(6.0)) and about == {"level": 0.5, "origin": {"seed": 1}}
+    buffer = io.BytesIO(whole)
+    assert buffer.getbuffer().nbytes == len(whole)

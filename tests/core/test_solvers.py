@@ -1,0 +1,157 @@
+"""Solvers: their orders on laws whose flow is known, and steps that undo each other."""
+
+import math
+
+import pytest
+import torch
+from exact import Exact, Mixture, f64, normal, rows
+from test_inversion import CASES, LAW, coupled, ids, mixing, seeded
+from torch import Tensor
+
+from graft.errors import GraftError
+from graft.inversion import InversionError
+from graft.process import Betas, Flow, Gaussian, Rotation, Schedule
+from graft.sampler import Stage, run
+from graft.solvers import Euler, Heun, Midpoint, SecondOrder, Solver
+
+SECOND = {"heun": Heun(), "midpoint": Midpoint(), "ralston": SecondOrder(2 / 3)}
+MEAN, COV = f64([0.5, -1.0]), f64([[0.6, 0.2], [0.2, 0.3]])
+
+
+def transported(process: Gaussian, noise: Tensor) -> Tensor:
+    """Where the flow of the Gaussian law takes noise (n, 2), in closed form: it is affine and keeps the axes."""
+    top = normal(MEAN, COV).at(process, 1.0)
+    size, axes = torch.linalg.eigh(COV)
+    started = torch.linalg.eigvalsh(top.covs[0])  # ascending, as `size` is
+    scaled = (noise - top.means[0]) @ axes * (size / started).sqrt()
+    return MEAN + scaled @ axes.mT
+
+
+SMOOTH = [case for case in CASES if not isinstance(case[0], Betas)]  # a table has kinks
+
+
+@pytest.mark.parametrize("solver", SECOND.values(), ids=SECOND)
+@pytest.mark.parametrize(("schedule", "prediction", "warp"), SMOOTH, ids=ids)
+def test_order(schedule: Schedule, prediction: str, warp: float, solver: Solver) -> None:
+    """Half the step is a quarter of the error, half of it for Euler; and the limit is the flow of the law."""
+    process = Gaussian(schedule, prediction, (2,), eta=0.0, warp=warp)
+    model = Exact(process, normal(MEAN, COV))
+    noise = process.prior(rows(32), seeded())
+    goal = transported(process, noise)
+
+    def error(how: Solver, steps: int) -> float:
+        found = run([Stage(process, model, solver=how)], rows(32), steps, state=noise)
+        assert found.calls == how.calls(steps)
+        assert isinstance(found.state, Tensor)
+        return float((found.state - goal).square().mean().sqrt())
+
+    fine, coarse = error(solver, 120), error(solver, 60)
+    assert math.log2(coarse / fine) > 1.7
+    assert fine < 0.2 * error(Euler(), 120)
+    assert 0.8 < math.log2(error(Euler(), 60) / error(Euler(), 120)) < 1.3
+
+
+@pytest.mark.parametrize(("schedule", "prediction", "warp"), CASES, ids=ids)
+def test_first_slope_is_ddim(schedule: Schedule, prediction: str, warp: float) -> None:
+    process = Gaussian(schedule, prediction, (2,), eta=0.0, warp=warp)
+    x = process.prior(rows(16), seeded())
+    output = process(Exact(process, LAW), x, 0.75, rows(16))
+    along = process.follow(x, process.slope(output, x, 0.75, rows(16)), 0.75, 0.25)
+    assert torch.allclose(along, process.advance(output, x, 0.75, 0.25, rows(16), None), rtol=1e-10, atol=1e-10)
+    assert torch.allclose(process.follow(along, x, 0.25, 0.25), along)
+    there = process.follow(x, output, 0.75, 0.25)
+    assert torch.allclose(process.follow(there, output, 0.25, 0.75), x, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("solver", [*SECOND.values(), Heun(end=False)], ids=[*SECOND, "heun to Euler"])
+@pytest.mark.parametrize(("schedule", "prediction", "warp"), CASES, ids=ids)
+def test_noise_to_data_and_back(schedule: Schedule, prediction: str, warp: float, solver: Solver) -> None:
+    process = Gaussian(schedule, prediction, (2,), eta=0.0, warp=warp)
+    model = Exact(process, LAW)
+    noise = process.prior(rows(32), seeded())
+    down = run([Stage(process, model, solver=solver)], rows(32), 60, state=noise)
+    up = run([Stage(process, model, 0.0, 1.0, solver=solver)], rows(32), 60, state=down.state)
+    assert isinstance(up.state, Tensor)
+    assert (up.state - noise).abs().max() < 1e-7 * float(noise.abs().max())
+
+
+def test_inverse_of_a_linear_flow_in_closed_form() -> None:
+    """For N(0, s²) a step of the flow is x ↦ c x, so the noise of x is x over the product of the c, whatever s."""
+    process, steps = Gaussian(Flow(), "velocity", (1,), eta=0.0), 10
+    for solver in (Euler(), *SECOND.values()):
+        for spread in (0.3, 2.0):
+            model = Exact(process, normal(f64([0.0]), f64([[spread**2]])))
+            one = run([Stage(process, model, solver=solver)], rows(1), steps, state=f64([[1.0]])).state
+            data = torch.linspace(-2, 2, 9, dtype=torch.float64)[:, None]
+            noise = run([Stage(process, model, 0.0, 1.0, solver=solver)], rows(9), steps, state=data).state
+            assert isinstance(one, Tensor) and isinstance(noise, Tensor)
+            assert torch.allclose(noise, data / one, rtol=1e-10)
+
+
+@pytest.mark.parametrize("solver", SECOND.values(), ids=SECOND)
+def test_rotation_of_standard_normal_data_is_left_alone(solver: Solver) -> None:
+    process = Rotation((2,))
+    noise = process.prior(rows(8), seeded())
+    still = run([Stage(process, lambda x, t, c: 0 * x, solver=solver)], rows(8), 3, state=noise).state
+    assert torch.equal(still, noise)
+    law = normal(MEAN, COV)
+
+    def error(steps: int) -> float:
+        found = run([Stage(process, Exact(process, law), solver=solver)], rows(8), steps, state=noise).state
+        assert isinstance(found, Tensor)
+        return float((found - transported(process, noise)).square().mean().sqrt())
+
+    assert math.log2(error(40) / error(80)) > 1.7
+
+
+def test_dict_state() -> None:
+    process, condition = coupled()
+    noise = process.prior(condition, seeded())
+    for solver in SECOND.values():
+        down = run([Stage(process, mixing, solver=solver)], condition, 15, state=noise)
+        up = run([Stage(process, mixing, 0.0, 1.0, solver=solver)], condition, 15, state=down.state)
+        for name, field in noise.items():
+            assert (up.state[name] - field).abs().max() < 1e-9
+        assert (down.state["h"][1, 2] == 0).all() and down.state["x"].sum(1).abs().max() < 1e-9
+
+
+def test_last_slope_of_data_predictions() -> None:
+    """At level 0 an estimate of x_0 says nothing of the noise: that is told, and there is a way round."""
+    process = Gaussian(Flow(), "x0", (2,), eta=0.0)
+    model = Exact(process, LAW)
+    with pytest.raises(GraftError, match="end=false"):
+        run([Stage(process, model, solver=Heun())], rows(4), 10, generator=seeded())
+    for solver in (Heun(end=False), Midpoint()):
+        assert run([Stage(process, model, solver=solver)], rows(4), 10, generator=seeded()).state.isfinite().all()
+
+
+def test_refusals() -> None:
+    stochastic = Gaussian(Flow(), "velocity", (2,), eta=1.0)
+    Euler().check(stochastic)
+    for solver in SECOND.values():
+        with pytest.raises(GraftError, match="set eta=0"):
+            solver.check(stochastic)
+        with pytest.raises(InversionError, match="eta=0"):
+            run(
+                [Stage(stochastic, Exact(stochastic, LAW), 0.0, 1.0, solver=solver)],
+                rows(2),
+                5,
+                state=torch.zeros(2, 2),
+            )
+    for a in (0.0, 1.5, math.nan):
+        with pytest.raises(GraftError, match="share in"):
+            SecondOrder(a)
+
+
+def test_mixture_is_sampled_better_at_equal_calls() -> None:
+    """Two blobs: second order is nearer to the exact flow at 32 calls."""
+    law = Mixture(f64([0.5, 0.5]), f64([[-1.0, 0.0], [1.0, 0.0]]), 0.1 * torch.eye(2).double().repeat(2, 1, 1))
+    process = Gaussian(Flow(), "velocity", (2,), eta=0.0)
+    model, noise = Exact(process, law), process.prior(rows(200), seeded())
+    goal = run([Stage(process, model, solver=Midpoint())], rows(200), 400, state=noise).state
+
+    def error(solver: Solver, steps: int) -> float:
+        found = run([Stage(process, model, solver=solver)], rows(200), steps, state=noise).state
+        return float((found - goal).square().mean().sqrt())
+
+    assert max(error(solver, 16) for solver in SECOND.values()) < 0.6 * error(Euler(), 32)

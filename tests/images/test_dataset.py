@@ -1,0 +1,173 @@
+"""Pictures from every source, and what happens to those that cannot be used."""
+
+import gzip
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from domains.images.data import ImageData
+from domains.images.dataset.read import read
+from graft.errors import GraftError
+
+RNG = np.random.default_rng(0)
+GREY = RNG.integers(0, 256, (5, 6, 4), np.uint8)  # 6 high, 4 wide
+COLOUR = RNG.integers(0, 256, (5, 6, 4, 3), np.uint8)
+
+
+def folder(path: Path, arrays: np.ndarray, suffix: str = ".png") -> Path:
+    path.mkdir(parents=True, exist_ok=True)
+    for i, array in enumerate(arrays):
+        Image.fromarray(array).save(path / f"{i}{suffix}")
+    return path
+
+
+def idx(array: np.ndarray) -> bytes:
+    sizes = b"".join(n.to_bytes(4, "big") for n in array.shape)
+    return bytes([0, 0, 8, array.ndim]) + sizes + array.astype(np.uint8).tobytes()
+
+
+def test_digits() -> None:
+    found = read("digits")
+    assert found.pixels.shape == (1797, 8, 8, 1) and found.grey_levels == 17
+    assert sorted(set(np.unique(found.pixels))) == sorted({round(i * 255 / 16) for i in range(17)})
+    assert np.bincount(found.labels).tolist() == [178, 182, 177, 183, 181, 182, 181, 179, 174, 180]
+
+
+@pytest.mark.parametrize("arrays", [GREY, COLOUR], ids=["grey", "colour"])
+def test_folder(arrays: np.ndarray, tmp_path: Path) -> None:
+    found = read(str(folder(tmp_path, arrays)))
+    assert found.labels is None and not found.left_out
+    assert np.array_equal(found.pixels, arrays if arrays.ndim == 4 else arrays[..., None])
+
+
+def test_subfolders_are_classes(tmp_path: Path) -> None:
+    for name, part in (("cat", GREY[:2]), ("ant", GREY[2:])):
+        folder(tmp_path / name, part)
+    found = read(str(tmp_path))
+    assert found.names == ["ant", "cat"] and found.labels.tolist() == [0, 0, 0, 1, 1]
+    assert np.array_equal(found.pixels[..., 0], np.concatenate([GREY[2:], GREY[:2]]))
+
+
+def test_modes_and_sizes_are_brought_together(tmp_path: Path) -> None:
+    folder(tmp_path, COLOUR)
+    Image.fromarray(GREY[0]).save(tmp_path / "grey.png")
+    with pytest.raises(GraftError, match=r"1 pictures in .* are grey and 5 are in colour: give data.channels"):
+        read(str(tmp_path))
+    assert read(str(tmp_path), channels=3).pixels.shape == (6, 6, 4, 3)
+    assert read(str(tmp_path), channels=1).pixels.shape == (6, 6, 4, 1)
+    Image.new("RGB", (9, 9), "red").save(tmp_path / "large.png")
+    with pytest.raises(GraftError, match=r"2 sizes \(6 of 4x6, 1 of 9x9\): give data.size"):
+        read(str(tmp_path), channels=3)
+    found = read(str(tmp_path), size=4, channels=3)
+    assert found.pixels.shape == (7, 4, 4, 3)
+    assert (found.pixels[-1] == [255, 0, 0]).all()  # large.png, the last by name
+
+
+def test_transparency_is_on_white_and_16_bits_are_scaled(tmp_path: Path) -> None:
+    Image.new("RGBA", (2, 2), (255, 0, 0, 0)).save(tmp_path / "clear.png")
+    assert (read(str(tmp_path)).pixels == 255).all()
+    (tmp_path / "clear.png").unlink()
+    Image.fromarray(np.full((2, 2), 0x8000, np.uint16)).save(tmp_path / "deep.png")
+    assert (read(str(tmp_path)).pixels == 128).all()
+
+
+def test_broken_pictures_are_left_out_and_listed(tmp_path: Path) -> None:
+    folder(tmp_path, COLOUR)
+    (tmp_path / "none.png").write_bytes(b"no picture")
+    half = (tmp_path / "0.png").read_bytes()
+    (tmp_path / "half.png").write_bytes(half[: len(half) // 2])
+    (tmp_path / "notes.txt").write_text("not looked at")
+    with pytest.raises(GraftError, match=r"2 of the 7 pictures .*first: half.png: .*allowed is 10%.*most_left_out"):
+        read(str(tmp_path))
+    data = ImageData(str(tmp_path), most_left_out=0.3)
+    data.setup()
+    assert [name for name, _ in data.left_out] == ["half.png", "none.png"]
+    assert len(data.training) + len(data.held_out) == 5
+
+
+@pytest.mark.parametrize("zipped", [False, True])
+def test_idx(zipped: bool, tmp_path: Path) -> None:
+    pack = gzip.compress if zipped else bytes
+    end = ".gz" if zipped else ""
+    path = tmp_path / f"train-images-idx3-ubyte{end}"
+    path.write_bytes(pack(idx(GREY)))
+    assert read(str(path)).labels is None
+    (tmp_path / f"train-labels-idx1-ubyte{end}").write_bytes(pack(idx(np.arange(5))))
+    found = read(str(path))
+    assert np.array_equal(found.pixels[..., 0], GREY) and found.labels.tolist() == [0, 1, 2, 3, 4]
+    path.write_bytes(pack(idx(GREY)[:-1]))
+    with pytest.raises(GraftError, match="truncated"):
+        read(str(path))
+
+
+@pytest.mark.parametrize(
+    "array",
+    [COLOUR, COLOUR.transpose(0, 3, 1, 2), COLOUR / 255.0, COLOUR / 127.5 - 1, COLOUR.astype(int)],
+    ids=["uint8", "channels first", "0..1", "-1..1", "int64"],
+)
+def test_npz(array: np.ndarray, tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", images=array, labels=np.arange(5))
+    found = read(str(tmp_path / "a.npz"))
+    assert np.array_equal(found.pixels, COLOUR) and found.labels.tolist() == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize(
+    ("arrays", "words"),
+    [
+        ({"pictures": GREY}, "no array 'images'; there are: pictures"),
+        ({"images": RNG.integers(0, 9, (5, 6, 4, 2), np.uint8)}, "2 channels"),
+        ({"images": GREY[0]}, r"shape \(6, 4\)"),
+        ({"images": GREY * 1.0}, r"from \d+ to 2\d+: pixels lie in"),
+        ({"images": GREY.astype(int) + 300}, "beyond 0 to 255"),
+        ({"images": GREY, "labels": np.arange(4)}, "a label of 0 or more for each"),
+        ({"images": GREY / np.where(GREY > 250, 0, np.nan)}, "pixels lie in"),
+        ({"images": np.array([{}, {}])}, "without pickle"),
+    ],
+    ids=["name", "channels", "shape", "range", "integers", "labels", "nan", "pickle"],
+)
+@pytest.mark.filterwarnings("ignore:divide by zero")
+def test_arrays_that_are_no_pictures(arrays: dict, words: str, tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", **arrays)
+    with pytest.raises(GraftError, match=words):
+        read(str(tmp_path / "a.npz"))
+
+
+@pytest.mark.parametrize("name", ["none", "a.npz", "a.txt", "empty"])
+def test_sources_that_are_none(name: str, tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("a")
+    (tmp_path / "a.npz").write_text("a")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(GraftError):
+        read(str(tmp_path / name))
+
+
+def test_size_and_channels_of_arrays(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", images=COLOUR)
+    assert read(str(tmp_path / "a.npz"), size=8, channels=1).pixels.shape == (5, 8, 8, 1)
+    flat = np.full((2, 3, 3), 7, np.uint8)
+    np.savez(tmp_path / "b.npz", images=flat)
+    found = read(str(tmp_path / "b.npz"), size=6, channels=3).pixels
+    assert found.shape == (2, 6, 6, 3) and (found == 7).all()
+
+
+def test_noise_fills_one_step_between_grey_levels() -> None:
+    data = ImageData(dequantise=1, limit=64)
+    data.setup()
+    torch.manual_seed(0)
+    clean = data.training.pixels / 127.5 - 1
+    apart = data.training.__getitems__(list(range(len(clean))))["pixels"] - clean
+    assert apart.abs().max() <= 1 / 16 and abs(float(apart.std()) - 1 / 8 / 12**0.5) < 1e-3
+    assert ImageData(limit=8).training[0]["pixels"].shape == (1, 8, 8)
+
+
+def test_mirrored_and_split_by_seed() -> None:
+    plain, mirrored = ImageData(limit=40, validation=0.25), ImageData(limit=40, validation=0.25, flip=True)
+    assert (len(plain.training), len(plain.held_out)) == (30, 10)
+    assert torch.equal(mirrored.training.pixels[30:], plain.training.pixels.flip(-1))
+    assert torch.equal(mirrored.held_out.pixels, plain.held_out.pixels)
+    assert not torch.equal(ImageData(limit=40, validation=0.25, seed=1).training.pixels, plain.training.pixels)
+    with pytest.raises(GraftError, match="too few"):
+        ImageData(limit=1).setup()

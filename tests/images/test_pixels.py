@@ -1,0 +1,120 @@
+"""Between tensors, pictures, keys and files."""
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from domains.images import files
+from domains.images.grid import draw
+from domains.images.keys import Content, Perceptual
+from domains.images.pixels import pictures, quantised, scaled, tensor
+from graft.errors import GraftError
+
+COLOUR = torch.randint(0, 256, (6, 3, 5, 4), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+INFOS = [{"label": i, "prompt": f"a, “{i}”"} for i in range(6)]
+
+
+def test_all_256_values_survive() -> None:
+    values = torch.arange(256, dtype=torch.uint8)
+    assert torch.equal(quantised(scaled(values)), values)
+    assert quantised(torch.tensor([-9.0, 9.0])).tolist() == [0, 255]
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_pictures_and_back(channels: int) -> None:
+    images = pictures(COLOUR[:, :channels], INFOS)
+    assert images[0].mode == {1: "L", 3: "RGB"}[channels] and images[0].size == (4, 5)
+    assert torch.equal(tensor(images), COLOUR[:, :channels])
+    assert [image.info for image in images] == INFOS
+
+
+def test_what_is_not_finite_says_so() -> None:
+    states = scaled(COLOUR)
+    states[2, 0, 0, 0], states[3, 1] = torch.nan, torch.inf
+    assert [image.info.get("failed") for image in pictures(states)] == [
+        *[None] * 2,
+        *["pixels are not finite"] * 2,
+        *[None] * 2,
+    ]
+
+
+def test_two_channels_are_no_picture() -> None:
+    with pytest.raises(GraftError, match="not 2"):
+        pictures(COLOUR[:, :2])
+    with pytest.raises(GraftError, match="2 modes and sizes"):
+        tensor([Image.new("L", (2, 2)), Image.new("L", (3, 2))])
+
+
+def test_keys() -> None:
+    images = pictures(COLOUR)
+    content, alike = Content(), Perceptual(2, 2)
+    assert len({content(image) for image in images}) == 6
+    assert content(images[0]) == content(images[0].copy())
+    brighter = Image.fromarray(np.full((8, 8), 10, np.uint8)), Image.fromarray(np.full((8, 8), 11, np.uint8))
+    assert content(brighter[0]) != content(brighter[1]) and alike(brighter[0]) == alike(brighter[1])
+    half = np.zeros((8, 8), np.uint8)
+    half[:, 4:] = 255
+    assert alike(Image.fromarray(half)) == "00010001"  # rows of left, right
+    with pytest.raises(GraftError):
+        Perceptual(0)
+
+
+@pytest.mark.parametrize("name", ["folder", "a.npz"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_files(name: str, channels: int, tmp_path: Path) -> None:
+    images = pictures(COLOUR[:, :channels], INFOS)
+    files.write(images, tmp_path / name, [0.5 * i for i in range(6)])
+    again = files.read(tmp_path / name)
+    assert torch.equal(tensor(again), COLOUR[:, :channels])
+    assert [image.info["label"] for image in again] == list(range(6))
+    if name == "folder":
+        assert [image.info["prompt"] for image in again] == [info["prompt"] for info in INFOS]
+        with open(tmp_path / name / "index.csv", encoding="utf-8") as table:
+            rows = list(csv.DictReader(table))
+        assert [float(row["reward"]) for row in rows] == [0.5 * i for i in range(6)]
+    else:
+        assert np.load(tmp_path / name)["reward"].tolist() == [0.5 * i for i in range(6)]
+
+
+def test_one_picture_of_all(tmp_path: Path) -> None:
+    files.write(pictures(COLOUR), tmp_path / "all.png", [1.0] * 6)
+    with Image.open(tmp_path / "all.png") as sheet:
+        assert sheet.format == "PNG" and sheet.width > sheet.height
+    assert draw([Image.new("RGB", (500, 20))])  # scaled down
+
+
+def test_files_that_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(GraftError, match=r"give a \.npz, a \.png or a folder"):
+        files.write(pictures(COLOUR), tmp_path / "a.jpg")
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(GraftError, match="something else"):
+        files.write(pictures(COLOUR), tmp_path)
+    with pytest.raises(GraftError, match="no file"):
+        files.read(tmp_path / "none.npz")
+    with pytest.raises(GraftError, match="no file"):
+        files.read(tmp_path)  # no table in it
+
+
+def test_scored_files(tmp_path: Path) -> None:
+    files.write(pictures(COLOUR, INFOS), tmp_path / "set", [0.5 * i for i in range(6)])
+    table = tmp_path / "set" / "index.csv"
+    found = files.read_scored(table, "reward", 6, (3, 5, 4))
+    assert found.values == [0.5 * i for i in range(6)] and found.labels.tolist() == list(range(6))
+    assert torch.equal(quantised(found.pixels), COLOUR) and not found.left_out
+    text = table.read_text(encoding="utf-8").splitlines()
+    text[1] = text[1].replace("00000.png", "gone.png")
+    text[2] = text[2].replace("0.5", "")
+    text[3] = text[3].replace(",2,", ",7,")
+    (tmp_path / "set" / "00003.png").write_bytes(b"broken")
+    Image.new("RGB", (9, 9)).save(tmp_path / "set" / "00004.png")
+    table.write_text("\n".join(text), encoding="utf-8")
+    found = files.read_scored(table, "reward", 6, (3, 5, 4))
+    assert found.values == [2.5] and [number for number, _ in found.left_out] == [1, 2, 3, 4, 5]
+    said = " ".join(why for _, why in found.left_out)
+    assert all(word in said for word in ("gone.png", "no score", "'7' is none of 0 to 5", "9x9 pixels, where 4x5"))
+    with pytest.raises(GraftError, match="no column 'rating'; there are: file, label, prompt, reward"):
+        files.read_scored(table, "rating", None, None)

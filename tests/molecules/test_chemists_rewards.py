@@ -1,0 +1,156 @@
+"""What a chemist asks of molecules: known values, vetoes, likeness, windows, strain."""
+
+import math
+
+import numpy as np
+import pytest
+from mols import BAD, GOOD, embedded
+from rdkit import Chem
+from rdkit.Chem import Descriptors
+
+from domains.molecules.chemistry import EXPLICIT, HEAVY
+from domains.molecules.rewards import (
+    QED,
+    TPSA,
+    Desirability,
+    Desirable,
+    LogP,
+    Matches,
+    RDKit,
+    Rings,
+    Scaffold,
+    Similarity,
+    Strain,
+    SyntheticAccessibility,
+    Vetoed,
+)
+from graft.errors import GraftError
+from graft.reward import Reward
+
+
+def parsed(smiles):
+    return Chem.MolFromSmiles(smiles)
+
+
+ASPIRIN, TOLUENE = "CC(=O)Oc1ccccc1C(=O)O", "Cc1ccccc1"
+
+
+def test_synthetic_accessibility():
+    reward = SyntheticAccessibility()
+    reward.open()
+    assert reward.score(parsed(ASPIRIN)) == pytest.approx(1.58, abs=0.05)  # as the paper's authors' table has it
+    assert not reward.maximise and SyntheticAccessibility(target=2).maximise
+    hard = "CC1CCC2CC3C4CC1C2(C)C34O"
+    assert reward.score(parsed(hard)) > reward.score(parsed("CCO")) + 2
+    assert reward([BAD]).failures == {0: "the molecule is not valid"}
+    assert reward.score(embedded("CCO", EXPLICIT)) == reward.score(embedded("CCO", HEAVY))
+
+
+def test_missing_contrib_is_one_sentence(monkeypatch, tmp_path):
+    from domains.molecules.rewards import synthesis
+
+    monkeypatch.setattr(synthesis.RDConfig, "RDContribDir", str(tmp_path))
+    synthesis.scorer.cache_clear()
+    with pytest.raises(GraftError, match="Contrib"):
+        SyntheticAccessibility().open()
+
+
+def test_rings_and_matches():
+    naphthalene, ester = parsed("c1ccc2ccccc2c1"), parsed("CC(=O)OCC(=O)OC1CC1")
+    assert [Rings().score(m) for m in (naphthalene, ester, GOOD)] == [2, 1, 0]
+    assert (Rings(size=6).score(ester), Rings(size=3).score(ester)) == (0, 1)
+    assert (Rings(aromatic=True).score(naphthalene), Rings(aromatic=True).score(ester)) == (2, 0)
+    assert Rings(aromatic=False).score(ester) == 1
+    assert Matches("C(=O)O[#6]").score(ester) == 2
+    assert Matches("[OH]").score(GOOD) == Matches("[OH]").score(embedded("CCO", EXPLICIT)) == 1
+    assert Matches("[OH]", target=1).score(GOOD) == 1 and Rings(target=1).score(GOOD) == pytest.approx(math.exp(-0.5))
+    with pytest.raises(GraftError, match="no SMARTS"):
+        Matches("C(")
+
+
+def test_any_descriptor_by_its_name():
+    assert RDKit("MolWt").score(GOOD) == pytest.approx(Descriptors.MolWt(parsed("CCO")))
+    assert RDKit("MolWt", target=46.07, width=5).score(GOOD) == pytest.approx(1, abs=1e-4)
+    with pytest.raises(GraftError, match=r"MolWeight.*such as"):
+        RDKit("MolWeight")
+
+
+def test_vetoes():
+    reward = Vetoed(QED())
+    rhodanine, aldehyde = parsed("O=C1CSC(=S)N1"), parsed("CCCC=O")
+    assert any(
+        "thiaz" in name or "rhod" in name
+        for name in Vetoed(QED(), ["PAINS"]).alerts(parsed("O=C1C(=Cc2ccccc2)SC(=S)N1"))
+    )
+    assert reward.alerts(aldehyde) == ["aldehyde"] and reward.alerts(parsed("CCO")) == []
+    assert reward([aldehyde, GOOD, BAD]).values == [0, QED().score(GOOD), 0]
+    assert not reward([aldehyde, GOOD, BAD]).failures
+    own = Vetoed(QED(), catalogues=[], smarts=["[OH]"], otherwise=-1)
+    assert own([GOOD, rhodanine]).values == [-1, QED().score(rhodanine)] and own.alerts(GOOD) == ["[OH]"]
+    with pytest.raises(GraftError, match=r"PAIN'.*PAINS_A"):
+        Vetoed(QED(), ["PAIN"])
+
+
+def test_likeness():
+    assert Similarity(ASPIRIN).score(parsed(ASPIRIN)) == 1
+    assert 0 < Similarity("CCCO").score(GOOD) < 1 and Similarity("CCCO", counts=True).score(GOOD) < 1
+    assert Similarity("CCO", target=1).score(GOOD) == 1
+    biphenyl = parsed("c1ccc(-c2ccccc2C)cc1")
+    assert [Scaffold(TOLUENE).score(m) for m in (parsed(ASPIRIN), biphenyl, GOOD)] == [1, 0, 0]
+    assert Scaffold(TOLUENE, match="contains").score(biphenyl) == 1
+    cyclohexanol = parsed("OC1CCCCC1")
+    assert (Scaffold(TOLUENE).score(cyclohexanol), Scaffold(TOLUENE, generic=True).score(cyclohexanol)) == (0, 1)
+    for bad, words in (("C(", "no SMILES"), ("", "no SMILES")):
+        with pytest.raises(GraftError, match=words):
+            Similarity(bad)
+    with pytest.raises(GraftError, match="no ring"):
+        Scaffold("CCO")
+
+
+class Fixed(Reward):
+    name = "fixed"
+
+    def score(self, item):
+        return item
+
+
+def test_a_desirability_window():
+    window = Desirable(Fixed(), low=1, high=2, margin=0.5)
+    assert window([0.5, 0.75, 1.0, 1.5, 2.0, 2.25, 9.0]).values == [0, 0.5, 1, 1, 1, 0.5, 0]
+    assert Desirable(Fixed(), high=2)([2.0, 2.1]).values == [1, 0] and window.score(0.75) == 0.5
+    assert window.name == "fixed ≥ 1 and ≤ 2"
+    assert Desirable(TPSA(), low=1)([BAD]).failures == {0: "the molecule is not valid"}
+    for wrong in ({}, {"low": 2, "high": 1}, {"low": 1, "margin": -1}):
+        with pytest.raises(GraftError, match="the window of fixed"):
+            Desirable(Fixed(), **wrong)
+
+
+def test_several_objectives():
+    one, half, none = (Desirable(Fixed(), low=low, margin=1) for low in (0, 0.5, 1))
+    both = Desirability([one, half, none], [1, 2, 1])
+    assert both.score(0.5) == pytest.approx((1 * 1**2 * 0.5) ** 0.25)
+    assert both([0.0, 0.5]).values == pytest.approx([0, 0.5**0.25])
+    unbounded = Desirability([Fixed()])
+    assert "outside 0 to 1" in unbounded([1.5]).failures[0]
+    with pytest.raises(ValueError, match="outside 0 to 1"):
+        unbounded.score(1.5)
+    assert Desirability([QED(), Desirable(LogP(), low=-1, high=1)])([BAD, GOOD]).failures.keys() == {0}
+    with pytest.raises(GraftError, match="better when smaller"):
+        Desirability([Strain()])
+    with pytest.raises(GraftError, match="must be positive"):
+        Desirability([one, half], [1, 0])
+
+
+def test_strain():
+    for smiles in ("CCO", "NCC(=O)O"):
+        for vocabulary in (HEAVY, EXPLICIT):
+            assert Strain().score(embedded(smiles, vocabulary)) == pytest.approx(0, abs=0.05), (smiles, vocabulary.name)
+    bent = Chem.Mol(embedded("CCO", EXPLICIT))
+    x = bent.GetConformer().GetPositions()
+    bent.GetConformer().SetPositions(x + 0.05 * (-1) ** np.arange(len(x))[:, None])
+    assert Strain().score(bent) > 5
+    assert Strain(per_atom=True).score(bent) == pytest.approx(Strain().score(bent) / 3)
+    scores = Strain()([BAD, GOOD])
+    assert list(scores.failures) == [0] and not Strain().maximise and Strain().unit == "kcal/mol"
+    with pytest.raises(ValueError, match="did not converge"):
+        Strain(steps=1).score(bent)

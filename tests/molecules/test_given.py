@@ -1,0 +1,171 @@
+"""What is given of a molecule: its number of atoms, and a fragment that stays exactly where it is."""
+
+import functools
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from mols import embedded
+from rdkit import Chem
+
+from domains.molecules import Molecules, qm9
+from domains.molecules import fragment as fragments
+from domains.molecules.backbone import EGNN
+from domains.molecules.chemistry import EXPLICIT, HEAVY
+from domains.molecules.files import write
+from domains.molecules.sizes import shares
+from graft import seeding
+from graft.accept import All
+from graft.batches import Draws
+from graft.errors import GraftError
+from graft.identity import digest
+from graft.objectives import PolicyGradient
+from graft.process import Gaussian, Masked, Mixed, ZeroCentre
+from graft.process.schedules import Polynomial
+
+
+def module(atoms=6, vocabulary=HEAVY, prediction="x0", weights=None, **settings):
+    torch.manual_seed(0)
+    gaussian = functools.partial(Gaussian, Polynomial(), warp=2)
+    x = gaussian(prediction, [atoms, 3], project=ZeroCentre())
+    h = gaussian("logits", [atoms, len(vocabulary)], scale=0.2, project=Masked())
+    net = EGNN(len(vocabulary), width=16, layers=2)
+    made = Molecules(net, Mixed({"x": x, "h": h}), convention=vocabulary.name, steps=6, weights=weights, **settings)
+    made.facts = {"histogram": torch.tensor([0, 0, 1, 2, 3, 4, 0][: atoms + 1] + [0] * (atoms - 6))}
+    return made
+
+
+def counts(made, n=4000):
+    return made.draw_conditions(n, seeding.generator(0, "sizes"))["mask"].sum(1).long()
+
+
+def drawn(made, n=32):
+    condition = made.draw_conditions(n, seeding.generator(0, "drawn"))
+    return made.decode(made.predict_step(Draws(condition, ("test",))).state, condition)
+
+
+def test_numbers_of_atoms():
+    assert set(counts(module(sizes=4)).tolist()) == {4}
+    some = torch.bincount(counts(module(sizes={3: 1, 5: 3}))).tolist()
+    assert set(np.nonzero(some)[0]) == {3, 5} and some[5] / 4000 == pytest.approx(0.75, abs=0.03)  # 4.4 deviations
+    assert torch.bincount(counts(module()), minlength=7)[2:6].div(4000).tolist() == pytest.approx(
+        [0.1, 0.2, 0.3, 0.4], abs=0.035
+    )
+    known = shares("qm9", 29, None)
+    assert known.sum() == 100_000 and known[19] == qm9.SIZES[19]
+    assert all(mol.GetNumAtoms() == 4 for mol in drawn(module(sizes=4)))
+
+
+@pytest.mark.parametrize(
+    ("sizes", "said"),
+    [(9, "asks for 9 atoms"), (0, "asks for 0 atoms"), ({3: -1.0}, "share -1"), ({3: 0.0}, "above 0")],
+    ids=["too many", "none", "negative", "nothing"],
+)
+def test_numbers_that_cannot_be(sizes, said):
+    with pytest.raises(GraftError, match=said):
+        module(sizes=sizes)
+
+
+def test_without_a_histogram():
+    made = module()
+    made.facts = {}
+    with pytest.raises(GraftError, match=r"model\.sizes"):
+        counts(made)
+
+
+@pytest.fixture
+def ring(tmp_path):
+    """Cyclopropane in a place and a direction of its own."""
+    mol = Chem.Mol(embedded("C1CC1", EXPLICIT))
+    turn = np.linalg.qr(np.random.default_rng(0).normal(size=(3, 3)))[0]
+    mol.GetConformer().SetPositions(mol.GetConformer().GetPositions() @ turn + [3.0, -2.0, 5.0])
+    write([mol], tmp_path / "ring.sdf")
+    return str(tmp_path / "ring.sdf")
+
+
+@pytest.mark.parametrize("vocabulary", [HEAVY, EXPLICIT], ids=["heavy", "explicit"])
+def test_a_fragment_stays_where_it_is(ring, vocabulary):
+    """Whatever the network says: it is not trained here."""
+    made = module(vocabulary=vocabulary, fragment=ring)
+    given = fragments.read(ring)
+    assert len(given) == 3 and given.elements.tolist() == [6, 6, 6]
+    mols = drawn(made)
+    assert {mol.GetNumAtoms() for mol in mols} == {4, 5}
+    for mol in mols:
+        np.testing.assert_array_equal(mol.GetConformer().GetPositions()[:3], given.positions.numpy())
+        assert [atom.GetAtomicNum() for atom in mol.GetAtoms()][:3] == [6, 6, 6]
+    rest = np.array([mol.GetConformer().GetPositions()[3] for mol in mols])
+    assert rest.std(0).min() > 0.05 and np.isfinite(rest).all()
+
+
+def test_the_centre_of_a_state_stays_zero(ring):
+    made = module(fragment=ring)
+    condition = made.draw_conditions(5, seeding.generator(0, "a"))
+    drawn = made.predict_step(Draws(condition, ("test",)))
+    centre = (drawn.state["x"] * condition["mask"][..., None]).sum(1)
+    assert centre.abs().max() < 1e-4
+    assert drawn.calls == made.calls("tuned") == 5 * 4 + 1  # each step but the last four times
+    shape = drawn.state["x"][:, :3] - drawn.state["x"][:, :3].mean(1, keepdim=True)
+    assert (shape - condition["kept_x"][:, :3]).abs().max() < 1e-4
+
+
+class Knows(torch.nn.Module):
+    """The exact estimate of x_0 where x_0 is one Gaussian: positions N(0, 1) in the subspace, types all alike."""
+
+    def forward(self, state, time, condition):
+        alpha, sigma = Polynomial().alpha_sigma(time.double())
+        share = (alpha / (alpha**2 + sigma**2)).float()[:, None, None]
+        return {"x": share * state["x"], "h": torch.zeros_like(state["h"])}
+
+
+def test_the_rest_has_its_own_law(ring):
+    """Atoms that do not feel the fragment have the law they have without it, around the same centre."""
+    made = module(fragment=ring, sizes=5, resample=2)
+    made.backbone, made.steps = Knows(), 80
+    condition = made.draw_conditions(2000, seeding.generator(0, "law"))
+    x = made.predict_step(Draws(condition, ("test",))).state["x"]
+    apart = (x[:, 3] - x[:, 4]) / 2**0.5  # N(0, 1) in each coordinate
+    assert apart.std().item() == pytest.approx(1, abs=0.06) and apart.mean().abs() < 0.05
+    between = x[:, 3:5].mean(1) - x[:, :3].mean(1)  # var 1/2 + 1/3: means of two and of three atoms
+    assert between.std().item() == pytest.approx((5 / 6) ** 0.5, abs=0.06)
+
+
+def test_fragments_that_cannot_be(ring, tmp_path):
+    with pytest.raises(GraftError, match="no sample has more"):
+        counts(module(fragment=ring, sizes=3))
+    with pytest.raises(GraftError, match="predict x0 and logits"):
+        module(fragment=ring, prediction="v")
+    with pytest.raises(GraftError, match=r"model\.resample"):
+        module(fragment=ring, resample=0)
+    with pytest.raises(GraftError, match="no file"):
+        module(fragment=str(tmp_path / "none.sdf"))
+    (tmp_path / "a.csv").write_text("smiles\nCC\n")
+    with pytest.raises(GraftError, match=r"\.sdf or \.xyz"):
+        module(fragment=str(tmp_path / "a.csv"))
+    (tmp_path / "bad.sdf").write_text("nonsense\n\n\nx\n$$$$\n")
+    with pytest.raises(GraftError, match="cannot be used: unparseable"):
+        module(fragment=str(tmp_path / "bad.sdf"))
+    (tmp_path / "empty.sdf").write_text("")
+    with pytest.raises(GraftError, match="no SDF file, or an empty one"):
+        module(fragment=str(tmp_path / "empty.sdf"))
+    (tmp_path / "s.xyz").write_text("2\n\nC 0 0 0\nS 1.8 0 0\n")
+    with pytest.raises(GraftError, match="of C, N, O and F and has C, S"):
+        module(fragment=str(tmp_path / "s.xyz"))
+    long = Chem.Mol(embedded("CC", EXPLICIT))
+    long.GetConformer().SetPositions(long.GetConformer().GetPositions() * 1.3)
+    write([long], tmp_path / "long.sdf")
+    with pytest.raises(GraftError, match=r"C1 and C2 are 1\.9\d Å apart.*no bond"):
+        module(fragment=str(tmp_path / "long.sdf"))
+
+
+def test_what_is_given_tells_draws_apart(ring):
+    names = [digest(module(**settings).given) for settings in ({}, {"sizes": 4}, {"fragment": ring})]
+    assert len(set(names)) == 3 and module().given is None
+    assert digest(module(fragment=ring).given) != digest(module(fragment=ring, resample=2).given)
+
+
+def test_policy_gradients_are_refused(ring):
+    made, source = module(fragment=ring, objective=PolicyGradient()), SimpleNamespace(name="current", sampled=True)
+    with pytest.raises(GraftError, match="nothing of a sample may be given"):
+        made.objective.check(made, SimpleNamespace(source=source, accept=All(deduplicate=False), window=1))

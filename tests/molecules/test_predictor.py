@@ -1,0 +1,102 @@
+"""Trained predictors as rewards, and files that must not be read."""
+
+import math
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from mols import BAD, GOOD, embedded
+from rdkit import Chem
+from rdkit.Chem import Crippen
+from safetensors.torch import save_file
+
+from domains.molecules.rewards import MLP, Morgan, Named, SklearnPredictor, TorchPredictor
+from graft.errors import GraftError
+from graft.identity import digest
+
+skops = pytest.importorskip("skops.io")
+from sklearn.linear_model import LinearRegression, LogisticRegression  # noqa: E402
+
+SMILES = ["CCO", "CCCC", "CC(=O)O", "c1ccccc1", "CCN", "OCCO", "CCCl", "C1CCCCC1O"]
+NAMES = ["MolLogP", "TPSA"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A regression that has learnt logP + 1 from descriptors, and a classifier on fingerprints."""
+    folder = tmp_path_factory.mktemp("models")
+    mols = [Chem.MolFromSmiles(s) for s in SMILES]
+    y = np.array([Crippen.MolLogP(m) + 1 for m in mols])
+    skops.dump(LinearRegression().fit(Named(NAMES)(mols), y), folder / "line.skops")
+    skops.dump(LogisticRegression().fit(Morgan(bits=64)(mols), y > 1), folder / "class.skops")
+    return folder
+
+
+def test_scikit_learn(folder):
+    reward = SklearnPredictor(str(folder / "line.skops"), Named(NAMES), unit="pIC50")
+    scores = reward([GOOD, BAD, embedded("CCN")])
+    assert scores.values[0] == pytest.approx(Crippen.MolLogP(Chem.MolFromSmiles("CCO")) + 1, abs=1e-5)
+    assert scores.failures == {1: "the molecule is not valid"} and reward.score(GOOD) == pytest.approx(scores.values[0])
+    assert (reward.name, reward.unit) == ("line", "pIC50")
+    likely = SklearnPredictor(str(folder / "class.skops"), Morgan(bits=64), probability=True)
+    assert 0 < likely.score(GOOD) < 1
+    with pytest.raises(GraftError, match="no probabilities"):
+        SklearnPredictor(str(folder / "line.skops"), Named(NAMES), probability=True)
+    with pytest.raises(GraftError, match="features that it was trained on"):
+        SklearnPredictor(str(folder / "line.skops"))([GOOD])
+    with pytest.raises(ValueError, match="not valid"):
+        reward.score(BAD)
+
+
+class Evil:
+    def __reduce__(self):
+        return (exec, ("raise SystemExit('code ran')",))
+
+
+def test_files_that_are_not_read(folder, tmp_path):
+    evil = tmp_path / "evil.pkl"
+    evil.write_bytes(pickle.dumps(Evil()))
+    with pytest.raises(GraftError, match=r"skops\.io\.dump"):
+        SklearnPredictor(str(evil))
+    (tmp_path / "evil.skops").write_bytes(evil.read_bytes())
+    with pytest.raises(GraftError, match="no model that skops wrote"):
+        SklearnPredictor(str(tmp_path / "evil.skops"))
+    whole = (folder / "line.skops").read_bytes()
+    (tmp_path / "half.skops").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(GraftError, match="truncated"):
+        SklearnPredictor(str(tmp_path / "half.skops"))
+    skops.dump(Evil(), tmp_path / "other.skops")
+    with pytest.raises(GraftError, match=r"not known to be safe: .*(exec|Evil)"):
+        SklearnPredictor(str(tmp_path / "other.skops"))
+    with pytest.raises(GraftError, match="no file"):
+        SklearnPredictor("missing.skops")
+    (tmp_path / "evil.pt").write_bytes(evil.read_bytes())
+    with pytest.raises(GraftError, match="no file of tensors"):
+        TorchPredictor(str(tmp_path / "evil.pt"), MLP(64, 8, 1))
+
+
+def test_torch(tmp_path):
+    torch.manual_seed(0)
+    network = MLP(64, 8, 1)
+    save_file(network.state_dict(), tmp_path / "net.safetensors")
+    torch.save(network.state_dict(), tmp_path / "net.pt")
+    expected = network(torch.from_numpy(Morgan(bits=64)([Chem.MolFromSmiles("CCO")]))).item()
+    for name in ("net.safetensors", "net.pt"):
+        reward = TorchPredictor(str(tmp_path / name), MLP(64, 8, 1), Morgan(bits=64))
+        assert reward.score(GOOD) == pytest.approx(expected)
+    logit = TorchPredictor(str(tmp_path / "net.pt"), MLP(64, 8, 1), Morgan(bits=64), output="sigmoid")
+    assert logit.score(GOOD) == pytest.approx(1 / (1 + math.exp(-expected)))
+    assert digest(logit) != digest(reward)
+    with pytest.raises(GraftError, match="another network's weights"):
+        TorchPredictor(str(tmp_path / "net.pt"), MLP(64, 9, 1))
+    with pytest.raises(GraftError, match="features that it was trained on"):
+        TorchPredictor(str(tmp_path / "net.pt"), MLP(64, 8, 1))([GOOD])
+
+
+def test_identity_is_the_files(folder):
+    one = SklearnPredictor(str(folder / "line.skops"), Named(NAMES))
+    assert digest(one) == digest(SklearnPredictor(str(folder / "line.skops"), Named(NAMES), name="other"))
+    assert digest(one) != digest(SklearnPredictor(str(folder / "class.skops"), Named(NAMES)))
+    with pytest.raises(GraftError, match="no descriptor 'Nonsense'"):
+        Named(["Nonsense"])

@@ -1,0 +1,198 @@
+"""Files that chemists keep: what is read, what is left out and why, and QM9 in EDM's split."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from mols import embedded
+from rdkit import Chem
+from rdkit.Chem import rdDistGeom, rdForceFieldHelpers
+from torch_geometric import datasets
+from torch_geometric.data import Data
+
+from domains.molecules import qm9, records, scored, sources
+from domains.molecules.chemistry import EXPLICIT, HEAVY, build, is_stable, key
+from domains.molecules.conformers import embedded as conformer
+from domains.molecules.conformers import relaxed
+from domains.molecules.data import MoleculeData
+from domains.molecules.dataset import graphs
+from domains.molecules.files import write
+from graft.errors import GraftError
+
+QM9 = Path(__file__).parents[2].parent / "shared/data/qm9_edm_test_split/qm9_test.npz"
+SMILES = ["CCO", "CC=O", "NCCO", "C1CC1", "CCF", "CCN", "COC", "CC#N"]
+
+
+@pytest.fixture(autouse=True)
+def cache(monkeypatch, tmp_path):
+    monkeypatch.setenv("GRAFT_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def files(tmp_path):
+    """The same molecules as XYZ, SMILES, CSV and SDF."""
+    mols = [embedded(smiles, EXPLICIT) for smiles in SMILES]
+    for i, mol in enumerate(mols):
+        mol.SetDoubleProp("reward", float(i))
+    for suffix in ("sdf", "xyz", "smi", "csv"):
+        write(mols, tmp_path / f"some.{suffix}")
+    return tmp_path
+
+
+@pytest.mark.parametrize("suffix", ["sdf", "xyz", "smi", "csv"])
+@pytest.mark.parametrize("vocabulary", [HEAVY, EXPLICIT], ids=["heavy", "explicit"])
+def test_what_is_written_is_read(files, suffix, vocabulary):
+    arrays, left_out = sources.read(str(files / f"some.{suffix}"), 9)
+    found, unused = graphs(arrays, vocabulary, 9)
+    assert sorted(found.keys) == sorted(Chem.CanonSmiles(smiles) for smiles in SMILES)
+    assert not any((left_out | unused).values())
+    data = MoleculeData(str(files / f"some.{suffix}"), convention=vocabulary.name)
+    assert len(data.training) + len(data.held_out) == len(SMILES)
+
+
+@pytest.mark.parametrize("suffix", ["sdf", "xyz", "csv"])
+def test_scores_come_with_them(files, suffix):
+    molecules, values, left_out = scored.read(files / f"some.{suffix}", "reward", EXPLICIT, 10)
+    assert dict(zip(molecules.keys, values, strict=True))["CCF"] == 4 and len(values) == 7
+    assert [number for number, _ in left_out] == [3] and "at most 10 atoms of H, C, N, O, F" in left_out[0][1]
+
+
+def test_hydrogens_are_placed_in_xyz(tmp_path):
+    write([embedded("CCO", HEAVY)], tmp_path / "a.xyz")
+    text = (tmp_path / "a.xyz").read_text()
+    assert text.startswith("9\nsmiles=CCO valid=1 stable=1 connected=1\n") and text.count("\nH ") == 6
+    found, _ = graphs(sources.read(str(tmp_path / "a.xyz"), 9)[0], HEAVY, 9)
+    assert found.keys == ["CCO"]
+
+
+GOOD = "3\nenergy=-1.5 other\nO 0 0 0\nH 0.96 0 0\nH -0.24 0.93 0\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "usable", "unusable"),
+    [
+        (GOOD + "\n" + GOOD, 2, 0),
+        (GOOD + "3\n\nO 0 0 0\nH 1 x 0\nH 0 1 0\n" + GOOD, 2, 1),
+        ("nonsense\nmore\n" + GOOD, 1, 1),
+        (GOOD + "9\ncut\nC 0 0 0\n", 1, 1),
+        (GOOD + "1\n\nXx 0 0 0\n" + GOOD, 2, 1),
+        (GOOD + "0\n\n" + GOOD, 2, 1),
+        (GOOD.replace("O ", "8 ").replace("H ", "1 "), 1, 0),
+        ("", 0, 0),
+    ],
+    ids=["frames", "no number", "no frame", "cut off", "no element", "no atom", "numbers", "empty"],
+)
+def test_frames_of_xyz(tmp_path, text, usable, unusable):
+    (tmp_path / "some.xyz").write_text(text)
+    arrays, left_out = sources.read(str(tmp_path / "some.xyz"), 9)
+    assert len(arrays["num_atoms"]) == usable and left_out == ({records.UNREADABLE: unusable} if unusable else {})
+    if usable:
+        np.testing.assert_allclose(arrays["positions"][0, 1], [0.96, 0, 0])
+        assert next(records.read(tmp_path / "some.xyz")).properties == {"energy": "-1.5"} or "nonsense" in text
+
+
+def test_records_that_cannot_be_used_are_counted(tmp_path):
+    salt, water = Chem.AddHs(Chem.MolFromSmiles("C[NH3+]")), Chem.AddHs(Chem.MolFromSmiles("O"))
+    silane, big = Chem.AddHs(Chem.MolFromSmiles("C[SiH3]")), Chem.AddHs(Chem.MolFromSmiles("CCCCCC"))
+    with Chem.SDWriter(str(tmp_path / "some.sdf")) as writer:
+        for mol in (salt, silane, big, water):
+            rdDistGeom.EmbedMolecule(mol, randomSeed=0)
+            writer.write(mol)
+        writer.write(Chem.MolFromSmiles("CCO"))
+    arrays, left_out = sources.read(str(tmp_path / "some.sdf"), 9)
+    assert left_out == {records.CHARGED: 1, records.FLAT: 1}
+    found, unused = graphs(arrays, EXPLICIT, 9, 10)
+    assert found.keys == ["O"] and (unused["with other elements"], unused["too large"]) == (1, 1)
+    data = MoleculeData(str(tmp_path / "some.sdf"), convention="explicit", max_atoms=10)
+    with pytest.raises(GraftError, match=r"only 1 molecules.*1 left out: charged"):
+        data.setup()
+    (tmp_path / "some.csv").write_text("id,SMILES\n1,CC\n2,C[NH3+]\n3,C(\n4,CCO\n")
+    arrays, left_out = sources.read(str(tmp_path / "some.csv"), 9)
+    assert len(arrays["num_atoms"]) == 2 and sum(left_out.values()) == 2 and left_out[records.CHARGED] == 1
+
+
+def test_files_that_cannot_be_read(tmp_path):
+    (tmp_path / "a.csv").write_text("name\nCC\n")
+    (tmp_path / "b.csv").write_bytes(b"smiles\n\xff\xfe\n")
+    (tmp_path / "c.xyz").write_bytes(b"\xff\xfe\x00")
+    for name, said in (("a.csv", "no column 'smiles'"), ("b.csv", "UTF-8"), ("c.xyz", "UTF-8")):
+        with pytest.raises(GraftError, match=said):
+            sources.read(str(tmp_path / name), 9)
+
+
+def test_conformers_cleaned_on_request(tmp_path):
+    mol, _ = conformer("CCO")
+    x = mol.GetConformer().GetPositions()
+    mol.GetConformer().SetPositions(x + 0.04 * (-1) ** np.arange(len(x))[:, None])
+    bent = embedded_again(mol)
+    tidy = relaxed(bent)
+    assert energy(tidy) < energy(bent) - 1 and key(tidy) == key(bent) == "CCO" and is_stable(tidy)
+    heavy = relaxed(embedded("CCO", HEAVY))
+    assert heavy.GetNumAtoms() == 9 and is_stable(heavy)
+    assert embedded_again(bent).GetConformer().GetPositions() == pytest.approx(bent.GetConformer().GetPositions())
+    for suffix in ("sdf", "xyz"):
+        write([bent], tmp_path / f"bent.{suffix}")
+        rough, _ = sources.read(str(tmp_path / f"bent.{suffix}"), 9)
+        clean, _ = sources.read(str(tmp_path / f"bent.{suffix}"), 9, clean=True)
+        ends = [np.linalg.norm(a["positions"][0, 0] - a["positions"][0, 1]) for a in (rough, clean)]
+        assert ends[0] == pytest.approx(np.linalg.norm(np.subtract(*bent.GetConformer().GetPositions()[:2])), abs=1e-3)
+        assert ends[1] == pytest.approx(np.linalg.norm(np.subtract(*tidy.GetConformer().GetPositions()[:2])), abs=0.02)
+
+
+def embedded_again(mol):
+    """The molecule as the domain builds it of atoms and positions."""
+    z, x = sources.atoms(mol)
+    return build(np.array([[EXPLICIT.index[int(n), 0] for n in z]]), x[None], np.array([len(z)]), EXPLICIT)[0]
+
+
+def energy(mol):
+    properties = rdForceFieldHelpers.MMFFGetMoleculeProperties(mol)
+    return rdForceFieldHelpers.MMFFGetMoleculeForceField(mol, properties).CalcEnergy()
+
+
+class Fake:
+    """Stands for torch_geometric's QM9: molecule i is a carbon at x = i."""
+
+    def __init__(self, root, count=qm9.MOLECULES):
+        self.count = count
+
+    def __len__(self):
+        return self.count
+
+    def __getitem__(self, index):
+        return Data(z=torch.tensor([6]), pos=torch.tensor([[float(index), 0, 0]]))
+
+
+def test_qm9_in_edms_split(monkeypatch):
+    monkeypatch.setattr(datasets, "QM9", Fake)
+    test = sources.read("qm9:test", 9)[0]["positions"][:, 0, 0]
+    np.testing.assert_array_equal(test, qm9.split("test"))
+    assert {part: len(qm9.split(part)) for part in qm9.PARTS} == {"train": 100_000, "valid": 17_748, "test": 13_083}
+    everything = np.concatenate([qm9.split(part) for part in qm9.PARTS])
+    assert sorted(everything.tolist()) == list(range(qm9.MOLECULES))
+    assert sum(qm9.SIZES.values()) == 100_000
+    with pytest.raises(GraftError, match="no part 'dev'"):
+        sources.read("qm9:dev", 9)
+    monkeypatch.setattr(datasets, "QM9", lambda root: Fake(root, 5))
+    with pytest.raises(GraftError, match="5 molecules where"):
+        sources.read("qm9", 9)
+
+
+@pytest.mark.skipif(not QM9.is_file(), reason="QM9's test split is not here")
+def test_the_split_is_that_of_edms_files():
+    """A molecule has the number 1 + its position + what was left out before it, so that must grow with the position."""
+    with np.load(QM9) as file:
+        numbers = file["index"]
+    positions = qm9.split("test")
+    before = np.sort(numbers) - 1 - np.sort(positions)
+    assert len(numbers) == len(positions) and (np.diff(before) >= 0).all() and 0 <= before.min() <= before.max() <= 3054
+
+
+def test_qm9_without_a_network(monkeypatch):
+    def fail(root):
+        raise OSError("Network is unreachable\nmore")
+
+    monkeypatch.setattr(datasets, "QM9", fail)
+    with pytest.raises(GraftError, match=r"cannot be downloaded or read .Network is unreachable.: go online"):
+        sources.read("qm9:train", 9)

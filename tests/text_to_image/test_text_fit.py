@@ -1,0 +1,252 @@
+"""``graft fit`` end to end on tiny pipelines, and plain diffusers that repeats its samples."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import importlib.util
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from diffusers import DDIMScheduler, DiffusionPipeline, FlowMatchEulerDiscreteScheduler, UNet2DConditionModel
+
+from graft import cli, seeding
+from graft.files import read_tensors
+from graft.sampler import run
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+SMALL = [
+    *["--config", "domains/text_to_image.yaml", "--config", "text_to_image/compressibility.yaml"],
+    *["--model.dtype", "float32", "--model.steps", "4", "--model.level", "0.5", "--model.images_per_prompt", "4"],
+    *["--model.learning_rate", "0.05", "--model.warmup", "0", "--model.guidance.scale", "3"],
+    *["--data.accept.draws", "4", "--data.draws", "12", "--data.batch_size", "6", "--data.train_batch_size", "4"],
+    *["--data.steps_per_round", "4", "--data.validation_draws", "0", "--data.test_draws", "4"],
+    *["--trainer.accumulate_grad_batches", "1", "--trainer.max_epochs", "1", "--trainer.accelerator", "cpu"],
+    *["--trainer.enable_progress_bar", "false", "--trainer.log_every_n_steps", "1"],
+]
+
+
+def called(*args: object) -> tuple[int, str]:
+    """(status, what was printed) of ``graft ARGS``."""
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(out):
+        try:
+            status = cli.main([str(arg) for arg in args])
+        except SystemExit as error:  # --print_config's
+            status = int(error.code or 0)
+    return status, out.getvalue()
+
+
+def fitted(pipeline: Path, folder: Path, *flags: object) -> Path:
+    status, out = called("fit", *SMALL, "--model.weights", pipeline, "--run_dir", folder / "run", *flags)
+    assert status == 0, out
+    return folder / "run"
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory, pipelines: dict[str, Path]) -> dict[str, Path]:
+    """A finished run of each kind: eps, drawn with noise; a deterministic flow."""
+    found: dict[str, Path] = {}
+    for kind, eta in (("eps", "1"), ("sd3", "0")):
+        folder = tmp_path_factory.mktemp(kind)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.chdir(folder)
+            (folder / "prompts.txt").write_text("a red ball\na blue cube\na dog\n")
+            found[kind] = fitted(pipelines[kind], folder, "--model.eta", eta)
+    return found
+
+
+@pytest.mark.parametrize("kind", ["eps", "sd3"])
+def test_run(kind: str, runs: dict[str, Path], pipelines: dict[str, Path]) -> None:
+    summary = json.loads((runs[kind] / "summary.json").read_text())
+    assert summary["objective"] == "P-GRAFT" and summary["level"] == 0.5 and "within each condition" in summary["rule"]
+    (account,) = summary["rounds"]
+    assert (account["draws"], account["accepted"], account["matched_share"]) == (
+        12,
+        6,
+        1.0,
+    )  # two of four of each prompt
+    assert summary["denoiser_calls"] == 12 * 4 and account["failed_rewards"] == 0
+    tensors, about = read_tensors(runs[kind] / "tuned.safetensors")
+    assert {name.split(".")[-2] for name in tensors} <= {"default"} and about["reference"]["path"] == str(
+        pipelines[kind]
+    )
+    chunk, _ = read_tensors(runs[kind] / "rounds/0/chunk_00000.safetensors")
+    assert {name: tuple(t.shape) for name, t in chunk.items()} == {
+        "state": (6, 4, 8, 8),
+        "level/0.5": (6, 4, 8, 8),
+        "condition/prompt": (6,),
+    }
+    with np.load(runs[kind] / "samples/tuned.npz") as stored:
+        assert stored["images"].shape == (4, 16, 16, 3) and set(stored["prompts"]) <= {
+            "a red ball",
+            "a blue cube",
+            "a dog",
+        }
+    assert (runs[kind] / "samples/tuned.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("kind", ["eps", "sd3"])
+def test_plain_diffusers_repeats_the_samples(kind: str, runs: dict[str, Path]) -> None:
+    """With the adapter in diffusers' format and the hand-over as a callback; not without either."""
+    folder = runs[kind] / "diffusers"
+    about = json.loads((folder / "graft.json").read_text())
+    model, _, _ = _loaded(runs[kind])
+    prompts = [0, 1, 2]
+    with model.sampling():
+        condition = {"prompt": torch.tensor(prompts)}
+        ours = run(model.stages("tuned"), condition, model.steps, generator=seeding.generator(7)).state
+        reference = run(model.stages("reference"), condition, model.steps, generator=seeding.generator(7)).state
+
+    spec = importlib.util.spec_from_file_location("exported_handover", folder / "handover.py")
+    assert spec is not None and spec.loader is not None
+    exported = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(exported)
+    missing = {"text_encoder_3": None, "tokenizer_3": None} if kind == "sd3" else {}
+    scheduler = DDIMScheduler if kind == "eps" else FlowMatchEulerDiscreteScheduler
+
+    pipe = DiffusionPipeline.from_pretrained(about["pipeline"], **missing)
+    pipe.set_progress_bar_config(disable=True)
+    pipe.scheduler = scheduler.from_pretrained(folder / "scheduler")
+    pipe.load_lora_weights(folder)
+    texts = [model.prompts[i].text for i in prompts]
+
+    def theirs(level: float) -> torch.Tensor:
+        return pipe(
+            texts,
+            **about["call"],
+            generator=seeding.generator(7),
+            callback_on_step_end=exported.handover(level),
+            output_type="latent",
+        ).images
+
+    scale = float(ours.abs().max())
+    for _ in range(2):  # it leaves the pipeline as it was
+        torch.testing.assert_close(theirs(about["level"]), ours, rtol=1e-5, atol=1e-5 * scale)
+    apart = float((ours - reference).abs().max()) / scale
+    assert apart > 1e-2  # the adapter does something
+    assert float((theirs(0.0) - ours).abs().max()) / scale > 1e-3  # and so does the hand-over
+
+
+def _loaded(folder: Path) -> tuple[Any, Any, Any]:
+    _, about = read_tensors(folder / "tuned.safetensors")
+    model, data, trainer = cli.load(_written(about["config"]))
+    model.load_weights(folder / "tuned.safetensors")
+    return model, data, trainer
+
+
+def _written(config: str) -> str:
+    content = yaml.safe_load(config)
+    for key in ("run_dir", "ckpt_path", "weights"):
+        content.pop(key, None)
+    Path("again.yaml").write_text(yaml.safe_dump(content))
+    return "again.yaml"
+
+
+def test_sample(runs: dict[str, Path], folder: Path) -> None:
+    """From the run's folder into a folder of pictures with their prompts."""
+    status, out = called("sample", "--weights", runs["sd3"], "-n", "4", "--out", "pictures", "--seed", "3")
+    assert status == 0, out
+    with open(folder / "pictures" / "index.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 4 and {row["prompt"] for row in rows} == {"a red ball", "a blue cube on a table", "a dog"}
+    assert sorted(path.name for path in (folder / "pictures").glob("*.png")) == [row["file"] for row in rows]
+
+
+def test_another_pipeline_is_refused(runs: dict[str, Path], pipelines: dict[str, Path]) -> None:
+    flags = ["--data.source", "reference", "--weights", runs["eps"], "--model.weights", pipelines["v"]]
+    status, out = called("test", *SMALL, *flags)
+    assert status == 2 and "was tuned from another reference" in out
+
+
+@pytest.mark.parametrize("train", ["guided", "conditional"])
+def test_v_prediction(train: str, pipelines: dict[str, Path], folder: Path) -> None:
+    """At level 0, GRAFT, in both ways to train with guidance, with an average of the adapter's weights."""
+    flags = [
+        "--model.level",
+        "0",
+        "--model.guidance.train",
+        train,
+        "--model.guidance.drop",
+        "0.5",
+        "--model.ema",
+        "0.5",
+    ]
+    found = fitted(pipelines["v"], folder, *flags)
+    summary = json.loads((found / "summary.json").read_text())
+    assert summary["objective"] == "GRAFT"
+    assert (found / "diffusers/pytorch_lora_weights.safetensors").exists()
+
+
+def test_ddpo(pipelines: dict[str, Path], folder: Path) -> None:
+    flags = ["--config", "text_to_image/ddpo.yaml", "--data.draws", "12", "--data.steps_per_round", "2"]
+    common = [flag for flag in SMALL if flag not in ("--data.accept.draws",)]
+    at = common.index("12") - 1
+    common = common[: at - 1] + common[at:]  # without the value of the flag that All does not have
+    out = folder / "run"
+    status, said = called(
+        "fit", *common, *flags, "--trainer.max_epochs", "1", "--model.weights", pipelines["v"], "--run_dir", out
+    )
+    assert status == 0, said
+    assert json.loads((out / "summary.json").read_text())["objective"] == "policy gradient (DDPO)"
+
+
+def test_whole_network(pipelines: dict[str, Path], folder: Path) -> None:
+    """Without LoRA the network itself is exported, and the hand-over is to the reference's."""
+    found = fitted(
+        pipelines["eps"], folder, "--model.lora", "null", "--model.learning_rate", "0.01", "--model.eta", "0"
+    )
+    about = json.loads((found / "diffusers/graft.json").read_text())
+    assert about["lora"] is False
+    model, _, _ = _loaded(found)
+    with model.sampling():
+        condition = {"prompt": torch.tensor([0, 1])}
+        ours = run(model.stages("tuned"), condition, model.steps, generator=seeding.generator(7)).state
+    pipe = DiffusionPipeline.from_pretrained(about["pipeline"])
+    pipe.set_progress_bar_config(disable=True)
+    pipe.scheduler = DDIMScheduler.from_pretrained(found / "diffusers/scheduler")
+    reference, pipe.unet = pipe.unet, UNet2DConditionModel.from_pretrained(found / "diffusers/unet")
+    from domains.images.text.handover import handover
+
+    theirs = pipe(
+        [model.prompts[i].text for i in (0, 1)],
+        **about["call"],
+        generator=seeding.generator(7),
+        callback_on_step_end=handover(about["level"], reference),
+        output_type="latent",
+    ).images
+    torch.testing.assert_close(theirs, ours, rtol=1e-5, atol=1e-5 * float(ours.abs().max()))
+    assert pipe.unet is not reference
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in (CONFIGS / "text_to_image").glob("*.yaml")))
+def test_configurations_parse(name: str, folder: Path) -> None:
+    """Laid over the domain's configuration; their weights are not here, so nothing is built."""
+    args = ["--config", "domains/text_to_image.yaml", "--config", f"text_to_image/{name}"]
+    status, out = called("fit", *args, "--print_config")
+    assert status == 0, out
+    given, asked = yaml.safe_load(out), yaml.safe_load((CONFIGS / "text_to_image" / name).read_text())
+    for path, value in _leaves(asked):
+        found = given
+        for key in path:
+            found = found[key]
+        assert found == value, path
+
+
+def _leaves(value: Any, *path: str) -> list[tuple[tuple[str, ...], Any]]:
+    if not isinstance(value, dict):
+        return [(path, value)]
+    return [leaf for key, inner in value.items() for leaf in _leaves(inner, *path, key)]
+
+
+def test_no_weights_to_be_had(folder: Path) -> None:
+    """The configuration as it ships, without a connection: one sentence."""
+    status, out = called("fit", "--config", "domains/text_to_image.yaml", "--trainer.accelerator", "cpu")
+    assert status == 2 and len(out.strip().splitlines()) == 1
+    assert "'stabilityai/stable-diffusion-2-base' is no folder here, and cannot be had from the hub" in out
