@@ -19,7 +19,7 @@ TINY = ["--model.steps", "2", "--model.backbone.width", "16", "--model.backbone.
 SMALL = [
     *["--data.draws", "48", "--data.batch_size", "24", "--data.train_batch_size", "16", "--data.steps_per_round", "3"],
     *["--data.validation_draws", "24", "--data.test_draws", "24", "--trainer.max_epochs", "1", *TINY],
-    *["--trainer.enable_progress_bar", "false", "--data.accept.fraction", "0.5"],
+    *["--trainer.enable_progress_bar", "false"],
 ]
 
 
@@ -111,12 +111,14 @@ def test_a_task_is_tuned_like_any_other(runs: Path, task: str = "completion") ->
     assert json.loads(Path(task, "summary.json").read_text())["tuned"]["n"] == 24
 
 
-def test_classes_decided_by_masks(runs: Path) -> None:
-    """The same domain with a discrete field, through the same commands."""
+@pytest.mark.parametrize("process", ["masked", "flow"])
+def test_other_processes(runs: Path, process: str) -> None:
+    """The same domain with its classes as a discrete field, and as a deterministic flow, through the same commands."""
     few = ["--data.count", "80", "--trainer.max_epochs", "1", *TINY]
-    mixed = ["--config", "domains/layout_pretrain.yaml", "--config", "process/layout_masked.yaml"]
-    graft("pretrain", *mixed, *few, "--trainer.enable_progress_bar", "false", "--run_dir", "reference")
-    fit = ["--config", "domains/layout.yaml", "--config", "process/layout_masked.yaml", *SMALL, "--model.level", "0.5"]
+    other = ["--config", f"process/layout_{process}.yaml"]
+    pretrain = ["--config", "domains/layout_pretrain.yaml", *other, *few, "--trainer.enable_progress_bar", "false"]
+    graft("pretrain", *pretrain, "--run_dir", "reference")
+    fit = ["--config", "domains/layout.yaml", "--config", "layout/graft.yaml", *other, *SMALL, "--model.level", "0.5"]
     graft("fit", *fit, "--model.weights", "reference/reference.safetensors", "--run_dir", "tuned")
     items = read("tuned/samples/tuned.json", PUBLAYNET, 20).layouts()
     assert items
