@@ -101,7 +101,9 @@ class Interruption(Callback):
     def _agreed(self, trainer: Any) -> bool:
         asked = self.asked is not None
         if trainer.world_size > 1:
-            return bool(trainer.strategy.reduce_boolean_decision(asked, all=False))
+            asked = bool(trainer.strategy.reduce_boolean_decision(asked, all=False))
+        if asked and self.asked is None:  # another process was
+            self.asked = signal.SIGTERM
         return asked
 
     @contextmanager

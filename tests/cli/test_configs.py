@@ -39,7 +39,8 @@ def test_domain(name: str, folder: Path) -> None:
     else:
         if "qm9" in name:
             train(name, folder)
-        done("fit", "--config", name, *SMALL, *QUIET, *(few(folder)[2:] if "qm9" in name else []))
+        own = ["--data.source", content["data"].get("source", "reference")]
+        done("fit", "--config", name, *SMALL, *own, *QUIET, *(few(folder)[2:] if "qm9" in name else []))
         made = "tuned.safetensors"
     assert (folder / "runs" / Path(name).stem / "1" / made).exists()
 

@@ -184,7 +184,7 @@ def test_from_a_folder_to_a_tuned_model(folder: Path, capsys: pytest.CaptureFixt
             assert arrays["reward"].mean() == pytest.approx(summary[side]["reward"])
         with Image.open(folder / f"run/samples/{side}.png") as sheet:
             assert sheet.format == "PNG"
-    assert (folder / "run/report.html").read_text().count("data:image/png") == 2
+    assert (folder / "run/report.html").read_text().count("data:image/png") == 3  # both sides, and the hits
     assert main(["sample", "--weights", "run", "-n", "6", "--out", "drawn"]) == 0
     assert len(list((folder / "drawn").glob("*.png"))) == 6
     assert main(["sample", "--weights", "run", "-n", "6", "--out", "drawn.png"]) == 0
