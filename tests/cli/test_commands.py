@@ -11,6 +11,7 @@ from called import MOLECULE, QUIET, REWARD, SMALL, done, run
 from rdkit import Chem
 
 from graft import cli, files, runs
+from graft.cli.parser import setup
 
 TESTED = ["--data.validation_draws", "16", "--data.test_draws", "16", "--model.steps", "8", *QUIET, *REWARD]
 
@@ -33,7 +34,7 @@ def test_sample_from_the_reference_that_ships(folder: Path) -> None:
     shipped = "domains/molecules/reference/heavy.safetensors"
     done("sample", "--weights", shipped, "-n", "7", "--out", "a.sdf")
     assert len(molecules("a.sdf")) == 7
-    _, config = cli._setup("pretrain", ["--config", "domains/molecule_pretrain.yaml"])
+    _, config = setup("pretrain", ["--config", "domains/molecule_pretrain.yaml"])
     about = files.read_about(files.locate(shipped))
     theirs, ours = (dict(runs.flat(yaml.safe_load(text))) for text in (about["config"], config))
     assert theirs.items() <= ours.items() and theirs["run_dir"] is None  # settings may have come since

@@ -12,7 +12,9 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from graft import cli, files
+from graft import files
+from graft.cli.parser import setup
+from graft.cli.said import said
 
 few = settings(max_examples=8, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck), database=None)
 CONFIG = yaml.safe_load(files.locate("domains/molecule.yaml").read_text())
@@ -36,9 +38,9 @@ def _folder() -> Iterator[None]:
 
 def attempt(path: Path) -> None:
     try:
-        cli._setup("fit", ["--config", str(path)])
+        setup("fit", ["--config", str(path)])
     except Exception as error:
-        assert (cli._said(error) or "").strip(), repr(error)
+        assert (said(error) or "").strip(), repr(error)
     except SystemExit as error:
         raise AssertionError(error) from error
 

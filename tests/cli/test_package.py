@@ -61,7 +61,12 @@ def test_wheel(built: Path) -> None:
     with zipfile.ZipFile(next(built.glob("*.whl"))) as wheel:
         names = set(wheel.namelist())
         about = {name.partition("/")[2]: wheel.read(name).decode() for name in names if ".dist-info/" in name}
-    assert {"graft/cli.py", "graft/py.typed", "graft/process/gaussian.py", "domains/molecules/module.py"} <= names
+    assert {
+        "graft/cli/__init__.py",
+        "graft/py.typed",
+        "graft/process/gaussian.py",
+        "domains/molecules/module.py",
+    } <= names
     assert "domains/molecules/reference/heavy.safetensors" in names
     assert "domains/__init__.py" not in names  # or nobody else could ship a domain
     configs = {str(path.relative_to(REPOSITORY)) for path in (REPOSITORY / "configs").rglob("*.yaml")}
@@ -78,7 +83,10 @@ def test_sdist(built: Path) -> None:
     with tarfile.open(next(built.glob("*.tar.gz"))) as sdist:
         names = {name.partition("/")[2] for name in sdist.getnames()}
     here = {str(path.relative_to(REPOSITORY)) for path in Path(__file__).parent.glob("*.py")}
-    assert here | {"graft/cli.py", "configs/domains/molecule.yaml", "README.md", "LICENSE", "pyproject.toml"} <= names
+    assert (
+        here | {"graft/cli/said.py", "configs/domains/molecule.yaml", "README.md", "LICENSE", "pyproject.toml"}
+        <= names
+    )
     assert "domains/molecules/reference/heavy.safetensors" in names
 
 

@@ -1,0 +1,119 @@
+"""The command line: ``graft fit --config domains/molecule.yaml`` and the other commands, a file each in `commands`."""
+
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from graft.cli.quiet import QUIET, quiet
+
+__all__ = ["COMMANDS", "QUIET", "console", "load", "main"]
+
+COMMANDS = {  # and what the help says; each is the `run` of the file of its name
+    "fit": "rollouts, acceptance, fine-tuning; ends with a table, pictures and files (the main job)",
+    "pretrain": "train a reference on data",
+    "correct": "inverse noise correction of a flow: fewer operations a sample, learned from data and no reward",
+    "levels": "how much of the reward is decided at each level, and which one to choose",
+    "compare": "methods at an equal budget: --methods a,b --seeds 0,1,2 [--levels 0,0.125,auto]",
+    "sample": "draw objects from a run's weights into a file: --weights RUN -n 256 --out FILE [--seed S] [--level U]\n"
+    "[--interpolate W] [--best_of N] [--given FILE]\n"
+    "[--model.SETTING VALUE]",
+    "hits": "the best distinct objects of a run, ranked, with drawings: --weights RUN -n 100 --out FILE [--draws N]",
+    "evaluate": "the domain's metrics of fresh samples, over several runs: --weights RUN -n 10000 --runs 3 "
+    "[--out FILE.json]",
+    "validate": "judge draws of a model: --weights RUN",
+    "test": "compare a model with its reference: --weights RUN",
+    "predict": "draw from a model into the run's folder: --weights RUN",
+}
+HELP = """usage: graft COMMAND --config NAME [--config NAME ...] [--SETTING VALUE ...]
+
+Fine-tune diffusion and flow models by shaping the law of an intermediate state.
+
+commands:
+{commands}
+
+A config is a path, or a name in ./configs or among the installed ones; several are merged, the later one wins, and
+flags win over them.  graft COMMAND --config NAME --help  explains every setting.
+"""
+
+
+def main(args: "Sequence[str] | None" = None) -> int:
+    """Run a command; the exit status: 0, 2 for something the user can put right, 130 for an interruption."""
+    args = list(sys.argv[1:] if args is None else args)
+    if not args or args[0] in ("-h", "--help"):
+        lines = [f"  {name:<9}  {text}".replace("\n", f"\n{'':<13}") for name, text in COMMANDS.items()]
+        print(HELP.format(commands="\n".join(lines)))
+        return 0
+    if args[0] == "--version":
+        from graft.commands import versions
+
+        print(" ".join(f"{name} {version}" for name, version in versions().items()))
+        return 0
+    if (here := os.getcwd()) not in sys.path:
+        sys.path.insert(0, here)  # a user's own rewards and domains, as with python -m
+    try:
+        return _run(args)
+    except (KeyboardInterrupt, SystemExit) as error:
+        if isinstance(error, SystemExit) and not isinstance(error.__context__, KeyboardInterrupt):  # Lightning's
+            raise
+        return _interrupted(args, error)
+
+
+def console() -> None:
+    """The ``graft`` command."""
+    sys.exit(main())
+
+
+def load(config: str, *flags: str) -> tuple[Any, Any, Any]:
+    """(module, data, trainer) of a configuration, as ``graft fit`` builds them.
+
+    Args:
+        config: Its name or path.
+        *flags: As on the command line, such as ``--model.level=0.25``.
+    """
+    from graft.cli.parser import setup
+
+    cli, _ = setup("fit", ["--config", config, *flags])
+    return cli.model, cli.datamodule, cli.trainer
+
+
+def _run(args: list[str]) -> int:
+    """The exit status of a command that ends."""
+    from graft.errors import GraftError
+
+    quiet()
+    try:
+        if args[0] not in COMMANDS:
+            raise GraftError(f"there is no command {args[0]!r}: {', '.join(COMMANDS)}")
+        # imported when asked for: the help must not wait for torch
+        importlib.import_module(f"graft.cli.commands.{args[0]}").run(args[1:])
+    except Exception as error:
+        from graft.cli.said import said
+
+        sentence = said(error)
+        if sentence is None or os.environ.get("GRAFT_TRACEBACK") == "1":
+            raise
+        rank = os.environ.get("RANK") or os.environ.get("LOCAL_RANK") or "0"  # of several processes all may fail
+        who = "graft" if rank == "0" else f"graft: process {rank}"
+        print(f"{who}: {' '.join(sentence.split())}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _interrupted(args: list[str], error: BaseException) -> int:
+    """Say how to go on; the exit status."""
+    from graft.cli.arguments import apart, command_line
+    from graft.interruption import Interrupted
+
+    if isinstance(error.__context__, Interrupted):  # Lightning made a SystemExit of it
+        error = error.__context__
+    if not isinstance(error, Interrupted) or args[0] == "compare":
+        how = "the same command and --run_dir" if args[0] == "compare" else "--ckpt_path last"
+        print(f"graft: interrupted; go on with {how}", file=sys.stderr)
+        return error.status if isinstance(error, Interrupted) else 130
+    _, rest = apart(args[1:], ("ckpt_path", "run_dir"))
+    how = command_line(args[0], [*rest, "--run_dir", str(error.folder), "--ckpt_path", "last"])
+    if os.environ.get("LOCAL_RANK", "0") == "0":
+        print(f"graft: interrupted {error.where}, nothing is lost; go on with: {how}", file=sys.stderr)
+    return error.status

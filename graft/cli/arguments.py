@@ -1,0 +1,48 @@
+"""Arguments of a command line."""
+
+import shlex
+from collections.abc import Sequence
+from typing import Any
+
+import yaml
+
+from graft.errors import GraftError
+
+
+def command_line(command: str, args: list[str]) -> str:
+    """What the user would type."""
+    return shlex.join(["graft", command, *args])
+
+
+def apart(args: list[str], names: Sequence[str]) -> tuple[dict[str, str], list[str]]:
+    """(the flags of these names, the rest of the arguments)."""
+    own, rest = dict[str, str](), list[str]()
+    left = iter(args)
+    for arg in left:
+        flag, equals, value = arg.partition("=")
+        if flag.removeprefix("--") not in names or not flag.startswith("--"):
+            rest.append(arg)
+            continue
+        given = value if equals else next(left, None)
+        if given is None:
+            raise GraftError(f"{flag} needs a value")
+        own[flag.removeprefix("--")] = given
+    return own, rest
+
+
+def given_to_model(args: list[str]) -> tuple[dict[str, Any], list[str]]:
+    """(settings of the model by name, the other arguments)."""
+    given, rest, left = dict[str, Any](), list[str](), iter(args)
+    for arg in left:
+        flag, equals, value = arg.partition("=")
+        if not flag.startswith("--model."):
+            rest.append(arg)
+            continue
+        text = value if equals else next(left, None)
+        if text is None:
+            raise GraftError(f"{flag} needs a value")
+        try:
+            given[flag.removeprefix("--model.")] = yaml.safe_load(text)
+        except yaml.YAMLError:
+            raise GraftError(f"the value of {flag} is {text!r}, which is no YAML") from None
+    return given, rest

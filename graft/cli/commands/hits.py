@@ -1,0 +1,48 @@
+"""``graft hits``: the best distinct objects of a run."""
+
+import itertools
+from pathlib import Path
+
+from jsonargparse import ArgumentParser
+
+from graft import commands, hits, runs
+from graft.cli.arguments import given_to_model
+from graft.cli.weights import add_flags, built
+from graft.errors import GraftError
+from graft.judge import Judge
+
+
+def run(args: list[str]) -> None:
+    """Rank, and write the file."""
+    parser = ArgumentParser(
+        prog="graft hits",
+        description="The best distinct objects of a run's rounds, and of fresh samples, ranked. FILE may be of any of "
+        "the domain's formats, a table (.csv), a picture (.png) or a page (.html).",
+        exit_on_error=False,
+    )
+    add_flags(parser, 100)
+    parser.add_argument("--draws", type=int, default=0, help="Draw and score so many more with the run's weights.")
+    given, args = given_to_model(args)
+    asked = parser.parse_args(args)
+    if asked.number < 1 or asked.draws < 0:
+        raise GraftError(f"-n is {asked.number} and --draws {asked.draws}, but they are at least 1 and 0")
+    cli = built(asked, given, "hits could be ranked")
+    data, path = cli.datamodule, runs.weights_file(asked.weights)
+    data.run_dir = path.parent
+    rounds = sum(1 for _ in itertools.takewhile(lambda n: (data.folder(n) / "round.json").exists(), itertools.count()))
+    judge = Judge(data.scorer, {})
+    data.scorer.open()
+    try:
+        for items, calls in commands.sample(cli.model, cli.trainer, asked.draws, "hits") if asked.draws else ():
+            judge.update(items, calls)
+    finally:
+        data.scorer.close()
+    found = hits.found(cli.model, data, rounds, judge.items, judge.rewards, asked.number)
+    if not found:
+        raise GraftError(f"{path.parent} keeps no scored draws: draw some with --draws 1000")
+    if asked.clean:
+        for hit, item in zip(found, cli.model.clean([hit.item for hit in found]), strict=True):
+            hit.item = item
+    out = Path(asked.out)
+    hits.write(cli.model, found, out, data.label[0])
+    print(f"{len(found)} hits in {out}, {data.label[0]} {found[0].reward:.4g} to {found[-1].reward:.4g}")

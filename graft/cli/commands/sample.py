@@ -1,0 +1,82 @@
+"""``graft sample``: draw objects from a run's weights into a file."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+from jsonargparse import ArgumentParser
+
+from graft import commands, files, report
+from graft.best_of import best_of
+from graft.cli.arguments import given_to_model
+from graft.cli.weights import add_flags, built
+from graft.errors import GraftError
+
+
+def run(args: list[str]) -> None:
+    """Draw, and write the file."""
+    parser = ArgumentParser(
+        prog="graft sample", description="Draw objects from a run's weights into a file.", exit_on_error=False
+    )
+    add_flags(parser, 256)
+    parser.add_argument(
+        "--interpolate",
+        type=float | None,
+        default=None,
+        metavar="W",
+        help="Draw with the weights W * tuned + (1 - W) * reference: 0 is the reference, 1 the tuned model.",
+    )
+    parser.add_argument(
+        "--best_of",
+        type=int | None,
+        default=None,
+        metavar="N",
+        help="For each object draw N under the same condition and keep the one that the run's reward likes best.",
+    )
+    parser.add_argument(
+        "--given",
+        type=str | None,
+        default=None,
+        metavar="FILE",
+        help="What is given to every draw, in a file of the domain's: a brief of a page's elements.",
+    )
+    given, args = given_to_model(args)
+    asked = parser.parse_args(args)
+    if asked.number < 1:
+        raise GraftError(f"-n is {asked.number}, but it must be at least 1")
+    if asked.interpolate is not None and not math.isfinite(asked.interpolate):
+        raise GraftError(f"--interpolate is {asked.interpolate}, but it must be a finite number")
+    if asked.best_of is not None and asked.best_of < 1:
+        raise GraftError(f"--best_of is {asked.best_of}, but it takes at least 1 candidate")
+    cli = built(asked, given, "--best_of could choose" if asked.best_of is not None else "")
+    if asked.given is not None:
+        cli.model.give(Path(asked.given))
+    if asked.interpolate is not None:
+        cli.model.interpolate(asked.interpolate)
+    rewards: list[float] | None = None
+    cost = ""
+    if asked.best_of is not None:
+        best = best_of(cli.model, cli.trainer, cli.datamodule.reward, asked.number, asked.best_of)
+        items, rewards = best.items, best.rewards
+        cost = f", the best of {asked.best_of} each: {best.reward_calls} reward calls, "
+        cost += f"{best.denoiser_calls} denoiser calls, {_scored(cli.datamodule.reward, rewards)}"
+    else:
+        items = [item for drawn, _ in commands.sample(cli.model, cli.trainer, asked.number) for item in drawn]
+    if asked.clean:
+        items = cli.model.clean(items)
+    out = Path(asked.out)
+    if out.suffix == ".png":
+        picture = cli.model.draw(items)
+        if picture is None:
+            raise GraftError(f"{type(cli.model).__name__} draws no pictures")
+        files.write_bytes(out, picture)
+    else:
+        files.written(out, lambda path: cli.model.write(items, path, rewards))
+    print(f"{len(items)} objects in {out}{cost}")
+
+
+def _scored(reward: Any, rewards: list[float]) -> str:
+    """What objects score, in words."""
+    right = [value for value in rewards if not math.isnan(value)]
+    failed = f", {len(rewards) - len(right)} without a reward" if len(right) < len(rewards) else ""
+    return f"mean {reward.name} {report.number(sum(right) / len(right) if right else math.nan)}{failed}"

@@ -1,0 +1,69 @@
+"""Configurations: found by name, and what they are for."""
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from graft import files
+from graft.errors import GraftError
+
+
+def configs() -> list[str]:
+    """Names of the configurations that ``--config`` finds."""
+    names: list[str] = []
+    for root in files.roots():
+        if root.name == "configs":
+            names += files.below(root, ".yaml")
+        elif root != Path.cwd():
+            names += [f"domains/{name}" for name in files.below(root / "domains", ".yaml")]
+    return sorted(set(names))
+
+
+def located(command: str, args: list[str]) -> list[str]:
+    """The arguments with each configuration's name replaced by its path."""
+    out = list(args)
+    for i, arg in enumerate(out):
+        flag, equals, value = arg.partition("=")
+        if flag not in ("--config", "-c"):
+            continue
+        if not equals and i + 1 == len(out):
+            raise GraftError("--config needs a name")
+        name = value if equals else out[i + 1]
+        try:
+            path = str(files.locate(name))
+        except GraftError:
+            raise GraftError(f"there is no configuration {name!r}; there are {', '.join(configs())}") from None
+        data = content(path).get("data") or {}
+        corrects = isinstance(data.get("source"), dict)
+        if corrects and command != "correct":
+            raise GraftError(f"{name} corrects a flow: use it with graft correct")
+        if command in ("pretrain", "correct") and "reward" in data and not corrects:
+            raise GraftError(f"{name} fine-tunes, it does not train on data: use it with graft fit")
+        if command != "pretrain" and "class_path" in data:
+            raise GraftError(f"{name} trains on data: use it with graft pretrain")
+        if equals:
+            out[i] = f"--config={path}"
+        else:
+            out[i + 1] = path
+    return out
+
+
+def content(path: str) -> dict[str, Any]:
+    """Of a configuration, by name."""
+    try:
+        read = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError, TypeError, RecursionError, yaml.YAMLError) as error:
+        raise GraftError(f"{path} is no YAML file: {error}") from None
+    if not isinstance(read, dict | None):
+        raise GraftError(f"{path} is no configuration: it holds no settings by name")
+    return read or {}
+
+
+def config_name(args: list[str]) -> str:
+    """Of the run: the first configuration's."""
+    for i, arg in enumerate(args):
+        flag, equals, value = arg.partition("=")
+        if flag in ("--config", "-c"):
+            return Path(value if equals else args[i + 1]).stem
+    return "run"
