@@ -10,7 +10,7 @@ from torch import Tensor
 
 from graft import files
 from graft.errors import GraftError
-from graft.sharding import check_index
+from graft.sharding import check_index, check_seal
 
 FORMAT = 2
 """Of checkpoints; from 2 on they carry a hash."""
@@ -52,6 +52,7 @@ def read(path: Path) -> dict[str, Any]:
     whole = not path.is_dir()
     if not whole:  # each process wrote its part
         check_index(path)
+        check_seal(path)
     try:
         checkpoint = torch.load(path if whole else path / "meta.pt", map_location="cpu", weights_only=True)
     except Exception as error:  # torch.load raises a dozen kinds

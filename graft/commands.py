@@ -259,7 +259,7 @@ def versions() -> dict[str, str]:
 
 def attach(trainer: Trainer, folder: Path, config: str, checkpoint: "Path | None") -> None:
     """Give the trainer the run's log and checkpoints."""
-    step = read_checkpoint(checkpoint)["global_step"] if checkpoint else 0
+    step = ranks.first(trainer, lambda: read_checkpoint(checkpoint)["global_step"]) if checkpoint else 0
     trainer.loggers = [MetricsFile(folder / "metrics.csv", step)]
     trainer.callbacks.append(  # type: ignore[attr-defined]
         ModelCheckpoint(folder / "checkpoints", "last", enable_version_counter=False, save_on_train_epoch_end=True)

@@ -2,6 +2,7 @@
 
 import importlib
 import pickle
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,12 +11,14 @@ from lightning.pytorch.strategies import ModelParallelStrategy
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, distribute_tensor
 
+from graft import files
 from graft.ema import EMA
 from graft.errors import GraftError
 
 if TYPE_CHECKING:
     from graft.module import GraftModule
 
+SEAL = "parts.json"  # of a sharded checkpoint: the hash of each of its files
 INDEX = ".metadata"  # of a sharded checkpoint: torch writes it as a pickle
 OTHERS = {  # that an index names besides the classes of torch.distributed.checkpoint
     ("torch", "Size"),
@@ -44,6 +47,31 @@ class FullyShard(ModelParallelStrategy):
         """Make the mesh of all processes; Lightning's own default is one of nodes times devices."""
         self._data_parallel_size = self.num_nodes * self.num_processes
         super().setup_environment()
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], filepath: Any, storage_options: "Any | None" = None) -> None:
+        """Write it; in parts, the folder that was there stays until the new one is whole and sealed.
+
+        Raises:
+            GraftError: It cannot be written.
+        """
+        if not self._save_distributed_checkpoint:
+            super().save_checkpoint(checkpoint, filepath, storage_options)
+            return
+        path = Path(self.broadcast(filepath))
+        part, old = (path.with_name(f".{path.name}.{state}") for state in ("part", "old"))
+        if self.is_global_zero:
+            for left in (part, old):  # by a run that was killed here
+                shutil.rmtree(left, ignore_errors=True)
+        self.barrier()
+        super().save_checkpoint(checkpoint, part, storage_options)
+        self.barrier()
+        if self.is_global_zero:
+            seal(part)
+            if path.is_dir():
+                path.rename(old)
+            part.replace(path)
+            shutil.rmtree(old, ignore_errors=True)
+        self.barrier()
 
 
 def shard(module: "GraftModule", mesh: Any) -> None:
@@ -85,6 +113,24 @@ def put(target: Tensor, tensor: Tensor) -> None:
     if isinstance(target, DTensor) and not isinstance(tensor, DTensor):
         tensor = distribute_tensor(tensor.to(target.device, target.dtype), target.device_mesh, target.placements)
     target.copy_(tensor)
+
+
+def seal(folder: Path) -> None:
+    """Note the hash of every part of a sharded checkpoint."""
+    parts = sorted(path.name for path in folder.iterdir() if path.name != SEAL)
+    files.write_sealed(folder / SEAL, {"sha256 of": {name: files.sha256(folder / name) for name in parts}})
+
+
+def check_seal(folder: Path) -> None:
+    """Refuse a sharded checkpoint of which a part is missing or was changed.
+
+    Raises:
+        GraftError: One is, or there is no note of them.
+    """
+    remedy = "give another --ckpt_path"
+    for name, hashed in files.read_sealed(folder / SEAL, remedy)["sha256 of"].items():
+        if not (folder / name).is_file() or files.sha256(folder / name) != hashed:
+            raise GraftError(f"{folder / name} is missing or was changed since it was written: {remedy}")
 
 
 def check_index(folder: Path) -> None:

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -15,6 +16,7 @@ import torch
 from called import HERE, REWARD, done, run
 from safetensors.torch import load_file
 
+from graft.checkpoint import read as checkpoint_of
 from graft.errors import GraftError
 from graft.sharding import INDEX, check_index
 
@@ -187,6 +189,13 @@ def test_sharded(how: str, small: list[str], folder: Path) -> None:
     assert checkpoint.is_dir() == (how == "a folder") and checkpoint.exists()
     last = ["--run_dir", "two", "--ckpt_path", "last"]
     if how == "a folder":
+        assert {path.name for path in checkpoint.parent.iterdir()} == {"last.ckpt"}
+        changed = folder / "changed.ckpt"
+        shutil.copytree(checkpoint, changed)
+        part = max(changed.glob("*.distcp"))
+        part.write_bytes(part.read_bytes()[:-1] + b"x")
+        with pytest.raises(GraftError, match=r"distcp is missing or was changed"):
+            checkpoint_of(changed)
         output(start(*two, "--ckpt_path", "last"))
     else:
         done(*settings, *last)
