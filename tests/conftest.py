@@ -1,9 +1,21 @@
 """What all tests share."""
 
 import os
+from typing import Any
 
+import pytest
 import torch
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # as many workers as cores: more threads each would only wait for one another
     os.environ["OMP_NUM_THREADS"] = "1"  # of the processes that tests start
     torch.set_num_threads(1)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Each worker takes a part of the files, whose fixtures are then made once, and who is done helps the others."""
+    if config.getoption("dist") != "load":
+        return None
+    from xdist.scheduler.worksteal import WorkStealingScheduling
+
+    return WorkStealingScheduling(config, log)

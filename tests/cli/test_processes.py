@@ -8,12 +8,13 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from called import HERE, REWARD, done, run
+from called import HERE, REWARD, Result, done, run
 from safetensors.torch import load_file
 
 from graft.checkpoint import read as checkpoint_of
@@ -27,6 +28,7 @@ PARTS = ["--trainer.strategy.save_distributed_checkpoint", "true"]
 LORA = ["--model.lora.rank", "2", "--model.lora.target_modules", "all-linear"]
 NODES = [*TWO, "--trainer.devices", "1", "--trainer.num_nodes", "2"]
 UNEVEN = ["--data.draws", "72", "--data.batch_size", "24", "--data.accept.fraction", "0.3"]  # 3 requests, 21 or so kept
+Pair = Callable[..., list[Result]]
 KILLED = ["--trainer.callbacks", "callbacks.Killed"]
 
 
@@ -59,6 +61,38 @@ def output(process: "subprocess.Popen[str]", status: int = 0) -> str:
     said, _ = process.communicate(timeout=240)
     assert process.returncode == status, said
     return said
+
+
+@pytest.fixture(scope="module")
+def pair() -> "Iterator[Pair]":
+    """Runs a command as one process of two would, whoever started them; what each of them says."""
+    waiting = [
+        subprocess.Popen(
+            [sys.executable, HERE / "waiting.py"],
+            env={
+                **os.environ,
+                "PYTHONPATH": os.pathsep.join(filter(None, (str(HERE), os.environ.get("PYTHONPATH")))),
+                **{"OMP_NUM_THREADS": "1", "WORLD_SIZE": "2", "RANK": rank, "LOCAL_RANK": rank, "NODE_RANK": "0"},
+            },
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for rank in "01"
+    ]
+
+    def both(*args: object) -> "list[Result]":
+        where = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port()}
+        asked = {"folder": os.getcwd(), "environment": where, "args": [str(arg) for arg in args]}
+        for process in waiting:
+            process.stdin.write(json.dumps(asked) + "\n")
+            process.stdin.flush()
+        return [Result(*json.loads(process.stdout.readline())) for process in waiting]
+
+    yield both
+    for process in waiting:
+        with process:
+            process.stdin.close()
 
 
 def port() -> str:
@@ -129,10 +163,11 @@ def test_two_nodes(how: str, args: list[str], one: Path, folder: Path) -> None:
     same(folder / "two", one)
 
 
-def test_rewards_of_one_process_fail(small: list[str], folder: Path) -> None:
+def test_rewards_of_one_process_fail(small: list[str], folder: Path, pair: Pair) -> None:
     """They are counted, and what the other process scored is learned from, by both."""
     failing = [*REWARD, "--data.reward.path", "tried.fails_in_another_process"]
-    output(start("fit", *small, *failing, *TWO, "--trainer.max_epochs", "1", "--run_dir", "two"))
+    for result in pair("fit", *small, *failing, *TWO, "--trainer.max_epochs", "1", "--run_dir", "two"):
+        assert result.status == 0, result.err
     with (folder / "two" / "metrics.csv").open(newline="") as file:
         assert float(next(csv.DictReader(file))["rollout/failed_rewards"]) == 32  # of 64
     with (folder / "two" / "rounds" / "0" / "accepted.csv").open(newline="") as file:
@@ -142,15 +177,17 @@ def test_rewards_of_one_process_fail(small: list[str], folder: Path) -> None:
     assert summary["tuned"]["n"] == 32 and summary["tuned"]["failed_rewards"] == 0  # one request, of the first process
 
 
-def test_all_rewards_fail(small: list[str], folder: Path) -> None:
+def test_all_rewards_fail(small: list[str], folder: Path, pair: Pair) -> None:
     """Every process ends, with the sentence."""
     failing = [*REWARD, "--data.reward.path", "tried.raises"]
-    said = output(start("fit", *small, *failing, *TWO, "--run_dir", "two"), status=2)
-    assert "docking program is not installed" in said and "Traceback" not in said
+    for result in pair("fit", *small, *failing, *TWO, "--run_dir", "two"):
+        assert result.status == 2 and "docking program is not installed" in result.err, result.err
 
 
 @pytest.mark.parametrize(("before", "after"), [("one", "two"), ("two", "one")])
-def test_goes_on_with_another_number(before: str, after: str, args: list[str], one: Path, folder: Path) -> None:
+def test_goes_on_with_another_number(
+    before: str, after: str, args: list[str], one: Path, folder: Path, pair: Pair
+) -> None:
     """Nothing is repeated or lost: what one left half done, two finish, and the other way round."""
     how = {"one": [], "two": TWO}
     killed = start(*args, *KILLED, *how[before], "--run_dir", "run", TRIED_KILL="training", TRIED_STEP="16")
@@ -158,7 +195,9 @@ def test_goes_on_with_another_number(before: str, after: str, args: list[str], o
     assert killed.returncode in (-signal.SIGKILL, -signal.SIGTERM) and not (folder / "run/summary.json").exists()
     drawn = {path: path.stat().st_mtime_ns for path in (folder / "run/rounds").rglob("*_0000*")}
     assert drawn
-    output(start(*args, *KILLED, *how[after], "--run_dir", "run", "--ckpt_path", "last"))
+    again = [*args, *KILLED, *how[after], "--run_dir", "run", "--ckpt_path", "last"]
+    for result in pair(*again) if after == "two" else [run(*again)]:
+        assert result.status == 0, result.err
     assert {path: path.stat().st_mtime_ns for path in drawn} == drawn
     same(folder / "run", one)
 
@@ -218,6 +257,7 @@ def test_networks_that_cannot_be_sharded(small: list[str], folder: Path) -> None
     assert said.status == 2 and "FSDP" in said.err
 
 
-def test_a_batch_that_cannot_be_shared(args: list[str]) -> None:
-    said = output(start(*args, *TWO, "--data.train_batch_size", "15", "--run_dir", "two"), status=2)
-    assert "take a multiple of 2" in said and not Path("two/rounds").exists()
+def test_a_batch_that_cannot_be_shared(args: list[str], folder: Path, pair: Pair) -> None:
+    for result in pair(*args, *TWO, "--data.train_batch_size", "15", "--run_dir", "two"):
+        assert result.status == 2 and "take a multiple of 2" in result.err
+    assert not (folder / "two/rounds").exists()

@@ -31,9 +31,12 @@ def run(line: str) -> None:
     words = shlex.split(line)
     assert words[0] == "graft"
     few = [*SMALL, "--seeds=0", "--methods=pgraft,best_of:2", "--trainer.max_epochs=1"]
-    small = {"fit": SMALL, "levels": SMALL, "compare": few, "pretrain": ["--trainer.enable_progress_bar=false"]}.get(
-        words[1], []
-    )
+    small = {
+        "fit": [*SMALL, "--trainer.max_epochs=1"],
+        "levels": SMALL,
+        "compare": few,
+        "pretrain": ["--trainer.enable_progress_bar=false"],
+    }.get(words[1], [])
     assert main([*words[1:], *small]) == 0
 
 
