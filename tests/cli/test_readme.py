@@ -30,14 +30,10 @@ def blocks(mark: str) -> list[str]:
 def run(line: str) -> None:
     words = shlex.split(line)
     assert words[0] == "graft"
-    few = [*SMALL, "--seeds=0", "--methods=pgraft,best_of:2", "--trainer.max_epochs=1"]
-    small = {
-        "fit": [*SMALL, "--trainer.max_epochs=1"],
-        "levels": SMALL,
-        "compare": few,
-        "pretrain": ["--trainer.enable_progress_bar=false"],
-    }.get(words[1], [])
-    assert main([*words[1:], *small]) == 0
+    one = [*SMALL, "--trainer.max_epochs=1"]
+    compared = [*one, "--seeds=0", "--methods=pgraft,best_of:2"]
+    small = {"fit": one, "levels": SMALL, "compare": compared, "pretrain": ["--trainer.enable_progress_bar=false"]}
+    assert main([*words[1:], *small.get(words[1], [])]) == 0
 
 
 @pytest.fixture
