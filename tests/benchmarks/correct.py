@@ -102,22 +102,22 @@ def plane(trained: str, steps: int, seed: int) -> dict:
     return json.loads((folder / "summary.json").read_text())
 
 
-def pretrained(classes: bool) -> tuple[Path, list[str]]:
+def pretrained(classes: bool, seed: int) -> tuple[Path, list[str]]:
     """(the weights of the flow of `flow_digits.yaml`, the flags with which it is told classes)."""
-    base = FOLDER / ("digits-classes" if classes else "digits-flow") / "pretrained"
+    base = FOLDER / ("digits-classes" if classes else "digits-flow") / "pretrained" / str(seed)
     told = ["--model.classes", "10", "--model.backbone.init_args.classes", "10"] if classes else []
     if not (base / "summary.json").exists():
         configs = ["--config", str(HERE / "flow_digits.yaml"), "--config", str(HERE / "flow_digits_pretrain.yaml")]
-        assert cli.main(["pretrain", *configs, "--run_dir", str(base), *told]) == 0
+        assert cli.main(["pretrain", *configs, "--run_dir", str(base), "--seed_everything", str(seed), *told]) == 0
     return base / "reference.safetensors", told
 
 
 def digits(solver: str, steps: int, warp: float, seed: int, classes: bool = False) -> dict:
     """The summary of a cell: the flow of `flow_digits.yaml`."""
-    base, told = pretrained(classes)
+    base, told = pretrained(classes, seed)
     told += ["--model.corrector.init_args.backbone.init_args.classes", "10"] if classes else []
     settings = ["--config", str(HERE / "flow_digits.yaml"), *SHARED, "--model.weights", str(base), *told]
-    return _ran(base.parents[1] / f"{solver}-{steps}-{warp:g}" / str(seed), settings, solver, steps, warp, seed)
+    return _ran(base.parents[2] / f"{solver}-{steps}-{warp:g}" / str(seed), settings, solver, steps, warp, seed)
 
 
 def classes(solver: str, steps: int, warp: float, seed: int) -> dict:
@@ -129,7 +129,7 @@ def reward(name: str, kind: str, seed: int) -> dict:
     """The summary of a cell: `domains/image_noise.yaml` with a reward and a corrector, or a fitted Gaussian."""
     folder = FOLDER / "digits-noise" / f"{name}-{kind}" / str(seed)
     if not (folder / "summary.json").exists():
-        base, _ = pretrained(False)
+        base, _ = pretrained(False, seed)
         flags = ["--config", "corrector/gaussian.yaml"] if kind == "Gaussian" else []
         flags += ["--model.weights", str(base), "--data.reward", name, "--trainer.enable_progress_bar", "false"]
         noise = str(HERE / "flow_digits_noise.yaml")
@@ -162,9 +162,9 @@ def _ran(folder: Path, settings: list[str], solver: str, steps: int, warp: float
 
 CELLS = {
     "plane": [(plane, (trained, steps)) for trained in TRAINED for steps in (2, 4, 8)],
-    "digits": [(digits, cell) for cell in (("Euler", 4, 2.0), ("Euler", 8, 1.0), ("Midpoint", 2, 2.0))],
-    "classes": [(classes, ("Euler", 4, 2.0))],
-    "unet": [(unet, ("Midpoint", 2, 2.0)), (unet, ("Euler", 4, 2.0))],
+    "digits": [(digits, cell) for cell in (("Euler", 4, 2.0), ("Euler", 6, 2.0))],
+    "classes": [(classes, ("Euler", 4, 2.0)), (classes, ("Euler", 6, 2.0))],
+    "unet": [(unet, ("Euler", 4, 2.0)), (unet, ("Euler", 6, 2.0))],
     "reward": [(reward, (name, kind)) for name in ("Symmetry", "Ink") for kind in ("flow", "Gaussian")],
 }
 SHAPED = {
