@@ -70,6 +70,8 @@ def atomic(path: "str | Path") -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
+        with open(temporary, "rb") as file:  # or a machine that goes down may leave a name without its content
+            os.fsync(file.fileno())
         os.replace(temporary, path)
     except (OSError, SafetensorError) as error:
         if isinstance(error, OSError) and error.errno is None:
