@@ -5,6 +5,7 @@ from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 from torch.func import functional_call
 
 from graft.state import Condition, State
@@ -40,15 +41,29 @@ class EMA(nn.Module):
     def move(self, model: nn.Module, share: float) -> None:
         """Go that share of the way to the parameters of ``model``."""
         for name, parameter in trained(model).items():
-            self.get_buffer(_buffer(name)).lerp_(parameter.detach(), share)
+            # not lerp_: where it fuses its two roundings into one depends on how the tensor is sharded
+            self.get_buffer(_buffer(name)).mul_(1 - share).add_(parameter.detach() * share)
 
     def of(self, model: nn.Module) -> Callable[..., State]:
         """``model`` with the averaged parameters in the place of its own, as a function without a gradient."""
         parameters = {name: self.get_buffer(_buffer(name)) for name in trained(model)}
+        if any(isinstance(parameter, DTensor) for parameter in parameters.values()):
+            return self._of_sharded(model)
 
         @torch.no_grad()
         def averaged(state: State, time: Tensor, condition: Condition) -> State:
             output: State = functional_call(model, parameters, (state, time, condition))
+            return output
+
+        return averaged
+
+    def _of_sharded(self, model: nn.Module) -> Callable[..., State]:
+        """See `of`: a sharded network gathers its own parameters, whatever a functional call gives it."""
+
+        @torch.no_grad()
+        def averaged(state: State, time: Tensor, condition: Condition) -> State:
+            with self.swapped(model):
+                output: State = model(state, time, condition)
             return output
 
         return averaged

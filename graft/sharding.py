@@ -80,18 +80,11 @@ def shard(module: "GraftModule", mesh: Any) -> None:
     Args:
         module: Its trained network and its reference.
         mesh: One-dimensional `torch.distributed.DeviceMesh`.
-
-    Raises:
-        GraftError: The objective needs another set of weights besides the average.
     """
     from torch.distributed.fsdp import FSDPModule, fully_shard
 
     if isinstance(module.backbone, FSDPModule):
         return
-    if any(isinstance(part, EMA) for part in module.objective.modules()):
-        raise GraftError(
-            f"{type(module.objective).__name__} keeps weights of its own, which cannot be sharded: use trainer/ddp.yaml"
-        )
     for network in filter(None, (module.backbone, module.reference)):
         for part in network.modules():
             for block in part if isinstance(part, nn.ModuleList) else ():
@@ -100,6 +93,7 @@ def shard(module: "GraftModule", mesh: Any) -> None:
         fully_shard(network, mesh=mesh, reshard_after_forward=True)  # weights are swapped between calls
     if module.average is not None:
         module.average = EMA(module.backbone, module.average.decay)
+    module.objective.attach(module)  # whose copies of the weights are sharded like them
 
 
 def whole(tensor: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ from graft.errors import GraftError
 from graft.identity import attributes, digest
 from graft.reward import Scores
 from graft.rounds import Chunk
+from graft.sharding import whole
 from graft.solvers import Euler
 from graft.state import Condition, State, take
 
@@ -102,7 +103,8 @@ class Model(Source):
             origin["precision"] = precision
         if self.name == "current":
             with module.sampling("current"):
-                origin |= {"weights": files.in_memory(dict(trained(module.backbone))), "level": module.level}
+                weights = {name: whole(weight) for name, weight in trained(module.backbone).items()}
+                origin |= {"weights": files.in_memory(weights), "level": module.level}
             if module.corrector is not None:
                 origin["corrector"] = digest(module.corrector)
         return origin

@@ -115,9 +115,9 @@ class DiffusionNFT(OnPolicy):
         def estimate(output: State) -> State:
             return process.estimate(output, noisy, level, condition)
 
-        new = estimate(process(module.backbone, noisy, level, condition))
-        with evaluating(module.backbone):
+        with evaluating(module.backbone):  # first: a sharded network has one set of weights at a time
             old = estimate(process(self.old.of(module.backbone), noisy, level, condition))
+        new = estimate(process(module.backbone, noisy, level, condition))
         positive, negative = (apply(lambda o, n, b=b: o + b * (n - o), old, new) for b in (self.beta, -self.beta))
         r = examples.weight
         good, bad = (self._error(module, policy, clean, level) for policy in (positive, negative))

@@ -113,8 +113,9 @@ class PolicyGradient(OnPolicy):
         place = levels[step], levels[step + 1], condition
         process = module.process
         with evaluating(module.backbone):
-            output = process(module.backbone, state, levels[step], condition)
+            # the old one first: a sharded network has one set of weights at a time
             old = process(self.old.of(module.backbone), state, levels[step], condition)
+            output = process(module.backbone, state, levels[step], condition)
         log_ratio = process.log_prob(output, state, following, *place) - process.log_prob(old, state, following, *place)
         ratio = log_ratio.clamp(-20, 20).exp()  # e^20 is far outside any trust region, and finite
         advantage = examples.weight.to(ratio)[row]
