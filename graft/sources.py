@@ -103,6 +103,7 @@ class Model(Source):
         if self.name == "current":
             with module.sampling("current"):
                 origin |= {"weights": files.in_memory(dict(trained(module.backbone))), "level": module.level}
+                origin |= {"start": module.start} if module.start < 1 else {}
             if module.corrector is not None:
                 origin["corrector"] = digest(module.corrector)
         return origin
