@@ -309,7 +309,7 @@ class GraftModule(LightningModule, ABC):
             raise GraftError(f"model.level {level:g} is level 1 with {self.steps} steps: nothing would be tuned")
         if snapped >= self.start:
             raise GraftError(
-                f"model.level {level:g} is not below model.start {self.start:g} with {self.steps} steps: nothing would be "
+                f"model.level {level:g} is not below model.start {self.start:g} with {self.steps} steps: nothing is "
                 "tuned"
             )
         self._level = snapped
