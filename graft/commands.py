@@ -130,8 +130,8 @@ def pretrain(
     Returns:
         What ``summary.json`` holds.
     """
-    if module.asked_level == "auto" or module.level:
-        raise GraftError("pretrain trains the whole network: leave model.level at 0")
+    if module.asked_level == "auto" or module.level or module.start < 1:
+        raise GraftError("pretrain trains the whole network: leave model.level at 0 and model.start at 1")
     started = time.perf_counter()
     ranks.begin(trainer, module)
     folder = made(trainer, run_dir)

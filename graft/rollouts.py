@@ -209,6 +209,11 @@ class Rollouts(LightningDataModule):
     def _check(self) -> None:
         if not self.source.sampled and self.module.asked_level == "auto":
             raise GraftError("model.level 'auto' asks the reference and the reward, not a scored file: give a level")
+        if self.module.asked_level == "auto" and max(self.levels.snapped(self.module.steps)) >= self.module.start:
+            raise GraftError(
+                f"model.level 'auto' chooses among data.levels.candidates, which must lie below model.start, "
+                f"{self.module.start:g}: name such ones"
+            )
         if self.module.asked_level == "auto" and self.reward_budget is not None:
             raise GraftError(
                 "data.reward_budget does not cover what model.level 'auto' asks of the reward: give the level, from "
