@@ -129,7 +129,10 @@ def test_interruption(name: str, folder: Path, small: list[str], monkeypatch: py
         ([*OBJECTIVES["anchored"], ETA, "0"], "biased at model.level > 0 and model.start < 1"),
         ([*OBJECTIVES["anchored"], "--data.window", "2"], "data.window=1"),
         (["--model.start", "0"], "model.start is 0"),
-        (["--model.start", "0.75", "--model.level", "auto"], "data.levels.candidates, which must lie below model.start"),
+        (
+            ["--model.start", "0.75", "--model.level", "auto"],
+            "data.levels.candidates, which must lie below model.start",
+        ),
         (["--model.level", "0.5", "--model.start", "0.5"], "is not below model.start 0.5"),
         (["--model.objective", "Nonsense"], "Nonsense"),
         (["--model.objective", "Shaping", "--model.objective.target", "nowhere"], "nowhere"),
