@@ -125,7 +125,7 @@ def test_files(there: Path) -> None:
         .replace("https://matplotlib.org", "")
     )
     out = Path("out.txt").read_text()
-    assert "graft: 3 of 24: pgraft@0.25, seed 0: trains" in out and "compare.html" in out
+    assert "graft: 3 of 26: pgraft@0.25, seed 0: trains" in out and "compare.html" in out
 
 
 def drawn(run: "str | Path", name: str, **changes: float) -> list[float]:
