@@ -130,8 +130,8 @@ def pretrain(
     Returns:
         What ``summary.json`` holds.
     """
-    if module.asked_level == "auto" or module.level:
-        raise GraftError("pretrain trains the whole network: leave model.level at 0")
+    if module.asked_level == "auto" or module.level or module.start < 1:
+        raise GraftError("pretrain trains the whole network: leave model.level at 0 and model.start at 1")
     started = time.perf_counter()
     ranks.begin(trainer, module)
     folder = made(trainer, run_dir)
@@ -320,7 +320,7 @@ def _summary(module: GraftModule, data: Rollouts, seconds: float, chosen: "analy
     gain = share = in_std = None  # where the reward failed for all samples of one
     if tuned["reward"] is not None and reference["reward"] is not None:
         gain, accepted = tuned["reward"] - reference["reward"], last.accepted_reward - reference["reward"]
-        share = gain / accepted if accepted else None
+        share = gain / accepted if accepted and data.accept.selects else None
         if reference["reward_std"]:
             in_std = (gain if data.maximise else -gain) / reference["reward_std"]
     return {
@@ -330,13 +330,15 @@ def _summary(module: GraftModule, data: Rollouts, seconds: float, chosen: "analy
         "gain": {"reward": gain, "in_reference_std": in_std, "of_accepted": share},
         "reward": {"name": name, "unit": unit, "maximise": data.maximise},
         "level": module.level,
+        "start": module.start,
         **({"levels": chosen.account()} if chosen is not None else {}),
         "steps": module.steps,
         "objective": module.objective.describe(module),
         "rule": data.describe(),
         "rounds": [asdict(account) for account in data.accounts],
         "acceptance_rate": last.acceptance_rate,
-        "kl_nats": last.kl_nats,
+        "kl_nats": last.kl_nats if data.accept.selects else None,
+        "selects": data.accept.selects,
         "reward_calls": sum(a.reward_calls for a in data.accounts),
         "denoiser_calls": sum(a.denoiser_calls for a in data.accounts),
         "evaluation_reward_calls": sum(len(judge.rewards) for judge in module.judges.values()),

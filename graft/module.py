@@ -51,6 +51,9 @@ class GraftModule(LightningModule, ABC):
             draws of the reference before the first round (as ``graft levels`` shows) and then fixed for the run.
             It avoids levels that lose the reward; it was not found to beat a constant 0.125 (tests/benchmarks).
             1, the noise itself, with a ``corrector`` only.
+        start: The level at which the tuned network takes over from the reference, which samples above it: what high
+            noise decides (which kinds of samples there are) then keeps its law, and what follows is shaped given that.
+            1: at once. It is moved to the nearest step, like the level.
         steps: Of the sampler, from 1 to 0; the level is moved to the nearest one.
         objective: What a round's draws and rewards make the network learn; `Shaping` if not given: the law of the
             accepted states at the level.
@@ -79,6 +82,7 @@ class GraftModule(LightningModule, ABC):
         weights: "str | None" = None,
         level: 'float | Literal["auto"]' = 0.0,
         steps: int = 24,
+        start: float = 1.0,
         objective: "Objective | None" = None,
         corrector: "Corrector | None" = None,
         solver: "Solver | None" = None,
@@ -107,6 +111,11 @@ class GraftModule(LightningModule, ABC):
             if level == "auto":
                 raise GraftError("model.level is 'auto', but a corrector shapes the noise: use --model.level 1")
             corrector.attach(process)
+        self.start = snap(start, steps)
+        if not 0 < start <= 1 or (corrector is not None and start < 1):
+            raise GraftError(
+                f"model.start is {start:g}, but the tuned network takes over at a level in (0, 1], and a corrector at 1"
+            )
         self._level: float | None = None
         if level != "auto":
             self.level = level
@@ -298,6 +307,11 @@ class GraftModule(LightningModule, ABC):
         snapped = snap(level, self.steps)
         if snapped == 1:
             raise GraftError(f"model.level {level:g} is level 1 with {self.steps} steps: nothing would be tuned")
+        if snapped >= self.start:
+            raise GraftError(
+                f"model.level {level:g} is not below model.start {self.start:g} with {self.steps} steps: nothing is "
+                "tuned"
+            )
         self._level = snapped
 
     @property
@@ -306,15 +320,18 @@ class GraftModule(LightningModule, ABC):
         if self.corrector is not None:
             own = self.corrector
             return Stage(own.process, self.backbone, steps=own.steps, solver=own.solver)
-        return Stage(self.process, self.backbone, 1.0, self.level, solver=self.solver)
+        return Stage(self.process, self.backbone, self.start, self.level, solver=self.solver)
 
     def stages(self, weights: Weights) -> list[Stage]:
-        """The sampler as stages: the reference alone, or tuned above the level and the reference below it."""
+        """The sampler as stages: the reference alone, or tuned from the start to the level and it above and below."""
+        whole = Stage(self.process, self.reference_model, solver=self.solver)
         if weights == "reference":
-            return [Stage(self.process, self.reference_model, solver=self.solver)]
-        if self.level == 0:
-            return [self.shaped]
-        return [self.shaped, Stage(self.process, self.reference_model, self.level, 0.0, solver=self.solver)]
+            return [whole]
+        shaped = self.shaped
+        if self.corrector is not None:
+            return [shaped, whole]
+        parts = replace(whole, stop=shaped.start), shaped, replace(whole, start=shaped.stop)
+        return [part for part in parts if part.start > part.stop]
 
     def calls(self, weights: Weights) -> int:
         """Denoiser calls that a sample takes."""
@@ -404,10 +421,10 @@ class GraftModule(LightningModule, ABC):
         return loss
 
     def loss(self, examples: Examples, generator: "Generator | None" = None) -> Tensor:
-        """The mean weighted denoising loss of the law of the given states, at levels spread evenly over (level, 1]."""
+        """The mean weighted denoising loss of the law of the given states, at levels spread evenly over its stage."""
         stage = self.shaped
         lowest = max(stage.stop, examples.level)  # below the reference finishes
-        level = seeding.levels(size(examples.state), lowest, generator)
+        level = seeding.levels(size(examples.state), lowest, generator, stage.start)
         loss = stage.process.loss(
             stage.model, examples.state, level, examples.level, examples.condition, examples.target, generator
         )

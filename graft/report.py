@@ -61,22 +61,31 @@ def composition(summary: dict[str, Any]) -> dict[str, list[tuple[str, str, str]]
 
 def facts(summary: dict[str, Any]) -> list[tuple[str, str]]:
     """(what, value) of the run as a whole."""
-    gain = summary["gain"]
-    std, share = gain["in_reference_std"], gain["of_accepted"]
+    std, start = summary["gain"]["in_reference_std"], summary["start"]
+    taken_over = f", after the reference from 1 to {start:.4g}" if start < 1 else ""
     return [
-        ("method", f"{summary['objective']} at u* = {summary['level']:.4g}"),
+        ("method", f"{summary['objective']} at u* = {summary['level']:.4g}{taken_over}"),
         *([("chosen by", summary["levels"]["reason"])] if "levels" in summary else []),
         ("rule", summary["rule"]),
-        ("accepted reward (condition-matched)", number(summary["accepted_reward"])),
         ("gain, in standard deviations of the reference", number(std)),
-        ("gain, as a share of the accepted gain", number(share)),
-        ("acceptance rate of the last round", number(summary["acceptance_rate"])),
-        ("KL of the accepted law, nats, last round", number(summary["kl_nats"])),
+        *_selection(summary),
         ("reward calls", f"{summary['reward_calls']:,}"),
         ("denoiser calls", f"{summary['denoiser_calls']:,}"),
         *_alarms(summary),
         ("seconds", number(summary["seconds"])),
         ("seed", str(summary["seed"])),
+    ]
+
+
+def _selection(summary: dict[str, Any]) -> list[tuple[str, str]]:
+    """What was accepted, and how the gain compares with that; in a sentence why there is no such thing."""
+    if not summary["selects"]:
+        return [("accepted law", "none: all draws are learned from, good and bad, so there is no gain or KL of one")]
+    return [
+        ("accepted reward (condition-matched)", number(summary["accepted_reward"])),
+        ("gain, as a share of the accepted gain", number(summary["gain"]["of_accepted"])),
+        ("acceptance rate of the last round", number(summary["acceptance_rate"])),
+        ("KL of the accepted law, nats, last round", number(summary["kl_nats"])),
     ]
 
 

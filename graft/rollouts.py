@@ -25,7 +25,7 @@ from graft.module import GraftModule
 from graft.objectives import Scored
 from graft.requests import Requests, draw
 from graft.reward import Function, Reward, Scores
-from graft.rounds import ACCEPTED, Account, Chunk, Round, forget, left_out, matched, table
+from graft.rounds import ACCEPTED, ALL, Account, Chunk, Round, forget, left_out, matched, table
 from graft.sampler import snap
 from graft.scoring import FailureBudget, passed, score, settle
 from graft.served import Resumed, Served
@@ -209,6 +209,11 @@ class Rollouts(LightningDataModule):
     def _check(self) -> None:
         if not self.source.sampled and self.module.asked_level == "auto":
             raise GraftError("model.level 'auto' asks the reference and the reward, not a scored file: give a level")
+        if self.module.asked_level == "auto" and max(self.levels.snapped(self.module.steps)) >= self.module.start:
+            raise GraftError(
+                f"model.level 'auto' chooses among data.levels.candidates, which must lie below model.start, "
+                f"{self.module.start:g}: name such ones"
+            )
         if self.module.asked_level == "auto" and self.reward_budget is not None:
             raise GraftError(
                 "data.reward_budget does not cover what model.level 'auto' asks of the reward: give the level, from "
@@ -391,6 +396,8 @@ class Rollouts(LightningDataModule):
         )
         if self.trainer is not None and self.trainer.is_global_zero:
             store.gather(ACCEPTED, chosen.index, self._needed)
+            if module.objective.contrasts:
+                store.gather(ALL, torch.arange(len(rewards)), self._needed)
             files.write_text(store.folder / "accepted.csv", table(chosen.index, chosen.weight, scores.values, keys))
             if not sampled:
                 files.write_text(store.folder / "left_out.csv", left_out(self.source.left_out))
@@ -408,8 +415,11 @@ class Rollouts(LightningDataModule):
         """What a finished round accepted, from disk."""
         _, index, weight = Account.read(self.folder(number))
         store = self._store_of(number)
-        chunk = store.gathered(ACCEPTED)
-        rewards = torch.tensor(store.scores()[0].values, dtype=torch.float64)[index]
+        rewards = torch.tensor(store.scores()[0].values, dtype=torch.float64)
+        if self.module.objective.contrasts:
+            chunk, weight = store.gathered(ALL), torch.zeros_like(rewards).index_put((index,), weight)
+        else:
+            chunk, rewards = store.gathered(ACCEPTED), rewards[index]
         signed = rewards if self.maximise else -rewards
         return Scored(chunk, signed, self.module.group(chunk.condition), weight, self.source.samples)
 

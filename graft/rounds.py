@@ -19,6 +19,7 @@ from graft.state import Condition, State, cat, flatten, take, unflatten
 from graft.store import Store
 
 ACCEPTED = "accepted.safetensors"
+ALL = "all.safetensors"  # for objectives that contrast them
 DRAWN, STORED, SCORES, SCREEN = "chunk", "stored", "scores", "screen"  # what the names of files begin with
 
 

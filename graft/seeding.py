@@ -62,8 +62,8 @@ def uniform(shape: "int | Sequence[int]", generator: "Generator | None", dtype: 
     )
 
 
-def levels(count: int, lowest: float, generator: "Generator | None") -> Tensor:
-    """(count,) levels in (lowest, 1], one in each of as many equal parts, in random order: what training asks for.
+def levels(count: int, lowest: float, generator: "Generator | None", highest: float = 1.0) -> Tensor:
+    """(count,) levels in (lowest, highest], one in each of as many equal parts, in random order, as training asks.
 
     ``lowest`` itself is left out: the kernel from a level to itself has no noise.
     """
@@ -72,7 +72,7 @@ def levels(count: int, lowest: float, generator: "Generator | None") -> Tensor:
         order = torch.randperm(total, generator=generator)
         return (order + torch.rand(total, generator=generator, dtype=torch.float64)) / total
 
-    return 1 - (1 - lowest) * _rows(count, draw, generator)
+    return highest - (highest - lowest) * _rows(count, draw, generator)
 
 
 def _rows(count: int, draw: "Callable[[int], Tensor]", generator: "Generator | None") -> Tensor:

@@ -105,6 +105,7 @@ class Model(Source):
             with module.sampling("current"):
                 weights = {name: whole(weight) for name, weight in trained(module.backbone).items()}
                 origin |= {"weights": files.in_memory(weights), "level": module.level}
+                origin |= {"start": module.start} if module.start < 1 else {}
             if module.corrector is not None:
                 origin["corrector"] = digest(module.corrector)
         return origin

@@ -9,7 +9,19 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from domains.layouts import features
-from domains.layouts.metrics import FID, Alignment, ElementCount, Overlap, Pages, WBbox, WClass, WElements, moments
+from domains.layouts.metrics import (
+    FID,
+    FORMULA,
+    Alignment,
+    ElementCount,
+    Overlap,
+    Pages,
+    WBbox,
+    WClass,
+    WElements,
+    moments,
+)
+from domains.layouts.metrics import convention as by_name
 from domains.layouts.metrics.laws import class_counts
 from domains.layouts.sources import Collection
 
@@ -38,6 +50,8 @@ def metrics(facts: "dict[str, Tensor]", names: tuple[str, ...], convention: str)
         "overlap": Overlap(convention, names),
         "elements": ElementCount(convention),
     }
+    if by_name(convention).padding:
+        found["alignment_formula"] = Alignment(FORMULA)  # without padding, which counts a lone element's margin
     if "real_classes" in facts:
         by_class, by_box = WClass(NOTHING, len(names), convention), WBbox(NOTHING, convention)
         by_count = WElements(NOTHING, convention)

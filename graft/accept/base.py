@@ -43,6 +43,7 @@ class Accept(ABC):
     """
 
     smallest: int = 1  # draws of a condition that the rule needs
+    selects: bool = True  # by reward, so that what is accepted has a law of its own
 
     def __init__(
         self, scope: Literal["condition", "global"] = "condition", deduplicate: bool = False, bin: int = 32

@@ -181,6 +181,11 @@ METHODS: dict[str, Method] = {
             takes="K",
             whole=True,
         ),
+        Method(
+            "anchored",
+            "GRAFT or P-GRAFT of accepted draws against all draws",
+            ("--config", "objective/anchored.yaml"),
+        ),
     )
 }
 

@@ -18,15 +18,18 @@ if TYPE_CHECKING:
     from graft.rollouts import Rollouts
 
 
+_ENDS = (("level", ">", 0), ("start", "<", 1))  # settings, and their values where the whole clock is trained
+
+
 @dataclass
 class Scored:
-    """What a round accepted, as an objective gets it.
+    """What a round accepted, as an objective gets it; all of its draws for one of `Objective.contrasts`.
 
     Attributes:
-        chunk: The A accepted draws: final states, states at the recorded levels, conditions; they lie in a file.
+        chunk: The A draws: final states, states at the recorded levels, conditions; they lie in a file.
         rewards: (A,) a larger one is better.
         groups: (A,) integer of the condition that each was drawn under.
-        weight: (A,) how much each of them counts, as the acceptance rule has it.
+        weight: (A,) how much each of them counts, as the acceptance rule has it; 0 if it was rejected.
         source: Whose draws they are.
     """
 
@@ -44,6 +47,9 @@ class Objective(nn.Module, ABC):
     acceptance, `examples`, and then `loss` for every batch of them. What it keeps between rounds are buffers (or extra
     state), so that checkpoints hold it; it is rebuilt by `attach`.
     """
+
+    contrasts: bool = False
+    """It learns from the draws that the rule rejected as well, and is given them, with rewards that may be NaN."""
 
     def attach(self, module: "GraftModule") -> None:
         """Begin anew with ``module``, whose weights were just made, loaded or mixed."""
@@ -82,6 +88,19 @@ class Objective(nn.Module, ABC):
     def describe(self, module: "GraftModule") -> str:
         """The method's name."""
         return type(self).__name__
+
+    def consistent(self, module: "GraftModule") -> None:
+        """For those that noise final samples anew: at the ends of a part of the clock that must be their law.
+
+        Raises:
+            GraftError: The sampler does not reverse the process in law.
+        """
+        partial = [f"model.{name} {bound} {end}" for name, bound, end in _ENDS if getattr(module, name) != end]
+        if partial and not module.process.consistent:
+            raise GraftError(
+                f"{type(self).__name__} noises final samples anew, which is biased at {' and '.join(partial)} unless "
+                "the sampler reverses the process in law: use eta=1, or the whole clock"
+            )
 
 
 class OnPolicy(Objective):

@@ -82,11 +82,7 @@ class DiffusionNFT(OnPolicy):
     def check(self, module: "GraftModule", data: "Rollouts") -> None:
         """See `Objective.check`."""
         super().check(module, data)
-        if module.level > 0 and not module.process.consistent:
-            raise GraftError(
-                "DiffusionNFT noises final samples anew, which is biased at model.level > 0 unless the sampler "
-                "reverses the process in law: use eta=1, or level 0"
-            )
+        self.consistent(module)
 
     def start(self, module: "GraftModule", number: int) -> None:
         """See `Objective.start`: the old policy follows."""
@@ -106,10 +102,10 @@ class DiffusionNFT(OnPolicy):
     def loss(
         self, module: "GraftModule", examples: Examples, generator: "Generator | None" = None
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """See `Objective.loss`, at levels spread evenly over (level, 1]."""
+        """See `Objective.loss`, at levels spread evenly over (level, start]."""
         assert examples.weight is not None
         process, clean, condition = module.process, examples.state, examples.condition
-        level = seeding.levels(size(clean), module.level, generator)
+        level = seeding.levels(size(clean), module.level, generator, module.start)
         noisy = process.corrupt(clean, level, 0.0, condition, generator)
 
         def estimate(output: State) -> State:

@@ -78,8 +78,8 @@ class PolicyGradient(OnPolicy):
             raise GraftError("PolicyGradient needs a step of the tuned network that draws noise: raise model.steps")
 
     def levels(self, module: "GraftModule") -> tuple[float, ...]:
-        """See `Objective.levels`: all that the tuned network's noisy steps begin or end with, from 1 down."""
-        return tuple(u for u in grid(module.steps) if u >= max(module.level, 1 / module.steps))
+        """See `Objective.levels`: all that the tuned network's noisy steps begin or end with, downwards."""
+        return tuple(u for u in grid(module.steps) if max(module.level, 1 / module.steps) <= u <= module.start)
 
     def start(self, module: "GraftModule", number: int) -> None:
         """See `Objective.start`: the old policy is the network as it is now."""

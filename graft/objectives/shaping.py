@@ -61,6 +61,8 @@ class Shaping(Objective):
     def check(self, module: "GraftModule", data: "Rollouts") -> None:
         """See `Objective.check`: a target that is biased."""
         target = self.target(module, data.source.samples)
+        if module.start < 1:
+            self.consistent(module)
         if not data.source.sampled and module.corrector is not None:
             raise GraftError("a scored file does not say what noise its samples came from: model.corrector needs draws")
         if not data.source.sampled and module.level > 0 and target != "renoised":

@@ -18,7 +18,7 @@ from graft.distance import beside, frechet, mmd
 from graft.files import in_memory, read_tensors
 
 ALL = ",".join(METHODS)
-TRAINED = ("graft", "pgraft@0.25", "all@0.25", "rwr", "ddpo@0.25", "nft@0.25", "mine@0.25")
+TRAINED = ("graft", "pgraft@0.25", "all@0.25", "rwr", "ddpo@0.25", "nft@0.25", "anchored@0.25", "mine@0.25")
 MINE = "data: {accept: {class_path: graft.accept.TopK, init_args: {keep: 2, draws: 8}}}"
 FEW = ["--data.draws", "128", "--data.test_draws", "64", "--data.steps_per_round", "4"]
 TIMES = ("training_seconds", "inference_seconds")
@@ -65,7 +65,7 @@ def there(work: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_row_for_every_method_and_seed(there: Path) -> None:
     names = [name.partition("@")[0].partition(":")[0] for name in (row["line"] for row in rows("all"))]
     assert names == 2 * [*METHODS, "mine"]
-    assert [row["seed"] for row in rows("all")] == 12 * ["0"] + 12 * ["1"]
+    assert [row["seed"] for row in rows("all")] == 13 * ["0"] + 13 * ["1"]
     assert all(math.isfinite(float(row["reward"])) for row in rows("all"))
     assert not [name for name in rows("all")[0] if "mmd" in name or "diversity" in name]  # no features: left out
 
@@ -83,8 +83,8 @@ def test_equal_counts(there: Path) -> None:
         each = 4 if row["line"] == "best_of:4" else 1
         assert float(row["inference_denoiser_calls"]) == each * 64 * 8
         assert float(row["inference_reward_calls"]) == (each * 64 if each > 1 else 0)
-        # 64 examples a step: the network alone; 4 transitions of new and old; new and old
-        asks = {"ddpo@0.25": 8, "nft@0.25": 2}.get(row["line"], 1)
+        # 64 examples a step: the network alone; 4 transitions of new and old; new and old; new and drawing
+        asks = {"ddpo@0.25": 8, "nft@0.25": 2, "anchored@0.25": 2}.get(row["line"], 1)
         assert float(row["training_network_evaluations"]) == share * 8 * 64 * asks
     assert line("all", "ddpo@0.25")["rounds"] == "4" and line("all", "graft")["rounds"] == "2"  # smaller ones
 
@@ -106,7 +106,7 @@ def test_files(there: Path) -> None:
     content = json.loads(Path("all/compare.json").read_text(), parse_constant=pytest.fail)
     assert content["budget"] == {"reward_calls": 256, "denoiser_calls": 2048, "optimizer_steps": 8}
     assert content["law"]["draws"] == 256 and 60 <= content["law"]["count"] <= 68 and content["baseline"] == "reference"
-    assert len(content["rows"]) == 24 and content["command"].startswith("graft compare --config")
+    assert len(content["rows"]) == 26 and content["command"].startswith("graft compare --config")
     reward = content["lines"]["graft"]["columns"]["reward"]
     pair = [float(line("all", "graft", seed)["reward"]) for seed in (0, 1)]
     assert reward["mean"] == pytest.approx(sum(pair) / 2) and reward["n"] == 2
@@ -125,7 +125,7 @@ def test_files(there: Path) -> None:
         .replace("https://matplotlib.org", "")
     )
     out = Path("out.txt").read_text()
-    assert "graft: 3 of 24: pgraft@0.25, seed 0: trains" in out and "compare.html" in out
+    assert "graft: 3 of 26: pgraft@0.25, seed 0: trains" in out and "compare.html" in out
 
 
 def drawn(run: "str | Path", name: str, **changes: float) -> list[float]:

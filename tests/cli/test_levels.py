@@ -189,8 +189,9 @@ def test_refusals(args: list[str], words: str, small: list[str], folder: Path) -
 
 
 def test_pretrain_needs_a_level_of_0(folder: Path) -> None:
-    said = run("pretrain", "--config", "domains/molecule_pretrain.yaml", "--model.level", "auto").said
-    assert "leave model.level at 0" in said
+    for how in (["--model.level", "auto"], ["--model.start", "0.5"]):
+        said = run("pretrain", "--config", "domains/molecule_pretrain.yaml", *how).said
+        assert "leave model.level at 0 and model.start at 1" in said
 
 
 @pytest.mark.parametrize("spoilt", ["{", '{"levels": [{"level": 1}]}', "[]"])

@@ -16,6 +16,7 @@ ALL = ["--data.source", "current", "--data.window", "1", "--data.accept", "All",
 OBJECTIVES = {
     "ddpo": ["--model.objective", "PolicyGradient", *ALL],
     "nft": ["--model.objective", "DiffusionNFT", "--model.objective.rise", "0.3", *ALL],
+    "anchored": ["--model.objective", "Anchored", "--model.start", "0.75", *ALL[:4]],
 }
 ETA = "--model.process.init_args.fields.x.init_args.eta"
 
@@ -54,6 +55,9 @@ def test_objective(name: str, flags: list[str], folder: Path, small: list[str], 
     assert told["objective"] == {"ddpo": "policy gradient (DDPO)", "nft": "DiffusionNFT"}[name]
     account = told["rounds"][0]
     assert account["accepted"] == account["draws"] == 64 and account["kl_nats"] == 0
+    assert told["kl_nats"] is told["gain"]["of_accepted"] is None and not told["selects"]
+    page = (made / "report.html").read_text()
+    assert "so there is no gain or KL of one" in page and "share of the accepted gain" not in page
     with (made / "metrics.csv").open(newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["train/loss"]]
     wanted = {"ddpo": ["ratio_clipped", "old_kl"], "nft": ["old_distance"]}[name]
@@ -63,6 +67,25 @@ def test_objective(name: str, flags: list[str], folder: Path, small: list[str], 
     changed = {n: t for n, t in tensors(made).items() if n.startswith("backbone/")}
     before = load_file(reference)
     assert any("lora" in n or not torch.equal(t, before[n]) for n, t in changed.items())
+    done("sample", "--weights", made, "-n", "5", "--out", "a.sdf")
+
+
+def test_anchored(folder: Path, small: list[str], reference: Path) -> None:
+    """It is given all draws, and its report says what was accepted."""
+    done("fit", *small, *ONE, *OBJECTIVES["anchored"])
+    made = folder / "runs/molecule/1"
+    told = summary(made)
+    assert told["objective"] == "anchored P-GRAFT" and told["start"] == 0.75 and told["selects"]
+    account = told["rounds"][0]
+    assert 0 < account["accepted"] < account["draws"] == 64 and told["kl_nats"] > 0
+    assert len(next(iter(load_file(made / "rounds/0/all.safetensors").values()))) == 64
+    with (made / "metrics.csv").open(newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["train/loss"]]
+    first, last = (float(rows[i]["train/old_distance"]) for i in (0, -1))
+    assert first == pytest.approx(0, abs=1e-6) and last > 1e-6
+    before = load_file(reference)
+    assert any(not torch.equal(t, before[n]) for n, t in tensors(made).items() if n.startswith("backbone/"))
+    assert "share of the accepted gain" in (made / "report.html").read_text()
     done("sample", "--weights", made, "-n", "5", "--out", "a.sdf")
 
 
@@ -103,6 +126,14 @@ def test_interruption(name: str, folder: Path, small: list[str], monkeypatch: py
         ([*OBJECTIVES["nft"], "--model.objective.beta", "0"], "model.objective.beta is 0"),
         ([*OBJECTIVES["nft"], "--model.objective.decay", "1"], "model.objective.decay is 1"),
         ([*OBJECTIVES["nft"], "--model.objective.memory", "-1"], "model.objective.memory is -1"),
+        ([*OBJECTIVES["anchored"], ETA, "0"], "biased at model.level > 0 and model.start < 1"),
+        ([*OBJECTIVES["anchored"], "--data.window", "2"], "data.window=1"),
+        (["--model.start", "0"], "model.start is 0"),
+        (
+            ["--model.start", "0.75", "--model.level", "auto"],
+            "data.levels.candidates, which must lie below model.start",
+        ),
+        (["--model.level", "0.5", "--model.start", "0.5"], "is not below model.start 0.5"),
         (["--model.objective", "Nonsense"], "Nonsense"),
         (["--model.objective", "Shaping", "--model.objective.target", "nowhere"], "nowhere"),
     ],

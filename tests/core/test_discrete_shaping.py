@@ -19,7 +19,7 @@ from graft import GraftError, GraftModule, Objective, Rollouts, cli, commands
 from graft.accept import All, Tilt
 from graft.batches import Examples
 from graft.levels.plan import Levels
-from graft.objectives import DiffusionNFT, PolicyGradient, Scored, Shaping
+from graft.objectives import Anchored, DiffusionNFT, PolicyGradient, Scored, Shaping
 from graft.process import Categorical, Cosine, Gaussian, MaskedCategorical, Mixed, UniformCategorical
 from graft.reward import Reward
 from graft.rounds import Chunk
@@ -147,6 +147,8 @@ def near(one: tuple[Tensor, Tensor], other: tuple[Tensor, Tensor], shares: float
         (MaskedCategorical, "trajectory", HANDOVER),
         (UniformCategorical, "transition", HANDOVER),
         (UniformCategorical, "auto", 0.0),
+        (MaskedCategorical, "anchored", HANDOVER),
+        (UniformCategorical, "anchored", 0.0),
     ],
 )
 def test_fit_learns_the_accepted_law(kind: type[Categorical], target: Any, level: float, tmp_path: Path) -> None:
@@ -155,13 +157,16 @@ def test_fit_learns_the_accepted_law(kind: type[Categorical], target: Any, level
     About 1400 accepted: standard errors of 0.013 (shares), of 0.03 (places of a class at u*, target (a)) and 0.02 (at
     0), and about as much from the training's own noise; 4.5 times both. The sampler's 32 steps add 0.01.
     """
-    module = made(kind, tmp_path, Shaping(target), level=level)
+    anchored = target == "anchored"
+    module = made(kind, tmp_path, Anchored() if anchored else Shaping(target), level=level)
     data = rollouts()
     summary = graft.fit(module, data, tmp_path / "run", trainer())
     shares, places = tilted()
     assert summary["rounds"][0]["accepted"] > 1000
     scored = data._scored(0)
-    if level:
+    if anchored:
+        assert len(scored.rewards) == 8192 and int((scored.weight > 0).sum()) == summary["rounds"][0]["accepted"]
+    elif level:
         found, right = shown(scored.chunk.recorded[level]), at_handover(module.process, shares, places, level)
         assert near(found, right, 0.06, 0.15)
     learned = module.backbone
@@ -176,7 +181,7 @@ def test_fit_learns_the_accepted_law(kind: type[Categorical], target: Any, level
     right = at_handover(module.process, learned.shares.detach().softmax(0), learned.places.detach(), level)
     found = shown(drawn.state)
     assert near(found, right, 0.03, 0.05)
-    assert summary["objective"] == ("P-GRAFT" if level else "GRAFT")
+    assert summary["objective"] == anchored * "anchored " + ("P-GRAFT" if level else "GRAFT")
 
 
 def test_files_resume_and_store(tmp_path: Path) -> None:

@@ -47,7 +47,17 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_summary_and_samples(runs: Path) -> None:
     summary = json.loads((runs / "tuned" / "summary.json").read_text())
-    names = {"reward", "alignment", "overlap", "elements", "w_class", "w_bbox", "w_elements", "fid"}
+    names = {
+        "reward",
+        "alignment",
+        "overlap",
+        "elements",
+        "w_class",
+        "w_bbox",
+        "w_elements",
+        "fid",
+        "alignment_formula",
+    }
     for side in ("reference", "tuned"):
         assert names <= set(summary[side])
         samples = runs / "tuned" / "samples" / f"{side}.json"
@@ -118,7 +128,10 @@ def test_other_processes(runs: Path, process: str) -> None:
     other = ["--config", f"process/layout_{process}.yaml"]
     pretrain = ["--config", "domains/layout_pretrain.yaml", *other, *few, "--trainer.enable_progress_bar", "false"]
     graft("pretrain", *pretrain, "--run_dir", "reference")
-    fit = ["--config", "domains/layout.yaml", "--config", "layout/graft.yaml", *other, *SMALL, "--model.level", "0.5"]
+    fit = ["--config", "domains/layout.yaml", *other, *SMALL]
+    how = [] if process == "flow" else ["--model.start", "0.5"]
+    graft("fit", *fit, *how, "--model.weights", "reference/reference.safetensors", "--run_dir", "anchored")
+    fit += ["--config", "layout/graft.yaml", "--model.level", "0.5"]
     graft("fit", *fit, "--model.weights", "reference/reference.safetensors", "--run_dir", "tuned")
     items = read("tuned/samples/tuned.json", PUBLAYNET, 20).layouts()
     assert items

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from lightning.pytorch.utilities import rank_zero_info
 from torch import Generator, Tensor, nn
 from torchmetrics import Metric
 
@@ -181,7 +182,10 @@ class TextToImage(GraftModule):
                 np.savez_compressed(file, allow_pickle=False, **arrays)
 
     def export(self, folder: Path) -> None:
-        """The adapter (or the network) for plain diffusers; see `export.py`."""
+        """The adapter (or the network) for plain diffusers, where it samples from the noise on; see `export.py`."""
+        if self.start < 1:
+            rank_zero_info("nothing was written for plain diffusers, whose pipelines know no model.start below 1")
+            return
         export.write(self, folder / "diffusers")
 
 

@@ -1,0 +1,221 @@
+"""Anchored shaping in closed form, and the law of a sampler whose tuned network takes over below level 1."""
+
+from unittest import mock
+
+import pytest
+import torch
+from exact import Exact, Mixture, extrapolate, f64, gap, noise_is, normal, propagate, rows
+from line import Line, line, table_of
+from torch import Tensor, nn
+
+from graft import Examples, GraftError, seeding
+from graft.accept import TopFraction
+from graft.objectives import Anchored, DiffusionNFT, PolicyGradient, Scored, Shaping
+from graft.process import Cosine, Flow, Gaussian, Process
+from graft.rounds import Chunk
+from graft.sampler import run
+from graft.sources import Model
+
+# Points 0, 2, 4 noised by -1 or 1 at level 1/2 of a flow: (x_0 + noise) / 2 is one of four places, two of them reached
+# from two points, so that a network is four numbers and every mean is a sum of a few terms.
+
+POINTS, SIGNS = f64([0.0, 2.0, 4.0]), f64([-1.0, 1.0])
+DRAWN = f64([0.5, 0.2, 0.3])  # the law of all draws
+WEIGHT = f64([0.0, 2.0, 2.0])  # of mean 1 over all draws: the first point is rejected
+PLACES = f64([-0.5, 0.5, 1.5, 2.5])
+FLOW = Gaussian(Flow(), "x0", (1,))
+
+
+class Lookup(nn.Module):
+    def __init__(self, table: Tensor) -> None:
+        super().__init__()
+        self.table = nn.Parameter(table.clone())
+
+    def forward(self, state: Tensor, time: Tensor, condition: dict[str, Tensor]) -> Tensor:
+        return self.table[(state - PLACES).abs().argmin(1)][:, None]
+
+
+class Places(Line):
+    def __init__(self, table: Tensor, process: Process = FLOW) -> None:
+        super(Line, self).__init__(Lookup(table), process, steps=2, objective=Anchored())
+        self.reference = Lookup(table).requires_grad_(False)
+        self.reference_file = {"path": "none", "sha256": "none"}
+
+
+def batch(copies: int = 10) -> tuple[Tensor, Tensor, Tensor]:
+    """(x_0, noise, weight): every point as often as it is drawn, with either noise."""
+    times = (DRAWN * copies).round().long()
+    x0 = POINTS.repeat_interleave(times).repeat(2)[:, None]
+    return x0, SIGNS.repeat_interleave(copies)[:, None], WEIGHT.repeat_interleave(times).repeat(2)
+
+
+def denoiser(law: Tensor) -> tuple[Tensor, Tensor]:
+    """((4,) E[x_0 | place], (4,) p(place)) of a law of the points."""
+    joint = torch.zeros(4, 3, dtype=torch.float64)
+    for i, x in enumerate(POINTS):
+        for sign in SIGNS:
+            joint[(PLACES == (x + sign) / 2).nonzero()[0, 0], i] += law[i] / 2
+    p = joint.sum(1)
+    return joint @ POINTS / p.clamp(min=1e-300), p
+
+
+def loss_of(module: Places, copies: int = 10, plain: bool = False) -> Tensor:
+    x0, noise, weight = batch(copies)
+    n = len(x0)
+    kind = torch.cat([torch.arange(3).repeat_interleave((DRAWN * copies).round().long())] * 2)
+    scored = Scored(Chunk(x0, {}, rows(n)), f64(kind.tolist()), kind, torch.ones(n) if plain else weight, "reference")
+    examples = module.objective.examples(module, scored)
+    half = torch.full((n,), 0.5, dtype=torch.float64)
+    with noise_is(FLOW, noise), mock.patch.object(seeding, "levels", lambda *_: half):
+        loss, _ = module.objective.loss(module, examples)
+    return loss
+
+
+@pytest.mark.parametrize("wrong", [0.0, 0.3], ids=["consistent", "inconsistent"])
+def test_optimum(wrong: float) -> None:
+    """D = D_acc + p_all / p_acc (D_old - D_all): GRAFT's where the old network is consistent, corrected where not."""
+    (everyone, p_all), (accepted, p_acc) = denoiser(DRAWN), denoiser(DRAWN * WEIGHT)
+    old = everyone + wrong * f64([1.0, -2.0, 0.5, 1.0])
+    module = Places(old)
+    table = module.backbone.table
+    (slope,) = torch.autograd.grad(loss_of(module), table, create_graph=True)
+    curvature = torch.stack([torch.autograd.grad(s, table, retain_graph=True)[0] for s in slope]).diagonal()
+    reached = p_acc > 0  # where nothing accepted is, nothing is learned
+    found = (table - slope / curvature.clamp(min=1e-12)).detach()[reached]
+    expected = (accepted + p_all / p_acc.clamp(min=1e-300) * (old - everyone))[reached]
+    assert torch.allclose(found, expected, atol=1e-6)
+    assert int(reached.sum()) == 3 and float((accepted - everyone)[reached].abs().max()) > 0.5
+    if not wrong:
+        assert torch.allclose(found, accepted[reached], atol=1e-6)
+
+
+def test_without_selection_every_draw_s_gradient_is_zero() -> None:
+    """However wrong the old network is; `Shaping`'s is the network's error of its own draws."""
+    module = Places(denoiser(DRAWN)[0] + 0.3)
+    loss_of(module, plain=True).backward()
+    assert float(module.backbone.table.grad.abs().max()) < 1e-12
+    x0, noise, _ = batch()
+    one = Examples(x0[:1], rows(1), torch.ones(1))  # a single draw
+    with noise_is(FLOW, noise[:1]), mock.patch.object(seeding, "levels", lambda *_: f64([0.5])):
+        for objective, zero in ((module.objective, True), (Shaping(), False)):
+            module.backbone.table.grad = None
+            objective.loss(module, one)[0].backward()
+            assert (float(module.backbone.table.grad.abs().max()) < 1e-12) == zero
+
+
+def test_who_anchors() -> None:
+    """Draws of the reference: the reference; of the current model: its averaged weights when the round began."""
+    module = Places(denoiser(DRAWN)[0])
+    objective = module.objective
+    with torch.no_grad():
+        module.backbone.table += 1
+    objective.start(module, 0)
+    with torch.no_grad():
+        module.backbone.table += 1
+    x0, noise, weight = batch()
+    half = torch.full((len(x0),), 0.5, dtype=torch.float64)
+    for source, distance in (("reference", 2.0), ("current", 1.0)):
+        scored = Scored(Chunk(x0, {}, rows(len(x0))), weight, torch.zeros(len(x0)), weight, source)
+        examples = objective.examples(module, scored)
+        with noise_is(FLOW, noise), mock.patch.object(seeding, "levels", lambda *_: half):
+            _, shown = objective.loss(module, examples)
+        assert float(shown["old_distance"]) == pytest.approx(distance**2)
+
+
+# A start below 1
+
+DATA = normal(f64([0.6, -0.4]), f64([[0.8, 0.3], [0.3, 0.5]]))
+TILT = f64([1.2, 0.7])
+
+
+@pytest.mark.parametrize(("start", "level"), [(0.5, 0.0), (0.75, 0.25)])
+def test_law_from_a_start(start: float, level: float) -> None:
+    """The reference's law at the start, and given that the accepted law: here accepted ∝ exp(w · x) at ``level``'s law.
+
+    Given x_v = α x_0 + σ ε the reference's x_0 is N(A x_v + b, C) and the accepted one N(A x_v + b + C w, C); the
+    reference's steps below a level change nothing of that but what they see of w through x_u (C becomes the part of it
+    that x_u decides).
+    """
+    process = Gaussian(Cosine(), "x0", (2,), eta=1.0)
+    mean, cov = DATA.moments()
+    tilted = Mixture(DATA.weights, (mean + cov @ TILT)[None], DATA.covs)
+
+    def left(u: float) -> Tensor:
+        """The covariance of x_0 given x_u."""
+        alpha, sigma = (float(c) for c in process.alpha_sigma(u))
+        return torch.linalg.inv(torch.linalg.inv(cov) + (alpha / sigma) ** 2 * torch.eye(2))
+
+    decided = left(start) - (left(level) if level else 0)
+    laws = []
+    for steps in (60, 120):
+        module = line(process, steps, table_of(process, steps, Exact(process, DATA)), start=start, level=level)
+        with torch.no_grad():
+            module.backbone.table.copy_(table_of(process, steps, Exact(process, tilted)))
+        law = torch.zeros(2, dtype=torch.float64), float(process.alpha_sigma(1.0)[1]) ** 2 * torch.eye(2).double()
+        with torch.no_grad():
+            for stage in module.stages("tuned"):
+                law = propagate(process, stage.model, law, steps, stage.start, stage.stop)
+        laws.append(law)
+    assert [(s.start, s.stop) for s in module.stages("tuned")] == [(1, start), (start, level), (level, 0)][
+        : 2 + (level > 0)
+    ]
+    assert float((decided @ TILT).norm()) > 0.1 < float(((cov - decided) @ TILT).norm())  # it could have been either
+    assert gap(extrapolate(*laws), (mean + decided @ TILT, cov)) < 6e-3
+
+
+def test_a_start_changes_nothing_above_it() -> None:
+    """State by state, on the same noise; and the levels that are trained lie below it."""
+    process = Gaussian(Cosine(), "x0", (2,))
+    table = table_of(process, 8, Exact(process, DATA))
+    module = line(process, 8, table, start=0.6)
+    assert module.start == 0.625 and [s.stop for s in module.stages("reference")] == [0]
+    with torch.no_grad():
+        module.backbone.table += 0.1
+    ours, theirs = (
+        run(module.stages(w), rows(5), 8, (0.625, 0.5), torch.Generator().manual_seed(0))
+        for w in ("tuned", "reference")
+    )
+    assert torch.equal(ours.recorded[0.625], theirs.recorded[0.625])
+    assert not torch.allclose(ours.recorded[0.5], theirs.recorded[0.5])
+    assert module.calls("tuned") == module.calls("reference") == ours.calls
+    asked: list[float] = []
+    module.backbone.register_forward_pre_hook(lambda _, args: asked.extend(args[1].tolist()))
+    for objective in (Anchored(), DiffusionNFT(), Shaping()):
+        asked.clear()
+        objective.attach(module)
+        scored = Scored(
+            Chunk(torch.zeros(64, 2).double(), {}, rows(64)), torch.arange(64.0), *[torch.ones(64)] * 2, "reference"
+        )
+        objective.loss(module, objective.examples(module, scored), torch.Generator().manual_seed(0))
+        top = float(process.network_time(0.625))
+        assert 0.9 * top < max(asked) <= top + 1e-6
+    assert PolicyGradient().levels(module) == (0.625, 0.5, 0.375, 0.25, 0.125)
+
+
+# What is refused
+
+
+class Data:
+    source, window, accept = Model("reference"), 1, TopFraction()
+
+
+def test_refusals() -> None:
+    stochastic, still = Gaussian(Cosine(), "x0", (1,)), Gaussian(Cosine(), "x0", (1,), eta=0.0)
+    table = torch.zeros(9, 1, 2).double()
+    objective = Anchored()
+    objective.check(line(stochastic, 8, table, objective, start=0.5), Data())
+    objective.check(line(still, 8, table, objective), Data())
+    for objective in (Anchored(), Shaping()):
+        with pytest.raises(GraftError, match=r"biased at model.start < 1 .* eta=1"):
+            objective.check(line(still, 8, table, objective, start=0.5), Data())
+    with pytest.raises(GraftError, match=r"model.level > 0 and model.start < 1"):
+        Anchored().check(line(still, 8, table, objective, start=0.5, level=0.25), Data())
+    for start in (0.0, 1.5, -1.0):
+        with pytest.raises(GraftError, match=r"model.start is"):
+            line(stochastic, 8, table, start=start)
+    with pytest.raises(GraftError, match=r"not below model.start 0.5"):
+        line(stochastic, 8, table, start=0.5, level=0.5)
+    data = Data()
+    data.source, data.window = Model("current"), 2
+    with pytest.raises(GraftError, match="window=1"):
+        Anchored().check(line(stochastic, 8, table, objective), data)
