@@ -90,9 +90,8 @@ def main() -> None:
     print(
         f"free: {len(exact)} rings in {asked.drawn} samples, {share:.3f} good, {time.process_time() - began:.0f} CPU s"
     )
-    print(
-        "| surroundings | good | hydrogens: distance (floor) | neighbours: distance (floor) | CPU s |\n|---|---|---|---|---|"
-    )
+    print("| surroundings | good | hydrogens: distance (floor) | neighbours: distance (floor) | CPU s |")
+    print("|---|---|---|---|---|")
     mol = Chem.AddHs(Chem.MolFromSmiles("C1CC1"))
     rdDistGeom.EmbedMolecule(mol, randomSeed=1)
     with tempfile.TemporaryDirectory() as folder:
@@ -109,11 +108,8 @@ def main() -> None:
             for what in ("hydrogens", "neighbours"):
                 is_, should = ([surroundings(m, r)[what] for m, r in some if good(m)] for some in (kept, exact))
                 cells.append(f"{apart(is_, should):.3f} ({floor(should, len(is_), len(should)):.3f})")
-            said = " | ".join(cells)
-            print(
-                f"| resample {repeats} | {sum(map(good, made)) / len(made):.3f} | {said} | {time.process_time() - began:.0f} |",
-                flush=True,
-            )
+            share, spent = sum(map(good, made)) / len(made), time.process_time() - began
+            print(f"| resample {repeats} | {share:.3f} | {' | '.join(cells)} | {spent:.0f} |", flush=True)
 
 
 if __name__ == "__main__":

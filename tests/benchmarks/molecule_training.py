@@ -280,9 +280,8 @@ def main() -> None:
     for count, number in data.histogram().items():
         histogram[count] = number
     ratios = costs(data, {name: VARIANTS[name] for name in names})
-    print(
-        "| variant | cost of a step | steps | stable | connected | distinct valid | CPU s |\n|---|---|---|---|---|---|---|"
-    )
+    print("| variant | cost of a step | steps | stable | connected | distinct valid | CPU s |")
+    print("|---|---|---|---|---|---|---|")
     for name in names:
         variant, steps, rows = VARIANTS[name], round(asked.steps / ratios[name]), []
         began = time.process_time()

@@ -26,7 +26,7 @@ def rewards(text):
         yield instantiate(parser.parse_object({"reward": part["data"]["reward"]})).reward
 
 
-# What the two programs print of the number, in scripts that take the README's arguments and read the file they are given
+# What the two programs print of the number, by scripts that take the README's arguments and read their files
 XTB = """
 file, gfn, level = sys.argv[1:]
 atoms = int(open(file).readline())
