@@ -48,6 +48,7 @@ def built(asked: Any, given: dict[str, Any], by_reward: str) -> Any:
     if about.get("reference"):
         model["init_args"]["weights"] = about["reference"]["path"]
     model["init_args"] |= {k: v for k, v in {"level": asked.level, "steps": asked.steps}.items() if v is not None}
+    model["init_args"].pop("compile", None)  # its minute paid in training; for many samples it can be asked for anew
     model["init_args"] |= given
     settings = {"seed_everything": asked.seed, "model": model}
     if by_reward:

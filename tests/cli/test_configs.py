@@ -37,8 +37,6 @@ def test_domain(name: str, folder: Path) -> None:
         done("pretrain", "--config", name, *limits, "--model.steps", "4", *QUIET)
         made = "reference.safetensors"
     else:
-        if "qm9" in name:
-            train(name, folder)
         own = ["--data.source", content["data"].get("source", "reference")]
         done("fit", "--config", name, *SMALL, *own, *QUIET, *(few(folder)[2:] if "qm9" in name else []))
         made = "tuned.safetensors"
@@ -50,13 +48,6 @@ def few(folder: Path) -> list[str]:
     path = folder / "some.smi"
     path.write_text("\n".join(["CCO", "CCN", "CC=O", "COC", "CCC", "C1CC1", "NC=O", "OCCO", "CCF", "CC#N"]))
     return ["--data.source", str(path), "--model.sizes", "5"]
-
-
-def train(name: str, folder: Path) -> None:
-    """The reference that the configuration names, of few steps: it is no part of the package."""
-    limits = ["--trainer.max_epochs", "1", "--trainer.limit_train_batches", "2", "--model.steps", "2", *QUIET]
-    run_dir = yaml.safe_load((CONFIGS / name).read_text())["model"]["init_args"]["weights"].rpartition("/")[0]
-    done("pretrain", "--config", name.replace(".yaml", "_pretrain.yaml"), *few(folder), *limits, "--run_dir", run_dir)
 
 
 OF_ANY = [  # the others: tests/layouts, tests/images

@@ -48,8 +48,8 @@ def test_half_precision(small: list[str]) -> None:
     assert "another precision" in said
 
 
-def test_compiled(folder: Path) -> None:
-    """The names in files are those of the network that is not compiled, and so are the draws."""
+def test_compiled(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Names in files and draws are those of the network that is not compiled; `graft sample` waits for no compiler."""
     shutil.copytree(TOY / "domains", folder / "domains")
     done("pretrain", "--config", "domains/mixture/pretrain.yaml", "--trainer.max_epochs", "1", *QUIET)
     args = ["fit", "--config", "domains/mixture/mixture.yaml", *ONE, *QUIET, "--model.ema", "0.9", "--model.steps", "4"]
@@ -59,7 +59,13 @@ def test_compiled(folder: Path) -> None:
     eager, compiled = weights("eager"), weights("compiled")
     assert eager.keys() == compiled.keys()
     assert all(torch.allclose(eager[name], compiled[name], atol=1e-5) for name in eager)
-    done("sample", "--weights", "compiled", "-n", "2", "--out", "points.csv")
+    asked = []
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.nn.Module, "compile", lambda *_, **settings: asked.append(settings["backend"]))
+        done("sample", "--weights", "compiled", "-n", "2", "--out", "points.csv")
+        assert not asked
+        done("sample", "--weights", "compiled", "-n", "2", "--out", "points.csv", "--model.compile", "eager")
+        assert asked[0] == "eager"
     assert "fortran" in run(*args, "--model.compile", "fortran").said
 
 

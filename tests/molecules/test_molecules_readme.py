@@ -1,15 +1,18 @@
 """What the domain's README shows of rewards is what the classes take."""
 
+import os
 import re
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
 from jsonargparse import ArgumentParser
-from mols import GOOD
+from mols import GOOD, embedded
 
 from domains.molecules.rewards import Gated, Program, SklearnPredictor
+from graft.errors import GraftError
 from graft.reward import Reward
 
 README = Path(__file__).parents[2] / "domains/molecules/README.md"
@@ -20,7 +23,19 @@ def rewards(text):
     parser.add_argument("--reward", type=Reward)
     instantiate = getattr(parser, "instantiate", None) or parser.instantiate_classes  # the older name
     for part in yaml.safe_load_all(text):
-        yield instantiate(parser.parse_object({"reward": part.get("data", part)["reward"]})).reward
+        yield instantiate(parser.parse_object({"reward": part["data"]["reward"]})).reward
+
+
+# What the two programs print of the number, by scripts that take the README's arguments and read their files
+XTB = """
+file, gfn, level = sys.argv[1:]
+atoms = int(open(file).readline())
+print("          | TOTAL ENERGY            %12.6f Eh   |" % -atoms)
+"""
+SMINA = """
+_, receptor, _, ligand, _ = sys.argv[1:]
+print("Affinity: %.5f (kcal/mol)" % (float(open(receptor).read()) * ("V2000" in open(ligand).read())))
+"""
 
 
 def test_configurations_of_rewards(tmp_path, monkeypatch):
@@ -34,5 +49,12 @@ def test_configurations_of_rewards(tmp_path, monkeypatch):
     ]
     assert [type(reward) for reward in found] == [Gated, Program, Program, SklearnPredictor]
     assert 0 < found[0].score(GOOD) < 1 and np.isfinite(found[3].score(GOOD))
-    assert re.findall(found[1].pattern, "          | TOTAL ENERGY              -11.394334 Eh   |") == ["-11.394334"]
-    assert re.findall(found[2].pattern, "Affinity: -4.21150 (kcal/mol)") == ["-4.21150"]
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    Path("receptor.pdbqt").write_text("-4.2")
+    for reward, name, code, expected in ((found[1], "xtb", XTB, -8), (found[2], "smina", SMINA, -4.2)):
+        with pytest.raises(GraftError, match=f"no program '{name}'"):
+            reward.open()
+        Path(name).write_text(f"#!{sys.executable}\nimport sys\n{code}")
+        Path(name).chmod(0o755)
+        reward.open()
+        assert (reward([embedded("CC")]).values, reward.maximise) == ([expected], False)

@@ -1,0 +1,301 @@
+"""What the small molecule network is trained with, one change at a time, at equal cost of training.
+
+    python tests/benchmarks/molecule_training.py [--steps 1500] [--samples 1000] [--seeds 0,1] [--only NAME,NAME]
+
+The data and settings are those of `domains/molecule_pretrain.yaml` but for the steps. A variant whose step costs more
+than the shipped one's takes fewer of them: the ratio is the median over pairs of steps, taken in turns.
+"""
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.optimize import linear_sum_assignment
+from torch import nn
+
+from domains.molecules import Molecules, chemistry
+from domains.molecules.backbone import EGNN, DensePairs, length
+from domains.molecules.chemistry import is_connected, is_stable, key
+from domains.molecules.data import MoleculeData
+from graft import seeding
+from graft.batches import Draws
+from graft.process import Gaussian, Mixed, Polynomial
+from graft.process.projections import Masked, ZeroCentre
+from graft.process.schedules import Flow
+
+ATOMS, TYPES, PAIRS = 8, 10, 9
+
+
+# Networks
+
+
+class SelfConditioned(EGNN):
+    """Is shown its last estimate (Chen et al. 2023): in sampling always, in training in every other batch."""
+
+    def __init__(self, types: int, width: int = 64, **kwargs: Any) -> None:
+        super().__init__(types, width=width, **kwargs)
+        self.guess, self.near = nn.Linear(types, width, bias=False), nn.Linear(21, width, bias=False)
+        self.last: Any = None
+
+    def forward(self, state, time, condition):
+        if self.training:
+            self.last = None
+            if torch.rand(()) < 0.5:
+                with torch.no_grad():
+                    self.last = super().forward(state, time, condition)
+        elif float(time.max()) == 1:  # a new sample
+            self.last = None
+        self.last, out = None, super().forward(state, time, condition)
+        self.last = None if self.training else out
+        return out
+
+    def denoise(self, x, h, clock, trust, pairs):
+        start, pair, h = x, self.pair(self.basis(length(pairs.minus(x)))), self.embed(h)
+        if self.last is not None:
+            h = h + self.guess(self.last["h"].softmax(-1))
+            pair = pair + self.near(self.basis(length(pairs.minus(self.last["x"]))))
+        for layer in self.layers:
+            h, x, pair = layer(h, x, pair, clock, pairs, self.basis)
+        return x - start + trust * start, self.types(h)
+
+
+class Bonded(EGNN):
+    """Also says the order of the bond of every pair, which is trained and not used in sampling."""
+
+    def __init__(self, types: int, width: int = 64, **kwargs: Any) -> None:
+        super().__init__(types, width=width, **kwargs)
+        self.bonds = nn.Linear(width, 4)
+
+    def denoise(self, x, h, clock, trust, pairs):
+        start, pair, h = x, self.pair(self.basis(length(pairs.minus(x)))), self.embed(h)
+        for layer in self.layers:
+            h, x, pair = layer(h, x, pair, clock, pairs, self.basis)
+        self.orders = self.bonds(pair)
+        return x - start + trust * start, self.types(h)
+
+
+class Attentive(EGNN):
+    """Each message has a gate (Satorras et al. 2021, eq. 8)."""
+
+    def __init__(self, types: int, width: int = 64, **kwargs: Any) -> None:
+        super().__init__(types, width=width, **kwargs)
+        for layer in self.layers:
+            layer.mix = Gated(width)
+
+
+class Gated(nn.Module):
+    """A linear map and a gate; what follows it in the layer is a SiLU."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.mix, self.gate = nn.Linear(width, width), nn.Linear(width, 1)
+
+    def forward(self, m):
+        return self.mix(m) * self.gate(m).sigmoid()
+
+
+# Losses
+
+
+def plain(module, state, condition, level, generator):
+    return module.process.loss(module.backbone, state, level, 0.0, condition, None, generator)
+
+
+def with_bonds(module, state, condition, level, generator):
+    loss = plain(module, state, condition, level, generator)
+    elements = module.vocabulary.elements[state["h"].argmax(-1).numpy()] * condition["mask"].numpy().astype(int)
+    first, second = np.triu_indices(ATOMS, 1)
+    orders = torch.from_numpy(chemistry.bond_orders(elements, state["x"].numpy())[:, first, second]).long()
+    there = DensePairs(condition["mask"]).there[..., 0]
+    wrong = nn.functional.cross_entropy(module.backbone.orders.transpose(1, 2), orders, reduction="none") * there
+    share = wrong.sum(1) / there.sum(1).clamp(min=1)
+    return loss + 0.05 * share * module.process.fields["h"]._weight(level).to(share)
+
+
+def paired(module, state, condition, level, generator):
+    """The noise of the positions turned and its atoms exchanged so that the data are near (Song et al. 2023)."""
+    process = module.process
+    noise, x = process.noise(state, condition, generator), state["x"]
+    counts = condition["mask"].sum(1).int().tolist()
+    cost = torch.cdist(x, noise["x"]).square().numpy()
+    order = torch.arange(ATOMS).repeat(len(x), 1)
+    for row, n in enumerate(counts):
+        order[row, :n] = torch.from_numpy(linear_sum_assignment(cost[row, :n, :n])[1])
+    z = noise["x"].gather(1, order[..., None].expand_as(x))
+    u, _, v = torch.linalg.svd(z.transpose(1, 2) @ x)
+    flip = torch.ones(len(x), 3)
+    flip[:, 2] = torch.det(u @ v).sign()
+    noise["x"] = z @ (u * flip[:, None] @ v)
+    noisy = process.corrupt_with(state, noise, level, torch.zeros_like(level))
+    output = process(module.backbone, noisy, level, condition)
+    return process.error(output, noisy, state, noise, level, torch.zeros_like(level), None, condition)
+
+
+# Densities of the level in training
+
+
+def even(count, generator):
+    return seeding.levels(count, 0.0, generator)
+
+
+def logit_normal(mean: float, spread: float) -> Callable[..., torch.Tensor]:
+    def drawn(count, generator):
+        normal = torch.distributions.Normal(mean, spread)
+        return normal.icdf(even(count, generator).clamp(1e-6, 1 - 1e-6)).sigmoid().double()
+
+    return drawn
+
+
+def power(exponent: float) -> Callable[..., torch.Tensor]:
+    return lambda count, generator: even(count, generator) ** exponent
+
+
+# Variants
+
+
+@dataclass
+class Variant:
+    network: type[EGNN] = EGNN
+    shape: dict[str, Any] = field(default_factory=dict)
+    scale: float = 0.18
+    weight: tuple[float, float] = (0.2, 300.0)
+    types: float = 0.05
+    flow: bool = False
+    eta: float = 1.0
+    warp: float = 2.0
+    rate: float = 5e-3
+    loss: Callable[..., torch.Tensor] = plain
+    levels: Callable[..., torch.Tensor] = even
+
+    def module(self, seed: int) -> Molecules:
+        torch.manual_seed(seed)
+        schedule = Flow() if self.flow else Polynomial()
+        shared: dict[str, Any] = {"schedule": schedule, "eta": self.eta, "warp": self.warp}
+        x = Gaussian(prediction="x0", shape=[ATOMS, 3], weight=self.weight, project=ZeroCentre(), **shared)
+        h = Gaussian(
+            prediction="logits", shape=[ATOMS, TYPES], weight=(0.2, 10.0), scale=self.scale, project=Masked(), **shared
+        )
+        network = self.network(TYPES, schedule=schedule, **self.shape)
+        weights = {"x": 1.0, "h": self.types}
+        return Molecules(network, Mixed({"x": x, "h": h}, weights), steps=24, ema=0.999, seed=seed)
+
+
+VARIANTS = {
+    "shipped": Variant(),
+    "self-conditioning": Variant(SelfConditioned),
+    "bond head": Variant(Bonded, loss=with_bonds),
+    "gated messages": Variant(Attentive),
+    "3 layers of 96": Variant(shape={"width": 96, "layers": 3}),
+    "8 layers of 48": Variant(shape={"width": 48, "layers": 8}),
+    "levels logit-normal(0, 1)": Variant(levels=logit_normal(0.0, 1.0)),
+    "levels logit-normal(-0.7, 1.2)": Variant(levels=logit_normal(-0.7, 1.2)),
+    "levels u^1.4": Variant(levels=power(1.4)),
+    "levels u^0.7": Variant(levels=power(0.7)),
+    "SNR weight up to 30": Variant(weight=(0.2, 30.0)),
+    "SNR weight up to 3000": Variant(weight=(0.2, 3000.0)),
+    "one-hot of 0.1": Variant(scale=0.1),
+    "one-hot of 0.25": Variant(scale=0.25),
+    "one-hot of 1": Variant(scale=1.0),
+    "flow, deterministic": Variant(flow=True, eta=0.0),
+    "flow, deterministic, paired": Variant(flow=True, eta=0.0, loss=paired),
+    "flow, stochastic": Variant(flow=True),
+}
+
+
+def batches(data: MoleculeData, module: Molecules, seed: int, size: int = 64):
+    generator = torch.Generator().manual_seed(seed)
+    while True:
+        order = torch.randperm(len(data.training), generator=generator).tolist()
+        for start in range(0, len(order) - size + 1, size):
+            yield module.encode(data.training.batch(order[start : start + size]))
+
+
+def train(module: Molecules, variant: Variant, data: MoleculeData, steps: int, seed: int) -> None:
+    optimizer = torch.optim.AdamW(module.backbone.parameters(), lr=variant.rate, weight_decay=0.0, fused=True)
+    fall = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda i: min(1.0, (i + 1) / 101) * (0.5 + 0.5 * float(np.cos(np.pi * min(1.0, i / steps))))
+    )
+    module.backbone.train()
+    for i, (state, condition) in zip(range(steps), batches(data, module, seed), strict=False):
+        generator = seeding.generator(seed, "train", i)
+        loss = variant.loss(module, state, condition, variant.levels(len(condition["mask"]), generator), generator)
+        optimizer.zero_grad()
+        loss.mean().backward()
+        nn.utils.clip_grad_norm_(module.backbone.parameters(), 1.0)
+        optimizer.step()
+        fall.step()
+        module.average.update(module.backbone)
+
+
+def sample(module: Molecules, count: int, seed: int) -> list[Any]:
+    mols: list[Any] = []
+    for chunk in range(0, count, 250):
+        condition = module.draw_conditions(min(250, count - chunk), seeding.generator(seed, "condition", chunk))
+        drawn = module.predict_step(Draws(condition, ("benchmark", chunk), "tuned"))
+        mols += module.decode(drawn.state, condition)
+    return mols
+
+
+def costs(data: MoleculeData, variants: dict[str, Variant]) -> dict[str, float]:
+    """Of a training step, in the shipped variant's."""
+    ratios = {}
+    for name, variant in variants.items():
+        both = [VARIANTS["shipped"], variant]
+        modules = [each.module(0) for each in both]
+        for module, each in zip(modules, both, strict=True):
+            train(module, each, data, 5, 0)
+        took = []
+        for turn in range(PAIRS):
+            pair = []
+            for module, each in zip(modules, both, strict=True):
+                began = time.process_time()
+                train(module, each, data, 4, turn)
+                pair.append(time.process_time() - began)
+            took.append(pair[1] / pair[0])
+        ratios[name] = 1.0 if name == "shipped" else statistics.median(took)
+    return ratios
+
+
+def share(flags: Any) -> float:
+    values = list(flags)
+    return sum(values) / len(values)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--steps", type=int, default=1500)
+    parser.add_argument("--samples", type=int, default=1000)
+    parser.add_argument("--seeds", default="0,1")
+    parser.add_argument("--only", default=",".join(VARIANTS).replace(", ", "; "))
+    asked = parser.parse_args()
+    torch.set_num_threads(1)
+    names = [name for name in VARIANTS if name.replace(", ", "; ") in asked.only.split(",")]
+    data = MoleculeData("enumerated", max_heavy_atoms=8, embedded=30000)
+    histogram = torch.zeros(ATOMS + 1)
+    for count, number in data.histogram().items():
+        histogram[count] = number
+    ratios = costs(data, {name: VARIANTS[name] for name in names})
+    print("| variant | cost of a step | steps | stable | connected | distinct valid | CPU s |")
+    print("|---|---|---|---|---|---|---|")
+    for name in names:
+        variant, steps, rows = VARIANTS[name], round(asked.steps / ratios[name]), []
+        began = time.process_time()
+        for seed in map(int, asked.seeds.split(",")):
+            module = variant.module(seed)
+            module.facts = {"histogram": histogram}
+            train(module, variant, data, steps, seed)
+            mols = sample(module, asked.samples, seed)
+            distinct = len({key(mol) for mol in mols} - {""}) / len(mols)
+            rows.append((share(map(is_stable, mols)), share(map(is_connected, mols)), distinct))
+        figures = " | ".join(" / ".join(f"{row[i]:.3f}" for row in rows) for i in range(3))
+        spent = time.process_time() - began
+        print(f"| {name} | {ratios[name]:.2f} | {steps} | {figures} | {spent:.0f} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
