@@ -75,6 +75,15 @@ def levels(count: int, lowest: float, generator: "Generator | None") -> Tensor:
     return 1 - (1 - lowest) * _rows(count, draw, generator)
 
 
+def logit_normal(level: Tensor, lowest: float, mean: float, spread: float) -> Tensor:
+    r"""Levels that lie evenly in (lowest, 1] moved to where the logit of their share of the way is normal.
+
+    .. math:: u = \ell + (1 - \ell)\, \mathrm{sigmoid}\big(\mu + s\, \Phi^{-1}((u' - \ell) / (1 - \ell))\big)
+    """
+    normal: Tensor = torch.special.ndtri((level - lowest) / (1 - lowest))
+    return lowest + (1 - lowest) * (mean + spread * normal).sigmoid()
+
+
 def _rows(count: int, draw: "Callable[[int], Tensor]", generator: "Generator | None") -> Tensor:
     """``count`` rows; of a generator that is shared, those of this process and part out of everyone's."""
     if not isinstance(generator, Share):

@@ -23,7 +23,6 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Generator, Tensor
 
-from graft import seeding
 from graft.batches import Examples
 from graft.errors import GraftError
 from graft.objectives.advantages import Advantages
@@ -109,7 +108,7 @@ class DiffusionNFT(OnPolicy):
         """See `Objective.loss`, at levels spread evenly over (level, 1]."""
         assert examples.weight is not None
         process, clean, condition = module.process, examples.state, examples.condition
-        level = seeding.levels(size(clean), module.level, generator)
+        level = module.asked_levels(size(clean), module.level, generator)
         noisy = process.corrupt(clean, level, 0.0, condition, generator)
 
         def estimate(output: State) -> State:
