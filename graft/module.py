@@ -70,6 +70,8 @@ class GraftModule(LightningModule, ABC):
         warmup: Steps in which the learning rate rises linearly.
         cosine: Let the learning rate fall to 0 as a half cosine over the whole training.
         clip: Largest norm of the gradient; ``null``: none.
+        density: Mean and spread of the logit of the levels that training asks the network at, as shares of the way
+            from `level` to `start` (Esser et al. 2024, section 3.1); ``null``: evenly, as the sampler's steps lie.
         compile: Have torch.compile make the networks faster, after a minute or so at the start; a string is another
             backend of it than inductor. Names in files do not change.
         seed: Of every draw; the command line links it to ``--seed_everything``.
@@ -93,6 +95,7 @@ class GraftModule(LightningModule, ABC):
         warmup: int = 0,
         cosine: bool = False,
         clip: "float | None" = 1.0,
+        density: "tuple[float, float] | None" = None,
         compile: "bool | str" = False,
         seed: int = 0,
     ) -> None:
@@ -120,6 +123,9 @@ class GraftModule(LightningModule, ABC):
         if level != "auto":
             self.level = level
         self.seed = seed
+        if density is not None and density[1] <= 0:
+            raise GraftError(f"model.density has a spread of {density[1]:g}, but it must be above 0")
+        self.density = density
         self.learning_rate, self.weight_decay, self.clip = learning_rate, weight_decay, clip
         self.warmup, self.cosine = warmup, cosine
         self.facts: dict[str, Tensor] = {}
@@ -421,14 +427,20 @@ class GraftModule(LightningModule, ABC):
         return loss
 
     def loss(self, examples: Examples, generator: "Generator | None" = None) -> Tensor:
-        """The mean weighted denoising loss of the law of the given states, at levels spread evenly over its stage."""
+        """The mean weighted denoising loss of the law of the given states, at `asked_levels`."""
         stage = self.shaped
         lowest = max(stage.stop, examples.level)  # below the reference finishes
-        level = seeding.levels(size(examples.state), lowest, generator, stage.start)
+        level = self.asked_levels(size(examples.state), lowest, generator)
         loss = stage.process.loss(
             stage.model, examples.state, level, examples.level, examples.condition, examples.target, generator
         )
         return (loss if examples.weight is None else loss * examples.weight.to(loss)).mean()
+
+    def asked_levels(self, count: int, lowest: float, generator: "Generator | None") -> Tensor:
+        """(count,) levels in (lowest, start] at which training asks the network."""
+        highest = self.shaped.start
+        even = seeding.levels(count, lowest, generator, highest)
+        return even if self.density is None else seeding.logit_normal(even, lowest, *self.density, highest)
 
     def on_validation_epoch_start(self) -> None:
         """Start judging the tuned model."""

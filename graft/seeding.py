@@ -75,6 +75,15 @@ def levels(count: int, lowest: float, generator: "Generator | None", highest: fl
     return highest - (highest - lowest) * _rows(count, draw, generator)
 
 
+def logit_normal(level: Tensor, lowest: float, mean: float, spread: float, highest: float = 1.0) -> Tensor:
+    r"""Levels that lie evenly in (lowest, highest] moved to where the logit of their share of the way is normal.
+
+    .. math:: u = \ell + (h - \ell)\, \mathrm{sigmoid}\big(\mu + s\, \Phi^{-1}((u' - \ell) / (h - \ell))\big)
+    """
+    normal: Tensor = torch.special.ndtri((level - lowest) / (highest - lowest))
+    return lowest + (highest - lowest) * (mean + spread * normal).sigmoid()
+
+
 def _rows(count: int, draw: "Callable[[int], Tensor]", generator: "Generator | None") -> Tensor:
     """``count`` rows; of a generator that is shared, those of this process and part out of everyone's."""
     if not isinstance(generator, Share):

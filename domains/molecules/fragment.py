@@ -2,8 +2,15 @@
 
 Its heavy atoms are told to the sampler: in every estimate of x_0 that a step is made of they have their element and
 their shape (replacement in the estimate, as in the inpainting of Lugmayr et al. 2022, whose resampling makes the two
-parts fit). They are exact in the end; the law of the rest is that of the conditional only approximately. How many
-hydrogens they have is generated, since the rest takes the place of some.
+parts fit). They are exact in the end. How many hydrogens they have is generated, since the rest takes the place of
+some.
+
+The law of the rest is that of the conditional only approximately. Measured with cyclopropane's ring in 8 heavy atoms
+and the reference that ships, against free samples that happen to have the ring (benchmark molecule_fragment.py):
+the total variation distance of the law of the ring's hydrogens is 0.17 with ``model.resample`` 4 and 0.14 with 10, that
+of the elements bonded to it 0.25 and 0.24, where two samples of one law, of these sizes, are about 0.05 and 0.12 apart;
+0.82 and 0.89 of the samples are stable, connected and valid, against 0.93 of the free ones with the ring. With each
+step taken once it is 0.41.
 """
 
 from dataclasses import dataclass

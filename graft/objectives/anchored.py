@@ -21,7 +21,6 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Generator, Tensor
 
-from graft import seeding
 from graft.batches import Examples
 from graft.ema import EMA
 from graft.errors import GraftError
@@ -72,10 +71,10 @@ class Anchored(Objective):
     def loss(
         self, module: "GraftModule", examples: Examples, generator: "Generator | None" = None
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """See `Objective.loss`, at levels spread evenly over (level, start]; it may be negative."""
+        """See `Objective.loss`, at `GraftModule.asked_levels`; it may be negative."""
         assert examples.weight is not None
         process, clean, condition = module.process, examples.state, examples.condition
-        level = seeding.levels(size(clean), module.level, generator, module.start)
+        level = module.asked_levels(size(clean), module.level, generator)
         noisy = process.corrupt(clean, level, 0.0, condition, generator)
         drew = self.old.of(module.backbone) if self.source == "current" else module.reference_model
         with evaluating(module.backbone), torch.no_grad():

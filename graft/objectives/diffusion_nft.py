@@ -23,7 +23,6 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Generator, Tensor
 
-from graft import seeding
 from graft.batches import Examples
 from graft.errors import GraftError
 from graft.objectives.advantages import Advantages
@@ -102,10 +101,10 @@ class DiffusionNFT(OnPolicy):
     def loss(
         self, module: "GraftModule", examples: Examples, generator: "Generator | None" = None
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """See `Objective.loss`, at levels spread evenly over (level, start]."""
+        """See `Objective.loss`, at `GraftModule.asked_levels`."""
         assert examples.weight is not None
         process, clean, condition = module.process, examples.state, examples.condition
-        level = seeding.levels(size(clean), module.level, generator, module.start)
+        level = module.asked_levels(size(clean), module.level, generator)
         noisy = process.corrupt(clean, level, 0.0, condition, generator)
 
         def estimate(output: State) -> State:

@@ -1,0 +1,42 @@
+"""At which levels training asks the network."""
+
+import math
+
+import pytest
+import torch
+from scipy import stats
+
+from domains.molecules import Molecules
+from domains.molecules.backbone import EGNN
+from graft import seeding
+from graft.errors import GraftError
+from graft.process import Gaussian, Masked, Mixed, ZeroCentre
+from graft.process.schedules import Polynomial
+
+
+@pytest.mark.parametrize("lowest", [0.0, 0.25])
+def test_the_law_of_the_levels(lowest):
+    """One level in each of n equal parts: no quantile is off by more than 1/n, so the distance needs no luck."""
+    even = seeding.levels(2000, lowest, seeding.generator(0, "levels"))
+    moved = seeding.logit_normal(even, lowest, -0.5, 1.2)
+    share = ((moved - lowest) / (1 - lowest)).numpy()
+    assert lowest < moved.min() and moved.max() <= 1
+    found = stats.kstest(share, lambda s: stats.norm.cdf((torch.logit(torch.as_tensor(s)).numpy() + 0.5) / 1.2))
+    assert found.statistic <= 1 / 2000 + 1e-6
+    assert seeding.logit_normal(torch.ones(1, dtype=torch.float64), lowest, 0.0, 1.0).item() == 1
+
+
+def module(**settings):
+    x = Gaussian(Polynomial(), "x0", [4, 3], project=ZeroCentre())
+    h = Gaussian(Polynomial(), "logits", [4, 10], project=Masked())
+    return Molecules(EGNN(10, width=8, layers=1), Mixed({"x": x, "h": h}), **settings)
+
+
+def test_a_model_asks_as_it_is_told():
+    even, told = (module(**s).asked_levels(500, 0.0, seeding.generator(0, "a")) for s in ({}, {"density": (0.0, 1.0)}))
+    assert torch.equal(even, seeding.levels(500, 0.0, seeding.generator(0, "a")))
+    assert told.std().item() == pytest.approx(0.2083, abs=2e-3) and even.std().item() == pytest.approx(
+        1 / math.sqrt(12), abs=2e-3
+    )
+    with pytest.raises(GraftError, match=r"model\.density has a spread of 0"):
+        module(density=(0.0, 0.0))
