@@ -282,6 +282,10 @@ class GraftModule(LightningModule, ABC):
         """(state at level 0, condition) of a batch of the domain's data set, for training on data."""
         raise GraftError(f"{type(self).__name__} cannot train on data: it has no encode")
 
+    def beside(self, examples: Examples, level: Tensor) -> "Tensor | None":
+        """(B,) what the loss of each sample has besides, of what the network said in its last call; None: nothing."""
+        return None
+
     # Reference and tuned
 
     @property
@@ -434,6 +438,8 @@ class GraftModule(LightningModule, ABC):
         loss = stage.process.loss(
             stage.model, examples.state, level, examples.level, examples.condition, examples.target, generator
         )
+        beside = self.beside(examples, level)
+        loss = loss if beside is None else loss + beside
         return (loss if examples.weight is None else loss * examples.weight.to(loss)).mean()
 
     def asked_levels(self, count: int, lowest: float, generator: "Generator | None") -> Tensor:

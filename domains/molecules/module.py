@@ -9,7 +9,7 @@ from torch import Generator, Tensor
 from torch_geometric.utils import to_dense_batch
 from torchmetrics import Metric
 
-from domains.molecules import chemistry, metrics, scored
+from domains.molecules import bonds, chemistry, metrics, scored
 from domains.molecules import fragment as fragments
 from domains.molecules.conformers import relaxed
 from domains.molecules.data import MoleculeData
@@ -18,6 +18,7 @@ from domains.molecules.files import draw, write
 from domains.molecules.sizes import shares
 from domains.molecules.view import view
 from graft import GraftError, GraftModule
+from graft.batches import Examples
 from graft.process import Categorical, Gaussian, Mixed
 from graft.sources import ScoredSet
 from graft.state import Condition, State
@@ -134,6 +135,15 @@ class Molecules(GraftModule):
         types, _ = to_dense_batch(batch.type, batch.batch, max_num_nodes=self.atoms)
         h = self.scale * torch.nn.functional.one_hot(types, len(self.vocabulary)).to(x.dtype)
         return {"x": x, "h": h * mask[..., None]}, {"mask": mask.to(x.dtype)}
+
+    def beside(self, examples: Examples, level: Tensor) -> "Tensor | None":
+        """The cross-entropy of the bonds of data, where the network says them; see `bonds.BondedEGNN`."""
+        net, state, mask = self.backbone, examples.state, examples.condition["mask"]
+        if not isinstance(net, bonds.BondedEGNN) or examples.level > 0 or not net.said:
+            return None
+        assert isinstance(state, dict)
+        found = bonds.cross_entropy(net.said.pop(), state["x"], state["h"], mask, self.vocabulary)
+        return net.share * found * self.process.log_snr(level).exp().clamp(0.2, 10).to(found)
 
     def decode(self, state: State, condition: Condition) -> list[Any]:
         """Molecules with bonds by distance; see `chemistry.build`."""

@@ -18,12 +18,13 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from torch import nn
 
-from domains.molecules import Molecules, chemistry
-from domains.molecules.backbone import EGNN, DensePairs, length
+from domains.molecules import Molecules
+from domains.molecules.backbone import EGNN, length
+from domains.molecules.bonds import BondedEGNN
 from domains.molecules.chemistry import is_connected, is_stable, key
 from domains.molecules.data import MoleculeData
 from graft import seeding
-from graft.batches import Draws
+from graft.batches import Draws, Examples
 from graft.process import Gaussian, Mixed, Polynomial
 from graft.process.projections import Masked, ZeroCentre
 from graft.process.schedules import Flow
@@ -64,21 +65,6 @@ class SelfConditioned(EGNN):
         return x - start + trust * start, self.types(h)
 
 
-class Bonded(EGNN):
-    """Also says the order of the bond of every pair, which is trained and not used in sampling."""
-
-    def __init__(self, types: int, width: int = 64, **kwargs: Any) -> None:
-        super().__init__(types, width=width, **kwargs)
-        self.bonds = nn.Linear(width, 4)
-
-    def denoise(self, x, h, clock, trust, pairs):
-        start, pair, h = x, self.pair(self.basis(length(pairs.minus(x)))), self.embed(h)
-        for layer in self.layers:
-            h, x, pair = layer(h, x, pair, clock, pairs, self.basis)
-        self.orders = self.bonds(pair)
-        return x - start + trust * start, self.types(h)
-
-
 class Attentive(EGNN):
     """Each message has a gate (Satorras et al. 2021, eq. 8)."""
 
@@ -108,13 +94,7 @@ def plain(module, state, condition, level, generator):
 
 def with_bonds(module, state, condition, level, generator):
     loss = plain(module, state, condition, level, generator)
-    elements = module.vocabulary.elements[state["h"].argmax(-1).numpy()] * condition["mask"].numpy().astype(int)
-    first, second = np.triu_indices(ATOMS, 1)
-    orders = torch.from_numpy(chemistry.bond_orders(elements, state["x"].numpy())[:, first, second]).long()
-    there = DensePairs(condition["mask"]).there[..., 0]
-    wrong = nn.functional.cross_entropy(module.backbone.orders.transpose(1, 2), orders, reduction="none") * there
-    share = wrong.sum(1) / there.sum(1).clamp(min=1)
-    return loss + 0.05 * share * module.process.fields["h"]._weight(level).to(share)
+    return loss + module.beside(Examples(state, condition), level)
 
 
 def paired(module, state, condition, level, generator):
@@ -188,7 +168,7 @@ class Variant:
 VARIANTS = {
     "shipped": Variant(),
     "self-conditioning": Variant(SelfConditioned),
-    "bond head": Variant(Bonded, loss=with_bonds),
+    "bond head": Variant(BondedEGNN, loss=with_bonds),
     "gated messages": Variant(Attentive),
     "3 layers of 96": Variant(shape={"width": 96, "layers": 3}),
     "8 layers of 48": Variant(shape={"width": 48, "layers": 8}),
