@@ -28,6 +28,7 @@ from graft.levels import analysis, show
 from graft.logger import MetricsFile
 from graft.module import GraftModule
 from graft.progress import Progress
+from graft.replayed import replayed
 from graft.requests import Requests, drawn
 from graft.rollouts import Rollouts
 from graft.rounds import Account
@@ -136,7 +137,8 @@ def pretrain(
     ranks.begin(trainer, module)
     folder = made(trainer, run_dir)
     attach(trainer, folder, config, checkpoint)
-    train(module, data, trainer, folder, checkpoint)
+    with replayed(data, trainer, module.seed):
+        train(module, data, trainer, folder, checkpoint)
     module.save_weights(folder / "reference.safetensors", {"config": config})
     judge = Judge(None, module.metrics())
     for items, calls in sample(module, trainer, draws, "pretrain"):

@@ -414,6 +414,8 @@ class GraftModule(LightningModule, ABC):
         parts = self.trainer.accumulate_grad_batches
         everyone = seeding.generator(self.seed, "train", self.global_step, 0)
         generator = seeding.share(everyone, self.global_rank, self.trainer.world_size, batch_idx % parts, parts)
+        # what networks draw themselves (dropout), so that a step that is done again is the same
+        torch.manual_seed(seeding.number(self.seed, "dropout", self.global_step, batch_idx % parts, self.global_rank))
         shown: dict[str, Tensor] = {}
         if isinstance(batch, Examples):
             examples = batch

@@ -13,8 +13,13 @@ def generator(seed: int, *purpose: "int | str") -> Generator:
     The same arguments give the same numbers on every machine and on any number of processes; different ones give
     independent streams (the seed is 63 bits of a SHA-256).
     """
+    return torch.Generator().manual_seed(number(seed, *purpose))
+
+
+def number(seed: int, *purpose: "int | str") -> int:
+    """The seed of such a generator: 63 bits."""
     digest = hashlib.sha256(repr((int(seed), *purpose)).encode()).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
+    return int.from_bytes(digest[:8], "big") >> 1
 
 
 class Share(Generator):

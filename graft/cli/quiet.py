@@ -11,7 +11,7 @@ QUIET = [
     ".*smaller than the logging interval.*",  # small data sets
     ".*but have no .val_dataloader.*",  # data without a validation part
     ".*Total length of .* across ranks is zero.*",  # no validation draws; a run resumed after its last round
-    ".*your dataloader is not resumable.*",  # pre-training that was interrupted within an epoch: it is shuffled anew
+    ".*your dataloader is not resumable.*",  # pre-training on a stream, interrupted within an epoch
     ".*The dirpath has changed.*",  # of a run whose folder was moved
     ".*module.s. in eval mode at the start of training.*",  # the reference
     ".*recommended to use .self.log.*sync_dist=True.*",  # every process logs what all of them found
