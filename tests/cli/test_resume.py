@@ -15,7 +15,8 @@ import torch
 from called import HERE, QUIET, done, run
 from safetensors.torch import load_file
 
-from graft import GraftModule, cli
+from graft import GraftModule
+from graft.cli.configs import config_name
 
 LAST = ["--ckpt_path", "last"]
 CALLBACK = ["--trainer.callbacks", "callbacks.Killed"]
@@ -268,4 +269,4 @@ def test_chunks_of_another_run_are_refused(interrupted: Path, finished: Path, sm
 
 
 def test_commands_name(small: list[str]) -> None:
-    assert cli._name(["--config=domains/a.yaml", "--config", "b.yaml"]) == "a"
+    assert config_name(["--config=domains/a.yaml", "--config", "b.yaml"]) == "a"
