@@ -416,7 +416,7 @@ def _write_report(
     for account in data.accounts:
         number += 1
         curves.setdefault("accepted reward", []).append((number, account.accepted_reward))
-    reference = summary["reference"]
+    reference = report.before(summary)
     curves = {
         name: ([(0, reference[name]), *points] if reference.get(name) is not None else points)
         for name, points in curves.items()

@@ -136,6 +136,12 @@ def histogram(rewards: Mapping[str, Sequence[float]], label: str) -> bytes:
     return _svg(figure)
 
 
+def before(summary: dict[str, Any]) -> dict[str, Any]:
+    """The reference's figures beside a round's: of as many draws, on which some depend, where it was watched."""
+    watched = {each["statistic"]: each["reference"] for each in summary.get("watched", [])}
+    return {**summary["reference"], **watched}
+
+
 def curves(points: dict[str, list[tuple[float, float]]], start: dict[str, Any]) -> bytes:
     """One small panel for each quantity over the rounds as SVG; ``start`` is the reference's value."""
     names = list(points)
@@ -150,6 +156,9 @@ def curves(points: dict[str, list[tuple[float, float]]], start: dict[str, Any]) 
         axes.plot(x, y, marker="o", markersize=4, color=COLOURS["tuned"])
         axes.set_title(name.replace("_", " "), fontsize=10)
         axes.set_xlabel("round", fontsize=9)
+        axes.set_xlim(-0.1 * max(x), 1.1 * max(x))
+        if max(y) - min(y) < 1e-6 * max(map(abs, y)):  # the same, but for the last place
+            axes.set_ylim(*sorted((0.9 * y[0], 1.1 * y[0])))
         axes.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(integer=True))
         axes.tick_params(labelsize=8)
         axes.spines[["top", "right"]].set_visible(False)
@@ -204,7 +213,7 @@ def write(
         compared(rows(summary)),
         f"<h2>The run</h2><table>{about}</table>",
         f"<h2>Reward</h2>{histogram(rewards, label).decode()}",
-        f"<h2>Over the rounds</h2>{curves(over_rounds, summary['reference']).decode()}" if over_rounds else "",
+        f"<h2>Over the rounds</h2>{curves(over_rounds, before(summary)).decode()}" if over_rounds else "",
         levels,
         f"<h2>Samples</h2><p class='note'>The same noise in the same place.</p>{grids}" if grids else "",
         hits,
