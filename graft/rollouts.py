@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from lightning.pytorch import LightningDataModule
 from torch import Tensor
-from torch.utils.data import DataLoader, DistributedSampler
+from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
 from graft import files, interruption, ranks, seeding, sources
@@ -28,7 +28,7 @@ from graft.reward import Function, Reward, Scores
 from graft.rounds import ACCEPTED, ALL, Account, Chunk, Round, forget, left_out, matched, table
 from graft.sampler import snap
 from graft.scoring import FailureBudget, passed, score, settle
-from graft.served import Resumed, Served
+from graft.served import local, served
 from graft.state import Condition, State
 from graft.store import Store
 
@@ -222,12 +222,7 @@ class Rollouts(LightningDataModule):
         if self.module.asked_level != "auto":  # else as soon as it is known
             self.module.objective.check(self.module, self)
         assert self.trainer is not None
-        parts = self.trainer.world_size * self.trainer.accumulate_grad_batches
-        if self.train_batch_size % parts:
-            raise GraftError(
-                f"data.train_batch_size is {self.train_batch_size}, which {self.trainer.world_size} processes with "
-                f"{self.trainer.accumulate_grad_batches} parts each cannot share evenly: take a multiple of {parts}"
-            )
+        local(self.trainer, self.train_batch_size)
         self.source.open(self.module)
         if self.store and self._store is None:
             self._store = Store(self.store)
@@ -284,13 +279,7 @@ class Rollouts(LightningDataModule):
         parts = [module.objective.examples(module, part) for part in (*former, self._scored(number))]
         if module.corrector is not None and not done:
             module.corrector.fit(parts)
-        trainer = self.trainer
-        local = self.train_batch_size // (trainer.world_size * trainer.accumulate_grad_batches)
-        skip, length = done * local * trainer.world_size, self.steps_per_epoch * self.train_batch_size
-        data = Served(parts, length, self.seed, "order", number, skip=skip)
-        # Lightning's own sampler would shuffle what is in order already
-        mine: DistributedSampler[Any] = DistributedSampler(data, trainer.world_size, trainer.global_rank, shuffle=False)
-        return Resumed(data, local, sampler=mine, collate_fn=_same)
+        return served(parts, self.trainer, self.train_batch_size, self.steps_per_epoch, self.seed, done)
 
     def val_dataloader(self) -> "DataLoader[Any] | list[Any]":
         """Requests for draws of the tuned model, the same after every round."""
@@ -554,7 +543,3 @@ class Rollouts(LightningDataModule):
             values["rollout/refused"] = float(sum(account.refused.values()))
         for logger in self.trainer.loggers:
             logger.log_metrics(values, self.trainer.global_step)
-
-
-def _same(batch: Any) -> Any:
-    return batch

@@ -5,11 +5,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from lightning.pytorch import Trainer
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 from graft import seeding
 from graft.batches import Examples
+from graft.errors import GraftError
 from graft.state import State, apply, size
 
 
@@ -70,6 +72,46 @@ class Resumed(DataLoader[Any]):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """See above."""
+
+
+def local(trainer: Trainer, batch_size: int) -> int:
+    """Samples of a step's batch that this process learns in each of the parts that the step is accumulated from.
+
+    Raises:
+        GraftError: They cannot be shared evenly.
+    """
+    processes, accumulated = trainer.world_size, trainer.accumulate_grad_batches
+    parts = processes * accumulated
+    if batch_size % parts:
+        raise GraftError(
+            f"data.train_batch_size is {batch_size}, which {processes} processes with {accumulated} parts each cannot "
+            f"share evenly: take a multiple of {parts}"
+        )
+    return batch_size // parts
+
+
+def served(parts: Sequence[Examples], trainer: Trainer, batch_size: int, steps: int, seed: int, done: int) -> Resumed:
+    """This process's part of an epoch's batches.
+
+    Args:
+        parts: What is learned from.
+        trainer: Of the processes.
+        batch_size: Samples of a step, of all processes together.
+        steps: Of the epoch.
+        seed: Of the order.
+        done: Batches that this process learned before the epoch was interrupted.
+    """
+    mine = local(trainer, batch_size)
+    skip = done * mine * trainer.world_size
+    data = Served(parts, steps * batch_size, seed, "order", trainer.current_epoch, skip=skip)
+    # Lightning's own sampler would shuffle what is in order already
+    order: DistributedSampler[Any] = DistributedSampler(data, trainer.world_size, trainer.global_rank, shuffle=False)
+    return Resumed(data, mine, sampler=order, collate_fn=same)
+
+
+def same(batch: Any) -> Any:
+    """Collates what the data set made a batch of already."""
+    return batch
 
 
 def _merged(rows: Sequence[Tensor], parts: Sequence[State]) -> State:

@@ -1,5 +1,7 @@
-"""A weighted sum of rewards."""
+"""Several rewards as one: what has terms, and the weighted sum of them."""
 
+import math
+from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
@@ -7,10 +9,8 @@ from graft.errors import GraftError
 from graft.reward import Reward, Scores
 
 
-class Weighted(Reward):
-    """A weighted sum of rewards; one whose smaller values are better counts with the opposite sign.
-
-    An object that one of the rewards fails on fails.
+class Combined(Reward):
+    """One number made of several rewards; an object that one of them fails on fails.
 
     Args:
         terms: The rewards.
@@ -22,21 +22,26 @@ class Weighted(Reward):
             raise GraftError(
                 f"{len(terms)} rewards and {len(weights)} weights: give at least one, and a weight for each"
             )
-        self.terms = terms
-        self.weights = [w if term.maximise else -w for term, w in zip(terms, weights, strict=True)]
-        self.name = " + ".join(f"{w:g} {term.name}" for term, w in zip(terms, self.weights, strict=True))
+        self.terms, self.weights = terms, weights
+
+    @abstractmethod
+    def combine(self, values: Sequence[float]) -> float:
+        """One number of an object's rewards."""
 
     def score(self, item: Any) -> float:
-        """The sum."""
-        return sum(w * term.score(item) for term, w in zip(self.terms, self.weights, strict=True))
+        """What the rewards of one object come to."""
+        return self.combine([term.score(item) for term in self.terms])
 
     def __call__(self, items: Sequence[Any]) -> Scores:
         """Score every object with every term."""
-        scores = Scores([0.0] * len(items))
-        for term, weight in zip(self.terms, self.weights, strict=True):
-            part = term(items)
-            scores.values = [sum_ + weight * value for sum_, value in zip(scores.values, part.values, strict=True)]
+        parts = [term(items) for term in self.terms]
+        scores = Scores([math.nan] * len(items))
+        for term, part in zip(self.terms, parts, strict=True):
             scores.failures |= {i: f"{term.name}: {why}" for i, why in part.failures.items()}
+        for i in range(len(items)):
+            values = [part.values[i] for part in parts]
+            if i not in scores.failures and not any(map(math.isnan, values)):
+                scores.values[i] = self.combine(values)
         return scores
 
     def open(self) -> None:
@@ -48,3 +53,21 @@ class Weighted(Reward):
         """Free what the terms hold."""
         for term in self.terms:
             term.close()
+
+
+class Weighted(Combined):
+    """A weighted sum of rewards; one whose smaller values are better counts with the opposite sign.
+
+    Args:
+        terms: The rewards.
+        weights: One for each.
+    """
+
+    def __init__(self, terms: "list[Reward]", weights: "list[float]") -> None:
+        super().__init__(terms, weights)
+        self.weights = [w if term.maximise else -w for term, w in zip(terms, weights, strict=True)]
+        self.name = " + ".join(f"{w:g} {term.name}" for term, w in zip(terms, self.weights, strict=True))
+
+    def combine(self, values: Sequence[float]) -> float:
+        """The sum."""
+        return sum(w * value for w, value in zip(self.weights, values, strict=True))

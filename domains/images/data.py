@@ -13,6 +13,7 @@ from domains.images.dataset.pictures import Pictures
 from domains.images.dataset.read import read, told
 from domains.images.pixels import scaled
 from graft.errors import GraftError
+from graft.served import same
 
 Batch = dict[str, Tensor]
 
@@ -41,10 +42,6 @@ class PictureSet(Dataset[Any]):
         if self.noise:
             x = x + self.noise * (torch.rand_like(x) - 0.5)
         return {"pixels": x} | ({} if self.labels is None else {"label": self.labels[chosen]})
-
-
-def _same(batch: Any) -> Any:
-    return batch
 
 
 class ImageData(LightningDataModule):
@@ -130,8 +127,8 @@ class ImageData(LightningDataModule):
 
     def train_dataloader(self) -> "DataLoader[Any]":
         """Shuffled batches."""
-        return DataLoader(self.training, self.batch_size, shuffle=True, collate_fn=_same)
+        return DataLoader(self.training, self.batch_size, shuffle=True, collate_fn=same)
 
     def val_dataloader(self) -> "DataLoader[Any]":
         """Batches of the validation part."""
-        return DataLoader(self.held_out, self.batch_size, collate_fn=_same)
+        return DataLoader(self.held_out, self.batch_size, collate_fn=same)

@@ -12,6 +12,7 @@ from domains.layouts.given import Task, give, to_state
 from domains.layouts.layout import classes_of
 from domains.layouts.sources import Collection, read
 from graft.errors import GraftError
+from graft.served import same
 
 TASK_SHARES: dict[Task, float] = {
     "unconditional": 0.5,
@@ -48,10 +49,6 @@ def batch(
     box = to_state(torch.from_numpy(pages.boxes)) * mask[..., None]
     label = torch.from_numpy(pages.labels)
     return {"box": box, "label": label, "condition": give(task, box, label, mask, len(pages.names), generator)}
-
-
-def _same(batch: Any) -> Any:
-    return batch
 
 
 class LayoutData(LightningDataModule):
@@ -123,8 +120,8 @@ class LayoutData(LightningDataModule):
 
     def train_dataloader(self) -> "DataLoader[Any]":
         """Shuffled batches."""
-        return DataLoader(_Batched(self.training, self.tasks), self.batch_size, shuffle=True, collate_fn=_same)
+        return DataLoader(_Batched(self.training, self.tasks), self.batch_size, shuffle=True, collate_fn=same)
 
     def val_dataloader(self) -> "DataLoader[Any]":
         """Batches of the part that is held out, nothing given."""
-        return DataLoader(_Batched(self.held_out, {"unconditional": 1.0}), self.batch_size, collate_fn=_same)
+        return DataLoader(_Batched(self.held_out, {"unconditional": 1.0}), self.batch_size, collate_fn=same)

@@ -14,6 +14,7 @@ from domains.molecules.chemistry import VOCABULARIES
 from domains.molecules.dataset import Molecules, graphs
 from domains.molecules.sources import read
 from graft.errors import GraftError
+from graft.served import same
 
 
 class _Batched(torch.utils.data.Dataset[Any]):
@@ -30,10 +31,6 @@ class _Batched(torch.utils.data.Dataset[Any]):
 
     def __getitems__(self, indices: "list[int]") -> Batch:
         return self.molecules.batch(indices)
-
-
-def _same(batch: Batch) -> Batch:
-    return batch
 
 
 class MoleculeData(LightningDataModule):
@@ -128,8 +125,8 @@ class MoleculeData(LightningDataModule):
 
     def train_dataloader(self) -> "DataLoader[Any]":
         """Shuffled batches."""
-        return DataLoader(_Batched(self.training), self.batch_size, shuffle=True, collate_fn=_same)
+        return DataLoader(_Batched(self.training), self.batch_size, shuffle=True, collate_fn=same)
 
     def val_dataloader(self) -> "DataLoader[Any]":
         """Batches of the validation part."""
-        return DataLoader(_Batched(self.held_out), self.batch_size, collate_fn=_same)
+        return DataLoader(_Batched(self.held_out), self.batch_size, collate_fn=same)

@@ -21,7 +21,7 @@ from graft.inversion.flow import Flow, Inverted, invert, recovery
 from graft.module import GraftModule
 from graft.requests import Requests
 from graft.reward import Function, Reward
-from graft.served import Resumed, Served
+from graft.served import Served, local, same, served
 from graft.state import Condition, State, apply, cat, size, take
 
 WHOSE: tuple[Weights, Weights] = ("reference", "tuned")
@@ -172,12 +172,7 @@ class RecoveredNoise(LightningDataModule):
         if stage == "fit":
             self.check(self.module)
             assert self.trainer is not None
-            parts = self.trainer.world_size * self.trainer.accumulate_grad_batches
-            if self.train_batch_size % parts:
-                raise GraftError(
-                    f"data.train_batch_size is {self.train_batch_size}, which {self.trainer.world_size} processes with "
-                    f"{self.trainer.accumulate_grad_batches} parts each cannot share evenly: take a multiple of {parts}"
-                )
+            local(self.trainer, self.train_batch_size)
             self.source.setup("fit")
         if self.reward is not None and stage != "predict":
             self.reward.open()
@@ -227,12 +222,7 @@ class RecoveredNoise(LightningDataModule):
         assert corrector is not None
         if not done:
             corrector.fit([examples])
-        local = self.train_batch_size // (self.trainer.world_size * self.trainer.accumulate_grad_batches)
-        skip, length = done * local * self.trainer.world_size, self.steps_per_epoch * self.train_batch_size
-        data = Served([examples], length, self.seed, "order", epoch, skip=skip)
-        mine: DistributedSampler[Any]  # Lightning's own would shuffle what is in order already
-        mine = DistributedSampler(data, self.trainer.world_size, self.trainer.global_rank, shuffle=False)
-        return Resumed(data, local, sampler=mine, collate_fn=_same)
+        return served([examples], self.trainer, self.train_batch_size, self.steps_per_epoch, self.seed, done)
 
     def val_dataloader(self) -> "DataLoader[Any] | list[Any]":
         """The noise that is held out."""
@@ -246,7 +236,7 @@ class RecoveredNoise(LightningDataModule):
             return []
         data = Served([examples], count, self.seed, "held out")
         every: DistributedSampler[Any] = DistributedSampler(data, 1, 0, shuffle=False)  # on each process all of it
-        return DataLoader(data, self.batch_size, sampler=every, collate_fn=_same)
+        return DataLoader(data, self.batch_size, sampler=every, collate_fn=same)
 
     def test_dataloader(self) -> "list[DataLoader[Any]]":
         """Requests for draws of the reference and of the corrected model, with the same conditions."""
@@ -378,7 +368,3 @@ def _here(found: Inverted) -> Inverted:
 
 def _flat(state: State) -> dict[str, Tensor]:
     return {"state": state} if isinstance(state, Tensor) else {f"state/{n}": f for n, f in state.items()}
-
-
-def _same(batch: Any) -> Any:
-    return batch

@@ -1,58 +1,12 @@
 """Several objectives as one: desirability windows and their geometric mean."""
 
 import math
-from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
 from graft.errors import GraftError
 from graft.reward import Reward, Scores
-
-
-class Combined(Reward):
-    """One number made of several rewards; a molecule that one of them fails on fails.
-
-    Args:
-        terms: The rewards.
-        weights: One for each.
-    """
-
-    def __init__(self, terms: "list[Reward]", weights: "list[float]") -> None:
-        if len(terms) != len(weights) or not terms:
-            raise GraftError(
-                f"{len(terms)} rewards and {len(weights)} weights: give at least one, and a weight for each"
-            )
-        self.terms, self.weights = terms, weights
-
-    @abstractmethod
-    def combine(self, values: Sequence[float]) -> float:
-        """One number of a molecule's rewards."""
-
-    def score(self, item: Any) -> float:
-        """What the rewards of one molecule come to."""
-        return self.combine([term.score(item) for term in self.terms])
-
-    def __call__(self, items: Sequence[Any]) -> Scores:
-        """Score every molecule with every term."""
-        parts = [term(items) for term in self.terms]
-        scores = Scores([math.nan] * len(items))
-        for term, part in zip(self.terms, parts, strict=True):
-            scores.failures |= {i: f"{term.name}: {why}" for i, why in part.failures.items()}
-        for i in range(len(items)):
-            values = [part.values[i] for part in parts]
-            if i not in scores.failures and not any(map(math.isnan, values)):
-                scores.values[i] = self.combine(values)
-        return scores
-
-    def open(self) -> None:
-        """Get the terms ready."""
-        for term in self.terms:
-            term.open()
-
-    def close(self) -> None:
-        """Free what the terms hold."""
-        for term in self.terms:
-            term.close()
+from graft.weighted import Combined
 
 
 class Desirable(Reward):
