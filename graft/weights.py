@@ -112,6 +112,9 @@ def _load(
     buffers: Mapping[str, Tensor],
 ) -> None:
     wanted = {**{name: p.shape for name, p in expected.items()}, **{name: b.shape for name, b in buffers.items()}}
+    # A head that only training asks may be left out of the network: it makes no sample.
+    auxiliary = tuple(getattr(network, "auxiliary", ()))
+    tensors = {name: t for name, t in tensors.items() if name in wanted or not name.startswith(auxiliary)}
     given = {name: t.shape for name, t in tensors.items()}
     for name in sorted(wanted.keys() | given.keys()):
         if wanted.get(name) != given.get(name):

@@ -11,6 +11,7 @@ from torchmetrics import Metric
 
 from domains.molecules import bonds, chemistry, metrics, scored
 from domains.molecules import fragment as fragments
+from domains.molecules.backbone import EGNN
 from domains.molecules.conformers import relaxed
 from domains.molecules.data import MoleculeData
 from domains.molecules.features import features
@@ -137,9 +138,9 @@ class Molecules(GraftModule):
         return {"x": x, "h": h * mask[..., None]}, {"mask": mask.to(x.dtype)}
 
     def beside(self, examples: Examples, level: Tensor) -> "Tensor | None":
-        """The cross-entropy of the bonds of data, where the network says them; see `bonds.BondedEGNN`."""
+        """The cross-entropy of the bonds of data, where the network says them; see `backbone.EGNN`."""
         net, state, mask = self.backbone, examples.state, examples.condition["mask"]
-        if not isinstance(net, bonds.BondedEGNN) or examples.level > 0 or not net.said:
+        if not isinstance(net, EGNN) or net.share is None or examples.level > 0 or not net.said:
             return None
         assert isinstance(state, dict)
         found = bonds.cross_entropy(net.said.pop(), state["x"], state["h"], mask, self.vocabulary)

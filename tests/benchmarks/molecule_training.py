@@ -20,7 +20,6 @@ from torch import nn
 
 from domains.molecules import Molecules
 from domains.molecules.backbone import EGNN, length
-from domains.molecules.bonds import BondedEGNN
 from domains.molecules.chemistry import is_connected, is_stable, key
 from domains.molecules.data import MoleculeData
 from graft import seeding
@@ -168,7 +167,11 @@ class Variant:
 VARIANTS = {
     "shipped": Variant(),
     "self-conditioning": Variant(SelfConditioned),
-    "bond head": Variant(BondedEGNN, loss=with_bonds),
+    "bond head": Variant(shape={"bonds": 0.05}, loss=with_bonds),
+    "bond head, levels logit-normal(0, 1)": Variant(
+        shape={"bonds": 0.05}, loss=with_bonds, levels=logit_normal(0.0, 1.0)
+    ),
+    "bond head of 0.15": Variant(shape={"bonds": 0.15}, loss=with_bonds),
     "gated messages": Variant(Attentive),
     "3 layers of 96": Variant(shape={"width": 96, "layers": 3}),
     "8 layers of 48": Variant(shape={"width": 48, "layers": 8}),

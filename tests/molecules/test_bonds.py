@@ -5,8 +5,10 @@ import torch
 from mols import embedded
 
 from domains.molecules import Molecules
-from domains.molecules.bonds import BondedEGNN, cross_entropy
+from domains.molecules.backbone import EGNN, MessagePassingEGNN
+from domains.molecules.bonds import cross_entropy
 from domains.molecules.chemistry import HEAVY
+from graft import GraftError, files, weights
 from graft.batches import Examples
 from graft.process import Gaussian, Masked, Mixed, ZeroCentre
 from graft.process.schedules import Polynomial
@@ -28,11 +30,40 @@ def test_the_bonds_of_propene():
     assert cross_entropy(more, *padded, HEAVY).item() == pytest.approx(0, abs=1e-6)
 
 
+def test_both_layouts_say_the_same():
+    """Molecules of different sizes, and no pair of a molecule of one atom: the losses agree, one a molecule."""
+    torch.manual_seed(0)
+    dense, sparse = EGNN(10, width=8, layers=2, bonds=0.1), MessagePassingEGNN(10, width=8, layers=2, bonds=0.1)
+    sparse.load_state_dict(dense.state_dict())
+    mask = (torch.arange(5) < torch.tensor([[5], [3], [1], [4]])).float()
+    x = torch.randn(4, 5, 3) * mask[..., None]
+    h = torch.eye(10)[torch.randint(10, (4, 5))] * mask[..., None]
+    losses = []
+    for network in (dense, sparse):
+        network({"x": x, "h": h}, torch.rand(4, generator=torch.Generator().manual_seed(1)), {"mask": mask})
+        losses.append(cross_entropy(network.said.pop(), x, h, mask, HEAVY))
+    torch.testing.assert_close(*losses)
+    assert losses[0].shape == (4,) and losses[0][2] == 0 and (losses[0][[0, 1, 3]] > 0).all()
+
+
+def test_a_checkpoint_with_the_head_fits_a_network_without(tmp_path):
+    """The other way round what is missing is said."""
+    with_head, without = EGNN(10, width=8, layers=1, bonds=0.1), EGNN(10, width=8, layers=1)
+    for network, other in ((with_head, without), (without, with_head)):
+        files.write_tensors(tmp_path / "a.safetensors", {f"backbone/{n}": t for n, t in network.state_dict().items()})
+        if other.bonds is None:
+            weights.read_reference(other, str(tmp_path / "a.safetensors"))
+            assert torch.equal(other.embed.weight, network.embed.weight)
+        else:
+            with pytest.raises(GraftError, match=r"bonds\.bias is absent there"):
+                weights.read_reference(other, str(tmp_path / "a.safetensors"))
+
+
 def test_data_ask_for_bonds_and_later_states_do_not():
     torch.manual_seed(0)
     x = Gaussian(Polynomial(), "x0", [4, 3], project=ZeroCentre())
     h = Gaussian(Polynomial(), "logits", [4, 10], project=Masked())
-    made = Molecules(BondedEGNN(types=10, width=8, layers=1), Mixed({"x": x, "h": h}))
+    made = Molecules(EGNN(types=10, width=8, layers=1, bonds=0.05), Mixed({"x": x, "h": h}))
     state = {"x": torch.randn(6, 4, 3), "h": torch.eye(10)[torch.randint(10, (6, 4))]}
     asked = Examples(state, {"mask": torch.ones(6, 4)})
     made.loss(asked).backward()
