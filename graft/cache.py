@@ -40,6 +40,11 @@ class Cached(Reward):
         self._known: dict[bytes, float] = {}
         self._salt = b""
 
+    @property
+    def worst(self) -> "float | None":
+        """The reward's."""
+        return self.reward.worst
+
     def identity(self) -> Any:
         """Of the reward: what is remembered is what it says."""
         from graft.identity import identity

@@ -41,6 +41,14 @@ class Reward(ABC):
     unit: str = ""
     maximise: bool = True
 
+    @property
+    def worst(self) -> "float | None":
+        """The value that nothing scores worse than: the least, or the largest of a reward whose smaller values are better.
+
+        None where there is none, or nobody knows. A subclass that has one says so in a line: ``worst = 0.0``.
+        """
+        return None
+
     @abstractmethod
     def score(self, item: Any) -> float:
         """The reward of one object. Anything raised, and a value that is not finite, fails this object alone."""

@@ -68,6 +68,16 @@ class Weighted(Combined):
         self.weights = [w if term.maximise else -w for term, w in zip(terms, weights, strict=True)]
         self.name = " + ".join(f"{w:g} {term.name}" for term, w in zip(terms, self.weights, strict=True))
 
+    @property
+    def worst(self) -> "float | None":
+        """The sum of the worst values; None where a term has none, or a negative weight makes its worst value the best."""
+        total = 0.0
+        for term, w in zip(self.terms, self.weights, strict=True):
+            if term.worst is None or (w if term.maximise else -w) < 0:
+                return None
+            total += w * term.worst
+        return total
+
     def combine(self, values: Sequence[float]) -> float:
         """The sum."""
         return sum(w * value for w, value in zip(self.weights, values, strict=True))

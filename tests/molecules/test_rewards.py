@@ -1,6 +1,7 @@
 """Rewards of molecules with known descriptors, in both conventions, alone and put together."""
 
 import math
+import re
 
 import pytest
 from jsonargparse import ArgumentParser
@@ -10,7 +11,22 @@ from rdkit.Chem import QED as rdkit_qed
 from rdkit.Chem import Crippen, Descriptors
 
 from domains.molecules.chemistry import EXPLICIT, HEAVY, key
-from domains.molecules.rewards import QED, TPSA, Gated, LogP, Stability, Validity, Weighted
+from domains.molecules.rewards import (
+    QED,
+    TPSA,
+    Desirable,
+    Gated,
+    LogP,
+    RDKit,
+    Rings,
+    Stability,
+    Strain,
+    SyntheticAccessibility,
+    Validity,
+    Vetoed,
+    Weighted,
+)
+from graft.cache import Cached
 from graft.errors import GraftError
 from graft.reward import Reward
 
@@ -66,6 +82,25 @@ def test_the_gate():
         Gated(QED(), require=["pretty"])
 
 
+def test_what_does_not_pass_is_never_better_than_what_does():
+    assert Gated(SyntheticAccessibility())([GOOD, BAD]).values == [SyntheticAccessibility().score(GOOD), 10]
+    assert Vetoed(SyntheticAccessibility()).score(BAD) == 10 and Gated(SyntheticAccessibility(target=2)).score(BAD) == 0
+    assert Gated(Desirable(LogP(), low=0)).score(BAD) == Gated(LogP(target=1)).score(BAD) == Gated(Rings()).score(BAD) == 0
+    for reward in (LogP(), Strain(), Rings(maximise=False), RDKit("MolWt"), Charge(), Weighted([QED(), LogP()], [1, 1])):
+        for gate in (Gated, Vetoed):
+            with pytest.raises(GraftError, match=f"{re.escape(reward.name)} has no worst.*give otherwise.*Desirable"):
+                gate(reward)
+    assert Gated(Vetoed(LogP(), otherwise=-9)).score(BAD) == -9  # what is said of the inner one holds for the outer
+    assert Gated(Vetoed(SyntheticAccessibility(), otherwise=20)).score(BAD) == 20
+    assert Gated(Cached(SyntheticAccessibility())).score(BAD) == 10
+
+
+def test_the_worst_of_a_weighted_sum():
+    assert Weighted([QED(), SyntheticAccessibility()], [1, 0.1]).worst == -1
+    assert Weighted([QED(), SyntheticAccessibility()], [1, -0.1]).worst is None  # its worst value is the best here
+    assert Weighted([QED(), LogP()], [1, 0.1]).worst is None
+
+
 class Charge(Reward):
     name, maximise = "charge", False
 
@@ -94,7 +129,7 @@ def test_the_weighted_sum():
 
 def test_closing_reaches_the_rewards_inside():
     inner = Closed()
-    Weighted([Gated(inner)], [1.0]).close()
+    Weighted([Gated(inner, otherwise=3)], [1.0]).close()
     assert inner.closed
 
 

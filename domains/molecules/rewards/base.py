@@ -31,7 +31,14 @@ class Windowed(Descriptor):
     Args:
         target: Reward nearness to this value, exp(-((value - target) / width)² / 2); ``null``: the value itself.
         width: Of the window around ``target``, in the value's unit.
+
+    Attributes:
+        least: The smallest value there is, where one is known.
+        most: The largest.
     """
+
+    least: "float | None" = None
+    most: "float | None" = None
 
     def __init__(self, target: "float | None" = None, width: float = 1.0) -> None:
         if width <= 0:
@@ -39,6 +46,11 @@ class Windowed(Descriptor):
         self.target, self.width = target, width
         if target is not None:
             self.name, self.unit, self.maximise = f"{self.name} near {target:g}", "", True
+
+    @property
+    def worst(self) -> "float | None":
+        """0 of a window."""
+        return 0.0 if self.target is not None else self.least if self.maximise else self.most
 
     def score(self, item: Any) -> float:
         """The descriptor, or how near it is to the target (1 at the target, 0.61 one width away)."""

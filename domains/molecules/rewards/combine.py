@@ -21,6 +21,8 @@ class Desirable(Reward):
         margin: Beyond an end the desirability is 0 from so far away; 0: at once.
     """
 
+    worst = 0.0
+
     def __init__(
         self, reward: Reward, low: "float | None" = None, high: "float | None" = None, margin: float = 0.0
     ) -> None:
@@ -70,6 +72,8 @@ class Desirability(Combined):
         terms: Objectives, each 0 to 1 (`Desirable` makes any reward one); a value outside counts as failed.
         weights: One for each; 1 if not given.
     """
+
+    worst = 0.0
 
     def __init__(self, terms: "list[Reward]", weights: "list[float] | None" = None) -> None:
         super().__init__(terms, weights if weights is not None else [1.0] * len(terms))

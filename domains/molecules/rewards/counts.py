@@ -16,6 +16,8 @@ class Rings(Windowed):
         maximise: Without a target: False if fewer are better.
     """
 
+    least = 0.0
+
     def __init__(
         self,
         size: "int | None" = None,
@@ -45,6 +47,8 @@ class Matches(Windowed):
         width: Of the window around ``target``.
         maximise: Without a target: False if fewer are better.
     """
+
+    least = 0.0
 
     def __init__(self, smarts: str, target: "float | None" = None, width: float = 1.0, maximise: bool = True) -> None:
         self.name, self.smarts, self.maximise = f"matches of {smarts}", smarts, maximise

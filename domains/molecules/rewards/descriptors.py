@@ -14,6 +14,7 @@ class QED(Descriptor):
     """Quantitative estimate of drug-likeness, 0 to 1 (Bickerton et al., 2012)."""
 
     name = "QED"
+    worst = 0.0
 
     def value(self, mol: Any) -> float:
         """The descriptor."""
@@ -48,6 +49,7 @@ class TPSA(Windowed):
 
     name = "TPSA"
     unit = "Å²"
+    least = 0.0
 
     def __init__(self, target: "float | None" = None, width: float = 10.0) -> None:
         super().__init__(target, width)

@@ -24,12 +24,24 @@ class Gate(Reward):
 
     Args:
         reward: The reward.
-        otherwise: The reward of other molecules.
+        otherwise: The reward of other molecules, which should be no better than any that it gives; ``null``: the worst
+            it can give, 0 for QED and 10 for the SA score. LogP, energies and functions of yours have none: say it.
     """
 
-    def __init__(self, reward: Reward, otherwise: float = 0.0) -> None:
+    def __init__(self, reward: Reward, otherwise: "float | None" = None) -> None:
+        if otherwise is None and (otherwise := reward.worst) is None:
+            raise GraftError(
+                f"{reward.name} has no worst value that is known, for molecules that do not pass: give otherwise, a value "
+                "no better than any of its, or put it into a window with Desirable"
+            )
         self.reward, self.otherwise = reward, otherwise
         self.name, self.unit, self.maximise = reward.name, reward.unit, reward.maximise
+
+    @property
+    def worst(self) -> float:
+        """The reward's, or what others get where that is worse or the only one known."""
+        known = self.otherwise if self.reward.worst is None else self.reward.worst
+        return min(known, self.otherwise) if self.maximise else max(known, self.otherwise)
 
     @abstractmethod
     def passes(self, item: Any) -> bool:
@@ -64,14 +76,15 @@ class Gated(Gate):
     Args:
         reward: The reward.
         require: What a molecule must be to be given to it.
-        otherwise: The reward of other molecules.
+        otherwise: The reward of other molecules, which should be no better than any that it gives; ``null``: the worst
+            it can give, 0 for QED and 10 for the SA score. LogP, energies and functions of yours have none: say it.
     """
 
     def __init__(
         self,
         reward: Reward,
         require: Sequence[Literal["stable", "connected", "valid"]] = ("stable", "connected", "valid"),
-        otherwise: float = 0.0,
+        otherwise: "float | None" = None,
     ) -> None:
         super().__init__(reward, otherwise)
         if require:
@@ -93,7 +106,8 @@ class Vetoed(Gate):
         catalogues: RDKit's: ``PAINS`` (assay interference; Baell and Holloway, 2010), ``BRENK`` (unwanted groups; Brenk
             et al., 2008), ``NIH``, ``ZINC``, ``CHEMBL`` and their parts.
         smarts: Further patterns that must not occur.
-        otherwise: The reward of other molecules.
+        otherwise: The reward of other molecules, which should be no better than any that it gives; ``null``: the worst
+            it can give, 0 for QED and 10 for the SA score. LogP, energies and functions of yours have none: say it.
     """
 
     def __init__(
@@ -101,7 +115,7 @@ class Vetoed(Gate):
         reward: Reward,
         catalogues: Sequence[str] = ("PAINS", "BRENK"),
         smarts: Sequence[str] = (),
-        otherwise: float = 0.0,
+        otherwise: "float | None" = None,
     ) -> None:
         super().__init__(reward, otherwise)
         self.catalogues, self.smarts = list(catalogues), list(smarts)

@@ -22,6 +22,8 @@ class Similarity(Windowed):
         width: Of the window around ``target``.
     """
 
+    least = 0.0
+
     def __init__(
         self,
         smiles: str,
@@ -51,6 +53,8 @@ class Scaffold(Descriptor):
         match: ``same``: its scaffold is that scaffold; ``contains``: it contains it, perhaps within a larger one.
         generic: Compare frameworks only: every atom as carbon, every bond as single.
     """
+
+    worst = 0.0
 
     def __init__(self, smiles: str, match: Literal["same", "contains"] = "same", generic: bool = False) -> None:
         self.smiles, self.match, self.generic = smiles, match, generic

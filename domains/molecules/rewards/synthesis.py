@@ -23,6 +23,7 @@ class SyntheticAccessibility(Windowed):
 
     name = "SA score"
     maximise = False
+    least, most = 1.0, 10.0
 
     def __init__(self, target: "float | None" = None, width: float = 1.0) -> None:
         super().__init__(target, width)
