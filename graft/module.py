@@ -30,7 +30,7 @@ from graft.state import Condition, State, size
 from graft.weights import drop_frozen, fill_frozen, interpolate, read_reference, read_weights, write_weights
 
 if TYPE_CHECKING:
-    from graft.sources import ScoredSet
+    from graft.rounds.sources import ScoredSet
 
 
 class GraftModule(LightningModule, ABC):

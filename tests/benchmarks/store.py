@@ -15,9 +15,8 @@ import torch
 from graft.accept import TopFraction
 from graft.batches import Examples
 from graft.reward import Scores
-from graft.rounds import Chunk, Round
+from graft.rounds import Chunk, Round, Store
 from graft.served import Served
-from graft.store import Store
 
 DRAWS, CHUNK = 100_000, 128
 

@@ -10,7 +10,7 @@ from graft.ema import trained
 from graft.errors import GraftError
 from graft.identity import attributes, digest
 from graft.reward import Scores
-from graft.rounds import Chunk
+from graft.rounds.round import Chunk
 from graft.sharding import whole
 from graft.solvers import Euler
 from graft.state import Condition, State, take
