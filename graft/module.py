@@ -13,7 +13,7 @@ from lightning.pytorch.strategies import FSDPStrategy, ModelParallelStrategy
 from torch import Generator, Tensor, nn
 from torchmetrics import Metric
 
-from graft import distance, interruption, seeding
+from graft import distance, seeding
 from graft.batches import Draws, Examples, Weights
 from graft.corrector import Corrector
 from graft.ema import EMA
@@ -23,6 +23,7 @@ from graft.memory import Fitted
 from graft.objectives import Objective, Shaping
 from graft.process import Model, Process
 from graft.reference import LoRA, adapt, evaluating, frozen, without_adapter
+from graft.runs import interruption
 from graft.sampler import Stage, Trajectory, run, snap
 from graft.sharding import shard
 from graft.solvers import Euler, Solver

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
-from graft import files, interruption, ranks, seeding
+from graft import files, ranks, seeding
 from graft.accept import Accept, TopFraction
 from graft.alarms import Alarms
 from graft.batches import Weights
@@ -27,6 +27,7 @@ from graft.requests import Requests, draw
 from graft.reward import Function, Reward, Scores
 from graft.rounds import ACCEPTED, ALL, Account, Chunk, Round, Store, forget, left_out, matched, sources, table
 from graft.rounds.scoring import FailureBudget, passed, score, settle
+from graft.runs import interruption
 from graft.sampler import snap
 from graft.served import local, served
 from graft.state import Condition, State

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, DistributedSampler, IterableDataset
 from tqdm.auto import tqdm
 
-from graft import files, interruption, seeding
+from graft import files, seeding
 from graft.batches import Examples, Weights
 from graft.correct.recovered import Chunk, joined, kept, refusal
 from graft.corrector import fields
@@ -21,6 +21,7 @@ from graft.inversion.flow import Flow, Inverted, invert, recovery
 from graft.module import GraftModule
 from graft.requests import Requests
 from graft.reward import Function, Reward
+from graft.runs import interruption
 from graft.served import Served, local, same, served
 from graft.state import Condition, State, apply, cat, size, take
 

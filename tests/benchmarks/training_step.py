@@ -21,7 +21,7 @@ import graft
 from graft import seeding
 from graft.cli import QUIET
 from graft.ema import EMA
-from graft.logger import MetricsFile
+from graft.runs.logger import MetricsFile
 
 STEPS, ROUNDS = 200, 8
 
