@@ -19,12 +19,12 @@ from lightning.pytorch.callbacks import ModelCheckpoint, RichProgressBar, TQDMPr
 from graft import files, hits, ranks, report, rounds, runs
 from graft.alarms import Watch
 from graft.batches import Weights
+from graft.batches.replayed import replayed
+from graft.batches.requests import Requests, drawn
 from graft.errors import GraftError
 from graft.judge import Judge
 from graft.levels import analysis, show
 from graft.module import GraftModule
-from graft.replayed import replayed
-from graft.requests import Requests, drawn
 from graft.rollouts import Rollouts
 from graft.rounds import Account
 from graft.runs.checkpoint import Checkpoints

@@ -12,6 +12,8 @@ from tqdm.auto import tqdm
 
 from graft import files, seeding
 from graft.batches import Examples, Weights
+from graft.batches.requests import Requests
+from graft.batches.served import Served, local, same, served
 from graft.correct.recovered import Chunk, joined, kept, refusal
 from graft.corrector import fields
 from graft.errors import GraftError
@@ -19,10 +21,8 @@ from graft.identity import digest
 from graft.inversion import Anderson, Method
 from graft.inversion.flow import Flow, Inverted, invert, recovery
 from graft.module import GraftModule
-from graft.requests import Requests
 from graft.reward import Function, Reward
 from graft.runs import interruption
-from graft.served import Served, local, same, served
 from graft.state import Condition, State, apply, cat, size, take
 
 WHOSE: tuple[Weights, Weights] = ("reference", "tuned")

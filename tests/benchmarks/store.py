@@ -14,9 +14,9 @@ import torch
 
 from graft.accept import TopFraction
 from graft.batches import Examples
+from graft.batches.served import Served
 from graft.reward import Scores
 from graft.rounds import Chunk, Round, Store
-from graft.served import Served
 
 DRAWS, CHUNK = 100_000, 128
 
