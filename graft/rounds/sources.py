@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from graft import files
-from graft.ema import trained
 from graft.errors import GraftError
 from graft.identity import attributes, digest
+from graft.network import trained
 from graft.reward import Scores
 from graft.rounds.round import Chunk
 from graft.sharding import whole
