@@ -19,19 +19,19 @@ from lightning.pytorch.callbacks import ModelCheckpoint, RichProgressBar, TQDMPr
 from graft import files, hits, ranks, report, rounds, runs
 from graft.alarms import Watch
 from graft.batches import Weights
-from graft.checkpoint import Checkpoints
-from graft.checkpoint import read as read_checkpoint
+from graft.batches.replayed import replayed
+from graft.batches.requests import Requests, drawn
 from graft.errors import GraftError
-from graft.interruption import Interruption
 from graft.judge import Judge
 from graft.levels import analysis, show
-from graft.logger import MetricsFile
 from graft.module import GraftModule
-from graft.progress import Progress
-from graft.replayed import replayed
-from graft.requests import Requests, drawn
 from graft.rollouts import Rollouts
 from graft.rounds import Account
+from graft.runs.checkpoint import Checkpoints
+from graft.runs.checkpoint import read as read_checkpoint
+from graft.runs.interruption import Interruption
+from graft.runs.logger import MetricsFile
+from graft.runs.progress import Progress
 
 if TYPE_CHECKING:
     from graft.correct.data import RecoveredNoise

@@ -12,8 +12,8 @@ from torch.utils.data import DataLoader, Dataset
 from domains.images.dataset.pictures import Pictures
 from domains.images.dataset.read import read, told
 from domains.images.pixels import scaled
+from graft.batches.served import same
 from graft.errors import GraftError
-from graft.served import same
 
 Batch = dict[str, Tensor]
 

@@ -11,8 +11,8 @@ from torch.utils.data import DataLoader
 from domains.layouts.given import Task, give, to_state
 from domains.layouts.layout import classes_of
 from domains.layouts.sources import Collection, read
+from graft.batches.served import same
 from graft.errors import GraftError
-from graft.served import same
 
 TASK_SHARES: dict[Task, float] = {
     "unconditional": 0.5,

@@ -13,8 +13,8 @@ from torch_geometric.data import Batch
 from domains.molecules.chemistry import VOCABULARIES
 from domains.molecules.dataset import Molecules, graphs
 from domains.molecules.sources import read
+from graft.batches.served import same
 from graft.errors import GraftError
-from graft.served import same
 
 
 class _Batched(torch.utils.data.Dataset[Any]):

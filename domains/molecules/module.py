@@ -21,7 +21,7 @@ from domains.molecules.view import view
 from graft import GraftError, GraftModule
 from graft.batches import Examples
 from graft.process import Categorical, Gaussian, Mixed
-from graft.sources import ScoredSet
+from graft.rounds.sources import ScoredSet
 from graft.state import Condition, State
 
 

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from graft import files
-from graft.ema import trained
 from graft.errors import GraftError
 from graft.identity import attributes, digest
+from graft.network import trained
 from graft.reward import Scores
-from graft.rounds import Chunk
+from graft.rounds.round import Chunk
 from graft.sharding import whole
 from graft.solvers import Euler
 from graft.state import Condition, State, take

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from graft.errors import GraftError
-from graft.reward import Reward, Scores
+from graft.reward.base import Reward, Scores
 
 
 class Combined(Reward):
