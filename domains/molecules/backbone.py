@@ -118,7 +118,7 @@ class EGNN(nn.Module):
             checkpoint's head is left out with it.
     """
 
-    auxiliary = ("bonds.",)  # see `graft.weights`
+    auxiliary = ("bonds.",)  # see `graft.network.weights`
 
     def __init__(
         self,
