@@ -140,7 +140,7 @@ class Molecules(GraftModule):
     def beside(self, examples: Examples, level: Tensor) -> "Tensor | None":
         """The cross-entropy of the bonds of data, where the network says them; see `backbone.EGNN`."""
         net, state, mask = self.backbone, examples.state, examples.condition["mask"]
-        if not isinstance(net, EGNN) or net.share is None or examples.level > 0 or not net.said:
+        if not isinstance(net, EGNN) or net.bonds is None or examples.level > 0 or not net.said:
             return None
         assert isinstance(state, dict)
         found = bonds.cross_entropy(net.said.pop(), state["x"], state["h"], mask, self.vocabulary)
