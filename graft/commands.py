@@ -144,12 +144,13 @@ def pretrain(
     for items, calls in sample(module, trainer, draws, "pretrain"):
         judge.update(items, calls)
     module.judges = {"reference": judge}
-    left_out: Any = getattr(data, "left_out", None)  # by record, where the domain's data say it so
+    left_out: Any = getattr(data, "left_out", None)  # by record, or numbers by reason, as the domain's data say it
     if isinstance(left_out, list) and trainer.is_global_zero:
         files.write_text(folder / "left_out.csv", rounds.left_out(left_out))
     summary = {
         "reference": plain(judge.summary()),
         **({"left_out": len(left_out)} if isinstance(left_out, list) else {}),
+        **({"left_out": sum(left_out.values()), "left_out_by": left_out} if isinstance(left_out, dict) else {}),
         "steps": trainer.global_step,
         "parameters": sum(p.numel() for p in module.backbone.parameters()),
         "seconds": round(time.perf_counter() - started, 1),
@@ -337,6 +338,7 @@ def _summary(module: GraftModule, data: Rollouts, seconds: float, chosen: "analy
         "steps": module.steps,
         "objective": module.objective.describe(module),
         "rule": data.describe(),
+        **({"scored_set": counts} if (counts := data.source.counts) else {}),
         "rounds": [asdict(account) for account in data.accounts],
         "acceptance_rate": last.acceptance_rate,
         "kl_nats": last.kl_nats if data.accept.selects else None,

@@ -184,11 +184,11 @@ class Molecules(GraftModule):
 
     def read(self, path: Path, score: str) -> ScoredSet:
         """Molecules of an SDF file with a property, or of a CSV table of SMILES with a column; see `scored.read`."""
-        molecules, values, left_out = scored.read(path, score, self.vocabulary, self.atoms)
+        molecules, values, left_out, replicates = scored.read(path, score, self.vocabulary, self.atoms)
         if not len(molecules):
             return ScoredSet({}, {}, [], [], left_out)
         state, condition = self.encode(molecules.batch(list(range(len(molecules)))))
-        return ScoredSet(state, condition, values, list(molecules.keys), left_out)
+        return ScoredSet(state, condition, values, list(molecules.keys), left_out, replicates)
 
     def draw(self, items: Sequence[Any], legends: "Sequence[str] | None" = None) -> bytes:
         """Drawings in a grid; what is not valid, in pieces or not stable is marked."""

@@ -2,6 +2,7 @@
 
 import csv
 import io
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -85,6 +86,11 @@ def left_out(records: "Sequence[tuple[int | str, str]]") -> str:
     rows.writerow(("record", "why"))
     rows.writerows(records)
     return out.getvalue()
+
+
+def by_reason(records: "Sequence[tuple[int | str, str]]") -> dict[str, int]:
+    """How many were left out by reason, the most frequent first; what a reason says behind a colon is the record's."""
+    return dict(Counter(why.partition(":")[0] for _, why in records).most_common())
 
 
 def table(index: Tensor, weight: Tensor, values: Sequence[float], keys: Sequence[str]) -> str:
