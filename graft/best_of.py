@@ -8,9 +8,9 @@ import torch
 from lightning.pytorch import Trainer
 
 from graft.batches import Draws, Weights
+from graft.batches.requests import Requests, drawn
 from graft.errors import GraftError
 from graft.module import GraftModule
-from graft.requests import Requests, drawn
 from graft.reward import Reward
 from graft.state import take
 

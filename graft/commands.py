@@ -19,19 +19,19 @@ from lightning.pytorch.callbacks import ModelCheckpoint, RichProgressBar, TQDMPr
 from graft import files, hits, ranks, report, rounds, runs
 from graft.alarms import Watch
 from graft.batches import Weights
-from graft.checkpoint import Checkpoints
-from graft.checkpoint import read as read_checkpoint
+from graft.batches.replayed import replayed
+from graft.batches.requests import Requests, drawn
 from graft.errors import GraftError
-from graft.interruption import Interruption
 from graft.judge import Judge
 from graft.levels import analysis, show
-from graft.logger import MetricsFile
 from graft.module import GraftModule
-from graft.progress import Progress
-from graft.replayed import replayed
-from graft.requests import Requests, drawn
 from graft.rollouts import Rollouts
 from graft.rounds import Account
+from graft.runs.checkpoint import Checkpoints
+from graft.runs.checkpoint import read as read_checkpoint
+from graft.runs.interruption import Interruption
+from graft.runs.logger import MetricsFile
+from graft.runs.progress import Progress
 
 if TYPE_CHECKING:
     from graft.correct.data import RecoveredNoise
@@ -144,12 +144,13 @@ def pretrain(
     for items, calls in sample(module, trainer, draws, "pretrain"):
         judge.update(items, calls)
     module.judges = {"reference": judge}
-    left_out: Any = getattr(data, "left_out", None)  # by record, where the domain's data say it so
+    left_out: Any = getattr(data, "left_out", None)  # by record, or numbers by reason, as the domain's data say it
     if isinstance(left_out, list) and trainer.is_global_zero:
         files.write_text(folder / "left_out.csv", rounds.left_out(left_out))
     summary = {
         "reference": plain(judge.summary()),
         **({"left_out": len(left_out)} if isinstance(left_out, list) else {}),
+        **({"left_out": sum(left_out.values()), "left_out_by": left_out} if isinstance(left_out, dict) else {}),
         "steps": trainer.global_step,
         "parameters": sum(p.numel() for p in module.backbone.parameters()),
         "seconds": round(time.perf_counter() - started, 1),
@@ -337,6 +338,7 @@ def _summary(module: GraftModule, data: Rollouts, seconds: float, chosen: "analy
         "steps": module.steps,
         "objective": module.objective.describe(module),
         "rule": data.describe(),
+        **({"scored_set": counts} if (counts := data.source.counts) else {}),
         "rounds": [asdict(account) for account in data.accounts],
         "acceptance_rate": last.acceptance_rate,
         "kl_nats": last.kl_nats if data.accept.selects else None,

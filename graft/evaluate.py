@@ -8,9 +8,9 @@ from lightning.pytorch import Trainer
 from scipy import stats
 
 from graft.batches import Weights
+from graft.batches.requests import Requests, drawn
 from graft.judge import Judge
 from graft.module import GraftModule
-from graft.requests import Requests, drawn
 
 
 @dataclass

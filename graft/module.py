@@ -13,24 +13,23 @@ from lightning.pytorch.strategies import FSDPStrategy, ModelParallelStrategy
 from torch import Generator, Tensor, nn
 from torchmetrics import Metric
 
-from graft import distance, interruption, seeding
+from graft import distance, seeding
 from graft.batches import Draws, Examples, Weights
 from graft.corrector import Corrector
-from graft.ema import EMA
 from graft.errors import GraftError
 from graft.judge import Judge
-from graft.memory import Fitted
+from graft.network import EMA, Fitted, LoRA, adapt, evaluating, frozen, without_adapter
+from graft.network.weights import drop_frozen, fill_frozen, interpolate, read_reference, read_weights, write_weights
 from graft.objectives import Objective, Shaping
 from graft.process import Model, Process
-from graft.reference import LoRA, adapt, evaluating, frozen, without_adapter
+from graft.runs import interruption
 from graft.sampler import Stage, Trajectory, run, snap
 from graft.sharding import shard
 from graft.solvers import Euler, Solver
 from graft.state import Condition, State, size
-from graft.weights import drop_frozen, fill_frozen, interpolate, read_reference, read_weights, write_weights
 
 if TYPE_CHECKING:
-    from graft.sources import ScoredSet
+    from graft.rounds.sources import ScoredSet
 
 
 class GraftModule(LightningModule, ABC):

@@ -103,6 +103,12 @@ def is_first() -> bool:
     )
 
 
+def tell(text: str) -> None:
+    """Print a line of graft's, once of several processes: what Lightning's own logger says is turned down."""
+    if is_first():
+        print(f"graft: {text}", flush=True)
+
+
 def turns(trainer: Trainer, work: Sequence[int]) -> Iterator[tuple[int, bool]]:
     """(piece, whether it is this process's) of work that calls the network: as many turns for every process.
 

@@ -12,10 +12,12 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
-from graft import files, interruption, ranks, seeding, sources
+from graft import files, ranks, seeding
 from graft.accept import Accept, TopFraction
 from graft.alarms import Alarms
 from graft.batches import Weights
+from graft.batches.requests import Requests, draw
+from graft.batches.served import local, served
 from graft.errors import GraftError
 from graft.filters import Filter, left, suit
 from graft.identity import digest, identity
@@ -23,14 +25,12 @@ from graft.levels.analysis import resolve
 from graft.levels.plan import Levels
 from graft.module import GraftModule
 from graft.objectives import Scored
-from graft.requests import Requests, draw
 from graft.reward import Function, Reward, Scores
-from graft.rounds import ACCEPTED, ALL, Account, Chunk, Round, forget, left_out, matched, table
+from graft.rounds import ACCEPTED, ALL, Account, Chunk, Round, Store, forget, left_out, matched, sources, table
+from graft.rounds.scoring import FailureBudget, passed, score, settle
+from graft.runs import interruption
 from graft.sampler import snap
-from graft.scoring import FailureBudget, passed, score, settle
-from graft.served import local, served
 from graft.state import Condition, State
-from graft.store import Store
 
 ALARMS = Alarms()
 

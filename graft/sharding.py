@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from graft import files
-from graft.ema import EMA
 from graft.errors import GraftError
+from graft.network import EMA
 
 if TYPE_CHECKING:
     from graft.module import GraftModule

@@ -5,15 +5,15 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from lightning import LightningDataModule
-from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from domains.images.dataset.pictures import Pictures
 from domains.images.dataset.read import read, told
 from domains.images.pixels import scaled
+from graft.batches.served import same
 from graft.errors import GraftError
-from graft.served import same
+from graft.ranks import tell
 
 Batch = dict[str, Tensor]
 
@@ -96,7 +96,7 @@ class ImageData(LightningDataModule):
         found = read(self.source, self.size, self.channels, self.most_left_out)
         self.left_out = found.left_out
         missing = told(found.left_out)
-        rank_zero_info(f"{len(found.pixels)} pictures from {self.source}" + (f"; {missing}" if missing else ""))
+        tell(f"{len(found.pixels)} pictures from {self.source}" + (f"; {missing}" if missing else ""))
         order = np.random.default_rng(self.seed).permutation(len(found.pixels))[: self.limit]
         held_out = max(1, round(len(order) * self.validation))
         if len(order) <= held_out:

@@ -18,7 +18,7 @@ from domains.images.pixels import check_channels, pictures
 from graft import GraftError, GraftModule, seeding
 from graft.distance import frechet
 from graft.process import Gaussian
-from graft.sources import ScoredSet
+from graft.rounds.sources import ScoredSet
 from graft.state import Condition, State
 
 

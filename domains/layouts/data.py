@@ -5,14 +5,14 @@ from typing import Any
 import numpy as np
 import torch
 from lightning import LightningDataModule
-from lightning.pytorch.utilities import rank_zero_info
 from torch.utils.data import DataLoader
 
 from domains.layouts.given import Task, give, to_state
 from domains.layouts.layout import classes_of
 from domains.layouts.sources import Collection, read
+from graft.batches.served import same
 from graft.errors import GraftError
-from graft.served import same
+from graft.ranks import tell
 
 TASK_SHARES: dict[Task, float] = {
     "unconditional": 0.5,
@@ -97,7 +97,7 @@ class LayoutData(LightningDataModule):
             return
         pages = read(self.source, self.names, self.elements, self.count, self.seed)
         told = "; ".join(f"{number} {what}" for what, number in pages.left_out.items())
-        rank_zero_info(f"{len(pages)} layouts from {self.source}" + (f" (left out: {told})" if told else ""))
+        tell(f"{len(pages)} layouts from {self.source}" + (f" (left out: {told})" if told else ""))
         order = np.random.default_rng(self.seed).permutation(len(pages))[: self.limit]
         held_out = max(1, round(len(order) * self.validation))
         if len(order) <= held_out:

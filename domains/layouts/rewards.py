@@ -1,4 +1,4 @@
-"""Rewards of a layout. Any Python callable of one `Layout` can be one as well; `graft.weighted.Weighted` sums them."""
+"""Rewards of a layout. Any Python callable of one `Layout` can be one as well; `graft.reward.Weighted` sums them."""
 
 from abc import abstractmethod
 from collections.abc import Sequence

@@ -113,12 +113,12 @@ class EGNN(nn.Module):
         schedule: Of the process that adds noise to x, which says how far x itself is to be trusted as an estimate of
             x_0; `Polynomial` if not given.
         spread: Å, standard deviation of the data's coordinates.
-        bonds: Share, in the loss of data, of the cross-entropy of all pairs' bonds, see `bonds.cross_entropy`, for
-            which the network then has a head. No sampler asks it: leave it out in fine-tuning, and a
-            checkpoint's head is left out with it.
+        bonds: Share, in the loss of data, of the cross-entropy of all pairs' bonds, see `bonds.cross_entropy`; above 0
+            the network has a head for them. No sampler asks it: leave it out in fine-tuning, and a checkpoint's head is
+            left out with it.
     """
 
-    auxiliary = ("bonds.",)  # see `graft.weights`
+    auxiliary = ("bonds.",)  # see `graft.network.weights`
 
     def __init__(
         self,
@@ -129,7 +129,7 @@ class EGNN(nn.Module):
         reach: float = 6.0,
         schedule: "Schedule | None" = None,
         spread: float = 1.0,
-        bonds: "float | None" = None,
+        bonds: float = 0.0,
     ) -> None:
         super().__init__()
         self.width, self.variance, self.schedule = width, spread**2, schedule or Polynomial()
@@ -139,7 +139,7 @@ class EGNN(nn.Module):
         self.clock = nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU())
         self.layers = nn.ModuleList(Layer(width, basis + 1) for _ in range(layers))
         self.types = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, width), nn.SiLU(), nn.Linear(width, types))
-        self.share, self.bonds = bonds, None if bonds is None else nn.Linear(width, 4)
+        self.share, self.bonds = bonds, nn.Linear(width, 4) if bonds else None
         self.said: list[Tensor] = []  # the logits (..., 4) of the order, 0 to 3, of every pair's bond in the last call
 
     def forward(self, state: State, time: Tensor, condition: Condition) -> State:

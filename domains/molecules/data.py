@@ -6,15 +6,15 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from lightning import LightningDataModule
-from lightning.pytorch.utilities import rank_zero_info
 from torch.utils.data import DataLoader
 from torch_geometric.data import Batch
 
 from domains.molecules.chemistry import VOCABULARIES
 from domains.molecules.dataset import Molecules, graphs
 from domains.molecules.sources import read
+from graft.batches.served import same
 from graft.errors import GraftError
-from graft.served import same
+from graft.ranks import tell
 
 
 class _Batched(torch.utils.data.Dataset[Any]):
@@ -89,9 +89,9 @@ class MoleculeData(LightningDataModule):
             return
         arrays, unread = read(self.source, self.max_heavy_atoms, self.embedded, self.clean)
         molecules, unused = graphs(arrays, self.vocabulary, self.max_heavy_atoms, self.max_atoms)
-        self.left_out = unread | unused
-        told = "; ".join(f"{number} left out: {why}" for why, number in self.left_out.items() if number)
-        rank_zero_info(f"{len(molecules)} molecules from {self.source}" + (f" ({told})" if told else ""))
+        self.left_out = unread | dict(Counter(why for why in unused if why))
+        told = "; ".join(f"{number} left out: {why}" for why, number in self.left_out.items())
+        tell(f"{len(molecules)} molecules from {self.source}" + (f" ({told})" if told else ""))
         order = np.random.default_rng(self.seed).permutation(len(molecules))[: self.limit].tolist()
         held_out = max(1, round(len(order) * self.validation))
         if len(order) <= held_out:

@@ -21,6 +21,9 @@ from domains.molecules.chemistry import (
 )
 from domains.molecules.sources import Arrays
 
+OTHER, LARGE = "with other elements", "too large"
+UNSTABLE = "not stable, valid and connected by the distance rule"
+
 
 class Molecules(Dataset):  # type: ignore[misc]
     """Molecules as `torch_geometric.data.Data`, for any loader; `batch` makes a batch of them at once.
@@ -38,8 +41,6 @@ class Molecules(Dataset):  # type: ignore[misc]
         super().__init__()
         self.types, self.pos, self.counts, self.keys = types, pos, counts, keys
         self._starts = counts.cumsum(0) - counts
-        self.rows = torch.arange(len(keys))
-        """(M,) the row that each molecule has in the arrays it was made from."""
 
     def len(self) -> int:
         """Number of molecules."""
@@ -69,8 +70,8 @@ class Molecules(Dataset):  # type: ignore[misc]
 
 def graphs(
     arrays: Arrays, vocabulary: Vocabulary, max_heavy_atoms: int, max_nodes: "int | None" = None
-) -> tuple[Molecules, dict[str, int]]:
-    """The molecules of ``arrays`` in a convention, and how many were left out and why.
+) -> tuple[Molecules, list[str]]:
+    """The molecules of ``arrays`` in a convention; why each of ``arrays`` was left out, '' where it was not.
 
     With hydrogens as part of the types only those molecules are kept which the distance rule finds stable, valid and
     connected; with explicit hydrogens all are, as in EDM's data.
@@ -82,7 +83,7 @@ def graphs(
     known = np.isin(charges, [0, *EXPLICIT.elements]).all(1) & (size > 0)
     nodes = counts if vocabulary is EXPLICIT else size
     small = known & (size <= max_heavy_atoms) & (nodes <= (max_nodes or nodes))
-    left_out = {"with other elements": int((~known).sum()), "too large": int((known & ~small).sum())}
+    why = np.where(small, "", np.where(known, LARGE, OTHER)).astype(object)
     charges, positions = charges[small], positions[small]
     if vocabulary is EXPLICIT:
         types, fits = _lookup(charges, np.zeros_like(charges), vocabulary)
@@ -95,7 +96,7 @@ def graphs(
     mols = build(types, positions, counts, vocabulary)
     if vocabulary is not EXPLICIT:
         fits &= np.array([is_stable(m) and is_valid(m) and is_connected(m) for m in mols], bool)
-        left_out["not stable, valid and connected by the distance rule"] = int((~fits).sum())
+        why[np.flatnonzero(small)[~fits]] = UNSTABLE
     inside = np.arange(types.shape[1]) < counts[:, None]
     positions -= ((positions * inside[..., None]).sum(1) / counts[:, None])[:, None]
     inside &= fits[:, None]
@@ -106,8 +107,7 @@ def graphs(
         torch.from_numpy(counts[fits]),
         keys,
     )
-    molecules.rows = torch.from_numpy(np.flatnonzero(small)[fits])
-    return molecules, left_out
+    return molecules, why.tolist()
 
 
 def _hydrogens(charges: NDArray[Any], positions: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.bool_]]:

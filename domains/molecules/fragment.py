@@ -21,7 +21,8 @@ import torch
 from torch import Tensor
 
 from domains.molecules import records
-from domains.molecules.chemistry import EXPLICIT, Vocabulary, bond_orders
+from domains.molecules.chemistry import EXPLICIT, Vocabulary
+from domains.molecules.misread import misread
 from graft import files
 from graft.errors import GraftError
 from graft.state import Condition, State
@@ -53,8 +54,8 @@ def read(path: str) -> Fragment:
     """The heavy atoms of the first record of an SDF or XYZ file.
 
     Raises:
-        GraftError: The file has no usable record, an atom of another element, or bonds that the distance rule does not
-            find.
+        GraftError: The file has no usable record, an atom of another element, or a bond that the distance rule reads as
+            one of another order, or as none.
     """
     file = files.locate(path)
     if file.suffix.lower() not in (".sdf", ".xyz"):
@@ -67,31 +68,19 @@ def read(path: str) -> Fragment:
     elements = np.array([atom.GetAtomicNum() for atom in heavy])
     if not len(heavy) or not set(elements.tolist()) <= set(EXPLICIT.elements.tolist()):
         raise GraftError(f"the fragment in {path} must be of C, N, O and F and has {_formula(heavy)}")
-    x = mol.GetConformer().GetPositions()[[atom.GetIdx() for atom in heavy]]
-    _whole(mol, heavy, bond_orders(elements[None], x[None])[0], x, path)
+    indices = [atom.GetIdx() for atom in heavy]
+    bond = misread(mol, indices)
+    if bond is not None:  # no molecule with it could be stable, or it would be another's fragment
+        raise GraftError(
+            f"in the fragment in {path} {bond.ends} are {bond.distance:.2f} Å apart, which the distance rule reads as "
+            f"{bond.found} where the file has {bond.given}: give it another geometry"
+        )
+    x = mol.GetConformer().GetPositions()[indices]
     return Fragment(torch.from_numpy(elements), torch.from_numpy(x))
 
 
 def _formula(atoms: "list[Any]") -> str:
     return ", ".join(sorted({str(atom.GetSymbol()) for atom in atoms})) or "no heavy atom"
-
-
-def _whole(mol: Any, atoms: "list[Any]", found: Any, x: Any, path: str) -> None:
-    """Refuse a fragment in which the distance rule does not find the bonds: no molecule with it could be stable."""
-    place = {atom.GetIdx(): i for i, atom in enumerate(atoms)}
-    given = np.zeros_like(found)
-    for bond in mol.GetBonds():
-        i, j = place.get(bond.GetBeginAtomIdx()), place.get(bond.GetEndAtomIdx())
-        if i is not None and j is not None:
-            given[i, j] = given[j, i] = 1
-    if not given.any():  # XYZ
-        return
-    for i, j in np.argwhere(np.triu(given != (found > 0))).tolist():
-        ends = f"{atoms[i].GetSymbol()}{atoms[i].GetIdx() + 1} and {atoms[j].GetSymbol()}{atoms[j].GetIdx() + 1}"
-        raise GraftError(
-            f"in the fragment in {path} {ends} are {np.linalg.norm(x[i] - x[j]):.2f} Å apart, which the distance rule "
-            f"reads as {'a' if found[i, j] else 'no'} bond, unlike the file: give it another geometry"
-        )
 
 
 def placed(fragment: Fragment, atoms: int, count: int) -> "dict[str, Tensor]":

@@ -21,7 +21,7 @@ from domains.molecules.view import view
 from graft import GraftError, GraftModule
 from graft.batches import Examples
 from graft.process import Categorical, Gaussian, Mixed
-from graft.sources import ScoredSet
+from graft.rounds.sources import ScoredSet
 from graft.state import Condition, State
 
 
@@ -140,7 +140,7 @@ class Molecules(GraftModule):
     def beside(self, examples: Examples, level: Tensor) -> "Tensor | None":
         """The cross-entropy of the bonds of data, where the network says them; see `backbone.EGNN`."""
         net, state, mask = self.backbone, examples.state, examples.condition["mask"]
-        if not isinstance(net, EGNN) or net.share is None or examples.level > 0 or not net.said:
+        if not isinstance(net, EGNN) or net.bonds is None or examples.level > 0 or not net.said:
             return None
         assert isinstance(state, dict)
         found = bonds.cross_entropy(net.said.pop(), state["x"], state["h"], mask, self.vocabulary)
@@ -184,11 +184,11 @@ class Molecules(GraftModule):
 
     def read(self, path: Path, score: str) -> ScoredSet:
         """Molecules of an SDF file with a property, or of a CSV table of SMILES with a column; see `scored.read`."""
-        molecules, values, left_out = scored.read(path, score, self.vocabulary, self.atoms)
+        molecules, values, left_out, replicates = scored.read(path, score, self.vocabulary, self.atoms)
         if not len(molecules):
             return ScoredSet({}, {}, [], [], left_out)
         state, condition = self.encode(molecules.batch(list(range(len(molecules)))))
-        return ScoredSet(state, condition, values, list(molecules.keys), left_out)
+        return ScoredSet(state, condition, values, list(molecules.keys), left_out, replicates)
 
     def draw(self, items: Sequence[Any], legends: "Sequence[str] | None" = None) -> bytes:
         """Drawings in a grid; what is not valid, in pieces or not stable is marked."""

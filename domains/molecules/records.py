@@ -1,6 +1,7 @@
 """Records of files that chemists keep: SDF, XYZ, SMILES and CSV tables; what cannot be used says why."""
 
 import csv
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -103,7 +104,8 @@ def _xyz(path: Path) -> Iterator[Record]:
                 at += 1
             yield _Read(None)
             continue
-        mol = _frame(frame)
+        with rdBase.BlockLogs():  # of what is no element
+            mol = _frame(frame)
         record = _Read(mol)
         record.properties = dict(word.split("=", 1) for word in lines[at + 1].split() if "=" in word)
         yield record
@@ -118,9 +120,9 @@ def _frame(lines: list[str]) -> Any:
     for i, line in enumerate(lines):
         try:
             symbol, *x = line.split()[:4]
-            number = int(symbol) if symbol.isdigit() else table.GetAtomicNumber(symbol.capitalize())
+            symbol = table.GetElementSymbol(int(symbol)) if symbol.isdigit() else symbol.capitalize()
             conformer.SetAtomPosition(i, [float(value) for value in x])
-            atom = Chem.Atom(number)
+            atom = Chem.Atom(table.GetAtomicNumber(symbol))
         except (ValueError, RuntimeError, IndexError):
             return None
         atom.SetNoImplicit(True)
@@ -138,18 +140,32 @@ def _smi(path: Path) -> Iterator[Record]:
 
 
 def _csv(path: Path) -> Iterator[Record]:
-    """Rows with a column ``smiles``, in any case."""
+    """Rows with a column of SMILES, see `_column`, separated by commas, semicolons or tabs."""
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:
-            table = csv.DictReader(file)
-            columns = list(table.fieldnames or [])
-            smiles = next((name for name in columns if name.strip().lower() == "smiles"), None)
-            if smiles is None:
-                raise GraftError(f"{path} has no column 'smiles'; there are: {', '.join(columns) or 'none'}")
+            for separator in ",;\t":  # SMILES have none of them; csv.Sniffer guesses among all characters
+                file.seek(0)
+                table = csv.DictReader(file, delimiter=separator)
+                columns = list(table.fieldnames or [])
+                if (smiles := _column(columns)) is not None:
+                    break
+            else:
+                file.seek(0)
+                header = file.readline().strip() or "none"
+                raise GraftError(f"{path} has no column 'smiles' or 'canonical_smiles'; there are: {header}")
             for row in table:
                 yield _Smiles((row[smiles] or "").strip(), {name: (row[name] or "").strip() for name in columns})
     except (UnicodeDecodeError, csv.Error) as error:
         raise GraftError(f"{path} is no CSV table in UTF-8 ({error})") from None
+
+
+def _column(names: list[str]) -> "str | None":
+    """The column that holds SMILES, if there is one: ``smiles``, ``isomeric_smiles`` or ``canonical_smiles``.
+
+    In this order, in any case, with or without the underscore.
+    """
+    plain = {re.sub(r"[\W_]", "", name).lower(): name for name in reversed(names)}
+    return next((plain[name] for name in ("smiles", "isomericsmiles", "canonicalsmiles") if name in plain), None)
 
 
 def _text(path: Path) -> str:

@@ -2,23 +2,42 @@
 
 import math
 from pathlib import Path
-from typing import Any
+from statistics import fmean
+from typing import Any, NamedTuple
 
 import torch
+from rdkit import Chem
 
 from domains.molecules import records
-from domains.molecules.chemistry import Vocabulary
-from domains.molecules.dataset import Molecules, graphs
+from domains.molecules.chemistry import EXPLICIT, Vocabulary
+from domains.molecules.dataset import LARGE, OTHER, Molecules, graphs
+from domains.molecules.misread import misread
 from domains.molecules.sources import atoms, packed
 from graft.errors import GraftError
 
-LeftOut = list[tuple[int, str]]
+
+class Scored(NamedTuple):
+    """What a file gave.
+
+    Attributes:
+        molecules: That can be used.
+        values: Their scores.
+        left_out: (record from 1, why) of what cannot.
+        replicates: Records whose score went into the mean of an earlier one's of the same molecule.
+    """
+
+    molecules: Molecules
+    values: list[float]
+    left_out: list[tuple[int, str]]
+    replicates: int
 
 
-def read(path: Path, score: str, vocabulary: Vocabulary, nodes: int) -> tuple[Molecules, list[float], LeftOut]:
-    """The usable molecules, their scores, and (record from 1, why) of what is left out.
+def read(path: Path, score: str, vocabulary: Vocabulary, nodes: int) -> Scored:
+    """The molecules of a file and their scores.
 
-    SDF records need a 3-D structure; the SMILES of a CSV (column ``smiles`` in any case) are embedded by ETKDG, MMFF94.
+    SDF records need a 3-D structure; the SMILES of a table are embedded by ETKDG, MMFF94. Records of one SMILES (that
+    of a stereoisomer is another) are replicates: one molecule with their mean score. Structures of one molecule in an
+    SDF or XYZ file are no replicates but poses, each with its own score.
 
     Args:
         path: Of the file.
@@ -33,10 +52,11 @@ def read(path: Path, score: str, vocabulary: Vocabulary, nodes: int) -> tuple[Mo
         *some, last = records.KINDS
         kinds = f"{', '.join(some)} and {last}"
         raise GraftError(f"scored molecules are read from {kinds} files, not from {str(path)!r}")
-    kept: list[tuple[Any, Any]] = []
-    values: list[float] = []
-    numbers: list[int] = []
-    left_out: LeftOut = []
+    mols: list[Any] = []
+    values: list[list[float]] = []
+    numbers: list[list[int]] = []
+    place: dict[str, int] = {}  # of each SMILES among them
+    left_out: list[tuple[int, str]] = []
     names: dict[str, None] = {}
     for number, record in enumerate(records.read(path), 1):
         names |= dict.fromkeys(record.properties)
@@ -49,22 +69,44 @@ def read(path: Path, score: str, vocabulary: Vocabulary, nodes: int) -> tuple[Mo
         elif value is None:
             left_out.append((number, f"no score: {score} is {text!r}" if text else f"no score: {score} is missing"))
         else:
-            kept.append(atoms(mol))
-            values.append(value)
-            numbers.append(number)
+            smiles = Chem.MolToSmiles(Chem.RemoveHs(mol)) if path.suffix.lower() in (".csv", ".smi") else str(number)
+            if smiles not in place:
+                place[smiles] = len(mols)
+                mols.append(mol)
+                values.append([])
+                numbers.append([])
+            values[place[smiles]].append(value)
+            numbers[place[smiles]].append(number)
     if score not in names:
         what = "has no column" if path.suffix.lower() == ".csv" else "has no record with a property"
         raise GraftError(f"{path} {what} {score!r}; there are: {', '.join(names) or 'none'}")
-    if not kept:
+    if not mols:
         none = torch.zeros(0, dtype=torch.long)
-        return Molecules(none, torch.zeros(0, 3), none, []), [], left_out
-    molecules, _ = graphs(packed(kept), vocabulary, nodes, nodes)
-    rows = molecules.rows.tolist()
-    fit = set(rows)
-    elements = ", ".join(dict.fromkeys(vocabulary.symbols))
-    why = f"not a molecule of at most {nodes} atoms of {elements} that the distance rule finds whole"
-    left_out += [(number, why) for i, number in enumerate(numbers) if i not in fit]
-    return molecules, [values[i] for i in rows], sorted(left_out)
+        return Scored(Molecules(none, torch.zeros(0, 3), none, []), [], left_out, 0)
+    molecules, unused = graphs(packed([atoms(mol) for mol in mols]), vocabulary, nodes, nodes)
+    told = {
+        OTHER: f"{OTHER} than {', '.join(dict.fromkeys(EXPLICIT.symbols))}",
+        LARGE: f"{LARGE}, of more than {nodes} {'atoms' if vocabulary is EXPLICIT else 'heavy atoms'}",
+    }
+    for mol, of, why in zip(mols, numbers, unused, strict=True):
+        if why:
+            because = told[why] if why in told else _unlike(mol) or why
+            left_out += [(number, because) for number in of]
+    fit = [i for i, why in enumerate(unused) if not why]
+    replicates = sum(len(numbers[i]) - 1 for i in fit)
+    return Scored(molecules, [fmean(values[i]) for i in fit], sorted(left_out), replicates)
+
+
+def _unlike(mol: Any) -> str:
+    """Why the distance rule makes something else of a molecule, where the molecule says it."""
+    if mol.GetNumBonds() and len(Chem.GetMolFrags(mol)) > 1:  # XYZ has no bonds
+        return "in pieces"
+    if any(atom.GetFormalCharge() for atom in mol.GetAtoms()):
+        return "with charged atoms"
+    bond = misread(mol, range(mol.GetNumAtoms()))
+    if bond is None:
+        return ""
+    return f"the distance rule misreads what is {bond.given}: {bond.ends}, {bond.distance:.2f} Å, as {bond.found}"
 
 
 def _number(text: str) -> "float | None":

@@ -11,10 +11,10 @@ from lightning.pytorch.trainer.states import TrainerFn
 from graft.alarms.bands import BANDS, Alarm, Alarms, judge
 from graft.alarms.statistics import Draws, Statistic, statistics
 from graft.batches import Draws as Request
+from graft.batches.requests import draw
 from graft.errors import GraftError
 from graft.module import GraftModule
 from graft.ranks import everyone
-from graft.requests import draw
 from graft.reward import Reward
 
 

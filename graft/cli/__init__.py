@@ -104,7 +104,7 @@ def _run(args: list[str]) -> int:
 def _interrupted(args: list[str], error: BaseException) -> int:
     """Say how to go on; the exit status."""
     from graft.cli.arguments import apart, command_line
-    from graft.interruption import Interrupted
+    from graft.runs.interruption import Interrupted
 
     if isinstance(error.__context__, Interrupted):  # Lightning made a SystemExit of it
         error = error.__context__

@@ -16,8 +16,8 @@ from graft.correct.frontier import Frontier, conclusions, draw
 from graft.correct.recovered import account
 from graft.corrector import FittedGaussian
 from graft.errors import GraftError
-from graft.logger import MetricsFile
 from graft.module import GraftModule
+from graft.runs.logger import MetricsFile
 from graft.state import size
 
 

@@ -10,8 +10,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader, DistributedSampler, IterableDataset
 from tqdm.auto import tqdm
 
-from graft import files, interruption, seeding
+from graft import files, seeding
 from graft.batches import Examples, Weights
+from graft.batches.requests import Requests
+from graft.batches.served import Served, local, same, served
 from graft.correct.recovered import Chunk, joined, kept, refusal
 from graft.corrector import fields
 from graft.errors import GraftError
@@ -19,9 +21,8 @@ from graft.identity import digest
 from graft.inversion import Anderson, Method
 from graft.inversion.flow import Flow, Inverted, invert, recovery
 from graft.module import GraftModule
-from graft.requests import Requests
 from graft.reward import Function, Reward
-from graft.served import Served, local, same, served
+from graft.runs import interruption
 from graft.state import Condition, State, apply, cat, size, take
 
 WHOSE: tuple[Weights, Weights] = ("reference", "tuned")

@@ -11,9 +11,9 @@ from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor, nn
 
 from graft import files, seeding
-from graft.ema import EMA
 from graft.flops import BACKWARD
 from graft.module import GraftModule
+from graft.network import EMA
 from graft.state import size
 
 FILE = "longer.safetensors"

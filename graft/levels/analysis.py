@@ -15,12 +15,12 @@ from tqdm.auto import tqdm
 from graft import files, seeding
 from graft.accept import Accepted
 from graft.batches import Draws
+from graft.batches.requests import Requests, draw
 from graft.errors import GraftError
 from graft.levels import statistics
 from graft.levels.plan import AGAIN, SURVIVING
 from graft.levels.statistics import Estimate
 from graft.module import GraftModule
-from graft.requests import Requests, draw
 from graft.state import Condition, State, cat, move, size, take
 
 if TYPE_CHECKING:

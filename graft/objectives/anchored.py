@@ -22,10 +22,9 @@ import torch
 from torch import Generator, Tensor
 
 from graft.batches import Examples
-from graft.ema import EMA
 from graft.errors import GraftError
+from graft.network import EMA, evaluating
 from graft.objectives.base import Objective, Scored
-from graft.reference import evaluating
 from graft.state import size
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ from torch import Generator, Tensor, nn
 
 from graft.accept import All
 from graft.batches import Examples
-from graft.ema import EMA
 from graft.errors import GraftError
+from graft.network import EMA
 from graft.rounds import Chunk
 
 if TYPE_CHECKING:

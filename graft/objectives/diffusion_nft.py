@@ -25,9 +25,9 @@ from torch import Generator, Tensor
 
 from graft.batches import Examples
 from graft.errors import GraftError
+from graft.network import evaluating
 from graft.objectives.advantages import Advantages
 from graft.objectives.base import OnPolicy, Scored
-from graft.reference import evaluating
 from graft.state import State, apply, size
 
 if TYPE_CHECKING:

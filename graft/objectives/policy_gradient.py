@@ -16,9 +16,9 @@ from torch import Generator, Tensor
 from graft import seeding
 from graft.batches import Examples
 from graft.errors import GraftError
+from graft.network import evaluating
 from graft.objectives.advantages import Advantages
 from graft.objectives.base import OnPolicy, Scored
-from graft.reference import evaluating
 from graft.sampler import grid
 from graft.state import apply, size, take
 

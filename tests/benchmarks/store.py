@@ -14,10 +14,9 @@ import torch
 
 from graft.accept import TopFraction
 from graft.batches import Examples
+from graft.batches.served import Served
 from graft.reward import Scores
-from graft.rounds import Chunk, Round
-from graft.served import Served
-from graft.store import Store
+from graft.rounds import Chunk, Round, Store
 
 DRAWS, CHUNK = 100_000, 128
 

@@ -56,7 +56,7 @@ def opened(folder: Path, steps: int, device: str = "cpu"):
     from diffusers import StableDiffusionPipeline
 
     from domains.images.text import Guidance, TextToImage
-    from graft.reference import LoRA
+    from graft.network import LoRA
 
     half = device != "cpu"
     (folder / "prompts.txt").write_text("\n".join(PROMPTS))

@@ -20,8 +20,8 @@ from lightning.pytorch.callbacks import Callback
 import graft
 from graft import seeding
 from graft.cli import QUIET
-from graft.ema import EMA
-from graft.logger import MetricsFile
+from graft.network import EMA
+from graft.runs.logger import MetricsFile
 
 STEPS, ROUNDS = 200, 8
 

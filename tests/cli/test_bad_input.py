@@ -409,7 +409,7 @@ def test_cached_reward(small: list[str]) -> None:
     """Asked once of each molecule by its SMILES; the accounts count what was asked."""
     at = small.index("--data.reward")
     rest = small[:at] + small[at + 6 :]
-    cached = ["--data.reward", "graft.cache.Cached", "--data.reward.by", "rdkit.Chem.MolToSmiles"]
+    cached = ["--data.reward", "graft.reward.Cached", "--data.reward.by", "rdkit.Chem.MolToSmiles"]
     cached += ["--data.reward.file", "scores.sqlite", "--data.reward.reward", "domains.molecules.rewards.LogP"]
     done("fit", *rest, *ONE, *cached)
     done("fit", *rest, *ONE, *cached)

@@ -13,8 +13,8 @@ from called import done, run
 from safetensors.torch import load_file
 
 from graft import GraftError, files
-from graft.checkpoint import Checkpoints, read
-from graft.logger import MetricsFile
+from graft.runs.checkpoint import Checkpoints, read
+from graft.runs.logger import MetricsFile
 
 LAST = ["--ckpt_path", "last"]
 RUN = Path("runs/molecule/1")

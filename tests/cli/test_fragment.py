@@ -56,7 +56,18 @@ def test_data_with_larger_molecules(folder: Path) -> None:
     args = ["pretrain", "--config", "domains/molecule_pretrain.yaml", "--data.source", "a.smi", "--model.steps", "2"]
     args += ["--data.max_heavy_atoms", "20", "--trainer.max_epochs", "1", *QUIET]
     assert "molecules of 9 atoms" in (said := run(*args).said) and "--data.max_atoms 8" in said
-    done(*args, "--data.max_atoms", "8")
+    (folder / "a.smi").write_text((folder / "a.smi").read_text() + "C[NH3+]\nCS\nnonsense\n")
+    said = done(*args, "--data.max_atoms", "8").out
+    reasons = {
+        "no SMILES of a molecule that can be embedded": 1,
+        "charged": 1,
+        "too large": 1,
+        "with other elements": 1,
+    }
+    summary = json.loads(max(Path("runs").glob("*/*/summary.json")).read_text())
+    assert summary["left_out"] == 4 and summary["left_out_by"] == reasons
+    line = next(line for line in said.splitlines() if line.startswith("graft: 6 molecules from a.smi ("))
+    assert all(f"{number} left out: {why}" in line for why, number in reasons.items())
 
 
 def test_other_settings_of_the_model_in_sampling(finished: Path, folder: Path) -> None:

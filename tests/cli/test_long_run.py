@@ -8,7 +8,7 @@ import callbacks
 import pytest
 from called import QUIET, TOY, done, run
 
-from graft.progress import span
+from graft.runs.progress import span
 
 
 @pytest.fixture

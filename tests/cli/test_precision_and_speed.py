@@ -12,7 +12,7 @@ from called import QUIET, TOY, done, run
 from safetensors.torch import load_file
 
 from domains.molecules.backbone import EGNN
-from graft.memory import Fitted
+from graft.network import Fitted
 
 ONE = ["--trainer.max_epochs", "1", "--data.validation_draws", "0", "--data.test_draws", "8", "--data.draws", "32"]
 

@@ -17,8 +17,8 @@ import torch
 from called import HERE, REWARD, Result, done, run
 from safetensors.torch import load_file
 
-from graft.checkpoint import read as checkpoint_of
 from graft.errors import GraftError
+from graft.runs.checkpoint import read as checkpoint_of
 from graft.sharding import INDEX, check_index
 
 DOUBLE = ["--trainer.precision", "64-true"]  # sums of another order show in the last places only

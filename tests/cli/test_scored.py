@@ -39,7 +39,9 @@ def assay(folder: Path) -> None:
 
 def test_assay_table(small: list[str]) -> None:
     """Nothing is drawn or scored in the rounds; what cannot be used is counted."""
-    done("fit", *small, *FILE)
+    with open("assay.csv", "a") as file:
+        file.write("OCC,2.5\n")  # a replicate of the first
+    said = done("fit", *small, *FILE).out
     summary = json.loads(Path(NEW, "summary.json").read_text())
     for account in summary["rounds"]:
         assert account["draws"] == 8 and account["accepted"] == 4 and account["source"] == "assay.csv"
@@ -47,7 +49,10 @@ def test_assay_table(small: list[str]) -> None:
         assert account["failures"] == {} and account["left_out"] == 6
     assert summary["reward"] == {"name": "pIC50", "unit": "", "maximise": True}
     rows = list(csv.DictReader(Path(NEW, "rounds/0/accepted.csv").read_text().splitlines()))
-    assert {float(row["reward"]) for row in rows} == {2.5, 2.0, 1.5, 1.0}
+    assert {float(row["reward"]) for row in rows} == {2.5, 2.0, 1.0}
+    counts = summary["scored_set"]
+    assert (counts["objects"], counts["replicates"]) == (8, 1) and sum(counts["left_out_by"].values()) == 6
+    assert "graft: assay.csv: 8 objects of 9 records, 1 of them averaged as replicates (3 left out: no score; " in said
     left = list(csv.DictReader(Path(NEW, "rounds/0/left_out.csv").read_text().splitlines()))
     assert [int(row["record"]) for row in left] == [4, 6, 7, 9, 11, 13]
     assert "nonsense" in left[1]["why"] and "high" in left[2]["why"]

@@ -13,8 +13,8 @@ from graft.accept import TopFraction
 from graft.objectives import Anchored, DiffusionNFT, PolicyGradient, Scored, Shaping
 from graft.process import Cosine, Flow, Gaussian, Process
 from graft.rounds import Chunk
+from graft.rounds.sources import Model
 from graft.sampler import run
-from graft.sources import Model
 
 # Points 0, 2, 4 noised by -1 or 1 at level 1/2 of a flow: (x_0 + noise) / 2 is one of four places, two of them reached
 # from two points, so that a network is four numbers and every mean is a sum of a few terms.

@@ -7,9 +7,8 @@ from typing import Any
 import pytest
 
 from graft import GraftError
-from graft.cache import Cached
 from graft.identity import identity
-from graft.reward import Reward
+from graft.reward import Cached, Reward
 
 
 class Counted(Reward):

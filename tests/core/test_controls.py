@@ -12,11 +12,11 @@ from torch import nn
 import graft
 from graft import GraftError, seeding
 from graft.best_of import best_of
+from graft.network import EMA, LoRA, adapt
+from graft.network.weights import interpolate
 from graft.process import Cosine, Gaussian
-from graft.reference import LoRA, adapt
 from graft.reward import Reward
 from graft.sampler import run
-from graft.weights import interpolate
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning")  # lightning 2.6 under torch 2.13
 
@@ -78,7 +78,7 @@ def test_interpolation_of_weights(average: bool) -> None:
             module.backbone.table.copy_(tuned)
         module.average = None
         if average:  # what samples is mixed, not what is trained
-            module.average = graft.ema.EMA(module.backbone, 0.9)
+            module.average = EMA(module.backbone, 0.9)
             with torch.no_grad():
                 module.backbone.table.fill_(7.0)
         module.interpolate(share)

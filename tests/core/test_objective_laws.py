@@ -17,8 +17,8 @@ from graft.objectives import DiffusionNFT, Objective, PolicyGradient, Scored, Sh
 from graft.objectives.advantages import Advantages
 from graft.process import Cosine, Flow, Gaussian
 from graft.rounds import Chunk
+from graft.rounds.sources import Model
 from graft.sampler import run
-from graft.sources import Model
 
 DATA = normal(f64([0.6, -0.4]), f64([[0.8, 0.3], [0.3, 0.5]]))
 POINT = normal(f64([0.5]), f64([[0.7]]))

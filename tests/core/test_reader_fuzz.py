@@ -14,13 +14,13 @@ from hypothesis import strategies as st
 from mangle import mangled, values
 
 from graft import GraftError, files, runs
-from graft.checkpoint import Checkpoints
-from graft.checkpoint import read as read_checkpoint
 from graft.compare import rows
 from graft.levels.analysis import Analysis
-from graft.logger import read as read_metrics
 from graft.reward import Scores
 from graft.rounds import Account, Chunk, Round
+from graft.runs.checkpoint import Checkpoints
+from graft.runs.checkpoint import read as read_checkpoint
+from graft.runs.logger import read as read_metrics
 
 
 def fresh() -> Path:

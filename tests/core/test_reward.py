@@ -9,7 +9,7 @@ import pytest
 
 from graft.errors import GraftError
 from graft.reward import Function, Reward, Scores
-from graft.worker import Worker
+from graft.reward.worker import Worker
 
 
 class Unwelcome:

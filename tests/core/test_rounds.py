@@ -10,9 +10,8 @@ from torch import Tensor, nn
 from graft import GraftError, files
 from graft.identity import digest, identity
 from graft.process import Flow, Gaussian, Polynomial
-from graft.rounds import Chunk, Round
-from graft.scoring import screened
-from graft.store import Store
+from graft.rounds import Chunk, Round, Store
+from graft.rounds.scoring import screened
 
 
 class Net(nn.Module):

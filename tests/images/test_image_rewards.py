@@ -14,8 +14,7 @@ from domains.images.dataset import digits
 from domains.images.pixels import pictures
 from domains.images.rewards import ClassProbability, Compressibility, Incompressibility, Ink, OnTensors, Symmetry
 from graft.errors import GraftError
-from graft.reward import Function
-from graft.weighted import Weighted
+from graft.reward import Function, Weighted
 
 BROKEN = pictures(torch.full((1, 1, 4, 4), torch.nan))
 STRIPE = np.zeros((4, 4), np.uint8)

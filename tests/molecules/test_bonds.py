@@ -8,8 +8,9 @@ from domains.molecules import Molecules
 from domains.molecules.backbone import EGNN, MessagePassingEGNN
 from domains.molecules.bonds import cross_entropy
 from domains.molecules.chemistry import HEAVY
-from graft import GraftError, files, weights
+from graft import GraftError, files
 from graft.batches import Examples
+from graft.network import weights
 from graft.process import Gaussian, Masked, Mixed, ZeroCentre
 from graft.process.schedules import Polynomial
 

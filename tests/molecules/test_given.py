@@ -13,6 +13,7 @@ from domains.molecules import Molecules, qm9
 from domains.molecules import fragment as fragments
 from domains.molecules.backbone import EGNN
 from domains.molecules.chemistry import EXPLICIT, HEAVY
+from domains.molecules.conformers import embedded as conformer
 from domains.molecules.files import write
 from domains.molecules.sizes import shares
 from graft import seeding
@@ -157,6 +158,53 @@ def test_fragments_that_cannot_be(ring, tmp_path):
     write([long], tmp_path / "long.sdf")
     with pytest.raises(GraftError, match=r"C1 and C2 are 1\.9\d Å apart.*no bond"):
         module(fragment=str(tmp_path / "long.sdf"))
+
+
+def saved(smiles, path, stretch=None, kekulise=True):
+    """The molecule in MMFF94's geometry as SDF, its first two atoms ``stretch`` Å further apart."""
+    mol, _ = conformer(smiles)
+    if stretch is not None:
+        x = mol.GetConformer().GetPositions()
+        x[0] += stretch * (x[0] - x[1]) / np.linalg.norm(x[0] - x[1])
+        mol.GetConformer().SetPositions(x)
+    with Chem.SDWriter(str(path)) as writer:
+        writer.SetKekulize(kekulise)
+        writer.write(mol)
+    return str(path)
+
+
+@pytest.mark.parametrize("kekulise", [True, False], ids=["kekulised", "aromatic"])
+def test_orders_of_a_fragments_bonds(tmp_path, kekulise):
+    """Aromatic bonds may be read as any Kekulé form, and as nothing else."""
+    path = tmp_path / "a.sdf"
+    with pytest.raises(
+        GraftError, match=r"1\.39 Å apart, .* reads as a single bond where the file has an aromatic bond"
+    ):
+        fragments.read(saved("c1ccccc1", path, kekulise=kekulise))
+    for smiles in ("c1cc[nH]c1", "c1ccoc1", "Cc1nnco1", "CC=CC#N", "NC(C)=O", "C1CC1"):
+        assert len(fragments.read(saved(smiles, path, kekulise=kekulise))) == Chem.MolFromSmiles(smiles).GetNumAtoms()
+    with pytest.raises(GraftError, match=r"C1 and O2 are 1\.\d+ Å .* a single bond where the file has a double bond"):
+        fragments.read(saved("C=O", path, stretch=0.1))
+
+
+@pytest.mark.parametrize("shift", [0, 1])
+def test_both_kekule_forms_are_the_aromatic_ring(tmp_path, shift):
+    """Benzene whose bonds alternate is read as what the file says, whichever of the two forms that has."""
+    mol, _ = conformer("c1ccccc1")
+    angle = np.deg2rad([0, 54, 120, 174, 240, 294])  # sides of 1.27 and 1.53 Å
+    for start, radius in ((0, 1.4), (6, 2.5)):
+        for i, a in enumerate(angle):
+            mol.GetConformer().SetAtomPosition(start + i, [radius * np.cos(a), radius * np.sin(a), 0])
+    Chem.Kekulize(mol, clearAromaticFlags=True)
+    for bond in mol.GetBonds():
+        i, j = sorted((bond.GetBeginAtomIdx(), bond.GetEndAtomIdx()))
+        if j < 6:
+            first = (i if j - i == 1 else j) % 2
+            bond.SetBondType(Chem.BondType.DOUBLE if first == shift else Chem.BondType.SINGLE)
+    with Chem.SDWriter(str(tmp_path / "ring.sdf")) as writer:
+        writer.SetKekulize(False)
+        writer.write(mol)
+    assert len(fragments.read(str(tmp_path / "ring.sdf"))) == 6
 
 
 def test_what_is_given_tells_draws_apart(ring):

@@ -40,10 +40,10 @@ print("Affinity: %.5f (kcal/mol)" % (float(open(receptor).read()) * ("V2000" in 
 
 def test_configurations_of_rewards(tmp_path, monkeypatch):
     skops = pytest.importorskip("skops.io")
-    from sklearn.linear_model import LinearRegression
+    from sklearn.ensemble import RandomForestRegressor
 
     monkeypatch.chdir(tmp_path)
-    skops.dump(LinearRegression().fit(np.eye(2, 1024), [0.0, 1.0]), "model.skops")
+    skops.dump(RandomForestRegressor(2).fit(np.eye(2, 1024), [0.0, 1.0]), "model.skops")
     found = [
         reward for text in re.findall(r"```yaml\n(.*?)```", README.read_text(), re.DOTALL) for reward in rewards(text)
     ]

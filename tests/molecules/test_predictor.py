@@ -16,6 +16,7 @@ from graft.errors import GraftError
 from graft.identity import digest
 
 skops = pytest.importorskip("skops.io")
+from sklearn.ensemble import RandomForestClassifier  # noqa: E402
 from sklearn.linear_model import LinearRegression, LogisticRegression  # noqa: E402
 
 SMILES = ["CCO", "CCCC", "CC(=O)O", "c1ccccc1", "CCN", "OCCO", "CCCl", "C1CCCCC1O"]
@@ -49,6 +50,21 @@ def test_scikit_learn(folder):
         reward.score(BAD)
 
 
+def test_a_random_forest(folder):
+    """Its trees are trusted by name: skops cannot check what is in one. Labels that are words have probabilities."""
+    mols = [Chem.MolFromSmiles(s) for s in SMILES]
+    words = ["active" if Crippen.MolLogP(mol) > 1 else "inactive" for mol in mols]
+    forest = RandomForestClassifier(3, random_state=0).fit(Morgan(bits=64)(mols), words)
+    skops.dump(forest, path := folder / "forest.skops")
+    with pytest.raises(GraftError, match=r"trusted: \[sklearn\.tree\._tree\.Tree\]"):
+        SklearnPredictor(str(path), Morgan(bits=64))
+    trees = ["sklearn.tree._tree.Tree"]
+    reward = SklearnPredictor(str(path), Morgan(bits=64), probability=True, trusted=trees)
+    assert reward.score(GOOD) == forest.predict_proba(Morgan(bits=64)([Chem.MolFromSmiles("CCO")]))[0, 1]
+    with pytest.raises(GraftError, match=r"'(in)?active', a class .* `probability: true` .* last class, 'inactive'"):
+        SklearnPredictor(str(path), Morgan(bits=64), trusted=trees)([GOOD])
+
+
 class Evil:
     def __reduce__(self):
         return (exec, ("raise SystemExit('code ran')",))
@@ -67,7 +83,7 @@ def test_files_that_are_not_read(folder, tmp_path):
     with pytest.raises(GraftError, match="truncated"):
         SklearnPredictor(str(tmp_path / "half.skops"))
     skops.dump(Evil(), tmp_path / "other.skops")
-    with pytest.raises(GraftError, match=r"not known to be safe: .*(exec|Evil)"):
+    with pytest.raises(GraftError, match=r"not known to be safe; .*`trusted: \[.*(exec|Evil)"):
         SklearnPredictor(str(tmp_path / "other.skops"))
     with pytest.raises(GraftError, match="no file"):
         SklearnPredictor("missing.skops")

@@ -28,7 +28,7 @@ def program(tmp_path, monkeypatch):
     def made(code, *arguments, **settings):
         path = tmp_path / "program.py"
         path.write_text(code)
-        return Program([sys.executable, str(path), *arguments], name="test", **settings)
+        return Program([sys.executable, str(path), *(arguments or ["{input}"])], name="test", **settings)
 
     return made
 
@@ -106,12 +106,14 @@ def test_what_cannot_work_is_said_at_once(tmp_path):
     with pytest.raises(GraftError, match="no program 'xtb-that-is-missing'"):
         Program(["xtb-that-is-missing", "{input}"]).open()
     with pytest.raises(GraftError, match="receptor"):
-        Program([sys.executable], files=[str(tmp_path / "receptor.pdbqt")]).open()
+        Program([sys.executable, "{input}"], files=[str(tmp_path / "receptor.pdbqt")]).open()
     for settings, words in (
         ({"command": []}, "empty"),
+        ({"command": ["x", "mol.xyz"]}, r"x says nothing of the molecule: \{input\}"),
+        ({"command": ["x", "{input}", "--charge={charge}"]}, r"x has \{charge\}: .*\{smiles\} for its SMILES"),
         ({"pattern": "("}, "no regular expression"),
         ({"pattern": r"\d+"}, "0 groups"),
         ({"timeout": 0}, "time limit of 0"),
     ):
         with pytest.raises(GraftError, match=words):
-            Program(**{"command": ["x"], **settings})
+            Program(**{"command": ["x", "{input}"], **settings})

@@ -16,7 +16,7 @@ from domains.molecules.chemistry import EXPLICIT, HEAVY, build, is_stable, key
 from domains.molecules.conformers import embedded as conformer
 from domains.molecules.conformers import relaxed
 from domains.molecules.data import MoleculeData
-from domains.molecules.dataset import graphs
+from domains.molecules.dataset import LARGE, OTHER, graphs
 from domains.molecules.files import write
 from graft.errors import GraftError
 
@@ -46,16 +46,16 @@ def test_what_is_written_is_read(files, suffix, vocabulary):
     arrays, left_out = sources.read(str(files / f"some.{suffix}"), 9)
     found, unused = graphs(arrays, vocabulary, 9)
     assert sorted(found.keys) == sorted(Chem.CanonSmiles(smiles) for smiles in SMILES)
-    assert not any((left_out | unused).values())
+    assert not left_out and not any(unused)
     data = MoleculeData(str(files / f"some.{suffix}"), convention=vocabulary.name)
     assert len(data.training) + len(data.held_out) == len(SMILES)
 
 
 @pytest.mark.parametrize("suffix", ["sdf", "xyz", "csv"])
 def test_scores_come_with_them(files, suffix):
-    molecules, values, left_out = scored.read(files / f"some.{suffix}", "reward", EXPLICIT, 10)
+    molecules, values, left_out, replicates = scored.read(files / f"some.{suffix}", "reward", EXPLICIT, 10)
     assert dict(zip(molecules.keys, values, strict=True))["CCF"] == 4 and len(values) == 7
-    assert [number for number, _ in left_out] == [3] and "at most 10 atoms of H, C, N, O, F" in left_out[0][1]
+    assert left_out == [(3, "too large, of more than 10 atoms")] and replicates == 0
 
 
 def test_hydrogens_are_placed_in_xyz(tmp_path):
@@ -103,13 +103,74 @@ def test_records_that_cannot_be_used_are_counted(tmp_path):
     arrays, left_out = sources.read(str(tmp_path / "some.sdf"), 9)
     assert left_out == {records.CHARGED: 1, records.FLAT: 1}
     found, unused = graphs(arrays, EXPLICIT, 9, 10)
-    assert found.keys == ["O"] and (unused["with other elements"], unused["too large"]) == (1, 1)
+    assert found.keys == ["O"] and unused == [OTHER, LARGE, ""]
     data = MoleculeData(str(tmp_path / "some.sdf"), convention="explicit", max_atoms=10)
     with pytest.raises(GraftError, match=r"only 1 molecules.*1 left out: charged"):
         data.setup()
     (tmp_path / "some.csv").write_text("id,SMILES\n1,CC\n2,C[NH3+]\n3,C(\n4,CCO\n")
     arrays, left_out = sources.read(str(tmp_path / "some.csv"), 9)
     assert len(arrays["num_atoms"]) == 2 and sum(left_out.values()) == 2 and left_out[records.CHARGED] == 1
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "id,SMILES\n1,CC\n2,CO\n",
+        '\ufeff"Molecule ID";"Smiles";"Value"\n"1";"CC";"5"\n"2";"CO";""\n',
+        "canonical_smiles\tvalue\nCC\t1\nCO\t2\n",
+        "Canonical SMILES,IsomericSMILES\nC,CC\nC,CO\n",
+    ],
+    ids=["commas", "semicolons", "tabs", "two columns"],
+)
+def test_tables_of_smiles(tmp_path, text):
+    (tmp_path / "some.csv").write_text(text, encoding="utf-8")
+    arrays, left_out = sources.read(str(tmp_path / "some.csv"), 9)
+    assert graphs(arrays, HEAVY, 9)[0].keys == ["CC", "CO"] and not left_out
+
+
+def test_an_unknown_element_is_said_once(tmp_path, capfd):
+    """RDKit prints a stack trace of its own."""
+    (tmp_path / "some.xyz").write_text(GOOD + "1\n\nXx 0 0 0\n1\n\n999 0 0 0\n")
+    assert sources.read(str(tmp_path / "some.xyz"), 9)[1] == {records.UNREADABLE: 2}
+    assert capfd.readouterr() == ("", "")
+
+
+def scores(path, *rows, nodes=6):
+    path.write_text("smiles,pIC50\n" + "".join(f"{smiles},{value}\n" for smiles, value in rows))
+    return scored.read(path, "pIC50", HEAVY, nodes)
+
+
+def test_why_a_scored_molecule_is_left_out(tmp_path):
+    """Each for what it is: charges, pieces and aromatic rings are not one reason."""
+    smiles = ["CS", "CCCCCCC", "CC.CC", "C[N+](=O)[O-]", "c1ccccc1", "c1cc[nH]c1", "C[NH3+]"]
+    molecules, _, left_out, _ = scores(tmp_path / "a.csv", *((each, 1) for each in smiles))
+    assert molecules.keys == ["c1cc[nH]c1"]
+    said = dict(left_out)
+    assert said.pop(5).startswith("the distance rule misreads what is an aromatic bond: C1 and C")
+    assert said == {
+        1: "with other elements than H, C, N, O, F",
+        2: "too large, of more than 6 heavy atoms",
+        3: "in pieces",
+        4: "with charged atoms",
+        7: "charged",
+    }
+
+
+def test_replicates_are_averaged(tmp_path):
+    """One molecule with the mean of its scores, however its SMILES is written; a stereoisomer is another one."""
+    rows = [("CCO", 5), ("C[C@H](F)O", 1), ("OCC", 6), ("C(O)C", 9), ("C[C@@H](F)O", 2), ("CCO", "none"), ("CCN", 4)]
+    molecules, values, left_out, replicates = scores(tmp_path / "a.csv", *rows)
+    assert molecules.keys == ["CCO", "CC(O)F", "CC(O)F", "CCN"] and values == [pytest.approx(20 / 3), 1, 2, 4]
+    assert replicates == 2 and left_out == [(6, "no score: pIC50 is 'none'")]
+    assert [number for number, _ in scores(tmp_path / "b.csv", ("CC.CC", 1), ("CO", 2), ("CC.CC", 3)).left_out] == [
+        1,
+        3,
+    ]
+    poses = [embedded("CCO", EXPLICIT), embedded("CCO", EXPLICIT)]
+    for value, mol in enumerate(poses):
+        mol.SetDoubleProp("reward", value)
+    write(poses, tmp_path / "poses.sdf")
+    assert scored.read(tmp_path / "poses.sdf", "reward", HEAVY, 6).values == [0, 1]
 
 
 def test_files_that_cannot_be_read(tmp_path):

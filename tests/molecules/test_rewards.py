@@ -26,9 +26,8 @@ from domains.molecules.rewards import (
     Vetoed,
     Weighted,
 )
-from graft.cache import Cached
 from graft.errors import GraftError
-from graft.reward import Reward
+from graft.reward import Cached, Reward
 
 
 @pytest.mark.parametrize("vocabulary", [HEAVY, EXPLICIT], ids=["heavy", "explicit"])
@@ -85,8 +84,17 @@ def test_the_gate():
 def test_what_does_not_pass_is_never_better_than_what_does():
     assert Gated(SyntheticAccessibility())([GOOD, BAD]).values == [SyntheticAccessibility().score(GOOD), 10]
     assert Vetoed(SyntheticAccessibility()).score(BAD) == 10 and Gated(SyntheticAccessibility(target=2)).score(BAD) == 0
-    assert Gated(Desirable(LogP(), low=0)).score(BAD) == Gated(LogP(target=1)).score(BAD) == Gated(Rings()).score(BAD) == 0
-    for reward in (LogP(), Strain(), Rings(maximise=False), RDKit("MolWt"), Charge(), Weighted([QED(), LogP()], [1, 1])):
+    assert (
+        Gated(Desirable(LogP(), low=0)).score(BAD) == Gated(LogP(target=1)).score(BAD) == Gated(Rings()).score(BAD) == 0
+    )
+    for reward in (
+        LogP(),
+        Strain(),
+        Rings(maximise=False),
+        RDKit("MolWt"),
+        Charge(),
+        Weighted([QED(), LogP()], [1, 1]),
+    ):
         for gate in (Gated, Vetoed):
             with pytest.raises(GraftError, match=f"{re.escape(reward.name)} has no worst.*give otherwise.*Desirable"):
                 gate(reward)

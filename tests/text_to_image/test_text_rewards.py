@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from domains.images.rewards import CLIPScore, Compressibility, PickScore, VQAScore
 from domains.images.rewards.vqa_score import ANSWER, BEFORE, BEHIND
 from graft import GraftError
-from graft.weighted import Weighted
+from graft.reward import Weighted
 
 SIZE = 16
 

@@ -161,7 +161,7 @@ def test_memory_settings_change_nothing(pipelines: dict[str, Path]) -> None:
 
 
 def test_bfloat16_is_near(pipelines: dict[str, Path]) -> None:
-    from graft.reference import LoRA
+    from graft.network import LoRA
 
     lora = LoRA(2, 2, ["to_q", "to_v"])
     half = module(pipelines["v"], dtype="bfloat16", lora=lora)

@@ -7,7 +7,6 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from lightning.pytorch.utilities import rank_zero_info
 from torch import Generator, Tensor, nn
 from torchmetrics import Metric
 
@@ -23,6 +22,7 @@ from domains.images.text.pipeline import Memory, Pipeline
 from graft import GraftError, GraftModule, seeding
 from graft import files as core_files
 from graft.batches import Examples
+from graft.ranks import tell
 from graft.state import Condition, State
 
 JUDGED = ("validation", "test", "sample", "predict")  # what draws are for that nothing is learned from
@@ -184,7 +184,7 @@ class TextToImage(GraftModule):
     def export(self, folder: Path) -> None:
         """The adapter (or the network) for plain diffusers, where it samples from the noise on; see `export.py`."""
         if self.start < 1:
-            rank_zero_info("nothing was written for plain diffusers, whose pipelines know no model.start below 1")
+            tell("nothing was written for plain diffusers, whose pipelines know no model.start below 1")
             return
         export.write(self, folder / "diffusers")
 

@@ -11,7 +11,7 @@ from domains.molecules.rewards.quality import Stability, Validity
 from domains.molecules.rewards.reference import Scaffold, Similarity
 from domains.molecules.rewards.strain import Strain
 from domains.molecules.rewards.synthesis import SyntheticAccessibility
-from graft.weighted import Weighted
+from graft.reward import Weighted
 
 __all__ = [
     "MLP",

@@ -5,8 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from graft.errors import GraftError
-from graft.reward import Reward, Scores
-from graft.weighted import Combined
+from graft.reward import Combined, Reward, Scores
 
 
 class Desirable(Reward):

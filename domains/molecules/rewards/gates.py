@@ -31,8 +31,8 @@ class Gate(Reward):
     def __init__(self, reward: Reward, otherwise: "float | None" = None) -> None:
         if otherwise is None and (otherwise := reward.worst) is None:
             raise GraftError(
-                f"{reward.name} has no worst value that is known, for molecules that do not pass: give otherwise, a value "
-                "no better than any of its, or put it into a window with Desirable"
+                f"{reward.name} has no worst value that is known, for molecules that do not pass: give otherwise, a "
+                "value no better than any of its, or put it into a window with Desirable"
             )
         self.reward, self.otherwise = reward, otherwise
         self.name, self.unit, self.maximise = reward.name, reward.unit, reward.maximise

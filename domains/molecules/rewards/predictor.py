@@ -81,7 +81,9 @@ class SklearnPredictor(Predictor):
         path: Of the file.
         features: What the model was trained on; Morgan fingerprints of 2048 bits if not given.
         probability: Of a classifier: the probability of its last class instead of the prediction.
-        trusted: Types in the file, besides scikit-learn's and numpy's own, that you trust.
+        trusted: Types in the file that you trust, besides those that skops knows to be safe. Trees are none of them
+            (``sklearn.tree._tree.Tree``: random forests, gradient boosting), for a forged tree can crash the process:
+            name them for files that you, or someone whom you trust, wrote.
         maximise: False if smaller is better.
         name: Shown in tables; the file's if not given.
         unit: Shown behind values.
@@ -107,7 +109,14 @@ class SklearnPredictor(Predictor):
         """See `Predictor.predict`."""
         if self.probability:
             return np.asarray(self._model.predict_proba(features))[:, -1]
-        return np.asarray(self._model.predict(features))
+        found = np.asarray(self._model.predict(features))
+        try:
+            return found.astype(float)
+        except ValueError:
+            raise GraftError(
+                f"{self.path} predicts {str(found.flat[0])!r}, a class that is no number: give `probability: true` for "
+                f"the probability of its last class, {str(self._model.classes_[-1])!r}"
+            ) from None
 
 
 class TorchPredictor(Predictor):
@@ -185,8 +194,8 @@ def _skops(path: str, trusted: "list[str]") -> Any:
     except UntrustedTypesFoundException:
         unknown = sorted(set(safe.get_untrusted_types(file=file)) - set(trusted))
         raise GraftError(
-            f"{path} holds types that are not known to be safe: {', '.join(unknown)}; name those that you trust in "
-            "`trusted`"
+            f"{path} holds types that are not known to be safe; if it is from someone you trust, name them: "
+            f"`trusted: [{', '.join(unknown)}]`"
         ) from None
     except Exception as error:  # a dozen kinds: no zip, no schema, a truncated array
         raise GraftError(f"{path} is no model that skops wrote, or is truncated ({type(error).__name__})") from None

@@ -62,6 +62,13 @@ class Program(Reward):
     ) -> None:
         if not command:
             raise GraftError("the command of an external program is empty: give the program and its arguments")
+        words = set(re.findall(r"\{[A-Za-z_]\w*\}", " ".join(command)))
+        if not words or not words <= {"{input}", "{smiles}"}:
+            wrong = f"has {min(words - {'{input}', '{smiles}'})}" if words else "says nothing of the molecule"
+            raise GraftError(
+                f"the command of {command[0]} {wrong}: {{input}} stands for the molecule's file, {{smiles}} for its "
+                "SMILES"
+            )
         if timeout <= 0 or workers < 1:
             raise GraftError(f"{command[0]} has a time limit of {timeout:g} s and {workers} workers: both are positive")
         try:

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 from graft import seeding
-from graft.batches import Examples
+from graft.batches.examples import Examples
 from graft.errors import GraftError
 from graft.state import State, apply, size
 

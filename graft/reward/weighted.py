@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from graft.errors import GraftError
-from graft.reward import Reward, Scores
+from graft.reward.base import Reward, Scores
 
 
 class Combined(Reward):
@@ -70,7 +70,7 @@ class Weighted(Combined):
 
     @property
     def worst(self) -> "float | None":
-        """The sum of the worst values; None where a term has none, or a negative weight makes its worst value the best."""
+        """The sum of the worst values; None where a term has none, or a negative weight makes it the best."""
         total = 0.0
         for term, w in zip(self.terms, self.weights, strict=True):
             if term.worst is None or (w if term.maximise else -w) < 0:

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from graft import files
-from graft.ema import trained
 from graft.errors import GraftError
+from graft.network.ema import trained
 from graft.ranks import is_first
 from graft.sharding import put, whole
 

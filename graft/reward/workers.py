@@ -6,7 +6,7 @@ from queue import SimpleQueue
 from typing import Any
 
 from graft.errors import GraftError
-from graft.worker import Worker
+from graft.reward.worker import Worker
 
 
 class Workers:
@@ -23,7 +23,7 @@ class Workers:
         self.workers = [Worker(path, timeout, python) for _ in range(count)]
 
     def call(self, argument: Any) -> Any:
-        """What one worker says; raises what `graft.worker.Worker.call` raises."""
+        """What one worker says; raises what `graft.reward.worker.Worker.call` raises."""
         return self.workers[0].call(argument)
 
     def map(self, arguments: Sequence[Any]) -> list[Any]:

@@ -5,12 +5,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from graft import files
-from graft.ema import trained
+from graft import files, ranks
 from graft.errors import GraftError
 from graft.identity import attributes, digest
+from graft.network import trained
 from graft.reward import Scores
-from graft.rounds import Chunk
+from graft.rounds.account import by_reason
+from graft.rounds.round import Chunk
 from graft.sharding import whole
 from graft.solvers import Euler
 from graft.state import Condition, State, take
@@ -31,6 +32,7 @@ class ScoredSet:
         values: (B,) scores.
         keys: (B,) canonical keys.
         left_out: (record, why) of what could not be used; records are counted from 1.
+        replicates: Records whose score went into the mean of an earlier one's of the same object.
     """
 
     state: State
@@ -38,6 +40,7 @@ class ScoredSet:
     values: list[float]
     keys: list[str]
     left_out: list[tuple[int, str]] = field(default_factory=list)
+    replicates: int = 0
 
 
 class Source(ABC):
@@ -71,6 +74,11 @@ class Source(ABC):
     def left_out(self) -> list[tuple[int, str]]:
         """(record from 1, why) of what could not be used."""
         return []
+
+    @property
+    def counts(self) -> dict[str, Any]:
+        """Of a scored set, for the summary: its objects, replicates, and the records left out by reason."""
+        return {}
 
 
 class Model(Source):
@@ -140,7 +148,7 @@ class ScoredFile(Source):
         if self._content is None:
             path = files.locate(self.path)
             content = module.read(path, self.score)
-            usable, unusable = len(content.values), len(content.left_out)
+            usable, unusable = len(content.values) + content.replicates, len(content.left_out)
             if not usable or unusable > self.most_left_out * (usable + unusable):
                 first = f" (first: record {content.left_out[0][0]}: {content.left_out[0][1]})" if unusable else ""
                 raise GraftError(
@@ -148,6 +156,10 @@ class ScoredFile(Source):
                     f"allowed is {self.most_left_out:.0%}: mend the file, or raise data.most_left_out"
                 )
             self._content, self._hash = content, files.sha256(path)
+            averaged = f", {content.replicates} of them averaged as replicates" if content.replicates else ""
+            left_out = "; ".join(f"{number} left out: {why}" for why, number in by_reason(content.left_out).items())
+            told = f"{len(content.values)} objects of {usable} records{averaged}"
+            ranks.tell(f"{self.path}: {told}" + (f" ({left_out})" if left_out else ""))
 
     def origin(self, module: "GraftModule", number: int) -> dict[str, Any]:
         """See `Source.origin`; the same in every round."""
@@ -175,6 +187,13 @@ class ScoredFile(Source):
     def left_out(self) -> list[tuple[int, str]]:
         """See `Source.left_out`."""
         return self._read.left_out
+
+    @property
+    def counts(self) -> dict[str, Any]:
+        """See `Source.counts`."""
+        content = self._read
+        left_out = by_reason(content.left_out)
+        return {"objects": len(content.values), "replicates": content.replicates, "left_out_by": left_out}
 
 
 def source(name: str, score: "str | None", most_left_out: float) -> Source:

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from graft.errors import GraftError
-from graft.identity import digest
-from graft.reward import Reward, Scores, resolve
+from graft.identity import digest, identity
+from graft.reward.base import Reward, Scores
+from graft.reward.function import resolve
 
 WAIT = 60.0  # seconds for another process to be done with the file
 
@@ -47,8 +48,6 @@ class Cached(Reward):
 
     def identity(self) -> Any:
         """Of the reward: what is remembered is what it says."""
-        from graft.identity import identity
-
         return identity(self.reward)
 
     def score(self, item: Any) -> float:

@@ -8,7 +8,7 @@ from lightning.pytorch import Trainer
 from torch.utils.data import DataLoader, Dataset
 
 from graft import seeding
-from graft.batches import Draws, Weights
+from graft.batches.draws import Draws, Weights
 from graft.module import GraftModule
 from graft.ranks import begin, everyone
 from graft.sampler import Trajectory

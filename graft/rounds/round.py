@@ -1,11 +1,9 @@
-"""A round of rollouts on disk: chunks of draws, their scores, and what was accepted; written whole, never twice."""
+"""The folder of a round: chunks of draws, their scores, and what was accepted; written whole, never twice."""
 
-import csv
-import io
 import os
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +13,8 @@ from torch import Tensor
 from graft import files
 from graft.errors import GraftError
 from graft.reward import Scores
+from graft.rounds.store import Store
 from graft.state import Condition, State, cat, flatten, take, unflatten
-from graft.store import Store
 
 ACCEPTED = "accepted.safetensors"
 ALL = "all.safetensors"  # for objectives that contrast them
@@ -48,7 +46,7 @@ class Round:
         self.folder, self._origin, self.rows, self.reward = folder, origin, rows, reward
 
     def origin(self, index: int) -> dict[str, Any]:
-        """What made the chunk; `graft.store.address` of it is its address."""
+        """What made the chunk; `graft.rounds.store.address` of it is its address."""
         return {**(self._origin or {}), "chunk": index, "rows": self.rows[index]}
 
     def _chunk(self, index: int) -> Path:
@@ -272,50 +270,6 @@ def _link(source: Path, target: Path) -> None:
             shutil.copyfile(source, temporary)
 
 
-@dataclass
-class Account:
-    """What a round did, as it stands in ``summary.json``; rewards in the reward's own unit and direction."""
-
-    round: int
-    source: str
-    draws: int
-    accepted: int
-    acceptance_rate: float
-    effective: float
-    kl_nats: "float | None"
-    failed_rewards: int
-    duplicates: int
-    reward: float
-    accepted_reward: float
-    matched_share: float
-    denoiser_calls: int
-    reward_calls: int
-    failures: dict[str, int]
-    unscored: int = 0  # draws that the reward was not asked for
-    stored: int = 0  # draws that an earlier run made
-    left_out: int = 0  # records of a scored file
-    refused: dict[str, int] = field(default_factory=dict)  # by filter
-
-    def write(self, folder: Path, index: Tensor, weight: Tensor) -> None:
-        """Keep it beside the chunks, with the accepted draws; last, for a round is finished when this is there."""
-        files.write_sealed(folder / "round.json", {**asdict(self), "index": index.tolist(), "weight": weight.tolist()})
-
-    @classmethod
-    def read(cls, folder: Path) -> "tuple[Account, Tensor, Tensor]":
-        """(account, index, weight) of a finished round."""
-        path = folder / "round.json"
-        remedy = "bring it back, or start a new run with the weights of this one's last round as its --weights"
-        content = files.read_sealed(path, remedy)
-        try:
-            index = torch.tensor(content.pop("index"), dtype=torch.long)
-            weight = torch.tensor(content.pop("weight"), dtype=torch.float64)
-            if index.ndim != 1 or index.shape != weight.shape:
-                raise ValueError("not a weight for each accepted draw")
-            return cls(**content), index, weight
-        except (ValueError, KeyError, TypeError, RuntimeError, OverflowError) as error:
-            raise GraftError(f"{path} is damaged ({' '.join(str(error).split())}): {remedy}") from None
-
-
 def forget(folder: Path, but: Sequence[str] = ()) -> None:
     """Remove a round's draws, screen and weights; its scores, account and list of what was accepted stay.
 
@@ -327,43 +281,3 @@ def forget(folder: Path, but: Sequence[str] = ()) -> None:
         for path in folder.glob(pattern):
             if path.name not in but:
                 path.unlink(missing_ok=True)
-
-
-def matched(rewards: Tensor, groups: Tensor, index: Tensor, weight: Tensor) -> tuple[float, float]:
-    """The mean reward of accepted draws with each condition weighted as it was drawn, and the share of draws covered.
-
-    Args:
-        rewards: (n,) of all draws, NaN where it failed.
-        groups: (n,) condition of each draw.
-        index: (A,) the accepted ones.
-        weight: (A,) their weights.
-    """
-    total, covered = 0.0, 0
-    for group in torch.unique(groups):
-        inside = groups[index] == group
-        if not bool(inside.any()):
-            continue
-        drawn = int((groups == group).sum())
-        w = weight[inside]
-        total += drawn * float((w * rewards[index[inside]]).sum() / w.sum())
-        covered += drawn
-    return total / covered, covered / len(groups)
-
-
-def left_out(records: "Sequence[tuple[int | str, str]]") -> str:
-    """Records that were left out, by number or name, as CSV."""
-    out = io.StringIO()
-    rows = csv.writer(out, lineterminator="\n")
-    rows.writerow(("record", "why"))
-    rows.writerows(records)
-    return out.getvalue()
-
-
-def table(index: Tensor, weight: Tensor, values: Sequence[float], keys: Sequence[str]) -> str:
-    """The accepted draws as CSV: position in the round, key, reward, weight in training."""
-    out = io.StringIO()
-    rows = csv.writer(out, lineterminator="\n")
-    rows.writerow(("draw", "key", "reward", "weight"))
-    for i, w in zip(index.tolist(), weight.tolist(), strict=True):
-        rows.writerow((i, keys[i], repr(values[i]), repr(w)))
-    return out.getvalue()

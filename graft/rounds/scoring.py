@@ -14,7 +14,7 @@ from graft.errors import GraftError
 from graft.identity import digest
 from graft.module import GraftModule
 from graft.reward import Reward, Scores
-from graft.rounds import Round
+from graft.rounds.round import Round
 
 
 def score(

@@ -1,0 +1,38 @@
+"""Examples: what the network learns from."""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from graft.state import Condition, State, take
+
+
+@dataclass
+class Examples:
+    """A training batch, or all that a round gives; what it means is the objective's.
+
+    Attributes:
+        state: (B, ...) samples at ``level``; for an objective of whole trajectories (B, levels, ...).
+        condition: What they were drawn under.
+        weight: (B,) what the rewards make of each: how much it counts, its advantage, its optimality probability.
+        level: Of the states; 0 for data.
+        target: The final samples of the same trajectories, for target (b).
+    """
+
+    state: State
+    condition: Condition
+    weight: "Tensor | None" = None
+    level: float = 0.0
+    target: "State | None" = None
+
+    def take(self, index: Tensor) -> "Examples":
+        """The rows ``index``."""
+        condition = take(self.condition, index)
+        assert isinstance(condition, dict)
+        return Examples(
+            take(self.state, index),
+            condition,
+            None if self.weight is None else self.weight[index],
+            self.level,
+            None if self.target is None else take(self.target, index),
+        )
