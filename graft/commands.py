@@ -323,22 +323,22 @@ def _summary(module: GraftModule, data: Rollouts, seconds: float, chosen: "analy
     gain = share = in_std = None  # where the reward failed for all samples of one
     if tuned["reward"] is not None and reference["reward"] is not None:
         gain, accepted = tuned["reward"] - reference["reward"], last.accepted_reward - reference["reward"]
-        share = gain / accepted if accepted and data.accept.selects else None
+        share = gain / accepted if accepted and data.accept.selects and data.comparable else None
         if reference["reward_std"]:
-            in_std = (gain if data.maximise else -gain) / reference["reward_std"]
+            in_std = (gain if data.upwards else -gain) / reference["reward_std"]
     return {
         "reference": reference,
         "tuned": tuned,
         "accepted_reward": last.accepted_reward,
         "gain": {"reward": gain, "in_reference_std": in_std, "of_accepted": share},
-        "reward": {"name": name, "unit": unit, "maximise": data.maximise},
+        "reward": {"name": name, "unit": unit, "maximise": data.upwards},
         "level": module.level,
         "start": module.start,
         **({"levels": chosen.account()} if chosen is not None else {}),
         "steps": module.steps,
         "objective": module.objective.describe(module),
         "rule": data.describe(),
-        **({"scored_set": counts} if (counts := data.source.counts) else {}),
+        **({"scored_set": {**counts, "is_the_reward": data.comparable}} if (counts := data.source.counts) else {}),
         "rounds": [asdict(account) for account in data.accounts],
         "acceptance_rate": last.acceptance_rate,
         "kl_nats": last.kl_nats if data.accept.selects else None,
@@ -403,7 +403,7 @@ def _write_report(
     scores = data.scores(last)
     rewards = {
         "reference": _finite(module.judges["reference"].rewards),
-        "accepted": _finite([scores[i] for i in index.tolist()]),
+        **({"accepted": _finite([scores[i] for i in index.tolist()])} if data.comparable else {}),
         "tuned": _finite(module.judges["tuned"].rewards),
     }
     pictures = {name: picture(module, judge) for name, judge in module.judges.items()}
@@ -417,7 +417,7 @@ def _write_report(
                 curves.setdefault(name.removeprefix("validation/"), []).append((float(row["epoch"]) + 1, float(value)))
     for account in data.accounts:
         number += 1
-        curves.setdefault("accepted reward", []).append((number, account.accepted_reward))
+        curves.setdefault(report.accepted(summary), []).append((number, account.accepted_reward))
     reference = report.before(summary)
     curves = {
         name: ([(0, reference[name]), *points] if reference.get(name) is not None else points)

@@ -6,7 +6,7 @@ import html
 import io
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +58,7 @@ def found(
     times: dict[str, int] = {}
     for _, key, _, _ in pool:
         times[key] = times.get(key, 0) + 1
-    pool.sort(key=lambda each: -each[0] if data.maximise else each[0])
+    pool.sort(key=lambda each: -each[0] if data.upwards else each[0])
     seen: set[str] = set()
     best: list[tuple[float, str, int, int]] = []
     for each in pool:
@@ -74,6 +74,20 @@ def found(
         Hit(decoded[n, i], value, key, "samples" if n == -1 else f"round {n + 1}", times[key] if key else 1)
         for value, key, n, i in best
     ]
+
+
+def cleaned(module: GraftModule, data: Rollouts, hits: Sequence[Hit]) -> list[Hit]:
+    """The hits as the domain cleans them, scored and ranked anew: a reward may see what was mended.
+
+    Those whose reward fails now are left out.
+    """
+    items = module.clean([hit.item for hit in hits])
+    scored = [
+        replace(hit, item=item, reward=value)
+        for hit, item, value in zip(hits, items, data.scorer(items).values, strict=True)
+        if not math.isnan(value)
+    ]
+    return sorted(scored, key=lambda hit: -hit.reward if data.upwards else hit.reward)
 
 
 def write(module: GraftModule, hits: Sequence[Hit], path: Path, label: str) -> None:

@@ -261,6 +261,7 @@ class GraftModule(LightningModule, ABC):
         raise GraftError(f"{type(self).__name__} reads no files of scored objects")
 
     suffix: str = ""  # of the domain's main file format, with the dot
+    suffixes: tuple[str, ...] = ()  # of all that `write` knows; empty if it is for `write` to say
     chunk: int = 128  # draws at a time where no data module says
 
     def export(self, folder: Path) -> None:

@@ -77,13 +77,24 @@ def facts(summary: dict[str, Any]) -> list[tuple[str, str]]:
     ]
 
 
+def accepted(summary: dict[str, Any]) -> str:
+    """What the accepted reward is called: by its column where a file's scores are another quantity than the reward."""
+    return f"accepted {summary['scored_set']['score']} of the file" if _apart(summary) else "accepted reward"
+
+
+def _apart(summary: dict[str, Any]) -> bool:
+    """A file's scores are accepted by, and samples are judged by another reward: no gain is a share of the other."""
+    return "scored_set" in summary and not summary["scored_set"]["is_the_reward"]
+
+
 def _selection(summary: dict[str, Any]) -> list[tuple[str, str]]:
     """What was accepted, and how the gain compares with that; in a sentence why there is no such thing."""
     if not summary["selects"]:
         return [("accepted law", "none: all draws are learned from, good and bad, so there is no gain or KL of one")]
+    share = number(summary["gain"]["of_accepted"])
     return [
-        ("accepted reward (condition-matched)", number(summary["accepted_reward"])),
-        ("gain, as a share of the accepted gain", number(summary["gain"]["of_accepted"])),
+        (f"{accepted(summary)} (condition-matched)", number(summary["accepted_reward"])),
+        *([] if _apart(summary) else [("gain, as a share of the accepted gain", share)]),
         ("acceptance rate of the last round", number(summary["acceptance_rate"])),
         ("KL of the accepted law, nats, last round", number(summary["kl_nats"])),
     ]

@@ -183,12 +183,22 @@ class Rollouts(LightningDataModule):
 
     @property
     def label(self) -> tuple[str, str]:
-        """(name, unit) of what is accepted by."""
-        return (self.scorer.name, self.scorer.unit) if self.source.sampled else (self.source.label, "")
+        """(name, unit) of what samples are judged by: the reward, or a file's scores where there is none."""
+        return (self.reward.name, self.reward.unit) if self.reward is not None else (self.source.label, "")
+
+    @property
+    def upwards(self) -> bool:
+        """Whether samples with a larger value of it are better."""
+        return self.reward.maximise if self.reward is not None else self.score_maximise
+
+    @property
+    def comparable(self) -> bool:
+        """Whether what is accepted and what samples are judged by is one quantity; of a scored file it need not be."""
+        return self.source.sampled or self.reward is None
 
     @property
     def maximise(self) -> bool:
-        """Whether a larger score is better."""
+        """Whether the rule is after larger scores."""
         return self.scorer.maximise if self.source.sampled else self.score_maximise
 
     def folder(self, number: int) -> Path:

@@ -40,6 +40,7 @@ class Images(GraftModule):
     """
 
     suffix = ".npz"
+    suffixes = (".npz", ".png", "")
 
     def __init__(
         self,

@@ -43,6 +43,7 @@ class Layouts(GraftModule):
     """
 
     suffix = ".json"
+    suffixes = (".json", ".svg", ".png")
 
     def __init__(
         self,

@@ -47,6 +47,7 @@ class Molecules(GraftModule):
     """
 
     suffix = ".sdf"
+    suffixes = (".sdf", ".xyz", ".smi", ".csv")
 
     def __init__(
         self,

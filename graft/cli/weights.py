@@ -26,8 +26,27 @@ def add_flags(parser: Any, number: int) -> None:
     if not needed:
         return
     parser.add_argument(
-        "--clean", action="store_true", help="Mend small flaws of what is written (relax molecules' conformers)."
+        "--clean",
+        action="store_true",
+        help="Mend small flaws of what is written (relax molecules' conformers); scored anew where there are scores.",
     )
+
+
+def refuse_unwritable(model: Any, path: Path, *more: str) -> None:
+    """Refuse a file that the domain cannot write before anything is drawn.
+
+    Args:
+        model: Of the domain.
+        path: Where to write.
+        *more: Suffixes that the command writes itself.
+
+    Raises:
+        GraftError: Its suffix is unknown.
+    """
+    known = [*dict.fromkeys([*model.suffixes, *more])]
+    if model.suffixes and path.suffix.lower() not in known:
+        names = ", ".join(known) or "nothing"
+        raise GraftError(f"{type(model).__name__} cannot be written to {path}: its name must end in {names}")
 
 
 def built(asked: Any, given: dict[str, Any], by_reward: str) -> Any:

@@ -47,7 +47,7 @@ class Comparison:
     @property
     def maximise(self) -> bool:
         """A larger reward is better."""
-        return self.built.data.maximise
+        return self.built.data.upwards
 
     def open(self, folder: Path) -> None:
         """Take the folder; a comparison that is in it goes on, with more methods, levels or seeds if asked.

@@ -77,7 +77,7 @@ class Source(ABC):
 
     @property
     def counts(self) -> dict[str, Any]:
-        """Of a scored set, for the summary: its objects, replicates, and the records left out by reason."""
+        """Of a scored set, for the summary: the score's name, objects, replicates, and records left out by reason."""
         return {}
 
 
@@ -193,7 +193,12 @@ class ScoredFile(Source):
         """See `Source.counts`."""
         content = self._read
         left_out = by_reason(content.left_out)
-        return {"objects": len(content.values), "replicates": content.replicates, "left_out_by": left_out}
+        return {
+            "score": self.score,
+            "objects": len(content.values),
+            "replicates": content.replicates,
+            "left_out_by": left_out,
+        }
 
 
 def source(name: str, score: "str | None", most_left_out: float) -> Source:

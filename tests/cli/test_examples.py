@@ -43,6 +43,7 @@ def test_molecules(folder: Path, display: list, monkeypatch: pytest.MonkeyPatch)
         sys.modules.pop("score", None)
     assert [shown.kind for shown in display] == ["Image", "HTML"]
     assert display[0].data.startswith(b"\x89PNG") and display[1].data.count("<canvas") == 4
+    assert Path("hits.html").read_text().count("<tr>") == 17  # the head and sixteen
     relaxed = list(Chem.SDMolSupplier("relaxed.sdf", removeHs=False))
     assert len(relaxed) == 16 and all(mol.HasProp("reward") for mol in relaxed if mol is not None)
     scored, assay = (json.loads(Path(f"runs/{name}/summary.json").read_text()) for name in ("score", "assay"))

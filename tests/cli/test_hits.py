@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
+import tried
 from called import done, run
 from rdkit import Chem, rdBase
 
@@ -74,12 +75,19 @@ def test_conformers_cleaned_on_request(finished: Path, folder: Path) -> None:
     assert (folder / "rough.sdf").read_text() != (folder / "clean.sdf").read_text()
     smiles = [re.findall(r"<SMILES>.*?\n(.*?)\n", (folder / f"{name}.sdf").read_text()) for name in ("rough", "clean")]
     assert smiles[0] == smiles[1]
+    done("sample", "--weights", finished, "-n", 4, "--best_of", 2, "--out", "best.sdf", "--clean")
+    for file in ("rough_hits.sdf", "clean_hits.sdf", "best.sdf"):  # what is written is what was scored
+        mols = list(Chem.SDMolSupplier(str(folder / file), sanitize=False, removeHs=False))
+        scores = [float(mol.GetProp("reward")) for mol in mols]
+        assert scores == pytest.approx([tried.spread(mol) for mol in mols], abs=1e-3)
+        assert file == "best.sdf" or scores == sorted(scores, reverse=True)
 
 
 def test_refusals(finished: Path, reference: Path, folder: Path) -> None:
     assert "-n is 0" in run("hits", "--weights", finished, "-n", 0, "--out", "a.sdf").said
     assert "without a reward" in run("hits", "--weights", reference, "--out", "a.sdf").said
     assert ".mol2" in run("hits", "--weights", finished, "--out", "a.mol2").said
+    assert ".html" in run("hits", "--weights", finished, "--draws", 10**9, "--out", "a.mol2").said  # at once
     alone = folder / "alone"
     alone.mkdir()
     (alone / "tuned.safetensors").write_bytes((finished / "tuned.safetensors").read_bytes())

@@ -47,7 +47,10 @@ def test_assay_table(small: list[str]) -> None:
         assert account["draws"] == 8 and account["accepted"] == 4 and account["source"] == "assay.csv"
         assert account["denoiser_calls"] == account["reward_calls"] == 0 and account["kl_nats"] is None
         assert account["failures"] == {} and account["left_out"] == 6
-    assert summary["reward"] == {"name": "pIC50", "unit": "", "maximise": True}
+    # Samples are judged by the reward, which is not what the file holds: no gain is a share of the accepted one.
+    assert summary["reward"]["name"] == "spread" and summary["gain"]["of_accepted"] is None
+    assert "accepted pIC50 of the file" in said and "share of the accepted gain" not in said
+    assert "accepted pIC50 of the file" in (page := Path(NEW, "report.html").read_text()) and ": pIC50" not in page
     rows = list(csv.DictReader(Path(NEW, "rounds/0/accepted.csv").read_text().splitlines()))
     assert {float(row["reward"]) for row in rows} == {2.5, 2.0, 1.0}
     counts = summary["scored_set"]
@@ -61,7 +64,8 @@ def test_assay_table(small: list[str]) -> None:
 def test_without_a_reward(small: list[str]) -> None:
     kept = [arg for arg in small if arg not in REWARD]
     done("fit", *kept, "--data.reward", "null", *FILE)
-    assert json.loads(Path(NEW, "summary.json").read_text())["tuned"]["reward"] is None
+    summary = json.loads(Path(NEW, "summary.json").read_text())
+    assert summary["tuned"]["reward"] is None and summary["reward"]["name"] == "pIC50"
 
 
 def test_smaller_is_better(small: list[str]) -> None:

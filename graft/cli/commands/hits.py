@@ -7,7 +7,7 @@ from jsonargparse import ArgumentParser
 
 from graft import commands, hits, runs
 from graft.cli.arguments import given_to_model
-from graft.cli.weights import add_flags, built
+from graft.cli.weights import add_flags, built, refuse_unwritable
 from graft.errors import GraftError
 from graft.judge import Judge
 
@@ -27,7 +27,8 @@ def run(args: list[str]) -> None:
     if asked.number < 1 or asked.draws < 0:
         raise GraftError(f"-n is {asked.number} and --draws {asked.draws}, but they are at least 1 and 0")
     cli = built(asked, given, "hits could be ranked")
-    data, path = cli.datamodule, runs.weights_file(asked.weights)
+    data, path, out = cli.datamodule, runs.weights_file(asked.weights), Path(asked.out)
+    refuse_unwritable(cli.model, out, ".csv", ".png", ".html")
     data.run_dir = path.parent
     rounds = sum(1 for _ in itertools.takewhile(lambda n: (data.folder(n) / "round.json").exists(), itertools.count()))
     judge = Judge(data.scorer, {})
@@ -35,14 +36,12 @@ def run(args: list[str]) -> None:
     try:
         for items, calls in commands.sample(cli.model, cli.trainer, asked.draws, "hits") if asked.draws else ():
             judge.update(items, calls)
+        found = hits.found(cli.model, data, rounds, judge.items, judge.rewards, asked.number)
+        if asked.clean:
+            found = hits.cleaned(cli.model, data, found)
     finally:
         data.scorer.close()
-    found = hits.found(cli.model, data, rounds, judge.items, judge.rewards, asked.number)
     if not found:
         raise GraftError(f"{path.parent} keeps no scored draws: draw some with --draws 1000")
-    if asked.clean:
-        for hit, item in zip(found, cli.model.clean([hit.item for hit in found]), strict=True):
-            hit.item = item
-    out = Path(asked.out)
     hits.write(cli.model, found, out, data.label[0])
     print(f"{len(found)} hits in {out}, {data.label[0]} {found[0].reward:.4g} to {found[-1].reward:.4g}")

@@ -9,7 +9,7 @@ from jsonargparse import ArgumentParser
 from graft import commands, files, report
 from graft.best_of import best_of
 from graft.cli.arguments import given_to_model
-from graft.cli.weights import add_flags, built
+from graft.cli.weights import add_flags, built, refuse_unwritable
 from graft.errors import GraftError
 
 
@@ -48,7 +48,8 @@ def run(args: list[str]) -> None:
         raise GraftError(f"--interpolate is {asked.interpolate}, but it must be a finite number")
     if asked.best_of is not None and asked.best_of < 1:
         raise GraftError(f"--best_of is {asked.best_of}, but it takes at least 1 candidate")
-    cli = built(asked, given, "--best_of could choose" if asked.best_of is not None else "")
+    cli, out = built(asked, given, "--best_of could choose" if asked.best_of is not None else ""), Path(asked.out)
+    refuse_unwritable(cli.model, out, ".png")
     if asked.given is not None:
         cli.model.give(Path(asked.given))
     if asked.interpolate is not None:
@@ -64,7 +65,10 @@ def run(args: list[str]) -> None:
         items = [item for drawn, _ in commands.sample(cli.model, cli.trainer, asked.number) for item in drawn]
     if asked.clean:
         items = cli.model.clean(items)
-    out = Path(asked.out)
+        if rewards is not None:
+            rewards = cli.datamodule.reward(items).values
+            cli.datamodule.reward.close()
+            cost += f", {len(items)} reward calls more for what was cleaned"
     if out.suffix == ".png":
         picture = cli.model.draw(items)
         if picture is None:
