@@ -45,7 +45,7 @@ def refuse_unwritable(model: Any, path: Path, *more: str) -> None:
     """
     known = [*dict.fromkeys([*model.suffixes, *more])]
     if model.suffixes and path.suffix.lower() not in known:
-        names = ", ".join(known) or "nothing"
+        names = ", ".join(each or "no suffix (a folder)" for each in known)
         raise GraftError(f"{type(model).__name__} cannot be written to {path}: its name must end in {names}")
 
 
