@@ -89,15 +89,11 @@ def _shared(loader: "DataLoader[Any]", trainer: Trainer, seed: int) -> "DataLoad
     shuffle = isinstance(loader.sampler, RandomSampler)
     mine: DistributedSampler[Any]
     mine = DistributedSampler(loader.dataset, trainer.world_size, trainer.global_rank, shuffle=shuffle, seed=seed)
-    return DataLoader(
-        loader.dataset,
-        loader.batch_size,
-        sampler=mine,
-        num_workers=loader.num_workers,
-        collate_fn=loader.collate_fn,
-        pin_memory=loader.pin_memory,
-        drop_last=loader.drop_last,
-        timeout=loader.timeout,
-        worker_init_fn=loader.worker_init_fn,
-        persistent_workers=loader.persistent_workers,
-    )
+    return remade(loader, sampler=mine)
+
+
+def remade(loader: "DataLoader[Any]", **changes: Any) -> "DataLoader[Any]":
+    """A loader of the same data and settings, in the data's order, but for ``changes``; torch cannot change one."""
+    names = "batch_size", "num_workers", "collate_fn", "pin_memory", "drop_last", "timeout", "worker_init_fn"
+    kept = {name: getattr(loader, name) for name in (*names, "persistent_workers")}
+    return DataLoader(loader.dataset, **{**kept, **changes})

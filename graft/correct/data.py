@@ -12,6 +12,7 @@ from tqdm.auto import tqdm
 
 from graft import files, seeding
 from graft.batches import Examples, Weights
+from graft.batches.replayed import remade
 from graft.batches.requests import Requests
 from graft.batches.served import Served, local, same, served
 from graft.correct.recovered import Chunk, joined, kept, refusal
@@ -351,14 +352,7 @@ def _in_order(loader: Any) -> Any:
     """The same batches unshuffled, so that a sample has its place in every pass; as they come if they are a stream."""
     if not isinstance(loader, DataLoader) or isinstance(loader.dataset, IterableDataset) or loader.batch_size is None:
         return loader
-    return DataLoader(
-        loader.dataset,
-        loader.batch_size,
-        shuffle=False,
-        collate_fn=loader.collate_fn,
-        num_workers=loader.num_workers,
-        worker_init_fn=loader.worker_init_fn,
-    )
+    return remade(loader, drop_last=False)
 
 
 def _here(found: Inverted) -> Inverted:

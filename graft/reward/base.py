@@ -70,6 +70,25 @@ class Reward(ABC):
         """Free what the reward holds (worker processes)."""
 
 
+class Batched(Reward):
+    """A reward that scores many objects in one go: a subclass implements ``__call__``."""
+
+    @abstractmethod
+    def __call__(self, items: Sequence[Any]) -> Scores:
+        """Score every object."""
+
+    def score(self, item: Any) -> float:
+        """The score of one object.
+
+        Raises:
+            ValueError: It failed.
+        """
+        scores = self([item])
+        if scores.failures:
+            raise ValueError(scores.failures[0])
+        return scores.values[0]
+
+
 def finite(value: Any) -> float:
     """``value`` as a finite float.
 

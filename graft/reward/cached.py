@@ -11,13 +11,13 @@ from typing import Any
 
 from graft.errors import GraftError
 from graft.identity import digest, identity
-from graft.reward.base import Reward, Scores
+from graft.reward.base import Batched, Reward, Scores
 from graft.reward.function import resolve
 
 WAIT = 60.0  # seconds for another process to be done with the file
 
 
-class Cached(Reward):
+class Cached(Batched):
     """A reward in front of which there is a memory, addressed by what the reward is and by what the object holds.
 
     The reward must be a function of that content. Failures are not remembered: the next time they are asked again. A
@@ -49,13 +49,6 @@ class Cached(Reward):
     def identity(self) -> Any:
         """Of the reward: what is remembered is what it says."""
         return identity(self.reward)
-
-    def score(self, item: Any) -> float:
-        """The remembered value, or the reward's."""
-        scores = self([item])
-        if scores.failures:
-            raise ValueError(scores.failures[0])
-        return scores.values[0]
 
     def __call__(self, items: Sequence[Any]) -> Scores:
         """Score every object; one of each content that is not known is given to the reward."""

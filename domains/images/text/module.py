@@ -60,6 +60,7 @@ class TextToImage(GraftModule):
     """
 
     suffix = ".npz"
+    suffixes = (".npz", ".png", "")
 
     def __init__(
         self,

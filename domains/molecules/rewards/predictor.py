@@ -16,10 +16,10 @@ from domains.molecules.rewards.featurise import Featuriser, Morgan
 from graft import files
 from graft.errors import GraftError
 from graft.identity import attributes
-from graft.reward import Reward, Scores
+from graft.reward import Batched, Scores
 
 
-class Predictor(Reward):
+class Predictor(Batched):
     """What a trained model predicts of a molecule's features; a molecule that is not valid counts as failed.
 
     Args:
@@ -42,13 +42,6 @@ class Predictor(Reward):
     @abstractmethod
     def predict(self, features: NDArray[np.float32]) -> NDArray[Any]:
         """(n,) predictions from (n, d) features."""
-
-    def score(self, item: Any) -> float:
-        """The prediction."""
-        scores = self([item])
-        if scores.failures:
-            raise ValueError(scores.failures[0])
-        return scores.values[0]
 
     def __call__(self, items: Sequence[Any]) -> Scores:
         """Predict all at once."""
