@@ -3,6 +3,8 @@
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from graft import threads as threads  # first: it must be imported before torch
+
 if TYPE_CHECKING:
     from graft.batches import Draws, Examples
     from graft.cli import load

@@ -16,7 +16,7 @@ from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint, RichProgressBar, TQDMProgressBar
 
-from graft import files, hits, ranks, report, rounds, runs
+from graft import files, hits, ranks, report, rounds, runs, threads
 from graft.alarms import Watch
 from graft.batches import Weights
 from graft.batches.replayed import replayed
@@ -283,6 +283,8 @@ def train(
         Interrupted: It did.
         GraftError: The checkpoint is another network's.
     """
+    if notice := threads.notice():
+        ranks.tell(notice)
     interruption = Interruption(folder)
     trainer.callbacks.insert(0, interruption)  # type: ignore[attr-defined]
     if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:

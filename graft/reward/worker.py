@@ -12,6 +12,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import subprocess
+    from collections.abc import Mapping
 
 STARTUP = 120.0  # seconds: imports of a heavy reward model
 PATIENCE = 1.0  # seconds in which a child that is told so ends by itself
@@ -24,10 +25,14 @@ class Worker:
         path: Dotted path of the callable, importable in the child (its current folder counts).
         timeout: Seconds that one call may take, from when the child has its argument.
         python: Interpreter of the child; this one if not given.
+        environment: Variables that are set for the child.
     """
 
-    def __init__(self, path: str, timeout: float, python: "str | None" = None) -> None:
+    def __init__(
+        self, path: str, timeout: float, python: "str | None" = None, environment: "Mapping[str, str] | None" = None
+    ) -> None:
         self.path, self.timeout, self.python = path, timeout, python or sys.executable
+        self.environment = environment or {}
         self._process: subprocess.Popen[bytes] | None = None
 
     def call(self, argument: Any) -> Any:
@@ -66,7 +71,7 @@ class Worker:
                 [self.python, os.path.abspath(__file__), self.path],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(path)},
+                env={**os.environ, **self.environment, "PYTHONPATH": os.pathsep.join(path)},
                 start_new_session=True,  # Ctrl-C is for this process; and what the child starts can be ended with it
             )
             ok, value = self._exchange(pickle.dumps(None), STARTUP)

@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from queue import SimpleQueue
 from typing import Any
 
+from graft import threads
 from graft.errors import GraftError
 from graft.reward.worker import Worker
 
@@ -20,7 +21,8 @@ class Workers:
     """
 
     def __init__(self, count: int, path: str, timeout: float, python: "str | None" = None) -> None:
-        self.workers = [Worker(path, timeout, python) for _ in range(count)]
+        environment = threads.of_workers(count)  # else each would start a thread for every core
+        self.workers = [Worker(path, timeout, python, environment) for _ in range(count)]
 
     def call(self, argument: Any) -> Any:
         """What one worker says; raises what `graft.reward.worker.Worker.call` raises."""
