@@ -13,7 +13,7 @@ import time
 
 SETTINGS = {
     "threads spin": {"OMP_WAIT_POLICY": "ACTIVE"},
-    "OpenMP's default": {"GOMP_SPINCOUNT": ""},
+    "OpenMP's default": {"KMP_BLOCKTIME": "200"},  # another OpenMP's setting, which keeps graft from choosing
     "threads sleep (graft's default)": {"OMP_WAIT_POLICY": "PASSIVE"},
     "one thread": {"OMP_NUM_THREADS": "1"},
 }
