@@ -13,8 +13,9 @@ from typing import Any
 import torch
 
 from graft import files
+from graft import page as pages
 from graft.module import GraftModule
-from graft.report import POLICY, STYLE, number
+from graft.report import number
 from graft.rollouts import Rollouts
 
 DRAWN = 24  # hits in the picture
@@ -149,10 +150,7 @@ def section(module: GraftModule, hits: Sequence[Hit], label: str) -> str:
 
 def page(module: GraftModule, hits: Sequence[Hit], label: str) -> str:
     """Hits as a page that needs no network."""
-    return (
-        f"<!doctype html><html lang='en'><head><meta charset='utf-8'>{POLICY}"
-        f"<title>Hits</title><style>{STYLE}</style></head><body>{section(module, hits, label)}</body></html>"
-    )
+    return pages.page("Hits", [section(module, hits, label)])
 
 
 def _legends(hits: Sequence[Hit]) -> list[str]:

@@ -10,23 +10,7 @@ from typing import Any
 import matplotlib
 from matplotlib.figure import Figure
 
-from graft import files
-
-STYLE = """
-body{font:16px/1.5 system-ui,sans-serif;max-width:62rem;margin:2rem auto;padding:0 1rem;color:#1c2430;background:#fff}
-h1{font-size:1.6rem;margin-bottom:.2rem}h2{font-size:1.15rem;margin-top:2.2rem}
-table{border-collapse:collapse}td,th{padding:.25rem .9rem;border-bottom:1px solid #dde3ea;text-align:right}
-td:first-child,th:first-child{text-align:left}th{color:#5a6675;font-weight:600}
-img,svg{max-width:100%;height:auto}figure{margin:0 0 1.5rem}figcaption{font-weight:600}
-code,pre{background:#f3f5f8;border-radius:4px;padding:.1rem .3rem}pre{padding:.8rem;overflow-x:auto}
-.note{color:#5a6675}
-"""
-
-POLICY = (
-    '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; img-src data:; '
-    "style-src 'unsafe-inline'; script-src 'unsafe-inline'\">"
-)
-"""Of a page's content: with it a browser loads nothing from anywhere, whatever the page says."""
+from graft import page
 
 COLOURS = {"reference": "#8793a3", "accepted": "#e0a030", "tuned": "#2a6fbb"}
 
@@ -232,11 +216,7 @@ def write(
         f"<h2>Rewards that failed</h2><ul>{failed}</ul>" if failed else "",
         f"<h2>Repeat it</h2><pre>{esc(command)}</pre><p class='note'>{esc(versions)}</p>",
     ]
-    page = (
-        f"<!doctype html><html lang='en'><head><meta charset='utf-8'>{POLICY}"
-        f"<title>{esc(title)}</title><style>{STYLE}</style></head><body>{''.join(sections)}</body></html>"
-    )
-    files.write_text(path, page)
+    page.write(path, title, sections)
 
 
 def _svg(figure: Figure) -> bytes:

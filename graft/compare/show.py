@@ -12,9 +12,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from graft import files
+from graft import page as pages
 from graft.compare.rows import TEXT, Row
 from graft.compare.statistics import Over, over, paired
-from graft.report import STYLE, number
+from graft.report import number
 
 Groups = dict[str, dict[str, Any]]
 DISTANCE = "frechet"  # of the picture
@@ -220,7 +221,4 @@ def page(found: Groups, rows: Sequence[Row], about: dict[str, Any], svg: str) ->
         f"<h2>Runs</h2>{shown(list(rows[0]), cells)}",
         f"<h2>Repeat it</h2><pre>{esc(about['command'])}</pre><p class='note'>{esc(versions)}</p>",
     ]
-    return (
-        f"<!doctype html><html lang='en'><head><meta charset='utf-8'>"
-        f"<title>{esc(title)}</title><style>{STYLE}</style></head><body>{''.join(sections)}</body></html>"
-    )
+    return pages.page(title, sections)

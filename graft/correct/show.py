@@ -11,9 +11,9 @@ import matplotlib
 import matplotlib.ticker
 from matplotlib.figure import Figure
 
-from graft import files
+from graft import files, page
 from graft.correct.frontier import CORRECTED, FLOW, GAUSSIAN, LONGER
-from graft.report import STYLE, number
+from graft.report import number
 
 PICTURE = "frontier.png"
 LOOKS = {"Euler": ("#8793a3", "o"), "Heun": ("#3a9a6b", "s"), "Midpoint": ("#b0743a", "^")}
@@ -259,8 +259,4 @@ def write(
         "<h2>Samples</h2>" + "".join(image(png, name) for name, png in pictures.items()) if pictures else "",
         f"<h2>Repeat it</h2><pre>{esc(command)}</pre><p class='note'>{esc(versions)}</p>",
     ]
-    files.write_text(
-        path,
-        f"<!doctype html><html lang='en'><head><meta charset='utf-8'><title>{esc(title)}</title><style>{STYLE}</style>"
-        f"</head><body>{''.join(sections)}</body></html>",
-    )
+    page.write(path, title, sections)

@@ -16,6 +16,7 @@ from graft.compare import counting
 from graft.compare.methods import METHODS
 from graft.distance import beside, frechet, mmd
 from graft.files import in_memory, read_tensors
+from graft.page import POLICY
 
 ALL = ",".join(METHODS)
 TRAINED = ("graft", "pgraft@0.25", "all@0.25", "rwr", "ddpo@0.25", "nft@0.25", "anchored@0.25", "mine@0.25")
@@ -115,6 +116,7 @@ def test_files(there: Path) -> None:
     assert content["lines"]["graft"]["columns"]["difference"]["mean"] == pytest.approx(sum(gaps) / 2)
     assert Path("all/compare.png").read_bytes().startswith(b"\x89PNG")
     page = Path("all/compare.html").read_text()
+    assert POLICY in page
     assert (
         "<svg" in page
         and "graft compare" in page
