@@ -70,8 +70,7 @@ def atomic(path: "str | Path") -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
-        with open(temporary, "rb") as file:  # or a machine that goes down may leave a name without its content
-            os.fsync(file.fileno())
+        synced(temporary)
         os.replace(temporary, path)
     except (OSError, SafetensorError) as error:
         if isinstance(error, OSError) and error.errno is None:
@@ -79,6 +78,18 @@ def atomic(path: "str | Path") -> Iterator[Path]:
         raise GraftError(f"cannot write {path} ({error}): free the disk or choose another folder") from None
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def synced(path: "str | Path") -> None:
+    """Force a file, or every file below a folder, onto the disk.
+
+    A file is moved to its final name after this: otherwise a machine that goes down may leave the name without content.
+    """
+    path = Path(path)
+    for each in [path] if path.is_file() else sorted(path.rglob("*")):
+        if each.is_file():
+            with open(each, "rb") as file:
+                os.fsync(file.fileno())
 
 
 def write_text(path: "str | Path", text: str) -> None:
@@ -109,6 +120,7 @@ def written(path: "str | Path", write: "Callable[[Path], object]") -> None:
     try:
         temporary.mkdir(parents=True, exist_ok=True)
         write(temporary / path.name)
+        synced(temporary)
         for each in sorted(temporary.iterdir()):
             os.replace(each, path.with_name(each.name))
     except GraftError as error:
@@ -117,6 +129,34 @@ def written(path: "str | Path", write: "Callable[[Path], object]") -> None:
         raise GraftError(f"cannot write {path} ({error}): free the disk or choose another folder") from None
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def written_folder(folder: "str | Path", write: "Callable[[Path], object]") -> None:
+    """Have ``write`` fill a new folder, which then takes the place of the one that was there.
+
+    Args:
+        folder: Folder that belongs to graft alone: an earlier one is removed with all that it holds.
+        write: Called with the path of the new folder, which exists.
+
+    Raises:
+        GraftError: The folder cannot be written.
+    """
+    folder = Path(folder)
+    new, old = (folder.with_name(f".{folder.name}.{os.getpid()}.{state}") for state in ("part", "old"))
+    try:
+        new.mkdir(parents=True, exist_ok=True)
+        write(new)
+        synced(new)
+        if folder.is_dir() and not folder.is_symlink():
+            folder.rename(old)
+        new.rename(folder)
+    except OSError as error:
+        if old.is_dir() and not folder.exists():
+            old.rename(folder)
+        raise GraftError(f"cannot write {folder} ({error}): free the disk or choose another folder") from None
+    finally:
+        for left in (new, old):
+            shutil.rmtree(left, ignore_errors=True)
 
 
 def read_json(path: "str | Path", remedy: str) -> Any:

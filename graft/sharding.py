@@ -67,6 +67,7 @@ class FullyShard(ModelParallelStrategy):
         self.barrier()
         if self.is_global_zero:
             seal(part)
+            files.synced(part)
             if path.is_dir():
                 path.rename(old)
             part.replace(path)

@@ -10,8 +10,8 @@ from rdkit.Chem import rdDepictor
 from rdkit.Chem.Draw import rdMolDraw2D
 
 from domains.molecules.chemistry import is_connected, is_stable, is_valid, key
-from domains.molecules.sources import replace
 from graft.errors import GraftError
+from graft.files import write_bytes, written
 
 
 def write(mols: Sequence[Any], path: "str | Path") -> None:
@@ -27,7 +27,7 @@ def write(mols: Sequence[Any], path: "str | Path") -> None:
     path = Path(path)
     if path.suffix.lower() not in _WRITERS:
         raise GraftError(f"molecules cannot be written to {str(path)!r}: its name must end in {', '.join(_WRITERS)}")
-    replace(path, lambda temporary: _WRITERS[path.suffix.lower()](mols, temporary))
+    written(path, lambda temporary: _WRITERS[path.suffix.lower()](mols, str(temporary)))
 
 
 def draw(
@@ -66,7 +66,7 @@ def draw(
     canvas.FinishDrawing()
     png = bytes(canvas.GetDrawingText())
     if path is not None:
-        replace(Path(path), lambda temporary: Path(temporary).write_bytes(png))
+        write_bytes(path, png)
     return png
 
 

@@ -1,9 +1,7 @@
 """Where molecules come from: enumerated ones, QM9, files; all as atomic numbers and positions."""
 
 import os
-import tempfile
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +13,7 @@ from domains.molecules.chemistry import EXPLICIT, build
 from domains.molecules.conformers import relaxed
 from domains.molecules.enumeration import embed, enumerate_molecules
 from graft.errors import GraftError
+from graft.files import written
 
 Arrays = dict[str, NDArray[Any]]
 """``num_atoms`` (M,), ``charges`` (M, N) atomic numbers with 0 as padding, ``positions`` (M, N, 3) Å; no pickles."""
@@ -44,7 +43,7 @@ def read(
             smiles = enumerate_molecules(max_heavy_atoms)
             chosen = np.random.default_rng(0).permutation(len(smiles))[:embedded]
             arrays = embed(smiles if embedded is None else [smiles[i] for i in sorted(chosen)])
-            replace(path, lambda temporary: np.savez_compressed(temporary, **arrays))  # type: ignore[arg-type]
+            written(path, lambda temporary: np.savez_compressed(temporary, **arrays))  # type: ignore[arg-type]
         return _npz(path), {}
     if source.partition(":")[0] == "qm9":
         return packed(qm9.read(source.partition(":")[2] or "train", str(cache_folder() / "qm9"))), {}
@@ -65,20 +64,6 @@ def cache_folder() -> Path:
     if own := os.environ.get("GRAFT_CACHE"):
         return Path(own)
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "graft"
-
-
-def replace(path: Path, write: Callable[[str], object]) -> None:
-    """Write a file beside ``path`` and move it there, so that no half-written file is ever seen under that name."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=path.suffix)
-    os.close(handle)
-    try:
-        write(temporary)
-        os.chmod(temporary, 0o644)  # mkstemp makes files that others may not read
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
 
 
 def _npz(path: Path) -> Arrays:

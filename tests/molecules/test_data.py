@@ -17,6 +17,7 @@ from domains.molecules.dataset import OTHER, UNSTABLE, graphs
 from domains.molecules.enumeration import embed, enumerate_molecules
 from domains.molecules.files import write
 from graft.errors import GraftError
+from graft.files import written
 
 QM9 = Path(__file__).parents[2].parent / "shared/data/qm9_edm_test_split/qm9_test.npz"
 needs_qm9 = pytest.mark.skipif(not QM9.is_file(), reason="QM9's test split is not here")
@@ -222,5 +223,5 @@ def test_a_file_is_replaced_whole_or_not_at_all(tmp_path):
         raise RuntimeError("disk full")
 
     with pytest.raises(RuntimeError, match="disk full"):
-        sources.replace(path, fail)
+        written(path, fail)
     assert path.read_text() == "before" and list(tmp_path.iterdir()) == [path]

@@ -1,6 +1,7 @@
 """The tuned model for plain diffusers: the adapter in its format, the scheduler, and what else repeats the samples."""
 
 import inspect
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,19 +27,22 @@ def write(module: "TextToImage", folder: Path) -> None:
 
     Args:
         module: With its averaged weights, if there is an average, in the place of the trained ones.
-        folder: Made if it is not there.
+        folder: Folder of the export; an earlier export in it is replaced.
     """
-    pipeline = module._pipeline
-    pipe, part = pipeline.pipe, pipeline.family.part
     with module.sampling():
         adapter = lora(module.backbone)
         if not is_first():
             return
-        folder.mkdir(parents=True, exist_ok=True)
-        if adapter is not None:
-            pipe.save_lora_weights(folder, **{f"{part}_lora_layers": adapter})
-        elif not any(isinstance(parameter, DTensor) for parameter in pipeline.network.parameters()):
-            pipeline.network.save_pretrained(folder / part)
+        files.written_folder(folder, partial(_write, module, adapter))
+
+
+def _write(module: "TextToImage", adapter: "dict[str, Any] | None", folder: Path) -> None:
+    pipeline = module._pipeline
+    pipe, part = pipeline.pipe, pipeline.family.part
+    if adapter is not None:
+        pipe.save_lora_weights(folder, **{f"{part}_lora_layers": adapter})
+    elif not any(isinstance(parameter, DTensor) for parameter in pipeline.network.parameters()):
+        pipeline.network.save_pretrained(folder / part)
     pipe.scheduler.save_pretrained(folder / "scheduler")
     files.write_text(folder / "handover.py", inspect.getsource(handover))
     guidance = module.guidance
