@@ -3,7 +3,6 @@
 import importlib.metadata
 import math
 import platform
-import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
@@ -32,6 +31,7 @@ from graft.runs.checkpoint import read as read_checkpoint
 from graft.runs.interruption import Interruption
 from graft.runs.logger import MetricsFile
 from graft.runs.progress import Progress
+from graft.runs.stopwatch import Stopwatch
 
 if TYPE_CHECKING:
     from graft.correct.data import RecoveredNoise
@@ -79,13 +79,27 @@ def fit(
     Returns:
         What ``summary.json`` holds.
     """
+    with Stopwatch() as clock:
+        return _fit(clock, module, data, run_dir, trainer, config, command, checkpoint)
+
+
+def _fit(
+    clock: Stopwatch,
+    module: GraftModule,
+    data: Rollouts,
+    run_dir: "str | Path",
+    trainer: Trainer,
+    config: str,
+    command: str,
+    checkpoint: "Path | None",
+) -> dict[str, Any]:
     if module.reference_file is None:
         raise GraftError("fine-tuning needs a reference: give model.weights")
     if trainer.max_epochs is not None and trainer.max_epochs < 1:
         raise GraftError(f"trainer.max_epochs is {trainer.max_epochs}, but a run takes at least one round")
-    started = time.perf_counter()
     ranks.begin(trainer, module)
     folder = made(trainer, run_dir)
+    clock.keep(folder, trainer)
     data.run_dir = folder
     attach(trainer, folder, config, checkpoint)
     watch = Watch(data.alarms, data.held_out, folder) if data.alarms is not None and data.validation_draws else None
@@ -99,11 +113,12 @@ def fit(
     module.export(folder)
     compare(module, data, trainer)
     chosen = analysis.Analysis.read(folder) if module.asked_level == "auto" else None
-    summary = _summary(module, data, time.perf_counter() - started, chosen) | _watched(watch)
+    summary = _summary(module, data, clock.seconds, chosen) | _watched(watch)
     if trainer.is_global_zero:
         write_samples(module, folder)
         _write_report(module, data, trainer, folder, summary, command)
         files.write_json(folder / "summary.json", summary)  # last: its presence says that the run is finished
+    clock.finish()
     trainer.strategy.barrier()
     return summary
 
@@ -131,11 +146,25 @@ def pretrain(
     Returns:
         What ``summary.json`` holds.
     """
+    with Stopwatch() as clock:
+        return _pretrain(clock, module, data, run_dir, trainer, config, checkpoint, draws)
+
+
+def _pretrain(
+    clock: Stopwatch,
+    module: GraftModule,
+    data: LightningDataModule,
+    run_dir: "str | Path",
+    trainer: Trainer,
+    config: str,
+    checkpoint: "Path | None",
+    draws: int,
+) -> dict[str, Any]:
     if module.asked_level == "auto" or module.level or module.start < 1:
         raise GraftError("pretrain trains the whole network: leave model.level at 0 and model.start at 1")
-    started = time.perf_counter()
     ranks.begin(trainer, module)
     folder = made(trainer, run_dir)
+    clock.keep(folder, trainer)
     attach(trainer, folder, config, checkpoint)
     with replayed(data, trainer, module.seed):
         train(module, data, trainer, folder, checkpoint)
@@ -153,13 +182,14 @@ def pretrain(
         **({"left_out": sum(left_out.values()), "left_out_by": left_out} if isinstance(left_out, dict) else {}),
         "steps": trainer.global_step,
         "parameters": sum(p.numel() for p in module.backbone.parameters()),
-        "seconds": round(time.perf_counter() - started, 1),
+        "seconds": round(clock.seconds, 1),
         "seed": module.seed,
         "versions": versions(),
     }
     if trainer.is_global_zero:
         write_samples(module, folder)
         files.write_json(folder / "summary.json", summary)
+    clock.finish()
     trainer.strategy.barrier()
     return summary
 

@@ -1,7 +1,6 @@
 """What training takes: optimizer steps, network evaluations and seconds, whatever the objective does with them."""
 
 import json
-import time
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +8,7 @@ from lightning.pytorch import Callback, Trainer
 
 from graft import files
 from graft.errors import GraftError
+from graft.runs import stopwatch
 
 NAME = "training.json"
 
@@ -16,7 +16,7 @@ NAME = "training.json"
 class Counting(Callback):
     """Counts the samples that the networks are asked about in training steps, the frozen ones' and old ones' included.
 
-    Of all processes together. It goes on with the checkpoint; seconds that an interruption lost are not among them.
+    Of all processes together. It goes on with the checkpoint. Seconds are those of all sessions of the run.
 
     Args:
         folder: Of the run; ``training.json`` in it has what stood after each round.
@@ -25,21 +25,19 @@ class Counting(Callback):
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.evaluations = 0
-        self.seconds = 0.0
         self.rounds: list[dict[str, Any]] = []
-        self._active, self._since, self._handles = False, 0.0, list[Any]()
+        self._active, self._handles = False, list[Any]()
 
     def state_dict(self) -> dict[str, Any]:
         """For the checkpoint."""
-        return {"evaluations": self.evaluations, "seconds": self._so_far(), "rounds": self.rounds}
+        return {"evaluations": self.evaluations, "rounds": self.rounds}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """From the checkpoint."""
-        self.evaluations, self.seconds, self.rounds = state["evaluations"], state["seconds"], state["rounds"]
+        self.evaluations, self.rounds = state["evaluations"], state["rounds"]
 
     def on_fit_start(self, trainer: Trainer, pl_module: Any) -> None:
         """Listen to the networks."""
-        self._since = time.perf_counter()
         networks = [pl_module.backbone] + ([pl_module.reference] if pl_module.reference is not None else [])
         self._handles = [network.register_forward_hook(self._heard) for network in networks]
 
@@ -61,7 +59,7 @@ class Counting(Callback):
             {
                 "optimizer_steps": trainer.global_step,
                 "network_evaluations": self.evaluations * trainer.world_size,
-                "seconds": round(self._so_far(), 3),
+                "seconds": round(stopwatch.of(trainer).seconds, 3),
             }
         )
 
@@ -71,9 +69,6 @@ class Counting(Callback):
             handle.remove()
         if trainer.is_global_zero and not trainer.interrupted:
             files.write_json(self.folder / NAME, self.rounds)
-
-    def _so_far(self) -> float:
-        return self.seconds + (time.perf_counter() - self._since if self._since else 0.0)
 
 
 def read(run: Path) -> list[dict[str, Any]]:

@@ -1,6 +1,5 @@
 """``graft correct``: recover the noise of data, learn it, and show what it bought."""
 
-import time
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from graft.corrector import FittedGaussian
 from graft.errors import GraftError
 from graft.module import GraftModule
 from graft.runs.logger import MetricsFile
+from graft.runs.stopwatch import Stopwatch
 from graft.state import size
 
 
@@ -44,16 +44,30 @@ def correct(
     Returns:
         What ``summary.json`` holds.
     """
+    with Stopwatch() as clock:
+        return _correct(clock, module, data, run_dir, trainer, config, command, checkpoint)
+
+
+def _correct(
+    clock: Stopwatch,
+    module: GraftModule,
+    data: RecoveredNoise,
+    run_dir: "str | Path",
+    trainer: Trainer,
+    config: str,
+    command: str,
+    checkpoint: "Path | None",
+) -> dict[str, Any]:
     if module.reference_file is None:
         raise GraftError("a frozen flow is corrected: give model.weights")
     if trainer.max_epochs is not None and trainer.max_epochs < 1:
         raise GraftError(f"trainer.max_epochs is {trainer.max_epochs}, but the corrector takes at least one epoch")
     data.check(module)
-    started = time.perf_counter()
     if isinstance(trainer.strategy, ModelParallelStrategy | FSDPStrategy):
         raise GraftError("samples take as many network calls as they need, which sharded weights cannot: use ddp")
     ranks.begin(trainer, module)
     folder = commands.made(trainer, run_dir)
+    clock.keep(folder, trainer)
     data.run_dir = folder
     commands.attach(trainer, folder, config, checkpoint)
     commands.train(module, data, trainer, folder, checkpoint)
@@ -67,10 +81,11 @@ def correct(
     summary = _summary(module, data, drawing.found) | {
         "flops": cost,
         "trained_longer": None if rival is None else rival[1],
-        "seconds": round(time.perf_counter() - started, 1),
+        "seconds": round(clock.seconds, 1),
     }
     if trainer.is_global_zero:
         _write(module, folder, summary, command, trainer)
+    clock.finish()
     trainer.strategy.barrier()
     return summary
 

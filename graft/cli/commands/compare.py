@@ -9,6 +9,7 @@ from graft.cli.parser import setup
 from graft.compare import methods, plan, show
 from graft.compare.run import Comparison
 from graft.errors import GraftError
+from graft.runs.stopwatch import Stopwatch
 
 USAGE = """usage: graft compare --config NAME --methods a,b --seeds 0,1,2 [--SETTING VALUE ...]
 
@@ -42,8 +43,10 @@ def run(args: list[str]) -> None:
     comparison = Comparison(asked, build, command_line("compare", args))
     name = f"compare-{config_name(rest)}"
     folder = Path(run_dir) if run_dir is not None else runs.choose(None, name, "", None)[0]
-    comparison.open(folder)
-    print(f"graft: comparison in {folder}", flush=True)
-    comparison.finish()
-    about = comparison.about()
+    with Stopwatch() as clock:
+        comparison.open(folder)
+        clock.keep(folder)
+        print(f"graft: comparison in {folder}", flush=True)
+        comparison.finish()
+        about = {**comparison.about(), "seconds": round(clock.seconds, 1)}
     print(f"\n{show.table(show.write(folder, comparison.shown, about), about)}\n\n{folder / 'compare.html'}")
