@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from domains.images.classifier import Network
 from domains.images.dataset.read import read
 from domains.images.pixels import scaled
-from graft import seeding
+from graft import plain_yaml, seeding
 from graft.errors import GraftError
 
 
@@ -105,6 +105,7 @@ def _accuracy(network: Network, pixels: Tensor, labels: Tensor) -> float:
 
 
 if __name__ == "__main__":
+    plain_yaml.install()
     parser = jsonargparse.ArgumentParser(description=__doc__)
     parser.add_argument("--config", action="config")
     parser.add_function_arguments(train)

@@ -7,7 +7,6 @@ from typing import Any
 
 import jsonargparse
 import torch
-import yaml
 
 import graft
 from domains.layouts import features
@@ -15,7 +14,7 @@ from domains.layouts.data import LayoutData
 from domains.layouts.metrics import figures, metrics, table
 from domains.layouts.module import Layouts
 from domains.layouts.sources import read
-from graft import files
+from graft import files, plain_yaml
 from graft.errors import GraftError
 from graft.module import GraftModule
 
@@ -69,7 +68,7 @@ def _module(weights: str, steps: "int | None", seed: int) -> "tuple[Layouts, dic
     """The model of a weights file, and how its training split its data."""
     path = files.locate(weights)
     _, about = files.read_tensors(path)
-    config = yaml.safe_load(about.get("config") or "null")
+    config = plain_yaml.load(about.get("config") or "null", f"the configuration in {path}")
     if not config or config["model"]["class_path"] != "domains.layouts.Layouts":
         raise GraftError(f"{path} is no model of layouts that graft pretrain or graft fit wrote")
     split = (config.get("data") or {}).get("init_args") or {}
@@ -88,6 +87,7 @@ def _module(weights: str, steps: "int | None", seed: int) -> "tuple[Layouts, dic
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
+    plain_yaml.install()
     parser = jsonargparse.ArgumentParser(description=__doc__)
     parser.add_function_arguments(card)
     print(card(**parser.parse_args()))

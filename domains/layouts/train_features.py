@@ -13,7 +13,7 @@ from domains.layouts.data import LayoutData
 from domains.layouts.features import Encoder, padded
 from domains.layouts.layout import BINS
 from domains.layouts.sources import Collection
-from graft import seeding
+from graft import plain_yaml, seeding
 
 MOST = 0.2  # standard deviation of the strongest disturbance, fraction of the page
 LEAST = 0.05  # of the weakest
@@ -142,6 +142,7 @@ def _batch(
 
 
 if __name__ == "__main__":
+    plain_yaml.install()
     parser = jsonargparse.ArgumentParser(description=__doc__)
     parser.add_argument("--config", action="config")
     parser.add_function_arguments(train)

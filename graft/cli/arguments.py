@@ -4,8 +4,7 @@ import shlex
 from collections.abc import Sequence
 from typing import Any
 
-import yaml
-
+from graft import plain_yaml
 from graft.errors import GraftError
 
 
@@ -41,8 +40,5 @@ def given_to_model(args: list[str]) -> tuple[dict[str, Any], list[str]]:
         text = value if equals else next(left, None)
         if text is None:
             raise GraftError(f"{flag} needs a value")
-        try:
-            given[flag.removeprefix("--model.")] = yaml.safe_load(text)
-        except yaml.YAMLError:
-            raise GraftError(f"the value of {flag} is {text!r}, which is no YAML") from None
+        given[flag.removeprefix("--model.")] = plain_yaml.load(text, f"the value of {flag}")
     return given, rest

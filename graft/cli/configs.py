@@ -3,9 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from graft import files
+from graft import files, plain_yaml
 from graft.errors import GraftError
 
 
@@ -51,10 +49,7 @@ def located(command: str, args: list[str]) -> list[str]:
 
 def content(path: str) -> dict[str, Any]:
     """Of a configuration, by name."""
-    try:
-        read = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError, TypeError, RecursionError, yaml.YAMLError) as error:
-        raise GraftError(f"{path} is no YAML file: {error}") from None
+    read = plain_yaml.read(Path(path))
     if not isinstance(read, dict | None):
         raise GraftError(f"{path} is no configuration: it holds no settings by name")
     return read or {}

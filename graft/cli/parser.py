@@ -7,6 +7,7 @@ from typing import Any
 from lightning.pytorch import LightningDataModule
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
+from graft import plain_yaml
 from graft.cli.configs import configs, content, located
 from graft.cli.quiet import quiet
 from graft.cli.said import sentence
@@ -15,6 +16,8 @@ from graft.correct import RecoveredNoise
 from graft.errors import GraftError
 from graft.module import GraftModule
 from graft.rollouts import Rollouts
+
+plain_yaml.install()  # before any parser reads a configuration or a value
 
 
 def setup(command: str, args: "list[str] | dict[str, Any]") -> "tuple[Any, str]":

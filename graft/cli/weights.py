@@ -4,9 +4,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from graft import files, runs
+from graft import files, plain_yaml, runs
 from graft.cli.parser import setup
 from graft.errors import GraftError
 
@@ -59,7 +57,7 @@ def built(asked: Any, given: dict[str, Any], by_reward: str) -> Any:
     """
     path = runs.weights_file(asked.weights)
     _, about = files.read_tensors(path)
-    config = yaml.safe_load(about.get("config") or "null")
+    config = plain_yaml.load(about.get("config") or "null", f"the configuration in {path}")
     if not config:
         raise GraftError(f"{path} does not say what model it belongs to: use graft predict --config … --weights {path}")
     _harmless(path, {name: config.get(name) for name in ("model", *(["data"] if by_reward else []))})

@@ -10,9 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
-
-from graft import files
+from graft import files, plain_yaml
 from graft.batches import Weights
 from graft.best_of import best_of
 from graft.commands import sample
@@ -232,10 +230,10 @@ def _file(asked: str) -> Method:
     if path.stem in METHODS:
         raise GraftError(f"the method {asked} has the name of another one, {path.stem}: rename the file")
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        content = plain_yaml.read(path) or {}
         model = content.get("model") or {}
         own = "level" in model or "level" in (model.get("init_args") or {})
-    except (OSError, ValueError, AttributeError, yaml.YAMLError) as error:
+    except AttributeError as error:
         raise GraftError(f"the method {asked} is no configuration: {error}") from None
     return Method(
         Path(asked).stem,

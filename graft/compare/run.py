@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from graft import commands, files, runs
+from graft import commands, files, plain_yaml, runs
 from graft.compare import counting, law, plan, rows
 from graft.compare.law import Law
 from graft.compare.measure import measure
@@ -55,7 +55,8 @@ class Comparison:
         Raises:
             GraftError: It holds something else, or a comparison with other settings.
         """
-        given = {k: v for k, v in yaml.safe_load(self.built.config).items() if k not in runs.ELSEWHERE}
+        config = plain_yaml.load(self.built.config, "the configuration")
+        given = {k: v for k, v in config.items() if k not in runs.ELSEWHERE}
         ours = {"compare": self.asked.describe(), "settings": given}
         path = folder / SETTINGS
         if path.exists():
@@ -254,8 +255,8 @@ def _known(path: Path) -> dict[str, Any]:
         GraftError: The file is damaged.
     """
     try:
-        return dict(yaml.safe_load(path.read_text(encoding="utf-8"))["compare"]["methods"])
-    except (OSError, ValueError, TypeError, KeyError, yaml.YAMLError):
+        return dict(plain_yaml.read(path)["compare"]["methods"])
+    except (GraftError, ValueError, TypeError, KeyError):
         raise GraftError(f"{path} is damaged: choose another --run_dir") from None
 
 

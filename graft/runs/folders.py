@@ -5,9 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from graft import files
+from graft import files, plain_yaml
 from graft.errors import GraftError
 
 ELSEWHERE = {"run_dir", "ckpt_path", "config"}  # settings that say where, not what
@@ -111,10 +109,10 @@ def differing(path: Path, config: str) -> "tuple[str, Any, Any] | None":
         GraftError: The file is damaged.
     """
     try:
-        theirs = dict(flat(yaml.safe_load(path.read_text(encoding="utf-8"))))
-    except (OSError, ValueError, TypeError, RecursionError, yaml.YAMLError):
-        raise GraftError(f"{path} is damaged: the run cannot go on") from None
-    ours = dict(flat(yaml.safe_load(config)))
+        theirs = dict(flat(plain_yaml.read(path)))
+    except GraftError as error:
+        raise GraftError(f"{path} is damaged: the run cannot go on ({error})") from None
+    ours = dict(flat(plain_yaml.load(config, "the configuration")))
     for key in sorted(theirs.keys() | ours.keys()):
         moved = key.startswith(MACHINES)
         if key.split(".")[0] not in ELSEWHERE and not moved and theirs.get(key) != ours.get(key):

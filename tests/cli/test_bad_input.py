@@ -417,3 +417,26 @@ def test_cached_reward(small: list[str]) -> None:
     assert 0 < first["reward_calls"] <= 32
     assert second["reward_calls"] <= second["rounds"][0]["failed_rewards"]  # what failed is not remembered
     assert first["rounds"][0]["reward"] == second["rounds"][0]["reward"] and first["tuned"] == second["tuned"]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("data: {draws: 64, window: 1, draws: 32}", "mine.yaml has the key data.draws twice, in line 1"),
+        ("data:\n  draws: 64\ndata.draws: 32", "mine.yaml has the key data.draws twice, in lines 2 and 3"),
+        ("data: {accept: &a [*a]}", "contains itself"),
+        ("a: &a [x, x]\n" + "\n".join(f"b{i}: &b{i} [*a, *a, *a, *a]" for i in range(400)), "aliases"),
+    ],
+)
+def test_yaml_of_two_minds(text: str, words: str, folder: Path, small: list[str]) -> None:
+    (folder / "mine.yaml").write_text(text)
+    assert words in run("fit", *small, "--config", "mine.yaml").said
+    assert words in run("compare", *small, "--methods", "mine.yaml", "--seeds", "0").said
+    assert words in run("fit", *small, "--config", "mine.yaml", "--help").said
+
+
+def test_inline_yaml_of_two_minds(finished: Path, small: list[str]) -> None:
+    accept = "{class_path: graft.accept.TopFraction, init_args: {fraction: 0.5, fraction: 0.1}}"
+    assert "fraction twice" in run("fit", *small, "--data.accept", accept).said
+    twice = "{a: 1, a: 2}"
+    assert "the key a twice" in run("sample", "--weights", finished, "--out", "a.sdf", "--model.sizes", twice).said
