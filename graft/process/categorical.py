@@ -135,8 +135,7 @@ class Categorical(Process):
     def noise(self, state: State, condition: "Condition | None", generator: "Generator | None") -> Tensor:
         """See `Process.noise`: a uniform number for each position, in the first of the classes' places."""
         x = _tensor(state)
-        shape = (*x.shape[:-1], 1)
-        return seeding.uniform(math.prod(shape), generator).reshape(shape).to(x.device, _real(x))
+        return seeding.uniform((*x.shape[:-1], 1), generator).to(x.device, _real(x))
 
     def corrupt(
         self,

@@ -154,6 +154,17 @@ def test_two_processes(args: list[str], one: Path, folder: Path) -> None:
     assert any(tensor.dtype == torch.float64 for tensor in tensors)
 
 
+def test_two_processes_of_a_discrete_field(args: list[str], folder: Path, pair: Pair) -> None:
+    """Atom types are noised as classes and positions with Gaussian noise; every rank gets its samples' noise."""
+    field = "--model.process.init_args.fields.h"
+    discrete = [field, "graft.process.UniformCategorical", f"{field}.shape", "[8, 10]"]
+    discrete += [f"{field}.project", "graft.process.Masked", "--trainer.max_epochs", "2"]
+    done(*args, *discrete, "--run_dir", "one")
+    for result in pair(*args, *discrete, *TWO, "--run_dir", "two"):
+        assert result.status == 0, result.err
+    same(folder / "two", folder / "one")
+
+
 @pytest.mark.parametrize("how", ["torchrun", "lightning"])
 def test_two_nodes(how: str, args: list[str], one: Path, folder: Path) -> None:
     """Of one process each, as a cluster starts them."""
