@@ -170,7 +170,7 @@ def read_json(path: "str | Path", remedy: str) -> Any:
         GraftError: It is missing or no JSON.
     """
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        return json.loads(Path(path).read_text(encoding="utf-8-sig"))
     except (OSError, ValueError, RecursionError) as error:
         raise GraftError(f"{path} is missing or damaged ({error}): {remedy}") from None
 

@@ -11,6 +11,7 @@ import numpy as np
 from rdkit import Chem, rdBase
 
 from domains.molecules.conformers import embedded
+from graft import text
 from graft.errors import GraftError
 
 UNREADABLE, FLAT, CHARGED = "unparseable", "without a 3-D structure", "charged"
@@ -90,7 +91,7 @@ def _sdf(path: Path) -> Iterator[Record]:
 
 def _xyz(path: Path) -> Iterator[Record]:
     """Frames of XYZ; ``name=value`` words of the comment line are properties. Bonds are left to the distance rule."""
-    lines = _text(path).splitlines()
+    lines = text.lines(_text(path))
     at = 0
     while at < len(lines):
         if not lines[at].strip():
@@ -133,7 +134,7 @@ def _frame(lines: list[str]) -> Any:
 
 def _smi(path: Path) -> Iterator[Record]:
     """One SMILES a line, a name after it if there is one."""
-    for line in _text(path).splitlines():
+    for line in text.lines(_text(path)):
         if line.strip():
             smiles, *name = line.split(maxsplit=1)
             yield _Smiles(smiles, {"name": name[0].strip()} if name else {})

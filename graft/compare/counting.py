@@ -79,7 +79,7 @@ def read(run: Path) -> list[dict[str, Any]]:
     """
     path = run / NAME
     try:
-        rounds: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
+        rounds: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8-sig"))
         return [{key: each[key] for key in ("optimizer_steps", "network_evaluations", "seconds")} for each in rounds]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise GraftError(f"{path} is missing or damaged ({error}): remove {run}, and it is trained again") from None

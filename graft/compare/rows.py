@@ -23,7 +23,7 @@ def read(path: Path) -> list[Row]:
     if not path.exists():
         return []
     try:
-        with path.open(newline="", encoding="utf-8") as file:
+        with path.open(newline="", encoding="utf-8-sig") as file:
             return [{name: _value(name, cell) for name, cell in row.items()} for row in csv.DictReader(file)]
     except (OSError, ValueError, TypeError, AttributeError, csv.Error) as error:
         raise GraftError(f"{path} is damaged ({error}): remove it, and what it says is judged again") from None

@@ -114,7 +114,7 @@ class Analysis:
         """
         path = folder / NAME
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
+            content = json.loads(path.read_text(encoding="utf-8-sig"))
             levels = [Level(**{k: _estimate(v) for k, v in level.items()}) for level in content.pop("levels")]
             found = cls(levels=levels, **content)
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:

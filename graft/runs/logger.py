@@ -103,7 +103,7 @@ def read(path: Path) -> list[dict[str, Any]]:
     """
     try:
         whole = path.read_bytes()
-        text = whole[: whole.rfind(b"\n") + 1].decode()
+        text = whole[: whole.rfind(b"\n") + 1].decode("utf-8-sig")
         rows = [{k: v for k, v in row.items() if v} for row in csv.DictReader(io.StringIO(text, newline=""))]
         if any(None in row or not row["step"].isdigit() for row in rows):
             raise ValueError("a row without a step")

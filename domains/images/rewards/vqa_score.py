@@ -77,7 +77,7 @@ class VQAScore(PromptReward):
 
         dtype = getattr(torch, self.dtype)
         folder = _folder(self.model)
-        settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        settings = json.loads((folder / "config.json").read_text(encoding="utf-8-sig"))
         foreign = {"model_type", "architectures", "auto_map", "torch_dtype", "dtype", "transformers_version"}
         told = {name: value for name, value in settings.items() if name not in foreign and not name.startswith("mm_")}
         config = T5Config(**{"decoder_start_token_id": 0, **told})

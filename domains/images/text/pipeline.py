@@ -194,7 +194,7 @@ def folder(weights: str, variant: "str | None" = None, revision: "str | None" = 
 
 def _family(path: Path, weights: str) -> Family:
     try:
-        index = json.loads((path / "model_index.json").read_text(encoding="utf-8"))
+        index = json.loads((path / "model_index.json").read_text(encoding="utf-8-sig"))
         name = str(index["_class_name"])
     except FileNotFoundError:
         raise GraftError(
@@ -216,7 +216,7 @@ def _family(path: Path, weights: str) -> Family:
 def _solver(path: Path, family: Family, changes: dict[str, Any]) -> Any:
     import diffusers
 
-    name = json.loads((path / "model_index.json").read_text(encoding="utf-8"))["scheduler"][1]
+    name = json.loads((path / "model_index.json").read_text(encoding="utf-8-sig"))["scheduler"][1]
     if not hasattr(diffusers, name):
         raise GraftError(f"this diffusers has no {name}, the scheduler of {path}: install a newer one")
     try:
@@ -232,7 +232,7 @@ def _loaded(
 ) -> Any:
     from diffusers import DiffusionPipeline
 
-    index = json.loads((path / "model_index.json").read_text(encoding="utf-8"))
+    index = json.loads((path / "model_index.json").read_text(encoding="utf-8-sig"))
     unused: dict[str, Any] = dict.fromkeys(without)
     if index.get("safety_checker"):  # of pictures that nobody sees but the reward
         unused |= {"safety_checker": None, "requires_safety_checker": False}

@@ -1,13 +1,12 @@
 """Prompts from files: plain text, CSV, JSON and JSONL, as the benchmarks of the field have them."""
 
 import csv
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from graft import files
+from graft import files, text
 from graft.errors import GraftError
 
 COLUMNS = ("prompt", "caption", "text")  # where a prompt stands if nobody says
@@ -20,6 +19,12 @@ class Prompt:
 
     text: str
     tag: str = ""
+
+    def __post_init__(self) -> None:
+        try:
+            (self.text + self.tag).encode()
+        except UnicodeEncodeError:  # JSON may escape half of a pair of UTF-16, which no tokenizer takes
+            raise GraftError(f"the prompt {self.text!r} holds half of a character: write it in UTF-8") from None
 
 
 def read(paths: "str | Sequence[str]", column: "str | None" = None) -> list[Prompt]:
@@ -47,7 +52,7 @@ def read(paths: "str | Sequence[str]", column: "str | None" = None) -> list[Prom
             raise GraftError(f"{path} is no text: {error}") from None
         if not part:
             raise GraftError(f"there are no prompts in {path}: give one in each line")
-        tagged = len(names) > 1 and path.suffix == ".txt"
+        tagged = len(names) > 1 and path.suffix.lower() == ".txt"
         found += [Prompt(prompt.text, prompt.tag or (path.stem if tagged else "")) for prompt in part]
     if not found:
         raise GraftError("there are no prompts: name a file of them with model.prompts")
@@ -57,16 +62,15 @@ def read(paths: "str | Sequence[str]", column: "str | None" = None) -> list[Prom
 def _read(path: Path, column: "str | None") -> list[Prompt]:
     suffix = path.suffix.lower()
     if suffix == ".txt":
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-        return [Prompt(line.strip()) for line in lines if line.strip()]
+        return [Prompt(line.strip()) for line in text.lines(text.read(path)) if line.strip()]
     if suffix in (".csv", ".tsv"):
         with open(path, newline="", encoding="utf-8-sig") as file:
             rows = list(csv.DictReader(file, delimiter="\t" if suffix == ".tsv" else ","))
     elif suffix == ".jsonl":
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-        rows = [_json(line, f"line {number} of {path}") for number, line in enumerate(lines, 1) if line.strip()]
+        lines = enumerate(text.lines(text.read(path)), 1)
+        rows = [text.parse_json(line, f"line {number} of {path}") for number, line in lines if line.strip()]
     elif suffix == ".json":
-        content = _json(path.read_text(encoding="utf-8-sig"), str(path))
+        content = text.parse_json(text.read(path), str(path))
         rows = list(content.values()) if isinstance(content, dict) else content
     else:
         raise GraftError(f"prompts are read from .txt, .csv, .tsv, .json and .jsonl files, not from {str(path)!r}")
@@ -94,10 +98,3 @@ def _prompt(row: Any, column: "str | None", path: Path) -> Prompt:
         )
     tag = next((by[name] for name in TAGS if isinstance(by.get(name), str)), "")
     return Prompt(by[name].strip(), tag.strip())
-
-
-def _json(text: str, where: str) -> Any:
-    try:
-        return json.loads(text)
-    except ValueError as error:
-        raise GraftError(f"{where} is no JSON: {error}") from None
