@@ -19,8 +19,7 @@ import torch
 from torch import Tensor
 
 from domains.layouts.given import CENTRE, SPREAD, nothing
-from domains.layouts.sources.read import load
-from graft import files
+from graft import files, text
 from graft.errors import GraftError
 from graft.state import Condition
 
@@ -63,7 +62,7 @@ def read(path: "str | Path", names: tuple[str, ...], elements: int) -> Brief:
         GraftError: It is none, or asks for what the model does not know.
     """
     found = files.locate(path)
-    content = load(found)
+    content = text.read_json(found)
     if not isinstance(content, dict) or not isinstance(content.get("elements"), list) or not content["elements"]:
         raise GraftError(f'{path} is no brief, which is {{"elements": [{{"class": "title", "box": [l, t, w, h]}}, …]}}')
     asked = content["elements"]

@@ -9,7 +9,7 @@ from torch.utils.data import DataLoader
 
 from domains.layouts.given import Task, give, to_state
 from domains.layouts.layout import classes_of
-from domains.layouts.sources import Collection, read
+from domains.layouts.sources import Collection, read, told
 from graft.batches.served import same
 from graft.errors import GraftError
 from graft.ranks import tell
@@ -85,6 +85,8 @@ class LayoutData(LightningDataModule):
         if not sum(self.tasks.values()) > 0 or min(self.tasks.values()) < 0:
             raise GraftError("data.tasks are shares of the batches: none may be negative, and not all 0")
         self.batch_size, self.limit, self.validation, self.seed = batch_size, limit, validation, seed
+        self.left_out: list[tuple[str, str]] = []
+        """(where it stands, why) of elements and layouts that could not be used; known after `setup`."""
         self._parts: tuple[Collection, Collection] | None = None
 
     def setup(self, stage: "str | None" = None) -> None:
@@ -96,12 +98,15 @@ class LayoutData(LightningDataModule):
         if self._parts is not None:
             return
         pages = read(self.source, self.names, self.elements, self.count, self.seed)
-        told = "; ".join(f"{number} {what}" for what, number in pages.left_out.items())
-        tell(f"{len(pages)} layouts from {self.source}" + (f" (left out: {told})" if told else ""))
+        self.left_out = pages.named
+        missing = told(pages.named)
+        tell(f"{len(pages)} layouts from {self.source}" + (f" (left out: {missing})" if missing else ""))
         order = np.random.default_rng(self.seed).permutation(len(pages))[: self.limit]
         held_out = max(1, round(len(order) * self.validation))
         if len(order) <= held_out:
-            raise GraftError(f"only {len(order)} layouts of {self.source!r} can be used, too few to train on ({told})")
+            raise GraftError(
+                f"only {len(order)} layouts of {self.source!r} can be used, too few to train on ({missing})"
+            )
         self._parts = pages.take(order[held_out:]), pages.take(order[:held_out])
 
     @property

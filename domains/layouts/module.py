@@ -16,9 +16,10 @@ from domains.layouts.data import LayoutData, batch
 from domains.layouts.files import write
 from domains.layouts.given import Task, filled, nothing, to_boxes
 from domains.layouts.pictures import png
-from domains.layouts.sources import Collection, read
+from domains.layouts.sources import Collection, read, told
 from graft import GraftError, GraftModule
 from graft.process import Gaussian, Mixed
+from graft.ranks import tell
 from graft.state import Condition, State
 
 THINNEST = 1e-3  # of the page: no box is thinner
@@ -95,6 +96,8 @@ class Layouts(GraftModule):
         if self.task != "unconditional":
             if self._pages is None:
                 self._pages = read(self.examples, self.names, self.elements, EXAMPLES)
+                if missing := told(self._pages.named):
+                    tell(f"{len(self._pages)} layouts from {self.examples} (left out: {missing})")
             rows = torch.randint(len(self._pages), (count,), generator=generator)
             condition: Condition = batch(self._pages.take(rows.numpy()), self.task, generator)["condition"]
             return condition

@@ -55,8 +55,10 @@ def test_coco_and_what_is_left_out(tmp_path: Path) -> None:
         "elements of unknown class 'equation'": 1,
         "elements with a box outside the page": 1,
         "elements with a box of no area": 1,
+        "annotations of crowds": 1,
         "empty layouts": 1,
     }
+    assert ("annotation number 5 of image 7", "annotations of crowds") in pages.named
 
 
 def test_rico_file_and_folder(tmp_path: Path) -> None:
@@ -123,7 +125,10 @@ class Code:
     [
         ("a.json", "{", "no JSON file"),
         ("a.json", {"layouts": []}, "another schema"),
-        ("a.json", {**COCO, "annotations": [{"image_id": 7}]}, "no COCO file"),
+        ("a.json", {**COCO, "annotations": [{"image_id": 7}]}, "1 of the 1 elements .* annotation number 1 of image 7"),
+        ("a.json", {**COCO, "annotations": {"1": {}}}, "its annotations are no list"),
+        ("a.json", {**COCO, "categories": [{"id": 3, "name": n} for n in "ab"]}, "category 3 is both 'a' and 'b'"),
+        ("a.json", "[" * 2000, "no JSON file"),
         ("a.json", {**COCO, "annotations": []}, "no layout that can be used"),
         ("a.json", {"bounds": [0, 0], "children": []}, "no semantic annotation"),
         ("a.txt", "text 1 2 3", "line 1"),

@@ -6,7 +6,8 @@ padded arrays (``boxes`` or ``bbox`` (M, N, 4) centre x, centre y, width, height
 ``mask`` (M, N) or ``length`` (M,)). Coordinates are fractions of the page.
 """
 
-from collections.abc import Iterator, Mapping
+import functools
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,12 @@ import torch
 from numpy.typing import NDArray
 
 from domains.layouts.layout import cornered
-from domains.layouts.sources.collection import Element
+from domains.layouts.sources.record import Element, Record, Unusable
 from graft.errors import GraftError
 
 
-def read(path: Path) -> "Iterator[list[Element]]":
-    """The layouts of a file.
+def read(path: Path) -> "Iterator[Record | Unusable]":
+    """Yield the layouts of a file; a record of another kind is left out.
 
     Raises:
         GraftError: It cannot be read safely, or holds something else.
@@ -47,31 +48,64 @@ def _content(path: Path) -> Any:
         ) from None
 
 
-def _records(content: Any) -> "Iterator[list[Element]]":
+def _records(content: Any) -> "Iterator[Record | Unusable]":
+    for number, layout in enumerate(_layouts(content), 1):
+        try:
+            labels, boxes = layout()
+            found: list[Element | Unusable] = [
+                (int(label), box) for label, box in zip(labels.reshape(-1), boxes, strict=True)
+            ]
+            yield Record(f"record {number}", found)
+        except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError) as error:
+            why = f"records that are no layout: {type(error).__name__}: {error}"
+            yield Unusable(why, f"record {number}", layout=True)
+
+
+Arrays = tuple[NDArray[Any], NDArray[Any]]
+"""Labels (n,) and corners (n, 4) of a layout."""
+
+
+def _layouts(content: Any) -> "Iterator[Callable[[], Arrays]]":
+    """Yield what makes the arrays of each layout, and fails where that layout is odd."""
     if isinstance(content, list):
         for record in content:
-            boxes = _array(record["bboxes"]).astype(float)
-            corners = np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], -1)
-            yield _elements(_array(record["labels"]) - 1, corners)
+            yield functools.partial(_of_record, record)
         return
     if isinstance(content, tuple):
         data, slices = content[0], content[1]
-        boxes, labels, ends = (_array(part) for part in (data["x"], data["y"], slices["x"]))
+        x, y, ends = (_array(part) for part in (data["x"], data["y"], slices["x"]))
         for start, end in zip(ends[:-1].tolist(), ends[1:].tolist(), strict=True):
-            yield _elements(labels[start:end], cornered(boxes[start:end].astype(float)))
+            yield functools.partial(_of_centres, x[start:end], y[start:end])
         return
     if not isinstance(content, Mapping):
         raise TypeError(f"a {type(content).__name__}")
-    boxes = _array(content["boxes"] if "boxes" in content else content["bbox"]).astype(float)
-    labels = _array(content["labels"] if "labels" in content else content["type"])
-    there = _array(content["mask"]).astype(bool).reshape(labels.shape) if "mask" in content else None
+    centres = _array(content["boxes"] if "boxes" in content else content["bbox"]).astype(float)
+    classes = _array(content["labels"] if "labels" in content else content["type"])
+    there = _array(content["mask"]).astype(bool).reshape(classes.shape) if "mask" in content else None
     if there is None:
-        there = np.arange(labels.shape[1]) < _array(content["length"]).reshape(-1, 1)
-    for box, label, mask in zip(boxes, labels, there, strict=True):
-        yield _elements(label[mask], cornered(box[mask]))
+        there = np.arange(classes.shape[1]) < _array(content["length"]).reshape(-1, 1)
+    for box, label, mask in zip(centres, classes, there, strict=True):
+        yield functools.partial(_of_centres, box[mask], label[mask])
 
 
-def _elements(labels: NDArray[Any], boxes: NDArray[Any]) -> "list[Element]":
+def _of_record(record: Any) -> Arrays:
+    boxes = _boxes(record["bboxes"])
+    return _array(record["labels"]) - 1, np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], -1)
+
+
+def _of_centres(boxes: NDArray[Any], labels: NDArray[Any]) -> Arrays:
+    return labels, cornered(_boxes(boxes))
+
+
+def _boxes(value: Any) -> NDArray[Any]:
+    """(n, 4) numbers; NumPy would stretch boxes of three."""
+    found = _array(value).astype(float)
+    if found.ndim != 2 or found.shape[1] != 4:
+        raise ValueError(f"boxes of shape {found.shape}, where (n, 4) is needed")
+    return found
+
+
+def _elements(labels: NDArray[Any], boxes: NDArray[Any]) -> "list[Element | Unusable]":
     return [(int(label), box) for label, box in zip(labels.reshape(-1), boxes, strict=True)]
 
 

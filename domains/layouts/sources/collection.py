@@ -1,6 +1,6 @@
 """Many layouts as padded arrays, and which elements and layouts of a source cannot be used."""
 
-from collections import Counter
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -9,11 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from domains.layouts.layout import Layout
+from domains.layouts.sources.record import Element, Record, Unusable
+from graft.errors import GraftError
+from graft.rounds.account import by_reason
 
-Element = tuple["str | int", Sequence[float]]
-"""Class name, or its position among the names; left, top, right, bottom as fractions of the page."""
+__all__ = ["OUTSIDE", "Collection", "Element", "collect", "told"]
 
 OUTSIDE = 0.01  # of the page: boxes that stick out by no more are cut at its edge
+MOST_FAULTY = 0.5  # share of a source's elements, or of its layouts
 
 
 @dataclass
@@ -26,6 +29,7 @@ class Collection:
         counts: (M,) int64.
         names: Of the classes.
         left_out: How many elements and layouts could not be used, by reason.
+        named: (where it stands, why) of each of them.
     """
 
     labels: NDArray[np.int64]
@@ -33,6 +37,7 @@ class Collection:
     counts: NDArray[np.int64]
     names: tuple[str, ...]
     left_out: dict[str, int] = field(default_factory=dict)
+    named: list[tuple[str, str]] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.counts)
@@ -49,41 +54,89 @@ class Collection:
         ]
 
 
-def collect(records: Iterable["list[Element]"], names: tuple[str, ...], most: int) -> Collection:
-    """The usable layouts of ``records``.
+def collect(
+    records: "Iterable[Record | Unusable]", names: tuple[str, ...], most: int, source: str = "the source"
+) -> Collection:
+    """Return the usable layouts of ``records``.
 
     Elements of unknown classes, without an area or outside the page (by more than `OUTSIDE`) are left out; layouts that
     then have no element, or more than ``most``, are too.
+
+    Args:
+        records: Of one source.
+        names: Of the classes.
+        most: Elements of a layout.
+        source: Name of the source in the message.
+
+    Raises:
+        GraftError: More than half of the elements, or of the layouts, are faulty.
     """
     index: dict[str | int, int] = {name: i for i, name in enumerate(names)} | {i: i for i in range(len(names))}
     lower = {name.lower(): i for i, name in enumerate(names)}
-    left_out: Counter[str] = Counter()
+    left_out: list[Unusable] = []
     kept: list[list[tuple[int, Sequence[float]]]] = []
+    elements = layouts = 0
     for record in records:
+        if isinstance(record, Unusable):
+            elements, layouts = elements + (not record.layout), layouts + record.layout
+            left_out.append(record)
+            continue
+        layouts += 1
+        elements += len(record.elements)
         usable = []
-        for name, box in record:
+        for each in record.elements:
+            if isinstance(each, Unusable):
+                left_out.append(each)
+                continue
+            name, box = each
             label = index.get(name, lower.get(name.lower()) if isinstance(name, str) else None)
-            why = f"elements of unknown class {name!r}" if label is None else _unusable(box)
-            if label is None or why:
-                left_out[why] += 1
+            if label is None:
+                left_out.append(Unusable(f"elements of unknown class {name!r}", record.name, faulty=False))
+            elif why := _unusable(box):
+                left_out.append(Unusable(why, record.name))
             else:
                 usable.append((label, box))
         if not usable:
-            left_out["empty layouts"] += 1
+            left_out.append(Unusable("empty layouts", record.name, layout=True, faulty=False))
         elif len(usable) > most:
-            left_out[f"layouts of more than {most} elements"] += 1
+            why = f"layouts of more than {most} elements"
+            left_out.append(Unusable(why, record.name, layout=True, faulty=False))
         else:
             kept.append(usable)
+    _refuse(left_out, elements, layouts, source)
     counts = np.array([len(usable) for usable in kept], np.int64)
     labels, boxes = np.zeros((len(kept), most), np.int64), np.zeros((len(kept), most, 4), np.float32)
     for i, usable in enumerate(kept):
         labels[i, : counts[i]] = [label for label, _ in usable]
         boxes[i, : counts[i]] = [box for _, box in usable]
-    return Collection(labels, boxes.clip(0, 1), counts, names, dict(left_out))
+    named = [(each.name, each.why) for each in left_out]
+    return Collection(labels, boxes.clip(0, 1), counts, names, by_reason(named), named)
+
+
+def told(named: Sequence[tuple[str, str]]) -> str:
+    """Return what was left out in one line: each reason, how many there are of it, and the first one."""
+    first: dict[str, str] = {}
+    for name, why in named:
+        first.setdefault(why.partition(":")[0], name)
+    counts = by_reason(named)
+    return "; ".join(f"{count} {why} ({first[why]}{', ...' if count > 1 else ''})" for why, count in counts.items())
+
+
+def _refuse(left_out: Sequence[Unusable], elements: int, layouts: int, source: str) -> None:
+    """Raise GraftError if most elements or most layouts are faulty: the file is another one than it seems."""
+    for layout, total, what in ((False, elements, "elements"), (True, layouts, "layouts")):
+        faulty = [each for each in left_out if each.faulty and each.layout == layout]
+        if len(faulty) > MOST_FAULTY * total:
+            raise GraftError(
+                f"{len(faulty)} of the {total} {what} of {source} cannot be used (first: {faulty[0].name}: "
+                f"{faulty[0].why}); at least half must be usable: mend the file"
+            )
 
 
 def _unusable(box: Sequence[float]) -> str:
     """Why, or nothing."""
-    if len(box) != 4 or not all(-OUTSIDE <= place <= 1 + OUTSIDE for place in box):  # not a number is outside too
+    if len(box) != 4 or not all(map(math.isfinite, box)):
+        return "elements with a box that is not finite"
+    if not all(-OUTSIDE <= place <= 1 + OUTSIDE for place in box):
         return "elements with a box outside the page"
     return "" if box[0] < box[2] and box[1] < box[3] else "elements with a box of no area"

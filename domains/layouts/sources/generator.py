@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from domains.layouts.sources.collection import Element
+from domains.layouts.sources.record import Element
 
 KINDS = ("paragraph", "heading", "list", "figure", "table")
 SHARES = (0.5, 0.2, 0.08, 0.14, 0.08)

@@ -1,13 +1,13 @@
 """Which reader a source goes to."""
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from domains.layouts.sources import arrays, coco, generator, rico, tokens
-from domains.layouts.sources.collection import Collection, Element, collect
-from graft import files
+from domains.layouts.sources.collection import Collection, collect, told
+from domains.layouts.sources.record import Record, Unusable
+from graft import files, text
 from graft.errors import GraftError
 
 GENERATED = "generated"
@@ -25,23 +25,27 @@ def read(source: str, names: tuple[str, ...], most: int, count: int = 20000, see
         seed: Of the pages that are made.
 
     Raises:
-        GraftError: There is no such file, it is of another kind, or none of its layouts can be used.
+        GraftError: There is no such file, it is of another kind, more than half of it is faulty, or none of its layouts
+            can be used.
     """
     records = (
-        generator.pages(count, seed)
+        _made(count, seed)
         if source == GENERATED
         else _records(Path(source) if Path(source).is_dir() else files.locate(source))
     )
-    pages = collect(records, names, most)
+    pages = collect(records, names, most, source)
     if not len(pages):
-        why = "; ".join(f"{number} {what}" for what, number in pages.left_out.items())
-        raise GraftError(
-            f"{source} has no layout that can be used ({why or 'it holds none'}); classes: {', '.join(names)}"
-        )
+        why = told(pages.named) or "it holds none"
+        raise GraftError(f"{source} has no layout that can be used ({why}); classes: {', '.join(names)}")
     return pages
 
 
-def _records(path: Path) -> "Iterator[list[Element]]":
+def _made(count: int, seed: int) -> "Iterator[Record]":
+    for number, page in enumerate(generator.pages(count, seed), 1):
+        yield Record(f"page {number}", list(page))
+
+
+def _records(path: Path) -> "Iterator[Record | Unusable]":
     if path.is_dir():
         return rico.read(path)
     suffix = path.suffix.lower()
@@ -57,25 +61,13 @@ def _records(path: Path) -> "Iterator[list[Element]]":
     )
 
 
-def _json(path: Path) -> "Iterator[list[Element]]":
-    content: Any = load(path)
+def _json(path: Path) -> "Iterator[Record | Unusable]":
+    content: Any = text.read_json(path)
     for reader in (coco, rico):
         if reader.fits(content):
-            found: Iterator[list[Element]] = reader.records(content, path)
+            found: Iterator[Record | Unusable] = reader.records(content, path)
             return found
     raise GraftError(
         f"{path} is JSON of another schema: COCO has images, annotations and categories, RICO's semantic annotations "
         "have bounds and children"
     )
-
-
-def load(path: Path) -> Any:
-    """The content of a JSON file.
-
-    Raises:
-        GraftError: It is none.
-    """
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise GraftError(f"{path} is no JSON file: {error}") from None

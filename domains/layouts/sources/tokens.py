@@ -7,32 +7,32 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from domains.layouts.layout import BINS
-from domains.layouts.sources.collection import Element
+from domains.layouts.sources.record import Record, Unusable
+from graft import text
 from graft.errors import GraftError
 
 
-def read(path: Path) -> "Iterator[list[Element]]":
-    """The layouts of a file.
+def read(path: Path) -> "Iterator[Record | Unusable]":
+    """Yield the layouts of a file; a line of another kind is left out.
 
     Raises:
-        GraftError: A line is of another kind.
+        GraftError: The file is no text.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        lines = text.lines(text.read(path))
     except (OSError, UnicodeDecodeError) as error:
         raise GraftError(f"{path} is no text file ({error})") from None
-    for number, line in enumerate(text.splitlines(), 1):
-        if not line.strip():
-            yield []
+    for number, line in enumerate(lines, 1):
+        found = Record(f"line {number}")
+        try:
+            for element in line.split("|") if line.strip() else ():
+                *name, left, top, right, bottom = element.split() if len(element.split()) >= 5 else [""] * 4
+                found.elements.append((" ".join(name), [int(place) / BINS for place in (left, top, right, bottom)]))
+        except ValueError:
+            why = (
+                f"lines that are no layout: {element.strip()[:80]!r} is no element, which is a class and four places, "
+                "'text 10 47 61 64', elements separated by |"
+            )
+            yield Unusable(why, found.name, layout=True)
             continue
-        found: list[Element] = []
-        for element in line.split("|"):
-            *name, left, top, right, bottom = element.split() if len(element.split()) >= 5 else [""] * 4
-            try:
-                found.append((" ".join(name), [int(place) / BINS for place in (left, top, right, bottom)]))
-            except ValueError:
-                raise GraftError(
-                    f"{path}, line {number}: {element.strip()!r} is no element, which is a class and four places, "
-                    "'text 10 47 61 64', elements separated by |"
-                ) from None
         yield found
