@@ -111,7 +111,7 @@ def read(folder: Path) -> float:
     if not path.exists() or (folder / "summary.json").exists():
         return 0.0
     try:
-        seconds = float(json.loads(path.read_text(encoding="utf-8"))["seconds"])
+        seconds = float(json.loads(path.read_text(encoding="utf-8-sig"))["seconds"])
         if not (math.isfinite(seconds) and seconds >= 0):
             raise ValueError(f"{seconds} seconds")
         return seconds
