@@ -21,7 +21,7 @@ from graft.judge import Judge
 from graft.network import EMA, Fitted, LoRA, adapt, evaluating, frozen, without_adapter
 from graft.network.weights import drop_frozen, fill_frozen, interpolate, read_reference, read_weights, write_weights
 from graft.objectives import Objective, Shaping
-from graft.process import Model, Process
+from graft.process import Model, Process, checked
 from graft.runs import interruption
 from graft.sampler import Stage, Trajectory, run, snap
 from graft.sharding import shard
@@ -372,7 +372,7 @@ class GraftModule(LightningModule, ABC):
 
     def _told(self, model: Model) -> Model:
         def told(state: State, time: Tensor, condition: Condition) -> State:
-            return self.constrain(model(state, time, condition), condition)
+            return self.constrain(checked(model(state, time, condition), state), condition)
 
         return told
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from graft.errors import GraftError
-from graft.process import Model
+from graft.process import Model, checked
 from graft.state import Condition, State, cat, size, take
 
 
@@ -62,4 +62,5 @@ SMALLER = "the network needs a device with more memory, or a lower trainer.preci
 def _part(model: Model, state: State, time: Tensor, condition: Condition, rows: slice) -> State:
     some = take(condition, rows)
     assert isinstance(some, dict)
-    return model(take(state, rows), time[rows], some)
+    given = take(state, rows)
+    return checked(model(given, time[rows], some), given)

@@ -6,6 +6,7 @@ from graft.process.categorical import Categorical
 from graft.process.gaussian import Gaussian
 from graft.process.masked import MaskedCategorical
 from graft.process.mixed import Mixed
+from graft.process.output import checked
 from graft.process.projections import Masked, Projection, ZeroCentre
 from graft.process.rotation import Rotation
 from graft.process.schedules import Betas, Cosine, Flow, Polynomial, Schedule, VarianceExploding
@@ -31,4 +32,5 @@ __all__ = [
     "UniformCategorical",
     "VarianceExploding",
     "ZeroCentre",
+    "checked",
 ]

@@ -8,6 +8,7 @@ import torch
 from torch import Generator, Tensor
 
 from graft.errors import GraftError
+from graft.process.output import checked
 from graft.state import Condition, State, size
 
 Level: TypeAlias = "float | Tensor"  # u in [0, 1]: one for the batch, or one for each sample
@@ -180,10 +181,14 @@ class Process(ABC):
         raise GraftError(f"the outputs of {type(self).__name__} are no estimates of x_0 that could be mixed")
 
     def __call__(self, model: Model, state: State, level: Level, condition: Condition) -> State:
-        """The network's output at ``level``."""
+        """The network's output at ``level``.
+
+        Raises:
+            GraftError: The output has not the state's shape.
+        """
         time = torch.as_tensor(self.network_time(level))
         device = (state if isinstance(state, Tensor) else next(iter(state.values()))).device
-        return model(state, time.to(device, torch.float32).expand(size(state)), condition)
+        return checked(model(state, time.to(device, torch.float32).expand(size(state)), condition), state)
 
     def loss(
         self,
