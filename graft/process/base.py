@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import TypeAlias
 
 import torch
+from scipy.optimize import brentq
 from torch import Generator, Tensor
 
 from graft.errors import GraftError
@@ -129,6 +130,53 @@ class Process(ABC):
         With the slope at ``state`` and ``next_level < level`` it is the deterministic `advance`.
         """
         raise GraftError(f"{type(self).__name__} has no ODE, which solvers of higher order need: use the Euler solver")
+
+    def ode_time(self, level: Level) -> Tensor:
+        """Return the time variable of the ODE, in which `follow` is straight: float64, of the level's shape.
+
+        Raises:
+            GraftError: There is no ODE.
+        """
+        raise GraftError(f"{type(self).__name__} has no ODE, which solvers of higher order need: use the Euler solver")
+
+    def second_slope(self, level: float, next_level: float, share: float) -> tuple[float, State]:
+        r"""Return the level at which a step takes its second slope, and the weight of that slope.
+
+        The level is the one at which ``share`` of the step is done in the ODE's time variable; it is found numerically
+        (Brent 1973), for any schedule. The mean slope of the step is :math:`(1 - w) k_1 + w k_2`, see `second_weight`.
+
+        Args:
+            level: Where the step begins.
+            next_level: Where it ends.
+            share: In (0, 1].
+
+        Returns:
+            The level, and w: a number for each field of the state, float64.
+
+        Raises:
+            GraftError: There is no ODE.
+        """
+        start, end = (float(self.ode_time(u)) for u in (level, next_level))
+        between = next_level
+        if share < 1 and start != end:
+            target = start + share * (end - start)
+            between = float(brentq(lambda u: float(self.ode_time(u)) - target, next_level, level, xtol=1e-15))
+        return between, self.second_weight(level, between, next_level)
+
+    def second_weight(self, level: float, between: float, next_level: float) -> State:
+        r"""Return the weight w of the slope at ``between`` in the mean slope of a step, float64.
+
+        .. math:: w = 1 / (2a)
+
+        with a the share of the step that the ODE's time variable has covered at ``between``: the order condition of
+        two-stage Runge-Kutta methods (Hairer et al. 1993, section II.1).
+
+        Raises:
+            GraftError: There is no ODE.
+        """
+        start, middle, end = (self.ode_time(u) for u in (level, between, next_level))
+        moved = middle - start
+        return torch.where(moved == 0, 0.0, (end - start) / (2 * moved))  # 0 where nothing moves
 
     # What policy gradients and regressions on estimates need; a process that has no such thing says so
 

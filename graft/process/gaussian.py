@@ -264,6 +264,11 @@ class Gaussian(Process):
         now, then = alpha + sigma, to_alpha + to_sigma
         return _like(then / now, x) * x + _like(then * (to_sigma / then - sigma / now), x) * _tensor(slope)
 
+    def ode_time(self, level: Level) -> Tensor:
+        r"""See `Process.ode_time`: :math:`\tau = \sigma / (\alpha + \sigma)`, whatever the schedule and the warp."""
+        alpha, sigma = self.alpha_sigma(level)
+        return sigma / (alpha + sigma)
+
     def error(
         self,
         output: State,

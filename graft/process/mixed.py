@@ -116,6 +116,14 @@ class Mixed(Process):
         x, k = _dict(state), _dict(slope)
         return {name: _tensor(p.follow(x[name], k[name], level, next_level)) for name, p in self.fields.items()}
 
+    def ode_time(self, level: Level) -> Tensor:
+        """See `Process.ode_time`: the first field's."""
+        return self.clock.ode_time(level)
+
+    def second_weight(self, level: float, between: float, next_level: float) -> State:
+        """See `Process.second_weight`: each field has a time variable of its own."""
+        return {name: _tensor(p.second_weight(level, between, next_level)) for name, p in self.fields.items()}
+
     def log_prob(
         self, output: State, state: State, next_state: State, level: Level, next_level: Level, condition: Condition
     ) -> Tensor:

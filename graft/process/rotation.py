@@ -43,6 +43,10 @@ class Rotation(Gaussian):
         assert isinstance(output, Tensor)
         return self._project(output, condition)
 
+    def ode_time(self, level: Level) -> Tensor:
+        """See `Process.ode_time`: the angle, as a share of the quarter of a circle."""
+        return self.time(level)
+
     def follow(self, state: State, slope: State, level: Level, next_level: Level) -> Tensor:
         """See `Process.follow`: x − Δφ v."""
         assert isinstance(state, Tensor) and isinstance(slope, Tensor)

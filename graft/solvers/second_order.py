@@ -5,14 +5,22 @@ Every Gaussian process's deterministic sampler is the straight flow
 .. math:: dy / d\tau = E[\epsilon - x_0 \mid x], \qquad
     y = x / (\alpha + \sigma), \quad \tau = \sigma / (\alpha + \sigma),
 
-of which DDIM's step is Euler's (`Process.slope`, `Process.follow`). With a second slope part of the way,
+of which DDIM's step is Euler's (`Process.slope`, `Process.follow`). A second slope is taken after the share a of the
+step, measured in :math:`\tau` and not on the clock u, so that the step does not depend on the schedule or the warp:
 
-.. math:: y' = y + \Delta\tau \Big( \big(1 - \tfrac{1}{2a}\big) k_1 + \tfrac{1}{2a} k_2 \Big).
+.. math:: y' = y + \Delta\tau \Big( \big(1 - \tfrac{1}{2a}\big) k_1 + \tfrac{1}{2a} k_2 \Big), \qquad
+    k_1 = f(y, \tau), \quad k_2 = f(y + a \Delta\tau\, k_1, \tau + a \Delta\tau).
+
+In a process of several fields each field has a :math:`\tau` of its own. The level of the second slope is the first
+field's, and the weights of every field come from the share that its own :math:`\tau` has covered by then.
 """
 
-from torch import Generator, Tensor
+import copy
+
+from torch import Generator
 
 from graft.errors import GraftError
+from graft.inversion.base import Method, Solution
 from graft.process.base import Model, Process
 from graft.solvers.base import Solver
 from graft.state import Condition, State, apply
@@ -22,7 +30,7 @@ class SecondOrder(Solver):
     """A second slope after the share ``a`` of the step: 1 is Heun's method, 1/2 the midpoint rule, 2/3 Ralston's.
 
     Args:
-        a: In (0, 1], counted on the clock.
+        a: In (0, 1], of the step in the time variable of the process's ODE (`Process.second_slope`).
         end: Take the second slope at level 0, too. A network is not trained there, only near it, and predictions of x_0
             have no slope there; with False the last step is Euler's where a = 1 (Karras et al. 2022, algorithm 1).
     """
@@ -31,6 +39,7 @@ class SecondOrder(Solver):
         if not 0 < a <= 1:
             raise GraftError(f"the solver's second slope is after {a:g} of a step, but that is a share in (0, 1]")
         self.a, self.end = a, end
+        self._second: tuple[float, State] | None = None  # (level, weight) of the second slope, within `up`
 
     def calls(self, steps: int) -> int:
         """See `Solver.calls`."""
@@ -72,21 +81,36 @@ class SecondOrder(Solver):
         slope = self._slope(process, model, guess, level, next_level, condition)
         return process.follow(state, slope, next_level, level)
 
+    def up(
+        self,
+        process: Process,
+        model: Model,
+        state: State,
+        level: float,
+        next_level: float,
+        condition: Condition,
+        method: Method,
+        start: "State | None" = None,
+    ) -> Solution:
+        """See `Solver.up`; where the second slope is taken is found once for all evaluations of the step."""
+        prepared = copy.copy(self)
+        prepared._second = process.second_slope(next_level, level, self.a) if process.reversible else None
+        return Solver.up(prepared, process, model, state, level, next_level, condition, method, start)
+
     def _slope(
         self, process: Process, model: Model, state: State, level: float, next_level: float, condition: Condition
     ) -> State:
+        """The mean slope of a step down."""
         first = process.slope(process(model, state, level, condition), state, level, condition)
-        between = level + self.a * (next_level - level)
+        if self._second is None:
+            between, weight = process.second_slope(level, next_level, self.a)
+        else:
+            between, weight = self._second
         if between == 0 and not self.end:
             return first
         there = process.follow(state, first, level, between)
         second = process.slope(process(model, there, between, condition), there, between, condition)
-        share = 1 / (2 * self.a)
-
-        def mean(k1: Tensor, k2: Tensor) -> Tensor:
-            return (1 - share) * k1 + share * k2
-
-        return apply(mean, first, second)
+        return apply(lambda k1, k2, w: (1 - w) * k1 + w * k2, first, second, weight)
 
 
 class Heun(SecondOrder):
@@ -101,7 +125,7 @@ class Heun(SecondOrder):
 
 
 class Midpoint(SecondOrder):
-    """The midpoint rule: the slope half-way; it never asks the network at level 0."""
+    """The midpoint rule: the slope half-way in the ODE's time variable; it never asks the network at level 0."""
 
     def __init__(self) -> None:
         super().__init__(0.5)

@@ -8,7 +8,9 @@ from unittest import mock
 import torch
 from torch import Tensor
 
-from graft.process import Betas, Gaussian, Process
+from graft.process import Betas, Gaussian, Model, Process
+from graft.process.base import Level
+from graft.state import Condition, State
 
 SNAP = 36_000  # networks are told float32 times; the levels of these tests are multiples of 1/36000
 
@@ -100,11 +102,27 @@ class Exact:
 
     def __call__(self, state: Tensor, time: Tensor, condition: dict[str, Tensor]) -> Tensor:
         x = state.flatten(1)
-        alpha, sigma = self.process.alpha_sigma(level_of(self.process, time, self.snap))
+        alpha, sigma = self.process.alpha_sigma(self.level(time))
         log_p, x0 = self.law.posterior(x, alpha, sigma)
         if self.process.prediction == "logits":
             return log_p.reshape(state.shape)
         return say(self.process.prediction, x, x0, alpha[:, None], sigma[:, None]).reshape(state.shape)
+
+    def level(self, time: Tensor) -> Tensor:
+        """(B,) the levels that the network is asked at."""
+        if isinstance(self.process, Precise):
+            return self.process.asked.expand(len(time))
+        return level_of(self.process, time, self.snap)
+
+
+class Precise(Gaussian):
+    """Remembers the level of the network's call in float64, for levels that are no multiples of 1/`SNAP`."""
+
+    asked: Tensor
+
+    def __call__(self, model: Model, state: State, level: Level, condition: Condition) -> State:
+        self.asked = torch.as_tensor(level, dtype=torch.float64)
+        return super().__call__(model, state, level, condition)
 
 
 class Affine:
