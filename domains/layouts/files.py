@@ -7,7 +7,7 @@ from typing import Any
 
 from domains.layouts.layout import Layout
 from domains.layouts.pictures import png, svg
-from graft import files
+from graft import __version__, files
 from graft.errors import GraftError
 
 
@@ -28,31 +28,48 @@ def write(items: Sequence[Layout], path: Path, rewards: "Sequence[float] | None"
 
 
 def coco(items: Sequence[Layout], rewards: "Sequence[float] | None" = None) -> dict[str, Any]:
-    """COCO's images, annotations and categories; what is more than COCO's is ``fraction``, ``given`` and ``reward``."""
+    """Return all that COCO's object detection format asks for (https://cocodataset.org/#format-data).
+
+    Boxes and the polygons of ``segmentation`` are in the page's unit. ``fraction``, ``given`` and ``reward`` are ours.
+    """
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     for number, item in enumerate(items, 1):
-        width, height = item.page
+        width, height = map(_whole, item.page)
         images.append({"id": number, "width": width, "height": height, "file_name": f"{number}.png"})
         if rewards is not None and number <= len(rewards) and rewards[number - 1] == rewards[number - 1]:
             images[-1]["reward"] = float(rewards[number - 1])
+        digits = 2 if min(item.page) >= 100 else 5
         for label, (left, top, right, bottom), given in zip(item.labels, item.boxes.tolist(), item.given, strict=True):
-            bbox = [left * width, top * height, (right - left) * width, (bottom - top) * height]
+            pixels = (left * width, top * height, (right - left) * width, (bottom - top) * height)
+            x, y, w, h = bbox = [round(value, digits) for value in pixels]
+            corners = (x, y, x + w, y, x + w, y + h, x, y + h)
             annotations.append(
                 {
                     "id": len(annotations) + 1,
                     "image_id": number,
                     "category_id": int(label) + 1,
-                    "bbox": [round(value, 2) for value in bbox],
-                    "area": round(bbox[2] * bbox[3], 2),
+                    "bbox": bbox,
+                    "segmentation": [[round(value, digits) for value in corners]],
+                    "area": round(w * h, 2 * digits),
                     "iscrowd": 0,
                     "fraction": [round(value, 5) for value in (left, top, right - left, bottom - top)],
                     "given": bool(given),
                 }
             )
     names = items[0].names if items else ()
-    categories = [{"id": i, "name": name, "supercategory": ""} for i, name in enumerate(names, 1)]
-    return {"images": images, "annotations": annotations, "categories": categories}
+    return {
+        "info": {"description": "Layouts sampled by graft", "version": __version__, "contributor": "", "url": ""},
+        "licenses": [],
+        "images": images,
+        "annotations": annotations,
+        "categories": [{"id": i, "name": name, "supercategory": ""} for i, name in enumerate(names, 1)],
+    }
+
+
+def _whole(value: float) -> "int | float":
+    """Return pixels as an integer, which COCO has, where the page has whole ones."""
+    return int(value) if float(value).is_integer() else float(value)
 
 
 def _json(items: Sequence[Layout], rewards: "Sequence[float] | None") -> bytes:
