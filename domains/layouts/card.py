@@ -9,7 +9,6 @@ import jsonargparse
 import torch
 
 import graft
-from domains.layouts import features
 from domains.layouts.data import LayoutData
 from domains.layouts.metrics import figures, metrics, table
 from domains.layouts.module import Layouts
@@ -45,7 +44,8 @@ def card(
     n = len(kept) // 2
     half, other = kept[:n], kept[n : 2 * n]
     drawn = [item for part, _ in graft.sample(module, graft.trainer(accelerator="cpu"), max(draws, n)) for item in part]
-    found = metrics(module.names, half, features.features, convention)
+    network = module.features if module.featured else None
+    found = metrics(module.names, half, network, convention)
     rows = {
         f"the other half of the held-out, n = {n}": figures(other, found),
         f"draws, n = {n}": figures(drawn[:n], found),
@@ -53,7 +53,7 @@ def card(
     out = [f"Against one half of the held-out layouts (n = {n}):", "", table(rows, convention)]
     if test is not None:
         pages = read(test, module.names, module.elements).layouts()
-        found = metrics(module.names, pages, features.features, convention)
+        found = metrics(module.names, pages, network, convention)
         real = figures(pages, {name: found[name] for name in ("alignment", "overlap", "elements")})
         rows = {
             "themselves": real,

@@ -56,7 +56,7 @@ class LayoutData(LightningDataModule):
 
     Args:
         source: ``generated``, or what `domains.layouts.sources.read` reads: COCO JSON, tokens, arrays, RICO.
-        classes: Names of the classes, or ``rico``; elements of others are left out.
+        classes: Names of the classes, their number, or ``rico``; elements of others are left out.
         elements: Layouts of more are left out.
         tasks: Share of each task among the batches.
         count: Collection to make, where they are.
@@ -69,7 +69,7 @@ class LayoutData(LightningDataModule):
     def __init__(
         self,
         source: str = "generated",
-        classes: "list[str] | str | None" = None,
+        classes: "list[str | int] | str | int | None" = None,
         elements: int = 20,
         tasks: "dict[Task, float] | None" = None,
         count: int = 20000,

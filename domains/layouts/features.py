@@ -63,16 +63,45 @@ def encoder(path: str = SHIPPED) -> Encoder:
         GraftError: There is none.
     """
     tensors, about = files.read_tensors(files.locate(Path(path)))
-    if "network" not in about:
-        raise GraftError(f"{path} holds no feature network of layouts: train one with domains.layouts.train_features")
-    network = Encoder(**about["network"])
-    network.load_state_dict(tensors)
+    try:
+        network = Encoder(**about["network"])
+        network.load_state_dict(tensors)
+    except (KeyError, TypeError, ValueError, RuntimeError, AssertionError):
+        raise GraftError(
+            f"{path} holds no feature network of layouts: train one with domains.layouts.train_features"
+        ) from None
     return network.requires_grad_(False).eval()
 
 
-def known(names: tuple[str, ...]) -> bool:
-    """Whether the network that ships is of layouts of these classes."""
-    return encoder().names == names
+def network_of(names: tuple[str, ...], path: "str | None" = None) -> "Encoder | None":
+    """Return the feature network of layouts of these classes: the one that ships, or a user's own.
+
+    Args:
+        names: Of the classes, in the order of the labels.
+        path: File of a user's own; None: the one that ships.
+
+    Returns:
+        None where the one that ships is of other classes.
+
+    Raises:
+        GraftError: The user's own is of other classes, or no feature network.
+    """
+    if path is None:
+        shipped = encoder()
+        return shipped if shipped.names == names else None
+    own = encoder(str(files.locate(path).resolve()))
+    if own.names != names:
+        raise GraftError(
+            f"model.features is {path}, a network of the classes {', '.join(own.names)}, but the model's are "
+            f"{', '.join(names)}: train one of these with domains.layouts.train_features"
+        )
+    return own
+
+
+def fingerprint(network: Encoder) -> Tensor:
+    """Return (1,) int64, a hash of the network's weights: distances hold within the features of one network."""
+    digest = bytes.fromhex(files.in_memory(dict(network.state_dict())))
+    return torch.tensor([int.from_bytes(digest[:8], "big", signed=True)])
 
 
 def padded(items: Sequence[Layout], most: "int | None" = None) -> tuple[Tensor, Tensor, Tensor]:

@@ -4,6 +4,8 @@ A reference carries the moments of the features of the layouts that its training
 quantiles of their boxes and numbers of elements: enough for FID, W_class, W_bbox and W_elements without the data.
 """
 
+import functools
+
 import torch
 from torch import Tensor
 from torchmetrics import Metric
@@ -29,8 +31,15 @@ QUANTILES = 1001
 NOTHING = Pages(torch.zeros(0, 1, 4, dtype=torch.float64), torch.zeros(0, 1, dtype=torch.long))
 
 
-def summarise(real: Collection) -> dict[str, Tensor]:
-    """``real_moments`` (d + 1, d), ``real_classes`` (K,), ``real_boxes`` (`QUANTILES`, 4), ``real_counts``."""
+def summarise(real: Collection, network: "features.Encoder | None" = None) -> dict[str, Tensor]:
+    """Return ``real_classes`` (K,), ``real_boxes`` (`QUANTILES`, 4), ``real_counts``, and moments of features.
+
+    Args:
+        real: Layouts that the training did not see.
+        network: Of the features, ``real_moments`` (d + 1, d) and its ``real_network``; the one that ships if not given.
+            Where that one is of other classes there are no moments.
+    """
+    network = network or features.network_of(real.names)
     items = real.layouts()
     pages = Pages.of(items)
     found = {
@@ -38,13 +47,37 @@ def summarise(real: Collection) -> dict[str, Tensor]:
         "real_boxes": _quantiles(pages.measures).float(),
         "real_counts": _quantiles(pages.counts.double()[:, None])[:, 0].float(),
     }
-    if features.known(real.names) and len(items) > 1:
-        found["real_moments"] = moments(features.features(items)).float()
+    if network is not None and len(items) > 1:
+        found["real_moments"] = moments(features.features(items, network)).float()
+        found["real_network"] = features.fingerprint(network)
     return found
 
 
-def metrics(facts: "dict[str, Tensor]", names: tuple[str, ...], convention: str) -> dict[str, Metric]:
-    """Fresh metrics by name; those that compare with real layouts where ``facts`` tells what these are like."""
+def comparable(facts: "dict[str, Tensor]", network: "features.Encoder | None") -> bool:
+    """Return whether ``real_moments`` are of the features of ``network``.
+
+    Moments without a ``real_network`` are of the network that ships.
+    """
+    if network is None or "real_moments" not in facts:
+        return False
+    return torch.equal(
+        facts.get("real_network", features.fingerprint(features.encoder())), features.fingerprint(network)
+    )
+
+
+def metrics(
+    facts: "dict[str, Tensor]", names: tuple[str, ...], convention: str, network: "features.Encoder | None" = None
+) -> dict[str, Metric]:
+    """Return fresh metrics by name; those that compare with real layouts where ``facts`` tells what these are like.
+
+    Args:
+        facts: See `summarise`.
+        names: Of the classes.
+        convention: See `domains.layouts.metrics.conventions`.
+        network: Of the features; the one that ships if not given. There is no FID where it is of other classes, or
+            where the moments are of another network.
+    """
+    network = network or features.network_of(names)
     found: dict[str, Metric] = {
         "alignment": Alignment(convention),
         "overlap": Overlap(convention, names),
@@ -58,8 +91,9 @@ def metrics(facts: "dict[str, Tensor]", names: tuple[str, ...], convention: str)
         by_class.real, by_box.real = facts["real_classes"], facts["real_boxes"].double()
         by_count.real = facts["real_counts"].double()
         found |= {"w_class": by_class, "w_bbox": by_box, "w_elements": by_count}
-    if "real_moments" in facts:
-        found["fid"] = FID(facts["real_moments"].double(), features.features, convention, known=True)
+    if comparable(facts, network):
+        of_network = functools.partial(features.features, network=network)
+        found["fid"] = FID(facts["real_moments"].double(), of_network, convention, known=True)
     return found
 
 

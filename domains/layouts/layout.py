@@ -37,6 +37,7 @@ RICO = (
     "Bottom Navigation",
 )
 SETS = {"publaynet": PUBLAYNET, "rico": RICO}
+MOST_CLASSES = 10_000
 BINS = 127  # the last of the 128 places that a coordinate has in the public token files
 
 
@@ -88,15 +89,29 @@ def layout(classes: Sequence[str], boxes: ArrayLike, names: tuple[str, ...] = PU
     )
 
 
-def classes_of(asked: "Sequence[str] | str | None") -> tuple[str, ...]:
-    """Names of classes: PubLayNet's if none are asked for, those of `SETS` by its name, or the ones that are given.
+def classes_of(asked: "Sequence[str | int] | str | int | None") -> tuple[str, ...]:
+    """Return the names of classes.
+
+    Args:
+        asked: None: PubLayNet's; a name of `SETS`: that set's; a number: so many, called ``0``, ``1``, …; else the
+            names, in the order of the labels, which may be numbers.
 
     Raises:
-        GraftError: There is no set of that name, or a class twice.
+        GraftError: There is no set of that name, no class, or a class twice.
     """
-    if isinstance(asked, str) and asked.lower() not in SETS:
-        raise GraftError(f"there are no classes {asked!r}: give their names, or one of {', '.join(SETS)}")
-    names = SETS[asked.lower()] if isinstance(asked, str) else PUBLAYNET if asked is None else tuple(asked)
+    if isinstance(asked, str) and asked.lower() in SETS:
+        return SETS[asked.lower()]
+    if asked is None:
+        return PUBLAYNET
+    if isinstance(asked, int) or (isinstance(asked, str) and asked.isdecimal()):
+        if isinstance(asked, bool) or not 1 <= int(asked) <= MOST_CLASSES:
+            raise GraftError(f"classes is {asked}; it must be from 1 to {MOST_CLASSES}, or a list of names")
+        return tuple(str(number) for number in range(int(asked)))
+    if isinstance(asked, str):
+        raise GraftError(f"there are no classes {asked!r}: give their names, their number, or one of {', '.join(SETS)}")
+    if any(isinstance(name, bool) for name in asked):
+        raise GraftError("classes has yes or no as a name, which YAML reads as true or false: put it in quotes")
+    names = tuple(str(name) for name in asked)
     if not names or len(set(names)) < len(names):
         raise GraftError(f"classes need at least one name, each only once, not {', '.join(names) or 'none'}")
     return names

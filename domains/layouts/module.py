@@ -9,10 +9,12 @@ import torch
 from torch import Generator, Tensor
 from torchmetrics import Metric
 
-from domains.layouts import features, law, layout
+from domains.layouts import law, layout
 from domains.layouts.brief import Brief
 from domains.layouts.brief import read as read_brief
 from domains.layouts.data import LayoutData, batch
+from domains.layouts.features import features as features_of
+from domains.layouts.features import network_of
 from domains.layouts.files import write
 from domains.layouts.given import Task, filled, nothing, to_boxes
 from domains.layouts.pictures import png
@@ -34,12 +36,14 @@ class Layouts(GraftModule):
     `domains.layouts.layout.Layout`.
 
     Args:
-        classes: Names of the classes, or ``rico``; PubLayNet's if not given.
+        classes: Names of the classes, their number, or ``rico``; PubLayNet's if not given.
         task: What is given to draws: ``unconditional``: the number of elements, from the training data; else what the
             task gives of layouts of ``examples``.
         examples: Where a task takes layouts from: a file, or ``generated``.
         brief: A JSON file of what is given to every draw, see `domains.layouts.brief`; ``task`` has no effect then.
         convention: Of the metrics: ``layoutformer`` (up to 20 elements) or ``layoutdm`` (up to 25).
+        features: File of a feature network of these classes, which `domains.layouts.train_features` writes. The one
+            that ships is of PubLayNet's; other classes have no features without one, and so no FID and no diversity.
         **kwargs: See `graft.GraftModule`.
     """
 
@@ -49,11 +53,12 @@ class Layouts(GraftModule):
     def __init__(
         self,
         *args: Any,
-        classes: "list[str] | str | None" = None,
+        classes: "list[str | int] | str | int | None" = None,
         task: Task = "unconditional",
         examples: str = "generated",
         brief: "str | None" = None,
         convention: str = "layoutformer",
+        features: "str | None" = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
@@ -68,6 +73,8 @@ class Layouts(GraftModule):
             )
         self.elements, self.scale = box.shape[0], label.scale if isinstance(label, Gaussian) else 1.0
         self.task, self.examples, self.convention = task, examples, convention
+        self._network = (network_of(self.names, features),)  # in a tuple: it is no part of the model
+        self._features_said = False
         self.asked: Brief | None = None
         self._pages: Collection | None = None
         if brief is not None:
@@ -75,6 +82,7 @@ class Layouts(GraftModule):
 
     def setup(self, stage: str) -> None:
         """Take the number of elements from the data when training on data."""
+        self._say_features()
         data = getattr(self.trainer, "datamodule", None)
         if stage == "fit" and self.reference_file is None and isinstance(data, LayoutData):
             if data.names != self.names or data.elements > self.elements:
@@ -83,7 +91,21 @@ class Layouts(GraftModule):
                     f"{self.elements} of {', '.join(self.names)}"
                 )
             counts = torch.bincount(torch.from_numpy(data.training.counts), minlength=self.elements + 1)
-            self.facts = {"histogram": counts} | law.summarise(data.held_out)
+            self.facts = {"histogram": counts} | law.summarise(data.held_out, self._network[0])
+
+    def _say_features(self) -> None:
+        """Say once why there are no features, or no FID."""
+        if self._features_said:
+            return
+        self._features_said = True
+        (network,) = self._network
+        if network is None:
+            tell(
+                f"the feature network that ships is of other classes than {', '.join(self.names)}: no FID, diversity "
+                "or distance of features; model.features names one of your own (domains.layouts.train_features)"
+            )
+        elif "real_moments" in self.facts and not law.comparable(self.facts, network):
+            tell("the reference's real layouts were summarised by another feature network than model.features: no FID")
 
     def give(self, path: Path) -> None:
         """Draw what completes a brief."""
@@ -134,11 +156,26 @@ class Layouts(GraftModule):
 
     def metrics(self) -> Mapping[str, Metric]:
         """Of quality, and of nearness to the layouts that the reference's training held out; see `law.py`."""
-        return law.metrics(self.facts, self.names, self.convention)
+        return law.metrics(self.facts, self.names, self.convention, self._network[0])
+
+    @property
+    def featured(self) -> bool:
+        """Whether there is a feature network of the model's classes."""
+        return self._network[0] is not None
 
     def features(self, items: Sequence[Any]) -> Tensor:
-        """Of the network that ships; see `features.py`."""
-        return features.features(items)
+        """Return (n, width) features of the network that ships, or of the user's own; see `features.py`.
+
+        Raises:
+            GraftError: There is no network of the model's classes.
+        """
+        (network,) = self._network
+        if network is None:
+            raise GraftError(
+                f"there is no feature network of layouts of the classes {', '.join(self.names)}: train one with "
+                "domains.layouts.train_features and name it with model.features"
+            )
+        return features_of(items, network)
 
     def draw(self, items: Sequence[Any], legends: "Sequence[str] | None" = None) -> bytes:
         """Collection in a grid."""

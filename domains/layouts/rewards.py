@@ -129,7 +129,7 @@ class Brief(Reward):
 
     name = "IoU with the brief"
 
-    def __init__(self, path: str, classes: "list[str] | str | None" = None, elements: int = 25) -> None:
+    def __init__(self, path: str, classes: "list[str | int] | str | int | None" = None, elements: int = 25) -> None:
         from domains.layouts.sources import read
 
         self.wanted = read(path, classes_of(classes), elements).layouts()[0]

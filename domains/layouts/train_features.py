@@ -14,6 +14,7 @@ from domains.layouts.features import Encoder, padded
 from domains.layouts.layout import BINS
 from domains.layouts.sources import Collection
 from graft import plain_yaml, seeding
+from graft.errors import GraftError
 
 MOST = 0.2  # standard deviation of the strongest disturbance, fraction of the page
 LEAST = 0.05  # of the weakest
@@ -62,7 +63,7 @@ class Result:
 def train(
     out: str,
     source: str = "generated",
-    classes: "list[str] | str | None" = None,
+    classes: "list[str | int] | str | int | None" = None,
     elements: int = 20,
     width: int = 64,
     layers: int = 4,
@@ -88,7 +89,12 @@ def train(
         learning_rate: Highest.
         held_out: Share of layouts that it does not see.
         seed: Of everything.
+
+    Raises:
+        GraftError: There are too few steps for a learning rate that rises and falls.
     """
+    if steps < 4:
+        raise GraftError(f"steps is {steps}; it must be at least 4")
     data = LayoutData(source, classes, elements, validation=held_out, seed=seed)
     generator = seeding.generator(seed, "features")
     with torch.random.fork_rng(devices=[]):

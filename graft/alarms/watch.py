@@ -120,7 +120,7 @@ class Watch(Callback):
     def _draws(self, trainer: Trainer, module: GraftModule, items: list[Any], skip: list[str]) -> Draws:
         features = None
         wanted = not {"internal_diversity", "feature_distance"} <= {*skip}
-        if wanted and type(module).features is not GraftModule.features:
+        if wanted and module.featured:
             features = module.features(items)
         if self.held_out is None or "held_out" in skip:
             return Draws(items, features)

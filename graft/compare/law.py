@@ -89,9 +89,8 @@ def draw(module: GraftModule, data: Rollouts, trainer: Any, folder: Path) -> Law
     rounds = _Rounds(data, trainer.max_epochs)
     trainer.predict(module, rounds, return_predictions=False)
     accounts = [asdict(Account.read(data.folder(n))[0]) for n in range(trainer.max_epochs)]
-    featured = type(module).features is not GraftModule.features
     return Law(
-        features=module.features(rounds.items).double() if featured else None,
+        features=module.features(rounds.items).double() if module.featured else None,
         count=len(rounds.items),
         draws=sum(each["draws"] for each in accounts),
         reward=_mean([each["reward"] for each in accounts]),
