@@ -6,6 +6,9 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Generator, Tensor
 
+SMALLEST = 1e-12
+"""Least share of the way from the lowest level to the highest at which training asks a network."""
+
 
 def generator(seed: int, *purpose: "int | str") -> Generator:
     """A CPU generator seeded from ``seed`` and what it is for, such as ``("rollout", round, chunk)``.
@@ -86,7 +89,8 @@ def logit_normal(level: Tensor, lowest: float, mean: float, spread: float, highe
     .. math:: u = \ell + (h - \ell)\, \mathrm{sigmoid}\big(\mu + s\, \Phi^{-1}((u' - \ell) / (h - \ell))\big)
     """
     normal: Tensor = torch.special.ndtri((level - lowest) / (highest - lowest))
-    return lowest + (highest - lowest) * (mean + spread * normal).sigmoid()
+    share = (mean + spread * normal).sigmoid().clamp(min=SMALLEST)  # large spreads would round to ``lowest`` itself
+    return lowest + (highest - lowest) * share
 
 
 def _rows(count: int, draw: "Callable[[int], Tensor]", generator: "Generator | None") -> Tensor:

@@ -45,6 +45,7 @@ from torch import Generator, Tensor
 from graft import seeding
 from graft.errors import GraftError
 from graft.process.base import Level, Process
+from graft.process.precision import double, single
 from graft.process.projections import Projection
 from graft.state import Condition, State, size
 
@@ -112,10 +113,32 @@ class Categorical(Process):
         """See `Process.time`: the share of positions that have lost their class."""
         return torch.as_tensor(level, dtype=torch.float64) ** self.warp
 
+    def elapsed(self, level: Level, since: Level = 0.0) -> Tensor:
+        """Return t(level) − t(since), float64, to full precision also where the two are nearly equal."""
+        u, s = torch.as_tensor(level, dtype=torch.float64), torch.as_tensor(since, dtype=torch.float64)
+        if self.warp == 1:
+            return u - s  # exact where u <= 2 s
+        near = (s > 0) & (u < 2 * s)
+        below = torch.where(near, s, 1.0)
+        step = torch.where(near, (u - s) / below, 0.0)
+        return torch.where(
+            near, below**self.warp * torch.expm1(self.warp * torch.log1p(step)), u**self.warp - s**self.warp
+        )
+
+    def left(self, level: Level) -> Tensor:
+        """Return 1 − t(level), the share of positions with their class, float64, to full precision near level 1."""
+        u = torch.as_tensor(level, dtype=torch.float64)
+        return 1 - u if self.warp == 1 else -torch.expm1(self.warp * u.log())
+
     def kept(self, level: Level, since: Level = 0.0) -> Tensor:
         """r, the probability that a position that had a class at ``since`` has kept it until ``level``, float64."""
-        now, before = 1 - self.time(level), 1 - self.time(since)
+        now, before = self.left(level), self.left(since)
         return torch.where(now == before, 1.0, now / before)  # from level 1 to itself both are 0
+
+    def lost(self, level: Level, since: Level = 0.0) -> Tensor:
+        """1 − r, the probability that it has lost it, float64, to full precision however small it is."""
+        before = self.left(since)
+        return torch.where(before > 0, self.elapsed(level, since) / before, 0.0).clamp(0, 1)
 
     def speed(self, level: Tensor) -> Tensor:
         """Dt / du, float64."""
@@ -135,7 +158,7 @@ class Categorical(Process):
     def noise(self, state: State, condition: "Condition | None", generator: "Generator | None") -> Tensor:
         """See `Process.noise`: a uniform number for each position, in the first of the classes' places."""
         x = _tensor(state)
-        return seeding.uniform((*x.shape[:-1], 1), generator).to(x.device, _real(x))
+        return seeding.uniform((*x.shape[:-1], 1), generator).to(x.device, double(x))
 
     def corrupt(
         self,
@@ -151,8 +174,9 @@ class Categorical(Process):
     def corrupt_with(self, state: State, noise: State, level: Level, since: Level) -> Tensor:
         """See `Process.corrupt_with`: one uniform number says whether the class is lost, and which is the new one."""
         x, z = _tensor(state), _tensor(noise)
-        r = rows(self.kept(level, since), z)
-        return self.noised(x, z >= r, ((z - r) / (1 - r).clamp(min=torch.finfo(z.dtype).eps)).clamp(0, 1))
+        rest = 1 - z.to(double(z))  # in (0, 1], exactly: compared with 1 − r, which may be too small to change 1
+        lost = rows(self.lost(level, since), rest)
+        return self.noised(x, rest <= lost, (1 - rest / lost.clamp(min=torch.finfo(rest.dtype).tiny)).clamp(0, 1))
 
     def prior(self, condition: Condition, generator: "Generator | None" = None) -> Tensor:
         """See `Process.prior`: every position has lost its class."""
@@ -166,9 +190,9 @@ class Categorical(Process):
     # Steps
 
     def chance(self, output: State) -> Tensor:
-        """The network's probabilities of x_0."""
+        """The network's probabilities of x_0, in double precision."""
         out = _tensor(output)
-        return out.to(_real(out)).softmax(-1)
+        return out.to(double(out)).softmax(-1)
 
     def transition(self, output: State, state: State, level: Level, next_level: Level, condition: Condition) -> Tensor:
         """(B, ..., K) probabilities of the classes at ``next_level``; the rest to 1 is the mask's, or padding."""
@@ -223,11 +247,11 @@ class Categorical(Process):
             goal, at = _tensor(target), torch.zeros_like(since)
         if self.weight == "elbo":
             out = _tensor(output)
-            log_chance = out.to(_real(out)).log_softmax(-1)
+            log_chance = out.to(double(out)).log_softmax(-1)
             nats = self.bound(log_chance, x, goal.to(log_chance), level, at)
         else:
             nats = -self._log_chance(self.posterior(self.chance(output), x, level, at), goal)
-        return self._sum(nats, condition) / math.prod(self.shape[:-1])
+        return self._sum(nats, condition).to(single(_tensor(output))) / math.prod(self.shape[:-1])
 
     def distance(self, estimate: State, clean: State, level: Tensor) -> Tensor:
         """See `Process.distance`: Brier's score, least at E[x_0 | x_u]; for the ELBO weighted by dt / (t du)."""
@@ -240,7 +264,7 @@ class Categorical(Process):
     ) -> Tensor:
         """See `Process.log_prob`: nats, of the positions together."""
         posterior = self.posterior(self.chance(output), _tensor(state), level, next_level)
-        return self._sum(self._log_chance(posterior, _tensor(next_state)), condition)
+        return self._sum(self._log_chance(posterior, _tensor(next_state)), condition).to(single(_tensor(output)))
 
     def step_kl(
         self, output: State, other: State, state: State, level: Level, next_level: Level, condition: Condition
@@ -249,15 +273,17 @@ class Categorical(Process):
         x = _tensor(state)
         ours, theirs = (self.posterior(self.chance(o), x, level, next_level) for o in (output, other))
         tiny = torch.finfo(ours.dtype).tiny
-        return self._sum((ours * (ours.clamp(min=tiny).log() - theirs.clamp(min=tiny).log())).sum(-1), condition)
+        nats = (ours * (ours.clamp(min=tiny).log() - theirs.clamp(min=tiny).log())).sum(-1)
+        return self._sum(nats, condition).to(single(_tensor(output)))
 
     def estimate(self, output: State, state: State, level: Level, condition: "Condition | None" = None) -> Tensor:
         """See `Process.estimate`: the probabilities of x_0. A domain that decodes by the largest gets the mode."""
-        return self._project(self.clean(self.chance(output), _tensor(state)), condition)
+        guess = self.clean(self.chance(output), _tensor(state)).to(single(_tensor(output)))
+        return self._project(guess, condition)
 
     def departure(self, estimate: State, state: State, level: float, condition: Condition) -> Tensor:
         """See `Process.departure`, of the concrete score p(y) / p(x), y one position away (Lou et al. 2024, eq. 4)."""
-        x0, x = _tensor(estimate).double(), _tensor(state).double()
+        x0, x = (_tensor(s).to(double(_tensor(s))) for s in (estimate, state))
         return self._sum(self.score(x0, x, level).square().sum(-1), condition)
 
     # Inside
@@ -289,11 +315,6 @@ def one_hot(kind: Tensor, like: Tensor) -> Tensor:
 def _tensor(state: State) -> Tensor:
     assert isinstance(state, Tensor), "a categorical process acts on a tensor; `Mixed` has one for each field of a dict"
     return state
-
-
-def _real(x: Tensor) -> torch.dtype:
-    """At least single precision: probabilities are differences of numbers near 1."""
-    return x.dtype if x.dtype == torch.float64 else torch.float32
 
 
 def rows(value: Tensor, x: Tensor) -> Tensor:

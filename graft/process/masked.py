@@ -42,9 +42,9 @@ class MaskedCategorical(Categorical):
 
     def posterior(self, chance: Tensor, state: Tensor, level: Level, next_level: Level) -> Tensor:
         """See `Categorical.posterior`."""
-        t, s = self.time(level), self.time(next_level)
-        x = state.to(chance)
-        return x + _masked(x) * rows((t - s) / t, chance) * chance
+        t, x = self.time(level), state.to(chance)
+        share = self.elapsed(level, next_level) / torch.where(t > 0, t, 1.0)  # at level 0 nothing is masked
+        return x + _masked(x) * rows(share, chance) * chance
 
     def clean(self, chance: Tensor, state: Tensor) -> Tensor:
         """See `Categorical.clean`: a class is what it was."""
@@ -53,8 +53,10 @@ class MaskedCategorical(Categorical):
 
     def bound(self, log_chance: Tensor, noisy: Tensor, goal: Tensor, level: Tensor, since: Tensor) -> Tensor:
         """See `Categorical.bound`."""
-        weight = self.speed(level) / (self.time(level) - self.time(since)).clamp(min=torch.finfo(torch.float64).eps)
-        nats = -(_masked(noisy.to(goal)) * goal * log_chance).sum(-1)
+        # bounded, for at the level of the goal itself nothing is masked since then and the sum below is 0
+        weight = (self.speed(level) / self.elapsed(level, since).clamp(min=1e-100)).clamp(max=1e30)
+        # a network may rule classes out with -inf
+        nats = -(_masked(noisy.to(goal)) * goal * torch.where(goal > 0, log_chance, 0.0)).sum(-1)
         return nats * rows(weight, nats)
 
     def score(self, chance: Tensor, state: Tensor, level: float) -> Tensor:

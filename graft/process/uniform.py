@@ -33,13 +33,28 @@ class UniformCategorical(Categorical):
         return torch.where(lost & (state.sum(-1, keepdim=True) > 0), new, state)
 
     def posterior(self, chance: Tensor, state: Tensor, level: Level, next_level: Level) -> Tensor:
-        """See `Categorical.posterior`."""
+        r"""See `Categorical.posterior`: the mean over x_0 of Bayes' rule, in terms that are never negative.
+
+        With j the class at t, r and c_r the kernel from s to t, and a, c and a_s, c_s those from 0 to t and to s,
+
+        .. math:: p(k) = (r\,\delta_{jk} + c_r) \Big( \frac{a_s \delta_{jk} + c_s}{a + c} \pi_j
+            + \frac{a_s \pi_k [k \ne j] + c_s (1 - \pi_j)}{c} \Big).
+
+        c, c_s and c_r are all small near level 0, so that their ratios are what is computed.
+        """
         x = state.to(chance)
-        a, a_next, r = (rows(self.kept(*pair), chance) for pair in ((level,), (next_level,), (level, next_level)))
         classes = x.shape[-1]
-        weighted = chance / (a * x + (1 - a) / classes)
-        back: Tensor = a_next * weighted + (1 - a_next) / classes * weighted.sum(-1, keepdim=True)
-        return (r * x + (1 - r) / classes) * back
+        a, a_s, r = (rows(self.kept(*pair), chance) for pair in ((level,), (next_level,), (level, next_level)))
+        lost, lost_s, lost_r = (self.lost(*pair) for pair in ((level,), (next_level,), (level, next_level)))
+        some = lost > 0  # at level 0 nothing is lost: the state is the data
+        safe = torch.where(some, lost, 1.0)
+        share_s, share_r = rows(torch.where(some, lost_s / safe, 1.0), chance), rows(lost_r / safe, chance)
+        c, c_s, c_r = (rows(v / classes, chance) for v in (lost, lost_s, lost_r))
+        stays = (chance * x).sum(-1, keepdim=True)
+        leaves = (chance * (1 - x)).sum(-1, keepdim=True)
+        change = c_r * c_s / (a + c) * stays + share_r * (a_s * chance + c_s * leaves)
+        same = (r + c_r) * ((a_s + c_s) / (a + c) * stays + share_s * leaves)
+        return _others(x) * change + x * same
 
     def clean(self, chance: Tensor, state: Tensor) -> Tensor:
         """See `Categorical.clean`: what the network says, wherever there is a class."""
@@ -47,25 +62,33 @@ class UniformCategorical(Categorical):
 
     def bound(self, log_chance: Tensor, noisy: Tensor, goal: Tensor, level: Tensor, since: Tensor) -> Tensor:
         """See `Categorical.bound`."""
-        x = noisy.to(goal)
-        excess = self._excess(log_chance.exp(), x, self.kept(level))
-        true = 1 + self._excess(goal, x, self.kept(level, since))
-        gap = (1 + excess - true) / true
-        # f (δ − log(1 + δ)) with g = f (1 + δ): near u = 1 both are near 1 and β is large
-        nats = (true * (gap - torch.log1p(gap)) * _others(x)).sum(-1)
-        rate = self.speed(level) / self.kept(level).clamp(min=torch.finfo(torch.float32).eps) / x.shape[-1]
+        x, least = noisy.to(goal), _least(goal)
+        u = level.clamp(min=1e-15)  # at level 0 itself the rate of a network that is not sure is infinite
+        g = self._ratios(log_chance.exp(), x, self.kept(u), self.lost(u))
+        f = self._ratios(goal, x, self.kept(level, since), self.lost(level, since))
+        gap = g - f
+        near = gap.abs() < f / 2  # as towards level 1, where both go to 1 and the rate is large
+        log_ratio = torch.where(
+            near, torch.log1p(torch.where(near, gap / f.clamp(min=least), 0.0)), g.log() - f.clamp(min=least).log()
+        )
+        nats = ((gap - f * log_ratio) * _others(x)).sum(-1)
+        rate = self.speed(u) / self.kept(u).clamp(min=least) / x.shape[-1]
         return nats * rows(rate, nats)
 
     def score(self, chance: Tensor, state: Tensor, level: float) -> Tensor:
         """See `Categorical.score`: in the prior every state is as likely."""
-        return self._excess(chance, state, self.kept(level)) * _others(state)
+        return (self._ratios(chance, state, self.kept(level), self.lost(level)) - 1) * _others(state)
 
-    def _excess(self, chance: Tensor, state: Tensor, kept: Tensor) -> Tensor:
-        """(B, ..., K) g_k − 1 for k other than the class of ``state``."""
-        a = rows(kept, chance)
-        c = ((1 - a) / chance.shape[-1]).clamp(min=torch.finfo(chance.dtype).tiny)
-        stays = (chance * state).sum(-1, keepdim=True)
-        return a / c * chance - a / (a + c) * stays
+    def _ratios(self, chance: Tensor, state: Tensor, kept: Tensor, lost: Tensor) -> Tensor:
+        """(B, ..., K) the g_k above for k other than the class of ``state``, as sums of what is never negative."""
+        a, c = rows(kept, chance), rows(lost / chance.shape[-1], chance).clamp(min=_least(chance))
+        leaves = (chance * (1 - state)).sum(-1, keepdim=True)
+        return (c + a * leaves) / (a + c) + a / c * chance
+
+
+def _least(x: Tensor) -> float:
+    """Return the least that is divided by, far below the probabilities at any level above 1e-15."""
+    return max(1e-100, torch.finfo(x.dtype).tiny)
 
 
 def _others(state: Tensor) -> Tensor:
