@@ -11,10 +11,11 @@ from torch import nn
 from graft import commands, files, flops, ranks, seeding
 from graft.correct import longer, show
 from graft.correct.data import RecoveredNoise
-from graft.correct.frontier import Frontier, conclusions, draw
+from graft.correct.frontier import Frontier, conclusions, draw, finite
 from graft.correct.recovered import account
 from graft.corrector import FittedGaussian
 from graft.errors import GraftError
+from graft.identity import digest
 from graft.module import GraftModule
 from graft.runs.logger import MetricsFile
 from graft.runs.stopwatch import Stopwatch
@@ -122,34 +123,47 @@ class _Drawing(LightningDataModule):
 
 
 def _cost(module: GraftModule, data: RecoveredNoise, trainer: Trainer) -> dict[str, float]:
-    """Operations: of a call of either network for one sample, of the inversion, of the corrector's training."""
+    """Floating-point operations of all that the correction took.
+
+    ``call`` and ``corrector_call``: of a call of either network for one sample. ``inversion``: of the data, with the
+    perturbed copies and the round trips. ``certificate``: of known noise. ``training``: of the corrector, with the
+    validation losses.
+    """
     assert data.recovered is not None and module.corrector is not None
     given = module.draw_conditions(8, seeding.generator(module.seed, "flops"))
     condition, noise = trainer.precision_plugin.convert_input((given, module.process.prior(given)))
     call = flops.call(module.process, module.reference_model, noise, condition)
     own = flops.call(module.corrector.process, module.backbone, noise, condition)
-    evaluations = float(data.recovered.inverted.evaluations.sum()) * module.solver.calls(1)
-    samples = (trainer.max_epochs or 1) * data.steps_per_epoch * data.train_batch_size
+    epochs = trainer.max_epochs or 1
     fitted = isinstance(module.corrector, FittedGaussian)
-    training = 0.0 if fitted else flops.BACKWARD * own * samples
-    return {"call": call, "corrector_call": own, "inversion": evaluations * call, "training": training}
+    samples = 0 if fitted else epochs * data.steps_per_epoch * data.train_batch_size
+    validated = 0 if fitted else epochs * size(data.examples(held_out=True).condition)
+    return {
+        "call": call,
+        "corrector_call": own,
+        "inversion": call * data.recovered.inverted.calls,
+        "certificate": call * data.certificate.inverted.calls if data.certificate is not None else 0.0,
+        "training": own * (flops.BACKWARD * samples + validated),
+    }
 
 
 def _rival(
     module: GraftModule, data: RecoveredNoise, cost: dict[str, float], folder: Path, trainer: Trainer
 ) -> "tuple[nn.Module, dict[str, Any]] | None":
-    """The flow trained longer for what the correction cost, and how; None where it is not asked for."""
+    """The flow trained longer for what the correction cost, on the samples that were inverted; None: not asked for."""
     if not data.longer or trainer.world_size > 1:
         return None
+    chosen = data.chosen
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        batch = size(module.encode(next(iter(data.source.train_dataloader())))[1])
-    steps = longer.affordable(cost["inversion"] + cost["training"], cost["call"], batch)
+        batch = size(chosen.encoded(next(iter(chosen.batches())))[1])
+    paid = cost["inversion"] + cost["certificate"] + cost["training"]
+    steps = longer.affordable(paid, cost["call"], batch)
     if steps < 1:
         return None
-    rate = data.longer_learning_rate
-    network = longer.trained(module, data.source.train_dataloader, steps, rate, folder, trainer)
-    return network, {"steps": steps, "batch": batch, "learning_rate": rate}
+    told = {"steps": steps, "batch": batch, "learning_rate": data.longer_learning_rate}
+    about = {**told, "samples": digest(chosen.split.training)}
+    return longer.trained(module, chosen.batches, chosen.encoded, about, folder, trainer), told
 
 
 def _summary(module: GraftModule, data: RecoveredNoise, found: Frontier) -> dict[str, Any]:
@@ -166,10 +180,11 @@ def _summary(module: GraftModule, data: RecoveredNoise, found: Frontier) -> dict
         "dequantise": data.spread(module),
         "distance": {
             "name": found.distance,
-            "floor": sum(floor) / len(floor),
+            "floor": finite(sum(floor) / len(floor)),
+            "held_out": len(data.chosen.split.held_out),
             "n": found.n,
             "sets": len(floor),
-            "floors": found.floor,
+            "floors": {name: [finite(x) for x in each] for name, each in found.floor.items()},
         },
         "frontier": [
             {
@@ -179,7 +194,7 @@ def _summary(module: GraftModule, data: RecoveredNoise, found: Frontier) -> dict
                 "warp": row.warp,
                 "flops": row.flops,
                 "distances": {
-                    name: {"mean": row.mean(name), "stderr": row.error(name), "each": each}
+                    name: {"mean": row.mean(name), "stderr": row.error(name), "each": [finite(x) for x in each]}
                     for name, each in row.distances.items()
                 },
             }

@@ -7,15 +7,15 @@ from typing import Any, Literal
 import torch
 from lightning.pytorch import LightningDataModule
 from torch import Tensor
-from torch.utils.data import DataLoader, DistributedSampler, IterableDataset
+from torch.utils.data import DataLoader, DistributedSampler
 from tqdm.auto import tqdm
 
 from graft import files, seeding
 from graft.batches import Examples, Weights
-from graft.batches.replayed import remade
 from graft.batches.requests import Requests
 from graft.batches.served import Served, local, same, served
 from graft.correct.recovered import Chunk, joined, kept, refusal
+from graft.correct.samples import Samples
 from graft.corrector import fields
 from graft.errors import GraftError
 from graft.identity import digest
@@ -24,7 +24,10 @@ from graft.inversion.flow import Flow, Inverted, invert, recovery
 from graft.module import GraftModule
 from graft.reward import Function, Reward
 from graft.runs import interruption
-from graft.state import Condition, State, apply, cat, size, take
+from graft.state import Condition, State, apply, size, take
+
+VERSION = 2
+"""Of the files of recovered noise; from 2 on they hold the network calls that it took."""
 
 WHOSE: tuple[Weights, Weights] = ("reference", "tuned")
 
@@ -36,7 +39,7 @@ class RecoveredNoise(LightningDataModule):
 
     Args:
         source: The domain's data, as `graft pretrain` takes it.
-        samples: At most so many of its samples are inverted; ``null``: all.
+        samples: At most so many of its samples are inverted, drawn with ``seed``; ``null``: all that are not held out.
         passes: How often each is dequantised afresh and inverted.
         dequantise: Standard deviation of the Gaussian noise that is added to the data first, in the state's unit;
             ``auto``: that of a uniform number as wide as the noise of the last step. Data on a grid, or thinner than
@@ -52,14 +55,17 @@ class RecoveredNoise(LightningDataModule):
         validation: Share of the samples whose noise is held out, for the validation loss.
         reward: Scores the draws of the final comparison, and says how samples that are left out differ; ``null``: none.
         test_draws: Draws of the reference and of the corrected model that are judged and written.
-        repeats: Independent sets of draws, and halves of the data, behind each distance.
+        test_share: Share of the source's samples that is held out, drawn with ``seed``: neither the corrector nor the
+            flow that is trained longer sees them, the distances are to one half of them, and the other half gives the
+            floor. At most twice ``test_draws`` are. The frozen flow itself was trained on whatever it was trained on.
+        repeats: Independent sets of draws, and of halves of the held-out samples, behind each distance.
         compared: Numbers of steps of the flow alone, in the table of distance against cost.
         warps: Spreads of these steps, t = u^warp, that are tried besides the model's own: the flow alone may be better
             with another one than that in which it can be inverted.
         longer: Train a copy of the flow on the same data for what the inversion and the corrector cost, to compare.
         longer_learning_rate: Of that.
         run_dir: Folder of the run, in which ``recovered/`` is kept.
-        seed: Of the dequantisation and of the training order; the command line links it to ``--seed_everything``.
+        seed: Of the split, the dequantisation and the order of training; linked to ``--seed_everything``.
     """
 
     def __init__(
@@ -78,6 +84,7 @@ class RecoveredNoise(LightningDataModule):
         validation: float = 0.05,
         reward: "Reward | str | None" = None,
         test_draws: int = 2000,
+        test_share: float = 0.5,
         repeats: int = 3,
         compared: "list[int] | None" = None,
         warps: "list[float] | None" = None,
@@ -103,13 +110,19 @@ class RecoveredNoise(LightningDataModule):
         for name, share in (("validation", validation), ("most_left_out", most_left_out)):
             if not 0 <= share < 1:
                 raise GraftError(f"data.{name} is {share:g}, but it is a share in [0, 1)")
+        if not 0 < test_share < 1:
+            raise GraftError(
+                f"data.test_share is {test_share:g}; it must be between 0 and 1, since some samples are inverted and "
+                "others judge"
+            )
         if (dequantise != "auto") if isinstance(dequantise, str) else not dequantise >= 0:
             raise GraftError(f"data.dequantise is {dequantise!r}, but it is a standard deviation, or 'auto'")
         self.source, self.samples, self.passes, self.asked_spread = source, samples, passes, dequantise
         self.method = method if method is not None else Anderson()
         self.round_trip, self.most_left_out, self.known = round_trip, most_left_out, known
         self.batch_size, self.train_batch_size, self.steps_per_epoch = batch_size, train_batch_size, steps_per_epoch
-        self.validation, self.test_draws, self.repeats = validation, test_draws, repeats
+        self.validation, self.test_draws, self.test_share = validation, test_draws, test_share
+        self.repeats = repeats
         self.reward = Function(reward) if isinstance(reward, str) else reward
         self.compared = compared if compared is not None else [1, 2, 4, 8, 16, 32]
         self.warps = warps if warps is not None else [1.0]
@@ -122,7 +135,9 @@ class RecoveredNoise(LightningDataModule):
         """All that was inverted; known as soon as training has begun."""
         self.certificate: Chunk | None = None
         """Draws whose noise was known, likewise."""
+        self._samples: Samples | None = None
         self._real: tuple[State, Condition] | None = None
+        self._held_out: tuple[State, Condition] | None = None
 
     @property
     def module(self) -> GraftModule:
@@ -180,32 +195,28 @@ class RecoveredNoise(LightningDataModule):
             self.reward.open()
 
     @property
+    def chosen(self) -> Samples:
+        """Which of the source's samples are inverted, and which the distances are to."""
+        if self._samples is None:
+            encode, most = self.module.encode, 2 * self.test_draws
+            self._samples = Samples(
+                self.source, encode, self.samples, self.test_share, most, self.batch_size, self.seed
+            )
+        return self._samples
+
+    @property
     def real(self) -> tuple[State, Condition]:
-        """(state, condition) of the source's samples, one pass, before any noise is added to them."""
+        """(state, condition) of the samples that are inverted, one pass, before any noise is added to them."""
         if self._real is None:
-            self._real = self._pass(0)
+            self._real = self.chosen.training()
         return self._real
 
-    def _pass(self, number: int) -> tuple[State, Condition]:
-        """All samples, in the order of the source's data set where it has one; their random numbers have a seed."""
-        states: list[State] = []
-        conditions: list[Condition] = []
-        count = 0
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seeding.generator(self.seed, "pass", number).initial_seed() % 2**32)
-            for batch in _in_order(self.source.train_dataloader()):
-                state, condition = self.module.encode(batch)
-                states.append(state)
-                conditions.append(condition)
-                count += size(condition)
-                if self.samples is not None and count >= self.samples:
-                    break
-        if count < 2:
-            raise GraftError(f"{type(self.source).__name__} has {count} samples to invert: give more data")
-        rows = slice(self.samples)
-        given = take(cat(conditions), rows)
-        assert isinstance(given, dict)
-        return take(cat(states), rows), given
+    @property
+    def held_out(self) -> tuple[State, Condition]:
+        """(state, condition) of the samples that the distances are to; the corrector never sees them."""
+        if self._held_out is None:
+            self._held_out = self.chosen.held_out()
+        return self._held_out
 
     def train_dataloader(self) -> "DataLoader[Any] | list[Any]":
         """Have the noise, and serve it."""
@@ -275,7 +286,7 @@ class RecoveredNoise(LightningDataModule):
             disable=self.trainer.progress_bar_callback is None or not self.trainer.is_global_zero,
         ) as bar:
             for number in range(self.passes):
-                state, condition = self._pass(number) if number else self.real
+                state, condition = self.chosen.training(number) if number else self.real
                 for start in range(0, size(condition), self.batch_size):
                     rows = torch.arange(start, min(start + self.batch_size, size(condition)))
                     chunk = self._chunk(folder, number, rows, state, condition)
@@ -338,6 +349,7 @@ class RecoveredNoise(LightningDataModule):
     def _origin(self, data: str) -> dict[str, Any]:
         module = self.module
         return {
+            "version": VERSION,
             "reference": (module.reference_file or {}).get("sha256"),
             "process": digest(module.process),
             "solver": digest(module.solver),
@@ -346,13 +358,6 @@ class RecoveredNoise(LightningDataModule):
             "data": data,
             "seed": self.seed,
         }
-
-
-def _in_order(loader: Any) -> Any:
-    """The same batches unshuffled, so that a sample has its place in every pass; as they come if they are a stream."""
-    if not isinstance(loader, DataLoader) or isinstance(loader.dataset, IterableDataset) or loader.batch_size is None:
-        return loader
-    return remade(loader, drop_last=False)
 
 
 def _here(found: Inverted) -> Inverted:

@@ -18,7 +18,7 @@ from graft.module import GraftModule
 from graft.process import Process
 from graft.sampler import Stage, run
 from graft.solvers import Euler, Heun, Midpoint, Solver
-from graft.state import Condition, State, take
+from graft.state import Condition, State
 
 FLOW, CORRECTED, GAUSSIAN, LONGER = "flow", "corrected", "Gaussian", "trained longer"
 
@@ -43,14 +43,14 @@ class Row:
     flops: float
     distances: dict[str, list[float]] = field(default_factory=dict)
 
-    def mean(self, name: str) -> float:
-        """Of the distances."""
-        return sum(self.distances[name]) / len(self.distances[name])
+    def mean(self, name: str) -> "float | None":
+        """Mean of the distances; None where one is not finite."""
+        return finite(sum(self.distances[name]) / len(self.distances[name]))
 
     def error(self, name: str) -> "float | None":
-        """Standard error of the mean; None of one set."""
+        """Standard error of the mean; None of one set, or where a distance is not finite."""
         x = torch.tensor(self.distances[name], dtype=torch.float64)
-        return float(x.std()) / math.sqrt(len(x)) if len(x) > 1 else None
+        return finite(float(x.std()) / math.sqrt(len(x))) if len(x) > 1 else None
 
 
 @dataclass
@@ -59,7 +59,7 @@ class Frontier:
 
     Attributes:
         rows: Ways to draw.
-        floor: By distance: of one half of the data to the other, for each set.
+        floor: By distance: of one half of the held-out data to the other, for each set.
         n: Samples on either side of a distance.
         call: Operations of a call of the flow's network for one sample.
         corrector_call: Of the corrector's.
@@ -95,7 +95,7 @@ def draw(module: GraftModule, data: RecoveredNoise, longer: "nn.Module | None") 
     """Draw in all ways, with the same noise, and measure; within a trainer that has set up its strategy."""
     assert data.trainer is not None and module.corrector is not None
     device = data.trainer.strategy.root_device
-    real = _features(module, *_most(data.real, 2 * data.test_draws))
+    real = _features(module, *data.held_out)
     n = min(len(real) // 2, data.test_draws)
     halves = [
         torch.randperm(len(real), generator=seeding.generator(data.seed, "halves", r)) for r in range(data.repeats)
@@ -173,12 +173,6 @@ def _features(module: GraftModule, state: State, condition: Condition) -> Tensor
     return module.features(module.decode(state, condition)).double().cpu()
 
 
-def _most(real: tuple[State, Condition], count: int) -> tuple[State, Condition]:
-    condition = take(real[1], slice(count))
-    assert isinstance(condition, dict)
-    return take(real[0], slice(count)), condition
-
-
 def conclusions(found: Frontier) -> dict[str, Any]:
     """What the frontier says of the corrected flow.
 
@@ -190,14 +184,15 @@ def conclusions(found: Frontier) -> dict[str, Any]:
     """
     name = found.distance
     ours = next(row for row in found.rows if row.name == CORRECTED)
+    distance = _log(ours.mean(name))
     alone: dict[tuple[str, float], list[Row]] = {}
     for row in found.rows:
         if row.name == FLOW:
             alone.setdefault((row.solver, row.warp), []).append(row)
     equal, at = dict[float, float](), dict[tuple[str, float], float]()
     for key, rows in alone.items():
-        points = [(math.log(row.mean(name)), math.log(row.flops)) for row in rows]
-        cost = _interpolated(_falling(points), math.log(ours.mean(name)))
+        points = _points(rows, name)
+        cost = None if distance is None else _interpolated(_falling(points), distance)
         if cost is not None and key[0] == ours.solver:
             equal[key[1]] = ours.flops / math.exp(cost)
         value = _interpolated([(y, x) for x, y in points], math.log(ours.flops))
@@ -205,8 +200,8 @@ def conclusions(found: Frontier) -> dict[str, Any]:
             at[key] = math.exp(value)
     same = [value for key, value in at.items() if key[0] == ours.solver]
     best = min(at, key=lambda key: at[key]) if at else None
-    longer = [(math.log(row.flops), math.log(row.mean(name))) for row in found.rows if row.name == LONGER]
-    trained = _interpolated(longer, math.log(ours.flops)) if longer else None
+    longer = _points([row for row in found.rows if row.name == LONGER], name)
+    trained = _interpolated([(y, x) for x, y in longer], math.log(ours.flops))
     gaussian = next(row for row in found.rows if row.name == GAUSSIAN)
     return {
         "distance": ours.mean(name),
@@ -220,6 +215,21 @@ def conclusions(found: Frontier) -> dict[str, Any]:
         "gaussian": gaussian.mean(name),
         "trained_longer_at_equal_flops": None if trained is None else math.exp(trained),
     }
+
+
+def finite(value: float) -> "float | None":
+    """Return the value as JSON has it: None where it is not finite."""
+    return value if math.isfinite(value) else None
+
+
+def _points(rows: Sequence[Row], name: str) -> list[tuple[float, float]]:
+    """(log distance, log cost) of the rows with a distance above 0: some distances may be 0 or below it."""
+    found = [(_log(row.mean(name)), math.log(row.flops)) for row in rows]
+    return [(distance, cost) for distance, cost in found if distance is not None]
+
+
+def _log(value: "float | None") -> "float | None":
+    return math.log(value) if value is not None and value > 0 else None
 
 
 def _falling(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:

@@ -14,9 +14,10 @@ from graft import files, seeding
 from graft.flops import BACKWARD
 from graft.module import GraftModule
 from graft.network import EMA
-from graft.state import size
+from graft.state import Condition, State, size
 
 FILE = "longer.safetensors"
+Encode = Callable[[Any], tuple[State, Condition]]
 DECAY = 0.999  # of the average of its weights
 
 
@@ -24,24 +25,25 @@ class Longer(LightningModule):
     """A copy of a module's frozen flow, trained on data again; the learning rate falls to 0 as a half cosine.
 
     Args:
-        module: Whose flow; it knows how to encode batches of data.
+        module: Whose flow.
+        encode: Makes (state, condition) of a batch of data.
         steps: Of the optimizer.
         learning_rate: Of AdamW, at the start.
     """
 
-    def __init__(self, module: GraftModule, steps: int, learning_rate: float) -> None:
+    def __init__(self, module: GraftModule, encode: Encode, steps: int, learning_rate: float) -> None:
         super().__init__()
         assert module.reference is not None
         self.of = (module,)  # in a tuple, so that it is no part of this one
         self.network: nn.Module = copy.deepcopy(module.reference).requires_grad_(True).train()
         self.average = EMA(self.network, DECAY)
-        self.steps, self.learning_rate = steps, learning_rate
+        self.encode, self.steps, self.learning_rate = encode, steps, learning_rate
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """The denoising loss."""
         (module,) = self.of
         generator = seeding.generator(module.seed, "longer", self.global_step)
-        state, condition = module.encode(batch)
+        state, condition = self.encode(batch)
         level = seeding.levels(size(condition), 0.0, generator)
         return module.process.loss(self.network, state, level, 0.0, condition, generator=generator).mean()
 
@@ -66,21 +68,27 @@ def affordable(cost: float, call: float, batch: int) -> int:
 
 
 def trained(
-    module: GraftModule, batches: Callable[[], Any], steps: int, learning_rate: float, folder: Path, trainer: Trainer
+    module: GraftModule,
+    batches: Callable[[], Any],
+    encode: Encode,
+    about: dict[str, Any],
+    folder: Path,
+    trainer: Trainer,
 ) -> nn.Module:
     """The flow trained ``steps`` longer, from disk if it was done before.
 
     Args:
         module: Whose flow.
         batches: Gives a loader of batches of data.
-        steps: Of the optimizer.
-        learning_rate: At the start.
+        encode: Makes (state, condition) of one.
+        about: What the result depends on: ``steps`` of the optimizer, its ``learning_rate``, the data.
         folder: Of the run.
         trainer: The run's, for the kind of device.
     """
-    longer = Longer(module, steps, learning_rate)
+    steps = about["steps"]
+    longer = Longer(module, encode, steps, about["learning_rate"])
     path = folder / FILE
-    about = {"steps": steps, "learning_rate": learning_rate, "reference": module.reference_file}
+    about = {**about, "reference": module.reference_file}
     if not path.exists() or files.read_about(path) != about:
         device = trainer.strategy.root_device.type
         own = Trainer(

@@ -40,7 +40,8 @@ class Chunk:
         tensors = flatten(self.data, "data") | flatten(self.condition, "condition") | flatten(found.noise, "noise")
         tensors |= {name: getattr(found, name) for name in PER_SAMPLE} | {"item": self.item}
         tensors["noise_error"] = self.noise_error
-        files.write_tensors(path, tensors, {"origin": origin, "steps": [vars(step) for step in found.steps]})
+        about = {"origin": origin, "calls": found.calls, "steps": [vars(step) for step in found.steps]}
+        files.write_tensors(path, tensors, about)
 
     @classmethod
     def read(cls, path: Path, origin: dict[str, Any]) -> "Chunk":
@@ -62,6 +63,7 @@ class Chunk:
         found = Inverted(
             unflatten(tensors, "noise"),
             **{name: tensors[name] for name in PER_SAMPLE},
+            calls=about["calls"],
             steps=[Step(**step) for step in about["steps"]],
         )
         return cls(unflatten(tensors, "data"), condition, tensors["item"], found, tensors["noise_error"])
@@ -81,7 +83,8 @@ def joined(chunks: Sequence[Chunk]) -> Chunk:
             step.evaluations += part.evaluations
             step.residual = max(step.residual, part.residual)
     each = {name: torch.cat([getattr(chunk.inverted, name) for chunk in chunks]) for name in PER_SAMPLE}
-    found = Inverted(cat([chunk.inverted.noise for chunk in chunks]), **each, steps=steps)
+    calls = sum(chunk.inverted.calls for chunk in chunks)
+    found = Inverted(cat([chunk.inverted.noise for chunk in chunks]), **each, calls=calls, steps=steps)
     return Chunk(
         cat([chunk.data for chunk in chunks]),
         condition,
@@ -125,8 +128,11 @@ def account(chunk: Chunk, furthest: float, known: "Chunk | None", features: "Ten
         "kept": int(good.sum()),
         "not_solved": int((~found.solved).sum()),
         "round_trip_too_far": int((found.solved & ~good).sum()),
-        "steps": [vars(step) for step in found.steps],
+        "steps": [
+            vars(step) | {"residual": step.residual if math.isfinite(step.residual) else None} for step in found.steps
+        ],
         "evaluations_per_sample": float(found.evaluations.double().mean()),
+        "network_calls_per_sample": found.calls / len(good),
         "round_trip": quantiles(found.round_trip[found.solved]),
         "noise_gain": {
             **quantiles(found.gain[good]),

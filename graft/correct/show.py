@@ -66,7 +66,7 @@ def table(summary: dict[str, Any]) -> str:
     lines.insert(1, "-" * len(lines[0]))
     told = facts(summary)
     names = max(len(name) for name, _ in told)
-    return "\n".join([*lines, "", *(f"{name:<{names}}  {value}" for name, value in told)])
+    return "\n".join([*lines, "", *(f"{name:<{names}}  {value}" for name, value in told), "", judged_by(summary)])
 
 
 def facts(summary: dict[str, Any]) -> list[tuple[str, str]]:
@@ -77,7 +77,7 @@ def facts(summary: dict[str, Any]) -> list[tuple[str, str]]:
     best = said["best_solver_at_equal_flops"]
     return [
         (
-            f"{name} of two halves of the data, {summary['distance']['n']} samples each",
+            f"floor: {name} of two halves of the held-out data, {summary['distance']['n']} samples each",
             number(summary["distance"]["floor"]),
         ),
         (
@@ -104,7 +104,10 @@ def facts(summary: dict[str, Any]) -> list[tuple[str, str]]:
             else []
         ),
         ("a call of the flow, of the corrector", f"{operations(cost['call'])}, {operations(cost['corrector_call'])}"),
-        ("inversion and training", f"{operations(cost['inversion'])}, {operations(cost['training'])}"),
+        (
+            "inversion, its check on known noise, training of the corrector",
+            ", ".join(operations(cost[name]) for name in ("inversion", "certificate", "training")),
+        ),
         (
             f"cost of the corrected flow over the flow's, {summary['solver']}, at equal {name}",
             f"{number(said['flops_at_equal_distance'])}; at the same warp "
@@ -121,6 +124,17 @@ def facts(summary: dict[str, Any]) -> list[tuple[str, str]]:
         ("seconds", number(summary["seconds"])),
         ("seed", str(summary["seed"])),
     ]
+
+
+def judged_by(summary: dict[str, Any]) -> str:
+    """Say what the distances are to."""
+    told = summary["distance"]
+    return (
+        f"Each distance is between {told['n']} samples and {told['n']} of {told['held_out']} held-out data, which "
+        "neither the corrector nor the flow that was trained longer saw; the frozen flow was trained before. The floor "
+        "is the distance between two halves of the held-out data. ± is the standard error over "
+        f"{told['sets']} sets of samples."
+    )
 
 
 def _tiny(value: "float | None") -> str:
@@ -145,14 +159,20 @@ def picture(summary: dict[str, Any], kind: str = "png") -> bytes:
 
     def points(name: str, how: "tuple[str, float] | None" = None) -> "list[tuple[float, float, float]]":
         chosen = [r for r in summary["frontier"] if r["name"] == name and how in (None, (r["solver"], r["warp"]))]
-        told = [(r["flops"], r["distances"][judged]["mean"], r["distances"][judged]["stderr"] or 0) for r in chosen]
+        told = [
+            (r["flops"], r["distances"][judged]["mean"], r["distances"][judged]["stderr"] or 0)
+            for r in chosen
+            if (r["distances"][judged]["mean"] or 0) > 0  # on a logarithmic axis
+        ]
         return sorted(told)
 
     ways = dict.fromkeys((r["solver"], r["warp"]) for r in summary["frontier"] if r["name"] == FLOW)
     warps = sorted({warp for _, warp in ways})
     for how in ways:
         colour, marker = LOOKS.get(how[0], ("#555555", "x"))
-        x, y, error = zip(*points(FLOW, how), strict=True)
+        if not (found := points(FLOW, how)):
+            continue
+        x, y, error = zip(*found, strict=True)
         line = ("-", ":", "-.")[min(2, warps.index(how[1]))]
         label = f"flow, {how[0]}" + (f", t = u^{number(how[1])}" if len(warps) > 1 else "")
         axes.errorbar(x, y, error, color=colour, marker=marker, markersize=5, capsize=2, label=label, linestyle=line)
@@ -172,9 +192,8 @@ def picture(summary: dict[str, Any], kind: str = "png") -> bytes:
                 linestyle=style,
                 zorder=5,
             )
-    axes.axhline(
-        summary["distance"]["floor"], color="#444444", linewidth=1, linestyle=":", label="two halves of the data"
-    )
+    if (floor := summary["distance"]["floor"] or 0) > 0:
+        axes.axhline(floor, color="#444444", linewidth=1, linestyle=":", label="two halves of the held-out data")
     axes.set_xscale("log")
     axes.set_yscale("log")
     axes.set_xlabel("floating-point operations a sample")
@@ -248,7 +267,8 @@ def write(
     sections = [
         f"<h1>{esc(title)}</h1><p class='note'>A small flow draws the noise that real data were recovered to, and the "
         "frozen flow makes samples of it.</p>",
-        image(shown, "Distance to the data against the cost of a sample, all networks counted"),
+        image(shown, "Distance to held-out data against the cost of a sample, all networks counted"),
+        f"<p class='note'>{esc(judged_by(summary))}</p>",
         lines(rows(summary), head(summary)),
         f"<h2>The run</h2>{lines(facts(summary))}",
         "<h2>Inversion, step by step</h2>"

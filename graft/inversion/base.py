@@ -11,6 +11,9 @@ from torch import Tensor
 from graft.errors import GraftError
 from graft.state import State
 
+DERIVATIVE = 2
+"""Evaluations that one with its derivative along a direction costs, in forward mode: the function and its tangent."""
+
 Map: TypeAlias = Callable[[State, Tensor], State]
 """(guesses (K, ...), which rows of the batch they are of (K,)) -> images; it treats the samples independently."""
 
@@ -27,7 +30,7 @@ class Solution:
         state: (B, ...) the best guess.
         residual: (B,) its largest |g(x) − x| over |x| + 1.
         solved: (B,) bool: the residual is within the tolerance.
-        calls: (B,) evaluations of g; a derivative of it along a direction counts as one, too.
+        calls: (B,) evaluations of g; one with its derivative along a direction counts as `DERIVATIVE`.
     """
 
     state: State
@@ -77,6 +80,8 @@ class Search:
         self.error = self.best.new_full((len(self.best),), torch.inf)
         self.calls = torch.zeros(len(self.best), dtype=torch.long, device=self.best.device)
         self.all = torch.arange(len(self.best), device=self.best.device)
+        self.differentiable = True
+        """Whether the function has derivatives in forward mode, as far as known."""
 
     @property
     def left(self) -> Tensor:

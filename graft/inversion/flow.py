@@ -1,11 +1,12 @@
 """Carrying data back to the noise that a frozen flow makes them of, and judging each sample by what comes of it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Generator, Tensor
 
 from graft.inversion.base import Method, pack
+from graft.inversion.counted import Counted
 from graft.process.base import Model, Process
 from graft.sampler import Stage, run
 from graft.solvers import Solver
@@ -66,7 +67,9 @@ class Inverted:
         round_trip: (B,) root mean square of the difference between the sample and what the flow makes of the noise;
             infinite where there is none.
         gain: (B,) noise gain: by how much a small perturbation of the sample grew on its way; NaN where not known.
-        evaluations: (B,) of the sampler's step, with the perturbation's.
+        evaluations: (B,) of the sampler's step, with the perturbation's and without the round trip's.
+        calls: Network calls, each for one sample, that all of it took, the round trips included; a call with a
+            derivative along a direction counts as `graft.inversion.base.DERIVATIVE`.
         steps: Of all samples, from 0 upwards.
     """
 
@@ -76,6 +79,7 @@ class Inverted:
     round_trip: Tensor
     gain: Tensor
     evaluations: Tensor
+    calls: int
     steps: list[Step]
 
 
@@ -99,6 +103,8 @@ def invert(
     Raises:
         InversionError: The flow's steps draw noise.
     """
+    model = Counted(flow.model)
+    flow = replace(flow, model=model)
     count, like = size(data), pack(data)
     direction = flow.process.noise(data, condition, generator)
     scale = PROBE * _rms(like) / _rms(pack(direction)).clamp(min=torch.finfo(like.dtype).tiny)
@@ -135,9 +141,8 @@ def invert(
         assert isinstance(given, dict)
         again = pack(flow.down(take(noise, rows), given))
         round_trip[rows] = _rms(again - like[rows])
-    return Inverted(
-        noise, solved, stopped, torch.where(round_trip.isnan(), torch.inf, round_trip), gain, evaluations, steps
-    )
+    round_trip = torch.where(round_trip.isnan(), torch.inf, round_trip)
+    return Inverted(noise, solved, stopped, round_trip, gain, evaluations, model.calls, steps)
 
 
 @torch.no_grad()
@@ -150,10 +155,13 @@ def recovery(
 
     Returns:
         (B,) root mean square error of the recovered noise, relative to that of the noise, infinite where none was
-        found; and what came of the samples.
+        found; and what came of the samples, of which the calls include those that made them.
     """
     noise = flow.process.prior(condition, generator)
-    found = invert(flow, flow.down(noise, condition), condition, method, generator)
+    model = Counted(flow.model)
+    data = replace(flow, model=model).down(noise, condition)
+    found = invert(flow, data, condition, method, generator)
+    found.calls += model.calls
     error = _rms(pack(found.noise) - pack(noise)) / _rms(pack(noise))
     return torch.where(found.solved, error, torch.inf), found
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from graft.inversion.base import Method, Search
+from graft.inversion.base import DERIVATIVE, Method, Search
 
 HALVINGS = 6  # of a step that makes the residual larger
 
@@ -55,17 +55,19 @@ def _one_less(search: Search, x: Tensor, residual: Tensor, rows: Tensor) -> Call
     """V ↦ v − g'(x) v."""
 
     def product(v: Tensor) -> Tensor:
+        if search.differentiable:
+            search.calls[rows] += DERIVATIVE
+            try:
+                with forward_ad.dual_level():
+                    image = search.image(forward_ad.make_dual(x, v), rows)  # type: ignore[no-untyped-call]
+                    tangent: Tensor | None = forward_ad.unpack_dual(image).tangent  # type: ignore[no-untyped-call]
+                return v if tangent is None else v - tangent
+            except NotImplementedError:
+                search.differentiable = False
         search.calls[rows] += 1
-        try:
-            with forward_ad.dual_level():
-                image = search.image(forward_ad.make_dual(x, v), rows)  # type: ignore[no-untyped-call]
-                tangent = forward_ad.unpack_dual(image).tangent  # type: ignore[no-untyped-call]
-            along = torch.zeros_like(x) if tangent is None else tangent
-        except NotImplementedError:
-            size = torch.finfo(x.dtype).eps ** 0.5 * (1 + x.norm(dim=1)) / v.norm(dim=1).clamp(min=1e-30)
-            far = search.image(x + size[:, None] * v, rows)
-            along = (far - (x + residual)) / size[:, None]
-        return v - along
+        size: Tensor = torch.finfo(x.dtype).eps ** 0.5 * (1 + x.norm(dim=1)) / v.norm(dim=1).clamp(min=1e-30)
+        far = search.image(x + size[:, None] * v, rows)
+        return v - (far - (x + residual)) / size[:, None]
 
     return product
 

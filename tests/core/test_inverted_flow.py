@@ -5,6 +5,7 @@ import torch
 from exact import Exact, f64, normal, rows
 from test_inversion import LAW, coupled, mixing, seeded
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from graft.inversion import Anderson, FixedPoint, InversionError, Newton
 from graft.inversion.flow import Flow, invert, recovery
@@ -94,6 +95,35 @@ def test_float32_network_and_noise() -> None:
     flow = Flow(PROCESS, lambda x, t, c: exact(x.double(), t, c).float(), Euler(), 16)
     error, found = recovery(flow, {"row": torch.zeros(32)}, Anderson(), seeded())
     assert found.solved.all() and error.max() < 1e-2 and found.round_trip.max() < 1e-3
+
+
+class Tallied:
+    """Counts the samples that a network is called for, and those whose derivative is asked for as well."""
+
+    def __init__(self, model) -> None:
+        self.model, self.plain, self.tangents = model, 0, 0
+
+    def __call__(self, state: Tensor, time: Tensor, condition: Condition) -> Tensor:
+        self.plain += len(state)
+        self.tangents += len(state) * (forward_ad.unpack_dual(state).tangent is not None)
+        return self.model(state, time, condition)
+
+
+@pytest.mark.parametrize("solver", [*SOLVERS.values(), Heun(end=False)], ids=[*SOLVERS, "heun to Euler"])
+@pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
+def test_every_network_call_is_counted(method, solver) -> None:
+    """The search, the perturbed copies and the round trip; a derivative costs what another call does."""
+    tallied = Tallied(Exact(PROCESS, LAW))
+    flow = Flow(PROCESS, tallied, solver, 2)
+    found = invert(flow, LAW.sample(4, seeded()), rows(4), method, seeded(1))
+    assert (tallied.tangents > 0) == isinstance(method, Newton)
+    assert found.calls == tallied.plain + tallied.tangents
+    if solver.calls(1) == solver.calls(2) / 2:  # all steps cost the same
+        calls = int(found.evaluations.sum()) * solver.calls(1) + int(found.solved.sum()) * solver.calls(2)
+        assert found.calls == calls
+    tallied.plain = tallied.tangents = 0
+    _, known = recovery(flow, rows(4), method, seeded(2))
+    assert known.calls == tallied.plain + tallied.tangents
 
 
 def test_stochastic_flow() -> None:

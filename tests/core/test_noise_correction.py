@@ -75,22 +75,24 @@ def corrected(made: GraftModule, given: RecoveredNoise, folder: Path, epochs: in
 def test_gaussian_law_is_had_exactly(tmp_path: Path, solver: Solver) -> None:
     """Steps of the flow of a Gaussian are affine, so the noise of data is Gaussian and the fit of it is all there is.
 
-    The flow's covariance is off by a fifth in two steps, the corrected one's moments are those of the 4000 points.
+    The flow's covariance is off in two steps, by three quarters with Euler's and a tenth with Heun's. The corrected
+    one's moments are those of the 4000 points.
     """
     law = normal(MEAN, COV)
-    given = data(law, 4000, steps_per_epoch=1, validation=0.0, test_draws=8000, compared=[2], repeats=1)
+    given = data(law, 8000, steps_per_epoch=1, validation=0.0, test_draws=8000, compared=[2], repeats=1)
     made = module(law, FittedGaussian(), tmp_path, steps=2, solver=solver, ema=None, warmup=0)
     told = corrected(made, given, tmp_path)
     assert told["inversion"]["kept"] == 4000 and told["inversion"]["known_noise"]["recovered"] == 1.0
     assert told["solver"] == type(solver).__name__
     points = given.real[0].double()
+    assert len(points) == len(given.held_out[0]) == 4000
     moments = {}
     for name in ("reference", "tuned"):
         drawn = torch.tensor(made.judges[name].items, dtype=torch.float64)
-        spread = (points.T.cov() - drawn.T.cov()).abs().max() / COV.max()
+        spread = ((points.T.cov() if name == "tuned" else COV) - drawn.T.cov()).abs().max() / COV.max()
         moments[name] = (float((points.mean(0) - drawn.mean(0)).abs().max()), float(spread))
     assert moments["tuned"][0] < 0.05 and moments["tuned"][1] < 0.07  # five standard errors of 8000 draws
-    assert moments["reference"][1] > (0.2 if isinstance(solver, Euler) else 0.09)
+    assert moments["reference"][1] > (0.6 if isinstance(solver, Euler) else 0.05)  # 0.76 and 0.11 of infinitely many
 
 
 def test_mixture(tmp_path: Path) -> None:
@@ -98,7 +100,7 @@ def test_mixture(tmp_path: Path) -> None:
     torch.manual_seed(0)
     made = module(LAW, Corrector(Rotation((2,)), Net(32), 6), tmp_path, steps=2)
     settings = {"compared": [4], "test_draws": 2000, "steps_per_epoch": 150, "train_batch_size": 256}
-    given = data(LAW, 4000, longer=True, longer_learning_rate=1e-5, **settings)
+    given = data(LAW, 8000, longer=True, longer_learning_rate=1e-5, **settings)
     told = corrected(made, given, tmp_path, 2)
     rows = {(row["name"], row["solver"], row["steps"]): row for row in told["frontier"]}
     name = told["distance"]["name"]
@@ -114,10 +116,15 @@ def test_mixture(tmp_path: Path) -> None:
     assert own == 2 * (6 * 32 + 32 * 32 * 2 + 32 * 2)
     assert rows["flow", "Euler", 4]["flops"] == 4 * call and rows["flow", "Heun", 4]["flops"] == 8 * call
     assert rows["corrected", "Euler", 2]["flops"] == 2 * call + 6 * own
-    assert told["flops"]["training"] == 3 * own * 2 * 150 * 256
-    evaluations = told["inversion"]["evaluations_per_sample"] * 4000
-    assert told["flops"]["inversion"] == pytest.approx(evaluations * call)
-    steps = (told["flops"]["inversion"] + told["flops"]["training"]) / (3 * call * 1024)
+    assert told["flops"]["training"] == own * 2 * (3 * 150 * 256 + len(given.examples(held_out=True).state))
+    inverted, known = given.recovered.inverted, given.certificate.inverted
+    calls = int(inverted.evaluations.sum()) + 2 * int(inverted.solved.sum())  # Euler's steps, and the round trips'
+    assert told["flops"]["inversion"] == calls * call and told["inversion"]["network_calls_per_sample"] == calls / 4000
+    made_of_known = 2 * 64  # the samples of the known noise
+    assert told["flops"]["certificate"] == call * (
+        made_of_known + int(known.evaluations.sum()) + 2 * int(known.solved.sum())
+    )
+    steps = sum(told["flops"][name] for name in ("inversion", "certificate", "training")) / (3 * call * 1024)
     assert told["trained_longer"]["steps"] == round(steps) > 0
     found = told["inversion"]
     assert found["samples"] == 4000 and found["kept"] + found["not_solved"] + found["round_trip_too_far"] == 4000
@@ -138,7 +145,7 @@ def test_dequantised_points(tmp_path: Path) -> None:
     made = module(wide, FittedGaussian(), tmp_path, steps=8, ema=None, warmup=0)
     given = data(
         spots,
-        200,
+        400,
         dequantise="auto",
         steps_per_epoch=1,
         passes=2,
@@ -171,11 +178,12 @@ def test_what_is_left_out_is_described(tmp_path: Path) -> None:
     """Points that the flow cannot make lie far out: the account says so, in standard errors."""
     law = normal(MEAN, 0.01 * COV)
     made = module(law, FittedGaussian(), tmp_path, steps=4, ema=None, warmup=0)
-    given = data(law, 300, round_trip=1e-4, most_left_out=0.5, validation=0.0, steps_per_epoch=1)
+    given = data(law, 600, round_trip=1e-4, most_left_out=0.5, validation=0.0, steps_per_epoch=1)
     inside = given.source.points
-    given.source.points = torch.cat([inside, 1e6 + inside[:30]])  # float32 does not bring them back to 1e-4
+    given.source.points = torch.cat([inside, 1e6 + inside[:60]])  # float32 does not bring them back to 1e-4
     told = corrected(made, given, tmp_path)["inversion"]
-    assert told["samples"] == 330 and told["kept"] == 300
+    far = int((given.real[0].norm(dim=1) > 1e5).sum())
+    assert told["samples"] == 330 and told["kept"] == 330 - far < 330
     assert told["left_out"]["norm"]["left_out"] > 1e5 > told["left_out"]["norm"]["kept"]
     assert told["left_out"]["norm"]["standard_errors"] > 100
 
@@ -237,3 +245,52 @@ def test_conclusions() -> None:
     found = conclusions(Frontier(nearer, {"fid": [0.01]}, 9, 10.0, 2.0))
     assert found["flops_at_equal_distance"] == pytest.approx(50 / 30)
     assert found["flops_at_equal_distance_same_warp"] == pytest.approx(50 / 120)
+    for strange in (0.0, -0.1, float("nan"), float("inf")):  # some distances are 0 of equal sets, or below it
+        odd = [*rows[:3], *others, row("flow", "Midpoint", 2, 1.0, 40.0, strange)]
+        told = conclusions(
+            Frontier([*odd, row("corrected", "Euler", 4, 2.0, 50.0, strange)], {"fid": [0.0]}, 9, 10.0, 2.0)
+        )
+        assert told["flops_at_equal_distance"] is None and json.dumps(told, allow_nan=False)
+
+
+class Stored(LightningDataModule):
+    """Points in the order in which they are stored: one blob after the other, unshuffled."""
+
+    def __init__(self, points: Tensor) -> None:
+        super().__init__()
+        self.points = points.float()
+
+    def train_dataloader(self) -> Any:
+        return DataLoader(TensorDataset(self.points), 64)
+
+
+@pytest.mark.parametrize("samples", [None, 300])
+def test_data_stored_class_by_class(tmp_path: Path, samples: "int | None") -> None:
+    """All blobs are inverted, and all judge: the flow of the law itself is as near to the held-out data as they are.
+
+    A head of the data would be one or two of eight blobs; the sliced Wasserstein distance of these to the law is above
+    1, that of two halves of a random part below 0.6.
+    """
+    kinds = torch.arange(1200) // 150
+    points = LAW.means[kinds] + 0.15 * torch.randn(
+        1200, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0)
+    )
+    made = module(LAW, FittedGaussian(), tmp_path, steps=8, ema=None, warmup=0)
+    given = RecoveredNoise(
+        Stored(points), samples, known=0, steps_per_epoch=1, test_draws=150, repeats=2, longer=False, compared=[8]
+    )
+    told = corrected(made, given, tmp_path)
+
+    def blobs(state: Tensor) -> Tensor:
+        return torch.cdist(state.double(), LAW.means).argmin(1).bincount(minlength=8)
+
+    share, held_out = blobs(given.real[0]) / len(given.real[0]), blobs(given.held_out[0])
+    assert len(given.held_out[0]) == 300 and len(given.real[0]) == (samples or 900)
+    assert share.min() > 0.06 and held_out.min() > 15  # of 1/8 and 37.5: less than once in 10^4
+    name = told["distance"]["name"]
+    flow = next(row for row in told["frontier"] if row["name"] == "flow" and row["solver"] == "Midpoint")
+    assert told["distance"]["floor"] < 0.6 and flow["distances"][name]["mean"] < 0.6
+    assert told["distance"]["held_out"] == 300 and told["distance"]["n"] == 150
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert "150 of 300 held-out data" in page and "two halves of the held-out data" in page
+    assert not set(map(tuple, given.real[0].tolist())) & set(map(tuple, given.held_out[0].tolist()))
