@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from lightning.pytorch import Trainer
 
+from graft import feasible
 from graft.batches import Draws, Weights
 from graft.batches.requests import Requests, drawn
 from graft.errors import GraftError
@@ -68,6 +69,7 @@ def best_of(
     """
     if candidates < 1:
         raise GraftError(f"the best of {candidates} was asked for, but it takes at least 1 candidate")
+    feasible.check_sampling(module, "each the best of several", count * candidates)
     requests = Candidates(
         module, count, max(1, (chunk or module.chunk) // candidates), (purpose,), weights, each=candidates
     )

@@ -15,7 +15,7 @@ from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint, RichProgressBar, TQDMProgressBar
 
-from graft import files, hits, ranks, report, rounds, runs, threads
+from graft import feasible, files, hits, ranks, report, rounds, runs, threads
 from graft.alarms import Watch
 from graft.batches import Weights
 from graft.batches.replayed import replayed
@@ -109,6 +109,8 @@ def _fit(
     if data.keep_weights:
         trainer.callbacks.insert(0, RoundWeights(config))  # type: ignore[attr-defined]
     train(module, data, trainer, folder, checkpoint)
+    if not data.accounts:
+        raise GraftError("no round was done: raise trainer.max_epochs, trainer.max_steps or trainer.max_time")
     module.save_weights(folder / "tuned.safetensors", {"config": config})
     module.export(folder)
     compare(module, data, trainer)
@@ -272,7 +274,11 @@ def sample(
 
     Returns:
         (objects, denoiser calls) of each chunk.
+
+    Raises:
+        GraftError: So many take years, or more memory than there is.
     """
+    feasible.check_sampling(module, "-n", count)
     return list(drawn(module, trainer, Requests(module, count, chunk or module.chunk, (purpose,), weights)))
 
 

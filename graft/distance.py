@@ -132,4 +132,9 @@ def _checked(a: Tensor, b: Tensor, least: int) -> tuple[Tensor, Tensor]:
         raise GraftError(f"features of {tuple(a.shape)} and {tuple(b.shape)} cannot be compared: (n, d) and (m, d)")
     if len(a) < least or len(b) < 1 or (least == 2 and len(b) < 2):
         raise GraftError(f"{len(a)} and {len(b)} samples are too few to compare: {least} are needed")
+    unusable = sum(int((~x.isfinite().all(1)).sum()) for x in (a, b))
+    if unusable:
+        raise GraftError(
+            f"the features of {unusable} of {len(a) + len(b)} samples are not finite: no distance has them"
+        )
     return a.double(), b.double()

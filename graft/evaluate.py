@@ -7,6 +7,7 @@ from typing import Any
 from lightning.pytorch import Trainer
 from scipy import stats
 
+from graft import feasible
 from graft.batches import Weights
 from graft.batches.requests import Requests, drawn
 from graft.judge import Judge
@@ -41,6 +42,7 @@ def evaluate(
         weights: Whose samples.
         chunk: Samples that are drawn at a time.
     """
+    feasible.check_sampling(module, "-n", count, runs)
     found: dict[str, list[float]] = {}
     for run in range(runs):
         judge = Judge(None, module.metrics())

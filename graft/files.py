@@ -18,6 +18,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 import graft
+from graft import plain_json
 from graft.errors import GraftError
 
 FORMAT = 2
@@ -170,7 +171,7 @@ def read_json(path: "str | Path", remedy: str) -> Any:
         GraftError: It is missing or no JSON.
     """
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8-sig"))
+        return plain_json.parse(Path(path).read_text(encoding="utf-8-sig"))
     except (OSError, ValueError, RecursionError) as error:
         raise GraftError(f"{path} is missing or damaged ({error}): {remedy}") from None
 
@@ -226,7 +227,7 @@ def _opened(path: "str | Path") -> "Iterator[tuple[Any, dict[str, Any]]]":
     """(safetensors file, its ``about``) of a file that `write_tensors` wrote."""
     try:
         with safe_open(path, framework="pt") as file:
-            about = json.loads((file.metadata() or {}).get("graft", "null"))
+            about = plain_json.parse((file.metadata() or {}).get("graft", "null"))
             if not isinstance(about, dict):
                 raise ForeignError(f"{path} is a safetensors file, but graft did not write it")
             _known_format(path, about)

@@ -13,7 +13,7 @@ from lightning.pytorch.strategies import FSDPStrategy, ModelParallelStrategy
 from torch import Generator, Tensor, nn
 from torchmetrics import Metric
 
-from graft import distance, seeding
+from graft import distance, limits, seeding
 from graft.batches import Draws, Examples, Weights
 from graft.corrector import Corrector
 from graft.errors import GraftError
@@ -101,8 +101,14 @@ class GraftModule(LightningModule, ABC):
         super().__init__()
         if isinstance(level, str) and level != "auto":
             raise GraftError(f"model.level is {level!r}, but a level is a number in [0, 1), or 'auto'")
-        if steps < 1:
-            raise GraftError(f"model.steps is {steps}, but a sampler takes at least 1")
+        limits.check("model.steps", steps, 1, limits.MOST_STEPS)
+        limits.check("model.learning_rate", learning_rate, 0)
+        limits.check("model.weight_decay", weight_decay, 0)
+        limits.check("model.warmup", warmup, 0, limits.MOST_WARMUP)
+        if clip is not None:
+            limits.check("model.clip", clip, 0, above=True)
+        if ema is not None:
+            limits.check("model.ema", ema, 0, 1, below=True)
         self.process, self.steps, self.asked_level = process, steps, level
         self.solver = solver if solver is not None else Euler()
         self.solver.check(process)
@@ -122,8 +128,9 @@ class GraftModule(LightningModule, ABC):
         if level != "auto":
             self.level = level
         self.seed = seed
-        if density is not None and density[1] <= 0:
-            raise GraftError(f"model.density has a spread of {density[1]:g}, but it must be above 0")
+        if density is not None:
+            limits.check("the mean of model.density", density[0], -limits.MOST_LOGIT, limits.MOST_LOGIT)
+            limits.check("the spread of model.density", density[1], 0, limits.MOST_LOGIT, above=True)
         self.density = density
         self.learning_rate, self.weight_decay, self.clip = learning_rate, weight_decay, clip
         self.warmup, self.cosine = warmup, cosine

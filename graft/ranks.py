@@ -14,6 +14,7 @@ from lightning.pytorch.strategies import FSDPStrategy
 from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
 from torchmetrics import Metric
 
+from graft import limits
 from graft.errors import GraftError
 
 T = TypeVar("T")
@@ -25,8 +26,10 @@ def begin(trainer: Trainer, module: LightningModule) -> None:
     A run's folder must be agreed on before anything is done in it.
 
     Raises:
-        GraftError: The strategy starts processes that cannot share a run, or shards in a way that is not known.
+        GraftError: The strategy starts processes that cannot share a run, or shards in a way that is not known; or a
+            number of the trainer's is out of its range.
     """
+    limits.check_trainer(trainer)
     if isinstance(trainer.strategy, FSDPStrategy):
         raise GraftError("FSDP's first generation flattens the parameters that graft averages: use trainer/fsdp.yaml")
     if trainer.world_size == 1:

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
-from graft import files, ranks, seeding
+from graft import feasible, files, limits, ranks, seeding
 from graft.accept import Accept, TopFraction
 from graft.alarms import Alarms
 from graft.batches import Weights
@@ -123,8 +123,10 @@ class Rollouts(LightningDataModule):
             ("validation_draws", validation_draws, 0),
             ("test_draws", test_draws, 1),
         ):
-            if value < least:
-                raise GraftError(f"data.{name} is {value}, but it must be at least {least}")
+            limits.check(f"data.{name}", value, least)
+        if reward_budget is not None:
+            limits.check("data.reward_budget", reward_budget, 1)
+        limits.check("data.most_left_out", most_left_out, 0, 1)
         if reward is None and source in ("reference", "current"):
             raise GraftError("data.reward is missing: draws have to be scored")
         self.reward = Function(reward) if isinstance(reward, str) else reward
@@ -141,8 +143,8 @@ class Rollouts(LightningDataModule):
         if not 0 < screen_fraction <= 1:
             raise GraftError(f"data.screen_fraction is {screen_fraction:g}, but it is a share in (0, 1]")
         self.screen_fraction, self.reward_budget = screen_fraction, reward_budget
-        if failure_budget is not None and not failure_budget >= 0:
-            raise GraftError(f"data.failure_budget is {failure_budget:g}, but it is a share in [0, 1), or a count")
+        if failure_budget is not None:
+            limits.check("data.failure_budget", failure_budget, 0)
         self.failure_budget = failure_budget
         self.filters = filters or []
         self.alarms, self.held_out = alarms, Function(held_out) if isinstance(held_out, str) else held_out
@@ -234,6 +236,21 @@ class Rollouts(LightningDataModule):
         assert self.trainer is not None
         local(self.trainer, self.train_batch_size)
         self.source.open(self.module)
+        feasible.check_rounds(
+            self.module,
+            self.run_dir,
+            draws=self.draws if self.source.sampled else 0,
+            levels=len(self.record) + 1,
+            rounds=self._rounds,
+            batch_size=self.batch_size,
+            train_batch_size=self.train_batch_size,
+            steps_per_round=self.steps_per_epoch,
+        )
+        for name, count, times in (
+            ("validation_draws", self.validation_draws, self._rounds),
+            ("test_draws", self.test_draws, 2),
+        ):
+            feasible.check_sampling(self.module, f"data.{name}", count, times)
         if self.store and self._store is None:
             self._store = Store(self.store)
         if self.reward_budget is not None and self.allowance < self.accept.smallest:

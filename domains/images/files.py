@@ -16,7 +16,7 @@ from torch import Tensor
 from domains.images.dataset.arrays import read_npz
 from domains.images.grid import draw
 from domains.images.pixels import MODES, pictures, scaled, tensor
-from graft import files
+from graft import files, plain_json
 from graft.errors import GraftError
 
 TABLE = "index.csv"  # of a folder
@@ -175,7 +175,7 @@ def _rows(path: Path) -> list[dict[str, str]]:
 def _opened(file: Path, row: dict[str, str]) -> Image.Image:
     with Image.open(file) as opened:
         opened.load()
-        about = json.loads(opened.info.get("graft", "{}"))
+        about = plain_json.parse(opened.info.get("graft", "{}"))
         image: Image.Image = opened.convert("L" if opened.mode in ("1", "L", "I", "F", "I;16") else "RGB")
     image.info.clear()
     image.info.update({**row, **about})

@@ -62,7 +62,11 @@ def draw(
     texts = [_reward(mol) for mol in mols] if legends is None else legends
     with rdBase.BlockLogs():
         depicted = [_depicted(mol) for mol in mols]
-        canvas.DrawMolecules(depicted, legends=[f"{t} {_mark(m)}".strip() for t, m in zip(texts, mols, strict=True)])
+        marks = [_mark(m) if flat is not None else "(cannot be drawn)" for m, flat in zip(mols, depicted, strict=True)]
+        canvas.DrawMolecules(
+            [Chem.Mol() if flat is None else flat for flat in depicted],
+            legends=[f"{text} {mark}".strip() for text, mark in zip(texts, marks, strict=True)],
+        )
     canvas.FinishDrawing()
     png = bytes(canvas.GetDrawingText())
     if path is not None:
@@ -82,14 +86,20 @@ def _mark(mol: Any) -> str:
 
 
 def _depicted(mol: Any) -> Any:
-    """A copy in two dimensions, prepared as far as its quality allows."""
-    if is_valid(mol):
-        flat = Chem.RemoveHs(mol, sanitize=False)
-        Chem.Kekulize(flat, clearAromaticFlags=True)
-    else:
-        flat = Chem.Mol(mol)
-    Chem.GetSymmSSSR(flat)  # drawing needs the rings
-    rdDepictor.Compute2DCoords(flat)
+    """Return a copy in two dimensions, prepared as far as its quality allows; None if it cannot be drawn."""
+    try:
+        if is_valid(mol):
+            flat = Chem.RemoveHs(mol, sanitize=False)
+            Chem.Kekulize(flat, clearAromaticFlags=True)
+        else:
+            flat = Chem.Mol(mol)
+        Chem.GetSymmSSSR(flat)  # drawing needs the rings
+        rdDepictor.Compute2DCoords(flat)
+        trial = rdMolDraw2D.MolDraw2DSVG(50, 50)
+        trial.drawOptions().prepareMolsBeforeDrawing = False
+        trial.DrawMolecule(flat)
+    except (RuntimeError, ValueError):  # a network's graph may be one that no algorithm of RDKit's can lay out
+        return None
     return flat
 
 
@@ -116,7 +126,9 @@ def _xyz(mols: Sequence[Any], path: str) -> None:
         for mol in mols:
             note = " ".join(f"{name}={value}" for name, value in _columns(mol).items() if value)
             with rdBase.BlockLogs():
-                whole = Chem.AddHs(mol, addCoords=True) if is_valid(mol) else mol
+                whole = Chem.Mol(mol)
+                whole.UpdatePropertyCache(strict=False)  # RDKit adds no hydrogens without it
+                whole = Chem.AddHs(whole, addCoords=True) if is_valid(mol) else whole
                 lines = str(Chem.MolToXYZBlock(whole)).splitlines()[2:]
             file.write("\n".join([str(whole.GetNumAtoms()), note, *lines]) + "\n")
 

@@ -50,7 +50,12 @@ def main(args: "Sequence[str] | None" = None) -> int:
 
         print(" ".join(f"{name} {version}" for name, version in versions().items()))
         return 0
-    if (here := os.getcwd()) not in sys.path:
+    try:
+        here = os.getcwd()
+    except FileNotFoundError:
+        print("graft: the current folder was removed: change to another one", file=sys.stderr)
+        return 2
+    if here not in sys.path:
         sys.path.insert(0, here)  # a user's own rewards and domains, as with python -m
     try:
         return _run(args)

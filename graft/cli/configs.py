@@ -1,5 +1,6 @@
 """Configurations: found by name, and what they are for."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,9 @@ def located(command: str, args: list[str]) -> list[str]:
             path = str(files.locate(name))
         except GraftError:
             raise GraftError(f"there is no configuration {name!r}; there are {', '.join(configs())}") from None
-        data = content(path).get("data") or {}
+        data = content(path).get("data", {})
+        if isinstance(data, str):  # a class by its path
+            data = {"class_path": data}
         corrects = isinstance(data.get("source"), dict)
         if corrects and command != "correct":
             raise GraftError(f"{name} corrects a flow: use it with graft correct")
@@ -52,7 +55,25 @@ def content(path: str) -> dict[str, Any]:
     read = plain_yaml.read(Path(path))
     if not isinstance(read, dict | None):
         raise GraftError(f"{path} is no configuration: it holds no settings by name")
+    for name, value in (read or {}).items():
+        _check_section(path, name, value)
     return read or {}
+
+
+def _check_section(path: str, name: Any, value: Any) -> None:
+    """Refuse a section of a configuration that does not hold settings by name."""
+    if not isinstance(name, str):
+        raise GraftError(f"{path}: {name!r} is no setting; it must be a name such as model, data or trainer")
+    sections: list[tuple[str, Any]] = [(name, value)] if name in ("model", "data", "trainer") else []
+    if sections and isinstance(value, dict) and "init_args" in value:
+        sections.append((f"{name}.init_args", value["init_args"]))
+    for each, settings in sections:
+        if isinstance(settings, str) and each in ("model", "data") and "." in settings:
+            continue  # a class by its path
+        if not isinstance(settings, dict):
+            raise GraftError(
+                f"{path}: {each} is {json.dumps(settings, default=str)[:80]}; it must hold settings by name"
+            )
 
 
 def config_name(args: list[str]) -> str:

@@ -89,7 +89,12 @@ def parsed(command: str, args: "list[str] | dict[str, Any]") -> Any:
             args=located(command, args) if isinstance(args, list) else args,
             run=False,
         )
-    except (ValueError, TypeError, OverflowError) as error:  # of a constructor: the Trainer's, a user's class's
+    except (
+        ValueError,
+        TypeError,
+        OverflowError,
+        ImportError,
+    ) as error:  # of a constructor: the Trainer's, a user's class's
         raise GraftError(sentence(str(error))) from error
 
 

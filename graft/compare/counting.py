@@ -1,12 +1,11 @@
 """What training takes: optimizer steps, network evaluations and seconds, whatever the objective does with them."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Callback, Trainer
 
-from graft import files
+from graft import files, plain_json
 from graft.errors import GraftError
 from graft.runs import stopwatch
 
@@ -79,7 +78,7 @@ def read(run: Path) -> list[dict[str, Any]]:
     """
     path = run / NAME
     try:
-        rounds: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8-sig"))
+        rounds: list[dict[str, Any]] = plain_json.parse(path.read_text(encoding="utf-8-sig"))
         return [{key: each[key] for key in ("optimizer_steps", "network_evaluations", "seconds")} for each in rounds]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise GraftError(f"{path} is missing or damaged ({error}): remove {run}, and it is trained again") from None

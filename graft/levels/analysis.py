@@ -1,6 +1,5 @@
 """The analysis: draws of the reference, their estimates and re-rolls scored, and the level that follows from them."""
 
-import json
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -12,7 +11,7 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from graft import files, seeding
+from graft import feasible, files, plain_json, seeding
 from graft.accept import Accepted
 from graft.batches import Draws
 from graft.batches.requests import Requests, draw
@@ -114,7 +113,7 @@ class Analysis:
         """
         path = folder / NAME
         try:
-            content = json.loads(path.read_text(encoding="utf-8-sig"))
+            content = plain_json.parse(path.read_text(encoding="utf-8-sig"))
             levels = [Level(**{k: _estimate(v) for k, v in level.items()}) for level in content.pop("levels")]
             found = cls(levels=levels, **content)
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -198,6 +197,7 @@ def analyse(data: "Rollouts") -> Analysis:
     if module.reference_file is None:
         raise GraftError("levels are compared on draws of a reference: give model.weights")
     candidates: tuple[float, ...] = tuple(about["candidates"])
+    feasible.check_sampling(module, "data.levels.draws", about["draws"], 1 + len(candidates))
     stochastic = module.process.stochastic
     requests = Requests(module, about["draws"], data.batch_size, ("levels",), "reference", candidates)
     try:

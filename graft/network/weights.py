@@ -88,11 +88,16 @@ def interpolate(module: "GraftModule", share: float) -> None:
     with module.sampling():
         tuned = {name: p.detach().clone() for name, p in trained(module.backbone).items()}
     reference = dict(module.reference.named_parameters()) if module.reference is not None else {}
-    for name, parameter in trained(module.backbone).items():
+    mixed: dict[str, Tensor] = {}
+    for name, weights in tuned.items():
         if name in reference:
-            parameter.copy_(torch.lerp(reference[name], tuned[name], share))
+            mixed[name] = torch.lerp(reference[name], weights, share)
         else:
-            parameter.copy_(tuned[name] * share if _second_factor(name) else tuned[name])
+            mixed[name] = weights * share if _second_factor(name) else weights
+    if not all(bool(weights.isfinite().all()) for weights in mixed.values()):
+        raise GraftError(f"--interpolate is {share:g}; it makes weights that are not finite. Take a smaller one")
+    for name, parameter in trained(module.backbone).items():
+        parameter.copy_(mixed[name])
 
 
 def _second_factor(name: str) -> bool:

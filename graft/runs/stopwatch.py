@@ -11,7 +11,7 @@ from weakref import WeakKeyDictionary
 
 from lightning.pytorch import Trainer
 
-from graft import ranks
+from graft import plain_json, ranks
 
 NAME = "elapsed.json"
 """File in the folder of an unfinished run that holds the seconds of its sessions so far."""
@@ -111,7 +111,7 @@ def read(folder: Path) -> float:
     if not path.exists() or (folder / "summary.json").exists():
         return 0.0
     try:
-        seconds = float(json.loads(path.read_text(encoding="utf-8-sig"))["seconds"])
+        seconds = float(plain_json.parse(path.read_text(encoding="utf-8-sig"))["seconds"])
         if not (math.isfinite(seconds) and seconds >= 0):
             raise ValueError(f"{seconds} seconds")
         return seconds

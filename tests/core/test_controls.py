@@ -140,3 +140,12 @@ def test_switch_is_the_tuned_network_above_and_the_reference_below() -> None:
             lambda s, t, c, w=table: s * w[0, 0, 0] + w[0, 0, 1], x, i / 4, (i - 1) / 4, condition, generator
         )
     assert torch.allclose(found.state, x) and f64([0.0]).dtype == x.dtype
+
+
+def test_weights_that_would_not_be_finite_are_not_mixed() -> None:
+    module = standard()
+    with torch.no_grad():
+        module.backbone.table.fill_(2.0)
+    with pytest.raises(GraftError, match="not finite"):
+        module.interpolate(1e308)
+    assert torch.equal(module.backbone.table, torch.full_like(module.backbone.table, 2.0))

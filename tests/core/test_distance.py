@@ -156,3 +156,12 @@ def test_sliced_wasserstein() -> None:
     x, v = normal(40, 3), f64([3.0, -4.0, 12.0])
     assert sliced_wasserstein(x, x + v) == pytest.approx(13 / 3**0.5, rel=0.2)  # 128 directions
     assert sliced_wasserstein(x, 3 * (x + v)) == pytest.approx(sliced_wasserstein(x / 3, x + v) * 3)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_features_that_are_not_finite_are_refused(value: float) -> None:
+    a, b = torch.randn(8, 3), torch.randn(8, 3)
+    a[2, 1] = value
+    for measure in (frechet, mmd, sliced_wasserstein):
+        with pytest.raises(GraftError, match="features of 1 of 16 samples are not finite"):
+            measure(b, a)

@@ -1,6 +1,5 @@
 """VQAScore: how sure a model that answers questions about pictures is that one shows what its prompt says."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from domains.images.rewards.prompted import Dtype, PromptReward
+from graft import plain_json
 from graft.errors import GraftError
 
 # The protocol that CLIP-FlanT5 was trained with: what stands before and behind the picture
@@ -77,7 +77,10 @@ class VQAScore(PromptReward):
 
         dtype = getattr(torch, self.dtype)
         folder = _folder(self.model)
-        settings = json.loads((folder / "config.json").read_text(encoding="utf-8-sig"))
+        try:
+            settings = plain_json.parse((folder / "config.json").read_text(encoding="utf-8-sig"))
+        except (OSError, ValueError) as error:
+            raise GraftError(f"{folder / 'config.json'} is missing or damaged: {error}") from None
         foreign = {"model_type", "architectures", "auto_map", "torch_dtype", "dtype", "transformers_version"}
         told = {name: value for name, value in settings.items() if name not in foreign and not name.startswith("mm_")}
         config = T5Config(**{"decoder_start_token_id": 0, **told})

@@ -1,7 +1,6 @@
 """A diffusers pipeline from a folder or the hub: checked, loaded, and asked for texts and pictures."""
 
 import hashlib
-import json
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -14,7 +13,7 @@ from torch import Tensor
 
 from domains.images.text.families import FAMILIES, Family, Given
 from domains.images.text.process import Latents, process, solver
-from graft import files
+from graft import files, plain_json
 from graft.errors import GraftError
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -194,7 +193,7 @@ def folder(weights: str, variant: "str | None" = None, revision: "str | None" = 
 
 def _family(path: Path, weights: str) -> Family:
     try:
-        index = json.loads((path / "model_index.json").read_text(encoding="utf-8-sig"))
+        index = plain_json.parse((path / "model_index.json").read_text(encoding="utf-8-sig"))
         name = str(index["_class_name"])
     except FileNotFoundError:
         raise GraftError(
@@ -216,7 +215,7 @@ def _family(path: Path, weights: str) -> Family:
 def _solver(path: Path, family: Family, changes: dict[str, Any]) -> Any:
     import diffusers
 
-    name = json.loads((path / "model_index.json").read_text(encoding="utf-8-sig"))["scheduler"][1]
+    name = plain_json.parse((path / "model_index.json").read_text(encoding="utf-8-sig"))["scheduler"][1]
     if not hasattr(diffusers, name):
         raise GraftError(f"this diffusers has no {name}, the scheduler of {path}: install a newer one")
     try:
@@ -232,7 +231,7 @@ def _loaded(
 ) -> Any:
     from diffusers import DiffusionPipeline
 
-    index = json.loads((path / "model_index.json").read_text(encoding="utf-8-sig"))
+    index = plain_json.parse((path / "model_index.json").read_text(encoding="utf-8-sig"))
     unused: dict[str, Any] = dict.fromkeys(without)
     if index.get("safety_checker"):  # of pictures that nobody sees but the reward
         unused |= {"safety_checker": None, "requires_safety_checker": False}

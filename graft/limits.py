@@ -1,0 +1,166 @@
+"""Ranges of settings: what no setting can be, and what no machine can do.
+
+A run that cannot fit into memory, or would take years, is refused before it starts, with the figure.
+"""
+
+import math
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from graft.errors import GraftError
+
+YEAR = 365.25 * 24 * 3600
+FASTEST_CALL = 1e-6  # s; no network answers for one sample in less
+FASTEST_STEP = 1e-5  # s; no optimizer step takes less
+MOST_STEPS = 1_000_000  # of a sampler: its levels are a list
+MOST_PROCESSES = 4  # for each core
+MOST_WARMUP = 1_000_000_000  # steps
+MOST_LOGIT = 30.0  # of a level: beyond it every level is 0 or 1 in single precision
+
+
+def check(
+    name: str,
+    value: float,
+    low: float = -math.inf,
+    high: float = math.inf,
+    *,
+    above: bool = False,
+    below: bool = False,
+) -> None:
+    """Check that a number lies in its range.
+
+    Args:
+        name: Setting as the user writes it, for the message.
+        value: Its value.
+        low: Smallest value.
+        high: Largest value.
+        above: Whether ``low`` itself is excluded.
+        below: Whether ``high`` itself is excluded.
+
+    Raises:
+        GraftError: It does not, or is not finite.
+    """
+    inside = (value > low if above else value >= low) and (value < high if below else value <= high)
+    try:
+        finite = math.isfinite(value)
+    except OverflowError:  # an int that no float can hold
+        finite = True
+    if inside and finite:
+        return
+    lower = f"{'above' if above else 'at least'} {low:g}" if low > -math.inf else ""
+    upper = f"{'below' if below else 'at most'} {high:g}" if high < math.inf else ""
+    condition = " and ".join(part for part in (lower, upper) if part) or "a finite number"
+    raise GraftError(f"{name} is {shown(value)}; it must be {condition}")
+
+
+def product(*factors: int) -> float:
+    """Return the product of counts as a float; infinity where it is too large for one."""
+    try:
+        return float(math.prod(factors))
+    except OverflowError:
+        return math.inf
+
+
+def check_trainer(trainer: Any) -> None:
+    """Refuse settings of a Lightning Trainer that it takes and that no run can be done with.
+
+    Raises:
+        GraftError: A number is out of its range.
+    """
+    check("trainer.accumulate_grad_batches", trainer.accumulate_grad_batches, 1, MOST_STEPS)
+    for name in ("limit_train_batches", "limit_test_batches", "limit_predict_batches"):
+        check(f"trainer.{name}", getattr(trainer, name), 0, above=True)
+    if trainer.val_check_interval is not None:
+        check("trainer.val_check_interval", trainer.val_check_interval, 0, above=True)
+    if trainer.check_val_every_n_epoch is not None:
+        check("trainer.check_val_every_n_epoch", trainer.check_val_every_n_epoch, 1)
+    cores = os.cpu_count() or 1
+    if trainer.accelerator.__class__.__name__ == "CPUAccelerator" and trainer.num_devices > MOST_PROCESSES * cores:
+        raise GraftError(
+            f"trainer.devices is {trainer.num_devices} processes; this machine's {cores} cores take at most "
+            f"{MOST_PROCESSES * cores}"
+        )
+    if trainer.log_every_n_steps is not None and trainer.log_every_n_steps < 0:
+        raise GraftError(f"trainer.log_every_n_steps is {trainer.log_every_n_steps}; it must be at least 0")
+    if trainer.max_steps == 0:
+        raise GraftError("trainer.max_steps is 0; it must be at least 1, or -1 for no limit")
+    if trainer.gradient_clip_val is not None:
+        check("trainer.gradient_clip_val", trainer.gradient_clip_val, 0)
+
+
+def shown(value: float) -> str:
+    """Return a number as text; an enormous one as a power of ten."""
+    try:
+        return f"{value:g}" if isinstance(value, float) or abs(value) < 1e15 else f"{float(value):.3g}"
+    except OverflowError:
+        return f"10^{len(str(value)) - 1}"
+
+
+def check_time(what: str, seconds: float, remedy: str) -> None:
+    """Refuse work that takes longer than a year on any machine.
+
+    Args:
+        what: Work in words, a plural subject for the message.
+        seconds: Shortest time that it can take.
+        remedy: Action in the imperative.
+
+    Raises:
+        GraftError: It takes longer.
+    """
+    if seconds > YEAR:
+        years = f"at least {seconds / YEAR:.3g} years on any machine" if math.isfinite(seconds) else "for ever"
+        raise GraftError(f"{what} take {years}: {remedy}")
+
+
+def check_memory(what: str, needed: float, remedy: str) -> None:
+    """Refuse what cannot fit into this machine's memory.
+
+    Args:
+        what: Data in words, a plural subject for the message.
+        needed: Their bytes.
+        remedy: Action in the imperative.
+
+    Raises:
+        GraftError: They are more than all of the memory.
+    """
+    there = memory()
+    if needed > there:
+        raise GraftError(f"{what} need {_bytes(needed)} of memory, and this machine has {_bytes(there)}: {remedy}")
+
+
+def check_disk(what: str, needed: float, folder: Path, remedy: str) -> None:
+    """Refuse what cannot fit onto the disk of a folder.
+
+    Args:
+        what: Data in words, a plural subject for the message.
+        needed: Their bytes.
+        folder: Where they are written; it need not exist.
+        remedy: Action in the imperative.
+
+    Raises:
+        GraftError: They are more than what is free.
+    """
+    there = next((each for each in (folder.absolute(), *folder.absolute().parents) if each.exists()), None)
+    if there is None:
+        return
+    free = shutil.disk_usage(there).free
+    if needed > free:
+        raise GraftError(f"{what} need {_bytes(needed)} of disk, and {there} has {_bytes(free)} free: {remedy}")
+
+
+def memory() -> float:
+    """Return the bytes of this machine's memory; infinity where the system does not say."""
+    try:
+        return float(os.sysconf("SC_PHYS_PAGES")) * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):  # not every system has these names
+        return math.inf
+
+
+def _bytes(count: float) -> str:
+    for unit in ("bytes", "kB", "MB", "GB", "TB"):
+        if count < 1000:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:.3g} PB"

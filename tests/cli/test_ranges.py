@@ -1,0 +1,112 @@
+"""Every number has a range, and what no machine can do is refused with the figure before anything is drawn."""
+
+import math
+from pathlib import Path
+
+import pytest
+from called import MOLECULE, run
+
+from graft import GraftError, limits
+from graft.feasible import state_bytes
+
+X = "--model.process.init_args.fields.x.init_args"
+
+
+@pytest.mark.parametrize(
+    ("flag", "value", "words"),
+    [
+        ("--model.learning_rate", "-1", "model.learning_rate is -1; it must be at least 0"),
+        ("--model.learning_rate", "1e400", "model.learning_rate is inf"),
+        ("--model.weight_decay", "-0.1", "model.weight_decay is -0.1"),
+        ("--model.warmup", "-1", "model.warmup is -1"),
+        ("--model.warmup", "1" + 20 * "0", "model.warmup is 1e+20"),
+        ("--model.clip", "0", "model.clip is 0; it must be above 0"),
+        ("--model.ema", "-0.5", "model.ema is -0.5"),
+        ("--model.ema", "1", "at least 0 and below 1"),
+        ("--model.steps", "1" + 12 * "0", "model.steps is 1e+12"),
+        ("--model.density", "[0, 1e308]", "spread of model.density"),
+        ("--data.draws", "1" + 13 * "0", "years on any machine"),
+        ("--data.draws", "1" + 400 * "0", "for ever"),
+        ("--data.train_batch_size", "1" + 12 * "0", "of memory, and this machine has"),
+        ("--data.steps_per_round", "1" + 13 * "0", "years on any machine"),
+        ("--data.validation_draws", "1" + 13 * "0", "data.validation_draws"),
+        ("--data.test_draws", "1" + 13 * "0", "data.test_draws"),
+        ("--data.reward_budget", "-5", "data.reward_budget is -5"),
+        ("--data.failure_budget", ".nan", "data.failure_budget is nan"),
+        ("--trainer.max_epochs", "1" + 11 * "0", "years on any machine"),
+        ("--trainer.max_steps", "0", "trainer.max_steps is 0"),
+        ("--trainer.accumulate_grad_batches", "0", "trainer.accumulate_grad_batches is 0"),
+        ("--trainer.limit_train_batches", "0", "trainer.limit_train_batches is 0"),
+        ("--trainer.limit_test_batches", "0", "trainer.limit_test_batches is 0"),
+        ("--trainer.check_val_every_n_epoch", "0", "trainer.check_val_every_n_epoch is 0"),
+        ("--trainer.devices", "100000", "trainer.devices is 100000"),
+        ("--trainer.accelerator", "tpu", "torch_xla"),
+    ],
+)
+def test_a_number_out_of_its_range(flag: str, value: str, words: str, folder: Path, small: list[str]) -> None:
+    assert words in run("fit", *small, f"{flag}={value}").said
+    assert not list(folder.rglob("*.safetensors"))
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("data: foo", 'data is "foo"; it must hold settings by name'),
+        ("data: [1, 2]", "data is [1, 2]"),
+        ("data: null", "data is null"),
+        ("trainer: null", "trainer is null"),
+        ("trainer: 3", "trainer is 3"),
+        ("model: 5", "model is 5"),
+        ("model: {init_args: null}", "model.init_args is null"),
+        ("5: 3", "5 is no setting"),
+        ("[1, 2]", "no configuration"),
+    ],
+)
+def test_a_section_of_another_kind(text: str, words: str, folder: Path) -> None:
+    (folder / "mine.yaml").write_text(text)
+    assert words in run("fit", *MOLECULE, "--config", "mine.yaml").said
+
+
+@pytest.mark.parametrize("command", ["sample", "evaluate", "hits"])
+def test_samples_that_nobody_can_wait_for(command: str, finished: Path, folder: Path) -> None:
+    number = ["--draws", 10**15] if command == "hits" else ["-n", 10**15]
+    out = [] if command == "evaluate" else ["--out", "new.sdf"]
+    assert "years on any machine" in run(command, "--weights", finished, *number, *out).said
+    assert not list(folder.iterdir())
+
+
+def test_ranges() -> None:
+    limits.check("x", 1, 1, 2)
+    limits.check("x", 2, 1, 2)
+    limits.check("x", 10**400, 0)  # an int of any size is a number
+    for value, settings in [
+        (0.999, {"low": 1}),
+        (1, {"low": 1, "above": True}),
+        (2, {"high": 2, "below": True}),
+        (math.nan, {}),
+        (math.inf, {"low": 0}),
+        (-math.inf, {"high": 0}),
+        (10**400, {"high": 5}),
+    ]:
+        with pytest.raises(GraftError, match=r"^x is "):
+            limits.check("x", value, **settings)  # type: ignore[arg-type]
+
+
+def test_figures_of_what_is_refused(tmp_path: Path) -> None:
+    limits.check_time("9 calls", limits.YEAR, "lower it")
+    with pytest.raises(GraftError, match="9 calls take at least 2 years on any machine: lower it"):
+        limits.check_time("9 calls", 2 * limits.YEAR, "lower it")
+    limits.check_memory("9 states", limits.memory() / 2, "lower it")
+    with pytest.raises(GraftError, match=r"9 states need \S+ GB|TB of memory"):
+        limits.check_memory("9 states", limits.memory() * 2, "lower it")
+    limits.check_disk("9 states", 1.0, tmp_path / "not" / "there", "lower it")
+    with pytest.raises(GraftError, match="9 states need 1e\\+06 PB of disk"):
+        limits.check_disk("9 states", 1e21, tmp_path / "not" / "there", "lower it")
+
+
+def test_bytes_of_a_state(small: list[str]) -> None:
+    """The molecules' state is positions and one-hot types of 8 atoms, in single precision."""
+    import graft
+
+    module, _, _ = graft.load("domains/molecule.yaml")
+    assert state_bytes(module) == 4 * 8 * (3 + 10)
