@@ -3,20 +3,22 @@
 import csv
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image, PngImagePlugin
 from torch import Tensor
 
 from domains.images.dataset.arrays import read_npz
+from domains.images.dataset.decode import Decoded, decode, in_bytes
 from domains.images.grid import draw
 from domains.images.pixels import MODES, pictures, scaled, tensor
-from graft import files, plain_json
+from graft import files
 from graft.errors import GraftError
 
 TABLE = "index.csv"  # of a folder
@@ -62,7 +64,7 @@ def read(path: "str | Path") -> list[Image.Image]:
     """
     path = Path(path)
     if path.is_dir():
-        return [_opened(path / row.pop("file"), row) for row in _rows(path / TABLE)]
+        return _read_folder(path)
     found = read_npz(files.locate(path))
     infos = None if found.labels is None else [{"label": label} for label in found.labels.tolist()]
     return pictures(torch.from_numpy(found.pixels).movedim(-1, 1), infos)
@@ -98,42 +100,69 @@ def read_scored(path: Path, score: str, classes: "int | None", shape: "Sequence[
     if missing:
         raise GraftError(f"{path} has no column {missing[0]!r}; there are: {', '.join(rows[0])}")
     out = Scored(torch.zeros(0), None, [], [])
+    usable: list[tuple[int, Decoded, float, int]] = []
     for number, row in enumerate(rows, 1):
         try:
-            image, value = _usable(path.parent / row["file"], row, score, classes, shape)
-        except (ValueError, OSError, SyntaxError) as error:
-            out.left_out.append((number, str(error).splitlines()[0] if str(error) else "broken"))
+            value, label = _value(row, score), _label(row, classes)
+            wanted: Any = shape[0] if shape is not None else None
+            usable.append((number, decode(path.parent / (row["file"] or ""), channels=wanted), value, label))
+        except ValueError as error:
+            out.left_out.append((number, str(error)))
+    labels: list[int] = []
+    arrays = in_bytes([decoded for _, decoded, _, _ in usable])
+    for (number, decoded, value, label), array in zip(usable, arrays, strict=True):
+        if isinstance(array, str):
+            out.left_out.append((number, array))
             continue
-        shape = shape if shape is not None else (len(image.getbands()), image.height, image.width)
+        image = _picture(array, decoded.about)
+        if shape is None:
+            shape = (len(image.getbands()), image.height, image.width)
+        if (image.height, image.width) != tuple(shape[1:]):
+            why = f"{image.width}x{image.height} pixels, where {shape[2]}x{shape[1]} are needed"
+            out.left_out.append((number, why))
+            continue
+        if image.mode != MODES[shape[0]]:
+            image = _picture(np.asarray(image.convert(MODES[shape[0]])), image.info)
+        if classes is not None:
+            image.info["label"] = label
         out.images.append(image)
         out.values.append(value)
+        labels.append(label)
+    out.left_out.sort()
     if out.images:
         out.pixels = scaled(tensor(out.images))
     if classes is not None:
-        out.labels = torch.tensor([image.info["label"] for image in out.images], dtype=torch.long)
+        out.labels = torch.tensor(labels, dtype=torch.long)
     return out
 
 
-def _usable(
-    file: Path, row: dict[str, str], score: str, classes: "int | None", shape: "Sequence[int] | None"
-) -> tuple[Image.Image, float]:
+def _value(row: "dict[str, str | None]", score: str) -> float:
+    """Return the score of a row.
+
+    Raises:
+        ValueError: There is none.
+    """
     try:
-        value = float(row[score])
-    except (TypeError, ValueError):
+        value = float(row[score] or "")
+    except ValueError:
         value = math.nan
     if not math.isfinite(value):
         raise ValueError(f"no score: {score} is {row[score]!r}")
-    image = _opened(file, {})
-    if shape is not None:
-        image = image.convert(MODES[shape[0]])
-        if (image.height, image.width) != tuple(shape[1:]):
-            raise ValueError(f"{image.width}x{image.height} pixels, where {shape[2]}x{shape[1]} are needed")
-    if classes is not None:
-        label = row["label"]
-        if not label.isdigit() or int(label) >= classes:
-            raise ValueError(f"the label {label!r} is none of 0 to {classes - 1}")
-        image.info["label"] = int(label)
-    return image, value
+    return value
+
+
+def _label(row: "dict[str, str | None]", classes: "int | None") -> int:
+    """Return the label of a row, 0 where there are no classes.
+
+    Raises:
+        ValueError: It is none of the classes.
+    """
+    if classes is None:
+        return 0
+    label = row["label"] or ""
+    if not (label.isascii() and label.isdigit() and len(label) < 10 and int(label) < classes):
+        raise ValueError(f"the label {label!r} is none of 0 to {classes - 1}")
+    return int(label)
 
 
 def _folder(images: Sequence[Image.Image], path: Path, rewards: "Sequence[float] | None") -> None:
@@ -159,7 +188,7 @@ def _folder(images: Sequence[Image.Image], path: Path, rewards: "Sequence[float]
         table.writerows(rows)
 
 
-def _rows(path: Path) -> list[dict[str, str]]:
+def _rows(path: Path) -> "list[dict[str, str | None]]":
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:
             rows = list(csv.DictReader(file))
@@ -172,11 +201,26 @@ def _rows(path: Path) -> list[dict[str, str]]:
     return rows
 
 
-def _opened(file: Path, row: dict[str, str]) -> Image.Image:
-    with Image.open(file) as opened:
-        opened.load()
-        about = plain_json.parse(opened.info.get("graft", "{}"))
-        image: Image.Image = opened.convert("L" if opened.mode in ("1", "L", "I", "F", "I;16") else "RGB")
-    image.info.clear()
-    image.info.update({**row, **about})
+def _read_folder(path: Path) -> list[Image.Image]:
+    rows = _rows(path / TABLE)
+    if "file" not in rows[0]:
+        raise GraftError(f"{path / TABLE} has no column 'file'; there are: {', '.join(rows[0])}")
+    try:
+        found = [decode(path / (row["file"] or "")) for row in rows]
+    except ValueError as error:
+        raise GraftError(f"a picture of {path / TABLE} {error}") from None
+    out = []
+    for row, decoded, array in zip(rows, found, in_bytes(found), strict=True):
+        if isinstance(array, str):
+            raise GraftError(f"the picture {row['file']} of {path / TABLE} is none that graft wrote: {array}")
+        out.append(_picture(array, {name: row[name] for name in row if name != "file"} | decoded.about))
+    return out
+
+
+def _picture(array: NDArray[np.uint8], info: "Mapping[Any, Any]") -> Image.Image:
+    """Return a picture that shares no memory with the array."""
+    image = Image.fromarray(
+        np.array(array if array.shape[-1] == 3 and array.ndim == 3 else array.reshape(array.shape[:2]))
+    )
+    image.info.update(info)
     return image

@@ -37,7 +37,8 @@ def pictures(pixels: Tensor, infos: "Sequence[dict[str, Any]] | None" = None) ->
     check_channels(pixels.shape[1])
     finite = pixels.flatten(1).isfinite().all(1).tolist()
     values = pixels if pixels.dtype == torch.uint8 else quantised(pixels)
-    arrays = values.movedim(1, -1).contiguous().cpu().numpy()
+    # a copy: Pillow does not copy grey arrays, and a picture must not change with the tensor that it was made of
+    arrays = np.array(values.movedim(1, -1).cpu().numpy(), order="C")
     out = []
     for i, array in enumerate(arrays):
         picture = Image.fromarray(array if array.shape[-1] == 3 else array[..., 0])

@@ -6,19 +6,21 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
 
+from domains.images.dataset import walk
+from domains.images.dataset.decode import Decoded, decode, in_bytes
 from domains.images.dataset.pictures import Pictures
 from graft.errors import GraftError
 
-SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"}
+SUFFIXES = walk.SUFFIXES
 
 
 def read_folder(path: Path, size: "int | None", channels: "Literal[1, 3] | None", most_left_out: float) -> Pictures:
     """The pictures below a folder, in the order of their names.
 
     Args:
-        path: Of the folder. Files of other suffixes are not looked at.
+        path: Of the folder. Hidden files and folders, and files of other suffixes, are not looked at. Subfolders that
+            are called train, val or test are no classes: the one for training is read.
         size: Pixels of a side: the shorter side is scaled to it and the middle cut out; None: they are of one size.
         channels: 1: all become grey, 3: RGB; None: they are all grey, or all RGB.
         most_left_out: Share of broken files above which the folder is refused.
@@ -26,47 +28,60 @@ def read_folder(path: Path, size: "int | None", channels: "Literal[1, 3] | None"
     Raises:
         GraftError: There is none, too many are broken, or they differ in size or channels.
     """
-    files = sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
-    if not files:
-        raise GraftError(f"there is no picture in {path} ({', '.join(sorted(SUFFIXES))})")
-    classes = sorted({file.relative_to(path).parts[0] for file in files if file.parent != path})
-    labelled = bool(classes) and all(file.parent != path for file in files)
-    arrays: list[NDArray[np.uint8]] = []
-    labels: list[int] = []
-    left_out: list[tuple[str, str]] = []
-    for file in files:
+    found = walk.below(path)
+    root, part = walk.part_of(path, found.files)
+    files = [file for file in found.files if file.is_relative_to(root)]
+    if not files and not found.left_out:
+        there = f"; it has {_counted(found.others)}" if found.others else ""
+        raise GraftError(f"there is no picture in {path} ({', '.join(sorted(SUFFIXES))}){there}")
+    own = list(walk.classes(root, files))
+    names = sorted({each for each in own if each is not None})
+    labelled = bool(names) and None not in own
+    pictures, labels, left_out = list[Decoded](), list[int](), list(found.left_out)
+    read: list[Path] = []
+    for file, name in zip(files, own, strict=True):
         try:
-            arrays.append(_opened(file, size, channels))
-        except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
-            left_out.append((str(file.relative_to(path)), str(error).splitlines()[0] if str(error) else "broken"))
+            pictures.append(decode(file, size, channels))
+        except ValueError as error:
+            left_out.append((walk.shown(file.relative_to(path)), str(error)))
             continue
-        labels.append(classes.index(file.relative_to(path).parts[0]) if labelled else 0)
-    if not arrays or len(left_out) > most_left_out * len(files):
+        read.append(file)
+        labels.append(names.index(name) if labelled and name is not None else 0)
+    kept: list[tuple[NDArray[np.uint8], int]] = []
+    for file, array, label in zip(read, in_bytes(pictures), labels, strict=True):
+        if isinstance(array, str):
+            left_out.append((walk.shown(file.relative_to(path)), array))
+        else:
+            kept.append((array, label))
+    left_out.sort()
+    total = len(kept) + len(left_out)
+    if not kept or len(left_out) > most_left_out * total:
         name, why = left_out[0]
         raise GraftError(
-            f"{len(left_out)} of the {len(files)} pictures in {path} cannot be read (first: {name}: {why}); the most "
+            f"{len(left_out)} of the {total} pictures in {path} cannot be used (first: {name}: {why}); the most "
             f"that is allowed is {most_left_out:.0%}: mend them, or raise most_left_out"
         )
+    arrays = [array for array, _ in kept]
     _alike(arrays, path)
+    notes = [part] if part else []
+    if names and not labelled:
+        notes.append(f"{own.count(None)} of them lie beside the subfolders, which are therefore no classes")
+    if frames := sum(each.frames for each in pictures):
+        notes.append(f"{frames} of them have several frames, of which the first one is read")
+    if found.others:
+        notes.append(f"not looked at: {_counted(found.others)}")
     return Pictures(
-        np.stack(arrays), np.array(labels, np.int64) if labelled else None, 256, left_out, classes if labelled else []
+        np.stack(arrays),
+        np.array([label for _, label in kept], np.int64) if labelled else None,
+        256,
+        left_out,
+        [walk.shown(name) for name in names] if labelled else [],
+        notes,
     )
 
 
-def _opened(file: Path, size: "int | None", channels: "Literal[1, 3] | None") -> NDArray[np.uint8]:
-    with Image.open(file) as opened:
-        opened.load()
-        image: Image.Image = ImageOps.exif_transpose(opened)
-    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA")).convert("RGB")
-    grey = channels == 1 or (channels is None and image.mode in ("1", "L", "I", "F", "I;16"))
-    if image.mode == "I;16":  # PIL would clip them at 255
-        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-    image = image.convert("L" if grey else "RGB")
-    if size is not None and image.size != (size, size):
-        image = ImageOps.fit(image, (size, size), Image.Resampling.LANCZOS)
-    array = np.asarray(image)
-    return array if array.ndim == 3 else array[..., None]
+def _counted(others: "Counter[str]") -> str:
+    return ", ".join(f"{count} {suffix}" for suffix, count in others.most_common(5))
 
 
 def _alike(arrays: list[NDArray[np.uint8]], path: Path) -> None:

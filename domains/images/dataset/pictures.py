@@ -8,6 +8,9 @@ from numpy.typing import NDArray
 
 from graft.errors import GraftError
 
+DARKEST = 1 / 8  # of white: pictures that are nowhere brighter are in another unit
+LEAST = -0.5  # the lowest of floats in [-1, 1] is below it
+
 
 @dataclass
 class Pictures:
@@ -19,6 +22,7 @@ class Pictures:
         grey_levels: Of a channel, evenly spaced from 0 to 255: how coarse the pixels are.
         left_out: (name of the record, why) of what could not be used.
         names: Of the classes, where they have names.
+        notes: What the user should know of how they were read.
     """
 
     pixels: NDArray[np.uint8]
@@ -26,13 +30,19 @@ class Pictures:
     grey_levels: int = 256
     left_out: list[tuple[str, str]] = field(default_factory=list)
     names: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
 
 def checked(pixels: NDArray[Any], labels: "NDArray[Any] | None", where: object) -> Pictures:
-    """Arrays of a file as `Pictures`: uint8, or floats in [-1, 1] or [0, 1]; (N, H, W), (N, H, W, C) or (N, C, H, W).
+    """Return arrays of a file as `Pictures`.
+
+    Args:
+        pixels: (N, H, W), (N, H, W, C) or (N, C, H, W) integers in 0 to 255, floats in [0, 1] or [-1, 1], or booleans.
+        labels: (N,) whole numbers from 0 on, if there are any.
+        where: Name of the file in messages.
 
     Raises:
-        GraftError: They are not pictures, or there are not as many labels.
+        GraftError: They are no pictures, their range is not one of these, or there are not as many labels.
     """
     if pixels.ndim == 3:
         pixels = pixels[..., None]
@@ -42,22 +52,39 @@ def checked(pixels: NDArray[Any], labels: "NDArray[Any] | None", where: object) 
         raise GraftError(f"{where} has an array of shape {pixels.shape}: pictures are (N, H, W) or (N, H, W, C)")
     if pixels.shape[-1] not in (1, 3):
         raise GraftError(f"{where} has pictures of {pixels.shape[-1]} channels: 1 (grey) and 3 (RGB) can be used")
-    if pixels.dtype != np.uint8:
-        pixels = _quantised(pixels, where)
+    pixels = _quantised(pixels, where)
     if labels is not None:
-        if labels.shape != pixels.shape[:1] or labels.min() < 0 or not (labels == labels.astype(np.int64)).all():
+        if labels.dtype.kind not in "uif" or labels.shape != pixels.shape[:1] or not (labels >= 0).all():
             raise GraftError(f"{where} has {len(pixels)} pictures: it must have a label of 0 or more for each")
+        if not (labels == labels.astype(np.int64)).all():
+            raise GraftError(f"{where} has labels that are no whole numbers: give a class of 0 or more for each")
         labels = labels.astype(np.int64)
     return Pictures(np.ascontiguousarray(pixels), labels)
 
 
 def _quantised(pixels: NDArray[Any], where: object) -> NDArray[np.uint8]:
-    if not np.issubdtype(pixels.dtype, np.floating):
-        if pixels.dtype.kind in "ui" and pixels.min() >= 0 and pixels.max() <= 255:
-            return pixels.astype(np.uint8)
-        raise GraftError(f"{where} has {pixels.dtype} values beyond 0 to 255: give uint8, or floats in [0, 1]")
+    """Return 8 bits a channel.
+
+    Raises:
+        GraftError: The range of the values does not say what is white.
+    """
+    if pixels.dtype.kind == "b":
+        return pixels.astype(np.uint8) * np.uint8(255)
+    if pixels.dtype.kind not in "uif":
+        raise GraftError(f"{where} has pixels of type {pixels.dtype}: give uint8, or floats in [0, 1]")
     low, high = float(pixels.min()), float(pixels.max())
+    if pixels.dtype.kind in "ui":
+        if low < 0 or high > 255:
+            raise GraftError(f"{where} has {pixels.dtype} values beyond 0 to 255: give uint8, or floats in [0, 1]")
+        if 0 < high < (2 if pixels.dtype == np.uint8 else DARKEST * 255):
+            raise GraftError(f"{where} has integers that reach {high:g} of 255 and would be black: scale them to 255")
+        return pixels.astype(np.uint8)
     if not (np.isfinite(low) and np.isfinite(high) and low >= -1 and high <= 1):
         raise GraftError(f"{where} has floats from {low:g} to {high:g}: pixels lie in [0, 1] or in [-1, 1]")
+    if LEAST < low < 0:
+        raise GraftError(
+            f"{where} has floats from {low:g} to {high:g}, which may be meant in [0, 1] or in [-1, 1]: clip them at 0, "
+            "or give uint8"
+        )
     unit = (pixels + 1) / 2 if low < 0 else pixels
     return (unit * 255).round().astype(np.uint8)

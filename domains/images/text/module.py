@@ -12,6 +12,7 @@ from torchmetrics import Metric
 
 from domains.images import files, grid, metrics
 from domains.images.dataset.read import read as read_pictures
+from domains.images.dataset.read import said
 from domains.images.features import Features, Pixels
 from domains.images.keys import Content
 from domains.images.pixels import pictures
@@ -205,4 +206,7 @@ def _real(source: str, height: int, width: int) -> Tensor:
     """(N, 3, H, W) uint8."""
     if height != width:
         raise GraftError(f"model.real is scaled to squares, and the pictures are {width}x{height}: leave it out")
-    return torch.from_numpy(read_pictures(source, height, 3).pixels).movedim(-1, 1).contiguous()
+    found = read_pictures(source, height, 3)
+    if found.left_out or found.notes:
+        tell(said(found, source))
+    return torch.from_numpy(found.pixels).movedim(-1, 1).contiguous()

@@ -1,0 +1,113 @@
+"""Which picture files lie below a folder, and whether its subfolders are classes or parts of a data set."""
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from graft.errors import GraftError
+
+SUFFIXES = {
+    *(".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".avif", ".bmp", ".dib", ".gif", ".tif", ".tiff"),
+    *(".ppm", ".pgm", ".pbm", ".pnm", ".pfm", ".jp2"),
+}
+OTHERS = {"__MACOSX", "@eaDir", "$RECYCLE.BIN"}  # folders that systems leave behind, beside hidden ones
+PART = re.compile(
+    r"(train|val|valid|dev|eval|test)(ing|idation|uation)?([-_ ]?(set|data|split|images))?[-_ ]?\d*", re.I
+)
+
+
+@dataclass
+class Found:
+    """What lies below a folder.
+
+    Attributes:
+        files: Pictures, in the order of their names.
+        left_out: (name, why) of links that lead nowhere, folders that cannot be opened, and what is no file.
+        others: How many files of other suffixes there are, by suffix.
+    """
+
+    files: list[Path] = field(default_factory=list)
+    left_out: list[tuple[str, str]] = field(default_factory=list)
+    others: "Counter[str]" = field(default_factory=Counter)
+
+
+def below(folder: Path) -> Found:
+    """Return the pictures below a folder; hidden files and folders are not looked at, links are followed."""
+    found = Found()
+    _look(folder, folder, [], set(), found)
+    return found
+
+
+def shown(path: "Path | str") -> str:
+    """Return a name that can be printed and written: Linux has names that are no text."""
+    return str(path).encode(errors="replace").decode()
+
+
+def _look(root: Path, folder: Path, above: list[tuple[int, int]], seen: set[tuple[int, int]], found: Found) -> None:
+    """Add what is in ``folder``.
+
+    Args:
+        root: Where the search began.
+        folder: Below it.
+        above: The folders that it lies in, of which a link may lead to one.
+        seen: The folders of its class that were looked at.
+        found: What is added to.
+    """
+    try:
+        status = folder.stat()
+        entries = sorted(folder.iterdir())
+    except OSError as error:
+        found.left_out.append((shown(folder.relative_to(root)), f"cannot be opened: {error.strerror}"))
+        return
+    here = (status.st_dev, status.st_ino)
+    if here in above or here in seen:
+        return
+    seen.add(here)
+    of_classes = not above or (len(above) == 1 and PART.fullmatch(folder.name) is not None)
+    for each in entries:
+        if each.name.startswith(".") or each.name in OTHERS:
+            continue
+        if each.is_dir():
+            _look(root, each, [*above, here], set() if of_classes else seen, found)
+        elif each.suffix.lower() not in SUFFIXES:
+            found.others[shown(each.suffix.lower()) or "without a suffix"] += 1
+        elif each.is_file():
+            found.files.append(each)
+        else:
+            why = "the link leads nowhere" if each.is_symlink() else "it is no file"
+            found.left_out.append((shown(each.relative_to(root)), why))
+
+
+def part_of(root: Path, files: Sequence[Path]) -> "tuple[Path, str]":
+    """Return the folder whose subfolders are the classes, and what to say if it is a part of a data set.
+
+    Args:
+        root: What the user named.
+        files: Pictures below it.
+
+    Raises:
+        GraftError: The folders are parts of a data set, and none or several of them are for training.
+    """
+    if any(file.parent == root for file in files):
+        return root, ""
+    tops = sorted({file.relative_to(root).parts[0] for file in files})
+    if not tops or not all(PART.fullmatch(top) for top in tops):
+        return root, ""
+    chosen = [top for top in tops if top.lower().startswith("train")] if len(tops) > 1 else tops
+    if len(chosen) != 1:
+        raise GraftError(
+            f"the folders of {root} are {', '.join(map(shown, tops))}, which are parts of a data set and no classes: "
+            f"give one of them, such as {root / tops[0]}"
+        )
+    others = [top for top in tops if top not in chosen]
+    left = f", and {', '.join(others)} not" if others else ""
+    return root / chosen[0], f"its folders are parts of a data set and no classes: {chosen[0]} is read{left}"
+
+
+def classes(root: Path, files: Sequence[Path]) -> "Iterator[str | None]":
+    """Yield the class of each picture, the subfolder of ``root`` that it lies in; None for one that lies in none."""
+    for file in files:
+        parts = file.relative_to(root).parts
+        yield parts[0] if len(parts) > 1 else None
