@@ -24,6 +24,7 @@ from graft.errors import GraftError
 from graft.judge import Judge
 from graft.levels import analysis, show
 from graft.module import GraftModule
+from graft.network.weights import keep_reference
 from graft.rollouts import Rollouts
 from graft.rounds import Account
 from graft.runs.checkpoint import Checkpoints
@@ -101,6 +102,7 @@ def _fit(
     folder = made(trainer, run_dir)
     clock.keep(folder, trainer)
     data.run_dir = folder
+    keep_reference(module, folder)
     attach(trainer, folder, config, checkpoint)
     watch = Watch(data.alarms, data.held_out, folder) if data.alarms is not None and data.validation_draws else None
     if watch is not None:

@@ -6,6 +6,8 @@ import itertools
 import json
 import math
 import os
+import pickle
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -347,24 +349,47 @@ _TYPES = {
 def read_network(path: "str | Path") -> tuple[dict[str, Tensor], dict[str, Any]]:
     """The tensors of a network and its ``about``, which is empty for a file that another program wrote.
 
-    Takes safetensors files, and torch files with a state dict (``.pt``, ``.pth``, ``.ckpt``, ``.bin``) of tensors only.
+    Takes safetensors files, and torch files (``.pt``, ``.pth``, ``.ckpt``, ``.bin``) of tensors and plain values only:
+    with a state dict, with one under ``state_dict`` (Lightning's), or with several by name (``model``, ``ema``), whose
+    name then stands before theirs. Nothing in a file is unpickled but these.
 
     Raises:
         GraftError: It is missing, truncated or another kind of file.
     """
     path = Path(path)
-    if path.suffix in (".pt", ".pth", ".ckpt", ".bin"):
+    if path.suffix.lower() in (".pt", ".pth", ".ckpt", ".bin"):
         try:
             content = torch.load(path, map_location="cpu", weights_only=True)
         except Exception as error:  # torch.load raises a dozen kinds
+            named = re.search(r"(?:GLOBAL |global |class )'?([A-Za-z_][\w.]*\.[\w.]+)", str(error))
+            if isinstance(error, pickle.UnpicklingError) and named is not None:
+                raise GraftError(
+                    f"{path} holds a Python object ({named[1].rstrip('.')}), which could run code and is not loaded: "
+                    "save the network's state dict alone, torch.save(network.state_dict(), FILE)"
+                ) from None
             raise GraftError(f"{path} is no file of tensors, or is truncated ({type(error).__name__})") from None
-        content = content.get("state_dict", content) if isinstance(content, dict) else {}
-        return {f"backbone/{name}": t for name, t in content.items() if isinstance(t, Tensor)}, {}
+        found = _state_dict(content)
+        if not found:
+            raise GraftError(f"{path} holds no state dict: save the network's, torch.save(network.state_dict(), FILE)")
+        return {f"backbone/{name}": tensor for name, tensor in found.items()}, {}
     try:
         return read_tensors(path)
     except ForeignError:
         with safe_open(path, framework="pt") as file:
             return {f"backbone/{name}": file.get_tensor(name) for name in file.keys()}, {}
+
+
+def _state_dict(content: Any) -> dict[str, Tensor]:
+    """The tensors of what a torch file holds, by name."""
+    if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
+        content = content["state_dict"]
+    out: dict[str, Tensor] = {}
+    for name, value in content.items() if isinstance(content, dict) else ():
+        inner = {"": value} if isinstance(value, Tensor) else value if isinstance(value, dict) else {}
+        for key, tensor in inner.items():
+            if isinstance(tensor, Tensor) and isinstance(name, str) and isinstance(key, str):
+                out[f"{name}.{key}" if key else name] = tensor
+    return out
 
 
 def sha256(path: "str | Path") -> str:

@@ -19,7 +19,16 @@ from graft.corrector import Corrector
 from graft.errors import GraftError
 from graft.judge import Judge
 from graft.network import EMA, Fitted, LoRA, adapt, evaluating, frozen, without_adapter
-from graft.network.weights import drop_frozen, fill_frozen, interpolate, read_reference, read_weights, write_weights
+from graft.network.weights import (
+    Reference,
+    drop_frozen,
+    fill_frozen,
+    interpolate,
+    read_reference,
+    read_weights,
+    take_reference,
+    write_weights,
+)
 from graft.objectives import Objective, Shaping
 from graft.process import Model, Process, checked
 from graft.runs import interruption
@@ -42,8 +51,8 @@ class GraftModule(LightningModule, ABC):
         backbone: The network, ``(state, time (B,), condition) -> output`` of the state's shape.
         process: How states are noised, and the sampler's step.
         weights: The reference's weights, by path or by name in an installed package: a file that ``graft pretrain`` (or
-            `save_weights`) wrote, or a state dict of the network as a safetensors or torch file; ``null`` to train from
-            scratch.
+            `save_weights`) wrote, or a state dict of the network as a safetensors or torch file (a ``.ckpt`` of
+            Lightning's too); ``null`` to train from scratch. From Python also a network in memory, or its state dict.
         level: u* in [0, 1), a fraction of the sampler's steps: 0 is GRAFT, the whole network is tuned; above it
             P-GRAFT, the tuned network samples from 1 to u* and the frozen reference from u* to 0. ``auto``: the largest
             candidate of ``data.levels`` at which at least 0.9 of the accepted gain survives the hand-over, measured on
@@ -74,13 +83,15 @@ class GraftModule(LightningModule, ABC):
         compile: Have torch.compile make the networks faster, after a minute or so at the start; a string is another
             backend of it than inductor. Names in files do not change.
         seed: Of every draw; the command line links it to ``--seed_everything``.
+        weights_prefix: What the names of the network's tensors begin with in a file that holds others too, such as
+            ``model.``; ``null``: a prefix that all names share is found.
     """
 
     def __init__(
         self,
         backbone: nn.Module,
         process: Process,
-        weights: "str | None" = None,
+        weights: "Reference | None" = None,
         level: 'float | Literal["auto"]' = 0.0,
         steps: int = 24,
         start: float = 1.0,
@@ -97,6 +108,7 @@ class GraftModule(LightningModule, ABC):
         density: "tuple[float, float] | None" = None,
         compile: "bool | str" = False,
         seed: int = 0,
+        weights_prefix: "str | None" = None,
     ) -> None:
         super().__init__()
         if isinstance(level, str) and level != "auto":
@@ -136,8 +148,12 @@ class GraftModule(LightningModule, ABC):
         self.warmup, self.cosine = warmup, cosine
         self.facts: dict[str, Tensor] = {}
         self.reference_file: dict[str, str] | None = None
-        if weights is not None:
-            self.facts, self.reference_file = self.load_reference(backbone, weights)
+        self.weights_prefix = weights_prefix
+        self.in_memory: dict[str, Tensor] | None = None
+        if isinstance(weights, str | Path):
+            self.facts, self.reference_file = self.load_reference(backbone, str(weights))
+        elif weights is not None:
+            self.in_memory, self.reference_file = take_reference(backbone, weights, weights_prefix)
         elif lora is not None:
             raise GraftError("model.lora adapts a reference: give model.weights")
         self.reference: nn.Module | None = None
@@ -283,7 +299,7 @@ class GraftModule(LightningModule, ABC):
         Raises:
             GraftError: They are another network's, or no reference's.
         """
-        return read_reference(backbone, weights)
+        return read_reference(backbone, weights, self.weights_prefix)
 
     def encode(self, batch: Any) -> tuple[State, Condition]:
         """(state at level 0, condition) of a batch of the domain's data set, for training on data."""
@@ -585,8 +601,12 @@ class GraftModule(LightningModule, ABC):
         theirs, ours = note["reference"] or {}, self.reference_file or {}
         if theirs.get("sha256") != ours.get("sha256"):
             raise GraftError(
-                f"the checkpoint was tuned from the reference {theirs.get('path')}, which is not {ours.get('path')}"
+                f"the checkpoint was tuned from the reference {_named(theirs)}, which is not {_named(ours)}: use that one"
             )
         kinds = {v.dtype for v in checkpoint.get("state_dict", {}).values() if isinstance(v, Tensor)}
         if {kind for kind in kinds if kind.is_floating_point} == {torch.float64}:
             self.double()  # Lightning changes the precision after it has loaded, which would round
+
+
+def _named(reference: dict[str, str]) -> str:
+    return f"{reference.get('path')} (sha256 {reference.get('sha256', '')[:12]}…)"

@@ -10,11 +10,18 @@ from torch import Tensor, nn
 from graft import files
 from graft.errors import GraftError
 from graft.network.ema import trained
+from graft.network.match import fingerprint, matched
 from graft.ranks import is_first
 from graft.sharding import put, whole
 
 if TYPE_CHECKING:
     from graft.module import GraftModule
+
+    Reference = str | Path | nn.Module | Mapping[str, Tensor]
+else:  # what a configuration can say
+    Reference = str
+
+MEMORY = "a network in memory"  # in the place of a path
 
 
 def write_weights(module: "GraftModule", path: "str | Path", about: "dict[str, Any] | None" = None) -> None:
@@ -53,8 +60,15 @@ def read_weights(module: "GraftModule", path: "str | Path") -> None:
         module.level = about["level"]
 
 
-def read_reference(backbone: nn.Module, weights: str) -> tuple[dict[str, Tensor], dict[str, str]]:
+def read_reference(
+    backbone: nn.Module, weights: "str | Path", prefix: "str | None" = None
+) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Load a reference's weights, by path or by name, into ``backbone``.
+
+    Args:
+        backbone: The network.
+        weights: The file.
+        prefix: Before the names of its tensors that are meant; see `graft.network.match.matched`.
 
     Returns:
         (the domain's facts, the file's path and hash).
@@ -66,10 +80,51 @@ def read_reference(backbone: nn.Module, weights: str) -> tuple[dict[str, Tensor]
     tensors, about = files.read_network(path)
     if about.get("reference"):
         raise GraftError(f"{weights} holds tuned weights, not a reference: give the file it was tuned from")
-    _load(backbone, _under(tensors, "backbone"), weights, dict(backbone.named_parameters()), _buffers(backbone))
+    own = _under(tensors, "backbone")
+    _load(backbone, own, weights, dict(backbone.named_parameters()), _buffers(backbone), prefix)
     shipped = any(path.is_relative_to(root) for root in files.shipped())
-    name = weights if shipped else str(path.resolve())  # found from any folder
-    return _under(tensors, "facts"), {"path": name, "sha256": files.sha256(path)}
+    name = str(weights) if shipped else str(path.resolve())  # found from any folder
+    hashed = fingerprint(own) if about.get("memory") else files.sha256(path)
+    return _under(tensors, "facts"), {"path": name, "sha256": hashed}
+
+
+def take_reference(
+    backbone: nn.Module, weights: "nn.Module | Mapping[str, Tensor]", prefix: "str | None" = None
+) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Load a reference's weights from memory into ``backbone``.
+
+    Args:
+        backbone: The network.
+        weights: A network, or a state dict.
+        prefix: Before the names of its tensors that are meant; see `graft.network.match.matched`.
+
+    Returns:
+        (the weights by the network's names, what stands for a file's path and hash).
+
+    Raises:
+        GraftError: They are another network's, or no tensors.
+    """
+    found = weights.state_dict() if isinstance(weights, nn.Module) else dict(weights)
+    if odd := [name for name, tensor in found.items() if not isinstance(name, str) or not isinstance(tensor, Tensor)]:
+        raise GraftError(f"model.weights has {odd[0]!r}, which is no tensor by its name; it must be a state dict")
+    expected, buffers = dict(backbone.named_parameters()), _buffers(backbone)
+    own = _load(backbone, found, "the network in memory", expected, buffers, prefix)
+    own = {name: tensor.detach().cpu().clone() for name, tensor in own.items()}
+    return own, {"path": MEMORY, "sha256": fingerprint(own)}
+
+
+def keep_reference(module: "GraftModule", folder: Path) -> None:
+    """Write a reference that was given in memory into a run's folder, so that a command finds it there.
+
+    Of several processes all call this; the first one writes.
+    """
+    if module.in_memory is None or module.reference_file is None:
+        return
+    path = (folder / "checkpoints" / "reference.safetensors").resolve()
+    if is_first():
+        tensors = {f"backbone/{name}": tensor for name, tensor in module.in_memory.items()}
+        files.write_tensors(path, tensors, {"memory": True})
+    module.reference_file["path"] = str(path)
 
 
 @torch.no_grad()
@@ -115,24 +170,23 @@ def _load(
     path: Any,
     expected: Mapping[str, Tensor],
     buffers: Mapping[str, Tensor],
-) -> None:
-    wanted = {**{name: p.shape for name, p in expected.items()}, **{name: b.shape for name, b in buffers.items()}}
+    prefix: "str | None" = None,
+) -> dict[str, Tensor]:
+    """Put tensors into a network; what was put, by the network's names."""
+    wanted = {**expected, **buffers}
     # A head that only training asks may be left out of the network: it makes no sample.
     auxiliary = tuple(getattr(network, "auxiliary", ()))
     tensors = {name: t for name, t in tensors.items() if name in wanted or not name.startswith(auxiliary)}
-    given = {name: t.shape for name, t in tensors.items()}
-    for name in sorted(wanted.keys() | given.keys()):
-        if wanted.get(name) != given.get(name):
+    own = matched(tensors, wanted, prefix, path, type(network).__name__)
+    for name, tensor in own.items():  # before any is put
+        if wanted[name].is_floating_point() and not tensor.is_floating_point():
             raise GraftError(
-                f"{path} does not fit the network: {name} is {_shape(given.get(name))} there and "
-                f"{_shape(wanted.get(name))} in {type(network).__name__}"
+                f"{path} has {name} as {tensor.dtype}, which is {wanted[name].dtype} in {type(network).__name__}: give "
+                "weights that are not quantised"
             )
-    for name, tensor in tensors.items():
-        put(expected[name] if name in expected else buffers[name], tensor)
-
-
-def _shape(shape: "torch.Size | None") -> str:
-    return "absent" if shape is None else "x".join(map(str, shape)) or "a number"
+    for name, tensor in own.items():
+        put(wanted[name], tensor)
+    return own
 
 
 def _buffers(network: nn.Module) -> dict[str, Tensor]:

@@ -1,0 +1,188 @@
+"""Which tensor of a state dict belongs to which of a network, where their names differ by a prefix.
+
+A wrapper puts a prefix before its network's names (``net.``), and so do a LightningModule (``model.``),
+`torch.nn.parallel.DistributedDataParallel` (``module.``) and the dictionaries of training scripts; `torch.compile` puts
+``_orig_mod.`` anywhere in them.
+"""
+
+import hashlib
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from graft import files
+from graft.errors import GraftError
+from graft.ranks import tell
+
+SHOWN = 3  # names in a message
+COMPILED = "_orig_mod"  # a part of names that torch.compile puts in
+
+
+@dataclass(frozen=True)
+class _Rewriting:
+    """Names that begin with ``old`` begin with ``new`` instead; the rest of the file is left out."""
+
+    old: str
+    new: str
+    names: dict[str, str]  # of the file, by those of the network
+
+
+def matched(
+    found: Mapping[str, Tensor], wanted: Mapping[str, Tensor], prefix: "str | None", source: object, network: str
+) -> dict[str, Tensor]:
+    """Return the tensors of a state dict under the names that a network has for them.
+
+    Without ``prefix`` the names fit as they are, or after one prefix is put in the place of another in all of them: no
+    tensor is left out on either side. With it, the tensors below it are the network's, and how many others there are
+    is printed.
+
+    Args:
+        found: The state dict, of any source.
+        wanted: The network's parameters and buffers; several names of one tensor are one.
+        prefix: Before the names in the state dict that are meant, such as ``model.``; None to find it.
+        source: Where the state dict is from, for messages.
+        network: What the network is called in messages.
+
+    Raises:
+        GraftError: They do not fit, or a part of the state dict fits and it is not said that this is meant.
+    """
+    given, ours = _plain(found), _plain(wanted)
+    needed = _one_each(wanted, ours)
+    if prefix is not None:
+        start = f"{prefix}." if prefix and not prefix.endswith(".") else prefix
+        chosen = {name: each for name, each in given.items() if name.startswith(start)}
+        if not chosen:
+            raise GraftError(
+                f"model.weights_prefix is {prefix!r}, but no tensor of {source} begins so: there are "
+                f"{_listed(_first(given), found)}"
+            )
+        if left := len(given) - len(chosen):
+            rest = _listed([given[name] for name in given if name not in chosen], found)
+            tell(f"{source}: {len(chosen)} tensors below {start} are loaded, {left} others are not: {rest}")
+        given = {name.removeprefix(start): each for name, each in chosen.items()}
+    fitting = [each for each in _rewritings(given, ours, needed) if _same_shapes(each, found, given, wanted, ours)]
+    for each in fitting:
+        if len(each.names) == len(given):  # there is one way at most: a prefix of all names is that of any
+            return {ours[name]: found[given[theirs]] for name, theirs in each.names.items()}
+    if prefix is None:
+        ways = [f"{each.old or '(none)'}, which leaves out {len(given) - len(each.names)}" for each in fitting]
+        if ways:
+            raise GraftError(
+                f"{source} has more tensors than the network {network}: {len(given)}, of which {len(needed)} are meant "
+                f"({_listed(given.values(), found)}); the network's are {_listed(ours.values(), wanted)}. Say which "
+                f"with model.weights_prefix: {'; '.join(ways[:SHOWN])}"
+            )
+    raise GraftError(_explained(found, given, wanted, ours, source, network))
+
+
+def fingerprint(tensors: Mapping[str, Tensor]) -> str:
+    """Return a SHA-256 of tensors, of their names, types, shapes and values."""
+    shapes = [(name, str(tensors[name].dtype), tuple(tensors[name].shape)) for name in sorted(tensors)]
+    return hashlib.sha256(f"{shapes!r}{files.in_memory(dict(tensors))}".encode()).hexdigest()
+
+
+def shape(tensor: "Tensor | None") -> str:
+    """Return a shape in a word."""
+    return "absent" if tensor is None else "x".join(map(str, tensor.shape)) or "a number"
+
+
+def _plain(names: Iterable[str]) -> dict[str, str]:
+    """Names by what they are without torch.compile's part; as they are where two would become one."""
+    names = list(names)
+    plain = {".".join(part for part in name.split(".") if part != COMPILED): name for name in names}
+    return plain if len(plain) == len(names) else {name: name for name in names}
+
+
+def _one_each(wanted: Mapping[str, Tensor], ours: Mapping[str, str]) -> list[set[str]]:
+    """Of each tensor of the network its names, of which one is enough."""
+    same: dict[object, set[str]] = {}
+    for name, original in ours.items():
+        tensor = wanted[original]
+        try:
+            place = tensor.data_ptr()
+        except RuntimeError:  # a sharded one has no place
+            place = 0
+        alone = not place or not tensor.numel()
+        same.setdefault(name if alone else (place, tuple(tensor.shape), tensor.stride()), set()).add(name)
+    return list(same.values())
+
+
+def _prefixes(name: str) -> list[str]:
+    parts = name.split(".")
+    return ["", *(".".join(parts[:i]) + "." for i in range(1, len(parts)))]
+
+
+def _rewritings(given: Collection[str], ours: Collection[str], needed: list[set[str]]) -> list[_Rewriting]:
+    """All that give every tensor of the network a name that the file has, each mapping once."""
+    counts = Counter(prefix for name in given for prefix in _prefixes(name))
+    common = [prefix for prefix, count in Counter(p for name in ours for p in _prefixes(name)).items()
+              if count == len(ours)]  # fmt: skip
+    known, out = set(ours), list[_Rewriting]()
+    for old, count in counts.items():
+        if not len(needed) <= count <= len(ours):
+            continue
+        rest = [name for name in given if name.startswith(old)]
+        for new in common:
+            names = {new + name.removeprefix(old): name for name in rest}
+            if names.keys() <= known and all(each & names.keys() for each in needed):
+                if not any(each.names == names for each in out):
+                    out.append(_Rewriting(old, new, names))
+    return out
+
+
+def _same_shapes(
+    each: _Rewriting,
+    found: Mapping[str, Tensor],
+    given: Mapping[str, str],
+    wanted: Mapping[str, Tensor],
+    ours: Mapping[str, str],
+) -> bool:
+    return all(found[given[theirs]].shape == wanted[ours[name]].shape for name, theirs in each.names.items())
+
+
+def _explained(
+    found: Mapping[str, Tensor],
+    given: Mapping[str, str],
+    wanted: Mapping[str, Tensor],
+    ours: Mapping[str, str],
+    source: object,
+    network: str,
+) -> str:
+    """Both sides in a sentence, after the change of a prefix that brings them nearest to each other."""
+    olds = [prefix for prefix, _ in Counter(p for name in given for p in _prefixes(name)).most_common(20)]
+    news = [prefix for prefix, _ in Counter(p for name in ours for p in _prefixes(name)).most_common(20)]
+    known = set(ours)
+
+    def hits(old: str, new: str) -> int:
+        return sum(name.startswith(old) and new + name.removeprefix(old) in known for name in given)
+
+    old, new = max(((a, b) for a in olds for b in news), key=lambda pair: hits(*pair), default=("", ""))
+    theirs = {new + n.removeprefix(old) if n.startswith(old) else n: given[n] for n in given}
+    differ = []
+    for name in sorted(known | theirs.keys()):
+        there = found[theirs[name]] if name in theirs else None
+        here = wanted[ours[name]] if name in ours else None
+        if shape(there) != shape(here):
+            differ.append(f"{name} is {shape(there)} there and {shape(here)} in {network}")
+    same = len(known | theirs.keys()) - len(differ)
+    changed = f" once {old or 'nothing'} is replaced by {new or 'nothing'}" if old != new else ""
+    more = f"; and {len(differ) - SHOWN} more" if len(differ) > SHOWN else ""
+    return (
+        f"{source} does not fit the network {network}: it has {len(given)} tensors ({_listed(given.values(), found)}), "
+        f"the network has {len(ours)} ({_listed(ours.values(), wanted)}), and {same} are the same{changed}: "
+        f"{'; '.join(differ[:SHOWN])}{more}. Give the weights of this network; if they lie below a name in the file, "
+        "say it with model.weights_prefix"
+    )
+
+
+def _first(names: Iterable[str]) -> list[str]:
+    """What names begin with."""
+    return list(dict.fromkeys(f"{name.split('.')[0]}." if "." in name else name for name in names))
+
+
+def _listed(names: Iterable[str], tensors: Mapping[str, Tensor]) -> str:
+    names = list(names)
+    some = [f"{name} {shape(tensors[name])}" if name in tensors else name for name in names[:SHOWN]]
+    return ", ".join(some) + (", …" if len(names) > SHOWN else "")
