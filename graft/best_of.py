@@ -12,7 +12,8 @@ from graft.batches import Draws, Weights
 from graft.batches.requests import Requests, drawn
 from graft.errors import GraftError
 from graft.module import GraftModule
-from graft.reward import Reward
+from graft.reward import Scorer, ask
+from graft.reward import scorer as reward_of
 from graft.state import take
 
 
@@ -44,7 +45,7 @@ class Candidates(Requests):
 def best_of(
     module: GraftModule,
     trainer: Trainer,
-    reward: Reward,
+    reward: "Scorer",
     count: int,
     candidates: int,
     purpose: str = "sample",
@@ -54,8 +55,8 @@ def best_of(
     """Draw ``candidates`` objects under each of ``count`` conditions and keep the best one of each.
 
     With F the CDF of the reward at r(x) under a condition, what is kept has the law p(x) N F^(N − 1) of its density, of
-    KL divergence log N − (N − 1)/N nats from p, for rewards without ties. It costs N reward calls and N times the
-    denoiser calls for each object, every time.
+    KL divergence log N − (N − 1)/N nats from p, for rewards without ties. It costs N reward calls (fewer where
+    values are remembered) and N times the denoiser calls for each object, every time.
 
     Args:
         module: The model.
@@ -73,13 +74,15 @@ def best_of(
     requests = Candidates(
         module, count, max(1, (chunk or module.chunk) // candidates), (purpose,), weights, each=candidates
     )
+    reward = reward_of(reward, "the reward of best_of")
     best = Best([], [], 0, 0)
     reward.open()
     try:
         for items, calls in drawn(module, trainer, requests):
             best.denoiser_calls += calls
-            best.reward_calls += len(items)
-            values = reward(items).values
+            scores = ask(reward, items)
+            best.reward_calls += scores.asked
+            values = scores.values
             for first in range(0, len(items), candidates):
                 signed = [value if reward.maximise else -value for value in values[first : first + candidates]]
                 place = max(range(candidates), key=[-math.inf if math.isnan(s) else s for s in signed].__getitem__)

@@ -25,6 +25,7 @@ from graft.judge import Judge
 from graft.levels import analysis, show
 from graft.module import GraftModule
 from graft.network.weights import keep_reference
+from graft.reward import by_term
 from graft.rollouts import Rollouts
 from graft.rounds import Account
 from graft.runs.checkpoint import Checkpoints
@@ -385,7 +386,9 @@ def _summary(module: GraftModule, data: Rollouts, seconds: float, chosen: "analy
         "selects": data.accept.selects,
         "reward_calls": sum(a.reward_calls for a in data.accounts),
         "denoiser_calls": sum(a.denoiser_calls for a in data.accounts),
-        "evaluation_reward_calls": sum(len(judge.rewards) for judge in module.judges.values()),
+        "reward_calls_by_term": by_term(data.reward, (a.reward_calls_by_term for a in data.accounts)),
+        "evaluation_reward_calls": sum(judge.reward_calls for judge in module.judges.values()),
+        "evaluation_reward_calls_by_term": by_term(data.reward, (j.calls_by_term for j in module.judges.values())),
         "evaluation_denoiser_calls": sum(judge.denoiser_calls for judge in module.judges.values()),
         "seconds": round(seconds, 1),
         "seed": module.seed,

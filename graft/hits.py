@@ -16,6 +16,7 @@ from graft import files
 from graft import page as pages
 from graft.module import GraftModule
 from graft.report import number
+from graft.reward import ask
 from graft.rollouts import Rollouts
 
 DRAWN = 24  # hits in the picture
@@ -85,7 +86,7 @@ def cleaned(module: GraftModule, data: Rollouts, hits: Sequence[Hit]) -> list[Hi
     items = module.clean([hit.item for hit in hits])
     scored = [
         replace(hit, item=item, reward=value)
-        for hit, item, value in zip(hits, items, data.scorer(items).values, strict=True)
+        for hit, item, value in zip(hits, items, ask(data.scorer, items).values, strict=True)
         if not math.isnan(value)
     ]
     return sorted(scored, key=lambda hit: -hit.reward if data.upwards else hit.reward)

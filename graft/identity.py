@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from torch import Tensor, nn
 
 from graft import files
@@ -25,6 +26,9 @@ def identity(value: Any) -> Any:
         return str(value)
     if isinstance(value, Tensor):
         return files.in_memory({"": value})
+    if isinstance(value, np.ndarray) and not value.dtype.hasobject:
+        content = hashlib.sha256(np.ascontiguousarray(value).tobytes()).hexdigest()
+        return {"array": [str(value.dtype), list(value.shape), content]}
     if isinstance(value, Mapping):
         return {str(k): identity(v) for k, v in value.items()}
     if isinstance(value, list | tuple | set | frozenset):

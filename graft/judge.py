@@ -1,25 +1,29 @@
 """Judging a model by what it draws: reward and metrics of the same objects."""
 
 import math
+from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torchmetrics import Metric
 
+from graft import hooks
 from graft.ranks import everyone, knows_all
-from graft.reward import Reward, Scores
+from graft.reward import Reward, Scores, ask
 
 
 @dataclass
 class Judged:
-    """Objects of one request, what their reward said, and the denoiser calls they took."""
+    """Objects of one request, what their reward said, and the denoiser calls and reward calls they took."""
 
     items: list[Any]
     rewards: list[float]
     failures: int
     denoiser_calls: int
+    reward_calls: int = 0
+    calls_by_term: dict[str, int] = field(default_factory=dict)
 
 
 class Judge:
@@ -45,9 +49,12 @@ class Judge:
             denoiser_calls: Of all of them.
             number: Of the request, in whose order the objects are kept; the next one if not given.
         """
-        scores = self.reward(items) if self.reward is not None else Scores([])
+        scores = ask(self.reward, items) if self.reward is not None else Scores([])
         number = len(self.parts) if number is None else number
-        self.parts[number] = Judged(items, scores.values, len(scores.failures), denoiser_calls)
+        calls = scores.calls or {}
+        self.parts[number] = Judged(
+            items, scores.values, len(scores.failures), denoiser_calls, scores.asked, dict(calls)
+        )
         self._found, self._gathered = None, False
 
     def gather(self, trainer: Any) -> None:
@@ -75,6 +82,16 @@ class Judge:
         """That the objects took."""
         return sum(part.denoiser_calls for part in self.parts.values())
 
+    @property
+    def reward_calls(self) -> int:
+        """Number of objects whose reward was called, not remembered."""
+        return sum(part.reward_calls for part in self.parts.values())
+
+    @property
+    def calls_by_term(self) -> dict[str, int]:
+        """Number of calls of each reward that the reward is made of, by name."""
+        return dict(sum((Counter(part.calls_by_term) for part in self.parts.values()), Counter[str]()))
+
     def summary(self) -> dict[str, float]:
         """``reward`` with its standard error and deviation over the objects whose reward did not fail, and the metrics.
 
@@ -99,10 +116,10 @@ class Judge:
         for name, metric in self.metrics.items():
             metric.reset()
             for part in self.parts.values():
-                metric.update(part.items)
-            value = metric.compute()
+                hooks.update(metric, name, part.items)
+            value = hooks.compute(metric, name)
             if isinstance(value, dict):
-                out |= {f"{name}/{part}": float(share) for part, share in value.items()}
+                out |= {f"{name}/{part}": share for part, share in value.items()}
             else:
-                out[name] = float(value)
+                out[name] = value
         return out

@@ -13,7 +13,7 @@ from lightning.pytorch.strategies import FSDPStrategy, ModelParallelStrategy
 from torch import Generator, Tensor, nn
 from torchmetrics import Metric
 
-from graft import distance, limits, seeding
+from graft import distance, hooks, limits, seeding
 from graft.batches import Draws, Examples, Weights
 from graft.corrector import Corrector
 from graft.errors import GraftError
@@ -175,6 +175,11 @@ class GraftModule(LightningModule, ABC):
                     network.compile(backend="inductor" if compile is True else compile)
         self.register_state_dict_post_hook(drop_frozen)  # type: ignore[no-untyped-call]
         self.register_load_state_dict_pre_hook(fill_frozen)  # type: ignore[no-untyped-call]
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Guard the hooks that a domain defines; see `graft.hooks`."""
+        super().__init_subclass__(**kwargs)
+        hooks.guard(cls, GraftModule)
 
     # What only the domain knows
 
@@ -601,7 +606,7 @@ class GraftModule(LightningModule, ABC):
         theirs, ours = note["reference"] or {}, self.reference_file or {}
         if theirs.get("sha256") != ours.get("sha256"):
             raise GraftError(
-                f"the checkpoint was tuned from the reference {_named(theirs)}, which is not {_named(ours)}: use that one"
+                f"the checkpoint was tuned from the reference {_named(theirs)}, which is not {_named(ours)}"
             )
         kinds = {v.dtype for v in checkpoint.get("state_dict", {}).values() if isinstance(v, Tensor)}
         if {kind for kind in kinds if kind.is_floating_point} == {torch.float64}:

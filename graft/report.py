@@ -53,12 +53,19 @@ def facts(summary: dict[str, Any]) -> list[tuple[str, str]]:
         ("rule", summary["rule"]),
         ("gain, in standard deviations of the reference", number(std)),
         *_selection(summary),
-        ("reward calls", f"{summary['reward_calls']:,}"),
+        ("reward calls", f"{summary['reward_calls']:,}{_terms(summary)}"),
         ("denoiser calls", f"{summary['denoiser_calls']:,}"),
         *_alarms(summary),
         ("seconds", number(summary["seconds"])),
         ("seed", str(summary["seed"])),
     ]
+
+
+def _terms(summary: dict[str, Any]) -> str:
+    """The calls of each reward that the reward is made of, where they differ from those of the whole."""
+    terms = summary.get("reward_calls_by_term", {})
+    apart = len(terms) > 1 or any(calls != summary["reward_calls"] for calls in terms.values())
+    return f" ({', '.join(f'{name} {calls:,}' for name, calls in terms.items())})" if apart else ""
 
 
 def accepted(summary: dict[str, Any]) -> str:

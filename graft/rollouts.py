@@ -25,7 +25,7 @@ from graft.levels.analysis import resolve
 from graft.levels.plan import Levels
 from graft.module import GraftModule
 from graft.objectives import Scored
-from graft.reward import Function, Reward, Scores
+from graft.reward import Reward, Scorer, Scores, Scoring, by_term
 from graft.rounds import ACCEPTED, ALL, Account, Chunk, Round, Store, forget, left_out, matched, sources, table
 from graft.rounds.scoring import FailureBudget, passed, score, settle
 from graft.runs import interruption
@@ -41,7 +41,7 @@ class Rollouts(LightningDataModule):
     Needs ``Trainer(reload_dataloaders_every_n_epochs=1)``.
 
     Args:
-        reward: A `graft.reward.Reward`, or the dotted path of a Python callable that takes one object. With a scored
+        reward: A `graft.reward.Reward`, a Python callable that takes one object, or its dotted path. With a scored
             file as source it may be left out: then samples are not scored in the comparison either.
         accept: The acceptance rule.
         filters: Applied before the rule, one after the other; see `graft.filters`.
@@ -85,7 +85,7 @@ class Rollouts(LightningDataModule):
 
     def __init__(
         self,
-        reward: "Reward | str | None" = None,
+        reward: "Scorer | None" = None,
         accept: "Accept | None" = None,
         filters: "list[Filter] | None" = None,
         draws: int = 2048,
@@ -95,7 +95,7 @@ class Rollouts(LightningDataModule):
         most_left_out: float = 0.5,
         store: "list[str] | None" = None,
         record: "list[float] | None" = None,
-        screen: "Reward | str | None" = None,
+        screen: "Scorer | None" = None,
         screen_fraction: float = 0.25,
         reward_budget: "int | None" = None,
         failure_budget: "float | None" = 0.9,
@@ -106,7 +106,7 @@ class Rollouts(LightningDataModule):
         validation_draws: int = 512,
         test_draws: int = 2000,
         alarms: "Alarms | None" = ALARMS,
-        held_out: "Reward | str | None" = None,
+        held_out: "Scorer | None" = None,
         keep_weights: bool = True,
         keep_rounds: "int | None" = 10,
         run_dir: "str | None" = None,
@@ -129,7 +129,8 @@ class Rollouts(LightningDataModule):
         limits.check("data.most_left_out", most_left_out, 0, 1)
         if reward is None and source in ("reference", "current"):
             raise GraftError("data.reward is missing: draws have to be scored")
-        self.reward = Function(reward) if isinstance(reward, str) else reward
+        self._identified: tuple[Reward | None, Any] | None = None
+        self.reward = reward
         self.accept = accept if accept is not None else TopFraction()
         if self.accept.smallest > draws:
             raise GraftError(f"the rule '{self.accept}' needs {self.accept.smallest} draws, data.draws is {draws}")
@@ -139,7 +140,7 @@ class Rollouts(LightningDataModule):
         self.record = sorted(set(record or []))
         if any(not 0 <= level <= 1 for level in self.record):
             raise GraftError(f"data.record is {self.record}, but levels are fractions of the steps in [0, 1]")
-        self.screen = Function(screen) if isinstance(screen, str) else screen
+        self.screen = screen
         if not 0 < screen_fraction <= 1:
             raise GraftError(f"data.screen_fraction is {screen_fraction:g}, but it is a share in (0, 1]")
         self.screen_fraction, self.reward_budget = screen_fraction, reward_budget
@@ -147,7 +148,7 @@ class Rollouts(LightningDataModule):
             limits.check("data.failure_budget", failure_budget, 0)
         self.failure_budget = failure_budget
         self.filters = filters or []
-        self.alarms, self.held_out = alarms, Function(held_out) if isinstance(held_out, str) else held_out
+        self.alarms, self.held_out = alarms, held_out
         self.train_batch_size, self.steps_per_epoch, self.window = train_batch_size, steps_per_round, window
         self.validation_draws, self.test_draws = validation_draws, test_draws
         if keep_rounds is not None and keep_rounds < window:
@@ -158,6 +159,10 @@ class Rollouts(LightningDataModule):
         self.seed = seed
         self.accounts: list[Account] = []
         self.pace = 0.0  # seconds for a draw and its score, of the last round
+
+    reward = Scoring("data.reward")
+    screen = Scoring("data.screen")
+    held_out = Scoring("data.held_out")
 
     @property
     def module(self) -> GraftModule:
@@ -214,6 +219,9 @@ class Rollouts(LightningDataModule):
         if stage == "fit":
             self.accounts = []
             self._check()
+            assert self.trainer is not None
+            self._identified = None  # where a reward cannot be identified, every process takes the first one's token
+            self._identified = self.reward, ranks.first(self.trainer, lambda: self.reward_identity)
             suit(self.filters, self.module)
         if stage != "predict" and self.reward is not None:
             self.reward.open()
@@ -351,11 +359,18 @@ class Rollouts(LightningDataModule):
         return Round(self.folder(number), origin, self.rows, self._asked)
 
     @property
+    def reward_identity(self) -> Any:
+        """The `graft.identity.identity` of the reward as it was when the fit began: it may change while it scores."""
+        if self._identified is None or self._identified[0] is not self.reward:
+            self._identified = self.reward, identity(self.reward)
+        return self._identified[1]
+
+    @property
     def _asked(self) -> Any:
         """What the scores of a round depend on besides its draws."""
         if not self.source.sampled:
             return None
-        asked = {"reward": identity(self.reward)}
+        asked = {"reward": self.reward_identity}
         if self.screen is not None or self.allowance < self.draws:
             asked["screen"] = {"by": identity(self.screen), "share": self.screen_fraction, "most": self.allowance}
         return digest(asked)
@@ -409,6 +424,7 @@ class Rollouts(LightningDataModule):
             stored=stored,
             left_out=len(self.source.left_out),
             refused=dict(candidates.refused),
+            reward_calls_by_term=by_term(self.reward, map(store.calls_by_term, chunks)) if sampled else {},
         )
         if self.trainer is not None and self.trainer.is_global_zero:
             store.gather(ACCEPTED, chosen.index, self._needed)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
+from graft import hooks
 from graft.distance import mmd, polynomial
 from graft.ranks import knows_all
 
@@ -99,18 +100,18 @@ def statistics(
 def _metrics(draws: Draws, metrics: Callable[[], Mapping[str, Metric]], skip: Sequence[str]) -> dict[str, Statistic]:
     """Each metric is updated once with each part, and those are merged, where torchmetrics can merge it."""
     asked = {name: metric for name, metric in metrics().items() if name not in skip}
-    wholes = {name: _updated(m, draws.items) for name, m in asked.items() if getattr(m, "watched", True)}
-    numbers = {name: float(value) for name, metric in wholes.items() if (value := _number(metric)) is not None}
+    wholes = {name: _updated(m, name, draws.items) for name, m in asked.items() if getattr(m, "watched", True)}
+    numbers = {name: value for name, metric in wholes.items() if (value := _number(metric, name)) is not None}
     parts = [metrics() for _ in range(draws.parts)]
     out = {}
     for name, value in numbers.items():
-        pieces = [_updated(part[name], draws.items[g :: draws.parts]) for g, part in enumerate(parts)]
-        found = [_without(pieces, g) for g in range(draws.parts)]
-        if math.nan in found or not _agrees(_merged(pieces), value):
+        pieces = [_updated(part[name], name, draws.items[g :: draws.parts]) for g, part in enumerate(parts)]
+        found = [_without(pieces, name, g) for g in range(draws.parts)]
+        if math.nan in found or not _agrees(_merged(pieces, name), value):
             found = []
             for g in range(draws.parts):
                 rest = [item for i, item in enumerate(draws.items) if i % draws.parts != g]
-                number = _number(_updated(metrics()[name], rest))
+                number = _number(_updated(metrics()[name], name, rest), name)
                 found.append(math.nan if number is None else number)
         better = wholes[name].higher_is_better
         without = torch.tensor(found, dtype=torch.float64)
@@ -152,29 +153,29 @@ def _mean_of_pairs(pairs: Tensor, draws: Draws) -> Statistic:
     return Statistic(float(pairs.sum()) / (len(pairs) * (len(pairs) - 1)), rest / (left * (left - 1)))
 
 
-def _updated(metric: Metric, items: Sequence[Any]) -> Metric:
-    metric.update(list(items))
+def _updated(metric: Metric, name: str, items: Sequence[Any]) -> Metric:
+    hooks.update(metric, name, items)
     return knows_all(metric)
 
 
-def _number(metric: Metric) -> "float | None":
-    value = metric.compute()
-    return None if isinstance(value, dict) or (isinstance(value, Tensor) and value.numel() != 1) else float(value)
+def _number(metric: Metric, name: str) -> "float | None":
+    value = hooks.compute(metric, name)
+    return None if isinstance(value, dict) else value
 
 
-def _merged(pieces: Sequence[Metric]) -> "float | None":
+def _merged(pieces: Sequence[Metric], name: str) -> "float | None":
     whole = copy.deepcopy(pieces[0])
     try:
         for piece in pieces[1:]:
             whole.merge_state(piece)
     except (RuntimeError, TypeError):  # torchmetrics: not every metric can be merged
         return None
-    return _number(whole)
+    return _number(whole, name)
 
 
-def _without(pieces: Sequence[Metric], part: int) -> float:
+def _without(pieces: Sequence[Metric], name: str, part: int) -> float:
     rest = [piece for g, piece in enumerate(pieces) if g != part]
-    found = _merged(rest) if rest else None
+    found = _merged(rest, name) if rest else None
     return math.nan if found is None else found
 
 

@@ -15,7 +15,7 @@ from graft.batches.requests import draw
 from graft.errors import GraftError
 from graft.module import GraftModule
 from graft.ranks import everyone
-from graft.reward import Reward
+from graft.reward import Reward, ask
 
 
 class Watch(Callback):
@@ -125,7 +125,7 @@ class Watch(Callback):
         if self.held_out is None or "held_out" in skip:
             return Draws(items, features)
         mine = range(trainer.global_rank, len(items), trainer.world_size)
-        said = self.held_out([items[i] for i in mine]).values
+        said = ask(self.held_out, [items[i] for i in mine]).values
         values = everyone(trainer, dict(zip(mine, said, strict=True)))
         held_out = torch.tensor([*values.values()], dtype=torch.float64)
         return Draws(items, features, held_out, self.held_out.maximise)

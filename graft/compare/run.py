@@ -18,6 +18,7 @@ from graft.compare.plan import Asked, Build, Job
 from graft.compare.rows import Row
 from graft.errors import GraftError
 from graft.levels import analysis, show
+from graft.reward import ask
 from graft.sampler import snap
 
 SETTINGS = "compare.yaml"  # that the comparison was started with
@@ -116,7 +117,7 @@ class Comparison:
         try:
             drawn = job.method.draw(built.module, data, built.trainer, job.method.value)
             seconds = time.perf_counter() - started
-            rewards = drawn.rewards if drawn.rewards is not None else self._scored(data, drawn.items)
+            rewards, asked = (drawn.rewards, 0) if drawn.rewards is not None else self._scored(data, drawn.items)
             reference = rewards if job.label == "reference" else self._of_reference(seed)
         finally:
             data.scorer.close()
@@ -132,7 +133,7 @@ class Comparison:
             **self._cost(job, run, chosen),
             "inference_reward_calls": drawn.reward_calls,
             "inference_denoiser_calls": drawn.denoiser_calls,
-            "evaluation_reward_calls": 0 if drawn.rewards is not None else len(drawn.items),
+            "evaluation_reward_calls": asked,
             **self._seconds(job, run),
             "inference_seconds": round(seconds, 3),
         }
@@ -172,7 +173,7 @@ class Comparison:
             built = self.build(_seeded(seed))
             drawn = METHODS["reference"].draw(built.module, built.data, built.trainer, math.nan)
             try:
-                values = self._scored(built.data, drawn.items)
+                values, _ = self._scored(built.data, drawn.items)
             finally:
                 built.data.scorer.close()
             files.write_json(path, [None if math.isnan(value) else value for value in values])
@@ -185,9 +186,11 @@ class Comparison:
                 raise GraftError(f"{path} is damaged ({error}): {remedy}") from None
         return self._reference[seed]
 
-    def _scored(self, data: Any, items: Sequence[Any]) -> list[float]:
+    def _scored(self, data: Any, items: Sequence[Any]) -> tuple[list[float], int]:
+        """(rewards, number of reward calls)."""
         size = data.batch_size
-        return [v for i in range(0, len(items), size) for v in data.scorer(items[i : i + size]).values]
+        parts = [ask(data.scorer, items[i : i + size]) for i in range(0, len(items), size)]
+        return [value for part in parts for value in part.values], sum(part.asked for part in parts)
 
     @property
     def _law_rounds(self) -> int:

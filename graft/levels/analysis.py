@@ -16,10 +16,13 @@ from graft.accept import Accepted
 from graft.batches import Draws
 from graft.batches.requests import Requests, draw
 from graft.errors import GraftError
+from graft.identity import digest
 from graft.levels import statistics
 from graft.levels.plan import AGAIN, SURVIVING
 from graft.levels.statistics import Estimate
 from graft.module import GraftModule
+from graft.reward import ask
+from graft.reward.code import unidentified
 from graft.state import Condition, State, cat, move, size, take
 
 if TYPE_CHECKING:
@@ -165,6 +168,7 @@ def origin(data: "Rollouts") -> dict[str, Any]:
         "weights": (module.reference_file or {}).get("sha256"),
         "rule": data.accept.describe(),
         "reward": data.scorer.name,
+        "reward_identity": None if unidentified(data.reward_identity) else digest(data.reward_identity),
         "candidates": list(plan.snapped(module.steps)),
         "draws": plan.count(data.draws, data.batch_size, len(plan.snapped(module.steps))),
         "batch_size": data.batch_size,
@@ -185,6 +189,8 @@ class _Part:
     departure: dict[float, Tensor]
     calls: int
     failed: int = 0
+    reward_calls: int = 0
+    guess_calls: dict[float, int] = field(default_factory=dict)
 
 
 def analyse(data: "Rollouts") -> Analysis:
@@ -216,13 +222,14 @@ def analyse(data: "Rollouts") -> Analysis:
             accepted_reward=None,
             rule=about["rule"],
             denoiser_calls=sum(part.calls for part in parts),
-            reward_calls=sum(len(part.rewards) * (1 + len(part.guesses)) for part in parts),
+            reward_calls=sum(part.reward_calls + sum(part.guess_calls.values()) for part in parts),
             origin=about,
         )
         counts = statistics.resamples(about["draws"], data.levels.resamples, _generator(data, "resamples"))
         for level in result.levels[1:]:
             level.departure = statistics.estimate(partial(statistics.mean, departure[level.level]), counts)
             level.denoiser_calls += about["draws"]
+            level.reward_calls += sum(part.guess_calls.get(level.level, 0) for part in parts)
         if stochastic:
             _shares(data, parts, result, counts)
     finally:
@@ -296,16 +303,17 @@ def _drawn(data: "Rollouts", request: Draws, index: int, scored: bool) -> _Part:
     if scored:
         items = module.decode(move(drawn.state, "cpu"), condition)
         part.keys = [module.key(item) for item in items] if data.accept.deduplicate else []
-        part.rewards, part.failed = _scored(data, items)
+        part.rewards, part.failed, part.reward_calls = _scored(data, items)
         for u, state in guessed.items():
             # that an estimate cannot be scored is no failure of the reward: many a blurred object has none
-            part.guesses[u], _ = _scored(data, module.decode(state, condition))
+            part.guesses[u], _, part.guess_calls[u] = _scored(data, module.decode(state, condition))
     return part
 
 
-def _scored(data: "Rollouts", items: list[Any]) -> tuple[list[float], int]:
-    scores = data.scorer(items)
-    return scores.values, len(scores.failures)
+def _scored(data: "Rollouts", items: list[Any]) -> tuple[list[float], int, int]:
+    """(rewards, number of failures, number of reward calls)."""
+    scores = ask(data.scorer, items)
+    return scores.values, len(scores.failures), scores.asked
 
 
 def _shares(data: "Rollouts", parts: list[_Part], result: Analysis, counts: Tensor) -> None:
@@ -333,15 +341,15 @@ def _shares(data: "Rollouts", parts: list[_Part], result: Analysis, counts: Tens
     for level in result.levels[1:]:
         u = level.level
         guesses = torch.tensor([v for part in parts for v in part.guesses[u]], dtype=torch.float64)[usable]
-        again, calls, failed = _again(data, states, u)
+        again, calls, failed, asked = _again(data, states, u)
         level.decided = statistics.estimate(partial(statistics.decided, r, guesses, g, fold), c)
         level.predicted = statistics.estimate(partial(statistics.predicted, r, guesses, g, fold, index, weight), c)
         found = statistics.estimate(partial(statistics.measured, r, again[usable], g, index, weight), c)
         level.measured = None if math.isnan(found.value) else found
         level.denoiser_calls += calls
-        level.reward_calls += result.draws + len(states.rows)
+        level.reward_calls += asked
         result.denoiser_calls += calls
-        result.reward_calls += len(states.rows)
+        result.reward_calls += asked
         result.failed_rewards += failed
 
 
@@ -368,26 +376,31 @@ class _Accepted:
         return Draws(condition, purpose, "reference", start=level, state=start)
 
 
-def _again(data: "Rollouts", states: _Accepted, level: float) -> tuple[Tensor, int, int]:
-    """((n,) mean reward of each draw re-rolled from ``level``, NaN where none was; denoiser calls; failed rewards)."""
+def _again(data: "Rollouts", states: _Accepted, level: float) -> tuple[Tensor, int, int, int]:
+    """Re-roll the accepted draws from a level.
+
+    Returns:
+        (n,) mean reward of each draw, NaN where none was re-rolled; denoiser calls; failed rewards; reward calls.
+    """
     rows = states.rows
     chunks = [rows[i : i + data.batch_size] for i in range(0, len(rows), data.batch_size)]
 
-    def one(index: int) -> tuple[list[float], int, int]:
+    def one(index: int) -> tuple[list[float], int, int, int]:
         assert data.trainer is not None
         request = states.request(level, chunks[index], ("levels", "again", repr(level), index))
         drawn = draw(data.trainer, request, index)
         items = data.module.decode(move(drawn.state, "cpu"), request.condition)
-        rewards, failed = _scored(data, items)
-        return rewards, drawn.calls * len(items), failed
+        rewards, failed, asked = _scored(data, items)
+        return rewards, drawn.calls * len(items), failed, asked
 
     parts = _shared(data, f"re-rolling from {level:.4g}", len(chunks), one)
-    rewards = torch.tensor([r for part, _, _ in parts for r in part], dtype=torch.float64)
+    rewards = torch.tensor([r for part, *_ in parts for r in part], dtype=torch.float64)
     known = ~rewards.isnan()
     total, number = torch.zeros(2, states.draws, dtype=torch.float64)
     total.index_add_(0, states.rows[known], rewards[known])
     number.index_add_(0, states.rows[known], torch.ones(int(known.sum()), dtype=torch.float64))
-    return total / number, sum(part[1] for part in parts), sum(part[2] for part in parts)
+    calls, failures, asked = (sum(each) for each in zip(*(part[1:] for part in parts), strict=True))
+    return total / number, calls, failures, asked
 
 
 def _shared(data: "Rollouts", what: str, count: int, work: Callable[[int], T]) -> list[T]:

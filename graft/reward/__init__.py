@@ -1,8 +1,25 @@
 """Rewards: what scores decoded objects, one number each; any Python callable is one."""
 
-from graft.reward.base import Batched, Reward, Scores, finite, reason
+from graft.reward.base import Batched, Reward, Scores, ask, by_term, finite, leaves, reason
 from graft.reward.cached import Cached
-from graft.reward.function import Function, resolve
+from graft.reward.function import Function, Scorer, Scoring, resolve, scorer
 from graft.reward.weighted import Combined, Weighted
 
-__all__ = ["Batched", "Cached", "Combined", "Function", "Reward", "Scores", "Weighted", "finite", "reason", "resolve"]
+__all__ = [
+    "Batched",
+    "Cached",
+    "Combined",
+    "Function",
+    "Reward",
+    "Scorer",
+    "Scores",
+    "Scoring",
+    "Weighted",
+    "ask",
+    "by_term",
+    "finite",
+    "leaves",
+    "reason",
+    "resolve",
+    "scorer",
+]

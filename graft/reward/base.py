@@ -2,11 +2,19 @@
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
+from graft.copies import copies
 from graft.errors import GraftError
+from graft.identity import attributes
+from graft.reward.code import described
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 
 @dataclass
@@ -16,12 +24,25 @@ class Scores:
     Attributes:
         values: NaN where it failed.
         failures: The reason of each failure, by position.
-        cached: How many values were known before.
+        free: Positions of the objects that took no call of a reward: their value was remembered.
+        calls: Number of calls by the name of each reward that was called; None: `asked` of the reward that returned
+            this. `ask` fills it in.
     """
 
     values: list[float]
     failures: dict[int, str] = field(default_factory=dict)
-    cached: int = 0
+    free: set[int] = field(default_factory=set)
+    calls: "dict[str, int] | None" = None
+
+    @property
+    def cached(self) -> int:
+        """Number of objects that took no call of a reward."""
+        return len(self.free)
+
+    @property
+    def asked(self) -> int:
+        """Number of objects whose value took a call."""
+        return len(self.values) - len(self.free)
 
 
 class Reward(ABC):
@@ -31,9 +52,35 @@ class Reward(ABC):
     pure number), ``maximise``.
     """
 
+    _arguments: tuple[tuple[Any, ...], dict[str, Any]]
     name: str = "reward"
     unit: str = ""
     maximise: bool = True
+    copies_items: bool = False
+    """The reward copies its objects itself before anything may edit them, so that `ask` need not."""
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> "Self":
+        """Note the arguments, which tell one reward from another; see `identity`."""
+        self = super().__new__(cls)
+        self.__dict__["_arguments"] = args, kwargs
+        return self
+
+    def identity(self) -> Any:
+        """Describe the reward for `graft.identity.identity`.
+
+        It is the class with its code, the arguments that the reward was made with, and the public attributes. Where a
+        part of that cannot be told, no other reward is the same, and scores are not reused.
+        """
+        kind = type(self)
+        content = described([[each for each in kind.__mro__ if issubclass(each, Reward)][:-1], *self._arguments])
+        if content is None:
+            content = {"unidentified": self.__dict__.setdefault("_token", uuid4().hex)}
+        return {"class": f"{kind.__module__}.{kind.__qualname__}", "made": content, **attributes(self)}
+
+    @property
+    def parts(self) -> "Sequence[Reward]":
+        """The rewards that this one is made of, which are called and counted in its place; empty for most."""
+        return ()
 
     @property
     def worst(self) -> "float | None":
@@ -87,6 +134,74 @@ class Batched(Reward):
         if scores.failures:
             raise ValueError(scores.failures[0])
         return scores.values[0]
+
+
+def ask(reward: Reward, items: Sequence[Any]) -> Scores:
+    """Score copies of the objects and count the calls.
+
+    Whatever the reward does to its copies, the objects stay as they were. Every value of the result is finite or has a
+    failure. Where a reward of many objects at once raises, they are scored one by one.
+
+    Args:
+        reward: The reward.
+        items: The objects.
+
+    Raises:
+        GraftError: The reward returned something else than a `Scores` with a value for each object.
+    """
+    if not items:
+        return Scores([], calls={})
+    try:
+        scores = reward(items if reward.copies_items else copies(items))
+    except GraftError:
+        raise
+    except (Exception, SystemExit) as error:
+        if len(items) == 1:
+            return Scores([math.nan], {0: reason(error)}, calls={reward.name: 1})
+        return joined([ask(reward, [item]) for item in items])
+    if not isinstance(scores, Scores) or len(scores.values) != len(items):
+        found = f"{len(scores.values)} values" if isinstance(scores, Scores) else type(scores).__name__
+        raise GraftError(
+            f"the reward {reward.name} returned {found} for {len(items)} objects; it must return a graft.reward.Scores "
+            "with one value for each. Mend its __call__."
+        )
+    for i, value in enumerate(scores.values):
+        if i in scores.failures:
+            scores.values[i] = math.nan
+            continue
+        try:
+            scores.values[i] = finite(value)
+        except ValueError as error:
+            scores.values[i], scores.failures[i] = math.nan, str(error)
+    if scores.calls is None:
+        scores.calls = {reward.name: scores.asked}
+    return scores
+
+
+def joined(parts: Sequence[Scores]) -> Scores:
+    """The scores of several batches as those of one."""
+    out, calls = Scores([]), Counter[str]()
+    for part in parts:
+        start = len(out.values)
+        out.values += part.values
+        out.failures |= {start + i: why for i, why in part.failures.items()}
+        out.free |= {start + i for i in part.free}
+        calls.update(part.calls or {})
+    out.calls = dict(calls)
+    return out
+
+
+def leaves(reward: Reward) -> list[Reward]:
+    """The rewards whose calls are counted: the reward itself, or of one that is made of others theirs."""
+    return [leaf for part in reward.parts for leaf in leaves(part)] if reward.parts else [reward]
+
+
+def by_term(reward: "Reward | None", parts: "Iterable[Mapping[str, int]]") -> dict[str, int]:
+    """Sum numbers of calls by name; 0 for a reward that was never called."""
+    total = Counter(dict.fromkeys((leaf.name for leaf in leaves(reward)) if reward is not None else (), 0))
+    for part in parts:
+        total.update(part)
+    return dict(total)
 
 
 def finite(value: Any) -> float:

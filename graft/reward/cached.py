@@ -9,10 +9,11 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+from graft.copies import copied
 from graft.errors import GraftError
 from graft.identity import digest, identity
-from graft.reward.base import Batched, Reward, Scores
-from graft.reward.function import resolve
+from graft.reward.base import Batched, Reward, Scores, ask
+from graft.reward.function import Scorer, resolve, scorer
 
 WAIT = 60.0  # seconds for another process to be done with the file
 
@@ -32,14 +33,24 @@ class Cached(Batched):
         most: Values that this process's memory holds; the oldest are forgotten.
     """
 
-    def __init__(self, reward: Reward, by: "str | None" = None, file: "str | None" = None, most: int = 100_000) -> None:
+    copies_items = True
+
+    def __init__(
+        self, reward: "Scorer", by: "str | None" = None, file: "str | None" = None, most: int = 100_000
+    ) -> None:
         if most < 1:
-            raise GraftError(f"the cache of {reward.name} holds {most} values, but it must be at least 1")
+            raise GraftError(f"the cache of a reward holds {most} values, but it must be at least 1")
+        reward = scorer(reward, "the reward of Cached")
         self.reward, self.by, self.file, self.most = reward, by, file, most
         self.name, self.unit, self.maximise = reward.name, reward.unit, reward.maximise
         self._by = resolve(by) if by is not None else None
         self._known: dict[bytes, float] = {}
         self._salt = b""
+
+    @property
+    def parts(self) -> Sequence[Reward]:
+        """The reward."""
+        return (self.reward,)
 
     @property
     def worst(self) -> "float | None":
@@ -60,16 +71,18 @@ class Cached(Batched):
                 places.setdefault(self._content(item), []).append(i)
             except (Exception, SystemExit) as error:
                 scores.failures[i] = f"its content cannot be told ({type(error).__name__})"
+                scores.free.add(i)  # the reward is not asked for it
         known = self._remembered(list(places))
         asked = [content for content in places if content not in known]
-        found = self.reward([items[places[content][0]] for content in asked]) if asked else Scores([])
+        found = ask(self.reward, [items[places[content][0]] for content in asked])
         new = {content: value for content, value in zip(asked, found.values, strict=True) if not math.isnan(value)}
         self._remember(new)
-        scores.cached = found.cached
+        scores.calls = found.calls
+        called = {content for i, content in enumerate(asked) if i not in found.free}
         reasons = {asked[i]: why for i, why in found.failures.items()}
         for content, rows in places.items():
             value = known.get(content, new.get(content, math.nan))
-            scores.cached += len(rows) - (content not in known)
+            scores.free |= set(rows[1:] if content in called else rows)
             for i in rows:
                 scores.values[i] = value
                 if content in reasons:
@@ -77,7 +90,7 @@ class Cached(Batched):
         return scores
 
     def _content(self, item: Any) -> bytes:
-        content = item if self._by is None else self._by(item)
+        content = item if self._by is None else self._by(copied(item))
         return hashlib.sha256(self._salt + pickle.dumps(content, protocol=4)).digest()
 
     def _remembered(self, contents: list[bytes]) -> dict[bytes, float]:

@@ -1,26 +1,40 @@
 """Any Python callable as a reward."""
 
 import contextlib
+import functools
 import importlib
 import importlib.util
 import math
 import os
+import sys
 from collections.abc import Callable, Mapping, Sequence, Set
-from typing import Any
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 from graft import files
+from graft.copies import copied, copies
 from graft.errors import GraftError
 from graft.reward.base import Reward, Scores, finite, reason
+from graft.reward.code import described, importable
 from graft.reward.workers import Workers
+
+if TYPE_CHECKING:
+    Called = str | Callable[..., Any]
+    Scorer = Reward | str | Callable[[Any], Any]
+else:  # what a configuration can say
+    Called = str
+    Scorer = Reward | str
 
 
 class Function(Reward):
-    """Any Python callable as a reward, by its dotted path; it runs in worker processes with a time limit.
+    """Any Python callable as a reward; it runs in worker processes with a time limit where they can import it.
 
-    A call that raises, hangs, ends its process or returns what is no number costs its object, and no other.
+    A call that raises, hangs, ends its process or returns what is no number costs its object, and no other. A callable
+    that a fresh interpreter cannot import by name (a lambda, a partial, an object, a function of the program that was
+    started) runs in this process, without a time limit: there it may raise, but not hang.
 
     Args:
-        path: ``package.module.function``, importable from the current folder or the environment.
+        path: ``package.module.function``, importable from the current folder or the environment; or the callable.
         timeout: Seconds that one call may take before the worker is replaced and its sample counted as failed.
             ``null``: call it in this process, without a limit (a reward model that lives on this process's GPU).
         batch: The callable takes a list of objects and returns a list of as many numbers, instead of one and one.
@@ -36,7 +50,7 @@ class Function(Reward):
 
     def __init__(
         self,
-        path: str,
+        path: "Called",
         timeout: "float | None" = 60.0,
         batch: bool = False,
         maximise: bool = True,
@@ -45,20 +59,39 @@ class Function(Reward):
         python: "str | None" = None,
         workers: int = 1,
     ) -> None:
+        given: Callable[..., Any] | None = None
+        if not isinstance(path, str):
+            given, path = path, importable(path) or ""
+        if path.startswith("__main__."):  # another process has another main module
+            given, path = _of_main(path), ""
+        if given is not None and not path:
+            path, timeout = _name(given), None
+            if python is not None:
+                raise GraftError(f"the reward {path} cannot be imported by {python}: move it into a module")
         if timeout is not None and not timeout > 0:
             raise GraftError(f"the timeout of the reward {path} is {timeout:g}, but it is a number of seconds above 0")
         if workers < 1 or (timeout is None and workers > 1):
             raise GraftError(
-                f"the reward {path} has {workers} workers: give at least 1, and more only with a timeout, since "
-                "without one it runs in this process"
+                f"the reward {path} has {workers} workers: give at least 1, and more only with a timeout and for a "
+                "function that can be imported, since others run in this process"
             )
         self.path, self.batch, self.maximise, self.unit = path, batch, maximise, unit
         self.name = name or path.rpartition(".")[2]
         self._workers = Workers(workers, path, timeout, python) if timeout is not None else None
-        self._function = resolve(path) if self._workers is None else None
+        self._function = (given if given is not None else resolve(path)) if self._workers is None else None
+        self._local = given is not None and not importable(given)
+        self._token = uuid4().hex
+
+    copies_items = True  # workers get pickles of them
 
     def identity(self) -> Any:
-        """See `graft.identity.identity`: what is called, with the hash of the file that defines it."""
+        """See `graft.identity.identity`: what is called, with the hash of the file that defines it.
+
+        A callable without a file is its code and all that it uses; where that cannot be told, no other is the same.
+        """
+        if self._local:
+            found = described(self._function)
+            return {"code": found if found is not None else {"unidentified": self._token}, "batch": self.batch}
         spec = None
         with contextlib.suppress(ImportError, ValueError):
             spec = importlib.util.find_spec(self.path.rpartition(".")[0])
@@ -68,7 +101,7 @@ class Function(Reward):
     def score(self, item: Any) -> float:
         """The callable's value for one object."""
         argument = [item] if self.batch else item
-        return self._number(self._function(argument) if self._function else self._pool.call(argument))
+        return self._number(self._pool.call(argument) if self._function is None else self._called(argument))
 
     def __call__(self, items: Sequence[Any]) -> Scores:
         """Score every object; see `Reward.__call__`."""
@@ -110,12 +143,17 @@ class Function(Reward):
         answers: list[Any] = []
         for argument in arguments:
             try:
-                answers.append(self._function(argument))
+                answers.append(self._called(argument))
             except GraftError:
                 raise
             except (Exception, SystemExit) as error:
                 answers.append(error)
         return answers
+
+    def _called(self, argument: Any) -> Any:
+        """The callable's value in this process, for a copy of an object or of each in a list."""
+        assert self._function is not None
+        return self._function(copies(argument) if self.batch else copied(argument))
 
     def _number(self, answer: Any) -> float:
         """The value that an answer for one object is; raises the error that it is."""
@@ -154,6 +192,74 @@ def _listed(values: Any) -> "list[Any] | None":
         return list(values)
     except Exception:  # of whatever type the callable returned
         return None
+
+
+def scorer(value: "Scorer", setting: str) -> Reward:
+    """Return a reward as it is, and a callable or its dotted path as a `Function`.
+
+    Args:
+        value: What the user gave.
+        setting: Its name, for the message.
+
+    Raises:
+        GraftError: It is something else.
+    """
+    if isinstance(value, Reward):
+        return value
+    if isinstance(value, str):
+        return Function(value)
+    if isinstance(value, type) and issubclass(value, Reward):
+        raise GraftError(f"{setting} is the class {value.__name__}; it must be an object of it. Write it with brackets")
+    if callable(value):
+        return Function(value)
+    raise GraftError(
+        f"{setting} is {type(value).__name__}; it must be a graft.reward.Reward, or a function of one object that "
+        "returns a number"
+    )
+
+
+class Scoring:
+    """An attribute that holds a reward, or None; a callable that is assigned to it becomes a `Function`.
+
+    Args:
+        setting: Its name, for messages.
+    """
+
+    def __init__(self, setting: str) -> None:
+        self.setting = setting
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = f"_{name}"
+
+    def __get__(self, instance: Any, owner: "type | None" = None) -> "Reward | None":
+        found: Reward | None = None if instance is None else instance.__dict__.get(self._name)
+        return found
+
+    def __set__(self, instance: Any, value: "Scorer | None") -> None:
+        instance.__dict__[self._name] = None if value is None else scorer(value, self.setting)
+
+
+def _of_main(path: str) -> Callable[..., Any]:
+    """The callable of the program that was started.
+
+    Raises:
+        GraftError: It has none of that name.
+    """
+    found: Any = sys.modules["__main__"]
+    for name in path.split(".")[1:]:
+        found = getattr(found, name, None)
+    if not callable(found):
+        raise GraftError(f"there is no reward function {path!r}: the program that was started has none of that name")
+    function: Callable[..., Any] = found
+    return function
+
+
+def _name(function: Callable[..., Any]) -> str:
+    """What a callable is called in tables."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    name = str(getattr(function, "__name__", type(function).__name__))
+    return "lambda" if name == "<lambda>" else name
 
 
 def resolve(path: str) -> Callable[..., Any]:

@@ -2,27 +2,40 @@
 
 import math
 from abc import abstractmethod
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+from graft.copies import copied
 from graft.errors import GraftError
-from graft.reward.base import Reward, Scores
+from graft.reward.base import Reward, Scores, ask, reason
+from graft.reward.function import Scorer, scorer
 
 
 class Combined(Reward):
     """One number made of several rewards; an object that one of them fails on fails.
+
+    Each reward gets copies of its own, and its calls are counted apart.
 
     Args:
         terms: The rewards.
         weights: One for each.
     """
 
-    def __init__(self, terms: "list[Reward]", weights: "list[float]") -> None:
+    copies_items = True
+
+    def __init__(self, terms: "Sequence[Scorer]", weights: "Sequence[float]") -> None:
         if len(terms) != len(weights) or not terms:
             raise GraftError(
                 f"{len(terms)} rewards and {len(weights)} weights: give at least one, and a weight for each"
             )
-        self.terms, self.weights = terms, weights
+        self.terms = [scorer(term, f"term {i + 1} of {type(self).__name__}") for i, term in enumerate(terms)]
+        self.weights = list(weights)
+
+    @property
+    def parts(self) -> Sequence[Reward]:
+        """The terms."""
+        return self.terms
 
     @abstractmethod
     def combine(self, values: Sequence[float]) -> float:
@@ -30,18 +43,22 @@ class Combined(Reward):
 
     def score(self, item: Any) -> float:
         """What the rewards of one object come to."""
-        return self.combine([term.score(item) for term in self.terms])
+        return self.combine([term.score(copied(item)) for term in self.terms])
 
     def __call__(self, items: Sequence[Any]) -> Scores:
         """Score every object with every term."""
-        parts = [term(items) for term in self.terms]
-        scores = Scores([math.nan] * len(items))
+        parts = [ask(term, items) for term in self.terms]
+        calls = sum((Counter(part.calls) for part in parts), Counter[str]())
+        scores = Scores([math.nan] * len(items), free=set.intersection(*(part.free for part in parts)), calls=calls)
         for term, part in zip(self.terms, parts, strict=True):
             scores.failures |= {i: f"{term.name}: {why}" for i, why in part.failures.items()}
         for i in range(len(items)):
             values = [part.values[i] for part in parts]
-            if i not in scores.failures and not any(map(math.isnan, values)):
-                scores.values[i] = self.combine(values)
+            if i not in scores.failures:
+                try:
+                    scores.values[i] = self.combine(values)
+                except Exception as error:
+                    scores.failures[i] = reason(error)
         return scores
 
     def open(self) -> None:
@@ -63,10 +80,10 @@ class Weighted(Combined):
         weights: One for each.
     """
 
-    def __init__(self, terms: "list[Reward]", weights: "list[float]") -> None:
+    def __init__(self, terms: "list[Scorer]", weights: "list[float]") -> None:
         super().__init__(terms, weights)
-        self.weights = [w if term.maximise else -w for term, w in zip(terms, weights, strict=True)]
-        self.name = " + ".join(f"{w:g} {term.name}" for term, w in zip(terms, self.weights, strict=True))
+        self.weights = [w if term.maximise else -w for term, w in zip(self.terms, weights, strict=True)]
+        self.name = " + ".join(f"{w:g} {term.name}" for term, w in zip(self.terms, self.weights, strict=True))
 
     @property
     def worst(self) -> "float | None":

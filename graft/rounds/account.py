@@ -31,12 +31,13 @@ class Account:
     accepted_reward: float
     matched_share: float
     denoiser_calls: int
-    reward_calls: int
+    reward_calls: int  # objects whose value took a call
     failures: dict[str, int]
     unscored: int = 0  # draws that the reward was not asked for
     stored: int = 0  # draws that an earlier run made
     left_out: int = 0  # records of a scored file
     refused: dict[str, int] = field(default_factory=dict)  # by filter
+    reward_calls_by_term: dict[str, int] = field(default_factory=dict)  # of each reward that the reward is made of
 
     def write(self, folder: Path, index: Tensor, weight: Tensor) -> None:
         """Keep it beside the chunks, with the accepted draws; last, for a round is finished when this is there."""

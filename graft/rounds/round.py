@@ -73,10 +73,14 @@ class Round:
         return path.exists() and (content := _content(path))["reward"] == self.reward and not content["again"]
 
     def calls(self, index: int) -> int:
-        """How often this run asked the reward for the chunk."""
-        content = _content(self._scores(index))
-        asked = sum(value is not None for value in content["values"]) + len(content["failures"]) - content["cached"]
-        return 0 if self._scores(index).name.startswith(STORED) else asked
+        """Number of objects of the chunk whose value took a call of the reward in this run."""
+        path = self._scores(index)
+        return 0 if path.name.startswith(STORED) else int(_content(path)["asked"])
+
+    def calls_by_term(self, index: int) -> dict[str, int]:
+        """Number of calls in this run of each reward that the reward is made of, by name."""
+        path = self._scores(index)
+        return {} if path.name.startswith(STORED) else dict(_content(path)["calls"])
 
     def again(self, index: int) -> "list[int] | None":
         """Positions of a chunk that failed before and are to be asked again; None if nothing of it was asked."""
@@ -137,13 +141,25 @@ class Round:
         _link(source, own.with_suffix(".safetensors"))
         return True
 
-    def write_scores(self, index: int, scores: Scores, keys: list[str], again: Sequence[int] = ()) -> None:
-        """Keep the scores of a chunk; NaN without a failure is a draw that was not scored, or is to be scored again."""
+    def write_scores(
+        self, index: int, scores: Scores, keys: list[str], again: Sequence[int] = (), asked: "int | None" = None
+    ) -> None:
+        """Keep the scores of a chunk; NaN without a failure is a draw that was not scored, or is to be scored again.
+
+        Args:
+            index: Number of the chunk.
+            scores: Of each draw.
+            keys: Of each object.
+            again: Positions that are to be scored again.
+            asked: Number of calls of the reward so far; one for each value and failure if not given.
+        """
+        scored = sum(value == value for value in scores.values) + len(scores.failures) - len(scores.free)
         content = {
             "reward": self.reward,
             "values": [None if value != value else value for value in scores.values],
             "failures": {str(i): why for i, why in scores.failures.items()},
-            "cached": scores.cached,
+            "asked": scored if asked is None else asked,
+            "calls": scores.calls or {},
             "again": list(again),
             "keys": keys,
         }
@@ -164,7 +180,8 @@ class Round:
                 continue
             scores, keys = self.read_scores(index)
             if scores.failures:
-                self.write_scores(index, Scores(scores.values, {}, scores.cached), keys, list(scores.failures))
+                plain = Scores(scores.values, calls=self.calls_by_term(index))
+                self.write_scores(index, plain, keys, list(scores.failures), self.calls(index))
                 (self.folder / f"{STORED}_{index:05d}.json").unlink(missing_ok=True)
 
     def read_scores(self, index: int) -> tuple[Scores, list[str]]:
@@ -172,7 +189,7 @@ class Round:
         content = _content(self._scores(index))
         values = [float("nan") if value is None else float(value) for value in content["values"]]
         failures = {int(i): str(why) for i, why in content["failures"].items()}
-        return Scores(values, failures, content["cached"]), content["keys"]
+        return Scores(values, failures, calls=dict(content["calls"])), content["keys"]
 
     def scores(self) -> tuple[Scores, list[str]]:
         """The scores of all chunks, and the keys."""
@@ -246,14 +263,14 @@ def _unflat(path: Path, tensors: dict[str, Tensor], about: dict[str, Any], rows:
 
 def _content(path: Path) -> dict[str, Any]:
     remedy = "remove it, and the chunk is scored again"
-    content = {"reward": None, "cached": 0, "again": [], **files.read_sealed(path, remedy)}
+    content = {"reward": None, "asked": 0, "calls": {}, "again": [], **files.read_sealed(path, remedy)}
     try:
         if not isinstance(content["values"], list) or len(content["keys"]) != len(content["values"]):
             raise ValueError("not a score and a key for each draw")
         [float(value) for value in content["values"] if value is not None]
         places = [*map(int, content["failures"].keys()), *map(int, content["again"])]
-        if not isinstance(content["cached"], int):
-            raise ValueError("no number of cached scores")
+        if not all(isinstance(number, int) for number in (content["asked"], *content["calls"].values())):
+            raise ValueError("no number of calls")
         if any(not 0 <= place < len(content["values"]) for place in places):
             raise ValueError("a failure of no draw")
         return content

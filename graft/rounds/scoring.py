@@ -13,7 +13,7 @@ from torch import Tensor
 from graft.errors import GraftError
 from graft.identity import digest
 from graft.module import GraftModule
-from graft.reward import Reward, Scores
+from graft.reward import Reward, Scores, ask
 from graft.rounds.round import Round
 
 
@@ -56,17 +56,17 @@ def _score(module: GraftModule, reward: Reward, store: Round, index: int, asked:
     chunk = store.read_chunk(index)
     items = module.decode(chunk.state, chunk.condition)
     keys = [module.key(item) for item in items] if keyed else [""] * len(items)
-    chosen, scores = store.again(index), Scores([math.nan] * len(items))
+    chosen, scores, before = store.again(index), Scores([math.nan] * len(items)), 0
     if chosen is None:
         chosen = asked.nonzero()[:, 0].tolist()
     else:
-        scores = store.read_scores(index)[0]
-    some = reward([items[i] for i in chosen])
+        scores, before = store.read_scores(index)[0], store.calls(index)
+    some = ask(reward, [items[i] for i in chosen])
     scores.failures = {chosen[i]: why for i, why in some.failures.items()}
-    scores.cached += some.cached
+    scores.calls = Counter(scores.calls or {}) + Counter(some.calls or {})
     for i, value in zip(chosen, some.values, strict=True):
         scores.values[i] = value
-    store.write_scores(index, scores, keys)
+    store.write_scores(index, scores, keys, asked=before + some.asked)
 
 
 def _counted(store: Round, index: int) -> tuple[int, int]:
@@ -156,16 +156,16 @@ def passed(
     """
     by = digest(screen)
 
-    def ask(index: int) -> list[float]:
+    def values_of(index: int) -> list[float]:
         chunk = store.read_chunk(index)
-        return screen(module.decode(chunk.state, chunk.condition)).values
+        return ask(screen, module.decode(chunk.state, chunk.condition)).values
 
     try:
         for index in chunks:
-            store.screened(index, by, partial(ask, index))
+            store.screened(index, by, partial(values_of, index))
         barrier()
         everything = range(len(store.rows))
-        values = [value for index in everything for value in store.screened(index, by, partial(ask, index))]
+        values = [value for index in everything for value in store.screened(index, by, partial(values_of, index))]
     finally:
         screen.close()
     groups = torch.cat([module.group(store.read_chunk(index).condition) for index in everything])

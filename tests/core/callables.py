@@ -14,6 +14,10 @@ def square(x: float) -> float:
     return x * x
 
 
+def first(x: Any) -> float:
+    return float(x[0])
+
+
 def process_id(x: float) -> float:
     return float(os.getpid())
 

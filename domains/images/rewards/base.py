@@ -10,6 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from domains.images.pixels import scaled, tensor
+from graft.copies import copies
 from graft.reward import Reward, Scores, finite
 
 
@@ -54,7 +55,8 @@ class TensorReward(Reward):
             try:
                 for image in images:
                     check(image)
-                found = [finite(value) for value in self.values(scaled(tensor(images)), images).tolist()]
+                given = copies(images)  # they are scored again, as they were, where this raises
+                found = [finite(value) for value in self.values(scaled(tensor(given)), given).tolist()]
             except Exception:
                 alone = super().__call__(images)
                 found = alone.values

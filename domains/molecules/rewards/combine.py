@@ -4,8 +4,9 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from graft.copies import copied
 from graft.errors import GraftError
-from graft.reward import Combined, Reward, Scores
+from graft.reward import Combined, Reward, Scorer, Scores, ask, scorer
 
 
 class Desirable(Reward):
@@ -21,10 +22,12 @@ class Desirable(Reward):
     """
 
     worst = 0.0
+    copies_items = True
 
     def __init__(
-        self, reward: Reward, low: "float | None" = None, high: "float | None" = None, margin: float = 0.0
+        self, reward: "Scorer", low: "float | None" = None, high: "float | None" = None, margin: float = 0.0
     ) -> None:
+        reward = scorer(reward, "the reward of Desirable")
         if low is None and high is None:
             raise GraftError(f"the window of {reward.name} has no end: give low, high or both")
         if margin < 0 or (low is not None and high is not None and low > high):
@@ -33,6 +36,11 @@ class Desirable(Reward):
         self.reward, self.low, self.high, self.margin = reward, low, high, margin
         ends = " and ".join(f"{sign} {end:g}" for sign, end in (("≥", low), ("≤", high)) if end is not None)
         self.name = f"{reward.name} {ends}"
+
+    @property
+    def parts(self) -> Sequence[Reward]:
+        """The reward."""
+        return (self.reward,)
 
     def desirability(self, value: float) -> float:
         """Of a value of the reward."""
@@ -45,13 +53,13 @@ class Desirable(Reward):
 
     def score(self, item: Any) -> float:
         """The desirability of the molecule's value."""
-        return self.desirability(self.reward.score(item))
+        return self.desirability(self.reward.score(copied(item)))
 
     def __call__(self, items: Sequence[Any]) -> Scores:
         """Score every molecule; what the reward fails on fails."""
-        scores = self.reward(items)
-        values = [value if math.isnan(value) else self.desirability(value) for value in scores.values]
-        return Scores(values, scores.failures)
+        scores = ask(self.reward, items)
+        scores.values = [value if math.isnan(value) else self.desirability(value) for value in scores.values]
+        return scores
 
     def open(self) -> None:
         """Get the reward ready."""
@@ -74,13 +82,13 @@ class Desirability(Combined):
 
     worst = 0.0
 
-    def __init__(self, terms: "list[Reward]", weights: "list[float] | None" = None) -> None:
+    def __init__(self, terms: "list[Scorer]", weights: "list[float] | None" = None) -> None:
         super().__init__(terms, weights if weights is not None else [1.0] * len(terms))
         if min(self.weights) <= 0:
             raise GraftError(f"the weights of a geometric mean are {self.weights}: they must be positive")
-        if wrong := next((term for term in terms if not term.maximise), None):
+        if wrong := next((term for term in self.terms if not term.maximise), None):
             raise GraftError(f"{wrong.name} is better when smaller: put it into a window with Desirable")
-        self.name = "desirability of " + ", ".join(term.name for term in terms)
+        self.name = "desirability of " + ", ".join(term.name for term in self.terms)
 
     def combine(self, values: Sequence[float]) -> float:
         """The mean; NaN if a value lies outside 0 to 1."""

@@ -9,8 +9,9 @@ from rdkit.Chem.FilterCatalog import FilterCatalog, FilterCatalogParams
 
 from domains.molecules.chemistry import is_connected, is_stable, is_valid
 from domains.molecules.rewards.base import pattern
+from graft.copies import copied
 from graft.errors import GraftError
-from graft.reward import Reward, Scores
+from graft.reward import Reward, Scorer, Scores, ask, scorer
 
 _CONDITIONS: dict[str, Callable[[Any], bool]] = {
     "stable": is_stable,
@@ -28,7 +29,10 @@ class Gate(Reward):
             it can give, 0 for QED and 10 for the SA score. LogP, energies and functions of yours have none: say it.
     """
 
-    def __init__(self, reward: Reward, otherwise: "float | None" = None) -> None:
+    copies_items = True
+
+    def __init__(self, reward: "Scorer", otherwise: "float | None" = None) -> None:
+        reward = scorer(reward, f"the reward of {type(self).__name__}")
         if otherwise is None and (otherwise := reward.worst) is None:
             raise GraftError(
                 f"{reward.name} has no worst value that is known, for molecules that do not pass: give otherwise, a "
@@ -36,6 +40,11 @@ class Gate(Reward):
             )
         self.reward, self.otherwise = reward, otherwise
         self.name, self.unit, self.maximise = reward.name, reward.unit, reward.maximise
+
+    @property
+    def parts(self) -> Sequence[Reward]:
+        """The reward."""
+        return (self.reward,)
 
     @property
     def worst(self) -> float:
@@ -49,14 +58,15 @@ class Gate(Reward):
 
     def score(self, item: Any) -> float:
         """The reward, or what others get."""
-        return self.reward.score(item) if self.passes(item) else self.otherwise
+        return self.reward.score(copied(item)) if self.passes(copied(item)) else self.otherwise
 
     def __call__(self, items: Sequence[Any]) -> Scores:
         """Score every molecule; those that pass go to the reward together."""
-        chosen = [i for i, item in enumerate(items) if self.passes(item)]
-        inner = self.reward([items[i] for i in chosen])
+        chosen = [i for i, item in enumerate(items) if self.passes(copied(item))]
+        inner = ask(self.reward, [items[i] for i in chosen])
         failures = {chosen[j]: why for j, why in inner.failures.items()}
-        scores = Scores([self.otherwise] * len(items), failures, inner.cached)
+        free = {chosen[j] for j in inner.free}
+        scores = Scores([self.otherwise] * len(items), failures, free, inner.calls)
         for i, value in zip(chosen, inner.values, strict=True):
             scores.values[i] = value
         return scores
@@ -82,13 +92,13 @@ class Gated(Gate):
 
     def __init__(
         self,
-        reward: Reward,
+        reward: "Scorer",
         require: Sequence[Literal["stable", "connected", "valid"]] = ("stable", "connected", "valid"),
         otherwise: "float | None" = None,
     ) -> None:
         super().__init__(reward, otherwise)
         if require:
-            self.name = f"{reward.name} if {' and '.join(require)}"
+            self.name = f"{self.reward.name} if {' and '.join(require)}"
         if unknown := set(require) - set(_CONDITIONS):
             raise GraftError(f"unknown condition {min(unknown)!r} of a molecule: give some of {', '.join(_CONDITIONS)}")
         self._conditions = [_CONDITIONS[name] for name in require]
@@ -112,7 +122,7 @@ class Vetoed(Gate):
 
     def __init__(
         self,
-        reward: Reward,
+        reward: "Scorer",
         catalogues: Sequence[str] = ("PAINS", "BRENK"),
         smarts: Sequence[str] = (),
         otherwise: "float | None" = None,
@@ -127,7 +137,7 @@ class Vetoed(Gate):
             chosen.AddCatalog(known[catalogue.upper()])
         self._catalogue = FilterCatalog(chosen)
         self._queries = [pattern(text) for text in smarts]
-        self.name = f"{reward.name} if no {' or '.join([*self.catalogues, *self.smarts])} alert"
+        self.name = f"{self.reward.name} if no {' or '.join([*self.catalogues, *self.smarts])} alert"
 
     def passes(self, item: Any) -> bool:
         """It is valid and has no alert."""

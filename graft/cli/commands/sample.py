@@ -11,6 +11,7 @@ from graft.best_of import best_of
 from graft.cli.arguments import given_to_model
 from graft.cli.weights import add_flags, built, refuse_unwritable
 from graft.errors import GraftError
+from graft.reward import ask
 
 
 def run(args: list[str]) -> None:
@@ -66,9 +67,10 @@ def run(args: list[str]) -> None:
     if asked.clean:
         items = cli.model.clean(items)
         if rewards is not None:
-            rewards = cli.datamodule.reward(items).values
+            scores = ask(cli.datamodule.reward, items)
+            rewards = scores.values
             cli.datamodule.reward.close()
-            cost += f", {len(items)} reward calls more for what was cleaned"
+            cost += f", {scores.asked} reward calls more for what was cleaned"
     if out.suffix == ".png":
         picture = cli.model.draw(items)
         if picture is None:

@@ -1,0 +1,79 @@
+"""Copies of decoded objects: code that edits its object in place changes nothing that other code sees."""
+
+import copy
+import pickle
+import sys
+from collections.abc import Iterable
+from typing import Any
+
+from torch import Tensor
+
+_SHARED: set[type] = set()  # types that were reported once as impossible to copy
+
+
+def copied(item: Any) -> Any:
+    """Return a copy of an object that shares nothing with it that can be edited in place.
+
+    It is ``copy.deepcopy``; PIL images and tensors are copied in their own, faster way. Of an object that Python cannot
+    copy whole, each attribute is copied alone. An object that cannot be copied at all is returned as it is, and that
+    is printed once for its type. A class says how its objects are copied with ``__deepcopy__``.
+    """
+    kind = type(item)
+    if kind in (str, int, float, bool, bytes, type(None)):
+        return item
+    try:
+        if isinstance(item, Tensor):
+            return item.detach().clone()
+        pil = sys.modules.get("PIL.Image")
+        if pil is not None and kind is pil.Image:
+            return _image(item)
+        return copy.deepcopy(item)
+    except Exception:  # of whatever the object holds: a lock, an open file, a tensor with a gradient
+        return _in_parts(item)
+
+
+def copies(items: Iterable[Any]) -> list[Any]:
+    """Return a copy of each object; two equal places of one object become two copies."""
+    return [copied(item) for item in items]
+
+
+def _image(image: Any) -> Any:
+    """A PIL image with its ``info`` and whatever was put onto it."""
+    out = image.copy()
+    out.info = copy.deepcopy(image.info)
+    for name, value in vars(image).items():
+        if name not in vars(out):
+            setattr(out, name, copied(value))
+    return out
+
+
+def _in_parts(item: Any) -> Any:
+    """What ``copy.deepcopy`` cannot copy, as far as its parts can be."""
+    if isinstance(item, list):
+        return copies(item)
+    if isinstance(item, tuple) and type(item) is tuple:
+        return tuple(copies(item))
+    if type(item) is dict:
+        return {key: copied(value) for key, value in item.items()}
+    attributes = getattr(item, "__dict__", None)
+    if attributes and not isinstance(item, type):
+        try:
+            out = copy.copy(item)
+            out.__dict__.update({name: copied(value) for name, value in attributes.items()})
+            if out is not item:
+                return out
+        except Exception:  # a class without a shallow copy
+            pass
+    try:
+        return pickle.loads(pickle.dumps(item))
+    except Exception:
+        pass
+    if type(item) not in _SHARED:
+        _SHARED.add(type(item))
+        from graft.ranks import tell  # here, for Lightning takes seconds to import
+
+        tell(
+            f"objects of the type {type(item).__qualname__} cannot be copied: a reward that edits one in place changes "
+            "the sample; give the class a __deepcopy__"
+        )
+    return item

@@ -1,0 +1,160 @@
+"""The hooks of a domain, guarded: a hook gets copies of objects, and whatever it raises names it in one sentence."""
+
+import functools
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+
+from graft.copies import copied, copies
+from graft.errors import GraftError
+from graft.state import size
+
+ONE = ("key",)  # hooks whose first argument is an object
+MANY = ("features", "draw", "view", "clean", "write")  # hooks whose first argument is a list of objects
+PLAIN = (
+    *("draw_conditions", "conditions", "group", "decode", "encode", "constrain"),
+    *("known", "metrics", "distances", "give", "read", "export"),
+)
+FILES = ("write", "read", "give", "export")  # hooks whose errors of the file system say it all
+TRACEBACK = "mend it; with GRAFT_TRACEBACK=1 in the environment the traceback is shown"
+
+
+def guard(kind: type, root: type) -> None:
+    """Guard the hooks that a class of a domain, or a mixin of it, defines.
+
+    Args:
+        kind: A subclass of ``root``.
+        root: `graft.GraftModule`, whose own hooks need no guard.
+    """
+    for name in (*ONE, *MANY, *PLAIN):
+        owner = next((base for base in kind.__mro__ if name in vars(base)), root)
+        hook = vars(owner).get(name)
+        guarded = owner is not kind and issubclass(owner, root)
+        if not guarded and inspect.isfunction(hook) and not getattr(hook, "__isabstractmethod__", False):
+            setattr(kind, name, _guarded(name, hook))
+
+
+@contextmanager
+def named(what: str, files: bool = False) -> Iterator[None]:
+    """Within the block an error becomes a `GraftError` that says what failed.
+
+    Args:
+        what: Such as ``Points.write``.
+        files: Errors of the file system pass, for they say what is wrong.
+
+    Raises:
+        GraftError: Something was raised that is neither one, nor a lack of memory.
+    """
+    try:
+        yield
+    except (GraftError, torch.OutOfMemoryError, MemoryError):
+        raise
+    except (Exception, SystemExit) as error:
+        if files and isinstance(error, OSError) and error.errno is not None:
+            raise
+        text = " ".join(str(error).split())[:300]
+        raise GraftError(f"{what} failed ({type(error).__name__}{f': {text}' if text else ''}): {TRACEBACK}") from error
+
+
+def update(metric: Metric, name: str, items: Any) -> None:
+    """Update a metric of a domain with copies of objects."""
+    with named(f"{_of(metric, name)}.update"):
+        metric.update(copies(items))
+
+
+def compute(metric: Metric, name: str) -> "float | dict[str, float]":
+    """Return what a metric of a domain computes: a number, or a dict of numbers by name.
+
+    Raises:
+        GraftError: It fails or computes something else.
+    """
+    what = f"{_of(metric, name)}.compute"
+    with named(what):
+        value = metric.compute()
+    try:
+        return {part: float(number) for part, number in value.items()} if isinstance(value, dict) else float(value)
+    except Exception:  # of whatever type it is
+        found = f"a tensor of shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
+        raise GraftError(f"{what} returned {found}; it must return a number, or a dict of numbers by name") from None
+
+
+def _of(metric: Metric, name: str) -> str:
+    return f"{getattr(metric, '_domain', type(metric).__name__)}.metrics()[{name!r}]"
+
+
+def _guarded(name: str, hook: Callable[..., Any]) -> Callable[..., Any]:
+    parameter = list(inspect.signature(hook).parameters)[1:2]  # of the objects
+
+    @functools.wraps(hook)
+    def guarded(self: Any, *args: Any, **kwargs: Any) -> Any:
+        what = f"{type(self).__qualname__}.{name}"
+        if name in (*ONE, *MANY):
+            copy = copied if name in ONE else copies
+            if args:
+                args = (copy(args[0]), *args[1:])
+            elif parameter and parameter[0] in kwargs:
+                kwargs[parameter[0]] = copy(kwargs[parameter[0]])
+        with named(what, name in FILES):
+            result = hook(self, *args, **kwargs)
+        if name in _CHECKS and (args or name == "metrics"):
+            wrong = _CHECKS[name](self, result, *args, **kwargs)
+            if wrong:
+                raise GraftError(f"{what} returned {wrong}")
+        return result
+
+    return guarded
+
+
+def _decoded(self: Any, items: Any, state: Any, condition: Any) -> str:
+    if not isinstance(items, list):
+        return f"{type(items).__name__}; it must return a list of objects"
+    if len(items) != size(condition):
+        return f"{len(items)} objects for {size(condition)} states; it must return one for each, whatever its quality"
+    return ""
+
+
+def _grouped(self: Any, group: Any, condition: Any) -> str:
+    if isinstance(group, Tensor) and group.shape == (size(condition),) and not group.is_floating_point():
+        return ""
+    kind = type(group).__name__
+    found = f"a {group.dtype} tensor of shape {tuple(group.shape)}" if isinstance(group, Tensor) else kind
+    return f"{found}; it must return an integer tensor of shape ({size(condition)},), one for each draw"
+
+
+def _keyed(self: Any, key: Any, item: Any) -> str:
+    return "" if isinstance(key, str) else f"{type(key).__name__}; it must return a string"
+
+
+def _featured(self: Any, features: Any, items: Any) -> str:
+    if isinstance(features, Tensor) and features.ndim == 2 and len(features) == len(items):
+        return ""
+    found = f"a tensor of shape {tuple(features.shape)}" if isinstance(features, Tensor) else type(features).__name__
+    return f"{found} for {len(items)} objects; it must return a tensor of shape ({len(items)}, d)"
+
+
+def _metered(self: Any, metrics: Any) -> str:
+    if not isinstance(metrics, Mapping) or not all(isinstance(each, Metric) for each in metrics.values()):
+        return f"{type(metrics).__name__}; it must return a dict of torchmetrics.Metric by name"
+    for each in metrics.values():
+        each._domain = type(self).__qualname__  # for `named`
+    return ""
+
+
+def _drawn(self: Any, png: Any, items: Any, legends: Any = None) -> str:
+    fine = png is None or isinstance(png, bytes)
+    return "" if fine else f"{type(png).__name__}; it must return a PNG as bytes, or None"
+
+
+_CHECKS: dict[str, Callable[..., str]] = {
+    "decode": _decoded,
+    "group": _grouped,
+    "key": _keyed,
+    "features": _featured,
+    "draw": _drawn,
+    "metrics": _metered,
+}

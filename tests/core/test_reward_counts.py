@@ -1,0 +1,141 @@
+"""Calls of rewards are counted as they were made: what was remembered is none, and each reward is counted apart."""
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import plane
+import pytest
+import torch
+
+import graft
+from domains.molecules.rewards import Desirability, Desirable, Gated
+from graft import Rollouts, cli, commands
+from graft.best_of import best_of
+from graft.judge import Judge
+from graft.levels.plan import Levels
+from graft.process import Cosine, Gaussian
+from graft.reward import Cached, Reward, Weighted, ask, by_term, leaves
+from graft.rounds import Round
+
+pytestmark = [pytest.mark.filterwarnings(f"ignore:{message}") for message in cli.QUIET]  # Lightning's
+CALLS: Counter[str] = Counter()
+
+
+class Costly(Reward):
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def score(self, item: Any) -> float:
+        CALLS[self.name] += 1
+        if item[0] > 2:
+            raise ValueError("far out")
+        return 1 / (1 + item[0] ** 2)
+
+
+@pytest.fixture(autouse=True)
+def fresh() -> None:
+    CALLS.clear()
+
+
+ITEMS = [(0.5,), (1.0,), (0.5,), (3.0,), (3.0,)]
+MADE = {  # of the rewards a and b: calls of the first and of the second time, and of the reward as a whole
+    "cached": (lambda a, b: Cached(a), [3, 0], [1, 0], 3, 1),
+    "window": (lambda a, b: Desirable(Cached(a), low=0.1), [3, 0], [1, 0], 3, 1),
+    "weighted": (lambda a, b: Weighted([Cached(a), Cached(b)], [1, 1]), [3, 3], [1, 1], 3, 1),
+    "cheap": (lambda a, b: Weighted([Cached(a), b], [1, 1]), [3, 5], [1, 5], 5, 5),
+    "mean": (
+        lambda a, b: Desirability([Desirable(Cached(a), low=0.1), Desirable(Cached(b), low=0.2)]),
+        [3, 3],
+        [1, 1],
+        3,
+        1,
+    ),
+    "nested": (lambda a, b: Weighted([Weighted([Cached(a), b], [1, 1]), Cached(b)], [1, 1]), [3, 8], [1, 6], 5, 5),
+    "around": (lambda a, b: Cached(Weighted([a, b], [1, 1])), [3, 3], [1, 1], 3, 1),
+    "twice": (lambda a, b: Cached(Cached(a)), [3, 0], [1, 0], 3, 1),
+}
+
+
+@pytest.mark.parametrize("name", MADE)
+def test_real_calls(name: str) -> None:
+    make, first, second, whole, again = MADE[name]
+    reward = make(Costly("a"), Costly("b"))
+    total = Counter[str]()
+    for expected, asked in ((first, whole), (second, again)):
+        before = Counter(CALLS)
+        scores = ask(reward, ITEMS)
+        made = CALLS - before
+        assert [made["a"], made["b"]] == expected and scores.asked == asked
+        assert Counter(scores.calls) == made and sorted(scores.failures) == [3, 4]
+        total += Counter(scores.calls)
+    names = {leaf.name for leaf in leaves(reward)}
+    assert by_term(reward, [total]) == {name: CALLS[name] for name in names}
+
+
+def test_gate_counts_what_passes() -> None:
+    class Odd(Gated):
+        def passes(self, item: Any) -> bool:
+            return item[0] < 1
+
+    gate = Odd(Cached(Costly("a")), require=[], otherwise=0.0)
+    for calls in (1, 0):
+        scores = ask(gate, ITEMS)
+        assert Counter(scores.calls)["a"] == calls and scores.values == [0.8, 0.0, 0.8, 0.0, 0.0]
+    assert by_term(gate, []) == {"a": 0}
+
+
+def test_failed_calls_that_are_made_again_count_again(tmp_path: Path) -> None:
+    """On disk the calls of a chunk add up; those that came with an earlier run's draws are not this run's."""
+    store = Round(tmp_path, {"seed": 0}, [5], "r")
+    scores = ask(Cached(Costly("a")), ITEMS)
+    store.write_scores(0, scores, [""] * 5, asked=scores.asked)
+    assert (store.calls(0), store.calls_by_term(0)) == (3, {"a": 3})
+    store.ask_again()
+    assert (store.calls(0), store.calls_by_term(0), store.again(0)) == (3, {"a": 3}, [3, 4])
+
+
+def test_judge() -> None:
+    judge = Judge(Weighted([Cached(Costly("a")), Cached(Costly("b"))], [1, 1]), {})
+    judge.update(list(ITEMS), 0)
+    judge.update(list(ITEMS), 0)
+    assert (judge.reward_calls, judge.calls_by_term) == (4, {"a": 4, "b": 4})
+
+
+def test_a_whole_run_its_levels_and_the_best_of_several(tmp_path: Path) -> None:
+    """Two runs with one file of scores: what the second calls is what the summary says."""
+
+    def reward(name: str = "scores.sqlite") -> Reward:
+        file = str(tmp_path / name)
+        return Weighted([Desirable(Cached(Costly("a"), file=file), low=0.1), Cached(Costly("b"), file=file)], [1, 1])
+
+    for number in (1, 2):
+        before = Counter(CALLS)
+        data = plane.data(reward(), validation_draws=0)
+        summary = graft.fit(plane.made(tmp_path), data, tmp_path / str(number), plane.trainer())
+        said = Counter(summary["reward_calls_by_term"]) + Counter(summary["evaluation_reward_calls_by_term"])
+        assert said == CALLS - before
+        assert summary["rounds"][0]["reward_calls_by_term"] == summary["reward_calls_by_term"]
+        assert summary["reward_calls"] == summary["reward_calls_by_term"]["b"] == (32 if number == 1 else 0)
+        assert summary["evaluation_reward_calls"] <= 64 // number**2
+    assert json.loads((tmp_path / "2/summary.json").read_text())["reward_calls_by_term"] == {"a": 0, "b": 0}
+    for asked in ("first", "again"):
+        before = Counter(CALLS)
+        best = best_of(plane.made(tmp_path), plane.trainer(), reward("other"), 8, 4, weights="reference")
+        assert best.reward_calls == (CALLS - before)["b"] == (32 if asked == "first" else 0)
+
+
+def test_levels(tmp_path: Path) -> None:
+    process = Gaussian(Cosine(), "v", [2], eta=1.0)
+    for first in (True, False):
+        before = Counter(CALLS)
+        module = plane.Plane(plane.Net(), process, plane.weights(tmp_path), steps=4)
+        cached = Cached(Costly("a"), file=str(tmp_path / "scores.sqlite"))
+        data = Rollouts(Weighted([cached], [1.0]), draws=64, batch_size=32, levels=Levels((0.25, 0.5), draws=64))
+        found = commands.levels(module, data, tmp_path / str(first), plane.trainer())
+        assert found.reward_calls == (CALLS - before)["a"] and (found.reward_calls > 100) == first
+        assert sum(level.reward_calls for level in found.levels) in range(
+            found.reward_calls - 64, found.reward_calls + 1
+        )
+        assert torch.isfinite(torch.tensor(found.reward))
