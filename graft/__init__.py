@@ -48,6 +48,11 @@ _WHERE = {
 }
 
 
+def __dir__() -> list[str]:
+    """The public names, also those that are not imported yet."""
+    return sorted({*globals(), *__all__})
+
+
 def __getattr__(name: str) -> Any:
     """Import what is asked for, when it is asked for: ``graft --help`` must not wait for torch (PEP 562)."""
     if name not in _WHERE:

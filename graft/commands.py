@@ -479,8 +479,8 @@ def _write_hits(module: GraftModule, data: Rollouts, folder: Path) -> str:
     best = hits.found(module, data, len(data.accounts), judge.items, judge.rewards, HITS) if judge.rewards else []
     if not best:
         return ""
-    files.write_text(folder / "hits.csv", hits.table(best))
-    if module.suffix:
+    hits.write(module, best, folder / "hits.csv", data.label[0])
+    if module.suffix not in ("", ".csv"):
         hits.write(module, best, folder / f"hits{module.suffix}", data.label[0])
     return hits.section(module, best, data.label[0])
 

@@ -5,7 +5,8 @@ import csv
 import html
 import io
 import math
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from graft.report import number
 from graft.reward import ask
 from graft.rollouts import Rollouts
 
+COLUMNS = ("rank", "key", "reward", "times", "origin")
 DRAWN = 24  # hits in the picture
 TURNED = 8  # hits in the view, where the domain has one
 
@@ -103,20 +105,50 @@ def write(module: GraftModule, hits: Sequence[Hit], path: Path, label: str) -> N
     elif path.suffix == ".png" and (png := picture(module, hits)) is not None:
         files.write_bytes(path, png)
     elif path.suffix == ".csv":
-        files.write_text(path, table(hits))
+        files.write_text(path, table(hits, columns(module, hits)))
     else:
         items, rewards = [hit.item for hit in hits], [hit.reward for hit in hits]
         files.written(path, lambda temporary: module.write(items, temporary, rewards))
 
 
-def table(hits: Sequence[Hit]) -> str:
-    """Hits as CSV: rank, key, reward, how often the key was drawn, where this one was."""
+def table(hits: Sequence[Hit], objects: "Mapping[str, Sequence[str]] | None" = None) -> str:
+    """Hits as CSV: rank, key, reward, how often the key was drawn, where this one was, and the objects' own columns.
+
+    Args:
+        hits: The hits.
+        objects: Further columns by name; see `columns`.
+    """
     out = io.StringIO()
     rows = csv.writer(out, lineterminator="\n")
-    rows.writerow(("rank", "key", "reward", "times", "origin"))
+    own = {name: cells for name, cells in (objects or {}).items() if name not in COLUMNS}
+    rows.writerow((*COLUMNS, *own))
     for rank, hit in enumerate(hits, 1):
-        rows.writerow((rank, hit.key, repr(hit.reward), hit.times, hit.origin))
+        cells = [each[rank - 1] for each in own.values()]
+        rows.writerow((rank, hit.key, repr(hit.reward), hit.times, hit.origin, *cells))
     return out.getvalue()
+
+
+def columns(module: GraftModule, hits: Sequence[Hit]) -> dict[str, list[str]]:
+    """The columns of the objects, by name, as the domain writes them into its own CSV file.
+
+    Empty where CSV is not the domain's main format, so that the objects are in a file of that. Without a header the
+    columns are called ``object_1``, ``object_2`` and so on. A file that has no line for each object is one column, the
+    objects as Python prints them.
+    """
+    if module.suffix != ".csv" or not hits:
+        return {}
+    with tempfile.TemporaryDirectory(prefix="graft-") as folder:
+        path = Path(folder) / "hits.csv"
+        module.write([hit.item for hit in hits], path, [hit.reward for hit in hits])
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            lines = [line for line in csv.reader(file) if line]
+    widths = {len(line) for line in lines}
+    if len(widths) != 1 or len(lines) not in (len(hits), len(hits) + 1):
+        return {"object": [repr(hit.item) for hit in hits]}
+    names = [f"object_{i + 1}" for i in range(max(widths))]
+    if len(lines) > len(hits):
+        names, *lines = lines
+    return {name: [line[i] for line in lines] for i, name in enumerate(names)}
 
 
 def picture(module: GraftModule, hits: Sequence[Hit]) -> "bytes | None":

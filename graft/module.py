@@ -254,6 +254,11 @@ class GraftModule(LightningModule, ABC):
         """Whether the domain's objects have features."""
         return type(self).features is not GraftModule.features
 
+    @property
+    def knowing(self) -> bool:
+        """Whether the domain knows the keys of its training data."""
+        return type(self).known is not GraftModule.known
+
     def metrics(self) -> Mapping[str, Metric]:
         """Fresh metrics by name in snake_case, shares as fractions.
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.pytorch import LightningDataModule
+from lightning.pytorch import LightningDataModule, Trainer
 from torch import Tensor
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
@@ -25,6 +25,7 @@ from graft.levels.analysis import resolve
 from graft.levels.plan import Levels
 from graft.module import GraftModule
 from graft.objectives import Scored
+from graft.preflight import check
 from graft.reward import Reward, Scorer, Scores, Scoring, by_term
 from graft.rounds import ACCEPTED, ALL, Account, Chunk, Round, Store, forget, left_out, matched, sources, table
 from graft.rounds.scoring import FailureBudget, passed, score, settle
@@ -158,6 +159,7 @@ class Rollouts(LightningDataModule):
         self.levels = levels if levels is not None else Levels()
         self.seed = seed
         self.accounts: list[Account] = []
+        self._tried: Trainer | None = None
         self.pace = 0.0  # seconds for a draw and its score, of the last round
 
     reward = Scoring("data.reward")
@@ -291,6 +293,7 @@ class Rollouts(LightningDataModule):
         if getattr(self.trainer, "reload_dataloaders_every_n_epochs", 1) != 1:
             raise GraftError("a round is an epoch: use Trainer(reload_dataloaders_every_n_epochs=1)")
         done = interruption.done(self.trainer)
+        self._try_hooks()
         resolve(self)
         self.module.objective.check(self.module, self)
         number = self.trainer.current_epoch
@@ -315,6 +318,18 @@ class Rollouts(LightningDataModule):
         if module.corrector is not None and not done:
             module.corrector.fit(parts)
         return served(parts, self.trainer, self.train_batch_size, self.steps_per_epoch, self.seed, done)
+
+    def _try_hooks(self) -> None:
+        """Before the first round of a session: what would fail after it fails now."""
+        assert self.trainer is not None
+        if self.trainer is self._tried or self.trainer.current_epoch == self.trainer.max_epochs:
+            return
+        self._tried = self.trainer
+        needs = frozenset().union(*(each.needs for each in self.filters))
+        watched = self.alarms is not None and bool(self.validation_draws) and self.module.featured
+        count = min(filter(None, (self.validation_draws, self.test_draws)))
+        scored, features = self.reward is not None, "features" in needs or watched
+        check(self.module, self.trainer, scored, features, "known" in needs, count, "reference")
 
     def val_dataloader(self) -> "DataLoader[Any] | list[Any]":
         """Requests for draws of the tuned model, the same after every round."""

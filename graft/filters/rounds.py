@@ -23,10 +23,11 @@ def suit(filters: Sequence[Filter], module: "GraftModule") -> None:
     needs = _needs(filters)
     if "keys" in needs and not module.keyed:
         raise GraftError(f"{type(module).__name__} has no key for its objects: data.filters need one")
-    if "known" in needs:
-        module.known([])
-    if "features" in needs:
-        module.features([])
+    name = type(module).__name__
+    if "known" in needs and not module.knowing:
+        raise GraftError(f"{name} does not know its training data: novelty needs that")
+    if "features" in needs and not module.featured:
+        raise GraftError(f"{name} has no features for its objects: similarity and distances need them")
 
 
 def left(
