@@ -31,6 +31,7 @@ from graft.rounds import Account
 from graft.runs.checkpoint import Checkpoints
 from graft.runs.checkpoint import read as read_checkpoint
 from graft.runs.interruption import Interruption
+from graft.runs.lock import hold, holding
 from graft.runs.logger import MetricsFile
 from graft.runs.progress import Progress
 from graft.runs.stopwatch import Stopwatch
@@ -81,7 +82,7 @@ def fit(
     Returns:
         What ``summary.json`` holds.
     """
-    with Stopwatch() as clock:
+    with holding(), Stopwatch() as clock:
         return _fit(clock, module, data, run_dir, trainer, config, command, checkpoint)
 
 
@@ -151,7 +152,7 @@ def pretrain(
     Returns:
         What ``summary.json`` holds.
     """
-    with Stopwatch() as clock:
+    with holding(), Stopwatch() as clock:
         return _pretrain(clock, module, data, run_dir, trainer, config, checkpoint, draws)
 
 
@@ -346,7 +347,13 @@ def made(trainer: Trainer, run_dir: "str | Path") -> Path:
         GraftError: It cannot be made, or some process does not see what the first one made.
     """
     folder = Path(run_dir)
-    ranks.first(trainer, lambda: str(runs.make(folder)))
+
+    def make() -> str:
+        runs.make(folder)
+        hold(folder)
+        return str(folder)
+
+    ranks.first(trainer, make)
     if not trainer.strategy.reduce_boolean_decision(folder.is_dir(), all=True):
         raise GraftError(
             f"the run's folder {folder} is not seen by all {trainer.world_size} processes: use --run_dir on a file "

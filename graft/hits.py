@@ -19,6 +19,7 @@ from graft.module import GraftModule
 from graft.report import number
 from graft.reward import ask
 from graft.rollouts import Rollouts
+from graft.spreadsheet import cell
 
 COLUMNS = ("rank", "key", "reward", "times", "origin")
 DRAWN = 24  # hits in the picture
@@ -123,8 +124,8 @@ def table(hits: Sequence[Hit], objects: "Mapping[str, Sequence[str]] | None" = N
     own = {name: cells for name, cells in (objects or {}).items() if name not in COLUMNS}
     rows.writerow((*COLUMNS, *own))
     for rank, hit in enumerate(hits, 1):
-        cells = [each[rank - 1] for each in own.values()]
-        rows.writerow((rank, hit.key, repr(hit.reward), hit.times, hit.origin, *cells))
+        cells = [cell(each[rank - 1]) for each in own.values()]
+        rows.writerow((rank, cell(hit.key), repr(hit.reward), hit.times, cell(hit.origin), *cells))
     return out.getvalue()
 
 

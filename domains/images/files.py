@@ -18,7 +18,7 @@ from domains.images.dataset.arrays import read_npz
 from domains.images.dataset.decode import Decoded, decode, in_bytes
 from domains.images.grid import draw
 from domains.images.pixels import MODES, pictures, scaled, tensor
-from graft import files
+from graft import files, spreadsheet
 from graft.errors import GraftError
 
 TABLE = "index.csv"  # of a folder
@@ -185,13 +185,13 @@ def _folder(images: Sequence[Image.Image], path: Path, rewards: "Sequence[float]
     with files.atomic(path / TABLE) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
         table = csv.DictWriter(file, names)
         table.writeheader()
-        table.writerows(rows)
+        table.writerows({name: spreadsheet.cell(value) for name, value in row.items()} for row in rows)
 
 
 def _rows(path: Path) -> "list[dict[str, str | None]]":
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:
-            rows = list(csv.DictReader(file))
+            rows = [_texts(row) for row in csv.DictReader(file)]
     except FileNotFoundError:
         raise GraftError(f"there is no file {path}") from None
     except (UnicodeDecodeError, csv.Error) as error:
@@ -199,6 +199,10 @@ def _rows(path: Path) -> "list[dict[str, str | None]]":
     if not rows:
         raise GraftError(f"{path} has no rows")
     return rows
+
+
+def _texts(row: dict[str, Any]) -> dict[str, Any]:
+    return {name: spreadsheet.text(cell) if isinstance(cell, str) else cell for name, cell in row.items()}
 
 
 def _read_folder(path: Path) -> list[Image.Image]:

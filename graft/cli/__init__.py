@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from graft.cli.quiet import QUIET, quiet
+from graft.cli.streams import make_lasting
 
 __all__ = ["COMMANDS", "QUIET", "console", "load", "main"]
 
@@ -67,6 +68,7 @@ def main(args: "Sequence[str] | None" = None) -> int:
 
 def console() -> None:
     """The ``graft`` command."""
+    make_lasting()
     sys.exit(main())
 
 
@@ -92,7 +94,11 @@ def _run(args: list[str]) -> int:
         if args[0] not in COMMANDS:
             raise GraftError(f"there is no command {args[0]!r}: {', '.join(COMMANDS)}")
         # imported when asked for: the help must not wait for torch
-        importlib.import_module(f"graft.cli.commands.{args[0]}").run(args[1:])
+        command = importlib.import_module(f"graft.cli.commands.{args[0]}")
+        from graft.runs.lock import holding
+
+        with holding():
+            command.run(args[1:])
     except Exception as error:
         from graft.cli.said import said
 

@@ -17,6 +17,7 @@ from graft.corrector import FittedGaussian
 from graft.errors import GraftError
 from graft.identity import digest
 from graft.module import GraftModule
+from graft.runs.lock import holding
 from graft.runs.logger import MetricsFile
 from graft.runs.stopwatch import Stopwatch
 from graft.state import size
@@ -45,7 +46,7 @@ def correct(
     Returns:
         What ``summary.json`` holds.
     """
-    with Stopwatch() as clock:
+    with holding(), Stopwatch() as clock:
         return _correct(clock, module, data, run_dir, trainer, config, command, checkpoint)
 
 

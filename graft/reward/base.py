@@ -12,6 +12,7 @@ from graft.copies import copies
 from graft.errors import GraftError
 from graft.identity import attributes
 from graft.reward.code import described
+from graft.reward.isolation import isolated
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -139,7 +140,7 @@ class Batched(Reward):
 def ask(reward: Reward, items: Sequence[Any]) -> Scores:
     """Score copies of the objects and count the calls.
 
-    Whatever the reward does to its copies, the objects stay as they were. Every value of the result is finite or has a
+    Whatever the reward does to its copies and to this process, the objects and the process stay as they were. Every value of the result is finite or has a
     failure. Where a reward of many objects at once raises, they are scored one by one.
 
     Args:
@@ -152,7 +153,8 @@ def ask(reward: Reward, items: Sequence[Any]) -> Scores:
     if not items:
         return Scores([], calls={})
     try:
-        scores = reward(items if reward.copies_items else copies(items))
+        with isolated():
+            scores = reward(items if reward.copies_items else copies(items))
     except GraftError:
         raise
     except (Exception, SystemExit) as error:

@@ -12,7 +12,7 @@ from typing import Any
 from graft.copies import copied
 from graft.errors import GraftError
 from graft.identity import digest, identity
-from graft.reward.base import Batched, Reward, Scores, ask
+from graft.reward.base import Batched, Reward, Scores, ask, finite
 from graft.reward.function import Scorer, resolve, scorer
 
 WAIT = 60.0  # seconds for another process to be done with the file
@@ -104,7 +104,7 @@ class Cached(Batched):
                     some = missing[start : start + 500]
                     marks = ",".join("?" * len(some))
                     known |= dict(file.execute(f"SELECT content, value FROM scores WHERE content IN ({marks})", some))
-            return {content: float(value) for content, value in known.items()}
+            return {content: finite(value) for content, value in known.items()}
         except (sqlite3.Error, ValueError, TypeError) as error:
             raise self._refused(error) from None
 

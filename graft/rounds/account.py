@@ -12,6 +12,7 @@ from torch import Tensor
 
 from graft import files
 from graft.errors import GraftError
+from graft.spreadsheet import cell
 
 
 @dataclass
@@ -85,7 +86,7 @@ def left_out(records: "Sequence[tuple[int | str, str]]") -> str:
     out = io.StringIO()
     rows = csv.writer(out, lineterminator="\n")
     rows.writerow(("record", "why"))
-    rows.writerows(records)
+    rows.writerows([cell(each) for each in record] for record in records)
     return out.getvalue()
 
 
@@ -100,5 +101,5 @@ def table(index: Tensor, weight: Tensor, values: Sequence[float], keys: Sequence
     rows = csv.writer(out, lineterminator="\n")
     rows.writerow(("draw", "key", "reward", "weight"))
     for i, w in zip(index.tolist(), weight.tolist(), strict=True):
-        rows.writerow((i, keys[i], repr(values[i]), repr(w)))
+        rows.writerow((i, cell(keys[i]), repr(values[i]), repr(w)))
     return out.getvalue()

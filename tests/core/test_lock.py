@@ -1,0 +1,63 @@
+"""A run's folder has one writer, whoever dies."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from graft import GraftError
+from graft.runs.lock import hold, holding
+
+WAIT = """
+import sys, time
+from pathlib import Path
+from graft.runs.lock import hold
+hold(Path(sys.argv[1]))
+print(1, flush=True)
+time.sleep(100)
+"""
+TRY = "import sys; from pathlib import Path; from graft.runs.lock import hold; hold(Path(sys.argv[1]))"
+
+
+def other(folder: Path) -> "subprocess.Popen[str]":
+    child = subprocess.Popen([sys.executable, "-c", WAIT, str(folder)], stdout=subprocess.PIPE, text=True)
+    assert child.stdout is not None and child.stdout.readline() == "1\n"
+    return child
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="flock is POSIX's")
+def test_another_process_holds_it(tmp_path: Path) -> None:
+    with other(tmp_path) as child:
+        with holding(), pytest.raises(GraftError, match="another process is writing the run"):
+            hold(tmp_path)
+        os.kill(child.pid, signal.SIGKILL)  # the system lets go of it
+        child.wait()
+        with holding():
+            hold(tmp_path)
+            hold(tmp_path)  # again, by the same process
+    assert not list(tmp_path.iterdir())
+
+
+def test_it_is_let_go_of_after_the_run(tmp_path: Path) -> None:
+    with holding():
+        hold(tmp_path)
+        with holding():
+            hold(tmp_path)
+        refused = subprocess.run([sys.executable, "-c", TRY, str(tmp_path)], capture_output=True, text=True)
+        assert refused.returncode and "another process is writing" in refused.stderr
+    assert not subprocess.run([sys.executable, "-c", TRY, str(tmp_path)]).returncode
+
+
+def test_a_folder_that_was_made_anew(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    with holding():
+        hold(folder)
+        folder.rmdir()
+        folder.mkdir()
+        hold(folder)
+        refused = subprocess.run([sys.executable, "-c", TRY, str(folder)], capture_output=True, text=True)
+        assert refused.returncode
