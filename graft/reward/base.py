@@ -140,8 +140,9 @@ class Batched(Reward):
 def ask(reward: Reward, items: Sequence[Any]) -> Scores:
     """Score copies of the objects and count the calls.
 
-    Whatever the reward does to its copies and to this process, the objects and the process stay as they were. Every value of the result is finite or has a
-    failure. Where a reward of many objects at once raises, they are scored one by one.
+    Whatever the reward does to its copies and to this process, the objects and the process stay as they were. Every
+    value of the result is finite or has a failure. Where a reward of many objects at once raises, they are scored one
+    by one.
 
     Args:
         reward: The reward.

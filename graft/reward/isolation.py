@@ -59,7 +59,8 @@ def isolated() -> Iterator[None]:
             os.environ.clear()
             os.environ.update(environment)
         if folder is not None and _folder() != folder:
-            os.chdir(folder)
+            with contextlib.suppress(OSError):  # it may be gone
+                os.chdir(folder)
 
 
 _SIGNALS = [
