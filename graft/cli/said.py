@@ -26,9 +26,25 @@ def said(error: BaseException) -> "str | None":
             f"out of memory ({str(error).splitlines()[0]}): lower data.train_batch_size, or have it in parts with "
             "trainer.accumulate_grad_batches, which changes nothing else"
         )
+    if lost_process(error):
+        return (
+            "another process of this run ended, so this one cannot go on: its own message says why; go on with "
+            "--ckpt_path last"
+        )
     if isinstance(error, OSError) and error.errno is not None:  # no space, no permission
         return str(error)
     return sentence(str(error)) if isinstance(error, ArgumentError) else None
+
+
+LOST = ("closed by peer", "reset by peer", "Broken pipe", "Timed out waiting", "Connection refused")
+"""What gloo says where a process that it waits for is gone; it has no class of its own for it."""
+
+
+def lost_process(error: BaseException) -> bool:
+    """Return whether another of several processes is gone, which torch notices when it waits for it."""
+    if isinstance(error, torch.distributed.DistBackendError | torch.distributed.DistNetworkError):
+        return True
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in LOST)
 
 
 def sentence(message: str) -> str:
