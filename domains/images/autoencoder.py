@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from domains.images import pretrained
 from graft.errors import GraftError
 
 
@@ -28,7 +29,7 @@ class Autoencoder:
         if not (Path(folder) / "config.json").is_file():
             raise GraftError(f"{folder!r} holds no autoencoder: give a folder with its config.json and weights")
         try:
-            network: Any = AutoencoderKL.from_pretrained(folder)
+            network: Any = pretrained.load(AutoencoderKL, folder, f"the autoencoder in {folder!r}")
         except (OSError, ValueError) as error:
             raise GraftError(f"the autoencoder in {folder!r} cannot be read ({str(error).splitlines()[0]})") from None
         self._network = network.requires_grad_(False).eval()

@@ -10,7 +10,12 @@ from typing import Any
 import diffusers
 import pytest
 import tiny
+import torch
+from peft import LoraConfig
+from safetensors.torch import load_file, save_file
 
+from domains.images import pretrained
+from domains.images.autoencoder import Autoencoder
 from domains.images.text import Guidance, TextToImage
 from domains.images.text.process import solver
 from graft import GraftError
@@ -57,6 +62,111 @@ def test_damaged_weights(folder: Path, pipelines: dict[str, Path]) -> None:
     for file in (copy / "unet").glob("*.safetensors"):
         file.write_bytes(file.read_bytes()[:1000])
     refused(copy, "cannot be loaded as a diffusers pipeline")
+
+
+def without(source: Path, target: Path, part: str, name: str) -> Path:
+    """A copy of a pipeline whose file of a part lacks a tensor."""
+    shutil.copytree(source, target)
+    (file,) = (target / part).glob("*.safetensors")
+    tensors = load_file(file)
+    del tensors[next(each for each in tensors if name in each)]
+    save_file(tensors, file, metadata={"format": "pt"})
+    return target
+
+
+@pytest.mark.parametrize(
+    ("kind", "part", "name"),
+    [
+        ("eps", "unet", "conv_in.weight"),
+        ("eps", "unet", "attn1.to_q.weight"),
+        ("eps", "vae", "decoder.conv_out.bias"),
+        ("eps", "text_encoder", "q_proj.weight"),
+        ("eps", "text_encoder", "token_embedding"),
+        ("eps", "text_encoder", "final_layer_norm"),
+        ("xl", "text_encoder_2", "text_projection"),
+        ("sd3", "transformer", "pos_embed.proj"),
+        ("flux", "text_encoder_2", "layer_norm"),
+    ],
+)
+def test_missing_tensors(kind: str, part: str, name: str, folder: Path, pipelines: dict[str, Path]) -> None:
+    """The libraries would go on with random tensors, or with ones on the meta device."""
+    copy = without(pipelines[kind], folder / "copy", part, name)
+    refused(copy, rf"the {part} of .* lacks 1 of its tensors \(first: .*{name}.*\): fetch or save it again")
+
+
+def test_missing_file_and_shard(folder: Path, pipelines: dict[str, Path]) -> None:
+    for part in ("unet", "vae", "text_encoder"):
+        copy = shutil.copytree(pipelines["eps"], folder / part)
+        for file in (copy / part).glob("*.safetensors"):
+            file.unlink()
+        refused(copy, f"the {part} of .* has no weights")
+    pipe = diffusers.StableDiffusionPipeline.from_pretrained(pipelines["eps"])
+    pipe.save_pretrained(folder / "shards", max_shard_size="20KB")
+    next((folder / "shards" / "unet").glob("*-00002-of-*.safetensors")).unlink()
+    refused(folder / "shards", "cannot be loaded as a diffusers pipeline")
+
+
+def test_tensors_on_the_meta_device() -> None:
+    with torch.device("meta"):
+        network = torch.nn.Linear(2, 2)
+    with pytest.raises(GraftError, match="the unet of x has no values for weight"):
+        pretrained.check_values(network, "the unet of x")
+
+
+def test_tensors_of_other_shapes(folder: Path, pipelines: dict[str, Path]) -> None:
+    for part, name, value in (("unet", "cross_attention_dim", 8), ("vae", "latent_channels", 8)):
+        copy = changed(pipelines["eps"], folder / part, f"{part}/config.json", **{name: value})
+        refused(copy, "cannot be loaded|other shapes|channels, but its latents have 8")
+
+
+def test_adapters_that_are_not_fused(folder: Path, pipelines: dict[str, Path]) -> None:
+    """In the network, beside it, and beside the pipeline: all would be left out without a word."""
+    pipe = diffusers.StableDiffusionPipeline.from_pretrained(pipelines["eps"])
+    pipe.unet.add_adapter(LoraConfig(r=2, target_modules=["to_q"]))
+    pipe.save_pretrained(folder / "inside")
+    refused(folder / "inside", "the unet of .* was saved with a LoRA adapter that is not fused")
+    for i, name in enumerate(
+        ("pytorch_lora_weights.safetensors", "unet/adapter_config.json", "vae/adapter_config.json")
+    ):
+        copy = shutil.copytree(pipelines["eps"], folder / str(i))
+        (copy / name).write_text("{}")
+        refused(copy, f"has a LoRA adapter beside its weights .*{Path(name).name}.*, which is not fused")
+
+
+@pytest.mark.parametrize("channels", [8, 9])
+def test_models_that_are_given_a_picture(channels: int, folder: Path, pipelines: dict[str, Path]) -> None:
+    """Inpainting (nine channels), editing by instruction (eight)."""
+    pipe = diffusers.StableDiffusionPipeline.from_pretrained(pipelines["eps"])
+    pipe.unet = tiny.unet(in_channels=channels)
+    pipe.save_pretrained(folder / "inpainting")
+    refused(folder / "inpainting", f"the unet of .* takes {channels} channels, but its latents have 4")
+    pipe.unet = tiny.unet(out_channels=8)
+    pipe.save_pretrained(folder / "variance")
+    refused(folder / "variance", "the unet of .* gives 8 channels")
+
+
+def test_variants(folder: Path, pipelines: dict[str, Path]) -> None:
+    refused(pipelines["eps"], "model.variant is 'fp16', and .* has no such weights: it has no variants", variant="fp16")
+    pipe = diffusers.StableDiffusionPipeline.from_pretrained(pipelines["eps"])
+    pipe.save_pretrained(folder / "half", variant="fp16")
+    refused(folder / "half", "the unet of .* has weights of the variant fp16 alone: set model.variant to fp16")
+    refused(folder / "half", "no such weights: there is fp16", variant="bf16")
+    copy = shutil.copytree(pipelines["eps"], folder / "some")  # one part has the variant, the others have not
+    shutil.copy(folder / "half/vae/diffusion_pytorch_model.fp16.safetensors", copy / "vae")
+    assert TextToImage(str(copy), "prompts.txt", steps=8, variant="fp16")
+    (copy / "vae/diffusion_pytorch_model.safetensors").unlink()
+    refused(copy, "the vae of .* has weights of the variant fp16 alone")
+
+
+def test_what_can_be_left_out(pipelines: dict[str, Path]) -> None:
+    for name in ("unet", "text_encoder_9"):
+        refused(pipelines["eps"], f"model.without has '{name}'; what can be left out is", without=[name])
+
+
+def test_autoencoder_that_lacks_tensors(folder: Path, pipelines: dict[str, Path]) -> None:
+    copy = without(pipelines["eps"], folder / "copy", "vae", "decoder.conv_in.bias")
+    with pytest.raises(GraftError, match=r"the autoencoder in .* lacks 1 of its tensors"):
+        Autoencoder(str(copy / "vae"))
 
 
 @pytest.mark.parametrize(

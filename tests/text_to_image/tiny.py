@@ -133,7 +133,15 @@ def stable_diffusion_xl() -> Any:
     )
 
 
-def stable_diffusion_3() -> Any:
+def t5(pieces: Any, width: int = CROSS) -> Any:
+    from transformers import T5Config, T5EncoderModel
+
+    config = T5Config(vocab_size=len(pieces), d_model=width, d_kv=8, d_ff=32, num_layers=1, num_heads=2)
+    return T5EncoderModel(config)
+
+
+def stable_diffusion_3(third: bool = False) -> Any:
+    """With its third text encoder, T5, or as it is saved without."""
     from diffusers import FlowMatchEulerDiscreteScheduler, SD3Transformer2DModel, StableDiffusion3Pipeline
 
     torch.manual_seed(0)
@@ -151,14 +159,15 @@ def stable_diffusion_3() -> Any:
         pooled_projection_dim=2 * CROSS,
         pos_embed_max_size=SIZE,
     )
+    pieces = t5_tokenizer() if third else None
     return StableDiffusion3Pipeline(
         vae=vae(4, shift=0.06),
         text_encoder=clip(words, projected=True),
         text_encoder_2=clip(words, projected=True),
-        text_encoder_3=None,
+        text_encoder_3=t5(pieces, 2 * CROSS) if third else None,
         tokenizer=words,
         tokenizer_2=words,
-        tokenizer_3=None,
+        tokenizer_3=pieces,
         transformer=network,
         scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0),
     )
@@ -166,11 +175,9 @@ def stable_diffusion_3() -> Any:
 
 def flux() -> Any:
     from diffusers import FlowMatchEulerDiscreteScheduler, FluxPipeline, FluxTransformer2DModel
-    from transformers import T5Config, T5EncoderModel
 
     torch.manual_seed(0)
     words, pieces = tokenizer(), t5_tokenizer()
-    config = T5Config(vocab_size=len(pieces), d_model=CROSS, d_kv=8, d_ff=32, num_layers=1, num_heads=2)
     network = FluxTransformer2DModel(
         patch_size=1,
         in_channels=16,
@@ -186,7 +193,7 @@ def flux() -> Any:
     return FluxPipeline(
         vae=vae(4, shift=0.06),
         text_encoder=clip(words),
-        text_encoder_2=T5EncoderModel(config),
+        text_encoder_2=t5(pieces),
         tokenizer=words,
         tokenizer_2=pieces,
         transformer=network,

@@ -7,6 +7,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from domains.images import pretrained
 from domains.images.rewards.prompted import Dtype, PromptReward
 
 
@@ -39,7 +40,9 @@ class ClipCosine(PromptReward):
         """See `PromptReward.load`."""
         from transformers import AutoImageProcessor, AutoTokenizer, CLIPModel
 
-        self._clip = CLIPModel.from_pretrained(self.model, dtype=getattr(torch, self.dtype))
+        self._clip = pretrained.load(
+            CLIPModel, self.model, f"the model {self.model!r}", dtype=getattr(torch, self.dtype)
+        )
         self._tokenizer = AutoTokenizer.from_pretrained(self.processor)
         self._image_processor = AutoImageProcessor.from_pretrained(self.processor)
         return [self._clip]

@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from domains.images import pretrained
 from domains.images.rewards.prompted import Dtype, PromptReward
 from graft import plain_json
 from graft.errors import GraftError
@@ -84,10 +85,11 @@ class VQAScore(PromptReward):
         foreign = {"model_type", "architectures", "auto_map", "torch_dtype", "dtype", "transformers_version"}
         told = {name: value for name, value in settings.items() if name not in foreign and not name.startswith("mm_")}
         config = T5Config(**{"decoder_start_token_id": 0, **told})
-        self._t5 = T5ForConditionalGeneration.from_pretrained(folder, config=config, dtype=dtype)
+        what = f"the model {self.model!r}"
+        self._t5 = pretrained.load(T5ForConditionalGeneration, folder, what, config=config, dtype=dtype)
         self._projector = _projector(folder, dtype)
         tower = self.vision or settings.get("mm_vision_tower", "openai/clip-vit-large-patch14-336")
-        self._tower = CLIPVisionModel.from_pretrained(tower, dtype=dtype)
+        self._tower = pretrained.load(CLIPVisionModel, tower, f"the model {tower!r}", dtype=dtype)
         self._processor = CLIPImageProcessor.from_pretrained(tower)
         self._tokens = AutoTokenizer.from_pretrained(self.tokenizer)
         return [self._t5, self._tower, self._projector]

@@ -59,7 +59,12 @@ def _write(module: "TextToImage", adapter: "dict[str, Any] | None", folder: Path
     shape = module.process.shape  # type: ignore[attr-defined]
     factor = int(pipe.vae_scale_factor)
     call |= {"height": shape[1] * factor, "width": shape[2] * factor}
-    about = {"pipeline": pipeline.path, "level": module.level, "denoiser": part, "lora": adapter is not None}
+    about: dict[str, Any] = {
+        "pipeline": pipeline.path,
+        "load": pipeline.loaded,
+        "scheduler": type(pipe.scheduler).__name__,
+    }
+    about |= {"level": module.level, "denoiser": part, "lora": adapter is not None}
     files.write_json(folder / SETTINGS, {**about, "eta": eta, "call": call})
 
 

@@ -18,6 +18,7 @@ class Family(ABC):
         pipelines: Names of the diffusers classes.
         part: The denoiser's name in the pipeline.
         text: Names of the components that encode text.
+        tokenizers: Names of their tokenizers.
         needed: Names of the components without which nothing can be drawn.
         corrected: What the pipeline itself changes in its scheduler's configuration.
     """
@@ -25,6 +26,7 @@ class Family(ABC):
     pipelines: ClassVar[tuple[str, ...]]
     part: ClassVar[str] = "unet"
     text: ClassVar[tuple[str, ...]] = ("text_encoder",)
+    tokenizers: ClassVar[tuple[str, ...]] = ("tokenizer",)
     needed: ClassVar[tuple[str, ...]] = ("unet", "vae", "scheduler", "text_encoder", "tokenizer")
     corrected: ClassVar[dict[str, Any]] = {}
 
@@ -82,6 +84,7 @@ class StableDiffusionXL(Family):
 
     pipelines = ("StableDiffusionXLPipeline",)
     text = ("text_encoder", "text_encoder_2")
+    tokenizers = ("tokenizer", "tokenizer_2")
     needed = (*StableDiffusion.needed, "text_encoder_2", "tokenizer_2")
 
     def encode(self, pipe: Any, prompt: str, device: torch.device) -> Given:
@@ -109,6 +112,7 @@ class StableDiffusion3(Family):
     pipelines = ("StableDiffusion3Pipeline",)
     part = "transformer"
     text = ("text_encoder", "text_encoder_2", "text_encoder_3")
+    tokenizers = ("tokenizer", "tokenizer_2", "tokenizer_3")
     needed = ("transformer", "vae", "scheduler", "text_encoder", "tokenizer", "text_encoder_2", "tokenizer_2")
 
     def encode(self, pipe: Any, prompt: str, device: torch.device) -> Given:
@@ -148,6 +152,7 @@ class Flux(Family):
     pipelines = ("FluxPipeline",)
     part = "transformer"
     text = ("text_encoder", "text_encoder_2")
+    tokenizers = ("tokenizer", "tokenizer_2")
     needed = StableDiffusion3.needed
 
     def encode(self, pipe: Any, prompt: str, device: torch.device) -> Given:

@@ -1,7 +1,6 @@
 """A diffusers pipeline from a folder or the hub: checked, loaded, and asked for texts and pictures."""
 
 import hashlib
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,6 +10,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from domains.images.pretrained import first_line
+from domains.images.text import loading
 from domains.images.text.families import FAMILIES, Family, Given
 from domains.images.text.process import Latents, process, solver
 from graft import files, plain_json
@@ -72,7 +73,10 @@ class Pipeline:
         self.family = _family(self.folder, weights)
         self.dtype = DTYPES[dtype]
         ours = _solver(self.folder, self.family, scheduler or {})  # first: it may be refused, and weights are large
-        self.pipe = _loaded(self.folder, weights, DTYPES[dtype], variant, without, ours)
+        unused = loading.left_aside(self.folder, self.family, without)
+        self.pipe = loading.load(self.folder, weights, self.family, DTYPES[dtype], variant, unused, ours)
+        self.loaded = {"dtype": dtype, "variant": variant, "revision": revision, **unused}
+        """What ``DiffusionPipeline.from_pretrained`` must be given to load the same pipeline."""
         self.network = getattr(self.pipe, self.family.part)
         if getattr(self.network.config, "time_cond_proj_dim", None) is not None:
             raise GraftError(
@@ -186,7 +190,7 @@ def folder(weights: str, variant: "str | None" = None, revision: "str | None" = 
         return Path(DiffusionPipeline.download(weights, variant=variant, revision=revision))
     except Exception as error:  # of the network, of the hub, of the file system
         raise GraftError(
-            f"{weights!r} is no folder here, and cannot be had from the hub ({_first(error)}): give a folder that "
+            f"{weights!r} is no folder here, and cannot be had from the hub ({first_line(error)}): give a folder that "
             "save_pretrained made"
         ) from None
 
@@ -221,45 +225,9 @@ def _solver(path: Path, family: Family, changes: dict[str, Any]) -> Any:
     try:
         theirs = getattr(diffusers, name).from_pretrained(path, subfolder="scheduler")
     except Exception as error:  # of a dozen kinds
-        raise GraftError(f"the scheduler of {path} cannot be loaded: {_first(error)}") from None
+        raise GraftError(f"the scheduler of {path} cannot be loaded: {first_line(error)}") from None
     corrected = {key: value for key, value in family.corrected.items() if key in theirs.config}
     return solver(theirs, {**corrected, **changes})
-
-
-def _loaded(
-    path: Path, weights: str, dtype: torch.dtype, variant: "str | None", without: Sequence[str], scheduler: Any
-) -> Any:
-    from diffusers import DiffusionPipeline
-
-    index = plain_json.parse((path / "model_index.json").read_text(encoding="utf-8-sig"))
-    unused: dict[str, Any] = dict.fromkeys(without)
-    if index.get("safety_checker"):  # of pictures that nobody sees but the reward
-        unused |= {"safety_checker": None, "requires_safety_checker": False}
-    if "StableDiffusion3" in index["_class_name"]:  # saved without
-        unused |= {name: None for name in ("text_encoder_3", "tokenizer_3") if (index.get(name) or [None])[0] is None}
-    try:
-        with _quiet():
-            return DiffusionPipeline.from_pretrained(path, dtype=dtype, variant=variant, scheduler=scheduler, **unused)
-    except Exception as error:  # of a dozen kinds
-        raise GraftError(f"{weights} cannot be loaded as a diffusers pipeline: {_first(error)}") from None
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Bars of loading only where somebody sees them: a comparison loads a pipeline for each of its runs."""
-    if sys.stderr.isatty():
-        yield
-        return
-    from diffusers.utils import logging as ours
-    from transformers.utils import logging as theirs
-
-    for part in (ours, theirs):
-        part.disable_progress_bar()
-    try:
-        yield
-    finally:
-        for part in (ours, theirs):
-            part.enable_progress_bar()
 
 
 def _hash(path: Path, family: Family) -> str:
@@ -270,8 +238,3 @@ def _hash(path: Path, family: Family) -> str:
         if file.is_file():
             digest.update(f"{file.relative_to(path)} {files.sha256(file)}\n".encode())
     return digest.hexdigest()
-
-
-def _first(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__

@@ -1,0 +1,109 @@
+"""Models of diffusers and transformers, checked: all their tensors stand in the files, and no adapter is left aside.
+
+Both libraries only warn where a file lacks tensors, and go on with random ones, or with ones that have no values.
+"""
+
+import re
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from graft.errors import GraftError
+
+WEIGHTS = re.compile(
+    r"(?:diffusion_pytorch_model|pytorch_model|model)(?:\.(?P<variant>\w+))?(?:-\d+-of-\d+)?(?:\.(?P<old>\w+))?"
+    r"\.(?:safetensors|bin)"
+)
+ADAPTERS = ("adapter_config.json", "pytorch_lora_weights.safetensors", "pytorch_lora_weights.bin")
+"""Files of adapters that the libraries leave aside, or put on top of a network without a word."""
+
+
+def load(kind: Any, folder: "str | Path", what: str, **given: Any) -> Any:
+    """Return ``kind.from_pretrained(folder, **given)``.
+
+    Args:
+        kind: A class of diffusers or transformers.
+        folder: Its folder, or a name on the hub.
+        what: The model in messages, such as ``the unet of stable-diffusion-2-base``.
+        **given: For ``from_pretrained``.
+
+    Raises:
+        GraftError: Tensors are missing, have another shape or no values, or an adapter is not fused.
+    """
+    with quiet():
+        network, about = kind.from_pretrained(folder, output_loading_info=True, **given)
+    unexpected, missing = sorted(about.get("unexpected_keys") or ()), sorted(about.get("missing_keys") or ())
+    if any("lora_" in name or ".base_layer." in name for name in unexpected):
+        raise GraftError(unfused(what))
+    if about.get("mismatched_keys") or about.get("error_msgs"):
+        raise GraftError(f"{what} has tensors of other shapes than its config.json says: fetch or save it again")
+    if missing:
+        raise GraftError(f"{what} lacks {len(missing)} of its tensors (first: {missing[0]}): fetch or save it again")
+    check_values(network, what)
+    return network
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of what an error says, or its kind where it says nothing."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
+
+
+def check_values(network: nn.Module, what: str) -> None:
+    """Raise GraftError if a tensor of the network is on the meta device, where it has no values."""
+    for name, tensor in [*network.named_parameters(), *network.named_buffers()]:
+        if tensor.is_meta:
+            raise GraftError(f"{what} has no values for {name}: fetch or save it again")
+
+
+def unfused(what: str) -> str:
+    """Return what to say of a network that was saved with an adapter in it."""
+    return (
+        f"{what} was saved with a LoRA adapter that is not fused, which would be left out: call fuse_lora and "
+        "unload_lora_weights before save_pretrained"
+    )
+
+
+def check_adapters(folders: "Iterable[Path]", weights: str) -> None:
+    """Raise GraftError if an adapter's files lie in one of the folders."""
+    for folder in folders:
+        for name in ADAPTERS:
+            if (folder / name).exists():
+                raise GraftError(
+                    f"{weights} has a LoRA adapter beside its weights ({folder.name}/{name}), which is not fused: fuse "
+                    "it and save the pipeline again, or move it away"
+                )
+
+
+def variants(folder: Path) -> set[str]:
+    """Return which variants of the weights are in a model's folder; ``""`` is the one without a name."""
+    found = (WEIGHTS.fullmatch(path.name) for path in folder.iterdir())
+    return {match["variant"] or match["old"] or "" for match in found if match is not None}
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Hush both libraries: their warnings become errors here, and bars are for those who see them."""
+    from diffusers.utils import logging as ours
+
+    parts: list[Any] = [ours]
+    if "transformers" in sys.modules:
+        from transformers.utils import logging as theirs
+
+        parts.append(theirs)
+    levels, bars = [part.get_verbosity() for part in parts], not sys.stderr.isatty()
+    for part in parts:
+        part.set_verbosity_error()
+        if bars:
+            part.disable_progress_bar()
+    try:
+        yield
+    finally:
+        for part, level in zip(parts, levels, strict=True):
+            part.set_verbosity(level)
+            if bars:
+                part.enable_progress_bar()

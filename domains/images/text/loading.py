@@ -1,0 +1,159 @@
+"""The parts of a diffusers pipeline, each checked before anything is sampled."""
+
+import importlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from torch import nn
+
+from domains.images import pretrained
+from domains.images.text.families import Family
+from graft import plain_json
+from graft.errors import GraftError
+
+LIBRARIES = ("diffusers", "transformers")
+
+
+def index(path: Path) -> dict[str, Any]:
+    """Return the pipeline's ``model_index.json``: its class, and library and class of each component."""
+    found: dict[str, Any] = plain_json.parse((path / "model_index.json").read_text(encoding="utf-8-sig"))
+    return found
+
+
+def left_aside(path: Path, family: Family, without: Sequence[str]) -> dict[str, Any]:
+    """Return what ``from_pretrained`` must be told of components that are not loaded.
+
+    Args:
+        path: Of the pipeline.
+        family: Its kind.
+        without: Components that the user leaves out.
+
+    Raises:
+        GraftError: The pipeline has no such component, or cannot do without it.
+    """
+    named = index(path)
+    for name in without:
+        if name in family.needed or name not in named:
+            spare = [each for each in named if not each.startswith("_") and each not in family.needed]
+            raise GraftError(f"model.without has {name!r}; what can be left out is {', '.join(spare) or 'nothing'}")
+    unused: dict[str, Any] = dict.fromkeys(without)
+    if "safety_checker" in named:  # it blackens pictures, which the reward would judge
+        unused |= {"safety_checker": None, "requires_safety_checker": False}
+    absent = {name: None for name in (*family.text, *family.tokenizers) if not _there(named, name)}
+    return absent | unused
+
+
+def load(
+    path: Path,
+    weights: str,
+    family: Family,
+    dtype: torch.dtype,
+    variant: "str | None",
+    unused: Mapping[str, Any],
+    scheduler: Any,
+) -> Any:
+    """Return the pipeline, all of whose tensors stand in its files.
+
+    Args:
+        path: Its folder.
+        weights: What the user called it.
+        family: Its kind.
+        dtype: Of its parts.
+        variant: Of the weight files, where a part has it.
+        unused: See `left_aside`.
+        scheduler: To put in the place of its own.
+
+    Raises:
+        GraftError: A part is missing, incomplete or of another kind; the message says which and what to do.
+    """
+    from diffusers import DiffusionPipeline
+
+    named = index(path)
+    parts = [name for name in (family.part, "vae", *family.text) if _there(named, name) and name not in unused]
+    pretrained.check_adapters([path, *(path / name for name in parts)], weights)
+    _check_channels(path, weights, family)
+    own = _variants(path, weights, parts, variant)
+    try:
+        found = {
+            name: pretrained.load(
+                _kind(named[name], weights), path / name, f"the {name} of {weights}", dtype=dtype, variant=own[name]
+            )
+            for name in parts
+        }
+        with pretrained.quiet():
+            pipe: Any = DiffusionPipeline.from_pretrained(path, scheduler=scheduler, **found, **unused)
+    except GraftError:
+        raise
+    except Exception as error:  # of a dozen kinds
+        why = pretrained.first_line(error)
+        raise GraftError(f"{weights} cannot be loaded as a diffusers pipeline: {why}") from None
+    return pipe
+
+
+def _there(named: Mapping[str, Any], name: str) -> bool:
+    """Whether the pipeline has the component."""
+    component = named.get(name)
+    return isinstance(component, list) and len(component) == 2 and component[0] is not None
+
+
+def _kind(component: "list[str]", weights: str) -> Any:
+    """Return the class of a component.
+
+    Raises:
+        GraftError: It is none of diffusers' or transformers' networks.
+    """
+    library, name = component
+    kind = getattr(importlib.import_module(library), name, None) if library in LIBRARIES else None
+    if not isinstance(kind, type) or not issubclass(kind, nn.Module):
+        raise GraftError(f"{weights} has a component {name} of {library}, which is no network that is known here")
+    return kind
+
+
+def _check_channels(path: Path, weights: str, family: Family) -> None:
+    """Raise GraftError if the denoiser takes or gives other channels than the latents have."""
+    denoiser, vae = _config(path / family.part), _config(path / "vae")
+    latents, taken, given = vae.get("latent_channels"), denoiser.get("in_channels"), denoiser.get("out_channels")
+    if not isinstance(latents, int) or not isinstance(taken, int):
+        return
+    channels = family.channels(SimpleNamespace(config=SimpleNamespace(in_channels=taken)))
+    if channels != latents:
+        raise GraftError(
+            f"the {family.part} of {weights} takes {channels} channels, but its latents have {latents}: it is a model "
+            "for inpainting or editing, which is given a picture too; give the text-to-image model"
+        )
+    if family.part == "unet" and isinstance(given, int) and given != latents:
+        raise GraftError(f"the unet of {weights} gives {given} channels, but its latents have {latents}")
+
+
+def _config(folder: Path) -> dict[str, Any]:
+    """Return a part's configuration; empty where loading it says better what is wrong."""
+    try:
+        found = plain_json.parse((folder / "config.json").read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _variants(path: Path, weights: str, parts: Sequence[str], variant: "str | None") -> "dict[str, str | None]":
+    """Return the variant of each part's weights: the one asked for, where it has that.
+
+    Raises:
+        GraftError: No part has it, or a part has others alone.
+    """
+    there = {name: pretrained.variants(path / name) for name in parts}
+    others = sorted({each for found in there.values() for each in found if each})
+    if variant is not None and variant not in others:
+        known = f"there {'is' if len(others) == 1 else 'are'} {', '.join(others)}" if others else "it has no variants"
+        raise GraftError(f"model.variant is {variant!r}, and {weights} has no such weights: {known}")
+    for name, found in there.items():
+        if not found:
+            raise GraftError(f"the {name} of {weights} has no weights: fetch or save the pipeline again")
+        if variant not in found and "" not in found:
+            raise GraftError(
+                f"the {name} of {weights} has weights of the variant {' and '.join(sorted(found))} alone: set "
+                f"model.variant to {sorted(found)[0]}"
+            )
+    return {name: variant if variant in found else None for name, found in there.items()}
