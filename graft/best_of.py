@@ -6,14 +6,17 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Trainer
+from torch import Tensor
 
 from graft import feasible
 from graft.batches import Draws, Weights
 from graft.batches.requests import Requests, drawn
 from graft.errors import GraftError
 from graft.module import GraftModule
+from graft.ranks import tell
 from graft.reward import Scorer, ask
 from graft.reward import scorer as reward_of
+from graft.rounds.variation import variation
 from graft.state import take
 
 
@@ -76,6 +79,7 @@ def best_of(
     )
     reward = reward_of(reward, "the reward of best_of")
     best = Best([], [], 0, 0)
+    groups: list[Tensor] = []  # of the rewards of the candidates for each object
     reward.open()
     try:
         for items, calls in drawn(module, trainer, requests):
@@ -86,8 +90,14 @@ def best_of(
             for first in range(0, len(items), candidates):
                 signed = [value if reward.maximise else -value for value in values[first : first + candidates]]
                 place = max(range(candidates), key=[-math.inf if math.isnan(s) else s for s in signed].__getitem__)
+                groups.append(torch.tensor([value for value in signed if not math.isnan(value)], dtype=torch.float64))
                 best.items.append(items[first + place])
                 best.rewards.append(values[first + place])
     finally:
         reward.close()
+    places = torch.arange(sum(map(len, groups))).split([len(group) for group in groups])
+    if candidates > 1 and groups and not variation(torch.cat(groups), places).selectable:
+        tell(
+            f"the reward {reward.name} does not tell candidates for an object apart: those that are kept are arbitrary"
+        )
     return best

@@ -391,6 +391,7 @@ def _summary(module: GraftModule, data: Rollouts, seconds: float, chosen: "analy
         "acceptance_rate": last.acceptance_rate,
         "kl_nats": last.kl_nats if data.accept.selects else None,
         "selects": data.accept.selects,
+        "saturated": data.saturated,
         "reward_calls": sum(a.reward_calls for a in data.accounts),
         "denoiser_calls": sum(a.denoiser_calls for a in data.accounts),
         "reward_calls_by_term": by_term(data.reward, (a.reward_calls_by_term for a in data.accounts)),
@@ -417,8 +418,8 @@ def _watched(watch: "Watch | None") -> dict[str, Any]:
 
 
 def plain(values: dict[str, float]) -> dict[str, Any]:
-    """As JSON has them: None for NaN, whole numbers for counts."""
-    out: dict[str, Any] = {name: None if math.isnan(value) else value for name, value in values.items()}
+    """As JSON has them: None for NaN and infinity, whole numbers for counts."""
+    out: dict[str, Any] = {name: value if math.isfinite(value) else None for name, value in values.items()}
     for name in ("n", "failed_rewards"):
         if name in out:
             out[name] = int(out[name])
@@ -493,4 +494,4 @@ def _write_hits(module: GraftModule, data: Rollouts, folder: Path) -> str:
 
 
 def _finite(values: Sequence[float]) -> list[float]:
-    return [value for value in values if not math.isnan(value)]
+    return [value for value in values if math.isfinite(value)]

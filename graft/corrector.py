@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from graft.batches import Examples
 from graft.errors import GraftError
+from graft.finite import NotFiniteError, is_finite
 from graft.process import Flow, Gaussian, Mixed, Process
 from graft.solvers import Euler, Solver
 from graft.state import Condition, State, size
@@ -79,10 +80,16 @@ class FittedGaussian(Corrector):
 
     @torch.no_grad()
     def fit(self, parts: Sequence[Examples]) -> None:
-        """See `Corrector.fit`: moments weighted as the examples are."""
+        """See `Corrector.fit`: moments weighted as the examples are.
+
+        Raises:
+            NotFiniteError: The examples are not finite.
+        """
         network = self.backbone
         assert isinstance(network, Affine)
         x = torch.cat([network.pack(part.state).double() for part in parts])
+        if not is_finite(x):
+            raise NotFiniteError("the noise that a Gaussian is fitted to is not finite: check model.weights")
         weight = torch.cat([torch.ones(size(p.state)) if p.weight is None else p.weight for p in parts]).double()
         weight = (weight / weight.sum())[:, None].to(x.device)
         mean = (weight * x).sum(0)

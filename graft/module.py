@@ -8,15 +8,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
-from lightning.pytorch import LightningModule
-from lightning.pytorch.strategies import FSDPStrategy, ModelParallelStrategy
+from lightning.pytorch import Callback, LightningModule
 from torch import Generator, Tensor, nn
 from torchmetrics import Metric
 
 from graft import distance, hooks, limits, seeding
 from graft.batches import Draws, Examples, Weights
+from graft.callbacks import check_checkpoint, keep_double, missing, note_reference, with_graft_callbacks
 from graft.corrector import Corrector
 from graft.errors import GraftError
+from graft.finite import NotFiniteError, require_finite_network
 from graft.judge import Judge
 from graft.network import EMA, Fitted, LoRA, adapt, evaluating, frozen, without_adapter
 from graft.network.weights import (
@@ -31,9 +32,10 @@ from graft.network.weights import (
 )
 from graft.objectives import Objective, Shaping
 from graft.process import Model, Process, checked
-from graft.runs import interruption
-from graft.sampler import Stage, Trajectory, run, snap
-from graft.sharding import shard
+from graft.ranks import shared_errors
+from graft.runs import finite_steps
+from graft.sampler import Stage, Trajectory, explained, run, snap
+from graft.sharding import shard, shards
 from graft.solvers import Euler, Solver
 from graft.state import Condition, State, size
 
@@ -156,6 +158,8 @@ class GraftModule(LightningModule, ABC):
             self.in_memory, self.reference_file = take_reference(backbone, weights, weights_prefix)
         elif lora is not None:
             raise GraftError("model.lora adapts a reference: give model.weights")
+        if weights is not None:
+            require_finite_network(backbone, (self.reference_file or {}).get("path"), "give other model.weights")
         self.reference: nn.Module | None = None
         self.backbone = backbone  # what is trained
         if corrector is not None:
@@ -174,12 +178,16 @@ class GraftModule(LightningModule, ABC):
                 if network is not None:
                     network.compile(backend="inductor" if compile is True else compile)
         self.register_state_dict_post_hook(drop_frozen)  # type: ignore[no-untyped-call]
+        self.register_load_state_dict_pre_hook(keep_double)  # type: ignore[no-untyped-call]
         self.register_load_state_dict_pre_hook(fill_frozen)  # type: ignore[no-untyped-call]
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Guard the hooks that a domain defines; see `graft.hooks`."""
         super().__init_subclass__(**kwargs)
         hooks.guard(cls, GraftModule)
+        configure = cls.configure_callbacks  # graft's are kept beside those of a domain
+        if configure is not GraftModule.configure_callbacks and not hasattr(configure, "keeps_graft"):
+            cls.configure_callbacks = with_graft_callbacks(configure)  # type: ignore[method-assign]
 
     # What only the domain knows
 
@@ -427,8 +435,11 @@ class GraftModule(LightningModule, ABC):
             ]
         if self.constrained:
             stages = [replace(s, model=self._told(s.model)) if s.steps is None else s for s in stages]
+        # ranks that share a network all call it as often
+        self.fitted.fixed = self._trainer is not None and shards(self._trainer.strategy)
         stages = [replace(stage, model=self.fitted(stage.model)) for stage in stages]
-        with self.sampling(batch.weights):
+        shared = shared_errors(self.trainer, NotFiniteError) if self.fitted.fixed else nullcontext()
+        with shared, explained(batch.weights), self.sampling(batch.weights):
             drawn = run(stages, batch.condition, self.steps, batch.record, generator, batch.state, None, self.repeats)
             for level, state in drawn.recorded.items() if batch.estimate else ():
                 # the one that goes on from there
@@ -438,9 +449,9 @@ class GraftModule(LightningModule, ABC):
                 drawn.calls += 1
         return drawn
 
-    def setup(self, stage: str) -> None:
-        """A network that is spread over processes is called by all of them as often."""
-        self.fitted.fixed = isinstance(self.trainer.strategy, FSDPStrategy | ModelParallelStrategy)
+    def configure_callbacks(self) -> "Sequence[Callback]":
+        """Return graft's callbacks; those that a domain returns here are added to them, without ``super()``, too."""
+        return missing(self.trainer.callbacks)  # type: ignore[attr-defined]
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """The objective's loss of a round's examples; the denoising loss of a batch of data."""
@@ -483,10 +494,6 @@ class GraftModule(LightningModule, ABC):
         even = seeding.levels(count, lowest, generator, highest)
         return even if self.density is None else seeding.logit_normal(even, lowest, *self.density, highest)
 
-    def on_validation_epoch_start(self) -> None:
-        """Start judging the tuned model."""
-        self.judges = {"tuned": self._judge()}
-
     def validation_step(self, batch: Any, batch_idx: int) -> None:
         """Judge draws of the tuned model; for a batch of data, its loss."""
         if isinstance(batch, Draws):
@@ -497,48 +504,24 @@ class GraftModule(LightningModule, ABC):
             loss = self.loss(examples, seeding.generator(self.seed, "validation", batch_idx))
         self.log("validation/loss", loss, prog_bar=True, batch_size=size(examples.state))
 
-    def on_validation_epoch_end(self) -> None:
-        """Log what the tuned model's draws are like."""
-        self.judges["tuned"].gather(self.trainer)
-        if self.judges["tuned"].items:
-            summary = self.judges["tuned"].summary()
-            self.log_dict({f"validation/{name}": value for name, value in summary.items() if name != "n"})
-
-    def on_test_epoch_start(self) -> None:
-        """Start judging the reference and the tuned model."""
-        self.judges = {"reference": self._judge(), "tuned": self._judge()}
-
     def test_step(self, batch: Draws, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Judge draws of the reference or of the tuned model."""
         self._judged(batch, batch_idx)
 
-    def on_test_epoch_end(self) -> None:
-        """Log what both are like; `judges` keeps the objects."""
-        for weights, judge in self.judges.items():
-            judge.gather(self.trainer)
-            if judge.items:
-                self.log_dict({f"test/{weights}/{name}": value for name, value in judge.summary().items()})
-
-    def _judge(self) -> Judge:
+    def start_judging(self, *whose: Weights) -> None:
+        """Evaluate anew the samples of ``reference``, ``tuned`` or both."""
         data = getattr(self.trainer, "datamodule", None)
-        return Judge(getattr(data, "reward", None), self.metrics())
+        self.judges = {weights: Judge(getattr(data, "reward", None), self.metrics()) for weights in whose}
 
     def _judged(self, batch: Draws, batch_idx: int) -> None:
-        drawn = self.predict_step(batch, batch_idx)
+        with shared_errors(self.trainer):
+            drawn = self.predict_step(batch, batch_idx)
         number = batch.purpose[-1]
         assert isinstance(number, int)
         if number % self.trainer.world_size != self.global_rank:  # a repeated one, so that all have as many
             return
         items = self.decode(drawn.state, batch.condition)
         self.judges[batch.weights].update(items, drawn.calls * len(items), number)
-
-    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Move the average; then, where the run is asked to, end it."""
-        whole = not (batch_idx + 1) % self.trainer.accumulate_grad_batches
-        if self.average is not None and (whole or batch_idx + 1 == self.trainer.num_training_batches):
-            self.average.update(self.backbone)
-        if (asked := interruption.of(self.trainer)) is not None:
-            asked.step(self.trainer, batch_idx)
 
     def configure_model(self) -> None:
         """Shard the networks, where the strategy shards."""
@@ -566,8 +549,15 @@ class GraftModule(LightningModule, ABC):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def configure_gradient_clipping(self, optimizer: Any, *args: Any, **kwargs: Any) -> None:
-        """Clip to ``clip``."""
-        self.clip_gradients(optimizer, gradient_clip_val=self.clip, gradient_clip_algorithm="norm")
+        """Clip to ``clip``, by the norm that the check of the step has computed."""
+        check = finite_steps.of(self.trainer)
+        plain = (
+            self.trainer.gradient_clip_val is None and getattr(self.trainer.precision_plugin, "scaler", None) is None
+        )
+        if self.clip is not None and check is not None and plain:
+            check.clip(optimizer, self.clip)
+        else:
+            self.clip_gradients(optimizer, gradient_clip_val=self.clip, gradient_clip_algorithm="norm")
 
     # Files
 
@@ -600,23 +590,9 @@ class GraftModule(LightningModule, ABC):
         self.objective.attach(self)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Note the reference by path and hash; its weights stay out."""
-        checkpoint["graft"] = {"format": 1, "reference": self.reference_file}
+        """Note the reference; Lightning skips the hooks of callbacks for a checkpoint of the weights alone."""
+        note_reference(self, checkpoint)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse a checkpoint that is not ours or has another reference."""
-        note = checkpoint.get("graft")
-        if not isinstance(note, dict):
-            raise GraftError("this checkpoint was not written by graft: warm starts from weights use --weights")
-        theirs, ours = note["reference"] or {}, self.reference_file or {}
-        if theirs.get("sha256") != ours.get("sha256"):
-            raise GraftError(
-                f"the checkpoint was tuned from the reference {_named(theirs)}, which is not {_named(ours)}"
-            )
-        kinds = {v.dtype for v in checkpoint.get("state_dict", {}).values() if isinstance(v, Tensor)}
-        if {kind for kind in kinds if kind.is_floating_point} == {torch.float64}:
-            self.double()  # Lightning changes the precision after it has loaded, which would round
-
-
-def _named(reference: dict[str, str]) -> str:
-    return f"{reference.get('path')} (sha256 {reference.get('sha256', '')[:12]}…)"
+        """Refuse a checkpoint that is not ours or has another reference, before its weights are loaded."""
+        check_checkpoint(self, checkpoint)

@@ -6,6 +6,7 @@ acceptance sees everyone's, and training noise is drawn for the whole batch, of 
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import torch
@@ -78,6 +79,40 @@ def everyone(trainer: Any, mine: dict[int, T]) -> dict[int, T]:
     for part in parts:
         merged = part | merged
     return dict(sorted(merged.items()))
+
+
+def gathered(trainer: Any, mine: T) -> list[T]:
+    """Return the values of all ranks, in order; every rank calls it."""
+    if trainer is None or trainer.world_size == 1:
+        return [mine]
+    parts: list[Any] = [None] * trainer.world_size
+    torch.distributed.all_gather_object(parts, mine)
+    return parts
+
+
+@contextmanager
+def shared_errors(trainer: Any, kind: type[GraftError] = GraftError) -> Iterator[None]:
+    """Raise an error of one rank on every rank, so that none waits for a rank that has ended.
+
+    Every rank enters the block as often as the others, and no rank waits for another within it.
+
+    Args:
+        trainer: Trainer of the ranks; None for one process.
+        kind: Kind of error that is shared; of a sharded network only one that is raised after the network's calls.
+
+    Raises:
+        GraftError: The error of the first rank that met one.
+    """
+    error: GraftError | None = None
+    try:
+        yield
+    except kind as met:
+        error = met
+    first = next((each for each in gathered(trainer, error and str(error)) if each is not None), None)
+    if error is not None:
+        raise error
+    if first is not None:
+        raise kind(first)
 
 
 def alike(trainer: Trainer, what: str, mine: Any) -> None:

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
 from graft import feasible, files, limits, ranks, seeding
-from graft.accept import Accept, TopFraction
+from graft.accept import Accept, Accepted, TopFraction
 from graft.alarms import Alarms
 from graft.batches import Weights
 from graft.batches.requests import Requests, draw
@@ -27,8 +27,22 @@ from graft.module import GraftModule
 from graft.objectives import Scored
 from graft.preflight import check
 from graft.reward import Reward, Scorer, Scores, Scoring, by_term
-from graft.rounds import ACCEPTED, ALL, Account, Chunk, Round, Store, forget, left_out, matched, sources, table
+from graft.rounds import (
+    ACCEPTED,
+    ALL,
+    Account,
+    Chunk,
+    Round,
+    Store,
+    forget,
+    left_out,
+    matched,
+    sources,
+    table,
+    variation,
+)
 from graft.rounds.scoring import FailureBudget, passed, score, settle
+from graft.rounds.variation import Variation
 from graft.runs import interruption
 from graft.sampler import snap
 from graft.state import Condition, State
@@ -63,6 +77,10 @@ class Rollouts(LightningDataModule):
         screen_fraction: Share of a round, within each condition, that passes the screen.
         reward_budget: Most calls of the reward in the whole run, those for validation and for the final comparison
             included; the rounds share evenly what is left to them. ``null``: no limit.
+        allow_constant_reward: Train even where the reward is the same for all draws of a round, or for all draws of
+            each condition, so that what the rule accepts is arbitrary. Otherwise such a round ends the run: with an
+            error, or, where the reward has become as good as what the former round accepted, with the comparison. It
+            may be changed when a run is resumed.
         failure_budget: Rewards that may fail: below 1 a share of those asked for in a round, from 1 on a count over the
             whole run. Beyond it the run ends, with what it has so far; when it goes on, only what failed is asked
             again. ``null``: any number, as long as one of a round does not fail.
@@ -100,6 +118,7 @@ class Rollouts(LightningDataModule):
         screen_fraction: float = 0.25,
         reward_budget: "int | None" = None,
         failure_budget: "float | None" = 0.9,
+        allow_constant_reward: bool = False,
         batch_size: int = 128,
         train_batch_size: int = 64,
         steps_per_round: int = 600,
@@ -147,7 +166,7 @@ class Rollouts(LightningDataModule):
         self.screen_fraction, self.reward_budget = screen_fraction, reward_budget
         if failure_budget is not None:
             limits.check("data.failure_budget", failure_budget, 0)
-        self.failure_budget = failure_budget
+        self.failure_budget, self.allow_constant_reward = failure_budget, allow_constant_reward
         self.filters = filters or []
         self.alarms, self.held_out = alarms, held_out
         self.train_batch_size, self.steps_per_epoch, self.window = train_batch_size, steps_per_round, window
@@ -160,6 +179,8 @@ class Rollouts(LightningDataModule):
         self.seed = seed
         self.accounts: list[Account] = []
         self._tried: Trainer | None = None
+        self.saturated = False  # the last round left nothing to select, and was not trained
+        self._served = False  # something in this call of the trainer's fit
         self.pace = 0.0  # seconds for a draw and its score, of the last round
 
     reward = Scoring("data.reward")
@@ -220,6 +241,7 @@ class Rollouts(LightningDataModule):
         """Refuse at once what would fail after a round."""
         if stage == "fit":
             self.accounts = []
+            self.saturated = self._served = False
             self._check()
             assert self.trainer is not None
             self._identified = None  # where a reward cannot be identified, every process takes the first one's token
@@ -314,6 +336,11 @@ class Rollouts(LightningDataModule):
             account = self._round(number)
             self._log(account)
         self.accounts.append(account)
+        if self.saturated:
+            if self._served:
+                raise StopIteration  # which ends Lightning's loop over epochs
+            return []
+        self._served = True
         parts = [module.objective.examples(module, part) for part in (*former, self._scored(number))]
         if module.corrector is not None and not done:
             module.corrector.fit(parts)
@@ -415,6 +442,7 @@ class Rollouts(LightningDataModule):
         candidates = left(self.filters, module, store, earlier, signed, groups, keys, how)
         generator = seeding.generator(self.seed, "accept", number)
         chosen = self.accept(signed, groups, keys, generator, candidates.left, candidates.spare)
+        varied = self._varied(number, rewards, chosen)
         mean, covered = matched(rewards, groups, chosen.index, chosen.weight)
         named = [key for key in keys if key]
         sampled = self.source.sampled
@@ -440,6 +468,8 @@ class Rollouts(LightningDataModule):
             left_out=len(self.source.left_out),
             refused=dict(candidates.refused),
             reward_calls_by_term=by_term(self.reward, map(store.calls_by_term, chunks)) if sampled else {},
+            constant_conditions=varied.constant,
+            conditions=varied.conditions,
         )
         if self.trainer is not None and self.trainer.is_global_zero:
             store.gather(ACCEPTED, chosen.index, self._needed)
@@ -451,6 +481,37 @@ class Rollouts(LightningDataModule):
             account.write(store.folder, chosen.index, chosen.weight)
         self._barrier()
         return account
+
+    def _varied(self, number: int, rewards: Tensor, chosen: Accepted) -> Variation:
+        """How the rewards that the rule ranked vary; see `graft.rounds.variation`.
+
+        Raises:
+            GraftError: They do not, and that is not allowed.
+        """
+        found = variation.variation(rewards, chosen.bins)
+        if not (self.accept.selects or self.module.objective.uses_rewards):
+            return found
+        name = self.scorer.name if self.source.sampled else self.source.label
+        sign, former = 1 if self.maximise else -1, self.accounts[-1] if self.accounts else None
+        if found.selectable:
+            if found.constant:
+                where = f"{found.constant} of {found.conditions} conditions of round {number + 1}"
+                ranks.tell(f"the reward {name} does not vary within {where}, where nothing is selected")
+            elif self.accept.selects and round(chosen.effective, 6) == found.candidates:
+                ranks.tell(
+                    f"the rule '{self.accept}' accepts all candidates of round {number + 1}: nothing is selected"
+                )
+        elif self.allow_constant_reward:
+            ranks.tell(f"{variation.sentence(found, name, number)}: what is accepted is arbitrary")
+        elif former is not None and sign * found.mean >= sign * former.accepted_reward:
+            self.saturated = True
+            ranks.tell(
+                f"{variation.sentence(found, name, number)}, no worse than what round {number} accepted: nothing is "
+                f"left to select, so that training ends with the weights of round {number}"
+            )
+        else:
+            variation.refuse(found, name, number)
+        return found
 
     def accepted(self, number: int) -> Scored:
         """What a round accepts; done first if it is not on disk. Within a trainer that has set up its strategy."""
@@ -494,7 +555,8 @@ class Rollouts(LightningDataModule):
             for index, mine in ranks.turns(self.trainer, missing):
                 self._stop()
                 request = requests[index]
-                drawn = draw(self.trainer, request, index)
+                with ranks.shared_errors(self.trainer):
+                    drawn = draw(self.trainer, request, index)
                 if mine:
                     store.write_chunk(index, Chunk(drawn.state, drawn.recorded, request.condition))
                 bar.update(min(self.rows[index] * world, sum(self.rows) - bar.n))

@@ -1,12 +1,14 @@
 """One stateless loop for sampling, hand-over and inversion: `run` takes a state through stages."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import torch
 from torch import Generator, Tensor
 
 from graft.errors import GraftError
+from graft.finite import NotFiniteError, extremes
 from graft.process import Model, Process
 from graft.solvers import Euler, Solver
 from graft.state import Condition, State
@@ -63,6 +65,7 @@ def run(
     state: "State | None" = None,
     progress: "Callable[[], object] | None" = None,
     repeats: int = 1,
+    strict: bool = True,
 ) -> Trajectory:
     """Take a state through the stages, one after the other.
 
@@ -77,9 +80,11 @@ def run(
         progress: Called after every step.
         repeats: Take each step down that clock, but the last, so often, noising its outcome back in between
             (resampling, Lugmayr et al. 2022): for models that are told what a part of the sample is.
+        strict: Raise if a sample becomes NaN or infinite; else such samples are returned as they are.
 
     Raises:
         GraftError: A stage's end, or a level to record, lies between two steps.
+        NotFiniteError: A sample is not finite.
         InversionError: A stage goes upwards and its process cannot be inverted.
     """
     wanted = {_index(level, steps): level for level in record}
@@ -88,6 +93,7 @@ def run(
             raise GraftError(f"the first stage starts at level {stages[0].start:g}: give the state it starts from")
         state = stages[0].process.prior(condition, generator)
     trajectory = Trajectory(state)
+    seen: list[tuple[str, Tensor]] = [("at the start", _finite(state))]
     for stage in stages:
         model = _counted(stage.model, trajectory)
         own, kept = (steps, wanted) if stage.steps is None else (stage.steps, {})
@@ -103,10 +109,52 @@ def run(
             state = stage.solver.step(stage.process, model, state, i / own, following / own, condition, generator)
             if following in kept:
                 trajectory.recorded[kept[following]] = state
+            if strict:  # stays on the device until the end
+                seen.append((f"from level {following / own:.4g} on", _finite(state)))
             if progress is not None:
                 progress()
     trajectory.state = state
+    if strict:
+        _require_finite(state, seen)
     return trajectory
+
+
+ACTIONS = {
+    "reference": "check model.weights and model.process",
+    "tuned": "start again from earlier weights with a lower model.learning_rate",
+    "current": "start again from earlier weights with a lower model.learning_rate",
+}
+
+
+@contextmanager
+def explained(weights: str) -> Iterator[None]:
+    """Add to the error of samples that are not finite which network drew them and what to do.
+
+    Args:
+        weights: ``reference``, ``tuned`` or ``current``.
+    """
+    try:
+        yield
+    except NotFiniteError as error:
+        network = "reference" if weights == "reference" else "tuned network"
+        raise NotFiniteError(f"{error}, drawn by the {network}: {ACTIONS[weights]}") from None
+
+
+def _finite(state: State) -> Tensor:
+    """Return a bool on the device of the state: it holds neither NaN nor infinity."""
+    fields = [state] if isinstance(state, Tensor) else [*state.values()]
+    return torch.cat([extremes(each) for each in fields]).isfinite().all()
+
+
+def _require_finite(state: State, seen: "list[tuple[str, Tensor]]") -> None:
+    """Raise if a state that was seen on the way is not finite."""
+    finite = torch.stack([each for _, each in seen]).tolist()
+    if all(finite):
+        return
+    fields = [state] if isinstance(state, Tensor) else [*state.values()]
+    rows = torch.stack([each.reshape(len(each), -1).isfinite().all(1).cpu() for each in fields]).all(0)
+    count = int((~rows).sum()) or "some"
+    raise NotFiniteError(f"{count} of {len(rows)} samples are not finite {seen[finite.index(False)][0]}")
 
 
 def _counted(model: Model, trajectory: Trajectory) -> Model:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from lightning.pytorch.strategies import ModelParallelStrategy
+from lightning.pytorch.strategies import FSDPStrategy, ModelParallelStrategy
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, distribute_tensor
 
@@ -47,6 +47,12 @@ class FullyShard(ModelParallelStrategy):
         """Make the mesh of all processes; Lightning's own default is one of nodes times devices."""
         self._data_parallel_size = self.num_nodes * self.num_processes
         super().setup_environment()
+
+    def setup(self, trainer: Any) -> None:
+        """Shard what ``configure_model`` left whole, as that of a domain that does not call ``super()`` does."""
+        mesh = self.device_mesh["data_parallel"]
+        shard(self.lightning_module, mesh)  # type: ignore[arg-type]
+        super().setup(trainer)
 
     def save_checkpoint(self, checkpoint: dict[str, Any], filepath: Any, storage_options: "Any | None" = None) -> None:
         """Write it; in parts, the folder that was there stays until the new one is whole and sealed.
@@ -95,6 +101,11 @@ def shard(module: "GraftModule", mesh: Any) -> None:
     if module.average is not None:
         module.average = EMA(module.backbone, module.average.decay)
     module.objective.attach(module)  # whose copies of the weights are sharded like them
+
+
+def shards(strategy: Any) -> bool:
+    """Return whether the ranks of a strategy share one network, so that all have to call it as often."""
+    return isinstance(strategy, FSDPStrategy | ModelParallelStrategy)
 
 
 def whole(tensor: Tensor) -> Tensor:

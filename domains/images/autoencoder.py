@@ -8,6 +8,7 @@ from torch import Tensor
 
 from domains.images import pretrained
 from graft.errors import GraftError
+from graft.finite import require_finite_network
 
 
 class Autoencoder:
@@ -32,6 +33,7 @@ class Autoencoder:
             network: Any = pretrained.load(AutoencoderKL, folder, f"the autoencoder in {folder!r}")
         except (OSError, ValueError) as error:
             raise GraftError(f"the autoencoder in {folder!r} cannot be read ({str(error).splitlines()[0]})") from None
+        require_finite_network(network, folder, "give another folder")
         self._network = network.requires_grad_(False).eval()
         self.scaling = scaling if scaling is not None else float(network.config.scaling_factor)
         self.shift = float(network.config.shift_factor or 0.0)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from domains.images.features import Features
 from graft import files
 from graft.errors import GraftError
+from graft.finite import require_finite_network
 
 
 class Network(nn.Module):
@@ -62,6 +63,7 @@ class Network(nn.Module):
     def save(self, path: "str | Path", names: Sequence[str], about: "dict[str, Any] | None" = None) -> None:
         """Write weights and settings."""
         note = {"classifier": {**self.settings, "names": list(names)}, **(about or {})}
+        require_finite_network(self, f"{path} was not written", "lower learning_rate")
         files.write_tensors(path, dict(self.state_dict()), note)
 
 
@@ -78,6 +80,7 @@ def load(path: "str | Path") -> tuple[Network, list[str]]:
     names = note.pop("names")
     network = Network(**note)
     network.load_state_dict(tensors)
+    require_finite_network(network, path, "give another file")
     return network.requires_grad_(False).eval(), names
 
 

@@ -5,7 +5,6 @@
 
 from dataclasses import dataclass
 
-import jsonargparse
 import torch
 from torch import Tensor, nn
 
@@ -13,7 +12,9 @@ from domains.images.classifier import Network
 from domains.images.dataset.read import read
 from domains.images.pixels import scaled
 from graft import plain_yaml, seeding
+from graft.cli.script import script
 from graft.errors import GraftError
+from graft.finite import require_finite_step
 
 
 @dataclass
@@ -56,6 +57,7 @@ def train(
 
     Raises:
         GraftError: The pictures have no labels.
+        NotFiniteError: The loss or the gradient of a step is not finite; nothing is written.
     """
     found = read(source, size)
     if found.labels is None:
@@ -71,7 +73,7 @@ def train(
         network = Network(pixels.shape[1], pixels.shape[2], int(labels.max()) + 1, width, features)
     optimizer = torch.optim.AdamW(network.parameters(), learning_rate, weight_decay=1e-2)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
-    for _ in range(steps):
+    for step in range(steps):
         rows = seen[torch.randint(len(seen), (batch_size,), generator=generator)]
         spread = noise * torch.rand(batch_size, 1, 1, 1, generator=generator)
         x = _moved(pixels[rows], shift, generator)
@@ -79,6 +81,7 @@ def train(
         loss = nn.functional.cross_entropy(network(x), labels[rows], label_smoothing=0.05)
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
+        require_finite_step(loss, network.parameters(), step + 1, float(schedule.get_last_lr()[0]))
         optimizer.step()
         schedule.step()
     network.eval()
@@ -106,9 +109,4 @@ def _accuracy(network: Network, pixels: Tensor, labels: Tensor) -> float:
 
 if __name__ == "__main__":
     plain_yaml.install()
-    parser = jsonargparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--config", action="config")
-    parser.add_function_arguments(train)
-    given = parser.parse_args()
-    given.pop("config", None)
-    print(train(**{**given, "out": str(given.out)}))
+    script(train, __doc__)

@@ -17,6 +17,7 @@ from domains.layouts.given import to_state
 from domains.layouts.layout import Layout
 from graft import files
 from graft.errors import GraftError
+from graft.finite import require_finite_network
 
 SHIPPED = "domains/layouts/reference/features.safetensors"
 
@@ -52,6 +53,7 @@ class Encoder(nn.Module):
     def save(self, path: str, about: "dict[str, Any]") -> None:
         """Write the weights, with what they are of."""
         note = {"names": list(self.names), "width": self.width, "layers": self.layers, "heads": self.heads}
+        require_finite_network(self, f"{path} was not written", "lower learning_rate")
         files.write_tensors(path, dict(self.state_dict()), {"network": note, **about})
 
 
@@ -70,6 +72,7 @@ def encoder(path: str = SHIPPED) -> Encoder:
         raise GraftError(
             f"{path} holds no feature network of layouts: train one with domains.layouts.train_features"
         ) from None
+    require_finite_network(network, path, "give another file")
     return network.requires_grad_(False).eval()
 
 

@@ -5,7 +5,6 @@
 
 from dataclasses import dataclass
 
-import jsonargparse
 import torch
 from torch import Tensor, nn
 
@@ -14,7 +13,9 @@ from domains.layouts.features import Encoder, padded
 from domains.layouts.layout import BINS
 from domains.layouts.sources import Collection
 from graft import plain_yaml, seeding
+from graft.cli.script import script
 from graft.errors import GraftError
+from graft.finite import require_finite_step
 
 MOST = 0.2  # standard deviation of the strongest disturbance, fraction of the page
 LEAST = 0.05  # of the weakest
@@ -92,6 +93,7 @@ def train(
 
     Raises:
         GraftError: There are too few steps for a learning rate that rises and falls.
+        NotFiniteError: The loss or the gradient of a step is not finite; nothing is written.
     """
     if steps < 4:
         raise GraftError(f"steps is {steps}; it must be at least 4")
@@ -109,6 +111,7 @@ def train(
         right += (float(told) - right) / min(step + 1, 200)
         optimizer.zero_grad()
         loss.backward()
+        require_finite_step(loss, network.parameters(), step + 1, float(schedule.get_last_lr()[0]))
         nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         optimizer.step()
         schedule.step()
@@ -149,9 +152,4 @@ def _batch(
 
 if __name__ == "__main__":
     plain_yaml.install()
-    parser = jsonargparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--config", action="config")
-    parser.add_function_arguments(train)
-    given = parser.parse_args()
-    given.pop("config", None)
-    print(train(**{**given, "out": str(given.out)}))
+    script(train, __doc__)

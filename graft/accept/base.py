@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
@@ -24,6 +24,7 @@ class Accepted:
         probability: (n,) of being accepted, given everyone's rewards.
         kl_nats: KL(accepted law ‖ law of the draws), from the realised rewards, in nats.
         effective: Effective number of accepted samples, (Σ w)² / Σ w².
+        bins: Positions of the draws that were ranked together, for each condition.
     """
 
     index: Tensor
@@ -31,6 +32,7 @@ class Accepted:
     probability: Tensor
     kl_nats: float
     effective: float
+    bins: list[Tensor] = field(default_factory=list)
 
 
 class Accept(ABC):
@@ -118,9 +120,12 @@ class Accept(ABC):
                 f"{float(rewards[~rewards.isnan()].max()):.4g}): draw more, or take a milder rule"
             )
         weight = weight[index] / weight[index].mean()
+        if not bool(weight.isfinite().all()):
+            raise GraftError(f"the weights of the rule '{self}' overflow: take a milder rule, or rescale the reward")
         if bool(equals.any()):
             relative = spread(relative, keys or [], usable | equals, equals)
-        return Accepted(index, weight, probability, kl(relative), float(weight.sum() ** 2 / weight.square().sum()))
+        effective = float(weight.sum() ** 2 / weight.square().sum())
+        return Accepted(index, weight, probability, kl(relative), effective, bins)
 
     def _bins(self, groups: "Tensor | None", usable: Tensor) -> list[Tensor]:
         """Positions of the usable draws by condition, each with few draws joined with the next ones up.

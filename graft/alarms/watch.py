@@ -14,7 +14,7 @@ from graft.batches import Draws as Request
 from graft.batches.requests import draw
 from graft.errors import GraftError
 from graft.module import GraftModule
-from graft.ranks import everyone
+from graft.ranks import everyone, shared_errors
 from graft.reward import Reward, ask
 
 
@@ -137,6 +137,7 @@ def _reference_items(trainer: Trainer, module: GraftModule) -> list[Any]:
     parts: dict[int, list[Any]] = {}
     for position, index in enumerate(loader.sampler):  # not the loader itself: that would move the random numbers
         request: Request = dataclasses.replace(loader.dataset[index], weights="reference")
-        drawn = draw(trainer, request, position)
+        with shared_errors(trainer):
+            drawn = draw(trainer, request, position)
         parts[index] = module.decode(drawn.state, request.condition)
     return [item for part in everyone(trainer, parts).values() for item in part]

@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader, Dataset
 from graft import seeding
 from graft.batches.draws import Draws, Weights
 from graft.module import GraftModule
-from graft.ranks import begin, everyone
+from graft.ranks import begin, everyone, shared_errors
 from graft.sampler import Trajectory
 
 
@@ -61,7 +61,8 @@ def draw(trainer: Trainer, request: Draws, index: int) -> Trajectory:
 def drawn(module: GraftModule, trainer: Trainer, requests: Requests) -> "Iterator[tuple[list[Any], int]]":
     """(objects, denoiser calls) of each request, drawn by the trainer."""
     begin(trainer, module)
-    mine: Any = trainer.predict(module, DataLoader(requests, batch_size=None))
+    with shared_errors(trainer):
+        mine: Any = trainer.predict(module, DataLoader(requests, batch_size=None))
     rank, world = trainer.global_rank, trainer.world_size
     for index, trajectory in everyone(trainer, {i * world + rank: each for i, each in enumerate(mine)}).items():
         items = module.decode(trajectory.state, requests[index].condition)

@@ -11,9 +11,11 @@ from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor, nn
 
 from graft import files, seeding
+from graft.finite import require_finite_weights
 from graft.flops import BACKWARD
 from graft.module import GraftModule
 from graft.network import EMA
+from graft.runs.finite_steps import FiniteSteps
 from graft.state import Condition, State, size
 
 FILE = "longer.safetensors"
@@ -88,6 +90,7 @@ def trained(
     steps = about["steps"]
     longer = Longer(module, encode, steps, about["learning_rate"])
     path = folder / FILE
+    buffers = dict(longer.network.named_buffers())
     about = {**about, "reference": module.reference_file}
     if not path.exists() or files.read_about(path) != about:
         device = trainer.strategy.root_device.type
@@ -100,6 +103,7 @@ def trained(
             logger=False,
             enable_checkpointing=False,
             enable_model_summary=False,
+            callbacks=[FiniteSteps("data.longer_learning_rate")],
             enable_progress_bar=trainer.progress_bar_callback is not None,
             gradient_clip_val=1.0,
         )
@@ -110,6 +114,9 @@ def trained(
             raise KeyboardInterrupt
         with longer.average.swapped(longer.network), torch.no_grad():
             tensors = {name: tensor.clone() for name, tensor in longer.network.state_dict().items()}
+        require_finite_weights(tensors, f"{path} was not written", "lower data.longer_learning_rate", buffers)
         files.write_tensors(path, tensors, about)
-    longer.network.load_state_dict(files.read_tensors(path)[0])
+    tensors = files.read_tensors(path)[0]
+    require_finite_weights(tensors, path, "remove it, and the flow is trained again", buffers)
+    longer.network.load_state_dict(tensors)
     return longer.network.requires_grad_(False).eval()

@@ -34,7 +34,7 @@ class Flow:
     def down(self, noise: State, condition: Condition) -> State:
         """What the flow makes of ``noise``."""
         stage = Stage(self.process, self.model, solver=self.solver)
-        return run([stage], condition, self.steps, state=noise).state
+        return run([stage], condition, self.steps, state=noise, strict=False).state
 
 
 @dataclass

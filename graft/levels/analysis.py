@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from graft import feasible, files, plain_json, seeding
+from graft import feasible, files, plain_json, ranks, seeding
 from graft.accept import Accepted
 from graft.batches import Draws
 from graft.batches.requests import Requests, draw
@@ -408,7 +408,8 @@ def _shared(data: "Rollouts", what: str, count: int, work: Callable[[int], T]) -
     assert data.trainer is not None
     trainer = data.trainer
     rank, world = trainer.global_rank, trainer.world_size
-    mine = {index: work(index) for index in _bar(data, what, range(rank, count, world))}
+    with ranks.shared_errors(trainer):
+        mine = {index: work(index) for index in _bar(data, what, range(rank, count, world))}
     if world > 1:
         everyone: list[dict[int, T]] = [{} for _ in range(world)]
         torch.distributed.all_gather_object(everyone, mine)

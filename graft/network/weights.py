@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from graft import files
 from graft.errors import GraftError
+from graft.finite import require_finite_weights
 from graft.network.ema import trained
 from graft.network.match import fingerprint, matched
 from graft.ranks import is_first
@@ -28,12 +29,17 @@ def write_weights(module: "GraftModule", path: "str | Path", about: "dict[str, A
     """Write what was trained (averaged, if there is an average), the domain's facts and how to load them.
 
     Of several processes all call this, for weights may be sharded, and the first one writes.
+
+    Raises:
+        NotFiniteError: A weight is not finite, on every process.
     """
     with module.sampling():
         tensors = {f"backbone/{name}": whole(p.detach()).clone() for name, p in _own(module).items()}
+    buffers = {f"backbone/{name}": b for name, b in _own_buffers(module).items()}
+    require_finite_weights(tensors | buffers, f"{path} was not written", "lower model.learning_rate", buffers)
     if not is_first():
         return
-    tensors |= {f"backbone/{name}": b for name, b in _own_buffers(module).items()}
+    tensors |= buffers
     tensors |= {f"facts/{name}": fact for name, fact in module.facts.items()}
     note = {"reference": module.reference_file, "level": module.level}
     files.write_tensors(path, tensors, {**note, **(about or {})})
@@ -135,6 +141,7 @@ def interpolate(module: "GraftModule", share: float) -> None:
 
     Raises:
         GraftError: There is no reference, or a corrector, whose weights have no counterpart in it.
+        NotFiniteError: The share is so large that weights overflow.
     """
     if module.corrector is not None:
         raise GraftError("a corrector's weights cannot be mixed with a reference's: it is another network")
@@ -184,6 +191,8 @@ def _load(
                 f"{path} has {name} as {tensor.dtype}, which is {wanted[name].dtype} in {type(network).__name__}: give "
                 "weights that are not quantised"
             )
+    cast = ((name, tensor.to(wanted[name].dtype)) for name, tensor in own.items())
+    require_finite_weights(cast, path, "give another file", buffers)
     for name, tensor in own.items():
         put(wanted[name], tensor)
     return own

@@ -50,6 +50,8 @@ class Objective(nn.Module, ABC):
 
     contrasts: bool = False
     """It learns from the draws that the rule rejected as well, and is given them, with rewards that may be NaN."""
+    uses_rewards: bool = False
+    """It learns from the rewards themselves, not only from what the rule accepts by them."""
 
     def attach(self, module: "GraftModule") -> None:
         """Begin anew with ``module``, whose weights were just made, loaded or mixed."""
@@ -109,6 +111,7 @@ class OnPolicy(Objective):
     It learns from all draws of the current model, good and bad, in the round in which they were drawn.
     """
 
+    uses_rewards = True
     old: EMA
 
     def attach(self, module: "GraftModule") -> None:

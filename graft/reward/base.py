@@ -207,11 +207,15 @@ def by_term(reward: "Reward | None", parts: "Iterable[Mapping[str, int]]") -> di
     return dict(total)
 
 
+LARGEST = 1e100
+"""Magnitude of a reward beyond which means and variances overflow; programs return such numbers for failures."""
+
+
 def finite(value: Any) -> float:
     """``value`` as a finite float.
 
     Raises:
-        ValueError: It is not a number, or NaN or infinite.
+        ValueError: It is not a number, NaN, infinite, or beyond `LARGEST`.
     """
     try:
         if isinstance(value, str | bytes):  # "0" is no score
@@ -221,6 +225,8 @@ def finite(value: Any) -> float:
         raise ValueError(f"the reward is not a number but {type(value).__name__}") from None
     if not math.isfinite(number):
         raise ValueError(f"the reward is {number}")
+    if abs(number) > LARGEST:
+        raise ValueError(f"the reward is {number:g}, beyond the largest number that is averaged, {LARGEST:g}")
     return number
 
 

@@ -39,6 +39,8 @@ class Account:
     left_out: int = 0  # records of a scored file
     refused: dict[str, int] = field(default_factory=dict)  # by filter
     reward_calls_by_term: dict[str, int] = field(default_factory=dict)  # of each reward that the reward is made of
+    constant_conditions: int = 0  # in which the reward does not vary
+    conditions: int = 0  # of at least two candidates, as the rule ranks them
 
     def write(self, folder: Path, index: Tensor, weight: Tensor) -> None:
         """Keep it beside the chunks, with the accepted draws; last, for a round is finished when this is there."""

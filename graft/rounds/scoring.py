@@ -13,8 +13,10 @@ from torch import Tensor
 from graft.errors import GraftError
 from graft.identity import digest
 from graft.module import GraftModule
+from graft.ranks import tell
 from graft.reward import Reward, Scores, ask
 from graft.rounds.round import Round
+from graft.rounds.variation import variation
 
 
 def score(
@@ -170,6 +172,9 @@ def passed(
         screen.close()
     groups = torch.cat([module.group(store.read_chunk(index).condition) for index in everything])
     rewards = torch.tensor(values, dtype=torch.float64)
+    scored = ~rewards.isnan()
+    if not variation(rewards, [((groups == group) & scored).nonzero()[:, 0] for group in groups.unique()]).selectable:
+        tell(f"the screen {screen.name} does not tell draws of a condition apart: which of them pass it is arbitrary")
     return screened(rewards if screen.maximise else -rewards, groups, most)
 
 

@@ -1,9 +1,12 @@
 """Where the samples of a round come from: the reference, the current model, or a file that is scored already."""
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from torch import Tensor
 
 from graft import files, ranks
 from graft.errors import GraftError
@@ -147,7 +150,7 @@ class ScoredFile(Source):
         """
         if self._content is None:
             path = files.locate(self.path)
-            content = module.read(path, self.score)
+            content = _finite(module.read(path, self.score))
             usable, unusable = len(content.values) + content.replicates, len(content.left_out)
             if not usable or unusable > self.most_left_out * (usable + unusable):
                 first = f" (first: record {content.left_out[0][0]}: {content.left_out[0][1]})" if unusable else ""
@@ -199,6 +202,31 @@ class ScoredFile(Source):
             "replicates": content.replicates,
             "left_out_by": left_out,
         }
+
+
+def _finite(content: ScoredSet) -> ScoredSet:
+    """Return the set without the objects whose score or state is not finite, which are listed as left out."""
+    values = torch.tensor(content.values, dtype=torch.float64)
+    fields = [content.state] if isinstance(content.state, Tensor) else [*content.state.values()]
+    states = [field.reshape(len(field), -1).isfinite().all(1) for field in fields]
+    good = torch.stack([values.isfinite(), *states]).all(0) if len(values) else torch.ones(0, dtype=torch.bool)
+    if bool(good.all()):
+        return content
+    rows = good.nonzero()[:, 0]
+    whys = {
+        i: "the score is not finite" if not values[i].isfinite() else "the state is not finite"
+        for i in (~good).nonzero()[:, 0].tolist()
+    }
+    condition = take(content.condition, rows)
+    assert isinstance(condition, dict)
+    return replace(
+        content,
+        state=take(content.state, rows),
+        condition=condition,
+        values=[content.values[i] for i in rows.tolist()],
+        keys=[content.keys[i] for i in rows.tolist()],
+        left_out=[*content.left_out, *((i + 1, why) for i, why in whys.items())],
+    )
 
 
 def source(name: str, score: "str | None", most_left_out: float) -> Source:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from graft import files
 from graft.errors import GraftError
+from graft.finite import require_finite_weights
 from graft.sharding import check_index, check_seal
 
 FORMAT = 2
@@ -23,8 +24,9 @@ class Checkpoints(TorchCheckpointIO):
         """Write it; the file that was there stays until the new one is whole.
 
         Raises:
-            GraftError: It cannot be written.
+            GraftError: It cannot be written, or holds weights that are not finite.
         """
+        require_finite(checkpoint, f"{path} was not written", "lower model.learning_rate")
         note = {**checkpoint.get("graft", {}), "format": FORMAT}
         note.pop("sha256", None)
         noted = {**checkpoint, "graft": note}
@@ -72,10 +74,41 @@ def read(path: Path) -> dict[str, Any]:
             f"{path} was changed since it was written (its hash does not fit): give another --ckpt_path, or remove it "
             "and go on from the rounds with --ckpt_path last"
         )
+    require_finite(checkpoint, path, "give another --ckpt_path")
     needed = {"global_step", "loops", "pytorch-lightning_version", *(["state_dict"] if whole else [])}
     if not needed <= checkpoint.keys():
         raise GraftError(f"{path} is no checkpoint of a run: warm starts from weights use --weights")
     return checkpoint
+
+
+def require_finite(checkpoint: dict[str, Any], owner: Any, action: str) -> None:
+    """Raise if weights, averages or the optimizer's moments in a checkpoint are not finite.
+
+    Args:
+        checkpoint: Content of the checkpoint.
+        owner: Path or description of the checkpoint, for the message.
+        action: Advice to the user, for the message.
+
+    Raises:
+        NotFiniteError: A tensor is not; the message names the first.
+    """
+    weights = _tensors(checkpoint.get("state_dict", {}), "")
+    # parameters and buffers are not told apart here, and masks among the buffers hold −infinity
+    require_finite_weights(weights, owner, action, weights)
+    require_finite_weights(_tensors(checkpoint.get("optimizer_states", []), "optimizer"), owner, action)
+
+
+def _tensors(value: Any, name: str) -> dict[str, Tensor]:
+    """Return the tensors in nested containers by the path to them."""
+    if isinstance(value, Tensor):
+        return {name: value}
+    items: Any = (
+        value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list | tuple) else ()
+    )
+    found: dict[str, Tensor] = {}
+    for key, each in items:
+        found |= _tensors(each, f"{name}.{key}" if name else str(key))
+    return found
 
 
 def _seal(value: Any) -> str:

@@ -10,6 +10,8 @@ from graft.errors import GraftError
 
 ELSEWHERE = {"run_dir", "ckpt_path", "config"}  # settings that say where, not what
 
+FREE = ("allow_constant_reward",)  # settings that say whether a run goes on
+
 MACHINES = tuple(  # on which a run goes on makes no difference to what it finds
     f"trainer.{name}" for name in ("accelerator", "devices", "num_nodes", "strategy", "enable_progress_bar")
 )
@@ -115,8 +117,10 @@ def differing(path: Path, config: str) -> "tuple[str, Any, Any] | None":
     ours = dict(flat(plain_yaml.load(config, "the configuration")))
     for key in sorted(theirs.keys() | ours.keys()):
         moved = key.startswith(MACHINES)
-        if key.split(".")[0] not in ELSEWHERE and not moved and theirs.get(key) != ours.get(key):
-            return key, theirs.get(key), ours.get(key)
+        before, now = theirs.get(key), ours.get(key)
+        alike = before == now or (before != before and now != now)  # NaN is not equal to itself
+        if key.split(".")[0] not in ELSEWHERE and key.split(".")[-1] not in FREE and not moved and not alike:
+            return key, before, now
     return None
 
 

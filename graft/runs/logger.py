@@ -6,6 +6,7 @@ a name comes that it has no column for.
 
 import csv
 import io
+import math
 from pathlib import Path
 from typing import Any
 
@@ -56,8 +57,8 @@ class MetricsFile(Logger):
 
     @rank_zero_only
     def log_metrics(self, metrics: "dict[str, float]", step: "int | None" = None) -> None:
-        """Add a row."""
-        self._pending.append({"step": step or 0, **metrics})
+        """Add a row, without the values that are not finite (a metric of nothing is NaN)."""
+        self._pending.append({"step": step or 0, **{k: v for k, v in metrics.items() if math.isfinite(v)}})
         if len(self._pending) >= 50:
             self.save()
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import broken
 import pytest
 import torch
 from called import HERE, REWARD, Result, done, run
@@ -283,3 +284,63 @@ def test_a_batch_that_cannot_be_shared(args: list[str], folder: Path, pair: Pair
     for result in pair(*args, *TWO, "--data.train_batch_size", "15", "--run_dir", "two"):
         assert result.status == 2 and "take a multiple of 2" in result.err
     assert not (folder / "two/rounds").exists()
+
+
+# What is not finite on one rank ends all
+
+
+PLANE_FIT = ["fit", "--config", "plane.yaml", "--data.reward", "broken.Right", "--data.draws", "48"]
+PLANE_FIT += ["--data.batch_size", "24", "--data.train_batch_size", "8", "--data.steps_per_round", "4"]
+PLANE_FIT += ["--data.validation_draws", "24", "--data.test_draws", "24", "--trainer.max_epochs", "1"]
+PLANE_FIT += ["--data.alarms", "null", "--run_dir", "run"]
+
+
+@pytest.fixture(scope="module")
+def plane(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Arguments of a fit of a small domain, whose configuration and reference are in a folder."""
+    folder = tmp_path_factory.mktemp("plane")
+    (folder / "plane.yaml").write_text(broken.PLANE)
+    pretrain = ["pretrain", "--config", folder / "plane.yaml", "--data", "broken.Points", "--trainer.max_epochs", "1"]
+    done(*pretrain, "--run_dir", folder)
+    args = [str(folder / "plane.yaml") if arg == "plane.yaml" else arg for arg in PLANE_FIT]
+    return [*args, "--model.weights", str(folder / "reference.safetensors")]
+
+
+NETWORK = "--model.backbone"
+ON_ONE_RANK = {
+    "loss": ([NETWORK, "broken.NotANumber", f"{NETWORK}.at", "3", *TWO], "the loss of step 3 is nan: lower"),
+    "loss without a gradient": (["--model", "broken.Beside", *TWO], "the loss of step 3 is nan: lower"),
+    "loss of a part": (
+        [NETWORK, "broken.NotANumber", f"{NETWORK}.at", "5", "--trainer.accumulate_grad_batches", "2", *TWO],
+        "the loss of step 3 is nan: lower",
+    ),
+    "loss, sharded": (
+        [NETWORK, "broken.NotANumber", f"{NETWORK}.at", "3", *SHARDED],
+        "the loss of step 3 is nan: lower",
+    ),
+    "samples": ([NETWORK, "broken.Overflows", *TWO], "samples are not finite from level 0.25 on"),
+    "samples, sharded": (
+        [NETWORK, "broken.Overflows", *SHARDED],
+        "samples are not finite from level 0.25 on",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", ON_ONE_RANK)
+def test_not_finite_on_one_rank(case: str, plane: list[str], folder: Path, pair: Pair) -> None:
+    """Every process ends, with the sentence; nothing is written."""
+    args, sentence = ON_ONE_RANK[case]
+    rank = [f"{NETWORK}.rank", "1"] if NETWORK in args else []
+    for result in pair(*plane, *args, *rank):
+        assert result.status == 2 and sentence in result.err, result.err
+    assert not [*(folder / "run").rglob("*.ckpt"), *(folder / "run").rglob("tuned.safetensors")]
+
+
+def test_domain_without_super(plane: list[str], folder: Path, pair: Pair) -> None:
+    """A domain that overrides every hook is sharded, averaged and saved like another."""
+    args = [*plane, "--model", "broken.Deaf", "--model.ema", "0.5"]
+    done(*args, "--run_dir", "one")
+    for result in pair(*args, *SHARDED):
+        assert result.status == 0, result.err
+    alike(load_file("run/tuned.safetensors"), load_file("one/tuned.safetensors"), 1e-5)
+    assert checkpoint_of(folder / "run/checkpoints/last.ckpt")["graft"]["reference"]

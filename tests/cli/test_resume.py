@@ -15,7 +15,7 @@ import torch
 from called import HERE, QUIET, done, run
 from safetensors.torch import load_file
 
-from graft import GraftModule
+from graft.callbacks import Hooks
 from graft.cli.configs import config_name
 
 LAST = ["--ckpt_path", "last"]
@@ -146,7 +146,7 @@ def test_interruption_of_a_rollout(args: list[str], whole: Path, folder: Path) -
 def test_interruption_of_the_comparison(interrupted: Path, small: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """Lightning alone would take no notice of a SIGTERM there."""
     handlers = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)}
-    monkeypatch.setattr(GraftModule, "on_test_epoch_start", lambda self: os.kill(os.getpid(), signal.SIGTERM))
+    monkeypatch.setattr(Hooks, "on_test_epoch_start", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
     result = run("fit", *small, "--ckpt_path", interrupted / "checkpoints/last.ckpt")
     for each, handler in handlers.items():
         signal.signal(each, handler)

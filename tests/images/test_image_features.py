@@ -64,6 +64,9 @@ def test_training(tmp_path: Path) -> None:
     np.savez(tmp_path / "plain.npz", images=images)
     with pytest.raises(GraftError, match="needs labels"):
         train(str(tmp_path / "c.safetensors"), str(tmp_path / "plain.npz"))
+    with pytest.raises(GraftError, match=r"of step \d is (nan|inf): lower learning_rate"):
+        train(str(tmp_path / "d.safetensors"), str(tmp_path / "data.npz"), steps=9, learning_rate=1e30)
+    assert not (tmp_path / "d.safetensors").exists()
 
 
 def test_a_network_of_any_size() -> None:

@@ -10,6 +10,7 @@ from torch.distributed.tensor import DTensor
 
 from domains.images.text import handover
 from graft import files
+from graft.finite import require_finite_weights
 from graft.ranks import is_first
 from graft.sharding import whole
 
@@ -31,6 +32,8 @@ def write(module: "TextToImage", folder: Path) -> None:
     """
     with module.sampling():
         adapter = lora(module.backbone)
+        if adapter is not None:
+            require_finite_weights(adapter, f"the adapter in {folder} was not written", "lower model.learning_rate")
         if not is_first():
             return
         files.written_folder(folder, partial(_write, module, adapter))

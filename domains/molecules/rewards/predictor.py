@@ -15,6 +15,7 @@ from domains.molecules.chemistry import is_valid
 from domains.molecules.rewards.featurise import Featuriser, Morgan
 from graft import files
 from graft.errors import GraftError
+from graft.finite import require_finite_network
 from graft.identity import attributes
 from graft.reward import Batched, Scores
 
@@ -146,6 +147,7 @@ class TorchPredictor(Predictor):
             raise GraftError(
                 f"{path} holds another network's weights than {type(network).__name__}'s: {line}"
             ) from None
+        require_finite_network(network, path, "give another file")
         self.network = network.eval()
 
     def predict(self, features: NDArray[np.float32]) -> NDArray[Any]:

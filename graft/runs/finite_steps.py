@@ -1,0 +1,128 @@
+"""The check of every optimizer step: a loss, a gradient or a weight that is not finite ends the run there."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
+
+from graft.finite import NotFiniteError, extremes, first_not_finite, gradient_norm, tensors_in
+from graft.ranks import gathered
+from graft.runs import interruption
+
+
+class FiniteSteps(Callback):
+    """End the training before an optimizer step that would make weights of NaN or infinity.
+
+    The check looks at the losses of the step and at the norm of its gradient, which clipping needs anyway: one transfer
+    from the device a step. All ranks have the same gradient, so that they end together: a rank with a loss that is not
+    finite spoils its gradient and with it the mean over the ranks.
+
+    A step whose gradient overflows under a gradient scaler (``trainer.precision=16-mixed``) is left to the scaler,
+    which skips it, until the scale is below 1.
+
+    Args:
+        setting: Name of the setting of the learning rate, for the message.
+    """
+
+    def __init__(self, setting: str = "model.learning_rate") -> None:
+        self.setting = setting
+        self.norm: Tensor | None = None  # of the gradient of this step
+        self._value = math.nan
+        self._losses: list[Tensor] = []
+        self._batch: Any = None
+        self._earlier: list[Tensor] = []  # extremes of the step's former batches, where gradients are accumulated
+
+    def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
+        """Remember the batch, to tell what was wrong."""
+        if self._losses and self._batch is not None:
+            self._earlier += [extremes(each) for each in tensors_in(self._batch)]
+        self._batch = batch
+
+    def on_before_backward(self, trainer: Any, pl_module: Any, loss: Tensor) -> None:
+        """Remember the loss; with several ranks, have it spoil the gradient where it is not finite."""
+        value = loss.detach()
+        self._losses.append(value)
+        if trainer.world_size > 1 and loss.requires_grad:
+            loss.register_hook(lambda gradient: gradient * (1 + 0 * value))  # type: ignore[no-untyped-call]
+
+    def on_before_optimizer_step(self, trainer: Any, pl_module: Any, optimizer: Any) -> None:
+        """Raise if the step's loss or gradient is not finite.
+
+        Raises:
+            NotFiniteError: It is not.
+        """
+        self.norm = gradient_norm(_parameters(optimizer))
+        norm = self.norm.full_tensor() if isinstance(self.norm, DTensor) else self.norm
+        *losses, self._value = torch.stack([each.float().to(norm.device) for each in (*self._losses, norm)]).tolist()
+        self._losses = []
+        if all(map(math.isfinite, (*losses, self._value))):
+            self._batch, self._earlier = None, []
+            return
+        scaler = getattr(trainer.precision_plugin, "scaler", None)
+        bad = [each for each in losses if not math.isfinite(each)]
+        if scaler is not None:  # it multiplied the loss, which may have overflowed
+            bad = [each for each in bad if math.isnan(each)]
+        found: dict[str, Any] = {"loss": bad[0] if bad else None, "data": self._spoilt(), "weight": _spoilt(pl_module)}
+        self._batch, self._earlier = None, []
+        everyone = gathered(trainer, found)
+        first = {name: next((each[name] for each in everyone if each[name]), None) for name in found}
+        if scaler is not None and not any(first.values()) and float(scaler.get_scale()) >= 1:
+            return
+        raise NotFiniteError(self._sentence(trainer, optimizer, first))
+
+    def clip(self, optimizer: Any, largest: float) -> None:
+        """Scale the gradients of this step to a norm of at most ``largest``; see `torch.nn.utils.clip_grad_norm_`."""
+        assert self.norm is not None
+        if largest / (self._value + 1e-6) < 1:  # torch's own condition; else they would be multiplied by 1
+            nn.utils.clip_grads_with_norm_(_parameters(optimizer), largest, self.norm)
+
+    def _spoilt(self) -> bool:
+        """Return whether a batch of the step holds NaN or infinity."""
+        return any(
+            not bool(each.isfinite().all()) for each in (*self._earlier, *map(extremes, tensors_in(self._batch)))
+        )
+
+    def _sentence(self, trainer: Any, optimizer: Any, found: "dict[str, Any]") -> str:
+        step = trainer.global_step + 1
+        rate = f"lower {self.setting} (now {optimizer.param_groups[0]['lr']:g})"
+        if found["weight"]:
+            what = f"the weights are not finite after step {step - 1} (first: {found['weight']}): {rate}"
+        elif found["data"]:
+            what = f"the batch of step {step} holds values that are not finite: mend the training data"
+        else:
+            what = f"the {'loss' if found['loss'] else 'gradient'} of step {step} is {found['loss'] or self._value:g}: "
+            what += rate + (" or use trainer.precision=bf16-mixed" if str(trainer.precision).startswith("16") else "")
+        return f"{what}; {last_good(trainer)}"
+
+
+def of(trainer: Any) -> "FiniteSteps | None":
+    """Return the trainer's callback, if it has one."""
+    return next((each for each in trainer.callbacks if isinstance(each, FiniteSteps)), None)
+
+
+def last_good(trainer: Any) -> str:
+    """Return in words where the last weights are that a run wrote."""
+    run = interruption.of(trainer)
+    rounds = sorted((run.folder / "rounds").glob("*/tuned.safetensors"), key=_number) if run is not None else []
+    checkpoint = run.folder / "checkpoints" / "last.ckpt" if run is not None else None
+    if rounds:
+        return f"the last good weights are in {rounds[-1]}"
+    if checkpoint is not None and checkpoint.exists():
+        return f"the last good weights are in {checkpoint}"
+    return "no weights were written"
+
+
+def _number(path: Path) -> int:
+    return int(path.parent.name) if path.parent.name.isdigit() else -1
+
+
+def _parameters(optimizer: Any) -> list[Tensor]:
+    return [parameter for group in optimizer.param_groups for parameter in group["params"]]
+
+
+def _spoilt(module: nn.Module) -> "str | None":
+    return first_not_finite(module.named_parameters())
