@@ -95,7 +95,7 @@ def best_of(
                 best.rewards.append(values[first + place])
     finally:
         reward.close()
-    places = torch.arange(sum(map(len, groups))).split([len(group) for group in groups])
+    places = torch.split(torch.arange(sum(map(len, groups))), [len(group) for group in groups])
     if candidates > 1 and groups and not variation(torch.cat(groups), places).selectable:
         tell(
             f"the reward {reward.name} does not tell candidates for an object apart: those that are kept are arbitrary"

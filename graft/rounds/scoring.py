@@ -173,7 +173,9 @@ def passed(
     groups = torch.cat([module.group(store.read_chunk(index).condition) for index in everything])
     rewards = torch.tensor(values, dtype=torch.float64)
     scored = ~rewards.isnan()
-    if not variation(rewards, [((groups == group) & scored).nonzero()[:, 0] for group in groups.unique()]).selectable:
+    if not variation(
+        rewards, [((groups == group) & scored).nonzero()[:, 0] for group in torch.unique(groups)]
+    ).selectable:
         tell(f"the screen {screen.name} does not tell draws of a condition apart: which of them pass it is arbitrary")
     return screened(rewards if screen.maximise else -rewards, groups, most)
 
