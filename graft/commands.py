@@ -82,7 +82,7 @@ def fit(
     Returns:
         What ``summary.json`` holds.
     """
-    with holding(), Stopwatch() as clock:
+    with runs.withdrawn(Path(run_dir)), holding(), Stopwatch() as clock:
         return _fit(clock, module, data, run_dir, trainer, config, command, checkpoint)
 
 
@@ -152,7 +152,7 @@ def pretrain(
     Returns:
         What ``summary.json`` holds.
     """
-    with holding(), Stopwatch() as clock:
+    with runs.withdrawn(Path(run_dir)), holding(), Stopwatch() as clock:
         return _pretrain(clock, module, data, run_dir, trainer, config, checkpoint, draws)
 
 
@@ -350,7 +350,9 @@ def made(trainer: Trainer, run_dir: "str | Path") -> Path:
 
     def make() -> str:
         runs.make(folder)
-        hold(folder)
+        hold(folder)  # first: what another process writes is neither looked at nor removed
+        runs.refuse_links(folder)
+        runs.remove_temporary(folder)
         return str(folder)
 
     ranks.first(trainer, make)

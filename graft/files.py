@@ -9,6 +9,7 @@ import os
 import pickle
 import re
 import shutil
+import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -83,6 +84,24 @@ def atomic(path: "str | Path") -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def mode_of_new_file(path: Path) -> int:
+    """Create an empty file and return its mode, which is the one that the user's umask asks for.
+
+    The safetensors package gives its files mode 0600 whatever the umask is.
+    """
+    path.touch()
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def _modes_by_umask(folder: Path) -> None:
+    """Give the files below a folder the mode of a new file, where safetensors gave them its own."""
+    probe = folder / f".mode.{os.getpid()}.part"
+    mode = mode_of_new_file(probe)
+    probe.unlink()
+    for path in folder.rglob("*.safetensors"):
+        path.chmod(mode)
+
+
 def synced(path: "str | Path") -> None:
     """Force a file, or every file below a folder, onto the disk.
 
@@ -123,6 +142,7 @@ def written(path: "str | Path", write: "Callable[[Path], object]") -> None:
     try:
         temporary.mkdir(parents=True, exist_ok=True)
         write(temporary / path.name)
+        _modes_by_umask(temporary)
         synced(temporary)
         for each in sorted(temporary.iterdir()):
             os.replace(each, path.with_name(each.name))
@@ -149,6 +169,7 @@ def written_folder(folder: "str | Path", write: "Callable[[Path], object]") -> N
     try:
         new.mkdir(parents=True, exist_ok=True)
         write(new)
+        _modes_by_umask(new)
         synced(new)
         if folder.is_dir() and not folder.is_symlink():
             folder.rename(old)
@@ -220,8 +241,9 @@ def write_tensors(path: "str | Path", tensors: dict[str, Tensor], about: "dict[s
     with atomic(path) as temporary:
         plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
         note = {**(about or {}), "format": FORMAT}
+        mode = mode_of_new_file(temporary)
         save_file(plain, temporary, {"graft": json.dumps({**note, "sha256": _seal(plain, note)})})
-        temporary.chmod(0o644)  # safetensors makes files that others may not read
+        temporary.chmod(mode)
 
 
 @contextmanager

@@ -43,7 +43,7 @@ from graft.rounds import (
 )
 from graft.rounds.scoring import FailureBudget, passed, score, settle
 from graft.rounds.variation import Variation
-from graft.runs import interruption
+from graft.runs import interruption, refuse_linked_round
 from graft.sampler import snap
 from graft.state import Condition, State
 
@@ -423,6 +423,7 @@ class Rollouts(LightningDataModule):
     def _round(self, number: int) -> Account:
         """Draw, score and accept; what is on disk of the round is not done again."""
         module = self.module
+        refuse_linked_round(self.folder(number))
         store = self._store_of(number, self.source.origin(module, number))
         began = time.perf_counter()
         self._sample(store, number)
@@ -570,6 +571,7 @@ class Rollouts(LightningDataModule):
         assert self.trainer is not None
         if self.keep_rounds is not None and self.trainer.is_global_zero:
             for old in range(number + 1 - self.keep_rounds):
+                refuse_linked_round(self.folder(old))
                 forget(self.folder(old), but=(ACCEPTED,) if self.filters else ())
 
     @property

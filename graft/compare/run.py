@@ -69,12 +69,13 @@ class Comparison:
                     f"the comparison in {folder} was started with {found[0]}={found[1]!r}, now it is {found[2]!r}: go "
                     "on with the same settings, or choose another --run_dir"
                 )
-        elif (folder / "config.yaml").exists() or (folder / rows.NAME).exists():
-            raise GraftError(f"{folder} holds something else than a comparison: choose another --run_dir")
         else:
+            runs.refuse_foreign(folder)
             runs.make(folder)
             theirs, asked = {}, ours["compare"]["methods"]
         ours["compare"]["methods"] = theirs | asked
+        runs.refuse_links(folder)
+        runs.remove_temporary(folder, everywhere=True)
         files.write_text(path, yaml.safe_dump(ours, sort_keys=False))
         self.folder, self.rows = folder, rows.read(folder / rows.NAME)
 

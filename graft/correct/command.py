@@ -8,7 +8,7 @@ from lightning.pytorch import LightningDataModule, Trainer
 from lightning.pytorch.strategies import FSDPStrategy, ModelParallelStrategy
 from torch import nn
 
-from graft import commands, files, flops, ranks, seeding
+from graft import commands, files, flops, ranks, runs, seeding
 from graft.correct import longer, show
 from graft.correct.data import RecoveredNoise
 from graft.correct.frontier import Frontier, conclusions, draw, finite
@@ -46,7 +46,7 @@ def correct(
     Returns:
         What ``summary.json`` holds.
     """
-    with holding(), Stopwatch() as clock:
+    with runs.withdrawn(Path(run_dir)), holding(), Stopwatch() as clock:
         return _correct(clock, module, data, run_dir, trainer, config, command, checkpoint)
 
 

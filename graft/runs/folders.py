@@ -7,6 +7,7 @@ from typing import Any
 
 from graft import files, plain_yaml
 from graft.errors import GraftError
+from graft.runs.contents import refuse_foreign
 
 ELSEWHERE = {"run_dir", "ckpt_path", "config"}  # settings that say where, not what
 
@@ -57,6 +58,7 @@ def _new(run_dir: "str | None", name: str) -> Path:
             raise GraftError(
                 f"{folder} holds an unfinished run: go on with --ckpt_path last, or choose another --run_dir"
             )
+        refuse_foreign(folder)
         return make(folder)
     base = Path("runs") / name
     taken = [int(p.name) for p in base.glob("*") if p.name.isdigit()] if base.is_dir() else []
