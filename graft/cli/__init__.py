@@ -95,9 +95,10 @@ def _run(args: list[str]) -> int:
             raise GraftError(f"there is no command {args[0]!r}: {', '.join(COMMANDS)}")
         # imported when asked for: the help must not wait for torch
         command = importlib.import_module(f"graft.cli.commands.{args[0]}")
+        from graft.reward.importing import guarded
         from graft.runs.lock import holding
 
-        with holding():
+        with holding(), guarded():  # a user's module may exit when it is imported
             command.run(args[1:])
     except Exception as error:
         from graft.cli.said import said

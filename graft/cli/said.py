@@ -7,6 +7,7 @@ from jsonargparse import ArgumentError
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 
 from graft.errors import GraftError
+from graft.reward.importing import fault
 
 NOISE = ("Does not validate", "Subtypes:", "Errors:", "Expected NoneType", "Expected a path but", "Given value")
 
@@ -21,6 +22,8 @@ def said(error: BaseException) -> "str | None":
         cause = cause.__cause__
     if known is not None:
         return known
+    if isinstance(error, ArgumentError | ImportError | SyntaxError) and (broken := fault(error)) is not None:
+        return broken
     if isinstance(error, torch.OutOfMemoryError):  # sampling makes do with less
         return (
             f"out of memory ({str(error).splitlines()[0]}): lower data.train_batch_size, or have it in parts with "

@@ -1,6 +1,6 @@
 """Rewards: what scores decoded objects, one number each; any Python callable is one."""
 
-from graft.reward.base import Batched, Reward, Scores, ask, by_term, finite, leaves, reason
+from graft.reward.base import Batched, Reward, Scores, ask, bounded, by_term, finite, leaves, reason
 from graft.reward.cached import Cached
 from graft.reward.function import Function, Scorer, Scoring, resolve, scorer
 from graft.reward.weighted import Combined, Weighted
@@ -16,6 +16,7 @@ __all__ = [
     "Scoring",
     "Weighted",
     "ask",
+    "bounded",
     "by_term",
     "finite",
     "leaves",

@@ -231,10 +231,25 @@ def finite(value: Any) -> float:
 
 
 def reason(error: BaseException) -> str:
-    """One line for a failure."""
-    text = str(error).strip().splitlines()
+    """Return one line for a failure, of at most `MOST_TEXT` characters."""
+    try:
+        text = str(error).strip().splitlines()
+    except Exception:  # of an exception class of the reward's own
+        text = []
     name = type(error).__name__
     if not text:
-        return name
+        return bounded(name)
     told = isinstance(error, ValueError | TimeoutError | RuntimeError)
-    return text[0] if told else f"{name}: {text[0]}"
+    return bounded(text[0] if told else f"{name}: {text[0]}")
+
+
+MOST_TEXT = 2_000
+"""Characters of a failure that are kept."""
+
+
+def bounded(text: str, most: int = MOST_TEXT) -> str:
+    """Return a text cut to ``most`` characters, with a note of its whole length where it is longer."""
+    if len(text) <= most:
+        return text
+    note = f" … (cut: {len(text):,} characters in all)"
+    return text[: most - len(note)] + note

@@ -2,7 +2,6 @@
 
 import contextlib
 import functools
-import importlib
 import importlib.util
 import math
 import os
@@ -14,6 +13,7 @@ from uuid import uuid4
 from graft import files
 from graft.copies import copied, copies
 from graft.errors import GraftError
+from graft.reward import importing
 from graft.reward.base import Reward, Scores, finite, reason
 from graft.reward.code import described, importable
 from graft.reward.workers import Workers
@@ -268,12 +268,7 @@ def resolve(path: str) -> Callable[..., Any]:
     Raises:
         GraftError: There is none.
     """
-    module, _, name = path.rpartition(".")
     try:
-        found = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise GraftError(f"there is no reward function {path!r} ({error}): give package.module.function") from None
-    if not callable(found):
-        raise GraftError(f"{path!r} is no function: give package.module.function")
-    function: Callable[..., Any] = found
-    return function
+        return importing.find(path)
+    except importing.ImportFault as error:
+        raise GraftError(str(error)) from None

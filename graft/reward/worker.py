@@ -1,7 +1,8 @@
 """A callable in a process of its own: it may raise, hang or crash, and only that call is lost.
 
-The child runs this very file as a script, so it imports the callable's module and nothing of graft: it starts fast, and
-its interpreter may be another one. The two talk in pickles over pipes that nobody else can write to.
+The child runs this very file as a script, so it imports the callable's module and nothing of graft but
+``importing.py``: it starts fast, and its interpreter may be another one. The two talk in pickles over pipes that nobody
+else can write to.
 """
 
 import os
@@ -12,9 +13,10 @@ from typing import IO, TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import subprocess
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 STARTUP = 120.0  # seconds: imports of a heavy reward model
+MOST_TEXT = 10_000  # characters of an exception
 PATIENCE = 1.0  # seconds in which a child that is told so ends by itself
 
 
@@ -76,12 +78,16 @@ class Worker:
             )
             ok, value = self._exchange(pickle.dumps(None), STARTUP)
         except (OSError, EOFError, TimeoutError) as error:
-            self.kill()
+            status = self.close()
             text = str(error) or type(error).__name__
+            if isinstance(error, EOFError) and status is not None:
+                text = f"it ended with status {status} while it imported the module"
+            elif isinstance(error, TimeoutError):
+                text = f"the module was not imported within {STARTUP:g} s"
             raise GraftError(f"the reward {self.path} could not be started in a worker process: {text}") from None
         if not ok:
             self.close()
-            raise GraftError(f"there is no reward function {self.path!r} ({value}): give package.module.function")
+            raise GraftError(value)
 
     def _exchange(self, data: "bytes | None", timeout: float) -> "tuple[bool, Any]":
         assert self._process is not None and self._process.stdin is not None and self._process.stdout is not None
@@ -165,20 +171,22 @@ def receive(pipe: "IO[bytes]") -> Any:
     return pickle.loads(data)
 
 
-def serve(path: str) -> None:
-    """The child's loop: answer ``(True, value)`` or ``(False, reason)`` to every argument until the pipe closes."""
-    import importlib
+def serve(path: str, find: "Callable[[str], Callable[..., Any]]") -> None:
+    """The child's loop: answer ``(True, value)`` or ``(False, reason)`` to every argument until the pipe closes.
 
+    Args:
+        path: Dotted path of the callable.
+        find: `graft.reward.importing.find`.
+    """
     reader = sys.stdin.buffer
     writer = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what the callable prints goes to standard error, not between the answers
     try:
         receive(reader)
-        module, _, name = path.rpartition(".")
-        function = getattr(importlib.import_module(module), name)
+        function = find(path)
         send(writer, pickle.dumps((True, None)))
     except Exception as error:
-        send(writer, pickle.dumps((False, f"{type(error).__name__}: {error}")))
+        send(writer, pickle.dumps((False, _text(error))))
         return
     while True:
         try:
@@ -189,12 +197,23 @@ def serve(path: str) -> None:
         try:
             answer = pickle.dumps((True, function(argument)))
         except Exception as error:
-            lines = str(error).strip().splitlines()
+            lines = _text(error).splitlines()
             answer = pickle.dumps((False, type(error).__name__ + (f": {lines[0]}" if lines else "")))
         send(writer, answer)
 
 
+def _text(error: BaseException) -> str:
+    """Return what an exception says, cut: it passes through a pipe and is kept with the run."""
+    try:
+        return str(error).strip()[:MOST_TEXT]
+    except Exception:  # of an exception class of the callable's own
+        return ""
+
+
 if __name__ == "__main__":
     # Run as a script, this file's folder is first on the path: graft's own module names must not shadow others.
+    from importing import find  # type: ignore[import-not-found]
+
+    del sys.modules["importing"]
     sys.path = [p for p in sys.path if os.path.abspath(p) != os.path.dirname(os.path.abspath(__file__))]
-    serve(sys.argv[1])
+    serve(sys.argv[1], find)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from graft import files
 from graft.errors import GraftError
-from graft.reward import Scores
+from graft.reward import Scores, bounded
 from graft.rounds.store import Store
 from graft.state import Condition, State, cat, flatten, take, unflatten
 
@@ -157,7 +157,7 @@ class Round:
         content = {
             "reward": self.reward,
             "values": [None if value != value else value for value in scores.values],
-            "failures": {str(i): why for i, why in scores.failures.items()},
+            "failures": {str(i): bounded(str(why)) for i, why in scores.failures.items()},
             "asked": scored if asked is None else asked,
             "calls": scores.calls or {},
             "again": list(again),

@@ -14,7 +14,7 @@ from graft.errors import GraftError
 from graft.identity import digest
 from graft.module import GraftModule
 from graft.ranks import tell
-from graft.reward import Reward, Scores, ask
+from graft.reward import Reward, Scores, ask, bounded
 from graft.rounds.round import Round
 from graft.rounds.variation import variation
 
@@ -130,6 +130,7 @@ def settle(store: Round, reward: Reward, budget: FailureBudget, barrier: Callabl
     store.ask_again()
     barrier()
     why, often = reasons.most_common(1)[0]
+    why = bounded(why, 300)
     if nothing:
         said = f"for all {answered} draws (first: {why})"
     else:

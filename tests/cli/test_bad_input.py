@@ -4,6 +4,7 @@ import json
 import os
 import pickle
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -440,3 +441,34 @@ def test_inline_yaml_of_two_minds(finished: Path, small: list[str]) -> None:
     assert "fraction twice" in run("fit", *small, "--data.accept", accept).said
     twice = "{a: 1, a: 2}"
     assert "the key a twice" in run("sample", "--weights", finished, "--out", "a.sdf", "--model.sizes", twice).said
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ("import sys\nsys.exit(7)", "odd_reward ends the program when it is imported: SystemExit: 7"),
+        ("raise SystemExit(0)", "odd_reward ends the program when it is imported"),
+        ("import os\nos._exit(0)", "odd_reward ends the program when it is imported: SystemExit: os._exit(0)"),
+        ("raise KeyboardInterrupt", "odd_reward fails when it is imported: KeyboardInterrupt"),
+        ("x = 1\nimport nosuchpackage", "No module named 'nosuchpackage' ("),
+        ("def f(:", "SyntaxError: invalid syntax"),
+        ("1 / 0", "ZeroDivisionError"),
+    ],
+)
+@pytest.mark.parametrize("how", ["class_path", "path", "by"])
+def test_reward_modules_that_fail(
+    body: str, words: str, how: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Named as a class, as a function in this process, and as what a cache asks; told before anything else is done."""
+    shutil.copytree(TOY / "domains", folder / "domains")
+    (folder / "odd_reward.py").write_text(body + "\nclass Odd: pass\ndef odd(item): return 1.0\n")
+    monkeypatch.delitem(sys.modules, "odd_reward", raising=False)
+    reward = {
+        "class_path": "{class_path: odd_reward.Odd, init_args: {x: 1}}",
+        "path": "{class_path: graft.reward.Function, init_args: {path: odd_reward.odd, timeout: null}}",
+        "by": "{class_path: graft.reward.Cached, init_args: {reward: domains.mixture.Rightmost, by: odd_reward.odd}}",
+    }[how]
+    (folder / "mine.yaml").write_text(f"data:\n  reward: {reward}\n")
+    said = run("fit", "--config", "domains/mixture/mixture.yaml", "--config", "mine.yaml").said
+    assert words in said and f"{folder / 'odd_reward.py'}, line" in said and "no reward function" not in said
+    assert not (folder / "runs").exists()

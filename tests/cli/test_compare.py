@@ -285,7 +285,7 @@ def test_a_comparison_is_widened(there: Path, tmp_path: Path) -> None:
         (["--ckpt_path", "last"], "leave out --ckpt_path"),
         (["--data.store", "[all/runs/graft_seed0]"], "leave out data.store"),
         (["--data.reward", "nowhere.f"], "nowhere.f"),
-        (["--run_dir", "all/runs/graft_seed0"], "something else than a comparison"),
+        (["--run_dir", "all/runs/graft_seed0"], "must be empty"),
         (["--trainer.devices", "2"], "one process"),
         (["--seeds"], "--seeds needs a value"),
     ],

@@ -177,7 +177,12 @@ def test_other_settings_do_not_take_over_what_was_inverted(work: Path) -> None:
     done(*correct("--data.longer", "false"))
     shutil.copytree("runs/toy/1/recovered", "other/recovered")
     kept = {path.name: path.read_bytes() for path in Path("other/recovered").iterdir()}
-    assert "recovered with another steps" in run(*correct("--model.steps", "8", "--run_dir", "other")).said
+    assert "must be empty" in run(*correct("--model.steps", "8", "--run_dir", "other")).said
+    config = Path("runs/toy/1/config.yaml").read_text()
+    steps = next(line for line in config.splitlines() if line.startswith("    steps: "))
+    Path("other/config.yaml").write_text(config.replace(steps, "    steps: 8").replace("longer: false", "longer: true"))
+    resumed = correct("--model.steps", "8", "--run_dir", "other", "--ckpt_path", "last")
+    assert "recovered with another steps" in run(*resumed).said
     assert kept == {path.name: path.read_bytes() for path in Path("other/recovered").iterdir()}
 
 
