@@ -17,6 +17,7 @@ from graft.corrector import FittedGaussian
 from graft.errors import GraftError
 from graft.identity import digest
 from graft.module import GraftModule
+from graft.runs import interruption
 from graft.runs.lock import holding
 from graft.runs.logger import MetricsFile
 from graft.runs.stopwatch import Stopwatch
@@ -73,6 +74,20 @@ def _correct(
     data.run_dir = folder
     commands.attach(trainer, folder, config, checkpoint)
     commands.train(module, data, trainer, folder, checkpoint)
+    with interruption.at_once(folder, "in the comparison at the end"):
+        return _compared(clock, module, data, folder, trainer, config, command)
+
+
+def _compared(
+    clock: Stopwatch,
+    module: GraftModule,
+    data: RecoveredNoise,
+    folder: Path,
+    trainer: Trainer,
+    config: str,
+    command: str,
+) -> dict[str, Any]:
+    """What ``summary.json`` holds, which is written with all that goes with it."""
     module.save_weights(folder / "tuned.safetensors", {"config": config})
     commands.compare(module, data, trainer)
     cost = _cost(module, data, trainer)

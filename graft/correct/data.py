@@ -276,6 +276,8 @@ class RecoveredNoise(LightningDataModule):
             GraftError: Too many samples were lost.
         """
         assert self.trainer is not None and self.run_dir is not None
+        if (asked := interruption.of(self.trainer)) is not None:
+            asked.listen()
         folder = self.run_dir / "recovered"
         chunks: list[Chunk] = []
         done = lost = 0
@@ -314,6 +316,7 @@ class RecoveredNoise(LightningDataModule):
             noise = self.module.process.noise(data, given, generator)
             data = apply(lambda x, z: x + spread * z, data, noise)
         origin = self._origin(files.in_memory(_flat(data) | {f"condition/{n}": f for n, f in given.items()}))
+        self._stop()
         if not path.exists() and self.trainer.is_global_zero:
             moved, placed = self.placed((data, given))
             with self.module.sampling("reference"):
@@ -326,6 +329,7 @@ class RecoveredNoise(LightningDataModule):
         """The certificate, from disk or made now."""
         assert self.trainer is not None
         path = folder / "known.safetensors"
+        self._stop()
         origin = self._origin("known") | {"draws": self.known}
         if not path.exists() and self.trainer.is_global_zero:
             parts = []
@@ -340,6 +344,11 @@ class RecoveredNoise(LightningDataModule):
             joined(parts).write(path, origin)
         self.trainer.strategy.barrier()
         return Chunk.read(path, origin)
+
+    def _stop(self) -> None:
+        """End where a signal asks any process to: the chunks so far are on disk."""
+        if (asked := interruption.of(self.trainer)) is not None:
+            asked.stop(self.trainer, "while inverting the data")
 
     def placed(self, batch: Any) -> Any:
         """A batch in the trainer's precision, on its device."""

@@ -74,9 +74,15 @@ class Interruption(Callback):
         """Between two rounds there is a checkpoint already."""
         self.stop(trainer)
 
-    def stop(self, trainer: Any) -> None:
-        """End, if any process was asked to; all processes call it together."""
+    def stop(self, trainer: Any, where: str = BETWEEN) -> None:
+        """End, if any process was asked to; all processes call it together.
+
+        Args:
+            trainer: Of the run.
+            where: The run stands, in words, for the message.
+        """
         if self._agreed(trainer):
+            self.where = where
             trainer.strategy.barrier()  # the first one to leave would take the others' answers with it
             raise _Stop
 
@@ -120,6 +126,36 @@ class Interruption(Callback):
                 signal.signal(number, handler)
         if self.asked is not None:
             raise Interrupted(128 + self.asked, self.folder, self.where)
+
+
+@contextmanager
+def at_once(folder: Path, where: str) -> Iterator[None]:
+    """Within the block a signal ends the run at once: what is done is on disk, and there is no step to finish.
+
+    Lightning's own handlers would ignore SIGTERM, or end a fit with status 0; they call the one that is set here.
+
+    Args:
+        folder: Of the run.
+        where: The run stands, in words, for the message.
+
+    Raises:
+        Interrupted: A signal came.
+    """
+
+    def heard(number: int, frame: "FrameType | None") -> None:
+        for each in SIGNALS:  # once more ends the process without a message
+            signal.signal(each, signal.SIG_DFL)
+        raise Interrupted(128 + number, folder, where)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {each: signal.signal(each, heard) for each in SIGNALS}
+    try:
+        yield
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
 
 
 def of(trainer: Any) -> "Interruption | None":

@@ -4,19 +4,22 @@ On a third party's domain, which has classes and neither features nor pictures, 
 """
 
 import json
+import os
 import shutil
 import signal
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from called import MOLECULE, TOY, done, run
+from called import HERE, MOLECULE, TOY, done, run
 from safetensors.torch import load_file
 from test_processes import DOUBLE, TWO, alike, output, start
 
 from graft.page import POLICY
 
+SIGNALLED = ["--trainer.callbacks", "signalled.Signalled"]
 QUIET = ["--trainer.enable_progress_bar", "false"]
 CONFIG = """
 # Correction of the toy
@@ -127,6 +130,68 @@ def test_interruption(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("tuned.safetensors", "metrics.csv", "longer.safetensors"):
         assert (resumed / name).read_bytes() == (whole / name).read_bytes(), name
     assert told(resumed) == told(whole)
+
+
+@pytest.fixture(scope="module")
+def whole(pretrained: Path) -> Path:
+    """The folder of a run that nothing interrupts."""
+    (pretrained / "toy.yaml").write_text(CONFIG)
+    shutil.copy(pretrained / "run/reference.safetensors", pretrained)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(pretrained)
+        done(*correct(*SIGNALLED, "--run_dir", "whole"))
+    return pretrained / "whole"
+
+
+def resumed_as(whole: Path, run_dir: Path) -> None:
+    """Go on: nothing that is on disk is made again, and what comes out is what an uninterrupted run gives."""
+    before = {path: path.stat().st_mtime_ns for path in (run_dir / "recovered").iterdir()}
+    assert not (run_dir / "summary.json").exists()
+    done(*correct(*SIGNALLED, "--run_dir", run_dir.name, "--ckpt_path", "last"))
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    for name in ("tuned.safetensors", "metrics.csv", "longer.safetensors"):
+        assert (run_dir / name).read_bytes() == (whole / name).read_bytes(), name
+    assert told(run_dir) == told(whole)
+    assert not list(run_dir.rglob("*.part*"))
+
+
+@pytest.mark.parametrize(
+    ("place", "number", "words", "chunks"),
+    [
+        ("inverting", signal.SIGTERM, "while inverting the data", 2),
+        ("training longer", signal.SIGTERM, "in the comparison at the end", 3),
+        ("measuring", signal.SIGINT, "in the comparison at the end", 3),
+    ],
+)
+def test_signals(
+    place: str, number: int, words: str, chunks: int, whole: Path, work: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It ends with the signal's status, says how to go on, and leaves the handlers as they were."""
+    handlers = [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)]
+    with monkeypatch.context() as patch:
+        patch.setenv("TRIED_PLACE", place)
+        patch.setenv("TRIED_SIGNAL", str(int(number)))
+        result = run(*correct(*SIGNALLED, "--run_dir", "cut"))
+    assert result.status == 128 + number
+    assert f"interrupted {words}, nothing is lost; go on with: graft correct" in result.err
+    assert [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)] == handlers
+    assert len(list(Path("cut/recovered").iterdir())) == chunks
+    resumed_as(whole, work / "cut")
+
+
+@pytest.mark.parametrize("place", ["inverting", "measuring"])
+def test_killed(place: str, whole: Path, work: Path) -> None:
+    """As a machine that runs out of memory does it: nothing is said."""
+    environment = {"TRIED_PLACE": place, "TRIED_SIGNAL": str(int(signal.SIGKILL))}
+    killed = subprocess.run(
+        [sys.executable, "-m", "graft", *map(str, correct(*SIGNALLED, "--run_dir", "cut"))],
+        env={**os.environ, **environment, "PYTHONPATH": os.pathsep.join([str(HERE), *sys.path])},
+        capture_output=True,
+        text=True,
+        timeout=200,
+    )
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    resumed_as(whole, work / "cut")
 
 
 def test_two_processes(work: Path) -> None:

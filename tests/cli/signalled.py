@@ -1,0 +1,36 @@
+"""A callback that sends its own process a signal at a place of ``graft correct``."""
+
+import os
+from typing import Any
+
+from lightning.pytorch import Callback
+
+from graft.correct import data, frontier, longer
+
+PLACES: dict[str, tuple[Any, str]] = {  # of functions that are called several times each
+    "inverting": (data, "invert"),
+    "training longer": (longer.Longer, "training_step"),
+    "measuring": (frontier, "_drawn"),
+}
+
+
+class Signalled(Callback):
+    """Sends ``TRIED_SIGNAL`` before the second call of the function of ``TRIED_PLACE``, both of the environment."""
+
+    def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
+        place = os.environ.get("TRIED_PLACE")
+        if stage != "fit" or place is None:
+            return
+        owner, name = PLACES[place]
+        before = getattr(owner, name)
+        calls = 0
+
+        def counted(*args: Any, **settings: Any) -> Any:
+            nonlocal calls
+            calls += 1
+            if calls == 2:
+                setattr(owner, name, before)
+                os.kill(os.getpid(), int(os.environ["TRIED_SIGNAL"]))
+            return before(*args, **settings)
+
+        setattr(owner, name, counted)
