@@ -74,13 +74,14 @@ class Anchored(Objective):
         assert examples.weight is not None
         process, clean, condition = module.process, examples.state, examples.condition
         level = module.asked_levels(size(clean), module.level, generator)
-        noisy = process.corrupt(clean, level, 0.0, condition, generator)
+        noise = process.noise(clean, condition, generator)
+        noisy = process.corrupt_with(clean, noise, level, 0.0)
         drew = self.old.of(module.backbone) if self.source == "current" else module.reference_model
         with evaluating(module.backbone), torch.no_grad():
-            old = process.estimate(process(drew, noisy, level, condition), noisy, level, condition)
-        new = process.estimate(process(module.backbone, noisy, level, condition), noisy, level, condition)
+            old = process.loss_output(process(drew, noisy, level, condition), noisy, level, condition)
+        new = process.loss_output(process(module.backbone, noisy, level, condition), noisy, level, condition)
         distance = process.distance(new, old, level)
-        error = process.distance(new, clean, level)
+        error = process.distance(new, process.loss_target(clean, noise, level), level)
         loss = ((examples.weight.to(error) - 1) * error + distance).mean()
         return loss, {"old_distance": distance.detach().mean()}
 

@@ -15,7 +15,8 @@ which is their Theorem 3.2. With r linear in the reward, r = 1/2 + A / (2 s) for
 is to first order the old law tilted by exp(A / (\beta s)), and exactly that for a Gaussian and a linear reward: \beta s
 is a temperature in standard deviations of the reward.
 
-Here everything is said of estimates of x_0, in which the loss is the same up to the process's weight of a level.
+Here everything is said of the network's own predictions (`graft.process.Process.loss_output`), and of estimates of x_0
+with ``adaptive``; the loss is the same up to the process's weight of a level.
 """
 
 from typing import TYPE_CHECKING
@@ -105,31 +106,37 @@ class DiffusionNFT(OnPolicy):
         assert examples.weight is not None
         process, clean, condition = module.process, examples.state, examples.condition
         level = module.asked_levels(size(clean), module.level, generator)
-        noisy = process.corrupt(clean, level, 0.0, condition, generator)
+        noise = process.noise(clean, condition, generator)
+        noisy = process.corrupt_with(clean, noise, level, 0.0)
+        # the adaptive error is one of x_0, as the paper has it; the other one is the process's loss
+        goal = clean if self.adaptive else process.loss_target(clean, noise, level)
 
-        def estimate(output: State) -> State:
-            return process.estimate(output, noisy, level, condition)
+        def policy(output: State) -> State:
+            meant = process.estimate if self.adaptive else process.loss_output
+            return meant(output, noisy, level, condition)
 
         with evaluating(module.backbone):  # first: a sharded network has one set of weights at a time
-            old = estimate(process(self.old.of(module.backbone), noisy, level, condition))
-        new = estimate(process(module.backbone, noisy, level, condition))
+            drew = process(self.old.of(module.backbone), noisy, level, condition)
+        output = process(module.backbone, noisy, level, condition)
+        old, new = policy(drew), policy(output)
         positive, negative = (apply(lambda o, n, b=b: o + b * (n - o), old, new) for b in (self.beta, -self.beta))
         r = examples.weight
-        good, bad = (self._error(module, policy, clean, level) for policy in (positive, negative))
+        good, bad = (self._error(module, each, goal, level) for each in (positive, negative))
         loss = (r.to(good) * good + (1 - r).to(bad) * bad).mean()
-        shown = {"old_distance": process.distance(new, old, level).detach().mean()}
+        now, before = (process.loss_output(each, noisy, level, condition) for each in (output, drew))
+        shown = {"old_distance": process.distance(now, before, level).detach().mean()}
         if self.kl:
             with evaluating(module.backbone), torch.no_grad():
-                reference = estimate(process(module.reference_model, noisy, level, condition))
-            drift = process.distance(new, reference, level).mean()
+                other = process(module.reference_model, noisy, level, condition)
+            drift = process.distance(now, process.loss_output(other, noisy, level, condition), level).mean()
             shown["reference_distance"] = drift.detach()
             loss = loss + self.kl * drift
         return loss, shown
 
-    def _error(self, module: "GraftModule", policy: State, clean: State, level: Tensor) -> Tensor:
+    def _error(self, module: "GraftModule", policy: State, goal: State, level: Tensor) -> Tensor:
         if not self.adaptive:
-            return module.process.distance(policy, clean, level)
-        gaps = apply(lambda field, goal: (field - goal).flatten(1), policy, clean)
+            return module.process.distance(policy, goal, level)
+        gaps = apply(lambda field, right: (field - right).flatten(1), policy, goal)
         errors = [
             gap.square().mean(1) / gap.detach().abs().mean(1).clamp(min=1e-5)
             for gap in ([gaps] if isinstance(gaps, Tensor) else gaps.values())

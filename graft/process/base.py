@@ -224,9 +224,39 @@ class Process(ABC):
         """
         raise GraftError(f"{type(self).__name__} has no score, so levels cannot be compared")
 
-    def distance(self, estimate: State, clean: State, level: Tensor) -> Tensor:
-        """(B,) weighted mean squared error of estimates of x_0, as `error` has it of a prediction from data."""
-        raise GraftError(f"the outputs of {type(self).__name__} are no estimates of x_0 that could be mixed")
+    # What objectives need that compare outputs: `error` of data as a squared distance in a space of its own
+
+    def loss_output(self, output: State, state: State, level: Level, condition: "Condition | None" = None) -> State:
+        """Return the network's ``output`` for ``state`` in the space in which the loss is a squared distance.
+
+        That is the prediction itself (eps, v, velocity, x_0), or the mean of x_0 that logits stand for. Averages of
+        several outputs in it are averages of their estimates of x_0.
+
+        Raises:
+            GraftError: The process has no such space.
+        """
+        raise GraftError(f"the outputs of {type(self).__name__} are no predictions that could be mixed")
+
+    def loss_target(self, clean: State, noise: State, level: Level) -> State:
+        """Return what a perfect network's `loss_output` would be if it knew the data and the noise of a state.
+
+        Args:
+            clean: (B, ...) the data, x_0.
+            noise: (B, ...) as `noise` has it, with which `corrupt_with` made the state at ``level``.
+            level: Of the state.
+
+        Raises:
+            GraftError: The process has no such space.
+        """
+        raise GraftError(f"the outputs of {type(self).__name__} are no predictions that could be mixed")
+
+    def distance(self, one: State, other: State, level: Tensor) -> Tensor:
+        """Return the (B,) weighted mean squared difference of two `loss_output`s, or of one and its `loss_target`.
+
+        Raises:
+            GraftError: The process has no such space.
+        """
+        raise GraftError(f"the outputs of {type(self).__name__} are no predictions that could be mixed")
 
     def __call__(self, model: Model, state: State, level: Level, condition: Condition) -> State:
         """The network's output at ``level``.

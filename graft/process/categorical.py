@@ -47,6 +47,7 @@ from graft.errors import GraftError
 from graft.process.base import Level, Process
 from graft.process.precision import double, single
 from graft.process.projections import Projection
+from graft.process.ranges import require
 from graft.state import Condition, State, size
 
 Weight = Literal["elbo", "equal"]
@@ -77,8 +78,7 @@ class Categorical(Process):
             raise GraftError(
                 f"a categorical field has its classes in its last dimension, and {list(self.shape)} has no two"
             )
-        if not warp > 0:
-            raise GraftError(f"warp is {warp:g}, but it must be positive")
+        require(0 < warp < math.inf, "warp", warp, "be positive")
         if weight not in ("elbo", "equal"):
             raise GraftError(f"weight is {weight!r}, but the loss of a categorical field is weighted 'elbo' or 'equal'")
 
@@ -253,9 +253,17 @@ class Categorical(Process):
             nats = -self._log_chance(self.posterior(self.chance(output), x, level, at), goal)
         return self._sum(nats, condition).to(single(_tensor(output))) / math.prod(self.shape[:-1])
 
-    def distance(self, estimate: State, clean: State, level: Tensor) -> Tensor:
+    def loss_output(self, output: State, state: State, level: Level, condition: "Condition | None" = None) -> Tensor:
+        """See `Process.loss_output`: the probabilities of x_0."""
+        return self.estimate(output, state, level, condition)
+
+    def loss_target(self, clean: State, noise: State, level: Level) -> Tensor:
+        """See `Process.loss_target`: the data."""
+        return _tensor(clean)
+
+    def distance(self, one: State, other: State, level: Tensor) -> Tensor:
         """See `Process.distance`: Brier's score, least at E[x_0 | x_u]; for the ELBO weighted by dt / (t du)."""
-        square = (_tensor(estimate) - _tensor(clean)).square().flatten(1).mean(1)
+        square = (_tensor(one) - _tensor(other)).square().flatten(1).mean(1)
         weight = self.speed(level) / self.time(level) if self.weight == "elbo" else torch.ones_like(level)
         return square * weight.to(square)
 

@@ -1,9 +1,12 @@
 """A process for each field of a state that is a dict of tensors, on one clock and with one network."""
 
+import math
+
 import torch
 from torch import Generator, Tensor
 
 from graft.process.base import Level, Process
+from graft.process.ranges import require
 from graft.state import Condition, State
 
 
@@ -16,6 +19,10 @@ class Mixed(Process):
     """
 
     def __init__(self, fields: dict[str, Process], weights: "dict[str, float] | None" = None) -> None:
+        require(len(fields) > 0, "fields", fields, "have at least one process")
+        for name, weight in (weights or {}).items():
+            require(name in fields, "weights", f"of {name}", f"name fields only, {', '.join(fields)}")
+            require(0 <= weight < math.inf, f"weights.{name}", weight, "be finite and at least 0")
         self.fields, self.weights = fields, weights or {}
         self.clock = next(iter(fields.values()))
 
@@ -150,10 +157,20 @@ class Mixed(Process):
         out, x = _dict(output), _dict(state)
         return {name: _tensor(p.estimate(out[name], x[name], level, condition)) for name, p in self.fields.items()}
 
-    def distance(self, estimate: State, clean: State, level: Tensor) -> Tensor:
+    def loss_output(self, output: State, state: State, level: Level, condition: "Condition | None" = None) -> State:
+        """See `Process.loss_output`."""
+        out, x = _dict(output), _dict(state)
+        return {name: _tensor(p.loss_output(out[name], x[name], level, condition)) for name, p in self.fields.items()}
+
+    def loss_target(self, clean: State, noise: State, level: Level) -> State:
+        """See `Process.loss_target`."""
+        x, z = _dict(clean), _dict(noise)
+        return {name: _tensor(p.loss_target(x[name], z[name], level)) for name, p in self.fields.items()}
+
+    def distance(self, one: State, other: State, level: Tensor) -> Tensor:
         """See `Process.distance`: the weighted sum over the fields."""
-        guess, x = _dict(estimate), _dict(clean)
-        terms = [self.weights.get(n, 1.0) * p.distance(guess[n], x[n], level) for n, p in self.fields.items()]
+        a, b = _dict(one), _dict(other)
+        terms = [self.weights.get(n, 1.0) * p.distance(a[n], b[n], level) for n, p in self.fields.items()]
         return torch.stack(terms).sum(0)
 
     def error(

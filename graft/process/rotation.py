@@ -50,4 +50,4 @@ class Rotation(Gaussian):
     def follow(self, state: State, slope: State, level: Level, next_level: Level) -> Tensor:
         """See `Process.follow`: x − Δφ v."""
         assert isinstance(state, Tensor) and isinstance(slope, Tensor)
-        return state - float((self.time(level) - self.time(next_level)) * (torch.pi / 2)) * slope
+        return (state - float((self.time(level) - self.time(next_level)) * (torch.pi / 2)) * slope).to(state.dtype)

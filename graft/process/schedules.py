@@ -9,6 +9,9 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor
 
+from graft.errors import GraftError
+from graft.process.ranges import require
+
 
 class Schedule(ABC):
     """alpha(t) and sigma(t) for t in [0, 1], float64."""
@@ -50,6 +53,8 @@ class Polynomial(Schedule):
     """
 
     def __init__(self, power: float = 2.0, offset: float = 1e-5) -> None:
+        require(0 < power < math.inf, "power", power, "be positive")
+        require(0 <= offset < 1, "offset", offset, "lie in [0, 1)")
         self.power, self.offset = power, offset
 
     def alpha_sigma(self, t: Tensor) -> tuple[Tensor, Tensor]:
@@ -60,19 +65,38 @@ class Polynomial(Schedule):
 
 
 class VarianceExploding(Schedule):
-    """alpha = 1, sigma = maximum · t^power (Karras et al. 2022: power 7, maximum 80; their t runs the other way).
+    r"""Variance exploding: alpha = 1, and steps that are uniform in t are uniform in sigma^(1/power).
+
+    .. math:: \sigma(t) = \big(\sigma_{min}^{1/\rho} + t\,(\sigma_{max}^{1/\rho} - \sigma_{min}^{1/\rho})\big)^\rho,
+        \quad t > 0, \qquad \sigma(0) = 0
+
+    (Karras et al. 2022, eq. 5, whose index runs the other way: their last step, to data, is the one to t = 0 here). The
+    jump at 0 is a straight line up to `DATA`, so that the schedule is continuous.
 
     Args:
         maximum: sigma at t = 1, in units of the data.
-        power: Steps uniform in t are then spaced as sigma^(1/power).
+        power: rho.
+        minimum: Least sigma that the network is trained and asked at, in units of the data.
+
+    Raises:
+        GraftError: A setting is out of its range.
     """
 
-    def __init__(self, maximum: float = 80.0, power: float = 7.0) -> None:
-        self.maximum, self.power = maximum, power
+    DATA = 1e-12
+    """Below this t, which neither training nor a sampler asks for, sigma falls from its minimum to 0."""
+
+    def __init__(self, maximum: float = 80.0, power: float = 7.0, minimum: float = 0.002) -> None:
+        require(0 < maximum < math.inf, "maximum", maximum, "be positive")
+        require(0 < minimum < maximum, "minimum", minimum, f"lie between 0 and the maximum, {maximum:g}")
+        require(0 < power < math.inf, "power", power, "be positive")
+        self.maximum, self.power, self.minimum = maximum, power, minimum
 
     def alpha_sigma(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """See `Schedule.alpha_sigma`."""
-        return torch.ones_like(t), self.maximum * t**self.power
+        low, high = self.minimum ** (1 / self.power), self.maximum ** (1 / self.power)
+        # written so that the ends are the minimum and the maximum exactly
+        sigma = torch.where(t < 1, (low + t * (high - low)) ** self.power, self.maximum)
+        return torch.ones_like(t), sigma * (t / self.DATA).clamp(max=1)
 
 
 class Betas(Schedule):
@@ -86,6 +110,8 @@ class Betas(Schedule):
     """
 
     def __init__(self, kind: str = "linear", steps: int = 1000, start: float = 1e-4, end: float = 0.02) -> None:
+        require(steps >= 1, "steps", steps, "be at least 1")
+        require(0 < start <= end < 1, "start", start, f"be above 0 and at most `end`, {end:g}, which must be below 1")
         index = torch.arange(steps, dtype=torch.float64)
         if kind == "linear":
             betas = torch.linspace(start, end, steps, dtype=torch.float64)
@@ -95,7 +121,7 @@ class Betas(Schedule):
             bar = [torch.cos((i / steps + 0.008) / 1.008 * math.pi / 2) ** 2 for i in (index, index + 1)]
             betas = (1 - bar[1] / bar[0]).clamp(max=0.999)
         else:
-            raise ValueError(f"unknown table of betas {kind!r}: linear, scaled_linear or squaredcos_cap_v2")
+            raise GraftError(f"`kind` is {kind!r}; it must be linear, scaled_linear or squaredcos_cap_v2. Change it")
         self.steps = steps
         # entry 0 is data, entry k is diffusers' alphas_cumprod[k − 1]
         self.log_alpha2 = torch.cat([betas.new_zeros(1), torch.log1p(-betas).cumsum(0)])

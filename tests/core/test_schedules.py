@@ -1,11 +1,13 @@
 """Noise schedules: data at t = 0, less signal with time, and the tables that diffusers' networks were trained with."""
 
 import warnings
+from collections.abc import Callable
 
 import pytest
 import torch
 from exact import f64
 
+from graft import GraftError
 from graft.process import Betas, Cosine, Flow, Gaussian, Polynomial, Schedule, VarianceExploding
 
 SCHEDULES: dict[str, Schedule] = {
@@ -50,12 +52,56 @@ def test_variance_is_preserved(name: str) -> None:
     assert torch.allclose(alpha**2 + sigma**2, torch.ones_like(alpha), rtol=0, atol=1e-14)
 
 
+def karras(t: float, least: float = 0.002, most: float = 80.0, rho: float = 7.0) -> float:
+    """Karras et al. 2022, eq. 5, with i / (N − 1) = 1 − t."""
+    ends = most ** (1 / rho), least ** (1 / rho)
+    return float((ends[0] + (1 - t) * (ends[1] - ends[0])) ** rho)
+
+
+def test_exploding_is_karras_schedule() -> None:
+    """From sigma_min just above data to sigma_max, uniform in sigma^(1/7); data is reached in one jump."""
+    t = torch.cat([f64([1e-12, 1e-9]), torch.linspace(0.001, 1, 1000, dtype=torch.float64)])
+    for settings in ({}, {"minimum": 0.01, "maximum": 20.0, "power": 3.0}):
+        schedule = VarianceExploding(**settings)
+        sigma = schedule.alpha_sigma(t)[1]
+        names = {"minimum": "least", "maximum": "most", "power": "rho"}
+        wanted = [karras(v, **{names[k]: x for k, x in settings.items()}) for v in t.tolist()]
+        assert torch.allclose(sigma, f64(wanted), rtol=1e-12, atol=0)
+        assert float(sigma[0]) == pytest.approx(settings.get("minimum", 0.002), rel=1e-9)
+        assert float(sigma[-1]) == settings.get("maximum", 80.0)
+    # the grid of N levels of Karras et al. without its least one is that of a sampler of N − 1 steps
+    grid = VarianceExploding().alpha_sigma(torch.arange(17, -1, -1).double() / 17)[1]
+    theirs = [karras(1 - i / 17) for i in range(17)]
+    assert torch.allclose(grid[:-1], f64(theirs), rtol=1e-12) and float(grid[-1]) == 0
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: VarianceExploding(minimum=0.0), r"`minimum` is 0; it must lie between 0 and the maximum, 80\."),
+        (lambda: VarianceExploding(minimum=90.0), r"`minimum` is 90; it must lie between 0 and the maximum, 80\."),
+        (lambda: VarianceExploding(maximum=float("inf")), "`maximum` is inf; it must be positive"),
+        (lambda: VarianceExploding(power=0.0), "`power` is 0; it must be positive"),
+        (lambda: Polynomial(power=-1.0), "`power` is -1; it must be positive"),
+        (lambda: Polynomial(offset=1.0), r"`offset` is 1; it must lie in \[0, 1\)"),
+        (lambda: Betas(steps=0), "`steps` is 0; it must be at least 1"),
+        (lambda: Betas(start=0.0), "`start` is 0; it must be above 0"),
+        (lambda: Betas(start=0.5, end=0.02), "`start` is 0.5; it must be above 0 and at most `end`, 0.02"),
+        (lambda: Betas(end=1.0), "which must be below 1"),
+        (lambda: Betas(start=float("nan")), "`start` is nan"),
+    ],
+)
+def test_bad_settings(make: Callable[[], Schedule], words: str) -> None:
+    with pytest.raises(GraftError, match=words):
+        make()
+
+
 def test_closed_forms() -> None:
     t = f64([0.25, 0.5, 1.0])
     for name, alpha, sigma in (
         ("flow", [0.75, 0.5, 0.0], [0.25, 0.5, 1.0]),
         ("cosine", [0.9238795325112867, 0.7071067811865476, 0.0], [0.3826834323650898, 0.7071067811865476, 1.0]),
-        ("exploding", [1.0, 1.0, 1.0], [80 * 0.25**7, 80 * 0.5**7, 80.0]),
+        ("exploding", [1.0, 1.0, 1.0], [karras(0.25), karras(0.5), 80.0]),
     ):
         found = SCHEDULES[name].alpha_sigma(t)
         assert torch.allclose(found[0], f64(alpha), atol=1e-15) and torch.allclose(found[1], f64(sigma))
@@ -90,5 +136,5 @@ def test_table_between_its_entries() -> None:
 
 
 def test_unknown_table() -> None:
-    with pytest.raises(ValueError, match="scaled_linear"):
+    with pytest.raises(GraftError, match="scaled_linear"):
         Betas("sigmoid")

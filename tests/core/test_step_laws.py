@@ -94,8 +94,12 @@ def test_mixed_is_the_sum_over_the_fields() -> None:
     level = place[0]
     guess = process.estimate(output, state, level, MASK)
     assert all(torch.equal(guess[n], p.x0(output[n], state[n], level, MASK)) for n, p in fields.items())
-    apart = [w * fields[n].distance(guess[n], state[n], level) for n, w in (("x", 1.0), ("h", 0.05))]
-    assert torch.allclose(process.distance(guess, state, level), sum(apart))
+    said, right = process.loss_output(output, state, level, MASK), process.loss_target(reached, other, level)
+    for n, p in fields.items():
+        assert torch.equal(said[n], p.loss_output(output[n], state[n], level, MASK))
+        assert torch.equal(right[n], p.loss_target(reached[n], other[n], level))
+    apart = [w * fields[n].distance(said[n], right[n], level) for n, w in (("x", 1.0), ("h", 0.05))]
+    assert torch.allclose(process.distance(said, right, level), sum(apart))
 
 
 @pytest.mark.parametrize("weight", [None, (0.1, 5.0)])
@@ -105,13 +109,19 @@ def test_distance_is_the_denoising_error(prediction: str, weight: "tuple[float, 
     process = Gaussian(Polynomial(), prediction, (2,), weight=weight)
     clean, noise, output, level = numbers(3, 2), numbers(3, 2, seed=1), numbers(3, 2, seed=2), f64([0.2, 0.5, 0.9])
     noisy = process.corrupt_with(clean, noise, level, 0.0)
-    found = process.distance(process.estimate(output, noisy, level), clean, level)
+    said, goal = process.loss_output(output, noisy, level), process.loss_target(clean, noise, level)
+    found = process.distance(said, goal, level)
     wanted = process.error(output, noisy, clean, noise, level, torch.zeros(3, dtype=torch.float64), None, rows(3))
     assert torch.allclose(found, wanted)
     if weight is None:
         alpha, sigma = (c[:, None] for c in process.alpha_sigma(level))
         right = say(prediction, noisy, clean, alpha, sigma)
         assert torch.allclose(found, (output - right).square().mean(1))
+        assert torch.allclose(goal, right) and torch.equal(said, output)
+    else:  # the bounds are those of the squared error of x_0
+        alpha, sigma = process.alpha_sigma(level)
+        error = (process.estimate(output, noisy, level) - clean).square().mean(1)
+        assert torch.allclose(found, (alpha / sigma).square().clamp(*weight) * error)
 
 
 def test_what_has_no_density_says_so() -> None:

@@ -56,8 +56,8 @@ class SchedulerBetas(Schedule):
 
     def alpha_sigma(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """See `Schedule.alpha_sigma`; linear in alpha² between entries."""
-        alpha2 = _linear(self.alpha2, _linear(self.knots, t * (len(self.knots) - 1)))
-        return alpha2.sqrt(), (1 - alpha2).sqrt()
+        place = _linear(self.knots, t * (len(self.knots) - 1))
+        return _linear(self.alpha2, place).sqrt(), _linear(1 - self.alpha2, place).sqrt()  # no difference near data
 
     def network_time(self, t: Tensor) -> Tensor:
         """The index of diffusers' table, 0 to T − 1."""
