@@ -96,7 +96,8 @@ def _depicted(mol: Any) -> Any:
         Chem.GetSymmSSSR(flat)  # drawing needs the rings
         rdDepictor.Compute2DCoords(flat)
         trial = rdMolDraw2D.MolDraw2DSVG(50, 50)
-        trial.drawOptions().prepareMolsBeforeDrawing = False
+        options: Any = trial.drawOptions()
+        options.prepareMolsBeforeDrawing = False
         trial.DrawMolecule(flat)
     except (RuntimeError, ValueError):  # a network's graph may be one that no algorithm of RDKit's can lay out
         return None

@@ -8,6 +8,7 @@ import sys
 import threading
 import warnings
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,7 +28,8 @@ def isolated() -> Iterator[None]:
     threads, gradients = torch.get_num_threads(), torch.is_grad_enabled()
     dtype, strict = torch.get_default_dtype(), torch.are_deterministic_algorithms_enabled()
     streams = sys.stdout, sys.stderr, sys.stdin
-    filters = warnings.filters[:]  # type: ignore[index]
+    listed: Any = warnings.filters  # the stubs say it cannot be changed
+    filters = list(listed)
     masks = os.umask(0o077)
     os.umask(masks)
     main = threading.current_thread() is threading.main_thread()  # others may set no handlers
@@ -42,7 +44,7 @@ def isolated() -> Iterator[None]:
             if handler is not None and signal.getsignal(number) is not handler:
                 signal.signal(number, handler)
         os.umask(masks)
-        warnings.filters[:] = filters  # type: ignore[index]
+        listed[:] = filters
         sys.stdout, sys.stderr, sys.stdin = streams
         if torch.are_deterministic_algorithms_enabled() != strict:
             torch.use_deterministic_algorithms(strict)
