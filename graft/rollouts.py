@@ -1,5 +1,6 @@
 """The data of fine-tuning. A round is an epoch: draw, score, accept, keep on disk, serve what was accepted."""
 
+import math
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -41,7 +42,8 @@ from graft.rounds import (
     table,
     variation,
 )
-from graft.rounds.scoring import FailureBudget, passed, score, settle
+from graft.rounds.asked import even, screen_information
+from graft.rounds.scoring import FailureBudget, passed, score, screen_values, settle, store_groups
 from graft.rounds.variation import Variation
 from graft.runs import interruption, refuse_linked_round
 from graft.sampler import snap
@@ -73,10 +75,13 @@ class Rollouts(LightningDataModule):
             (of those recorded) or reward starts training at once. Rounds of ``source: current`` but the first are
             drawn anew.
         record: Further levels to record, to choose from later with `store`.
-        screen: A cheap reward that decides which draws of a round the reward is asked for at all.
+        screen: A cheap reward that decides which draws of a round the reward is asked for at all: the best by it of
+            each condition. The others count as rejected.
         screen_fraction: Share of a round, within each condition, that passes the screen.
         reward_budget: Most calls of the reward in the whole run, those for validation and for the final comparison
-            included; the rounds share evenly what is left to them. ``null``: no limit.
+            included; the rounds share evenly what is left to them. Where that is less than a round's draws, a random
+            subset of them is scored, each condition with its share, seeded (`graft.rounds.asked.even`); the others take
+            no part in the round. ``null``: no limit.
         allow_constant_reward: Train even where the reward is the same for all draws of a round, or for all draws of
             each condition, so that what the rule accepts is arbitrary. Otherwise such a round ends the run: with an
             error, or, where the reward has become as good as what the former round accepted, with the comparison. It
@@ -285,6 +290,11 @@ class Rollouts(LightningDataModule):
             feasible.check_sampling(self.module, f"data.{name}", count, times)
         if self.store and self._store is None:
             self._store = Store(self.store)
+        if self.screen is not None and self.screen_fraction * self.draws < self.accept.smallest:
+            raise GraftError(
+                f"data.screen_fraction is {self.screen_fraction:g}, so that the reward is asked for less than "
+                f"{self.accept.smallest} of {self.draws} draws, which the rule '{self.accept}' needs: raise it"
+            )
         if self.reward_budget is not None and self.allowance < self.accept.smallest:
             raise GraftError(
                 f"data.reward_budget is {self.reward_budget}, of which validation and comparison take {self._judged}: "
@@ -376,6 +386,10 @@ class Rollouts(LightningDataModule):
         """The rewards of a round's draws, NaN where there is none."""
         return self._store_of(number).scores()[0].values
 
+    def groups(self, number: int) -> Tensor:
+        """(draws,) integer of the condition of each of a round's draws."""
+        return store_groups(self.module, self._store_of(number))
+
     def scored(self, number: int) -> tuple[Scores, list[str]]:
         """The rewards and the keys of a round's draws; nothing of a round that the disk no longer has."""
         store = self._store_of(number)
@@ -414,7 +428,8 @@ class Rollouts(LightningDataModule):
             return None
         asked = {"reward": self.reward_identity}
         if self.screen is not None or self.allowance < self.draws:
-            asked["screen"] = {"by": identity(self.screen), "share": self.screen_fraction, "most": self.allowance}
+            chosen = {"by": identity(self.screen), "share": self.screen_fraction, "most": self.allowance}
+            asked["chosen"] = {**chosen, "seed": self.seed}
         return digest(asked)
 
     def _requests(self, count: int, purpose: str, weights: Any) -> "DataLoader[Any]":
@@ -436,13 +451,14 @@ class Rollouts(LightningDataModule):
         scores, keys = store.scores()
         rewards = torch.tensor(scores.values, dtype=torch.float64)
         chunks = range(len(store.rows))
-        groups = torch.cat([module.group(store.read_chunk(i).condition) for i in chunks])
+        groups = store_groups(module, store)
         signed = rewards if self.maximise else -rewards
         earlier = [(self._store_of(n), Account.read(self.folder(n))[1]) for n in range(number) if self.filters]
         how = seeding.generator(self.seed, "filter", number)
         candidates = left(self.filters, module, store, earlier, signed, groups, keys, how)
         generator = seeding.generator(self.seed, "accept", number)
-        chosen = self.accept(signed, groups, keys, generator, candidates.left, candidates.spare)
+        scored, screen = self._scored_draws(store, scores, groups)
+        chosen = self.accept(signed, groups, keys, generator, candidates.left, candidates.spare, scored, screen)
         varied = self._varied(number, rewards, chosen)
         mean, covered = matched(rewards, groups, chosen.index, chosen.weight)
         named = [key for key in keys if key]
@@ -453,7 +469,7 @@ class Rollouts(LightningDataModule):
             source=self.source.name,
             draws=len(rewards),
             accepted=len(chosen.index),
-            acceptance_rate=len(chosen.index) / len(rewards),
+            acceptance_rate=len(chosen.index) / (int(scored.sum()) if screen is None else len(rewards)),
             effective=chosen.effective,
             kl_nats=chosen.kl_nats if sampled else None,
             failed_rewards=len(scores.failures),
@@ -602,12 +618,28 @@ class Rollouts(LightningDataModule):
 
     def _passed(self, store: Round, number: int) -> Tensor:
         """(draws,) whether the reward is asked for a draw: the screen's best of each condition, within the budget."""
-        count = sum(store.rows)
-        most = min(self.allowance, count)
+        generator, count = seeding.generator(self.seed, "asked", number), sum(store.rows)
+        if self.screen is None and self._most >= count:
+            return torch.ones(count, dtype=torch.bool)
         if self.screen is None:
-            return torch.arange(count) < most
-        most = min(most, int(self.screen_fraction * count))
-        return passed(self.module, self.screen, store, most, self._bar(number, "screening"), self._together)
+            return even(store_groups(self.module, store), self._most, generator)
+        bar = self._bar(number, "screening")
+        return passed(self.module, self.screen, store, self._most, bar, self._together, generator)
+
+    @property
+    def _most(self) -> int:
+        """Draws of a round that the reward is asked for."""
+        share = 1.0 if self.screen is None else self.screen_fraction
+        return min(self.allowance, math.floor(share * self.draws + 1e-9))
+
+    def _scored_draws(self, store: Round, scores: Scores, groups: Tensor) -> tuple[Tensor, "Tensor | None"]:
+        """((draws,) whether a draw was scored; how the screen chose those, if there is one): see `Accept.__call__`."""
+        scored = ~torch.tensor(scores.values, dtype=torch.float64).isnan()
+        scored[list(scores.failures)] = True
+        if self.screen is None or not self.source.sampled:
+            return scored, None
+        values = screen_values(self.module, self.screen, store)
+        return scored, screen_information(values, groups, scored)
 
     def describe(self) -> str:
         """The filters and the rule in a few words."""

@@ -2,14 +2,37 @@ r"""Acceptance rules: rewards of the draws of each condition in, acceptance prob
 
 Generalised rejection sampling: accepted draws follow :math:`p^*(x) \propto p_{ref}(x)\, a(F(r(x)))` with F the
 reference's reward CDF and a(F) = E[accepted | F], which is the optimum of KL-regularised reward maximisation with the
-reshaped reward log a (arXiv 2510.02692, Lemma 1). Every rule here gives a(F) itself for the draws at hand, averaged
-over the interval of F that a draw shares with those of equal reward; nothing is random but the last selection.
+reshaped reward log a (arXiv 2510.02692, Lemma 1). Nothing is random but the last selection.
+
+The KL that a round states is that of the accepted distribution, jointly of a draw and its condition, to that of the
+draws,
+
+.. math:: KL(p^* \| p) = E[a \log a] / E[a] - \log E[a], \qquad a(x) = P(\text{accepted} \mid \text{the draw is } x),
+
+with the other draws of the round averaged over. E[a] is the share of the scored draws that is accepted. How E[a log
+a] is estimated depends on the rule:
+
+- `TopK`, `TopFraction` and `Preference` compare draws by rank. For continuous rewards a(F) does not depend on the
+  rewards and the mean is an integral over F (`graft.accept.curve`): it gives log M − (M − 1)/M for the best of M. A
+  fraction below one draw of each group accepts the best draw in some groups: the distribution is that of the best of
+  the group. Equal rewards share the mean of a over their interval of F. `graft.accept.ties` estimates what that takes
+  off, without bias in small groups.
+- `Threshold`, `Tilt` with a bound, and `All` look at each draw alone: a is known.
+- `Tilt` without a bound normalises by the other draws of the group. The bootstrap averages over them
+  (`Tilt.information`).
+- De-duplication, and filters that keep some of several equal draws, multiply a by the probability to be kept
+  (`graft.accept.duplicates`).
+
+Draws that were not scored take no part, as if they had not been drawn. Draws with a failed reward, and draws that a
+filter refused, count as rejected. The number of them in a group is random, and in groups of a few draws a averages over
+it.
 """
 
 from graft.accept.base import Accept, Accepted
 from graft.accept.every import All
-from graft.accept.laws import intervals, kl, top_k_average
+from graft.accept.laws import intervals
 from graft.accept.preference import Preference
+from graft.accept.ranked import Ranked
 from graft.accept.selection import systematic
 from graft.accept.threshold import Threshold
 from graft.accept.tilt import Tilt
@@ -21,12 +44,11 @@ __all__ = [
     "Accepted",
     "All",
     "Preference",
+    "Ranked",
     "Threshold",
     "Tilt",
     "TopFraction",
     "TopK",
     "intervals",
-    "kl",
     "systematic",
-    "top_k_average",
 ]

@@ -1,5 +1,6 @@
 """What an acceptance rule is: within which draws it ranks, what it is applied to, and what comes out."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -8,8 +9,7 @@ from typing import Literal
 import torch
 from torch import Generator, Tensor
 
-from graft.accept.duplicates import first_of_each, spread
-from graft.accept.laws import kl
+from graft.accept.duplicates import first_of_each, shares
 from graft.accept.selection import systematic
 from graft.errors import GraftError
 
@@ -22,7 +22,8 @@ class Accepted:
         index: (A,) positions of the accepted draws, ascending.
         weight: (A,) how much each counts in training, 1 on average.
         probability: (n,) of being accepted, given everyone's rewards.
-        kl_nats: KL(accepted law ‖ law of the draws), from the realised rewards, in nats.
+        kl_nats: KL(accepted distribution ‖ distribution of the draws) in nats, jointly of a draw and its condition; see
+            `graft.accept`.
         effective: Effective number of accepted samples, (Σ w)² / Σ w².
         bins: Positions of the draws that were ranked together, for each condition.
     """
@@ -54,7 +55,20 @@ class Accept(ABC):
 
     @abstractmethod
     def law(self, rewards: Tensor) -> tuple[Tensor, Tensor]:
-        """For n finite rewards: (n,) the probability of each draw given all of them, and (n,) a(F) up to a factor."""
+        """For n finite rewards: (n,) the probability of each draw given all of them, and (n,) that times its weight."""
+
+    def information(self, rewards: Tensor, drawn: int, usable: float) -> float:
+        """Estimate n E[a log a] for a group of n draws, with a(x) = E[accepted, times its weight | the draw is x].
+
+        Here each draw is accepted by its own reward, so that a is known. A rule that compares draws overrides this.
+
+        Args:
+            rewards: (n,) finite rewards of the group.
+            drawn: Draws of the group, those with no usable reward included.
+            usable: Share of all scored draws that have a usable reward.
+        """
+        a = self.law(rewards)[1]
+        return float(torch.special.xlogy(a, a).sum())
 
     def weights(self, rewards: Tensor) -> Tensor:
         """(n,) training weight of each draw, should it be accepted."""
@@ -77,6 +91,8 @@ class Accept(ABC):
         generator: "Generator | None" = None,
         left: "Tensor | None" = None,
         spare: "Tensor | None" = None,
+        scored: "Tensor | None" = None,
+        screen: "Tensor | None" = None,
     ) -> Accepted:
         """Accept some of n draws.
 
@@ -87,16 +103,22 @@ class Accept(ABC):
             generator: For which of equals are kept.
             left: (n,) bool, what filters left: nothing else is accepted (see `graft.filters`).
             spare: (n,) bool, what one of the same key that is left stands for, by chance.
+            scored: (n,) bool, draws that the reward was asked for; the others take no part. All if not given.
+            screen: (n,) log a of what chose the scored draws (see `graft.rounds.asked.screen_information`): the others
+                then count as rejected. Not given where they are a random part.
 
         Raises:
             GraftError: There are too few draws for the rule, or nothing is accepted.
         """
         rewards = rewards.to("cpu", torch.float64)
         n = len(rewards)
-        probability, relative, weight = (torch.zeros(n, dtype=torch.float64) for _ in range(3))
-        usable = ~rewards.isnan()
+        probability, a, weight = (torch.zeros(n, dtype=torch.float64) for _ in range(3))
+        scored = torch.ones(n, dtype=torch.bool) if scored is None else scored
+        usable = scored & ~rewards.isnan()
         if not bool(usable.any()):
-            raise GraftError(f"the reward failed for all {n} draws, so that nothing can be accepted: mend the reward")
+            raise GraftError(
+                f"the reward failed for all {int(scored.sum())} draws, so that nothing can be accepted: mend the reward"
+            )
         if left is not None:
             usable &= left
         equals = torch.zeros(n, dtype=torch.bool) if spare is None else spare.clone()
@@ -106,51 +128,67 @@ class Accept(ABC):
             keep = first_of_each(keys, usable, generator)
             equals |= usable & ~keep
             usable &= keep
-        bins = self._bins(groups if self.scope == "condition" else None, usable)
-        chosen = []
-        for members in bins:
-            p, a = self.law(rewards[members])
-            probability[members], relative[members] = p, a
+        counted = scored & ~equals  # draws that could have been usable, whatever was kept of equals
+        share = float(usable.sum() / counted.sum())
+        chosen, ranked, information = [], list[Tensor](), 0.0
+        for everyone in self._groups(groups if self.scope == "condition" else None, scored):
+            members = everyone[usable[everyone]]
+            if not len(members):
+                continue
+            probability[members], a[members] = self.law(rewards[members])
+            information += self.information(rewards[members], int(counted[everyone].sum()), share)
             weight[members] = self.weights(rewards[members])
-            chosen.append(members[systematic(p, generator)])
+            ranked.append(members)
+            chosen.append(members[systematic(probability[members], generator)])
         index = torch.cat(chosen).sort().values
         if len(index) == 0:
             raise GraftError(
-                f"the rule '{self.describe()}' accepted none of {n} draws (best reward "
+                f"the rule '{self.describe()}' accepted none of {int(scored.sum())} draws (best reward "
                 f"{float(rewards[~rewards.isnan()].max()):.4g}): draw more, or take a milder rule"
             )
         weight = weight[index] / weight[index].mean()
         if not bool(weight.isfinite().all()):
             raise GraftError(f"the weights of the rule '{self}' overflow: take a milder rule, or rescale the reward")
+        before = torch.zeros(n, dtype=torch.float64) if screen is None else screen
         if bool(equals.any()):
-            relative = spread(relative, keys or [], usable | equals, equals)
+            before = before + shares(keys or [], usable, equals)
+        kl = (information + float((a * before).sum())) / float(a.sum())
+        kl -= math.log(float(a.sum()) / (n if screen is not None else int(scored.sum())))
         effective = float(weight.sum() ** 2 / weight.square().sum())
-        return Accepted(index, weight, probability, kl(relative), effective, bins)
+        return Accepted(index, weight, probability, max(0.0, kl), effective, ranked)  # an estimate can fall below 0
 
     def _bins(self, groups: "Tensor | None", usable: Tensor) -> list[Tensor]:
-        """Positions of the usable draws by condition, each with few draws joined with the next ones up.
+        """Positions of the usable draws of each group, where there are any."""
+        found = self._groups(groups, torch.ones_like(usable))
+        return [members[usable[members]] for members in found if bool(usable[members].any())]
 
-        What was drawn decides that, so that a failure or a duplicate does not have two conditions ranked together.
+    def _groups(self, groups: "Tensor | None", scored: Tensor) -> list[Tensor]:
+        """Positions of the scored draws by condition, each with few draws joined with the next ones up.
+
+        What was scored decides that, so that a failure or a duplicate does not have two conditions ranked together.
         """
-        bins = [torch.arange(len(usable))]
+        bins = [torch.arange(len(scored))]
+        sizes = [int(scored.sum())]
         if groups is not None:
             groups = groups.to("cpu")
             values, drawn = torch.unique(groups, return_counts=True)
             # equally many draws of every condition were asked for (prompts with M images each): none is too small
             equal = len(drawn) > 1 and int(drawn.min()) == int(drawn.max()) > 1
             need = self.smallest if equal else max(self.bin, self.smallest)
-            bins = []
+            bins, sizes = [], []
             for value in values:
                 members = (groups == value).nonzero()[:, 0]
-                if bins and len(bins[-1]) < need:
-                    bins[-1] = torch.cat([bins[-1], members])
+                size = len(members) if equal else int(scored[members].sum())
+                if bins and sizes[-1] < need:
+                    bins[-1], sizes[-1] = torch.cat([bins[-1], members]), sizes[-1] + size
                 else:
                     bins.append(members)
-            if len(bins) > 1 and len(bins[-1]) < need:
-                bins[-2:] = [torch.cat(bins[-2:])]
-        if len(bins[-1]) < self.smallest:
+                    sizes.append(size)
+            if len(bins) > 1 and sizes[-1] < need:
+                bins[-2:], sizes[-2:] = [torch.cat(bins[-2:])], [sum(sizes[-2:])]
+        if sizes[-1] < self.smallest:
             raise GraftError(
-                f"the rule '{self}' ranks {self.smallest} draws and there are {len(bins[-1])}: draw more, or take "
+                f"the rule '{self}' ranks {self.smallest} draws and there are {sizes[-1]}: draw more, or take "
                 "smaller groups"
             )
-        return [members[usable[members]] for members in bins if bool(usable[members].any())]
+        return [members[scored[members]] for members in bins]

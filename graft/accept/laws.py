@@ -1,11 +1,15 @@
-"""The law of what is accepted, from the realised rewards: ties share an interval of the CDF, and its KL."""
+"""What a rule that ranks accepts, as a function of the CDF: a(F) = P(accepted | F), and its integral."""
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from scipy.special import betainc
 from torch import Tensor
+
+Array = NDArray[np.float64]
 
 
 def intervals(rewards: Tensor) -> tuple[Tensor, Tensor]:
@@ -15,30 +19,45 @@ def intervals(rewards: Tensor) -> tuple[Tensor, Tensor]:
     return ((reached - counts).double() / len(rewards))[inverse], (reached.double() / len(rewards))[inverse]
 
 
-def top_k_average(low: Tensor, high: Tensor, keep: float, draws: float) -> Tensor:
-    r"""The mean over [low, high] of a(F) = Σ_{k<K} C(M−1, k) (1−F)^k F^{M−1−k}, for K of M.
+def acceptance(f: Array, keep: float, draws: int) -> Array:
+    r"""a(F) = Σ_{k<K} C(M−1, k) (1−F)^k F^{M−1−k} for the best K of M, the probability that fewer than K are above.
 
-    With the regularised incomplete beta function a(F) = I_F(M − K, K), whose integral is
-    F I_F(M − K, K) − (M − K)/M I_F(M − K + 1, K); K need not be whole.
+    It is the regularised incomplete beta function I_F(M − K, K). Of a broken K the last draw counts in part, so that a
+    is linear between whole K: below one of a group, the best draw is accepted with probability K.
+
+    Args:
+        f: CDF of the reward at the draw.
+        keep: K, at most M.
+        draws: M.
     """
-    if keep >= draws:
-        return torch.ones_like(low)
 
-    def integral(f: Tensor) -> Tensor:
-        x = f.numpy()
-        first: np.ndarray = betainc(draws - keep, keep, x)
-        second: np.ndarray = betainc(draws - keep + 1, keep, x)
-        return torch.from_numpy(x * first - (draws - keep) / draws * second)
+    def whole(k: int) -> Array:
+        if not 0 < k < draws:
+            return np.full_like(f, k > 0)
+        found: Array = betainc(draws - k, k, f)
+        return found
 
-    return ((integral(high) - integral(low)) / (high - low)).clamp(0, 1)
+    return _broken(keep, whole)
+
+
+def integral(f: Array, keep: float, draws: int) -> Array:
+    """The integral of `acceptance` from 0 to f: F I_F(M − K, K) − (M − K)/M I_F(M − K + 1, K)."""
+
+    def whole(k: int) -> Array:
+        if not 0 < k < draws:
+            return f * (k > 0)
+        found: Array = f * betainc(draws - k, k, f) - (draws - k) / draws * betainc(draws - k + 1, k, f)
+        return found
+
+    return _broken(keep, whole)
+
+
+def _broken(keep: float, at: Callable[[int], Array]) -> Array:
+    """Linear in K between whole numbers."""
+    low = math.floor(keep)
+    return at(low) if low == keep else (low + 1 - keep) * at(low) + (keep - low) * at(low + 1)
 
 
 def log_choose(m: Tensor, k: int) -> Tensor:
     """The logarithm of C(m, k), for each m."""
     return torch.lgamma(m + 1) - math.lgamma(k + 1) - torch.lgamma((m - k).clamp(min=0) + 1)
-
-
-def kl(relative: Tensor) -> float:
-    """KL(accepted ‖ drawn) in nats of draws accepted in proportion to ``relative`` (n,): Σ p log(n p)."""
-    p = relative / relative.sum()
-    return float(torch.special.xlogy(p, p * len(p)).sum())

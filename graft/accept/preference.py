@@ -2,11 +2,11 @@
 
 from torch import Tensor
 
-from graft.accept.base import Accept
 from graft.accept.laws import intervals
+from graft.accept.ranked import Ranked
 
 
-class Preference(Accept):
+class Preference(Ranked):
     """The winner of two, ties by a coin: a(F) = F, KL = log 2 − 1/2 for continuous rewards."""
 
     smallest = 2
@@ -16,7 +16,12 @@ class Preference(Accept):
         low, high = intervals(rewards)
         n = len(rewards)
         middle = (low + high) / 2
-        return (middle * n - 0.5) / (n - 1) if n > 1 else middle, middle
+        p = (middle * n - 0.5) / (n - 1) if n > 1 else middle
+        return p, p
+
+    def best(self, count: int) -> tuple[float, int]:
+        """See `Ranked.best`: the best of two, and one alone wins against nobody half the time."""
+        return (1, 2) if count > 1 else (0.5, 1)
 
     def __str__(self) -> str:
         return "winner of 2"

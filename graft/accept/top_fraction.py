@@ -4,12 +4,12 @@ from typing import Literal
 
 from torch import Tensor
 
-from graft.accept.base import Accept
-from graft.accept.laws import intervals, top_k_average
+from graft.accept.laws import intervals
+from graft.accept.ranked import Ranked
 from graft.errors import GraftError
 
 
-class TopFraction(Accept):
+class TopFraction(Ranked):
     """The best share of the draws of each condition; a(F) tends to 1[F >= 1 − fraction].
 
     Args:
@@ -34,9 +34,12 @@ class TopFraction(Accept):
     def law(self, rewards: Tensor) -> tuple[Tensor, Tensor]:
         """See `Accept.law`."""
         low, high = intervals(rewards)
-        n = len(rewards)
-        edge = 1 - self.fraction
-        return ((high - edge) / (high - low)).clamp(0, 1), top_k_average(low, high, n * self.fraction, n)
+        p = ((high - (1 - self.fraction)) / (high - low)).clamp(0, 1)
+        return p, p
+
+    def best(self, count: int) -> tuple[float, int]:
+        """See `Ranked.best`: below one of a group, the best draw is accepted now and then."""
+        return self.fraction * count, count
 
     def __str__(self) -> str:
         return f"top {self.fraction:.4g}"

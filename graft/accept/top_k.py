@@ -5,12 +5,12 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from graft.accept.base import Accept
-from graft.accept.laws import intervals, log_choose, top_k_average
+from graft.accept.laws import intervals, log_choose
+from graft.accept.ranked import Ranked
 from graft.errors import GraftError
 
 
-class TopK(Accept):
+class TopK(Ranked):
     """The best ``keep`` of every ``draws`` draws: a(F) = P(Binomial(draws − 1, 1 − F) < keep).
 
     Where a condition has more draws than ``draws``, a draw's probability is the share of all groups of that size with
@@ -53,8 +53,12 @@ class TopK(Accept):
         low, high = intervals(rewards)
         total = torch.cat([by_rank.new_zeros(1), by_rank.flip(0).cumsum(0)])  # of the ranks from below
         first, last = (low * n).round().long(), (high * n).round().long()
-        p = (total[last] - total[first]) / (last - first)
-        return p.clamp(0, 1), top_k_average(low, high, self.keep, draws)
+        p = ((total[last] - total[first]) / (last - first)).clamp(0, 1)
+        return p, p
+
+    def best(self, count: int) -> tuple[float, int]:
+        """See `Ranked.best`."""
+        return min(self.keep, count), min(self.draws, count)
 
     def __str__(self) -> str:
         return f"top {self.keep} of {self.draws}"

@@ -5,16 +5,16 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import partial
 
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
 from graft.errors import GraftError
 from graft.identity import digest
 from graft.module import GraftModule
 from graft.ranks import tell
 from graft.reward import Reward, Scores, ask, bounded
+from graft.rounds.asked import screened
 from graft.rounds.round import Round
 from graft.rounds.variation import variation
 
@@ -145,9 +145,15 @@ def settle(store: Round, reward: Reward, budget: FailureBudget, barrier: Callabl
 
 
 def passed(
-    module: GraftModule, screen: Reward, store: Round, most: int, chunks: Iterable[int], barrier: Callable[[], None]
+    module: GraftModule,
+    screen: Reward,
+    store: Round,
+    most: int,
+    chunks: Iterable[int],
+    barrier: Callable[[], None],
+    generator: "Generator | None",
 ) -> Tensor:
-    """(draws,) bool: the ``most`` draws that a cheap reward ranks highest within their condition; see `screened`.
+    """(draws,) bool: the ``most`` draws that a cheap reward ranks highest within their condition.
 
     Args:
         module: Decodes the draws.
@@ -156,44 +162,40 @@ def passed(
         most: Draws to choose.
         chunks: This process's.
         barrier: Waits for the other processes.
+        generator: Of the choice among equals; see `graft.rounds.asked.screened`.
     """
     by = digest(screen)
+    try:
+        for index in chunks:
+            _screen_values(module, screen, by, store, index)
+        barrier()
+        values = screen_values(module, screen, store)
+    finally:
+        screen.close()
+    groups, there = store_groups(module, store), ~values.isnan()
+    if not variation(
+        values, [((groups == group) & there).nonzero()[:, 0] for group in torch.unique(groups)]
+    ).selectable:
+        tell(f"the screen {screen.name} does not tell draws of a condition apart: which of them pass it is arbitrary")
+    return screened(values, groups, most, generator)
 
-    def values_of(index: int) -> list[float]:
+
+def screen_values(module: GraftModule, screen: Reward, store: Round) -> Tensor:
+    """(draws,) what a cheap reward says of a round, larger is better; NaN where it failed."""
+    by = digest(screen)
+    found = [value for index in range(len(store.rows)) for value in _screen_values(module, screen, by, store, index)]
+    values = torch.tensor(found, dtype=torch.float64)
+    return values if screen.maximise else -values
+
+
+def _screen_values(module: GraftModule, screen: Reward, by: str, store: Round, index: int) -> list[float]:
+    def values_of() -> list[float]:
         chunk = store.read_chunk(index)
         return ask(screen, module.decode(chunk.state, chunk.condition)).values
 
-    try:
-        for index in chunks:
-            store.screened(index, by, partial(values_of, index))
-        barrier()
-        everything = range(len(store.rows))
-        values = [value for index in everything for value in store.screened(index, by, partial(values_of, index))]
-    finally:
-        screen.close()
-    groups = torch.cat([module.group(store.read_chunk(index).condition) for index in everything])
-    rewards = torch.tensor(values, dtype=torch.float64)
-    scored = ~rewards.isnan()
-    if not variation(
-        rewards, [((groups == group) & scored).nonzero()[:, 0] for group in torch.unique(groups)]
-    ).selectable:
-        tell(f"the screen {screen.name} does not tell draws of a condition apart: which of them pass it is arbitrary")
-    return screened(rewards if screen.maximise else -rewards, groups, most)
+    return store.screened(index, by, values_of)
 
 
-def screened(values: Tensor, groups: Tensor, most: int) -> Tensor:
-    """(n,) bool: the ``most`` draws that rank highest within their condition; NaN ranks nowhere.
-
-    Args:
-        values: (n,) larger is better.
-        groups: (n,) integer of each draw's condition.
-        most: Draws to choose.
-    """
-    rank = torch.full_like(values, math.inf)
-    for group in torch.unique(groups):
-        inside = ((groups == group) & ~values.isnan()).nonzero()[:, 0]
-        order = inside[values[inside].argsort(descending=True, stable=True)]
-        rank[order] = (torch.arange(len(order), dtype=rank.dtype) + 0.5) / int((groups == group).sum())
-    chosen = torch.zeros(len(values), dtype=torch.bool)
-    chosen[rank.argsort(stable=True)[:most]] = True
-    return chosen & rank.isfinite()
+def store_groups(module: GraftModule, store: Round) -> Tensor:
+    """(draws,) integer of the condition of each draw of a round."""
+    return torch.cat([module.group(store.read_chunk(index).condition).cpu() for index in range(len(store.rows))])

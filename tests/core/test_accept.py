@@ -193,23 +193,21 @@ def test_kl_of_the_top_eighth_of_m(draws: int, nats: float) -> None:
     a = sum(torch.from_numpy(beta(draws - k, k + 1).pdf(f.numpy())) for k in range(keep)) / keep
     closed = float(torch.special.xlogy(a, a).mean())
     assert closed == pytest.approx(nats, abs=0.006)
-    # of one group's realised rewards: F is then known in steps of 1/M only, which takes up to 0.3/M off
+    # of one group, and of many groups of M
     rewards = torch.randn(draws, dtype=torch.float64, generator=seeded(5))
-    found = kl_of(TopFraction(0.125), rewards)
-    assert closed - 0.05 * 8 / draws - 2e-3 < found < closed + 1e-3
-    # and of many groups of M
+    assert kl_of(TopFraction(0.125), rewards) == pytest.approx(closed, abs=1e-3)
     count = 4096 // draws
     many = torch.randn(count * draws, dtype=torch.float64, generator=seeded(6))
     groups = torch.arange(count).repeat_interleave(draws)
     whole = TopFraction(0.125)(many, groups, generator=seeded())
-    assert whole.kl_nats == pytest.approx(found, abs=1e-9)
+    assert whole.kl_nats == pytest.approx(closed, abs=1e-3)
     assert len(whole.index) == count * keep
 
 
 def test_kl_with_ties() -> None:
     """A yes/no reward with p = 0.4, top eighth: log 2.5 = 0.92, and not log 8 = 2.08."""
     rewards = (torch.arange(2000) % 5 < 2).double()
-    assert kl_of(TopFraction(0.125), rewards) == pytest.approx(math.log(2.5), abs=1e-6)
+    assert kl_of(TopFraction(0.125), rewards) == pytest.approx(math.log(2.5), abs=1e-3)
     assert kl_of(Threshold(0.5), rewards) == pytest.approx(math.log(2.5), abs=1e-12)
     # winner of 2: a(yes) is 0.8 and a(no) is 0.3 on average, that is shares 0.64 and 0.36
     won = 0.64 * math.log(0.64 / 0.4) + 0.36 * math.log(0.36 / 0.6)
@@ -400,13 +398,14 @@ def test_keys_that_say_nothing() -> None:
 
 
 def test_kl_of_deduplication() -> None:
-    """Alone: from the realised share c/n of each of U keys to 1/U."""
+    """Alone: from the realised share c/n of each of U keys to 1/U, less half of 1/c − 1/n for that c is chance."""
     keys = ["a"] * 6 + ["b"] * 3 + ["c"]
-    right = sum(math.log((1 / 3) / c) for c in (0.6, 0.3, 0.1)) / 3
+    a, b, c = (math.log((1 / 3) / k) for k in (0.6, 0.3, 0.1))
+    right = (a - (1 / 6 - 1 / 10) / 2 + b - (1 / 3 - 1 / 10) / 2 + c) / 3
     assert All(deduplicate=True)(torch.zeros(10), keys=keys, generator=seeded()).kl_nats == pytest.approx(right)
     # a threshold that only b and c pass
     rewards = f64([0.0] * 6 + [1.0] * 4)
-    right = sum(math.log((1 / 2) / c) for c in (0.3, 0.1)) / 2
+    right = sum(math.log((1 / 2) / k) for k in (0.3, 0.1)) / 2 - (1 / 3 - 1 / 10) / 4
     found = Threshold(0.5, deduplicate=True)(rewards, keys=keys, generator=seeded()).kl_nats
     assert found == pytest.approx(right)
 

@@ -89,23 +89,25 @@ def test_copies_are_alike() -> None:
 
 
 def test_kl_of_a_memory() -> None:
-    """From the realised share of each draw to its chance of being the accepted one."""
+    """From the realised share of each draw to its chance of being the accepted one, c copies of n being chance."""
     keys = ["a"] * 6 + ["b"] * 3 + ["c"]
     now = screen([Memory()], draws([0.0] * 10, keys), [past(["c"])], seeded())
     found = All()(now.rewards, keys=keys, left=now.left, spare=now.spare, generator=seeded())
     assert {keys[i] for i in found.index.tolist()} == {"a", "b"} and now.refused == {"each key once": 8}
-    assert found.kl_nats == pytest.approx(sum(math.log(0.5 / c) for c in (0.6, 0.3)) / 2)
+    copies = ((6, 9), (3, 9))  # of each key, of those that are not remembered
+    right = sum(math.log(0.5 / (c / 10)) - (1 / c - 1 / n) / 2 for c, n in copies) / 2
+    assert found.kl_nats == pytest.approx(right)
     # with nothing remembered it is de-duplication, and says the same of every rule
     rewards = [0.0] * 6 + [1.0] * 4
     now = screen([Memory()], draws(rewards, keys), [], seeded(4))
     for rule, twice in ((Threshold(0.5), Threshold(0.5, deduplicate=True)), (All(), All(deduplicate=True))):
         ours = rule(now.rewards, keys=keys, left=now.left, spare=now.spare, generator=seeded()).kl_nats
         assert ours == pytest.approx(twice(f64(rewards), keys=keys, generator=seeded()).kl_nats)
-    # two of three places: each of the three copies has 2/3 of a place
-    now = screen([Memory(2)], draws([0.0] * 4, ["a", "a", "a", "b"]), [], seeded())
-    p = f64([2 / 9, 2 / 9, 2 / 9, 1 / 3])
+    # two of six places: each of the six copies has 1/3 of a place
+    now = screen([Memory(2)], draws([0.0] * 7, [*"aaaaaab"]), [], seeded())
     kl = All()(now.rewards, keys=now.keys, left=now.left, spare=now.spare, generator=seeded()).kl_nats
-    assert kl == pytest.approx(float((p * (4 * p).log()).sum()))
+    right = 2 / 3 * (math.log((2 / 3) / (6 / 7)) - (1 / 6 - 1 / 7) / 2) + 1 / 3 * math.log((1 / 3) / (1 / 7))
+    assert kl == pytest.approx(right)
 
 
 def test_a_failed_copy_has_no_share() -> None:
@@ -172,7 +174,7 @@ def test_similarity_of_equals() -> None:
     assert int(now.left.sum()) == 2 and int(now.spare.sum()) == 2
     found = All()(now.rewards, keys=now.keys, left=now.left, spare=now.spare, generator=seeded())
     p = f64([1 / 6, 1 / 6, 1 / 6, 1 / 2])
-    assert found.kl_nats == pytest.approx(float((p * (4 * p).log()).sum()))
+    assert found.kl_nats == pytest.approx(float((p * (4 * p).log()).sum()) - (1 / 3 - 1 / 4) / 4)
 
 
 def test_measures() -> None:
