@@ -19,7 +19,7 @@ from graft import feasible, files, hits, ranks, report, rounds, runs, threads
 from graft.alarms import Watch
 from graft.batches import Weights
 from graft.batches.replayed import replayed
-from graft.batches.requests import Requests, drawn
+from graft.batches.requests import Requests, drawn, groups
 from graft.errors import GraftError
 from graft.judge import Judge
 from graft.levels import analysis, show
@@ -28,6 +28,7 @@ from graft.network.weights import keep_reference
 from graft.reward import by_term
 from graft.rollouts import Rollouts
 from graft.rounds import Account
+from graft.rounds import gain as gains
 from graft.runs.checkpoint import Checkpoints
 from graft.runs.checkpoint import read as read_checkpoint
 from graft.runs.interruption import Interruption
@@ -370,17 +371,24 @@ def _summary(module: GraftModule, data: Rollouts, seconds: float, chosen: "analy
         judged |= {name: judged.get(name) for name in ("reward", "reward_stderr", "reward_std")}
     last = data.accounts[-1]
     name, unit = data.label
-    gain = share = in_std = None  # where the reward failed for all samples of one
+    found = in_std = None  # where the reward failed for all samples of one
     if tuned["reward"] is not None and reference["reward"] is not None:
-        gain, accepted = tuned["reward"] - reference["reward"], last.accepted_reward - reference["reward"]
-        share = gain / accepted if accepted and data.accept.selects and data.comparable else None
+        found = _gain(module, data)
         if reference["reward_std"]:
-            in_std = (gain if data.upwards else -gain) / reference["reward_std"]
+            in_std = (found.reward if data.upwards else -found.reward) / reference["reward_std"]
+    apart = found is None or not data.accept.selects or not data.comparable
+    beside = plain({} if found is None or apart else {"gain": found.accepted, "of": found.of_accepted})
     return {
         "reference": reference,
         "tuned": tuned,
         "accepted_reward": last.accepted_reward,
-        "gain": {"reward": gain, "in_reference_std": in_std, "of_accepted": share},
+        "accepted_gain": beside.get("gain"),
+        "matched_share": None if found is None else found.share,
+        "gain": {
+            "reward": None if found is None else found.reward,
+            "in_reference_std": in_std,
+            "of_accepted": beside.get("of"),
+        },
         "reward": {"name": name, "unit": unit, "maximise": data.upwards},
         "level": module.level,
         "start": module.start,
@@ -404,6 +412,18 @@ def _summary(module: GraftModule, data: Rollouts, seconds: float, chosen: "analy
         "seed": module.seed,
         "versions": versions(),
     }
+
+
+def _gain(module: GraftModule, data: Rollouts) -> gains.Gain:
+    """Return the gain of the tuned model's samples beside that of the draws that the last round accepted."""
+    number = len(data.accounts) - 1
+    _, index, weight = Account.read(data.folder(number))
+    drawn, rewards = data.groups(number), torch.tensor(data.scores(number), dtype=torch.float64)
+    requests = Requests(module, data.test_draws, data.batch_size, ("test",), "reference")
+    tuned, reference = (
+        torch.tensor(module.judges[weights].rewards, dtype=torch.float64) for weights in ("tuned", "reference")
+    )
+    return gains.gain(tuned, reference, groups(requests), gains.means(rewards[index], drawn[index], weight))
 
 
 def _watched(watch: "Watch | None") -> dict[str, Any]:
@@ -452,8 +472,9 @@ def _write_report(
     module: GraftModule, data: Rollouts, trainer: Trainer, folder: Path, summary: dict[str, Any], command: str
 ) -> None:
     last = len(data.accounts) - 1
-    _, index, _ = Account.read(data.folder(last))
+    _, index, weight = Account.read(data.folder(last))
     scores = data.scores(last)
+    matching = gains.matching(data.groups(last), index, weight).tolist()
     rewards = {
         "reference": _finite(module.judges["reference"].rewards),
         **({"accepted": _finite([scores[i] for i in index.tolist()])} if data.comparable else {}),
@@ -480,7 +501,8 @@ def _write_report(
     title = f"{type(module).__name__}: {data.label[0]}"
     shown = {name: png for name, png in pictures.items() if png is not None}
     best = _write_hits(module, data, folder)
-    report.write(folder / "report.html", summary, title, command, rewards, curves, shown, show.section(folder), best)
+    levels = show.section(folder)
+    report.write(folder / "report.html", summary, title, command, rewards, curves, shown, levels, best, matching)
 
 
 def _write_hits(module: GraftModule, data: Rollouts, folder: Path) -> str:

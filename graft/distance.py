@@ -42,16 +42,26 @@ def beside(
     return Beside(distance(half, tuned[:n]), distance(half, other), n)
 
 
-def frechet(a: Tensor, b: Tensor) -> float:
+def frechet(a: Tensor, b: Tensor, weight: "Tensor | None" = None) -> float:
     """Fréchet distance of the Gaussians fitted to (n, d) and (m, d): |μ_a − μ_b|² + tr(Σ_a + Σ_b − 2 (Σ_a Σ_b)^½).
 
     With centred samples A of Σ_a = AᵀA the last trace is the sum of the singular values of A Bᵀ, which needs no root of
     a matrix, so that it holds where there are fewer samples than dimensions. In the features' unit squared (the FID of
     Heusel et al. 2017 for Inception features). Its bias falls as 1/n: compare at equal n, beside the floor.
+
+    Args:
+        a: (n, d).
+        b: (m, d).
+        weight: (n,) of the samples of either set, where n = m; equal weights if not given.
     """
     a, b = _checked(a, b, 2)
-    mean = (a.mean(0) - b.mean(0)).square().sum()
-    roots = [torch.linalg.qr((x - x.mean(0)) / (len(x) - 1) ** 0.5).R for x in (a, b)]
+    weights = [_weights(x, weight) for x in (a, b)]
+    means = [w @ x for x, w in zip((a, b), weights, strict=True)]
+    mean = (means[0] - means[1]).square().sum()
+    roots = [
+        torch.linalg.qr((x - centre) * (w / (1 - w.square().sum())).sqrt()[:, None]).R
+        for x, centre, w in zip((a, b), means, weights, strict=True)
+    ]
     traces = sum(root.square().sum() for root in roots)
     return max(0.0, float(mean + traces - 2 * torch.linalg.svdvals(roots[0] @ roots[1].T).sum()))
 
@@ -71,15 +81,26 @@ def mmd(a: Tensor, b: Tensor, kernel: Callable[[Tensor, Tensor], Tensor] = polyn
     return float(_off_diagonal(kernel(a, a)) + _off_diagonal(kernel(b, b)) - 2 * kernel(a, b).mean())
 
 
-def paired_mmd(a: Tensor, b: Tensor, kernel: Callable[[Tensor, Tensor], Tensor] = polynomial) -> float:
-    """The same for n pairs (a_i, b_i) whose members depend on each other: drawn with the same noise.
+def paired_mmd(
+    a: Tensor,
+    b: Tensor,
+    kernel: Callable[[Tensor, Tensor], Tensor] = polynomial,
+    weight: "Tensor | None" = None,
+) -> float:
+    """The same for n pairs (a_i, b_i) whose members depend on each other: of the same noise, or of the same condition.
 
     A pair's own k(a_i, b_i) is left out, which has another mean than that of independent samples.
+
+    Args:
+        a: (n, d).
+        b: (n, d).
+        kernel: Of (n, d) and (m, d); gives (n, m).
+        weight: (n,) of each pair; equal weights if not given.
     """
     a, b = _checked(a, b, 2)
     if len(a) != len(b):
         raise GraftError(f"pairs are needed, and there are {len(a)} and {len(b)} samples")
-    return float(_off_diagonal(kernel(a, a) + kernel(b, b) - kernel(a, b) - kernel(b, a)))
+    return float(_off_diagonal(kernel(a, a) + kernel(b, b) - kernel(a, b) - kernel(b, a), weight))
 
 
 def sliced_wasserstein(a: Tensor, b: Tensor, directions: int = 128) -> float:
@@ -97,11 +118,17 @@ def sliced_wasserstein(a: Tensor, b: Tensor, directions: int = 128) -> float:
     return float((ours - theirs).square().mean().sqrt())
 
 
-def coverage(real: Tensor, tuned: Tensor, k: int = 5) -> float:
+def coverage(real: Tensor, tuned: Tensor, k: int = 5, weight: "Tensor | None" = None) -> float:
     """The share of the real samples (n, d) that have a tuned one (m, d) within their k-nearest-neighbour radius.
 
     Naeem et al. 2020. Of one continuous law it is 1 − Π_{i=1..k} (n − i) / (n + m − i) on average, 0.97 for k = 5 and
     large equal n.
+
+    Args:
+        real: (n, d).
+        tuned: (m, d).
+        k: Which neighbour's distance is the radius.
+        weight: (n,) of the real samples; equal weights if not given.
     """
     real, tuned = _checked(real, tuned, k + 1)
     # a sample is its own nearest: the k-th of the others is the (k + 1)-th of all
@@ -109,18 +136,28 @@ def coverage(real: Tensor, tuned: Tensor, k: int = 5) -> float:
         _distances(some, tuned).amin(1) <= _distances(some, real).topk(k + 1, largest=False).values[:, -1]
         for some in torch.split(real, BLOCK)
     ]
-    return float(torch.cat(inside).double().mean())
+    return float(torch.cat(inside).double() @ _weights(real, weight))
 
 
-def internal_diversity(a: Tensor) -> float:
-    """The mean distance of two different samples of (n, d), in the features' unit."""
+def internal_diversity(a: Tensor, weight: "Tensor | None" = None) -> float:
+    """The mean distance of two different samples of (n, d), in the features' unit; ``weight`` (n,) of each sample."""
     a, _ = _checked(a, a, 2)
-    return float(_off_diagonal(_distances(a, a)))
+    return float(_off_diagonal(_distances(a, a), weight))
 
 
-def _off_diagonal(pairs: Tensor) -> Tensor:
-    n = len(pairs)
-    return (pairs.sum() - pairs.diagonal().sum()) / (n * (n - 1))
+def _off_diagonal(pairs: Tensor, weight: "Tensor | None" = None) -> Tensor:
+    """The mean of (n, n) over two different samples."""
+    w = _weights(pairs, weight)
+    return (w @ pairs @ w - w.square() @ pairs.diagonal()) / (1 - w.square().sum())
+
+
+def _weights(samples: Tensor, weight: "Tensor | None") -> Tensor:
+    """(n,) float64 of sum 1."""
+    weight = torch.ones(len(samples)) if weight is None else weight
+    if len(weight) != len(samples):
+        raise GraftError(f"{len(samples)} samples have {len(weight)} weights: one is needed for each")
+    weight = weight.to(samples.device, torch.float64)
+    return weight / weight.sum()
 
 
 def _distances(a: Tensor, b: Tensor) -> Tensor:

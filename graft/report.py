@@ -86,9 +86,15 @@ def _selection(summary: dict[str, Any]) -> list[tuple[str, str]]:
     return [
         (f"{accepted(summary)} (condition-matched)", number(summary["accepted_reward"])),
         *([] if _apart(summary) else [("gain, as a share of the accepted gain", share)]),
+        *([] if summary["matched_share"] in (None, 1) else [_covered(summary)]),
         ("acceptance rate of the last round", number(summary["acceptance_rate"])),
         ("KL of the accepted law, nats, last round", number(summary["kl_nats"])),
     ]
+
+
+def _covered(summary: dict[str, Any]) -> tuple[str, str]:
+    """Return how much of the samples the share of the accepted gain is of."""
+    return "samples whose condition has accepted draws", f"{summary['matched_share']:.1%}: the accepted gain is theirs"
 
 
 def _alarms(summary: dict[str, Any]) -> list[tuple[str, str]]:
@@ -120,15 +126,16 @@ def number(value: "float | None") -> str:
     return f"{value:.0f}" if float(value).is_integer() and abs(value) >= 10 else f"{value:.4g}"
 
 
-def histogram(rewards: Mapping[str, Sequence[float]], label: str) -> bytes:
-    """Reward histograms of reference, accepted and tuned as SVG."""
+def histogram(rewards: Mapping[str, Sequence[float]], label: str, accepted: Sequence[float] = ()) -> bytes:
+    """Reward histograms of reference, accepted and tuned as SVG; ``accepted`` are the weights of the accepted ones."""
     figure = Figure(figsize=(8, 3.2), layout="constrained")
     axes = figure.subplots()
     everything = [r for values in rewards.values() for r in values]
     low, high = min(everything), max(everything)
     bins = [low + (high - low or 1.0) * i / 40 for i in range(41)]
     for name, values in rewards.items():
-        weights = [1 / max(1, len(values))] * len(values)
+        counts = accepted if name == "accepted" and accepted else [1.0] * len(values)
+        weights = [count / sum(counts) for count in counts]
         axes.hist(values, bins, weights=weights, histtype="stepfilled", alpha=0.25, color=COLOURS[name])
         axes.hist(values, bins, weights=weights, histtype="step", linewidth=1.8, color=COLOURS[name], label=name)
     axes.set_xlabel(label)
@@ -177,6 +184,7 @@ def write(
     pictures: "dict[str, bytes]",
     levels: str = "",
     hits: str = "",
+    weights: Sequence[float] = (),
 ) -> None:
     """Write the page.
 
@@ -190,6 +198,7 @@ def write(
         pictures: PNG of the reference's and of the tuned model's samples.
         levels: The section on the comparison of levels, if there was one.
         hits: The section on the best of what was drawn, if there is one.
+        weights: Of the accepted rewards, so that each condition has its share of the draws; equal ones if not given.
     """
     esc = html.escape
 
@@ -214,7 +223,7 @@ def write(
         f"<h1>{esc(title)}</h1><p class='note'>Reference against tuned: fresh samples of the same noise.</p>",
         compared(rows(summary)),
         f"<h2>The run</h2><table>{about}</table>",
-        f"<h2>Reward</h2>{histogram(rewards, label).decode()}",
+        f"<h2>Reward</h2>{histogram(rewards, label, weights).decode()}",
         f"<h2>Over the rounds</h2>{curves(over_rounds, before(summary)).decode()}" if over_rounds else "",
         levels,
         f"<h2>Samples</h2><p class='note'>The same noise in the same place.</p>{grids}" if grids else "",

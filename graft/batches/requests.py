@@ -4,7 +4,9 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
+import torch
 from lightning.pytorch import Trainer
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from graft import seeding
@@ -48,6 +50,11 @@ class Requests(Dataset[Draws]):
         start = index * self.chunk
         condition = self.module.conditions(self.purpose, start, min(self.chunk, self.count - start), generator)
         return Draws(condition, (*self.purpose, index), self.weights, self.record)
+
+
+def groups(requests: Requests) -> Tensor:
+    """Return (count,) integers of the conditions of all draws that are asked for; see `GraftModule.group`."""
+    return torch.cat([requests.module.group(requests[i].condition).cpu() for i in range(len(requests))])
 
 
 def draw(trainer: Trainer, request: Draws, index: int) -> Trajectory:

@@ -14,6 +14,7 @@ from graft.distance import internal_diversity
 from graft.module import GraftModule
 from graft.rollouts import Rollouts
 from graft.rounds import Account
+from graft.rounds.gain import means
 
 SEED = 251002692  # of its draws: no run's, unless somebody asks for it
 MOST = 2000  # samples whose pairs are looked at
@@ -25,31 +26,43 @@ SETTINGS = [  # of the configuration's own rounds, with nothing between draws an
 
 @dataclass
 class Law:
-    """Samples of the accepted law.
+    """Samples of the accepted distribution, as often under each condition as the rule accepts there.
 
     Attributes:
         features: (n, d) of each; None where the domain has none.
+        groups: (n,) integer of the condition of each.
         count: n.
         draws: Of the reference, that they were accepted from.
-        reward: Mean of these.
-        accepted_reward: Mean of the samples, with each condition weighted as it was drawn.
+        accepted: Mean reward of the accepted draws of each condition.
+        often: Draws of each condition.
+        reward: Mean of the draws, each condition with its share of them.
+        accepted_reward: Mean of the accepted draws, likewise.
+        matched_share: Of the draws, those whose condition has accepted ones; the two means above are over these.
         reward_calls: That it took.
         denoiser_calls: Likewise.
     """
 
     features: "Tensor | None"
+    groups: Tensor
     count: int
     draws: int
+    accepted: dict[int, float]
+    often: dict[int, int]
     reward: float
     accepted_reward: float
+    matched_share: float
     reward_calls: int
     denoiser_calls: int
 
     def about(self) -> dict[str, Any]:
-        """All but the features."""
-        out = {name: value for name, value in vars(self).items() if name != "features"} | {"seed": SEED}
+        """What ``compare.json`` says of it."""
+        names = ("count", "draws", "reward", "accepted_reward", "matched_share", "reward_calls", "denoiser_calls")
+        out: dict[str, Any] = {name: getattr(self, name) for name in names} | {"seed": SEED}
         if self.features is not None and self.count > 1:
-            out["internal_diversity"] = internal_diversity(self.features[:MOST])
+            groups = self.groups[:MOST]
+            values, inverse, number = torch.unique(groups, return_inverse=True, return_counts=True)
+            often = torch.tensor([self.often[value] for value in values.tolist()], dtype=torch.float64)
+            out["internal_diversity"] = internal_diversity(self.features[:MOST], (often / number)[inverse])
         return out
 
 
@@ -60,6 +73,9 @@ class _Rounds(LightningDataModule):
         super().__init__()
         self.data, self.count = data, count
         self.items: list[Any] = []
+        self.groups: list[Tensor] = []  # of the items
+        self.accepted: list[tuple[Tensor, Tensor, Tensor]] = []  # reward, condition and weight of what was accepted
+        self.drawn: list[tuple[Tensor, Tensor]] = []  # reward and condition of every draw
 
     def setup(self, stage: str) -> None:
         self.data.scorer.open()
@@ -73,6 +89,10 @@ class _Rounds(LightningDataModule):
             # a rule that weights its draws stands for rejection in proportion
             kept = systematic(scored.weight / scored.weight.max(), rule).sort().values.tolist()
             self.items += [items[i] for i in kept]
+            self.groups.append(scored.groups[kept])
+            rewards = scored.rewards if self.data.maximise else -scored.rewards
+            self.accepted.append((rewards, scored.groups, scored.weight))
+            self.drawn.append((torch.tensor(self.data.scores(number), dtype=torch.float64), self.data.groups(number)))
         return []
 
 
@@ -89,16 +109,21 @@ def draw(module: GraftModule, data: Rollouts, trainer: Any, folder: Path) -> Law
     rounds = _Rounds(data, trainer.max_epochs)
     trainer.predict(module, rounds, return_predictions=False)
     accounts = [asdict(Account.read(data.folder(n))[0]) for n in range(trainer.max_epochs)]
+    accepted = means(*(torch.cat(each) for each in zip(*rounds.accepted, strict=True)))
+    rewards, conditions = (torch.cat(each) for each in zip(*rounds.drawn, strict=True))
+    drawn = means(rewards, conditions)
+    often = dict(zip(*(each.tolist() for each in torch.unique(conditions, return_counts=True)), strict=True))
+    covered = sum(often[value] for value in accepted)
     return Law(
         features=module.features(rounds.items).double() if module.featured else None,
+        groups=torch.cat(rounds.groups),
         count=len(rounds.items),
-        draws=sum(each["draws"] for each in accounts),
-        reward=_mean([each["reward"] for each in accounts]),
-        accepted_reward=_mean([each["accepted_reward"] for each in accounts]),
+        draws=len(rewards),
+        accepted=accepted,
+        often=often,
+        reward=sum(often[value] * drawn[value] for value in accepted) / covered,
+        accepted_reward=sum(often[value] * accepted[value] for value in accepted) / covered,
+        matched_share=covered / len(rewards),
         reward_calls=sum(each["reward_calls"] for each in accounts),
         denoiser_calls=sum(each["denoiser_calls"] for each in accounts),
     )
-
-
-def _mean(values: list[float]) -> float:
-    return float(torch.tensor(values, dtype=torch.float64).mean())

@@ -10,70 +10,99 @@ from torch import Tensor
 from graft import seeding
 from graft.compare.drawn import Drawn
 from graft.compare.law import SEED, Law
-from graft.distance import beside, coverage, frechet, internal_diversity, mmd
+from graft.compare.matched import Matched, match
+from graft.distance import coverage, frechet, internal_diversity, paired_mmd
 from graft.judge import Judge
 from graft.module import GraftModule
+from graft.rounds.gain import gain
 
-DISTANCES: dict[str, Callable[[Tensor, Tensor], float]] = {"mmd": mmd, "frechet": frechet, "coverage": coverage}
+DISTANCES: dict[str, Callable[[Tensor, Tensor, Tensor], float]] = {
+    "mmd": lambda a, b, weight: paired_mmd(a, b, weight=weight),
+    "frechet": frechet,
+    "coverage": lambda real, tuned, weight: coverage(real, tuned, weight=weight),
+}
 FEATURED = (
-    *("internal_diversity", "distance_n"),
+    *("internal_diversity", "distance_n", "distance_share"),
     *(name for distance in DISTANCES for name in (distance, f"{distance}_floor")),
 )
 LEAST = 6  # samples in a half of the law: what coverage needs
 
 
 def measure(
-    module: GraftModule, drawn: Drawn, rewards: Sequence[float], reference: Sequence[float], law: Law, maximise: bool
+    module: GraftModule,
+    drawn: Drawn,
+    rewards: Sequence[float],
+    reference: Sequence[float],
+    groups: Tensor,
+    law: Law,
+    maximise: bool,
 ) -> dict[str, "float | None"]:
     """By name, the same names for all samples of a domain; None where there is nothing to average.
 
-    A domain's metrics of several numbers are left out, and so are distances where it has no features.
+    A domain's metrics of several numbers are left out, and so are distances where it has no features. Gains and
+    distances are matched by condition: see `graft.rounds.gain` and `graft.compare.matched`.
 
     Args:
         module: Of the domain.
         drawn: The samples.
         rewards: Of them, NaN where it failed.
         reference: Of the reference's samples, each with the noise and the condition of the sample in its place.
+        groups: (n,) integer of the condition of each sample.
         law: What they are compared with.
         maximise: A larger reward is better.
     """
     ours, theirs = torch.tensor(rewards, dtype=torch.float64), torch.tensor(reference, dtype=torch.float64)
     there, both = ~ours.isnan(), ~ours.isnan() & ~theirs.isnan()
     mean, std = _mean_std(ours[there])
-    base, base_std = _mean_std(theirs[~theirs.isnan()])
+    _, base_std = _mean_std(theirs[~theirs.isnan()])
     _, gain_std = _mean_std((ours - theirs)[both])
-    gain, accepted = mean - base, law.accepted_reward - law.reward
+    found = gain(ours, theirs, groups, law.accepted)
     out = {
         "n": len(drawn.items),
         "reward": mean,
         "reward_stderr": std / math.sqrt(max(1, int(there.sum()))),
         "reward_std": std,
         "failed_rewards": int((~there).sum()),
-        "gain": gain,
+        "gain": found.reward,
         "gain_stderr": gain_std / math.sqrt(max(1, int(both.sum()))),  # of pairs with the same noise
-        "gain_in_reference_std": (gain if maximise else -gain) / base_std if base_std else math.nan,
-        "gain_of_accepted": gain / accepted if accepted else math.nan,
+        "gain_in_reference_std": (found.reward if maximise else -found.reward) / base_std if base_std else math.nan,
+        "gain_of_accepted": found.of_accepted,
+        "matched_share": found.share,
     }
     judge = Judge(None, module.metrics())
     judge.update(drawn.items, 0)
-    found = judge.summary()
-    out |= {name: found[name] for name in module.metrics() if name in found}
+    values = judge.summary()
+    out |= {name: values[name] for name in module.metrics() if name in values}
     if law.features is not None:
-        out |= _featured(module, drawn.items, law)
+        out |= _featured(module, drawn.items, groups, law)
     return {name: None if isinstance(value, float) and math.isnan(value) else value for name, value in out.items()}
 
 
-def _featured(module: GraftModule, items: Sequence[Any], law: Law) -> dict[str, float]:
+def _featured(module: GraftModule, items: Sequence[Any], groups: Tensor, law: Law) -> dict[str, float]:
     assert law.features is not None
     out: dict[str, float] = dict.fromkeys(FEATURED, math.nan)
     features = module.features(items).double()
     if len(features) > 1:
         out["internal_diversity"] = internal_diversity(features)
-    if min(len(law.features) // 2, len(features)) < LEAST:
+    matched = match(law.groups, groups, seeding.generator(SEED, "halves"))  # of one seed, everyone's
+    out["distance_n"], out["distance_share"] = len(matched.half), matched.share
+    return out | distances(law.features, features, matched)
+
+
+def distances(accepted: Tensor, tuned: Tensor, matched: Matched) -> dict[str, float]:
+    """Each distance of a model's samples to accepted ones and its floor, by name; none of too few samples.
+
+    Args:
+        accepted: (N, d) features.
+        tuned: (M, d) features.
+        matched: Which of them are compared.
+    """
+    out: dict[str, float] = {}
+    if len(matched.half) < LEAST:
         return out
+    half, other, mine = accepted[matched.half], accepted[matched.other], tuned[matched.tuned]
     for name, distance in DISTANCES.items():
-        found = beside(distance, law.features, features, seeding.generator(SEED, "halves"))  # everyone's halves
-        out[name], out[f"{name}_floor"], out["distance_n"] = found.value, found.floor, found.n
+        out[name], out[f"{name}_floor"] = distance(half, mine, matched.weight), distance(half, other, matched.weight)
     return out
 
 

@@ -39,7 +39,7 @@ class Asked:
     def describe(self) -> dict[str, Any]:
         """What rows depend on besides the configuration, in plain values; more rows change nothing of it."""
         methods = {m.label: {"settings": list(m.flags), "content": m.content} for m in self.methods}
-        return {"methods": methods, "law_draws": self.law_draws}
+        return {"methods": methods, "law_draws": self.law_draws, "matched": "by condition"}
 
 
 @dataclass

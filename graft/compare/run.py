@@ -10,10 +10,11 @@ from typing import Any
 import yaml
 
 from graft import commands, files, plain_yaml, runs
+from graft.batches.requests import Requests, groups
 from graft.compare import counting, law, plan, rows
 from graft.compare.law import Law
 from graft.compare.measure import measure
-from graft.compare.methods import METHODS
+from graft.compare.methods import METHODS, PURPOSE
 from graft.compare.plan import Asked, Build, Job
 from graft.compare.rows import Row
 from graft.errors import GraftError
@@ -123,6 +124,7 @@ class Comparison:
         finally:
             data.scorer.close()
         assert self.law is not None
+        requests = Requests(built.module, data.test_draws, data.batch_size, (PURPOSE,), "reference")
         return {
             "line": job.label,
             "method": job.method.label,
@@ -130,7 +132,7 @@ class Comparison:
             "u": None if run is None else built.module.level,
             "seed": seed,
             "run": name or "",
-            **measure(built.module, drawn, rewards, reference, self.law, self.maximise),
+            **measure(built.module, drawn, rewards, reference, groups(requests), self.law, self.maximise),
             **self._cost(job, run, chosen),
             "inference_reward_calls": drawn.reward_calls,
             "inference_denoiser_calls": drawn.denoiser_calls,

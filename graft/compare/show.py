@@ -33,11 +33,15 @@ COSTS = (
     "inference_seconds",
 )
 HIDDEN = {"seed", "n", "reward_std", "failed_rewards", "gain", "distance_n", "rounds", "evaluation_reward_calls", "u"}
+SHARES = ("matched_share", "distance_share")  # shown where they are not 1
 PER_SAMPLE = ("inference_reward_calls", "inference_denoiser_calls")
 LEGEND = (
-    "Means over seeds, ± half of a 95 % t interval. Difference: in reward to {baseline}, paired by seed. Gain: over "
-    "the reference with the same noise, in its standard deviations and as a share of the condition-matched gain of the "
-    "accepted law. Distances to that law, by features; in brackets what two halves of it have at the same number. "
+    "Means over seeds, ± half of a 95 % t interval. Difference: of the gain to {baseline}, paired by seed. Gain: in "
+    "reward over the reference with the same noise, each condition with its share of the samples, in the reference's "
+    "standard deviations and as a share of the gain of accepted draws. Distances to accepted draws, by features; in "
+    "brackets the floor, that of accepted draws to others. All sets that are compared have the same conditions equally "
+    "often. Conditions without accepted draws take no part in the share, those without two none in the distances: "
+    "matched share and distance share say how many samples are left. "
     "Inference: per sample. Every trained method takes {reward_calls:,} reward calls, {denoiser_calls:,} denoiser "
     "calls in rollouts and {optimizer_steps:,} optimizer steps; one that draws with GRAFT's weights costs what GRAFT "
     "costs, once for all of them, and one that is stopped early what it took up to there."
@@ -45,11 +49,11 @@ LEGEND = (
 
 
 def groups(rows: Sequence[Row], baseline: str) -> Groups:
-    """For each line its columns over seeds, and ``difference``, of the reward to the baseline's, paired by seed."""
+    """For each line its columns over seeds, and ``difference``, of the gain to the baseline's, paired by seed."""
     out: Groups = {}
     lines = dict.fromkeys(row["line"] for row in rows)
-    rewards = {
-        line: {row["seed"]: row["reward"] for row in rows if row["line"] == line and row["reward"] is not None}
+    gains = {
+        line: {row["seed"]: row["gain"] for row in rows if row["line"] == line and row["gain"] is not None}
         for line in lines
     }
     for line in lines:
@@ -58,7 +62,7 @@ def groups(rows: Sequence[Row], baseline: str) -> Groups:
         for name in mine[0]:
             if name not in TEXT and name != "seed":
                 found[name] = over([row[name] for row in mine if row[name] is not None])
-        found["difference"] = paired(rewards[line], rewards[baseline]) if line != baseline else None
+        found["difference"] = paired(gains[line], gains[baseline]) if line != baseline else None
         out[line] = {"seeds": [row["seed"] for row in mine], "columns": found, "samples": mine[0]["n"]}
     return out
 
@@ -67,6 +71,9 @@ def tables(found: Groups) -> list[tuple[list[str], list[list[str]]]]:
     """(heading, lines) of the results and of the costs."""
     names = list(next(iter(found.values()))["columns"])
     hidden = {*HIDDEN, *RESULTS, *COSTS}
+    for name in SHARES:
+        shares = [each["columns"].get(name) for each in found.values()]
+        hidden |= {name} if all(share is None or share.mean == 1 for share in shares) else set()
     metrics = [n for n in names if n not in hidden and not n.endswith(("_stderr", "_floor"))]
     shown = [*RESULTS, *metrics]
     if all(each["columns"]["difference"] is None for each in found.values()):
@@ -215,8 +222,9 @@ def page(found: Groups, rows: Sequence[Row], about: dict[str, Any], svg: str) ->
         f"<h2>Costs</h2>{shown(*costs)}<p class='note'>{esc(legend(about))}</p>",
         f"<h2>Methods</h2><ul>{methods}</ul>",
         f"<h2>The accepted law</h2><p>{law['count']:,} samples by the rule “{esc(about['rule'])}”, of {law['draws']:,} "
-        f"draws of the reference: reward {number(law['accepted_reward'])} (condition-matched), {number(law['reward'])} "
-        f"before. It took {law['reward_calls']:,} reward calls and {law['denoiser_calls']:,} denoiser calls, which are "
+        f"draws of the reference: reward {number(law['accepted_reward'])}, {number(law['reward'])} before, each "
+        f"condition with its share of the draws; {law['matched_share']:.1%} of these have a condition with accepted "
+        f"ones. It took {law['reward_calls']:,} reward calls and {law['denoiser_calls']:,} denoiser calls, which are "
         "no method's.</p>",
         f"<h2>Runs</h2>{shown(list(rows[0]), cells)}",
         f"<h2>Repeat it</h2><pre>{esc(about['command'])}</pre><p class='note'>{esc(versions)}</p>",

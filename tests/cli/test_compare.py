@@ -14,7 +14,7 @@ from called import QUIET, TOY, done, run
 import graft
 from graft.compare import counting
 from graft.compare.methods import METHODS
-from graft.distance import beside, frechet, mmd
+from graft.distance import frechet, paired_mmd
 from graft.files import in_memory, read_tensors
 from graft.page import POLICY
 
@@ -332,19 +332,37 @@ def test_molecules(small: list[str], folder: Path) -> None:
     module, _, trainer = graft.load(small[1], *small[2:])
     module.load_weights(Path("a/runs", row["run"], "tuned.safetensors"))
     items = [item for part, _ in graft.sample(module, trainer, 32, "test", chunk=32) for item in part]
-    law = []
+    law, groups = [], []
     for number in (0, 1):
         tensors, _ = read_tensors(f"a/law/rounds/{number}/accepted.safetensors")
         state = {name: tensors[f"state/{name}"] for name in ("x", "h")}
         law += module.decode(state, {"mask": tensors["condition/mask"]})
+        groups.append(tensors["condition/mask"].sum(1).long())
+    from graft.batches.requests import Requests
+    from graft.batches.requests import groups as conditions
     from graft.compare.law import SEED
+    from graft.compare.matched import match
     from graft.seeding import generator
 
     assert content["law"]["count"] == len(law)
-    for name, distance in (("frechet", frechet), ("mmd", mmd)):
-        found = beside(
-            distance, module.features(law).double(), module.features(items).double(), generator(SEED, "halves")
-        )
-        assert float(row[name]) == pytest.approx(found.value, rel=1e-6)
-        assert float(row[f"{name}_floor"]) == pytest.approx(found.floor, rel=1e-6)
-        assert int(row["distance_n"]) == found.n
+    theirs = conditions(Requests(module, 32, 32, ("test",), "reference"))
+    matched = match(torch.cat(groups), theirs, generator(SEED, "halves"))
+    assert int(row["distance_n"]) == len(matched.half) and float(row["distance_share"]) == pytest.approx(matched.share)
+    real, tuned = module.features(law).double(), module.features(items).double()[matched.tuned]
+    half, other = real[matched.half], real[matched.other]
+    assert float(row["frechet"]) == pytest.approx(frechet(half, tuned, matched.weight), rel=1e-6)
+    assert float(row["frechet_floor"]) == pytest.approx(frechet(half, other, matched.weight), rel=1e-6)
+    assert float(row["mmd"]) == pytest.approx(paired_mmd(half, tuned, weight=matched.weight), rel=1e-6)
+
+
+def test_conditions_without_accepted_draws(there: Path, tmp_path: Path) -> None:
+    """The first of three clouds lies left of the threshold: it takes no part, on either side, and is counted."""
+    flags = ["--data.accept", "Threshold", "--data.accept.minimum", "0.9", "--run_dir", tmp_path / "t"]
+    done("compare", *toy(there), *flags, "--methods", "reference,best_of:2", "--seeds", "0")
+    law = json.loads((tmp_path / "t/compare.json").read_text())["law"]
+    assert 0.5 < law["matched_share"] < 0.8 and law["accepted_reward"] > law["reward"]
+    row = line(tmp_path / "t", "best_of:2")
+    assert 0.4 < float(row["matched_share"]) < 0.9
+    assert float(line(tmp_path / "t", "reference")["gain_of_accepted"]) == 0
+    # of the two clouds alone: the better of two draws has less than those above the threshold
+    assert 0 < float(row["gain_of_accepted"]) < 1.5
