@@ -13,7 +13,7 @@ import lightning
 import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint, RichProgressBar, TQDMProgressBar
+from lightning.pytorch.callbacks import Checkpoint, RichProgressBar, TQDMProgressBar
 
 from graft import feasible, files, hits, ranks, report, rounds, runs, threads
 from graft.alarms import Watch
@@ -29,6 +29,7 @@ from graft.reward import by_term
 from graft.rollouts import Rollouts
 from graft.rounds import Account
 from graft.rounds import gain as gains
+from graft.runs import last_checkpoint, loggers
 from graft.runs.checkpoint import Checkpoints
 from graft.runs.checkpoint import read as read_checkpoint
 from graft.runs.interruption import Interruption
@@ -41,8 +42,8 @@ if TYPE_CHECKING:
     from graft.correct.data import RecoveredNoise
 
 TRAINER: dict[str, Any] = {
-    "logger": False,  # the run's folder has its own
-    "enable_checkpointing": False,  # likewise
+    "logger": False,  # metrics.csv is added to the user's loggers, see `attach`
+    "enable_checkpointing": False,  # last.ckpt is added to the user's checkpoints, likewise
     "max_epochs": 1,  # Lightning's 1000 would be as many rounds
     "reload_dataloaders_every_n_epochs": 1,  # a round is an epoch
     "num_sanity_val_steps": 0,
@@ -57,7 +58,14 @@ HITS = 100  # the best of what a run has drawn
 
 def trainer(rounds: int = 1, **settings: Any) -> Trainer:
     """A Trainer as graft's commands use it; ``settings`` are Lightning's."""
-    return Trainer(**{**TRAINER, "max_epochs": rounds, **settings})
+    own = {"enable_checkpointing": saves(settings.get("callbacks"))}
+    return Trainer(**{**TRAINER, "max_epochs": rounds, **own, **settings})
+
+
+def saves(callbacks: "Sequence[Callback] | Callback | None") -> bool:
+    """Return whether one of the user's callbacks saves checkpoints, for which Lightning must be told to expect it."""
+    listed = [callbacks] if isinstance(callbacks, Callback) else callbacks or []
+    return any(isinstance(each, Checkpoint) for each in listed)
 
 
 def fit(
@@ -180,6 +188,8 @@ def _pretrain(
     for items, calls in sample(module, trainer, draws, "pretrain"):
         judge.update(items, calls)
     module.judges = {"reference": judge}
+    if (log := loggers.of(trainer)) is not None:
+        log.samples(trainer, module, "test/{}/samples")
     left_out: Any = getattr(data, "left_out", None)  # by record, or numbers by reason, as the domain's data say it
     if isinstance(left_out, list) and trainer.is_global_zero:
         files.write_text(folder / "left_out.csv", rounds.left_out(left_out))
@@ -302,12 +312,10 @@ def versions() -> dict[str, str]:
 
 
 def attach(trainer: Trainer, folder: Path, config: str, checkpoint: "Path | None") -> None:
-    """Give the trainer the run's log and checkpoints."""
+    """Give the trainer the run's log and checkpoints, beside the user's own."""
     step = ranks.first(trainer, lambda: read_checkpoint(checkpoint)["global_step"]) if checkpoint else 0
-    trainer.loggers = [MetricsFile(folder / "metrics.csv", step)]
-    trainer.callbacks.append(  # type: ignore[attr-defined]
-        ModelCheckpoint(folder / "checkpoints", "last", enable_version_counter=False, save_on_train_epoch_end=True)
-    )
+    loggers.attach(trainer, MetricsFile(folder / "metrics.csv", step), config, picture)
+    last_checkpoint.attach(trainer, folder)
     bar = trainer.progress_bar_callback
     if isinstance(bar, TQDMProgressBar | RichProgressBar) and bar.refresh_rate == 1:
         bar._refresh_rate = 10  # drawing it at every step costs milliseconds
@@ -334,6 +342,8 @@ def train(
         try:
             trainer.fit(module, data, ckpt_path=str(checkpoint) if checkpoint else None, weights_only=True)
         except RuntimeError as error:
+            if str(error).startswith("Early stopping conditioned"):
+                raise GraftError(f"trainer.callbacks: {error}") from None
             if "loading state_dict" not in str(error):
                 raise
             raise GraftError(
@@ -482,10 +492,8 @@ def _write_report(
     }
     pictures = {name: picture(module, judge) for name, judge in module.judges.items()}
     curves: dict[str, list[tuple[float, float]]] = {}
-    logger = trainer.loggers[0]
-    assert isinstance(logger, MetricsFile)
     number = 0
-    for row in logger.rows:
+    for row in loggers.metrics_file(trainer).rows:
         for name, value in row.items():
             if name.startswith("validation/") and name.count("/") == 1:
                 curves.setdefault(name.removeprefix("validation/"), []).append((float(row["epoch"]) + 1, float(value)))

@@ -459,7 +459,8 @@ class GraftModule(LightningModule, ABC):
         everyone = seeding.generator(self.seed, "train", self.global_step, 0)
         generator = seeding.share(everyone, self.global_rank, self.trainer.world_size, batch_idx % parts, parts)
         # what networks draw themselves (dropout), so that a step that is done again is the same
-        torch.manual_seed(seeding.number(self.seed, "dropout", self.global_step, batch_idx % parts, self.global_rank))
+        dropout = seeding.number(self.seed, "dropout", self.global_step, batch_idx % parts, self.global_rank)
+        seeding.seed_default(dropout, self.device)
         shown: dict[str, Tensor] = {}
         if isinstance(batch, Examples):
             examples = batch
@@ -469,8 +470,9 @@ class GraftModule(LightningModule, ABC):
             loss = self.loss(examples, generator)
         trainer: Any = self.trainer
         every: int = trainer.log_every_n_steps
-        if not every or (self.global_step + 1) % every:
-            return loss  # what nobody writes down costs a millisecond
+        last = batch_idx + 1 == self.trainer.num_training_batches  # for callbacks that monitor the loss of a round
+        if not last and (not every or (self.global_step + 1) % every):
+            return loss  # logging costs about a millisecond
         self.log("train/loss", loss, prog_bar=True, batch_size=size(examples.condition))
         for name, value in shown.items():
             self.log(f"train/{name}", value, batch_size=size(examples.condition))

@@ -45,7 +45,7 @@ from graft.rounds import (
 from graft.rounds.asked import even, screen_information
 from graft.rounds.scoring import FailureBudget, passed, score, screen_values, settle, store_groups
 from graft.rounds.variation import Variation
-from graft.runs import interruption, refuse_linked_round
+from graft.runs import interruption, loggers, refuse_linked_round
 from graft.sampler import snap
 from graft.state import Condition, State
 
@@ -340,6 +340,7 @@ class Rollouts(LightningDataModule):
         if done:
             module.objective.again(module)
             account, *_ = Account.read(self.folder(number))
+            self._log(account, again=True)
         else:
             self._together()
             module.objective.start(module, number)
@@ -682,7 +683,8 @@ class Rollouts(LightningDataModule):
         assert self.trainer is not None
         self.trainer.strategy.barrier()
 
-    def _log(self, account: Account) -> None:
+    def _log(self, account: Account, again: bool = False) -> None:
+        """Log a round's figures, to the trainer's loggers unless ``again``, and for callbacks that monitor one."""
         assert self.trainer is not None
         values = {
             "rollout/reward": account.reward,
@@ -695,5 +697,6 @@ class Rollouts(LightningDataModule):
             values["rollout/kl_nats"] = account.kl_nats
         if self.filters:
             values["rollout/refused"] = float(sum(account.refused.values()))
-        for logger in self.trainer.loggers:
-            logger.log_metrics(values, self.trainer.global_step)
+        self.trainer.callback_metrics.update({name: torch.tensor(value) for name, value in values.items()})
+        if not again:
+            loggers.log_metrics(self.trainer, values, self.trainer.global_step)

@@ -2,9 +2,10 @@
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
-from graft.state import Condition, State, take
+from graft.state import Condition, State, apply, take
 
 
 @dataclass
@@ -24,6 +25,23 @@ class Examples:
     weight: "Tensor | None" = None
     level: float = 0.0
     target: "State | None" = None
+
+    def to(self, device: torch.device) -> "Examples":
+        """Return the examples on a device, for Lightning, which otherwise searches every field for tensors."""
+        blocking = device.type in ("cpu", "mps")  # as Lightning moves tensors
+
+        def moved(tensor: Tensor) -> Tensor:
+            return tensor.to(device, non_blocking=not blocking)
+
+        condition = apply(moved, self.condition)
+        assert isinstance(condition, dict)
+        return Examples(
+            apply(moved, self.state),
+            condition,
+            None if self.weight is None else moved(self.weight),
+            self.level,
+            None if self.target is None else apply(moved, self.target),
+        )
 
     def take(self, index: Tensor) -> "Examples":
         """The rows ``index``."""

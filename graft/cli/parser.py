@@ -11,7 +11,7 @@ from graft import plain_yaml
 from graft.cli.configs import configs, content, located
 from graft.cli.quiet import quiet
 from graft.cli.said import sentence
-from graft.commands import TRAINER
+from graft.commands import TRAINER, saves
 from graft.correct import RecoveredNoise
 from graft.errors import GraftError
 from graft.module import GraftModule
@@ -62,6 +62,12 @@ def parsed(command: str, args: "list[str] | dict[str, Any]") -> Any:
             if reloads:
                 parser.link_arguments("seed_everything", "data.seed", compute_fn=int)
 
+        def instantiate_trainer(self, **kwargs: Any) -> Any:
+            """Build the trainer; see `graft.commands.saves`."""
+            if saves((self.config_init.get("trainer") or {}).get("callbacks")):
+                kwargs["enable_checkpointing"] = True
+            return super().instantiate_trainer(**kwargs)
+
         def before_instantiate_classes(self) -> None:
             if data is Rollouts:  # the parser lets null pass for anything
                 _no_nulls("data", Rollouts, vars(self.config.data))
@@ -89,12 +95,9 @@ def parsed(command: str, args: "list[str] | dict[str, Any]") -> Any:
             args=located(command, args) if isinstance(args, list) else args,
             run=False,
         )
-    except (
-        ValueError,
-        TypeError,
-        OverflowError,
-        ImportError,
-    ) as error:  # of a constructor: the Trainer's, a user's class's
+    except ModuleNotFoundError as error:  # of an optional library: TensorBoard, Weights & Biases
+        raise GraftError(f"the configuration needs a package that is not installed ({error}): install it") from error
+    except (ValueError, TypeError, OverflowError, ImportError) as error:  # a constructor's: the Trainer's, a user's
         raise GraftError(sentence(str(error))) from error
 
 

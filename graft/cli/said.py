@@ -67,4 +67,6 @@ def sentence(message: str) -> str:
         # of a setting that takes one kind or another, each on a line of its own
         kinds = [line.removeprefix("Expected ") for line in told if line.startswith("Expected ")]
         told[0] = f"Expected {' or '.join(kinds)}. Got value: {given[1]}"
+    elif told:  # the first kind's own complaint; the others say only that it is not theirs
+        told = [told[0], *(line for line in told[1:] if not line.startswith("Expected "))]
     return f"{'.'.join(keys)}: {told[0]}" if keys and told else " ".join(told)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lightning.pytorch import Trainer
+from lightning.pytorch.loggers.logger import Logger
 
 from graft.compare.law import SEED
 from graft.compare.methods import METHODS, SPLIT, Method, find
@@ -44,12 +45,21 @@ class Asked:
 
 @dataclass
 class Built:
-    """What settings come to."""
+    """What settings come to.
+
+    Attributes:
+        module: The model.
+        data: The rollouts.
+        trainer: The trainer, without loggers: what is drawn for the table is not logged.
+        config: The configuration as YAML.
+        loggers: The user's loggers, for runs that train.
+    """
 
     module: GraftModule
     data: Rollouts
     trainer: Trainer
     config: str
+    loggers: "Sequence[Logger]" = ()
 
 
 Build = Callable[[list[str]], Built]

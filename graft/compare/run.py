@@ -162,6 +162,7 @@ class Comparison:
         built = self.build(flags)
         last = "last" if (folder / "config.yaml").exists() else None
         _, checkpoint = runs.choose(str(folder), folder.name, built.config, last)
+        built.trainer.loggers = list(built.loggers)
         built.trainer.callbacks.append(counting.Counting(folder))  # type: ignore[attr-defined]
         commands.fit(built.module, built.data, folder, built.trainer, built.config, self.command, checkpoint)
 

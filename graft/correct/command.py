@@ -17,9 +17,8 @@ from graft.corrector import FittedGaussian
 from graft.errors import GraftError
 from graft.identity import digest
 from graft.module import GraftModule
-from graft.runs import interruption
+from graft.runs import interruption, loggers
 from graft.runs.lock import holding
-from graft.runs.logger import MetricsFile
 from graft.runs.stopwatch import Stopwatch
 from graft.state import size
 
@@ -228,11 +227,9 @@ def _summary(module: GraftModule, data: RecoveredNoise, found: Frontier) -> dict
 
 def _losses(trainer: Trainer) -> list[tuple[float, float, float]]:
     """(epoch from 1, mean training loss, held-out loss)."""
-    logger = trainer.loggers[0]
-    assert isinstance(logger, MetricsFile)
     training: dict[int, list[float]] = {}
     held_out: dict[int, float] = {}
-    for row in logger.rows:
+    for row in loggers.metrics_file(trainer).rows:
         if "epoch" not in row:
             continue
         epoch = int(row["epoch"])

@@ -14,7 +14,7 @@ ELSEWHERE = {"run_dir", "ckpt_path", "config"}  # settings that say where, not w
 FREE = ("allow_constant_reward",)  # settings that say whether a run goes on
 
 MACHINES = tuple(  # on which a run goes on makes no difference to what it finds
-    f"trainer.{name}" for name in ("accelerator", "devices", "num_nodes", "strategy", "enable_progress_bar")
+    f"trainer.{name}" for name in ("accelerator", "devices", "num_nodes", "strategy", "enable_progress_bar", "logger")
 )
 
 

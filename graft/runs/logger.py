@@ -42,13 +42,18 @@ class MetricsFile(Logger):
         return [*(read(self.path) if self._names else []), *self._pending]
 
     @property
+    def save_dir(self) -> str:
+        """Folder of the run: what Lightning and its callbacks save goes there."""
+        return str(self.path.parent)
+
+    @property
     def name(self) -> str:
-        """Of the logger."""
-        return "metrics"
+        """Empty: there is no folder of this name in `save_dir`."""
+        return ""
 
     @property
     def version(self) -> str:
-        """There is one."""
+        """Empty, likewise."""
         return ""
 
     @rank_zero_only

@@ -1,13 +1,19 @@
-"""A training step through Lightning against a bare PyTorch loop over the same network, data, loss and optimizer.
+"""A training step through Lightning against a bare PyTorch step of the same network, data, loss and optimizer.
 
-    python tests/benchmarks/training_step.py
+    python tests/benchmarks/training_step.py [--steps 400] [--batch 8] [--profile] [-- --config NAME ...]
 
-Prints milliseconds of processor time of the median step of both, and their difference, over several rounds in one
-process with one thread: other programs on the machine disturb that less than they do the time on the wall.
+Every step through Lightning, with all that ``graft fit`` attaches, is paired with a bare step right before it, on a
+copy of the network and of the optimizer. Prints milliseconds of processor time of one thread, for other programs
+disturb that less than they do the time on the wall: medians and means of both and of the paired differences. With few
+samples in a batch the network takes little and the difference shows better; it does not depend on their number.
+``--profile`` shows what the steps through Lightning consist of.
 """
 
-import itertools
+import argparse
+import copy
+import cProfile
 import logging
+import pstats
 import statistics
 import tempfile
 import time
@@ -18,72 +24,90 @@ import torch
 from lightning.pytorch.callbacks import Callback
 
 import graft
-from graft import seeding
+from graft import commands, seeding
 from graft.cli import QUIET
 from graft.network import EMA
-from graft.runs.logger import MetricsFile
+from graft.runs.progress import Progress
 
-STEPS, ROUNDS = 200, 8
+FIRST = 20  # steps that are left out
 
 
-class Clock(Callback):
-    """Processor time at the start of each step."""
+class Paired(Callback):
+    """Takes a bare step before each of Lightning's, and notes the processor time of both."""
 
-    def on_train_epoch_start(self, trainer, module):
-        self.at = []
+    def __init__(self, profile):
+        self.bare, self.through = [], []
+        self.profile = cProfile.Profile() if profile else None
+
+    def on_train_start(self, trainer, module):
+        self.batches = iter(trainer.train_dataloader)
+        self.module = copy.copy(module)  # the same process and settings, another network
+        self.module._modules = {**module._modules, "backbone": copy.deepcopy(module.backbone)}
+        self.parameters = list(self.module.backbone.parameters())
+        self.optimizer = torch.optim.AdamW(self.parameters, lr=1e-3, weight_decay=0.0, fused=True)
+        self.average = None if module.average is None else EMA(self.module.backbone, module.average.decay)
+        self.since = None
+
+    def step(self, number):
+        batch = next(self.batches)
+        loss = self.module.loss(batch, seeding.generator(0, "train", number, 0))
+        self.optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.parameters, 1.0)
+        self.optimizer.step()
+        if self.average is not None:
+            self.average.update(self.module.backbone)
 
     def on_train_batch_start(self, trainer, module, batch, batch_idx):
-        self.at.append(time.process_time())
-
-
-def typical(at):
-    """Median milliseconds between one step's start and the next one's, without the first 20."""
-    return 1e3 * statistics.median(b - a for a, b in itertools.pairwise(at[20:]))
-
-
-def bare(module, data):
-    parameters = list(module.backbone.parameters())
-    optimizer = torch.optim.AdamW(parameters, lr=module.learning_rate, weight_decay=0.0, fused=True)
-    average = EMA(module.backbone, 0.99)
-    module.train()
-    at = []
-    for step, batch in enumerate(data):
-        at.append(time.process_time())
-        loss = module.loss(batch, seeding.generator(0, "train", step, 0))
-        optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
-        optimizer.step()
-        average.update(module.backbone)
-    return at
+        if self.profile is not None and self.since is not None:
+            self.profile.disable()
+        now = time.process_time()
+        if self.since is not None:
+            self.through.append(1e3 * (now - self.since))
+        begun = time.process_time()
+        self.step(batch_idx)
+        self.bare.append(1e3 * (time.process_time() - begun))
+        if self.profile is not None and batch_idx >= FIRST:
+            self.profile.enable()
+        self.since = time.process_time()
 
 
 def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--steps", type=int, default=400)
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--profile", action="store_true")
+    parser.add_argument("settings", nargs="*", default=["--config", "domains/molecule.yaml"])
+    asked = parser.parse_args()
     torch.set_num_threads(1)
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     for message in QUIET:
         warnings.filterwarnings("ignore", message=message)
-    through, plain = [], []
     with tempfile.TemporaryDirectory() as folder:
-        for number in range(ROUNDS):
-            module, data, _ = graft.load(
-                "domains/molecule.yaml",
-                "--data.draws=512",
-                f"--data.steps_per_round={STEPS}",
-                "--data.validation_draws=0",
-                "--trainer.max_epochs=1",
-            )
-            clock = Clock()
-            trainer = graft.trainer(1, accelerator="cpu", callbacks=[clock])
-            data.run_dir = Path(folder) / str(number)
-            trainer.progress_bar_callback._refresh_rate = 10  # as graft.fit has it
-            trainer.loggers = [MetricsFile(data.run_dir / "metrics.csv")]
-            trainer.fit(module, data)
-            through.append(typical(clock.at))
-            plain.append(typical(bare(module, trainer.train_dataloader)))
-    difference = [a - b for a, b in zip(through, plain, strict=True)]
-    for name, values in {"through Lightning": through, "bare loop": plain, "difference": difference}.items():
-        print(f"{name:<18} median {statistics.median(values):6.2f} ms, {min(values):.2f} to {max(values):.2f}")
+        module, data, _ = graft.load(
+            *asked.settings[1:],
+            "--data.draws=256",
+            f"--data.train_batch_size={asked.batch}",
+            f"--data.steps_per_round={asked.steps}",
+            "--data.validation_draws=0",
+        )
+        pairs = Paired(asked.profile)
+        trainer = graft.trainer(1, accelerator="cpu")
+        data.run_dir = Path(folder)
+        commands.attach(trainer, data.run_dir, "", None)  # as graft.fit does
+        trainer.callbacks += [Progress(), pairs]
+        trainer.callbacks.insert(0, commands.RoundWeights(""))
+        commands.train(module, data, trainer, data.run_dir, None)
+    bare, through = pairs.bare[FIRST:-1], pairs.through[FIRST:]
+    difference = [a - b for a, b in zip(through, bare, strict=True)]
+    for name, values in {"through Lightning": through, "bare": bare, "difference": difference}.items():
+        quarters = statistics.quantiles(values, n=4)
+        print(
+            f"{name:<18} median {statistics.median(values):6.2f} ms ({quarters[0]:.2f} to {quarters[2]:.2f}), "
+            f"mean {statistics.fmean(values):6.2f} ms of {len(values)} steps"
+        )
+    if pairs.profile is not None:
+        pstats.Stats(pairs.profile).sort_stats("cumtime").print_stats(60)
 
 
 if __name__ == "__main__":

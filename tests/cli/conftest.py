@@ -1,10 +1,11 @@
 """One tiny reference and one tiny run for all tests of the command line."""
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from called import HALF, HERE, MOLECULE, QUIET, REWARD, SMALL, done
+from called import HALF, HERE, MOLECULE, QUIET, REWARD, SMALL, TOY, done
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -33,6 +34,25 @@ def reference(tmp_path_factory: pytest.TempPathFactory) -> Path:
         settings += ["--trainer.log_every_n_steps", "1"]
         done("pretrain", "--config", "domains/molecule_pretrain.yaml", *settings, "--run_dir", folder / "run")
     return folder / "run" / "reference.safetensors"
+
+
+@pytest.fixture(scope="session")
+def mixture(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the toy domain and a reference of it, ``run/reference.safetensors``; no test may change it."""
+    folder = tmp_path_factory.mktemp("mixture")
+    shutil.copytree(TOY / "domains", folder / "domains")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        settings = ["--config", "domains/mixture/pretrain.yaml", "--trainer.max_epochs", "1", *QUIET]
+        done("pretrain", *settings, "--run_dir", folder / "run")
+    return folder
+
+
+@pytest.fixture
+def toy(mixture: Path, folder: Path) -> Path:
+    """The current folder, with a copy of the toy domain and its reference."""
+    shutil.copytree(mixture, folder, dirs_exist_ok=True)
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -17,6 +17,7 @@ import pytest
 import torch
 from called import HERE, REWARD, Result, done, run
 from safetensors.torch import load_file
+from tracked import FIT, TRACKER, tracked
 
 from graft.errors import GraftError
 from graft.runs.checkpoint import read as checkpoint_of
@@ -344,3 +345,22 @@ def test_domain_without_super(plane: list[str], folder: Path, pair: Pair) -> Non
         assert result.status == 0, result.err
     alike(load_file("run/tuned.safetensors"), load_file("one/tuned.safetensors"), 1e-5)
     assert checkpoint_of(folder / "run/checkpoints/last.ckpt")["graft"]["reference"]
+
+
+def test_loggers_and_callbacks_of_the_user(toy: Path, pair: Pair) -> None:
+    """The first process alone gives a logger anything, also one that does not see to that itself."""
+    monitors = [
+        {"class_path": "LearningRateMonitor", "init_args": {"logging_interval": "step"}},
+        {"class_path": "EarlyStopping", "init_args": {"monitor": "rollout/reward", "mode": "max"}},
+        {"class_path": "ModelCheckpoint", "init_args": {"monitor": "validation/reward", "filename": "best"}},
+    ]
+    Path("callbacks.yaml").write_text(json.dumps({"trainer": {"callbacks": monitors}}))
+    for result in pair("fit", *FIT, *TRACKER, "--config", "callbacks.yaml", *TWO, "--run_dir", "two"):
+        assert result.status == 0, result.err
+    found = tracked()
+    assert len({each["pid"] for kind in found.values() for each in kind}) == 1
+    assert len(found["hyperparameters"]) == 1
+    with Path("two/metrics.csv").open(newline="") as file:
+        rows = [{name for name, value in row.items() if value} - {"step"} for row in csv.DictReader(file)]
+    assert [{*each["values"]} for each in found["metrics"]] == rows and any("lr-AdamW" in row for row in rows)
+    assert {path.name for path in Path("two/checkpoints").glob("*.ckpt")} == {"best.ckpt", "last.ckpt"}

@@ -1,13 +1,12 @@
 """``seconds`` of every command that trains is the total over the sessions of a run that was interrupted."""
 
 import json
-import shutil
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
-from called import QUIET, TOY, done, run
+from called import QUIET, done, run
 from test_correct import CONFIG
 
 from graft import GraftModule
@@ -26,17 +25,6 @@ COMMANDS = {
 }
 
 
-@pytest.fixture(scope="module")
-def toy(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("toy")
-    shutil.copytree(TOY / "domains", folder / "domains")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        done("pretrain", *COMMANDS["pretrain"], *QUIET, "--run_dir", "run")
-    (folder / "toy.yaml").write_text(CONFIG.replace("reference.safetensors", "run/reference.safetensors"))
-    return folder
-
-
 class Clock:
     """The time, moved on by hand."""
 
@@ -47,9 +35,9 @@ class Clock:
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_seconds_of_all_sessions(command: str, toy: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_seconds_of_all_sessions(command: str, toy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The first session dies after it has trained, 1000 seconds later by its clock."""
-    shutil.copytree(toy, folder, dirs_exist_ok=True)
+    (toy / "toy.yaml").write_text(CONFIG.replace("reference.safetensors", "run/reference.safetensors"))
     clock = Clock()
     monkeypatch.setattr(stopwatch, "time", clock)
     monkeypatch.setattr(show, "picture", lambda *_: b"<svg></svg>")  # takes seconds
@@ -66,14 +54,14 @@ def test_seconds_of_all_sessions(command: str, toy: Path, folder: Path, monkeypa
         )
         with pytest.raises(RuntimeError, match="the machine is lost"):
             run(*args)
-    assert LOST <= stopwatch.read(folder / place) < 2 * LOST
+    assert LOST <= stopwatch.read(toy / place) < 2 * LOST
     clock.moved -= 500  # the next session's clock starts anywhere
     done(*args, *([] if command == "compare" else ["--ckpt_path", "last"]))
-    assert LOST <= json.loads((folder / place / "summary.json").read_text())["seconds"] < 2 * LOST
-    assert not (folder / place / stopwatch.NAME).exists()
+    assert LOST <= json.loads((toy / place / "summary.json").read_text())["seconds"] < 2 * LOST
+    assert not (toy / place / stopwatch.NAME).exists()
     if command == "compare":
-        content = json.loads((folder / "seconds/compare.json").read_text())
+        content = json.loads((toy / "seconds/compare.json").read_text())
         assert LOST <= content["seconds"] < 2 * LOST
-        (training,) = json.loads((folder / place / "training.json").read_text())
+        (training,) = json.loads((toy / place / "training.json").read_text())
         assert training["seconds"] < LOST  # the time was lost after training
         assert content["rows"][0]["training_seconds"] == training["seconds"]

@@ -38,7 +38,8 @@ def run(args: list[str]) -> None:
                 raise GraftError(
                     f"graft compare trains from the reference and goes on by --run_dir: leave out --{name}"
                 )
-        return plan.Built(cli.model, cli.datamodule, cli.trainer, config)
+        loggers, cli.trainer.loggers = cli.trainer.loggers, []
+        return plan.Built(cli.model, cli.datamodule, cli.trainer, config, loggers)
 
     comparison = Comparison(asked, build, command_line("compare", args))
     name = f"compare-{config_name(rest)}"

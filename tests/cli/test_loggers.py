@@ -1,0 +1,220 @@
+"""The user's loggers get what metrics.csv gets, the configuration and pictures, in every command that trains."""
+
+import csv
+import importlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from called import done, run
+from test_correct import CONFIG
+from tracked import EVERY, FIT, TRACKER, Tracker, tracked
+
+import graft
+from graft import GraftModule, report
+from graft.compare import show
+from graft.runs.loggers import pixels
+
+COMMANDS = {
+    "pretrain": ["--config", "domains/mixture/pretrain.yaml", "--trainer.max_epochs", "1", *EVERY],
+    "correct": [
+        *["--config", "toy.yaml", "--data.longer", "false", "--data.repeats", "1", "--trainer.max_epochs", "1", *EVERY]
+    ],
+    "compare": [*FIT, "--methods", "graft", "--seeds", "0", "--trainer.max_epochs", "1"],
+}
+
+
+@pytest.fixture(autouse=True)
+def pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give the toy domain pictures of samples, and leave out the reports, which take seconds."""
+    from io import BytesIO
+
+    from PIL import Image
+
+    def draw(self: GraftModule, items: Sequence[Any], legends: "Sequence[str] | None" = None) -> bytes:
+        out = BytesIO()
+        Image.new("RGB", (4, 3), (10 * min(len(items), 24), 0, 255)).save(out, "PNG")
+        return out.getvalue()
+
+    monkeypatch.setattr(GraftModule, "draw", draw)
+    monkeypatch.setattr(report, "write", lambda *_: None)
+    monkeypatch.setattr(show, "picture", lambda *_: b"<svg></svg>")
+
+
+def rows(run: "str | Path") -> list[dict[str, float]]:
+    with Path(run, "metrics.csv").open(newline="") as file:
+        return [{name: float(value) for name, value in row.items() if value} for row in csv.DictReader(file)]
+
+
+def test_fit(toy: Path) -> None:
+    done("fit", *FIT, *TRACKER, "--run_dir", "made")
+    found = tracked()
+    (parameters,) = (each["values"] for each in found["hyperparameters"])
+    assert parameters["model"]["init_args"]["level"] == 0.25 and parameters["data"]["draws"] == 64
+    assert parameters["seed_everything"] == 0 and not {"run_dir", "config", "ckpt_path"} & parameters.keys()
+    # the same rows as in the run's own file
+    told = [{"step": each["step"], **each["values"]} for each in found["metrics"]]
+    own = rows("made")
+    assert len(told) == len(own)
+    for ours, theirs in zip(told, own, strict=True):
+        assert ours == pytest.approx(theirs, rel=1e-6)
+    names = {name for row in told for name in row}
+    assert {"rollout/accepted_reward", "train/loss", "validation/reward", "test/tuned/reward"} <= names
+    summary = json.loads(Path("made/summary.json").read_text())
+    assert next(row for row in told if "test/tuned/reward" in row)["test/tuned/reward"] == pytest.approx(
+        summary["tuned"]["reward"]
+    )
+    drawn = [(each["key"], each["step"]) for each in found["picture"]]
+    rounds = [("validation/samples", 2), ("validation/samples", 4)]
+    assert drawn == [*rounds, ("test/reference/samples", 4), ("test/tuned/samples", 4)]
+    assert all((each["shape"], each["dtype"], each["n"]) == ([3, 4, 3], "uint8", 1) for each in found["picture"])
+    assert {each["status"] for each in found["finalize"]} == {"success"}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_other_commands_that_train(command: str, toy: Path) -> None:
+    """Of a comparison the runs that it trains, and not what it draws for its table."""
+    (toy / "toy.yaml").write_text(CONFIG.replace("reference.safetensors", "run/reference.safetensors"))
+    done(command, *COMMANDS[command], *TRACKER, "--run_dir", "made")
+    found = tracked()
+    place = Path("made/runs/graft_seed0" if command == "compare" else "made")
+    (parameters,) = (each["values"] for each in found["hyperparameters"])
+    assert parameters["model"]["class_path"] == "domains.mixture.Mixture"
+    own = [{name: value for name, value in row.items() if name != "step"} for row in rows(place)]
+    assert [each["values"] for each in found["metrics"]] == [pytest.approx(row, rel=1e-6) for row in own]
+    assert any("train/loss" in row for row in own)
+    wanted = {"test/reference/samples"} | ({"test/tuned/samples"} if command != "pretrain" else set())
+    assert {each["key"] for each in found["picture"]} == wanted
+
+
+def test_from_python(toy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(toy)
+    module, data, _ = graft.load(*FIT[1:])
+    trainer = graft.trainer(1, accelerator="cpu", logger=Tracker(), enable_progress_bar=False)
+    graft.fit(module, data, "made", trainer)
+    assert isinstance(trainer.logger, Tracker)  # a user's callbacks find the user's
+    found = tracked()
+    (parameters,) = (each["values"] for each in found["hyperparameters"])
+    model = parameters["model"]["init_args"]
+    assert (model["level"], model["steps"], model["seed"]) == (0.25, 8, 0)
+    assert model["process"] == "graft.process.gaussian.Gaussian" and parameters["data"]["init_args"]["draws"] == 64
+    assert any("rollout/reward" in each["values"] for each in found["metrics"]) and len(found["picture"]) == 3
+
+
+def test_lightnings_csv_logger(toy: Path) -> None:
+    logger = ["--trainer.logger", "CSVLogger", "--trainer.logger.save_dir", "logs", "--trainer.logger.name", "mine"]
+    done("fit", *FIT, *logger, "--run_dir", "made")
+    (folder,) = Path("logs/mine").iterdir()
+    ours, theirs = rows("made"), rows(folder)
+    names = {name for row in ours for name in row} - {"step"}
+    assert names == {name for row in theirs for name in row} - {"step"} and "rollout/reward" in names
+    for name in names:
+        values = [[row[name] for row in run if name in row] for run in (ours, theirs)]
+        assert values[0] == pytest.approx(values[1], rel=1e-6)
+    assert "level: 0.25" in (folder / "hparams.yaml").read_text()
+
+
+def test_two_loggers_in_a_file(toy: Path) -> None:
+    both = [{"class_path": "tracked.Tracker", "init_args": {"path": f"{name}.jsonl"}} for name in "ab"]
+    Path("loggers.yaml").write_text(yaml.safe_dump({"trainer": {"logger": both}}))
+    done("fit", *FIT, "--config", "loggers.yaml", "--run_dir", "made")
+    assert [each["values"] for each in tracked("a.jsonl")["metrics"]] == [
+        each["values"] for each in tracked("b.jsonl")["metrics"]
+    ]
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # TensorBoard's own
+def test_tensorboard(toy: Path) -> None:
+    pytest.importorskip("tensorboard", reason="TensorBoard is not installed")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    logger = ["--trainer.logger", "TensorBoardLogger", "--trainer.logger.save_dir", "logs"]
+    done("fit", *FIT, *logger, "--run_dir", "made")
+    (folder,) = Path("logs/lightning_logs").iterdir()
+    found = EventAccumulator(str(folder), {"images": 0, "scalars": 0})
+    found.Reload()
+    tags = found.Tags()
+    assert {"rollout/reward", "train/loss", "validation/reward", "test/tuned/reward"} <= {*tags["scalars"]}
+    own = [row["validation/reward"] for row in rows("made") if "validation/reward" in row]
+    assert [each.value for each in found.Scalars("validation/reward")] == pytest.approx(own, rel=1e-6)
+    assert {*tags["images"]} == {"validation/samples", "test/reference/samples", "test/tuned/samples"}
+    first = found.Images("validation/samples")[0]
+    assert (first.width, first.height, first.step) == (4, 3, 2)
+    assert pixels(first.encoded_image_string)[0, 0].tolist() == [240, 0, 255]
+    assert "level: 0.25" in (folder / "hparams.yaml").read_text()
+
+
+@pytest.mark.parametrize("asked", ["true", "false"])
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # TensorBoard's own
+def test_without_a_class(asked: str, toy: Path) -> None:
+    """``true`` is Lightning's default logger; ``false`` leaves the run's own."""
+    done("fit", *FIT, "--trainer.logger", asked, "--run_dir", "made")
+    assert Path("lightning_logs/version_0").exists() == (asked == "true")
+    assert any("validation/reward" in row for row in rows("made"))
+
+
+def test_a_logger_may_change_when_a_run_goes_on(toy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is logged again goes to the new one; the run's own file is as if nothing had happened."""
+    done("fit", *FIT, "--run_dir", "whole")
+
+    def dies(self: GraftModule) -> None:
+        if self.current_epoch == 1:
+            raise RuntimeError("the machine is lost")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(GraftModule, "on_train_epoch_start", dies)
+        with pytest.raises(RuntimeError):
+            run("fit", *FIT, *TRACKER, "--trainer.logger.path", "first.jsonl", "--run_dir", "made")
+    assert tracked("first.jsonl")["finalize"][-1]["status"] == "failed"
+    done("fit", *FIT, *TRACKER, "--run_dir", "made", "--ckpt_path", "last")
+    assert rows("made") == rows("whole")
+    steps = [each["step"] for each in tracked()["metrics"]]
+    assert min(steps) == 2 and any("test/tuned/reward" in each["values"] for each in tracked()["metrics"])
+
+
+def test_a_picture_is_not_worth_the_run(toy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(self: Tracker, key: str, images: Any, step: "int | None" = None) -> None:
+        raise OSError("the server is away")
+
+    monkeypatch.setattr(Tracker, "log_image", refuse)
+    out = done("fit", *FIT, *TRACKER, "--run_dir", "made").out
+    assert out.count("the server is away") == 1
+
+
+def test_what_is_refused(toy: Path) -> None:
+    said = run("fit", *FIT, "--trainer.logger", "CSVLogger", "--trainer.logger.save_dir", ".", "--trainer.logger.name",
+               "made", "--trainer.logger.version", "", "--run_dir", "made").said  # fmt: skip
+    assert "metrics.csv" in said and "save_dir" in said
+    assert not Path("made/metrics.csv").exists()
+
+
+@pytest.mark.parametrize("which", ["tracked.Tracker", "domains.mixture.Network"])
+def test_a_package_that_is_missing(which: str, toy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a logger, as Weights & Biases; of anything else."""
+
+    def missing(self: Any, *_: Any, **__: Any) -> None:
+        raise ModuleNotFoundError("Requirement 'wandb>=0.12.10' not met. HINT: Try running `pip install -U 'wandb'`")
+
+    monkeypatch.syspath_prepend(toy)
+    module, _, name = which.rpartition(".")
+    monkeypatch.setattr(getattr(importlib.import_module(module), name), "__init__", missing)
+    said = run("fit", *FIT, *TRACKER).said
+    assert "Requirement 'wandb>=0.12.10' not met" in said and "Expected" not in said
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "LA", "P", "1"])
+def test_pixels(mode: str) -> None:
+    from io import BytesIO
+
+    from PIL import Image
+
+    out = BytesIO()
+    Image.new("RGBA", (5, 2), (255, 255, 255, 255)).convert(mode).save(out, "PNG")
+    found = pixels(out.getvalue())
+    assert found.shape == (2, 5, 3) and found.dtype.name == "uint8" and (found == 255).all()
+    out = BytesIO()
+    Image.new("RGBA", (1, 1), (200, 100, 0, 0)).save(out, "PNG")
+    assert (pixels(out.getvalue()) == 255).all()  # transparent: the page's white
