@@ -171,3 +171,19 @@ def test_mirrored_and_split_by_seed() -> None:
     assert not torch.equal(ImageData(limit=40, validation=0.25, seed=1).training.pixels, plain.training.pixels)
     with pytest.raises(GraftError, match="too few"):
         ImageData(limit=1).setup()
+
+
+def test_a_limit_of_pictures_stored_class_by_class(tmp_path: Path) -> None:
+    """A random part is taken, and the same one again: of 40 of 200, 10 +- 2.5 are of each of four classes."""
+    labels = np.arange(200) // 50
+    np.savez(
+        tmp_path / "a.npz",
+        images=np.repeat(labels[:, None, None], 64, 1).reshape(-1, 8, 8).astype(np.uint8),
+        labels=labels,
+    )
+    parts = [ImageData(str(tmp_path / "a.npz"), limit=40, validation=0.5, seed=seed) for seed in (0, 0, 1)]
+    for data in parts:
+        for part in (data.training, data.held_out):
+            assert len(part) == 20 and part.labels is not None and len(part.labels.unique()) == 4
+    training = [data.training.labels for data in parts]
+    assert torch.equal(training[0], training[1]) and not torch.equal(training[0], training[2])

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from domains.layouts.data import LayoutData
 from domains.layouts.layout import PUBLAYNET, RICO, key, layout
 from domains.layouts.metrics import Pages, alignment, overlap
 from domains.layouts.sources import Collection, read
@@ -174,3 +175,11 @@ def test_key_is_of_the_set() -> None:
     b = layout(["title", "text"], [[0.001, 0, 1, 0.1], [0.1, 0.2, 0.5, 0.3]])
     other = layout(["title", "text"], [[0.01, 0, 1, 0.1], [0.1, 0.2, 0.5, 0.3]])
     assert key(a) == key(b) != key(other)
+
+
+def test_a_limit_of_layouts_stored_class_by_class(tmp_path: Path) -> None:
+    """A random part is taken: titles come after texts in the file, and there are both in either part."""
+    lines = [f"{kind} {10 + i % 40} 20 60 30" for kind in ("text", "title") for i in range(60)]
+    data = LayoutData(written(tmp_path / "a.txt", "\n".join(lines)), limit=40, validation=0.5)
+    for part in (data.training, data.held_out):
+        assert len(part) == 20 and len(set(part.labels[:, 0].tolist())) == 2

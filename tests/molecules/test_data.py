@@ -225,3 +225,13 @@ def test_a_file_is_replaced_whole_or_not_at_all(tmp_path):
     with pytest.raises(RuntimeError, match="disk full"):
         written(path, fail)
     assert path.read_text() == "before" and list(tmp_path.iterdir()) == [path]
+
+
+def test_a_limit_of_molecules_stored_by_size(small, tmp_path):
+    """A random part is taken: small molecules come first in the file, and there are several sizes in either part."""
+    order = np.argsort(small["num_atoms"], kind="stable")
+    np.savez(tmp_path / "a.npz", **{name: small[name][order] for name in ("num_atoms", "charges", "positions")})
+    data = MoleculeData(str(tmp_path / "a.npz"), limit=30, validation=0.5)
+    for part in (data.training, data.held_out):
+        counts = part.counts[torch.as_tensor(part.indices())]
+        assert len(counts) == 15 and counts.max() == 4 and counts.min() < 4

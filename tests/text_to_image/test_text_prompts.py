@@ -2,8 +2,14 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
+import torch
+
+from domains.images.text.module import TextToImage
 from domains.images.text.prompts import Prompt, read
+from graft.seeding import generator
 
 
 def test_text(folder: Path) -> None:
@@ -49,3 +55,13 @@ def test_tables(folder: Path) -> None:
     assert read("c.csv", "b") == [Prompt("y")]
     (folder / "d.json").write_text('["a", {"text": "b"}]')
     assert read("d.json") == [Prompt("a"), Prompt("b")]
+
+
+def test_conditions_are_a_random_part_of_the_prompts() -> None:
+    """Fewer draws than prompts: not the first ones of the file; more: each as often as the others."""
+    model: Any = SimpleNamespace(judged=list(range(100, 200)))
+    few = TextToImage.draw_conditions(model, 10, generator(0, "some"))["prompt"]
+    assert len(few.unique()) == 10 and few.min() >= 100 and few.max() > 110
+    many = TextToImage.draw_conditions(model, 300, generator(0, "some"))["prompt"]
+    assert (many.bincount()[100:] == 3).all()
+    assert torch.equal(few, TextToImage.draw_conditions(model, 10, generator(0, "some"))["prompt"])

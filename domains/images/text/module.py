@@ -115,8 +115,8 @@ class TextToImage(GraftModule):
 
     def draw_conditions(self, count: int, generator: Generator) -> Condition:
         """Prompts at random, each as often as the others."""
-        order = torch.randperm(count, generator=generator) % len(self.judged)
-        return {"prompt": torch.tensor([self.judged[i] for i in order.tolist()])}
+        prompts = torch.tensor(self.judged)[torch.randperm(len(self.judged), generator=generator)]
+        return {"prompt": prompts[torch.randperm(count, generator=generator) % len(prompts)]}
 
     def conditions(self, purpose: "tuple[int | str, ...]", start: int, count: int, generator: Generator) -> Condition:
         """See `GraftModule.conditions`: all prompts in an order of each round's own, M draws of each in a row."""
