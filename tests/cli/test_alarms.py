@@ -77,7 +77,7 @@ def test_reference_has_the_same_noise(small: list[str]) -> None:
 
 def test_model_that_breaks(small: list[str]) -> None:
     """A learning rate that blows the network up raises an alarm, on the terminal and wherever results are kept."""
-    much = ["--model.learning_rate", "3", "--model.warmup", "0", "--model.cosine", "false", "--model.level", "0"]
+    much = ["--model.learning_rate", "0.03", "--model.warmup", "0", "--model.cosine", "false", "--model.level", "0"]
     much += ["--data.validation_draws", "64", "--data.steps_per_round", "8", "--model.ema", "null"]
     result = done("fit", *small, *much, "--data.held_out", *HELD_OUT, "--data.held_out.maximise", "false")
     told = summary()
