@@ -387,6 +387,9 @@ def test_failure_budget(folder: Path, small: list[str], monkeypatch: pytest.Monk
     monkeypatch.setattr(tried, "left", 34 + 64)  # of this round, and for the comparison
     done("fit", *small, *LAST)
     ours, theirs = (json.loads(Path(at, "summary.json").read_text())["rounds"] for at in (NEWLY, "whole"))
+    calls = ours[1].pop("reward_calls"), ours[1].pop("reward_calls_by_term")
+    assert calls == (98, {"works_for_a_while": 98})  # the 34 that failed were asked again
+    assert theirs[1].pop("reward_calls") == 64 and theirs[1].pop("reward_calls_by_term")
     assert ours == theirs
 
 

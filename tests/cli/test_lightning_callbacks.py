@@ -179,9 +179,7 @@ def test_a_single_callback(toy: Path) -> None:
 
 def test_a_module_that_brings_its_own(toy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Lightning puts such callbacks in the place of those of the same class: the run's own checkpoint stays."""
-    own = with_graft_callbacks(
-        lambda self: [ModelCheckpoint(filename="own", save_top_k=1)]
-    )
+    own = with_graft_callbacks(lambda self: [ModelCheckpoint(filename="own", save_top_k=1)])
     monkeypatch.setattr(GraftModule, "configure_callbacks", own)
     done(*FIT, "--run_dir", "made")
     assert {path.name for path in Path("made/checkpoints").glob("*.ckpt")} == {"own.ckpt", "last.ckpt"}

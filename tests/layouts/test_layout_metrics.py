@@ -209,7 +209,11 @@ def test_metrics_of_batches_are_those_of_the_whole() -> None:
         assert float(metric.compute()) == pytest.approx(whole[name]), name
     assert whole["fid"] == pytest.approx(frechet(areas_and_counts(made), areas_and_counts(real)))
     same = figures(real, found)
-    assert same["max_iou"] == pytest.approx(1) and same["coverage"] == 1 and same["fid"] == pytest.approx(0, abs=1e-9)
+    assert (
+        same["max_iou"] == pytest.approx(1)
+        and same["coverage"] == pytest.approx(1)
+        and same["fid"] == pytest.approx(0, abs=1e-9)
+    )
     assert set(metrics(NAMES)) == {"alignment", "overlap", "elements"}
 
 
