@@ -117,15 +117,11 @@ def test_files(there: Path) -> None:
     assert Path("all/compare.png").read_bytes().startswith(b"\x89PNG")
     page = Path("all/compare.html").read_text()
     assert POLICY in page
-    assert (
-        "<svg" in page
-        and "graft compare" in page
-        and "http"
-        not in page.replace("http://www.w3.org", "")
-        .replace("http://purl.org", "")
-        .replace("http://creativecommons.org", "")
-        .replace("https://matplotlib.org", "")
-    )
+    own = ("http-equiv", "http://www.w3.org", "http://purl.org", "http://creativecommons.org", "https://matplotlib.org")
+    rest = page
+    for name in own:  # the policy, and the names of the picture's formats
+        rest = rest.replace(name, "")
+    assert "<svg" in page and "graft compare" in page and "http" not in rest
     out = Path("out.txt").read_text()
     assert "graft: 3 of 26: pgraft@0.25, seed 0: trains" in out and "compare.html" in out
 
