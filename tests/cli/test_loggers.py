@@ -149,6 +149,7 @@ def test_tensorboard(toy: Path) -> None:
 
 @pytest.mark.parametrize("asked", ["true", "false"])
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # TensorBoard's own
+@pytest.mark.filterwarnings("ignore:Starting from v1.9.0:UserWarning")  # where TensorBoard is not installed
 def test_without_a_class(asked: str, toy: Path) -> None:
     """``true`` is Lightning's default logger; ``false`` leaves the run's own."""
     done("fit", *FIT, "--trainer.logger", asked, "--run_dir", "made")
