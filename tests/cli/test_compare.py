@@ -349,16 +349,3 @@ def test_molecules(small: list[str], folder: Path) -> None:
     assert float(row["frechet"]) == pytest.approx(frechet(half, tuned, matched.weight), rel=1e-6)
     assert float(row["frechet_floor"]) == pytest.approx(frechet(half, other, matched.weight), rel=1e-6)
     assert float(row["mmd"]) == pytest.approx(paired_mmd(half, tuned, weight=matched.weight), rel=1e-6)
-
-
-def test_conditions_without_accepted_draws(there: Path, tmp_path: Path) -> None:
-    """The first of three clouds lies left of the threshold: it takes no part, on either side, and is counted."""
-    flags = ["--data.accept", "Threshold", "--data.accept.minimum", "0.9", "--run_dir", tmp_path / "t"]
-    done("compare", *toy(there), *flags, "--methods", "reference,best_of:2", "--seeds", "0")
-    law = json.loads((tmp_path / "t/compare.json").read_text())["law"]
-    assert 0.5 < law["matched_share"] < 0.8 and law["accepted_reward"] > law["reward"]
-    row = line(tmp_path / "t", "best_of:2")
-    assert 0.4 < float(row["matched_share"]) < 0.9
-    assert float(line(tmp_path / "t", "reference")["gain_of_accepted"]) == 0
-    # of the two clouds alone: the better of two draws has less than those above the threshold
-    assert 0 < float(row["gain_of_accepted"]) < 1.5

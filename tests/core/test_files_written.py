@@ -119,6 +119,8 @@ def test_a_folder_that_fails_leaves_the_old_one(tmp_path: Path, monkeypatch: pyt
 
 PLAIN = {
     "graft/files.py": "the writers themselves",
+    "graft/cli/streams.py": "the null device",
+    "graft/runs/lock.py": "opens a folder, and writes nothing",
     "graft/runs/checkpoint.py": "into the temporary file of files.atomic",
     "graft/runs/logger.py": "appends rows; a last row that is cut off is skipped when the file is read",
     "graft/runs/stopwatch.py": "a count that is overwritten in place by a single write",
