@@ -395,8 +395,10 @@ class Gaussian(Process):
     def loss_target(self, clean: State, noise: State, level: Level) -> Tensor:
         """See `Process.loss_target`."""
         x0, eps = _wide(clean), _wide(noise)
+        if self.prediction in ("x0", "logits"):
+            return x0
         p, q = _parts(self.prediction, *self.alpha_sigma(level))
-        return x0 if not bool(p.any()) else _like(p, x0) * eps + _like(q, x0) * x0
+        return _like(p, x0) * eps + _like(q, x0) * x0
 
     def distance(self, one: State, other: State, level: Tensor) -> Tensor:
         """See `Process.distance`."""
