@@ -8,14 +8,13 @@ from typing import Any
 
 import matplotlib.image
 import numpy as np
-import yaml
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.loggers.logger import DummyLogger, Logger
 from lightning.pytorch.trainer.states import TrainerFn
 from numpy.typing import NDArray
 
-from graft import ranks
+from graft import plain_yaml, ranks
 from graft.errors import GraftError
 from graft.runs.folders import ELSEWHERE
 from graft.runs.logger import MetricsFile
@@ -166,7 +165,9 @@ def hyperparameters(config: str, trainer: Trainer, module: Any, data: Any) -> di
         data: Data module of the run.
     """
     if config:
-        return {name: value for name, value in yaml.safe_load(config).items() if name not in ELSEWHERE}
+        return {
+            name: value for name, value in plain_yaml.load(config, "the configuration").items() if name not in ELSEWHERE
+        }
     settings = {"max_epochs": trainer.max_epochs, "precision": trainer.precision}
     return {"model": _described(module), "data": _described(data), "trainer": settings}
 
