@@ -144,7 +144,7 @@ def test_kl_of_a_screen() -> None:
     """The rule ranks what the screen lets through, and the screen's choice is a part of what is accepted.
 
     By a screen that says nothing of the reward: the best 2 of 4 by it, then the better of these by the reward, so that
-    log a is the sum of both. By the reward itself it is the best of 4, to 0.04: the CDFs are not independent then.
+    log a is the sum of both. By the reward itself it is the best of 4, to 0.07: the CDFs are not independent then.
     """
     from graft.accept import TopK
 
@@ -154,7 +154,7 @@ def test_kl_of_a_screen() -> None:
     f = (torch.arange(10_000, dtype=torch.float64) + 0.5) / 10_000
     a = (3 * f**2 - 2 * f**3) * 2  # of uniform F: the best 2 of 4, 1 on average
     right = float((a * a.log()).mean()) + math.log(2) - 1 / 2
-    for values, nats, within in ((screen, right, 2e-3), (reward, math.log(4) - 3 / 4, 0.04)):
+    for values, nats, within in ((screen, right, 2e-3), (reward, math.log(4) - 3 / 4, 0.07)):
         chosen = screened(values, groups, 1000)
         known = screen_information(values, groups, chosen)
         asked = torch.where(chosen, reward, torch.nan)
