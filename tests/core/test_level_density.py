@@ -38,5 +38,5 @@ def test_a_model_asks_as_it_is_told():
     assert told.std().item() == pytest.approx(0.2083, abs=2e-3) and even.std().item() == pytest.approx(
         1 / math.sqrt(12), abs=2e-3
     )
-    with pytest.raises(GraftError, match=r"model\.density has a spread of 0"):
+    with pytest.raises(GraftError, match=r"the spread of model\.density is 0"):
         module(density=(0.0, 0.0))
