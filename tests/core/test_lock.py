@@ -9,17 +9,22 @@ from pathlib import Path
 import pytest
 
 from graft import GraftError
+from graft.runs import lock
 from graft.runs.lock import hold, holding
 
-WAIT = """
-import sys, time
+HOLD = f"""
+import runpy, sys
 from pathlib import Path
-from graft.runs.lock import hold
-hold(Path(sys.argv[1]))
+runpy.run_path({lock.__file__!r})["hold"](Path(sys.argv[1]))  # the file alone, for its package imports torch
+"""
+WAIT = (
+    HOLD
+    + """
+import time
 print(1, flush=True)
 time.sleep(100)
 """
-TRY = "import sys; from pathlib import Path; from graft.runs.lock import hold; hold(Path(sys.argv[1]))"
+)
 
 
 def other(folder: Path) -> "subprocess.Popen[str]":
@@ -46,9 +51,9 @@ def test_it_is_let_go_of_after_the_run(tmp_path: Path) -> None:
         hold(tmp_path)
         with holding():
             hold(tmp_path)
-        refused = subprocess.run([sys.executable, "-c", TRY, str(tmp_path)], capture_output=True, text=True)
+        refused = subprocess.run([sys.executable, "-c", HOLD, str(tmp_path)], capture_output=True, text=True)
         assert refused.returncode and "another process is writing" in refused.stderr
-    assert not subprocess.run([sys.executable, "-c", TRY, str(tmp_path)]).returncode
+    assert not subprocess.run([sys.executable, "-c", HOLD, str(tmp_path)]).returncode
 
 
 def test_a_folder_that_was_made_anew(tmp_path: Path) -> None:
@@ -59,5 +64,5 @@ def test_a_folder_that_was_made_anew(tmp_path: Path) -> None:
         folder.rmdir()
         folder.mkdir()
         hold(folder)
-        refused = subprocess.run([sys.executable, "-c", TRY, str(folder)], capture_output=True, text=True)
+        refused = subprocess.run([sys.executable, "-c", HOLD, str(folder)], capture_output=True, text=True)
         assert refused.returncode
