@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from domains.images.dataset.pictures import Pictures
-from domains.images.dataset.read import read, said
+from domains.images.dataset.read import describe, read
 from domains.images.pixels import scaled
 from graft.batches.served import same
 from graft.errors import GraftError
@@ -95,7 +95,7 @@ class ImageData(LightningDataModule):
             return
         found = read(self.source, self.size, self.channels, self.most_left_out)
         self.left_out = found.left_out
-        tell(said(found, self.source))
+        tell(describe(found, self.source))
         order = np.random.default_rng(self.seed).permutation(len(found.pixels))[: self.limit]
         held_out = max(1, round(len(order) * self.validation))
         if len(order) <= held_out:

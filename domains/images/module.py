@@ -11,8 +11,8 @@ from torchmetrics import Metric
 from domains.images import files, grid, metrics
 from domains.images.autoencoder import Autoencoder
 from domains.images.data import ImageData
+from domains.images.dataset.read import describe
 from domains.images.dataset.read import read as read_pictures
-from domains.images.dataset.read import said
 from domains.images.features import Features, Pixels
 from domains.images.keys import Content, Keys, key_hash, key_hashes
 from domains.images.pixels import check_channels, pictures
@@ -150,7 +150,7 @@ class Images(GraftModule):
         kind: Any = self._kind or (None, None, None)
         found = read_pictures(source, kind[1] if kind[1] == kind[2] else None, kind[0])
         if found.left_out or found.notes:
-            tell(said(found, source))
+            tell(describe(found, source))
         return torch.from_numpy(found.pixels).movedim(-1, 1)
 
     def _some(self, pixels: Tensor, most: int) -> Tensor:

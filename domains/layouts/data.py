@@ -9,7 +9,7 @@ from torch.utils.data import DataLoader
 
 from domains.layouts.given import Task, give, to_state
 from domains.layouts.layout import classes_of
-from domains.layouts.sources import Collection, read, told
+from domains.layouts.sources import Collection, describe_invalid, read
 from graft.batches.served import same
 from graft.errors import GraftError
 from graft.ranks import tell
@@ -99,7 +99,7 @@ class LayoutData(LightningDataModule):
             return
         pages = read(self.source, self.names, self.elements, self.count, self.seed)
         self.left_out = pages.named
-        missing = told(pages.named)
+        missing = describe_invalid(pages.named)
         tell(f"{len(pages)} layouts from {self.source}" + (f" (left out: {missing})" if missing else ""))
         order = np.random.default_rng(self.seed).permutation(len(pages))[: self.limit]
         held_out = max(1, round(len(order) * self.validation))

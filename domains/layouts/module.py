@@ -18,7 +18,7 @@ from domains.layouts.features import network_of
 from domains.layouts.files import write
 from domains.layouts.given import Task, filled, nothing, to_boxes
 from domains.layouts.pictures import png
-from domains.layouts.sources import Collection, read, told
+from domains.layouts.sources import Collection, describe_invalid, read
 from graft import GraftError, GraftModule
 from graft.process import Gaussian, Mixed
 from graft.ranks import tell
@@ -118,7 +118,7 @@ class Layouts(GraftModule):
         if self.task != "unconditional":
             if self._pages is None:
                 self._pages = read(self.examples, self.names, self.elements, EXAMPLES)
-                if missing := told(self._pages.named):
+                if missing := describe_invalid(self._pages.named):
                     tell(f"{len(self._pages)} layouts from {self.examples} (left out: {missing})")
             rows = torch.randint(len(self._pages), (count,), generator=generator)
             condition: Condition = batch(self._pages.take(rows.numpy()), self.task, generator)["condition"]

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image, features
 
 from domains.images.data import ImageData
-from domains.images.dataset.read import read, said
+from domains.images.dataset.read import describe, read
 from graft.errors import GraftError
 
 
@@ -113,7 +113,7 @@ def test_parts_of_a_data_set_are_no_classes(parts: tuple[str, ...], tmp_path: Pa
     found = read(str(tmp_path))
     assert found.names == ["cats", "dogs"] and found.labels is not None and found.labels.tolist() == [0, 1]
     assert found.pixels[:, 0, 0, 0].tolist() == [0, 1]
-    line = said(found, "here")
+    line = describe(found, "here")
     assert line.startswith("2 pictures from here; 2 classes (cats, dogs); its folders are parts of a data set")
     assert f"{parts[0]} is read, and {', '.join(sorted(parts[1:]))} not" in line
     with pytest.raises(GraftError, match="parts of a data set and no classes: give one of them") as error:
@@ -164,4 +164,4 @@ def test_names_that_are_no_text(tmp_path: Path) -> None:
     (tmp_path / "a" / os.fsdecode(b"\xfe.png")).write_bytes(b"x")
     found = read(str(tmp_path), most_left_out=0.5)
     assert found.names == ["a", "?"] and found.left_out[0][0] == "a/?.png"
-    said(found, "here").encode()
+    describe(found, "here").encode()

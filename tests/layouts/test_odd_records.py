@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from domains.layouts import brief
 from domains.layouts.data import LayoutData
 from domains.layouts.layout import PUBLAYNET, RICO
-from domains.layouts.sources import Collection, read, told
+from domains.layouts.sources import Collection, describe_invalid, read
 from graft.errors import GraftError
 
 BOXES = [[60, 60, 400, 20], [60, 91, 490, 200], [60, 320, 490, 180], [60, 520, 230, 200]]
@@ -101,7 +101,7 @@ def test_one_odd_record_of_coco(name: str) -> None:
     (reason, count), *more = [(r, n) for r, n in pages.left_out.items() if why in r]
     assert count == 1 and not more, pages.left_out
     assert any(stands.startswith(where) and because.startswith(reason) for stands, because in pages.named)
-    assert f"1 {reason} ({where}" in told(pages.named)
+    assert f"1 {reason} ({where}" in describe_invalid(pages.named)
 
 
 def test_run_says_what_is_left_out(capsys: pytest.CaptureFixture[str]) -> None:

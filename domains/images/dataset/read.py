@@ -12,7 +12,7 @@ from domains.images.dataset.folder import read_folder
 from domains.images.dataset.pictures import Pictures
 from graft.errors import GraftError
 
-__all__ = ["Pictures", "read", "said", "told"]
+__all__ = ["Pictures", "describe", "describe_invalid", "read"]
 
 MOST_NAMES = 20  # of classes, in a line
 
@@ -47,20 +47,20 @@ def read(
     return _converted(found, size, channels)
 
 
-def told(left_out: "list[tuple[str, str]]", most: int = 5) -> str:
-    """What was left out, in one line."""
+def describe_invalid(left_out: "list[tuple[str, str]]", most: int = 5) -> str:
+    """Return what was left out, in one line."""
     if not left_out:
         return ""
     some = "; ".join(f"{name}: {why}" for name, why in left_out[:most])
     return f"{len(left_out)} left out ({some}{'; ...' if len(left_out) > most else ''})"
 
 
-def said(found: Pictures, source: str) -> str:
+def describe(found: Pictures, source: str) -> str:
     """Return what was read, in one line: how many pictures, their classes, and what was left out."""
     some = ", ".join(found.names[:MOST_NAMES]) + (", ..." if len(found.names) > MOST_NAMES else "")
     parts = [f"{len(found.pixels)} pictures from {source}"]
     parts += [f"{len(found.names)} classes ({some})" if len(found.names) > 1 else f"1 class ({some})"] if some else []
-    return "; ".join([*parts, *found.notes, *([told(found.left_out)] if found.left_out else [])])
+    return "; ".join([*parts, *found.notes, *([describe_invalid(found.left_out)] if found.left_out else [])])
 
 
 def _converted(found: Pictures, size: "int | None", channels: "Literal[1, 3] | None") -> Pictures:

@@ -11,8 +11,8 @@ from torch import Generator, Tensor, nn
 from torchmetrics import Metric
 
 from domains.images import files, grid, metrics
+from domains.images.dataset.read import describe
 from domains.images.dataset.read import read as read_pictures
-from domains.images.dataset.read import said
 from domains.images.features import Features, Pixels
 from domains.images.keys import Content
 from domains.images.pixels import pictures
@@ -208,5 +208,5 @@ def _real(source: str, height: int, width: int) -> Tensor:
         raise GraftError(f"model.real is scaled to squares, and the pictures are {width}x{height}: leave it out")
     found = read_pictures(source, height, 3)
     if found.left_out or found.notes:
-        tell(said(found, source))
+        tell(describe(found, source))
     return torch.from_numpy(found.pixels).movedim(-1, 1).contiguous()

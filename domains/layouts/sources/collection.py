@@ -13,7 +13,7 @@ from domains.layouts.sources.record import Element, Record, Unusable
 from graft.errors import GraftError
 from graft.rounds.account import by_reason
 
-__all__ = ["OUTSIDE", "Collection", "Element", "collect", "told"]
+__all__ = ["OUTSIDE", "Collection", "Element", "collect", "describe_invalid"]
 
 OUTSIDE = 0.01  # of the page: boxes that stick out by no more are cut at its edge
 MOST_FAULTY = 0.5  # share of a source's elements, or of its layouts
@@ -113,7 +113,7 @@ def collect(
     return Collection(labels, boxes.clip(0, 1), counts, names, by_reason(named), named)
 
 
-def told(named: Sequence[tuple[str, str]]) -> str:
+def describe_invalid(named: Sequence[tuple[str, str]]) -> str:
     """Return what was left out in one line: each reason, how many there are of it, and the first one."""
     first: dict[str, str] = {}
     for name, why in named:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from domains.layouts.sources import arrays, coco, generator, rico, tokens
-from domains.layouts.sources.collection import Collection, collect, told
+from domains.layouts.sources.collection import Collection, collect, describe_invalid
 from domains.layouts.sources.record import Record, Unusable
 from graft import files, text
 from graft.errors import GraftError
@@ -35,7 +35,7 @@ def read(source: str, names: tuple[str, ...], most: int, count: int = 20000, see
     )
     pages = collect(records, names, most, source)
     if not len(pages):
-        why = told(pages.named) or "it holds none"
+        why = describe_invalid(pages.named) or "it holds none"
         raise GraftError(f"{source} has no layout that can be used ({why}); classes: {', '.join(names)}")
     return pages
 
