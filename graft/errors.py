@@ -6,3 +6,7 @@ class GraftError(Exception):
 
     The command line prints the message alone and exits with status 2 (the traceback with ``GRAFT_TRACEBACK=1``).
     """
+
+
+class WriteError(GraftError):
+    """A file could not be written: the disk is full or the folder is closed. The run goes on once that is mended."""

@@ -22,7 +22,7 @@ from torch import Tensor
 
 import graft
 from graft import plain_json
-from graft.errors import GraftError
+from graft.errors import GraftError, WriteError
 
 FORMAT = 2
 """Of the files that graft writes; from 2 on they carry a hash of what they hold."""
@@ -79,7 +79,7 @@ def atomic(path: "str | Path") -> Iterator[Path]:
     except (OSError, SafetensorError) as error:
         if isinstance(error, OSError) and error.errno is None:
             raise
-        raise GraftError(f"cannot write {path} ({error}): free the disk or choose another folder") from None
+        raise WriteError(f"cannot write {path} ({error}): free the disk or choose another folder") from None
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -149,7 +149,7 @@ def written(path: "str | Path", write: "Callable[[Path], object]") -> None:
     except GraftError as error:
         raise GraftError(str(error).replace(str(temporary / path.name), str(path))) from None
     except OSError as error:
-        raise GraftError(f"cannot write {path} ({error}): free the disk or choose another folder") from None
+        raise WriteError(f"cannot write {path} ({error}): free the disk or choose another folder") from None
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
@@ -177,7 +177,7 @@ def written_folder(folder: "str | Path", write: "Callable[[Path], object]") -> N
     except OSError as error:
         if old.is_dir() and not folder.exists():
             old.rename(folder)
-        raise GraftError(f"cannot write {folder} ({error}): free the disk or choose another folder") from None
+        raise WriteError(f"cannot write {folder} ({error}): free the disk or choose another folder") from None
     finally:
         for left in (new, old):
             shutil.rmtree(left, ignore_errors=True)

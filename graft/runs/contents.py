@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from graft import ranks
-from graft.errors import GraftError
+from graft.errors import GraftError, WriteError
 from graft.runs.lock import hold, holding
 
 CONFIG = "config.yaml"
@@ -106,10 +106,13 @@ def _below(folder: Path) -> Iterator[Path]:
 def withdrawn(folder: Path) -> Iterator[None]:
     """Remove ``config.yaml`` if the block fails before there is anything to resume.
 
-    Otherwise ``--ckpt_path auto`` would take a refused run for an unfinished one.
+    Otherwise ``--ckpt_path auto`` would take a refused run for an unfinished one. A run that could not write is not
+    refused: it goes on once there is room.
     """
     try:
         yield
+    except WriteError:
+        raise
     except Exception:
         if ranks.is_first() and folder.is_dir():
             _withdraw(folder)

@@ -14,7 +14,7 @@ from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
 from graft import files
-from graft.errors import GraftError
+from graft.errors import GraftError, WriteError
 
 
 class MetricsFile(Logger):
@@ -81,7 +81,7 @@ class MetricsFile(Logger):
                 with self.path.open("a", newline="", encoding="utf-8") as file:
                     file.write(self._text(self._pending))
             except OSError as error:
-                raise GraftError(f"cannot write {self.path} ({error}): free the disk, and go on") from None
+                raise WriteError(f"cannot write {self.path} ({error}): free the disk, and go on") from None
         self._pending = []
 
     @rank_zero_only
