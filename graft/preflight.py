@@ -17,6 +17,7 @@ from graft.batches import Weights
 from graft.batches.requests import Requests, draw
 from graft.errors import GraftError
 from graft.module import GraftModule
+from graft.ranks import gathered, shared_errors
 
 if TYPE_CHECKING:
     from lightning.pytorch import Trainer
@@ -46,22 +47,27 @@ def check(
     """
     with _replayed():
         items, condition = _sampled(module, trainer, COUNT, weights)
-        module.group(condition)
-        keys = [module.key(item) for item in items] if module.keyed else []
-        if known:
-            _known(module, keys)
-        if features:
-            module.features(items)
-        if _uncomputable(module, items):
+        with shared_errors(trainer):
+            module.group(condition)
+            keys = [module.key(item) for item in items] if module.keyed else []
+            if known:
+                _known(module, keys)
+            if features:
+                module.features(items)
+            uncomputable = _uncomputable(module, items)
+        # all ranks sample, or none does: a sharded network is called by all of them
+        if any(gathered(trainer, uncomputable)):
             enough, _ = _sampled(module, trainer, count, weights)
-            for name, metric in module.metrics().items():
-                hooks.update(metric, name, enough)
-                hooks.compute(metric, name)
-        legends = ["0"] * len(items)
-        module.draw(items, legends)
-        module.view(items, legends)
-        # a reward that failed is NaN
-        _written(module, items, [*([0.0] * (len(items) - 1)), math.nan] if scored else None)
+            with shared_errors(trainer):
+                for name, metric in module.metrics().items():
+                    hooks.update(metric, name, enough)
+                    hooks.compute(metric, name)
+        with shared_errors(trainer):
+            legends = ["0"] * len(items)
+            module.draw(items, legends)
+            module.view(items, legends)
+            # a reward that failed is NaN
+            _written(module, items, [*([0.0] * (len(items) - 1)), math.nan] if scored else None)
 
 
 def _sampled(module: GraftModule, trainer: "Trainer", count: int, weights: Weights) -> tuple[list[Any], Any]:
@@ -69,7 +75,10 @@ def _sampled(module: GraftModule, trainer: "Trainer", count: int, weights: Weigh
     requests = Requests(module, count, min(count, module.chunk), ("check",), weights)
     for index in range(len(requests)):
         request = requests[index]
-        items += module.decode(draw(trainer, request, index).state, request.condition)
+        with shared_errors(trainer):
+            drawn = draw(trainer, request, index)
+        with shared_errors(trainer):
+            items += module.decode(drawn.state, request.condition)
     return items, requests[0].condition
 
 

@@ -22,7 +22,7 @@ class Killed(Callback):
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
         where = os.environ.get("TRIED_KILL")
         if stage == "fit" and where == "sampling":  # in the first round, before its second chunk
-            pl_module.predict_step = _mortal(pl_module.predict_step, calls=2)
+            pl_module.predict_step = _of_rounds(_mortal(pl_module.predict_step, calls=2), pl_module.predict_step)
         if stage == "fit" and where == "scoring":  # in the second round, before its second chunk
             trainer.datamodule.reward = Mortal(trainer.datamodule.reward, calls=5)
 
@@ -35,6 +35,15 @@ class Killed(Callback):
     def on_test_end(self, *args: Any) -> None:
         if os.environ.get("TRIED_KILL") == "comparing":
             os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _of_rounds(changed: Any, predict_step: Any) -> Any:
+    """The changed step for draws of a round, the original one for others."""
+
+    def step(batch: Any, *args: Any) -> Any:
+        return (changed if batch.purpose[0] == "rollout" else predict_step)(batch, *args)
+
+    return step
 
 
 def _mortal(function: Any, calls: int) -> Any:
@@ -84,16 +93,15 @@ def interrupt(number: int = signal.SIGINT, step: int = 6) -> Any:
 
 
 def interrupt_drawing(self: Callback, trainer: Any, pl_module: Any, stage: str) -> None:
-    """In place of `Killed.setup`: a signal within the first chunk."""
+    """In place of `Killed.setup`: a signal within the first chunk of the first round."""
     draw = pl_module.predict_step
 
     def interrupted(*args: Any) -> Any:
-        if pl_module.predict_step is interrupted:
-            pl_module.predict_step = draw
-            os.kill(os.getpid(), signal.SIGINT)
+        pl_module.predict_step = draw
+        os.kill(os.getpid(), signal.SIGINT)
         return draw(*args)
 
-    pl_module.predict_step = interrupted
+    pl_module.predict_step = _of_rounds(interrupted, draw)
 
 
 class Measured(Callback):

@@ -302,9 +302,9 @@ def plane(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     folder = tmp_path_factory.mktemp("plane")
     (folder / "plane.yaml").write_text(broken.PLANE)
     pretrain = ["pretrain", "--config", folder / "plane.yaml", "--data", "broken.Points", "--trainer.max_epochs", "1"]
-    done(*pretrain, "--run_dir", folder)
+    done(*pretrain, "--run_dir", folder / "pretrained")
     args = [str(folder / "plane.yaml") if arg == "plane.yaml" else arg for arg in PLANE_FIT]
-    return [*args, "--model.weights", str(folder / "reference.safetensors")]
+    return [*args, "--model.weights", str(folder / "pretrained" / "reference.safetensors")]
 
 
 NETWORK = "--model.backbone"
