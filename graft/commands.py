@@ -37,6 +37,7 @@ from graft.runs.lock import hold, holding
 from graft.runs.logger import MetricsFile
 from graft.runs.progress import Progress
 from graft.runs.stopwatch import Stopwatch
+from graft.runs.taken import checkpoint_of, of_objects
 
 if TYPE_CHECKING:
     from graft.correct.data import RecoveredNoise
@@ -59,7 +60,10 @@ HITS = 100  # the best of what a run has drawn
 def trainer(rounds: int = 1, **settings: Any) -> Trainer:
     """A Trainer as graft's commands use it; ``settings`` are Lightning's."""
     own = {"enable_checkpointing": saves(settings.get("callbacks"))}
-    return Trainer(**{**TRAINER, "max_epochs": rounds, **own, **settings})
+    asked = {"max_epochs": rounds, **settings}
+    made = Trainer(**{**TRAINER, **own, **asked})
+    made.__dict__["_asked"] = asked  # for the configuration of the run
+    return made
 
 
 def saves(callbacks: "Sequence[Callback] | Callback | None") -> bool:
@@ -75,7 +79,8 @@ def fit(
     trainer: Trainer,
     config: str = "",
     command: str = "",
-    checkpoint: "Path | None" = None,
+    checkpoint: "str | Path | None" = None,
+    overwrite: bool = False,
 ) -> dict[str, Any]:
     """Fine-tune: rollouts, acceptance, training; then compare with the reference and write the run's files.
 
@@ -84,15 +89,19 @@ def fit(
         data: The rollouts.
         run_dir: Folder of the run.
         trainer: ``trainer(rounds)``, or one of your own with `TRAINER`'s settings.
-        config: The configuration as YAML, kept with the run and with the weights.
+        config: The configuration as YAML, kept with the run and with the weights; written from the objects if empty.
         command: That repeats the run, shown in the report.
-        checkpoint: To go on from.
+        checkpoint: To go on from: a file, or ``last``, the run's own.
+        overwrite: Remove the run that is in the folder.
 
     Returns:
         What ``summary.json`` holds.
+
+    Raises:
+        GraftError: The folder holds a run, and it is neither gone on with nor overwritten.
     """
     with runs.withdrawn(Path(run_dir)), holding(), Stopwatch() as clock:
-        return _fit(clock, module, data, run_dir, trainer, config, command, checkpoint)
+        return _fit(clock, module, data, run_dir, trainer, config, command, checkpoint, overwrite)
 
 
 def _fit(
@@ -103,7 +112,8 @@ def _fit(
     trainer: Trainer,
     config: str,
     command: str,
-    checkpoint: "Path | None",
+    asked: "str | Path | None",
+    overwrite: bool,
 ) -> dict[str, Any]:
     if module.reference_file is None:
         raise GraftError("fine-tuning needs a reference: give model.weights")
@@ -111,9 +121,11 @@ def _fit(
         raise GraftError(f"trainer.max_epochs is {trainer.max_epochs}, but a run takes at least one round")
     ranks.begin(trainer, module)
     folder = made(trainer, run_dir)
+    checkpoint = ranks.first(trainer, lambda: checkpoint_of(folder, asked, overwrite))
     clock.keep(folder, trainer)
     data.run_dir = folder
     keep_reference(module, folder)
+    config = config or ranks.first(trainer, lambda: of_objects(module, data, trainer, folder, asked is not None))
     attach(trainer, folder, config, checkpoint)
     watch = Watch(data.alarms, data.held_out, folder) if data.alarms is not None and data.validation_draws else None
     if watch is not None:
@@ -144,8 +156,9 @@ def pretrain(
     run_dir: "str | Path",
     trainer: Trainer,
     config: str = "",
-    checkpoint: "Path | None" = None,
+    checkpoint: "str | Path | None" = None,
     draws: int = 1000,
+    overwrite: bool = False,
 ) -> dict[str, Any]:
     """Train a reference on data; write its weights and what it draws.
 
@@ -154,15 +167,19 @@ def pretrain(
         data: The domain's data set.
         run_dir: Folder of the run.
         trainer: Lightning's.
-        config: The configuration as YAML, kept with the run and with the weights.
-        checkpoint: To go on from.
+        config: The configuration as YAML, kept with the run and with the weights; written from the objects if empty.
+        checkpoint: To go on from: a file, or ``last``, the run's own.
         draws: Samples that the summary judges.
+        overwrite: Remove the run that is in the folder.
 
     Returns:
         What ``summary.json`` holds.
+
+    Raises:
+        GraftError: The folder holds a run, and it is neither gone on with nor overwritten.
     """
     with runs.withdrawn(Path(run_dir)), holding(), Stopwatch() as clock:
-        return _pretrain(clock, module, data, run_dir, trainer, config, checkpoint, draws)
+        return _pretrain(clock, module, data, run_dir, trainer, config, checkpoint, draws, overwrite)
 
 
 def _pretrain(
@@ -172,14 +189,17 @@ def _pretrain(
     run_dir: "str | Path",
     trainer: Trainer,
     config: str,
-    checkpoint: "Path | None",
+    asked: "str | Path | None",
     draws: int,
+    overwrite: bool,
 ) -> dict[str, Any]:
     if module.asked_level == "auto" or module.level or module.start < 1:
         raise GraftError("pretrain trains the whole network: leave model.level at 0 and model.start at 1")
     ranks.begin(trainer, module)
     folder = made(trainer, run_dir)
+    checkpoint = ranks.first(trainer, lambda: checkpoint_of(folder, asked, overwrite))
     clock.keep(folder, trainer)
+    config = config or ranks.first(trainer, lambda: of_objects(module, data, trainer, folder, asked is not None))
     attach(trainer, folder, config, checkpoint)
     with replayed(data, trainer, module.seed):
         train(module, data, trainer, folder, checkpoint)

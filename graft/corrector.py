@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from graft.batches import Examples
+from graft.described import Described
 from graft.errors import GraftError
 from graft.finite import NotFiniteError, is_finite
 from graft.process import Flow, Gaussian, Mixed, Process
@@ -18,7 +19,7 @@ from graft.solvers import Euler, Solver
 from graft.state import Condition, State, size
 
 
-class Corrector:
+class Corrector(Described):
     """A flow from the Gaussian noise that the model's process starts from to the noise that it is to be given.
 
     It learns that law as any reference learns its data's: by the denoising loss of its own process.

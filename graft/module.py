@@ -16,6 +16,7 @@ from graft import distance, hooks, limits, seeding
 from graft.batches import Draws, Examples, Weights
 from graft.callbacks import check_checkpoint, keep_double, missing, note_reference, with_graft_callbacks
 from graft.corrector import Corrector
+from graft.described import Described
 from graft.errors import GraftError
 from graft.finite import NotFiniteError, require_finite_network
 from graft.judge import Judge
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
     from graft.rounds.sources import ScoredSet
 
 
-class GraftModule(LightningModule, ABC):
+class GraftModule(Described, LightningModule, ABC):
     """A pre-trained model, its process and its reference, and the law at ``level`` that is to be learned.
 
     A domain subclasses it: `draw_conditions` and `decode` at least; `key`, `known`, `features`, `metrics`, `draw`,

@@ -19,6 +19,7 @@ from graft.alarms import Alarms
 from graft.batches import Weights
 from graft.batches.requests import Requests, draw
 from graft.batches.served import local, served
+from graft.described import Described
 from graft.errors import GraftError
 from graft.filters import Filter, left, suit
 from graft.identity import digest, identity
@@ -52,7 +53,7 @@ from graft.state import Condition, State
 ALARMS = Alarms()
 
 
-class Rollouts(LightningDataModule):
+class Rollouts(Described, LightningDataModule):
     """Draws from the model, scores them, accepts some, and serves those for training; each round is an epoch.
 
     Needs ``Trainer(reload_dataloaders_every_n_epochs=1)``.

@@ -7,11 +7,12 @@ import torch
 from torch import Tensor
 
 from domains.images import pretrained
+from graft.described import Described
 from graft.errors import GraftError
 from graft.finite import require_finite_network
 
 
-class Autoencoder:
+class Autoencoder(Described):
     """diffusers' AutoencoderKL from a folder; it is no part of the model's weights, checkpoints or averages.
 
     Args:

@@ -8,10 +8,11 @@ from PIL import Image
 from torch import Tensor, nn
 
 from domains.images.pixels import scaled, tensor
+from graft.described import Described
 from graft.errors import GraftError
 
 
-class Features(ABC):
+class Features(Described, ABC):
     """(n, size) numbers of pictures; those that are asked for again at once are not computed again."""
 
     size: int

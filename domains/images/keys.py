@@ -9,10 +9,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from graft.described import Described
 from graft.errors import GraftError
 
 
-class Keys(ABC):
+class Keys(Described, ABC):
     """A canonical key of a picture: equal keys are duplicates."""
 
     @abstractmethod

@@ -11,6 +11,7 @@ from torch import Generator, Tensor
 
 from graft.accept.duplicates import first_of_each, shares
 from graft.accept.selection import systematic
+from graft.described import Described
 from graft.errors import GraftError
 
 
@@ -36,7 +37,7 @@ class Accepted:
     bins: list[Tensor] = field(default_factory=list)
 
 
-class Accept(ABC):
+class Accept(Described, ABC):
     """A rule A non-decreasing in the reward, applied within each condition or to the whole round.
 
     Args:

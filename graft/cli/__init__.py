@@ -79,9 +79,12 @@ def load(config: str, *flags: str) -> tuple[Any, Any, Any]:
         config: Its name or path.
         *flags: As on the command line, such as ``--model.level=0.25``.
     """
+    from graft import plain_yaml
     from graft.cli.parser import setup
+    from graft.runs.kept import remember
 
-    cli, _ = setup("fit", ["--config", config, *flags])
+    cli, text = setup("fit", ["--config", config, *flags])
+    remember(cli.model, cli.datamodule, cli.trainer, plain_yaml.load(text, config))
     return cli.model, cli.datamodule, cli.trainer
 
 

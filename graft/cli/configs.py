@@ -6,6 +6,7 @@ from typing import Any
 
 from graft import files, plain_yaml
 from graft.errors import GraftError
+from graft.runs import kept
 
 
 def configs() -> list[str]:
@@ -33,6 +34,8 @@ def located(command: str, args: list[str]) -> list[str]:
             path = str(files.locate(name))
         except GraftError:
             raise GraftError(f"there is no configuration {name!r}; there are {', '.join(configs())}") from None
+        settings = [flag.partition("=")[0].removeprefix("--") for flag in args if flag.startswith("--")]
+        kept.refuse(Path(path).read_text(encoding="utf-8-sig"), name, settings)
         data = content(path).get("data", {})
         if isinstance(data, str):  # a class by its path
             data = {"class_path": data}

@@ -11,6 +11,7 @@ from graft import plain_yaml
 from graft.cli.configs import configs, content, located
 from graft.cli.quiet import quiet
 from graft.cli.said import sentence
+from graft.cli.seed import settle
 from graft.commands import TRAINER, saves
 from graft.correct import RecoveredNoise
 from graft.errors import GraftError
@@ -61,6 +62,10 @@ def parsed(command: str, args: "list[str] | dict[str, Any]") -> Any:
             parser.link_arguments("seed_everything", "model.init_args.seed", compute_fn=int)
             if reloads:
                 parser.link_arguments("seed_everything", "data.seed", compute_fn=int)
+
+        def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+            super().parse_arguments(parser, args)
+            self.drawn_seed = settle(self.config, args)
 
         def instantiate_trainer(self, **kwargs: Any) -> Any:
             """Build the trainer; see `graft.commands.saves`."""

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 from graft import ranks, runs
 from graft.cli.configs import config_name
 from graft.cli.parser import setup
+from graft.runs.kept import whole
 
 
 class Run(NamedTuple):
@@ -33,7 +34,12 @@ def begun(command: str, args: list[str], suffix: str = "") -> Run:
 def placed(cli: Any, config: str, name: str) -> Run:
     """The run of what was parsed and built, in a folder of this name unless the command line says which."""
     ranks.begin(cli.trainer, cli.model)
-    found = ranks.first(cli.trainer, lambda: runs.choose(cli.config.run_dir, name, config, cli.config.ckpt_path))
+    found = ranks.first(
+        cli.trainer,
+        lambda: runs.choose(
+            cli.config.run_dir, name, config, cli.config.ckpt_path, lambda text: whole(text, config, cli.parser)
+        ),
+    )
     return Run(cli, config, *found)
 
 
@@ -41,6 +47,11 @@ def warm(cli: Any) -> None:
     """Start from the weights that the command line names, if any."""
     if cli.config.weights is not None:
         cli.model.load_weights(runs.weights_file(cli.config.weights))
+
+
+def drawn_seed(cli: Any) -> list[str]:
+    """The flag that repeats a run whose seed was drawn at random; none for another."""
+    return [] if cli.drawn_seed is None else ["--seed_everything", str(cli.drawn_seed)]
 
 
 def say(cli: Any, text: str) -> None:

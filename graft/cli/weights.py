@@ -7,6 +7,7 @@ from typing import Any
 from graft import files, plain_yaml, runs
 from graft.cli.parser import setup
 from graft.errors import GraftError
+from graft.runs import kept
 
 
 def add_flags(parser: Any, number: int) -> None:
@@ -58,6 +59,7 @@ def built(asked: Any, given: dict[str, Any], by_reward: str) -> Any:
     path = runs.weights_file(asked.weights)
     _, about = files.read_tensors(path)
     config = plain_yaml.load(about.get("config") or "null", f"the configuration in {path}")
+    kept.refuse(about.get("config") or "", str(path), places=("model", *(("data.reward",) if by_reward else ())))
     if not config:
         raise GraftError(f"{path} does not say what model it belongs to: use graft predict --config … --weights {path}")
     _harmless(path, {name: config.get(name) for name in ("model", *(["data"] if by_reward else []))})

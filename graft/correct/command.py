@@ -20,6 +20,7 @@ from graft.module import GraftModule
 from graft.runs import interruption, loggers
 from graft.runs.lock import holding
 from graft.runs.stopwatch import Stopwatch
+from graft.runs.taken import checkpoint_of
 from graft.state import size
 
 
@@ -30,7 +31,8 @@ def correct(
     trainer: Trainer,
     config: str = "",
     command: str = "",
-    checkpoint: "Path | None" = None,
+    checkpoint: "str | Path | None" = None,
+    overwrite: bool = False,
 ) -> dict[str, Any]:
     """Inverse noise correction: invert the frozen flow on data, train the corrector, compare at equal cost.
 
@@ -41,13 +43,17 @@ def correct(
         trainer: ``graft.trainer(epochs)``, or one of your own with its settings.
         config: The configuration as YAML, kept with the run and with the weights.
         command: That repeats the run, shown in the report.
-        checkpoint: To go on from.
+        checkpoint: To go on from: a file, or ``last``, the run's own.
+        overwrite: Remove the run that is in the folder.
 
     Returns:
         What ``summary.json`` holds.
+
+    Raises:
+        GraftError: The folder holds a run, and it is neither gone on with nor overwritten.
     """
     with runs.withdrawn(Path(run_dir)), holding(), Stopwatch() as clock:
-        return _correct(clock, module, data, run_dir, trainer, config, command, checkpoint)
+        return _correct(clock, module, data, run_dir, trainer, config, command, checkpoint, overwrite)
 
 
 def _correct(
@@ -58,7 +64,8 @@ def _correct(
     trainer: Trainer,
     config: str,
     command: str,
-    checkpoint: "Path | None",
+    asked: "str | Path | None",
+    overwrite: bool,
 ) -> dict[str, Any]:
     if module.reference_file is None:
         raise GraftError("a frozen flow is corrected: give model.weights")
@@ -69,6 +76,7 @@ def _correct(
         raise GraftError("samples take as many network calls as they need, which sharded weights cannot: use ddp")
     ranks.begin(trainer, module)
     folder = commands.made(trainer, run_dir)
+    checkpoint = ranks.first(trainer, lambda: checkpoint_of(folder, asked, overwrite))
     clock.keep(folder, trainer)
     data.run_dir = folder
     commands.attach(trainer, folder, config, checkpoint)

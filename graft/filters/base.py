@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Generator, Tensor
 
+from graft.described import Described
 from graft.errors import GraftError
 
 
@@ -54,7 +55,7 @@ class Candidates:
         self.refused: Counter[str] = Counter()
 
 
-class Filter(ABC):
+class Filter(Described, ABC):
     """Refuses draws before the acceptance rule ranks the rest.
 
     The KL that a round states is then that of the accepted law to the law of the draws, given what earlier rounds

@@ -8,6 +8,7 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
+from graft.described import Described
 from graft.errors import GraftError
 from graft.state import State
 
@@ -39,7 +40,7 @@ class Solution:
     calls: Tensor
 
 
-class Method(ABC):
+class Method(Described, ABC):
     """A method that solves x = g(x) for each sample; a sample that is solved is not computed any more.
 
     Args:

@@ -9,6 +9,7 @@ from torch import Generator, Tensor, nn
 
 from graft.accept import All
 from graft.batches import Examples
+from graft.described import Described
 from graft.errors import GraftError
 from graft.network import EMA
 from graft.rounds import Chunk
@@ -40,7 +41,7 @@ class Scored:
     source: Literal["reference", "current"]
 
 
-class Objective(nn.Module, ABC):
+class Objective(Described, nn.Module, ABC):
     """What the network of a `GraftModule` learns from rounds of draws.
 
     A round goes `start` (once), draws with the weights of `drawing` that keep the states at `levels`, rewards and

@@ -8,6 +8,7 @@ import torch
 from scipy.optimize import brentq
 from torch import Generator, Tensor
 
+from graft.described import Described
 from graft.errors import GraftError
 from graft.process.output import checked
 from graft.state import Condition, State, size
@@ -16,7 +17,7 @@ Level: TypeAlias = "float | Tensor"  # u in [0, 1]: one for the batch, or one fo
 Model: TypeAlias = Callable[[State, Tensor, Condition], State]  # (state, network time (B,), condition) -> output
 
 
-class Process(ABC):
+class Process(Described, ABC):
     """A forward process on the clock u in [0, 1] (0 = data, 1 = prior) and one step back along it.
 
     A subclass says how a state is noised (`prior`, `corrupt`), what one step does with the network's output (`advance`)

@@ -4,10 +4,11 @@ from abc import ABC, abstractmethod
 
 from torch import Tensor
 
+from graft.described import Described
 from graft.state import Condition
 
 
-class Projection(ABC):
+class Projection(Described, ABC):
     """A linear, orthogonal projection of a field, given the condition."""
 
     @abstractmethod

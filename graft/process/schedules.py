@@ -9,11 +9,12 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor
 
+from graft.described import Described
 from graft.errors import GraftError
 from graft.process.ranges import require
 
 
-class Schedule(ABC):
+class Schedule(Described, ABC):
     """alpha(t) and sigma(t) for t in [0, 1], float64."""
 
     @abstractmethod

@@ -1,21 +1,20 @@
 """Rewards: decoded objects in, one number each out; what fails for one sample costs that sample, never the run."""
 
+import inspect
 import math
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from uuid import uuid4
 
 from graft.copies import copies
+from graft.described import Described
 from graft.errors import GraftError
 from graft.identity import attributes
 from graft.reward.code import described
 from graft.reward.isolation import isolated
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
 
 
 @dataclass
@@ -46,25 +45,18 @@ class Scores:
         return len(self.values) - len(self.free)
 
 
-class Reward(ABC):
+class Reward(Described, ABC):
     """A black-box score of one decoded object; a larger value is better unless ``maximise`` is False.
 
     A subclass implements `score`. Attributes: ``name`` (shown in tables), ``unit`` (shown behind values, empty for a
     pure number), ``maximise``.
     """
 
-    _arguments: tuple[tuple[Any, ...], dict[str, Any]]
     name: str = "reward"
     unit: str = ""
     maximise: bool = True
     copies_items: bool = False
     """The reward copies its objects itself before anything may edit them, so that `ask` need not."""
-
-    def __new__(cls, *args: Any, **kwargs: Any) -> "Self":
-        """Note the arguments, which tell one reward from another; see `identity`."""
-        self = super().__new__(cls)
-        self.__dict__["_arguments"] = args, kwargs
-        return self
 
     def identity(self) -> Any:
         """Describe the reward for `graft.identity.identity`.
@@ -73,10 +65,26 @@ class Reward(ABC):
         part of that cannot be told, no other reward is the same, and scores are not reused.
         """
         kind = type(self)
-        content = described([[each for each in kind.__mro__ if issubclass(each, Reward)][:-1], *self._arguments])
+        classes = [each for each in kind.__mro__ if issubclass(each, Reward)][:-1]
+        content = described([classes, self._bound()])
         if content is None:
             content = {"unidentified": self.__dict__.setdefault("_token", uuid4().hex)}
         return {"class": f"{kind.__module__}.{kind.__qualname__}", "made": content, **attributes(self)}
+
+    def _bound(self) -> Any:
+        """The constructor's arguments by name, with its defaults, and the rewards that some of them have become."""
+        args, kwargs = self._arguments
+        try:
+            bound = inspect.signature(type(self).__init__).bind(self, *args, **kwargs)
+        except (TypeError, ValueError):  # a constructor without a signature, or one that was called in another way
+            return [args, kwargs]
+        bound.apply_defaults()
+        out = dict(list(bound.arguments.items())[1:])
+        for name in out:
+            now = vars(self).get(name)
+            if isinstance(now, Reward) or (isinstance(now, list) and any(isinstance(each, Reward) for each in now)):
+                out[name] = now
+        return dict(sorted(out.items()))
 
     @property
     def parts(self) -> "Sequence[Reward]":
@@ -107,14 +115,14 @@ class Reward(ABC):
                 scores.failures[i] = reason(error)
         return scores
 
-    def open(self) -> None:  # noqa: B027  (most rewards need nothing)
+    def open(self) -> None:
         """Get ready, so that what cannot work is said before anything is drawn.
 
         Raises:
             GraftError: It cannot score.
         """
 
-    def close(self) -> None:  # noqa: B027  (most rewards hold nothing)
+    def close(self) -> None:
         """Free what the reward holds (worker processes)."""
 
 

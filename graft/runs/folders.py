@@ -1,7 +1,7 @@
 """Folders of runs: runs/<config name>/<n>, and which of them goes on."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,13 @@ MACHINES = tuple(  # on which a run goes on makes no difference to what it finds
 )
 
 
-def choose(run_dir: "str | None", name: str, config: str, ckpt_path: "str | None") -> tuple[Path, "Path | None"]:
+def choose(
+    run_dir: "str | None",
+    name: str,
+    config: str,
+    ckpt_path: "str | None",
+    whole: "Callable[[str], str] | None" = None,
+) -> tuple[Path, "Path | None"]:
     """(folder of the run, checkpoint to go on from).
 
     Args:
@@ -26,6 +32,7 @@ def choose(run_dir: "str | None", name: str, config: str, ckpt_path: "str | None
         name: Of the configuration.
         config: The resolved configuration as YAML.
         ckpt_path: None for a new run, ``last``, ``auto`` (the last one if there is a run, else a new run), or a file.
+        whole: Makes the configuration of a run that was started from Python as complete as ``config``.
 
     Raises:
         GraftError: There is nothing to go on with, the configuration differs, or the folder is taken or not writable.
@@ -45,7 +52,7 @@ def choose(run_dir: "str | None", name: str, config: str, ckpt_path: "str | None
         raise GraftError(f"there is no run in {folder} to go on with: leave out --ckpt_path to start one")
     if (folder / "summary.json").exists():
         raise GraftError(f"the run in {folder} is finished: start a new one, from its weights with --weights {folder}")
-    _same(folder / "config.yaml", config)
+    _same(folder / "config.yaml", config, whole)
     return folder, checkpoint if checkpoint.exists() else None
 
 
@@ -96,8 +103,8 @@ def _begun(name: str) -> "Path | None":
     return None
 
 
-def _same(path: Path, config: str) -> None:
-    found = differing(path, config)
+def _same(path: Path, config: str, whole: "Callable[[str], str] | None") -> None:
+    found = differing(path, config, whole)
     if found is not None:
         key, theirs, ours = found
         raise GraftError(
@@ -106,14 +113,21 @@ def _same(path: Path, config: str) -> None:
         )
 
 
-def differing(path: Path, config: str) -> "tuple[str, Any, Any] | None":
+def differing(path: Path, config: str, whole: "Callable[[str], str] | None" = None) -> "tuple[str, Any, Any] | None":
     """(setting, its value in the file, its value in ``config``) of the first one that differs, YAML against YAML.
+
+    Args:
+        path: The file.
+        config: The configuration.
+        whole: Applied to what the file holds.
 
     Raises:
         GraftError: The file is damaged.
     """
     try:
         theirs = dict(flat(plain_yaml.read(path)))
+        if whole is not None:
+            theirs = dict(flat(plain_yaml.load(whole(path.read_text(encoding="utf-8-sig")), str(path))))
     except GraftError as error:
         raise GraftError(f"{path} is damaged: the run cannot go on ({error})") from None
     ours = dict(flat(plain_yaml.load(config, "the configuration")))
@@ -134,6 +148,19 @@ def flat(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
         return
     for key, inner in items:
         yield from flat(inner, f"{prefix}.{key}" if prefix else str(key))
+
+
+def recorded(run_dir: "str | None", name: str, ckpt_path: str) -> dict[str, Any]:
+    """The configuration of the run that `choose` would go on with; empty if there is none, or it cannot be read."""
+    if ckpt_path in ("last", "auto"):
+        folder = Path(run_dir) if run_dir else _begun(name)
+    else:
+        folder = Path(run_dir) if run_dir else Path(ckpt_path).parent.parent
+    try:
+        found = plain_yaml.read(folder / "config.yaml") if folder is not None else {}
+    except GraftError:
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def weights_file(run: "str | Path") -> Path:

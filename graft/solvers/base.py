@@ -4,20 +4,21 @@ from abc import ABC, abstractmethod
 
 from torch import Generator, Tensor
 
+from graft.described import Described
 from graft.inversion.anderson import Anderson
 from graft.inversion.base import InversionError, Method, Solution
 from graft.process.base import Model, Process
 from graft.state import Condition, State, size, take
 
 
-class Solver(ABC):
+class Solver(Described, ABC):
     """How a process takes one step with a network; upwards it inverts the step down."""
 
     @abstractmethod
     def calls(self, steps: int) -> int:
         """Network calls of so many steps from level 1 to 0."""
 
-    def check(self, process: Process) -> None:  # noqa: B027  (what suits all has nothing to refuse)
+    def check(self, process: Process) -> None:
         """Refuse a process that it does not suit.
 
         Raises:

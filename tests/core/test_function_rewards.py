@@ -194,6 +194,10 @@ def test_one_reward_is_the_same_again() -> None:
     ):
         assert digest(scorer(make(), "reward")) == digest(scorer(make(), "reward"))
     assert digest(scorer(Opaque(), "reward")) != digest(scorer(Opaque(), "reward"))
+    terms = [Function("callables.square"), "callables.first"]
+    assert digest(Weighted(terms, [1.0, 2.0])) == digest(Weighted(weights=[1.0, 2.0], terms=terms))
+    assert digest(Weighted(terms, [1.0, 2.0])) == digest(Weighted([terms[0], Function(callables.first)], [1.0, 2.0]))
+    assert digest(Own(2.0)) == digest(Own(factor=2.0)) == digest(Own(2.0, None)) != digest(Own(2.0, 3))
     reward = scorer(Opaque(), "reward")
     assert digest(reward) == digest(reward) and unidentified(identity(Weighted([reward], [1.0])))
 

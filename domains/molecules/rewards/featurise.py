@@ -8,10 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 from rdkit.Chem import Descriptors, rdFingerprintGenerator
 
+from graft.described import Described
 from graft.errors import GraftError
 
 
-class Featuriser(ABC):
+class Featuriser(Described, ABC):
     """Molecules in, one row of numbers each out."""
 
     @abstractmethod
