@@ -136,7 +136,7 @@ def _fit(
     train(module, data, trainer, folder, checkpoint)
     if not data.accounts:
         raise GraftError("no round was done: raise trainer.max_epochs, trainer.max_steps or trainer.max_time")
-    module.save_weights(folder / "tuned.safetensors", {"config": config})
+    module.save_weights(folder / "tuned.safetensors", config)
     module.export(folder)
     compare(module, data, trainer)
     chosen = analysis.Analysis.read(folder) if module.asked_level == "auto" else None
@@ -203,7 +203,7 @@ def _pretrain(
     attach(trainer, folder, config, checkpoint)
     with replayed(data, trainer, module.seed):
         train(module, data, trainer, folder, checkpoint)
-    module.save_weights(folder / "reference.safetensors", {"config": config})
+    module.save_weights(folder / "reference.safetensors", config)
     judge = Judge(None, module.metrics())
     for items, calls in sample(module, trainer, draws, "pretrain"):
         judge.update(items, calls)
@@ -285,7 +285,7 @@ class RoundWeights(Callback):
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         assert isinstance(pl_module, GraftModule)
         path = data.folder(trainer.current_epoch) / "tuned.safetensors"
-        pl_module.save_weights(path, {"config": self.config})
+        pl_module.save_weights(path, self.config)
 
 
 def compare(module: GraftModule, data: "Rollouts | RecoveredNoise", trainer: Trainer) -> None:

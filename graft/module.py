@@ -302,6 +302,11 @@ class GraftModule(Described, LightningModule, ABC):
         """
         raise GraftError(f"{type(self).__name__} reads no files of scored objects")
 
+    only_training: tuple[str, ...] = (
+        *("weights", "weights_prefix", "objective", "ema", "learning_rate", "weight_decay", "warmup", "cosine", "clip"),
+        *("density", "compile", "seed"),
+    )
+    """Settings that sampling does not need; weights files hold the others, as the model's architecture."""
     suffix: str = ""  # of the domain's main file format, with the dot
     suffixes: tuple[str, ...] = ()  # of all that `write` knows; empty if it is for `write` to say
     chunk: int = 128  # draws at a time where no data module says
@@ -564,9 +569,14 @@ class GraftModule(Described, LightningModule, ABC):
 
     # Files
 
-    def save_weights(self, path: "str | Path", about: "dict[str, Any] | None" = None) -> None:
-        """Write what was trained (averaged, if there is an average), the domain's facts and how to load them."""
-        write_weights(self, path, about)
+    def save_weights(self, path: "str | Path", config: str = "") -> None:
+        """Write what was trained (averaged, if there is an average), the domain's facts and how to load them.
+
+        Args:
+            path: The file.
+            config: The run's configuration as YAML: the file says what model it belongs to, without `only_training`.
+        """
+        write_weights(self, path, config)
 
     def load_weights(self, path: "str | Path") -> None:
         """Load what `save_weights` wrote into the trained network; a level that is not chosen yet becomes theirs.

@@ -43,6 +43,7 @@ class Images(GraftModule):
 
     suffix = ".npz"
     suffixes = (".npz", ".png", "")
+    only_training = (*GraftModule.only_training, "real", "remember")  # what they give is among the facts of the weights
 
     def __init__(
         self,

@@ -14,6 +14,8 @@ from domains.layouts.metrics import figures, metrics, table
 from domains.layouts.module import Layouts
 from domains.layouts.sources import read
 from graft import files, plain_yaml
+from graft.cli import allowed
+from graft.cli.weights import architecture
 from graft.errors import GraftError
 from graft.module import GraftModule
 
@@ -68,21 +70,28 @@ def _module(weights: str, steps: "int | None", seed: int) -> "tuple[Layouts, dic
     """The model of a weights file, and how its training split its data."""
     path = files.locate(weights)
     _, about = files.read_tensors(path)
-    config = plain_yaml.load(about.get("config") or "null", f"the configuration in {path}")
-    if not config or config["model"]["class_path"] != "domains.layouts.Layouts":
+    model = architecture(path, about, {})
+    if model["class_path"] != "domains.layouts.Layouts":
         raise GraftError(f"{path} is no model of layouts that graft pretrain or graft fit wrote")
-    split = (config.get("data") or {}).get("init_args") or {}
-    if about.get("reference"):
-        config["model"]["init_args"]["weights"] = about["reference"]["path"]
     if steps is not None:
-        config["model"]["init_args"]["steps"] = steps
+        model["init_args"]["steps"] = steps
     parser = jsonargparse.ArgumentParser(exit_on_error=False)
     parser.add_argument("--model", type=GraftModule)
-    config["model"]["init_args"]["seed"] = seed
-    module = parser.instantiate(parser.parse_object({"model": config["model"]})).model
+    model["init_args"]["seed"] = seed
+    parsed = parser.parse_object({"model": model})
+    allowed.check_classes(path, parsed.model.as_dict())
+    module = parser.instantiate(parsed).model
     assert isinstance(module, Layouts)
     module.load_weights(path)
-    return module, {name: split[name] for name in ("validation", "seed", "count", "limit") if name in split}
+    return module, _split(about)
+
+
+def _split(about: dict[str, Any]) -> dict[str, Any]:
+    """How training split its data, of what weights say of it; numbers only."""
+    training = about.get("training")
+    said = training if isinstance(training, dict) else {}
+    found = {name: said.get(f"data.init_args.{name}") for name in ("validation", "seed", "count", "limit")}
+    return {name: value for name, value in found.items() if type(value) in (int, float)}
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import inspect
 import itertools
+from collections.abc import Callable
 from typing import Any
 
 from lightning.pytorch import LightningDataModule
@@ -18,16 +19,18 @@ from graft.errors import GraftError
 from graft.module import GraftModule
 from graft.rollouts import Rollouts
 
+Vet = Callable[[dict[str, Any]], None]
+
 plain_yaml.install()  # before any parser reads a configuration or a value
 
 
-def setup(command: str, args: "list[str] | dict[str, Any]") -> "tuple[Any, str]":
-    """(command line, its configuration as YAML), with Lightning's chatter turned down."""
+def setup(command: str, args: "list[str] | dict[str, Any]", vet: "Vet | None" = None) -> "tuple[Any, str]":
+    """(command line, its configuration as YAML), with Lightning's chatter turned down; see `parsed`."""
     quiet()  # again, for the import of Lightning sets levels of its own
     if isinstance(args, list) and {"-h", "--help"} & set(args):
         _help(command, args)
         raise SystemExit(0)
-    cli = parsed(command, args)
+    cli = parsed(command, args, vet)
     config = cli.config.clone()
     for name in ("ckpt_path", "run_dir"):  # what is kept says what was done, not where or how often it was begun
         if name in config:
@@ -35,8 +38,14 @@ def setup(command: str, args: "list[str] | dict[str, Any]") -> "tuple[Any, str]"
     return cli, cli.parser.dump(config, skip_none=False)
 
 
-def parsed(command: str, args: "list[str] | dict[str, Any]") -> Any:
-    """The parsed and instantiated command: ``.model``, ``.datamodule``, ``.trainer``, ``.config``."""
+def parsed(command: str, args: "list[str] | dict[str, Any]", vet: "Vet | None" = None) -> Any:
+    """The parsed and instantiated command: ``.model``, ``.datamodule``, ``.trainer``, ``.config``.
+
+    Args:
+        command: Of graft.
+        args: Of the command line, or a configuration.
+        vet: Looks at the settings of the model, with all names resolved, just before anything is built of them.
+    """
     data = {"pretrain": LightningDataModule, "sample": None, "correct": RecoveredNoise}.get(command, Rollouts)
     reloads = data in (Rollouts, RecoveredNoise)
 
@@ -76,6 +85,8 @@ def parsed(command: str, args: "list[str] | dict[str, Any]") -> Any:
         def before_instantiate_classes(self) -> None:
             if data is Rollouts:  # the parser lets null pass for anything
                 _no_nulls("data", Rollouts, vars(self.config.data))
+            if vet is not None:
+                vet(self.config.model.as_dict())
 
     flags = [arg.partition("=")[0] for arg in args]
     if isinstance(args, list) and not any(f in ("--config", "-c", "-h") or f.endswith("help") for f in flags):

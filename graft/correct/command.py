@@ -95,7 +95,7 @@ def _compared(
     command: str,
 ) -> dict[str, Any]:
     """What ``summary.json`` holds, which is written with all that goes with it."""
-    module.save_weights(folder / "tuned.safetensors", {"config": config})
+    module.save_weights(folder / "tuned.safetensors", config)
     commands.compare(module, data, trainer)
     cost = _cost(module, data, trainer)
     rival = _rival(module, data, cost, folder, trainer)

@@ -15,6 +15,7 @@ from graft.finite import require_finite_weights
 from graft.flops import BACKWARD
 from graft.module import GraftModule
 from graft.network import EMA
+from graft.network.architecture import reference_name
 from graft.runs.finite_steps import FiniteSteps
 from graft.state import Condition, State, size
 
@@ -91,7 +92,7 @@ def trained(
     longer = Longer(module, encode, steps, about["learning_rate"])
     path = folder / FILE
     buffers = dict(longer.network.named_buffers())
-    about = {**about, "reference": module.reference_file}
+    about = {**about, "reference": reference_name(module.reference_file, path)}
     if not path.exists() or files.read_about(path) != about:
         device = trainer.strategy.root_device.type
         own = Trainer(

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from graft import files
 from graft.errors import GraftError
 from graft.finite import require_finite_weights
+from graft.network.architecture import described, reference_name
 from graft.network.ema import trained
 from graft.network.match import fingerprint, matched
 from graft.ranks import is_first
@@ -25,10 +26,15 @@ else:  # what a configuration can say
 MEMORY = "a network in memory"  # in the place of a path
 
 
-def write_weights(module: "GraftModule", path: "str | Path", about: "dict[str, Any] | None" = None) -> None:
+def write_weights(module: "GraftModule", path: "str | Path", config: str = "") -> None:
     """Write what was trained (averaged, if there is an average), the domain's facts and how to load them.
 
     Of several processes all call this, for weights may be sharded, and the first one writes.
+
+    Args:
+        module: The model.
+        path: The file.
+        config: The run's configuration as YAML, of which `graft.network.architecture.described` keeps what is needed.
 
     Raises:
         NotFiniteError: A weight is not finite, on every process.
@@ -41,8 +47,8 @@ def write_weights(module: "GraftModule", path: "str | Path", about: "dict[str, A
         return
     tensors |= buffers
     tensors |= {f"facts/{name}": fact for name, fact in module.facts.items()}
-    note = {"reference": module.reference_file, "level": module.level}
-    files.write_tensors(path, tensors, {**note, **(about or {})})
+    note = {"reference": reference_name(module.reference_file, path), "level": module.level}
+    files.write_tensors(path, tensors, note | described(module, config))
 
 
 def read_weights(module: "GraftModule", path: "str | Path") -> None:
@@ -53,6 +59,8 @@ def read_weights(module: "GraftModule", path: "str | Path") -> None:
     """
     tensors, about = files.read_tensors(path)
     theirs, ours = about.get("reference"), module.reference_file
+    if theirs and not (isinstance(theirs, dict) and all(isinstance(theirs.get(n), str) for n in ("path", "sha256"))):
+        raise GraftError(f"{path} is damaged: what it says of its reference is no name and hash")
     if theirs and ours and theirs["sha256"] != ours["sha256"]:
         raise GraftError(
             f"{path} was tuned from another reference ({theirs['path']}, sha256 {theirs['sha256'][:12]}…) than "
@@ -131,6 +139,19 @@ def keep_reference(module: "GraftModule", folder: Path) -> None:
         tensors = {f"backbone/{name}": tensor for name, tensor in module.in_memory.items()}
         files.write_tensors(path, tensors, {"memory": True})
     module.reference_file["path"] = str(path)
+
+
+def is_reference(path: Path, sha256: Any) -> bool:
+    """Return whether a file is the reference of that hash, as weights that were tuned from it note it.
+
+    Raises:
+        GraftError: The file is damaged.
+    """
+    if files.sha256(path) == sha256:
+        return True
+    if path.suffix != ".safetensors" or not files.read_network(path)[1].get("memory"):
+        return False
+    return bool(fingerprint(_under(files.read_network(path)[0], "backbone")) == sha256)
 
 
 @torch.no_grad()

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from called import done, run
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from graft import GraftError, files
 from graft.runs.checkpoint import Checkpoints, read
@@ -148,11 +148,14 @@ def test_checkpoint_of_another_run(interrupted: Path, small: list[str], folder: 
     assert "does not fit the network" in run("fit", *small, *LAST).said
 
 
-def test_files_of_version_one_are_read(finished: Path, folder: Path) -> None:
-    """They have no hash: the reference that ships is one of them."""
-    path = files.locate("domains/molecules/reference/heavy.safetensors")
-    assert files.read_about(path).get("format", 1) == 1 and files.read_tensors(path)[0]
-    assert load_file(path)
+def test_files_of_version_one_are_read(finished: Path, reference: Path, folder: Path) -> None:
+    """They have no hash, and hold the run's whole configuration, of which the model is read."""
+    path, tuned = folder / "first.safetensors", finished / "tuned.safetensors"
+    about = {"format": 1, "reference": files.read_about(tuned)["reference"], "level": 0.0}
+    about["config"] = (finished / "config.yaml").read_text()
+    save_file(load_file(tuned), path, {"graft": json.dumps(about)})
+    assert files.read_about(path)["format"] == 1 and files.read_tensors(path)[0]
+    done("sample", "--weights", path, "-n", "2", "--out", "a.sdf", "--model.weights", reference)
 
 
 def test_a_configuration_is_data(interrupted: Path, small: list[str], folder: Path) -> None:
@@ -177,7 +180,7 @@ def test_a_configuration_is_data(interrupted: Path, small: list[str], folder: Pa
 def test_weights_name_no_part_of_python(name: str, finished: Path, folder: Path) -> None:
     """A file of weights says how to build its model: of classes that are here, and of none of Python's own library."""
     tensors, about = files.read_tensors(finished / "tuned.safetensors")
-    config = about["config"].replace("domains.molecules.backbone.EGNN", name)
-    files.write_tensors("theirs.safetensors", tensors, {**about, "config": config})
+    about["architecture"]["init_args"]["backbone"]["class_path"] = name
+    files.write_tensors("theirs.safetensors", tensors, about)
     said = run("sample", "--weights", "theirs.safetensors", "-n", "2", "--out", "a.sdf").said
     assert f"names {name}" in said

@@ -78,7 +78,7 @@ def test_other_settings_of_the_model_in_sampling(finished: Path, folder: Path) -
         mols = list(Chem.SDMolSupplier("a.sdf", sanitize=False))
     assert {mol.GetNumAtoms() for mol in mols} == {4, 5}
     assert all(np.allclose(mol.GetConformer().GetPositions()[:3], kept, atol=1e-4) for mol in mols)
-    done("hits", "--weights", finished, "-n", 99, "--draws", 20, "--out", "a.csv", "--model.sizes", "3")
+    done("hits", "--weights", finished, "--trust", "-n", 99, "--draws", 20, "--out", "a.csv", "--model.sizes", "3")
     assert "samples" in Path("a.csv").read_text()
     sample = ["sample", "--weights", finished, "--out", "a.sdf"]
     assert "sizs" in run(*sample, "--model.sizs", "3").said

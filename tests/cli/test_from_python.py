@@ -132,7 +132,7 @@ def test_from_python_to_the_command_line(dots: Any) -> None:
     done(*go_on)
     assert same(folder, Path("whole"))
     for name in ("whole", "run"):
-        done("sample", "--weights", name, "-n", 4, "--out", f"{name}.csv")
+        done("sample", "--weights", name, "--trust", "-n", 4, "--out", f"{name}.csv")
     assert Path("whole.csv").read_text() == Path("run.csv").read_text() != ""
 
 
@@ -166,8 +166,8 @@ def test_what_no_file_can_say(dots: Any) -> None:
     reward = ["--data.reward", "graft.reward.Function", "--data.reward.path", "dots.right"]
     done(*go_on, *reward, "--data.reward.timeout", "null")
     graft.fit(module(dots), data(reward=lambda point: point[0]), "whole", trainer())
-    done("sample", "--weights", "whole", "-n", 4, "--out", "a.csv")
-    refused = run("sample", "--weights", "whole", "-n", 4, "--best_of", 2, "--out", "a.csv").said
+    done("sample", "--weights", "whole", "--trust", "-n", 4, "--out", "a.csv")
+    refused = run("sample", "--weights", "whole", "--trust", "-n", 4, "--best_of", 2, "--out", "a.csv").said
     assert "does not say data.reward (lambda)" in refused
 
     class Local(dots.Net):  # type: ignore[misc,name-defined]
@@ -233,7 +233,7 @@ def test_pretraining_from_python(dots: Any) -> None:
     graft.pretrain(module(dots, weights=None, level=0.0), dots.Data(16, scale=2.0), "ref", trainer(), draws=8)
     config = yaml.safe_load(Path("ref/config.yaml").read_text())
     assert config["data"] == {"class_path": "dots.Data", "init_args": {"count": 16, "scale": 2.0}}
-    done("sample", "--weights", "ref", "-n", 4, "--out", "a.csv")
+    done("sample", "--weights", "ref", "--trust", "-n", 4, "--out", "a.csv")
     assert len(Path("a.csv").read_text().splitlines()) == 4
 
 

@@ -57,15 +57,15 @@ def test_the_report_shows_them(finished: Path) -> None:
 
 @pytest.mark.parametrize("name", ["a.sdf", "a.xyz", "a.smi", "a.csv", "a.png", "a.html"])
 def test_files(name: str, finished: Path, folder: Path) -> None:
-    result = done("hits", "--weights", finished, "-n", 5, "--out", name)
+    result = done("hits", "--weights", finished, "--trust", "-n", 5, "--out", name)
     assert result.out.startswith(f"5 hits in {name}") and (folder / name).stat().st_size > 20
     if name == "a.csv":
         assert ranked(folder / name) == ranked(finished / "hits.csv")[:5] or ranked(folder / name)[0]["rank"] == "1"
 
 
 def test_fresh_samples_join(finished: Path, folder: Path) -> None:
-    done("hits", "--weights", finished, "-n", 500, "--draws", 40, "--seed", 3, "--out", "a.csv")
-    done("hits", "--weights", finished, "-n", 500, "--draws", 40, "--seed", 3, "--out", "b.csv")
+    done("hits", "--weights", finished, "--trust", "-n", 500, "--draws", 40, "--seed", 3, "--out", "a.csv")
+    done("hits", "--weights", finished, "--trust", "-n", 500, "--draws", 40, "--seed", 3, "--out", "b.csv")
     assert "samples" in {row["origin"] for row in ranked(folder / "a.csv")}
     assert (folder / "a.csv").read_text() == (folder / "b.csv").read_text()
 
@@ -73,11 +73,11 @@ def test_fresh_samples_join(finished: Path, folder: Path) -> None:
 def test_conformers_cleaned_on_request(finished: Path, folder: Path) -> None:
     for name, flags in (("rough", []), ("clean", ["--clean"])):
         done("sample", "--weights", finished, "-n", 12, "--out", f"{name}.sdf", *flags)
-        done("hits", "--weights", finished, "-n", 3, "--out", f"{name}_hits.sdf", *flags)
+        done("hits", "--weights", finished, "--trust", "-n", 3, "--out", f"{name}_hits.sdf", *flags)
     assert (folder / "rough.sdf").read_text() != (folder / "clean.sdf").read_text()
     smiles = [re.findall(r"<SMILES>.*?\n(.*?)\n", (folder / f"{name}.sdf").read_text()) for name in ("rough", "clean")]
     assert smiles[0] == smiles[1]
-    done("sample", "--weights", finished, "-n", 4, "--best_of", 2, "--out", "best.sdf", "--clean")
+    done("sample", "--weights", finished, "--trust", "-n", 4, "--best_of", 2, "--out", "best.sdf", "--clean")
     for file in ("rough_hits.sdf", "clean_hits.sdf", "best.sdf"):  # what is written is what was scored
         mols = list(Chem.SDMolSupplier(str(folder / file), sanitize=False, removeHs=False))
         scores = [float(mol.GetProp("reward")) for mol in mols]
@@ -87,10 +87,12 @@ def test_conformers_cleaned_on_request(finished: Path, folder: Path) -> None:
 
 def test_refusals(finished: Path, reference: Path, folder: Path) -> None:
     assert "-n is 0" in run("hits", "--weights", finished, "-n", 0, "--out", "a.sdf").said
-    assert "without a reward" in run("hits", "--weights", reference, "--out", "a.sdf").said
-    assert ".mol2" in run("hits", "--weights", finished, "--out", "a.mol2").said
-    assert ".html" in run("hits", "--weights", finished, "--draws", 10**9, "--out", "a.mol2").said  # at once
+    assert "has no reward" in run("hits", "--weights", reference, "--out", "a.sdf").said
+    assert ".mol2" in run("hits", "--weights", finished, "--trust", "--out", "a.mol2").said
+    assert ".html" in run("hits", "--weights", finished, "--trust", "--draws", 10**9, "--out", "a.mol2").said  # at once
     alone = folder / "alone"
     alone.mkdir()
     (alone / "tuned.safetensors").write_bytes((finished / "tuned.safetensors").read_bytes())
-    assert "--draws" in run("hits", "--weights", alone, "--out", "a.sdf").said
+    reward = "{class_path: graft.reward.Function, init_args: {path: tried.spread, timeout: null}}"
+    flags = ["--data.reward", reward, "--model.weights", reference]  # which lies in no place that the weights know
+    assert "--draws" in run("hits", "--weights", alone, "--out", "a.sdf", *flags).said

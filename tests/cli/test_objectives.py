@@ -185,10 +185,10 @@ def test_interpolation(finished: Path, reference: Path, folder: Path) -> None:
 
 def test_best_of(finished: Path, reference: Path, folder: Path) -> None:
     """Of the same candidates, the best by the run's reward; counted."""
-    result = done("sample", "--weights", finished, "-n", "6", "--best_of", "4", "--out", "best.sdf")
+    result = done("sample", "--weights", finished, "--trust", "-n", "6", "--best_of", "4", "--out", "best.sdf")
     assert "6 objects in best.sdf, the best of 4 each: 24 reward calls, 192 denoiser calls, mean spread" in result.out
     best = [float(mol.GetProp("reward")) for mol in Chem.SDMolSupplier("best.sdf", sanitize=False)]
-    done("sample", "--weights", finished, "-n", "6", "--best_of", "1", "--out", "one.sdf")
+    done("sample", "--weights", finished, "--trust", "-n", "6", "--best_of", "1", "--out", "one.sdf")
     one = [float(mol.GetProp("reward")) for mol in Chem.SDMolSupplier("one.sdf", sanitize=False)]
     assert len(best) == len(one) == 6 and sum(best) > sum(one)
     done("sample", "--weights", finished, "-n", "6", "--out", "plain.sdf")
@@ -196,4 +196,4 @@ def test_best_of(finished: Path, reference: Path, folder: Path) -> None:
         mol.GetNumAtoms() for mol in Chem.SDMolSupplier("plain.sdf", sanitize=False)
     ]  # the same conditions
     assert "--best_of is 0" in run("sample", "--weights", finished, "--out", "a.sdf", "--best_of", "0").said
-    assert "without a reward" in run("sample", "--weights", reference, "--out", "a.sdf", "--best_of", "2").said
+    assert "has no reward" in run("sample", "--weights", reference, "--out", "a.sdf", "--best_of", "2").said

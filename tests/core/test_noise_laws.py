@@ -233,7 +233,7 @@ def test_trained_corrector_and_its_files(tmp_path: Path) -> None:
     assert 0.85 < summary["gain"]["of_accepted"] < 1.15
     assert all(torch.equal(p, before[name]) for name, p in made.reference.named_parameters())
     weights = files.read_tensors(tmp_path / "run/tuned.safetensors")
-    assert list(weights[0]) == ["backbone/table"] and weights[1]["reference"]["path"] == str(tmp_path / "base.pt")
+    assert list(weights[0]) == ["backbone/table"] and weights[1]["reference"]["path"] == "base.pt"
     checkpoint = torch.load(tmp_path / "run/checkpoints/last.ckpt", weights_only=True)
     assert {name.split(".")[0] for name in checkpoint["state_dict"]} == {"backbone", "average"}
     again = module(

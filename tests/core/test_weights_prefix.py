@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 import graft
 from graft import GraftError, cli, files
+from graft.network.weights import is_reference
 from graft.process import Flow, Gaussian
 
 pytestmark = [pytest.mark.filterwarnings(f"ignore:{message}") for message in cli.QUIET]  # Lightning's
@@ -222,7 +223,8 @@ def test_a_network_in_memory(tmp_path: Path) -> None:
     graft.fit(module, data, tmp_path / "run", plane.trainer(1))
     kept = tmp_path / "run/checkpoints/reference.safetensors"
     _, about = files.read_tensors(tmp_path / "run/tuned.safetensors")
-    assert about["reference"]["path"] == str(kept)
+    assert about["reference"]["beside"] == "checkpoints/reference.safetensors" and str(tmp_path) not in str(about)
+    assert is_reference(kept, about["reference"]["sha256"])  # as graft sample finds it
     again = plane.made(tmp_path, weights=str(kept))
     again.load_weights(tmp_path / "run/tuned.safetensors")
     assert again.reference_file == module.reference_file

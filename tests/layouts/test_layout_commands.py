@@ -97,7 +97,9 @@ def test_examples_of_the_readme(runs: Path, folder: Path, monkeypatch: pytest.Mo
     graft("fit", *fit, "--data.reward", "rewards.balanced", "--model.brief", "brief.json", "--run_dir", "run")
     summary = json.loads((folder / "run/summary.json").read_text())
     assert -0.5 <= summary["reference"]["reward"] <= 0 and not summary["rounds"][0]["failed_rewards"]
-    graft("sample", "--weights", "run", "--given", "brief.json", "--best_of", 2, "-n", 2, "--out", "pages.json")
+    graft(
+        "sample", "--weights", "run", "--given", "brief.json", "--trust", "--best_of", 2, "-n", 2, "--out", "pages.json"
+    )
     pages = json.loads((folder / "pages.json").read_text())
     np.testing.assert_allclose(pages["annotations"][0]["bbox"], [60, 50, 120, 60], atol=0.01)
     sizes = [each["bbox"][2:] for each in pages["annotations"] if each["category_id"] == PUBLAYNET.index("table") + 1]

@@ -74,9 +74,8 @@ def test_run(kind: str, runs: dict[str, Path], pipelines: dict[str, Path]) -> No
     )  # two of four of each prompt
     assert summary["denoiser_calls"] == 12 * 4 and account["failed_rewards"] == 0
     tensors, about = read_tensors(runs[kind] / "tuned.safetensors")
-    assert {name.split(".")[-2] for name in tensors} <= {"default"} and about["reference"]["path"] == str(
-        pipelines[kind]
-    )
+    assert {name.split(".")[-2] for name in tensors} <= {"default"}
+    assert Path(about["reference"]["path"]).name == pipelines[kind].name
     chunk, _ = read_tensors(runs[kind] / "rounds/0/chunk_00000.safetensors")
     assert {name: tuple(t.shape) for name, t in chunk.items()} == {
         "state": (6, 4, 8, 8),
@@ -135,8 +134,7 @@ def test_plain_diffusers_repeats_the_samples(kind: str, runs: dict[str, Path]) -
 
 
 def _loaded(folder: Path) -> tuple[Any, Any, Any]:
-    _, about = read_tensors(folder / "tuned.safetensors")
-    model, data, trainer = cli.load(_written(about["config"]))
+    model, data, trainer = cli.load(_written((folder / "config.yaml").read_text()))
     model.load_weights(folder / "tuned.safetensors")
     return model, data, trainer
 
@@ -151,7 +149,7 @@ def _written(config: str) -> str:
 
 def test_sample(runs: dict[str, Path], folder: Path) -> None:
     """From the run's folder into a folder of pictures with their prompts."""
-    status, out = called("sample", "--weights", runs["sd3"], "-n", "4", "--out", "pictures", "--seed", "3")
+    status, out = called("sample", "--weights", runs["sd3"], "--trust", "-n", "4", "--out", "pictures", "--seed", "3")
     assert status == 0, out
     with open(folder / "pictures" / "index.csv", newline="") as file:
         rows = list(csv.DictReader(file))
