@@ -5,6 +5,7 @@ The child runs this very file as a script, so it imports the callable's module a
 else can write to.
 """
 
+import errno
 import os
 import pickle
 import signal
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 STARTUP = 120.0  # seconds: imports of a heavy reward model
 MOST_TEXT = 10_000  # characters of an exception
+EXHAUSTED = (errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.EAGAIN)  # no memory, files or processes left
 PATIENCE = 1.0  # seconds in which a child that is told so ends by itself
 
 
@@ -55,6 +57,8 @@ class Worker:
             raise TimeoutError(f"no answer within {self.timeout:g} s") from None
         except EOFError:
             raise RuntimeError(f"the worker process died (exit status {self.close()})") from None
+        if ok is None:  # what the callable has kept for itself is given back with its process
+            self.close()
         if not ok:
             raise RuntimeError(value)
         return value
@@ -89,7 +93,7 @@ class Worker:
             self.close()
             raise GraftError(value)
 
-    def _exchange(self, data: "bytes | None", timeout: float) -> "tuple[bool, Any]":
+    def _exchange(self, data: "bytes | None", timeout: float) -> "tuple[bool | None, Any]":
         assert self._process is not None and self._process.stdin is not None and self._process.stdout is not None
         import threading
 
@@ -174,6 +178,9 @@ def receive(pipe: "IO[bytes]") -> Any:
 def serve(path: str, find: "Callable[[str], Callable[..., Any]]") -> None:
     """The child's loop: answer ``(True, value)`` or ``(False, reason)`` to every argument until the pipe closes.
 
+    The answer is ``(None, reason)`` if the child is out of memory, files or threads: a callable that leaks them fails
+    from then on, and a new child does not.
+
     Args:
         path: Dotted path of the callable.
         find: `graft.reward.importing.find`.
@@ -198,8 +205,20 @@ def serve(path: str, find: "Callable[[str], Callable[..., Any]]") -> None:
             answer = pickle.dumps((True, function(argument)))
         except Exception as error:
             lines = _text(error).splitlines()
-            answer = pickle.dumps((False, type(error).__name__ + (f": {lines[0]}" if lines else "")))
+            ok = None if exhausted(error) else False
+            answer = pickle.dumps((ok, type(error).__name__ + (f": {lines[0]}" if lines else "")))
         send(writer, answer)
+
+
+def exhausted(error: "BaseException | None") -> bool:
+    """Return whether an error, or the one that it was raised from, says that a process is out of something."""
+    while error is not None:
+        if isinstance(error, MemoryError) or getattr(error, "errno", None) in EXHAUSTED:
+            return True
+        if isinstance(error, RuntimeError) and "start new thread" in str(error):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def _text(error: BaseException) -> str:

@@ -1,12 +1,17 @@
 """Noise shaping from the command line: a corrector's run, its files, its resumption and its refusals."""
 
+import itertools
 import json
+import os
 import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
 import torch
-from called import HALF, MOLECULE, QUIET, REWARD, SMALL, done, run
+from called import HALF, HERE, MOLECULE, QUIET, REWARD, SMALL, done, run
 from safetensors import safe_open
 from safetensors.torch import load_file
 
@@ -63,20 +68,33 @@ def test_run(kind: str, source: str, folder: Path, given: list[str], reference: 
     assert drawn[0] == drawn[1] and len(set(drawn)) == 3
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_interruption(kind: str, folder: Path, given: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """In the second of three rounds; what comes out is what an uninterrupted run gives, to the byte."""
+@pytest.mark.parametrize(("kind", "killed"), [("flow", True), ("gaussian", False)])
+def test_interruption(kind: str, killed: bool, folder: Path, given: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the second of three rounds; a run that goes on, while the clock goes back, gives an uninterrupted run's files."""
     import callbacks
 
     args = fit(given, kind, "--trainer.callbacks", "callbacks.Killed", "--trainer.max_epochs", "3")
     args += ["--data.source", "current", "--data.steps_per_round", "4"]
     done(*args, "--run_dir", "whole")
-    handler = signal.getsignal(signal.SIGINT)
+    if killed:
+        ended = subprocess.run(
+            [sys.executable, "-m", "graft", *map(str, args)],
+            env={**os.environ, "TRIED_KILL": "training", "PYTHONPATH": os.pathsep.join([str(HERE), *sys.path])},
+            capture_output=True,
+            text=True,
+            timeout=200,
+        )
+        assert ended.returncode == -signal.SIGKILL, ended.stderr
+    else:
+        handler = signal.getsignal(signal.SIGINT)
+        with monkeypatch.context() as patch:
+            patch.setattr(callbacks.Killed, "on_train_batch_end", callbacks.interrupt())
+            assert run(*args).status == 130
+        signal.signal(signal.SIGINT, handler)
     with monkeypatch.context() as patch:
-        patch.setattr(callbacks.Killed, "on_train_batch_end", callbacks.interrupt())
-        assert run(*args).status == 130
-    signal.signal(signal.SIGINT, handler)
-    done(*args, "--ckpt_path", "last")
+        hours = itertools.count()
+        patch.setattr(time, "time", lambda: 1.7e9 - 3600 * next(hours))
+        done(*args, "--ckpt_path", "last")
     resumed, whole = folder / "runs/molecule/1", folder / "whole"
     one, other = (load_file(run / "tuned.safetensors") for run in (resumed, whole))
     assert one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)

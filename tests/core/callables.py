@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 calls = 0
@@ -108,3 +109,27 @@ def no_list(xs: list[float]) -> float:
 
 
 not_callable = 3.0
+
+
+leaked: list[Any] = []
+
+
+def leaks_memory(x: float) -> float:
+    """Keep 64 MiB of each call, of 512 MiB that the process may have beyond what it starts with."""
+    import resource
+
+    if not leaked:
+        pages = int(Path("/proc/self/statm").read_text().split()[0])
+        limit = pages * resource.getpagesize() + 2**29
+        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    leaked.append(bytearray(2**26))
+    return x
+
+
+def leaks_files(x: float) -> float:
+    """Keep four files of each call open, of 32 that the process may have."""
+    import resource
+
+    resource.setrlimit(resource.RLIMIT_NOFILE, (32, 32))
+    leaked.extend(os.open(os.devnull, os.O_RDONLY) for _ in range(4))
+    return x

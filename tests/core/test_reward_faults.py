@@ -99,3 +99,17 @@ def test_hung_call_leaves_no_process(tmp_path: Path) -> None:
             return
         time.sleep(0.02)
     raise AssertionError("it still runs")
+
+
+@pytest.mark.parametrize(("name", "reason"), [("leaks_memory", "MemoryError"), ("leaks_files", "Too many open files")])
+def test_a_callable_that_leaks(name: str, reason: str) -> None:
+    """One call is lost when its process has run out; the next ones have a new process."""
+    reward = Function(f"callables.{name}", timeout=20.0)
+    try:
+        scores = reward([float(i) for i in range(30)])
+    finally:
+        reward.close()
+    assert 2 <= len(scores.failures) <= 6 and all(reason in text for text in scores.failures.values())
+    positions = sorted(scores.failures)
+    assert all(later - earlier > 2 for earlier, later in zip(positions, positions[1:], strict=False))
+    assert all(scores.values[i] == i for i in range(30) if i not in scores.failures)
