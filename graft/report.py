@@ -156,7 +156,12 @@ def curves(points: dict[str, list[tuple[float, float]]], start: dict[str, Any]) 
     names = list(points)
     columns = min(3, len(names))
     lines = -(-len(names) // columns)
-    figure = Figure(figsize=(3.2 * columns, 2.3 * lines), layout="constrained")
+    width, height = 3.2 * columns, 2.3 * lines
+    figure = Figure(figsize=(width, height))
+    # margins in inches; a constrained layout draws everything twice more to find them
+    figure.subplots_adjust(
+        left=0.6 / width, right=1 - 0.1 / width, bottom=0.5 / height, top=1 - 0.3 / height, wspace=0.28, hspace=0.55
+    )
     for i, name in enumerate(names):
         axes = figure.add_subplot(lines, columns, i + 1)
         x, y = zip(*points[name], strict=True)

@@ -187,8 +187,8 @@ def test_noise_to_data_and_back(schedule: Schedule, prediction: str, warp: float
     process = Gaussian(schedule, prediction, (2,), eta=0.0, warp=warp)
     model = Exact(process, LAW)
     noise = process.prior(rows(32), seeded())
-    down = run([Stage(process, model, solver=solver)], rows(32), 60, state=noise)
-    up = run([Stage(process, model, 0.0, 1.0, solver=solver)], rows(32), 60, state=down.state)
+    down = run([Stage(process, model, solver=solver)], rows(32), 20, state=noise)
+    up = run([Stage(process, model, 0.0, 1.0, solver=solver)], rows(32), 20, state=down.state)
     assert isinstance(up.state, Tensor)
     assert (up.state - noise).abs().max() < 1e-7 * float(noise.abs().max())
 
