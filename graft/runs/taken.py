@@ -64,7 +64,7 @@ def agreed(folder: Path, config: str) -> str:
     path = folder / "config.yaml"
     if not path.exists():
         return config
-    text = path.read_text(encoding="utf-8")
+    text = path.read_text(encoding="utf-8-sig")
     theirs, ours = (dict(flat(plain_yaml.load(each, str(path)) or {})) for each in (text, config))
     unsaid = (*missing(text), *missing(config), *MACHINES, *ELSEWHERE)
     for key in sorted(theirs.keys() | ours.keys() if text.startswith(KEPT) else theirs.keys() & ours.keys()):
