@@ -168,7 +168,7 @@ def test_best_of_by_hand(there: Path) -> None:
     assert float(line("all", "best_of:4")["reward"]) == pytest.approx(float(best.double().mean()), rel=1e-6)
 
 
-@pytest.mark.parametrize("stop", ["after the first run", "in the second run"])
+@pytest.mark.parametrize("stop", ["after the first run", pytest.param("in the second run", marks=pytest.mark.slow)])
 def test_a_stopped_comparison_goes_on(stop: str, there: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """To the same rows, and what is there is left alone."""
     from graft import commands

@@ -13,6 +13,8 @@ OTHER = [name for name in NAMES if "text_to_image" in name]  # need a pipeline: 
 ELSEWHERE = {"trainer/gpu.yaml", "trainer/slurm.yaml"}  # need machines that are not here
 ELSEWHERE |= {"trainer/ddp.yaml", "trainer/fsdp.yaml"}  # run by test_processes.py
 
+ONE = ["--trainer.max_epochs", "1", "--data.steps_per_round", "2", "--data.test_draws", "16", "--model.steps", "6"]
+
 
 def settings(*args: object) -> dict:
     """What a command's flags come to."""
@@ -38,7 +40,7 @@ def test_domain(name: str, folder: Path) -> None:
         made = "reference.safetensors"
     else:
         own = ["--data.source", content["data"].get("source", "reference")]
-        done("fit", "--config", name, *SMALL, *own, *QUIET, *(few(folder)[2:] if "qm9" in name else []))
+        done("fit", "--config", name, *SMALL, *ONE, *own, *QUIET, *(few(folder)[2:] if "qm9" in name else []))
         made = "tuned.safetensors"
     assert (folder / "runs" / Path(name).stem / "1" / made).exists()
 
@@ -68,7 +70,7 @@ def test_fragment(name: str, folder: Path, reference: Path) -> None:
         assert found == value, path
     if name not in ELSEWHERE:
         half = HALF if "window" in name else []  # a window leaves few of 64
-        done("fit", *merged, *SMALL, *QUIET, *REWARD, *half, "--data.source", given["data"]["source"])
+        done("fit", *merged, *SMALL, *ONE, *QUIET, *REWARD, *half, "--data.source", given["data"]["source"])
         assert (folder / "runs/molecule/1/summary.json").exists()
 
 

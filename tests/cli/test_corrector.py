@@ -70,7 +70,7 @@ def test_run(kind: str, source: str, folder: Path, given: list[str], reference: 
 
 @pytest.mark.parametrize(("kind", "killed"), [("flow", True), ("gaussian", False)])
 def test_interruption(kind: str, killed: bool, folder: Path, given: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """In the second of three rounds; a run that goes on, while the clock goes back, gives an uninterrupted run's files."""
+    """A run that resumes its second of three rounds, while the clock goes back, gives an uninterrupted run's files."""
     import callbacks
 
     args = fit(given, kind, "--trainer.callbacks", "callbacks.Killed", "--trainer.max_epochs", "3")

@@ -167,7 +167,7 @@ def test_two_processes_of_a_discrete_field(args: list[str], folder: Path, pair: 
     same(folder / "two", folder / "one")
 
 
-@pytest.mark.parametrize("how", ["torchrun", "lightning"])
+@pytest.mark.parametrize("how", [pytest.param("torchrun", marks=pytest.mark.slow), "lightning"])
 def test_two_nodes(how: str, args: list[str], one: Path, folder: Path) -> None:
     """Of one process each, as a cluster starts them."""
     where = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port()}

@@ -58,7 +58,12 @@ def summary(run: Path) -> dict:
 
 @pytest.mark.parametrize(
     ("where", "drawn", "scored", "checkpoint"),
-    [("sampling", 1, 0, False), ("scoring", 4, 3, True), ("training", 4, 4, True), ("comparing", 4, 4, True)],
+    [
+        ("sampling", 1, 0, False),
+        pytest.param("scoring", 4, 3, True, marks=pytest.mark.slow),
+        ("training", 4, 4, True),
+        pytest.param("comparing", 4, 4, True, marks=pytest.mark.slow),
+    ],
 )
 def test_killed_run_goes_on(
     where: str, drawn: int, scored: int, checkpoint: bool, args: list[str], whole: Path, folder: Path
@@ -95,7 +100,10 @@ SIGNALS = {
 }
 
 
-@pytest.mark.parametrize("when", SIGNALS)
+FIRST, CURRENT, *OTHERS = SIGNALS
+
+
+@pytest.mark.parametrize("when", [CURRENT, *(pytest.param(each, marks=pytest.mark.slow) for each in (FIRST, *OTHERS))])
 def test_interruption(when: str, args: list[str], whole: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The step is finished and saved, what is said goes on from there, to the same weights bit for bit."""
     import callbacks

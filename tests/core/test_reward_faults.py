@@ -1,5 +1,6 @@
 """Ten thousand calls of which one in twenty goes wrong, in a dozen ways: all are accounted for, none is scored 0."""
 
+import itertools
 import math
 import random
 from pathlib import Path
@@ -111,5 +112,5 @@ def test_a_callable_that_leaks(name: str, reason: str) -> None:
         reward.close()
     assert 2 <= len(scores.failures) <= 6 and all(reason in text for text in scores.failures.values())
     positions = sorted(scores.failures)
-    assert all(later - earlier > 2 for earlier, later in zip(positions, positions[1:], strict=False))
+    assert all(later - earlier > 2 for earlier, later in itertools.pairwise(positions))
     assert all(scores.values[i] == i for i in range(30) if i not in scores.failures)

@@ -130,11 +130,9 @@ def test_other_processes(runs: Path, process: str) -> None:
     other = ["--config", f"process/layout_{process}.yaml"]
     pretrain = ["--config", "domains/layout_pretrain.yaml", *other, *few, "--trainer.enable_progress_bar", "false"]
     graft("pretrain", *pretrain, "--run_dir", "reference")
-    fit = ["--config", "domains/layout.yaml", *other, *SMALL]
-    how = [] if process == "flow" else ["--model.start", "0.5"]
-    graft("fit", *fit, *how, "--model.weights", "reference/reference.safetensors", "--run_dir", "anchored")
-    fit += ["--config", "layout/graft.yaml", "--model.level", "0.5"]
-    graft("fit", *fit, "--model.weights", "reference/reference.safetensors", "--run_dir", "tuned")
+    fit = ["--config", "domains/layout.yaml", *other, *SMALL, "--model.weights", "reference/reference.safetensors"]
+    how = ["--config", "layout/graft.yaml", "--model.level", "0.5"] if process == "flow" else ["--model.start", "0.5"]
+    graft("fit", *fit, *how, "--run_dir", "tuned")
     items = read("tuned/samples/tuned.json", PUBLAYNET, 20).layouts()
     assert items
 
