@@ -302,6 +302,7 @@ def test_a_configuration_is_needed(there: Path) -> None:
     assert "--methods LIST" in out and all(f"  {name}" in out for name in METHODS)
 
 
+@pytest.mark.slow
 def test_auto(there: Path, tmp_path: Path) -> None:
     """The level is chosen once for a seed, and what that took is counted apart."""
     levels = ["--levels", "0.125,auto", "--data.levels.candidates", "[0.125, 0.5]"]

@@ -21,7 +21,13 @@ def settings(*args: object) -> dict:
     return yaml.safe_load(done("fit", *args, "--print_config").out)
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name.startswith("domains/") and name not in OTHER])
+DEFAULTS = ("domains/molecule.yaml", "domains/layout.yaml", "domains/image.yaml", "domains/image_noise.yaml")
+DOMAINS = [name for name in NAMES if name.startswith("domains/") and name not in OTHER]
+
+
+@pytest.mark.parametrize(
+    "name", [name if name in DEFAULTS else pytest.param(name, marks=pytest.mark.slow) for name in DOMAINS]
+)
 def test_domain(name: str, folder: Path) -> None:
     """With its own reference, reward and rule."""
     content = yaml.safe_load((CONFIGS / name).read_text())
@@ -68,10 +74,17 @@ def test_fragment(name: str, folder: Path, reference: Path) -> None:
         for key in path:
             found = found[key]
         assert found == value, path
-    if name not in ELSEWHERE:
-        half = HALF if "window" in name else []  # a window leaves few of 64
-        done("fit", *merged, *SMALL, *ONE, *QUIET, *REWARD, *half, "--data.source", given["data"]["source"])
-        assert (folder / "runs/molecule/1/summary.json").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name in OF_ANY if name not in ELSEWHERE])
+def test_run_with_a_fragment(name: str, folder: Path, reference: Path) -> None:
+    ode = ["--config", "process/molecule_ode.yaml"] if name.startswith("corrector/") else []
+    merged = [*MOLECULE, *ode, "--config", name, "--model.weights", reference]
+    half = HALF if "window" in name else []  # a window leaves few of 64
+    source = settings(*merged)["data"]["source"]
+    done("fit", *merged, *SMALL, *ONE, *QUIET, *REWARD, *half, "--data.source", source)
+    assert (folder / "runs/molecule/1/summary.json").exists()
 
 
 def _leaves(value: object, *path: str) -> list:

@@ -117,13 +117,13 @@ def test_interruption(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import callbacks
 
     args = correct("--trainer.callbacks", "callbacks.Killed")
-    done(*args, "--run_dir", "whole")
+    done(*args, "--run_dir", "runs/whole/1")
     handler = signal.getsignal(signal.SIGINT)
     with monkeypatch.context() as patch:
         patch.setattr(callbacks.Killed, "on_train_batch_end", callbacks.interrupt())
         assert run(*args).status == 130
     signal.signal(signal.SIGINT, handler)
-    resumed, whole = work / "runs/toy/1", work / "whole"
+    resumed, whole = work / "runs/toy/1", work / "runs/whole/1"
     before = {path: path.stat().st_mtime_ns for path in (resumed / "recovered").iterdir()}
     done(*args, "--ckpt_path", "last")
     assert len(before) == 3 and before == {path: path.stat().st_mtime_ns for path in (resumed / "recovered").iterdir()}
@@ -159,8 +159,8 @@ def resumed_as(whole: Path, run_dir: Path) -> None:
     ("place", "number", "words", "chunks"),
     [
         ("inverting", signal.SIGTERM, "while inverting the data", 2),
-        ("training longer", signal.SIGTERM, "in the comparison at the end", 3),
-        ("measuring", signal.SIGINT, "in the comparison at the end", 3),
+        pytest.param("training longer", signal.SIGTERM, "in the comparison at the end", 3, marks=pytest.mark.slow),
+        pytest.param("measuring", signal.SIGINT, "in the comparison at the end", 3, marks=pytest.mark.slow),
     ],
 )
 def test_signals(
@@ -179,7 +179,7 @@ def test_signals(
     resumed_as(whole, work / "cut")
 
 
-@pytest.mark.parametrize("place", ["inverting", "measuring"])
+@pytest.mark.parametrize("place", [pytest.param("inverting", marks=pytest.mark.slow), "measuring"])
 def test_killed(place: str, whole: Path, work: Path) -> None:
     """As a machine that runs out of memory does it: nothing is said."""
     environment = {"TRIED_PLACE": place, "TRIED_SIGNAL": str(int(signal.SIGKILL))}

@@ -27,6 +27,7 @@ FAULTS = {  # calls of each kind, and a word of the reason
 COUNT = 10_000
 
 
+@pytest.mark.slow
 def test_ten_thousand_calls() -> None:
     kinds = [kind for kind, (count, _) in FAULTS.items() for _ in range(count)]
     assert len(kinds) == COUNT // 20

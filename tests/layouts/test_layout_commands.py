@@ -116,6 +116,7 @@ def test_a_bad_brief_costs_nothing(runs: Path, folder: Path) -> None:
     assert "no.json" in graft(*missing, status=2)
 
 
+@pytest.mark.slow
 def test_a_task_is_tuned_like_any_other(runs: Path, task: str = "completion") -> None:
     weights = runs / "reference" / "reference.safetensors"
     fit = ["--config", "domains/layout.yaml", "--model.weights", weights, *SMALL]
@@ -123,7 +124,7 @@ def test_a_task_is_tuned_like_any_other(runs: Path, task: str = "completion") ->
     assert json.loads(Path(task, "summary.json").read_text())["tuned"]["n"] == 24
 
 
-@pytest.mark.parametrize("process", ["masked", "flow"])
+@pytest.mark.parametrize("process", ["masked", pytest.param("flow", marks=pytest.mark.slow)])
 def test_other_processes(runs: Path, process: str) -> None:
     """The same domain with its classes as a discrete field, and as a deterministic flow, through the same commands."""
     few = ["--data.count", "80", "--trainer.max_epochs", "1", *TINY]

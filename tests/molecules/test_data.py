@@ -57,6 +57,7 @@ def test_ordinary_molecules_are_enumerated(smiles):
     assert Chem.CanonSmiles(smiles) in enumerated(4)
 
 
+@pytest.mark.slow
 def test_rings_and_aromatic_molecules_are_enumerated():
     assert {"c1cc[nH]c1", "C1CCCC1", "N#CC1CC1", "CC1CO1", "c1ccoc1"} <= set(enumerated(5))
     assert "c1ccccc1" in enumerate_molecules(6)

@@ -182,6 +182,7 @@ def test_v_prediction(train: str, pipelines: dict[str, Path], folder: Path) -> N
     assert (found / "diffusers/pytorch_lora_weights.safetensors").exists()
 
 
+@pytest.mark.slow
 def test_ddpo(pipelines: dict[str, Path], folder: Path) -> None:
     flags = ["--config", "text_to_image/ddpo.yaml", "--data.draws", "12", "--data.steps_per_round", "2"]
     common = [flag for flag in SMALL if flag not in ("--data.accept.draws",)]
@@ -195,6 +196,7 @@ def test_ddpo(pipelines: dict[str, Path], folder: Path) -> None:
     assert json.loads((out / "summary.json").read_text())["objective"] == "policy gradient (DDPO)"
 
 
+@pytest.mark.slow
 def test_whole_network(pipelines: dict[str, Path], folder: Path) -> None:
     """Without LoRA the network itself is exported, and the hand-over is to the reference's."""
     found = fitted(
