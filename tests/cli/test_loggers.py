@@ -99,8 +99,8 @@ def test_from_python(toy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found = tracked()
     (parameters,) = (each["values"] for each in found["hyperparameters"])
     model = parameters["model"]["init_args"]
-    assert (model["level"], model["steps"], model["seed"]) == (0.25, 8, 0)
-    assert model["process"] == "graft.process.gaussian.Gaussian" and parameters["data"]["init_args"]["draws"] == 64
+    assert (model["level"], model["steps"], parameters["seed_everything"]) == (0.25, 8, 0)
+    assert model["process"]["class_path"] == "graft.process.Gaussian" and parameters["data"]["draws"] == 64
     assert any("rollout/reward" in each["values"] for each in found["metrics"]) and len(found["picture"]) == 3
 
 
