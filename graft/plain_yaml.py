@@ -88,6 +88,14 @@ def check(text: str, where: str) -> None:
         loader.dispose()
 
 
+def holds_collection(text: str) -> bool:
+    """Return whether a text is YAML that holds a list, a mapping or an alias; False for other text."""
+    try:
+        return any(isinstance(e, yaml.CollectionStartEvent | yaml.AliasEvent) for e in yaml.parse(text, _Loader))
+    except yaml.YAMLError:
+        return False
+
+
 def _check_events(text: str, where: str) -> None:
     """Count nesting and aliases without recursion."""
     depth = aliases = 0

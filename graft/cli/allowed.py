@@ -12,10 +12,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
 from lightning.pytorch import Callback, LightningDataModule, Trainer
 from torch import nn
 
+from graft import plain_yaml
 from graft.accept import Accept
 from graft.corrector import Corrector
 from graft.errors import GraftError
@@ -117,13 +117,7 @@ def _check_string(path: Path, key: str, text: str) -> None:
     if PATH.fullmatch(text) and (text.startswith(PACKAGES) or _importable(text.partition(".")[0])):
         _check_name(path, key, text)  # the parser would import it
         raise _refused(path, key, text, "a class or function where a plain setting is due")
-    try:
-        more = any(
-            isinstance(e, yaml.CollectionStartEvent | yaml.AliasEvent) for e in yaml.parse(text, yaml.SafeLoader)
-        )
-    except yaml.YAMLError:
-        more = False
-    if more:
+    if plain_yaml.holds_collection(text):
         raise GraftError(f"{path} has {name}, settings written as text: it is not to be trusted")
 
 

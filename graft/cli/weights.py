@@ -107,7 +107,9 @@ def _trusted(asked: Any, path: Path, about: dict[str, Any], given: list[str], re
         )
     config: Any = plain_yaml.read(file)
     given = [*given, *(["data.reward"] if asked.reward is not None else [])]
-    kept.refuse(file.read_text(), str(file), given, ("model", *(("data.reward",) if rewarded else ())))
+    kept.refuse(
+        file.read_text(encoding="utf-8-sig"), str(file), given, ("model", *(("data.reward",) if rewarded else ()))
+    )
     if not isinstance(config, dict) or not isinstance(config.get("model"), dict):
         raise GraftError(f"{folder / 'config.yaml'} is no configuration of a run: it has no model")
     if not isinstance(config["model"].get("init_args") or {}, dict):

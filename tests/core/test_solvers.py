@@ -147,7 +147,7 @@ def test_fields_with_times_of_their_own() -> None:
         goal = sampled(Midpoint(), 120)
         for solver in SECOND.values():
             for name in fields:
-                coarse, fine = (float((sampled(solver, n)[name] - goal[name]).norm()) for n in (10, 20))
+                coarse, fine = (float((sampled(solver, n)[name] - goal[name]).norm()) for n in (15, 30))
                 assert 1.7 < math.log2(coarse / fine) < 3.5
 
 
