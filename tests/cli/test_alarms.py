@@ -108,6 +108,7 @@ def test_early_stop(small: list[str], alarm_in_the_second_round: None) -> None:
     assert not Path(RUN, "rounds/2").exists()
 
 
+@pytest.mark.slow
 def test_early_stop_in_a_run_that_goes_on(
     small: list[str], alarm_in_the_second_round: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:

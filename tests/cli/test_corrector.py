@@ -36,8 +36,15 @@ def summary(run: Path) -> dict:
     return {name: value for name, value in content.items() if name != "seconds"}
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("source", ["reference", "current"])
+@pytest.mark.parametrize(
+    ("kind", "source"),
+    [
+        ("flow", "current"),
+        ("gaussian", "reference"),
+        pytest.param("flow", "reference", marks=pytest.mark.slow),
+        pytest.param("gaussian", "current", marks=pytest.mark.slow),
+    ],
+)
 def test_run(kind: str, source: str, folder: Path, given: list[str], reference: Path) -> None:
     """The files hold the corrector only and name the reference; they are enough to draw from."""
     done(*fit(given, kind, "--data.source", source))
@@ -68,7 +75,7 @@ def test_run(kind: str, source: str, folder: Path, given: list[str], reference: 
     assert drawn[0] == drawn[1] and len(set(drawn)) == 3
 
 
-@pytest.mark.parametrize(("kind", "killed"), [("flow", True), ("gaussian", False)])
+@pytest.mark.parametrize(("kind", "killed"), [pytest.param("flow", True, marks=pytest.mark.slow), ("gaussian", False)])
 def test_interruption(kind: str, killed: bool, folder: Path, given: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """A run that resumes its second of three rounds, while the clock goes back, gives an uninterrupted run's files."""
     import callbacks

@@ -40,7 +40,14 @@ def interrupted(finished: Path, folder: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    "which", ["rounds/0/chunk_00000.safetensors", "rounds/0/tuned.safetensors", "checkpoints/last.ckpt"]
+    "which",
+    [
+        "rounds/0/chunk_00000.safetensors",
+        *(
+            pytest.param(name, marks=pytest.mark.slow)
+            for name in ("rounds/0/tuned.safetensors", "checkpoints/last.ckpt")
+        ),
+    ],
 )
 def test_full_disk(which: str, finished: Path, small: list[str]) -> None:
     """Whatever file it is that has no room."""

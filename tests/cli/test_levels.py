@@ -108,7 +108,9 @@ def test_warm_start_chooses_for_itself(chosen: Path, small: list[str], folder: P
     assert content(folder / "warm/levels.json")["origin"]["seed"] == 1
 
 
-@pytest.mark.parametrize("when", ["first round", "last round", "end"])
+@pytest.mark.parametrize(
+    "when", ["first round", *(pytest.param(each, marks=pytest.mark.slow) for each in ("last round", "end"))]
+)
 def test_resume(when: str, chosen: Path, small: list[str], folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The level is that of the run's folder, which is not asked again, and the weights come out bit for bit."""
     import callbacks

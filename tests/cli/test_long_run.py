@@ -38,6 +38,7 @@ def check(seen: list[dict[str, int]], since: int, keep: int) -> None:
     assert last["disk"] - first["disk"] < 14e3 * rounds  # scores, accounts, curves; draws and weights take 40 kB
 
 
+@pytest.mark.slow
 def test_thirty_rounds(args: list[str]) -> None:
     check(measured(args, 30, "--data.keep_rounds", "3", "--data.window", "2"), 9, 3)
     for number in range(30):

@@ -89,7 +89,7 @@ def test_anchored(folder: Path, small: list[str], reference: Path) -> None:
     done("sample", "--weights", made, "-n", "5", "--out", "a.sdf")
 
 
-@pytest.mark.parametrize("name", OBJECTIVES)
+@pytest.mark.parametrize("name", ["nft", *(pytest.param(n, marks=pytest.mark.slow) for n in OBJECTIVES if n != "nft")])
 def test_interruption(name: str, folder: Path, small: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """In the second of three rounds: the old policy and the running statistics go on too."""
     import callbacks

@@ -167,7 +167,8 @@ def test_two_processes_of_a_discrete_field(args: list[str], folder: Path, pair: 
     same(folder / "two", folder / "one")
 
 
-@pytest.mark.parametrize("how", [pytest.param("torchrun", marks=pytest.mark.slow), "lightning"])
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["torchrun", "lightning"])
 def test_two_nodes(how: str, args: list[str], one: Path, folder: Path) -> None:
     """Of one process each, as a cluster starts them."""
     where = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port()}
@@ -205,7 +206,7 @@ def test_all_rewards_fail(small: list[str], folder: Path, pair: Pair) -> None:
         assert result.status == 2 and "docking program is not installed" in result.err, result.err
 
 
-@pytest.mark.parametrize(("before", "after"), [("one", "two"), ("two", "one")])
+@pytest.mark.parametrize(("before", "after"), [("one", "two"), pytest.param("two", "one", marks=pytest.mark.slow)])
 def test_goes_on_with_another_number(
     before: str, after: str, args: list[str], one: Path, folder: Path, pair: Pair
 ) -> None:
@@ -233,7 +234,7 @@ def test_one_process_is_asked_to_stop(args: list[str], one: Path, folder: Path) 
     same(folder / "run", one)
 
 
-@pytest.mark.parametrize("how", ["one file", "a folder"])
+@pytest.mark.parametrize("how", ["one file", pytest.param("a folder", marks=pytest.mark.slow)])
 def test_sharded(how: str, small: list[str], folder: Path) -> None:
     """FSDP2 on two processes, stopped and gone on with: as one process does it, to float32's precision.
 
