@@ -21,7 +21,7 @@ def checkpoint_of(folder: Path, checkpoint: "str | Path | None", overwrite: bool
 
     Args:
         folder: Of the run.
-        checkpoint: A file, or ``last``.
+        checkpoint: A file, a folder of a sharded checkpoint, or ``last``.
         overwrite: Remove what a run has left in the folder.
 
     Raises:
@@ -48,6 +48,8 @@ def checkpoint_of(folder: Path, checkpoint: "str | Path | None", overwrite: bool
         if not last.exists() and not (folder / "rounds").is_dir():
             raise GraftError(f"there is no run in {folder} to go on with: leave out checkpoint to start one")
         return last if last.exists() else None
+    if Path(checkpoint).is_dir():  # of sharded networks, in parts
+        return Path(checkpoint)
     return files.locate(checkpoint)
 
 
