@@ -163,7 +163,7 @@ def _reference(path: Path, reference: Any) -> str:
     """Return the file of the reference that weights were tuned from: of its name or the run's settings, by its hash."""
     reference = reference if isinstance(reference, dict) else {}
     name = str(reference.get("path", ""))
-    for place in _places(path, name, str(reference.get("beside", ""))):
+    for place in _places(path, name, str(reference.get("relative_path", ""))):
         if "://" in place or place.startswith(("//", "\\\\")):
             continue
         try:
@@ -178,13 +178,13 @@ def _reference(path: Path, reference: Any) -> str:
     )
 
 
-def _places(path: Path, name: str, beside: str) -> Iterator[str]:
-    """Yield where a reference may be: by its name, beside the weights, and where the run's own settings say."""
+def _places(path: Path, name: str, relative: str) -> Iterator[str]:
+    """Yield where a reference may be: by its name, by its path from the weights, and as the run's settings say."""
     if name:
         yield name
         yield str(path.parent / name)
-    if beside:
-        yield str(path.parent / beside)
+    if relative:
+        yield str(path.parent / relative)
     for folder in (path.parent, path.parent.parent.parent):  # of a run, and of one of its rounds
         try:
             config = plain_yaml.read(folder / "config.yaml") if (folder / "config.yaml").is_file() else None

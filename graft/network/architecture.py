@@ -91,8 +91,8 @@ def reference_name(reference: "dict[str, str] | None", path: "str | Path") -> "d
     """Return what the weights in ``path`` say of their reference, in which is no folder of the machine.
 
     ``sha256``, and ``path``: the name of a file that ships, a path from the current folder, or else the last part of
-    the path; and ``beside``, the path from the weights, where both lie in the current folder or the reference in the
-    weights' run.
+    the path; and ``relative_path``, the path from the weights, where both lie in the current folder or the reference in
+    the weights' run.
     """
     if reference is None:
         return None
@@ -110,7 +110,7 @@ def reference_name(reference: "dict[str, str] | None", path: "str | Path") -> "d
     known = file.is_relative_to(here)
     said = {"path": file.relative_to(here).as_posix() if known else file.name, "sha256": sha256}
     if own or (known and home.is_relative_to(here)):
-        said["beside"] = Path(os.path.relpath(file, home)).as_posix()
+        said["relative_path"] = Path(os.path.relpath(file, home)).as_posix()
     return said
 
 

@@ -31,7 +31,7 @@ def choose(
         run_dir: As asked for; None: ``runs/<name>/<n>``, the next n, or with ``last`` the newest unfinished one.
         name: Of the configuration.
         config: The resolved configuration as YAML.
-        ckpt_path: None for a new run, ``last``, ``auto`` (the last one if there is a run, else a new run), or a file.
+        ckpt_path: None for a new run, ``last``, ``auto`` (the last one if there is a run, else a new run), or its path.
         whole: Makes the configuration of a run that was started from Python as complete as ``config``.
 
     Raises:
@@ -43,7 +43,7 @@ def choose(
     if ckpt_path is None:
         return _new(run_dir, name), None
     if ckpt_path != "last":
-        checkpoint = files.locate(ckpt_path)
+        checkpoint = find_checkpoint(ckpt_path)
         folder = Path(run_dir) if run_dir else checkpoint.parent.parent
     else:
         folder = Path(run_dir) if run_dir else _newest(name)
@@ -90,6 +90,16 @@ def _newest(name: str) -> Path:
     if found is None:
         raise GraftError(f"there is no unfinished run in {Path('runs') / name}: leave out --ckpt_path to start one")
     return found
+
+
+def find_checkpoint(name: "str | Path") -> Path:
+    """Return the checkpoint of that name: a file, or the folder of a sharded one.
+
+    Raises:
+        GraftError: There is none.
+    """
+    sharded = Path(name).is_dir() and any(Path(name).glob("*.distcp"))
+    return Path(name) if sharded else files.locate(name)
 
 
 def _begun(name: str) -> "Path | None":

@@ -4,9 +4,9 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from graft import files, plain_yaml
+from graft import plain_yaml
 from graft.errors import GraftError
-from graft.runs.folders import ELSEWHERE, MACHINES, flat
+from graft.runs.folders import ELSEWHERE, MACHINES, find_checkpoint, flat
 from graft.runs.kept import KEPT, configuration, missing
 
 OURS = (  # names in a run's folder that graft writes
@@ -21,7 +21,7 @@ def checkpoint_of(folder: Path, checkpoint: "str | Path | None", overwrite: bool
 
     Args:
         folder: Of the run.
-        checkpoint: A file, a folder of a sharded checkpoint, or ``last``.
+        checkpoint: Path of a checkpoint, or ``last``.
         overwrite: Remove what a run has left in the folder.
 
     Raises:
@@ -48,9 +48,7 @@ def checkpoint_of(folder: Path, checkpoint: "str | Path | None", overwrite: bool
         if not last.exists() and not (folder / "rounds").is_dir():
             raise GraftError(f"there is no run in {folder} to go on with: leave out checkpoint to start one")
         return last if last.exists() else None
-    if Path(checkpoint).is_dir():  # of sharded networks, in parts
-        return Path(checkpoint)
-    return files.locate(checkpoint)
+    return find_checkpoint(checkpoint)
 
 
 def agreed(folder: Path, config: str) -> str:

@@ -9,7 +9,10 @@ from pathlib import Path
 import pytest
 from called import QUIET, TOY, done, run
 
+from graft.errors import GraftError
 from graft.runs import contents
+from graft.runs.folders import choose
+from graft.runs.taken import checkpoint_of
 
 SMALL = ["--data.draws", "32", "--data.batch_size", "16", "--data.train_batch_size", "8", "--data.steps_per_round", "2"]
 SMALL += ["--data.validation_draws", "8", "--data.test_draws", "8", "--model.steps", "4", "--trainer.max_epochs", "2"]
@@ -186,3 +189,20 @@ def test_the_umask_is_respected(mask: int, mode: int, work: Path, umask: int) ->
     assert len(files) > 15 and {name: oct(found) for name, found in files.items() if found != mode} == {}
     folders = {oct(found) for path, found in modes.items() if path.is_dir()}
     assert folders == {oct(0o777 & ~mask)}
+
+
+def test_checkpoints_by_their_paths(tmp_path: Path) -> None:
+    """A sharded checkpoint is a folder; the command line and runs from Python find both kinds, and no other folder."""
+    run_dir = tmp_path / "run"
+    whole, sharded, other = (run_dir / "checkpoints" / name for name in ("whole.ckpt", "sharded.ckpt", "other"))
+    sharded.mkdir(parents=True)
+    other.mkdir()
+    (run_dir / "config.yaml").write_text("a: 1\n")
+    whole.touch()
+    (sharded / "__0_0.distcp").touch()
+    for checkpoint in (whole, sharded):
+        assert choose(None, "run", "a: 1\n", str(checkpoint)) == (run_dir, checkpoint)
+        assert checkpoint_of(run_dir, checkpoint, overwrite=False) == checkpoint
+    for find in (lambda: choose(None, "run", "a: 1\n", str(other)), lambda: checkpoint_of(run_dir, other, False)):
+        with pytest.raises(GraftError, match="there is no file"):
+            find()

@@ -183,7 +183,7 @@ def test_what_a_header_says(work: Path) -> None:
         assert str(work) not in text and "scores" not in text and "command" not in text
     assert about["training"]["data.reward"] == "graft.reward.Function"
     assert about["reference"]["path"] == "given/reference.safetensors"
-    assert about["reference"]["beside"] == "../given/reference.safetensors"
+    assert about["reference"]["relative_path"] == "../given/reference.safetensors"
 
 
 def test_files_of_the_machine_are_named_and_not_found(work: Path) -> None:

@@ -223,7 +223,9 @@ def test_a_network_in_memory(tmp_path: Path) -> None:
     graft.fit(module, data, tmp_path / "run", plane.trainer(1))
     kept = tmp_path / "run/checkpoints/reference.safetensors"
     _, about = files.read_tensors(tmp_path / "run/tuned.safetensors")
-    assert about["reference"]["beside"] == "checkpoints/reference.safetensors" and str(tmp_path) not in str(about)
+    assert about["reference"]["relative_path"] == "checkpoints/reference.safetensors" and str(tmp_path) not in str(
+        about
+    )
     assert is_reference(kept, about["reference"]["sha256"])  # as graft sample finds it
     again = plane.made(tmp_path, weights=str(kept))
     again.load_weights(tmp_path / "run/tuned.safetensors")
