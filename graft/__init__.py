@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from graft import threads as threads  # first: it must be imported before torch
 
 if TYPE_CHECKING:
-    from graft.batches import Draws, Examples
+    from graft.batches import SampleRequest, TrainingBatch
     from graft.cli import load
     from graft.commands import fit, pretrain, sample, trainer
     from graft.errors import GraftError
@@ -14,23 +14,23 @@ if TYPE_CHECKING:
     from graft.objectives import Objective
     from graft.reward import Reward
     from graft.rollouts import Rollouts
-    from graft.sampler import Stage, Trajectory, run
+    from graft.sampler import Stage, Trajectory, run_stages
 
 __version__ = "0.1.0"
 __all__ = [
-    "Draws",
-    "Examples",
     "GraftError",
     "GraftModule",
     "Objective",
     "Reward",
     "Rollouts",
+    "SampleRequest",
     "Stage",
+    "TrainingBatch",
     "Trajectory",
     "fit",
     "load",
     "pretrain",
-    "run",
+    "run_stages",
     "sample",
     "trainer",
 ]
@@ -39,12 +39,12 @@ _WHERE = {
     "load": "cli",
     **dict.fromkeys(("fit", "pretrain", "sample", "trainer"), "commands"),
     "GraftError": "errors",
-    **dict.fromkeys(("Draws", "Examples"), "batches"),
+    **dict.fromkeys(("SampleRequest", "TrainingBatch"), "batches"),
     "GraftModule": "module",
     "Objective": "objectives",
     "Reward": "reward",
     "Rollouts": "rollouts",
-    **dict.fromkeys(("Stage", "Trajectory", "run"), "sampler"),
+    **dict.fromkeys(("Stage", "Trajectory", "run_stages"), "sampler"),
 }
 
 

@@ -8,9 +8,9 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
+from graft.distributed import shared_errors
 from graft.errors import GraftError
 from graft.finite import NotFiniteError, require_finite_weights
-from graft.ranks import shared_errors
 from graft.runs import interruption
 from graft.runs.checkpoint import require_finite
 from graft.runs.finite_steps import FiniteSteps
@@ -30,7 +30,7 @@ class Hooks(Callback):
         whole = not (batch_idx + 1) % trainer.accumulate_grad_batches
         if pl_module.average is not None and (whole or batch_idx + 1 == trainer.num_training_batches):
             pl_module.average.update(pl_module.backbone)
-        if (asked := interruption.of(trainer)) is not None:
+        if (asked := interruption.find_interruption(trainer)) is not None:
             asked.step(trainer, batch_idx)
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: Any) -> None:
@@ -50,9 +50,9 @@ class Hooks(Callback):
                     f"the validation loss after step {trainer.global_step} is {float(loss):g}: mend the validation "
                     "data, or lower model.learning_rate"
                 )
-        pl_module.judges["tuned"].gather(trainer)
-        if pl_module.judges["tuned"].items:
-            summary = pl_module.judges["tuned"].summary()
+        pl_module.evaluators["tuned"].gather(trainer)
+        if pl_module.evaluators["tuned"].items:
+            summary = pl_module.evaluators["tuned"].summary()
             pl_module.log_dict({f"validation/{name}": value for name, value in summary.items() if name != "n"})
 
     def on_test_epoch_start(self, trainer: Trainer, pl_module: Any) -> None:
@@ -60,8 +60,8 @@ class Hooks(Callback):
         pl_module.start_judging("reference", "tuned")
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: Any) -> None:
-        """Log the evaluation of both; `graft.GraftModule.judges` keeps the objects."""
-        for weights, judge in pl_module.judges.items():
+        """Log the evaluation of both; `graft.GraftModule.evaluators` keeps the objects."""
+        for weights, judge in pl_module.evaluators.items():
             judge.gather(trainer)
             if judge.items:
                 pl_module.log_dict({f"test/{weights}/{name}": value for name, value in judge.summary().items()})

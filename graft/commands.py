@@ -15,34 +15,34 @@ from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint, RichProgressBar, TQDMProgressBar
 
-from graft import feasible, files, hits, ranks, report, rounds, runs, threads
-from graft.alarms import Watch
+from graft import distributed, feasible, files, hits, report, rounds, runs, threads
+from graft.alarms import AlarmCallback
 from graft.batches import Weights
-from graft.batches.replayed import replayed
-from graft.batches.requests import Requests, drawn, groups
+from graft.batches.resumable_loader import seeded_train_dataloader
+from graft.batches.sampling import SampleRequests, groups, sample_objects
 from graft.errors import GraftError
-from graft.judge import Judge
-from graft.levels import analysis, show
+from graft.evaluation import SampleEvaluator
+from graft.levels import search, show
 from graft.module import GraftModule
 from graft.network.weights import keep_reference
 from graft.reward import by_term
 from graft.rollouts import Rollouts
-from graft.rounds import Account
+from graft.rounds import RoundSummary
 from graft.rounds import gain as gains
 from graft.runs import last_checkpoint, loggers
-from graft.runs.checkpoint import Checkpoints
+from graft.runs.checkpoint import ChecksummedCheckpointIO
 from graft.runs.checkpoint import read as read_checkpoint
 from graft.runs.interruption import Interruption
 from graft.runs.lock import hold, holding
-from graft.runs.logger import MetricsFile
-from graft.runs.progress import Progress
+from graft.runs.logger import ResumableCSVLogger
+from graft.runs.progress import RoundProgressCallback
+from graft.runs.python_runs import checkpoint_of, of_objects
 from graft.runs.stopwatch import Stopwatch
-from graft.runs.taken import checkpoint_of, of_objects
 
 if TYPE_CHECKING:
-    from graft.correct.data import RecoveredNoise
+    from graft.correct.data import InvertedNoiseData
 
-TRAINER: dict[str, Any] = {
+TRAINER_DEFAULTS: dict[str, Any] = {
     "logger": False,  # metrics.csv is added to the user's loggers, see `attach`
     "enable_checkpointing": False,  # last.ckpt is added to the user's checkpoints, likewise
     "max_epochs": 1,  # Lightning's 1000 would be as many rounds
@@ -61,7 +61,7 @@ def trainer(rounds: int = 1, **settings: Any) -> Trainer:
     """A Trainer as graft's commands use it; ``settings`` are Lightning's."""
     own = {"enable_checkpointing": saves(settings.get("callbacks"))}
     asked = {"max_epochs": rounds, **settings}
-    made = Trainer(**{**TRAINER, **own, **asked})
+    made = Trainer(**{**TRAINER_DEFAULTS, **own, **asked})
     made.__dict__["_asked"] = asked  # for the configuration of the run
     return made
 
@@ -88,7 +88,7 @@ def fit(
         module: The model, with its reference's weights.
         data: The rollouts.
         run_dir: Folder of the run.
-        trainer: ``trainer(rounds)``, or one of your own with `TRAINER`'s settings.
+        trainer: ``trainer(rounds)``, or one of your own with `TRAINER_DEFAULTS`'s settings.
         config: The configuration as YAML, kept with the run and with the weights; written from the objects if empty.
         command: That repeats the run, shown in the report.
         checkpoint: To go on from: a file, or ``last``, the run's own.
@@ -119,27 +119,33 @@ def _fit(
         raise GraftError("fine-tuning needs a reference: give model.weights")
     if trainer.max_epochs is not None and trainer.max_epochs < 1:
         raise GraftError(f"trainer.max_epochs is {trainer.max_epochs}, but a run takes at least one round")
-    ranks.begin(trainer, module)
-    folder = made(trainer, run_dir)
-    checkpoint = ranks.first(trainer, lambda: checkpoint_of(folder, asked, overwrite))
+    distributed.launch(trainer, module)
+    folder = prepare_run_dir(trainer, run_dir)
+    checkpoint = distributed.on_rank_zero(trainer, lambda: checkpoint_of(folder, asked, overwrite))
     clock.keep(folder, trainer)
     data.run_dir = folder
     keep_reference(module, folder)
-    config = config or ranks.first(trainer, lambda: of_objects(module, data, trainer, folder, asked is not None))
-    attach(trainer, folder, config, checkpoint)
-    watch = Watch(data.alarms, data.held_out, folder) if data.alarms is not None and data.validation_draws else None
+    config = config or distributed.on_rank_zero(
+        trainer, lambda: of_objects(module, data, trainer, folder, asked is not None)
+    )
+    attach_logging(trainer, folder, config, checkpoint)
+    watch = (
+        AlarmCallback(data.alarms, data.held_out_reward, folder)
+        if data.alarms is not None and data.validation_draws
+        else None
+    )
     if watch is not None:
         trainer.callbacks.insert(0, watch)  # type: ignore[attr-defined]
-    trainer.callbacks.append(Progress())  # type: ignore[attr-defined]
-    if data.keep_weights:
-        trainer.callbacks.insert(0, RoundWeights(config))  # type: ignore[attr-defined]
+    trainer.callbacks.append(RoundProgressCallback())  # type: ignore[attr-defined]
+    if data.save_round_weights:
+        trainer.callbacks.insert(0, RoundWeightsCallback(config))  # type: ignore[attr-defined]
     train(module, data, trainer, folder, checkpoint)
     if not data.accounts:
         raise GraftError("no round was done: raise trainer.max_epochs, trainer.max_steps or trainer.max_time")
     module.save_weights(folder / "tuned.safetensors", config)
     module.export(folder)
-    compare(module, data, trainer)
-    chosen = analysis.Analysis.read(folder) if module.asked_level == "auto" else None
+    evaluate_both(module, data, trainer)
+    chosen = search.Analysis.read(folder) if module.level_setting == "auto" else None
     summary = _summary(module, data, clock.seconds, chosen) | _watched(watch)
     if trainer.is_global_zero:
         write_samples(module, folder)
@@ -193,30 +199,32 @@ def _pretrain(
     draws: int,
     overwrite: bool,
 ) -> dict[str, Any]:
-    if module.asked_level == "auto" or module.level or module.start < 1:
-        raise GraftError("pretrain trains the whole network: leave model.level at 0 and model.start at 1")
-    ranks.begin(trainer, module)
-    folder = made(trainer, run_dir)
-    checkpoint = ranks.first(trainer, lambda: checkpoint_of(folder, asked, overwrite))
+    if module.level_setting == "auto" or module.level or module.upper_level < 1:
+        raise GraftError("pretrain trains the whole network: leave model.level at 0 and model.upper_level at 1")
+    distributed.launch(trainer, module)
+    folder = prepare_run_dir(trainer, run_dir)
+    checkpoint = distributed.on_rank_zero(trainer, lambda: checkpoint_of(folder, asked, overwrite))
     clock.keep(folder, trainer)
-    config = config or ranks.first(trainer, lambda: of_objects(module, data, trainer, folder, asked is not None))
-    attach(trainer, folder, config, checkpoint)
-    with replayed(data, trainer, module.seed):
+    config = config or distributed.on_rank_zero(
+        trainer, lambda: of_objects(module, data, trainer, folder, asked is not None)
+    )
+    attach_logging(trainer, folder, config, checkpoint)
+    with seeded_train_dataloader(data, trainer, module.seed):
         train(module, data, trainer, folder, checkpoint)
     module.save_weights(folder / "reference.safetensors", config)
-    judge = Judge(None, module.metrics())
+    judge = SampleEvaluator(None, module.metrics())
     for items, calls in sample(module, trainer, draws, "pretrain"):
         judge.update(items, calls)
-    module.judges = {"reference": judge}
+    module.evaluators = {"reference": judge}
     if (log := loggers.of(trainer)) is not None:
         log.samples(trainer, module, "test/{}/samples")
     left_out: Any = getattr(data, "left_out", None)  # by record, or numbers by reason, as the domain's data say it
     if isinstance(left_out, list) and trainer.is_global_zero:
-        files.write_text(folder / "left_out.csv", rounds.left_out(left_out))
+        files.write_text(folder / "invalid_records.csv", rounds.invalid_records_csv(left_out))
     summary = {
-        "reference": plain(judge.summary()),
-        **({"left_out": len(left_out)} if isinstance(left_out, list) else {}),
-        **({"left_out": sum(left_out.values()), "left_out_by": left_out} if isinstance(left_out, dict) else {}),
+        "reference": to_json(judge.summary()),
+        **({"invalid": len(left_out)} if isinstance(left_out, list) else {}),
+        **({"invalid": sum(left_out.values()), "invalid_by_reason": left_out} if isinstance(left_out, dict) else {}),
         "steps": trainer.global_step,
         "parameters": sum(p.numel() for p in module.backbone.parameters()),
         "seconds": round(clock.seconds, 1),
@@ -233,20 +241,20 @@ def _pretrain(
 
 def levels(
     module: GraftModule, data: Rollouts, run_dir: "str | Path", trainer: Trainer, config: str = ""
-) -> analysis.Analysis:
+) -> search.Analysis:
     """Compare levels on draws of the reference; write ``levels.json`` and ``levels.png``.
 
     Args:
         module: The model, with its reference's weights; its own level does not matter.
-        data: The rollouts, whose reward and acceptance rule are asked about; ``data.levels`` says how.
+        data: The rollouts, whose reward and acceptance rule are asked about; ``data.level_search`` says how.
         run_dir: Folder for the files.
         trainer: ``trainer()``, or Lightning's.
         config: The configuration as YAML, kept beside them as ``levels.yaml``.
     """
     if module.reference_file is None:
         raise GraftError("levels are compared on draws of a reference: give model.weights")
-    ranks.begin(trainer, module)
-    folder = made(trainer, run_dir)
+    distributed.launch(trainer, module)
+    folder = prepare_run_dir(trainer, run_dir)
     comparison = _Comparison(data)
     trainer.predict(module, comparison, return_predictions=False)
     assert comparison.found is not None
@@ -263,18 +271,18 @@ class _Comparison(LightningDataModule):
     def __init__(self, data: Rollouts) -> None:
         super().__init__()
         self.data = data
-        self.found: analysis.Analysis | None = None
+        self.found: search.Analysis | None = None
 
     def setup(self, stage: str) -> None:
-        self.data.scorer.open()
+        self.data.require_reward.setup()
 
     def predict_dataloader(self) -> "list[Any]":
         self.data.trainer = self.trainer
-        self.found = analysis.analyse(self.data)
+        self.found = search.search_levels(self.data)
         return []
 
 
-class RoundWeights(Callback):
+class RoundWeightsCallback(Callback):
     """Keeps the tuned weights of every round beside it: an earlier one is a run that was stopped early."""
 
     def __init__(self, config: str) -> None:
@@ -284,17 +292,17 @@ class RoundWeights(Callback):
         """Write them, before the checkpoint that says the round is done."""
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         assert isinstance(pl_module, GraftModule)
-        path = data.folder(trainer.current_epoch) / "tuned.safetensors"
+        path = data.round_dir(trainer.current_epoch) / "tuned.safetensors"
         pl_module.save_weights(path, self.config)
 
 
-def compare(module: GraftModule, data: "Rollouts | RecoveredNoise", trainer: Trainer) -> None:
-    """Judge fresh samples of the reference and of the tuned model, drawn with the same noise: `GraftModule.judges`."""
+def evaluate_both(module: GraftModule, data: "Rollouts | InvertedNoiseData", trainer: Trainer) -> None:
+    """Evaluate fresh samples of the reference and of the tuned model, drawn with the same noise."""
     try:
         trainer.test(module, data, verbose=False)
     finally:
         if data.reward is not None:
-            data.reward.close()
+            data.reward.teardown()
 
 
 def sample(
@@ -314,7 +322,11 @@ def sample(
         GraftError: So many take years, or more memory than there is.
     """
     feasible.check_sampling(module, "-n", count)
-    return list(drawn(module, trainer, Requests(module, count, chunk or module.chunk, (purpose,), weights)))
+    return list(
+        sample_objects(
+            module, trainer, SampleRequests(module, count, chunk or module.default_batch_size, (purpose,), weights)
+        )
+    )
 
 
 def versions() -> dict[str, str]:
@@ -331,10 +343,10 @@ def versions() -> dict[str, str]:
     }
 
 
-def attach(trainer: Trainer, folder: Path, config: str, checkpoint: "Path | None") -> None:
+def attach_logging(trainer: Trainer, folder: Path, config: str, checkpoint: "Path | None") -> None:
     """Give the trainer the run's log and checkpoints, beside the user's own."""
-    step = ranks.first(trainer, lambda: read_checkpoint(checkpoint)["global_step"]) if checkpoint else 0
-    loggers.attach(trainer, MetricsFile(folder / "metrics.csv", step), config, picture)
+    step = distributed.on_rank_zero(trainer, lambda: read_checkpoint(checkpoint)["global_step"]) if checkpoint else 0
+    loggers.attach(trainer, ResumableCSVLogger(folder / "metrics.csv", step), config, render_samples)
     last_checkpoint.attach(trainer, folder)
     bar = trainer.progress_bar_callback
     if isinstance(bar, TQDMProgressBar | RichProgressBar) and bar.refresh_rate == 1:
@@ -353,12 +365,12 @@ def train(
         GraftError: The checkpoint is another network's.
     """
     if notice := threads.notice():
-        ranks.tell(notice)
+        distributed.rank_zero_print(notice)
     interruption = Interruption(folder)
     trainer.callbacks.insert(0, interruption)  # type: ignore[attr-defined]
     if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
-        trainer.strategy.checkpoint_io = Checkpoints()
-    with interruption.caught():
+        trainer.strategy.checkpoint_io = ChecksummedCheckpointIO()
+    with interruption.guard():
         try:
             trainer.fit(module, data, ckpt_path=str(checkpoint) if checkpoint else None, weights_only=True)
         except RuntimeError as error:
@@ -371,7 +383,7 @@ def train(
             ) from None
 
 
-def made(trainer: Trainer, run_dir: "str | Path") -> Path:
+def prepare_run_dir(trainer: Trainer, run_dir: "str | Path") -> Path:
     """The run's folder, which all processes write to.
 
     Raises:
@@ -380,13 +392,13 @@ def made(trainer: Trainer, run_dir: "str | Path") -> Path:
     folder = Path(run_dir)
 
     def make() -> str:
-        runs.make(folder)
+        runs.make_run_dir(folder)
         hold(folder)  # first: what another process writes is neither looked at nor removed
         runs.refuse_links(folder)
         runs.remove_temporary(folder)
         return str(folder)
 
-    ranks.first(trainer, make)
+    distributed.on_rank_zero(trainer, make)
     if not trainer.strategy.reduce_boolean_decision(folder.is_dir(), all=True):
         raise GraftError(
             f"the run's folder {folder} is not seen by all {trainer.world_size} processes: use --run_dir on a file "
@@ -395,19 +407,19 @@ def made(trainer: Trainer, run_dir: "str | Path") -> Path:
     return folder
 
 
-def _summary(module: GraftModule, data: Rollouts, seconds: float, chosen: "analysis.Analysis | None") -> dict[str, Any]:
-    reference, tuned = (plain(module.judges[w].summary()) for w in ("reference", "tuned"))
+def _summary(module: GraftModule, data: Rollouts, seconds: float, chosen: "search.Analysis | None") -> dict[str, Any]:
+    reference, tuned = (to_json(module.evaluators[w].summary()) for w in ("reference", "tuned"))
     for judged in (reference, tuned):
         judged |= {name: judged.get(name) for name in ("reward", "reward_stderr", "reward_std")}
     last = data.accounts[-1]
-    name, unit = data.label
+    name, unit = data.reward_label
     found = in_std = None  # where the reward failed for all samples of one
     if tuned["reward"] is not None and reference["reward"] is not None:
         found = _gain(module, data)
         if reference["reward_std"]:
-            in_std = (found.reward if data.upwards else -found.reward) / reference["reward_std"]
-    apart = found is None or not data.accept.selects or not data.comparable
-    beside = plain({} if found is None or apart else {"gain": found.accepted, "of": found.of_accepted})
+            in_std = (found.reward if data.higher_is_better else -found.reward) / reference["reward_std"]
+    apart = found is None or not data.accept.is_selective or not data.same_scale
+    beside = to_json({} if found is None or apart else {"gain": found.accepted, "of": found.of_accepted})
     return {
         "reference": reference,
         "tuned": tuned,
@@ -419,25 +431,25 @@ def _summary(module: GraftModule, data: Rollouts, seconds: float, chosen: "analy
             "in_reference_std": in_std,
             "of_accepted": beside.get("of"),
         },
-        "reward": {"name": name, "unit": unit, "maximise": data.upwards},
+        "reward": {"name": name, "unit": unit, "higher_is_better": data.higher_is_better},
         "level": module.level,
-        "start": module.start,
+        "start": module.upper_level,
         **({"levels": chosen.account()} if chosen is not None else {}),
         "steps": module.steps,
         "objective": module.objective.describe(module),
         "rule": data.describe(),
-        **({"scored_set": {**counts, "is_the_reward": data.comparable}} if (counts := data.source.counts) else {}),
+        **({"scored_set": {**counts, "is_the_reward": data.same_scale}} if (counts := data.source.summary) else {}),
         "rounds": [asdict(account) for account in data.accounts],
         "acceptance_rate": last.acceptance_rate,
-        "kl_nats": last.kl_nats if data.accept.selects else None,
-        "selects": data.accept.selects,
+        "kl_nats": last.kl_nats if data.accept.is_selective else None,
+        "selective": data.accept.is_selective,
         "saturated": data.saturated,
         "reward_calls": sum(a.reward_calls for a in data.accounts),
         "denoiser_calls": sum(a.denoiser_calls for a in data.accounts),
         "reward_calls_by_term": by_term(data.reward, (a.reward_calls_by_term for a in data.accounts)),
-        "evaluation_reward_calls": sum(judge.reward_calls for judge in module.judges.values()),
-        "evaluation_reward_calls_by_term": by_term(data.reward, (j.calls_by_term for j in module.judges.values())),
-        "evaluation_denoiser_calls": sum(judge.denoiser_calls for judge in module.judges.values()),
+        "evaluation_reward_calls": sum(judge.reward_calls for judge in module.evaluators.values()),
+        "evaluation_reward_calls_by_term": by_term(data.reward, (j.calls_by_term for j in module.evaluators.values())),
+        "evaluation_denoiser_calls": sum(judge.denoiser_calls for judge in module.evaluators.values()),
         "seconds": round(seconds, 1),
         "seed": module.seed,
         "versions": versions(),
@@ -447,29 +459,29 @@ def _summary(module: GraftModule, data: Rollouts, seconds: float, chosen: "analy
 def _gain(module: GraftModule, data: Rollouts) -> gains.Gain:
     """Return the gain of the tuned model's samples beside that of the draws that the last round accepted."""
     number = len(data.accounts) - 1
-    _, index, weight = Account.read(data.folder(number))
-    drawn, rewards = data.groups(number), torch.tensor(data.scores(number), dtype=torch.float64)
-    requests = Requests(module, data.test_draws, data.batch_size, ("test",), "reference")
+    _, index, weight = RoundSummary.read(data.round_dir(number))
+    drawn, rewards = data.groups(number), torch.tensor(data.round_rewards(number), dtype=torch.float64)
+    requests = SampleRequests(module, data.test_draws, data.batch_size, ("test",), "reference")
     tuned, reference = (
-        torch.tensor(module.judges[weights].rewards, dtype=torch.float64) for weights in ("tuned", "reference")
+        torch.tensor(module.evaluators[weights].rewards, dtype=torch.float64) for weights in ("tuned", "reference")
     )
     return gains.gain(tuned, reference, groups(requests), gains.means(rewards[index], drawn[index], weight))
 
 
-def _watched(watch: "Watch | None") -> dict[str, Any]:
+def _watched(watch: "AlarmCallback | None") -> dict[str, Any]:
     """What was watched in each round, and the alarms."""
-    found = [asdict(each) for each in watch.found] if watch is not None else []
+    found = [asdict(each) for each in watch.history] if watch is not None else []
     stopped = watch is not None and watch.stopped
     kept = watch.good_round if watch is not None and watch.stopped else None
     return {
         "alarms": [str(each) for each in watch.alarms] if watch is not None else [],
-        "watched": found,
+        "monitored": found,
         "stopped_by_alarm": stopped,
-        "kept_round": kept,
+        "restored_round": kept,
     }
 
 
-def plain(values: dict[str, float]) -> dict[str, Any]:
+def to_json(values: dict[str, float]) -> dict[str, Any]:
     """As JSON has them: None for NaN and infinity, whole numbers for counts."""
     out: dict[str, Any] = {name: value if math.isfinite(value) else None for name, value in values.items()}
     for name in ("n", "failed_rewards"):
@@ -483,34 +495,34 @@ def plain(values: dict[str, float]) -> dict[str, Any]:
 
 def write_samples(module: GraftModule, folder: Path) -> None:
     """Write what was judged, as files and pictures."""
-    for name, judge in module.judges.items():
-        if module.suffix:
-            path = folder / "samples" / f"{name}{module.suffix}"
-            files.written(path, partial(module.write, judge.items, rewards=judge.rewards or None))
-        drawing = picture(module, judge)
+    for name, judge in module.evaluators.items():
+        if module.file_suffix:
+            path = folder / "samples" / f"{name}{module.file_suffix}"
+            files.write_with(path, partial(module.write, judge.items, rewards=judge.rewards or None))
+        drawing = render_samples(module, judge)
         if drawing is not None:
             files.write_bytes(folder / "samples" / f"{name}.png", drawing)
 
 
-def picture(module: GraftModule, judge: Judge) -> "bytes | None":
+def render_samples(module: GraftModule, judge: SampleEvaluator) -> "bytes | None":
     """PNG of the first of the objects that were judged."""
-    legends: Sequence[str] | None = [report.number(r) for r in judge.rewards[:SHOWN]] if judge.rewards else None
-    return module.draw(judge.items[:SHOWN], legends)
+    legends: Sequence[str] | None = [report.format_number(r) for r in judge.rewards[:SHOWN]] if judge.rewards else None
+    return module.render(judge.items[:SHOWN], legends)
 
 
 def _write_report(
     module: GraftModule, data: Rollouts, trainer: Trainer, folder: Path, summary: dict[str, Any], command: str
 ) -> None:
     last = len(data.accounts) - 1
-    _, index, weight = Account.read(data.folder(last))
-    scores = data.scores(last)
+    _, index, weight = RoundSummary.read(data.round_dir(last))
+    scores = data.round_rewards(last)
     matching = gains.matching(data.groups(last), index, weight).tolist()
     rewards = {
-        "reference": _finite(module.judges["reference"].rewards),
-        **({"accepted": _finite([scores[i] for i in index.tolist()])} if data.comparable else {}),
-        "tuned": _finite(module.judges["tuned"].rewards),
+        "reference": _finite(module.evaluators["reference"].rewards),
+        **({"accepted": _finite([scores[i] for i in index.tolist()])} if data.same_scale else {}),
+        "tuned": _finite(module.evaluators["tuned"].rewards),
     }
-    pictures = {name: picture(module, judge) for name, judge in module.judges.items()}
+    pictures = {name: render_samples(module, judge) for name, judge in module.evaluators.items()}
     curves: dict[str, list[tuple[float, float]]] = {}
     number = 0
     for row in loggers.metrics_file(trainer).rows:
@@ -519,14 +531,14 @@ def _write_report(
                 curves.setdefault(name.removeprefix("validation/"), []).append((float(row["epoch"]) + 1, float(value)))
     for account in data.accounts:
         number += 1
-        curves.setdefault(report.accepted(summary), []).append((number, account.accepted_reward))
-    reference = report.before(summary)
+        curves.setdefault(report.accepted_label(summary), []).append((number, account.accepted_reward))
+    reference = report.reference_values(summary)
     curves = {
         name: ([(0, reference[name]), *points] if reference.get(name) is not None else points)
         for name, points in curves.items()
         if name not in ("reward_stderr", "reward_std", "failed_rewards")
     }
-    title = f"{type(module).__name__}: {data.label[0]}"
+    title = f"{type(module).__name__}: {data.reward_label[0]}"
     shown = {name: png for name, png in pictures.items() if png is not None}
     best = _write_hits(module, data, folder)
     levels = show.section(folder)
@@ -535,14 +547,14 @@ def _write_report(
 
 def _write_hits(module: GraftModule, data: Rollouts, folder: Path) -> str:
     """Write the best of all that the run has drawn and scored; the report's section on them."""
-    judge = module.judges["tuned"]
-    best = hits.found(module, data, len(data.accounts), judge.items, judge.rewards, HITS) if judge.rewards else []
+    judge = module.evaluators["tuned"]
+    best = hits.top_samples(module, data, len(data.accounts), judge.items, judge.rewards, HITS) if judge.rewards else []
     if not best:
         return ""
-    hits.write(module, best, folder / "hits.csv", data.label[0])
-    if module.suffix not in ("", ".csv"):
-        hits.write(module, best, folder / f"hits{module.suffix}", data.label[0])
-    return hits.section(module, best, data.label[0])
+    hits.write(module, best, folder / "hits.csv", data.reward_label[0])
+    if module.file_suffix not in ("", ".csv"):
+        hits.write(module, best, folder / f"hits{module.file_suffix}", data.reward_label[0])
+    return hits.section(module, best, data.reward_label[0])
 
 
 def _finite(values: Sequence[float]) -> list[float]:

@@ -70,9 +70,9 @@ def _in_parts(item: Any) -> Any:
         pass
     if type(item) not in _SHARED:
         _SHARED.add(type(item))
-        from graft.ranks import tell  # here, for Lightning takes seconds to import
+        from graft.distributed import rank_zero_print  # here, for Lightning takes seconds to import
 
-        tell(
+        rank_zero_print(
             f"objects of the type {type(item).__qualname__} cannot be copied: a reward that edits one in place changes "
             "the sample; give the class a __deepcopy__"
         )

@@ -10,23 +10,23 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from graft.batches import Examples
-from graft.described import Described
+from graft.batches import TrainingBatch
 from graft.errors import GraftError
 from graft.finite import NotFiniteError, is_finite
-from graft.process import Flow, Gaussian, Mixed, Process
+from graft.process import Gaussian, LinearSchedule, MultiFieldProcess, Process
+from graft.recorded_arguments import Described
 from graft.solvers import Euler, Solver
 from graft.state import Condition, State, size
 
 
-class Corrector(Described):
+class NoiseCorrector(Described):
     """A flow from the Gaussian noise that the model's process starts from to the noise that it is to be given.
 
     It learns that law as any reference learns its data's: by the denoising loss of its own process.
 
     Args:
         process: Gaussian noise of the same fields, shapes and projections as the model's, so that the corrector stays
-            in the subspaces in which the model's noise lives. `Rotation` suits: a network that says 0 is then the
+            in the subspaces in which the model's noise lives. `TrigFlow` suits: a network that says 0 is then the
             reference exactly.
         backbone: Its network, called as the model's: ``(state, time (B,), condition) -> output``.
         steps: Of its own clock.
@@ -40,13 +40,13 @@ class Corrector(Described):
         self.solver = solver if solver is not None else Euler()
         self.solver.check(process)
 
-    def attach(self, model: Process) -> None:
+    def check_compatible(self, model: Process) -> None:
         """Go with a model of that process.
 
         Raises:
             GraftError: Its sampler draws noise, or its prior is not the one that this corrector starts from.
         """
-        theirs, ours = fields(model), fields(self.process)
+        theirs, ours = gaussian_fields(model), gaussian_fields(self.process)
         _decided(model)
         for name in [*theirs, *(name for name in ours if name not in theirs)]:
             pair = [_prior(side[name]) if name in side else {"shape": "nothing"} for side in (theirs, ours)]
@@ -57,11 +57,11 @@ class Corrector(Described):
                         f"{name or 'a state'} is {pair[1].get(what)} there and {wanted} here"
                     )
 
-    def fit(self, parts: Sequence[Examples]) -> None:
+    def fit(self, parts: Sequence[TrainingBatch]) -> None:
         """A round begins with these examples: what has a closed form is fitted now."""
 
 
-class FittedGaussian(Corrector):
+class GaussianCorrector(NoiseCorrector):
     """A Gaussian with the mean and the covariance of the examples: the baseline that costs no training.
 
     x = mean + covariance^½ z in one step. It has no gradient, so one step of the optimizer a round is enough; it has D²
@@ -69,19 +69,21 @@ class FittedGaussian(Corrector):
     """
 
     def __init__(self) -> None:
-        super().__init__(Gaussian(Flow(), "x0", (), eta=0.0), nn.Module(), 1)
+        super().__init__(Gaussian(LinearSchedule(), "x0", (), eta=0.0), nn.Module(), 1)
 
-    def attach(self, model: Process) -> None:
-        """See `Corrector.attach`."""
-        theirs = fields(model)
+    def check_compatible(self, model: Process) -> None:
+        """See `NoiseCorrector.check_compatible`."""
+        theirs = gaussian_fields(model)
         _decided(model)
-        each = {n: Gaussian(Flow(), "x0", p.shape, eta=0.0, project=p.project) for n, p in theirs.items()}
-        self.process = each[""] if "" in each else Mixed(dict(each))
+        each = {
+            n: Gaussian(LinearSchedule(), "x0", p.shape, eta=0.0, projection=p.projection) for n, p in theirs.items()
+        }
+        self.process = each[""] if "" in each else MultiFieldProcess(dict(each))
         self.backbone = Affine({name: math.prod(p.shape) for name, p in theirs.items()})
 
     @torch.no_grad()
-    def fit(self, parts: Sequence[Examples]) -> None:
-        """See `Corrector.fit`: moments weighted as the examples are.
+    def fit(self, parts: Sequence[TrainingBatch]) -> None:
+        """See `NoiseCorrector.fit`: moments weighted as the examples are.
 
         Raises:
             NotFiniteError: The examples are not finite.
@@ -115,7 +117,7 @@ class Affine(nn.Module):
         total = sum(sizes.values())
         self.register_buffer("mean", torch.zeros(total))
         self.register_buffer("root", torch.eye(total))
-        self.nothing = nn.Parameter(torch.zeros(1))  # optimizers want something with a gradient
+        self.dummy = nn.Parameter(torch.zeros(1))  # optimizers want something with a gradient
 
     def pack(self, state: State) -> Tensor:
         """(B, D) of a state."""
@@ -124,20 +126,20 @@ class Affine(nn.Module):
     def forward(self, state: State, time: Tensor, condition: Condition) -> State:
         """The same for every time: it is asked at level 1."""
         x = self.pack(state)
-        y = self.mean.to(x) + x @ self.root.to(x).mT + 0 * self.nothing.to(x)
+        y = self.mean.to(x) + x @ self.root.to(x).mT + 0 * self.dummy.to(x)
         if isinstance(state, Tensor):
             return y.reshape(state.shape)
         parts = torch.split(y, list(self.sizes.values()), 1)
         return {name: part.reshape(state[name].shape) for name, part in zip(self.sizes, parts, strict=True)}
 
 
-def fields(process: Process) -> dict[str, Gaussian]:
+def gaussian_fields(process: Process) -> dict[str, Gaussian]:
     """The Gaussian processes that a process is made of, by field; a tensor's under the name ``""``.
 
     Raises:
         GraftError: One is not Gaussian.
     """
-    parts = process.fields if isinstance(process, Mixed) else {"": process}
+    parts = process.fields if isinstance(process, MultiFieldProcess) else {"": process}
     for name, part in parts.items():
         if not isinstance(part, Gaussian):
             raise GraftError(
@@ -161,5 +163,5 @@ def _prior(process: Gaussian) -> dict[str, str]:
     return {
         "shape": "x".join(map(str, process.shape)) or "a number",
         "standard deviation": f"{float(process.alpha_sigma(1.0)[1]):.3g}",
-        "projection": type(process.project).__name__ if process.project is not None else "none",
+        "projection": type(process.projection).__name__ if process.projection is not None else "none",
     }

@@ -17,7 +17,7 @@ BLOCK = 1000  # samples whose distances to all others are in memory at once
 
 
 @dataclass
-class Beside:
+class DistanceWithFloor:
     """A distance and its floor, both from sets of n: ``value`` tuned to real, ``floor`` real to real."""
 
     value: float
@@ -25,9 +25,9 @@ class Beside:
     n: int
 
 
-def beside(
+def with_floor(
     distance: Callable[[Tensor, Tensor], float], real: Tensor, tuned: Tensor, generator: "Generator | None" = None
-) -> Beside:
+) -> DistanceWithFloor:
     """A distance beside its floor: one half of the real samples, at random, to the other and to as many tuned ones.
 
     Args:
@@ -39,7 +39,7 @@ def beside(
     n = min(len(real) // 2, len(tuned))
     order = torch.randperm(len(real), generator=generator)
     half, other = real[order[:n]], real[order[n : 2 * n]]
-    return Beside(distance(half, tuned[:n]), distance(half, other), n)
+    return DistanceWithFloor(distance(half, tuned[:n]), distance(half, other), n)
 
 
 def frechet(a: Tensor, b: Tensor, weight: "Tensor | None" = None) -> float:
@@ -66,12 +66,12 @@ def frechet(a: Tensor, b: Tensor, weight: "Tensor | None" = None) -> float:
     return max(0.0, float(mean + traces - 2 * torch.linalg.svdvals(roots[0] @ roots[1].T).sum()))
 
 
-def polynomial(a: Tensor, b: Tensor) -> Tensor:
+def polynomial_kernel(a: Tensor, b: Tensor) -> Tensor:
     """(n, m) the kernel of KID (Bińkowski et al. 2018): (a·b / d + 1)³."""
     return (a @ b.T / a.shape[1] + 1) ** 3
 
 
-def mmd(a: Tensor, b: Tensor, kernel: Callable[[Tensor, Tensor], Tensor] = polynomial) -> float:
+def mmd(a: Tensor, b: Tensor, kernel: Callable[[Tensor, Tensor], Tensor] = polynomial_kernel) -> float:
     """Squared maximum mean discrepancy of (n, d) and (m, d), unbiased.
 
     0 on average where the laws are one, and so sometimes below it. The samples of a and b are independent; for pairs
@@ -84,7 +84,7 @@ def mmd(a: Tensor, b: Tensor, kernel: Callable[[Tensor, Tensor], Tensor] = polyn
 def paired_mmd(
     a: Tensor,
     b: Tensor,
-    kernel: Callable[[Tensor, Tensor], Tensor] = polynomial,
+    kernel: Callable[[Tensor, Tensor], Tensor] = polynomial_kernel,
     weight: "Tensor | None" = None,
 ) -> float:
     """The same for n pairs (a_i, b_i) whose members depend on each other: of the same noise, or of the same condition.

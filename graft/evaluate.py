@@ -9,13 +9,13 @@ from scipy import stats
 
 from graft import feasible
 from graft.batches import Weights
-from graft.batches.requests import Requests, drawn
-from graft.judge import Judge
+from graft.batches.sampling import SampleRequests, sample_objects
+from graft.evaluation import SampleEvaluator
 from graft.module import GraftModule
 
 
 @dataclass
-class Figure:
+class MetricInterval:
     """A metric over the runs.
 
     Attributes:
@@ -31,7 +31,7 @@ class Figure:
 
 def evaluate(
     module: GraftModule, trainer: Trainer, count: int, runs: int, weights: Weights = "tuned", chunk: int = 128
-) -> dict[str, Figure]:
+) -> dict[str, MetricInterval]:
     """The domain's metrics of ``count`` samples, drawn anew ``runs`` times with seeds of their own.
 
     Args:
@@ -45,23 +45,25 @@ def evaluate(
     feasible.check_sampling(module, "-n", count, runs)
     found: dict[str, list[float]] = {}
     for run in range(runs):
-        judge = Judge(None, module.metrics())
-        for items, calls in drawn(module, trainer, Requests(module, count, chunk, ("evaluate", run), weights)):
+        judge = SampleEvaluator(None, module.metrics())
+        for items, calls in sample_objects(
+            module, trainer, SampleRequests(module, count, chunk, ("evaluate", run), weights)
+        ):
             judge.update(items, calls)
         for name, value in judge.summary().items():
             found.setdefault(name, []).append(value)
     return {name: _figure(values) for name, values in found.items() if name != "n"}
 
 
-def _figure(values: list[float]) -> Figure:
+def _figure(values: list[float]) -> MetricInterval:
     mean = sum(values) / len(values)
     if len(values) == 1:
-        return Figure(mean, None, values)
+        return MetricInterval(mean, None, values)
     spread = math.sqrt(sum((value - mean) ** 2 for value in values) / (len(values) - 1))
-    return Figure(mean, float(stats.t.ppf(0.975, len(values) - 1)) * spread / math.sqrt(len(values)), values)
+    return MetricInterval(mean, float(stats.t.ppf(0.975, len(values) - 1)) * spread / math.sqrt(len(values)), values)
 
 
-def table(figures: dict[str, Figure]) -> str:
+def table(figures: dict[str, MetricInterval]) -> str:
     """Figures as text."""
     lines = []
     for name, figure in figures.items():
@@ -70,6 +72,6 @@ def table(figures: dict[str, Figure]) -> str:
     return "\n".join(lines)
 
 
-def plain(figures: dict[str, Figure]) -> dict[str, Any]:
+def plain(figures: dict[str, MetricInterval]) -> dict[str, Any]:
     """Figures as JSON has them."""
     return {name: asdict(figure) for name, figure in figures.items()}

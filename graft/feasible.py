@@ -10,8 +10,8 @@ from graft.module import GraftModule
 
 def state_bytes(module: GraftModule) -> int:
     """Return the bytes of one sample's state."""
-    generator = seeding.generator(0, "size")
-    condition = module.conditions(("size",), 0, 1, generator)
+    generator = seeding.make_generator(0, "size")
+    condition = module.conditions_for(("size",), 0, 1, generator)
     state = module.process.prior(condition, generator)
     fields = [state] if isinstance(state, Tensor) else list(state.values())
     return sum(field.numel() * field.element_size() for field in fields)
@@ -30,7 +30,7 @@ def check_sampling(module: GraftModule, name: str, count: int, times: int = 1) -
         GraftError: They take years, or more memory than there is.
     """
     samples, remedy = f"{limits.shown(count)} samples ({name})", "take fewer"
-    calls = limits.product(count, times, module.calls("tuned"))
+    calls = limits.product(count, times, module.denoiser_calls("tuned"))
     limits.check_time(samples, calls * limits.FASTEST_CALL, remedy)
     limits.check_memory(samples, limits.product(count, state_bytes(module)), remedy)
 
@@ -62,7 +62,7 @@ def check_rounds(
         GraftError: They take years, or more memory or disk than there is.
     """
     size = state_bytes(module)
-    calls = limits.product(draws, rounds, module.calls("tuned"))
+    calls = limits.product(draws, rounds, module.denoiser_calls("tuned"))
     limits.check_time(
         f"{limits.shown(rounds)} rounds of {limits.shown(draws)} draws",
         calls * limits.FASTEST_CALL,

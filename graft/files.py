@@ -32,30 +32,30 @@ class ForeignError(GraftError):
     """A file that another program wrote."""
 
 
-def shipped() -> list[Path]:
+def domain_roots() -> list[Path]:
     """Every folder that holds a part of the ``domains`` namespace: this package's and third parties'."""
     spec = importlib.util.find_spec("domains")  # looked up, not imported: the core knows no domain
     return [Path(part).parent for part in spec.submodule_search_locations or ()] if spec else []
 
 
-def roots() -> list[Path]:
+def search_paths() -> list[Path]:
     """Folders in which names are looked up: the current one, its configs, the installed configs, what is `shipped`."""
     package = Path(graft.__file__).parent
     found: list[Path] = []
-    for root in [Path.cwd(), Path.cwd() / "configs", package / "configs", package.parent / "configs", *shipped()]:
+    for root in [Path.cwd(), Path.cwd() / "configs", package / "configs", package.parent / "configs", *domain_roots()]:
         if root.is_dir() and root not in found:
             found.append(root)
     return found
 
 
-def locate(name: "str | Path") -> Path:
+def find_file(name: "str | Path") -> Path:
     """The file of that name: as a path, or below one of the `roots`.
 
     Raises:
         GraftError: There is none.
     """
     path = Path(name)
-    candidates = [path] if path.is_absolute() else [root / path for root in roots()]
+    candidates = [path] if path.is_absolute() else [root / path for root in search_paths()]
     for candidate in candidates:
         if candidate.is_file():
             return candidate
@@ -63,7 +63,7 @@ def locate(name: "str | Path") -> Path:
 
 
 @contextmanager
-def atomic(path: "str | Path") -> Iterator[Path]:
+def atomic_write(path: "str | Path") -> Iterator[Path]:
     """A temporary path beside ``path`` that takes its place when the block ends well.
 
     Raises:
@@ -116,13 +116,13 @@ def synced(path: "str | Path") -> None:
 
 def write_text(path: "str | Path", text: str) -> None:
     """Write a text file atomically."""
-    with atomic(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 def write_bytes(path: "str | Path", data: bytes) -> None:
     """Write a binary file atomically."""
-    with atomic(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_bytes(data)
 
 
@@ -131,7 +131,7 @@ def write_json(path: "str | Path", value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
-def written(path: "str | Path", write: "Callable[[Path], object]") -> None:
+def write_with(path: "str | Path", write: "Callable[[Path], object]") -> None:
     """Have a domain's writer, which looks at the suffix of the name, write a file (and others beside it) atomically.
 
     Raises:
@@ -199,14 +199,14 @@ def read_json(path: "str | Path", remedy: str) -> Any:
         raise GraftError(f"{path} is missing or damaged ({error}): {remedy}") from None
 
 
-def write_sealed(path: "str | Path", content: "dict[str, Any]") -> None:
+def write_checked_json(path: "str | Path", content: "dict[str, Any]") -> None:
     """Write a JSON object atomically, with its format and a hash of it."""
     plain = {**content, "format": FORMAT}
     write_json(path, {**plain, "sha256": _hash_of_json(plain)})
 
 
-def read_sealed(path: "str | Path", remedy: str) -> dict[str, Any]:
-    """What `write_sealed` wrote.
+def read_checked_json(path: "str | Path", remedy: str) -> dict[str, Any]:
+    """What `write_checked_json` wrote.
 
     Args:
         path: Of the file.
@@ -238,7 +238,7 @@ def _known_format(path: "str | Path", about: dict[str, Any]) -> None:
 
 def write_tensors(path: "str | Path", tensors: dict[str, Tensor], about: "dict[str, Any] | None" = None) -> None:
     """Write a safetensors file atomically, with ``about`` as JSON in its header, the format and a hash of it all."""
-    with atomic(path) as temporary:
+    with atomic_write(path) as temporary:
         plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
         note = {**(about or {}), "format": FORMAT}
         mode = mode_of_new_file(temporary)
@@ -281,7 +281,7 @@ def read_tensors(path: "str | Path") -> tuple[dict[str, Tensor], dict[str, Any]]
     return tensors, about
 
 
-def read_about(path: "str | Path") -> dict[str, Any]:
+def read_metadata(path: "str | Path") -> dict[str, Any]:
     """The ``about`` of a file that `write_tensors` wrote, without its tensors.
 
     Raises:
@@ -292,7 +292,7 @@ def read_about(path: "str | Path") -> dict[str, Any]:
 
 
 @contextmanager
-def growing(
+def mapped_writer(
     path: "str | Path", rows: int, about: "dict[str, Any] | None" = None
 ) -> "Iterator[Callable[[dict[str, Tensor]], dict[str, Tensor]]]":
     """A safetensors file that is filled in place, so that it may be larger than the memory; there when the block ends.
@@ -303,7 +303,7 @@ def growing(
     note = {**(about or {}), "format": FORMAT}
     made: dict[str, Tensor] = {}
     place: list[int] = []
-    with atomic(path) as temporary:
+    with atomic_write(path) as temporary:
 
         def mapped(like: dict[str, Tensor]) -> dict[str, Tensor]:
             shapes = {name: (rows, *tensor.shape[1:]) for name, tensor in like.items()}
@@ -368,7 +368,7 @@ _TYPES = {
 """Names of types in safetensors files."""
 
 
-def read_network(path: "str | Path") -> tuple[dict[str, Tensor], dict[str, Any]]:
+def load_state_dict(path: "str | Path") -> tuple[dict[str, Tensor], dict[str, Any]]:
     """The tensors of a network and its ``about``, which is empty for a file that another program wrote.
 
     Takes safetensors files, and torch files (``.pt``, ``.pth``, ``.ckpt``, ``.bin``) of tensors and plain values only:
@@ -423,12 +423,12 @@ def sha256(path: "str | Path") -> str:
     return digest.hexdigest()
 
 
-def below(root: Path, suffix: str, keep: Callable[[Path], bool] = lambda path: True) -> list[str]:
+def list_files(root: Path, suffix: str, keep: Callable[[Path], bool] = lambda path: True) -> list[str]:
     """Names relative to ``root`` of the files with that suffix below it."""
     return sorted(str(path.relative_to(root)) for path in root.rglob(f"*{suffix}") if keep(path))
 
 
-def in_memory(tensors: dict[str, Tensor]) -> str:
+def hash_tensors(tensors: dict[str, Tensor]) -> str:
     """A hash of tensors' names and values."""
     digest = hashlib.sha256()
     for name in sorted(tensors):

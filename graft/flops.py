@@ -24,5 +24,5 @@ def sampling(stages: "list[tuple[Stage, float]]", steps: int) -> float:
     total = 0.0
     for stage, cost in stages:
         own = stage.steps if stage.steps is not None else steps
-        total += stage.solver.calls(own) * cost
+        total += stage.solver.denoiser_calls(own) * cost
     return total

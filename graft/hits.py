@@ -16,7 +16,7 @@ import torch
 from graft import files
 from graft import page as pages
 from graft.module import GraftModule
-from graft.report import number
+from graft.report import format_number
 from graft.reward import ask
 from graft.rollouts import Rollouts
 from graft.spreadsheet import cell
@@ -27,7 +27,7 @@ TURNED = 8  # hits in the view, where the domain has one
 
 
 @dataclass
-class Hit:
+class TopSample:
     """An object, its reward, its key (empty where the domain has none), where it was drawn, how often its key was."""
 
     item: Any
@@ -37,9 +37,9 @@ class Hit:
     times: int
 
 
-def found(
+def top_samples(
     module: GraftModule, data: Rollouts, rounds: int, items: Sequence[Any], rewards: Sequence[float], count: int
-) -> list[Hit]:
+) -> list[TopSample]:
     """The best ``count`` objects with distinct keys of a run's rounds and of further samples, the best first.
 
     Objects whose reward failed are no hits, nor are those of a scored file, which nobody drew. Equals stand in the
@@ -54,16 +54,16 @@ def found(
         count: The most hits.
     """
     pool: list[tuple[float, str, int, int]] = []  # reward, key, round (-1: samples), place
-    for number_ in range(rounds if data.source.sampled else 0):
-        scores, keys = data.scored(number_)
+    for number_ in range(rounds if data.source.is_model else 0):
+        scores, keys = data.round_rewards_and_keys(number_)
         pool += [(value, key, number_, i) for i, (value, key) in enumerate(zip(scores.values, keys, strict=True))]
-    keys = [module.key(item) if module.keyed else "" for item in items]
+    keys = [module.key(item) if module.has_keys else "" for item in items]
     pool += [(value, key, -1, i) for i, (value, key) in enumerate(zip(rewards, keys, strict=True))]
     pool = [each for each in pool if not math.isnan(each[0])]
     times: dict[str, int] = {}
     for _, key, _, _ in pool:
         times[key] = times.get(key, 0) + 1
-    pool.sort(key=lambda each: -each[0] if data.upwards else each[0])
+    pool.sort(key=lambda each: -each[0] if data.higher_is_better else each[0])
     seen: set[str] = set()
     best: list[tuple[float, str, int, int]] = []
     for each in pool:
@@ -73,29 +73,29 @@ def found(
     decoded: dict[tuple[int, int], Any] = {(-1, i): items[i] for _, _, number_, i in best if number_ == -1}
     for number_ in {each[2] for each in best} - {-1}:
         places = sorted(i for _, _, n, i in best if n == number_)
-        mols = module.decode(*data.drawn(number_, torch.tensor(places)))
+        mols = module.decode(*data.round_samples(number_, torch.tensor(places)))
         decoded |= {(number_, i): item for i, item in zip(places, mols, strict=True)}
     return [
-        Hit(decoded[n, i], value, key, "samples" if n == -1 else f"round {n + 1}", times[key] if key else 1)
+        TopSample(decoded[n, i], value, key, "samples" if n == -1 else f"round {n + 1}", times[key] if key else 1)
         for value, key, n, i in best
     ]
 
 
-def cleaned(module: GraftModule, data: Rollouts, hits: Sequence[Hit]) -> list[Hit]:
+def postprocessed(module: GraftModule, data: Rollouts, hits: Sequence[TopSample]) -> list[TopSample]:
     """The hits as the domain cleans them, scored and ranked anew: a reward may see what was mended.
 
     Those whose reward fails now are left out.
     """
-    items = module.clean([hit.item for hit in hits])
+    items = module.postprocess([hit.item for hit in hits])
     scored = [
         replace(hit, item=item, reward=value)
-        for hit, item, value in zip(hits, items, ask(data.scorer, items).values, strict=True)
+        for hit, item, value in zip(hits, items, ask(data.require_reward, items).values, strict=True)
         if not math.isnan(value)
     ]
-    return sorted(scored, key=lambda hit: -hit.reward if data.upwards else hit.reward)
+    return sorted(scored, key=lambda hit: -hit.reward if data.higher_is_better else hit.reward)
 
 
-def write(module: GraftModule, hits: Sequence[Hit], path: Path, label: str) -> None:
+def write(module: GraftModule, hits: Sequence[TopSample], path: Path, label: str) -> None:
     """Write hits into a file of the domain's, or as a page (``.html``), a picture (``.png``) or a table (``.csv``).
 
     Raises:
@@ -109,10 +109,10 @@ def write(module: GraftModule, hits: Sequence[Hit], path: Path, label: str) -> N
         files.write_text(path, table(hits, columns(module, hits)))
     else:
         items, rewards = [hit.item for hit in hits], [hit.reward for hit in hits]
-        files.written(path, lambda temporary: module.write(items, temporary, rewards))
+        files.write_with(path, lambda temporary: module.write(items, temporary, rewards))
 
 
-def table(hits: Sequence[Hit], objects: "Mapping[str, Sequence[str]] | None" = None) -> str:
+def table(hits: Sequence[TopSample], objects: "Mapping[str, Sequence[str]] | None" = None) -> str:
     """Hits as CSV: rank, key, reward, how often the key was drawn, where this one was, and the objects' own columns.
 
     Args:
@@ -129,14 +129,14 @@ def table(hits: Sequence[Hit], objects: "Mapping[str, Sequence[str]] | None" = N
     return out.getvalue()
 
 
-def columns(module: GraftModule, hits: Sequence[Hit]) -> dict[str, list[str]]:
+def columns(module: GraftModule, hits: Sequence[TopSample]) -> dict[str, list[str]]:
     """The columns of the objects, by name, as the domain writes them into its own CSV file.
 
     Empty where CSV is not the domain's main format, so that the objects are in a file of that. Without a header the
     columns are called ``object_1``, ``object_2`` and so on. A file that has no line for each object is one column, the
     objects as Python prints them.
     """
-    if module.suffix != ".csv" or not hits:
+    if module.file_suffix != ".csv" or not hits:
         return {}
     with tempfile.TemporaryDirectory(prefix="graft-") as folder:
         path = Path(folder) / "hits.csv"
@@ -152,18 +152,18 @@ def columns(module: GraftModule, hits: Sequence[Hit]) -> dict[str, list[str]]:
     return {name: [line[i] for line in lines] for i, name in enumerate(names)}
 
 
-def picture(module: GraftModule, hits: Sequence[Hit]) -> "bytes | None":
+def picture(module: GraftModule, hits: Sequence[TopSample]) -> "bytes | None":
     """A drawing of the first hits with their rewards; None if the domain draws nothing."""
     some = hits[:DRAWN]
-    return module.draw([hit.item for hit in some], _legends(some)) if some else None
+    return module.render([hit.item for hit in some], _legends(some)) if some else None
 
 
-def section(module: GraftModule, hits: Sequence[Hit], label: str) -> str:
+def section(module: GraftModule, hits: Sequence[TopSample], label: str) -> str:
     """Hits as a part of a page."""
     if not hits:
         return ""
     png = picture(module, hits)
-    view = module.view([hit.item for hit in hits[:TURNED]], _legends(hits[:TURNED]))
+    view = module.render_html([hit.item for hit in hits[:TURNED]], _legends(hits[:TURNED]))
     image = (
         f"<figure><img alt='the best {len(hits[:DRAWN])}' src='data:image/png;base64,"
         f"{base64.b64encode(png).decode()}'></figure>"
@@ -171,7 +171,7 @@ def section(module: GraftModule, hits: Sequence[Hit], label: str) -> str:
         else ""
     )
     rows = "".join(
-        f"<tr><td>{rank}</td><td>{number(hit.reward)}</td><td>{hit.times}</td><td>{hit.origin}</td>"
+        f"<tr><td>{rank}</td><td>{format_number(hit.reward)}</td><td>{hit.times}</td><td>{hit.origin}</td>"
         f"<td><code>{html.escape(hit.key)}</code></td></tr>"
         for rank, hit in enumerate(hits, 1)
     )
@@ -182,10 +182,10 @@ def section(module: GraftModule, hits: Sequence[Hit], label: str) -> str:
     )
 
 
-def page(module: GraftModule, hits: Sequence[Hit], label: str) -> str:
+def page(module: GraftModule, hits: Sequence[TopSample], label: str) -> str:
     """Hits as a page that needs no network."""
     return pages.page("Hits", [section(module, hits, label)])
 
 
-def _legends(hits: Sequence[Hit]) -> list[str]:
-    return [number(hit.reward) for hit in hits]
+def _legends(hits: Sequence[TopSample]) -> list[str]:
+    return [format_number(hit.reward) for hit in hits]

@@ -15,12 +15,12 @@ from graft.errors import GraftError
 from graft.state import size
 
 ONE = ("key",)  # hooks whose first argument is an object
-MANY = ("features", "draw", "view", "clean", "write")  # hooks whose first argument is a list of objects
+MANY = ("features", "render", "render_html", "postprocess", "write")  # hooks whose first argument is a list of objects
 PLAIN = (
-    *("draw_conditions", "conditions", "group", "decode", "encode", "constrain"),
-    *("known", "metrics", "distances", "give", "read", "export"),
+    *("sample_conditions", "conditions_for", "group", "decode", "encode", "apply_constraint"),
+    *("in_training_set", "metrics", "distances", "load_condition", "read_scored", "export"),
 )
-FILES = ("write", "read", "give", "export")  # hooks whose errors of the file system say it all
+FILES = ("write", "read_scored", "load_condition", "export")  # hooks whose errors of the file system say it all
 TRACEBACK = "mend it; with GRAFT_TRACEBACK=1 in the environment the traceback is shown"
 
 
@@ -155,6 +155,6 @@ _CHECKS: dict[str, Callable[..., str]] = {
     "group": _grouped,
     "key": _keyed,
     "features": _featured,
-    "draw": _drawn,
+    "render": _drawn,
     "metrics": _metered,
 }

@@ -13,14 +13,14 @@ from torch import Generator, Tensor, nn
 from torchmetrics import Metric
 
 from graft import distance, hooks, limits, seeding
-from graft.batches import Draws, Examples, Weights
+from graft.batches import SampleRequest, TrainingBatch, Weights
 from graft.callbacks import check_checkpoint, keep_double, missing, note_reference, with_graft_callbacks
-from graft.corrector import Corrector
-from graft.described import Described
+from graft.corrector import NoiseCorrector
+from graft.distributed import shared_errors
 from graft.errors import GraftError
+from graft.evaluation import SampleEvaluator
 from graft.finite import NotFiniteError, require_finite_network
-from graft.judge import Judge
-from graft.network import EMA, Fitted, LoRA, adapt, evaluating, frozen, without_adapter
+from graft.network import EMA, AutoBatchSize, LoRA, adapter_disabled, add_lora, eval_mode, frozen_copy
 from graft.network.weights import (
     Reference,
     drop_frozen,
@@ -33,9 +33,9 @@ from graft.network.weights import (
 )
 from graft.objectives import Objective, Shaping
 from graft.process import Model, Process, checked
-from graft.ranks import shared_errors
+from graft.recorded_arguments import Described
 from graft.runs import finite_steps
-from graft.sampler import Stage, Trajectory, explained, run, snap
+from graft.sampler import Stage, Trajectory, explained, nearest_level, run_stages
 from graft.sharding import shard, shards
 from graft.solvers import Euler, Solver
 from graft.state import Condition, State, size
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 class GraftModule(Described, LightningModule, ABC):
     """A pre-trained model, its process and its reference, and the law at ``level`` that is to be learned.
 
-    A domain subclasses it: `draw_conditions` and `decode` at least; `key`, `known`, `features`, `metrics`, `draw`,
+    A domain subclasses it: `sample_conditions` and `decode` at least; `key`, `known`, `features`, `metrics`, `draw`,
     `write`, `group` and `encode` for all that graft can do.
 
     Args:
@@ -58,12 +58,13 @@ class GraftModule(Described, LightningModule, ABC):
             Lightning's too); ``null`` to train from scratch. From Python also a network in memory, or its state dict.
         level: u* in [0, 1), a fraction of the sampler's steps: 0 is GRAFT, the whole network is tuned; above it
             P-GRAFT, the tuned network samples from 1 to u* and the frozen reference from u* to 0. ``auto``: the largest
-            candidate of ``data.levels`` at which at least 0.9 of the accepted gain survives the hand-over, measured on
-            draws of the reference before the first round (as ``graft levels`` shows) and then fixed for the run.
-            It avoids levels that lose the reward; it was not found to beat a constant 0.125 (tests/benchmarks).
+            candidate of ``data.level_search`` at which at least 0.9 of the accepted gain survives the hand-over,
+            measured on draws of the reference before the first round (as ``graft levels`` shows) and then fixed for the
+            run. It avoids levels that lose the reward; it was not found to beat a constant 0.125 (tests/benchmarks).
             1, the noise itself, with a ``corrector`` only.
-        start: The level at which the tuned network takes over from the reference, which samples above it: what high
-            noise decides (which kinds of samples there are) then keeps its law, and what follows is shaped given that.
+        upper_level: The level at which the tuned network takes over from the reference, which samples above it: what
+            high noise decides (which kinds of samples there are) then keeps its law, and what follows is shaped given
+            that.
             1: at once. It is moved to the nearest step, like the level.
         steps: Of the sampler, from 1 to 0; the level is moved to the nearest one.
         objective: What a round's draws and rewards make the network learn; `Shaping` if not given: the law of the
@@ -74,15 +75,16 @@ class GraftModule(Described, LightningModule, ABC):
         solver: Of the sampler's steps: `graft.solvers.Heun` or ``Midpoint`` for samplers that draw no noise, at two
             network calls a step; the process's own (Euler's, DDIM's) if ``null``.
         lora: Train adapters through peft; without it the whole network is trained and the reference is a frozen copy.
-        ema: Decay of the average of the trained weights, which then are the ones that are sampled and saved; ``null``:
-            none.
+        ema_decay: Decay of the average of the trained weights, which then are the ones that are sampled and saved;
+            ``null``: none.
         learning_rate: Of AdamW.
         weight_decay: Of AdamW.
-        warmup: Steps in which the learning rate rises linearly.
+        lr_warmup_steps: Steps in which the learning rate rises linearly.
         cosine: Let the learning rate fall to 0 as a half cosine over the whole training.
         clip: Largest norm of the gradient; ``null``: none.
-        density: Mean and spread of the logit of the levels that training asks the network at, as shares of the way
-            from `level` to `start` (Esser et al. 2024, section 3.1); ``null``: evenly, as the sampler's steps lie.
+        timestep_sampler: Mean and spread of the logit of the levels that training asks the network at, as shares of the
+            way from `level` to `upper_level` (Esser et al. 2024, section 3.1); ``null``: evenly, as the sampler's steps
+            lie.
         compile: Have torch.compile make the networks faster, after a minute or so at the start; a string is another
             backend of it than inductor. Names in files do not change.
         seed: Of every draw; the command line links it to ``--seed_everything``.
@@ -97,18 +99,18 @@ class GraftModule(Described, LightningModule, ABC):
         weights: "Reference | None" = None,
         level: 'float | Literal["auto"]' = 0.0,
         steps: int = 24,
-        start: float = 1.0,
+        upper_level: float = 1.0,
         objective: "Objective | None" = None,
-        corrector: "Corrector | None" = None,
+        corrector: "NoiseCorrector | None" = None,
         solver: "Solver | None" = None,
         lora: "LoRA | None" = None,
-        ema: "float | None" = None,
+        ema_decay: "float | None" = None,
         learning_rate: float = 1e-3,
         weight_decay: float = 0.0,
-        warmup: int = 0,
+        lr_warmup_steps: int = 0,
         cosine: bool = False,
         clip: "float | None" = 1.0,
-        density: "tuple[float, float] | None" = None,
+        timestep_sampler: "tuple[float, float] | None" = None,
         compile: "bool | str" = False,
         seed: int = 0,
         weights_prefix: "str | None" = None,
@@ -119,12 +121,12 @@ class GraftModule(Described, LightningModule, ABC):
         limits.check("model.steps", steps, 1, limits.MOST_STEPS)
         limits.check("model.learning_rate", learning_rate, 0)
         limits.check("model.weight_decay", weight_decay, 0)
-        limits.check("model.warmup", warmup, 0, limits.MOST_WARMUP)
+        limits.check("model.lr_warmup_steps", lr_warmup_steps, 0, limits.MOST_WARMUP)
         if clip is not None:
             limits.check("model.clip", clip, 0, above=True)
-        if ema is not None:
-            limits.check("model.ema", ema, 0, 1, below=True)
-        self.process, self.steps, self.asked_level = process, steps, level
+        if ema_decay is not None:
+            limits.check("model.ema_decay", ema_decay, 0, 1, below=True)
+        self.process, self.steps, self.level_setting = process, steps, level
         self.solver = solver if solver is not None else Euler()
         self.solver.check(process)
         self.corrector = corrector
@@ -133,28 +135,31 @@ class GraftModule(Described, LightningModule, ABC):
                 raise GraftError("model.corrector corrects a frozen reference: give model.weights, and no model.lora")
             if level == "auto":
                 raise GraftError("model.level is 'auto', but a corrector shapes the noise: use --model.level 1")
-            corrector.attach(process)
-        self.start = snap(start, steps)
-        if not 0 < start <= 1 or (corrector is not None and start < 1):
+            corrector.check_compatible(process)
+        self.upper_level = nearest_level(upper_level, steps)
+        if not 0 < upper_level <= 1 or (corrector is not None and upper_level < 1):
             raise GraftError(
-                f"model.start is {start:g}, but the tuned network takes over at a level in (0, 1], and a corrector at 1"
+                f"model.upper_level is {upper_level:g}, but the tuned network takes over at a level in (0, 1], "
+                "and a corrector at 1"
             )
         self._level: float | None = None
         if level != "auto":
             self.level = level
         self.seed = seed
-        if density is not None:
-            limits.check("the mean of model.density", density[0], -limits.MOST_LOGIT, limits.MOST_LOGIT)
-            limits.check("the spread of model.density", density[1], 0, limits.MOST_LOGIT, above=True)
-        self.density = density
+        if timestep_sampler is not None:
+            limits.check(
+                "the mean of model.timestep_sampler", timestep_sampler[0], -limits.MOST_LOGIT, limits.MOST_LOGIT
+            )
+            limits.check("the spread of model.timestep_sampler", timestep_sampler[1], 0, limits.MOST_LOGIT, above=True)
+        self.timestep_sampler = timestep_sampler
         self.learning_rate, self.weight_decay, self.clip = learning_rate, weight_decay, clip
-        self.warmup, self.cosine = warmup, cosine
-        self.facts: dict[str, Tensor] = {}
+        self.lr_warmup_steps, self.cosine = lr_warmup_steps, cosine
+        self.dataset_statistics: dict[str, Tensor] = {}
         self.reference_file: dict[str, str] | None = None
         self.weights_prefix = weights_prefix
         self.in_memory: dict[str, Tensor] | None = None
         if isinstance(weights, str | Path):
-            self.facts, self.reference_file = self.load_reference(backbone, str(weights))
+            self.dataset_statistics, self.reference_file = self.load_reference(backbone, str(weights))
         elif weights is not None:
             self.in_memory, self.reference_file = take_reference(backbone, weights, weights_prefix)
         elif lora is not None:
@@ -166,14 +171,14 @@ class GraftModule(Described, LightningModule, ABC):
         if corrector is not None:
             self.reference, self.backbone = backbone.requires_grad_(False).eval(), corrector.backbone
         elif lora is not None:
-            self.backbone = adapt(backbone, lora)
+            self.backbone = add_lora(backbone, lora)
         elif weights is not None:
-            self.reference = frozen(backbone)
-        self.average = EMA(self.backbone, ema) if ema is not None else None
+            self.reference = frozen_copy(backbone)
+        self.average = EMA(self.backbone, ema_decay) if ema_decay is not None else None
         self.objective = objective if objective is not None else Shaping()
-        self.objective.attach(self)
-        self.judges: dict[str, Judge] = {}
-        self.fitted = Fitted()
+        self.objective.setup(self)
+        self.evaluators: dict[str, SampleEvaluator] = {}
+        self.fitted = AutoBatchSize()
         if compile:
             for network in (self.backbone, self.reference):
                 if network is not None:
@@ -193,7 +198,7 @@ class GraftModule(Described, LightningModule, ABC):
     # What only the domain knows
 
     @abstractmethod
-    def draw_conditions(self, count: int, generator: Generator) -> Condition:
+    def sample_conditions(self, count: int, generator: Generator) -> Condition:
         """What is given to ``count`` draws: a dict of at least one tensor with ``count`` rows."""
 
     @abstractmethod
@@ -201,33 +206,35 @@ class GraftModule(Described, LightningModule, ABC):
         """The objects that final states stand for, one for each row, whatever their quality."""
 
     @property
-    def given(self) -> Any:
-        """What draws follow besides the weights and their facts, for `graft.identity.identity`; None: nothing."""
+    def cache_key_extras(self) -> Any:
+        """What draws follow besides the weights and their facts, for `graft.fingerprint.fingerprint`; None: nothing."""
         return None
 
-    constrained: bool = False
-    """A part of every sample is given, which `constrain` puts in its place."""
-    repeats: int = 1
+    has_fixed_part: bool = False
+    """A part of every sample is given, which `apply_constraint` puts in its place."""
+    num_resamples: int = 1
     """How often each step of the sampler is taken: what is given and what is generated then fit better."""
 
-    def constrain(self, output: State, condition: Condition) -> State:
+    def apply_constraint(self, output: State, condition: Condition) -> State:
         """The network's output in sampling, with what is given of the sample in the place of what it thinks of that."""
         return output
 
-    def give(self, path: Path) -> None:
-        """Have `draw_conditions` give every draw what a file of the user says (``graft sample --given FILE``).
+    def load_condition(self, path: Path) -> None:
+        """Have `sample_conditions` give every draw what a file of the user says (``graft sample --condition FILE``).
 
         Raises:
             GraftError: The file is none, or the domain takes none.
         """
         raise GraftError(f"{type(self).__name__} takes nothing that is given in a file")
 
-    def conditions(self, purpose: "tuple[int | str, ...]", start: int, count: int, generator: Generator) -> Condition:
+    def conditions_for(
+        self, purpose: "tuple[int | str, ...]", start: int, count: int, generator: Generator
+    ) -> Condition:
         """What is given to the draws ``start`` to ``start + count`` of those for ``purpose``; ``count`` fresh ones.
 
         A domain whose conditions are a list (prompts) says here which of them is whose turn.
         """
-        return self.draw_conditions(count, generator)
+        return self.sample_conditions(count, generator)
 
     def group(self, condition: Condition) -> Tensor:
         """(B,) integer of the condition of each draw, within which acceptance ranks; like conditions are neighbours."""
@@ -238,11 +245,11 @@ class GraftModule(Described, LightningModule, ABC):
         raise GraftError(f"{type(self).__name__} has no key for its objects: de-duplication needs one")
 
     @property
-    def keyed(self) -> bool:
+    def has_keys(self) -> bool:
         """Whether the domain's objects have keys."""
         return type(self).key is not GraftModule.key
 
-    def known(self, keys: Sequence[str]) -> Tensor:
+    def in_training_set(self, keys: Sequence[str]) -> Tensor:
         """(n,) bool: which keys are those of objects that the reference was trained on."""
         raise GraftError(f"{type(self).__name__} does not know its training data: novelty needs that")
 
@@ -256,17 +263,19 @@ class GraftModule(Described, LightningModule, ABC):
         The Fréchet distance, unless a domain says otherwise; where it has no features, the sliced Wasserstein distance
         of the states.
         """
-        return {"frechet": distance.frechet} if self.featured else {"sliced_wasserstein": distance.sliced_wasserstein}
+        return (
+            {"frechet": distance.frechet} if self.has_features else {"sliced_wasserstein": distance.sliced_wasserstein}
+        )
 
     @property
-    def featured(self) -> bool:
+    def has_features(self) -> bool:
         """Whether the domain's objects have features."""
         return type(self).features is not GraftModule.features
 
     @property
     def knowing(self) -> bool:
         """Whether the domain knows the keys of its training data."""
-        return type(self).known is not GraftModule.known
+        return type(self).in_training_set is not GraftModule.in_training_set
 
     def metrics(self) -> Mapping[str, Metric]:
         """Fresh metrics by name in snake_case, shares as fractions.
@@ -276,23 +285,23 @@ class GraftModule(Described, LightningModule, ABC):
         """
         return {}
 
-    def draw(self, items: Sequence[Any], legends: "Sequence[str] | None" = None) -> "bytes | None":
+    def render(self, items: Sequence[Any], legends: "Sequence[str] | None" = None) -> "bytes | None":
         """A PNG of objects in a grid, or None if the domain draws nothing."""
         return None
 
-    def view(self, items: Sequence[Any], legends: "Sequence[str] | None" = None) -> str:
+    def render_html(self, items: Sequence[Any], legends: "Sequence[str] | None" = None) -> str:
         """HTML to look at objects from all sides, which loads nothing; empty if the domain has nothing to turn."""
         return ""
 
-    def clean(self, items: Sequence[Any]) -> list[Any]:
+    def postprocess(self, items: Sequence[Any]) -> list[Any]:
         """Objects with their small flaws mended, for who takes them further; what is judged is what was drawn."""
-        raise GraftError(f"{type(self).__name__} has nothing to clean in its objects: leave out --clean")
+        raise GraftError(f"{type(self).__name__} has nothing to clean in its objects: leave out --postprocess")
 
     def write(self, items: Sequence[Any], path: Path, rewards: "Sequence[float] | None" = None) -> None:
         """Write objects, with their rewards if there are any, to a file whose kind its suffix says."""
         raise GraftError(f"{type(self).__name__} has no file format")
 
-    def read(self, path: Path, score: str) -> "ScoredSet":
+    def read_scored(self, path: Path, score: str) -> "ScoredSet":
         """Objects of a file with the scores that its column or property ``score`` holds, as states at level 0.
 
         A record that cannot be used is left out and listed with the reason.
@@ -303,13 +312,23 @@ class GraftModule(Described, LightningModule, ABC):
         raise GraftError(f"{type(self).__name__} reads no files of scored objects")
 
     only_training: tuple[str, ...] = (
-        *("weights", "weights_prefix", "objective", "ema", "learning_rate", "weight_decay", "warmup", "cosine", "clip"),
-        *("density", "compile", "seed"),
+        *(
+            "weights",
+            "weights_prefix",
+            "objective",
+            "ema_decay",
+            "learning_rate",
+            "weight_decay",
+            "lr_warmup_steps",
+            "cosine",
+            "clip",
+        ),
+        *("timestep_sampler", "compile", "seed"),
     )
     """Settings that sampling does not need; weights files hold the others, as the model's architecture."""
-    suffix: str = ""  # of the domain's main file format, with the dot
-    suffixes: tuple[str, ...] = ()  # of all that `write` knows; empty if it is for `write` to say
-    chunk: int = 128  # draws at a time where no data module says
+    file_suffix: str = ""  # of the domain's main file format, with the dot
+    file_suffixes: tuple[str, ...] = ()  # of all that `write` knows; empty if it is for `write` to say
+    default_batch_size: int = 128  # draws at a time where no data module says
 
     def export(self, folder: Path) -> None:
         """Write the tuned model into the run's folder in the form that the field's other programs read.
@@ -329,7 +348,7 @@ class GraftModule(Described, LightningModule, ABC):
         """(state at level 0, condition) of a batch of the domain's data set, for training on data."""
         raise GraftError(f"{type(self).__name__} cannot train on data: it has no encode")
 
-    def beside(self, examples: Examples, level: Tensor) -> "Tensor | None":
+    def auxiliary_loss(self, examples: TrainingBatch, level: Tensor) -> "Tensor | None":
         """(B,) what the loss of each sample has besides, of what the network said in its last call; None: nothing."""
         return None
 
@@ -361,98 +380,108 @@ class GraftModule(Described, LightningModule, ABC):
             return
         if not 0 <= level < 1:
             raise GraftError(f"model.level is {level:g}, but a level is a fraction of the steps in [0, 1)")
-        snapped = snap(level, self.steps)
+        snapped = nearest_level(level, self.steps)
         if snapped == 1:
             raise GraftError(f"model.level {level:g} is level 1 with {self.steps} steps: nothing would be tuned")
-        if snapped >= self.start:
+        if snapped >= self.upper_level:
             raise GraftError(
-                f"model.level {level:g} is not below model.start {self.start:g} with {self.steps} steps: nothing is "
-                "tuned"
+                f"model.level {level:g} is not below model.upper_level {self.upper_level:g} with {self.steps} steps: "
+                "nothing is tuned"
             )
         self._level = snapped
 
     @property
-    def shaped(self) -> Stage:
+    def trained_stage(self) -> Stage:
         """The stage that is trained; it ends with the state whose law is learned."""
         if self.corrector is not None:
             own = self.corrector
             return Stage(own.process, self.backbone, steps=own.steps, solver=own.solver)
-        return Stage(self.process, self.backbone, self.start, self.level, solver=self.solver)
+        return Stage(self.process, self.backbone, self.upper_level, self.level, solver=self.solver)
 
-    def stages(self, weights: Weights) -> list[Stage]:
+    def sampling_stages(self, weights: Weights) -> list[Stage]:
         """The sampler as stages: the reference alone, or tuned from the start to the level and it above and below."""
-        whole = Stage(self.process, self.reference_model, solver=self.solver)
+        whole = Stage(self.process, self.reference_forward, solver=self.solver)
         if weights == "reference":
             return [whole]
-        shaped = self.shaped
+        shaped = self.trained_stage
         if self.corrector is not None:
             return [shaped, whole]
         parts = replace(whole, stop=shaped.start), shaped, replace(whole, start=shaped.stop)
         return [part for part in parts if part.start > part.stop]
 
-    def calls(self, weights: Weights) -> int:
+    def denoiser_calls(self, weights: Weights) -> int:
         """Denoiser calls that a sample takes."""
         own = self.corrector if weights != "reference" else None
-        again = (self.repeats - 1) * self.solver.calls(self.steps - 1) if self.repeats > 1 and self.steps > 1 else 0
-        return self.solver.calls(self.steps) + again + (own.solver.calls(own.steps) if own is not None else 0)
+        again = (
+            (self.num_resamples - 1) * self.solver.denoiser_calls(self.steps - 1)
+            if self.num_resamples > 1 and self.steps > 1
+            else 0
+        )
+        return (
+            self.solver.denoiser_calls(self.steps)
+            + again
+            + (own.solver.denoiser_calls(own.steps) if own is not None else 0)
+        )
 
-    def reference_model(self, state: State, time: Tensor, condition: Condition) -> State:
+    def reference_forward(self, state: State, time: Tensor, condition: Condition) -> State:
         """The reference's output."""
         if self.reference is not None:
             output: State = self.reference(state, time, condition)
             return output
         if self.reference_file is None:
             raise GraftError("there is no reference: give model.weights")
-        with without_adapter(self.backbone):
+        with adapter_disabled(self.backbone):
             output = self.backbone(state, time, condition)
         return output
 
     @contextmanager
-    def sampling(self, weights: Weights = "tuned") -> Iterator[None]:
+    def eval_weights(self, weights: Weights = "tuned") -> Iterator[None]:
         """Within the block the network is in evaluation mode and has the weights that sample.
 
         Those are the averaged ones, if there is an average; for ``current`` the objective may have others.
         """
-        with evaluating(self.backbone), torch.no_grad():
-            with self.objective.drawing(self) if weights == "current" else self.averaged():
+        with eval_mode(self.backbone), torch.no_grad():
+            with self.objective.behaviour_weights(self) if weights == "current" else self.ema_weights():
                 yield
 
     def _told(self, model: Model) -> Model:
         def told(state: State, time: Tensor, condition: Condition) -> State:
-            return self.constrain(checked(model(state, time, condition), state), condition)
+            return self.apply_constraint(checked(model(state, time, condition), state), condition)
 
         return told
 
-    def averaged(self) -> AbstractContextManager[None]:
+    def ema_weights(self) -> AbstractContextManager[None]:
         """Within the block the network has the averaged weights, if there is an average."""
-        return nullcontext() if self.average is None else self.average.swapped(self.backbone)
+        return nullcontext() if self.average is None else self.average.average_parameters(self.backbone)
 
     # Lightning's steps
 
-    def predict_step(self, batch: Draws, batch_idx: int = 0) -> Trajectory:
+    def predict_step(self, batch: SampleRequest, batch_idx: int = 0) -> Trajectory:
         """Sample: the rollout."""
-        generator = seeding.generator(self.seed, *batch.purpose)
-        stages = self.stages(batch.weights)
+        generator = seeding.make_generator(self.seed, *batch.seed_key)
+        stages = self.sampling_stages(batch.weights)
         if batch.start < 1:  # of the model's own clock
             stages = [
                 Stage(stage.process, stage.model, min(stage.start, batch.start), stage.stop, solver=stage.solver)
                 for stage in stages
                 if stage.stop < batch.start and stage.steps is None
             ]
-        if self.constrained:
+        if self.has_fixed_part:
             stages = [replace(s, model=self._told(s.model)) if s.steps is None else s for s in stages]
         # ranks that share a network all call it as often
-        self.fitted.fixed = self._trainer is not None and shards(self._trainer.strategy)
+        self.fitted.frozen = self._trainer is not None and shards(self._trainer.strategy)
         stages = [replace(stage, model=self.fitted(stage.model)) for stage in stages]
-        shared = shared_errors(self.trainer, NotFiniteError) if self.fitted.fixed else nullcontext()
-        with shared, explained(batch.weights), self.sampling(batch.weights):
-            drawn = run(stages, batch.condition, self.steps, batch.record, generator, batch.state, None, self.repeats)
-            for level, state in drawn.recorded.items() if batch.estimate else ():
+        shared = shared_errors(self.trainer, NotFiniteError) if self.fitted.frozen else nullcontext()
+        with shared, explained(batch.weights), self.eval_weights(batch.weights):
+            drawn = run_stages(
+                stages, batch.condition, self.steps, batch.record, generator, batch.state, None, self.num_resamples
+            )
+            for level, state in drawn.states.items() if batch.predict_x0 else ():
                 # the one that goes on from there
                 stage = next(stage for stage in stages if stage.stop < level and stage.steps is None)
                 output = stage.process(stage.model, state, level, batch.condition)
-                drawn.estimates[level] = stage.process.estimate(output, state, level, batch.condition)
-                drawn.calls += 1
+                drawn.x0_predictions[level] = stage.process.predict_x0(output, state, level, batch.condition)
+                drawn.denoiser_calls += 1
         return drawn
 
     def configure_callbacks(self) -> "Sequence[Callback]":
@@ -462,17 +491,19 @@ class GraftModule(Described, LightningModule, ABC):
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """The objective's loss of a round's examples; the denoising loss of a batch of data."""
         parts = self.trainer.accumulate_grad_batches
-        everyone = seeding.generator(self.seed, "train", self.global_step, 0)
-        generator = seeding.share(everyone, self.global_rank, self.trainer.world_size, batch_idx % parts, parts)
+        everyone = seeding.make_generator(self.seed, "train", self.global_step, 0)
+        generator = seeding.shard_generator(
+            everyone, self.global_rank, self.trainer.world_size, batch_idx % parts, parts
+        )
         # what networks draw themselves (dropout), so that a step that is done again is the same
-        dropout = seeding.number(self.seed, "dropout", self.global_step, batch_idx % parts, self.global_rank)
+        dropout = seeding.derive_seed(self.seed, "dropout", self.global_step, batch_idx % parts, self.global_rank)
         seeding.seed_default(dropout, self.device)
         shown: dict[str, Tensor] = {}
-        if isinstance(batch, Examples):
+        if isinstance(batch, TrainingBatch):
             examples = batch
             loss, shown = self.objective.loss(self, examples, generator)
         else:
-            examples = Examples(*self.encode(batch))
+            examples = TrainingBatch(*self.encode(batch))
             loss = self.loss(examples, generator)
         trainer: Any = self.trainer
         every: int = trainer.log_every_n_steps
@@ -484,52 +515,56 @@ class GraftModule(Described, LightningModule, ABC):
             self.log(f"train/{name}", value, batch_size=size(examples.condition))
         return loss
 
-    def loss(self, examples: Examples, generator: "Generator | None" = None) -> Tensor:
-        """The mean weighted denoising loss of the law of the given states, at `asked_levels`."""
-        stage = self.shaped
-        lowest = max(stage.stop, examples.level)  # below the reference finishes
-        level = self.asked_levels(size(examples.state), lowest, generator)
+    def loss(self, examples: TrainingBatch, generator: "Generator | None" = None) -> Tensor:
+        """The mean weighted denoising loss of the law of the given states, at `sample_levels`."""
+        stage = self.trained_stage
+        lowest = max(stage.stop, examples.from_level)  # below the reference finishes
+        level = self.sample_levels(size(examples.state), lowest, generator)
         loss = stage.process.loss(
-            stage.model, examples.state, level, examples.level, examples.condition, examples.target, generator
+            stage.model, examples.state, level, examples.from_level, examples.condition, examples.x0_target, generator
         )
-        beside = self.beside(examples, level)
+        beside = self.auxiliary_loss(examples, level)
         loss = loss if beside is None else loss + beside
         return (loss if examples.weight is None else loss * examples.weight.to(loss)).mean()
 
-    def asked_levels(self, count: int, lowest: float, generator: "Generator | None") -> Tensor:
+    def sample_levels(self, count: int, lowest: float, generator: "Generator | None") -> Tensor:
         """(count,) levels in (lowest, start] at which training asks the network."""
-        highest = self.shaped.start
-        even = seeding.levels(count, lowest, generator, highest)
-        return even if self.density is None else seeding.logit_normal(even, lowest, *self.density, highest)
+        highest = self.trained_stage.start
+        even = seeding.stratified_levels(count, lowest, generator, highest)
+        return (
+            even
+            if self.timestep_sampler is None
+            else seeding.logit_normal(even, lowest, *self.timestep_sampler, highest)
+        )
 
     def validation_step(self, batch: Any, batch_idx: int) -> None:
         """Judge draws of the tuned model; for a batch of data, its loss."""
-        if isinstance(batch, Draws):
+        if isinstance(batch, SampleRequest):
             self._judged(batch, batch_idx)
             return
-        examples = batch if isinstance(batch, Examples) else Examples(*self.encode(batch))
-        with self.sampling():
-            loss = self.loss(examples, seeding.generator(self.seed, "validation", batch_idx))
+        examples = batch if isinstance(batch, TrainingBatch) else TrainingBatch(*self.encode(batch))
+        with self.eval_weights():
+            loss = self.loss(examples, seeding.make_generator(self.seed, "validation", batch_idx))
         self.log("validation/loss", loss, prog_bar=True, batch_size=size(examples.state))
 
-    def test_step(self, batch: Draws, batch_idx: int, dataloader_idx: int = 0) -> None:
+    def test_step(self, batch: SampleRequest, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Judge draws of the reference or of the tuned model."""
         self._judged(batch, batch_idx)
 
     def start_judging(self, *whose: Weights) -> None:
         """Evaluate anew the samples of ``reference``, ``tuned`` or both."""
         data = getattr(self.trainer, "datamodule", None)
-        self.judges = {weights: Judge(getattr(data, "reward", None), self.metrics()) for weights in whose}
+        self.evaluators = {weights: SampleEvaluator(getattr(data, "reward", None), self.metrics()) for weights in whose}
 
-    def _judged(self, batch: Draws, batch_idx: int) -> None:
+    def _judged(self, batch: SampleRequest, batch_idx: int) -> None:
         with shared_errors(self.trainer):
             drawn = self.predict_step(batch, batch_idx)
-        number = batch.purpose[-1]
+        number = batch.seed_key[-1]
         assert isinstance(number, int)
         if number % self.trainer.world_size != self.global_rank:  # a repeated one, so that all have as many
             return
         items = self.decode(drawn.state, batch.condition)
-        self.judges[batch.weights].update(items, drawn.calls * len(items), number)
+        self.evaluators[batch.weights].update(items, drawn.denoiser_calls * len(items), number)
 
     def configure_model(self) -> None:
         """Shard the networks, where the strategy shards."""
@@ -542,14 +577,14 @@ class GraftModule(Described, LightningModule, ABC):
         parameters = [p for p in self.backbone.parameters() if p.requires_grad]
         fused = not str(self.trainer.precision).endswith("-mixed")  # Lightning would refuse to clip
         optimizer = torch.optim.AdamW(parameters, lr=self.learning_rate, weight_decay=self.weight_decay, fused=fused)
-        if not self.cosine and not self.warmup:
+        if not self.cosine and not self.lr_warmup_steps:
             return optimizer
         # asking Lightning for the number of steps would make it load the data, and a round's data is the round
         a_round = getattr(getattr(self.trainer, "datamodule", None), "steps_per_epoch", None)
         total = self.trainer.estimated_stepping_batches if a_round is None else a_round * (self.trainer.max_epochs or 1)
 
         def factor(step: int) -> float:
-            rise = min(1.0, (step + 1) / (self.warmup + 1))
+            rise = min(1.0, (step + 1) / (self.lr_warmup_steps + 1))
             fall = 0.5 + 0.5 * float(torch.cos(torch.tensor(torch.pi * min(1.0, step / total)))) if self.cosine else 1.0
             return rise * fall
 
@@ -600,7 +635,7 @@ class GraftModule(Described, LightningModule, ABC):
         """Have what follows the trained weights start from them as they are now."""
         if self.average is not None:
             self.average = EMA(self.backbone, self.average.decay)
-        self.objective.attach(self)
+        self.objective.setup(self)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Note the reference; Lightning skips the hooks of callbacks for a checkpoint of the weights alone."""

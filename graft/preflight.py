@@ -14,10 +14,10 @@ from torch import Tensor
 
 from graft import hooks
 from graft.batches import Weights
-from graft.batches.requests import Requests, draw
+from graft.batches.sampling import SampleRequests, sample_batch
+from graft.distributed import gathered, shared_errors
 from graft.errors import GraftError
 from graft.module import GraftModule
-from graft.ranks import gathered, shared_errors
 
 if TYPE_CHECKING:
     from lightning.pytorch import Trainer
@@ -49,7 +49,7 @@ def check(
         items, condition = _sampled(module, trainer, COUNT, weights)
         with shared_errors(trainer):
             module.group(condition)
-            keys = [module.key(item) for item in items] if module.keyed else []
+            keys = [module.key(item) for item in items] if module.has_keys else []
             if known:
                 _known(module, keys)
             if features:
@@ -64,30 +64,30 @@ def check(
                     hooks.compute(metric, name)
         with shared_errors(trainer):
             legends = ["0"] * len(items)
-            module.draw(items, legends)
-            module.view(items, legends)
+            module.render(items, legends)
+            module.render_html(items, legends)
             # a reward that failed is NaN
             _written(module, items, [*([0.0] * (len(items) - 1)), math.nan] if scored else None)
 
 
 def _sampled(module: GraftModule, trainer: "Trainer", count: int, weights: Weights) -> tuple[list[Any], Any]:
     items: list[Any] = []
-    requests = Requests(module, count, min(count, module.chunk), ("check",), weights)
+    requests = SampleRequests(module, count, min(count, module.default_batch_size), ("check",), weights)
     for index in range(len(requests)):
         request = requests[index]
         with shared_errors(trainer):
-            drawn = draw(trainer, request, index)
+            drawn = sample_batch(trainer, request, index)
         with shared_errors(trainer):
             items += module.decode(drawn.state, request.condition)
     return items, requests[0].condition
 
 
 def _known(module: GraftModule, keys: list[str]) -> None:
-    found = module.known(keys)
+    found = module.in_training_set(keys)
     if not isinstance(found, Tensor) or found.dtype != torch.bool or found.shape != (len(keys),):
         raise GraftError(
-            f"{type(module).__qualname__}.known returned {type(found).__name__}; it must return a bool tensor of shape "
-            f"({len(keys)},), one for each key"
+            f"{type(module).__qualname__}.in_training_set returned {type(found).__name__}; it must return a bool "
+            f"tensor of shape ({len(keys)},), one for each key"
         )
 
 
@@ -105,10 +105,10 @@ def _uncomputable(module: GraftModule, items: list[Any]) -> bool:
 
 def _written(module: GraftModule, items: list[Any], rewards: "list[float] | None") -> None:
     """Write the objects into a temporary folder."""
-    if not module.suffix:
+    if not module.file_suffix:
         return
     with tempfile.TemporaryDirectory(prefix="graft-") as folder:
-        path = Path(folder) / f"samples{module.suffix}"
+        path = Path(folder) / f"samples{module.file_suffix}"
         with hooks.named(f"{type(module).__qualname__}.write"):
             module.write(items, path, rewards=rewards)
         if not any(Path(folder).iterdir()):

@@ -15,35 +15,38 @@ from graft import page
 COLOURS = {"reference": "#8793a3", "accepted": "#e0a030", "tuned": "#2a6fbb"}
 
 
-def rows(summary: dict[str, Any]) -> list[tuple[str, str, str]]:
+def comparison_rows(summary: dict[str, Any]) -> list[tuple[str, str, str]]:
     """(what, reference, tuned) of the comparison, as shown in the terminal and in the report."""
     reference, tuned = summary["reference"], summary["tuned"]
     name = summary["reward"]["name"] + (f" ({summary['reward']['unit']})" if summary["reward"]["unit"] else "")
     out = [
         (
             name,
-            *(f"{number(side['reward'])} ± {number(side['reward_stderr'])}" for side in (reference, tuned)),
+            *(
+                f"{format_number(side['reward'])} ± {format_number(side['reward_stderr'])}"
+                for side in (reference, tuned)
+            ),
         )
     ]
     skip = {"reward", "reward_stderr", "reward_std", "n"}
     for key in tuned:
         if key not in skip and not isinstance(tuned[key], dict):
-            out.append((key.replace("_", " "), number(reference[key]), number(tuned[key])))
+            out.append((key.replace("_", " "), format_number(reference[key]), format_number(tuned[key])))
     out.append(("samples", str(reference["n"]), str(tuned["n"])))
     return out
 
 
-def composition(summary: dict[str, Any]) -> dict[str, list[tuple[str, str, str]]]:
+def breakdown_rows(summary: dict[str, Any]) -> dict[str, list[tuple[str, str, str]]]:
     """(part, reference, tuned) of each metric that gives several numbers."""
     reference, tuned = summary["reference"], summary["tuned"]
     return {
-        name: [(part, number(reference[name].get(part)), number(share)) for part, share in parts.items()]
+        name: [(part, format_number(reference[name].get(part)), format_number(share)) for part, share in parts.items()]
         for name, parts in tuned.items()
         if isinstance(parts, dict)
     }
 
 
-def facts(summary: dict[str, Any]) -> list[tuple[str, str]]:
+def run_facts(summary: dict[str, Any]) -> list[tuple[str, str]]:
     """(what, value) of the run as a whole."""
     std, start = summary["gain"]["in_reference_std"], summary["start"]
     taken_over = f", after the reference from 1 to {start:.4g}" if start < 1 else ""
@@ -51,12 +54,12 @@ def facts(summary: dict[str, Any]) -> list[tuple[str, str]]:
         ("method", f"{summary['objective']} at u* = {summary['level']:.4g}{taken_over}"),
         *([("chosen by", summary["levels"]["reason"])] if "levels" in summary else []),
         ("rule", summary["rule"]),
-        ("gain, in standard deviations of the reference", number(std)),
+        ("gain, in standard deviations of the reference", format_number(std)),
         *_selection(summary),
         ("reward calls", f"{summary['reward_calls']:,}{_terms(summary)}"),
         ("denoiser calls", f"{summary['denoiser_calls']:,}"),
         *_alarms(summary),
-        ("seconds", number(summary["seconds"])),
+        ("seconds", format_number(summary["seconds"])),
         ("seed", str(summary["seed"])),
     ]
 
@@ -68,7 +71,7 @@ def _terms(summary: dict[str, Any]) -> str:
     return f" ({', '.join(f'{name} {calls:,}' for name, calls in terms.items())})" if apart else ""
 
 
-def accepted(summary: dict[str, Any]) -> str:
+def accepted_label(summary: dict[str, Any]) -> str:
     """What the accepted reward is called: by its column where a file's scores are another quantity than the reward."""
     return f"accepted {summary['scored_set']['score']} of the file" if _apart(summary) else "accepted reward"
 
@@ -80,15 +83,15 @@ def _apart(summary: dict[str, Any]) -> bool:
 
 def _selection(summary: dict[str, Any]) -> list[tuple[str, str]]:
     """What was accepted, and how the gain compares with that; in a sentence why there is no such thing."""
-    if not summary["selects"]:
+    if not summary["selective"]:
         return [("accepted law", "none: all draws are learned from, good and bad, so there is no gain or KL of one")]
-    share = number(summary["gain"]["of_accepted"])
+    share = format_number(summary["gain"]["of_accepted"])
     return [
-        (f"{accepted(summary)} (condition-matched)", number(summary["accepted_reward"])),
+        (f"{accepted_label(summary)} (condition-matched)", format_number(summary["accepted_reward"])),
         *([] if _apart(summary) else [("gain, as a share of the accepted gain", share)]),
         *([] if summary["matched_share"] in (None, 1) else [_covered(summary)]),
-        ("acceptance rate of the last round", number(summary["acceptance_rate"])),
-        ("KL of the accepted law, nats, last round", number(summary["kl_nats"])),
+        ("acceptance rate of the last round", format_number(summary["acceptance_rate"])),
+        ("KL of the accepted law, nats, last round", format_number(summary["kl_nats"])),
     ]
 
 
@@ -98,12 +101,12 @@ def _covered(summary: dict[str, Any]) -> tuple[str, str]:
 
 
 def _alarms(summary: dict[str, Any]) -> list[tuple[str, str]]:
-    if not summary["watched"]:
+    if not summary["monitored"]:
         return [("alarms", "nothing was watched")]
-    names = dict.fromkeys(each["statistic"] for each in summary["watched"])
+    names = dict.fromkeys(each["statistic"] for each in summary["monitored"])
     said = [("alarms", "; ".join(summary["alarms"]) or f"none, of {', '.join(names).replace('_', ' ')}")]
     if summary["stopped_by_alarm"]:
-        kept = summary["kept_round"]
+        kept = summary["restored_round"]
         said.append(("stopped by an alarm", f"the weights of {'the start' if kept is None else f'round {kept + 1}'}"))
     return said
 
@@ -111,15 +114,15 @@ def _alarms(summary: dict[str, Any]) -> list[tuple[str, str]]:
 def table(summary: dict[str, Any]) -> str:
     """The comparison as text."""
     head = ("", "reference", "tuned")
-    body = rows(summary)
+    body = comparison_rows(summary)
     wide = [max(len(row[i]) for row in [head, *body]) for i in range(3)]
     lines = [f"{a:<{wide[0]}}  {b:>{wide[1]}}  {c:>{wide[2]}}" for a, b, c in [head, *body]]
     lines.insert(1, "-" * (sum(wide) + 4))
-    names = max(len(name) for name, _ in facts(summary))
-    return "\n".join([*lines, "", *(f"{name:<{names}}  {value}" for name, value in facts(summary))])
+    names = max(len(name) for name, _ in run_facts(summary))
+    return "\n".join([*lines, "", *(f"{name:<{names}}  {value}" for name, value in run_facts(summary))])
 
 
-def number(value: "float | None") -> str:
+def format_number(value: "float | None") -> str:
     """Four significant digits; a dash where there is none."""
     if value is None:
         return "–"
@@ -145,9 +148,9 @@ def histogram(rewards: Mapping[str, Sequence[float]], label: str, accepted: Sequ
     return _svg(figure)
 
 
-def before(summary: dict[str, Any]) -> dict[str, Any]:
+def reference_values(summary: dict[str, Any]) -> dict[str, Any]:
     """The reference's figures beside a round's: of as many draws, on which some depend, where it was watched."""
-    watched = {each["statistic"]: each["reference"] for each in summary.get("watched", [])}
+    watched = {each["statistic"]: each["reference"] for each in summary.get("monitored", [])}
     return {**summary["reference"], **watched}
 
 
@@ -211,7 +214,7 @@ def write(
         cells = "".join(f"<tr><td>{esc(a)}</td><td>{esc(b)}</td><td>{esc(c)}</td></tr>" for a, b, c in lines)
         return f"<table><tr><th></th><th>reference</th><th>tuned</th></tr>{cells}</table>"
 
-    about = "".join(f"<tr><td>{esc(a)}</td><td>{esc(b)}</td></tr>" for a, b in facts(summary))
+    about = "".join(f"<tr><td>{esc(a)}</td><td>{esc(b)}</td></tr>" for a, b in run_facts(summary))
     grids = "".join(
         f"<figure><figcaption>{esc(name)}</figcaption><img alt='samples of the {esc(name)}' "
         f"src='data:image/png;base64,{base64.b64encode(png).decode()}'></figure>"
@@ -226,14 +229,17 @@ def write(
     versions = ", ".join(f"{name} {version}" for name, version in summary["versions"].items())
     sections = [
         f"<h1>{esc(title)}</h1><p class='note'>Reference against tuned: fresh samples of the same noise.</p>",
-        compared(rows(summary)),
+        compared(comparison_rows(summary)),
         f"<h2>The run</h2><table>{about}</table>",
         f"<h2>Reward</h2>{histogram(rewards, label, weights).decode()}",
-        f"<h2>Over the rounds</h2>{curves(over_rounds, before(summary)).decode()}" if over_rounds else "",
+        f"<h2>Over the rounds</h2>{curves(over_rounds, reference_values(summary)).decode()}" if over_rounds else "",
         levels,
         f"<h2>Samples</h2><p class='note'>The same noise in the same place.</p>{grids}" if grids else "",
         hits,
-        *(f"<h2>{esc(name.replace('_', ' '))}</h2>{compared(lines)}" for name, lines in composition(summary).items()),
+        *(
+            f"<h2>{esc(name.replace('_', ' '))}</h2>{compared(lines)}"
+            for name, lines in breakdown_rows(summary).items()
+        ),
         f"<h2>Rewards that failed</h2><ul>{failed}</ul>" if failed else "",
         f"<h2>Repeat it</h2><pre>{esc(command)}</pre><p class='note'>{esc(versions)}</p>",
     ]

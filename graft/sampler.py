@@ -40,23 +40,23 @@ class Trajectory:
     """
 
     state: State
-    recorded: dict[float, State] = field(default_factory=dict)
-    calls: int = 0
-    estimates: dict[float, State] = field(default_factory=dict)
+    states: dict[float, State] = field(default_factory=dict)
+    denoiser_calls: int = 0
+    x0_predictions: dict[float, State] = field(default_factory=dict)
 
 
-def grid(steps: int) -> list[float]:
+def level_grid(steps: int) -> list[float]:
     """The levels of a sampler of so many steps, 1 to 0."""
     return [(steps - i) / steps for i in range(steps + 1)]
 
 
-def snap(level: float, steps: int) -> float:
+def nearest_level(level: float, steps: int) -> float:
     """The level of the grid that is nearest to ``level``."""
     return round(level * steps) / steps
 
 
 @torch.no_grad()
-def run(
+def run_stages(
     stages: Sequence[Stage],
     condition: Condition,
     steps: int,
@@ -99,7 +99,7 @@ def run(
         own, kept = (steps, wanted) if stage.steps is None else (stage.steps, {})
         start, stop = _index(stage.start, own), _index(stage.stop, own)
         if start in kept:
-            trajectory.recorded[kept[start]] = state
+            trajectory.states[kept[start]] = state
         direction = 1 if stop > start else -1
         for i in range(start, stop, direction):
             following = i + direction
@@ -108,7 +108,7 @@ def run(
                 state = stage.process.corrupt(state, i / own, following / own, condition, generator)
             state = stage.solver.step(stage.process, model, state, i / own, following / own, condition, generator)
             if following in kept:
-                trajectory.recorded[kept[following]] = state
+                trajectory.states[kept[following]] = state
             if strict:  # stays on the device until the end
                 seen.append((f"from level {following / own:.4g} on", _finite(state)))
             if progress is not None:
@@ -159,7 +159,7 @@ def _require_finite(state: State, seen: "list[tuple[str, Tensor]]") -> None:
 
 def _counted(model: Model, trajectory: Trajectory) -> Model:
     def counted(state: State, time: Tensor, condition: Condition) -> State:
-        trajectory.calls += 1
+        trajectory.denoiser_calls += 1
         return model(state, time, condition)
 
     return counted

@@ -10,16 +10,16 @@ SMALLEST = 1e-12
 """Least share of the way from the lowest level to the highest at which training asks a network."""
 
 
-def generator(seed: int, *purpose: "int | str") -> Generator:
+def make_generator(seed: int, *purpose: "int | str") -> Generator:
     """A CPU generator seeded from ``seed`` and what it is for, such as ``("rollout", round, chunk)``.
 
     The same arguments give the same numbers on every machine and on any number of processes; different ones give
     independent streams (the seed is 63 bits of a SHA-256).
     """
-    return torch.Generator().manual_seed(number(seed, *purpose))
+    return torch.Generator().manual_seed(derive_seed(seed, *purpose))
 
 
-def number(seed: int, *purpose: "int | str") -> int:
+def derive_seed(seed: int, *purpose: "int | str") -> int:
     """The seed of such a generator: 63 bits."""
     digest = hashlib.sha256(repr((int(seed), *purpose)).encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1
@@ -40,7 +40,7 @@ def seed_default(seed: int, device: torch.device) -> None:
         getattr(torch, device.type).manual_seed(seed)
 
 
-class Share(Generator):
+class ShardedGenerator(Generator):
     """A generator of a whole step's numbers, of which this process gets the rows of its part.
 
     Attributes:
@@ -56,11 +56,11 @@ class Share(Generator):
     parts: int
 
 
-def share(generator: Generator, rank: int, world: int, part: int = 0, parts: int = 1) -> Generator:
+def shard_generator(generator: Generator, rank: int, world: int, part: int = 0, parts: int = 1) -> Generator:
     """The generator for the rows of one of ``world`` processes in one of ``parts``; it goes on from where it is."""
     if world == parts == 1:
         return generator
-    out = Share()
+    out = ShardedGenerator()
     out.set_state(generator.get_state())
     out.rank, out.world, out.part, out.parts = rank, world, part, parts
     return out
@@ -85,7 +85,7 @@ def uniform(shape: "int | Sequence[int]", generator: "Generator | None", dtype: 
     )
 
 
-def levels(count: int, lowest: float, generator: "Generator | None", highest: float = 1.0) -> Tensor:
+def stratified_levels(count: int, lowest: float, generator: "Generator | None", highest: float = 1.0) -> Tensor:
     """(count,) levels in (lowest, highest], one in each of as many equal parts, in random order, as training asks.
 
     ``lowest`` itself is left out: the kernel from a level to itself has no noise.
@@ -110,7 +110,7 @@ def logit_normal(level: Tensor, lowest: float, mean: float, spread: float, highe
 
 def _rows(count: int, draw: "Callable[[int], Tensor]", generator: "Generator | None") -> Tensor:
     """``count`` rows; of a generator that is shared, those of this process and part out of everyone's."""
-    if not isinstance(generator, Share):
+    if not isinstance(generator, ShardedGenerator):
         return draw(count)
     size = count * generator.world
     whole = draw(size * generator.parts)

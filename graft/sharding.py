@@ -72,7 +72,7 @@ class FullyShard(ModelParallelStrategy):
         super().save_checkpoint(checkpoint, part, storage_options)
         self.barrier()
         if self.is_global_zero:
-            seal(part)
+            write_checksums(part)
             files.synced(part)
             if path.is_dir():
                 path.rename(old)
@@ -100,7 +100,7 @@ def shard(module: "GraftModule", mesh: Any) -> None:
         fully_shard(network, mesh=mesh, reshard_after_forward=True)  # weights are swapped between calls
     if module.average is not None:
         module.average = EMA(module.backbone, module.average.decay)
-    module.objective.attach(module)  # whose copies of the weights are sharded like them
+    module.objective.setup(module)  # whose copies of the weights are sharded like them
 
 
 def shards(strategy: Any) -> bool:
@@ -108,33 +108,33 @@ def shards(strategy: Any) -> bool:
     return isinstance(strategy, FSDPStrategy | ModelParallelStrategy)
 
 
-def whole(tensor: Tensor) -> Tensor:
+def full_tensor(tensor: Tensor) -> Tensor:
     """A sharded tensor put together; every process calls this."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
 @torch.no_grad()
-def put(target: Tensor, tensor: Tensor) -> None:
+def copy_into(target: Tensor, tensor: Tensor) -> None:
     """Copy a whole tensor into one that may be sharded."""
     if isinstance(target, DTensor) and not isinstance(tensor, DTensor):
         tensor = distribute_tensor(tensor.to(target.device, target.dtype), target.device_mesh, target.placements)
     target.copy_(tensor)
 
 
-def seal(folder: Path) -> None:
+def write_checksums(folder: Path) -> None:
     """Note the hash of every part of a sharded checkpoint."""
     parts = sorted(path.name for path in folder.iterdir() if path.name != SEAL)
-    files.write_sealed(folder / SEAL, {"sha256 of": {name: files.sha256(folder / name) for name in parts}})
+    files.write_checked_json(folder / SEAL, {"sha256 of": {name: files.sha256(folder / name) for name in parts}})
 
 
-def check_seal(folder: Path) -> None:
+def verify_checksums(folder: Path) -> None:
     """Refuse a sharded checkpoint of which a part is missing or was changed.
 
     Raises:
         GraftError: One is, or there is no note of them.
     """
     remedy = "give another --ckpt_path"
-    for name, hashed in files.read_sealed(folder / SEAL, remedy)["sha256 of"].items():
+    for name, hashed in files.read_checked_json(folder / SEAL, remedy)["sha256 of"].items():
         if not (folder / name).is_file() or files.sha256(folder / name) != hashed:
             raise GraftError(f"{folder / name} is missing or was changed since it was written: {remedy}")
 

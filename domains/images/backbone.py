@@ -20,18 +20,19 @@ class UNet(UNet2DModel):  # type: ignore[misc]
     of any UNet2DModel of the same settings.
 
     Args:
-        clock: The time that the network is told is this times the process's: 1 for `graft.process.Betas`, which tells
-            diffusers' index; 1000 for schedules that tell t in [0, 1], whose embedding is made for 0 to 1000.
+        time_scale: The time that the network is told is this times the process's: 1 for `graft.process.BetaSchedule`,
+            which tells diffusers' index; 1000 for schedules that tell t in [0, 1], whose embedding is made for 0 to
+            1000.
         **kwargs: Of `diffusers.UNet2DModel`, under its names; ``num_class_embeds`` for class conditions.
     """
 
-    def __init__(self, clock: float = 1.0, **kwargs: Any) -> None:
+    def __init__(self, time_scale: float = 1.0, **kwargs: Any) -> None:
         kwargs = {name: tuple(v) if isinstance(v, list) else v for name, v in kwargs.items()}
         super().__init__(**kwargs)
-        self.clock = clock
+        self.time_scale = time_scale
 
     def forward(self, state: Tensor, time: Tensor, condition: Condition) -> Tensor:
         """The output for noisy pixels or latents at the process's time; the condition may have a ``label`` (B,)."""
         label = condition.get("label") if self.class_embedding is not None else None
-        output: Tensor = super().forward(state, self.clock * time, label, return_dict=False)[0]
+        output: Tensor = super().forward(state, self.time_scale * time, label, return_dict=False)[0]
         return output

@@ -73,7 +73,7 @@ def load(path: "str | Path") -> tuple[Network, list[str]]:
     Raises:
         GraftError: There is none.
     """
-    tensors, about = files.read_tensors(files.locate(path))
+    tensors, about = files.read_tensors(files.find_file(path))
     note = about.get("classifier")
     if not isinstance(note, dict):
         raise GraftError(f"{path} holds no classifier: train one with python -m domains.images.train_classifier")

@@ -10,10 +10,10 @@ from torch.utils.data import DataLoader, Dataset
 
 from domains.images.dataset.pictures import Pictures
 from domains.images.dataset.read import describe, read
-from domains.images.pixels import scaled
-from graft.batches.served import same
+from domains.images.pixels import to_float
+from graft.batches.training_data import identity_collate
+from graft.distributed import rank_zero_print
 from graft.errors import GraftError
-from graft.ranks import tell
 
 Batch = dict[str, Tensor]
 
@@ -38,7 +38,7 @@ class PictureSet(Dataset[Any]):
 
     def __getitems__(self, indices: "list[int]") -> Batch:
         chosen = torch.tensor(indices)
-        x = scaled(self.pixels[chosen])
+        x = to_float(self.pixels[chosen])
         if self.noise:
             x = x + self.noise * (torch.rand_like(x) - 0.5)
         return {"pixels": x} | ({} if self.labels is None else {"label": self.labels[chosen]})
@@ -58,7 +58,7 @@ class ImageData(LightningDataModule):
         flip: Have each training picture also mirrored left to right.
         limit: Use only this many pictures, drawn with ``seed``.
         validation: Share that is kept for validation.
-        most_left_out: Share of broken files above which a folder is refused.
+        max_invalid_fraction: Share of broken files above which a folder is refused.
         seed: Of the split.
     """
 
@@ -72,15 +72,15 @@ class ImageData(LightningDataModule):
         flip: bool = False,
         limit: "int | None" = None,
         validation: float = 0.05,
-        most_left_out: float = 0.1,
+        max_invalid_fraction: float = 0.1,
         seed: int = 0,
     ) -> None:
         super().__init__()
         if dequantise < 0:
-            raise GraftError(f"data.dequantise is {dequantise:g}, but a width is at least 0")
+            raise GraftError(f"data.dequantize_std is {dequantise:g}, but a width is at least 0")
         self.source, self.size, self.channels, self.batch_size = source, size, channels, batch_size
         self.dequantise, self.flip, self.limit = dequantise, flip, limit
-        self.validation, self.most_left_out, self.seed = validation, most_left_out, seed
+        self.validation, self.max_invalid_fraction, self.seed = validation, max_invalid_fraction, seed
         self.left_out: list[tuple[str, str]] = []
         """(file, why) of what could not be used; known after `setup`."""
         self._parts: tuple[PictureSet, PictureSet] | None = None
@@ -93,9 +93,9 @@ class ImageData(LightningDataModule):
         """
         if self._parts is not None:
             return
-        found = read(self.source, self.size, self.channels, self.most_left_out)
+        found = read(self.source, self.size, self.channels, self.max_invalid_fraction)
         self.left_out = found.left_out
-        tell(describe(found, self.source))
+        rank_zero_print(describe(found, self.source))
         order = np.random.default_rng(self.seed).permutation(len(found.pixels))[: self.limit]
         held_out = max(1, round(len(order) * self.validation))
         if len(order) <= held_out:
@@ -126,8 +126,8 @@ class ImageData(LightningDataModule):
 
     def train_dataloader(self) -> "DataLoader[Any]":
         """Shuffled batches."""
-        return DataLoader(self.training, self.batch_size, shuffle=True, collate_fn=same)
+        return DataLoader(self.training, self.batch_size, shuffle=True, collate_fn=identity_collate)
 
     def val_dataloader(self) -> "DataLoader[Any]":
         """Batches of the validation part."""
-        return DataLoader(self.held_out, self.batch_size, collate_fn=same)
+        return DataLoader(self.held_out, self.batch_size, collate_fn=identity_collate)

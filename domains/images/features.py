@@ -7,9 +7,9 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from domains.images.pixels import scaled, tensor
-from graft.described import Described
+from domains.images.pixels import pil_to_tensor, to_float
 from graft.errors import GraftError
+from graft.recorded_arguments import Described
 
 
 class Features(Described, ABC):
@@ -35,7 +35,7 @@ class Features(Described, ABC):
         last = self._last  # every metric asks for the same ones
         if last is not None and len(last[0]) == len(images) and all(map(lambda a, b: a is b, last[0], images)):
             return last[1]
-        found = self.of_pixels(tensor(images))
+        found = self.of_pixels(pil_to_tensor(images))
         self._last = list(images), found
         return found
 
@@ -48,7 +48,7 @@ class Features(Described, ABC):
     @torch.no_grad()
     def of_pixels(self, pixels: Tensor) -> Tensor:
         """(n, size) float32 of (n, C, H, W) uint8 pixels."""
-        parts = [self.of(scaled(part)).float().cpu() for part in torch.split(pixels, self._batch_size)]
+        parts = [self.of(to_float(part)).float().cpu() for part in torch.split(pixels, self._batch_size)]
         return torch.cat(parts) if parts else torch.zeros(0, self.size)
 
 

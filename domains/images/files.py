@@ -17,7 +17,7 @@ from torch import Tensor
 from domains.images.dataset.arrays import read_npz
 from domains.images.dataset.decode import Decoded, decode, in_bytes
 from domains.images.grid import draw
-from domains.images.pixels import MODES, pictures, scaled, tensor
+from domains.images.pixels import MODES, pil_to_tensor, to_float, to_pil
 from graft import files, spreadsheet
 from graft.errors import GraftError
 
@@ -38,14 +38,14 @@ def write(images: Sequence[Image.Image], path: "str | Path", rewards: "Sequence[
     if path.suffix.lower() == ".npz":
         arrays: dict[str, Any] = {"images": np.zeros((0, 1, 1), np.uint8)}
         if images:
-            arrays["images"] = tensor(images).movedim(1, -1).numpy()
+            arrays["images"] = pil_to_tensor(images).movedim(1, -1).numpy()
             if arrays["images"].shape[-1] == 1:
                 arrays["images"] = arrays["images"][..., 0]
         if images and all("label" in image.info for image in images):
             arrays["labels"] = np.array([image.info["label"] for image in images], np.int64)
         if rewards is not None:
             arrays["reward"] = np.array(rewards, np.float64)
-        with files.atomic(path) as temporary, open(temporary, "wb") as file:
+        with files.atomic_write(path) as temporary, open(temporary, "wb") as file:
             np.savez_compressed(file, allow_pickle=False, **arrays)
     elif path.suffix.lower() == ".png":
         legends = None if rewards is None else [f"{reward:.4g}" for reward in rewards]
@@ -65,9 +65,9 @@ def read(path: "str | Path") -> list[Image.Image]:
     path = Path(path)
     if path.is_dir():
         return _read_folder(path)
-    found = read_npz(files.locate(path))
+    found = read_npz(files.find_file(path))
     infos = None if found.labels is None else [{"label": label} for label in found.labels.tolist()]
-    return pictures(torch.from_numpy(found.pixels).movedim(-1, 1), infos)
+    return to_pil(torch.from_numpy(found.pixels).movedim(-1, 1), infos)
 
 
 @dataclass
@@ -130,7 +130,7 @@ def read_scored(path: Path, score: str, classes: "int | None", shape: "Sequence[
         labels.append(label)
     out.left_out.sort()
     if out.images:
-        out.pixels = scaled(tensor(out.images))
+        out.pixels = to_float(pil_to_tensor(out.images))
     if classes is not None:
         out.labels = torch.tensor(labels, dtype=torch.long)
     return out
@@ -179,10 +179,10 @@ def _folder(images: Sequence[Image.Image], path: Path, rewards: "Sequence[float]
         rows.append({"file": f"{i:0{wide}d}.png", **about})
         note = PngImagePlugin.PngInfo()
         note.add_itxt("graft", json.dumps(about))
-        with files.atomic(path / rows[-1]["file"]) as temporary:
+        with files.atomic_write(path / rows[-1]["file"]) as temporary:
             image.save(temporary, "PNG", pnginfo=note)
     names = list(dict.fromkeys(name for row in rows for name in row)) or ["file"]
-    with files.atomic(path / TABLE) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
+    with files.atomic_write(path / TABLE) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
         table = csv.DictWriter(file, names)
         table.writeheader()
         table.writerows({name: spreadsheet.cell(value) for name, value in row.items()} for row in rows)

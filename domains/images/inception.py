@@ -33,7 +33,7 @@ class Inception(Features):
         super().__init__(batch_size)
         self.size, self.weights = size, weights
         self._device = device
-        path = None if weights is None else str(files.locate(weights))
+        path = None if weights is None else str(files.find_file(weights))
         try:
             from torchmetrics.image.fid import NoTrainInceptionV3
 

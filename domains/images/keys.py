@@ -9,11 +9,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from graft.described import Described
 from graft.errors import GraftError
+from graft.recorded_arguments import Described
 
 
-class Keys(Described, ABC):
+class ImageKey(Described, ABC):
     """A canonical key of a picture: equal keys are duplicates."""
 
     @abstractmethod
@@ -21,7 +21,7 @@ class Keys(Described, ABC):
         """The key."""
 
 
-class Content(Keys):
+class PixelHash(ImageKey):
     """The hash of size, mode and pixels: duplicates are equal in every bit."""
 
     def __call__(self, image: Image.Image) -> str:
@@ -29,7 +29,7 @@ class Content(Keys):
         return blake2b(f"{image.mode} {image.size} ".encode() + image.tobytes(), digest_size=16).hexdigest()
 
 
-class Perceptual(Keys):
+class PerceptualHash(ImageKey):
     """The picture in grey, scaled down and coarsely quantised: duplicates look alike.
 
     A picture near the border of a cell has another key than one just across, however alike they are.

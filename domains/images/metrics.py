@@ -20,7 +20,7 @@ from torchmetrics.utilities import dim_zero_cat
 
 from domains.images.classifier import ClassifierFeatures
 from domains.images.features import Features
-from domains.images.pixels import scaled, tensor
+from domains.images.pixels import pil_to_tensor, to_float
 from graft import seeding
 from graft.distance import coverage, internal_diversity
 
@@ -54,13 +54,13 @@ def kid(real: Tensor, other: Tensor) -> float:
         return _distance(KernelInceptionDistance(feature=_Given(real.shape[1]), **subsets), real, other)
 
 
-def nearest(real: Tensor, other: Tensor) -> float:
+def nearest_real_distance(real: Tensor, other: Tensor) -> float:
     """The mean distance of another sample to the real one that is nearest, by root mean square over the dimensions."""
     apart = torch.cdist(other.double(), real.double(), compute_mode="donot_use_mm_for_euclid_dist")
     return float(apart.min(1).values.mean()) / math.sqrt(real.shape[1])
 
 
-class Beside(Metric):
+class DistanceToReal(Metric):
     """A distance of drawn pictures to one half of the real ones, or its floor: that of the other half.
 
     Args:
@@ -88,7 +88,7 @@ class Beside(Metric):
     ) -> None:
         super().__init__(**kwargs)
         self.distance, self.numbers, self.floor, self.least = distance, numbers, floor, least
-        order = torch.randperm(len(real), generator=seeding.generator(0, "halves"))  # everyone's halves
+        order = torch.randperm(len(real), generator=seeding.make_generator(0, "halves"))  # everyone's halves
         self.register_buffer("real", real[order], persistent=False)
         self.add_state("found", [], dist_reduce_fx="cat")
 
@@ -109,13 +109,13 @@ class Beside(Metric):
         return torch.tensor(self.distance(self.real[:n], other), device=self.device)
 
 
-class Smaller(Beside):
+class Smaller(DistanceToReal):
     """A distance whose smaller values are better."""
 
     higher_is_better = False
 
 
-class Larger(Beside):
+class Larger(DistanceToReal):
     """One whose larger values are better."""
 
     higher_is_better = True
@@ -197,7 +197,7 @@ class LabelAgreement(Metric):
         return self.right / self.all if self.all else torch.tensor(torch.nan, device=self.device)
 
 
-def all_of(features: Features, real: "Tensor | None", labelled: bool = False) -> Mapping[str, Metric]:
+def image_metrics(features: Features, real: "Tensor | None", labelled: bool = False) -> Mapping[str, Metric]:
     """Fresh metrics by name, as far as there is what they need.
 
     Args:
@@ -208,15 +208,15 @@ def all_of(features: Features, real: "Tensor | None", labelled: bool = False) ->
     out: dict[str, Metric] = {}
     if real is not None and len(real) >= 4:
         found = features.of_real(real)
-        flat = scaled(real).flatten(1)
-        compared: dict[str, tuple[type[Beside], Distance, Tensor, Callable[[list[Any]], Tensor], int]] = {}
+        flat = to_float(real).flatten(1)
+        compared: dict[str, tuple[type[DistanceToReal], Distance, Tensor, Callable[[list[Any]], Tensor], int]] = {}
         if features.network:  # of raw pixels nobody would understand an FID
             compared = {"fid": (Smaller, fid, found, features, 2), "kid": (Smaller, kid, found, features, 2)}
         compared["coverage"] = (Larger, coverage, found, features, 6)
-        compared["nearest"] = (Beside, nearest, flat, _flat, 1)
+        compared["nearest"] = (DistanceToReal, nearest_real_distance, flat, _flat, 1)
         for name, (kind, distance, numbers, of, least) in compared.items():
             out[name] = kind(distance, numbers, of, least=least)
-            out[f"{name}_floor"] = Beside(distance, numbers, of, floor=True, least=least)
+            out[f"{name}_floor"] = DistanceToReal(distance, numbers, of, floor=True, least=least)
     out["diversity"] = Diversity(features)
     if isinstance(features, ClassifierFeatures):
         if labelled:
@@ -227,7 +227,7 @@ def all_of(features: Features, real: "Tensor | None", labelled: bool = False) ->
 
 def _flat(images: "list[Any]") -> Tensor:
     """(n, C·H·W) pixels in [-1, 1]."""
-    return scaled(tensor(images)).flatten(1)
+    return to_float(pil_to_tensor(images)).flatten(1)
 
 
 def _distance(metric: Any, real: Tensor, other: Tensor) -> float:

@@ -14,12 +14,12 @@ from domains.images.data import ImageData
 from domains.images.dataset.read import describe
 from domains.images.dataset.read import read as read_pictures
 from domains.images.features import Features, Pixels
-from domains.images.keys import Content, Keys, key_hash, key_hashes
-from domains.images.pixels import check_channels, pictures
+from domains.images.keys import ImageKey, PixelHash, key_hash, key_hashes
+from domains.images.pixels import check_channels, to_pil
 from graft import GraftError, GraftModule, seeding
 from graft.distance import frechet
+from graft.distributed import rank_zero_print
 from graft.process import Gaussian
-from graft.ranks import tell
 from graft.rounds.sources import ScoredSet
 from graft.state import Condition, State
 
@@ -37,13 +37,17 @@ class Images(GraftModule):
         keys: What makes pictures duplicates; the same pixels if not given.
         real: Pictures that results are compared with (a folder, an .npz, ``digits``); those that the weights remember
             of their training data if not given.
-        remember: Training pictures, drawn at random, that weights trained on data carry.
+        num_real_images: Training pictures, drawn at random, that weights trained on data carry.
         **kwargs: See `graft.GraftModule`.
     """
 
-    suffix = ".npz"
-    suffixes = (".npz", ".png", "")
-    only_training = (*GraftModule.only_training, "real", "remember")  # what they give is among the facts of the weights
+    file_suffix = ".npz"
+    file_suffixes = (".npz", ".png", "")
+    only_training = (
+        *GraftModule.only_training,
+        "real",
+        "num_real_images",
+    )  # what they give is among the facts of the weights
 
     def __init__(
         self,
@@ -51,9 +55,9 @@ class Images(GraftModule):
         classes: "int | None" = None,
         autoencoder: "Autoencoder | None" = None,
         features: "Features | None" = None,
-        keys: "Keys | None" = None,
+        keys: "ImageKey | None" = None,
         real: "str | None" = None,
-        remember: int = 2048,
+        num_real_images: int = 2048,
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
@@ -63,10 +67,10 @@ class Images(GraftModule):
             check_channels(self.process.shape[0])
         if classes is not None and classes < 1:
             raise GraftError(f"model.classes is {classes}: give the number of classes, or null")
-        self.classes, self.autoencoder, self.remember = classes, autoencoder, remember
-        self.alike, self.keys = features or Pixels(), keys or Content()
+        self.classes, self.autoencoder, self.num_real_images = classes, autoencoder, num_real_images
+        self.feature_extractor, self.keys = features or Pixels(), keys or PixelHash()
         if real is not None:
-            self.facts["images"] = self._some(self._read(real), remember)
+            self.dataset_statistics["images"] = self._some(self._read(real), num_real_images)
 
     def setup(self, stage: str) -> None:
         """Take the labels, the known keys and some pictures from the data when training on data."""
@@ -85,15 +89,15 @@ class Images(GraftModule):
                 raise GraftError(f"model.classes is {self.classes}, but the pictures of {data.source!r} have no labels")
             if int(labels.max()) >= self.classes:
                 raise GraftError(f"model.classes is {self.classes}, but {data.source!r} has label {int(labels.max())}")
-            self.facts["labels"] = torch.bincount(labels, minlength=self.classes)
-        self.facts["images"] = self._some(pixels, self.remember)
-        self.facts["keys"] = torch.unique(key_hashes(map(self.keys, pictures(pixels))))
+            self.dataset_statistics["labels"] = torch.bincount(labels, minlength=self.classes)
+        self.dataset_statistics["images"] = self._some(pixels, self.num_real_images)
+        self.dataset_statistics["keys"] = torch.unique(key_hashes(map(self.keys, to_pil(pixels))))
 
-    def draw_conditions(self, count: int, generator: Generator) -> Condition:
+    def sample_conditions(self, count: int, generator: Generator) -> Condition:
         """Labels as often as in the training data; all alike often where the weights do not say."""
         if self.classes is None:
             return {"row": torch.zeros(count)}
-        often = self.facts.get("labels", torch.ones(self.classes)).double()
+        often = self.dataset_statistics.get("labels", torch.ones(self.classes)).double()
         return {"label": torch.multinomial(often, count, replacement=True, generator=generator)}
 
     def group(self, condition: Condition) -> Tensor:
@@ -113,32 +117,36 @@ class Images(GraftModule):
         assert isinstance(state, Tensor)
         pixels = state if self.autoencoder is None else self.autoencoder.decode(state)
         if self.classes is None:
-            return list(pictures(pixels))
-        return pictures(pixels, [{"label": label} for label in condition["label"].tolist()])
+            return list(to_pil(pixels))
+        return to_pil(pixels, [{"label": label} for label in condition["label"].tolist()])
 
     def key(self, item: Any) -> str:
         """See `keys`."""
         return self.keys(item)
 
-    def known(self, keys: Sequence[str]) -> Tensor:
+    def in_training_set(self, keys: Sequence[str]) -> Tensor:
         """(n,) bool: the training data has the key."""
-        if "keys" not in self.facts:
+        if "keys" not in self.dataset_statistics:
             raise GraftError("these weights do not say what they were trained on: novelty needs the data's keys")
-        return torch.isin(torch.tensor([key_hash(key) for key in keys], dtype=torch.long), self.facts["keys"])
+        return torch.isin(
+            torch.tensor([key_hash(key) for key in keys], dtype=torch.long), self.dataset_statistics["keys"]
+        )
 
     def features(self, items: Sequence[Any]) -> Tensor:
         """See `features.py`."""
-        return self.alike(items)
+        return self.feature_extractor(items)
 
     def distances(self) -> Mapping[str, Callable[[Tensor, Tensor], float]]:
         """The Fréchet distance, called FID where the features are a network's."""
-        return {"fid": frechet} if self.alike.network else {"frechet": frechet}
+        return {"fid": frechet} if self.feature_extractor.network else {"frechet": frechet}
 
     def metrics(self) -> Mapping[str, Metric]:
         """Distances to real pictures beside their floors, diversity, and what the classifier sees; see `metrics.py`."""
-        return metrics.all_of(self.alike, self.facts.get("images"), self.classes is not None)
+        return metrics.image_metrics(
+            self.feature_extractor, self.dataset_statistics.get("images"), self.classes is not None
+        )
 
-    def read(self, path: Path, score: str) -> ScoredSet:
+    def read_scored(self, path: Path, score: str) -> ScoredSet:
         """Pictures of a CSV table with a column ``file`` and one of scores; see `files.read_scored`."""
         assert isinstance(self.process, Gaussian)
         found = files.read_scored(path, score, self.classes, self._kind)
@@ -151,11 +159,11 @@ class Images(GraftModule):
         kind: Any = self._kind or (None, None, None)
         found = read_pictures(source, kind[1] if kind[1] == kind[2] else None, kind[0])
         if found.left_out or found.notes:
-            tell(describe(found, source))
+            rank_zero_print(describe(found, source))
         return torch.from_numpy(found.pixels).movedim(-1, 1)
 
     def _some(self, pixels: Tensor, most: int) -> Tensor:
-        order = torch.randperm(len(pixels), generator=seeding.generator(self.seed, "remember"))
+        order = torch.randperm(len(pixels), generator=seeding.make_generator(self.seed, "remember"))
         return pixels[order[:most]].contiguous()
 
     @property
@@ -164,7 +172,7 @@ class Images(GraftModule):
         assert isinstance(self.process, Gaussian)
         return self.process.shape if self.autoencoder is None else None
 
-    def draw(self, items: Sequence[Any], legends: "Sequence[str] | None" = None) -> bytes:
+    def render(self, items: Sequence[Any], legends: "Sequence[str] | None" = None) -> bytes:
         """The pictures in a grid."""
         return grid.draw(items, legends=legends)
 

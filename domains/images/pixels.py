@@ -18,17 +18,17 @@ from graft.errors import GraftError
 MODES = {1: "L", 3: "RGB"}
 
 
-def quantised(pixels: Tensor) -> Tensor:
+def to_uint8(pixels: Tensor) -> Tensor:
     """(B, C, H, W) uint8 of pixels in [-1, 1], those beyond clipped; 0 where they are not finite."""
     return ((pixels.float().clamp(-1, 1) + 1) * 127.5).round().nan_to_num(0).to(torch.uint8)
 
 
-def scaled(pixels: Tensor) -> Tensor:
+def to_float(pixels: Tensor) -> Tensor:
     """The inverse of `quantised`: float32 in [-1, 1]."""
     return pixels.float() / 127.5 - 1
 
 
-def pictures(pixels: Tensor, infos: "Sequence[dict[str, Any]] | None" = None) -> list[Image.Image]:
+def to_pil(pixels: Tensor, infos: "Sequence[dict[str, Any]] | None" = None) -> list[Image.Image]:
     """Pictures of (B, C, H, W) pixels in [-1, 1] (or uint8), each with its ``info``.
 
     Raises:
@@ -36,7 +36,7 @@ def pictures(pixels: Tensor, infos: "Sequence[dict[str, Any]] | None" = None) ->
     """
     check_channels(pixels.shape[1])
     finite = pixels.flatten(1).isfinite().all(1).tolist()
-    values = pixels if pixels.dtype == torch.uint8 else quantised(pixels)
+    values = pixels if pixels.dtype == torch.uint8 else to_uint8(pixels)
     # a copy: Pillow does not copy grey arrays, and a picture must not change with the tensor that it was made of
     arrays = np.array(values.movedim(1, -1).cpu().numpy(), order="C")
     out = []
@@ -49,7 +49,7 @@ def pictures(pixels: Tensor, infos: "Sequence[dict[str, Any]] | None" = None) ->
     return out
 
 
-def tensor(images: Sequence[Image.Image]) -> Tensor:
+def pil_to_tensor(images: Sequence[Image.Image]) -> Tensor:
     """(n, C, H, W) uint8 of pictures of one size and mode.
 
     Raises:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from domains.images.classifier import Network
 from domains.images.dataset.read import read
-from domains.images.pixels import scaled
+from domains.images.pixels import to_float
 from graft import plain_yaml, seeding
 from graft.cli.script import script
 from graft.errors import GraftError
@@ -62,8 +62,8 @@ def train(
     found = read(source, size)
     if found.labels is None:
         raise GraftError(f"a classifier needs labels, and the pictures of {source!r} have none")
-    generator = seeding.generator(seed, "classifier")
-    pixels = scaled(torch.from_numpy(found.pixels).movedim(-1, 1).contiguous())
+    generator = seeding.make_generator(seed, "classifier")
+    pixels = to_float(torch.from_numpy(found.pixels).movedim(-1, 1).contiguous())
     labels = torch.from_numpy(found.labels)
     order = torch.randperm(len(pixels), generator=generator)
     kept = order[: round(len(order) * held_out)]

@@ -10,8 +10,8 @@ import math
 import torch
 from torch import Tensor, nn
 
-from domains.layouts.given import filled, to_boxes
-from graft.process.schedules import Cosine, Schedule
+from domains.layouts.conditioning import merge_given, to_boxes
+from graft.process.schedules import CosineSchedule, Schedule
 from graft.state import Condition, State
 
 SCALES = (0.01, 0.04, 0.16)  # of the page, of differences of lines
@@ -30,9 +30,9 @@ class Block(nn.Module):
         self.heads = heads
         self.norms = nn.ModuleList(nn.LayerNorm(width, elementwise_affine=False) for _ in range(2))
         self.time = nn.Linear(CLOCK, 4 * width)
-        self.ask = nn.Linear(width, 3 * width)
-        self.told = nn.Linear(width + APART * heads, width)
-        self.feed = nn.Sequential(nn.Linear(width, 2 * width), nn.GELU("tanh"), nn.Linear(2 * width, width))
+        self.qkv = nn.Linear(width, 3 * width)
+        self.proj = nn.Linear(width + APART * heads, width)
+        self.mlp = nn.Sequential(nn.Linear(width, 2 * width), nn.GELU("tanh"), nn.Linear(2 * width, width))
         nn.init.zeros_(self.time.weight)
         nn.init.zeros_(self.time.bias)
 
@@ -40,13 +40,13 @@ class Block(nn.Module):
         """(B, N, width) elements after the block; ``bias`` (B, heads, N, N), ``away`` (B, N, N, `APART`)."""
         batch, count, width = x.shape
         scale, shift, scale_fed, shift_fed = self.time(clock)[:, None].chunk(4, -1)
-        asked = self.ask(self.norms[0](x) * (1 + scale) + shift).view(batch, count, 3, self.heads, -1)
+        asked = self.qkv(self.norms[0](x) * (1 + scale) + shift).view(batch, count, 3, self.heads, -1)
         query, key, value = asked.permute(2, 0, 3, 1, 4)
         weight = (query @ key.transpose(-1, -2) / math.sqrt(width // self.heads) + bias).softmax(-1)
         told = (weight @ value).transpose(1, 2).reshape(batch, count, width)
         lines = (weight.transpose(1, 2) @ away).reshape(batch, count, -1)
-        x = x + self.told(torch.cat([told, lines], -1))
-        out: Tensor = x + self.feed(self.norms[1](x) * (1 + scale_fed) + shift_fed)
+        x = x + self.proj(torch.cat([told, lines], -1))
+        out: Tensor = x + self.mlp(self.norms[1](x) * (1 + scale_fed) + shift_fed)
         return out
 
 
@@ -60,7 +60,7 @@ class LayoutTransformer(nn.Module):
         width: Features of an element.
         layers: Of attention.
         heads: Of attention.
-        schedule: Of the process that adds noise to the boxes; `Cosine` if not given.
+        schedule: Of the process that adds noise to the boxes; `CosineSchedule` if not given.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class LayoutTransformer(nn.Module):
         schedule: "Schedule | None" = None,
     ) -> None:
         super().__init__()
-        self.classes, self.width, self.heads, self.schedule = classes, width, heads, schedule or Cosine()
+        self.classes, self.width, self.heads, self.schedule = classes, width, heads, schedule or CosineSchedule()
         features = 4 + 6 * 2 * FREQUENCIES + classes + 4 + 1 + 4 + 2
         self.embed = nn.Linear(features, width)
         self.clock = nn.Sequential(nn.Linear(CLOCK, CLOCK), nn.SiLU(), nn.Linear(CLOCK, CLOCK), nn.SiLU())
@@ -105,9 +105,9 @@ class LayoutTransformer(nn.Module):
         """(B, N, 4 + classes) of a part of a batch."""
         mask = condition["mask"].to(state["box"].dtype)
         rough = condition["rough"][:, None, None]
-        box, label = filled(state["box"], state["label"], condition)
+        box, label = merge_given(state["box"], state["label"], condition)
         corners = to_boxes(box)
-        lines, noise = six_lines(corners), self.noise(time)[:, None, None, None]
+        lines, noise = edge_and_center_lines(corners), self.noise(time)[:, None, None, None]
         angle = lines[..., None] * (math.pi * 2.0 ** torch.arange(FREQUENCIES, device=lines.device))
         x = torch.cat(
             [
@@ -155,7 +155,7 @@ def distances(boxes: Tensor, lines: Tensor) -> Tensor:
     return torch.cat([lines[:, None] - lines[:, :, None], before, after], -1)
 
 
-def six_lines(boxes: Tensor) -> Tensor:
+def edge_and_center_lines(boxes: Tensor) -> Tensor:
     """(..., 6) left, centre, right, top, middle, bottom of boxes (..., 4) left, top, right, bottom."""
     low, high = boxes[..., :2], boxes[..., 2:]
     return torch.stack([low, (low + high) / 2, high], -1).flatten(-2)

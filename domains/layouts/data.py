@@ -7,12 +7,12 @@ import torch
 from lightning import LightningDataModule
 from torch.utils.data import DataLoader
 
-from domains.layouts.given import Task, give, to_state
+from domains.layouts.conditioning import Task, make_condition, to_state
 from domains.layouts.layout import classes_of
-from domains.layouts.sources import Collection, describe_invalid, read
-from graft.batches.served import same
+from domains.layouts.readers import LayoutSet, describe_invalid, read
+from graft.batches.training_data import identity_collate
+from graft.distributed import rank_zero_print
 from graft.errors import GraftError
-from graft.ranks import tell
 
 TASK_SHARES: dict[Task, float] = {
     "unconditional": 0.5,
@@ -26,7 +26,7 @@ TASK_SHARES: dict[Task, float] = {
 class _Batched(torch.utils.data.Dataset[Any]):
     """Collection that a `torch.utils.data.DataLoader` fetches by the batch, a task drawn for each batch."""
 
-    def __init__(self, pages: Collection, tasks: "dict[Task, float]") -> None:
+    def __init__(self, pages: LayoutSet, tasks: "dict[Task, float]") -> None:
         self.pages, self.tasks = pages, tasks
 
     def __len__(self) -> int:
@@ -41,21 +41,23 @@ class _Batched(torch.utils.data.Dataset[Any]):
         return batch(some, list(self.tasks)[drawn])
 
 
-def batch(
-    pages: Collection, task: Task = "unconditional", generator: "torch.Generator | None" = None
-) -> dict[str, Any]:
+def batch(pages: LayoutSet, task: Task = "unconditional", generator: "torch.Generator | None" = None) -> dict[str, Any]:
     """``box`` (B, N, 4) as in the state, ``label`` (B, N) int64, and their ``condition`` in a task."""
     mask = (torch.arange(pages.labels.shape[1]) < torch.from_numpy(pages.counts)[:, None]).float()
     box = to_state(torch.from_numpy(pages.boxes)) * mask[..., None]
     label = torch.from_numpy(pages.labels)
-    return {"box": box, "label": label, "condition": give(task, box, label, mask, len(pages.names), generator)}
+    return {
+        "box": box,
+        "label": label,
+        "condition": make_condition(task, box, label, mask, len(pages.names), generator),
+    }
 
 
 class LayoutData(LightningDataModule):
     """Layouts for pre-training, split into training and validation.
 
     Args:
-        source: ``generated``, or what `domains.layouts.sources.read` reads: COCO JSON, tokens, arrays, RICO.
+        source: ``generated``, or what `domains.layouts.readers.read` reads: COCO JSON, tokens, arrays, RICO.
         classes: Names of the classes, their number, or ``rico``; elements of others are left out.
         elements: Layouts of more are left out.
         tasks: Share of each task among the batches.
@@ -87,7 +89,7 @@ class LayoutData(LightningDataModule):
         self.batch_size, self.limit, self.validation, self.seed = batch_size, limit, validation, seed
         self.left_out: list[tuple[str, str]] = []
         """(where it stands, why) of elements and layouts that could not be used; known after `setup`."""
-        self._parts: tuple[Collection, Collection] | None = None
+        self._parts: tuple[LayoutSet, LayoutSet] | None = None
 
     def setup(self, stage: "str | None" = None) -> None:
         """Read and split the layouts, once.
@@ -100,7 +102,7 @@ class LayoutData(LightningDataModule):
         pages = read(self.source, self.names, self.elements, self.count, self.seed)
         self.left_out = pages.named
         missing = describe_invalid(pages.named)
-        tell(f"{len(pages)} layouts from {self.source}" + (f" (left out: {missing})" if missing else ""))
+        rank_zero_print(f"{len(pages)} layouts from {self.source}" + (f" (left out: {missing})" if missing else ""))
         order = np.random.default_rng(self.seed).permutation(len(pages))[: self.limit]
         held_out = max(1, round(len(order) * self.validation))
         if len(order) <= held_out:
@@ -110,14 +112,14 @@ class LayoutData(LightningDataModule):
         self._parts = pages.take(order[held_out:]), pages.take(order[:held_out])
 
     @property
-    def training(self) -> Collection:
+    def training(self) -> LayoutSet:
         """The training part."""
         self.setup()
         assert self._parts is not None
         return self._parts[0]
 
     @property
-    def held_out(self) -> Collection:
+    def held_out(self) -> LayoutSet:
         """The part that is held out."""
         self.setup()
         assert self._parts is not None
@@ -125,8 +127,10 @@ class LayoutData(LightningDataModule):
 
     def train_dataloader(self) -> "DataLoader[Any]":
         """Shuffled batches."""
-        return DataLoader(_Batched(self.training, self.tasks), self.batch_size, shuffle=True, collate_fn=same)
+        return DataLoader(
+            _Batched(self.training, self.tasks), self.batch_size, shuffle=True, collate_fn=identity_collate
+        )
 
     def val_dataloader(self) -> "DataLoader[Any]":
         """Batches of the part that is held out, nothing given."""
-        return DataLoader(_Batched(self.held_out, {"unconditional": 1.0}), self.batch_size, collate_fn=same)
+        return DataLoader(_Batched(self.held_out, {"unconditional": 1.0}), self.batch_size, collate_fn=identity_collate)

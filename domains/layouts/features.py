@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from domains.layouts.given import to_state
+from domains.layouts.conditioning import to_state
 from domains.layouts.layout import Layout
 from graft import files
 from graft.errors import GraftError
@@ -64,7 +64,7 @@ def encoder(path: str = SHIPPED) -> Encoder:
     Raises:
         GraftError: There is none.
     """
-    tensors, about = files.read_tensors(files.locate(Path(path)))
+    tensors, about = files.read_tensors(files.find_file(Path(path)))
     try:
         network = Encoder(**about["network"])
         network.load_state_dict(tensors)
@@ -92,7 +92,7 @@ def network_of(names: tuple[str, ...], path: "str | None" = None) -> "Encoder | 
     if path is None:
         shipped = encoder()
         return shipped if shipped.names == names else None
-    own = encoder(str(files.locate(path).resolve()))
+    own = encoder(str(files.find_file(path).resolve()))
     if own.names != names:
         raise GraftError(
             f"model.features is {path}, a network of the classes {', '.join(own.names)}, but the model's are "
@@ -103,11 +103,11 @@ def network_of(names: tuple[str, ...], path: "str | None" = None) -> "Encoder | 
 
 def fingerprint(network: Encoder) -> Tensor:
     """Return (1,) int64, a hash of the network's weights: distances hold within the features of one network."""
-    digest = bytes.fromhex(files.in_memory(dict(network.state_dict())))
+    digest = bytes.fromhex(files.hash_tensors(dict(network.state_dict())))
     return torch.tensor([int.from_bytes(digest[:8], "big", signed=True)])
 
 
-def padded(items: Sequence[Layout], most: "int | None" = None) -> tuple[Tensor, Tensor, Tensor]:
+def pad_layouts(items: Sequence[Layout], most: "int | None" = None) -> tuple[Tensor, Tensor, Tensor]:
     """(labels (B, N), boxes (B, N, 4), mask (B, N)) of layouts, for networks."""
     size = max([len(item) for item in items] + [1]) if most is None else most
     labels = torch.zeros(len(items), size, dtype=torch.long)
@@ -126,5 +126,5 @@ def features(items: Sequence[Layout], network: "Encoder | None" = None, chunk: i
         network = encoder()
     out = torch.zeros(len(items), network.width)
     for start in range(0, len(items), chunk):
-        out[start : start + chunk] = network(*padded(items[start : start + chunk]))
+        out[start : start + chunk] = network(*pad_layouts(items[start : start + chunk]))
     return out

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from domains.layouts.layout import Layout
-from domains.layouts.pictures import png, svg
+from domains.layouts.render import png, svg
 from graft import __version__, files
 from graft.errors import GraftError
 

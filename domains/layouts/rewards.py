@@ -1,4 +1,4 @@
-"""Rewards of a layout. Any Python callable of one `Layout` can be one as well; `graft.reward.Weighted` sums them."""
+"""Rewards of a layout. Any Python callable of one `Layout` can be one as well; `graft.reward.WeightedSum` sums them."""
 
 from abc import abstractmethod
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from domains.layouts.layout import Layout, classes_of
-from domains.layouts.metrics import Pages, alignment, overlap
+from domains.layouts.metrics import LayoutBatch, alignment, overlap
 from domains.layouts.metrics.elements import areas, intersections
 from graft.errors import GraftError
 from graft.reward import Reward, Scores
@@ -21,23 +21,23 @@ class _Batched(Reward):
     """A reward of many layouts at once."""
 
     @abstractmethod
-    def each(self, pages: Pages) -> Tensor:
+    def each(self, pages: LayoutBatch) -> Tensor:
         """(B,) of each layout."""
 
     def score(self, item: Any) -> float:
         """The reward."""
-        return float(self.each(Pages.of([item]))[0])
+        return float(self.each(LayoutBatch.of([item]))[0])
 
     def __call__(self, items: Sequence[Any]) -> Scores:
         """Score every layout; if one cannot be, one by one, so that the failure is its own."""
         try:
-            values = self.each(Pages.of(items))
+            values = self.each(LayoutBatch.of(items))
         except (TypeError, ValueError, RuntimeError):
             return super().__call__(items)
         return Scores(values.tolist()) if bool(values.isfinite().all()) else super().__call__(items)
 
 
-class MinusAlignment(_Batched):
+class NegativeAlignment(_Batched):
     """Minus the alignment x 100, see `domains.layouts.metrics.quality.alignment`; 0 at best, and for one element.
 
     Args:
@@ -49,12 +49,12 @@ class MinusAlignment(_Batched):
     def __init__(self, tolerance: float = 0.0) -> None:
         self.tolerance = _tolerance(tolerance)
 
-    def each(self, pages: Pages) -> Tensor:
+    def each(self, pages: LayoutBatch) -> Tensor:
         """See the class."""
         return -(100 * alignment(pages) - self.tolerance).clamp(min=0)
 
 
-class MinusOverlap(_Batched):
+class NegativeOverlap(_Batched):
     """Minus the overlap, see `domains.layouts.metrics.quality.overlap`; 0 at best.
 
     Args:
@@ -67,7 +67,7 @@ class MinusOverlap(_Batched):
     def __init__(self, ignored: Sequence[int] = (), tolerance: float = 0.0) -> None:
         self.ignored, self.tolerance = tuple(ignored), _tolerance(tolerance)
 
-    def each(self, pages: Pages) -> Tensor:
+    def each(self, pages: LayoutBatch) -> Tensor:
         """See the class."""
         return -(overlap(pages, self.ignored) - self.tolerance).clamp(min=0)
 
@@ -83,7 +83,7 @@ class InPage(_Batched):
 
     name = "in page"
 
-    def each(self, pages: Pages) -> Tensor:
+    def each(self, pages: LayoutBatch) -> Tensor:
         """See the class."""
         share = areas(pages.boxes.clamp(0, 1)) / areas(pages.boxes).clamp(min=1e-9)
         return (share * pages.mask).sum(1) / pages.counts.clamp(min=1)
@@ -106,7 +106,7 @@ class Margins(_Batched):
             )
         self.margin, self.gutter = margin, gutter
 
-    def each(self, pages: Pages) -> Tensor:
+    def each(self, pages: LayoutBatch) -> Tensor:
         """See the class; in fractions of the page, 0 at best."""
         low, high = pages.boxes[..., :2], pages.boxes[..., 2:]
         missed = (self.margin - low).clamp(min=0).amax(-1) + (high - (1 - self.margin)).clamp(min=0).amax(-1)
@@ -116,13 +116,13 @@ class Margins(_Batched):
         return -((missed + near) * pages.mask).sum(1) / pages.counts.clamp(min=1)
 
 
-class Brief(Reward):
+class TargetLayoutIoU(Reward):
     """How near a layout is to a wanted one: the best one-to-one IoU of elements of one class, as in MaxIoU.
 
     1 where they are the same; an element that the other lacks counts 0.
 
     Args:
-        path: The wanted layout: the first of a file that `domains.layouts.sources.read` reads.
+        path: The wanted layout: the first of a file that `domains.layouts.readers.read` reads.
         classes: Names of the classes, or ``rico``.
         elements: The most of a layout.
     """
@@ -130,7 +130,7 @@ class Brief(Reward):
     name = "IoU with the brief"
 
     def __init__(self, path: str, classes: "list[str | int] | str | int | None" = None, elements: int = 25) -> None:
-        from domains.layouts.sources import read
+        from domains.layouts.readers import read
 
         self.wanted = read(path, classes_of(classes), elements).layouts()[0]
         self.path = Path(path).name

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from domains.layouts.data import LayoutData
-from domains.layouts.features import Encoder, padded
+from domains.layouts.features import Encoder, pad_layouts
 from domains.layouts.layout import BINS
-from domains.layouts.sources import Collection
+from domains.layouts.readers import LayoutSet
 from graft import plain_yaml, seeding
 from graft.cli.script import script
 from graft.errors import GraftError
@@ -21,7 +21,7 @@ MOST = 0.2  # standard deviation of the strongest disturbance, fraction of the p
 LEAST = 0.05  # of the weakest
 
 
-class Trained(nn.Module):
+class RealOrDisturbed(nn.Module):
     """The encoder with the two heads that train it.
 
     Args:
@@ -98,11 +98,11 @@ def train(
     if steps < 4:
         raise GraftError(f"steps is {steps}; it must be at least 4")
     data = LayoutData(source, classes, elements, validation=held_out, seed=seed)
-    generator = seeding.generator(seed, "features")
+    generator = seeding.make_generator(seed, "features")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        network = Trained(Encoder(data.names, width, layers, heads), elements)
-    seen, kept = ordered(data.training), ordered(data.held_out)
+        network = RealOrDisturbed(Encoder(data.names, width, layers, heads), elements)
+    seen, kept = sort_elements(data.training), sort_elements(data.held_out)
     optimizer = torch.optim.AdamW(network.parameters(), learning_rate, weight_decay=1e-2)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, steps, pct_start=min(0.5, 100 / steps))
     right = 0.0
@@ -124,9 +124,9 @@ def train(
     return result
 
 
-def ordered(pages: Collection) -> tuple[Tensor, Tensor, Tensor]:
+def sort_elements(pages: LayoutSet) -> tuple[Tensor, Tensor, Tensor]:
     """(labels, boxes, mask) with the elements from top to bottom, so that a decoder can say which is which."""
-    labels, boxes, mask = padded(pages.layouts(), pages.labels.shape[1])
+    labels, boxes, mask = pad_layouts(pages.layouts(), pages.labels.shape[1])
     order = (boxes[..., 1] + 1e-3 * boxes[..., 0] + 9 * (1 - mask)).argsort(1)
     return labels.gather(1, order), boxes.gather(1, order[..., None].expand_as(boxes)), mask
 

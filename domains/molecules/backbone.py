@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.nn import MessagePassing
 
-from graft.process.schedules import Polynomial, Schedule
+from graft.process.schedules import PolynomialSchedule, Schedule
 from graft.state import Condition, State
 
 CLOSE = 1e-8  # Å², keeps the derivative of the distance of coinciding atoms finite
@@ -25,15 +25,15 @@ class Pairs(ABC):
     """The pairs of distinct atoms, each once, in some layout of atoms and pairs; width is the last dimension."""
 
     @abstractmethod
-    def both(self, node: Tensor) -> Tensor:
+    def sum_ends(self, node: Tensor) -> Tensor:
         """The sum of the features of a pair's two atoms."""
 
     @abstractmethod
-    def minus(self, node: Tensor) -> Tensor:
+    def difference(self, node: Tensor) -> Tensor:
         """The first atom's features less the second's."""
 
     @abstractmethod
-    def tell(self, message: Tensor, shift: Tensor) -> tuple[Tensor, Tensor]:
+    def aggregate(self, message: Tensor, shift: Tensor) -> tuple[Tensor, Tensor]:
         """For each atom the sum of its pairs' messages, and of their shifts: + where it is first, - where second."""
 
 
@@ -60,11 +60,11 @@ class Layer(nn.Module):
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Atoms' features and positions and pairs' features after the layer."""
         normed = self.norm(h) + self.time(clock)
-        difference = pairs.minus(x)
+        difference = pairs.difference(x)
         distance = length(difference)
-        m = nn.functional.silu(pairs.both(self.ends(normed)) + self.distance(basis(distance)) + self.pair(pair))
+        m = nn.functional.silu(pairs.sum_ends(self.ends(normed)) + self.distance(basis(distance)) + self.pair(pair))
         m = nn.functional.silu(self.mix(m))
-        told, moved = pairs.tell(m, difference * (self.shift(m) / (distance + 1)))
+        told, moved = pairs.aggregate(m, difference * (self.shift(m) / (distance + 1)))
         h = h + self.node(torch.cat([normed, told / DEGREE], -1))
         return h, x + moved * self.gain(clock).exp(), pair + m
 
@@ -105,42 +105,48 @@ class EGNN(nn.Module):
     equivariant estimate of x_0 with zero centre of mass, and "h", invariant logits of the types.
 
     Args:
-        types: Number of atom types.
-        width: Features of an atom and of a pair.
-        layers: Number of message-passing layers.
-        basis: Gaussians that a distance is expanded in.
-        reach: Å, the distance up to which they are.
+        num_types: Number of atom types.
+        hidden_dim: Features of an atom and of a pair.
+        num_layers: Number of message-passing layers.
+        num_rbf: Gaussians that a distance is expanded in.
+        cutoff: Å, the distance up to which they are.
         schedule: Of the process that adds noise to x, which says how far x itself is to be trusted as an estimate of
-            x_0; `Polynomial` if not given.
-        spread: Å, standard deviation of the data's coordinates.
-        bonds: Share, in the loss of data, of the cross-entropy of all pairs' bonds, see `bonds.cross_entropy`; above 0
-            the network has a head for them. No sampler asks it: leave it out in fine-tuning, and a checkpoint's head is
-            left out with it.
+            x_0; `PolynomialSchedule` if not given.
+        sigma_data: Å, standard deviation of the data's coordinates.
+        bond_loss_weight: Share, in the loss of data, of the cross-entropy of all pairs' bonds, see
+            `bonds.cross_entropy`; above 0 the network has a head for them. No sampler asks it: leave it out in
+            fine-tuning, and a checkpoint's head is left out with it.
     """
 
     auxiliary = ("bonds.",)  # see `graft.network.weights`
 
     def __init__(
         self,
-        types: int,
-        width: int = 64,
-        layers: int = 5,
-        basis: int = 20,
-        reach: float = 6.0,
+        num_types: int,
+        hidden_dim: int = 64,
+        num_layers: int = 5,
+        num_rbf: int = 20,
+        cutoff: float = 6.0,
         schedule: "Schedule | None" = None,
-        spread: float = 1.0,
-        bonds: float = 0.0,
+        sigma_data: float = 1.0,
+        bond_loss_weight: float = 0.0,
     ) -> None:
         super().__init__()
-        self.width, self.variance, self.schedule = width, spread**2, schedule or Polynomial()
-        self.basis = DistanceBasis(basis, reach)
-        self.embed = nn.Linear(types + 1, width)
-        self.pair = nn.Linear(basis + 1, width)
-        self.clock = nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU())
-        self.layers = nn.ModuleList(Layer(width, basis + 1) for _ in range(layers))
-        self.types = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, width), nn.SiLU(), nn.Linear(width, types))
-        self.share, self.bonds = bonds, nn.Linear(width, 4) if bonds else None
-        self.said: list[Tensor] = []  # the logits (..., 4) of the order, 0 to 3, of every pair's bond in the last call
+        self.hidden_dim, self.variance, self.schedule = hidden_dim, sigma_data**2, schedule or PolynomialSchedule()
+        self.basis = DistanceBasis(num_rbf, cutoff)
+        self.embed = nn.Linear(num_types + 1, hidden_dim)
+        self.pair = nn.Linear(num_rbf + 1, hidden_dim)
+        self.clock = nn.Sequential(
+            nn.Linear(hidden_dim, hidden_dim), nn.SiLU(), nn.Linear(hidden_dim, hidden_dim), nn.SiLU()
+        )
+        self.layers = nn.ModuleList(Layer(hidden_dim, num_rbf + 1) for _ in range(num_layers))
+        self.types = nn.Sequential(
+            nn.LayerNorm(hidden_dim), nn.Linear(hidden_dim, hidden_dim), nn.SiLU(), nn.Linear(hidden_dim, num_types)
+        )
+        self.share, self.bonds = bond_loss_weight, nn.Linear(hidden_dim, 4) if bond_loss_weight else None
+        self.bond_logits: list[
+            Tensor
+        ] = []  # the logits (..., 4) of the order, 0 to 3, of every pair's bond in the last call
 
     def forward(self, state: State, time: Tensor, condition: Condition) -> State:
         """See the class."""
@@ -151,7 +157,7 @@ class EGNN(nn.Module):
             state["x"] * nodes,
             torch.cat([state["h"], (mask.sum(1)[:, None, None] / 10).expand(*mask.shape, 1)], -1),
             self.embed_time(time)[:, None],
-            self.trust(time)[:, None, None],
+            self.c_skip(time)[:, None, None],
             DensePairs(mask),
         )
         x = (x - (x * nodes).sum(1, keepdim=True) / nodes.sum(1, keepdim=True)) * nodes
@@ -159,22 +165,22 @@ class EGNN(nn.Module):
 
     def denoise(self, x: Tensor, h: Tensor, clock: Tensor, trust: Tensor, pairs: Pairs) -> tuple[Tensor, Tensor]:
         """(estimate of x_0, logits) in the layout of ``pairs``."""
-        start, pair = x, self.pair(self.basis(length(pairs.minus(x))))
+        start, pair = x, self.pair(self.basis(length(pairs.difference(x))))
         h = self.embed(h)
         for layer in self.layers:
             h, x, pair = layer(h, x, pair, clock, pairs, self.basis)
         if self.bonds is not None:
-            self.said = [self.bonds(pair)] if torch.is_grad_enabled() or self.training else []
+            self.bond_logits = [self.bonds(pair)] if torch.is_grad_enabled() or self.training else []
         return x - start + trust * start, self.types(h)
 
     def embed_time(self, time: Tensor) -> Tensor:
         """(B, width) features of the process's time in [0, 1]."""
-        frequency = torch.exp(torch.linspace(0, math.log(1000.0), self.width // 2, device=time.device))
+        frequency = torch.exp(torch.linspace(0, math.log(1000.0), self.hidden_dim // 2, device=time.device))
         angle = (time[:, None] * frequency).to(self.embed.weight.dtype)
         out: Tensor = self.clock(torch.cat([angle.sin(), angle.cos()], -1))
         return out
 
-    def trust(self, time: Tensor) -> Tensor:
+    def c_skip(self, time: Tensor) -> Tensor:
         """(B,) c of the best estimate c x_t of x_0 that knows no more than the spread of the data."""
         alpha, sigma = self.schedule.alpha_sigma(time.double())
         return (alpha * self.variance / (alpha**2 * self.variance + sigma**2)).to(self.embed.weight.dtype)
@@ -189,17 +195,17 @@ class DensePairs(Pairs):
         self.sums, self.differences = one[first] + one[second], one[first] - one[second]
         self.there = (mask[:, first] * mask[:, second])[..., None]
 
-    def both(self, node: Tensor) -> Tensor:
-        """See `Pairs.both`."""
+    def sum_ends(self, node: Tensor) -> Tensor:
+        """See `Pairs.sum_ends`."""
         return self.sums @ node
 
-    def minus(self, node: Tensor) -> Tensor:
-        """See `Pairs.minus`; of positions, whose differences bfloat16 would blur."""
+    def difference(self, node: Tensor) -> Tensor:
+        """See `Pairs.difference`; of positions, whose differences bfloat16 would blur."""
         with torch.autocast(node.device.type, enabled=False):
             return self.differences @ node.to(self.differences.dtype)
 
-    def tell(self, message: Tensor, shift: Tensor) -> tuple[Tensor, Tensor]:
-        """See `Pairs.tell`."""
+    def aggregate(self, message: Tensor, shift: Tensor) -> tuple[Tensor, Tensor]:
+        """See `Pairs.aggregate`."""
         told = self.sums.T @ (message * self.there)
         with torch.autocast(shift.device.type, enabled=False):
             return told, self.differences.T @ (shift.to(self.differences.dtype) * self.there)
@@ -213,7 +219,7 @@ class MessagePassingEGNN(EGNN):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.passing = Passing()
+        self.passing = SumMessages()
 
     def forward(self, state: State, time: Tensor, condition: Condition) -> State:
         """See `EGNN`."""
@@ -225,8 +231,8 @@ class MessagePassingEGNN(EGNN):
             state["x"][there],
             torch.cat([state["h"][there], (counts.to(state["h"].dtype) / 10)[batch, None]], -1),
             self.embed_time(time)[batch],
-            self.trust(time)[batch, None],
-            EdgePairs(complete_pairs(counts), len(batch), self.passing),
+            self.c_skip(time)[batch, None],
+            EdgePairs(complete_graph_pairs(counts), len(batch), self.passing),
         )
         centre = x.new_zeros(len(counts), 3).index_add(0, batch, x) / counts[:, None]
         return {
@@ -238,27 +244,27 @@ class MessagePassingEGNN(EGNN):
 class EdgePairs(Pairs):
     """Pairs (2, P) of the atoms of all molecules of a batch in a row."""
 
-    def __init__(self, pairs: Tensor, nodes: int, passing: "Passing") -> None:
+    def __init__(self, pairs: Tensor, nodes: int, passing: "SumMessages") -> None:
         self.first, self.second = pairs
         self.nodes = nodes
         self.edges, self.passing = torch.cat([pairs.flip(0), pairs], 1), passing
 
-    def both(self, node: Tensor) -> Tensor:
-        """See `Pairs.both`."""
+    def sum_ends(self, node: Tensor) -> Tensor:
+        """See `Pairs.sum_ends`."""
         return node[self.first] + node[self.second]
 
-    def minus(self, node: Tensor) -> Tensor:
-        """See `Pairs.minus`."""
+    def difference(self, node: Tensor) -> Tensor:
+        """See `Pairs.difference`."""
         return node[self.first] - node[self.second]
 
-    def tell(self, message: Tensor, shift: Tensor) -> tuple[Tensor, Tensor]:
-        """See `Pairs.tell`."""
+    def aggregate(self, message: Tensor, shift: Tensor) -> tuple[Tensor, Tensor]:
+        """See `Pairs.aggregate`."""
         told = torch.cat([torch.cat([message, message]), torch.cat([shift, -shift])], -1)
         out = self.passing(self.edges, told, self.nodes)
         return out[:, :-3], out[:, -3:]
 
 
-class Passing(MessagePassing):  # type: ignore[misc]
+class SumMessages(MessagePassing):  # type: ignore[misc]
     """Sums what is told along edges at their second ends."""
 
     def forward(self, edges: Tensor, told: Tensor, nodes: int) -> Tensor:
@@ -271,7 +277,7 @@ class Passing(MessagePassing):  # type: ignore[misc]
         return told
 
 
-def complete_pairs(counts: Tensor) -> Tensor:
+def complete_graph_pairs(counts: Tensor) -> Tensor:
     """(2, P) all pairs of distinct nodes, each once, within graphs of the given sizes (B,)."""
     start = counts.cumsum(0) - counts
     squares = counts * counts

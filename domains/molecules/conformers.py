@@ -10,7 +10,7 @@ from domains.molecules.chemistry import is_valid
 STEPS = 500  # of a minimisation
 
 
-def embedded(smiles: str) -> tuple[Any, str]:
+def embed_conformer(smiles: str) -> tuple[Any, str]:
     """(molecule with hydrogens and one conformer by ETKDG and MMFF94, ""), or (None, why not); always the same one."""
     with rdBase.BlockLogs():
         parsed = Chem.MolFromSmiles(smiles) if smiles else None
@@ -25,7 +25,7 @@ def embedded(smiles: str) -> tuple[Any, str]:
     return mol, ""
 
 
-def relaxed(mol: Any) -> Any:
+def relax_conformer(mol: Any) -> Any:
     """A copy with its conformer in the next minimum of MMFF94, hydrogens placed where they were missing.
 
     What is not valid, or what MMFF94 has no parameters for, is left as it is. What is known of the molecule (reward,

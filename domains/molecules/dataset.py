@@ -25,7 +25,7 @@ OTHER, LARGE = "with other elements", "too large"
 UNSTABLE = "not stable, valid and connected by the distance rule"
 
 
-class Molecules(Dataset):  # type: ignore[misc]
+class MoleculeDataset(Dataset):  # type: ignore[misc]
     """Molecules as `torch_geometric.data.Data`, for any loader; `batch` makes a batch of them at once.
 
     The nodes of all molecules lie in two tensors, so that a batch is one selection and not a loop over graphs.
@@ -68,9 +68,9 @@ class Molecules(Dataset):  # type: ignore[misc]
         return batch
 
 
-def graphs(
+def to_graphs(
     arrays: Arrays, vocabulary: Vocabulary, max_heavy_atoms: int, max_nodes: "int | None" = None
-) -> tuple[Molecules, list[str]]:
+) -> tuple[MoleculeDataset, list[str]]:
     """The molecules of ``arrays`` in a convention; why each of ``arrays`` was left out, '' where it was not.
 
     With hydrogens as part of the types only those molecules are kept which the distance rule finds stable, valid and
@@ -101,7 +101,7 @@ def graphs(
     positions -= ((positions * inside[..., None]).sum(1) / counts[:, None])[:, None]
     inside &= fits[:, None]
     keys = [key(mol) for mol, fit in zip(mols, fits, strict=True) if fit]
-    molecules = Molecules(
+    molecules = MoleculeDataset(
         torch.from_numpy(types[inside]),
         torch.from_numpy(positions[inside]).float(),
         torch.from_numpy(counts[fits]),

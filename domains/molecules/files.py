@@ -11,7 +11,7 @@ from rdkit.Chem.Draw import rdMolDraw2D
 
 from domains.molecules.chemistry import is_connected, is_stable, is_valid, key
 from graft.errors import GraftError
-from graft.files import write_bytes, written
+from graft.files import write_bytes, write_with
 
 
 def write(mols: Sequence[Any], path: "str | Path") -> None:
@@ -27,7 +27,7 @@ def write(mols: Sequence[Any], path: "str | Path") -> None:
     path = Path(path)
     if path.suffix.lower() not in _WRITERS:
         raise GraftError(f"molecules cannot be written to {str(path)!r}: its name must end in {', '.join(_WRITERS)}")
-    written(path, lambda temporary: _WRITERS[path.suffix.lower()](mols, str(temporary)))
+    write_with(path, lambda temporary: _WRITERS[path.suffix.lower()](mols, str(temporary)))
 
 
 def draw(

@@ -8,10 +8,10 @@ from rdkit.Chem import Descriptors
 from torch import Generator, Tensor
 
 from graft.errors import GraftError
-from graft.filters import Candidates, Filter, Past
+from graft.filters import AcceptedHistory, Candidates, Filter
 
 
-class Window(Filter):
+class DescriptorRange(Filter):
     """A draw whose descriptor lies outside a window is refused, as is one that is not valid.
 
     Args:
@@ -20,7 +20,7 @@ class Window(Filter):
         high: Upper end; ``null``: none.
     """
 
-    remedy = "widen the window, draw more, or leave the filter out"
+    hint = "widen the window, draw more, or leave the filter out"
 
     def __init__(self, descriptor: str, low: "float | None" = None, high: "float | None" = None) -> None:
         known = dict(Descriptors.descList)
@@ -31,11 +31,11 @@ class Window(Filter):
         self.descriptor, self.low, self.high, self._of = descriptor, low, high, known[descriptor]
 
     def __call__(
-        self, draws: Candidates, past: Sequence[Past], generator: "Generator | None" = None
+        self, draws: Candidates, past: Sequence[AcceptedHistory], generator: "Generator | None" = None
     ) -> tuple[Tensor, Tensor]:
         """See `Filter.__call__`."""
         inside = {key: self._inside(key) for key in set(draws.keys)}
-        left = draws.left & torch.tensor([inside[key] for key in draws.keys], dtype=torch.bool)
+        left = draws.eligible & torch.tensor([inside[key] for key in draws.keys], dtype=torch.bool)
         return left, torch.zeros_like(left)
 
     def _inside(self, smiles: str) -> bool:

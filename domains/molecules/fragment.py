@@ -21,8 +21,8 @@ import torch
 from torch import Tensor
 
 from domains.molecules import records
+from domains.molecules.bond_check import first_bond_mismatch
 from domains.molecules.chemistry import EXPLICIT, Vocabulary
-from domains.molecules.misread import misread
 from graft import files
 from graft.errors import GraftError
 from graft.state import Condition, State
@@ -46,7 +46,7 @@ class Fragment:
         return len(self.elements)
 
     def identity(self) -> Any:
-        """See `graft.identity.identity`."""
+        """See `graft.fingerprint.fingerprint`."""
         return [self.elements.tolist(), self.positions.tolist()]
 
 
@@ -57,7 +57,7 @@ def read(path: str) -> Fragment:
         GraftError: The file has no usable record, an atom of another element, or a bond that the distance rule reads as
             one of another order, or as none.
     """
-    file = files.locate(path)
+    file = files.find_file(path)
     if file.suffix.lower() not in (".sdf", ".xyz"):
         raise GraftError(f"a fragment is read from an .sdf or .xyz file with a 3-D structure, not from {path}")
     record = next(records.read(file), None)
@@ -69,7 +69,7 @@ def read(path: str) -> Fragment:
     if not len(heavy) or not set(elements.tolist()) <= set(EXPLICIT.elements.tolist()):
         raise GraftError(f"the fragment in {path} must be of C, N, O and F and has {_formula(heavy)}")
     indices = [atom.GetIdx() for atom in heavy]
-    bond = misread(mol, indices)
+    bond = first_bond_mismatch(mol, indices)
     if bond is not None:  # no molecule with it could be stable, or it would be another's fragment
         raise GraftError(
             f"in the fragment in {path} {bond.ends} are {bond.distance:.2f} Å apart, which the distance rule reads as "
@@ -83,7 +83,7 @@ def _formula(atoms: "list[Any]") -> str:
     return ", ".join(sorted({str(atom.GetSymbol()) for atom in atoms})) or "no heavy atom"
 
 
-def placed(fragment: Fragment, atoms: int, count: int) -> "dict[str, Tensor]":
+def fragment_condition(fragment: Fragment, atoms: int, count: int) -> "dict[str, Tensor]":
     """The part of a condition that says what is kept: the first nodes of each of ``count`` samples.
 
     ``kept`` (count, atoms) 1 where a node is, ``kept_x`` (count, atoms, 3) Å around the kept nodes' centre, ``kept_z``
@@ -109,7 +109,7 @@ def constrain(output: dict[str, Tensor], condition: Condition, vocabulary: Vocab
     }
 
 
-def returned(x: Tensor, fragment: Fragment) -> Tensor:
+def align_to_fragment(x: Tensor, fragment: Fragment) -> Tensor:
     """(B, N, 3) positions moved to where the file has the fragment, whose atoms then have the file's very positions."""
     k = len(fragment)
     moved = x + (fragment.positions - x[:, :k]).mean(1, keepdim=True)

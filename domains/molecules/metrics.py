@@ -104,7 +104,7 @@ class Uniqueness(_Keys):
         return torch.tensor(len(self._distinct()) / max(1, len(self._noted())), device=self.device)
 
 
-class ValidUnique(_Keys):
+class ValidAndUnique(_Keys):
     """Distinct keys / all molecules: validity times uniqueness, neither of which can be had at the other's cost."""
 
     watched = False  # both of its factors are

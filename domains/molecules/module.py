@@ -9,24 +9,24 @@ from torch import Generator, Tensor
 from torch_geometric.utils import to_dense_batch
 from torchmetrics import Metric
 
-from domains.molecules import bonds, chemistry, metrics, scored
+from domains.molecules import bond_loss, chemistry, metrics, scored_files
 from domains.molecules import fragment as fragments
 from domains.molecules.backbone import EGNN
-from domains.molecules.conformers import relaxed
+from domains.molecules.conformers import relax_conformer
 from domains.molecules.data import MoleculeData
 from domains.molecules.features import features
 from domains.molecules.files import draw, write
-from domains.molecules.sizes import shares
+from domains.molecules.size_distribution import size_probabilities
 from domains.molecules.view import view
 from graft import GraftError, GraftModule
-from graft.batches import Examples
-from graft.process import Categorical, Gaussian, Mixed
+from graft.batches import TrainingBatch
+from graft.process import Categorical, Gaussian, MultiFieldProcess
 from graft.rounds.sources import ScoredSet
 from graft.state import Condition, State
 
 
 def _by_logits(types: "Gaussian | Categorical") -> bool:
-    return not isinstance(types, Gaussian) or types.prediction == "logits"
+    return not isinstance(types, Gaussian) or types.prediction_type == "logits"
 
 
 class Molecules(GraftModule):
@@ -46,8 +46,8 @@ class Molecules(GraftModule):
         **kwargs: See `graft.GraftModule`.
     """
 
-    suffix = ".sdf"
-    suffixes = (".sdf", ".xyz", ".smi", ".csv")
+    file_suffix = ".sdf"
+    file_suffixes = (".sdf", ".xyz", ".smi", ".csv")
 
     def __init__(
         self,
@@ -61,7 +61,7 @@ class Molecules(GraftModule):
         super().__init__(*args, **kwargs)
         self.convention = convention
         self.vocabulary = chemistry.VOCABULARIES[convention]
-        fields = self.process.fields if isinstance(self.process, Mixed) else {}
+        fields = self.process.fields if isinstance(self.process, MultiFieldProcess) else {}
         x, h = fields.get("x"), fields.get("h")
         if (
             not isinstance(x, Gaussian)
@@ -69,13 +69,13 @@ class Molecules(GraftModule):
             or h.shape != (x.shape[0], len(self.vocabulary))
         ):
             raise GraftError(
-                "molecules need a Mixed process of two fields, x, Gaussian, of shape [N, 3] and h of shape "
+                "molecules need a MultiFieldProcess of two fields, x, Gaussian, of shape [N, 3] and h of shape "
                 f"[N, {len(self.vocabulary)}] ({convention} atoms: {', '.join(self.vocabulary.names)})"
             )
-        self.atoms, self.scale, self.sizes = x.shape[0], h.scale, sizes
+        self.atoms, self.scale, self.sizes = x.shape[0], h.one_hot_scale, sizes
         self.fragment = fragments.read(fragment) if fragment is not None else None
-        self.constrained, self.repeats = fragment is not None, resample if fragment is not None else 1
-        if resample < 1 or (self.constrained and (x.prediction != "x0" or not _by_logits(h))):
+        self.has_fixed_part, self.num_resamples = fragment is not None, resample if fragment is not None else 1
+        if resample < 1 or (self.has_fixed_part and (x.prediction_type != "x0" or not _by_logits(h))):
             raise GraftError(
                 "a fragment needs a process whose fields predict x0 and logits, and model.resample of at least 1"
             )
@@ -94,17 +94,20 @@ class Molecules(GraftModule):
                         f"ones out with --data.max_atoms {self.atoms}, or give the process's fields a larger shape"
                     )
                 counts[count] = number
-            self.facts = {"histogram": counts, "keys": torch.unique(metrics.key_hashes(data.keys()))}
+            self.dataset_statistics = {"histogram": counts, "keys": torch.unique(metrics.key_hashes(data.keys()))}
 
-    def draw_conditions(self, count: int, generator: Generator) -> Condition:
+    def sample_conditions(self, count: int, generator: Generator) -> Condition:
         """Numbers of atoms as `sizes` says, and what is kept of every sample."""
         drawn = torch.multinomial(self._shares(), count, replacement=True, generator=generator)
         mask = (torch.arange(self.atoms) < drawn[:, None]).float()
-        return {"mask": mask, **(fragments.placed(self.fragment, self.atoms, count) if self.fragment else {})}
+        return {
+            "mask": mask,
+            **(fragments.fragment_condition(self.fragment, self.atoms, count) if self.fragment else {}),
+        }
 
     def _shares(self) -> Tensor:
         """(atoms + 1,) shares of samples by their number of atoms; a fragment leaves room for at least one more."""
-        found = shares(self.sizes, self.atoms, self.facts.get("histogram"))
+        found = size_probabilities(self.sizes, self.atoms, self.dataset_statistics.get("histogram"))
         if self.fragment is not None:
             found[: len(self.fragment) + 1] = 0
             if not bool(found.sum() > 0):
@@ -115,14 +118,14 @@ class Molecules(GraftModule):
         return found
 
     @property
-    def given(self) -> Any:
-        """See `GraftModule.given`: the numbers of atoms, and the fragment."""
+    def cache_key_extras(self) -> Any:
+        """See `GraftModule.cache_key_extras`: the numbers of atoms, and the fragment."""
         asked: dict[str, Any] = {} if self.sizes is None else {"sizes": self.sizes}
         if self.fragment is not None:
-            asked |= {"fragment": self.fragment.identity(), "resample": self.repeats}
+            asked |= {"fragment": self.fragment.identity(), "resample": self.num_resamples}
         return asked or None
 
-    def constrain(self, output: State, condition: Condition) -> State:
+    def apply_constraint(self, output: State, condition: Condition) -> State:
         """The fragment in the place of what the network thinks of the kept nodes; see `fragment.constrain`."""
         assert isinstance(output, dict)
         return fragments.constrain(output, condition, self.vocabulary) if "kept" in condition else output
@@ -138,13 +141,13 @@ class Molecules(GraftModule):
         h = self.scale * torch.nn.functional.one_hot(types, len(self.vocabulary)).to(x.dtype)
         return {"x": x, "h": h * mask[..., None]}, {"mask": mask.to(x.dtype)}
 
-    def beside(self, examples: Examples, level: Tensor) -> "Tensor | None":
+    def auxiliary_loss(self, examples: TrainingBatch, level: Tensor) -> "Tensor | None":
         """The cross-entropy of the bonds of data, where the network says them; see `backbone.EGNN`."""
         net, state, mask = self.backbone, examples.state, examples.condition["mask"]
-        if not isinstance(net, EGNN) or net.bonds is None or examples.level > 0 or not net.said:
+        if not isinstance(net, EGNN) or net.bonds is None or examples.from_level > 0 or not net.bond_logits:
             return None
         assert isinstance(state, dict)
-        found = bonds.cross_entropy(net.said.pop(), state["x"], state["h"], mask, self.vocabulary)
+        found = bond_loss.cross_entropy(net.bond_logits.pop(), state["x"], state["h"], mask, self.vocabulary)
         return net.share * found * self.process.log_snr(level).exp().clamp(0.2, 10).to(found)
 
     def decode(self, state: State, condition: Condition) -> list[Any]:
@@ -153,19 +156,21 @@ class Molecules(GraftModule):
         counts = condition["mask"].sum(1).long()
         types, x = state["h"].argmax(-1).cpu(), state["x"].double().cpu()
         if "kept" in condition and self.fragment is not None:
-            x = fragments.returned(x, self.fragment)
+            x = fragments.align_to_fragment(x, self.fragment)
         return chemistry.build(types.numpy(), x.numpy(), counts.cpu().numpy(), self.vocabulary)
 
     def key(self, item: Any) -> str:
         """Canonical SMILES of the largest fragment."""
         return chemistry.key(item)
 
-    def known(self, keys: Sequence[str]) -> Tensor:
+    def in_training_set(self, keys: Sequence[str]) -> Tensor:
         """(n,) bool: the training data has the key."""
-        if "keys" not in self.facts:
+        if "keys" not in self.dataset_statistics:
             raise GraftError("these weights do not say what they were trained on: novelty needs the data's keys")
         hashes = torch.tensor([metrics.key_hash(key) for key in keys], dtype=torch.long)
-        return torch.isin(hashes, self.facts["keys"]) & torch.tensor([key != "" for key in keys], dtype=torch.bool)
+        return torch.isin(hashes, self.dataset_statistics["keys"]) & torch.tensor(
+            [key != "" for key in keys], dtype=torch.bool
+        )
 
     def features(self, items: Sequence[Any]) -> Tensor:
         """Counts of atom environments and a few descriptors; see `features.py`."""
@@ -178,30 +183,30 @@ class Molecules(GraftModule):
             "atom_stability": metrics.AtomStability(),
             "validity": metrics.Validity(),
             "uniqueness": metrics.Uniqueness(),
-            "valid_unique": metrics.ValidUnique(),
+            "valid_unique": metrics.ValidAndUnique(),
             "atom_types": metrics.AtomTypes(self.convention),
-            "novelty": metrics.Novelty(self.facts.get("keys", torch.zeros(0, dtype=torch.long))),
+            "novelty": metrics.Novelty(self.dataset_statistics.get("keys", torch.zeros(0, dtype=torch.long))),
         }
 
-    def read(self, path: Path, score: str) -> ScoredSet:
+    def read_scored(self, path: Path, score: str) -> ScoredSet:
         """Molecules of an SDF file with a property, or of a CSV table of SMILES with a column; see `scored.read`."""
-        molecules, values, left_out, replicates = scored.read(path, score, self.vocabulary, self.atoms)
+        molecules, values, left_out, replicates = scored_files.read(path, score, self.vocabulary, self.atoms)
         if not len(molecules):
             return ScoredSet({}, {}, [], [], left_out)
         state, condition = self.encode(molecules.batch(list(range(len(molecules)))))
         return ScoredSet(state, condition, values, list(molecules.keys), left_out, replicates)
 
-    def draw(self, items: Sequence[Any], legends: "Sequence[str] | None" = None) -> bytes:
+    def render(self, items: Sequence[Any], legends: "Sequence[str] | None" = None) -> bytes:
         """Drawings in a grid; what is not valid, in pieces or not stable is marked."""
         return draw(items, legends=legends)
 
-    def view(self, items: Sequence[Any], legends: "Sequence[str] | None" = None) -> str:
+    def render_html(self, items: Sequence[Any], legends: "Sequence[str] | None" = None) -> str:
         """Balls and sticks that turn; see `view.py`."""
         return view(items, legends)
 
-    def clean(self, items: Sequence[Any]) -> list[Any]:
+    def postprocess(self, items: Sequence[Any]) -> list[Any]:
         """Conformers relaxed by MMFF94, hydrogens placed; see `conformers.relaxed`."""
-        return [relaxed(item) for item in items]
+        return [relax_conformer(item) for item in items]
 
     def write(self, items: Sequence[Any], path: Path, rewards: "Sequence[float] | None" = None) -> None:
         """SDF, XYZ, SMILES or CSV."""

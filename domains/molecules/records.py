@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from rdkit import Chem, rdBase
 
-from domains.molecules.conformers import embedded
+from domains.molecules.conformers import embed_conformer
 from graft import text
 from graft.errors import GraftError
 
@@ -61,7 +61,7 @@ class _Smiles(Record):
         self._smiles, self.properties = smiles, properties
 
     def molecule(self) -> tuple[Any, str]:
-        mol, why = embedded(self._smiles)
+        mol, why = embed_conformer(self._smiles)
         return (None, CHARGED) if mol is not None and Chem.GetFormalCharge(mol) != 0 else (mol, why)
 
 

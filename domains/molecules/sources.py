@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 from domains.molecules import qm9, records
 from domains.molecules.chemistry import EXPLICIT, build
-from domains.molecules.conformers import relaxed
+from domains.molecules.conformers import relax_conformer
 from domains.molecules.enumeration import embed, enumerate_molecules
 from graft.errors import GraftError
-from graft.files import written
+from graft.files import write_with
 
 Arrays = dict[str, NDArray[Any]]
 """``num_atoms`` (M,), ``charges`` (M, N) atomic numbers with 0 as padding, ``positions`` (M, N, 3) Å; no pickles."""
@@ -43,10 +43,10 @@ def read(
             smiles = enumerate_molecules(max_heavy_atoms)
             chosen = np.random.default_rng(0).permutation(len(smiles))[:embedded]
             arrays = embed(smiles if embedded is None else [smiles[i] for i in sorted(chosen)])
-            written(path, lambda temporary: np.savez_compressed(temporary, **arrays))  # type: ignore[arg-type]
+            write_with(path, lambda temporary: np.savez_compressed(temporary, **arrays))  # type: ignore[arg-type]
         return _npz(path), {}
     if source.partition(":")[0] == "qm9":
-        return packed(qm9.read(source.partition(":")[2] or "train", str(cache_folder() / "qm9"))), {}
+        return pad_arrays(qm9.read(source.partition(":")[2] or "train", str(cache_folder() / "qm9"))), {}
     path = Path(source)
     if path.suffix.lower() not in (".npz", *records.KINDS):
         kinds = ", ".join(records.KINDS)
@@ -94,14 +94,14 @@ def _file(path: Path, clean: bool) -> tuple[Arrays, dict[str, int]]:
         if mol is None:
             left_out[why if why in (records.UNREADABLE, records.FLAT, records.CHARGED) else _EMBEDDED] += 1
         else:
-            kept.append(atoms(cleaned(mol) if clean else mol))
-    return packed(kept), dict(left_out)
+            kept.append(atoms(relax_or_build_bonds(mol) if clean else mol))
+    return pad_arrays(kept), dict(left_out)
 
 
 _EMBEDDED = "no SMILES of a molecule that can be embedded"
 
 
-def cleaned(mol: Any) -> Any:
+def relax_or_build_bonds(mol: Any) -> Any:
     """A molecule in the next minimum of MMFF94; one without bonds (XYZ) gets those of the distance rule first."""
     if mol.GetNumBonds() == 0:
         z, x = atoms(mol)
@@ -109,7 +109,7 @@ def cleaned(mol: Any) -> Any:
             return mol  # left out later, and counted there
         types = np.array([[EXPLICIT.index[int(n), 0] for n in z]])
         mol = build(types, x[None], np.array([len(z)]), EXPLICIT)[0]
-    return relaxed(mol)
+    return relax_conformer(mol)
 
 
 def atoms(mol: Any) -> tuple[NDArray[Any], NDArray[Any]]:
@@ -117,7 +117,7 @@ def atoms(mol: Any) -> tuple[NDArray[Any], NDArray[Any]]:
     return np.array([atom.GetAtomicNum() for atom in mol.GetAtoms()]), mol.GetConformer().GetPositions()
 
 
-def packed(molecules: "list[tuple[NDArray[Any], NDArray[Any]]]") -> Arrays:
+def pad_arrays(molecules: "list[tuple[NDArray[Any], NDArray[Any]]]") -> Arrays:
     """Molecules of `atoms` as arrays."""
     counts = np.array([len(z) for z, _ in molecules], np.int64)
     charges = np.zeros((len(molecules), max(counts, default=1)), np.int64)

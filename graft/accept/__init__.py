@@ -17,38 +17,38 @@ a] is estimated depends on the rule:
   fraction below one draw of each group accepts the best draw in some groups: the distribution is that of the best of
   the group. Equal rewards share the mean of a over their interval of F. `graft.accept.ties` estimates what that takes
   off, without bias in small groups.
-- `Threshold`, `Tilt` with a bound, and `All` look at each draw alone: a is known.
-- `Tilt` without a bound normalises by the other draws of the group. The bootstrap averages over them
-  (`Tilt.information`).
+- `Threshold`, `ExponentialTilt` with a bound, and `AcceptAll` look at each draw alone: a is known.
+- `ExponentialTilt` without a bound normalises by the other draws of the group. The bootstrap averages over them
+  (`ExponentialTilt.information`).
 - De-duplication, and filters that keep some of several equal draws, multiply a by the probability to be kept
-  (`graft.accept.duplicates`).
+  (`graft.accept.deduplicate`).
 
 Draws that were not scored take no part, as if they had not been drawn. Draws with a failed reward, and draws that a
 filter refused, count as rejected. The number of them in a group is random, and in groups of a few draws a averages over
 it.
 """
 
-from graft.accept.base import Accept, Accepted
-from graft.accept.every import All
-from graft.accept.laws import intervals
+from graft.accept.all import AcceptAll
+from graft.accept.base import AcceptanceRule, Selection
+from graft.accept.kl import cdf_intervals
 from graft.accept.preference import Preference
 from graft.accept.ranked import Ranked
-from graft.accept.selection import systematic
+from graft.accept.selection import systematic_sample
 from graft.accept.threshold import Threshold
-from graft.accept.tilt import Tilt
+from graft.accept.tilt import ExponentialTilt
 from graft.accept.top_fraction import TopFraction
 from graft.accept.top_k import TopK
 
 __all__ = [
-    "Accept",
-    "Accepted",
-    "All",
+    "AcceptAll",
+    "AcceptanceRule",
+    "ExponentialTilt",
     "Preference",
     "Ranked",
+    "Selection",
     "Threshold",
-    "Tilt",
     "TopFraction",
     "TopK",
-    "intervals",
-    "systematic",
+    "cdf_intervals",
+    "systematic_sample",
 ]

@@ -9,14 +9,14 @@ from typing import Literal
 import torch
 from torch import Generator, Tensor
 
-from graft.accept.duplicates import first_of_each, shares
-from graft.accept.selection import systematic
-from graft.described import Described
+from graft.accept.deduplicate import keep_one_per_key, shares
+from graft.accept.selection import systematic_sample
 from graft.errors import GraftError
+from graft.recorded_arguments import Described
 
 
 @dataclass
-class Accepted:
+class Selection:
     """What a rule says of n draws.
 
     Attributes:
@@ -25,7 +25,7 @@ class Accepted:
         probability: (n,) of being accepted, given everyone's rewards.
         kl_nats: KL(accepted distribution ‖ distribution of the draws) in nats, jointly of a draw and its condition; see
             `graft.accept`.
-        effective: Effective number of accepted samples, (Σ w)² / Σ w².
+        effective_sample_size: Effective number of accepted samples, (Σ w)² / Σ w².
         bins: Positions of the draws that were ranked together, for each condition.
     """
 
@@ -33,29 +33,32 @@ class Accepted:
     weight: Tensor
     probability: Tensor
     kl_nats: float
-    effective: float
+    effective_sample_size: float
     bins: list[Tensor] = field(default_factory=list)
 
 
-class Accept(Described, ABC):
+class AcceptanceRule(Described, ABC):
     """A rule A non-decreasing in the reward, applied within each condition or to the whole round.
 
     Args:
-        scope: ``condition``: ranks within a condition, so that what is given is not what is selected; ``global``.
+        group_by: ``condition``: ranks within a condition, so that what is given is not what is selected; ``global``.
         deduplicate: Keep one draw (at random) of those with the same key before the rule is applied.
-        bin: Conditions with fewer draws than this are put together with their neighbours.
+        min_group_size: Conditions with fewer draws than this are put together with their neighbours.
     """
 
-    smallest: int = 1  # draws of a condition that the rule needs
-    selects: bool = True  # by reward, so that what is accepted has a law of its own
+    min_draws: int = 1  # draws of a condition that the rule needs
+    is_selective: bool = True  # by reward, so that what is accepted has a law of its own
 
     def __init__(
-        self, scope: Literal["condition", "global"] = "condition", deduplicate: bool = False, bin: int = 32
+        self,
+        group_by: Literal["condition", "global"] = "condition",
+        deduplicate: bool = False,
+        min_group_size: int = 32,
     ) -> None:
-        self.scope, self.deduplicate, self.bin = scope, deduplicate, bin
+        self.group_by, self.deduplicate, self.min_group_size = group_by, deduplicate, min_group_size
 
     @abstractmethod
-    def law(self, rewards: Tensor) -> tuple[Tensor, Tensor]:
+    def acceptance(self, rewards: Tensor) -> tuple[Tensor, Tensor]:
         """For n finite rewards: (n,) the probability of each draw given all of them, and (n,) that times its weight."""
 
     def information(self, rewards: Tensor, drawn: int, usable: float) -> float:
@@ -68,7 +71,7 @@ class Accept(Described, ABC):
             drawn: Draws of the group, those with no usable reward included.
             usable: Share of all scored draws that have a usable reward.
         """
-        a = self.law(rewards)[1]
+        a = self.acceptance(rewards)[1]
         return float(torch.special.xlogy(a, a).sum())
 
     def weights(self, rewards: Tensor) -> Tensor:
@@ -82,7 +85,7 @@ class Accept(Described, ABC):
     def describe(self) -> str:
         """The rule, its scope and de-duplication in a few words."""
         first = "de-duplicated, then " if self.deduplicate else ""
-        return f"{first}{self} {'within each condition' if self.scope == 'condition' else 'of the whole round'}"
+        return f"{first}{self} {'within each condition' if self.group_by == 'condition' else 'of the whole round'}"
 
     def __call__(
         self,
@@ -90,11 +93,11 @@ class Accept(Described, ABC):
         groups: "Tensor | None" = None,
         keys: "Sequence[str] | None" = None,
         generator: "Generator | None" = None,
-        left: "Tensor | None" = None,
-        spare: "Tensor | None" = None,
+        eligible: "Tensor | None" = None,
+        interchangeable: "Tensor | None" = None,
         scored: "Tensor | None" = None,
         screen: "Tensor | None" = None,
-    ) -> Accepted:
+    ) -> Selection:
         """Accept some of n draws.
 
         Args:
@@ -102,8 +105,8 @@ class Accept(Described, ABC):
             groups: (n,) integer of the condition each was drawn under; neighbouring integers are like conditions.
             keys: Canonical key of each, for de-duplication; an empty key equals no other.
             generator: For which of equals are kept.
-            left: (n,) bool, what filters left: nothing else is accepted (see `graft.filters`).
-            spare: (n,) bool, what one of the same key that is left stands for, by chance.
+            eligible: (n,) bool, what filters left: nothing else is accepted (see `graft.filters`).
+            interchangeable: (n,) bool, what one of the same key that is left stands for, by chance.
             scored: (n,) bool, draws that the reward was asked for; the others take no part. All if not given.
             screen: (n,) log a of what chose the scored draws (see `graft.rounds.asked.screen_information`): the others
                 then count as rejected. Not given where they are a random part.
@@ -120,27 +123,27 @@ class Accept(Described, ABC):
             raise GraftError(
                 f"the reward failed for all {int(scored.sum())} draws, so that nothing can be accepted: mend the reward"
             )
-        if left is not None:
-            usable &= left
-        equals = torch.zeros(n, dtype=torch.bool) if spare is None else spare.clone()
+        if eligible is not None:
+            usable &= eligible
+        equals = torch.zeros(n, dtype=torch.bool) if interchangeable is None else interchangeable.clone()
         if self.deduplicate:
             if keys is None:
                 raise GraftError("de-duplication needs the draws' keys: the domain gives none")
-            keep = first_of_each(keys, usable, generator)
+            keep = keep_one_per_key(keys, usable, generator)
             equals |= usable & ~keep
             usable &= keep
         counted = scored & ~equals  # draws that could have been usable, whatever was kept of equals
         share = float(usable.sum() / counted.sum())
         chosen, ranked, information = [], list[Tensor](), 0.0
-        for everyone in self._groups(groups if self.scope == "condition" else None, scored):
+        for everyone in self._groups(groups if self.group_by == "condition" else None, scored):
             members = everyone[usable[everyone]]
             if not len(members):
                 continue
-            probability[members], a[members] = self.law(rewards[members])
+            probability[members], a[members] = self.acceptance(rewards[members])
             information += self.information(rewards[members], int(counted[everyone].sum()), share)
             weight[members] = self.weights(rewards[members])
             ranked.append(members)
-            chosen.append(members[systematic(probability[members], generator)])
+            chosen.append(members[systematic_sample(probability[members], generator)])
         index = torch.cat(chosen).sort().values
         if len(index) == 0:
             raise GraftError(
@@ -156,7 +159,7 @@ class Accept(Described, ABC):
         kl = (information + float((a * before).sum())) / float(a.sum())
         kl -= math.log(float(a.sum()) / (n if screen is not None else int(scored.sum())))
         effective = float(weight.sum() ** 2 / weight.square().sum())
-        return Accepted(index, weight, probability, max(0.0, kl), effective, ranked)  # an estimate can fall below 0
+        return Selection(index, weight, probability, max(0.0, kl), effective, ranked)  # an estimate can fall below 0
 
     def _bins(self, groups: "Tensor | None", usable: Tensor) -> list[Tensor]:
         """Positions of the usable draws of each group, where there are any."""
@@ -175,7 +178,7 @@ class Accept(Described, ABC):
             values, drawn = torch.unique(groups, return_counts=True)
             # equally many draws of every condition were asked for (prompts with M images each): none is too small
             equal = len(drawn) > 1 and int(drawn.min()) == int(drawn.max()) > 1
-            need = self.smallest if equal else max(self.bin, self.smallest)
+            need = self.min_draws if equal else max(self.min_group_size, self.min_draws)
             bins, sizes = [], []
             for value in values:
                 members = (groups == value).nonzero()[:, 0]
@@ -187,9 +190,9 @@ class Accept(Described, ABC):
                     sizes.append(size)
             if len(bins) > 1 and sizes[-1] < need:
                 bins[-2:], sizes[-2:] = [torch.cat(bins[-2:])], [sum(sizes[-2:])]
-        if sizes[-1] < self.smallest:
+        if sizes[-1] < self.min_draws:
             raise GraftError(
-                f"the rule '{self}' ranks {self.smallest} draws and there are {sizes[-1]}: draw more, or take "
+                f"the rule '{self}' ranks {self.min_draws} draws and there are {sizes[-1]}: draw more, or take "
                 "smaller groups"
             )
         return [members[scored[members]] for members in bins]

@@ -14,7 +14,7 @@ import numpy as np
 from scipy.interpolate import CubicHermiteSpline
 from scipy.special import xlogy
 
-from graft.accept.laws import Array, acceptance, integral
+from graft.accept.kl import Array, acceptance, integral
 
 PANELS, NODES = 128, 8  # of the quadrature, in F
 STEP = 8.0  # standard deviations around the rise of a(F) that get panels of their own

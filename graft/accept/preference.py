@@ -2,18 +2,18 @@
 
 from torch import Tensor
 
-from graft.accept.laws import intervals
+from graft.accept.kl import cdf_intervals
 from graft.accept.ranked import Ranked
 
 
 class Preference(Ranked):
     """The winner of two, ties by a coin: a(F) = F, KL = log 2 − 1/2 for continuous rewards."""
 
-    smallest = 2
+    min_draws = 2
 
-    def law(self, rewards: Tensor) -> tuple[Tensor, Tensor]:
-        """See `Accept.law`: the share of the other draws that it beats."""
-        low, high = intervals(rewards)
+    def acceptance(self, rewards: Tensor) -> tuple[Tensor, Tensor]:
+        """See `AcceptanceRule.acceptance`: the share of the other draws that it beats."""
+        low, high = cdf_intervals(rewards)
         n = len(rewards)
         middle = (low + high) / 2
         p = (middle * n - 0.5) / (n - 1) if n > 1 else middle

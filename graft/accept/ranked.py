@@ -6,7 +6,7 @@ import torch
 from scipy.stats import binom
 from torch import Tensor
 
-from graft.accept.base import Accept
+from graft.accept.base import AcceptanceRule
 from graft.accept.curve import Part, curve
 from graft.accept.ties import cost
 
@@ -14,7 +14,7 @@ FEW = 64  # expected usable draws of a group up to which the spread of their num
 RARE = 1e-9  # numbers of usable draws less likely than this are left out
 
 
-class Ranked(Accept):
+class Ranked(AcceptanceRule):
     """A rule that accepts a draw by how many of its group are above it, so a(F) does not depend on the rewards."""
 
     @abstractmethod
@@ -22,7 +22,7 @@ class Ranked(Accept):
         """Return (K, M): a draw among ``count`` usable ones is accepted as one of the best K of M. K may be broken."""
 
     def information(self, rewards: Tensor, drawn: int, usable: float) -> float:
-        """See `Accept.information`: the integral of a log a, less what ties take off."""
+        """See `AcceptanceRule.information`: the integral of a log a, less what ties take off."""
         n, parts = len(rewards), self._parts(len(rewards), drawn, usable)
         counts: list[int] = torch.unique(rewards, sorted=True, return_counts=True)[1].tolist()
         return n * (curve(parts).whole - cost(parts, counts))

@@ -4,7 +4,7 @@ import torch
 from torch import Generator, Tensor
 
 
-def systematic(probability: Tensor, generator: "Generator | None") -> Tensor:
+def systematic_sample(probability: Tensor, generator: "Generator | None") -> Tensor:
     """Positions drawn so that each has its probability and their number is as good as fixed (Madow 1949)."""
     order = torch.randperm(len(probability), generator=generator)
     offset = torch.rand((), generator=generator, dtype=torch.float64)

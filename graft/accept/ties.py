@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from scipy.special import gammaln, xlogy
 
 from graft.accept.curve import Curve, Part, curve
-from graft.accept.laws import Array
+from graft.accept.kl import Array
 
 Counts = NDArray[np.int64]
 

@@ -5,65 +5,65 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from graft.accept.base import Accept
+from graft.accept.base import AcceptanceRule
 from graft.errors import GraftError
 
 RESAMPLES = 256
 BLOCK = 2**22  # numbers in memory at once
 
 
-class Tilt(Accept):
-    """Exponential tilt: a = exp((r − maximum) / temperature), p* ∝ p_ref exp(r / temperature).
+class ExponentialTilt(AcceptanceRule):
+    """Exponential tilt: a = exp((r − bound) / temperature), p* ∝ p_ref exp(r / temperature).
 
     Args:
         temperature: In the reward's unit.
-        maximum: An upper bound of the reward, fixed in advance (the best draw's reward would make it another law).
+        reward_bound: An upper bound of the reward, fixed in advance (the best draw's reward would make it another law).
             ``null``: every draw is kept and weighted by exp(r / temperature), normalised over its condition; the
             effective sample size then says how many the weights leave.
-        scope: See `Accept`.
-        deduplicate: See `Accept`.
-        bin: See `Accept`.
+        group_by: See `AcceptanceRule`.
+        deduplicate: See `AcceptanceRule`.
+        min_group_size: See `AcceptanceRule`.
     """
 
     def __init__(
         self,
         temperature: float,
-        maximum: "float | None" = None,
-        scope: Literal["condition", "global"] = "condition",
+        reward_bound: "float | None" = None,
+        group_by: Literal["condition", "global"] = "condition",
         deduplicate: bool = False,
-        bin: int = 32,
+        min_group_size: int = 32,
     ) -> None:
-        super().__init__(scope, deduplicate, bin)
+        super().__init__(group_by, deduplicate, min_group_size)
         if not temperature > 0:
             raise GraftError(f"temperature is {temperature:g}, but it must be positive")
-        self.temperature, self.maximum = temperature, maximum
+        self.temperature, self.reward_bound = temperature, reward_bound
 
-    def law(self, rewards: Tensor) -> tuple[Tensor, Tensor]:
-        """See `Accept.law`."""
-        if self.maximum is None:
+    def acceptance(self, rewards: Tensor) -> tuple[Tensor, Tensor]:
+        """See `AcceptanceRule.acceptance`."""
+        if self.reward_bound is None:
             return torch.ones_like(rewards), self.weights(rewards)
-        if bool((rewards > self.maximum).any()):
+        if bool((rewards > self.reward_bound).any()):
             raise GraftError(
-                f"a reward of {float(rewards.max()):.6g} is above the stated maximum {self.maximum:g}: "
-                "give a bound that holds, or maximum=null for weights"
+                f"a reward of {float(rewards.max()):.6g} is above `reward_bound`, {self.reward_bound:g}: "
+                "give a bound that holds, or reward_bound=null for weights"
             )
-        a = ((rewards - self.maximum) / self.temperature).exp()
+        a = ((rewards - self.reward_bound) / self.temperature).exp()
         return a, a
 
     def weights(self, rewards: Tensor) -> Tensor:
-        """See `Accept.weights`."""
-        if self.maximum is not None:
+        """See `AcceptanceRule.weights`."""
+        if self.reward_bound is not None:
             return torch.ones_like(rewards)
         return len(rewards) * (rewards / self.temperature).softmax(0)
 
     def information(self, rewards: Tensor, drawn: int, usable: float) -> float:
-        """See `Accept.information`.
+        """See `AcceptanceRule.information`.
 
         The weights of a group are normalised by its other draws, so a(x) is the mean weight of x over them. The mean of
         w log w is larger than that of a log a. The bootstrap estimates the difference: it replaces the other draws of
         each draw by draws from the group, `RESAMPLES` times.
         """
-        if self.maximum is not None:
+        if self.reward_bound is not None:
             return super().information(rewards, drawn, usable)
         n = len(rewards)
         size = (rewards / self.temperature - rewards.max() / self.temperature).exp()
@@ -85,5 +85,5 @@ class Tilt(Accept):
         return float((torch.special.xlogy(weight, weight) - larger).sum())
 
     def __str__(self) -> str:
-        how = "weights" if self.maximum is None else f"maximum {self.maximum:.4g}"
+        how = "weights" if self.reward_bound is None else f"bound {self.reward_bound:.4g}"
         return f"exponential tilt at temperature {self.temperature:.4g} ({how})"

@@ -4,7 +4,7 @@ from typing import Literal
 
 from torch import Tensor
 
-from graft.accept.laws import intervals
+from graft.accept.kl import cdf_intervals
 from graft.accept.ranked import Ranked
 from graft.errors import GraftError
 
@@ -14,26 +14,26 @@ class TopFraction(Ranked):
 
     Args:
         fraction: In (0, 1].
-        scope: See `Accept`.
-        deduplicate: See `Accept`.
-        bin: See `Accept`.
+        group_by: See `AcceptanceRule`.
+        deduplicate: See `AcceptanceRule`.
+        min_group_size: See `AcceptanceRule`.
     """
 
     def __init__(
         self,
         fraction: float = 0.125,
-        scope: Literal["condition", "global"] = "condition",
+        group_by: Literal["condition", "global"] = "condition",
         deduplicate: bool = False,
-        bin: int = 32,
+        min_group_size: int = 32,
     ) -> None:
-        super().__init__(scope, deduplicate, bin)
+        super().__init__(group_by, deduplicate, min_group_size)
         if not 0 < fraction <= 1:
             raise GraftError(f"fraction is {fraction:g}, but a share of the draws lies in (0, 1]")
         self.fraction = fraction
 
-    def law(self, rewards: Tensor) -> tuple[Tensor, Tensor]:
-        """See `Accept.law`."""
-        low, high = intervals(rewards)
+    def acceptance(self, rewards: Tensor) -> tuple[Tensor, Tensor]:
+        """See `AcceptanceRule.acceptance`."""
+        low, high = cdf_intervals(rewards)
         p = ((high - (1 - self.fraction)) / (high - low)).clamp(0, 1)
         return p, p
 

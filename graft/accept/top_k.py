@@ -5,7 +5,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from graft.accept.laws import intervals, log_choose
+from graft.accept.kl import cdf_intervals, log_choose
 from graft.accept.ranked import Ranked
 from graft.errors import GraftError
 
@@ -19,26 +19,26 @@ class TopK(Ranked):
     Args:
         keep: K.
         draws: M.
-        scope: See `Accept`.
-        deduplicate: See `Accept`.
-        bin: See `Accept`.
+        group_by: See `AcceptanceRule`.
+        deduplicate: See `AcceptanceRule`.
+        min_group_size: See `AcceptanceRule`.
     """
 
     def __init__(
         self,
         keep: int = 1,
         draws: int = 8,
-        scope: Literal["condition", "global"] = "condition",
+        group_by: Literal["condition", "global"] = "condition",
         deduplicate: bool = False,
-        bin: int = 1,
+        min_group_size: int = 1,
     ) -> None:
-        super().__init__(scope, deduplicate, bin)
+        super().__init__(group_by, deduplicate, min_group_size)
         if not 1 <= keep <= draws:
             raise GraftError(f"keep is {keep} of {draws} draws: it must lie between 1 and {draws}")
-        self.keep, self.draws, self.smallest = keep, draws, draws
+        self.keep, self.draws, self.min_draws = keep, draws, draws
 
-    def law(self, rewards: Tensor) -> tuple[Tensor, Tensor]:
-        """See `Accept.law`."""
+    def acceptance(self, rewards: Tensor) -> tuple[Tensor, Tensor]:
+        """See `AcceptanceRule.acceptance`."""
         n = len(rewards)
         draws = min(self.draws, n)  # where some failed, the best K of the rest
         # probability that the draw with j above it is among the best K of a random group of M with it
@@ -50,7 +50,7 @@ class TopK(Ranked):
             possible = (above >= k) & (below >= draws - 1 - k)
             term = log_choose(above, k) + log_choose(below, draws - 1 - k) - whole
             by_rank += torch.where(possible, term.exp(), 0.0)
-        low, high = intervals(rewards)
+        low, high = cdf_intervals(rewards)
         total = torch.cat([by_rank.new_zeros(1), by_rank.flip(0).cumsum(0)])  # of the ranks from below
         first, last = (low * n).round().long(), (high * n).round().long()
         p = ((total[last] - total[first]) / (last - first)).clamp(0, 1)

@@ -4,8 +4,8 @@ After each round, statistics of the tuned model's validation draws stand beside 
 of draws with the same noise; one that leaves its band by more than its statistical error is an alarm.
 """
 
-from graft.alarms.bands import Alarm, Alarms, judge
-from graft.alarms.statistics import Draws, Statistic, statistics
-from graft.alarms.watch import Watch
+from graft.alarms.callback import AlarmCallback
+from graft.alarms.statistics import SampleSet, Statistic, statistics
+from graft.alarms.tolerances import Alarm, Alarms, check_tolerances
 
-__all__ = ["Alarm", "Alarms", "Draws", "Statistic", "Watch", "judge", "statistics"]
+__all__ = ["Alarm", "AlarmCallback", "Alarms", "SampleSet", "Statistic", "check_tolerances", "statistics"]

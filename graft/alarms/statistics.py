@@ -11,8 +11,8 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from graft import hooks
-from graft.distance import mmd, polynomial
-from graft.ranks import knows_all
+from graft.distance import mmd, polynomial_kernel
+from graft.distributed import disable_sync
 
 GROUPS = 20
 """Parts that are left out in turn: an error with 19 degrees of freedom; 2 of it are passed by chance in 3.0 % (t)."""
@@ -24,30 +24,30 @@ class Statistic:
 
     Attributes:
         value: Of all draws.
-        without: (G,) of all but each part.
+        leave_one_out: (G,) of all but each part.
         direction: 1 where larger is better, -1 where smaller is, 0 where that is not known.
     """
 
     value: float
-    without: Tensor
+    leave_one_out: Tensor
     direction: int = 1
 
 
 @dataclass
-class Draws:
+class SampleSet:
     """Draws of one model, everyone's where there are several processes.
 
     Attributes:
         items: The objects.
         features: (n, d) of each; None where the domain has none.
         held_out: (n,) the held-out reward of each, NaN where it failed; None where there is none.
-        maximise: Larger held-out rewards are better.
+        higher_is_better: Larger held-out rewards are better.
     """
 
     items: Sequence[Any]
     features: "Tensor | None" = None
     held_out: "Tensor | None" = None
-    maximise: bool = True
+    higher_is_better: bool = True
 
     def __post_init__(self) -> None:
         groups = min(GROUPS, len(self.items))
@@ -64,7 +64,7 @@ class Draws:
 
 
 def statistics(
-    draws: Draws, reference: Draws, metrics: Callable[[], Mapping[str, Metric]], skip: Sequence[str] = ()
+    draws: SampleSet, reference: SampleSet, metrics: Callable[[], Mapping[str, Metric]], skip: Sequence[str] = ()
 ) -> dict[str, Statistic]:
     """By name: the domain's metrics that are one number, ``internal_diversity``, ``feature_distance``, ``held_out``.
 
@@ -91,13 +91,17 @@ def statistics(
         if bool(keep.any(1).all()):
             rewards = draws.held_out.nan_to_num()
             without = (keep * rewards).sum(1) / keep.sum(1)
-            out["held_out"] = Statistic(float(rewards[there].mean()), without, 1 if draws.maximise else -1)
+            out["held_out"] = Statistic(float(rewards[there].mean()), without, 1 if draws.higher_is_better else -1)
     return {
-        name: each for name, each in out.items() if math.isfinite(each.value) and bool(each.without.isfinite().all())
+        name: each
+        for name, each in out.items()
+        if math.isfinite(each.value) and bool(each.leave_one_out.isfinite().all())
     }
 
 
-def _metrics(draws: Draws, metrics: Callable[[], Mapping[str, Metric]], skip: Sequence[str]) -> dict[str, Statistic]:
+def _metrics(
+    draws: SampleSet, metrics: Callable[[], Mapping[str, Metric]], skip: Sequence[str]
+) -> dict[str, Statistic]:
     """Each metric is updated once with each part, and those are merged, where torchmetrics can merge it."""
     asked = {name: metric for name, metric in metrics().items() if name not in skip}
     wholes = {name: _updated(m, name, draws.items) for name, m in asked.items() if getattr(m, "watched", True)}
@@ -120,7 +124,7 @@ def _metrics(draws: Draws, metrics: Callable[[], Mapping[str, Metric]], skip: Se
     return out
 
 
-def _feature_distance(draws: Draws, reference: Draws) -> "Statistic | None":
+def _feature_distance(draws: SampleSet, reference: SampleSet) -> "Statistic | None":
     """Unbiased kernel distance to the reference (KID's kernel), 1 for a single draw of the reference, on average.
 
     That is MMD² / (E k(x, x) − E k(x, x')). Pairs of one noise depend on each other and are left out, so that it is 0
@@ -128,7 +132,7 @@ def _feature_distance(draws: Draws, reference: Draws) -> "Statistic | None":
     """
     a, b = reference.features, draws.features
     assert a is not None and b is not None
-    own = polynomial(a, a)
+    own = polynomial_kernel(a, a)
     n = len(a)
     spread = float(own.diagonal().mean() - (own.sum() - own.diagonal().sum()) / (n * (n - 1)))
     if spread <= 0:
@@ -137,12 +141,12 @@ def _feature_distance(draws: Draws, reference: Draws) -> "Statistic | None":
         first, second = a[::2], a[1::2]
         value = mmd(first, second) / spread if len(second) > 1 else 0.0
         return Statistic(value, torch.full((draws.parts,), value, dtype=torch.float64), -1)
-    across = polynomial(a, b)
-    found = _mean_of_pairs((own + polynomial(b, b) - across - across.T) / spread, draws)
-    return Statistic(found.value, found.without, -1)
+    across = polynomial_kernel(a, b)
+    found = _mean_of_pairs((own + polynomial_kernel(b, b) - across - across.T) / spread, draws)
+    return Statistic(found.value, found.leave_one_out, -1)
 
 
-def _mean_of_pairs(pairs: Tensor, draws: Draws) -> Statistic:
+def _mean_of_pairs(pairs: Tensor, draws: SampleSet) -> Statistic:
     """The mean of (n, n) over two different draws."""
     pairs = pairs.clone().fill_diagonal_(0)
     member = torch.nn.functional.one_hot(draws.part, draws.parts).double()
@@ -155,7 +159,7 @@ def _mean_of_pairs(pairs: Tensor, draws: Draws) -> Statistic:
 
 def _updated(metric: Metric, name: str, items: Sequence[Any]) -> Metric:
     hooks.update(metric, name, items)
-    return knows_all(metric)
+    return disable_sync(metric)
 
 
 def _number(metric: Metric, name: str) -> "float | None":

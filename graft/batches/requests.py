@@ -1,76 +1,35 @@
-"""Requests for draws in fixed chunks, and the objects that come of them."""
+"""Draws: what the network is asked to sample."""
 
-import math
-from collections.abc import Iterator
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Literal
 
-import torch
-from lightning.pytorch import Trainer
-from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from graft.state import Condition, State
 
-from graft import seeding
-from graft.batches.draws import Draws, Weights
-from graft.module import GraftModule
-from graft.ranks import begin, everyone, shared_errors
-from graft.sampler import Trajectory
+Weights = Literal["reference", "tuned", "current"]
+"""Whose draws: the reference's; the tuned model's, as it is judged and saved; or the current one's, as rounds have it.
+
+The last two differ where an objective draws its rounds with other weights than those that are kept.
+"""
 
 
-class Requests(Dataset[Draws]):
-    """Requests for draws in fixed chunks, so that what is drawn depends on no number of processes.
+@dataclass
+class SampleRequest:
+    """A request for samples, one for each row of ``condition``.
 
-    Args:
-        module: Draws the conditions.
-        count: Draws in all.
-        chunk: Draws in each.
-        purpose: What for; seeds conditions and noise.
-        weights: Whose draws.
-        record: Levels to keep.
+    Attributes:
+        condition: What is given.
+        seed_key: Seeds the generator, with the module's seed: what the draw is for.
+        weights: Whose; all but the reference's hand over to the reference below the level.
+        record: Levels to keep besides the last state.
+        predict_x0: Ask the network for E[x_0 | x_u] at the levels to record, too.
+        start: The level to start from, below 1 with ``state``.
+        state: (B, ...) at ``start``; drawn from the prior if not given.
     """
 
-    def __init__(
-        self,
-        module: GraftModule,
-        count: int,
-        chunk: int,
-        purpose: tuple["int | str", ...],
-        weights: Weights,
-        record: tuple[float, ...] = (),
-    ) -> None:
-        self.module, self.count, self.chunk = module, count, chunk
-        self.purpose, self.weights, self.record = purpose, weights, record
-
-    def __len__(self) -> int:
-        return math.ceil(self.count / self.chunk)
-
-    def __getitem__(self, index: int) -> Draws:
-        if index >= len(self):
-            raise IndexError(index)
-        generator = seeding.generator(self.module.seed, "condition", *self.purpose, index)
-        start = index * self.chunk
-        condition = self.module.conditions(self.purpose, start, min(self.chunk, self.count - start), generator)
-        return Draws(condition, (*self.purpose, index), self.weights, self.record)
-
-
-def groups(requests: Requests) -> Tensor:
-    """Return (count,) integers of the conditions of all draws that are asked for; see `GraftModule.group`."""
-    return torch.cat([requests.module.group(requests[i].condition).cpu() for i in range(len(requests))])
-
-
-def draw(trainer: Trainer, request: Draws, index: int) -> Trajectory:
-    """What a request asks for, as Lightning's own loops would draw it: in the trainer's precision, on its device."""
-    batch = trainer.strategy.batch_to_device(trainer.precision_plugin.convert_input(request))
-    drawn: Any = trainer.strategy.predict_step(batch, index)
-    trajectory: Trajectory = drawn
-    return trajectory
-
-
-def drawn(module: GraftModule, trainer: Trainer, requests: Requests) -> "Iterator[tuple[list[Any], int]]":
-    """(objects, denoiser calls) of each request, drawn by the trainer."""
-    begin(trainer, module)
-    with shared_errors(trainer):
-        mine: Any = trainer.predict(module, DataLoader(requests, batch_size=None))
-    rank, world = trainer.global_rank, trainer.world_size
-    for index, trajectory in everyone(trainer, {i * world + rank: each for i, each in enumerate(mine)}).items():
-        items = module.decode(trajectory.state, requests[index].condition)
-        yield items, trajectory.calls * len(items)
+    condition: Condition
+    seed_key: tuple["int | str", ...]
+    weights: Weights = "tuned"
+    record: tuple[float, ...] = field(default=())
+    predict_x0: bool = False
+    start: float = 1.0
+    state: "State | None" = None

@@ -6,10 +6,10 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from graft.cli.quiet import QUIET, quiet
 from graft.cli.streams import make_lasting
+from graft.cli.warning_filters import IGNORED_WARNINGS, install_warning_filters
 
-__all__ = ["COMMANDS", "QUIET", "console", "load", "main"]
+__all__ = ["COMMANDS", "IGNORED_WARNINGS", "console", "load", "main"]
 
 COMMANDS = {  # and what the help says; each is the `run` of the file of its name
     "fit": "rollouts, acceptance, fine-tuning; ends with a table, pictures and files (the main job)",
@@ -18,7 +18,7 @@ COMMANDS = {  # and what the help says; each is the `run` of the file of its nam
     "levels": "how much of the reward is decided at each level, and which one to choose",
     "compare": "methods at an equal budget: --methods a,b --seeds 0,1,2 [--levels 0,0.125,auto]",
     "sample": "draw objects from a run's weights into a file: --weights RUN -n 256 --out FILE [--seed S] [--level U]\n"
-    "[--interpolate W] [--best_of N] [--given FILE]\n"
+    "[--interpolate W] [--best_of N] [--condition FILE]\n"
     "[--model.SETTING VALUE]",
     "hits": "the best distinct objects of a run, ranked, with drawings: --weights RUN -n 100 --out FILE [--draws N]",
     "evaluate": "the domain's metrics of fresh samples, over several runs: --weights RUN -n 10000 --runs 3 "
@@ -80,10 +80,10 @@ def load(config: str, *flags: str) -> tuple[Any, Any, Any]:
         *flags: As on the command line, such as ``--model.level=0.25``.
     """
     from graft import plain_yaml
-    from graft.cli.parser import setup
-    from graft.runs.kept import remember
+    from graft.cli.parser import parse_and_build
+    from graft.runs.config_of_objects import remember
 
-    cli, text = setup("fit", ["--config", config, *flags])
+    cli, text = parse_and_build("fit", ["--config", config, *flags])
     remember(cli.model, cli.datamodule, cli.trainer, plain_yaml.load(text, config))
     return cli.model, cli.datamodule, cli.trainer
 
@@ -92,7 +92,7 @@ def _run(args: list[str]) -> int:
     """The exit status of a command that ends."""
     from graft.errors import GraftError
 
-    quiet()
+    install_warning_filters()
     try:
         if args[0] not in COMMANDS:
             raise GraftError(f"there is no command {args[0]!r}: {', '.join(COMMANDS)}")
@@ -104,9 +104,9 @@ def _run(args: list[str]) -> int:
         with holding(), guarded():  # a user's module may exit when it is imported
             command.run(args[1:])
     except Exception as error:
-        from graft.cli.said import said
+        from graft.cli.messages import user_message
 
-        sentence = said(error)
+        sentence = user_message(error)
         if sentence is None or os.environ.get("GRAFT_TRACEBACK") == "1":
             raise
         rank = os.environ.get("RANK") or os.environ.get("LOCAL_RANK") or "0"  # of several processes all may fail
@@ -118,7 +118,7 @@ def _run(args: list[str]) -> int:
 
 def _interrupted(args: list[str], error: BaseException) -> int:
     """Say how to go on; the exit status."""
-    from graft.cli.arguments import apart, command_line
+    from graft.cli.arguments import command_line, split_flags
     from graft.runs.interruption import Interrupted
 
     if isinstance(error.__context__, Interrupted):  # Lightning made a SystemExit of it
@@ -127,7 +127,7 @@ def _interrupted(args: list[str], error: BaseException) -> int:
         how = "the same command and --run_dir" if args[0] == "compare" else "--ckpt_path last"
         print(f"graft: interrupted; go on with {how}", file=sys.stderr)
         return error.status if isinstance(error, Interrupted) else 130
-    _, rest = apart(args[1:], ("ckpt_path", "run_dir"))
+    _, rest = split_flags(args[1:], ("ckpt_path", "run_dir"))
     how = command_line(args[0], [*rest, "--run_dir", str(error.folder), "--ckpt_path", "last"])
     if os.environ.get("LOCAL_RANK", "0") == "0":
         print(f"graft: interrupted {error.where}, nothing is lost; go on with: {how}", file=sys.stderr)

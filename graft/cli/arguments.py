@@ -13,7 +13,7 @@ def command_line(command: str, args: list[str]) -> str:
     return shlex.join(["graft", command, *args])
 
 
-def apart(args: list[str], names: Sequence[str]) -> tuple[dict[str, str], list[str]]:
+def split_flags(args: list[str], names: Sequence[str]) -> tuple[dict[str, str], list[str]]:
     """(the flags of these names, the rest of the arguments)."""
     own, rest = dict[str, str](), list[str]()
     left = iter(args)
@@ -29,7 +29,7 @@ def apart(args: list[str], names: Sequence[str]) -> tuple[dict[str, str], list[s
     return own, rest
 
 
-def given_to_model(args: list[str]) -> tuple[dict[str, Any], list[str]]:
+def model_overrides(args: list[str]) -> tuple[dict[str, Any], list[str]]:
     """(settings of the model by name, the other arguments)."""
     given, rest, left = dict[str, Any](), list[str](), iter(args)
     for arg in left:

@@ -6,21 +6,21 @@ from typing import Any
 
 from graft import files, plain_yaml
 from graft.errors import GraftError
-from graft.runs import kept
+from graft.runs import config_of_objects
 
 
-def configs() -> list[str]:
+def list_configs() -> list[str]:
     """Names of the configurations that ``--config`` finds."""
     names: list[str] = []
-    for root in files.roots():
+    for root in files.search_paths():
         if root.name == "configs":
-            names += files.below(root, ".yaml")
+            names += files.list_files(root, ".yaml")
         elif root != Path.cwd():
-            names += [f"domains/{name}" for name in files.below(root / "domains", ".yaml")]
+            names += [f"domains/{name}" for name in files.list_files(root / "domains", ".yaml")]
     return sorted(set(names))
 
 
-def located(command: str, args: list[str]) -> list[str]:
+def resolve_config_paths(command: str, args: list[str]) -> list[str]:
     """The arguments with each configuration's name replaced by its path."""
     out = list(args)
     for i, arg in enumerate(out):
@@ -31,12 +31,12 @@ def located(command: str, args: list[str]) -> list[str]:
             raise GraftError("--config needs a name")
         name = value if equals else out[i + 1]
         try:
-            path = str(files.locate(name))
+            path = str(files.find_file(name))
         except GraftError:
-            raise GraftError(f"there is no configuration {name!r}; there are {', '.join(configs())}") from None
+            raise GraftError(f"there is no configuration {name!r}; there are {', '.join(list_configs())}") from None
         settings = [flag.partition("=")[0].removeprefix("--") for flag in args if flag.startswith("--")]
-        kept.refuse(Path(path).read_text(encoding="utf-8-sig"), name, settings)
-        data = content(path).get("data", {})
+        config_of_objects.refuse(Path(path).read_text(encoding="utf-8-sig"), name, settings)
+        data = read_config(path).get("data", {})
         if isinstance(data, str):  # a class by its path
             data = {"class_path": data}
         corrects = isinstance(data.get("source"), dict)
@@ -53,7 +53,7 @@ def located(command: str, args: list[str]) -> list[str]:
     return out
 
 
-def content(path: str) -> dict[str, Any]:
+def read_config(path: str) -> dict[str, Any]:
     """Of a configuration, by name."""
     read = plain_yaml.read(Path(path))
     if not isinstance(read, dict | None):

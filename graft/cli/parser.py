@@ -9,12 +9,12 @@ from lightning.pytorch import LightningDataModule
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from graft import plain_yaml
-from graft.cli.configs import configs, content, located
-from graft.cli.quiet import quiet
-from graft.cli.said import sentence
+from graft.cli.configs import list_configs, read_config, resolve_config_paths
+from graft.cli.messages import shorten_parser_error
 from graft.cli.seed import settle
-from graft.commands import TRAINER, saves
-from graft.correct import RecoveredNoise
+from graft.cli.warning_filters import install_warning_filters
+from graft.commands import TRAINER_DEFAULTS, saves
+from graft.correct import InvertedNoiseData
 from graft.errors import GraftError
 from graft.module import GraftModule
 from graft.rollouts import Rollouts
@@ -24,13 +24,13 @@ Vet = Callable[[dict[str, Any]], None]
 plain_yaml.install()  # before any parser reads a configuration or a value
 
 
-def setup(command: str, args: "list[str] | dict[str, Any]", vet: "Vet | None" = None) -> "tuple[Any, str]":
+def parse_and_build(command: str, args: "list[str] | dict[str, Any]", vet: "Vet | None" = None) -> "tuple[Any, str]":
     """(command line, its configuration as YAML), with Lightning's chatter turned down; see `parsed`."""
-    quiet()  # again, for the import of Lightning sets levels of its own
+    install_warning_filters()  # again, for the import of Lightning sets levels of its own
     if isinstance(args, list) and {"-h", "--help"} & set(args):
         _help(command, args)
         raise SystemExit(0)
-    cli = parsed(command, args, vet)
+    cli = make_cli(command, args, vet)
     config = cli.config.clone()
     for name in ("ckpt_path", "run_dir"):  # what is kept says what was done, not where or how often it was begun
         if name in config:
@@ -38,7 +38,7 @@ def setup(command: str, args: "list[str] | dict[str, Any]", vet: "Vet | None" = 
     return cli, cli.parser.dump(config, skip_none=False)
 
 
-def parsed(command: str, args: "list[str] | dict[str, Any]", vet: "Vet | None" = None) -> Any:
+def make_cli(command: str, args: "list[str] | dict[str, Any]", vet: "Vet | None" = None) -> Any:
     """The parsed and instantiated command: ``.model``, ``.datamodule``, ``.trainer``, ``.config``.
 
     Args:
@@ -46,8 +46,8 @@ def parsed(command: str, args: "list[str] | dict[str, Any]", vet: "Vet | None" =
         args: Of the command line, or a configuration.
         vet: Looks at the settings of the model, with all names resolved, just before anything is built of them.
     """
-    data = {"pretrain": LightningDataModule, "sample": None, "correct": RecoveredNoise}.get(command, Rollouts)
-    reloads = data in (Rollouts, RecoveredNoise)
+    data = {"pretrain": LightningDataModule, "sample": None, "correct": InvertedNoiseData}.get(command, Rollouts)
+    reloads = data in (Rollouts, InvertedNoiseData)
 
     class CLI(LightningCLI):
         """Lightning's command line with graft's settings; a run's folder is chosen before anything is built."""
@@ -90,7 +90,7 @@ def parsed(command: str, args: "list[str] | dict[str, Any]", vet: "Vet | None" =
 
     flags = [arg.partition("=")[0] for arg in args]
     if isinstance(args, list) and not any(f in ("--config", "-c", "-h") or f.endswith("help") for f in flags):
-        raise GraftError(f"give a configuration: graft {command} --config NAME; there are {', '.join(configs())}")
+        raise GraftError(f"give a configuration: graft {command} --config NAME; there are {', '.join(list_configs())}")
     try:
         return CLI(
             GraftModule,
@@ -98,7 +98,7 @@ def parsed(command: str, args: "list[str] | dict[str, Any]", vet: "Vet | None" =
             subclass_mode_model=True,
             subclass_mode_data=data is LightningDataModule,
             save_config_callback=None,
-            trainer_defaults={**TRAINER, "reload_dataloaders_every_n_epochs": int(reloads)},
+            trainer_defaults={**TRAINER_DEFAULTS, "reload_dataloaders_every_n_epochs": int(reloads)},
             seed_everything_default=0,
             auto_configure_optimizers=False,
             load_from_checkpoint_support=False,
@@ -108,13 +108,13 @@ def parsed(command: str, args: "list[str] | dict[str, Any]", vet: "Vet | None" =
                 "exit_on_error": False,
                 "allow_abbrev": False,
             },
-            args=located(command, args) if isinstance(args, list) else args,
+            args=resolve_config_paths(command, args) if isinstance(args, list) else args,
             run=False,
         )
     except ModuleNotFoundError as error:  # of an optional library: TensorBoard, Weights & Biases
         raise GraftError(f"the configuration needs a package that is not installed ({error}): install it") from error
     except (ValueError, TypeError, OverflowError, ImportError) as error:  # a constructor's: the Trainer's, a user's
-        raise GraftError(sentence(str(error))) from error
+        raise GraftError(shorten_parser_error(str(error))) from error
 
 
 def _no_nulls(place: str, kind: type, given: dict[str, Any]) -> None:
@@ -127,20 +127,22 @@ def _no_nulls(place: str, kind: type, given: dict[str, Any]) -> None:
 
 def _help(command: str, args: list[str]) -> None:
     """Every setting: the command's own, then those of the classes that the configuration names."""
-    found = located(command, [arg for arg in args if arg not in ("-h", "--help")])
+    found = resolve_config_paths(command, [arg for arg in args if arg not in ("-h", "--help")])
     paths = [value for flag, value in itertools.pairwise(found) if flag in ("--config", "-c")]
     paths += [arg.partition("=")[2] for arg in found if arg.startswith(("--config=", "-c="))]
     classes: dict[str, str] = {}
     for path in paths:
-        config = content(path)
+        config = read_config(path)
         places = {"model": config.get("model"), "data": config.get("data")}
         places |= {f"data.{key}": value for key, value in (config.get("data") or {}).items()}
         for place, value in places.items():
             if isinstance(value, dict) and "class_path" in value:
                 classes[place] = value["class_path"]
-    levels = [] if command in ("pretrain", "correct") else [["--data.levels.help"]]  # a setting of settings of its own
+    levels = (
+        [] if command in ("pretrain", "correct") else [["--data.level_search.help"]]
+    )  # a setting of settings of its own
     for extra in [["--help"], *([f"--{place}.help={name}"] for place, name in classes.items()), *levels]:
         try:
-            parsed(command, extra)
+            make_cli(command, extra)
         except SystemExit:
             pass

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from graft import files, plain_yaml, runs
-from graft.cli import allowed
-from graft.cli.parser import setup
+from graft.cli import allowed_classes
+from graft.cli.parser import parse_and_build
 from graft.errors import GraftError
 from graft.module import GraftModule
 from graft.network.weights import is_reference
-from graft.runs import kept
+from graft.runs import config_of_objects
 
 NUMBERS = ("draws", "batch_size", "test_draws", "validation_draws")
 """Settings of a run's data that say how its rounds are stored; they are numbers, and build nothing."""
@@ -40,13 +40,13 @@ def add_flags(parser: Any, number: int) -> None:
     if not needed:
         return
     parser.add_argument(
-        "--clean",
+        "--postprocess",
         action="store_true",
         help="Mend small flaws of what is written (relax molecules' conformers); scored anew where there are scores.",
     )
 
 
-def refuse_unwritable(model: Any, path: Path, *more: str) -> None:
+def check_output_suffix(model: Any, path: Path, *more: str) -> None:
     """Refuse a file that the domain cannot write before anything is drawn.
 
     Args:
@@ -57,13 +57,13 @@ def refuse_unwritable(model: Any, path: Path, *more: str) -> None:
     Raises:
         GraftError: Its suffix is unknown.
     """
-    known = [*dict.fromkeys([*model.suffixes, *more])]
-    if model.suffixes and path.suffix.lower() not in known:
+    known = [*dict.fromkeys([*model.file_suffixes, *more])]
+    if model.file_suffixes and path.suffix.lower() not in known:
         names = ", ".join(each or "no suffix (a folder)" for each in known)
         raise GraftError(f"{type(model).__name__} cannot be written to {path}: its name must end in {names}")
 
 
-def built(asked: Any, given: dict[str, Any], by_reward: str) -> Any:
+def load_run(asked: Any, given: dict[str, Any], by_reward: str) -> Any:
     """Return the command line of the run that weights belong to, with them, and with its data where a reward is needed.
 
     The weights file says what the model is, and no more: it may be somebody else's. A reward comes from the
@@ -77,7 +77,7 @@ def built(asked: Any, given: dict[str, Any], by_reward: str) -> Any:
     Raises:
         GraftError: The file names something that no model needs, or there is no reward.
     """
-    path = runs.weights_file(asked.weights)
+    path = runs.find_weights(asked.weights)
     _, about = files.read_tensors(path)
     if asked.trust:
         config = _trusted(asked, path, about, [f"model.{name}" for name in given], bool(by_reward))
@@ -92,7 +92,9 @@ def built(asked: Any, given: dict[str, Any], by_reward: str) -> Any:
     command = "predict" if by_reward else "sample"
     if by_reward:
         settings["data"] = _data(path, asked, config.get("data"), by_reward)
-    cli, _ = setup(command, settings, None if asked.trust else lambda model: allowed.check_classes(path, model, given))
+    cli, _ = parse_and_build(
+        command, settings, None if asked.trust else lambda model: allowed_classes.check_classes(path, model, given)
+    )
     cli.model.load_weights(path)
     return cli
 
@@ -107,7 +109,7 @@ def _trusted(asked: Any, path: Path, about: dict[str, Any], given: list[str], re
         )
     config: Any = plain_yaml.read(file)
     given = [*given, *(["data.reward"] if asked.reward is not None else [])]
-    kept.refuse(
+    config_of_objects.refuse(
         file.read_text(encoding="utf-8-sig"), str(file), given, ("model", *(("data.reward",) if rewarded else ()))
     )
     if not isinstance(config, dict) or not isinstance(config.get("model"), dict):
@@ -140,10 +142,10 @@ def architecture(path: Path, about: dict[str, Any], given: dict[str, Any]) -> di
     """
     model, unsaid = about.get("architecture"), about.get("unsaid")
     if isinstance(unsaid, dict):
-        holes = "".join(f"{kept.MISSING}{place} ({str(what)[:200]})\n" for place, what in unsaid.items())
-        kept.refuse(holes, str(path), [f"model.{name}" for name in given], ("model",))
+        holes = "".join(f"{config_of_objects.MISSING}{place} ({str(what)[:200]})\n" for place, what in unsaid.items())
+        config_of_objects.refuse(holes, str(path), [f"model.{name}" for name in given], ("model",))
     if model is None and isinstance(text := about.get("config"), str):
-        kept.refuse(text, str(path), [f"model.{name}" for name in given], ("model",))
+        config_of_objects.refuse(text, str(path), [f"model.{name}" for name in given], ("model",))
         config = plain_yaml.load(text or "null", f"the configuration in {path}")
         model = config.get("model") if isinstance(config, dict) else None
     if not isinstance(model, dict) or not isinstance(model.get("init_args") or {}, dict):
@@ -151,7 +153,7 @@ def architecture(path: Path, about: dict[str, Any], given: dict[str, Any]) -> di
     else:
         leave = {*given, *GraftModule.only_training}
         model = {**model, "init_args": {k: v for k, v in (model.get("init_args") or {}).items() if k not in leave}}
-    allowed.check(path, model)
+    allowed_classes.check(path, model)
     assert model is not None
     reference = about.get("reference")
     if reference and "weights" not in given:
@@ -167,7 +169,7 @@ def _reference(path: Path, reference: Any) -> str:
         if "://" in place or place.startswith(("//", "\\\\")):
             continue
         try:
-            file = files.locate(place)
+            file = files.find_file(place)
             if is_reference(file, reference.get("sha256")):
                 return place
         except (GraftError, OSError, ValueError):

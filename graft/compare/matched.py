@@ -1,10 +1,10 @@
 """Samples of the accepted distribution and of a model, matched condition by condition.
 
-A rule may accept more under one condition than under another (`Threshold`, `Tilt` with a bound, any rule that ranks
-the whole round), while a model is given the conditions as they come. Compared as they are, the two sets differ by
-their conditions even where the model has the accepted distribution of each condition exactly. So all sets that are
-compared have the same number of samples of each condition, and each condition has the weight of its share of the
-model's samples.
+A rule may accept more under one condition than under another (`Threshold`, `ExponentialTilt` with a bound, any rule
+that ranks the whole round), while a model is given the conditions as they come. Compared as they are, the two sets
+differ by their conditions even where the model has the accepted distribution of each condition exactly. So all sets
+that are compared have the same number of samples of each condition, and each condition has the weight of its share of
+the model's samples.
 """
 
 from dataclasses import dataclass

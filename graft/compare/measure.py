@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from graft import seeding
+from graft.compare.accepted_distribution import SEED, AcceptedDistribution
 from graft.compare.drawn import Drawn
-from graft.compare.law import SEED, Law
 from graft.compare.matched import Matched, match
 from graft.distance import coverage, frechet, internal_diversity, paired_mmd
-from graft.judge import Judge
+from graft.evaluation import SampleEvaluator
 from graft.module import GraftModule
 from graft.rounds.gain import gain
 
@@ -34,8 +34,8 @@ def measure(
     rewards: Sequence[float],
     reference: Sequence[float],
     groups: Tensor,
-    law: Law,
-    maximise: bool,
+    law: AcceptedDistribution,
+    higher_is_better: bool,
 ) -> dict[str, "float | None"]:
     """By name, the same names for all samples of a domain; None where there is nothing to average.
 
@@ -49,7 +49,7 @@ def measure(
         reference: Of the reference's samples, each with the noise and the condition of the sample in its place.
         groups: (n,) integer of the condition of each sample.
         law: What they are compared with.
-        maximise: A larger reward is better.
+        higher_is_better: A larger reward is better.
     """
     ours, theirs = torch.tensor(rewards, dtype=torch.float64), torch.tensor(reference, dtype=torch.float64)
     there, both = ~ours.isnan(), ~ours.isnan() & ~theirs.isnan()
@@ -65,11 +65,13 @@ def measure(
         "failed_rewards": int((~there).sum()),
         "gain": found.reward,
         "gain_stderr": gain_std / math.sqrt(max(1, int(both.sum()))),  # of pairs with the same noise
-        "gain_in_reference_std": (found.reward if maximise else -found.reward) / base_std if base_std else math.nan,
+        "gain_in_reference_std": (found.reward if higher_is_better else -found.reward) / base_std
+        if base_std
+        else math.nan,
         "gain_of_accepted": found.of_accepted,
         "matched_share": found.share,
     }
-    judge = Judge(None, module.metrics())
+    judge = SampleEvaluator(None, module.metrics())
     judge.update(drawn.items, 0)
     values = judge.summary()
     out |= {name: values[name] for name in module.metrics() if name in values}
@@ -78,13 +80,13 @@ def measure(
     return {name: None if isinstance(value, float) and math.isnan(value) else value for name, value in out.items()}
 
 
-def _featured(module: GraftModule, items: Sequence[Any], groups: Tensor, law: Law) -> dict[str, float]:
+def _featured(module: GraftModule, items: Sequence[Any], groups: Tensor, law: AcceptedDistribution) -> dict[str, float]:
     assert law.features is not None
     out: dict[str, float] = dict.fromkeys(FEATURED, math.nan)
     features = module.features(items).double()
     if len(features) > 1:
         out["internal_diversity"] = internal_diversity(features)
-    matched = match(law.groups, groups, seeding.generator(SEED, "halves"))  # of one seed, everyone's
+    matched = match(law.groups, groups, seeding.make_generator(SEED, "halves"))  # of one seed, everyone's
     out["distance_n"], out["distance_share"] = len(matched.half), matched.share
     return out | distances(law.features, features, matched)
 

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from graft import files, plain_yaml
 from graft.batches import Weights
-from graft.best_of import best_of
+from graft.best_of import best_of_n
 from graft.commands import sample
 from graft.compare.drawn import Drawn
 from graft.errors import GraftError
@@ -57,7 +57,8 @@ def _plain(weights: Weights) -> Draw:
 def _best(module: GraftModule, data: Any, trainer: Any, value: float) -> Drawn:
     """In chunks of as many conditions as everyone's, so that the conditions are everyone's."""
     each = int(value)
-    best = best_of(module, trainer, data.scorer, data.test_draws, each, PURPOSE, "reference", each * data.batch_size)
+    rows = each * data.batch_size
+    best = best_of_n(module, trainer, data.require_reward, data.test_draws, each, PURPOSE, "reference", rows)
     return Drawn(best.items, best.rewards, best.reward_calls, best.denoiser_calls)
 
 
@@ -71,13 +72,14 @@ class Method:
         settings: Flags on top of the user's configuration and flags; ``--config`` is one of them.
         levels: At which of the levels asked for: ``each``, each ``above`` 0, ``zero`` alone; or its own: ``fixed``.
         weights: Whose it draws with: its ``own``, which takes training; those of ``graft``, or of the ``reference``.
-        splits: Learns from its own draws, so that it has more and smaller rounds, with the same number of everything.
-        prepare: Puts the weights in their place.
+        splits_rounds: Learns from its own draws, so that it has more and smaller rounds, with the same number of
+            everything.
+        load_weights: Puts the weights in their place.
         draw: The samples.
-        takes: What ``value`` is, which follows a colon: ``best_of:8``.
+        parameter: What ``value`` is, which follows a colon: ``best_of:8``.
         value: The number; NaN where a rule says it.
-        whole: It is a whole number of at least 1.
-        flag: The setting that it is.
+        integer: It is a whole number of at least 1.
+        config_key: The setting that it is.
         content: Of a user's file, hashed.
     """
 
@@ -86,13 +88,13 @@ class Method:
     settings: tuple[str, ...] = ()
     levels: Literal["each", "above", "zero", "fixed"] = "each"
     weights: Literal["own", "graft", "reference"] = "own"
-    splits: bool = False
-    prepare: Prepare = _whole
+    splits_rounds: bool = False
+    load_weights: Prepare = _whole
     draw: Draw = field(default_factory=lambda: _plain("tuned"))
-    takes: str = ""
+    parameter: str = ""
     value: float = math.nan
-    whole: bool = False
-    flag: str = ""
+    integer: bool = False
+    config_key: str = ""
     content: str = ""
 
     @property
@@ -103,13 +105,13 @@ class Method:
     @property
     def flags(self) -> list[str]:
         """All of its settings."""
-        said = [self.flag, f"{self.value:g}"] if self.flag and not math.isnan(self.value) else []
+        said = [self.config_key, f"{self.value:g}"] if self.config_key and not math.isnan(self.value) else []
         return [*self.settings, *said]
 
 
 SHAPING = ("--model.objective", "graft.objectives.Shaping")
 EVERYONE = ("--data.accept.deduplicate", "false", "--data.filters", "null")
-ON_POLICY = (*EVERYONE, "--data.window", "1")
+ON_POLICY = (*EVERYONE, "--data.replay_rounds", "1")
 
 METHODS: dict[str, Method] = {
     method.name: method
@@ -124,9 +126,9 @@ METHODS: dict[str, Method] = {
             SHAPING,
             "zero",
             "graft",
-            prepare=_early,
-            takes="ROUND",
-            whole=True,
+            load_weights=_early,
+            parameter="ROUND",
+            integer=True,
         ),
         Method(
             "interpolation",
@@ -134,8 +136,8 @@ METHODS: dict[str, Method] = {
             SHAPING,
             "zero",
             "graft",
-            prepare=_mixed,
-            takes="W",
+            load_weights=_mixed,
+            parameter="W",
             value=0.5,
         ),
         Method(
@@ -149,35 +151,35 @@ METHODS: dict[str, Method] = {
             (),
             "fixed",
             "reference",
-            prepare=_nothing,
+            load_weights=_nothing,
             draw=_best,
-            takes="N",
+            parameter="N",
             value=4,
-            whole=True,
+            integer=True,
         ),
         Method(
             "rwr",
             "reward-weighted regression at level 0",
             ("--config", "objective/reward_weighted.yaml", *ON_POLICY),
             "zero",
-            takes="TEMPERATURE",
-            flag="--data.accept.temperature",
+            parameter="TEMPERATURE",
+            config_key="--data.accept.temperature",
         ),
         Method(
             "ddpo",
             "a clipped policy gradient, K rounds for each of the configuration's",
             ("--config", "objective/policy_gradient.yaml", *ON_POLICY),
-            splits=True,
-            takes="K",
-            whole=True,
+            splits_rounds=True,
+            parameter="K",
+            integer=True,
         ),
         Method(
             "nft",
             "DiffusionNFT, K rounds for each of the configuration's",
             ("--config", "objective/diffusion_nft.yaml", *ON_POLICY),
-            splits=True,
-            takes="K",
-            whole=True,
+            splits_rounds=True,
+            parameter="K",
+            integer=True,
         ),
         Method(
             "anchored",
@@ -188,13 +190,13 @@ METHODS: dict[str, Method] = {
 }
 
 
-def described() -> str:
+def describe_methods() -> str:
     """The methods, a line each."""
-    names = [name + (f"[:{method.takes}]" if method.takes else "") for name, method in METHODS.items()]
+    names = [name + (f"[:{method.parameter}]" if method.parameter else "") for name, method in METHODS.items()]
     return "\n".join(f"  {name:<20} {method.about}" for name, method in zip(names, METHODS.values(), strict=True))
 
 
-def find(asked: str) -> Method:
+def parse_method(asked: str) -> Method:
     """The method of that name, ``name:number`` or configuration file.
 
     Raises:
@@ -212,21 +214,21 @@ def find(asked: str) -> Method:
 
 
 def _number(method: Method, asked: str, number: str) -> float:
-    if not method.takes:
+    if not method.parameter:
         raise GraftError(f"the method {method.name} takes no number, and {asked!r} gives one")
     try:
         value = float(number)
     except ValueError:
         value = math.nan
-    if not math.isfinite(value) or (method.whole and (value < 1 or value != int(value))):
-        kind = "a whole number of at least 1" if method.whole else "a finite number"
-        raise GraftError(f"{asked!r} asks for {method.name}:{method.takes} with {number!r}, but it is {kind}")
+    if not math.isfinite(value) or (method.integer and (value < 1 or value != int(value))):
+        kind = "a whole number of at least 1" if method.integer else "a finite number"
+        raise GraftError(f"{asked!r} asks for {method.name}:{method.parameter} with {number!r}, but it is {kind}")
     return value
 
 
 def _file(asked: str) -> Method:
     """A user's settings; a level among them is the method's."""
-    path = files.locate(asked)
+    path = files.find_file(asked)
     if path.stem in METHODS:
         raise GraftError(f"the method {asked} has the name of another one, {path.stem}: rename the file")
     try:

@@ -9,18 +9,18 @@ from typing import Any
 from lightning.pytorch import Trainer
 from lightning.pytorch.loggers.logger import Logger
 
-from graft.compare.law import SEED
-from graft.compare.methods import METHODS, SPLIT, Method, find
+from graft.compare.accepted_distribution import SEED
+from graft.compare.methods import METHODS, SPLIT, Method, parse_method
 from graft.errors import GraftError
 from graft.module import GraftModule
 from graft.rollouts import Rollouts
 
-COMMON = ["--data.validation_draws", "0", "--data.keep_weights", "true", "--data.keep_rounds", "null"]
+COMMON = ["--data.validation_draws", "0", "--data.save_round_weights", "true", "--data.keep_last_rounds", "null"]
 """Of every run: validation takes rewards and draws for curves only, and a method with more rounds would take more."""
 
 
 @dataclass(frozen=True)
-class Asked:
+class ComparisonSpec:
     """What the command was asked for.
 
     Attributes:
@@ -28,23 +28,23 @@ class Asked:
         seeds: Of the runs.
         levels: Numbers, or ``auto``; empty for the configuration's own.
         baseline: The label or the name of a method, that differences are taken to; the first one if empty.
-        law_draws: Draws of the reference for the accepted law, in whole rounds; 0: as many as a run's.
+        target_draws: Draws of the reference for the accepted law, in whole rounds; 0: as many as a run's.
     """
 
     methods: tuple[Method, ...]
     seeds: tuple[int, ...]
     levels: "tuple[float | str, ...]" = ()
     baseline: str = ""
-    law_draws: int = 0
+    target_draws: int = 0
 
     def describe(self) -> dict[str, Any]:
         """What rows depend on besides the configuration, in plain values; more rows change nothing of it."""
         methods = {m.label: {"settings": list(m.flags), "content": m.content} for m in self.methods}
-        return {"methods": methods, "law_draws": self.law_draws, "matched": "by condition"}
+        return {"methods": methods, "target_draws": self.target_draws, "matched": "by condition"}
 
 
 @dataclass
-class Built:
+class Setup:
     """What settings come to.
 
     Attributes:
@@ -62,7 +62,7 @@ class Built:
     loggers: "Sequence[Logger]" = ()
 
 
-Build = Callable[[list[str]], Built]
+Build = Callable[[list[str]], Setup]
 """From flags on top of the user's."""
 
 
@@ -82,7 +82,7 @@ class Budget:
 
 
 @dataclass(frozen=True)
-class Job:
+class Cell:
     """A method at a level: a line of the table, over seeds.
 
     Attributes:
@@ -108,7 +108,9 @@ class Job:
         return f"{label}{at}_seed{seed}"
 
 
-def asked(methods: str, seeds: str, levels: str = "", baseline: str = "", law_draws: str = "0") -> Asked:
+def parse_spec(
+    methods: str, seeds: str, levels: str = "", baseline: str = "", target_draws: str = "0"
+) -> ComparisonSpec:
     """What lists with commas ask for.
 
     Raises:
@@ -117,7 +119,7 @@ def asked(methods: str, seeds: str, levels: str = "", baseline: str = "", law_dr
     names = _list(methods)
     if not names:
         raise GraftError(f"no methods: give --methods a,b of {', '.join(METHODS)}, or configuration files")
-    found = tuple(find(name) for name in names)
+    found = tuple(parse_method(name) for name in names)
     _once("method", [method.label for method in found])
     if not _list(seeds):
         raise GraftError("no seeds: give --seeds 0,1,2")
@@ -127,13 +129,13 @@ def asked(methods: str, seeds: str, levels: str = "", baseline: str = "", law_dr
         raise GraftError(f"--seeds has {wrong[0]}, but a seed is a whole number from 0 up (and not {SEED}, the law's)")
     values = tuple(_level(level) for level in _list(levels))
     _once("level", values)
-    draws = _int("--law_draws", law_draws)
+    draws = _int("--target_draws", target_draws)
     if draws < 0:
-        raise GraftError(f"--law_draws is {draws}, but a number of draws cannot be negative")
-    return Asked(found, numbers, values, baseline, draws)
+        raise GraftError(f"--target_draws is {draws}, but a number of draws cannot be negative")
+    return ComparisonSpec(found, numbers, values, baseline, draws)
 
 
-def jobs(asked: Asked, built: Built) -> list[Job]:
+def cells(asked: ComparisonSpec, built: Setup) -> list[Cell]:
     """The lines of the table.
 
     Args:
@@ -143,23 +145,23 @@ def jobs(asked: Asked, built: Built) -> list[Job]:
     Raises:
         GraftError: A method has no level to be at, or its number does not fit the configuration.
     """
-    own = built.module.asked_level
+    own = built.module.level_setting
     levels = asked.levels or (own if isinstance(own, str) else float(own),)
     out = []
     for method in asked.methods:
         method = _resolved(method, built)
         if method.levels in ("zero", "fixed"):
-            out.append(Job(method))
+            out.append(Cell(method))
             continue
         at = [level for level in levels if level != 0 or method.levels == "each"]
         if not at:
             raise GraftError(f"{method.name} at level 0 is graft: give --levels above 0, or another method")
-        out += [Job(method, level) for level in at]
+        out += [Cell(method, level) for level in at]
     _once("method", [job.label for job in out])
     return out
 
 
-def baseline(asked: Asked, lines: Sequence[Job]) -> str:
+def baseline(asked: ComparisonSpec, lines: Sequence[Cell]) -> str:
     """The label of the line that differences are taken to.
 
     Raises:
@@ -173,7 +175,7 @@ def baseline(asked: Asked, lines: Sequence[Job]) -> str:
     raise GraftError(f"--baseline is {asked.baseline!r}, but what is compared is {', '.join(j.label for j in lines)}")
 
 
-def settings(job: Job, seed: int, level: "float | None", base: Budget, built: Built) -> list[str]:
+def training_flags(job: Cell, seed: int, level: "float | None", base: Budget, built: Setup) -> list[str]:
     """The flags of the run whose weights a job draws with, on top of the user's.
 
     Args:
@@ -188,7 +190,7 @@ def settings(job: Job, seed: int, level: "float | None", base: Budget, built: Bu
         flags += ["--model.level", "0"]
     elif level is not None:
         flags += ["--model.level", repr(level)]
-    if job.method.splits:
+    if job.method.splits_rounds:
         rounds = built.trainer.max_epochs or 1
         parts = _parts(job.method, base, rounds, built)
         flags += ["--trainer.max_epochs", str(rounds * parts), "--data.draws", str(built.data.draws // parts)]
@@ -196,22 +198,24 @@ def settings(job: Job, seed: int, level: "float | None", base: Budget, built: Bu
     return flags
 
 
-def drawing(job: Job, seed: int, level: "float | None", base: Budget, built: Built) -> list[str]:
+def sampling_flags(job: Cell, seed: int, level: "float | None", base: Budget, built: Setup) -> list[str]:
     """The flags with which a job draws: its run's, handing over at the job's level."""
-    flags = settings(job, seed, level, base, built)
+    flags = training_flags(job, seed, level, base, built)
     return [*flags, "--model.level", repr(level)] if level is not None else flags
 
 
-def budget(built: Built) -> Budget:
+def budget(built: Setup) -> Budget:
     """What a run of these settings takes."""
     data, rounds = built.data, built.trainer.max_epochs or 1
-    calls = min(data.allowance, data.draws)
-    if data.screen is not None:
-        calls = min(calls, int(data.screen_fraction * data.draws))
-    return Budget(rounds * calls, rounds * data.draws * built.module.calls("reference"), rounds * data.steps_per_epoch)
+    calls = min(data.reward_calls_per_round, data.draws)
+    if data.proxy_reward is not None:
+        calls = min(calls, int(data.proxy_fraction * data.draws))
+    return Budget(
+        rounds * calls, rounds * data.draws * built.module.denoiser_calls("reference"), rounds * data.steps_per_epoch
+    )
 
 
-def check(built: Built) -> None:
+def check(built: Setup) -> None:
     """Refuse what a run of these settings would refuse.
 
     Raises:
@@ -224,26 +228,26 @@ def check(built: Built) -> None:
         raise GraftError(f"trainer.max_epochs is {trainer.max_epochs}, but a run takes at least one round")
     if trainer.world_size > 1:
         raise GraftError("methods are judged in one process: use trainer.devices=1")
-    if not data.source.sampled:
+    if not data.source.is_model:
         raise GraftError("methods are compared on draws, not on a scored file: use data.source reference or current")
-    if data.store:
-        raise GraftError("draws of earlier runs cost nothing, so that nothing is equal: leave out data.store")
+    if data.reuse_runs:
+        raise GraftError("draws of earlier runs cost nothing, so that nothing is equal: leave out data.reuse_runs")
     trainer.strategy.connect(module)
     data.trainer = trainer
     try:
         data.setup("fit")
     finally:
-        data.scorer.close()
+        data.require_reward.teardown()
 
 
-def preflight(asked: Asked, build: Build) -> tuple[list[Job], Built, Budget]:
+def preflight(asked: ComparisonSpec, build: Build) -> tuple[list[Cell], Setup, Budget]:
     """(lines, the configuration as it is, its budget), everything checked.
 
     Raises:
         GraftError: A method cannot be had, or at another budget only.
     """
     built = build([])
-    if built.module.asked_level == "auto":
+    if built.module.level_setting == "auto":
         substitute = ["--model.level", repr(_smallest(built))]
         check(build([*COMMON, *substitute]))
     else:
@@ -251,18 +255,18 @@ def preflight(asked: Asked, build: Build) -> tuple[list[Job], Built, Budget]:
         check(build([*COMMON]))
     plain = build([*COMMON, *substitute])
     plain.data.trainer = plain.trainer
-    base, lines = budget(plain), jobs(asked, built)
+    base, lines = budget(plain), cells(asked, built)
     for line in lines:
         if line.method.weights == "reference":
             continue
         level = _smallest(built) if isinstance(line.level, str) else line.level
-        variants = [settings(line, asked.seeds[0], level, base, built)]
+        variants = [training_flags(line, asked.seeds[0], level, base, built)]
         if line.method.weights == "graft" and level is not None:  # another level than it was trained at
-            variants.append(drawing(line, asked.seeds[0], level, base, built))
+            variants.append(sampling_flags(line, asked.seeds[0], level, base, built))
         for flags in variants:
             made = build(flags)
             try:
-                if made.module.asked_level == "auto":
+                if made.module.level_setting == "auto":
                     made.module.level = _smallest(made)
                 check(made)
             except GraftError as error:
@@ -272,12 +276,12 @@ def preflight(asked: Asked, build: Build) -> tuple[list[Job], Built, Budget]:
     return lines, built, base
 
 
-def _smallest(built: Built) -> float:
+def _smallest(built: Setup) -> float:
     """What stands for a level that has not been chosen."""
-    return built.data.levels.snapped(built.module.steps)[0]
+    return built.data.level_search.candidates_on_grid(built.module.steps)[0]
 
 
-def _resolved(method: Method, built: Built) -> Method:
+def _resolved(method: Method, built: Setup) -> Method:
     """With the number that a rule says."""
     if method.name != "graft_early":
         return method
@@ -292,7 +296,7 @@ def _resolved(method: Method, built: Built) -> Method:
     return dataclasses.replace(method, value=float(value))
 
 
-def _parts(method: Method, base: Budget, rounds: int, built: Built) -> int:
+def _parts(method: Method, base: Budget, rounds: int, built: Setup) -> int:
     """Into how many a round is split: the most up to `SPLIT` that leaves whole batches and all numbers whole."""
     data = built.data
     whole = math.gcd(data.draws, data.steps_per_epoch, base.reward_calls // rounds)

@@ -10,17 +10,17 @@ from typing import Any
 import yaml
 
 from graft import commands, files, plain_yaml, runs
-from graft.batches.requests import Requests, groups
-from graft.compare import counting, law, plan, rows
-from graft.compare.law import Law
+from graft.batches.sampling import SampleRequests, groups
+from graft.compare import accepted_distribution, cost_callback, plan, rows
+from graft.compare.accepted_distribution import AcceptedDistribution
 from graft.compare.measure import measure
 from graft.compare.methods import METHODS, PURPOSE
-from graft.compare.plan import Asked, Build, Job
+from graft.compare.plan import Build, Cell, ComparisonSpec
 from graft.compare.rows import Row
 from graft.errors import GraftError
-from graft.levels import analysis, show
+from graft.levels import search, show
 from graft.reward import ask
-from graft.sampler import snap
+from graft.sampler import nearest_level
 
 SETTINGS = "compare.yaml"  # that the comparison was started with
 
@@ -37,19 +37,19 @@ class Comparison:
         GraftError: Something cannot be done; nothing has been trained or drawn.
     """
 
-    def __init__(self, asked: Asked, build: Build, command: str = "") -> None:
+    def __init__(self, asked: ComparisonSpec, build: Build, command: str = "") -> None:
         self.asked, self.build, self.command = asked, build, command
         self.lines, self.built, self.budget = plan.preflight(asked, build)
         self.baseline = plan.baseline(asked, self.lines)
         self.folder = Path()
-        self.law: Law | None = None
+        self.law: AcceptedDistribution | None = None
         self.rows: list[Row] = []
         self._reference: dict[int, list[float]] = {}
 
     @property
-    def maximise(self) -> bool:
+    def higher_is_better(self) -> bool:
         """A larger reward is better."""
-        return self.built.data.upwards
+        return self.built.data.higher_is_better
 
     def open(self, folder: Path) -> None:
         """Take the folder; a comparison that is in it goes on, with more methods, levels or seeds if asked.
@@ -58,13 +58,15 @@ class Comparison:
             GraftError: It holds something else, or a comparison with other settings.
         """
         config = plain_yaml.load(self.built.config, "the configuration")
-        given = {k: v for k, v in config.items() if k not in runs.ELSEWHERE}
+        given = {k: v for k, v in config.items() if k not in runs.LOCATION_KEYS}
         ours = {"compare": self.asked.describe(), "settings": given}
         path = folder / SETTINGS
         if path.exists():
             theirs, asked = _known(path), ours["compare"]["methods"]
             again = {label: asked.get(label, known) for label, known in theirs.items()}
-            found = runs.differing(path, yaml.safe_dump({**ours, "compare": {**ours["compare"], "methods": again}}))
+            found = runs.first_difference(
+                path, yaml.safe_dump({**ours, "compare": {**ours["compare"], "methods": again}})
+            )
             if found is not None:
                 raise GraftError(
                     f"the comparison in {folder} was started with {found[0]}={found[1]!r}, now it is {found[2]!r}: go "
@@ -72,7 +74,7 @@ class Comparison:
                 )
         else:
             runs.refuse_foreign(folder)
-            runs.make(folder)
+            runs.make_run_dir(folder)
             theirs, asked = {}, ours["compare"]["methods"]
         ours["compare"]["methods"] = theirs | asked
         runs.refuse_links(folder)
@@ -81,13 +83,13 @@ class Comparison:
         self.folder, self.rows = folder, rows.read(folder / rows.NAME)
 
     @property
-    def shown(self) -> list[Row]:
+    def rows_shown(self) -> list[Row]:
         """The rows that are asked for, in the order of the lines; the folder may have more."""
         places = {(line.label, seed): (i, seed) for i, line in enumerate(self.lines) for seed in self.asked.seeds}
         mine = [row for row in self.rows if (row["line"], row["seed"]) in places]
         return sorted(mine, key=lambda row: places[row["line"], row["seed"]])
 
-    def finish(self) -> None:
+    def run(self) -> None:
         """Every row that is not there yet, seed by seed, so that a comparison that is stopped has whole seeds."""
         missing = [(seed, job) for seed in self.asked.seeds for job in self.lines if not self._has(job, seed)]
         total = len(self.asked.seeds) * len(self.lines)
@@ -100,10 +102,10 @@ class Comparison:
             self.rows.append(self._row(job, seed, f"{number} of {total}: {job.label}, seed {seed}"))
             rows.write(self.folder / rows.NAME, self.rows)
 
-    def _has(self, job: Job, seed: int) -> bool:
+    def _has(self, job: Cell, seed: int) -> bool:
         return any((row["line"], row["seed"]) == (job.label, seed) for row in self.rows)
 
-    def _row(self, job: Job, seed: int, title: str) -> Row:
+    def _row(self, job: Cell, seed: int, title: str) -> Row:
         level, chosen = self._level(job, seed)
         name = job.run(seed, level)
         run = self.folder / "runs" / name if name is not None else None
@@ -112,9 +114,9 @@ class Comparison:
             self._train(job, seed, level, run)
         self._say(f"{title}: draws {self.built.data.test_draws:,} samples")
         started = time.perf_counter()
-        built = self.build(plan.drawing(job, seed, level, self.budget, self.built) if run else _seeded(seed))
+        built = self.build(plan.sampling_flags(job, seed, level, self.budget, self.built) if run else _seeded(seed))
         if run is not None:
-            job.method.prepare(built.module, run, job.method.value)
+            job.method.load_weights(built.module, run, job.method.value)
         data = self._judging(seed)
         try:
             drawn = job.method.draw(built.module, data, built.trainer, job.method.value)
@@ -122,9 +124,9 @@ class Comparison:
             rewards, asked = (drawn.rewards, 0) if drawn.rewards is not None else self._scored(data, drawn.items)
             reference = rewards if job.label == "reference" else self._of_reference(seed)
         finally:
-            data.scorer.close()
+            data.require_reward.teardown()
         assert self.law is not None
-        requests = Requests(built.module, data.test_draws, data.batch_size, (PURPOSE,), "reference")
+        requests = SampleRequests(built.module, data.test_draws, data.batch_size, (PURPOSE,), "reference")
         return {
             "line": job.label,
             "method": job.method.label,
@@ -132,7 +134,7 @@ class Comparison:
             "u": None if run is None else built.module.level,
             "seed": seed,
             "run": name or "",
-            **measure(built.module, drawn, rewards, reference, groups(requests), self.law, self.maximise),
+            **measure(built.module, drawn, rewards, reference, groups(requests), self.law, self.higher_is_better),
             **self._cost(job, run, chosen),
             "inference_reward_calls": drawn.reward_calls,
             "inference_denoiser_calls": drawn.denoiser_calls,
@@ -141,29 +143,29 @@ class Comparison:
             "inference_seconds": round(seconds, 3),
         }
 
-    def _level(self, job: Job, seed: int) -> "tuple[float | None, analysis.Analysis | None]":
+    def _level(self, job: Cell, seed: int) -> "tuple[float | None, search.Analysis | None]":
         """(the job's level, how it was chosen); once for a seed, and kept."""
         if job.level != "auto":  # as the sampler has it, so that a chosen level and the same one given share a run
-            return (None if job.level is None else snap(float(job.level), self.built.module.steps)), None
+            return (None if job.level is None else nearest_level(float(job.level), self.built.module.steps)), None
         folder = self.folder / "levels" / str(seed)
-        if (folder / analysis.NAME).exists():
-            found = analysis.Analysis.read(folder)
+        if (folder / search.NAME).exists():
+            found = search.Analysis.read(folder)
         else:
             self._say(f"levels compared for seed {seed}")
             built = self.build([*_seeded(seed), "--model.level", "auto"])
             found = commands.levels(built.module, built.data, folder, built.trainer, built.config)
-            built.data.scorer.close()
+            built.data.require_reward.teardown()
             print(show.table(found), flush=True)
         return found.level, found
 
-    def _train(self, job: Job, seed: int, level: "float | None", folder: Path) -> None:
+    def _train(self, job: Cell, seed: int, level: "float | None", folder: Path) -> None:
         """A run like any other, which goes on if it was stopped."""
-        flags = plan.settings(job, seed, level, self.budget, self.built)
+        flags = plan.training_flags(job, seed, level, self.budget, self.built)
         built = self.build(flags)
         last = "last" if (folder / "config.yaml").exists() else None
-        _, checkpoint = runs.choose(str(folder), folder.name, built.config, last)
+        _, checkpoint = runs.resolve_run(str(folder), folder.name, built.config, last)
         built.trainer.loggers = list(built.loggers)
-        built.trainer.callbacks.append(counting.Counting(folder))  # type: ignore[attr-defined]
+        built.trainer.callbacks.append(cost_callback.TrainingCostCallback(folder))  # type: ignore[attr-defined]
         commands.fit(built.module, built.data, folder, built.trainer, built.config, self.command, checkpoint)
 
     def _judging(self, seed: int) -> Any:
@@ -179,7 +181,7 @@ class Comparison:
             try:
                 values, _ = self._scored(built.data, drawn.items)
             finally:
-                built.data.scorer.close()
+                built.data.require_reward.teardown()
             files.write_json(path, [None if math.isnan(value) else value for value in values])
         if seed not in self._reference:
             remedy = "remove it, and the reference is judged again"
@@ -193,30 +195,35 @@ class Comparison:
     def _scored(self, data: Any, items: Sequence[Any]) -> tuple[list[float], int]:
         """(rewards, number of reward calls)."""
         size = data.batch_size
-        parts = [ask(data.scorer, items[i : i + size]) for i in range(0, len(items), size)]
+        parts = [ask(data.require_reward, items[i : i + size]) for i in range(0, len(items), size)]
         return [value for part in parts for value in part.values], sum(part.asked for part in parts)
 
     @property
     def _law_rounds(self) -> int:
-        draws = self.asked.law_draws
+        draws = self.asked.target_draws
         return math.ceil(draws / self.built.data.draws) if draws else self.built.trainer.max_epochs or 1
 
-    def _accepted(self) -> Law:
-        flags = [*_seeded(law.SEED), *law.SETTINGS, "--trainer.max_epochs", str(self._law_rounds)]
+    def _accepted(self) -> AcceptedDistribution:
+        flags = [
+            *_seeded(accepted_distribution.SEED),
+            *accepted_distribution.SETTINGS,
+            "--trainer.max_epochs",
+            str(self._law_rounds),
+        ]
         built = self.build(flags)
         try:
-            return law.draw(built.module, built.data, built.trainer, self.folder / "law")
+            return accepted_distribution.sample_accepted(built.module, built.data, built.trainer, self.folder / "law")
         finally:
-            built.data.scorer.close()
+            built.data.require_reward.teardown()
 
-    def _cost(self, job: Job, run: "Path | None", chosen: "analysis.Analysis | None") -> dict[str, Any]:
+    def _cost(self, job: Cell, run: "Path | None", chosen: "search.Analysis | None") -> dict[str, Any]:
         """What training took; of a run that is stopped early, up to there."""
         rounds, steps, evaluations = list[dict[str, Any]](), 0, 0
         if run is not None:
             done = _count(job, run)
             summary = files.read_json(run / "summary.json", f"remove {run}, and it is trained again")
             rounds = summary["rounds"][:done]
-            last = counting.read(run)[done - 1]
+            last = cost_callback.read(run)[done - 1]
             steps, evaluations = last["optimizer_steps"], last["network_evaluations"]
         return {
             "rounds": len(rounds),
@@ -228,8 +235,8 @@ class Comparison:
             "level_denoiser_calls": chosen.denoiser_calls if chosen is not None else 0,
         }
 
-    def _seconds(self, job: Job, run: "Path | None") -> dict[str, Any]:
-        return {"training_seconds": 0.0 if run is None else counting.read(run)[_count(job, run) - 1]["seconds"]}
+    def _seconds(self, job: Cell, run: "Path | None") -> dict[str, Any]:
+        return {"training_seconds": 0.0 if run is None else cost_callback.read(run)[_count(job, run) - 1]["seconds"]}
 
     def _say(self, what: str) -> None:
         if self.built.trainer.is_global_zero:
@@ -238,10 +245,10 @@ class Comparison:
     def about(self) -> dict[str, Any]:
         """What ``compare.json`` holds besides the rows and their means."""
         data = self.built.data
-        name, unit = data.label
+        name, unit = data.reward_label
         assert self.law is not None
         return {
-            "reward": {"name": name, "unit": unit, "maximise": self.maximise},
+            "reward": {"name": name, "unit": unit, "higher_is_better": self.higher_is_better},
             "rule": data.describe(),
             "seeds": list(self.asked.seeds),
             "baseline": self.baseline,
@@ -271,6 +278,6 @@ def _seeded(seed: int) -> list[str]:
     return ["--seed_everything", str(seed)]
 
 
-def _count(job: Job, run: Path) -> int:
+def _count(job: Cell, run: Path) -> int:
     """Rounds of a run that a method uses."""
-    return int(job.method.value) if job.method.name == "graft_early" else len(counting.read(run))
+    return int(job.method.value) if job.method.name == "graft_early" else len(cost_callback.read(run))

@@ -14,8 +14,8 @@ from matplotlib.figure import Figure
 from graft import files
 from graft import page as pages
 from graft.compare.rows import TEXT, Row
-from graft.compare.statistics import Over, over, paired
-from graft.report import number
+from graft.compare.statistics import MeanInterval, mean_interval, paired_difference
+from graft.report import format_number
 
 Groups = dict[str, dict[str, Any]]
 DISTANCE = "frechet"  # of the picture
@@ -58,11 +58,11 @@ def groups(rows: Sequence[Row], baseline: str) -> Groups:
     }
     for line in lines:
         mine = [row for row in rows if row["line"] == line]
-        found: dict[str, Over | None] = {}
+        found: dict[str, MeanInterval | None] = {}
         for name in mine[0]:
             if name not in TEXT and name != "seed":
-                found[name] = over([row[name] for row in mine if row[name] is not None])
-        found["difference"] = paired(gains[line], gains[baseline]) if line != baseline else None
+                found[name] = mean_interval([row[name] for row in mine if row[name] is not None])
+        found["difference"] = paired_difference(gains[line], gains[baseline]) if line != baseline else None
         out[line] = {"seeds": [row["seed"] for row in mine], "columns": found, "samples": mine[0]["n"]}
     return out
 
@@ -90,14 +90,14 @@ def tables(found: Groups) -> list[tuple[list[str], list[list[str]]]]:
 
 
 def _cell(name: str, each: dict[str, Any]) -> str:
-    value: Over | None = each["columns"][name]
+    value: MeanInterval | None = each["columns"][name]
     if value is None:
         return "–"
     if name in PER_SAMPLE:
-        return number(value.mean / each["samples"])
+        return format_number(value.mean / each["samples"])
     if name in COSTS and not name.endswith("_seconds"):
         return f"{round(value.mean):,}"
-    floor: Over | None = each["columns"].get(f"{name}_floor")
+    floor: MeanInterval | None = each["columns"].get(f"{name}_floor")
     beside = "" if floor is None else f" ({floor.mean:.3g})"
     return f"{value.mean:.4g}" + (f" ± {value.half:.2g}" if value.half else "") + beside
 
@@ -159,8 +159,8 @@ def _scatter(axes: Axes, found: Groups, name: str) -> None:
     """A point with error bars for each line; without ``name`` its place on the axis is its place in the table."""
     colours = matplotlib.colormaps["tab10"]
     for i, (line, each) in enumerate(found.items()):
-        x: Over | None = each["columns"].get(name) if name else Over(float(i), None, 1)
-        y: Over | None = each["columns"]["reward"]
+        x: MeanInterval | None = each["columns"].get(name) if name else MeanInterval(float(i), None, 1)
+        y: MeanInterval | None = each["columns"]["reward"]
         if x is None or y is None:
             continue
         axes.errorbar(
@@ -211,7 +211,7 @@ def page(found: Groups, rows: Sequence[Row], about: dict[str, Any], svg: str) ->
 
     (results, costs), law = tables(found), about["law"]
     title = f"Methods compared: {about['reward']['name']}"
-    cells = [["" if v is None else v if isinstance(v, str) else number(v) for v in row.values()] for row in rows]
+    cells = [["" if v is None else v if isinstance(v, str) else format_number(v) for v in row.values()] for row in rows]
     methods = "".join(f"<li>{esc(name)}: {esc(what)}</li>" for name, what in about["methods"].items())
     versions = ", ".join(f"{name} {version}" for name, version in about["versions"].items())
     sections = [
@@ -222,7 +222,8 @@ def page(found: Groups, rows: Sequence[Row], about: dict[str, Any], svg: str) ->
         f"<h2>Costs</h2>{shown(*costs)}<p class='note'>{esc(legend(about))}</p>",
         f"<h2>Methods</h2><ul>{methods}</ul>",
         f"<h2>The accepted law</h2><p>{law['count']:,} samples by the rule “{esc(about['rule'])}”, of {law['draws']:,} "
-        f"draws of the reference: reward {number(law['accepted_reward'])}, {number(law['reward'])} before, each "
+        f"draws of the reference: reward {format_number(law['accepted_reward'])}, {format_number(law['reward'])} "
+        "before, each "
         f"condition with its share of the draws; {law['matched_share']:.1%} of these have a condition with accepted "
         f"ones. It took {law['reward_calls']:,} reward calls and {law['denoiser_calls']:,} denoiser calls, which are "
         "no method's.</p>",

@@ -10,7 +10,7 @@ CONFIDENCE = 0.95
 
 
 @dataclass(frozen=True)
-class Over:
+class MeanInterval:
     """A mean over seeds and half of its 95 % t interval, which takes at least two of them; ``n`` says how many."""
 
     mean: float
@@ -18,18 +18,18 @@ class Over:
     n: int
 
 
-def over(values: Sequence[float]) -> "Over | None":
+def mean_interval(values: Sequence[float]) -> "MeanInterval | None":
     """The mean of independent values, and t(n − 1) · s / √n (Student 1908); None where there are none."""
     n = len(values)
     if n == 0:
         return None
     mean = math.fsum(values) / n
     if n == 1:
-        return Over(mean, None, 1)
+        return MeanInterval(mean, None, 1)
     deviation = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (n - 1))
-    return Over(mean, float(stdtrit(n - 1, (1 + CONFIDENCE) / 2)) * deviation / math.sqrt(n), n)
+    return MeanInterval(mean, float(stdtrit(n - 1, (1 + CONFIDENCE) / 2)) * deviation / math.sqrt(n), n)
 
 
-def paired(values: Mapping[int, float], baseline: Mapping[int, float]) -> "Over | None":
+def paired_difference(values: Mapping[int, float], baseline: Mapping[int, float]) -> "MeanInterval | None":
     """The mean of value − baseline over the seeds that both have, which have the same noise and conditions."""
-    return over([values[seed] - baseline[seed] for seed in values if seed in baseline])
+    return mean_interval([values[seed] - baseline[seed] for seed in values if seed in baseline])

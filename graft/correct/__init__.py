@@ -1,6 +1,6 @@
 """Inverse noise correction: a corrector that learns the noise of real data, recovered by inverting a frozen flow."""
 
 from graft.correct.command import correct
-from graft.correct.data import RecoveredNoise
+from graft.correct.data import InvertedNoiseData
 
-__all__ = ["RecoveredNoise", "correct"]
+__all__ = ["InvertedNoiseData", "correct"]

@@ -8,25 +8,25 @@ from lightning.pytorch import LightningDataModule, Trainer
 from lightning.pytorch.strategies import FSDPStrategy, ModelParallelStrategy
 from torch import nn
 
-from graft import commands, files, flops, ranks, runs, seeding
-from graft.correct import longer, show
-from graft.correct.data import RecoveredNoise
-from graft.correct.frontier import Frontier, conclusions, draw, finite
-from graft.correct.recovered import account
-from graft.corrector import FittedGaussian
+from graft import commands, distributed, files, flops, runs, seeding
+from graft.correct import show, train_longer
+from graft.correct.data import InvertedNoiseData
+from graft.correct.inverted_chunk import summarize_inversion
+from graft.correct.pareto import Frontier, finite, measure_frontier, summarize_frontier
+from graft.corrector import GaussianCorrector
 from graft.errors import GraftError
-from graft.identity import digest
+from graft.fingerprint import fingerprint_hash
 from graft.module import GraftModule
 from graft.runs import interruption, loggers
 from graft.runs.lock import holding
+from graft.runs.python_runs import checkpoint_of
 from graft.runs.stopwatch import Stopwatch
-from graft.runs.taken import checkpoint_of
 from graft.state import size
 
 
 def correct(
     module: GraftModule,
-    data: RecoveredNoise,
+    data: InvertedNoiseData,
     run_dir: "str | Path",
     trainer: Trainer,
     config: str = "",
@@ -59,7 +59,7 @@ def correct(
 def _correct(
     clock: Stopwatch,
     module: GraftModule,
-    data: RecoveredNoise,
+    data: InvertedNoiseData,
     run_dir: "str | Path",
     trainer: Trainer,
     config: str,
@@ -74,12 +74,12 @@ def _correct(
     data.check(module)
     if isinstance(trainer.strategy, ModelParallelStrategy | FSDPStrategy):
         raise GraftError("samples take as many network calls as they need, which sharded weights cannot: use ddp")
-    ranks.begin(trainer, module)
-    folder = commands.made(trainer, run_dir)
-    checkpoint = ranks.first(trainer, lambda: checkpoint_of(folder, asked, overwrite))
+    distributed.launch(trainer, module)
+    folder = commands.prepare_run_dir(trainer, run_dir)
+    checkpoint = distributed.on_rank_zero(trainer, lambda: checkpoint_of(folder, asked, overwrite))
     clock.keep(folder, trainer)
     data.run_dir = folder
-    commands.attach(trainer, folder, config, checkpoint)
+    commands.attach_logging(trainer, folder, config, checkpoint)
     commands.train(module, data, trainer, folder, checkpoint)
     with interruption.at_once(folder, "in the comparison at the end"):
         return _compared(clock, module, data, folder, trainer, config, command)
@@ -88,7 +88,7 @@ def _correct(
 def _compared(
     clock: Stopwatch,
     module: GraftModule,
-    data: RecoveredNoise,
+    data: InvertedNoiseData,
     folder: Path,
     trainer: Trainer,
     config: str,
@@ -96,7 +96,7 @@ def _compared(
 ) -> dict[str, Any]:
     """What ``summary.json`` holds, which is written with all that goes with it."""
     module.save_weights(folder / "tuned.safetensors", config)
-    commands.compare(module, data, trainer)
+    commands.evaluate_both(module, data, trainer)
     cost = _cost(module, data, trainer)
     rival = _rival(module, data, cost, folder, trainer)
     drawing = _Drawing(module, data, None if rival is None else rival[0])
@@ -117,7 +117,7 @@ def _compared(
 def _write(module: GraftModule, folder: Path, summary: dict[str, Any], command: str, trainer: Trainer) -> None:
     """The samples, the page and the summary."""
     commands.write_samples(module, folder)
-    pictures = {name: commands.picture(module, judge) for name, judge in module.judges.items()}
+    pictures = {name: commands.render_samples(module, judge) for name, judge in module.evaluators.items()}
     show.write(
         folder / "report.html",
         summary,
@@ -132,7 +132,7 @@ def _write(module: GraftModule, folder: Path, summary: dict[str, Any], command: 
 class _Drawing(LightningDataModule):
     """Draws where Lightning asks for what to predict: by then the strategy is ready."""
 
-    def __init__(self, module: GraftModule, data: RecoveredNoise, rival: "nn.Module | None") -> None:
+    def __init__(self, module: GraftModule, data: InvertedNoiseData, rival: "nn.Module | None") -> None:
         super().__init__()
         self.module, self.data, self.rival = module, data, rival
         self.found: Frontier | None = None
@@ -141,11 +141,11 @@ class _Drawing(LightningDataModule):
         assert self.trainer is not None
         self.data.trainer = self.trainer
         with self.trainer.precision_plugin.tensor_init_context():  # that of what is drawn
-            self.found = draw(self.module, self.data, self.rival)
+            self.found = measure_frontier(self.module, self.data, self.rival)
         return []
 
 
-def _cost(module: GraftModule, data: RecoveredNoise, trainer: Trainer) -> dict[str, float]:
+def _cost(module: GraftModule, data: InvertedNoiseData, trainer: Trainer) -> dict[str, float]:
     """Floating-point operations of all that the correction took.
 
     ``call`` and ``corrector_call``: of a call of either network for one sample. ``inversion``: of the data, with the
@@ -153,12 +153,12 @@ def _cost(module: GraftModule, data: RecoveredNoise, trainer: Trainer) -> dict[s
     validation losses.
     """
     assert data.recovered is not None and module.corrector is not None
-    given = module.draw_conditions(8, seeding.generator(module.seed, "flops"))
+    given = module.sample_conditions(8, seeding.make_generator(module.seed, "flops"))
     condition, noise = trainer.precision_plugin.convert_input((given, module.process.prior(given)))
-    call = flops.call(module.process, module.reference_model, noise, condition)
+    call = flops.call(module.process, module.reference_forward, noise, condition)
     own = flops.call(module.corrector.process, module.backbone, noise, condition)
     epochs = trainer.max_epochs or 1
-    fitted = isinstance(module.corrector, FittedGaussian)
+    fitted = isinstance(module.corrector, GaussianCorrector)
     samples = 0 if fitted else epochs * data.steps_per_epoch * data.train_batch_size
     validated = 0 if fitted else epochs * size(data.examples(held_out=True).condition)
     return {
@@ -171,35 +171,35 @@ def _cost(module: GraftModule, data: RecoveredNoise, trainer: Trainer) -> dict[s
 
 
 def _rival(
-    module: GraftModule, data: RecoveredNoise, cost: dict[str, float], folder: Path, trainer: Trainer
+    module: GraftModule, data: InvertedNoiseData, cost: dict[str, float], folder: Path, trainer: Trainer
 ) -> "tuple[nn.Module, dict[str, Any]] | None":
     """The flow trained longer for what the correction cost, on the samples that were inverted; None: not asked for."""
-    if not data.longer or trainer.world_size > 1:
+    if not data.train_longer_baseline or trainer.world_size > 1:
         return None
     chosen = data.chosen
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         batch = size(chosen.encoded(next(iter(chosen.batches())))[1])
     paid = cost["inversion"] + cost["certificate"] + cost["training"]
-    steps = longer.affordable(paid, cost["call"], batch)
+    steps = train_longer.steps_for_flops(paid, cost["call"], batch)
     if steps < 1:
         return None
     told = {"steps": steps, "batch": batch, "learning_rate": data.longer_learning_rate}
-    about = {**told, "samples": digest(chosen.split.training)}
-    return longer.trained(module, chosen.batches, chosen.encoded, about, folder, trainer), told
+    about = {**told, "samples": fingerprint_hash(chosen.split.training)}
+    return train_longer.train_longer(module, chosen.batches, chosen.encoded, about, folder, trainer), told
 
 
-def _summary(module: GraftModule, data: RecoveredNoise, found: Frontier) -> dict[str, Any]:
+def _summary(module: GraftModule, data: InvertedNoiseData, found: Frontier) -> dict[str, Any]:
     assert data.recovered is not None
     features = None
-    if module.featured:
+    if module.has_features:
         features = module.features(module.decode(data.recovered.data, data.recovered.condition))
     floor = found.floor[found.distance]
-    reference, tuned = (commands.plain(module.judges[w].summary()) for w in ("reference", "tuned"))
+    reference, tuned = (commands.to_json(module.evaluators[w].summary()) for w in ("reference", "tuned"))
     return {
         "reference": reference,
         "tuned": tuned,
-        "inversion": account(data.recovered, data.round_trip, data.certificate, features),
+        "inversion": summarize_inversion(data.recovered, data.max_round_trip_error, data.certificate, features),
         "dequantise": data.spread(module),
         "distance": {
             "name": found.distance,
@@ -223,11 +223,11 @@ def _summary(module: GraftModule, data: RecoveredNoise, found: Frontier) -> dict
             }
             for row in found.rows
         ],
-        "conclusion": conclusions(found),
+        "conclusion": summarize_frontier(found),
         "level": module.level,
         "steps": module.steps,
         "solver": type(module.solver).__name__,
-        "evaluation_denoiser_calls": sum(judge.denoiser_calls for judge in module.judges.values()),
+        "evaluation_denoiser_calls": sum(judge.denoiser_calls for judge in module.evaluators.values()),
         "seed": module.seed,
         "versions": commands.versions(),
     }

@@ -18,9 +18,9 @@ from torch.utils.data import (
     SubsetRandomSampler,
 )
 
-from graft import ranks, seeding
-from graft.batches.replayed import remade
-from graft.batches.served import same
+from graft import distributed, seeding
+from graft.batches.resumable_loader import rebuild_dataloader
+from graft.batches.training_data import identity_collate
 from graft.errors import GraftError
 from graft.state import Condition, State, cat, size, take
 
@@ -58,7 +58,7 @@ def split(count: int, samples: "int | None", share: float, most: int, seed: int)
     """
     if count < FEWEST:
         raise GraftError(f"there are {count} samples of data; give at least {FEWEST}: some are inverted, others judge")
-    order = torch.randperm(count, generator=seeding.generator(seed, "split"))
+    order = torch.randperm(count, generator=seeding.make_generator(seed, "split"))
     spare = 0 if samples is None else count - samples
     held_out = min(max(round(share * count), spare, 4), max(most, 4), count - 2)
     return Split(order[held_out:][:samples], order[:held_out])
@@ -116,10 +116,10 @@ class Samples:
         rows, loader = self.split.training, self._loader
         batch = min(self._batch, len(rows))
         if self._kept is not None:
-            return DataLoader(_Kept(*_taken(self._kept, rows)), batch, shuffle=True, collate_fn=same)
+            return DataLoader(_Kept(*_taken(self._kept, rows)), batch, shuffle=True, collate_fn=identity_collate)
         assert self._places is not None
         chosen: Any = SubsetRandomSampler([self._places[i] for i in rows.tolist()])  # places need be no numbers
-        return remade(loader, sampler=chosen, batch_size=batch)
+        return rebuild_dataloader(loader, sampler=chosen, batch_size=batch)
 
     def encoded(self, batch: Any) -> Encoded:
         """Return (state, condition) of a batch of `batches`."""
@@ -129,7 +129,7 @@ class Samples:
     def _seeded(self, *purpose: "int | str") -> Iterator[None]:
         """Within the block, torch's own generator is seeded from what it is for; afterwards it is as before."""
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seeding.number(self.seed, *purpose) % 2**32)
+            torch.manual_seed(seeding.derive_seed(self.seed, *purpose) % 2**32)
             yield
 
     def _read(self, rows: Tensor, purpose: str, number: int) -> Encoded:
@@ -137,7 +137,7 @@ class Samples:
             return _taken(self._kept, rows)
         assert self._places is not None
         places = [self._places[i] for i in rows.tolist()]
-        loader = remade(self._loader, sampler=places, batch_size=self._batch, drop_last=False)
+        loader = rebuild_dataloader(self._loader, sampler=places, batch_size=self._batch, drop_last=False)
         found = self._encoded(loader, purpose, number)
         if size(found[1]) != len(rows):
             raise GraftError(
@@ -150,7 +150,7 @@ class Samples:
         sized = _length(self._loader) is not None
         found = self._encoded(self._loader, "pass", 0, None if sized else most)
         if not sized and most is not None and size(found[1]) >= most:
-            ranks.tell(
+            distributed.rank_zero_print(
                 f"{type(self.source).__name__} is a stream without a length: the first {size(found[1])} of its samples "
                 "are used, so its order must be random"
             )

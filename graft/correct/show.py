@@ -12,8 +12,8 @@ import matplotlib.ticker
 from matplotlib.figure import Figure
 
 from graft import files, page
-from graft.correct.frontier import CORRECTED, FLOW, GAUSSIAN, LONGER
-from graft.report import number
+from graft.correct.pareto import CORRECTED, FLOW, GAUSSIAN, LONGER
+from graft.report import format_number
 
 PICTURE = "frontier.png"
 LOOKS = {"Euler": ("#8793a3", "o"), "Heun": ("#3a9a6b", "s"), "Midpoint": ("#b0743a", "^")}
@@ -34,15 +34,15 @@ def rows(summary: dict[str, Any]) -> list[tuple[str, ...]]:
     out = list[tuple[str, ...]]()
     for row in sorted(summary["frontier"], key=lambda row: row["flops"]):
         told = row["distances"][judged]
-        error = "" if told["stderr"] is None else f" ± {number(told['stderr'])}"
+        error = "" if told["stderr"] is None else f" ± {format_number(told['stderr'])}"
         out.append(
             (
                 row["name"],
                 row["solver"],
-                number(row["warp"]),
+                format_number(row["warp"]),
                 str(row["steps"]),
                 operations(row["flops"]),
-                number(told["mean"]) + error,
+                format_number(told["mean"]) + error,
             )
         )
     return out
@@ -78,7 +78,7 @@ def facts(summary: dict[str, Any]) -> list[tuple[str, str]]:
     return [
         (
             f"floor: {name} of two halves of the held-out data, {summary['distance']['n']} samples each",
-            number(summary["distance"]["floor"]),
+            format_number(summary["distance"]["floor"]),
         ),
         (
             "samples inverted",
@@ -96,7 +96,7 @@ def facts(summary: dict[str, Any]) -> list[tuple[str, str]]:
         ),
         (
             "noise gain, median and largest",
-            f"{number(found['noise_gain']['median'])}, {number(found['noise_gain']['max'])}",
+            f"{format_number(found['noise_gain']['median'])}, {format_number(found['noise_gain']['max'])}",
         ),
         *(
             [("known noise recovered to 1 %", f"{known['recovered']:.1%} of {known['draws']}")]
@@ -110,18 +110,20 @@ def facts(summary: dict[str, Any]) -> list[tuple[str, str]]:
         ),
         (
             f"cost of the corrected flow over the flow's, {summary['solver']}, at equal {name}",
-            f"{number(said['flops_at_equal_distance'])}; at the same warp "
-            f"{number(said['flops_at_equal_distance_same_warp'])}",
+            f"{format_number(said['flops_at_equal_distance'])}; at the same warp "
+            f"{format_number(said['flops_at_equal_distance_same_warp'])}",
         ),
-        (f"{name} at the corrected flow's cost: corrected", number(said["distance"])),
-        ("    the same solver", number(said["same_solver_at_equal_flops"])),
+        (f"{name} at the corrected flow's cost: corrected", format_number(said["distance"])),
+        ("    the same solver", format_number(said["same_solver_at_equal_flops"])),
         (
             "    the best solver",
-            f"{number(best['distance'])} ({best['solver']}, warp {number(best['warp'])})" if best else "–",
+            f"{format_number(best['distance'])} ({best['solver']}, warp {format_number(best['warp'])})"
+            if best
+            else "–",
         ),
-        ("    trained longer", number(said["trained_longer_at_equal_flops"])),
-        ("    Gaussian (cheaper)", number(said["gaussian"])),
-        ("seconds", number(summary["seconds"])),
+        ("    trained longer", format_number(said["trained_longer_at_equal_flops"])),
+        ("    Gaussian (cheaper)", format_number(said["gaussian"])),
+        ("seconds", format_number(summary["seconds"])),
         ("seed", str(summary["seed"])),
     ]
 
@@ -143,7 +145,7 @@ def _tiny(value: "float | None") -> str:
 
 def _differ(left: Mapping[str, Any]) -> str:
     said = [
-        f"{what.replace('_', ' ')} {number(told['left_out'])} where the rest have {number(told['kept'])}"
+        f"{what.replace('_', ' ')} {format_number(told['left_out'])} where the rest have {format_number(told['kept'])}"
         for what, told in left.items()
         if "kept" in told
     ]
@@ -174,7 +176,7 @@ def picture(summary: dict[str, Any], kind: str = "png") -> bytes:
             continue
         x, y, error = zip(*found, strict=True)
         line = ("-", ":", "-.")[min(2, warps.index(how[1]))]
-        label = f"flow, {how[0]}" + (f", t = u^{number(how[1])}" if len(warps) > 1 else "")
+        label = f"flow, {how[0]}" + (f", t = u^{format_number(how[1])}" if len(warps) > 1 else "")
         axes.errorbar(x, y, error, color=colour, marker=marker, markersize=5, capsize=2, label=label, linestyle=line)
     for name, (colour, marker, size) in OTHERS.items():
         if found := points(name):
@@ -198,9 +200,9 @@ def picture(summary: dict[str, Any], kind: str = "png") -> bytes:
     axes.set_yscale("log")
     axes.set_xlabel("floating-point operations a sample")
     axes.set_ylabel(judged.replace("_", " "))
-    axes.yaxis.set_major_formatter(matplotlib.ticker.FuncFormatter(lambda value, _: number(value)))
+    axes.yaxis.set_major_formatter(matplotlib.ticker.FuncFormatter(lambda value, _: format_number(value)))
     axes.yaxis.set_minor_locator(matplotlib.ticker.LogLocator(subs=(2, 5)))
-    axes.yaxis.set_minor_formatter(matplotlib.ticker.FuncFormatter(lambda value, _: number(value)))
+    axes.yaxis.set_minor_formatter(matplotlib.ticker.FuncFormatter(lambda value, _: format_number(value)))
     axes.tick_params(axis="y", which="minor", labelsize=7)
     axes.legend(frameon=False, fontsize=8)
     axes.spines[["top", "right"]].set_visible(False)
@@ -247,7 +249,7 @@ def write(
 
     steps = [
         (
-            number(s["level"]),
+            format_number(s["level"]),
             str(s["asked"]),
             str(s["missed"]),
             f"{s['evaluations'] / max(1, s['asked']):.1f}",
@@ -256,13 +258,14 @@ def write(
         for s in summary["inversion"]["steps"]
     ]
     judged = [
-        (name.replace("_", " "), number(summary["reference"].get(name)), number(value))
+        (name.replace("_", " "), format_number(summary["reference"].get(name)), format_number(value))
         for name, value in summary["tuned"].items()
         if not isinstance(value, dict)
     ]
     versions = ", ".join(f"{name} {version}" for name, version in summary["versions"].items())
     curve = lines(
-        [(number(e), number(a), number(b)) for e, a, b in losses], ("epoch", "training loss", "held-out loss")
+        [(format_number(e), format_number(a), format_number(b)) for e, a, b in losses],
+        ("epoch", "training loss", "held-out loss"),
     )
     sections = [
         f"<h1>{esc(title)}</h1><p class='note'>A small flow draws the noise that real data were recovered to, and the "

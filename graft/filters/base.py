@@ -8,12 +8,12 @@ from dataclasses import dataclass
 import torch
 from torch import Generator, Tensor
 
-from graft.described import Described
 from graft.errors import GraftError
+from graft.recorded_arguments import Described
 
 
 @dataclass
-class Past:
+class AcceptedHistory:
     """What an earlier round accepted.
 
     Attributes:
@@ -37,10 +37,10 @@ class Candidates:
         groups: (n,) integer of the condition of each.
         features: (n, d) of each; None where no filter needs them.
         known: (n,) bool, the training data has an object of that key; None where no filter needs it.
-        left: (n,) bool, what the rule may choose from.
-        spare: (n,) bool, draws that one of the same key stands for, to which they lost their place by chance alone: any
-            of them could have been the one that was left. The KL is shared out over them.
-        refused: How many each filter refused, by its description.
+        eligible: (n,) bool, what the rule may choose from.
+        interchangeable: (n,) bool, draws that one of the same key stands for, to which they lost their place by chance
+            alone: any of them could have been the one that was left. The KL is shared out over them.
+        rejected_by: How many each filter refused, by its description.
     """
 
     rewards: Tensor
@@ -50,9 +50,9 @@ class Candidates:
     known: "Tensor | None" = None
 
     def __post_init__(self) -> None:
-        self.left = ~self.rewards.isnan()
-        self.spare = torch.zeros_like(self.left)
-        self.refused: Counter[str] = Counter()
+        self.eligible = ~self.rewards.isnan()
+        self.interchangeable = torch.zeros_like(self.eligible)
+        self.rejected_by: Counter[str] = Counter()
 
 
 class Filter(Described, ABC):
@@ -65,22 +65,22 @@ class Filter(Described, ABC):
         The acceptance rate counts refused draws among the draws.
     """
 
-    needs: frozenset[str] = frozenset({"keys"})  # of "keys", "features", "known": what the domain must supply
-    remedy: str = "draw more, or leave the filter out"  # where nothing is left
+    requires: frozenset[str] = frozenset({"keys"})  # of "keys", "features", "known": what the domain must supply
+    hint: str = "draw more, or leave the filter out"  # where nothing is left
 
     @abstractmethod
     def __call__(
-        self, draws: Candidates, past: Sequence[Past], generator: "Generator | None" = None
+        self, draws: Candidates, past: Sequence[AcceptedHistory], generator: "Generator | None" = None
     ) -> tuple[Tensor, Tensor]:
-        """Which candidates are left, and which of the others are spare; see `Candidates`.
+        """Which candidates are left, and which of the others are spare; see `RepeatedRequests`.
 
         Args:
-            draws: This round's; ``draws.left`` is what the filters before this one left.
+            draws: This round's; ``draws.eligible`` is what the filters before this one left.
             past: What each earlier round accepted, the oldest first.
             generator: For which of equals are left.
 
         Returns:
-            (n,) bool, a part of ``draws.left``; (n,) bool, a part of what is refused.
+            (n,) bool, a part of ``draws.eligible``; (n,) bool, a part of what is refused.
         """
 
     @abstractmethod
@@ -88,8 +88,8 @@ class Filter(Described, ABC):
         """The filter in a few words."""
 
 
-def screen(
-    filters: Iterable[Filter], draws: Candidates, past: Sequence[Past], generator: "Generator | None" = None
+def apply_filters(
+    filters: Iterable[Filter], draws: Candidates, past: Sequence[AcceptedHistory], generator: "Generator | None" = None
 ) -> Candidates:
     """Apply filters one after the other, each to what the one before left.
 
@@ -97,15 +97,15 @@ def screen(
         GraftError: One leaves nothing.
     """
     for each in filters:
-        before = int(draws.left.sum())
+        before = int(draws.eligible.sum())
         if not before:
             break  # the reward failed for all: the rule says so
         left, spare = each(draws, past, generator)
-        draws.refused[str(each)] += before - int(left.sum())
-        draws.left, draws.spare = left, draws.spare | spare
+        draws.rejected_by[str(each)] += before - int(left.sum())
+        draws.eligible, draws.interchangeable = left, draws.interchangeable | spare
         if not bool(left.any()):
             raise GraftError(
                 f"the filter '{each}' refuses all {before} candidates that are left of {len(draws.rewards)} draws: "
-                f"{each.remedy}"
+                f"{each.hint}"
             )
     return draws

@@ -3,10 +3,10 @@
 import torch
 from torch import Tensor
 
-from graft.inversion.base import Method, Search
+from graft.inversion.base import FixedPointSolver, SolverState
 
 
-class Anderson(Method):
+class Anderson(FixedPointSolver):
     """Anderson acceleration (Walker & Ni 2011, algorithm AA): no more than plain iteration costs, and mostly faster.
 
     Args:
@@ -19,14 +19,14 @@ class Anderson(Method):
         super().__init__(tolerance, iterations)
         self.memory = memory
 
-    def solve(self, search: Search) -> None:
+    def solve(self, search: SolverState) -> None:
         """See `Method.solve`."""
         x = search.best.clone()
         guesses: list[Tensor] = []
         residuals: list[Tensor] = []
         rows = search.all
         for _ in range(self.iterations):
-            residual = search.look(x, rows)
+            residual = search.evaluate(x, rows)
             # a sample whose guess led to NaN or out of range has its best guess in its place
             broken = ~torch.isfinite(4 * residual.square().sum(1, keepdim=True))
             held = search.residual[rows].isfinite()

@@ -8,14 +8,14 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
-from graft.described import Described
 from graft.errors import GraftError
+from graft.recorded_arguments import Described
 from graft.state import State
 
 DERIVATIVE = 2
 """Evaluations that one with its derivative along a direction costs, in forward mode: the function and its tangent."""
 
-Map: TypeAlias = Callable[[State, Tensor], State]
+FixedPointMap: TypeAlias = Callable[[State, Tensor], State]
 """(guesses (K, ...), which rows of the batch they are of (K,)) -> images; it treats the samples independently."""
 
 
@@ -40,7 +40,7 @@ class Solution:
     calls: Tensor
 
 
-class Method(Described, ABC):
+class FixedPointSolver(Described, ABC):
     """A method that solves x = g(x) for each sample; a sample that is solved is not computed any more.
 
     Args:
@@ -53,18 +53,18 @@ class Method(Described, ABC):
             raise GraftError(f"the inversion's iterations are {iterations}, but it takes at least 1")
         self.tolerance, self.iterations = tolerance, iterations
 
-    def __call__(self, function: Map, start: State) -> Solution:
+    def __call__(self, function: FixedPointMap, start: State) -> Solution:
         """Solve from ``start`` (B, ...)."""
-        search = Search(function, start, self.tolerance)
+        search = SolverState(function, start, self.tolerance)
         self.solve(search)
         return search.solution()
 
     @abstractmethod
-    def solve(self, search: "Search") -> None:
+    def solve(self, search: "SolverState") -> None:
         """Look until every sample is solved or the iterations are used up."""
 
 
-class Search:
+class SolverState:
     """The best guess of each sample so far, and which are still looked for.
 
     Args:
@@ -73,9 +73,9 @@ class Search:
         tolerance: As of `Method`.
     """
 
-    def __init__(self, function: Map, start: State, tolerance: "float | None") -> None:
+    def __init__(self, function: FixedPointMap, start: State, tolerance: "float | None") -> None:
         self.function, self.layout = function, start
-        self.best = pack(start)
+        self.best = flatten_state(start)
         self.tolerance = 100 * torch.finfo(self.best.dtype).eps if tolerance is None else tolerance
         self.residual = torch.full_like(self.best, torch.inf)  # (B, D), of the best guess
         self.error = self.best.new_full((len(self.best),), torch.inf)
@@ -85,17 +85,17 @@ class Search:
         """Whether the function has derivatives in forward mode, as far as known."""
 
     @property
-    def left(self) -> Tensor:
+    def unsolved(self) -> Tensor:
         """(K,) the rows that are not solved."""
         return self.all[~(self.error <= self.tolerance)]
 
-    def image(self, x: Tensor, rows: Tensor) -> Tensor:
+    def apply_map(self, x: Tensor, rows: Tensor) -> Tensor:
         """G(x) of guesses (K, D) for ``rows`` (K,)."""
-        return pack(self.function(unpack(x, self.layout), rows))
+        return flatten_state(self.function(unflatten_state(x, self.layout), rows))
 
-    def look(self, x: Tensor, rows: Tensor) -> Tensor:
+    def evaluate(self, x: Tensor, rows: Tensor) -> Tensor:
         """(K, D) g(x) − x; the best guesses are kept."""
-        residual = self.image(x, rows) - x
+        residual = self.apply_map(x, rows) - x
         self.calls[rows] += 1
         error = residual.abs().amax(1) / (x.abs().amax(1) + 1)
         better = rows[error < self.error[rows]]  # NaN is not
@@ -105,16 +105,16 @@ class Search:
 
     def solution(self) -> Solution:
         """What was found."""
-        return Solution(unpack(self.best, self.layout), self.error, self.error <= self.tolerance, self.calls)
+        return Solution(unflatten_state(self.best, self.layout), self.error, self.error <= self.tolerance, self.calls)
 
 
-def pack(state: State) -> Tensor:
+def flatten_state(state: State) -> Tensor:
     """(B, D) copy of a state."""
     fields = [state] if isinstance(state, Tensor) else list(state.values())
     return torch.cat([f.flatten(1) for f in fields], 1)
 
 
-def unpack(x: Tensor, layout: State) -> State:
+def unflatten_state(x: Tensor, layout: State) -> State:
     """A state like ``layout``, but for the number of samples, of (K, D)."""
     if isinstance(layout, Tensor):
         return x.reshape(len(x), *layout.shape[1:])

@@ -5,10 +5,10 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Generator, Tensor
 
-from graft.inversion.base import Method, pack
+from graft.inversion.base import FixedPointSolver, flatten_state
 from graft.inversion.counted import Counted
 from graft.process.base import Model, Process
-from graft.sampler import Stage, run
+from graft.sampler import Stage, run_stages
 from graft.solvers import Solver
 from graft.state import Condition, State, apply, size, take
 
@@ -16,7 +16,7 @@ PROBE = 1e-2  # of a sample's own root mean square: the perturbation whose growt
 
 
 @dataclass
-class Flow:
+class DeterministicSampler:
     """A deterministic sampler: what is inverted.
 
     Attributes:
@@ -31,14 +31,14 @@ class Flow:
     solver: Solver
     steps: int
 
-    def down(self, noise: State, condition: Condition) -> State:
+    def sample(self, noise: State, condition: Condition) -> State:
         """What the flow makes of ``noise``."""
         stage = Stage(self.process, self.model, solver=self.solver)
-        return run([stage], condition, self.steps, state=noise, strict=False).state
+        return run_stages([stage], condition, self.steps, state=noise, strict=False).state
 
 
 @dataclass
-class Step:
+class StepStatistics:
     """One step of the inversion.
 
     Attributes:
@@ -57,7 +57,7 @@ class Step:
 
 
 @dataclass
-class Inverted:
+class InversionResult:
     """What came of each of B samples.
 
     Attributes:
@@ -66,7 +66,8 @@ class Inverted:
         stopped: (B,) level of the step that was not; 1 where all were.
         round_trip: (B,) root mean square of the difference between the sample and what the flow makes of the noise;
             infinite where there is none.
-        gain: (B,) noise gain: by how much a small perturbation of the sample grew on its way; NaN where not known.
+        noise_gain: (B,) noise gain: by how much a small perturbation of the sample grew on its way; NaN where not
+            known.
         evaluations: (B,) of the sampler's step, with the perturbation's and without the round trip's.
         calls: Network calls, each for one sample, that all of it took, the round trips included; a call with a
             derivative along a direction counts as `graft.inversion.base.DERIVATIVE`.
@@ -77,16 +78,20 @@ class Inverted:
     solved: Tensor
     stopped: Tensor
     round_trip: Tensor
-    gain: Tensor
+    noise_gain: Tensor
     evaluations: Tensor
     calls: int
-    steps: list[Step]
+    steps: list[StepStatistics]
 
 
 @torch.no_grad()
 def invert(
-    flow: Flow, data: State, condition: Condition, method: Method, generator: "Generator | None" = None
-) -> Inverted:
+    flow: DeterministicSampler,
+    data: State,
+    condition: Condition,
+    method: FixedPointSolver,
+    generator: "Generator | None" = None,
+) -> InversionResult:
     """Carry samples back to level 1.
 
     The steps are undone one after the other. A sample whose step was not inverted goes no further; what is found is
@@ -105,16 +110,16 @@ def invert(
     """
     model = Counted(flow.model)
     flow = replace(flow, model=model)
-    count, like = size(data), pack(data)
+    count, like = size(data), flatten_state(data)
     direction = flow.process.noise(data, condition, generator)
-    scale = PROBE * _rms(like) / _rms(pack(direction)).clamp(min=torch.finfo(like.dtype).tiny)
+    scale = PROBE * _rms(like) / _rms(flatten_state(direction)).clamp(min=torch.finfo(like.dtype).tiny)
     noise: State = apply(torch.clone, data)
     probe = apply(lambda x, d: x + scale.reshape(-1, *[1] * (x.ndim - 1)) * d, data, direction)
     rows = torch.arange(count, device=like.device)
     stopped = like.new_ones(count)
     followed = torch.ones(count, dtype=torch.bool, device=like.device)
     evaluations = torch.zeros(count, dtype=torch.long, device=like.device)
-    steps = [Step(i / flow.steps) for i in range(flow.steps)]
+    steps = [StepStatistics(i / flow.steps) for i in range(flow.steps)]
     for i, step in enumerate(steps):
         if not len(rows):
             break
@@ -122,9 +127,9 @@ def invert(
         assert isinstance(given, dict)
         levels = (i / flow.steps, (i + 1) / flow.steps)
         below, beside = take(noise, rows), take(probe, rows)
-        found = flow.solver.up(flow.process, flow.model, below, *levels, given, method)
+        found = flow.solver.invert_step(flow.process, flow.model, below, *levels, given, method)
         guess = apply(lambda x, y, z: x + (z - y), found.state, below, beside)
-        moved = flow.solver.up(flow.process, flow.model, beside, *levels, given, method, guess)
+        moved = flow.solver.invert_step(flow.process, flow.model, beside, *levels, given, method, guess)
         apply(lambda whole, part, rows=rows: whole.index_copy_(0, rows, part), noise, found.state)
         apply(lambda whole, part, rows=rows: whole.index_copy_(0, rows, part), probe, moved.state)
         evaluations[rows] += found.calls + moved.calls
@@ -134,21 +139,23 @@ def invert(
         step.evaluations, step.residual = int(found.calls.sum()), float(found.residual.max())
         rows = rows[found.solved]
     solved = stopped == 1
-    gain = torch.where(solved & followed, _rms(pack(probe) - pack(noise)) / (PROBE * _rms(like)), torch.nan)
+    gain = torch.where(
+        solved & followed, _rms(flatten_state(probe) - flatten_state(noise)) / (PROBE * _rms(like)), torch.nan
+    )
     round_trip = torch.full_like(stopped, torch.inf)
     if len(rows):
         given = take(condition, rows)
         assert isinstance(given, dict)
-        again = pack(flow.down(take(noise, rows), given))
+        again = flatten_state(flow.sample(take(noise, rows), given))
         round_trip[rows] = _rms(again - like[rows])
     round_trip = torch.where(round_trip.isnan(), torch.inf, round_trip)
-    return Inverted(noise, solved, stopped, round_trip, gain, evaluations, model.calls, steps)
+    return InversionResult(noise, solved, stopped, round_trip, gain, evaluations, model.calls, steps)
 
 
 @torch.no_grad()
-def recovery(
-    flow: Flow, condition: Condition, method: Method, generator: "Generator | None" = None
-) -> tuple[Tensor, Inverted]:
+def recovery_error(
+    flow: DeterministicSampler, condition: Condition, method: FixedPointSolver, generator: "Generator | None" = None
+) -> tuple[Tensor, InversionResult]:
     """Known noise, made into samples and recovered from them: a certificate that the round trip alone is not.
 
     A sample may have several noises that it could be of; the round trip is content with any.
@@ -159,10 +166,10 @@ def recovery(
     """
     noise = flow.process.prior(condition, generator)
     model = Counted(flow.model)
-    data = replace(flow, model=model).down(noise, condition)
+    data = replace(flow, model=model).sample(noise, condition)
     found = invert(flow, data, condition, method, generator)
     found.calls += model.calls
-    error = _rms(pack(found.noise) - pack(noise)) / _rms(pack(noise))
+    error = _rms(flatten_state(found.noise) - flatten_state(noise)) / _rms(flatten_state(noise))
     return torch.where(found.solved, error, torch.inf), found
 
 

@@ -6,12 +6,12 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from graft.inversion.base import DERIVATIVE, Method, Search
+from graft.inversion.base import DERIVATIVE, FixedPointSolver, SolverState
 
 HALVINGS = 6  # of a step that makes the residual larger
 
 
-class Newton(Method):
+class Newton(FixedPointSolver):
     """Newton-Krylov (Knoll & Keyes 2004) with a line search: also where g does not contract, for more calls.
 
     The products are derivatives in forward mode, or differences where a network has none (fused attention).
@@ -29,11 +29,11 @@ class Newton(Method):
         super().__init__(tolerance, iterations)
         self.krylov, self.forcing = krylov, forcing
 
-    def solve(self, search: Search) -> None:
+    def solve(self, search: SolverState) -> None:
         """See `Method.solve`."""
-        search.look(search.best.clone(), search.all)
+        search.evaluate(search.best.clone(), search.all)
         for _ in range(self.iterations):
-            rows = search.left
+            rows = search.unsolved
             rows = rows[search.residual[rows].isfinite().all(1)]  # from where g is not defined there is no way on
             if not len(rows):
                 return
@@ -45,13 +45,13 @@ class Newton(Method):
                 trying = ~(search.error[rows] < before) & step.isfinite().all(1)
                 if not bool(trying.any()):
                     break
-                search.look(x[trying] + share * step[trying], rows[trying])
+                search.evaluate(x[trying] + share * step[trying], rows[trying])
                 share /= 2
             if bool((search.error[rows] >= before).all()):  # no direction leads on
                 return
 
 
-def _one_less(search: Search, x: Tensor, residual: Tensor, rows: Tensor) -> Callable[[Tensor], Tensor]:
+def _one_less(search: SolverState, x: Tensor, residual: Tensor, rows: Tensor) -> Callable[[Tensor], Tensor]:
     """V ↦ v − g'(x) v."""
 
     def product(v: Tensor) -> Tensor:
@@ -59,14 +59,14 @@ def _one_less(search: Search, x: Tensor, residual: Tensor, rows: Tensor) -> Call
             search.calls[rows] += DERIVATIVE
             try:
                 with forward_ad.dual_level():
-                    image = search.image(forward_ad.make_dual(x, v), rows)  # type: ignore[no-untyped-call]
+                    image = search.apply_map(forward_ad.make_dual(x, v), rows)  # type: ignore[no-untyped-call]
                     tangent: Tensor | None = forward_ad.unpack_dual(image).tangent  # type: ignore[no-untyped-call]
                 return v if tangent is None else v - tangent
             except NotImplementedError:
                 search.differentiable = False
         search.calls[rows] += 1
         size: Tensor = torch.finfo(x.dtype).eps ** 0.5 * (1 + x.norm(dim=1)) / v.norm(dim=1).clamp(min=1e-30)
-        far = search.image(x + size[:, None] * v, rows)
+        far = search.apply_map(x + size[:, None] * v, rows)
         return v - (far - (x + residual)) / size[:, None]
 
     return product

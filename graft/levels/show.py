@@ -10,10 +10,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from graft import files
-from graft.levels.analysis import NAME, Analysis, Level
-from graft.levels.plan import SURVIVING
+from graft.levels.search import NAME, Analysis, Level
+from graft.levels.search_settings import SURVIVING
 from graft.levels.statistics import Estimate
-from graft.report import COLOURS, number
+from graft.report import COLOURS, format_number
 
 PICTURE = "levels.png"
 HEAD = (
@@ -40,14 +40,14 @@ def rows(found: Analysis) -> list[tuple[str, ...]]:
     """A row for each level, as `HEAD` says."""
     return [
         (
-            number(level.level),
-            number(level.time),
-            "∞" if level.log_snr is None else number(level.log_snr),
-            _cell(level.decided),
-            _cell(level.predicted),
-            _cell(level.measured),
-            "–" if level.departure is None else f"{level.departure.value:.3g}",  # the picture has its small interval
-            number(level.train),
+            format_number(level.level),
+            format_number(level.time),
+            "∞" if level.log_snr is None else format_number(level.log_snr),
+            _cell(level.reward_r2),
+            _cell(level.predicted_retention),
+            _cell(level.measured_retention),
+            "–" if level.score_gap is None else f"{level.score_gap.value:.3g}",  # the picture has its small interval
+            format_number(level.trained_fraction),
             f"{level.denoiser_calls:,}",
             f"{level.reward_calls:,}",
         )
@@ -58,7 +58,7 @@ def rows(found: Analysis) -> list[tuple[str, ...]]:
 def facts(found: Analysis) -> str:
     """What the comparison took, in a sentence."""
     accepted = (
-        f", {found.accepted} accepted ({found.rule}), {found.rerolls} re-rolled from each level"
+        f", {found.accepted} accepted ({found.rule}), {found.resampled} re-rolled from each level"
         if found.accepted
         else ""
     )
@@ -86,11 +86,11 @@ def picture(found: Analysis) -> bytes:
     figure = Figure(figsize=(11, 4.2), layout="constrained")
     left, right = figure.subplots(1, 2)
     for name, colour, shift in (
-        ("decided", COLOURS["reference"], -0.006),
-        ("predicted", COLOURS["accepted"], 0.0),
-        ("measured", COLOURS["tuned"], 0.006),
+        ("reward_r2", COLOURS["reference"], -0.006),
+        ("predicted_retention", COLOURS["accepted"], 0.0),
+        ("measured_retention", COLOURS["tuned"], 0.006),
     ):
-        label = {"decided": "reward decided, ρ²", "predicted": "gain surviving, predicted"}.get(
+        label = {"reward_r2": "reward decided, ρ²", "predicted_retention": "gain surviving, predicted"}.get(
             name, "gain surviving, re-rolled"
         )
         _curve(left, levels, [getattr(level, name) for level in levels], label, colour, shift)
@@ -98,7 +98,7 @@ def picture(found: Analysis) -> bytes:
     left.set_ylim(min(-0.02, left.get_ylim()[0]), max(1.05, left.get_ylim()[1]))
     left.set_ylabel("share" if found.stochastic else "share (1 by definition: the sampler draws no noise)")
     left.legend(frameon=False, fontsize=9)
-    _curve(right, levels, [level.departure for level in levels], "", COLOURS["tuned"], 0.0)
+    _curve(right, levels, [level.score_gap for level in levels], "", COLOURS["tuned"], 0.0)
     right.set_yscale("log")
     right.set_ylabel("to learn: E‖score − score of the prior‖²")
     for axes in (left, right):

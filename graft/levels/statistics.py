@@ -4,8 +4,8 @@ Everything is counted within conditions, as `graft.rounds.matched` counts gains:
 ``counts`` (B, n) says how often each draw is counted: ones for the estimate itself, multinomial for the bootstrap.
 Draws keep their fold, so that no copy of a draw helps to predict it.
 
-With r̃ the reward less its condition's mean and f̃ the cross-fitted least-squares fit of r̃ on the reward of the estimate
-E[x_0 | x_u],
+With r̃ the reward less its condition's mean and f̃ the cross-fitted least-squares fit of r̃ on the reward of the
+estimate E[x_0 | x_u],
 
 .. math:: \rho^2(u) = 1 - \sum_i (\tilde r_i - \tilde f_i)^2 / \sum_i \tilde r_i^2, \qquad
     \text{surviving share} = \overline{\tilde f}_{accepted} / \overline{\tilde r}_{accepted},

@@ -1,7 +1,16 @@
 """The network that is tuned: the frozen one beside it, its average, its weights in files, and how it fits memory."""
 
-from graft.network.ema import EMA, trained
-from graft.network.memory import Fitted
-from graft.network.reference import LoRA, adapt, evaluating, frozen, without_adapter
+from graft.network.auto_batch_size import AutoBatchSize
+from graft.network.ema import EMA, trainable_parameters
+from graft.network.reference import LoRA, adapter_disabled, add_lora, eval_mode, frozen_copy
 
-__all__ = ["EMA", "Fitted", "LoRA", "adapt", "evaluating", "frozen", "trained", "without_adapter"]
+__all__ = [
+    "EMA",
+    "AutoBatchSize",
+    "LoRA",
+    "adapter_disabled",
+    "add_lora",
+    "eval_mode",
+    "frozen_copy",
+    "trainable_parameters",
+]

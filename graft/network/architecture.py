@@ -40,7 +40,7 @@ def described(module: "GraftModule", config: str) -> dict[str, Any]:
         numbers and short texts of the run's other settings by name, and ``unsaid``, what of the model the
         configuration of a run from Python cannot say, if anything; empty without a configuration.
     """
-    from graft.runs.kept import missing  # which imports what networks are part of
+    from graft.runs.config_of_objects import missing  # which imports what networks are part of
 
     settings = plain_yaml.load(config, "the configuration") if config else None
     if not isinstance(settings, dict):
@@ -84,7 +84,7 @@ def is_path(text: str) -> bool:
 def is_shipped(text: str) -> bool:
     """Return whether a text names weights in an installed package; other files could hold settings."""
     named = text.startswith("domains/") and text.endswith(".safetensors") and ".." not in text.split("/")
-    return named and any((root / text).is_file() for root in files.shipped())
+    return named and any((root / text).is_file() for root in files.domain_roots())
 
 
 def reference_name(reference: "dict[str, str] | None", path: "str | Path") -> "dict[str, str] | None":
@@ -101,7 +101,7 @@ def reference_name(reference: "dict[str, str] | None", path: "str | Path") -> "d
         return {"path": name, "sha256": sha256}
     file, home, here = Path(name), Path(path).resolve().parent, Path.cwd()
     with suppress(GraftError, OSError, ValueError):
-        file = files.locate(name).resolve()
+        file = files.find_file(name).resolve()
     if not file.is_absolute():
         return {"path": _last(name) if OUTSIDE.match(name) else name, "sha256": sha256}
     if found := _shipped_name(file):
@@ -116,14 +116,14 @@ def reference_name(reference: "dict[str, str] | None", path: "str | Path") -> "d
 
 def _exists(text: str) -> bool:
     try:
-        return Path(text).exists() or files.locate(text).exists()
+        return Path(text).exists() or files.find_file(text).exists()
     except (GraftError, OSError, ValueError):
         return False
 
 
 def _shipped_name(file: Path) -> "str | None":
     """Return the name by which a file of an installed package is found anywhere."""
-    for root in files.shipped() if file.is_absolute() else ():
+    for root in files.domain_roots() if file.is_absolute() else ():
         if file.is_relative_to(root / "domains") and is_shipped(name := file.relative_to(root).as_posix()):
             return name
     return None

@@ -27,7 +27,7 @@ class EMA(nn.Module):
         super().__init__()
         self.decay = decay
         self.register_buffer("step", torch.zeros((), dtype=torch.long))
-        for name, parameter in trained(model).items():
+        for name, parameter in trainable_parameters(model).items():
             self.register_buffer(_buffer(name), parameter.detach().clone())
 
     @torch.no_grad()
@@ -35,18 +35,18 @@ class EMA(nn.Module):
         """Take one step of the average."""
         self.step += 1
         step = int(self.step)
-        self.move(model, 1 - min(self.decay, (1 + step) / (10 + step)))
+        self.lerp(model, 1 - min(self.decay, (1 + step) / (10 + step)))
 
     @torch.no_grad()
-    def move(self, model: nn.Module, share: float) -> None:
+    def lerp(self, model: nn.Module, share: float) -> None:
         """Go that share of the way to the parameters of ``model``."""
-        for name, parameter in trained(model).items():
+        for name, parameter in trainable_parameters(model).items():
             # not lerp_: where it fuses its two roundings into one depends on how the tensor is sharded
             self.get_buffer(_buffer(name)).mul_(1 - share).add_(parameter.detach() * share)
 
-    def of(self, model: nn.Module) -> Callable[..., State]:
+    def as_function(self, model: nn.Module) -> Callable[..., State]:
         """``model`` with the averaged parameters in the place of its own, as a function without a gradient."""
-        parameters = {name: self.get_buffer(_buffer(name)) for name in trained(model)}
+        parameters = {name: self.get_buffer(_buffer(name)) for name in trainable_parameters(model)}
         if any(isinstance(parameter, DTensor) for parameter in parameters.values()):
             return self._of_sharded(model)
 
@@ -58,20 +58,20 @@ class EMA(nn.Module):
         return averaged
 
     def _of_sharded(self, model: nn.Module) -> Callable[..., State]:
-        """See `of`: a sharded network gathers its own parameters, whatever a functional call gives it."""
+        """See `as_function`: a sharded network gathers its own parameters, whatever a functional call gives it."""
 
         @torch.no_grad()
         def averaged(state: State, time: Tensor, condition: Condition) -> State:
-            with self.swapped(model):
+            with self.average_parameters(model):
                 output: State = model(state, time, condition)
             return output
 
         return averaged
 
     @contextmanager
-    def swapped(self, model: nn.Module) -> Iterator[None]:
+    def average_parameters(self, model: nn.Module) -> Iterator[None]:
         """Within the block ``model`` has the averaged parameters."""
-        parameters = trained(model)
+        parameters = trainable_parameters(model)
         kept = {name: parameter.detach().clone() for name, parameter in parameters.items()}
         with torch.no_grad():
             for name, parameter in parameters.items():
@@ -84,7 +84,7 @@ class EMA(nn.Module):
                     parameter.copy_(kept[name])
 
 
-def trained(model: nn.Module) -> dict[str, nn.Parameter]:
+def trainable_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
     """The parameters that need a gradient, by name."""
     return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
 

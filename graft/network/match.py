@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from graft import files
+from graft.distributed import rank_zero_print
 from graft.errors import GraftError
-from graft.ranks import tell
 
 SHOWN = 3  # names in a message
 COMPILED = "_orig_mod"  # a part of names that torch.compile puts in
@@ -60,7 +60,7 @@ def matched(
             )
         if left := len(given) - len(chosen):
             rest = _listed([given[name] for name in given if name not in chosen], found)
-            tell(f"{source}: {len(chosen)} tensors below {start} are loaded, {left} others are not: {rest}")
+            rank_zero_print(f"{source}: {len(chosen)} tensors below {start} are loaded, {left} others are not: {rest}")
         given = {name.removeprefix(start): each for name, each in chosen.items()}
     fitting = [each for each in _rewritings(given, ours, needed) if _same_shapes(each, found, given, wanted, ours)]
     for each in fitting:
@@ -80,7 +80,7 @@ def matched(
 def fingerprint(tensors: Mapping[str, Tensor]) -> str:
     """Return a SHA-256 of tensors, of their names, types, shapes and values."""
     shapes = [(name, str(tensors[name].dtype), tuple(tensors[name].shape)) for name in sorted(tensors)]
-    return hashlib.sha256(f"{shapes!r}{files.in_memory(dict(tensors))}".encode()).hexdigest()
+    return hashlib.sha256(f"{shapes!r}{files.hash_tensors(dict(tensors))}".encode()).hexdigest()
 
 
 def shape(tensor: "Tensor | None") -> str:

@@ -27,7 +27,7 @@ class LoRA:
     dropout: float = 0.0
 
 
-def adapt(backbone: nn.Module, lora: LoRA) -> nn.Module:
+def add_lora(backbone: nn.Module, lora: LoRA) -> nn.Module:
     """``backbone`` with adapters, the only parameters that are trained.
 
     Raises:
@@ -48,18 +48,18 @@ def adapt(backbone: nn.Module, lora: LoRA) -> nn.Module:
     return adapted
 
 
-def frozen(backbone: nn.Module) -> nn.Module:
+def frozen_copy(backbone: nn.Module) -> nn.Module:
     """A copy that is never trained and always in evaluation mode."""
     return copy.deepcopy(backbone).requires_grad_(False).eval()
 
 
-def without_adapter(backbone: nn.Module) -> AbstractContextManager[None]:
+def adapter_disabled(backbone: nn.Module) -> AbstractContextManager[None]:
     """Within the block the adapters of `adapt` are switched off."""
     return backbone.disable_adapter() if hasattr(backbone, "disable_adapter") else nullcontext()  # type: ignore
 
 
 @contextmanager
-def evaluating(module: nn.Module) -> Iterator[None]:
+def eval_mode(module: nn.Module) -> Iterator[None]:
     """Within the block ``module`` is in evaluation mode."""
     training = module.training
     module.eval()

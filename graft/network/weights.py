@@ -8,13 +8,13 @@ import torch
 from torch import Tensor, nn
 
 from graft import files
+from graft.distributed import is_rank_zero
 from graft.errors import GraftError
 from graft.finite import require_finite_weights
 from graft.network.architecture import described, reference_name
-from graft.network.ema import trained
+from graft.network.ema import trainable_parameters
 from graft.network.match import fingerprint, matched
-from graft.ranks import is_first
-from graft.sharding import put, whole
+from graft.sharding import copy_into, full_tensor
 
 if TYPE_CHECKING:
     from graft.module import GraftModule
@@ -39,14 +39,14 @@ def write_weights(module: "GraftModule", path: "str | Path", config: str = "") -
     Raises:
         NotFiniteError: A weight is not finite, on every process.
     """
-    with module.sampling():
-        tensors = {f"backbone/{name}": whole(p.detach()).clone() for name, p in _own(module).items()}
+    with module.eval_weights():
+        tensors = {f"backbone/{name}": full_tensor(p.detach()).clone() for name, p in _own(module).items()}
     buffers = {f"backbone/{name}": b for name, b in _own_buffers(module).items()}
     require_finite_weights(tensors | buffers, f"{path} was not written", "lower model.learning_rate", buffers)
-    if not is_first():
+    if not is_rank_zero():
         return
     tensors |= buffers
-    tensors |= {f"facts/{name}": fact for name, fact in module.facts.items()}
+    tensors |= {f"statistics/{name}": fact for name, fact in module.dataset_statistics.items()}
     note = {"reference": reference_name(module.reference_file, path), "level": module.level}
     files.write_tensors(path, tensors, note | described(module, config))
 
@@ -69,8 +69,8 @@ def read_weights(module: "GraftModule", path: "str | Path") -> None:
     expected = _own(module) if theirs else dict(module.backbone.named_parameters())
     buffers = _own_buffers(module) if theirs else _buffers(module.backbone)
     _load(module.backbone, _under(tensors, "backbone"), path, expected, buffers)
-    module.facts |= _under(tensors, "facts")
-    if module.asked_level == "auto" and about.get("level") is not None:
+    module.dataset_statistics |= _under(tensors, "statistics")
+    if module.level_setting == "auto" and about.get("level") is not None:
         module.level = about["level"]
 
 
@@ -90,16 +90,16 @@ def read_reference(
     Raises:
         GraftError: They are another network's, or no reference's.
     """
-    path = files.locate(weights)
-    tensors, about = files.read_network(path)
+    path = files.find_file(weights)
+    tensors, about = files.load_state_dict(path)
     if about.get("reference"):
         raise GraftError(f"{weights} holds tuned weights, not a reference: give the file it was tuned from")
     own = _under(tensors, "backbone")
     _load(backbone, own, weights, dict(backbone.named_parameters()), _buffers(backbone), prefix)
-    shipped = any(path.is_relative_to(root) for root in files.shipped())
+    shipped = any(path.is_relative_to(root) for root in files.domain_roots())
     name = str(weights) if shipped else str(path.resolve())  # found from any folder
     hashed = fingerprint(own) if about.get("memory") else files.sha256(path)
-    return _under(tensors, "facts"), {"path": name, "sha256": hashed}
+    return _under(tensors, "statistics"), {"path": name, "sha256": hashed}
 
 
 def take_reference(
@@ -135,7 +135,7 @@ def keep_reference(module: "GraftModule", folder: Path) -> None:
     if module.in_memory is None or module.reference_file is None:
         return
     path = (folder / "checkpoints" / "reference.safetensors").resolve()
-    if is_first():
+    if is_rank_zero():
         tensors = {f"backbone/{name}": tensor for name, tensor in module.in_memory.items()}
         files.write_tensors(path, tensors, {"memory": True})
     module.reference_file["path"] = str(path)
@@ -149,9 +149,9 @@ def is_reference(path: Path, sha256: Any) -> bool:
     """
     if files.sha256(path) == sha256:
         return True
-    if path.suffix != ".safetensors" or not files.read_network(path)[1].get("memory"):
+    if path.suffix != ".safetensors" or not files.load_state_dict(path)[1].get("memory"):
         return False
-    return bool(fingerprint(_under(files.read_network(path)[0], "backbone")) == sha256)
+    return bool(fingerprint(_under(files.load_state_dict(path)[0], "backbone")) == sha256)
 
 
 @torch.no_grad()
@@ -168,8 +168,8 @@ def interpolate(module: "GraftModule", share: float) -> None:
         raise GraftError("a corrector's weights cannot be mixed with a reference's: it is another network")
     if module.reference_file is None:
         raise GraftError("weights are mixed with those of a reference, and there is none: give model.weights")
-    with module.sampling():
-        tuned = {name: p.detach().clone() for name, p in trained(module.backbone).items()}
+    with module.eval_weights():
+        tuned = {name: p.detach().clone() for name, p in trainable_parameters(module.backbone).items()}
     reference = dict(module.reference.named_parameters()) if module.reference is not None else {}
     mixed: dict[str, Tensor] = {}
     for name, weights in tuned.items():
@@ -179,7 +179,7 @@ def interpolate(module: "GraftModule", share: float) -> None:
             mixed[name] = weights * share if _second_factor(name) else weights
     if not all(bool(weights.isfinite().all()) for weights in mixed.values()):
         raise GraftError(f"--interpolate is {share:g}; it makes weights that are not finite. Take a smaller one")
-    for name, parameter in trained(module.backbone).items():
+    for name, parameter in trainable_parameters(module.backbone).items():
         parameter.copy_(mixed[name])
 
 
@@ -215,7 +215,7 @@ def _load(
     cast = ((name, tensor.to(wanted[name].dtype)) for name, tensor in own.items())
     require_finite_weights(cast, path, "give another file", buffers)
     for name, tensor in own.items():
-        put(wanted[name], tensor)
+        copy_into(wanted[name], tensor)
     return own
 
 
@@ -235,7 +235,7 @@ def _own(module: "GraftModule") -> dict[str, nn.Parameter]:
     """The parameters of the network that are not the reference's: those that are trained, or all where it has none."""
     if module.reference_file is None or module.corrector is not None:
         return dict(module.backbone.named_parameters())
-    return trained(module.backbone)
+    return trainable_parameters(module.backbone)
 
 
 def _frozen(module: "GraftModule") -> dict[str, Tensor]:

@@ -8,44 +8,44 @@ from torch import Tensor, nn
 from graft.errors import GraftError
 
 
-class Advantages(nn.Module):
+class AdvantageTracker(nn.Module):
     """(reward − mean) / deviation, of the draws of the same condition, in this and in former rounds.
 
-    A condition's statistics are those of its last ``memory`` draws, this round's included and never fewer than those.
-    A condition with fewer than ``least`` has this round's of all conditions (Black et al. 2023, section 5: statistics
-    tracked for each prompt).
+    A condition's statistics are those of its last ``stat_buffer_size`` draws, or of this round's if they are more. A
+    condition with fewer than ``stat_min_count`` draws takes those of all conditions of this round (Black et al.
+    2023, section 5: statistics tracked for each prompt).
 
     Args:
-        memory: Draws of a condition that are looked back on.
-        least: Draws from which on a condition has statistics of its own.
+        stat_buffer_size: Draws of a condition that are looked back on.
+        stat_min_count: Draws from which on a condition has statistics of its own.
         clip: Largest advantage in either direction.
     """
 
-    def __init__(self, memory: int = 64, least: int = 16, clip: float = 5.0) -> None:
+    def __init__(self, stat_buffer_size: int = 64, stat_min_count: int = 16, clip: float = 5.0) -> None:
         super().__init__()
-        for name, value in (("memory", memory), ("least", least)):
+        for name, value in (("stat_buffer_size", stat_buffer_size), ("stat_min_count", stat_min_count)):
             if value < 0:
                 raise GraftError(f"model.objective.{name} is {value}, but a number of draws cannot be negative")
-        self.memory, self.least, self.clip = memory, least, clip
-        self.former: dict[int, list[float]] = {}
-        self.before: dict[int, list[float]] = {}  # the last call
+        self.stat_buffer_size, self.stat_min_count, self.clip = stat_buffer_size, stat_min_count, clip
+        self.history: dict[int, list[float]] = {}
+        self.previous_history: dict[int, list[float]] = {}  # the last call
 
-    def again(self) -> None:
+    def undo(self) -> None:
         """Forget the last call: it will be made again."""
-        self.former = dict(self.before)
+        self.history = dict(self.previous_history)
 
     def forward(self, rewards: Tensor, groups: Tensor) -> Tensor:
         """(n,) advantages of finite rewards (n,) under the conditions ``groups`` (n,)."""
-        self.before = dict(self.former)
+        self.previous_history = dict(self.history)
         rewards = rewards.double()
         everyone = _statistics(rewards)
         out = torch.zeros_like(rewards)
         for group in torch.unique(groups).tolist():
             inside = groups == group
             now = rewards[inside].tolist()
-            known = (self.former.get(group, []) + now)[-max(self.memory, len(now)) :]
-            self.former[group] = known[-self.memory :] if self.memory else []
-            own = len(known) >= max(self.least, 2)
+            known = (self.history.get(group, []) + now)[-max(self.stat_buffer_size, len(now)) :]
+            self.history[group] = known[-self.stat_buffer_size :] if self.stat_buffer_size else []
+            own = len(known) >= max(self.stat_min_count, 2)
             mean, deviation = _statistics(rewards.new_tensor(known)) if own else everyone
             if deviation > 0:  # where all are alike there is nothing to prefer
                 out[inside] = (rewards[inside] - mean) / deviation
@@ -53,11 +53,11 @@ class Advantages(nn.Module):
 
     def get_extra_state(self) -> dict[str, Any]:
         """For the checkpoint."""
-        return {"former": self.former, "before": self.before}
+        return {"former": self.history, "before": self.previous_history}
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
         """From the checkpoint."""
-        self.former, self.before = dict(state["former"]), dict(state["before"])
+        self.history, self.previous_history = dict(state["former"]), dict(state["before"])
 
 
 def _statistics(rewards: Tensor) -> tuple[float, float]:

@@ -1,4 +1,4 @@
-r"""Anchored shaping: the accepted law against the law of all draws, so that what is wrong with both is not learned.
+r"""Anchored shaping: accepted draws are learned relative to all draws, so that errors common to both cancel.
 
 A network D that is trained on the draws of another one, D_old, without any selection, is not D_old again: a finite
 sampler and a network that is not exact make draws whose own best denoiser, D_all, is another one. Shaping goes to the
@@ -21,10 +21,10 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Generator, Tensor
 
-from graft.batches import Examples
+from graft.batches import TrainingBatch
 from graft.errors import GraftError
-from graft.network import EMA, evaluating
-from graft.objectives.base import Objective, Scored
+from graft.network import EMA, eval_mode
+from graft.objectives.base import Objective, ScoredRound
 from graft.state import size
 
 if TYPE_CHECKING:
@@ -32,56 +32,56 @@ if TYPE_CHECKING:
     from graft.rollouts import Rollouts
 
 
-class Anchored(Objective):
+class AnchoredShaping(Objective):
     """GRAFT and P-GRAFT relative to all draws: accepted ones attract, others repel, the network that drew anchors.
 
     Any acceptance rule; final samples are noised anew. It costs a second call of the network for each example.
     """
 
-    contrasts = True
+    needs_rejected = True
     old: EMA
     source: str
 
-    def attach(self, module: "GraftModule") -> None:
-        """See `Objective.attach`."""
+    def setup(self, module: "GraftModule") -> None:
+        """See `Objective.setup`."""
         self.old = EMA(module.backbone, decay=0.0)
 
     def check(self, module: "GraftModule", data: "Rollouts") -> None:
         """See `Objective.check`."""
         if module.corrector is not None:
-            raise GraftError("Anchored trains the model itself, not a corrector: use model.objective=Shaping")
-        if not data.source.sampled:
-            raise GraftError("Anchored needs draws of the model, accepted and rejected ones: a scored file has none")
-        if data.source.name == "current" and data.window != 1:
-            raise GraftError("Anchored learns from one network's draws at a time: use data.window=1")
-        self.consistent(module)
+            raise GraftError("AnchoredShaping trains the model itself, not a corrector: use model.objective=Shaping")
+        if not data.source.is_model:
+            raise GraftError("AnchoredShaping needs accepted and rejected draws of the model: a scored file has none")
+        if data.source.name == "current" and data.replay_rounds != 1:
+            raise GraftError("AnchoredShaping learns from one network's draws at a time: use data.replay_rounds=1")
+        self.require_consistent(module)
 
-    def start(self, module: "GraftModule", number: int) -> None:
-        """See `Objective.start`: the old network is the one that draws now."""
-        with module.averaged():
-            self.old.move(module.backbone, 1.0)
+    def on_round_start(self, module: "GraftModule", number: int) -> None:
+        """See `Objective.on_round_start`: the old network is the one that draws now."""
+        with module.ema_weights():
+            self.old.lerp(module.backbone, 1.0)
 
-    def examples(self, module: "GraftModule", scored: Scored) -> Examples:
-        """See `Objective.examples`: all final samples, with weights of mean 1, 0 for those that were rejected."""
+    def training_batch(self, module: "GraftModule", scored: ScoredRound) -> TrainingBatch:
+        """See `Objective.training_batch`: all final samples, with weights of mean 1, 0 for those that were rejected."""
         self.source = scored.source
         weight = scored.weight / scored.weight.mean()
-        return Examples(scored.chunk.state, scored.chunk.condition, weight.float())
+        return TrainingBatch(scored.chunk.state, scored.chunk.condition, weight.float())
 
     def loss(
-        self, module: "GraftModule", examples: Examples, generator: "Generator | None" = None
+        self, module: "GraftModule", examples: TrainingBatch, generator: "Generator | None" = None
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """See `Objective.loss`, at `GraftModule.asked_levels`; it may be negative."""
+        """See `Objective.loss`, at `GraftModule.sample_levels`; it may be negative."""
         assert examples.weight is not None
         process, clean, condition = module.process, examples.state, examples.condition
-        level = module.asked_levels(size(clean), module.level, generator)
+        level = module.sample_levels(size(clean), module.level, generator)
         noise = process.noise(clean, condition, generator)
-        noisy = process.corrupt_with(clean, noise, level, 0.0)
-        drew = self.old.of(module.backbone) if self.source == "current" else module.reference_model
-        with evaluating(module.backbone), torch.no_grad():
+        noisy = process.corrupt_given_noise(clean, noise, level, 0.0)
+        drew = self.old.as_function(module.backbone) if self.source == "current" else module.reference_forward
+        with eval_mode(module.backbone), torch.no_grad():
             old = process.loss_output(process(drew, noisy, level, condition), noisy, level, condition)
         new = process.loss_output(process(module.backbone, noisy, level, condition), noisy, level, condition)
-        distance = process.distance(new, old, level)
-        error = process.distance(new, process.loss_target(clean, noise, level), level)
+        distance = process.x0_error(new, old, level)
+        error = process.x0_error(new, process.loss_target(clean, noise, level), level)
         loss = ((examples.weight.to(error) - 1) * error + distance).mean()
         return loss, {"old_distance": distance.detach().mean()}
 

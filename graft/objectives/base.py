@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Literal
 
 from torch import Generator, Tensor, nn
 
-from graft.accept import All
-from graft.batches import Examples
-from graft.described import Described
+from graft.accept import AcceptAll
+from graft.batches import TrainingBatch
 from graft.errors import GraftError
 from graft.network import EMA
+from graft.recorded_arguments import Described
 from graft.rounds import Chunk
 
 if TYPE_CHECKING:
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
     from graft.rollouts import Rollouts
 
 
-_ENDS = (("level", ">", 0), ("start", "<", 1))  # settings, and their values where the whole clock is trained
+_ENDS = (("level", ">", 0), ("upper_level", "<", 1))  # settings, and their values where the whole clock is trained
 
 
 @dataclass
-class Scored:
-    """What a round accepted, as an objective gets it; all of its draws for one of `Objective.contrasts`.
+class ScoredRound:
+    """What a round accepted, as an objective gets it; all of its draws for one of `Objective.needs_rejected`.
 
     Attributes:
         chunk: The A draws: final states, states at the recorded levels, conditions; they lie in a file.
@@ -49,12 +49,12 @@ class Objective(Described, nn.Module, ABC):
     state), so that checkpoints hold it; it is rebuilt by `attach`.
     """
 
-    contrasts: bool = False
+    needs_rejected: bool = False
     """It learns from the draws that the rule rejected as well, and is given them, with rewards that may be NaN."""
     uses_rewards: bool = False
     """It learns from the rewards themselves, not only from what the rule accepts by them."""
 
-    def attach(self, module: "GraftModule") -> None:
+    def setup(self, module: "GraftModule") -> None:
         """Begin anew with ``module``, whose weights were just made, loaded or mixed."""
 
     def check(self, module: "GraftModule", data: "Rollouts") -> None:
@@ -64,27 +64,27 @@ class Objective(Described, nn.Module, ABC):
             GraftError: In one sentence.
         """
 
-    def levels(self, module: "GraftModule") -> tuple[float, ...]:
+    def record_levels(self, module: "GraftModule") -> tuple[float, ...]:
         """The levels, besides 0, whose states a rollout records."""
         return ()
 
-    def start(self, module: "GraftModule", number: int) -> None:
+    def on_round_start(self, module: "GraftModule", number: int) -> None:
         """A round begins, counted from 0; after an interruption it may begin again."""
 
-    def again(self, module: "GraftModule") -> None:
-        """A round goes on that was interrupted between two steps: `examples`, not `start`, is called for it again."""
+    def on_round_resume(self, module: "GraftModule") -> None:
+        """Resume a round that was interrupted between two steps, for which `on_round_start` was called before."""
 
-    def drawing(self, module: "GraftModule") -> AbstractContextManager[None]:
+    def behaviour_weights(self, module: "GraftModule") -> AbstractContextManager[None]:
         """Within the block the network has the weights with which rounds of source ``current`` are drawn."""
-        return module.averaged()
+        return module.ema_weights()
 
     @abstractmethod
-    def examples(self, module: "GraftModule", scored: Scored) -> Examples:
+    def training_batch(self, module: "GraftModule", scored: ScoredRound) -> TrainingBatch:
         """What a round gives to learn from."""
 
     @abstractmethod
     def loss(
-        self, module: "GraftModule", examples: Examples, generator: "Generator | None" = None
+        self, module: "GraftModule", examples: TrainingBatch, generator: "Generator | None" = None
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """(loss of a batch, what else is to be logged by name)."""
 
@@ -92,14 +92,14 @@ class Objective(Described, nn.Module, ABC):
         """The method's name."""
         return type(self).__name__
 
-    def consistent(self, module: "GraftModule") -> None:
+    def require_consistent(self, module: "GraftModule") -> None:
         """For those that noise final samples anew: at the ends of a part of the clock that must be their law.
 
         Raises:
             GraftError: The sampler does not reverse the process in law.
         """
         partial = [f"model.{name} {bound} {end}" for name, bound, end in _ENDS if getattr(module, name) != end]
-        if partial and not module.process.consistent:
+        if partial and not module.process.reverses_in_law:
             raise GraftError(
                 f"{type(self).__name__} noises final samples anew, which is biased at {' and '.join(partial)} unless "
                 "the sampler reverses the process in law: use eta=1, or the whole clock"
@@ -113,11 +113,11 @@ class OnPolicy(Objective):
     """
 
     uses_rewards = True
-    old: EMA
+    behaviour: EMA
 
-    def attach(self, module: "GraftModule") -> None:
-        """See `Objective.attach`."""
-        self.old = EMA(module.backbone, decay=0.0)
+    def setup(self, module: "GraftModule") -> None:
+        """See `Objective.setup`."""
+        self.behaviour = EMA(module.backbone, decay=0.0)
 
     def check(self, module: "GraftModule", data: "Rollouts") -> None:
         """See `Objective.check`."""
@@ -126,13 +126,13 @@ class OnPolicy(Objective):
             raise GraftError(f"{name} trains the model itself, not a corrector: use model.objective=Shaping")
         if data.source.name != "current":
             raise GraftError(f"{name} learns from the current model's own draws: use data.source=current")
-        if not isinstance(data.accept, All):
-            raise GraftError(f"{name} learns from bad draws as from good ones: use data.accept=graft.accept.All")
+        if not isinstance(data.accept, AcceptAll):
+            raise GraftError(f"{name} learns from bad draws as from good ones: use data.accept=graft.accept.AcceptAll")
         if data.accept.deduplicate:
             raise GraftError(f"{name} needs the law that draws, copies included: use data.accept.deduplicate=false")
-        if data.window != 1:
-            raise GraftError(f"{name} learns from the draws of one round at a time: use data.window=1")
+        if data.replay_rounds != 1:
+            raise GraftError(f"{name} learns from the draws of one round at a time: use data.replay_rounds=1")
 
-    def drawing(self, module: "GraftModule") -> AbstractContextManager[None]:
-        """See `Objective.drawing`: those of the old policy."""
-        return self.old.swapped(module.backbone)
+    def behaviour_weights(self, module: "GraftModule") -> AbstractContextManager[None]:
+        """See `Objective.behaviour_weights`: those of the old policy."""
+        return self.behaviour.average_parameters(module.backbone)

@@ -14,12 +14,12 @@ import torch
 from torch import Generator, Tensor
 
 from graft import seeding
-from graft.batches import Examples
+from graft.batches import TrainingBatch
 from graft.errors import GraftError
-from graft.network import evaluating
-from graft.objectives.advantages import Advantages
-from graft.objectives.base import OnPolicy, Scored
-from graft.sampler import grid
+from graft.network import eval_mode
+from graft.objectives.advantages import AdvantageTracker
+from graft.objectives.base import OnPolicy, ScoredRound
+from graft.sampler import level_grid
 from graft.state import apply, size, take
 
 if TYPE_CHECKING:
@@ -37,74 +37,78 @@ class PolicyGradient(OnPolicy):
     while it learns: with dropout it would not be the policy that drew.
 
     Args:
-        clip: The ratio of probabilities counts no further than 1 ± clip. It is the true ratio, of all dimensions
+        clip_range: The ratio of probabilities counts no further than 1 ± clip. It is the true ratio, of all dimensions
             together; the released DDPO takes the mean over dimensions and clips that at 1e-4.
-        transitions: Steps of each draw in a batch, chosen at random; 0: all of them.
-        kl: Weight of the KL divergence from the reference's step, in nats a step.
+        steps_per_sample: Steps of each draw in a batch, chosen at random; 0: all of them.
+        kl_coef: Weight of the KL divergence from the reference's step, in nats a step.
         advantage_clip: Largest advantage, in standard deviations of the reward.
-        memory: See `Advantages`.
-        least: See `Advantages`.
+        stat_buffer_size: See `AdvantageTracker`.
+        stat_min_count: See `AdvantageTracker`.
     """
 
     def __init__(
         self,
-        clip: float = 0.2,
-        transitions: int = 4,
-        kl: float = 0.0,
+        clip_range: float = 0.2,
+        steps_per_sample: int = 4,
+        kl_coef: float = 0.0,
         advantage_clip: float = 5.0,
-        memory: int = 64,
-        least: int = 16,
+        stat_buffer_size: int = 64,
+        stat_min_count: int = 16,
     ) -> None:
         super().__init__()
-        if not clip > 0:
-            raise GraftError(f"model.objective.clip is {clip:g}, but it must be positive")
-        if transitions < 0:
-            raise GraftError(f"model.objective.transitions is {transitions}, but a batch cannot take fewer than none")
-        if not kl >= 0:
-            raise GraftError(f"model.objective.kl is {kl:g}, but a penalty cannot be negative")
+        if not clip_range > 0:
+            raise GraftError(f"model.objective.clip_range is {clip_range:g}, but it must be positive")
+        if steps_per_sample < 0:
+            raise GraftError(
+                f"model.objective.steps_per_sample is {steps_per_sample}, but a batch cannot take fewer than none"
+            )
+        if not kl_coef >= 0:
+            raise GraftError(f"model.objective.kl_coef is {kl_coef:g}, but a penalty cannot be negative")
         if not advantage_clip > 0:
             raise GraftError(f"model.objective.advantage_clip is {advantage_clip:g}, but it must be positive")
-        self.clip, self.transitions, self.kl = clip, transitions, kl
-        self.advantages = Advantages(memory, least, advantage_clip)
+        self.clip_range, self.steps_per_sample, self.kl_coef = clip_range, steps_per_sample, kl_coef
+        self.advantages = AdvantageTracker(stat_buffer_size, stat_min_count, advantage_clip)
 
     def check(self, module: "GraftModule", data: "Rollouts") -> None:
         """See `Objective.check`."""
         super().check(module, data)
-        if module.constrained:
+        if module.has_fixed_part:
             raise GraftError("PolicyGradient needs the network's own steps: nothing of a sample may be given")
         if not module.process.has_log_prob:
             raise GraftError("PolicyGradient needs steps that draw noise: set eta > 0 in every field of the process")
-        if len(self.levels(module)) < 2:
+        if len(self.record_levels(module)) < 2:
             raise GraftError("PolicyGradient needs a step of the tuned network that draws noise: raise model.steps")
 
-    def levels(self, module: "GraftModule") -> tuple[float, ...]:
-        """See `Objective.levels`: all that the tuned network's noisy steps begin or end with, downwards."""
-        return tuple(u for u in grid(module.steps) if max(module.level, 1 / module.steps) <= u <= module.start)
+    def record_levels(self, module: "GraftModule") -> tuple[float, ...]:
+        """See `Objective.record_levels`: all that the tuned network's noisy steps begin or end with, downwards."""
+        return tuple(
+            u for u in level_grid(module.steps) if max(module.level, 1 / module.steps) <= u <= module.upper_level
+        )
 
-    def start(self, module: "GraftModule", number: int) -> None:
-        """See `Objective.start`: the old policy is the network as it is now."""
-        self.old.move(module.backbone, 1.0)
+    def on_round_start(self, module: "GraftModule", number: int) -> None:
+        """See `Objective.on_round_start`: the old policy is the network as it is now."""
+        self.behaviour.lerp(module.backbone, 1.0)
 
-    def again(self, module: "GraftModule") -> None:
-        """See `Objective.again`: the statistics are those that the round began with."""
-        self.advantages.again()
+    def on_round_resume(self, module: "GraftModule") -> None:
+        """See `Objective.on_round_resume`: the statistics are those that the round began with."""
+        self.advantages.undo()
 
-    def examples(self, module: "GraftModule", scored: Scored) -> Examples:
-        """See `Objective.examples`: (A, levels, ...) states of the draws that have a reward, and their advantages."""
-        paths = [scored.chunk.recorded[level] for level in self.levels(module)]
+    def training_batch(self, module: "GraftModule", scored: ScoredRound) -> TrainingBatch:
+        """Return (A, levels, ...) states of the draws that have a reward, and their advantages."""
+        paths = [scored.chunk.recorded[level] for level in self.record_levels(module)]
         state = apply(lambda *fields: torch.stack(fields, 1), paths[0], *paths[1:])
         advantage = self.advantages(scored.rewards, scored.groups)
-        return Examples(state, scored.chunk.condition, advantage.float())
+        return TrainingBatch(state, scored.chunk.condition, advantage.float())
 
     def loss(
-        self, module: "GraftModule", examples: Examples, generator: "Generator | None" = None
+        self, module: "GraftModule", examples: TrainingBatch, generator: "Generator | None" = None
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """See `Objective.loss`: the mean over draws and steps of the clipped surrogate, and of the penalty."""
         assert examples.weight is not None
-        levels = torch.tensor(self.levels(module), dtype=torch.float64)
+        levels = torch.tensor(self.record_levels(module), dtype=torch.float64)
         count, steps = size(examples.state), len(levels) - 1
         order = seeding.uniform((count, steps), generator, torch.float32).argsort(1)
-        step = order[:, : self.transitions or steps].flatten()
+        step = order[:, : self.steps_per_sample or steps].flatten()
         row = torch.arange(count).repeat_interleave(len(step) // count)
         state = take(examples.state, (row, step))
         following = take(examples.state, (row, step + 1))
@@ -112,24 +116,26 @@ class PolicyGradient(OnPolicy):
         assert isinstance(condition, dict)
         place = levels[step], levels[step + 1], condition
         process = module.process
-        with evaluating(module.backbone):
+        with eval_mode(module.backbone):
             # the old one first: a sharded network has one set of weights at a time
-            old = process(self.old.of(module.backbone), state, levels[step], condition)
+            old = process(self.behaviour.as_function(module.backbone), state, levels[step], condition)
             output = process(module.backbone, state, levels[step], condition)
         log_ratio = process.log_prob(output, state, following, *place) - process.log_prob(old, state, following, *place)
         ratio = log_ratio.clamp(-20, 20).exp()  # e^20 is far outside any trust region, and finite
         advantage = examples.weight.to(ratio)[row]
-        loss = torch.maximum(-advantage * ratio, -advantage * ratio.clamp(1 - self.clip, 1 + self.clip)).mean()
+        loss = torch.maximum(
+            -advantage * ratio, -advantage * ratio.clamp(1 - self.clip_range, 1 + self.clip_range)
+        ).mean()
         shown = {
-            "ratio_clipped": ((ratio - 1).abs() > self.clip).float().mean(),
+            "ratio_clipped": ((ratio - 1).abs() > self.clip_range).float().mean(),
             "old_kl": process.step_kl(output, old, state, *place).detach().mean(),
         }
-        if self.kl:
-            with evaluating(module.backbone), torch.no_grad():
-                reference = process(module.reference_model, state, levels[step], condition)
+        if self.kl_coef:
+            with eval_mode(module.backbone), torch.no_grad():
+                reference = process(module.reference_forward, state, levels[step], condition)
             divergence = process.step_kl(output, reference, state, *place).mean()
             shown["reference_kl"] = divergence.detach()
-            loss = loss + self.kl * divergence
+            loss = loss + self.kl_coef * divergence
         return loss, shown
 
     def describe(self, module: "GraftModule") -> str:

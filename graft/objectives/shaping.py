@@ -4,9 +4,9 @@ from typing import TYPE_CHECKING, Literal
 
 from torch import Generator, Tensor
 
-from graft.batches import Examples
+from graft.batches import TrainingBatch
 from graft.errors import GraftError
-from graft.objectives.base import Objective, Scored
+from graft.objectives.base import Objective, ScoredRound
 
 if TYPE_CHECKING:
     from graft.module import GraftModule
@@ -18,10 +18,10 @@ Target = Literal["transition", "trajectory", "renoised"]
 class Shaping(Objective):
     """Denoising of the accepted draws, noised from the level u* on.
 
-    With all draws accepted and weighted by exp(reward / temperature) (`graft.accept.Tilt` without a maximum) it is
-    reward-weighted regression (Peters & Schaal 2007), at u* = 0 the one that Black et al. (2023) compare with; with all
-    draws accepted alike (`graft.accept.All`) it is the control that learns nothing of the reward. With a corrector
-    (u* = 1) it is the noise of the accepted draws that the corrector learns to draw.
+    With all draws accepted and weighted by exp(reward / temperature) (`graft.accept.ExponentialTilt` without a maximum)
+    it is reward-weighted regression (Peters & Schaal 2007), at u* = 0 the one that Black et al. (2023) compare with;
+    with all draws accepted alike (`graft.accept.AcceptAll`) it is the control that learns nothing of the reward. With a
+    corrector (u* = 1) it is the noise of the accepted draws that the corrector learns to draw.
 
     Args:
         target: Of the loss at u* > 0. ``transition``: the recorded states' law, from the noise between them and the
@@ -43,7 +43,7 @@ class Shaping(Objective):
         Raises:
             GraftError: What was asked for is biased there.
         """
-        right = module.process.consistent
+        right = module.process.reverses_in_law
         if self.asked == "auto":
             return "transition" if not right else "trajectory" if source == "reference" else "renoised"
         if self.asked != "transition" and not right:
@@ -60,33 +60,33 @@ class Shaping(Objective):
 
     def check(self, module: "GraftModule", data: "Rollouts") -> None:
         """See `Objective.check`: a target that is biased."""
-        target = self.target(module, data.source.samples)
-        if module.start < 1:
-            self.consistent(module)
-        if not data.source.sampled and module.corrector is not None:
+        target = self.target(module, data.source.behaviour)
+        if module.upper_level < 1:
+            self.require_consistent(module)
+        if not data.source.is_model and module.corrector is not None:
             raise GraftError("a scored file does not say what noise its samples came from: model.corrector needs draws")
-        if not data.source.sampled and module.level > 0 and target != "renoised":
+        if not data.source.is_model and module.level > 0 and target != "renoised":
             raise GraftError(
                 "a scored file has no states between noise and data: at model.level above 0 it needs a sampler that "
                 f"reverses the process in law (eta=1) and the target 'renoised' or 'auto', not '{target}'"
             )
 
-    def levels(self, module: "GraftModule") -> tuple[float, ...]:
-        """See `Objective.levels`: u*."""
+    def record_levels(self, module: "GraftModule") -> tuple[float, ...]:
+        """See `Objective.record_levels`: u*."""
         return (module.level,) if module.level > 0 else ()
 
-    def examples(self, module: "GraftModule", scored: Scored) -> Examples:
-        """See `Objective.examples`: the accepted states at u*, or at 0."""
+    def training_batch(self, module: "GraftModule", scored: ScoredRound) -> TrainingBatch:
+        """See `Objective.training_batch`: the accepted states at u*, or at 0."""
         target, chunk, weight = self.target(module, scored.source), scored.chunk, scored.weight.float()
         if module.corrector is not None:  # the model's noise is the corrector's data
-            return Examples(chunk.recorded[module.level], chunk.condition, weight)
+            return TrainingBatch(chunk.recorded[module.level], chunk.condition, weight)
         if module.level == 0 or target == "renoised":
-            return Examples(chunk.state, chunk.condition, weight)
+            return TrainingBatch(chunk.state, chunk.condition, weight)
         final = chunk.state if target == "trajectory" else None
-        return Examples(chunk.recorded[module.level], chunk.condition, weight, module.level, final)
+        return TrainingBatch(chunk.recorded[module.level], chunk.condition, weight, module.level, final)
 
     def loss(
-        self, module: "GraftModule", examples: Examples, generator: "Generator | None" = None
+        self, module: "GraftModule", examples: TrainingBatch, generator: "Generator | None" = None
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """See `Objective.loss`: `GraftModule.loss`."""
         return module.loss(examples, generator), {}

@@ -5,32 +5,39 @@ from graft.process.base import Level, Model, Process
 from graft.process.categorical import Categorical
 from graft.process.gaussian import Gaussian
 from graft.process.masked import MaskedCategorical
-from graft.process.mixed import Mixed
+from graft.process.mixed import MultiFieldProcess
 from graft.process.output import checked
-from graft.process.projections import Masked, Projection, ZeroCentre
-from graft.process.rotation import Rotation
-from graft.process.schedules import Betas, Cosine, Flow, Polynomial, Schedule, VarianceExploding
+from graft.process.projections import MaskProjection, Projection, ZeroCenterOfMass
+from graft.process.rotation import TrigFlow
+from graft.process.schedules import (
+    BetaSchedule,
+    CosineSchedule,
+    LinearSchedule,
+    PolynomialSchedule,
+    Schedule,
+    VarianceExploding,
+)
 from graft.process.uniform import UniformCategorical
 
 __all__ = [
-    "Betas",
+    "BetaSchedule",
     "Categorical",
-    "Cosine",
-    "Flow",
+    "CosineSchedule",
     "Gaussian",
     "InversionError",
     "Level",
-    "Masked",
+    "LinearSchedule",
+    "MaskProjection",
     "MaskedCategorical",
-    "Mixed",
     "Model",
-    "Polynomial",
+    "MultiFieldProcess",
+    "PolynomialSchedule",
     "Process",
     "Projection",
-    "Rotation",
     "Schedule",
+    "TrigFlow",
     "UniformCategorical",
     "VarianceExploding",
-    "ZeroCentre",
+    "ZeroCenterOfMass",
     "checked",
 ]

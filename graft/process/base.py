@@ -8,9 +8,9 @@ import torch
 from scipy.optimize import brentq
 from torch import Generator, Tensor
 
-from graft.described import Described
 from graft.errors import GraftError
 from graft.process.output import checked
+from graft.recorded_arguments import Described
 from graft.state import Condition, State, size
 
 Level: TypeAlias = "float | Tensor"  # u in [0, 1]: one for the batch, or one for each sample
@@ -22,7 +22,7 @@ class Process(Described, ABC):
 
     A subclass says how a state is noised (`prior`, `corrupt`), what one step does with the network's output (`advance`)
     and how wrong an output is (`error`). Everything that calls the network is here, so that a process made of several
-    (`Mixed`) calls it once.
+    (`MultiFieldProcess`) calls it once.
     """
 
     @property
@@ -32,12 +32,12 @@ class Process(Described, ABC):
 
     @property
     @abstractmethod
-    def reversible(self) -> bool:
+    def invertible(self) -> bool:
         """The step can be undone (``next_level > level`` in `step`)."""
 
     @property
     @abstractmethod
-    def consistent(self) -> bool:
+    def reverses_in_law(self) -> bool:
         """Sampling reverses the forward process in law, so that x_u given the final x_0 follows its kernel."""
 
     @abstractmethod
@@ -49,7 +49,7 @@ class Process(Described, ABC):
         """log(alpha² / sigma²) at ``level``, in nats, float64, of the level's shape."""
 
     @abstractmethod
-    def network_time(self, level: Level) -> Tensor:
+    def timestep(self, level: Level) -> Tensor:
         """What the network is told at ``level``: a scalar, or (B,)."""
 
     @abstractmethod
@@ -61,7 +61,7 @@ class Process(Described, ABC):
         self,
         state: State,
         level: Level,
-        since: Level = 0.0,
+        from_level: Level = 0.0,
         condition: "Condition | None" = None,
         generator: "Generator | None" = None,
     ) -> State:
@@ -72,11 +72,11 @@ class Process(Described, ABC):
         """The randomness that one `corrupt` of ``state`` uses."""
 
     @abstractmethod
-    def corrupt_with(self, state: State, noise: State, level: Level, since: Level) -> State:
+    def corrupt_given_noise(self, state: State, noise: State, level: Level, since: Level) -> State:
         """`corrupt` with its randomness given."""
 
     @abstractmethod
-    def advance(
+    def denoise_step(
         self,
         output: State,
         state: State,
@@ -88,14 +88,14 @@ class Process(Described, ABC):
         """The state at ``next_level < level`` from the network's ``output`` at ``level``."""
 
     @abstractmethod
-    def retreat(self, output: State, state: State, level: float, next_level: float, condition: Condition) -> State:
+    def invert_step(self, output: State, state: State, level: float, next_level: float, condition: Condition) -> State:
         """The state at ``level`` of which `advance` makes ``state`` at ``next_level``, were the output ``output``.
 
         One evaluation of the fixed-point map that inversion solves; only where `reversible`.
         """
 
     @abstractmethod
-    def error(
+    def output_loss(
         self,
         output: State,
         noisy: State,
@@ -109,13 +109,13 @@ class Process(Described, ABC):
         """(B,) loss of ``output`` at ``noisy`` = corrupt_with(state, noise, level, since); see `loss`."""
 
     @property
-    def obstacle(self) -> str:
+    def why_not_invertible(self) -> str:
         """Why steps cannot be inverted, and what to do, after the name of the process."""
         return "draws noise in its steps, so they cannot be inverted: use eta=0"
 
     # What solvers of higher order need; a process that has no such thing says so
 
-    def slope(self, output: State, state: State, level: Level, condition: Condition) -> State:
+    def ode_velocity(self, output: State, state: State, level: Level, condition: Condition) -> State:
         """The direction at ``state`` of the ODE that deterministic sampling solves, from the network's ``output``.
 
         In the coordinates in which `follow` moves along straight lines.
@@ -125,7 +125,7 @@ class Process(Described, ABC):
         """
         raise GraftError(f"{type(self).__name__} has no ODE, which solvers of higher order need: use the Euler solver")
 
-    def follow(self, state: State, slope: State, level: Level, next_level: Level) -> State:
+    def ode_step(self, state: State, slope: State, level: Level, next_level: Level) -> State:
         """``state`` moved from ``level`` to ``next_level``, up or down, along ``slope``.
 
         With the slope at ``state`` and ``next_level < level`` it is the deterministic `advance`.
@@ -198,10 +198,10 @@ class Process(Described, ABC):
     def step_kl(
         self, output: State, other: State, state: State, level: Level, next_level: Level, condition: Condition
     ) -> Tensor:
-        """(B,) KL divergence in nats of the step that `advance` makes of ``output`` from the one of ``other``."""
+        """(B,) KL divergence in nats of the step that `denoise_step` makes of ``output`` from the one of ``other``."""
         raise GraftError(f"the steps of {type(self).__name__} have no log-probability")
 
-    def estimate(self, output: State, state: State, level: Level, condition: "Condition | None" = None) -> State:
+    def predict_x0(self, output: State, state: State, level: Level, condition: "Condition | None" = None) -> State:
         """The estimate of E[x_0 | x_level = ``state``] that the network's ``output`` stands for.
 
         Raises:
@@ -209,7 +209,7 @@ class Process(Described, ABC):
         """
         raise GraftError(f"the outputs of {type(self).__name__} stand for no estimates of x_0")
 
-    def departure(self, estimate: State, state: State, level: float, condition: Condition) -> Tensor:
+    def score_gap(self, estimate: State, state: State, level: float, condition: Condition) -> Tensor:
         """(B,) squared distance at ``state`` of the score of the law at ``level`` from that of the prior's Gaussian.
 
         Its mean says how much of the law at ``level`` there is to learn; in 1 / (unit of the state)².
@@ -243,7 +243,7 @@ class Process(Described, ABC):
 
         Args:
             clean: (B, ...) the data, x_0.
-            noise: (B, ...) as `noise` has it, with which `corrupt_with` made the state at ``level``.
+            noise: (B, ...) as `noise` has it, with which `corrupt_given_noise` made the state at ``level``.
             level: Of the state.
 
         Raises:
@@ -251,7 +251,7 @@ class Process(Described, ABC):
         """
         raise GraftError(f"the outputs of {type(self).__name__} are no predictions that could be mixed")
 
-    def distance(self, one: State, other: State, level: Tensor) -> Tensor:
+    def x0_error(self, one: State, other: State, level: Tensor) -> Tensor:
         """Return the (B,) weighted mean squared difference of two `loss_output`s, or of one and its `loss_target`.
 
         Raises:
@@ -265,7 +265,7 @@ class Process(Described, ABC):
         Raises:
             GraftError: The output has not the state's shape.
         """
-        time = torch.as_tensor(self.network_time(level))
+        time = torch.as_tensor(self.timestep(level))
         device = (state if isinstance(state, Tensor) else next(iter(state.values()))).device
         return checked(model(state, time.to(device, torch.float32).expand(size(state)), condition), state)
 
@@ -294,9 +294,9 @@ class Process(Described, ABC):
         """
         since = torch.as_tensor(since, dtype=torch.float64, device=level.device).expand(level.shape)
         noise = self.noise(state, condition, generator)
-        noisy = self.corrupt_with(state, noise, level, since)
+        noisy = self.corrupt_given_noise(state, noise, level, since)
         output = self(model, noisy, level, condition)
-        return self.error(output, noisy, state, noise, level, since, target, condition)
+        return self.output_loss(output, noisy, state, noise, level, since, target, condition)
 
     def step(
         self,
@@ -313,7 +313,9 @@ class Process(Described, ABC):
             InversionError: The step is stochastic, or its fixed point was not found.
         """
         if next_level <= level:
-            return self.advance(self(model, state, level, condition), state, level, next_level, condition, generator)
+            return self.denoise_step(
+                self(model, state, level, condition), state, level, next_level, condition, generator
+            )
         from graft.solvers.euler import Euler
 
         return Euler().step(self, model, state, level, next_level, condition, generator)

@@ -61,19 +61,19 @@ class Categorical(Process):
         warp: t = u^warp is the share of positions that have lost their class at level u.
         weight: Of the levels in the loss: ``elbo``, the continuous-time bound on the negative log-likelihood, in nats a
             position; ``equal``, the cross-entropy of the posterior of the clean state, the same at every level.
-        project: Padding: rows of zeros, which never change and count nowhere.
+        projection: Padding: rows of zeros, which never change and count nowhere.
     """
 
-    scale = 1.0  # of a one-hot's 1, as `Gaussian` has it
+    one_hot_scale = 1.0  # of a one-hot's 1, as `Gaussian` has it
     stochastic = True
-    reversible = False
-    consistent = True
+    invertible = False
+    reverses_in_law = True
     has_log_prob = True
 
     def __init__(
-        self, shape: Sequence[int], warp: float = 1.0, weight: Weight = "elbo", project: "Projection | None" = None
+        self, shape: Sequence[int], warp: float = 1.0, weight: Weight = "elbo", projection: "Projection | None" = None
     ) -> None:
-        self.shape, self.warp, self.weight, self.project = tuple(shape), warp, weight, project
+        self.shape, self.warp, self.weight, self.projection = tuple(shape), warp, weight, projection
         if not self.shape or self.shape[-1] < 2:
             raise GraftError(
                 f"a categorical field has its classes in its last dimension, and {list(self.shape)} has no two"
@@ -85,7 +85,7 @@ class Categorical(Process):
     # What a subclass says
 
     @abstractmethod
-    def noised(self, state: Tensor, lost: Tensor, kind: Tensor) -> Tensor:
+    def replace_lost(self, state: Tensor, lost: Tensor, kind: Tensor) -> Tensor:
         """``state`` with new rows where ``lost`` (B, ..., 1); ``kind`` (B, ..., 1) in [0, 1) is uniform."""
 
     @abstractmethod
@@ -96,11 +96,11 @@ class Categorical(Process):
         """
 
     @abstractmethod
-    def clean(self, chance: Tensor, state: Tensor) -> Tensor:
-        """(B, ..., K) probabilities of x_0 given ``state``, from the network's ``chance``."""
+    def x0_given_state(self, chance: Tensor, state: Tensor) -> Tensor:
+        """(B, ..., K) probabilities of x_0 given ``state``, from the network's ``x0_probabilities``."""
 
     @abstractmethod
-    def bound(self, log_chance: Tensor, noisy: Tensor, goal: Tensor, level: Tensor, since: Tensor) -> Tensor:
+    def elbo_rate(self, log_chance: Tensor, noisy: Tensor, goal: Tensor, level: Tensor, since: Tensor) -> Tensor:
         """(B, ...) rate of the ELBO at ``level`` for reaching ``goal``, a state at ``since``, in nats per unit of u."""
 
     @abstractmethod
@@ -130,7 +130,7 @@ class Categorical(Process):
         u = torch.as_tensor(level, dtype=torch.float64)
         return 1 - u if self.warp == 1 else -torch.expm1(self.warp * u.log())
 
-    def kept(self, level: Level, since: Level = 0.0) -> Tensor:
+    def keep_probability(self, level: Level, since: Level = 0.0) -> Tensor:
         """r, the probability that a position that had a class at ``since`` has kept it until ``level``, float64."""
         now, before = self.left(level), self.left(since)
         return torch.where(now == before, 1.0, now / before)  # from level 1 to itself both are 0
@@ -140,7 +140,7 @@ class Categorical(Process):
         before = self.left(since)
         return torch.where(before > 0, self.elapsed(level, since) / before, 0.0).clamp(0, 1)
 
-    def speed(self, level: Tensor) -> Tensor:
+    def dt_du(self, level: Tensor) -> Tensor:
         """Dt / du, float64."""
         return self.warp * torch.as_tensor(level, dtype=torch.float64) ** (self.warp - 1)
 
@@ -149,8 +149,8 @@ class Categorical(Process):
         t = self.time(level)
         return torch.log1p(-t) - t.log()
 
-    def network_time(self, level: Level) -> Tensor:
-        """See `Process.network_time`: t."""
+    def timestep(self, level: Level) -> Tensor:
+        """See `Process.timestep`: t."""
         return self.time(level)
 
     # Noising
@@ -164,19 +164,19 @@ class Categorical(Process):
         self,
         state: State,
         level: Level,
-        since: Level = 0.0,
+        from_level: Level = 0.0,
         condition: "Condition | None" = None,
         generator: "Generator | None" = None,
     ) -> Tensor:
         """See `Process.corrupt`."""
-        return self.corrupt_with(state, self.noise(state, condition, generator), level, since)
+        return self.corrupt_given_noise(state, self.noise(state, condition, generator), level, from_level)
 
-    def corrupt_with(self, state: State, noise: State, level: Level, since: Level) -> Tensor:
-        """See `Process.corrupt_with`: one uniform number says whether the class is lost, and which is the new one."""
+    def corrupt_given_noise(self, state: State, noise: State, level: Level, since: Level) -> Tensor:
+        """See `Process.corrupt_given_noise`: one uniform number says whether a class is lost, and which follows."""
         x, z = _tensor(state), _tensor(noise)
         rest = 1 - z.to(double(z))  # in (0, 1], exactly: compared with 1 − r, which may be too small to change 1
-        lost = rows(self.lost(level, since), rest)
-        return self.noised(x, rest <= lost, (1 - rest / lost.clamp(min=torch.finfo(rest.dtype).tiny)).clamp(0, 1))
+        lost = broadcast_to(self.lost(level, since), rest)
+        return self.replace_lost(x, rest <= lost, (1 - rest / lost.clamp(min=torch.finfo(rest.dtype).tiny)).clamp(0, 1))
 
     def prior(self, condition: Condition, generator: "Generator | None" = None) -> Tensor:
         """See `Process.prior`: every position has lost its class."""
@@ -185,11 +185,11 @@ class Categorical(Process):
         dtype = like.dtype if like is not None else torch.get_default_dtype()
         x = torch.zeros(size(condition), *self.shape, dtype=dtype, device=device)
         z = self.noise(x, condition, generator)
-        return self._project(self.noised(torch.ones_like(x), torch.ones_like(z, dtype=torch.bool), z), condition)
+        return self._project(self.replace_lost(torch.ones_like(x), torch.ones_like(z, dtype=torch.bool), z), condition)
 
     # Steps
 
-    def chance(self, output: State) -> Tensor:
+    def x0_probabilities(self, output: State) -> Tensor:
         """The network's probabilities of x_0, in double precision."""
         out = _tensor(output)
         return out.to(double(out)).softmax(-1)
@@ -197,9 +197,9 @@ class Categorical(Process):
     def transition(self, output: State, state: State, level: Level, next_level: Level, condition: Condition) -> Tensor:
         """(B, ..., K) probabilities of the classes at ``next_level``; the rest to 1 is the mask's, or padding."""
         x = _tensor(state)
-        return self._project(self.posterior(self.chance(output), x, level, next_level), condition)
+        return self._project(self.posterior(self.x0_probabilities(output), x, level, next_level), condition)
 
-    def advance(
+    def denoise_step(
         self,
         output: State,
         state: State,
@@ -208,7 +208,7 @@ class Categorical(Process):
         condition: Condition,
         generator: "Generator | None",
     ) -> Tensor:
-        """See `Process.advance`: each position from its `transition`."""
+        """See `Process.denoise_step`: each position from its `transition`."""
         x = _tensor(state)
         if next_level == level:
             return x
@@ -217,18 +217,18 @@ class Categorical(Process):
         left_over = upto.shape[-1] if self._masks else upto.shape[-1] - 1  # rounding errors are no mask
         return self._project(one_hot(drawn.clamp(max=left_over), x), condition)
 
-    def retreat(self, output: State, state: State, level: float, next_level: float, condition: Condition) -> State:
-        """See `Process.retreat`: there is none."""
-        raise GraftError(f"{type(self).__name__} {self.obstacle}")
+    def invert_step(self, output: State, state: State, level: float, next_level: float, condition: Condition) -> State:
+        """See `Process.invert_step`: there is none."""
+        raise GraftError(f"{type(self).__name__} {self.why_not_invertible}")
 
     @property
-    def obstacle(self) -> str:
-        """See `Process.obstacle`."""
+    def why_not_invertible(self) -> str:
+        """See `Process.why_not_invertible`."""
         return "draws the classes of a discrete field, which cannot be found again: leave this field out"
 
     # Losses
 
-    def error(
+    def output_loss(
         self,
         output: State,
         noisy: State,
@@ -239,7 +239,7 @@ class Categorical(Process):
         target: "State | None",
         condition: Condition,
     ) -> Tensor:
-        """See `Process.error`: nats a position (padding counts as a position that costs nothing); eq. (1) above."""
+        """See `Process.output_loss`: nats a position, where padding costs nothing; eq. (1) above."""
         x = _tensor(noisy)
         if target is None:
             goal, at = _tensor(state), since
@@ -248,30 +248,30 @@ class Categorical(Process):
         if self.weight == "elbo":
             out = _tensor(output)
             log_chance = out.to(double(out)).log_softmax(-1)
-            nats = self.bound(log_chance, x, goal.to(log_chance), level, at)
+            nats = self.elbo_rate(log_chance, x, goal.to(log_chance), level, at)
         else:
-            nats = -self._log_chance(self.posterior(self.chance(output), x, level, at), goal)
+            nats = -self._log_chance(self.posterior(self.x0_probabilities(output), x, level, at), goal)
         return self._sum(nats, condition).to(single(_tensor(output))) / math.prod(self.shape[:-1])
 
     def loss_output(self, output: State, state: State, level: Level, condition: "Condition | None" = None) -> Tensor:
         """See `Process.loss_output`: the probabilities of x_0."""
-        return self.estimate(output, state, level, condition)
+        return self.predict_x0(output, state, level, condition)
 
     def loss_target(self, clean: State, noise: State, level: Level) -> Tensor:
         """See `Process.loss_target`: the data."""
         return _tensor(clean)
 
-    def distance(self, one: State, other: State, level: Tensor) -> Tensor:
-        """See `Process.distance`: Brier's score, least at E[x_0 | x_u]; for the ELBO weighted by dt / (t du)."""
+    def x0_error(self, one: State, other: State, level: Tensor) -> Tensor:
+        """See `Process.x0_error`: Brier's score, least at E[x_0 | x_u]; for the ELBO weighted by dt / (t du)."""
         square = (_tensor(one) - _tensor(other)).square().flatten(1).mean(1)
-        weight = self.speed(level) / self.time(level) if self.weight == "elbo" else torch.ones_like(level)
+        weight = self.dt_du(level) / self.time(level) if self.weight == "elbo" else torch.ones_like(level)
         return square * weight.to(square)
 
     def log_prob(
         self, output: State, state: State, next_state: State, level: Level, next_level: Level, condition: Condition
     ) -> Tensor:
         """See `Process.log_prob`: nats, of the positions together."""
-        posterior = self.posterior(self.chance(output), _tensor(state), level, next_level)
+        posterior = self.posterior(self.x0_probabilities(output), _tensor(state), level, next_level)
         return self._sum(self._log_chance(posterior, _tensor(next_state)), condition).to(single(_tensor(output)))
 
     def step_kl(
@@ -279,18 +279,18 @@ class Categorical(Process):
     ) -> Tensor:
         """See `Process.step_kl`: the sum over the positions."""
         x = _tensor(state)
-        ours, theirs = (self.posterior(self.chance(o), x, level, next_level) for o in (output, other))
+        ours, theirs = (self.posterior(self.x0_probabilities(o), x, level, next_level) for o in (output, other))
         tiny = torch.finfo(ours.dtype).tiny
         nats = (ours * (ours.clamp(min=tiny).log() - theirs.clamp(min=tiny).log())).sum(-1)
         return self._sum(nats, condition).to(single(_tensor(output)))
 
-    def estimate(self, output: State, state: State, level: Level, condition: "Condition | None" = None) -> Tensor:
-        """See `Process.estimate`: the probabilities of x_0. A domain that decodes by the largest gets the mode."""
-        guess = self.clean(self.chance(output), _tensor(state)).to(single(_tensor(output)))
+    def predict_x0(self, output: State, state: State, level: Level, condition: "Condition | None" = None) -> Tensor:
+        """See `Process.predict_x0`: the probabilities of x_0. A domain that decodes by the largest gets the mode."""
+        guess = self.x0_given_state(self.x0_probabilities(output), _tensor(state)).to(single(_tensor(output)))
         return self._project(guess, condition)
 
-    def departure(self, estimate: State, state: State, level: float, condition: Condition) -> Tensor:
-        """See `Process.departure`, of the concrete score p(y) / p(x), y one position away (Lou et al. 2024, eq. 4)."""
+    def score_gap(self, estimate: State, state: State, level: float, condition: Condition) -> Tensor:
+        """See `Process.score_gap`, of the concrete score p(y) / p(x), y one position away (Lou et al. 2024, eq. 4)."""
         x0, x = (_tensor(s).to(double(_tensor(s))) for s in (estimate, state))
         return self._sum(self.score(x0, x, level).square().sum(-1), condition)
 
@@ -307,7 +307,7 @@ class Categorical(Process):
         return torch.where(empty, rest, chance).clamp(min=torch.finfo(chance.dtype).tiny).log()
 
     def _project(self, x: Tensor, condition: "Condition | None") -> Tensor:
-        return x if self.project is None else self.project(x, condition)
+        return x if self.projection is None else self.projection(x, condition)
 
     def _sum(self, x: Tensor, condition: "Condition | None") -> Tensor:
         """(B,) of (B, ...): over the positions that are there."""
@@ -321,11 +321,13 @@ def one_hot(kind: Tensor, like: Tensor) -> Tensor:
 
 
 def _tensor(state: State) -> Tensor:
-    assert isinstance(state, Tensor), "a categorical process acts on a tensor; `Mixed` has one for each field of a dict"
+    assert isinstance(state, Tensor), (
+        "a categorical process acts on a tensor; `MultiFieldProcess` has one for each field of a dict"
+    )
     return state
 
 
-def rows(value: Tensor, x: Tensor) -> Tensor:
+def broadcast_to(value: Tensor, x: Tensor) -> Tensor:
     """A number or one for each sample, shaped to multiply ``x``."""
     value = value.to(x.device, x.dtype)
     return value if value.ndim == 0 else value.reshape(-1, *[1] * (x.ndim - 1))

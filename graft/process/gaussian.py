@@ -36,16 +36,16 @@ class Gaussian(Process):
 
     Args:
         schedule: alpha(t) and sigma(t).
-        prediction: What the network gives: ``eps``; ``x0``; ``v`` = alpha eps − sigma x_0 (Salimans & Ho 2022);
+        prediction_type: What the network gives: ``eps``; ``x0``; ``v`` = alpha eps − sigma x_0 (Salimans & Ho 2022);
             ``velocity`` = eps − x_0, the flow's dx/dt; ``logits`` of a one-hot field, x_0 = scale · softmax.
         shape: Of one sample, without the batch dimension.
         eta: Noise of a step (Song et al. 2021, eq. 16): 1 is the ancestral sampler that reverses the process in law,
             0 the deterministic one (DDIM; for `Flow` that is Euler's method on the flow).
         warp: t = u^warp; 2 halves the steps that molecules need.
-        weight: Bounds of the loss's weight SNR = alpha²/sigma² on the squared error of x_0; ``null`` weighs all levels
-            alike in the error of the prediction itself.
-        scale: Size of a one-hot field's 1.
-        project: (x, condition) -> x onto the subspace in which states live (zero centre of mass, masks); applied to
+        snr_weight_clamp: Bounds of the loss's weight SNR = alpha²/sigma² on the squared error of x_0; ``null`` weighs
+            all levels alike in the error of the prediction itself.
+        one_hot_scale: Size of a one-hot field's 1.
+        projection: (x, condition) -> x onto the subspace in which states live (zero centre of mass, masks); applied to
             noise, states and predictions alike.
         clip_sample_range: Largest magnitude of an estimate of x_0 in sampling, as diffusers' schedulers have it with
             ``clip_sample``; ``null``: any. The losses are not clipped, and such steps cannot be inverted.
@@ -58,40 +58,51 @@ class Gaussian(Process):
     def __init__(
         self,
         schedule: Schedule,
-        prediction: Prediction,
+        prediction_type: Prediction,
         shape: Sequence[int],
         eta: float = 1.0,
         warp: float = 1.0,
-        weight: "tuple[float, float] | None" = None,
-        scale: float = 1.0,
-        project: "Projection | None" = None,
+        snr_weight_clamp: "tuple[float, float] | None" = None,
+        one_hot_scale: float = 1.0,
+        projection: "Projection | None" = None,
         clip_sample_range: "float | None" = None,
     ) -> None:
-        self.schedule, self.prediction, self.shape = schedule, prediction, tuple(shape)
-        self.eta, self.warp, self.weight, self.scale, self.project = eta, warp, weight, scale, project
+        self.schedule, self.prediction_type, self.shape = schedule, prediction_type, tuple(shape)
+        self.eta, self.warp, self.snr_weight_clamp, self.one_hot_scale, self.projection = (
+            eta,
+            warp,
+            snr_weight_clamp,
+            one_hot_scale,
+            projection,
+        )
         self.clip_sample_range = clip_sample_range
         self._check()
 
     def _check(self) -> None:
         """Refuse settings that are out of their ranges."""
-        eta, weight, clip = self.eta, self.weight, self.clip_sample_range
+        eta, weight, clip = self.eta, self.snr_weight_clamp, self.clip_sample_range
         require(0 <= eta <= 1, "eta", eta, "lie in [0, 1], from DDIM to the ancestral sampler")
         require(0 < self.warp < math.inf, "warp", self.warp, "be positive")
-        require(0 < self.scale < math.inf, "scale", self.scale, "be positive")
+        require(0 < self.one_hot_scale < math.inf, "one_hot_scale", self.one_hot_scale, "be positive")
         if weight is not None:
             right = len(weight) == 2 and 0 <= weight[0] <= weight[1] < math.inf
-            require(right, "weight", list(weight), "be two finite bounds of at least 0, the smaller one first")
+            require(right, "snr_weight_clamp", list(weight), "be two finite bounds of at least 0, in order")
         if clip is not None:
             require(0 < clip < math.inf, "clip_sample_range", clip, "be positive", "Leave it out, so as not to clip")
         predictions = get_args(Prediction)
-        require(self.prediction in predictions, "prediction", self.prediction, f"be one of {', '.join(predictions)}")
+        require(
+            self.prediction_type in predictions,
+            "prediction_type",
+            self.prediction_type,
+            f"be one of {', '.join(predictions)}",
+        )
         alpha, schedule = float(self.alpha_sigma(1.0)[0]), type(self.schedule).__name__
-        if self.prediction == "eps" and alpha == 0:
+        if self.prediction_type == "eps" and alpha == 0:
             raise GraftError(
                 f"prediction 'eps' says nothing about x_0 where alpha is 0, as {schedule} has it at level 1: use x0, v "
                 "or velocity"
             )
-        if self.prediction == "eps" and alpha < LEAST_SIGNAL and clip is None:
+        if self.prediction_type == "eps" and alpha < LEAST_SIGNAL and clip is None:
             raise GraftError(
                 f"prediction 'eps' says next to nothing about x_0 where alpha is {alpha:.2g}, as {schedule} has it at "
                 f"level 1; it must be at least {LEAST_SIGNAL:g}. Use x0, v or velocity, or `clip_sample_range`, the "
@@ -104,20 +115,20 @@ class Gaussian(Process):
         return self.eta > 0
 
     @property
-    def reversible(self) -> bool:
-        """See `Process.reversible`."""
+    def invertible(self) -> bool:
+        """See `Process.invertible`."""
         return self.eta == 0 and self.clip_sample_range is None
 
     @property
-    def obstacle(self) -> str:
-        """See `Process.obstacle`."""
+    def why_not_invertible(self) -> str:
+        """See `Process.why_not_invertible`."""
         if self.eta == 0 and self.clip_sample_range is not None:
             return "clips its estimates of x_0, so its steps cannot be inverted: leave out clip_sample_range"
-        return super().obstacle
+        return super().why_not_invertible
 
     @property
-    def consistent(self) -> bool:
-        """See `Process.consistent`: of all eta only 1 has the forward process's joint law."""
+    def reverses_in_law(self) -> bool:
+        """See `Process.reverses_in_law`: of all eta only 1 has the forward process's joint law."""
         return self.eta == 1
 
     @property
@@ -138,8 +149,8 @@ class Gaussian(Process):
         alpha, sigma = self.alpha_sigma(level)
         return 2 * (alpha.log() - sigma.log())
 
-    def network_time(self, level: Level) -> Tensor:
-        """See `Process.network_time`."""
+    def timestep(self, level: Level) -> Tensor:
+        """See `Process.timestep`."""
         return self.schedule.network_time(self.time(level))
 
     def kernel(self, level: Level, since: Level) -> tuple[Tensor, Tensor]:
@@ -160,20 +171,20 @@ class Gaussian(Process):
         self,
         state: State,
         level: Level,
-        since: Level = 0.0,
+        from_level: Level = 0.0,
         condition: "Condition | None" = None,
         generator: "Generator | None" = None,
     ) -> Tensor:
         """See `Process.corrupt`."""
-        return self.corrupt_with(state, self.noise(state, condition, generator), level, since)
+        return self.corrupt_given_noise(state, self.noise(state, condition, generator), level, from_level)
 
     def noise(self, state: State, condition: "Condition | None", generator: "Generator | None") -> Tensor:
         """See `Process.noise`: standard normal, in the subspace."""
         x = _tensor(state)
         return self._project(seeding.normal(x.shape, x, generator), condition)
 
-    def corrupt_with(self, state: State, noise: State, level: Level, since: Level) -> Tensor:
-        """See `Process.corrupt_with`."""
+    def corrupt_given_noise(self, state: State, noise: State, level: Level, since: Level) -> Tensor:
+        """See `Process.corrupt_given_noise`."""
         x = _wide(state)
         ratio, sigma = (_like(c, x) for c in self.kernel(level, since))
         return (ratio * x + sigma * _tensor(noise)).to(_tensor(state).dtype)
@@ -182,26 +193,26 @@ class Gaussian(Process):
         """The estimate of x_0 = E[x_0 | x_u] that the network's output stands for, (B, ...), not clipped."""
         output, state = _wide(output), _wide(state)
         alpha, sigma = (_like(c, state) for c in self.alpha_sigma(level))
-        if self.prediction == "x0":
+        if self.prediction_type == "x0":
             x0 = output
-        elif self.prediction == "logits":
-            x0 = self.scale * output.softmax(-1)
-        elif self.prediction == "eps":
+        elif self.prediction_type == "logits":
+            x0 = self.one_hot_scale * output.softmax(-1)
+        elif self.prediction_type == "eps":
             x0 = (state - sigma * output) / alpha
-        elif self.prediction == "v":
+        elif self.prediction_type == "v":
             x0 = (alpha * state - sigma * output) / (alpha**2 + sigma**2)
         else:
             x0 = (state - sigma * output) / (alpha + sigma)
         return self._project(x0, condition)
 
-    def estimate(self, output: State, state: State, level: Level, condition: "Condition | None" = None) -> Tensor:
-        """See `Process.estimate`: within `clip_sample_range`."""
+    def predict_x0(self, output: State, state: State, level: Level, condition: "Condition | None" = None) -> Tensor:
+        """See `Process.predict_x0`: within `clip_sample_range`."""
         x0 = self.x0(_tensor(output), _tensor(state), level, condition)
         if self.clip_sample_range is None:
             return x0
         return self._project(x0.clamp(-self.clip_sample_range, self.clip_sample_range), condition)
 
-    def advance(
+    def denoise_step(
         self,
         output: State,
         state: State,
@@ -210,7 +221,7 @@ class Gaussian(Process):
         condition: Condition,
         generator: "Generator | None",
     ) -> Tensor:
-        r"""See `Process.advance`.
+        r"""See `Process.denoise_step`.
 
         .. math:: x_s = \alpha_s \hat x_0 + \sqrt{\sigma_s^2 - c^2}\,(x_t - \alpha_t \hat x_0) / \sigma_t + c z, \quad
             c = \eta\, \sigma_s \sigma_{t|s} / \sigma_t
@@ -227,7 +238,7 @@ class Gaussian(Process):
         The deviation is one number for the batch, or one for each sample in the mean's number of dimensions.
         """
         x = _wide(state)
-        x0 = self.estimate(output, x, level, condition)
+        x0 = self.predict_x0(output, x, level, condition)
         keep, move, c = (v if v.ndim == 0 else _like(v, x) for v in self._coefficients(level, next_level))
         return keep * x + move * x0, c
 
@@ -244,7 +255,9 @@ class Gaussian(Process):
         mean, c = self.transition(output, state, level, next_level, condition)
         self._noisy(c)
         square = ((next_state - mean) / c).square().flatten(1).sum(1)
-        dimension: Tensor | float = mean[0].numel() if self.project is None else self.project.dimension(mean, condition)
+        dimension: Tensor | float = (
+            mean[0].numel() if self.projection is None else self.projection.dimension(mean, condition)
+        )
         spread = c if c.ndim == 0 else c.flatten()
         return (-square / 2 - dimension * (spread.log() + math.log(2 * math.pi) / 2)).to(kind)
 
@@ -265,8 +278,8 @@ class Gaussian(Process):
                 "a step that draws no noise has no log-probability: it needs eta > 0, and the step to level 0 has none"
             )
 
-    def retreat(self, output: State, state: State, level: float, next_level: float, condition: Condition) -> Tensor:
-        """See `Process.retreat`: `advance` solved for x_t, with ``output`` held at the network's for a guess of x_t.
+    def invert_step(self, output: State, state: State, level: float, next_level: float, condition: Condition) -> Tensor:
+        """See `Process.invert_step`: `denoise_step` solved for x_t, with ``output`` that of a guess of x_t.
 
         Written with what the network predicts, so that the map contracts wherever the step is small, up to level 1
         where alpha is 0.
@@ -274,41 +287,41 @@ class Gaussian(Process):
         x, out = _wide(state), _wide(output)
         keep, move, _ = (float(c) for c in self._coefficients(level, next_level))
         alpha, sigma = (float(c) for c in self.alpha_sigma(level))
-        if self.prediction in ("x0", "logits"):
+        if self.prediction_type in ("x0", "logits"):
             if keep == 0:
                 raise _singular(next_level)
-            x0 = self._project(out if self.prediction == "x0" else self.scale * out.softmax(-1), condition)
+            x0 = self._project(out if self.prediction_type == "x0" else self.one_hot_scale * out.softmax(-1), condition)
             return ((x - move * x0) / keep).to(_tensor(state).dtype)
         # x0 = a x_t − b out, so that x_s = (keep + move a) x_t − move b out
         a, b = {
             "eps": (1 / alpha if alpha else 0.0, sigma / alpha if alpha else 0.0),
             "v": (alpha / (alpha**2 + sigma**2), sigma / (alpha**2 + sigma**2)),
             "velocity": (1 / (alpha + sigma), sigma / (alpha + sigma)),
-        }[self.prediction]
+        }[self.prediction_type]
         return ((x + move * b * self._project(out, condition)) / (keep + move * a)).to(_tensor(state).dtype)
 
-    def slope(self, output: State, state: State, level: Level, condition: Condition) -> Tensor:
-        r"""See `Process.slope`: E[ε − x_0 | x_u], the derivative of x / (α + σ) by σ / (α + σ)."""
+    def ode_velocity(self, output: State, state: State, level: Level, condition: Condition) -> Tensor:
+        r"""See `Process.ode_velocity`: E[ε − x_0 | x_u], the derivative of x / (α + σ) by σ / (α + σ)."""
         x, out = _wide(state), _wide(output)
         alpha, sigma = (_like(c, x) for c in self.alpha_sigma(level))
         free = self.clip_sample_range is None
-        if self.prediction == "velocity" and free:
+        if self.prediction_type == "velocity" and free:
             return self._project(out, condition)
-        if self.prediction == "v" and free:
+        if self.prediction_type == "v" and free:
             return self._project(((alpha + sigma) * out + (sigma - alpha) * x) / (alpha**2 + sigma**2), condition)
-        x0 = self.estimate(out, x, level, condition)
-        if self.prediction == "eps" and free:
+        x0 = self.predict_x0(out, x, level, condition)
+        if self.prediction_type == "eps" and free:
             return self._project(out, condition) - x0
         if bool((sigma == 0).any()):
             raise GraftError(
-                f"the slope of the sampler's ODE at level 0 is not known with prediction {self.prediction}"
+                f"the slope of the sampler's ODE at level 0 is not known with prediction {self.prediction_type}"
                 f"{'' if free else ' and clip_sample_range'}: use "
                 "model.solver Midpoint, or Heun with end=false"
             )
         return (x - (alpha + sigma) * x0) / sigma
 
-    def follow(self, state: State, slope: State, level: Level, next_level: Level) -> Tensor:
-        """See `Process.follow`."""
+    def ode_step(self, state: State, slope: State, level: Level, next_level: Level) -> Tensor:
+        """See `Process.ode_step`."""
         x = _wide(state)
         (alpha, sigma), (to_alpha, to_sigma) = (self.alpha_sigma(u) for u in (level, next_level))
         now, then = alpha + sigma, to_alpha + to_sigma
@@ -320,7 +333,7 @@ class Gaussian(Process):
         alpha, sigma = self.alpha_sigma(level)
         return sigma / (alpha + sigma)
 
-    def error(
+    def output_loss(
         self,
         output: State,
         noisy: State,
@@ -331,7 +344,7 @@ class Gaussian(Process):
         target: "State | None",
         condition: Condition,
     ) -> Tensor:
-        r"""See `Process.error`: share · weight · mean squared error; cross-entropy for logits of given data.
+        r"""See `Process.output_loss`: share · weight · mean squared error; cross-entropy for logits of given data.
 
         Target (a), the noise between x_s and x_u, s = ``since``, stands for the x_0 that Tweedie's formula makes of it,
 
@@ -346,16 +359,16 @@ class Gaussian(Process):
         divided by sigma, which has no bound near the data.
         """
         out, x, eps = _wide(output), _wide(noisy), _wide(noise)
-        if self.prediction == "logits" and (target is not None or bool((since == 0).all())):
+        if self.prediction_type == "logits" and (target is not None or bool((since == 0).all())):
             clean = _wide(state if target is None else target)
-            entropy = -torch.where(clean != 0, clean / self.scale * out.log_softmax(-1), 0.0).flatten(1).sum(1)
+            entropy = -torch.where(clean != 0, clean / self.one_hot_scale * out.log_softmax(-1), 0.0).flatten(1).sum(1)
             return entropy * _like(self._weight(level), entropy) / (x[0].numel() / x.shape[-1])
         sigma, sigma_s = self.alpha_sigma(level)[1], self.alpha_sigma(since)[1]
         if bool((sigma_s >= SOUND * torch.finfo(_tensor(noisy).dtype).eps).all()):  # x_0 says it as well
             said, (p, q), weight = self.x0(out, x, level, condition), _parts("x0", sigma, sigma), self._weight(level)
         else:
             said = self.loss_output(out, x, level, condition)
-            (p, q), weight = _parts(self.prediction, *self.alpha_sigma(level)), self._own_weight(level)
+            (p, q), weight = _parts(self.prediction_type, *self.alpha_sigma(level)), self._own_weight(level)
         error = self._off(said, p, q, eps, _wide(state), level, since, None if target is None else _wide(target))
         square = error.square().flatten(1).mean(1)
         return square * _like(weight, square)
@@ -371,7 +384,7 @@ class Gaussian(Process):
         since: Tensor,
         target: "Tensor | None",
     ) -> Tensor:
-        """Return sqrt(share) · (``said`` − p eps − q x_0), (B, ...), as `error` has them; it is finite up to u = s."""
+        """Return sqrt(share) · (``said`` − p eps − q x_0), (B, ...), as in `output_loss`; it is finite up to u = s."""
         sigma, (ratio, sigma_us) = self.alpha_sigma(level)[1], self.kernel(level, since)
         alpha_s, sigma_s = self.alpha_sigma(since)
         there = sigma > 0  # at level 0 the state is the data
@@ -388,25 +401,25 @@ class Gaussian(Process):
 
     def loss_output(self, output: State, state: State, level: Level, condition: "Condition | None" = None) -> Tensor:
         """See `Process.loss_output`: the prediction itself; x_0 where the network says logits."""
-        if self.prediction in ("x0", "logits"):
+        if self.prediction_type in ("x0", "logits"):
             return self.x0(_tensor(output), _tensor(state), level, condition)
         return self._project(_wide(output), condition)
 
     def loss_target(self, clean: State, noise: State, level: Level) -> Tensor:
         """See `Process.loss_target`."""
         x0, eps = _wide(clean), _wide(noise)
-        if self.prediction in ("x0", "logits"):
+        if self.prediction_type in ("x0", "logits"):
             return x0
-        p, q = _parts(self.prediction, *self.alpha_sigma(level))
+        p, q = _parts(self.prediction_type, *self.alpha_sigma(level))
         return _like(p, x0) * eps + _like(q, x0) * x0
 
-    def distance(self, one: State, other: State, level: Tensor) -> Tensor:
-        """See `Process.distance`."""
+    def x0_error(self, one: State, other: State, level: Tensor) -> Tensor:
+        """See `Process.x0_error`."""
         square = (_wide(one) - _wide(other)).square().flatten(1).mean(1)
         return square * _like(self._own_weight(level), square)
 
-    def departure(self, estimate: State, state: State, level: float, condition: Condition) -> Tensor:
-        r"""See `Process.departure`: the prior is N(0, sigma_1² I).
+    def score_gap(self, estimate: State, state: State, level: float, condition: Condition) -> Tensor:
+        r"""See `Process.score_gap`: the prior is N(0, sigma_1² I).
 
         .. math:: \big\| (\alpha_u \hat x_0 - x_u) / \sigma_u^2 + x_u / \sigma_1^2 \big\|^2
         """
@@ -418,20 +431,20 @@ class Gaussian(Process):
     def _weight(self, level: Tensor) -> Tensor:
         """Of the squared error of x_0: as asked for, else |error of the prediction|² over |error of x_0|²."""
         alpha, sigma = self.alpha_sigma(level)
-        if self.weight is not None:
-            return ((alpha / sigma) ** 2).clamp(*self.weight)
+        if self.snr_weight_clamp is not None:
+            return ((alpha / sigma) ** 2).clamp(*self.snr_weight_clamp)
         return {
             "eps": (alpha / sigma) ** 2,
             "x0": torch.ones_like(alpha),
             "logits": torch.ones_like(alpha),
             "v": ((alpha**2 + sigma**2) / sigma) ** 2,
             "velocity": ((alpha + sigma) / sigma) ** 2,
-        }[self.prediction]
+        }[self.prediction_type]
 
     def _own_weight(self, level: Tensor) -> Tensor:
         """Of the squared error of the prediction: 1, or what is asked for times |error of x_0|² over it."""
         alpha, sigma = self.alpha_sigma(level)
-        if self.weight is None:
+        if self.snr_weight_clamp is None:
             return torch.ones_like(alpha)
         return (
             self._weight(level)
@@ -441,7 +454,7 @@ class Gaussian(Process):
                 "logits": torch.ones_like(alpha),
                 "v": (sigma / (alpha**2 + sigma**2)) ** 2,
                 "velocity": (sigma / (alpha + sigma)) ** 2,
-            }[self.prediction]
+            }[self.prediction_type]
         )
 
     def _coefficients(self, level: Level, next_level: Level) -> tuple[Tensor, Tensor, Tensor]:
@@ -452,7 +465,7 @@ class Gaussian(Process):
         return keep, alpha_s - alpha_t * keep, c
 
     def _project(self, x: Tensor, condition: "Condition | None") -> Tensor:
-        return x if self.project is None else self.project(x, condition)
+        return x if self.projection is None else self.projection(x, condition)
 
 
 def _parts(prediction: Prediction, alpha: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
@@ -462,7 +475,9 @@ def _parts(prediction: Prediction, alpha: Tensor, sigma: Tensor) -> tuple[Tensor
 
 
 def _tensor(state: State) -> Tensor:
-    assert isinstance(state, Tensor), "a Gaussian process acts on a tensor; `Mixed` gives one to each field of a dict"
+    assert isinstance(state, Tensor), (
+        "a Gaussian process acts on a tensor; `MultiFieldProcess` gives one to each field of a dict"
+    )
     return state
 
 

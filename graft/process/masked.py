@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from graft.process.base import Level
-from graft.process.categorical import Categorical, rows
+from graft.process.categorical import Categorical, broadcast_to
 
 
 class MaskedCategorical(Categorical):
@@ -31,38 +31,38 @@ class MaskedCategorical(Categorical):
         warp: t = u^warp is the share of masked positions at level u.
         weight: Of the levels in the loss: ``elbo``, the continuous-time bound on the negative log-likelihood, in nats a
             position; ``equal``, the cross-entropy of the masked positions, the same at every level.
-        project: Padding: rows of zeros, which never change and count nowhere.
+        projection: Padding: rows of zeros, which never change and count nowhere.
     """
 
     _masks = True
 
-    def noised(self, state: Tensor, lost: Tensor, kind: Tensor) -> Tensor:
-        """See `Categorical.noised`."""
+    def replace_lost(self, state: Tensor, lost: Tensor, kind: Tensor) -> Tensor:
+        """See `Categorical.replace_lost`."""
         return torch.where(lost, torch.zeros_like(state), state)
 
     def posterior(self, chance: Tensor, state: Tensor, level: Level, next_level: Level) -> Tensor:
         """See `Categorical.posterior`."""
         t, x = self.time(level), state.to(chance)
         share = self.elapsed(level, next_level) / torch.where(t > 0, t, 1.0)  # at level 0 nothing is masked
-        return x + _masked(x) * rows(share, chance) * chance
+        return x + _masked(x) * broadcast_to(share, chance) * chance
 
-    def clean(self, chance: Tensor, state: Tensor) -> Tensor:
-        """See `Categorical.clean`: a class is what it was."""
+    def x0_given_state(self, chance: Tensor, state: Tensor) -> Tensor:
+        """See `Categorical.x0_given_state`: a class is what it was."""
         x = state.to(chance)
         return x + _masked(x) * chance
 
-    def bound(self, log_chance: Tensor, noisy: Tensor, goal: Tensor, level: Tensor, since: Tensor) -> Tensor:
-        """See `Categorical.bound`."""
+    def elbo_rate(self, log_chance: Tensor, noisy: Tensor, goal: Tensor, level: Tensor, since: Tensor) -> Tensor:
+        """See `Categorical.elbo_rate`."""
         # bounded, for at the level of the goal itself nothing is masked since then and the sum below is 0
-        weight = (self.speed(level) / self.elapsed(level, since).clamp(min=1e-100)).clamp(max=1e30)
+        weight = (self.dt_du(level) / self.elapsed(level, since).clamp(min=1e-100)).clamp(max=1e30)
         # a network may rule classes out with -inf
         nats = -(_masked(noisy.to(goal)) * goal * torch.where(goal > 0, log_chance, 0.0)).sum(-1)
-        return nats * rows(weight, nats)
+        return nats * broadcast_to(weight, nats)
 
     def score(self, chance: Tensor, state: Tensor, level: float) -> Tensor:
         """See `Categorical.score`: a class for a mask; the prior has masks only."""
         t = self.time(level)
-        return _masked(state) * chance * rows((1 - t) / t, chance)
+        return _masked(state) * chance * broadcast_to((1 - t) / t, chance)
 
 
 def _masked(state: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from graft.process.ranges import require
 from graft.state import Condition, State
 
 
-class Mixed(Process):
+class MultiFieldProcess(Process):
     """One process for each field; the network is called once a step and its output has the same fields.
 
     Args:
@@ -32,20 +32,20 @@ class Mixed(Process):
         return any(p.stochastic for p in self.fields.values())
 
     @property
-    def reversible(self) -> bool:
-        """See `Process.reversible`."""
-        return all(p.reversible for p in self.fields.values())
+    def invertible(self) -> bool:
+        """See `Process.invertible`."""
+        return all(p.invertible for p in self.fields.values())
 
     @property
-    def obstacle(self) -> str:
-        """See `Process.obstacle`: that of each field which has one."""
-        found = [f"{name!r} {p.obstacle}" for name, p in self.fields.items() if not p.reversible]
+    def why_not_invertible(self) -> str:
+        """See `Process.why_not_invertible`: that of each field which has one."""
+        found = [f"{name!r} {p.why_not_invertible}" for name, p in self.fields.items() if not p.invertible]
         return f"cannot be inverted: {'; '.join(found)}"
 
     @property
-    def consistent(self) -> bool:
-        """See `Process.consistent`."""
-        return all(p.consistent for p in self.fields.values())
+    def reverses_in_law(self) -> bool:
+        """See `Process.reverses_in_law`."""
+        return all(p.reverses_in_law for p in self.fields.values())
 
     @property
     def has_log_prob(self) -> bool:
@@ -60,9 +60,9 @@ class Mixed(Process):
         """See `Process.log_snr`: the first field's."""
         return self.clock.log_snr(level)
 
-    def network_time(self, level: Level) -> Tensor:
-        """See `Process.network_time`."""
-        return self.clock.network_time(level)
+    def timestep(self, level: Level) -> Tensor:
+        """See `Process.timestep`."""
+        return self.clock.timestep(level)
 
     def prior(self, condition: Condition, generator: "Generator | None" = None) -> State:
         """See `Process.prior`."""
@@ -77,19 +77,19 @@ class Mixed(Process):
         self,
         state: State,
         level: Level,
-        since: Level = 0.0,
+        from_level: Level = 0.0,
         condition: "Condition | None" = None,
         generator: "Generator | None" = None,
     ) -> State:
         """See `Process.corrupt`."""
-        return self.corrupt_with(state, self.noise(state, condition, generator), level, since)
+        return self.corrupt_given_noise(state, self.noise(state, condition, generator), level, from_level)
 
-    def corrupt_with(self, state: State, noise: State, level: Level, since: Level) -> State:
-        """See `Process.corrupt_with`."""
+    def corrupt_given_noise(self, state: State, noise: State, level: Level, since: Level) -> State:
+        """See `Process.corrupt_given_noise`."""
         x, z = _dict(state), _dict(noise)
-        return {name: _tensor(p.corrupt_with(x[name], z[name], level, since)) for name, p in self.fields.items()}
+        return {name: _tensor(p.corrupt_given_noise(x[name], z[name], level, since)) for name, p in self.fields.items()}
 
-    def advance(
+    def denoise_step(
         self,
         output: State,
         state: State,
@@ -98,30 +98,30 @@ class Mixed(Process):
         condition: Condition,
         generator: "Generator | None",
     ) -> State:
-        """See `Process.advance`."""
+        """See `Process.denoise_step`."""
         out, x = _dict(output), _dict(state)
         return {
-            name: _tensor(p.advance(out[name], x[name], level, next_level, condition, generator))
+            name: _tensor(p.denoise_step(out[name], x[name], level, next_level, condition, generator))
             for name, p in self.fields.items()
         }
 
-    def retreat(self, output: State, state: State, level: float, next_level: float, condition: Condition) -> State:
-        """See `Process.retreat`."""
+    def invert_step(self, output: State, state: State, level: float, next_level: float, condition: Condition) -> State:
+        """See `Process.invert_step`."""
         out, x = _dict(output), _dict(state)
         return {
-            name: _tensor(p.retreat(out[name], x[name], level, next_level, condition))
+            name: _tensor(p.invert_step(out[name], x[name], level, next_level, condition))
             for name, p in self.fields.items()
         }
 
-    def slope(self, output: State, state: State, level: Level, condition: Condition) -> State:
-        """See `Process.slope`."""
+    def ode_velocity(self, output: State, state: State, level: Level, condition: Condition) -> State:
+        """See `Process.ode_velocity`."""
         out, x = _dict(output), _dict(state)
-        return {name: _tensor(p.slope(out[name], x[name], level, condition)) for name, p in self.fields.items()}
+        return {name: _tensor(p.ode_velocity(out[name], x[name], level, condition)) for name, p in self.fields.items()}
 
-    def follow(self, state: State, slope: State, level: Level, next_level: Level) -> State:
-        """See `Process.follow`."""
+    def ode_step(self, state: State, slope: State, level: Level, next_level: Level) -> State:
+        """See `Process.ode_step`."""
         x, k = _dict(state), _dict(slope)
-        return {name: _tensor(p.follow(x[name], k[name], level, next_level)) for name, p in self.fields.items()}
+        return {name: _tensor(p.ode_step(x[name], k[name], level, next_level)) for name, p in self.fields.items()}
 
     def ode_time(self, level: Level) -> Tensor:
         """See `Process.ode_time`: the first field's."""
@@ -152,10 +152,10 @@ class Mixed(Process):
         ]
         return torch.stack(terms).sum(0)
 
-    def estimate(self, output: State, state: State, level: Level, condition: "Condition | None" = None) -> State:
-        """See `Process.estimate`."""
+    def predict_x0(self, output: State, state: State, level: Level, condition: "Condition | None" = None) -> State:
+        """See `Process.predict_x0`."""
         out, x = _dict(output), _dict(state)
-        return {name: _tensor(p.estimate(out[name], x[name], level, condition)) for name, p in self.fields.items()}
+        return {name: _tensor(p.predict_x0(out[name], x[name], level, condition)) for name, p in self.fields.items()}
 
     def loss_output(self, output: State, state: State, level: Level, condition: "Condition | None" = None) -> State:
         """See `Process.loss_output`."""
@@ -167,13 +167,13 @@ class Mixed(Process):
         x, z = _dict(clean), _dict(noise)
         return {name: _tensor(p.loss_target(x[name], z[name], level)) for name, p in self.fields.items()}
 
-    def distance(self, one: State, other: State, level: Tensor) -> Tensor:
-        """See `Process.distance`: the weighted sum over the fields."""
+    def x0_error(self, one: State, other: State, level: Tensor) -> Tensor:
+        """See `Process.x0_error`: the weighted sum over the fields."""
         a, b = _dict(one), _dict(other)
-        terms = [self.weights.get(n, 1.0) * p.distance(a[n], b[n], level) for n, p in self.fields.items()]
+        terms = [self.weights.get(n, 1.0) * p.x0_error(a[n], b[n], level) for n, p in self.fields.items()]
         return torch.stack(terms).sum(0)
 
-    def error(
+    def output_loss(
         self,
         output: State,
         noisy: State,
@@ -184,22 +184,22 @@ class Mixed(Process):
         target: "State | None",
         condition: Condition,
     ) -> Tensor:
-        """See `Process.error`: the weighted sum over the fields."""
+        """See `Process.output_loss`: the weighted sum over the fields."""
         out, noisy, x, z = _dict(output), _dict(noisy), _dict(state), _dict(noise)
         goal = _dict(target) if target is not None else None
         terms = [
             self.weights.get(name, 1.0)
-            * p.error(
+            * p.output_loss(
                 out[name], noisy[name], x[name], z[name], level, since, None if goal is None else goal[name], condition
             )
             for name, p in self.fields.items()
         ]
         return torch.stack(terms).sum(0)
 
-    def departure(self, estimate: State, state: State, level: float, condition: Condition) -> Tensor:
-        """See `Process.departure`: the sum over the fields."""
+    def score_gap(self, estimate: State, state: State, level: float, condition: Condition) -> Tensor:
+        """See `Process.score_gap`: the sum over the fields."""
         x0, x = _dict(estimate), _dict(state)
-        gaps = [p.departure(x0[name], x[name], level, condition) for name, p in self.fields.items()]
+        gaps = [p.score_gap(x0[name], x[name], level, condition) for name, p in self.fields.items()]
         return torch.stack(gaps).sum(0)
 
 

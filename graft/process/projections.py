@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 
 from torch import Tensor
 
-from graft.described import Described
+from graft.recorded_arguments import Described
 from graft.state import Condition
 
 
@@ -20,7 +20,7 @@ class Projection(Described, ABC):
         """(B,) dimension of the subspace that ``x`` (B, ...) is projected onto."""
 
 
-class Masked(Projection):
+class MaskProjection(Projection):
     """What is not there, or is given, is zero: x (B, N, d), 1 for what is there and free to vary.
 
     Args:
@@ -44,7 +44,7 @@ class Masked(Projection):
         return free if free.ndim == x.ndim else free[..., None]
 
 
-class ZeroCentre(Projection):
+class ZeroCenterOfMass(Projection):
     """Zero centre of mass over what is there, zero elsewhere: x (B, N, d), condition["mask"] (B, N).
 
     Noise so projected is the isotropic Gaussian of the translation-free subspace (Hoogeboom et al. 2022, section 3.1).

@@ -14,11 +14,11 @@ from torch import Tensor
 from graft.process.base import Level
 from graft.process.gaussian import Gaussian
 from graft.process.projections import Projection
-from graft.process.schedules import Cosine
+from graft.process.schedules import CosineSchedule
 from graft.state import Condition, State
 
 
-class Rotation(Gaussian):
+class TrigFlow(Gaussian):
     r"""Euler's method on dx/dφ = v, φ = π u / 2: what a flow from nearly Gaussian noise to nearly Gaussian noise wants.
 
     A network that says 0 leaves the prior as it is, exactly and in any number of steps; DDIM's step on the same path
@@ -26,11 +26,11 @@ class Rotation(Gaussian):
 
     Args:
         shape: Of one sample, without the batch dimension.
-        project: As of `Gaussian`.
+        projection: As of `Gaussian`.
     """
 
-    def __init__(self, shape: Sequence[int], project: "Projection | None" = None) -> None:
-        super().__init__(Cosine(), "v", shape, eta=0.0, project=project)
+    def __init__(self, shape: Sequence[int], projection: "Projection | None" = None) -> None:
+        super().__init__(CosineSchedule(), "v", shape, eta=0.0, projection=projection)
 
     def _coefficients(self, level: Level, next_level: Level) -> tuple[Tensor, Tensor, Tensor]:
         """See `Gaussian`: x − Δφ v with v = (cos φ x − x_0) / sin φ."""
@@ -38,8 +38,8 @@ class Rotation(Gaussian):
         turn = (self.time(level) - self.time(next_level)) * (torch.pi / 2)
         return 1 - turn * alpha / sigma, turn / sigma, torch.zeros_like(sigma)
 
-    def slope(self, output: State, state: State, level: Level, condition: Condition) -> Tensor:
-        """See `Process.slope`: v itself."""
+    def ode_velocity(self, output: State, state: State, level: Level, condition: Condition) -> Tensor:
+        """See `Process.ode_velocity`: v itself."""
         assert isinstance(output, Tensor)
         return self._project(output, condition)
 
@@ -47,7 +47,7 @@ class Rotation(Gaussian):
         """See `Process.ode_time`: the angle, as a share of the quarter of a circle."""
         return self.time(level)
 
-    def follow(self, state: State, slope: State, level: Level, next_level: Level) -> Tensor:
-        """See `Process.follow`: x − Δφ v."""
+    def ode_step(self, state: State, slope: State, level: Level, next_level: Level) -> Tensor:
+        """See `Process.ode_step`: x − Δφ v."""
         assert isinstance(state, Tensor) and isinstance(slope, Tensor)
         return (state - float((self.time(level) - self.time(next_level)) * (torch.pi / 2)) * slope).to(state.dtype)

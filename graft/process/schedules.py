@@ -9,9 +9,9 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor
 
-from graft.described import Described
 from graft.errors import GraftError
 from graft.process.ranges import require
+from graft.recorded_arguments import Described
 
 
 class Schedule(Described, ABC):
@@ -26,7 +26,7 @@ class Schedule(Described, ABC):
         return t
 
 
-class Flow(Schedule):
+class LinearSchedule(Schedule):
     """Flow matching, a straight line from data to noise: alpha = 1 − t, sigma = t (Lipman et al. 2023, eq. 22)."""
 
     def alpha_sigma(self, t: Tensor) -> tuple[Tensor, Tensor]:
@@ -34,7 +34,7 @@ class Flow(Schedule):
         return 1 - t, t
 
 
-class Cosine(Schedule):
+class CosineSchedule(Schedule):
     """Variance preserving, alpha = cos(π t / 2), sigma = sin(π t / 2) (Nichol & Dhariwal 2021, no offset)."""
 
     def alpha_sigma(self, t: Tensor) -> tuple[Tensor, Tensor]:
@@ -43,7 +43,7 @@ class Cosine(Schedule):
         return torch.sin((1 - t) * (math.pi / 2)), torch.sin(t * (math.pi / 2))
 
 
-class Polynomial(Schedule):
+class PolynomialSchedule(Schedule):
     """Variance preserving, alpha² = (1 − s)(1 − t^p)² + s: EDM's molecules (Hoogeboom et al. 2022, appendix B).
 
     EDM itself has (1 − 2s) in the place of (1 − s), which leaves sigma² = s at t = 0; here t = 0 is data.
@@ -66,7 +66,7 @@ class Polynomial(Schedule):
 
 
 class VarianceExploding(Schedule):
-    r"""Variance exploding: alpha = 1, and steps that are uniform in t are uniform in sigma^(1/power).
+    r"""Variance exploding: alpha = 1, and steps that are uniform in t are uniform in sigma^(1/rho).
 
     .. math:: \sigma(t) = \big(\sigma_{min}^{1/\rho} + t\,(\sigma_{max}^{1/\rho} - \sigma_{min}^{1/\rho})\big)^\rho,
         \quad t > 0, \qquad \sigma(0) = 0
@@ -75,9 +75,9 @@ class VarianceExploding(Schedule):
     jump at 0 is a straight line up to `DATA`, so that the schedule is continuous.
 
     Args:
-        maximum: sigma at t = 1, in units of the data.
-        power: rho.
-        minimum: Least sigma that the network is trained and asked at, in units of the data.
+        sigma_max: sigma at t = 1, in units of the data.
+        rho: rho.
+        sigma_min: Least sigma that the network is trained and asked at, in units of the data.
 
     Raises:
         GraftError: A setting is out of its range.
@@ -86,56 +86,71 @@ class VarianceExploding(Schedule):
     DATA = 1e-12
     """Below this t, which neither training nor a sampler asks for, sigma falls from its minimum to 0."""
 
-    def __init__(self, maximum: float = 80.0, power: float = 7.0, minimum: float = 0.002) -> None:
-        require(0 < maximum < math.inf, "maximum", maximum, "be positive")
-        require(0 < minimum < maximum, "minimum", minimum, f"lie between 0 and the maximum, {maximum:g}")
-        require(0 < power < math.inf, "power", power, "be positive")
-        self.maximum, self.power, self.minimum = maximum, power, minimum
+    def __init__(self, sigma_max: float = 80.0, rho: float = 7.0, sigma_min: float = 0.002) -> None:
+        require(0 < sigma_max < math.inf, "sigma_max", sigma_max, "be positive")
+        require(0 < sigma_min < sigma_max, "sigma_min", sigma_min, f"lie between 0 and `sigma_max`, {sigma_max:g}")
+        require(0 < rho < math.inf, "rho", rho, "be positive")
+        self.sigma_max, self.rho, self.sigma_min = sigma_max, rho, sigma_min
 
     def alpha_sigma(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """See `Schedule.alpha_sigma`."""
-        low, high = self.minimum ** (1 / self.power), self.maximum ** (1 / self.power)
+        low, high = self.sigma_min ** (1 / self.rho), self.sigma_max ** (1 / self.rho)
         # written so that the ends are the minimum and the maximum exactly
-        sigma = torch.where(t < 1, (low + t * (high - low)) ** self.power, self.maximum)
+        sigma = torch.where(t < 1, (low + t * (high - low)) ** self.rho, self.sigma_max)
         return torch.ones_like(t), sigma * (t / self.DATA).clamp(max=1)
 
 
-class Betas(Schedule):
+class BetaSchedule(Schedule):
     """The DDPM tables of diffusers' schedulers, interpolated in log alpha²; t = k / steps is their index k − 1.
 
     Args:
-        kind: ``linear``, ``scaled_linear`` (Stable Diffusion) or ``squaredcos_cap_v2`` (Nichol & Dhariwal 2021).
-        steps: Length of the table, usually 1000.
-        start: First beta (not used by squaredcos_cap_v2).
-        end: Last beta (not used by squaredcos_cap_v2).
+        beta_schedule: ``linear``, ``scaled_linear`` (Stable Diffusion) or ``squaredcos_cap_v2`` (Nichol & Dhariwal
+            2021).
+        num_train_timesteps: Length of the table, usually 1000.
+        beta_start: First beta (not used by squaredcos_cap_v2).
+        beta_end: Last beta (not used by squaredcos_cap_v2).
     """
 
-    def __init__(self, kind: str = "linear", steps: int = 1000, start: float = 1e-4, end: float = 0.02) -> None:
-        require(steps >= 1, "steps", steps, "be at least 1")
-        require(0 < start <= end < 1, "start", start, f"be above 0 and at most `end`, {end:g}, which must be below 1")
-        index = torch.arange(steps, dtype=torch.float64)
-        if kind == "linear":
-            betas = torch.linspace(start, end, steps, dtype=torch.float64)
-        elif kind == "scaled_linear":
-            betas = torch.linspace(start**0.5, end**0.5, steps, dtype=torch.float64) ** 2
-        elif kind == "squaredcos_cap_v2":
-            bar = [torch.cos((i / steps + 0.008) / 1.008 * math.pi / 2) ** 2 for i in (index, index + 1)]
+    def __init__(
+        self,
+        beta_schedule: str = "linear",
+        num_train_timesteps: int = 1000,
+        beta_start: float = 1e-4,
+        beta_end: float = 0.02,
+    ) -> None:
+        require(num_train_timesteps >= 1, "num_train_timesteps", num_train_timesteps, "be at least 1")
+        require(
+            0 < beta_start <= beta_end < 1,
+            "beta_start",
+            beta_start,
+            f"be above 0 and at most `beta_end`, {beta_end:g}, which must be below 1",
+        )
+        index = torch.arange(num_train_timesteps, dtype=torch.float64)
+        if beta_schedule == "linear":
+            betas = torch.linspace(beta_start, beta_end, num_train_timesteps, dtype=torch.float64)
+        elif beta_schedule == "scaled_linear":
+            betas = torch.linspace(beta_start**0.5, beta_end**0.5, num_train_timesteps, dtype=torch.float64) ** 2
+        elif beta_schedule == "squaredcos_cap_v2":
+            bar = [torch.cos((i / num_train_timesteps + 0.008) / 1.008 * math.pi / 2) ** 2 for i in (index, index + 1)]
             betas = (1 - bar[1] / bar[0]).clamp(max=0.999)
         else:
-            raise GraftError(f"`kind` is {kind!r}; it must be linear, scaled_linear or squaredcos_cap_v2. Change it")
-        self.steps = steps
+            raise GraftError(
+                f"`beta_schedule` is {beta_schedule!r}; it must be linear, scaled_linear or "
+                "squaredcos_cap_v2. Change it"
+            )
+        self.num_train_timesteps = num_train_timesteps
         # entry 0 is data, entry k is diffusers' alphas_cumprod[k − 1]
         self.log_alpha2 = torch.cat([betas.new_zeros(1), torch.log1p(-betas).cumsum(0)])
 
     def alpha_sigma(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """See `Schedule.alpha_sigma`."""
         table = self.log_alpha2.to(t.device)
-        low = (t * self.steps).floor().clamp(0, self.steps - 1)
-        share = t * self.steps - low
+        low = (t * self.num_train_timesteps).floor().clamp(0, self.num_train_timesteps - 1)
+        share = t * self.num_train_timesteps - low
         index = low.long()
         log_alpha2 = table[index] * (1 - share) + table[index + 1] * share
         return torch.exp(log_alpha2 / 2), (-torch.expm1(log_alpha2)).sqrt()
 
     def network_time(self, t: Tensor) -> Tensor:
         """The index of diffusers' table, 0 to steps − 1."""
-        return (t * self.steps - 1).clamp(min=0)
+        return (t * self.num_train_timesteps - 1).clamp(min=0)

@@ -20,14 +20,14 @@ import torch
 from torch import Tensor
 
 from graft.process.base import Level
-from graft.process.categorical import Categorical, one_hot, rows
+from graft.process.categorical import Categorical, broadcast_to, one_hot
 
 
 class UniformCategorical(Categorical):
     """Positions are given another class at random, again and again."""
 
-    def noised(self, state: Tensor, lost: Tensor, kind: Tensor) -> Tensor:
-        """See `Categorical.noised`; rows of zeros stay."""
+    def replace_lost(self, state: Tensor, lost: Tensor, kind: Tensor) -> Tensor:
+        """See `Categorical.replace_lost`; rows of zeros stay."""
         classes = state.shape[-1]
         new = one_hot((kind[..., 0] * classes).long().clamp(max=classes - 1), state)
         return torch.where(lost & (state.sum(-1, keepdim=True) > 0), new, state)
@@ -44,44 +44,50 @@ class UniformCategorical(Categorical):
         """
         x = state.to(chance)
         classes = x.shape[-1]
-        a, a_s, r = (rows(self.kept(*pair), chance) for pair in ((level,), (next_level,), (level, next_level)))
+        a, a_s, r = (
+            broadcast_to(self.keep_probability(*pair), chance)
+            for pair in ((level,), (next_level,), (level, next_level))
+        )
         lost, lost_s, lost_r = (self.lost(*pair) for pair in ((level,), (next_level,), (level, next_level)))
         some = lost > 0  # at level 0 nothing is lost: the state is the data
         safe = torch.where(some, lost, 1.0)
-        share_s, share_r = rows(torch.where(some, lost_s / safe, 1.0), chance), rows(lost_r / safe, chance)
-        c, c_s, c_r = (rows(v / classes, chance) for v in (lost, lost_s, lost_r))
+        share_s, share_r = (
+            broadcast_to(torch.where(some, lost_s / safe, 1.0), chance),
+            broadcast_to(lost_r / safe, chance),
+        )
+        c, c_s, c_r = (broadcast_to(v / classes, chance) for v in (lost, lost_s, lost_r))
         stays = (chance * x).sum(-1, keepdim=True)
         leaves = (chance * (1 - x)).sum(-1, keepdim=True)
         change = c_r * c_s / (a + c) * stays + share_r * (a_s * chance + c_s * leaves)
         same = (r + c_r) * ((a_s + c_s) / (a + c) * stays + share_s * leaves)
         return _others(x) * change + x * same
 
-    def clean(self, chance: Tensor, state: Tensor) -> Tensor:
-        """See `Categorical.clean`: what the network says, wherever there is a class."""
+    def x0_given_state(self, chance: Tensor, state: Tensor) -> Tensor:
+        """See `Categorical.x0_given_state`: what the network says, wherever there is a class."""
         return chance * state.sum(-1, keepdim=True).to(chance)
 
-    def bound(self, log_chance: Tensor, noisy: Tensor, goal: Tensor, level: Tensor, since: Tensor) -> Tensor:
-        """See `Categorical.bound`."""
+    def elbo_rate(self, log_chance: Tensor, noisy: Tensor, goal: Tensor, level: Tensor, since: Tensor) -> Tensor:
+        """See `Categorical.elbo_rate`."""
         x, least = noisy.to(goal), _least(goal)
         u = level.clamp(min=1e-15)  # at level 0 itself the rate of a network that is not sure is infinite
-        g = self._ratios(log_chance.exp(), x, self.kept(u), self.lost(u))
-        f = self._ratios(goal, x, self.kept(level, since), self.lost(level, since))
+        g = self._ratios(log_chance.exp(), x, self.keep_probability(u), self.lost(u))
+        f = self._ratios(goal, x, self.keep_probability(level, since), self.lost(level, since))
         gap = g - f
         near = gap.abs() < f / 2  # as towards level 1, where both go to 1 and the rate is large
         log_ratio = torch.where(
             near, torch.log1p(torch.where(near, gap / f.clamp(min=least), 0.0)), g.log() - f.clamp(min=least).log()
         )
         nats = ((gap - f * log_ratio) * _others(x)).sum(-1)
-        rate = self.speed(u) / self.kept(u).clamp(min=least) / x.shape[-1]
-        return nats * rows(rate, nats)
+        rate = self.dt_du(u) / self.keep_probability(u).clamp(min=least) / x.shape[-1]
+        return nats * broadcast_to(rate, nats)
 
     def score(self, chance: Tensor, state: Tensor, level: float) -> Tensor:
         """See `Categorical.score`: in the prior every state is as likely."""
-        return (self._ratios(chance, state, self.kept(level), self.lost(level)) - 1) * _others(state)
+        return (self._ratios(chance, state, self.keep_probability(level), self.lost(level)) - 1) * _others(state)
 
     def _ratios(self, chance: Tensor, state: Tensor, kept: Tensor, lost: Tensor) -> Tensor:
         """(B, ..., K) the g_k above for k other than the class of ``state``, as sums of what is never negative."""
-        a, c = rows(kept, chance), rows(lost / chance.shape[-1], chance).clamp(min=_least(chance))
+        a, c = broadcast_to(kept, chance), broadcast_to(lost / chance.shape[-1], chance).clamp(min=_least(chance))
         leaves = (chance * (1 - state)).sum(-1, keepdim=True)
         return (c + a * leaves) / (a + c) + a / c * chance
 

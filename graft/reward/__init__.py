@@ -1,26 +1,26 @@
 """Rewards: what scores decoded objects, one number each; any Python callable is one."""
 
-from graft.reward.base import Batched, Reward, Scores, ask, bounded, by_term, finite, leaves, reason
-from graft.reward.cached import Cached
-from graft.reward.function import Function, Scorer, Scoring, resolve, scorer
-from graft.reward.weighted import Combined, Weighted
+from graft.reward.base import BatchReward, Reward, Scores, ask, bounded, by_term, format_error, leaves, to_finite_float
+from graft.reward.cached import CachedReward
+from graft.reward.function import FunctionReward, Scorer, Scoring, import_callable, scorer
+from graft.reward.weighted import CompositeReward, WeightedSum
 
 __all__ = [
-    "Batched",
-    "Cached",
-    "Combined",
-    "Function",
+    "BatchReward",
+    "CachedReward",
+    "CompositeReward",
+    "FunctionReward",
     "Reward",
     "Scorer",
     "Scores",
     "Scoring",
-    "Weighted",
+    "WeightedSum",
     "ask",
     "bounded",
     "by_term",
-    "finite",
+    "format_error",
+    "import_callable",
     "leaves",
-    "reason",
-    "resolve",
     "scorer",
+    "to_finite_float",
 ]

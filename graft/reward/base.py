@@ -10,9 +10,9 @@ from typing import Any
 from uuid import uuid4
 
 from graft.copies import copies
-from graft.described import Described
 from graft.errors import GraftError
-from graft.identity import attributes
+from graft.fingerprint import public_attributes
+from graft.recorded_arguments import Described
 from graft.reward.code import described
 from graft.reward.isolation import isolated
 
@@ -46,20 +46,20 @@ class Scores:
 
 
 class Reward(Described, ABC):
-    """A black-box score of one decoded object; a larger value is better unless ``maximise`` is False.
+    """A black-box score of one decoded object; a larger value is better unless ``higher_is_better`` is False.
 
     A subclass implements `score`. Attributes: ``name`` (shown in tables), ``unit`` (shown behind values, empty for a
-    pure number), ``maximise``.
+    pure number), ``higher_is_better``.
     """
 
     name: str = "reward"
     unit: str = ""
-    maximise: bool = True
+    higher_is_better: bool = True
     copies_items: bool = False
     """The reward copies its objects itself before anything may edit them, so that `ask` need not."""
 
     def identity(self) -> Any:
-        """Describe the reward for `graft.identity.identity`.
+        """Describe the reward for `graft.fingerprint.fingerprint`.
 
         It is the class with its code, the arguments that the reward was made with, and the public attributes. Where a
         part of that cannot be told, no other reward is the same, and scores are not reused.
@@ -69,7 +69,7 @@ class Reward(Described, ABC):
         content = described([classes, self._bound()])
         if content is None:
             content = {"unidentified": self.__dict__.setdefault("_token", uuid4().hex)}
-        return {"class": f"{kind.__module__}.{kind.__qualname__}", "made": content, **attributes(self)}
+        return {"class": f"{kind.__module__}.{kind.__qualname__}", "made": content, **public_attributes(self)}
 
     def _bound(self) -> Any:
         """The constructor's arguments by name, with its defaults, and the rewards that some of them have become."""
@@ -92,7 +92,7 @@ class Reward(Described, ABC):
         return ()
 
     @property
-    def worst(self) -> "float | None":
+    def worst_value(self) -> "float | None":
         """The value that nothing scores worse than: the least, or the largest of a reward whose smaller are better.
 
         None where there is none, or nobody knows. A subclass that has one says so in a line: ``worst = 0.0``.
@@ -108,25 +108,25 @@ class Reward(Described, ABC):
         scores = Scores([math.nan] * len(items))
         for i, item in enumerate(items):
             try:
-                scores.values[i] = finite(self.score(item))
+                scores.values[i] = to_finite_float(self.score(item))
             except GraftError:
                 raise
             except (Exception, SystemExit) as error:  # what a reward exits from is its own
-                scores.failures[i] = reason(error)
+                scores.failures[i] = format_error(error)
         return scores
 
-    def open(self) -> None:
+    def setup(self) -> None:
         """Get ready, so that what cannot work is said before anything is drawn.
 
         Raises:
             GraftError: It cannot score.
         """
 
-    def close(self) -> None:
+    def teardown(self) -> None:
         """Free what the reward holds (worker processes)."""
 
 
-class Batched(Reward):
+class BatchReward(Reward):
     """A reward that scores many objects in one go: a subclass implements ``__call__``."""
 
     @abstractmethod
@@ -168,7 +168,7 @@ def ask(reward: Reward, items: Sequence[Any]) -> Scores:
         raise
     except (Exception, SystemExit) as error:
         if len(items) == 1:
-            return Scores([math.nan], {0: reason(error)}, calls={reward.name: 1})
+            return Scores([math.nan], {0: format_error(error)}, calls={reward.name: 1})
         return joined([ask(reward, [item]) for item in items])
     if not isinstance(scores, Scores) or len(scores.values) != len(items):
         found = f"{len(scores.values)} values" if isinstance(scores, Scores) else type(scores).__name__
@@ -181,7 +181,7 @@ def ask(reward: Reward, items: Sequence[Any]) -> Scores:
             scores.values[i] = math.nan
             continue
         try:
-            scores.values[i] = finite(value)
+            scores.values[i] = to_finite_float(value)
         except ValueError as error:
             scores.values[i], scores.failures[i] = math.nan, str(error)
     if scores.calls is None:
@@ -219,7 +219,7 @@ LARGEST = 1e100
 """Magnitude of a reward beyond which means and variances overflow; programs return such numbers for failures."""
 
 
-def finite(value: Any) -> float:
+def to_finite_float(value: Any) -> float:
     """``value`` as a finite float.
 
     Raises:
@@ -238,7 +238,7 @@ def finite(value: Any) -> float:
     return number
 
 
-def reason(error: BaseException) -> str:
+def format_error(error: BaseException) -> str:
     """Return one line for a failure, of at most `MOST_TEXT` characters."""
     try:
         text = str(error).strip().splitlines()

@@ -11,14 +11,14 @@ from typing import Any
 
 from graft.copies import copied
 from graft.errors import GraftError
-from graft.identity import digest, identity
-from graft.reward.base import Batched, Reward, Scores, ask, finite
-from graft.reward.function import Scorer, resolve, scorer
+from graft.fingerprint import fingerprint, fingerprint_hash
+from graft.reward.base import BatchReward, Reward, Scores, ask, to_finite_float
+from graft.reward.function import Scorer, import_callable, scorer
 
 WAIT = 60.0  # seconds for another process to be done with the file
 
 
-class Cached(Batched):
+class CachedReward(BatchReward):
     """A reward in front of which there is a memory, addressed by what the reward is and by what the object holds.
 
     The reward must be a function of that content. Failures are not remembered: the next time they are asked again. A
@@ -26,24 +26,24 @@ class Cached(Batched):
 
     Args:
         reward: The reward.
-        by: ``package.module.function`` of an object, which returns the part of it that the reward depends on, as a
+        key: ``package.module.function`` of an object, which returns the part of it that the reward depends on, as a
             string, bytes or anything that pickles (``rdkit.Chem.MolToSmiles``); ``null``: the whole object, pickled.
-        file: An SQLite file that keeps the values, for any number of runs and processes on one machine (its locks are
+        path: An SQLite file that keeps the values, for any number of runs and processes on one machine (its locks are
             not to be relied on where a file system is shared by several); ``null``: this process's memory.
-        most: Values that this process's memory holds; the oldest are forgotten.
+        max_entries: Values that this process's memory holds; the oldest are forgotten.
     """
 
     copies_items = True
 
     def __init__(
-        self, reward: "Scorer", by: "str | None" = None, file: "str | None" = None, most: int = 100_000
+        self, reward: "Scorer", key: "str | None" = None, path: "str | None" = None, max_entries: int = 100_000
     ) -> None:
-        if most < 1:
-            raise GraftError(f"the cache of a reward holds {most} values, but it must be at least 1")
-        reward = scorer(reward, "the reward of Cached")
-        self.reward, self.by, self.file, self.most = reward, by, file, most
-        self.name, self.unit, self.maximise = reward.name, reward.unit, reward.maximise
-        self._by = resolve(by) if by is not None else None
+        if max_entries < 1:
+            raise GraftError(f"the cache of a reward holds {max_entries} values, but it must be at least 1")
+        reward = scorer(reward, "the reward of CachedReward")
+        self.reward, self.key, self.path, self.max_entries = reward, key, path, max_entries
+        self.name, self.unit, self.higher_is_better = reward.name, reward.unit, reward.higher_is_better
+        self._by = import_callable(key) if key is not None else None
         self._known: dict[bytes, float] = {}
         self._salt = b""
 
@@ -53,17 +53,17 @@ class Cached(Batched):
         return (self.reward,)
 
     @property
-    def worst(self) -> "float | None":
+    def worst_value(self) -> "float | None":
         """The reward's."""
-        return self.reward.worst
+        return self.reward.worst_value
 
     def identity(self) -> Any:
         """Of the reward: what is remembered is what it says."""
-        return identity(self.reward)
+        return fingerprint(self.reward)
 
     def __call__(self, items: Sequence[Any]) -> Scores:
         """Score every object; one of each content that is not known is given to the reward."""
-        self._salt = self._salt or repr((digest(self.reward), self.by)).encode()
+        self._salt = self._salt or repr((fingerprint_hash(self.reward), self.key)).encode()
         scores = Scores([math.nan] * len(items))
         places: dict[bytes, list[int]] = {}
         for i, item in enumerate(items):
@@ -95,7 +95,7 @@ class Cached(Batched):
 
     def _remembered(self, contents: list[bytes]) -> dict[bytes, float]:
         known = {content: self._known[content] for content in contents if content in self._known}
-        if self.file is None:
+        if self.path is None:
             return known
         missing = [content for content in contents if content not in known]
         try:
@@ -104,14 +104,14 @@ class Cached(Batched):
                     some = missing[start : start + 500]
                     marks = ",".join("?" * len(some))
                     known |= dict(file.execute(f"SELECT content, value FROM scores WHERE content IN ({marks})", some))
-            return {content: finite(value) for content, value in known.items()}
+            return {content: to_finite_float(value) for content, value in known.items()}
         except (sqlite3.Error, ValueError, TypeError) as error:
             raise self._refused(error) from None
 
     def _remember(self, new: dict[bytes, float]) -> None:
-        if self.file is None:
+        if self.path is None:
             self._known |= new
-            for content in list(self._known)[: max(0, len(self._known) - self.most)]:
+            for content in list(self._known)[: max(0, len(self._known) - self.max_entries)]:
                 del self._known[content]
             return
         try:
@@ -121,12 +121,12 @@ class Cached(Batched):
             raise self._refused(error) from None
 
     def _opened(self) -> sqlite3.Connection:
-        assert self.file is not None
+        assert self.path is not None
         try:
-            Path(self.file).parent.mkdir(parents=True, exist_ok=True)
+            Path(self.path).parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise self._refused(error) from None
-        file = sqlite3.connect(self.file, timeout=WAIT)
+        file = sqlite3.connect(self.path, timeout=WAIT)
         try:
             file.execute("CREATE TABLE IF NOT EXISTS scores (content BLOB PRIMARY KEY, value REAL NOT NULL)")
         except sqlite3.Error:
@@ -136,14 +136,14 @@ class Cached(Batched):
 
     def _refused(self, error: Exception) -> GraftError:
         return GraftError(
-            f"the scores kept in {self.file} cannot be read or written ({error}): free the disk, or give another file"
+            f"the scores kept in {self.path} cannot be read or written ({error}): free the disk, or give another file"
         )
 
-    def open(self) -> None:
+    def setup(self) -> None:
         """Get the reward ready, and see that the file can be used."""
-        self.reward.open()
+        self.reward.setup()
         self._remembered([b""])
 
-    def close(self) -> None:
+    def teardown(self) -> None:
         """Free what the reward holds."""
-        self.reward.close()
+        self.reward.teardown()

@@ -15,7 +15,7 @@ import numpy as np
 from torch import Tensor
 
 from graft import files
-from graft.identity import defined, identity
+from graft.fingerprint import fingerprint, source_hash
 
 VALUES = (type(None), bool, int, float, complex, str, bytes, type(...))
 BLIND = {"eval", "exec", "globals", "locals", "vars", "open", "__import__", "input"}
@@ -92,13 +92,13 @@ def _of(value: Any, inside: tuple[int, ...]) -> Any:
     if kind in (dict, OrderedDict):
         return {"dict": [[_of(key, inside), _of(each, inside)] for key, each in value.items()]}
     if isinstance(value, Tensor):
-        return {"tensor": [str(value.dtype), list(value.shape), files.in_memory({"": value})]}
+        return {"tensor": [str(value.dtype), list(value.shape), files.hash_tensors({"": value})]}
     if kind is np.ndarray or isinstance(value, np.generic):
         return _numbers(np.asarray(value))
     if isinstance(value, types.ModuleType):
         return {"module": value.__name__, "version": str(getattr(value, "__version__", "")), "file": _file(value)}
     if (path := importable(value)) is not None:
-        return {"name": path, "file": defined(value)}
+        return {"name": path, "file": source_hash(value)}
     if isinstance(value, types.FunctionType):
         return _function(value, inside)
     if isinstance(value, types.BuiltinFunctionType) and isinstance(value.__self__, types.ModuleType | None):
@@ -120,7 +120,7 @@ def _of(value: Any, inside: tuple[int, ...]) -> Any:
 
 def _instance(value: Any, inside: tuple[int, ...]) -> Any:
     if callable(getattr(type(value), "identity", None)):  # it says what it is
-        return _whole(identity(value))
+        return _whole(fingerprint(value))
     reduced = value.__reduce_ex__(4)  # TypeError where a part of the state is out of Python's reach
     if not isinstance(reduced, tuple):
         raise _Unknown
@@ -150,7 +150,7 @@ def _numbers(array: Any) -> Any:
 
 
 def _file(module: types.ModuleType) -> "str | None":
-    return defined(module) if getattr(module, "__file__", None) else None
+    return source_hash(module) if getattr(module, "__file__", None) else None
 
 
 def _function(function: types.FunctionType, inside: tuple[int, ...]) -> Any:

@@ -14,7 +14,7 @@ from graft import files
 from graft.copies import copied, copies
 from graft.errors import GraftError
 from graft.reward import importing
-from graft.reward.base import Reward, Scores, finite, reason
+from graft.reward.base import Reward, Scores, format_error, to_finite_float
 from graft.reward.code import described, importable
 from graft.reward.workers import Workers
 
@@ -26,7 +26,7 @@ else:  # what a configuration can say
     Scorer = Reward | str
 
 
-class Function(Reward):
+class FunctionReward(Reward):
     """Any Python callable as a reward; it runs in worker processes with a time limit where they can import it.
 
     A call that raises, hangs, ends its process or returns what is no number costs its object, and no other. A callable
@@ -37,10 +37,10 @@ class Function(Reward):
         path: ``package.module.function``, importable from the current folder or the environment; or the callable.
         timeout: Seconds that one call may take before the worker is replaced and its sample counted as failed.
             ``null``: call it in this process, without a limit (a reward model that lives on this process's GPU).
-        batch: The callable takes a list of objects and returns a list of as many numbers, instead of one and one.
+        batched: The callable takes a list of objects and returns a list of as many numbers, instead of one and one.
             A batch that fails, or whose list has another length, is scored again object by object, so that a failure
             costs only the object it is due to.
-        maximise: False if smaller is better.
+        higher_is_better: False if smaller is better.
         name: Shown in tables; the function's own name if not given.
         unit: Shown behind values.
         python: Interpreter of the worker, for a reward whose packages clash with graft's; this one if not given.
@@ -52,8 +52,8 @@ class Function(Reward):
         self,
         path: "Called",
         timeout: "float | None" = 60.0,
-        batch: bool = False,
-        maximise: bool = True,
+        batched: bool = False,
+        higher_is_better: bool = True,
         name: "str | None" = None,
         unit: str = "",
         python: "str | None" = None,
@@ -75,46 +75,46 @@ class Function(Reward):
                 f"the reward {path} has {workers} workers: give at least 1, and more only with a timeout and for a "
                 "function that can be imported, since others run in this process"
             )
-        self.path, self.batch, self.maximise, self.unit = path, batch, maximise, unit
+        self.path, self.batched, self.higher_is_better, self.unit = path, batched, higher_is_better, unit
         self.name = name or path.rpartition(".")[2]
         self._workers = Workers(workers, path, timeout, python) if timeout is not None else None
-        self._function = (given if given is not None else resolve(path)) if self._workers is None else None
+        self._function = (given if given is not None else import_callable(path)) if self._workers is None else None
         self._local = given is not None and not importable(given)
         self._token = uuid4().hex
 
     copies_items = True  # workers get pickles of them
 
     def identity(self) -> Any:
-        """See `graft.identity.identity`: what is called, with the hash of the file that defines it.
+        """See `graft.fingerprint.fingerprint`: what is called, with the hash of the file that defines it.
 
         A callable without a file is its code and all that it uses; where that cannot be told, no other is the same.
         """
         if self._local:
             found = described(self._function)
-            return {"code": found if found is not None else {"unidentified": self._token}, "batch": self.batch}
+            return {"code": found if found is not None else {"unidentified": self._token}, "batch": self.batched}
         spec = None
         with contextlib.suppress(ImportError, ValueError):
             spec = importlib.util.find_spec(self.path.rpartition(".")[0])
         file = files.sha256(spec.origin) if spec is not None and spec.origin and os.path.isfile(spec.origin) else None
-        return {"function": self.path, "file": file, "batch": self.batch}
+        return {"function": self.path, "file": file, "batch": self.batched}
 
     def score(self, item: Any) -> float:
         """The callable's value for one object."""
-        argument = [item] if self.batch else item
+        argument = [item] if self.batched else item
         return self._number(self._pool.call(argument) if self._function is None else self._called(argument))
 
     def __call__(self, items: Sequence[Any]) -> Scores:
         """Score every object; see `Reward.__call__`."""
         scores = Scores([math.nan] * len(items))
         alone = list(range(len(items)))
-        if self.batch and len(items) > 1:
+        if self.batched and len(items) > 1:
             alone = self._together(items, scores)
-        answers = self._answers([[items[i]] if self.batch else items[i] for i in alone])
+        answers = self._answers([[items[i]] if self.batched else items[i] for i in alone])
         for i, answer in zip(alone, answers, strict=True):
             try:
                 scores.values[i] = self._number(answer)
             except (Exception, SystemExit) as error:
-                scores.failures[i] = reason(error)
+                scores.failures[i] = format_error(error)
         return scores
 
     def _together(self, items: Sequence[Any], scores: Scores) -> list[int]:
@@ -131,7 +131,7 @@ class Function(Reward):
                 continue
             for i, value in zip(rows, values, strict=True):
                 try:
-                    scores.values[i] = finite(value)
+                    scores.values[i] = to_finite_float(value)
                 except ValueError as error:
                     scores.failures[i] = str(error)
         return alone
@@ -153,32 +153,32 @@ class Function(Reward):
     def _called(self, argument: Any) -> Any:
         """The callable's value in this process, for a copy of an object or of each in a list."""
         assert self._function is not None
-        return self._function(copies(argument) if self.batch else copied(argument))
+        return self._function(copies(argument) if self.batched else copied(argument))
 
     def _number(self, answer: Any) -> float:
         """The value that an answer for one object is; raises the error that it is."""
         if isinstance(answer, BaseException):
             raise answer
-        if not self.batch:
-            return finite(answer)
+        if not self.batched:
+            return to_finite_float(answer)
         values = _listed(answer)
         if values is None:
             raise ValueError(f"with batch=true it returned {type(answer).__name__}, which is no list of numbers")
         if len(values) != 1:
             raise ValueError(f"it returned {len(values)} values for 1 object")
-        return finite(values[0])
+        return to_finite_float(values[0])
 
     @property
     def _pool(self) -> Workers:
         assert self._workers is not None
         return self._workers
 
-    def open(self) -> None:
+    def setup(self) -> None:
         """Start a worker process."""
         if self._workers is not None:
             self._workers.start()
 
-    def close(self) -> None:
+    def teardown(self) -> None:
         """End the worker processes."""
         if self._workers is not None:
             self._workers.close()
@@ -195,7 +195,7 @@ def _listed(values: Any) -> "list[Any] | None":
 
 
 def scorer(value: "Scorer", setting: str) -> Reward:
-    """Return a reward as it is, and a callable or its dotted path as a `Function`.
+    """Return a reward as it is, and a callable or its dotted path as a `FunctionReward`.
 
     Args:
         value: What the user gave.
@@ -207,11 +207,11 @@ def scorer(value: "Scorer", setting: str) -> Reward:
     if isinstance(value, Reward):
         return value
     if isinstance(value, str):
-        return Function(value)
+        return FunctionReward(value)
     if isinstance(value, type) and issubclass(value, Reward):
         raise GraftError(f"{setting} is the class {value.__name__}; it must be an object of it. Write it with brackets")
     if callable(value):
-        return Function(value)
+        return FunctionReward(value)
     raise GraftError(
         f"{setting} is {type(value).__name__}; it must be a graft.reward.Reward, or a function of one object that "
         "returns a number"
@@ -219,7 +219,7 @@ def scorer(value: "Scorer", setting: str) -> Reward:
 
 
 class Scoring:
-    """An attribute that holds a reward, or None; a callable that is assigned to it becomes a `Function`.
+    """An attribute that holds a reward, or None; a callable that is assigned to it becomes a `FunctionReward`.
 
     Args:
         setting: Its name, for messages.
@@ -262,7 +262,7 @@ def _name(function: Callable[..., Any]) -> str:
     return "lambda" if name == "<lambda>" else name
 
 
-def resolve(path: str) -> Callable[..., Any]:
+def import_callable(path: str) -> Callable[..., Any]:
     """The callable at a dotted path.
 
     Raises:

@@ -8,11 +8,11 @@ from typing import Any
 
 from graft.copies import copied
 from graft.errors import GraftError
-from graft.reward.base import Reward, Scores, ask, reason
+from graft.reward.base import Reward, Scores, ask, format_error
 from graft.reward.function import Scorer, scorer
 
 
-class Combined(Reward):
+class CompositeReward(Reward):
     """One number made of several rewards; an object that one of them fails on fails.
 
     Each reward gets copies of its own, and its calls are counted apart.
@@ -58,21 +58,21 @@ class Combined(Reward):
                 try:
                     scores.values[i] = self.combine(values)
                 except Exception as error:
-                    scores.failures[i] = reason(error)
+                    scores.failures[i] = format_error(error)
         return scores
 
-    def open(self) -> None:
+    def setup(self) -> None:
         """Get the terms ready."""
         for term in self.terms:
-            term.open()
+            term.setup()
 
-    def close(self) -> None:
+    def teardown(self) -> None:
         """Free what the terms hold."""
         for term in self.terms:
-            term.close()
+            term.teardown()
 
 
-class Weighted(Combined):
+class WeightedSum(CompositeReward):
     """A weighted sum of rewards; one whose smaller values are better counts with the opposite sign.
 
     Args:
@@ -82,17 +82,17 @@ class Weighted(Combined):
 
     def __init__(self, terms: "list[Scorer]", weights: "list[float]") -> None:
         super().__init__(terms, weights)
-        self.weights = [w if term.maximise else -w for term, w in zip(self.terms, weights, strict=True)]
+        self.weights = [w if term.higher_is_better else -w for term, w in zip(self.terms, weights, strict=True)]
         self.name = " + ".join(f"{w:g} {term.name}" for term, w in zip(self.terms, self.weights, strict=True))
 
     @property
-    def worst(self) -> "float | None":
+    def worst_value(self) -> "float | None":
         """The sum of the worst values; None where a term has none, or a negative weight makes it the best."""
         total = 0.0
         for term, w in zip(self.terms, self.weights, strict=True):
-            if term.worst is None or (w if term.maximise else -w) < 0:
+            if term.worst_value is None or (w if term.higher_is_better else -w) < 0:
                 return None
-            total += w * term.worst
+            total += w * term.worst_value
         return total
 
     def combine(self, values: Sequence[float]) -> float:

@@ -1,7 +1,18 @@
 """Rounds of rollouts: where their samples come from, what they are scored, and all of it on disk, to be found again."""
 
-from graft.rounds.account import Account, left_out, matched, table
-from graft.rounds.round import ACCEPTED, ALL, Chunk, Round, forget
-from graft.rounds.store import Store
+from graft.rounds.rollout_cache import RolloutCache
+from graft.rounds.round_store import ACCEPTED, ALL, Chunk, RoundStore, prune_round
+from graft.rounds.summary import RoundSummary, accepted_csv, condition_matched_mean, invalid_records_csv
 
-__all__ = ["ACCEPTED", "ALL", "Account", "Chunk", "Round", "Store", "forget", "left_out", "matched", "table"]
+__all__ = [
+    "ACCEPTED",
+    "ALL",
+    "Chunk",
+    "RolloutCache",
+    "RoundStore",
+    "RoundSummary",
+    "accepted_csv",
+    "condition_matched_mean",
+    "invalid_records_csv",
+    "prune_round",
+]

@@ -6,7 +6,7 @@ import torch
 from scipy.special import betaincinv
 from torch import Generator, Tensor
 
-from graft.accept.laws import acceptance
+from graft.accept.kl import acceptance
 
 NODES = 256  # quantiles that the average over a draw's unknown CDF takes
 
@@ -65,7 +65,7 @@ def screened(values: Tensor, groups: Tensor, most: int, generator: "Generator | 
 def screen_information(values: Tensor, groups: Tensor, chosen: Tensor) -> Tensor:
     """Return (n,) log a of each draw that `screened` chose, for the KL of what is accepted: 0 in large groups.
 
-    A condition's draws are chosen by rank, so that a(F) is that of the best K of M (`graft.accept.laws.acceptance`),
+    A condition's draws are chosen by rank, so that a(F) is that of the best K of M (`graft.accept.kl.acceptance`),
     K the condition's share. The CDF of a draw with j above it among M is Beta(M − j, j + 1), and log a is averaged
     over it.
 

@@ -8,21 +8,21 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor
 
-from graft import files, ranks
+from graft import distributed, files
 from graft.errors import GraftError
-from graft.identity import attributes, digest
-from graft.network import trained
+from graft.fingerprint import fingerprint_hash, public_attributes
+from graft.network import trainable_parameters
 from graft.reward import Scores
-from graft.rounds.account import by_reason
-from graft.rounds.round import Chunk
-from graft.sharding import whole
+from graft.rounds.round_store import Chunk
+from graft.rounds.summary import by_reason
+from graft.sharding import full_tensor
 from graft.solvers import Euler
 from graft.state import Condition, State, take
 
 if TYPE_CHECKING:
     from graft.module import GraftModule
 
-VERSION = 1  # of what the same origin draws: raised whenever the code draws something else
+VERSION = 2  # of what the same origin draws: raised whenever the code draws something else
 
 
 @dataclass
@@ -51,8 +51,8 @@ class Source(ABC):
 
     name: str
     label: str = ""  # of the scores that come with the samples
-    samples: Literal["reference", "current"]  # whose law a sampler's draws would have had: which targets are right
-    sampled: bool = True  # by a model, and scored by a reward; else both are there already
+    behaviour: Literal["reference", "current"]  # whose law a sampler's draws would have had: which targets are right
+    is_model: bool = True  # by a model, and scored by a reward; else both are there already
 
     def open(self, module: "GraftModule") -> None:  # noqa: B027  (models have nothing to read)
         """Get ready.
@@ -69,7 +69,7 @@ class Source(ABC):
         """Samples in a round for which ``draws`` are asked."""
         return draws
 
-    def ready(self, rows: slice) -> "tuple[Chunk, Scores, list[str]] | None":
+    def preloaded(self, rows: slice) -> "tuple[Chunk, Scores, list[str]] | None":
         """(samples, scores, keys) of some rows; None if they are yet to be drawn."""
         return None
 
@@ -79,12 +79,12 @@ class Source(ABC):
         return []
 
     @property
-    def counts(self) -> dict[str, Any]:
+    def summary(self) -> dict[str, Any]:
         """Of a scored set, for the summary: the score's name, objects, replicates, and records left out by reason."""
         return {}
 
 
-class Model(Source):
+class ModelSource(Source):
     """Draws of the reference, the same law in every round, or of the current model.
 
     Args:
@@ -92,7 +92,7 @@ class Model(Source):
     """
 
     def __init__(self, name: Literal["reference", "current"]) -> None:
-        self.name, self.samples = name, name
+        self.name, self.behaviour = name, name
 
     def origin(self, module: "GraftModule", number: int) -> dict[str, Any]:
         """See `Source.origin`."""
@@ -100,29 +100,29 @@ class Model(Source):
         origin: dict[str, Any] = {
             "version": VERSION,
             "domain": f"{type(module).__module__}.{type(module).__qualname__}",
-            "network": digest(attributes(drawing)),
-            "process": digest(module.process),
+            "network": fingerprint_hash(public_attributes(drawing)),
+            "process": fingerprint_hash(module.process),
             "steps": module.steps,
-            **({} if type(module.solver) is Euler else {"solver": digest(module.solver)}),
+            **({} if type(module.solver) is Euler else {"solver": fingerprint_hash(module.solver)}),
             "seed": module.seed,
             "reference": (module.reference_file or {}).get("sha256"),
             "round": number,
         }
-        if module.given is not None:
-            origin["given"] = digest(module.given)
+        if module.cache_key_extras is not None:
+            origin["given"] = fingerprint_hash(module.cache_key_extras)
         if (precision := module.trainer.precision) != "32-true":
             origin["precision"] = precision
         if self.name == "current":
-            with module.sampling("current"):
-                weights = {name: whole(weight) for name, weight in trained(module.backbone).items()}
-                origin |= {"weights": files.in_memory(weights), "level": module.level}
-                origin |= {"start": module.start} if module.start < 1 else {}
+            with module.eval_weights("current"):
+                weights = {name: full_tensor(weight) for name, weight in trainable_parameters(module.backbone).items()}
+                origin |= {"weights": files.hash_tensors(weights), "level": module.level}
+                origin |= {"start": module.upper_level} if module.upper_level < 1 else {}
             if module.corrector is not None:
-                origin["corrector"] = digest(module.corrector)
+                origin["corrector"] = fingerprint_hash(module.corrector)
         return origin
 
 
-class ScoredFile(Source):
+class ScoredFileSource(Source):
     """A file of objects and their scores (assay tables, ratings): nothing is sampled, nothing is scored.
 
     There are no trajectories, so a level above 0 has the law of the objects noised to it.
@@ -133,8 +133,8 @@ class ScoredFile(Source):
         most_left_out: Share of unusable records above which it is refused.
     """
 
-    samples = "current"
-    sampled = False
+    behaviour = "current"
+    is_model = False
 
     def __init__(self, path: "str | Path", score: str, most_left_out: float = 0.5) -> None:
         self.path, self.score, self.most_left_out = Path(path), score, most_left_out
@@ -149,20 +149,20 @@ class ScoredFile(Source):
             GraftError: It cannot be read, or too many records are unusable.
         """
         if self._content is None:
-            path = files.locate(self.path)
-            content = _finite(module.read(path, self.score))
+            path = files.find_file(self.path)
+            content = _finite(module.read_scored(path, self.score))
             usable, unusable = len(content.values) + content.replicates, len(content.left_out)
             if not usable or unusable > self.most_left_out * (usable + unusable):
                 first = f" (first: record {content.left_out[0][0]}: {content.left_out[0][1]})" if unusable else ""
                 raise GraftError(
                     f"{unusable} of {usable + unusable} records of {path} cannot be used{first}; the most that is "
-                    f"allowed is {self.most_left_out:.0%}: mend the file, or raise data.most_left_out"
+                    f"allowed is {self.most_left_out:.0%}: mend the file, or raise data.max_invalid_fraction"
                 )
             self._content, self._hash = content, files.sha256(path)
             averaged = f", {content.replicates} of them averaged as replicates" if content.replicates else ""
             left_out = "; ".join(f"{number} left out: {why}" for why, number in by_reason(content.left_out).items())
             told = f"{len(content.values)} objects of {usable} records{averaged}"
-            ranks.tell(f"{self.path}: {told}" + (f" ({left_out})" if left_out else ""))
+            distributed.rank_zero_print(f"{self.path}: {told}" + (f" ({left_out})" if left_out else ""))
 
     def origin(self, module: "GraftModule", number: int) -> dict[str, Any]:
         """See `Source.origin`; the same in every round."""
@@ -179,8 +179,8 @@ class ScoredFile(Source):
         """All there are."""
         return len(self._read.values)
 
-    def ready(self, rows: slice) -> "tuple[Chunk, Scores, list[str]] | None":
-        """See `Source.ready`."""
+    def preloaded(self, rows: slice) -> "tuple[Chunk, Scores, list[str]] | None":
+        """See `Source.preloaded`."""
         content = self._read
         condition = take(content.condition, rows)
         assert isinstance(condition, dict)
@@ -192,15 +192,15 @@ class ScoredFile(Source):
         return self._read.left_out
 
     @property
-    def counts(self) -> dict[str, Any]:
-        """See `Source.counts`."""
+    def summary(self) -> dict[str, Any]:
+        """See `Source.summary`."""
         content = self._read
         left_out = by_reason(content.left_out)
         return {
             "score": self.score,
             "objects": len(content.values),
             "replicates": content.replicates,
-            "left_out_by": left_out,
+            "invalid_by_reason": left_out,
         }
 
 
@@ -229,7 +229,7 @@ def _finite(content: ScoredSet) -> ScoredSet:
     )
 
 
-def source(name: str, score: "str | None", most_left_out: float) -> Source:
+def make_source(name: str, score: "str | None", most_left_out: float) -> Source:
     """The source of that name: ``reference``, ``current`` or a path.
 
     Raises:
@@ -237,10 +237,10 @@ def source(name: str, score: "str | None", most_left_out: float) -> Source:
     """
     if name in ("reference", "current"):
         if score is not None:
-            raise GraftError(f"data.score names the column of a scored file, but data.source is '{name}'")
-        return Model(name)  # type: ignore[arg-type]
+            raise GraftError(f"data.score_column names the column of a scored file, but data.source is '{name}'")
+        return ModelSource(name)  # type: ignore[arg-type]
     if Path(name).suffix == "":
         raise GraftError(f"data.source is '{name}', but it is 'reference', 'current', or the path of a scored file")
     if score is None:
-        raise GraftError(f"data.source is the file {name}: name the column of its scores with data.score")
-    return ScoredFile(name, score, most_left_out)
+        raise GraftError(f"data.source is the file {name}: name the column of its scores with data.score_column")
+    return ScoredFileSource(name, score, most_left_out)

@@ -38,7 +38,7 @@ def variation(rewards: Tensor, bins: Sequence[Tensor]) -> Variation:
 
     Args:
         rewards: (n,) rewards.
-        bins: Positions of the candidates of each condition; see `graft.accept.Accepted`.
+        bins: Positions of the candidates of each condition; see `graft.accept.Selection`.
     """
     everyone = rewards[torch.cat([*bins])] if bins else rewards[:0]
     informative = [rewards[members] for members in bins if len(members) > 1]
@@ -82,7 +82,7 @@ def refuse(found: Variation, name: str, number: int, action: str = "check the re
         GraftError: Always.
     """
     if found.value is None:
-        action += ", rank all draws together with data.accept.scope=global"
+        action += ", rank all draws together with data.accept.group_by=global"
     raise GraftError(
         f"{sentence(found, name, number)}, so that training would learn from arbitrary draws: {action}, or go on all "
         "the same with data.allow_constant_reward=true"

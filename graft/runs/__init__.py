@@ -1,19 +1,27 @@
 """Runs: their folders, and which of them goes on; checkpoints, metrics, and what stops a run between two steps."""
 
 from graft.runs.contents import refuse_foreign, refuse_linked_round, refuse_links, remove_temporary, withdrawn
-from graft.runs.folders import ELSEWHERE, choose, differing, flat, make, recorded, weights_file
+from graft.runs.folders import (
+    LOCATION_KEYS,
+    find_weights,
+    first_difference,
+    flatten_config,
+    make_run_dir,
+    recorded,
+    resolve_run,
+)
 
 __all__ = [
-    "ELSEWHERE",
-    "choose",
-    "differing",
-    "flat",
-    "make",
+    "LOCATION_KEYS",
+    "find_weights",
+    "first_difference",
+    "flatten_config",
+    "make_run_dir",
     "recorded",
     "refuse_foreign",
     "refuse_linked_round",
     "refuse_links",
     "remove_temporary",
-    "weights_file",
+    "resolve_run",
     "withdrawn",
 ]

@@ -11,13 +11,13 @@ from torch import Tensor
 from graft import files
 from graft.errors import GraftError
 from graft.finite import require_finite_weights
-from graft.sharding import check_index, check_seal
+from graft.sharding import check_index, verify_checksums
 
 FORMAT = 2
 """Of checkpoints; from 2 on they carry a hash."""
 
 
-class Checkpoints(TorchCheckpointIO):
+class ChecksummedCheckpointIO(TorchCheckpointIO):
     """Lightning's checkpoints as single files, with graft's note of their format and hash."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: "Any | None" = None) -> None:
@@ -31,7 +31,7 @@ class Checkpoints(TorchCheckpointIO):
         note.pop("sha256", None)
         noted = {**checkpoint, "graft": note}
         note["sha256"] = _seal(noted)
-        with files.atomic(path) as temporary:
+        with files.atomic_write(path) as temporary:
             try:
                 with open(temporary, "wb") as file:
                     torch.save(noted, file)
@@ -54,7 +54,7 @@ def read(path: Path) -> dict[str, Any]:
     whole = not path.is_dir()
     if not whole:  # each process wrote its part
         check_index(path)
-        check_seal(path)
+        verify_checksums(path)
     try:
         checkpoint = torch.load(path if whole else path / "meta.pt", map_location="cpu", weights_only=True)
     except Exception as error:  # torch.load raises a dozen kinds

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from graft import ranks
+from graft import distributed
 from graft.errors import GraftError, WriteError
 from graft.runs.lock import hold, holding
 
@@ -114,7 +114,7 @@ def withdrawn(folder: Path) -> Iterator[None]:
     except WriteError:
         raise
     except Exception:
-        if ranks.is_first() and folder.is_dir():
+        if distributed.is_rank_zero() and folder.is_dir():
             _withdraw(folder)
         raise
 

@@ -9,8 +9,8 @@ from lightning.pytorch import Callback
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
+from graft.distributed import gathered
 from graft.finite import NotFiniteError, extremes, first_not_finite, gradient_norm, tensors_in
-from graft.ranks import gathered
 from graft.runs import interruption
 
 
@@ -106,7 +106,7 @@ def of(trainer: Any) -> "FiniteSteps | None":
 
 def last_good(trainer: Any) -> str:
     """Return in words where the last weights are that a run wrote."""
-    run = interruption.of(trainer)
+    run = interruption.find_interruption(trainer)
     rounds = sorted((run.folder / "rounds").glob("*/tuned.safetensors"), key=_number) if run is not None else []
     checkpoint = run.folder / "checkpoints" / "last.ckpt" if run is not None else None
     if rounds:

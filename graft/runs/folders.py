@@ -9,16 +9,16 @@ from graft import files, plain_yaml
 from graft.errors import GraftError
 from graft.runs.contents import refuse_foreign
 
-ELSEWHERE = {"run_dir", "ckpt_path", "config"}  # settings that say where, not what
+LOCATION_KEYS = {"run_dir", "ckpt_path", "config"}  # settings that say where, not what
 
 FREE = ("allow_constant_reward",)  # settings that say whether a run goes on
 
-MACHINES = tuple(  # on which a run goes on makes no difference to what it finds
+HARDWARE_KEYS = tuple(  # on which a run goes on makes no difference to what it finds
     f"trainer.{name}" for name in ("accelerator", "devices", "num_nodes", "strategy", "enable_progress_bar", "logger")
 )
 
 
-def choose(
+def resolve_run(
     run_dir: "str | None",
     name: str,
     config: str,
@@ -66,13 +66,13 @@ def _new(run_dir: "str | None", name: str) -> Path:
                 f"{folder} holds an unfinished run: go on with --ckpt_path last, or choose another --run_dir"
             )
         refuse_foreign(folder)
-        return make(folder)
+        return make_run_dir(folder)
     base = Path("runs") / name
     taken = [int(p.name) for p in base.glob("*") if p.name.isdigit()] if base.is_dir() else []
-    return make(base / str(max(taken, default=0) + 1))
+    return make_run_dir(base / str(max(taken, default=0) + 1))
 
 
-def make(folder: Path) -> Path:
+def make_run_dir(folder: Path) -> Path:
     """The folder, made and found writable."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -99,7 +99,7 @@ def find_checkpoint(name: "str | Path") -> Path:
         GraftError: There is none.
     """
     sharded = Path(name).is_dir() and any(Path(name).glob("*.distcp"))
-    return Path(name) if sharded else files.locate(name)
+    return Path(name) if sharded else files.find_file(name)
 
 
 def _begun(name: str) -> "Path | None":
@@ -114,7 +114,7 @@ def _begun(name: str) -> "Path | None":
 
 
 def _same(path: Path, config: str, whole: "Callable[[str], str] | None") -> None:
-    found = differing(path, config, whole)
+    found = first_difference(path, config, whole)
     if found is not None:
         key, theirs, ours = found
         raise GraftError(
@@ -123,7 +123,9 @@ def _same(path: Path, config: str, whole: "Callable[[str], str] | None") -> None
         )
 
 
-def differing(path: Path, config: str, whole: "Callable[[str], str] | None" = None) -> "tuple[str, Any, Any] | None":
+def first_difference(
+    path: Path, config: str, whole: "Callable[[str], str] | None" = None
+) -> "tuple[str, Any, Any] | None":
     """(setting, its value in the file, its value in ``config``) of the first one that differs, YAML against YAML.
 
     Args:
@@ -135,29 +137,29 @@ def differing(path: Path, config: str, whole: "Callable[[str], str] | None" = No
         GraftError: The file is damaged.
     """
     try:
-        theirs = dict(flat(plain_yaml.read(path)))
+        theirs = dict(flatten_config(plain_yaml.read(path)))
         if whole is not None:
-            theirs = dict(flat(plain_yaml.load(whole(path.read_text(encoding="utf-8-sig")), str(path))))
+            theirs = dict(flatten_config(plain_yaml.load(whole(path.read_text(encoding="utf-8-sig")), str(path))))
     except GraftError as error:
         raise GraftError(f"{path} is damaged: the run cannot go on ({error})") from None
-    ours = dict(flat(plain_yaml.load(config, "the configuration")))
+    ours = dict(flatten_config(plain_yaml.load(config, "the configuration")))
     for key in sorted(theirs.keys() | ours.keys()):
-        moved = key.startswith(MACHINES)
+        moved = key.startswith(HARDWARE_KEYS)
         before, now = theirs.get(key), ours.get(key)
         alike = before == now or (before != before and now != now)  # NaN is not equal to itself
-        if key.split(".")[0] not in ELSEWHERE and key.split(".")[-1] not in FREE and not moved and not alike:
+        if key.split(".")[0] not in LOCATION_KEYS and key.split(".")[-1] not in FREE and not moved and not alike:
             return key, before, now
     return None
 
 
-def flat(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+def flatten_config(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
     """(setting, value) of all settings in a configuration."""
     items: Any = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else None
     if items is None:
         yield prefix, value
         return
     for key, inner in items:
-        yield from flat(inner, f"{prefix}.{key}" if prefix else str(key))
+        yield from flatten_config(inner, f"{prefix}.{key}" if prefix else str(key))
 
 
 def recorded(run_dir: "str | None", name: str, ckpt_path: str) -> dict[str, Any]:
@@ -173,7 +175,7 @@ def recorded(run_dir: "str | None", name: str, ckpt_path: str) -> dict[str, Any]
     return found if isinstance(found, dict) else {}
 
 
-def weights_file(run: "str | Path") -> Path:
+def find_weights(run: "str | Path") -> Path:
     """The weights of a run, given by its folder or by its weights file.
 
     Raises:
@@ -185,4 +187,4 @@ def weights_file(run: "str | Path") -> Path:
             if (path / name).exists():
                 return path / name
         raise GraftError(f"{path} holds no tuned.safetensors: the run did not end, or it is another folder")
-    return files.locate(run)
+    return files.find_file(run)

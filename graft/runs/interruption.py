@@ -45,7 +45,7 @@ class Interruption(Callback):
         self.asked: int | None = None
         self.where = BETWEEN
 
-    def listen(self) -> None:
+    def install_handlers(self) -> None:
         """Take the signals over; Lightning's handlers, which are set just before the first rollout, would not save."""
         if self.asked is None and threading.current_thread() is threading.main_thread():
             for number in SIGNALS:
@@ -53,7 +53,7 @@ class Interruption(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
         """Listen, where there was no rollout."""
-        self.listen()
+        self.install_handlers()
 
     def on_test_start(self, trainer: Trainer, pl_module: Any) -> None:
         """The comparison at the end has nothing to save: it ends at once."""
@@ -113,7 +113,7 @@ class Interruption(Callback):
         return asked
 
     @contextmanager
-    def caught(self) -> Iterator[None]:
+    def guard(self) -> Iterator[None]:
         """Within the block, of a trainer's fit, an end is told as `Interrupted`, and so is one that came too late."""
         here = threading.current_thread() is threading.main_thread()
         handlers = {number: signal.getsignal(number) for number in SIGNALS} if here else {}
@@ -158,16 +158,16 @@ def at_once(folder: Path, where: str) -> Iterator[None]:
             signal.signal(each, handler)
 
 
-def of(trainer: Any) -> "Interruption | None":
+def find_interruption(trainer: Any) -> "Interruption | None":
     """The trainer's, if it has one."""
     return next((each for each in trainer.callbacks if isinstance(each, Interruption)), None)
 
 
-def done(trainer: Any) -> int:
+def completed_batches(trainer: Any) -> int:
     """Batches of this epoch that were learned before it was interrupted; asked before each epoch's batches are made."""
-    asked = of(trainer)
+    asked = find_interruption(trainer)
     if asked is not None:
-        asked.listen()
+        asked.install_handlers()
     progress = trainer.fit_loop.epoch_progress.current
     begun = progress.started > progress.processed
     progress.completed = progress.processed  # as Lightning has it later: a checkpoint's own epoch counts as done

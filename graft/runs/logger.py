@@ -17,7 +17,7 @@ from graft import files
 from graft.errors import GraftError, WriteError
 
 
-class MetricsFile(Logger):
+class ResumableCSVLogger(Logger):
     """Keeps what is logged in a CSV file with a column for each name.
 
     Lightning's own CSVLogger deletes the file of a run that is resumed; this one takes up to the step that the run is

@@ -14,16 +14,16 @@ from lightning.pytorch.loggers.logger import DummyLogger, Logger
 from lightning.pytorch.trainer.states import TrainerFn
 from numpy.typing import NDArray
 
-from graft import plain_yaml, ranks
+from graft import distributed, plain_yaml
 from graft.errors import GraftError
-from graft.runs.folders import ELSEWHERE
-from graft.runs.logger import MetricsFile
+from graft.runs.folders import LOCATION_KEYS
+from graft.runs.logger import ResumableCSVLogger
 
 Picture = Callable[[Any, Any], "bytes | None"]
 """From a module and a judge of samples to a PNG of the samples; None if the domain draws nothing."""
 
 
-def attach(trainer: Trainer, metrics: MetricsFile, config: str, picture: Picture) -> None:
+def attach(trainer: Trainer, metrics: ResumableCSVLogger, config: str, picture: Picture) -> None:
     """Add the run's ``metrics.csv`` to the loggers of a trainer.
 
     The user's loggers stay first, so that ``trainer.logger`` is the user's. On ranks other than 0 they do nothing,
@@ -38,7 +38,7 @@ def attach(trainer: Trainer, metrics: MetricsFile, config: str, picture: Picture
     Raises:
         GraftError: A logger of the user would write ``metrics.csv`` into the run's folder, too.
     """
-    theirs = [each for each in trainer.loggers if not isinstance(each, MetricsFile)]
+    theirs = [each for each in trainer.loggers if not isinstance(each, ResumableCSVLogger)]
     folder = metrics.path.parent
     for each in theirs:
         if isinstance(each, CSVLogger) and Path(each.log_dir).resolve() == folder.resolve():
@@ -55,9 +55,9 @@ def attach(trainer: Trainer, metrics: MetricsFile, config: str, picture: Picture
         callbacks.append(RunLog(config, picture))
 
 
-def metrics_file(trainer: Trainer) -> MetricsFile:
+def metrics_file(trainer: Trainer) -> ResumableCSVLogger:
     """Return the logger of ``metrics.csv`` of a trainer that `attach` was called for."""
-    return next(each for each in trainer.loggers if isinstance(each, MetricsFile))
+    return next(each for each in trainer.loggers if isinstance(each, ResumableCSVLogger))
 
 
 def log_metrics(trainer: Any, values: Mapping[str, float], step: int) -> None:
@@ -107,7 +107,7 @@ class RunLog(Callback):
             name: Name of the picture in the loggers; ``{}`` stands for the judge's name.
         """
         takers = [each for each in _theirs(trainer) if takes_pictures(each)] if trainer.is_global_zero else []
-        for judged, judge in module.judges.items() if takers else ():
+        for judged, judge in module.evaluators.items() if takers else ():
             try:
                 png = self.picture(module, judge) if judge.items else None
                 if png is None:
@@ -116,7 +116,9 @@ class RunLog(Callback):
                     log_picture(logger, name.format(judged), pixels(png), trainer.global_step)
             except Exception as error:
                 if not self._failed:
-                    ranks.tell(f"no pictures for the loggers ({type(error).__name__}: {error}); the run goes on")
+                    distributed.rank_zero_print(
+                        f"no pictures for the loggers ({type(error).__name__}: {error}); the run goes on"
+                    )
                 self._failed = True
 
 
@@ -166,7 +168,9 @@ def hyperparameters(config: str, trainer: Trainer, module: Any, data: Any) -> di
     """
     if config:
         return {
-            name: value for name, value in plain_yaml.load(config, "the configuration").items() if name not in ELSEWHERE
+            name: value
+            for name, value in plain_yaml.load(config, "the configuration").items()
+            if name not in LOCATION_KEYS
         }
     settings = {"max_epochs": trainer.max_epochs, "precision": trainer.precision}
     return {"model": _described(module), "data": _described(data), "trainer": settings}
@@ -198,4 +202,4 @@ def _path(value: Any) -> str:
 
 
 def _theirs(trainer: Trainer) -> Iterator[Logger]:
-    return (each for each in trainer.loggers if not isinstance(each, MetricsFile))
+    return (each for each in trainer.loggers if not isinstance(each, ResumableCSVLogger))

@@ -8,7 +8,7 @@ from lightning.pytorch import Callback, Trainer
 REMEMBERED = 5  # rounds that the next ones are judged by
 
 
-class Progress(Callback):
+class RoundProgressCallback(Callback):
     """Prints what each round gave, what it took, and about how long the rest of the run takes."""
 
     def __init__(self) -> None:
@@ -26,16 +26,18 @@ class Progress(Callback):
         self._since = now
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         rounds, account = trainer.max_epochs or 1, data.accounts[-1]
-        left = (rounds - account.round - 1) * sum(self._took) / len(self._took) + 2 * data.test_draws * data.pace
+        left = (rounds - account.round - 1) * sum(self._took) / len(
+            self._took
+        ) + 2 * data.test_draws * data.seconds_per_draw
         if trainer.is_global_zero:
             print(
                 f"graft: round {account.round + 1}/{rounds}: {account.accepted} of {account.draws} accepted, "
-                f"{span(self._took[-1])}; about {span(left)} left",
+                f"{format_duration(self._took[-1])}; about {format_duration(left)} left",
                 flush=True,
             )
 
 
-def span(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """A time in its two largest units."""
     whole = round(seconds)
     for unit, size, smaller, part in (("d", 86400, "h", 3600), ("h", 3600, "min", 60), ("min", 60, "s", 1)):

@@ -11,7 +11,7 @@ from weakref import WeakKeyDictionary
 
 from lightning.pytorch import Trainer
 
-from graft import plain_json, ranks
+from graft import distributed, plain_json
 
 NAME = "elapsed.json"
 """File in the folder of an unfinished run that holds the seconds of its sessions so far."""
@@ -55,7 +55,7 @@ class Stopwatch:
         if trainer is None:
             self._earlier = read(folder)
         else:
-            self._earlier = ranks.first(trainer, lambda: read(folder))
+            self._earlier = distributed.on_rank_zero(trainer, lambda: read(folder))
             _OF[trainer] = self
         if trainer is None or trainer.is_global_zero:
             self._path = folder / NAME
@@ -116,7 +116,7 @@ def read(folder: Path) -> float:
             raise ValueError(f"{seconds} seconds")
         return seconds
     except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
-        ranks.tell(f"{path} is damaged ({error}): the seconds of earlier sessions are not counted")
+        distributed.rank_zero_print(f"{path} is damaged ({error}): the seconds of earlier sessions are not counted")
         return 0.0
 
 

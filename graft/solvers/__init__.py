@@ -2,6 +2,6 @@
 
 from graft.solvers.base import Solver
 from graft.solvers.euler import Euler
-from graft.solvers.second_order import Heun, Midpoint, SecondOrder
+from graft.solvers.second_order import Heun, Midpoint, RungeKutta2
 
-__all__ = ["Euler", "Heun", "Midpoint", "SecondOrder", "Solver"]
+__all__ = ["Euler", "Heun", "Midpoint", "RungeKutta2", "Solver"]

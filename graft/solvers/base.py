@@ -4,10 +4,10 @@ from abc import ABC, abstractmethod
 
 from torch import Generator, Tensor
 
-from graft.described import Described
 from graft.inversion.anderson import Anderson
-from graft.inversion.base import InversionError, Method, Solution
+from graft.inversion.base import FixedPointSolver, InversionError, Solution
 from graft.process.base import Model, Process
+from graft.recorded_arguments import Described
 from graft.state import Condition, State, size, take
 
 
@@ -15,7 +15,7 @@ class Solver(Described, ABC):
     """How a process takes one step with a network; upwards it inverts the step down."""
 
     @abstractmethod
-    def calls(self, steps: int) -> int:
+    def denoiser_calls(self, steps: int) -> int:
         """Network calls of so many steps from level 1 to 0."""
 
     def check(self, process: Process) -> None:
@@ -26,7 +26,7 @@ class Solver(Described, ABC):
         """
 
     @abstractmethod
-    def down(
+    def denoise_step(
         self,
         process: Process,
         model: Model,
@@ -39,7 +39,7 @@ class Solver(Described, ABC):
         """The state at ``next_level <= level``."""
 
     @abstractmethod
-    def undo(
+    def inverse_map(
         self,
         process: Process,
         model: Model,
@@ -77,8 +77,8 @@ class Solver(Described, ABC):
             InversionError: The step is stochastic, or its inverse was not found for some sample.
         """
         if next_level <= level:
-            return self.down(process, model, state, level, next_level, condition, generator)
-        solution = self.up(process, model, state, level, next_level, condition, Anderson())
+            return self.denoise_step(process, model, state, level, next_level, condition, generator)
+        solution = self.invert_step(process, model, state, level, next_level, condition, Anderson())
         missed = int((~solution.solved).sum())
         if missed:
             raise InversionError(
@@ -88,7 +88,7 @@ class Solver(Described, ABC):
             )
         return solution.state
 
-    def up(
+    def invert_step(
         self,
         process: Process,
         model: Model,
@@ -96,7 +96,7 @@ class Solver(Described, ABC):
         level: float,
         next_level: float,
         condition: Condition,
-        method: Method,
+        method: FixedPointSolver,
         start: "State | None" = None,
     ) -> Solution:
         """The states at ``next_level > level`` of which `down` makes ``state``, as far as ``method`` finds them.
@@ -104,12 +104,12 @@ class Solver(Described, ABC):
         Raises:
             InversionError: The step is stochastic.
         """
-        if not process.reversible:
-            raise InversionError(f"{type(process).__name__} {process.obstacle}")
+        if not process.invertible:
+            raise InversionError(f"{type(process).__name__} {process.why_not_invertible}")
 
         def function(guess: State, rows: Tensor) -> State:
             given = take(condition, rows)
             assert isinstance(given, dict)
-            return self.undo(process, model, guess, take(state, rows), next_level, level, given)
+            return self.inverse_map(process, model, guess, take(state, rows), next_level, level, given)
 
         return method(function, state if start is None else start)

@@ -10,11 +10,11 @@ from graft.state import Condition, State
 class Euler(Solver):
     """The step of the process itself, of first order; the only one for stochastic samplers."""
 
-    def calls(self, steps: int) -> int:
-        """See `Solver.calls`."""
+    def denoiser_calls(self, steps: int) -> int:
+        """See `Solver.denoiser_calls`."""
         return steps
 
-    def down(
+    def denoise_step(
         self,
         process: Process,
         model: Model,
@@ -24,11 +24,11 @@ class Euler(Solver):
         condition: Condition,
         generator: "Generator | None" = None,
     ) -> State:
-        """See `Solver.down`."""
+        """See `Solver.denoise_step`."""
         output = process(model, state, level, condition)
-        return process.advance(output, state, level, next_level, condition, generator)
+        return process.denoise_step(output, state, level, next_level, condition, generator)
 
-    def undo(
+    def inverse_map(
         self,
         process: Process,
         model: Model,
@@ -38,5 +38,5 @@ class Euler(Solver):
         next_level: float,
         condition: Condition,
     ) -> State:
-        """See `Solver.undo`: `Process.retreat`."""
-        return process.retreat(process(model, guess, level, condition), state, level, next_level, condition)
+        """See `Solver.inverse_map`: `Process.invert_step`."""
+        return process.invert_step(process(model, guess, level, condition), state, level, next_level, condition)

@@ -5,8 +5,9 @@ Every Gaussian process's deterministic sampler is the straight flow
 .. math:: dy / d\tau = E[\epsilon - x_0 \mid x], \qquad
     y = x / (\alpha + \sigma), \quad \tau = \sigma / (\alpha + \sigma),
 
-of which DDIM's step is Euler's (`Process.slope`, `Process.follow`). A second slope is taken after the share a of the
-step, measured in :math:`\tau` and not on the clock u, so that the step does not depend on the schedule or the warp:
+of which DDIM's step is Euler's (`Process.ode_velocity`, `Process.ode_step`). A second slope is taken after the share a
+of the step, measured in :math:`\tau` and not on the clock u, so that the step does not depend on the schedule or the
+warp:
 
 .. math:: y' = y + \Delta\tau \Big( \big(1 - \tfrac{1}{2a}\big) k_1 + \tfrac{1}{2a} k_2 \Big), \qquad
     k_1 = f(y, \tau), \quad k_2 = f(y + a \Delta\tau\, k_1, \tau + a \Delta\tau).
@@ -20,30 +21,31 @@ import copy
 from torch import Generator
 
 from graft.errors import GraftError
-from graft.inversion.base import Method, Solution
+from graft.inversion.base import FixedPointSolver, Solution
 from graft.process.base import Model, Process
 from graft.solvers.base import Solver
 from graft.state import Condition, State, apply
 
 
-class SecondOrder(Solver):
-    """A second slope after the share ``a`` of the step: 1 is Heun's method, 1/2 the midpoint rule, 2/3 Ralston's.
+class RungeKutta2(Solver):
+    """A second slope after the share ``alpha`` of the step: 1 is Heun's method, 1/2 the midpoint rule, 2/3 Ralston's.
 
     Args:
-        a: In (0, 1], of the step in the time variable of the process's ODE (`Process.second_slope`).
-        end: Take the second slope at level 0, too. A network is not trained there, only near it, and predictions of x_0
-            have no slope there; with False the last step is Euler's where a = 1 (Karras et al. 2022, algorithm 1).
+        alpha: In (0, 1], of the step in the time variable of the process's ODE (`Process.second_slope`).
+        evaluate_at_zero: Take the second slope at level 0, too. A network is not trained there, only near it, and
+            predictions of x_0 have no slope there; with False the last step is Euler's where a = 1 (Karras et al. 2022,
+            algorithm 1).
     """
 
-    def __init__(self, a: float, end: bool = True) -> None:
-        if not 0 < a <= 1:
-            raise GraftError(f"the solver's second slope is after {a:g} of a step, but that is a share in (0, 1]")
-        self.a, self.end = a, end
+    def __init__(self, alpha: float, evaluate_at_zero: bool = True) -> None:
+        if not 0 < alpha <= 1:
+            raise GraftError(f"the solver's second slope is after {alpha:g} of a step, but that is a share in (0, 1]")
+        self.alpha, self.evaluate_at_zero = alpha, evaluate_at_zero
         self._second: tuple[float, State] | None = None  # (level, weight) of the second slope, within `up`
 
-    def calls(self, steps: int) -> int:
-        """See `Solver.calls`."""
-        return 2 * steps - (self.a == 1 and not self.end)
+    def denoiser_calls(self, steps: int) -> int:
+        """See `Solver.denoiser_calls`."""
+        return 2 * steps - (self.alpha == 1 and not self.evaluate_at_zero)
 
     def check(self, process: Process) -> None:
         """See `Solver.check`: a sampler that draws noise."""
@@ -53,7 +55,7 @@ class SecondOrder(Solver):
                 "model.process, or leave it out"
             )
 
-    def down(
+    def denoise_step(
         self,
         process: Process,
         model: Model,
@@ -63,11 +65,11 @@ class SecondOrder(Solver):
         condition: Condition,
         generator: "Generator | None" = None,
     ) -> State:
-        """See `Solver.down`."""
+        """See `Solver.denoise_step`."""
         slope = self._slope(process, model, state, level, next_level, condition)
-        return process.follow(state, slope, level, next_level)
+        return process.ode_step(state, slope, level, next_level)
 
-    def undo(
+    def inverse_map(
         self,
         process: Process,
         model: Model,
@@ -77,11 +79,11 @@ class SecondOrder(Solver):
         next_level: float,
         condition: Condition,
     ) -> State:
-        """See `Solver.undo`: back along the slope that the guess has."""
+        """See `Solver.inverse_map`: back along the slope that the guess has."""
         slope = self._slope(process, model, guess, level, next_level, condition)
-        return process.follow(state, slope, next_level, level)
+        return process.ode_step(state, slope, next_level, level)
 
-    def up(
+    def invert_step(
         self,
         process: Process,
         model: Model,
@@ -89,42 +91,42 @@ class SecondOrder(Solver):
         level: float,
         next_level: float,
         condition: Condition,
-        method: Method,
+        method: FixedPointSolver,
         start: "State | None" = None,
     ) -> Solution:
-        """See `Solver.up`; where the second slope is taken is found once for all evaluations of the step."""
+        """See `Solver.invert_step`; where the second slope is taken is found once for all evaluations of the step."""
         prepared = copy.copy(self)
-        prepared._second = process.second_slope(next_level, level, self.a) if process.reversible else None
-        return Solver.up(prepared, process, model, state, level, next_level, condition, method, start)
+        prepared._second = process.second_slope(next_level, level, self.alpha) if process.invertible else None
+        return Solver.invert_step(prepared, process, model, state, level, next_level, condition, method, start)
 
     def _slope(
         self, process: Process, model: Model, state: State, level: float, next_level: float, condition: Condition
     ) -> State:
         """The mean slope of a step down."""
-        first = process.slope(process(model, state, level, condition), state, level, condition)
+        first = process.ode_velocity(process(model, state, level, condition), state, level, condition)
         if self._second is None:
-            between, weight = process.second_slope(level, next_level, self.a)
+            between, weight = process.second_slope(level, next_level, self.alpha)
         else:
             between, weight = self._second
-        if between == 0 and not self.end:
+        if between == 0 and not self.evaluate_at_zero:
             return first
-        there = process.follow(state, first, level, between)
-        second = process.slope(process(model, there, between, condition), there, between, condition)
+        there = process.ode_step(state, first, level, between)
+        second = process.ode_velocity(process(model, there, between, condition), there, between, condition)
         return apply(lambda k1, k2, w: (1 - w) * k1 + w * k2, first, second, weight)
 
 
-class Heun(SecondOrder):
-    """Heun's method: the mean of the slopes at both ends; see `SecondOrder`.
+class Heun(RungeKutta2):
+    """Heun's method: the mean of the slopes at both ends; see `RungeKutta2`.
 
     Args:
-        end: As of `SecondOrder`.
+        evaluate_at_zero: As of `RungeKutta2`.
     """
 
-    def __init__(self, end: bool = True) -> None:
-        super().__init__(1.0, end)
+    def __init__(self, evaluate_at_zero: bool = True) -> None:
+        super().__init__(1.0, evaluate_at_zero)
 
 
-class Midpoint(SecondOrder):
+class Midpoint(RungeKutta2):
     """The midpoint rule: the slope half-way in the ODE's time variable; it never asks the network at level 0."""
 
     def __init__(self) -> None:

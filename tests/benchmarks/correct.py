@@ -24,9 +24,9 @@ from toys import BLOBS, FOLDER, Toy, quiet, trainer
 
 import graft
 from graft import cli, seeding
-from graft.correct import RecoveredNoise, correct
-from graft.corrector import Corrector
-from graft.process import Flow, Gaussian, Rotation
+from graft.correct import InvertedNoiseData, correct
+from graft.corrector import NoiseCorrector
+from graft.process import Gaussian, LinearSchedule, TrigFlow
 
 HERE = Path(__file__).parent
 POINTS, SPREAD = 16_000, 0.15
@@ -56,7 +56,7 @@ class Plane(Toy):
 
 class Blobs(LightningDataModule):
     def train_dataloader(self):
-        generator = seeding.generator(0, "blobs")
+        generator = seeding.make_generator(0, "blobs")
         which = torch.randint(8, (POINTS,), generator=generator)
         points = BLOBS[which] + SPREAD * torch.randn(POINTS, 2, generator=generator)
         return DataLoader(TensorDataset(points), 256, shuffle=True)
@@ -64,11 +64,13 @@ class Blobs(LightningDataModule):
 
 def plane(trained: str, steps: int, seed: int) -> dict:
     """The summary of a cell."""
-    process = Gaussian(Flow(), "velocity", (2,), eta=0.0)
+    process = Gaussian(LinearSchedule(), "velocity", (2,), eta=0.0)
     base = FOLDER / "plane" / trained / str(seed)
     if not (base / "summary.json").exists():
         torch.manual_seed(seed)
-        made = Plane(Net(128, 3), process, ema=0.99, learning_rate=2e-3, cosine=True, warmup=50, seed=seed)
+        made = Plane(
+            Net(128, 3), process, ema_decay=0.99, learning_rate=2e-3, cosine=True, lr_warmup_steps=50, seed=seed
+        )
         epochs = math.ceil(TRAINED[trained] / (POINTS // 256))
         graft.pretrain(made, Blobs(), base, trainer(epochs), draws=128)
     folder = FOLDER / "plane" / f"{trained}-{steps}" / str(seed)
@@ -80,22 +82,22 @@ def plane(trained: str, steps: int, seed: int) -> dict:
             str(base / "reference.safetensors"),
             level=1,
             steps=steps,
-            corrector=Corrector(Rotation((2,)), Net(32, 2), 4),
-            ema=0.99,
+            corrector=NoiseCorrector(TrigFlow((2,)), Net(32, 2), 4),
+            ema_decay=0.99,
             learning_rate=3e-3,
             cosine=True,
-            warmup=50,
+            lr_warmup_steps=50,
             seed=seed,
         )
-        data = RecoveredNoise(
+        data = InvertedNoiseData(
             Blobs(),
             samples=8000,
             batch_size=2000,
             train_batch_size=256,
             test_draws=8000,
-            repeats=2,
-            most_left_out=0.5,
-            compared=[1, 2, 3, 4, 6, 8, 16],
+            num_repeats=2,
+            max_invalid_fraction=0.5,
+            baseline_steps=[1, 2, 3, 4, 6, 8, 16],
             seed=seed,
         )
         correct(made, data, folder, trainer(3))
@@ -140,14 +142,21 @@ def reward(name: str, kind: str, seed: int) -> dict:
 
 SHARED = [
     *["--config", str(HERE / "flow_digits_correct.yaml")],
-    *["--data.repeats", "2", "--data.known", "128", "--trainer.enable_progress_bar", "false"],
+    *["--data.num_repeats", "2", "--data.num_certificate_draws", "128", "--trainer.enable_progress_bar", "false"],
 ]
 
 
 def unet(solver: str, steps: int, warp: float, seed: int) -> dict:
     """The summary of a cell: the flow that ships."""
-    settings = ["--config", "domains/image_flow.yaml", "--data.repeats", "2", "--data.known", "64"]
-    settings += ["--data.passes", "2", "--data.compared", "[1,2,4,8]", "--trainer.enable_progress_bar", "false"]
+    settings = ["--config", "domains/image_flow.yaml", "--data.num_repeats", "2", "--data.num_certificate_draws", "64"]
+    settings += [
+        "--data.num_dequantizations",
+        "2",
+        "--data.baseline_steps",
+        "[1,2,4,8]",
+        "--trainer.enable_progress_bar",
+        "false",
+    ]
     folder = FOLDER / "digits-unet" / f"{solver}-{steps}-{warp:g}" / str(seed)
     return _ran(folder, settings, solver, steps, warp, seed)
 
@@ -155,7 +164,7 @@ def unet(solver: str, steps: int, warp: float, seed: int) -> dict:
 def _ran(folder: Path, settings: list[str], solver: str, steps: int, warp: float, seed: int) -> dict:
     if not (folder / "summary.json").exists():
         flags = ["--model.steps", str(steps), "--model.process.init_args.warp", f"{warp:g}"]
-        flags += ["--data.most_left_out", "0.5", "--model.solver", f"graft.solvers.{solver}"]
+        flags += ["--data.max_invalid_fraction", "0.5", "--model.solver", f"graft.solvers.{solver}"]
         assert cli.main(["correct", *settings, *flags, "--seed_everything", str(seed), "--run_dir", str(folder)]) == 0
     return json.loads((folder / "summary.json").read_text())
 

@@ -14,7 +14,7 @@ import sys
 import time
 
 WIDER = {  # the network of about twice the width
-    "molecule": ["--model.backbone.width=128"],
+    "molecule": ["--model.backbone.hidden_dim=128"],
     "layout": ["--model.backbone.width=192"],
     "image": ["--model.backbone.block_out_channels=[64,64]"],
 }
@@ -26,26 +26,32 @@ def measured(domain, what, amount, steps, wider):
     import torch
 
     import graft
-    from graft.batches import Examples
-    from graft.sampler import run
+    from graft.batches import TrainingBatch
+    from graft.sampler import run_stages
 
     torch.set_num_threads(1)
     shipped, _, _ = module, _, _ = graft.load(f"domains/{domain}.yaml", f"--model.steps={steps}")
     if wider:
         untrained = ["--model.weights=null", "--model.level=0"]
         module, _, _ = graft.load(f"domains/{domain}.yaml", f"--model.steps={steps}", *untrained, *WIDER[domain])
-        module.facts = shipped.facts
+        module.dataset_statistics = shipped.dataset_statistics
     generator = torch.Generator().manual_seed(0)
-    condition = module.draw_conditions(amount, generator)
+    condition = module.sample_conditions(amount, generator)
     state = module.process.prior(condition, generator)
     optimizer = torch.optim.AdamW([p for p in module.backbone.parameters() if p.requires_grad], fused=True)
 
     def draw():
-        with module.sampling():
-            run(module.stages("reference") if not wider else module.stages("tuned"), condition, steps, (), generator)
+        with module.eval_weights():
+            run_stages(
+                module.sampling_stages("reference") if not wider else module.sampling_stages("tuned"),
+                condition,
+                steps,
+                (),
+                generator,
+            )
 
     def step():
-        module.loss(Examples(state, condition), generator).backward()
+        module.loss(TrainingBatch(state, condition), generator).backward()
         optimizer.step()
         optimizer.zero_grad()
 

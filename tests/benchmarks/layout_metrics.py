@@ -15,8 +15,8 @@ import torch
 
 from domains.layouts.features import features
 from domains.layouts.layout import PUBLAYNET, Layout
-from domains.layouts.metrics import metrics, table
-from domains.layouts.sources import read
+from domains.layouts.metrics import make_metrics, table
+from domains.layouts.readers import read
 
 COUNT = 10_000
 
@@ -41,7 +41,7 @@ def main() -> None:
     else:
         pages, real = made(0), made(1)
     started = time.process_time()
-    found = metrics(PUBLAYNET, real, features)
+    found = make_metrics(PUBLAYNET, real, features)
     print(f"prepare       {time.process_time() - started:6.2f} s")
     values = {}
     for name, metric in found.items():

@@ -11,8 +11,8 @@ import time
 import torch
 
 import graft
-from domains.layouts.given import nothing
-from graft.sampler import Stage, run
+from domains.layouts.conditioning import unconditional
+from graft.sampler import Stage, run_stages
 
 DRAWS, PAIRS = 128, 9
 
@@ -42,12 +42,12 @@ def main():
     torch.set_num_threads(1)
     module, _, _ = graft.load("domains/layout.yaml")
     module.eval()
-    counts = module.draw_conditions(DRAWS, torch.Generator().manual_seed(0))["mask"]
-    condition = nothing(counts, len(module.names))
+    counts = module.sample_conditions(DRAWS, torch.Generator().manual_seed(0))["mask"]
+    condition = unconditional(counts, len(module.names))
     stages, steps = [Stage(module.process, module.backbone)], module.steps
 
     def ours(seed):
-        return run(stages, condition, steps, generator=torch.Generator().manual_seed(seed)).state
+        return run_stages(stages, condition, steps, generator=torch.Generator().manual_seed(seed)).state
 
     @torch.no_grad()
     def theirs(seed):

@@ -21,7 +21,7 @@ import torch
 from toys import FOLDER, JUDGED, TOYS, Law, drawn, module, quiet, reference, rollouts, trainer, tuned
 
 from graft import commands
-from graft.levels.plan import SURVIVING, Levels
+from graft.levels.search_settings import SURVIVING, LevelSearch
 
 SEEDS = range(5)
 FIXED = (0.0, 0.125, 0.25, 0.375, 0.5)
@@ -44,7 +44,7 @@ def append(path: Path, row: dict) -> None:
 def analysed(toy: str, reward: str, seed: int, draws: "int | None" = None) -> dict:
     """What `graft levels` says: the chosen level, and by level ρ², the predicted and the re-rolled share."""
     made = module(toy, reference(toy), level="auto", seed=seed)
-    data = rollouts(TOYS[toy]["rewards"][reward](), seed, levels=Levels(draws=draws, resamples=40))
+    data = rollouts(TOYS[toy]["rewards"][reward](), seed, level_search=LevelSearch(draws=draws, n_bootstrap=40))
     with tempfile.TemporaryDirectory() as folder:
         found = commands.levels(made, data, folder, trainer())
     shares = {

@@ -24,7 +24,7 @@ from rdkit.Chem import rdDistGeom
 
 from domains.molecules.chemistry import is_connected, is_stable, is_valid
 from graft import seeding
-from graft.batches import Draws
+from graft.batches import SampleRequest
 from graft.cli import load
 
 NODES = "--model.sizes=8"
@@ -34,8 +34,8 @@ def sample(module: Any, count: int, seed: int) -> list[Any]:
     mols: list[Any] = []
     module.seed = seed
     for chunk in range(0, count, 250):
-        condition = module.draw_conditions(min(250, count - chunk), seeding.generator(seed, "condition", chunk))
-        mols += module.decode(module.predict_step(Draws(condition, ("b", chunk), "reference")).state, condition)
+        condition = module.sample_conditions(min(250, count - chunk), seeding.make_generator(seed, "condition", chunk))
+        mols += module.decode(module.predict_step(SampleRequest(condition, ("b", chunk), "reference")).state, condition)
     return mols
 
 

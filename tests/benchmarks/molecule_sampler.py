@@ -12,7 +12,7 @@ import torch
 
 from domains.molecules.chemistry import is_connected, is_stable, key
 from graft import seeding
-from graft.batches import Draws
+from graft.batches import SampleRequest
 from graft.cli import load
 
 SETTINGS = [
@@ -39,8 +39,8 @@ def main() -> None:
             module.seed, began, mols = seed, time.process_time(), []
             for chunk in range(0, asked.samples, 250):
                 count = min(250, asked.samples - chunk)
-                condition = module.draw_conditions(count, seeding.generator(seed, "condition", chunk))
-                drawn = module.predict_step(Draws(condition, ("benchmark", chunk), "reference"))
+                condition = module.sample_conditions(count, seeding.make_generator(seed, "condition", chunk))
+                drawn = module.predict_step(SampleRequest(condition, ("benchmark", chunk), "reference"))
                 mols += module.decode(drawn.state, condition)
             spent = time.process_time() - began
             distinct = len({key(mol) for mol in mols} - {""}) / len(mols)

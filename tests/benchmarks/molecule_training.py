@@ -23,10 +23,10 @@ from domains.molecules.backbone import EGNN, length
 from domains.molecules.chemistry import is_connected, is_stable, key
 from domains.molecules.data import MoleculeData
 from graft import seeding
-from graft.batches import Draws, Examples
-from graft.process import Gaussian, Mixed, Polynomial
-from graft.process.projections import Masked, ZeroCentre
-from graft.process.schedules import Flow
+from graft.batches import SampleRequest, TrainingBatch
+from graft.process import Gaussian, MultiFieldProcess, PolynomialSchedule
+from graft.process.projections import MaskProjection, ZeroCenterOfMass
+from graft.process.schedules import LinearSchedule
 
 ATOMS, TYPES, PAIRS = 8, 10, 9
 
@@ -37,9 +37,9 @@ ATOMS, TYPES, PAIRS = 8, 10, 9
 class SelfConditioned(EGNN):
     """Is shown its last estimate (Chen et al. 2023): in sampling always, in training in every other batch."""
 
-    def __init__(self, types: int, width: int = 64, **kwargs: Any) -> None:
-        super().__init__(types, width=width, **kwargs)
-        self.guess, self.near = nn.Linear(types, width, bias=False), nn.Linear(21, width, bias=False)
+    def __init__(self, num_types: int, hidden_dim: int = 64, **kwargs: Any) -> None:
+        super().__init__(num_types, hidden_dim=hidden_dim, **kwargs)
+        self.guess, self.near = nn.Linear(num_types, hidden_dim, bias=False), nn.Linear(21, hidden_dim, bias=False)
         self.last: Any = None
 
     def forward(self, state, time, condition):
@@ -55,10 +55,10 @@ class SelfConditioned(EGNN):
         return out
 
     def denoise(self, x, h, clock, trust, pairs):
-        start, pair, h = x, self.pair(self.basis(length(pairs.minus(x)))), self.embed(h)
+        start, pair, h = x, self.pair(self.basis(length(pairs.difference(x)))), self.embed(h)
         if self.last is not None:
             h = h + self.guess(self.last["h"].softmax(-1))
-            pair = pair + self.near(self.basis(length(pairs.minus(self.last["x"]))))
+            pair = pair + self.near(self.basis(length(pairs.difference(self.last["x"]))))
         for layer in self.layers:
             h, x, pair = layer(h, x, pair, clock, pairs, self.basis)
         return x - start + trust * start, self.types(h)
@@ -67,10 +67,10 @@ class SelfConditioned(EGNN):
 class Attentive(EGNN):
     """Each message has a gate (Satorras et al. 2021, eq. 8)."""
 
-    def __init__(self, types: int, width: int = 64, **kwargs: Any) -> None:
-        super().__init__(types, width=width, **kwargs)
+    def __init__(self, num_types: int, hidden_dim: int = 64, **kwargs: Any) -> None:
+        super().__init__(num_types, hidden_dim=hidden_dim, **kwargs)
         for layer in self.layers:
-            layer.mix = Gated(width)
+            layer.mix = Gated(hidden_dim)
 
 
 class Gated(nn.Module):
@@ -93,7 +93,7 @@ def plain(module, state, condition, level, generator):
 
 def with_bonds(module, state, condition, level, generator):
     loss = plain(module, state, condition, level, generator)
-    return loss + module.beside(Examples(state, condition), level)
+    return loss + module.auxiliary_loss(TrainingBatch(state, condition), level)
 
 
 def paired(module, state, condition, level, generator):
@@ -110,7 +110,7 @@ def paired(module, state, condition, level, generator):
     flip = torch.ones(len(x), 3)
     flip[:, 2] = torch.det(u @ v).sign()
     noise["x"] = z @ (u * flip[:, None] @ v)
-    noisy = process.corrupt_with(state, noise, level, torch.zeros_like(level))
+    noisy = process.corrupt_given_noise(state, noise, level, torch.zeros_like(level))
     output = process(module.backbone, noisy, level, condition)
     return process.error(output, noisy, state, noise, level, torch.zeros_like(level), None, condition)
 
@@ -119,7 +119,7 @@ def paired(module, state, condition, level, generator):
 
 
 def even(count, generator):
-    return seeding.levels(count, 0.0, generator)
+    return seeding.stratified_levels(count, 0.0, generator)
 
 
 def logit_normal(mean: float, spread: float) -> Callable[..., torch.Tensor]:
@@ -153,15 +153,26 @@ class Variant:
 
     def module(self, seed: int) -> Molecules:
         torch.manual_seed(seed)
-        schedule = Flow() if self.flow else Polynomial()
+        schedule = LinearSchedule() if self.flow else PolynomialSchedule()
         shared: dict[str, Any] = {"schedule": schedule, "eta": self.eta, "warp": self.warp}
-        x = Gaussian(prediction="x0", shape=[ATOMS, 3], weight=self.weight, project=ZeroCentre(), **shared)
+        x = Gaussian(
+            prediction_type="x0",
+            shape=[ATOMS, 3],
+            snr_weight_clamp=self.weight,
+            projection=ZeroCenterOfMass(),
+            **shared,
+        )
         h = Gaussian(
-            prediction="logits", shape=[ATOMS, TYPES], weight=(0.2, 10.0), scale=self.scale, project=Masked(), **shared
+            prediction_type="logits",
+            shape=[ATOMS, TYPES],
+            snr_weight_clamp=(0.2, 10.0),
+            one_hot_scale=self.scale,
+            projection=MaskProjection(),
+            **shared,
         )
         network = self.network(TYPES, schedule=schedule, **self.shape)
         weights = {"x": 1.0, "h": self.types}
-        return Molecules(network, Mixed({"x": x, "h": h}, weights), steps=24, ema=0.999, seed=seed)
+        return Molecules(network, MultiFieldProcess({"x": x, "h": h}, weights), steps=24, ema_decay=0.999, seed=seed)
 
 
 VARIANTS = {
@@ -197,9 +208,9 @@ VARIANTS = {
 def batches(data: MoleculeData, module: Molecules, seed: int, size: int = 64):
     generator = torch.Generator().manual_seed(seed)
     while True:
-        order = torch.randperm(len(data.training), generator=generator).tolist()
+        order = torch.randperm(len(data.train_set), generator=generator).tolist()
         for start in range(0, len(order) - size + 1, size):
-            yield module.encode(data.training.batch(order[start : start + size]))
+            yield module.encode(data.train_set.batch(order[start : start + size]))
 
 
 def train(module: Molecules, variant: Variant, data: MoleculeData, steps: int, seed: int) -> None:
@@ -209,7 +220,7 @@ def train(module: Molecules, variant: Variant, data: MoleculeData, steps: int, s
     )
     module.backbone.train()
     for i, (state, condition) in zip(range(steps), batches(data, module, seed), strict=False):
-        generator = seeding.generator(seed, "train", i)
+        generator = seeding.make_generator(seed, "train", i)
         loss = variant.loss(module, state, condition, variant.levels(len(condition["mask"]), generator), generator)
         optimizer.zero_grad()
         loss.mean().backward()
@@ -222,8 +233,8 @@ def train(module: Molecules, variant: Variant, data: MoleculeData, steps: int, s
 def sample(module: Molecules, count: int, seed: int) -> list[Any]:
     mols: list[Any] = []
     for chunk in range(0, count, 250):
-        condition = module.draw_conditions(min(250, count - chunk), seeding.generator(seed, "condition", chunk))
-        drawn = module.predict_step(Draws(condition, ("benchmark", chunk), "tuned"))
+        condition = module.sample_conditions(min(250, count - chunk), seeding.make_generator(seed, "condition", chunk))
+        drawn = module.predict_step(SampleRequest(condition, ("benchmark", chunk), "tuned"))
         mols += module.decode(drawn.state, condition)
     return mols
 
@@ -262,7 +273,7 @@ def main() -> None:
     asked = parser.parse_args()
     torch.set_num_threads(1)
     names = [name for name in VARIANTS if name.replace(", ", "; ") in asked.only.split(",")]
-    data = MoleculeData("enumerated", max_heavy_atoms=8, embedded=30000)
+    data = MoleculeData("enumerated", max_heavy_atoms=8, max_embedded=30000)
     histogram = torch.zeros(ATOMS + 1)
     for count, number in data.histogram().items():
         histogram[count] = number
@@ -274,7 +285,7 @@ def main() -> None:
         began = time.process_time()
         for seed in map(int, asked.seeds.split(",")):
             module = variant.module(seed)
-            module.facts = {"histogram": histogram}
+            module.dataset_statistics = {"histogram": histogram}
             train(module, variant, data, steps, seed)
             mols = sample(module, asked.samples, seed)
             distinct = len({key(mol) for mol in mols} - {""}) / len(mols)

@@ -13,7 +13,7 @@ import time
 import torch
 
 import graft
-from graft.sampler import Stage, run
+from graft.sampler import Stage, run_stages
 
 DRAWS, STEPS, PAIRS = 256, 24, 15
 
@@ -47,11 +47,11 @@ def main():
     torch.set_num_threads(1)
     module, _, _ = graft.load("domains/molecule.yaml")
     module.eval()
-    condition = module.draw_conditions(DRAWS, torch.Generator().manual_seed(0))
+    condition = module.sample_conditions(DRAWS, torch.Generator().manual_seed(0))
     stages = [Stage(module.process, module.backbone)]
 
     def ours(seed):
-        return run(stages, condition, STEPS, generator=torch.Generator().manual_seed(seed)).state
+        return run_stages(stages, condition, STEPS, generator=torch.Generator().manual_seed(seed)).state
 
     @torch.no_grad()
     def theirs(seed):
@@ -77,7 +77,7 @@ def main():
         code = (
             "import resource, torch, graft; from graft.sampler import Stage, run; torch.set_num_threads(1);"
             "m = graft.load('domains/molecule.yaml')[0].eval();"
-            f"c = m.draw_conditions({DRAWS}, torch.Generator().manual_seed(0));"
+            f"c = m.sample_conditions({DRAWS}, torch.Generator().manual_seed(0));"
             "run([Stage(m.process, m.backbone)], c, 2, generator=torch.Generator().manual_seed(0));"
             "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss;"
             f"run([Stage(m.process, m.backbone)], c, {steps}, generator=torch.Generator().manual_seed(0));"

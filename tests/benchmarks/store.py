@@ -13,10 +13,10 @@ from pathlib import Path
 import torch
 
 from graft.accept import TopFraction
-from graft.batches import Examples
-from graft.batches.served import Served
+from graft.batches import TrainingBatch
+from graft.batches.training_data import RoundDataset
 from graft.reward import Scores
-from graft.rounds import Chunk, Round, Store
+from graft.rounds import Chunk, RolloutCache, RoundStore
 
 DRAWS, CHUNK = 100_000, 128
 
@@ -29,7 +29,7 @@ def resident():
 
 def made(folder):
     rows = [min(CHUNK, DRAWS - start) for start in range(0, DRAWS, CHUNK)]
-    store = Round(folder / "run/rounds/0", {"seed": 0, "round": 0}, rows, "reward")
+    store = RoundStore(folder / "run/rounds/0", {"seed": 0, "round": 0}, rows, "reward")
     generator = torch.Generator().manual_seed(0)
     for index, count in enumerate(rows):
         final, early, late = (
@@ -48,23 +48,25 @@ def main():
         ours = made(Path(name))
         before = resident()
         started = time.perf_counter()
-        store = Store([name])
+        store = RolloutCache([name])
         opened = time.perf_counter() - started
         assert len(store) == len(ours.rows)
         print(f"open: {opened:.2f} s, {resident() - before:.1f} MB")
 
         started = time.perf_counter()
         for index in range(len(ours.rows)):
-            assert store.find(ours.origin(index)) is not None
+            assert store.find(ours.cache_key(index)) is not None
         scores, keys = ours.scores()
         chosen = TopFraction(0.125, deduplicate=True)(torch.tensor(scores.values), None, keys, torch.Generator())
         print(f"scores, keys and another rule: {time.perf_counter() - started:.2f} s")
         started, before = time.perf_counter(), resident()
-        ours.gather("accepted.safetensors", chosen.index, [0.25])
+        ours.write_subset("accepted.safetensors", chosen.index, [0.25])
         print(f"{len(chosen.index):,} accepted draws gathered: {time.perf_counter() - started:.2f} s")
         started = time.perf_counter()
-        chunk = ours.gathered("accepted.safetensors")
-        served = Served([Examples(chunk.recorded[0.25], chunk.condition, chosen.weight, 0.25, chunk.state)], 6400, 0)
+        chunk = ours.read_subset("accepted.safetensors")
+        served = RoundDataset(
+            [TrainingBatch(chunk.recorded[0.25], chunk.condition, chosen.weight, 0.25, chunk.state)], 6400, 0
+        )
         for start in range(0, 6400, 64):
             served.__getitems__(range(start, start + 64))
         print(f"100 batches of 64: {time.perf_counter() - started:.3f} s; memory of both {resident() - before:.1f} MB")

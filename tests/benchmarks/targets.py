@@ -19,9 +19,9 @@ from levels import append, error, mean, pm, read
 from toys import FOLDER, TOYS, Law, best, drawn, module, quiet, reference, rollouts, tuned
 
 import graft
-from graft import Examples, distance, seeding
+from graft import TrainingBatch, distance, seeding
 from graft.objectives import Shaping
-from graft.sampler import run
+from graft.sampler import run_stages
 
 TARGETS = ("transition", "trajectory", "renoised")
 SEEDS = range(5)
@@ -49,7 +49,7 @@ def noise() -> None:
         for seed in range(3):
             made = drawn(toy, 4096, 500 + seed, record=(level,))
             index = best(TOYS[toy]["rewards"][reward]().values(made.state))
-            final, middle = made.state[index], made.recorded[level][index]
+            final, middle = made.state[index], made.states[level][index]
             net = module(toy, reference(toy), level=level)
             for u in above:
                 for target in TARGETS:
@@ -67,13 +67,13 @@ def _noise(net, target: str, final, middle, u: "float | None", batches: int = 50
     """(variance of a batch's loss over its squared mean, variance of its gradient over the squared mean gradient)."""
     losses, slopes = [], []
     for number in range(batches):
-        generator = seeding.generator(number, "batch")
+        generator = seeding.make_generator(number, "batch")
         rows = torch.randint(len(final), (64,), generator=generator)
         state, since = (final[rows], 0.0) if target == "renoised" else (middle[rows], net.level)
         goal = final[rows] if target == "trajectory" else None
         condition = {"row": torch.zeros(64)}
         if u is None:
-            loss = net.loss(Examples(state, condition, None, since, goal), generator)
+            loss = net.loss(TrainingBatch(state, condition, None, since, goal), generator)
         else:
             levels = torch.full((64,), u, dtype=torch.float64)
             loss = net.process.loss(net.backbone, state, levels, since, condition, goal, generator).mean()
@@ -123,7 +123,7 @@ def molecules(path: Path) -> None:
             if (target, seed) in done:
                 continue
             store = [base / str(seed) / t for t in TARGETS if (base / str(seed) / t / "summary.json").exists()]
-            more = (f"--data.store=[{store[0]}]",) if store else ()
+            more = (f"--data.reuse_runs=[{store[0]}]",) if store else ()
             made, data, trainer = graft.load("domains/molecule.yaml", *flags, f"--seed_everything={seed}", *more)
             made.objective = Forced(target)
             folder = base / str(seed) / target
@@ -131,7 +131,7 @@ def molecules(path: Path) -> None:
             summary = graft.fit(made, data, folder, trainer)
             ours = {k: summary["tuned"][k] for k in ("reward", "molecule_stability", "validity", "uniqueness")}
             theirs = {f"reference_{k}": summary["reference"][k] for k in ours}
-            items = made.judges["tuned"].items
+            items = made.evaluators["tuned"].items
             row = {"molecules": True, "target": target, "seed": seed, **ours, **theirs, **_far(made, data, items)}
             append(path, {**row, "accepted_reward": summary["accepted_reward"], "seconds": summary["seconds"]})
 
@@ -142,18 +142,20 @@ def _far(made, data, items: list) -> dict[str, float]:
     if not file.exists():
         features, rewards, groups, keys = [], [], [], []
         for number in range(64):
-            generator = seeding.generator(number, "benchmark")
-            condition = made.draw_conditions(128, generator)
-            drawn = made.decode(run(made.stages("reference"), condition, made.steps, (), generator).state, condition)
+            generator = seeding.make_generator(number, "benchmark")
+            condition = made.sample_conditions(128, generator)
+            drawn = made.decode(
+                run_stages(made.sampling_stages("reference"), condition, made.steps, (), generator).state, condition
+            )
             features.append(made.features(drawn))
             rewards += data.reward(drawn).values
             groups.append(made.group(condition))
             keys += [made.key(item) for item in drawn]
-        data.reward.close()
-        chosen = data.accept(torch.tensor(rewards), torch.cat(groups), keys, seeding.generator(0, "law"))
+        data.reward.teardown()
+        chosen = data.accept(torch.tensor(rewards), torch.cat(groups), keys, seeding.make_generator(0, "law"))
         torch.save(torch.cat(features)[chosen.index], file)
     law = torch.load(file)
-    found = distance.beside(distance.mmd, law, made.features(items), seeding.generator(0, "halves"))
+    found = distance.with_floor(distance.mmd, law, made.features(items), seeding.make_generator(0, "halves"))
     return {"mmd": 1e3 * found.value, "mmd_floor": 1e3 * found.floor, "n": found.n}
 
 

@@ -66,7 +66,7 @@ def opened(folder: Path, steps: int, device: str = "cpu"):
         steps=steps,
         level=0.0,
         guidance=Guidance(4.0),
-        images_per_prompt=BATCH // len(PROMPTS),
+        num_images_per_prompt=BATCH // len(PROMPTS),
         dtype="bfloat16" if half else "float32",
         lora=LoRA(4, 4, ["to_q", "to_v"]) if half else None,
     ).to(device)
@@ -86,12 +86,12 @@ def now(device: str) -> float:
 
 def ours(model, seed: int):
     """A rollout as a round draws it, and its pictures as the reward gets them: (final latents, pictures)."""
-    from graft.batches import Draws
+    from graft.batches import SampleRequest
 
-    condition = model.conditions(("rollout", 0), 0, BATCH, torch.Generator())
+    condition = model.conditions_for(("rollout", 0), 0, BATCH, torch.Generator())
     condition = {name: value.to(model.device) for name, value in condition.items()}
     with torch.no_grad():
-        drawn = model.predict_step(Draws(condition, (seed,), "reference", (0.5,)))
+        drawn = model.predict_step(SampleRequest(condition, (seed,), "reference", (0.5,)))
         return drawn.state, model.decode(drawn.state, condition)
 
 
@@ -99,9 +99,9 @@ def theirs(model, pipe, seed: int, output: str = "pil"):
     """The same prompts through the pipeline's own call."""
     from graft import seeding
 
-    condition = model.conditions(("rollout", 0), 0, BATCH, torch.Generator())
+    condition = model.conditions_for(("rollout", 0), 0, BATCH, torch.Generator())
     texts = [model.prompts[i].text for i in condition["prompt"].tolist()]
-    generator = seeding.generator(model.seed, seed)
+    generator = seeding.make_generator(model.seed, seed)
     given = {"num_inference_steps": model.steps, "guidance_scale": 4.0, "generator": generator}
     return pipe(texts, output_type=output, **given).images
 

@@ -25,15 +25,17 @@ def sample(repeats: int) -> None:
 
     import graft
     from graft import seeding
-    from graft.sampler import Stage, run
+    from graft.sampler import Stage, run_stages
 
     module, _, _ = graft.load("domains/molecule.yaml")
     module.eval()
-    condition = module.draw_conditions(128, seeding.generator(0, "condition"))
+    condition = module.sample_conditions(128, seeding.make_generator(0, "condition"))
     for _ in range(repeats + 1):
         began = time.perf_counter()
         with torch.no_grad():
-            run([Stage(module.process, module.reference_model)], condition, 8, (), seeding.generator(0, "noise"))
+            run_stages(
+                [Stage(module.process, module.reference_forward)], condition, 8, (), seeding.make_generator(0, "noise")
+            )
         print(time.perf_counter() - began)
 
 

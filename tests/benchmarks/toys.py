@@ -20,12 +20,12 @@ from torch import Generator, Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 import graft
-from graft import Draws, GraftModule, Rollouts, commands, distance, seeding
+from graft import GraftModule, Rollouts, SampleRequest, commands, distance, seeding
 from graft.accept import TopFraction
-from graft.cli import QUIET
-from graft.process import Cosine, Gaussian
+from graft.cli import IGNORED_WARNINGS
+from graft.process import CosineSchedule, Gaussian
 from graft.reward import Reward, Scores
-from graft.sampler import run
+from graft.sampler import run_stages
 
 FOLDER = Path(os.environ.get("GRAFT_BENCHMARKS", Path(tempfile.gettempdir()) / "graft-benchmarks"))
 STEPS = 24  # of the sampler
@@ -63,7 +63,7 @@ class Net(nn.Module):
 class Toy(GraftModule):
     """Objects are the states' rows."""
 
-    def draw_conditions(self, count, generator):
+    def sample_conditions(self, count, generator):
         return {"row": torch.zeros(count)}
 
     def decode(self, state, condition):
@@ -190,8 +190,8 @@ TOYS = {
 
 def module(toy: str, weights: "Path | None", eta: float = 1.0, **settings) -> Toy:
     net = TOYS[toy]["net"]
-    process = Gaussian(Cosine(), "v", (net["dimension"],), eta=eta, warp=2.0)
-    settings = {"steps": STEPS, "ema": 0.99, "learning_rate": 1e-3, **settings}
+    process = Gaussian(CosineSchedule(), "v", (net["dimension"],), eta=eta, warp=2.0)
+    settings = {"steps": STEPS, "ema_decay": 0.99, "learning_rate": 1e-3, **settings}
     return Toy(Net(**net), process, str(weights) if weights else None, **settings)
 
 
@@ -203,7 +203,7 @@ class _Batches(Dataset):
         return self.steps
 
     def __getitem__(self, index: int) -> Tensor:
-        return self.make(256, seeding.generator(0, "data", index))
+        return self.make(256, seeding.make_generator(0, "data", index))
 
 
 class Data(LightningDataModule):
@@ -224,7 +224,7 @@ def reference(toy: str) -> Path:
     path = FOLDER / toy / "reference.safetensors"
     if not path.exists():
         torch.manual_seed(0)
-        made = module(toy, None, ema=0.999, learning_rate=3e-3, cosine=True, warmup=100)
+        made = module(toy, None, ema_decay=0.999, learning_rate=3e-3, cosine=True, lr_warmup_steps=100)
         graft.pretrain(made, Data(toy), FOLDER / toy, trainer(), draws=128)
     return path
 
@@ -233,7 +233,9 @@ def drawn(toy: str, count: int, seed: int, eta: float = 1.0, record: tuple[float
     """A `Trajectory` of the reference."""
     made = module(toy, reference(toy), eta)
     condition = {"row": torch.zeros(count)}
-    return run(made.stages("reference"), condition, STEPS, record, seeding.generator(seed, "benchmark"))
+    return run_stages(
+        made.sampling_stages("reference"), condition, STEPS, record, seeding.make_generator(seed, "benchmark")
+    )
 
 
 def best(values: Tensor) -> Tensor:
@@ -263,7 +265,7 @@ class Law:
         self.gain = float(values[best(values)].mean()) - self.base
         found = []
         for i in range(8):
-            order = torch.randperm(len(self.samples), generator=seeding.generator(i, "halves"))
+            order = torch.randperm(len(self.samples), generator=seeding.make_generator(i, "halves"))
             found.append(self.between(self.samples[order[:JUDGED]], self.samples[order[JUDGED:]]))
         self.floor = {k: _spread([f[k] for f in found]) for k in found[0]}
         torch.save((self.samples, self.base, self.gain, self.floor), file)
@@ -300,7 +302,7 @@ def rollouts(reward: Reward, seed: int, draws: int = 512, steps: int = 400, **se
         steps_per_round=steps,
         validation_draws=0,
         test_draws=128,
-        keep_weights=False,
+        save_round_weights=False,
         seed=seed,
         **settings,
     )
@@ -310,11 +312,11 @@ def tuned(made: Toy, data: Rollouts, folder: Path) -> Tensor:
     """Samples of the model after `graft.fit`."""
     with mock.patch.object(commands, "_write_report"):  # nobody looks at the page
         graft.fit(made, data, folder, trainer())
-    return made.predict_step(Draws({"row": torch.zeros(JUDGED)}, ("judged",))).state
+    return made.predict_step(SampleRequest({"row": torch.zeros(JUDGED)}, ("judged",))).state
 
 
 def quiet() -> None:
     torch.set_num_threads(1)
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
-    for message in QUIET:
+    for message in IGNORED_WARNINGS:
         warnings.filterwarnings("ignore", message=message)

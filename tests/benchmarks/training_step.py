@@ -28,9 +28,9 @@ from torch import nn
 
 import graft
 from graft import commands, seeding
-from graft.cli import QUIET
+from graft.cli import IGNORED_WARNINGS
 from graft.network import EMA
-from graft.runs.progress import Progress
+from graft.runs.progress import RoundProgressCallback
 
 FIRST = 20  # steps that are left out
 
@@ -53,7 +53,7 @@ class Paired(Callback):
 
     def step(self, number):
         batch = next(self.batches)
-        loss = self.module.loss(batch, seeding.generator(0, "train", number, 0))
+        loss = self.module.loss(batch, seeding.make_generator(0, "train", number, 0))
         self.optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.parameters, 1.0)
@@ -133,7 +133,7 @@ def main():
     asked = parser.parse_args()
     torch.set_num_threads(1)
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
-    for message in QUIET:
+    for message in IGNORED_WARNINGS:
         warnings.filterwarnings("ignore", message=message)
     with tempfile.TemporaryDirectory() as folder:
         module, data, _ = graft.load(
@@ -148,9 +148,9 @@ def main():
         if asked.lightning:
             return alone([p for p in module.backbone.parameters() if p.requires_grad], asked.steps)
         data.run_dir = Path(folder)
-        commands.attach(trainer, data.run_dir, "", None)  # as graft.fit does
-        trainer.callbacks += [Progress(), pairs]
-        trainer.callbacks.insert(0, commands.RoundWeights(""))
+        commands.attach_logging(trainer, data.run_dir, "", None)  # as graft.fit does
+        trainer.callbacks += [RoundProgressCallback(), pairs]
+        trainer.callbacks.insert(0, commands.RoundWeightsCallback(""))
         commands.train(module, data, trainer, data.run_dir, None)
     show(pairs.through[FIRST:], pairs.bare[FIRST:-1])
     if pairs.profile is not None:

@@ -15,7 +15,7 @@ from torch import Generator, Tensor, nn
 from torch.utils.data import DataLoader
 
 from graft import GraftModule
-from graft.reward import Batched, Reward, Scores
+from graft.reward import BatchReward, Reward, Scores
 from graft.state import Condition, State
 
 PLANE = """
@@ -25,7 +25,7 @@ model:
     backbone: {class_path: broken.Network}
     process:
       class_path: graft.process.Gaussian
-      init_args: {schedule: {class_path: graft.process.Cosine}, prediction: v, shape: [2]}
+      init_args: {schedule: {class_path: graft.process.CosineSchedule}, prediction_type: v, shape: [2]}
     steps: 8
     learning_rate: 3.0e-3
 trainer: {accelerator: cpu, enable_progress_bar: false, log_every_n_steps: 1}
@@ -64,13 +64,13 @@ class Points(LightningDataModule):
 class Plane(GraftModule):
     """Objects are pairs of coordinates, their conditions are classes."""
 
-    suffix = ".csv"
+    file_suffix = ".csv"
 
     def encode(self, batch: Any) -> tuple[State, Condition]:
         points, label = batch
         return points, {"label": label}
 
-    def draw_conditions(self, count: int, generator: Generator) -> Condition:
+    def sample_conditions(self, count: int, generator: Generator) -> Condition:
         return {"label": torch.randint(3, (count,), generator=generator)}
 
     def group(self, condition: Condition) -> Tensor:
@@ -185,7 +185,7 @@ class Holes(Points):
         return DataLoader(hole, 1)
 
 
-class Infinite(Batched):
+class Infinite(BatchReward):
     """A batched reward that returns infinity for some points."""
 
     def __call__(self, items: Any) -> Scores:
@@ -195,7 +195,7 @@ class Infinite(Batched):
 class Beside(Plane):
     """A part of the loss is NaN in the third step, on the last rank, and has no gradient."""
 
-    def beside(self, examples: Any, level: Tensor) -> "Tensor | None":
+    def auxiliary_loss(self, examples: Any, level: Tensor) -> "Tensor | None":
         last = self.global_rank == self.trainer.world_size - 1
         return torch.full_like(level, math.nan) if self.global_step == 2 and last else None
 

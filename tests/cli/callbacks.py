@@ -10,7 +10,7 @@ from lightning.pytorch import Callback
 from torch import nn
 
 from domains.molecules.backbone import EGNN
-from graft.identity import identity
+from graft.fingerprint import fingerprint
 from graft.reward import Reward
 
 STEP = int(os.environ.get("TRIED_STEP", "6"))  # the sixth is in the second round of 4 steps
@@ -41,7 +41,7 @@ def _of_rounds(changed: Any, predict_step: Any) -> Any:
     """The changed step for draws of a round, the original one for others."""
 
     def step(batch: Any, *args: Any) -> Any:
-        return (changed if batch.purpose[0] == "rollout" else predict_step)(batch, *args)
+        return (changed if batch.seed_key[0] == "rollout" else predict_step)(batch, *args)
 
     return step
 
@@ -73,7 +73,7 @@ class Mortal(Reward):
         self._call, self._reward = _mortal(reward.__call__, calls), reward
 
     def identity(self) -> Any:
-        return identity(self._reward)
+        return fingerprint(self._reward)
 
     def __call__(self, items: Any) -> Any:
         return self._call(items)

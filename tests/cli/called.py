@@ -20,7 +20,14 @@ SMALL = [
     *["--data.source", "reference"],
 ]
 REWARD = [  # says something of molecules of any quality
-    *["--data.reward", "graft.reward.Function", "--data.reward.path", "tried.spread", "--data.reward.timeout", "null"]
+    *[
+        "--data.reward",
+        "graft.reward.FunctionReward",
+        "--data.reward.path",
+        "tried.spread",
+        "--data.reward.timeout",
+        "null",
+    ]
 ]
 HALF = ["--data.accept", "graft.accept.TopFraction", "--data.accept.fraction", "0.5"]
 

@@ -5,12 +5,12 @@ from typing import Any
 
 from lightning.pytorch import Callback
 
-from graft.correct import data, frontier, longer
+from graft.correct import data, pareto, train_longer
 
 PLACES: dict[str, tuple[Any, str]] = {  # of functions that are called several times each
     "inverting": (data, "invert"),
-    "training longer": (longer.Longer, "training_step"),
-    "measuring": (frontier, "_drawn"),
+    "training longer": (train_longer.TrainLonger, "training_step"),
+    "measuring": (pareto, "_drawn"),
 }
 
 

@@ -12,11 +12,17 @@ from called import TOY, done, run
 from safetensors.torch import load_file
 
 from graft import files
-from graft.alarms import bands
+from graft.alarms import tolerances
 
 RUN = "runs/molecule/1"
-HELD_OUT = ["graft.reward.Function", "--data.held_out.path", "tried.spread", "--data.held_out.timeout", "null"]
-STOP = ["--data.alarms.stop", "true", "--trainer.max_epochs", "3", "--data.source", "current"]
+HELD_OUT = [
+    "graft.reward.FunctionReward",
+    "--data.held_out_reward.path",
+    "tried.spread",
+    "--data.held_out_reward.timeout",
+    "null",
+]
+STOP = ["--data.alarms.stop_on_alarm", "true", "--trainer.max_epochs", "3", "--data.source", "current"]
 ALWAYS = {"molecule_stability", "atom_stability", "validity", "uniqueness", "novelty", "internal_diversity"}
 
 
@@ -30,30 +36,30 @@ def tuned(folder: "str | Path" = RUN) -> dict[str, torch.Tensor]:
 
 @pytest.fixture
 def alarm_in_the_second_round(monkeypatch: pytest.MonkeyPatch) -> None:
-    real = bands.judge
+    real = tolerances.check_tolerances
 
-    def judge(settings: bands.Alarms, number: int, *args: object) -> list[bands.Alarm]:
+    def judge(settings: tolerances.Alarms, number: int, *args: object) -> list[tolerances.Alarm]:
         found = real(settings, number, *args)  # type: ignore[arg-type]
         for each in found:
             each.alarm = number == 1 and each.statistic == "validity"
         return found
 
-    monkeypatch.setattr("graft.alarms.watch.judge", judge)
+    monkeypatch.setattr("graft.alarms.callback.check_tolerances", judge)
 
 
 def test_watched_by_default(finished: Path) -> None:
     """Each statistic beside the reference's in each round, without being asked."""
     told = summary(finished)
-    assert told["alarms"] == [str(bands.Alarm(**each)) for each in told["watched"] if each["alarm"]]
-    assert not told["stopped_by_alarm"] and told["kept_round"] is None
+    assert told["alarms"] == [str(tolerances.Alarm(**each)) for each in told["monitored"] if each["alarm"]]
+    assert not told["stopped_by_alarm"] and told["restored_round"] is None
     for number in (0, 1):
-        names = {each["statistic"] for each in told["watched"] if each["round"] == number}
+        names = {each["statistic"] for each in told["monitored"] if each["round"] == number}
         assert names - {"feature_distance"} == ALWAYS
-    own = {each["statistic"]: each["reference"] for each in told["watched"] if each["round"] == 0}
-    assert all(each["reference"] == own[each["statistic"]] for each in told["watched"])
+    own = {each["statistic"]: each["reference"] for each in told["monitored"] if each["round"] == 0}
+    assert all(each["reference"] == own[each["statistic"]] for each in told["monitored"])
     with (finished / "metrics.csv").open(newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["validation/reward"]]
-    for each in told["watched"]:
+    for each in told["monitored"]:
         row = rows[each["round"]]
         assert float(row[f"validation/{each['statistic']}"]) == pytest.approx(each["tuned"])
         assert float(row[f"alarm/{each['statistic']}"]) == each["alarm"]
@@ -63,12 +69,12 @@ def test_watched_by_default(finished: Path) -> None:
 
 def test_reference_has_the_same_noise(small: list[str]) -> None:
     """Not trained, the tuned model is the reference: every statistic is the same, nothing is beyond."""
-    still = ["--model.learning_rate", "0", "--trainer.max_epochs", "1", "--data.held_out", *HELD_OUT]
+    still = ["--model.learning_rate", "0", "--trainer.max_epochs", "1", "--data.held_out_reward", *HELD_OUT]
     bands_ = "{validity: 0, atom_stability: 0, uniqueness: 0, internal_diversity: 0, held_out: 0, feature_distance: 0}"
-    done("fit", *small, *still, "--data.alarms.bands", bands_, "--model.level", "0", "--model.ema", "null")
+    done("fit", *small, *still, "--data.alarms.tolerances", bands_, "--model.level", "0", "--model.ema_decay", "null")
     told = summary()
-    assert told["alarms"] == [] and {each["statistic"] for each in told["watched"]} >= ALWAYS | {"held_out"}
-    for each in told["watched"]:
+    assert told["alarms"] == [] and {each["statistic"] for each in told["monitored"]} >= ALWAYS | {"held_out"}
+    for each in told["monitored"]:
         if each["statistic"] != "feature_distance":
             assert each["tuned"] == each["reference"]
         else:
@@ -77,9 +83,20 @@ def test_reference_has_the_same_noise(small: list[str]) -> None:
 
 def test_model_that_breaks(small: list[str]) -> None:
     """A learning rate that blows the network up raises an alarm, on the terminal and wherever results are kept."""
-    much = ["--model.learning_rate", "0.03", "--model.warmup", "0", "--model.cosine", "false", "--model.level", "0"]
-    much += ["--data.validation_draws", "64", "--data.steps_per_round", "8", "--model.ema", "null"]
-    result = done("fit", *small, *much, "--data.held_out", *HELD_OUT, "--data.held_out.maximise", "false")
+    much = [
+        "--model.learning_rate",
+        "0.03",
+        "--model.lr_warmup_steps",
+        "0",
+        "--model.cosine",
+        "false",
+        "--model.level",
+        "0",
+    ]
+    much += ["--data.validation_draws", "64", "--data.steps_per_round", "8", "--model.ema_decay", "null"]
+    result = done(
+        "fit", *small, *much, "--data.held_out_reward", *HELD_OUT, "--data.held_out_reward.higher_is_better", "false"
+    )
     told = summary()
     assert told["alarms"] and f"graft: alarm: {told['alarms'][0]}" in result.out
     assert told["alarms"][0] in Path(RUN, "report.html").read_text().replace("&#x27;", "'")
@@ -92,12 +109,12 @@ def test_early_stop(small: list[str], alarm_in_the_second_round: None) -> None:
     result = done("fit", *small, *STOP)
     assert "stopped by an alarm; the weights are those of round 1" in result.out
     told = summary()
-    assert told["stopped_by_alarm"] and told["kept_round"] == 0 and len(told["rounds"]) == 2
+    assert told["stopped_by_alarm"] and told["restored_round"] == 0 and len(told["rounds"]) == 2
     assert not Path(RUN, "rounds/2").exists()
     _, about = files.read_tensors(Path(RUN, "rounds/1/chunk_00000.safetensors"))
     parameters = {name.removeprefix("backbone/"): tensor for name, tensor in tuned().items()}
     trained = {name: tensor for name, tensor in parameters.items() if tensor.is_floating_point()}
-    assert files.in_memory(trained) == about["origin"]["weights"]
+    assert files.hash_tensors(trained) == about["origin"]["weights"]
     good = load_file(Path(RUN, "checkpoints/good.safetensors"))
     assert all(torch.equal(good[name], tensor) for name, tensor in tuned().items())
     # and it goes on from there, if it ended before its last file: nothing more is drawn
@@ -128,16 +145,16 @@ def test_early_stop_in_a_run_that_goes_on(
 
 def test_alarm_in_the_first_round(small: list[str], reference: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Then what the run started from is kept: here the reference."""
-    real = bands.judge
+    real = tolerances.check_tolerances
 
-    def judge(*args: object) -> list[bands.Alarm]:
-        found: list[bands.Alarm] = real(*args)  # type: ignore[arg-type]
+    def judge(*args: object) -> list[tolerances.Alarm]:
+        found: list[tolerances.Alarm] = real(*args)  # type: ignore[arg-type]
         found[0].alarm = True
         return found
 
-    monkeypatch.setattr("graft.alarms.watch.judge", judge)
+    monkeypatch.setattr("graft.alarms.callback.check_tolerances", judge)
     assert "the weights are those of the start" in done("fit", *small, *STOP).out
-    assert summary()["kept_round"] is None and len(summary()["rounds"]) == 1
+    assert summary()["restored_round"] is None and len(summary()["rounds"]) == 1
     before = load_file(reference)
     assert all(torch.equal(before[name], tensor) for name, tensor in tuned().items())
 
@@ -145,11 +162,11 @@ def test_alarm_in_the_first_round(small: list[str], reference: Path, monkeypatch
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        (["--data.alarms.bands", "{validty: 0.1}"], "'validty', but what can be watched is molecule_stability"),
-        (["--data.alarms.bands", "{validity: -0.1}"], "band of validity is -0.1"),
-        (["--data.alarms.bands", "{validity: much}"], "data.alarms.bands: Expected float"),
-        (["--data.alarms.errors", "-1"], "errors is -1"),
-        (["--data.held_out", "tried.nothing"], "'tried.nothing'"),
+        (["--data.alarms.tolerances", "{validty: 0.1}"], "'validty', but what can be watched is molecule_stability"),
+        (["--data.alarms.tolerances", "{validity: -0.1}"], "band of validity is -0.1"),
+        (["--data.alarms.tolerances", "{validity: much}"], "data.alarms.tolerances: Expected float"),
+        (["--data.alarms.z", "-1"], "z is -1"),
+        (["--data.held_out_reward", "tried.nothing"], "'tried.nothing'"),
     ],
 )
 def test_bad_settings(flags: list[str], words: str, small: list[str], folder: Path) -> None:
@@ -160,14 +177,14 @@ def test_bad_settings(flags: list[str], words: str, small: list[str], folder: Pa
 @pytest.mark.parametrize("flags", [["--data.alarms", "null"], ["--data.validation_draws", "0"]])
 def test_switched_off(flags: list[str], small: list[str]) -> None:
     result = done("fit", *small, "--trainer.max_epochs", "1", *flags)
-    assert summary()["watched"] == [] and "nothing was watched" in result.out
+    assert summary()["monitored"] == [] and "nothing was watched" in result.out
     assert "alarm/" not in Path(RUN, "metrics.csv").read_text()
 
 
 def test_left_out(small: list[str]) -> None:
     bands_ = "{validity: null, feature_distance: null, internal_diversity: null}"
-    done("fit", *small, "--trainer.max_epochs", "1", "--data.alarms.bands", bands_)
-    names = {each["statistic"] for each in summary()["watched"]}
+    done("fit", *small, "--trainer.max_epochs", "1", "--data.alarms.tolerances", bands_)
+    names = {each["statistic"] for each in summary()["monitored"]}
     assert names == ALWAYS - {"validity", "internal_diversity"}
 
 
@@ -179,7 +196,7 @@ def test_domain_that_says_little(folder: Path) -> None:
     args = ["fit", "--config", "domains/mixture/mixture.yaml", *quiet, "--trainer.max_epochs", "1"]
     args += ["--model.weights", "runs/pretrain/1/reference.safetensors"]
     done(*args)
-    assert summary("runs/mixture/1")["watched"] == []
-    done(*args, "--data.held_out", "domains.mixture.Rightmost")
-    (watched,) = summary("runs/mixture/2")["watched"]
+    assert summary("runs/mixture/1")["monitored"] == []
+    done(*args, "--data.held_out_reward", "domains.mixture.Rightmost")
+    (watched,) = summary("runs/mixture/2")["monitored"]
     assert watched["statistic"] == "held_out" and not watched["alarm"]

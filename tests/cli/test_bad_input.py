@@ -17,7 +17,7 @@ from graft import GraftError, files
 
 ONE = ["--trainer.max_epochs", "1", "--data.validation_draws", "0", "--data.test_draws", "8", "--data.draws", "32"]
 LAST = ["--ckpt_path", "last"]
-FUNCTION = ["--data.reward", "graft.reward.Function", "--data.reward.path"]
+FUNCTION = ["--data.reward", "graft.reward.FunctionReward", "--data.reward.path"]
 NEWLY = "runs/molecule/1"
 
 
@@ -52,8 +52,8 @@ NEWLY = "runs/molecule/1"
         (["--data.accept", "TopK", "--data.accept.draws", "1000"], "needs 1000 draws"),
         (["--data.accept.fraction", "0"], "fraction is 0"),
         (["--data.accept.fraction", "1.5"], "fraction is 1.5"),
-        (["--data.accept", "Tilt", "--data.accept.temperature", "0"], "temperature is 0"),
-        (["--data.accept", "Tilt"], "temperature"),  # missing
+        (["--data.accept", "ExponentialTilt", "--data.accept.temperature", "0"], "temperature is 0"),
+        (["--data.accept", "ExponentialTilt"], "temperature"),  # missing
         (["--data.accept", "graft.accept.Nonsense"], "Nonsense"),
         (["--model.weights", "null"], "model.weights"),
         (["--model.weights", "nowhere.safetensors"], "'nowhere.safetensors'"),
@@ -177,7 +177,7 @@ def test_reward_that_fails_for_all_in_the_end(works: int, small: list[str], monk
 
 
 def test_reward_with_a_wrong_number_of_values(small: list[str]) -> None:
-    said = run("fit", *small, *ONE, *FUNCTION, "tried.one_short", "--data.reward.batch", "true").said
+    said = run("fit", *small, *ONE, *FUNCTION, "tried.one_short", "--data.reward.batched", "true").said
     assert "all 32 draws" in said and "0 values for 1 object" in said
     assert Path(NEWLY, "rounds/0/chunk_00000.safetensors").exists()
 
@@ -294,7 +294,7 @@ def test_weights_of_another_network(finished: Path, reference: Path, folder: Pat
     assert "other.safetensors" in run("fit", *small, "--weights", "other.safetensors").said
     assert "does not fit the network" in run("fit", *small, "--model.weights", "other.safetensors").said
     assert "not a reference" in run("fit", *small, "--model.weights", finished / "tuned.safetensors").said
-    said = run("fit", *small, "--model.backbone.init_args.width", "24").said
+    said = run("fit", *small, "--model.backbone.init_args.hidden_dim", "24").said
     assert "does not fit the network" in said and "reference.safetensors" in said
     lora = run("fit", *small, "--model.lora.rank", "2", "--weights", finished).said
     assert "does not fit the network" in lora
@@ -373,13 +373,13 @@ def test_failure_budget(folder: Path, small: list[str], monkeypatch: pytest.Monk
     import tried
 
     validation = ["--data.validation_draws", "0"]
-    small = [*small, *validation, *outage("works_for_a_while"), "--data.failure_budget", "0.5"]
+    small = [*small, *validation, *outage("works_for_a_while"), "--data.max_failures", "0.5"]
     monkeypatch.setattr(tried, "left", 10**6)
     done("fit", *small, "--run_dir", "whole")
     monkeypatch.setattr(tried, "left", 64 + 30)
     said = run("fit", *small).said
     assert "failed for 34 of 64 draws (34 times: ConnectionError: no answer from the service)" in said
-    assert "more than data.failure_budget 0.5 allows" in said and "--ckpt_path last" in said
+    assert "more than data.max_failures 0.5 allows" in said and "--ckpt_path last" in said
     assert Path(NEWLY, "rounds/0/tuned.safetensors").exists() and Path(NEWLY, "checkpoints/last.ckpt").exists()
     assert not Path(NEWLY, "rounds/1/round.json").exists() and not Path(NEWLY, "summary.json").exists()
     kept = [json.loads(path.read_text()) for path in sorted(Path(NEWLY, "rounds/1").glob("scores_*.json"))]
@@ -397,24 +397,24 @@ def test_failure_budget_as_a_count(small: list[str], monkeypatch: pytest.MonkeyP
     """Over the whole run, and the rest is not asked."""
     import tried
 
-    fail = [*outage("raises_for_some"), "--data.failure_budget"]
+    fail = [*outage("raises_for_some"), "--data.max_failures"]
     done("fit", *small, *ONE, *fail, "null")
     (account,) = json.loads(Path(NEWLY, "summary.json").read_text())["rounds"]
     failed = account["failed_rewards"]
     said = run("fit", *small, *ONE, *fail, str(failed - 1)).said
-    assert f"failed for {failed} of 32 draws" in said and f"data.failure_budget {failed - 1} allows" in said
+    assert f"failed for {failed} of 32 draws" in said and f"data.max_failures {failed - 1} allows" in said
     monkeypatch.setattr(tried, "left", 3)
-    said = run("fit", *small, *outage("works_for_a_while"), "--data.failure_budget", "3").said
+    said = run("fit", *small, *outage("works_for_a_while"), "--data.max_failures", "3").said
     assert "failed for 29 of 32 draws" in said  # the second chunk is not asked
-    assert "failure_budget is -1" in run("fit", *small, *ONE, "--data.failure_budget", "-1").said
+    assert "max_failures is -1" in run("fit", *small, *ONE, "--data.max_failures", "-1").said
 
 
 def test_cached_reward(small: list[str]) -> None:
     """Asked once of each molecule by its SMILES; the accounts count what was asked."""
     at = small.index("--data.reward")
     rest = small[:at] + small[at + 6 :]
-    cached = ["--data.reward", "graft.reward.Cached", "--data.reward.by", "rdkit.Chem.MolToSmiles"]
-    cached += ["--data.reward.file", "scores.sqlite", "--data.reward.reward", "domains.molecules.rewards.LogP"]
+    cached = ["--data.reward", "graft.reward.CachedReward", "--data.reward.key", "rdkit.Chem.MolToSmiles"]
+    cached += ["--data.reward.path", "scores.sqlite", "--data.reward.reward", "domains.molecules.rewards.LogP"]
     done("fit", *rest, *ONE, *cached)
     done("fit", *rest, *ONE, *cached)
     first, second = (json.loads(Path(f"runs/molecule/{n}/summary.json").read_text()) for n in (1, 2))
@@ -458,7 +458,7 @@ def test_inline_yaml_of_two_minds(finished: Path, small: list[str]) -> None:
         ("1 / 0", "ZeroDivisionError"),
     ],
 )
-@pytest.mark.parametrize("how", ["class_path", "path", "by"])
+@pytest.mark.parametrize("how", ["class_path", "path", "key"])
 def test_reward_modules_that_fail(
     body: str, words: str, how: str, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -468,8 +468,8 @@ def test_reward_modules_that_fail(
     monkeypatch.delitem(sys.modules, "odd_reward", raising=False)
     reward = {
         "class_path": "{class_path: odd_reward.Odd, init_args: {x: 1}}",
-        "path": "{class_path: graft.reward.Function, init_args: {path: odd_reward.odd, timeout: null}}",
-        "by": "{class_path: graft.reward.Cached, init_args: {reward: domains.mixture.Rightmost, by: odd_reward.odd}}",
+        "path": "{class_path: graft.reward.FunctionReward, init_args: {path: odd_reward.odd, timeout: null}}",
+        "key": "{class_path: CachedReward, init_args: {reward: domains.mixture.Rightmost, key: odd_reward.odd}}",
     }[how]
     (folder / "mine.yaml").write_text(f"data:\n  reward: {reward}\n")
     said = run("fit", "--config", "domains/mixture/mixture.yaml", "--config", "mine.yaml").said

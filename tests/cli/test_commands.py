@@ -11,7 +11,7 @@ from called import MOLECULE, QUIET, REWARD, SMALL, done, run
 from rdkit import Chem
 
 from graft import cli, files, runs
-from graft.cli.parser import setup
+from graft.cli.parser import parse_and_build
 
 TESTED = ["--data.validation_draws", "16", "--data.test_draws", "16", "--model.steps", "8", *QUIET, *REWARD]
 
@@ -34,9 +34,11 @@ def test_sample_from_the_reference_that_ships(folder: Path) -> None:
     shipped = "domains/molecules/reference/heavy.safetensors"
     done("sample", "--weights", shipped, "-n", "7", "--out", "a.sdf")
     assert len(molecules("a.sdf")) == 7
-    _, config = setup("pretrain", ["--config", "domains/molecule_pretrain.yaml"])
-    about = files.read_about(files.locate(shipped))
-    theirs, ours = (dict(runs.flat(model)) for model in (about["architecture"], yaml.safe_load(config)["model"]))
+    _, config = parse_and_build("pretrain", ["--config", "domains/molecule_pretrain.yaml"])
+    about = files.read_metadata(files.find_file(shipped))
+    theirs, ours = (
+        dict(runs.flatten_config(model)) for model in (about["architecture"], yaml.safe_load(config)["model"])
+    )
     assert theirs.items() <= ours.items() and "config" not in about  # settings may have come since
     assert about["training"]["trainer.max_epochs"] == 80 and "model.learning_rate" in about["training"]
 
@@ -166,7 +168,7 @@ def test_help_explains_settings(command: str) -> None:
     if command == "pretrain":
         assert "max_heavy_atoms" in result.out
     elif command == "correct":
-        assert "--data.method" in result.out and "--data.dequantise" in result.out
+        assert "--data.fixed_point_solver" in result.out and "--data.dequantize_std" in result.out
     else:
         assert "--data.steps_per_round" in result.out and "Optimizer steps in a round" in result.out
         assert "--data.accept.fraction" in result.out  # of the rule that the config names

@@ -12,10 +12,10 @@ import torch
 from called import QUIET, TOY, done, run
 
 import graft
-from graft.compare import counting
+from graft.compare import cost_callback
 from graft.compare.methods import METHODS
 from graft.distance import frechet, paired_mmd
-from graft.files import in_memory, read_tensors
+from graft.files import hash_tensors, read_tensors
 from graft.page import POLICY
 
 ALL = ",".join(METHODS)
@@ -158,12 +158,12 @@ def test_interpolation_by_hand(there: Path) -> None:
 
 def test_best_of_by_hand(there: Path) -> None:
     """Four candidates under each of everyone's conditions, drawn in one batch."""
-    from graft.batches import Draws
-    from graft.seeding import generator
+    from graft.batches import SampleRequest
+    from graft.seeding import make_generator
 
     module, _, _ = graft.load("domains/mixture/mixture.yaml", *toy(there)[2:])
-    label = module.draw_conditions(64, generator(0, "condition", "test", 0))["label"]
-    state = module.predict_step(Draws({"label": label.repeat_interleave(4)}, ("test", 0), "reference")).state
+    label = module.sample_conditions(64, make_generator(0, "condition", "test", 0))["label"]
+    state = module.predict_step(SampleRequest({"label": label.repeat_interleave(4)}, ("test", 0), "reference")).state
     best = state[:, 0].reshape(64, 4).max(1).values
     assert float(line("all", "best_of:4")["reward"]) == pytest.approx(float(best.double().mean()), rel=1e-6)
 
@@ -190,14 +190,14 @@ def test_a_stopped_comparison_goes_on(stop: str, there: Path, tmp_path: Path, mo
 
             patch.setattr(comparing.Comparison, "_row", row)
         else:
-            step = counting.Counting.on_train_epoch_end
+            step = cost_callback.TrainingCostCallback.on_train_epoch_end
 
-            def epoch(self: counting.Counting, trainer: object, module: object) -> None:
+            def epoch(self: cost_callback.TrainingCostCallback, trainer: object, module: object) -> None:
                 step(self, trainer, module)
                 if "graft_seed0" in str(self.folder) and len(self.rounds) == 2:
                     interrupted()
 
-            patch.setattr(counting.Counting, "on_train_epoch_end", epoch)
+            patch.setattr(cost_callback.TrainingCostCallback, "on_train_epoch_end", epoch)
         result = run(*args, "--run_dir", stopped)
     signal.signal(signal.SIGINT, handler)
     assert result.status == 130 and "--run_dir" in result.err
@@ -213,7 +213,7 @@ def test_a_stopped_comparison_goes_on(stop: str, there: Path, tmp_path: Path, mo
     ]
     assert untimed(stopped) == whole[1::-1] + whole[2:]  # in the order asked for
     for name in ("graft_seed0", "pgraft_0.25_seed0"):
-        tensors = [in_memory(read_tensors(Path(f, "runs", name, "tuned.safetensors"))[0]) for f in ("all", stopped)]
+        tensors = [hash_tensors(read_tensors(Path(f, "runs", name, "tuned.safetensors"))[0]) for f in ("all", stopped)]
         assert tensors[0] == tensors[1]
     finished = (stopped / "compare.csv").read_bytes()
     with monkeypatch.context() as patch:
@@ -222,7 +222,7 @@ def test_a_stopped_comparison_goes_on(stop: str, there: Path, tmp_path: Path, mo
     assert (stopped / "compare.csv").read_bytes() == finished
     said = run(*args, "--data.accept.fraction", "0.5", "--run_dir", stopped).said
     assert "settings.data.accept.init_args.fraction=0.25, now it is 0.5" in said
-    assert "law_draws=0, now it is 64" in run(*args, "--law_draws", "64", "--run_dir", stopped).said
+    assert "target_draws=0, now it is 64" in run(*args, "--target_draws", "64", "--run_dir", stopped).said
 
 
 def test_a_comparison_is_widened(there: Path, tmp_path: Path) -> None:
@@ -270,7 +270,7 @@ def test_a_comparison_is_widened(there: Path, tmp_path: Path) -> None:
         (["--levels", "0.99"], "nothing would be tuned"),
         (["--levels", "0"], "pgraft at level 0 is graft"),
         (["--baseline", "nft"], "--baseline is 'nft'"),
-        (["--law_draws", "-1"], "--law_draws is -1"),
+        (["--target_draws", "-1"], "--target_draws is -1"),
         (
             ["--methods", "ddpo", "--model.process.init_args.eta", "0"],
             "ddpo@0.25: PolicyGradient needs steps that draw",
@@ -279,7 +279,7 @@ def test_a_comparison_is_widened(there: Path, tmp_path: Path) -> None:
         (["--model.weights", "null"], "model.weights"),
         (["--weights", "all/runs/graft_seed0"], "leave out --weights"),
         (["--ckpt_path", "last"], "leave out --ckpt_path"),
-        (["--data.store", "[all/runs/graft_seed0]"], "leave out data.store"),
+        (["--data.reuse_runs", "[all/runs/graft_seed0]"], "leave out data.reuse_runs"),
         (["--data.reward", "nowhere.f"], "nowhere.f"),
         (["--run_dir", "all/runs/graft_seed0"], "must be empty"),
         (["--trainer.devices", "2"], "one process"),
@@ -305,7 +305,7 @@ def test_a_configuration_is_needed(there: Path) -> None:
 @pytest.mark.slow
 def test_auto(there: Path, tmp_path: Path) -> None:
     """The level is chosen once for a seed, and what that took is counted apart."""
-    levels = ["--levels", "0.125,auto", "--data.levels.candidates", "[0.125, 0.5]"]
+    levels = ["--levels", "0.125,auto", "--data.level_search.candidates", "[0.125, 0.5]"]
     args = [*toy(there), *levels, "--methods", "pgraft,switch,graft", "--seeds", "0", "--run_dir", tmp_path / "a"]
     done("compare", *args)
     chosen = json.loads((tmp_path / "a/levels/0/levels.json").read_text())
@@ -317,7 +317,7 @@ def test_auto(there: Path, tmp_path: Path) -> None:
 
 def test_molecules(small: list[str], folder: Path) -> None:
     """Metrics, diversity and the distance to the accepted law beside its floor, by hand."""
-    args = [*small, "--data.accept.deduplicate", "true", "--law_draws", "128", "--run_dir", "a"]
+    args = [*small, "--data.accept.deduplicate", "true", "--target_draws", "128", "--run_dir", "a"]
     done("compare", *args, "--methods", "pgraft,reference,best_of:2", "--seeds", "0")
     row = line("a", "pgraft@0.167")
     assert all(0 <= float(row[name]) <= 1 for name in ("validity", "uniqueness", "novelty", "molecule_stability"))
@@ -335,15 +335,15 @@ def test_molecules(small: list[str], folder: Path) -> None:
         state = {name: tensors[f"state/{name}"] for name in ("x", "h")}
         law += module.decode(state, {"mask": tensors["condition/mask"]})
         groups.append(tensors["condition/mask"].sum(1).long())
-    from graft.batches.requests import Requests
-    from graft.batches.requests import groups as conditions
-    from graft.compare.law import SEED
+    from graft.batches.sampling import SampleRequests
+    from graft.batches.sampling import groups as conditions
+    from graft.compare.accepted_distribution import SEED
     from graft.compare.matched import match
-    from graft.seeding import generator
+    from graft.seeding import make_generator
 
     assert content["law"]["count"] == len(law)
-    theirs = conditions(Requests(module, 32, 32, ("test",), "reference"))
-    matched = match(torch.cat(groups), theirs, generator(SEED, "halves"))
+    theirs = conditions(SampleRequests(module, 32, 32, ("test",), "reference"))
+    matched = match(torch.cat(groups), theirs, make_generator(SEED, "halves"))
     assert int(row["distance_n"]) == len(matched.half) and float(row["distance_share"]) == pytest.approx(matched.share)
     real, tuned = module.features(law).double(), module.features(items).double()[matched.tuned]
     half, other = real[matched.half], real[matched.other]

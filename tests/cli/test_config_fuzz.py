@@ -13,14 +13,20 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from graft import files
-from graft.cli.parser import setup
-from graft.cli.said import said
+from graft.cli.messages import user_message
+from graft.cli.parser import parse_and_build
 
 few = settings(max_examples=8, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck), database=None)
-CONFIG = yaml.safe_load(files.locate("domains/molecule.yaml").read_text())
+CONFIG = yaml.safe_load(files.find_file("domains/molecule.yaml").read_text())
 PLACES = [
-    *[("data", name) for name in ("draws", "accept", "reward", "source", "window", "filters", "keep_rounds", "alarms")],
-    *[("model", "init_args", name) for name in ("level", "steps", "backbone", "process", "ema", "lora", "weights")],
+    *[
+        ("data", name)
+        for name in ("draws", "accept", "reward", "source", "replay_rounds", "filters", "keep_last_rounds", "alarms")
+    ],
+    *[
+        ("model", "init_args", name)
+        for name in ("level", "steps", "backbone", "process", "ema_decay", "lora", "weights")
+    ],
     *[("trainer", "max_epochs"), ("model", "class_path"), ("model",), ("data",), ("seed_everything",)],
 ]
 leaves = st.none() | st.booleans() | st.integers(-2, 10**12) | st.floats() | st.text(max_size=6)
@@ -38,9 +44,9 @@ def _folder() -> Iterator[None]:
 
 def attempt(path: Path) -> None:
     try:
-        setup("fit", ["--config", str(path)])
+        parse_and_build("fit", ["--config", str(path)])
     except Exception as error:
-        assert (said(error) or "").strip(), repr(error)
+        assert (user_message(error) or "").strip(), repr(error)
     except SystemExit as error:
         raise AssertionError(error) from error
 

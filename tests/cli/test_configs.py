@@ -32,10 +32,29 @@ def test_domain(name: str, folder: Path) -> None:
     """With its own reference, reward and rule."""
     content = yaml.safe_load((CONFIGS / name).read_text())
     if isinstance(content["data"].get("source"), dict):
-        short = ["--data.samples", "12", "--data.passes", "1", "--data.known", "2", "--data.steps_per_epoch", "2"]
-        short += ["--data.test_draws", "6", "--data.repeats", "1", "--data.compared", "[1]"]
+        short = [
+            "--data.samples",
+            "12",
+            "--data.num_dequantizations",
+            "1",
+            "--data.num_certificate_draws",
+            "2",
+            "--data.steps_per_epoch",
+            "2",
+        ]
+        short += ["--data.test_draws", "6", "--data.num_repeats", "1", "--data.baseline_steps", "[1]"]
         short += ["--data.train_batch_size", "8"]
-        done("correct", "--config", name, *short, "--trainer.max_epochs", "1", "--data.most_left_out", "0.9", *QUIET)
+        done(
+            "correct",
+            "--config",
+            name,
+            *short,
+            "--trainer.max_epochs",
+            "1",
+            "--data.max_invalid_fraction",
+            "0.9",
+            *QUIET,
+        )
         made = "tuned.safetensors"
     elif "class_path" in content["data"]:
         limits = ["--trainer.max_epochs", "1", "--trainer.limit_train_batches", "2", "--trainer.limit_val_batches", "1"]
@@ -99,10 +118,10 @@ def test_every_config_says_what_it_is_for() -> None:
 
 
 def test_later_config_wins_and_flags_win_over_all(folder: Path) -> None:
-    (folder / "a.yaml").write_text("data: {draws: 100, window: 3}")
+    (folder / "a.yaml").write_text("data: {draws: 100, replay_rounds: 3}")
     (folder / "b.yaml").write_text("data: {draws: 200}")
     ab = settings(*MOLECULE, "--config", "a.yaml", "--config=b.yaml")["data"]
-    assert (ab["draws"], ab["window"]) == (200, 3)
+    assert (ab["draws"], ab["replay_rounds"]) == (200, 3)
     assert settings(*MOLECULE, "--config=b.yaml", "--config", "a.yaml")["data"]["draws"] == 100
     assert settings(*MOLECULE, "-c", "b.yaml", "--data.draws", "300")["data"]["draws"] == 300
     shipped = yaml.safe_load((CONFIGS / "domains/molecule.yaml").read_text())

@@ -14,13 +14,13 @@ from test_not_finite import FIT, QUICK, plane_of, trained
 
 import graft
 from graft import best_of, cli
-from graft.accept import All, Threshold, TopFraction
+from graft.accept import AcceptAll, Threshold, TopFraction
 from graft.errors import GraftError
 from graft.objectives import DiffusionNFT
 from graft.reward import Reward
 from graft.rounds.sources import ScoredSet
 
-pytestmark = [pytest.mark.filterwarnings(f"ignore:{message}") for message in cli.QUIET]
+pytestmark = [pytest.mark.filterwarnings(f"ignore:{message}") for message in cli.IGNORED_WARNINGS]
 
 
 @pytest.fixture(scope="module")
@@ -34,8 +34,8 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> str:
 class Given(Reward):
     """A function of a point, as a reward."""
 
-    def __init__(self, function: Callable[[Any], float], maximise: bool = True) -> None:
-        self.function, self.maximise, self.calls = function, maximise, 0
+    def __init__(self, function: Callable[[Any], float], higher_is_better: bool = True) -> None:
+        self.function, self.higher_is_better, self.calls = function, higher_is_better, 0
 
     def score(self, item: Any) -> float:
         self.calls += 1
@@ -68,9 +68,9 @@ def test_one_value(weights: str, folder: Path) -> None:
 def test_one_value_for_each_condition(weights: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     label = Given(lambda point: point[2])
     few = {"draws": 240, "batch_size": 240, "accept": TopFraction(0.25)}
-    with pytest.raises(GraftError, match=r"does not vary within any of 3 conditions of round 1, .*scope=global"):
+    with pytest.raises(GraftError, match=r"does not vary within any of 3 conditions of round 1, .*group_by=global"):
         fit(weights, label, **few)
-    fit(weights, label, run_dir="global", **{**few, "accept": TopFraction(0.25, scope="global")})
+    fit(weights, label, run_dir="global", **{**few, "accept": TopFraction(0.25, group_by="global")})
     capsys.readouterr()
     one = Given(lambda point: point[0] if point[2] == 1 else 0.5)
     fit(weights, one, run_dir="one", **few)
@@ -79,13 +79,13 @@ def test_one_value_for_each_condition(weights: str, folder: Path, capsys: pytest
 
 def test_rules_that_select_nothing(weights: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """All of them is a choice of the user's, unless the objective learns from the rewards themselves."""
-    fit(weights, Given(lambda point: 1.0), run_dir="all", accept=All())
+    fit(weights, Given(lambda point: 1.0), run_dir="all", accept=AcceptAll())
     assert "arbitrary" not in capsys.readouterr().out
     fit(weights, Given(lambda point: point[0]), run_dir="threshold", accept=Threshold(-1e9))
     assert (
         "the rule 'reward >= -1e+09' accepts all candidates of round 1: nothing is selected" in capsys.readouterr().out
     )
-    policy = {"accept": All(), "source": "current", "objective": DiffusionNFT()}
+    policy = {"accept": AcceptAll(), "source": "current", "objective": DiffusionNFT()}
     with pytest.raises(GraftError, match="is 1 for all 48 candidates of round 1, so that training would learn"):
         fit(weights, Given(lambda point: 1.0), run_dir="policy", **policy)
     with pytest.raises(GraftError, match="is 1 for all 48 candidates of round 1, so that training would learn"):
@@ -95,16 +95,18 @@ def test_rules_that_select_nothing(weights: str, folder: Path, capsys: pytest.Ca
 class After(Given):
     """One function of a point for the first draws, and then another."""
 
-    def __init__(self, first: Callable[[Any], float], then: Callable[[Any], float], maximise: bool = True) -> None:
-        super().__init__(lambda point: first(point) if self.calls <= 96 else then(point), maximise)
+    def __init__(
+        self, first: Callable[[Any], float], then: Callable[[Any], float], higher_is_better: bool = True
+    ) -> None:
+        super().__init__(lambda point: first(point) if self.calls <= 96 else then(point), higher_is_better)
 
 
-@pytest.mark.parametrize("maximise", [True, False])
-def test_saturation(maximise: bool, weights: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("higher_is_better", [True, False])
+def test_saturation(higher_is_better: bool, weights: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """All draws of the third round are as good as the best of the second: the run ends well, without training on."""
-    sign = 1 if maximise else -1
-    reward = After(lambda point: sign * min(1.0, point[0] + 0.5), lambda point: sign * 1.0, maximise)
-    settings = {"source": "current", "accept": TopFraction(0.1, scope="global")}
+    sign = 1 if higher_is_better else -1
+    reward = After(lambda point: sign * min(1.0, point[0] + 0.5), lambda point: sign * 1.0, higher_is_better)
+    settings = {"source": "current", "accept": TopFraction(0.1, group_by="global")}
     summary = fit(weights, reward, 5, **settings)
     said = capsys.readouterr().out
     assert f"the reward reward is {sign} for all 48 candidates of round 3, no worse than what round 2 accepted" in said
@@ -129,7 +131,7 @@ def test_reward_that_breaks_later(weights: str, folder: Path) -> None:
     """All draws of the third round are worse than what was accepted before: that is no success."""
     reward = After(lambda point: point[0], lambda point: -9.0)
     with pytest.raises(GraftError, match=r"the reward reward is -9 for all 48 candidates of round 3, so that training"):
-        fit(weights, reward, 5, source="current", accept=TopFraction(0.25, scope="global"))
+        fit(weights, reward, 5, source="current", accept=TopFraction(0.25, group_by="global"))
     assert Path("run/rounds/1/tuned.safetensors").exists() and not Path("run/summary.json").exists()
     assert graft.runs.checkpoint.read(Path("run/checkpoints/last.ckpt"))["global_step"] == 8
 
@@ -137,7 +139,7 @@ def test_reward_that_breaks_later(weights: str, folder: Path) -> None:
 class Scored(broken.Plane):
     """Reads any file as 40 points with the score that is its name, in which one is missing."""
 
-    def read(self, path: Path, score: str) -> ScoredSet:
+    def read_scored(self, path: Path, score: str) -> ScoredSet:
         values = [float(path.stem)] * 39 + [float("nan")]
         state = torch.randn(40, 2, generator=torch.Generator().manual_seed(0))
         return ScoredSet(state, {"label": torch.zeros(40, dtype=torch.long)}, values, [""] * 40)
@@ -146,7 +148,7 @@ class Scored(broken.Plane):
 def test_scored_file(weights: str, folder: Path) -> None:
     """Before anything is trained, by the name of the column; a score that is NaN is left out."""
     Path("5.csv").touch()
-    data = graft.Rollouts(None, **{**QUICK, "alarms": None, "source": "5.csv", "score": "pIC50"})
+    data = graft.Rollouts(None, **{**QUICK, "alarms": None, "source": "5.csv", "score_column": "pIC50"})
     module = plane_of(broken.Network(), Scored, weights=weights)
     with pytest.raises(GraftError, match="the reward pIC50 is 5 for all 39 candidates of round 1"):
         graft.fit(module, data, "run", trained(1))
@@ -154,9 +156,9 @@ def test_scored_file(weights: str, folder: Path) -> None:
 
 def test_screen_and_best_of(weights: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """What they choose would be arbitrary: that is said, and no more."""
-    fit(weights, Given(lambda point: point[0]), screen=Given(lambda point: 2.0), screen_fraction=0.5)
+    fit(weights, Given(lambda point: point[0]), proxy_reward=Given(lambda point: 2.0), proxy_fraction=0.5)
     assert "the screen reward does not tell draws of a condition apart" in capsys.readouterr().out
     module = plane_of(broken.Network(), weights=weights)
     for reward, told in ((Given(lambda point: 2.0), True), (Given(lambda point: point[0]), False)):
-        best_of.best_of(module, trained(1), reward, 3, 2)
+        best_of.best_of_n(module, trained(1), reward, 3, 2)
         assert ("those that are kept are arbitrary" in capsys.readouterr().out) == told

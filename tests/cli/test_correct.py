@@ -29,13 +29,13 @@ model:
     backbone: {class_path: domains.mixture.Network}
     process:
       class_path: graft.process.Gaussian
-      init_args: {schedule: {class_path: graft.process.Cosine}, prediction: v, shape: [2], eta: 0}
+      init_args: {schedule: {class_path: graft.process.CosineSchedule}, prediction_type: v, shape: [2], eta: 0}
     level: 1
     steps: 6
     corrector:
-      class_path: graft.corrector.Corrector
+      class_path: graft.corrector.NoiseCorrector
       init_args:
-        process: {class_path: graft.process.Rotation, init_args: {shape: [2]}}
+        process: {class_path: graft.process.TrigFlow, init_args: {shape: [2]}}
         backbone: {class_path: domains.mixture.Network, init_args: {width: 8}}
         steps: 2
     weights: reference.safetensors
@@ -43,10 +43,10 @@ data:
   source: {class_path: domains.mixture.Points}
   batch_size: 64
   steps_per_epoch: 5
-  known: 16
+  num_certificate_draws: 16
   test_draws: 100
-  repeats: 2
-  compared: [2, 4]
+  num_repeats: 2
+  baseline_steps: [2, 4]
 trainer: {max_epochs: 2, accelerator: cpu, log_every_n_steps: 1}
 """
 
@@ -104,7 +104,16 @@ def test_run(work: Path) -> None:
 
 
 def test_solver_from_the_command_line(work: Path) -> None:
-    done(*correct("--model.solver", "graft.solvers.Midpoint", "--data.method", "Newton", "--data.longer", "false"))
+    done(
+        *correct(
+            "--model.solver",
+            "graft.solvers.Midpoint",
+            "--data.fixed_point_solver",
+            "Newton",
+            "--data.train_longer_baseline",
+            "false",
+        )
+    )
     summary = told(work / "runs/toy/1")
     assert summary["solver"] == "Midpoint" and summary["trained_longer"] is None
     corrected = next(row for row in summary["frontier"] if row["name"] == "corrected")
@@ -196,7 +205,7 @@ def test_killed(place: str, whole: Path, work: Path) -> None:
 
 def test_two_processes(work: Path) -> None:
     """As one: the same noise, the same corrector but for the order of sums, one summary."""
-    flags = [*DOUBLE, "--data.longer", "false", "--data.train_batch_size", "32"]
+    flags = [*DOUBLE, "--data.train_longer_baseline", "false", "--data.train_batch_size", "32"]
     done(*correct(*flags, "--run_dir", "one"))
     assert output(start(*correct(*flags, *TWO, "--run_dir", "two"))).count("known noise recovered") == 1
     alike(load_file("two/tuned.safetensors"), load_file("one/tuned.safetensors"), 1e-9)
@@ -211,16 +220,19 @@ def test_two_processes(work: Path) -> None:
     ("flags", "words"),
     [
         (["--model.process.init_args.eta", "1"], "set eta=0"),
-        (["--model.process.init_args.prediction", "x0"], "keeps nothing"),
+        (["--model.process.init_args.prediction_type", "x0"], "keeps nothing"),
         (["--model.corrector", "null", "--model.level", "0"], "give model.corrector"),
         (["--model.weights", "null"], "give model.weights"),
         (["--model.solver", "Heunn"], "Heunn"),
-        (["--data.method", "Nonsense"], "Nonsense"),
+        (["--data.fixed_point_solver", "Nonsense"], "Nonsense"),
         (["--data.source", "nowhere.Data"], "nowhere"),
         (["--data.samples", "1"], "data.samples is 1"),
-        (["--data.dequantise", "some"], "data.dequantise"),
-        (["--data.method", "FixedPoint", "--data.method.iterations", "1"], "could not be carried back"),
-        (["--data.round_trip", "1e-30"], "came back more than 1e-30"),
+        (["--data.dequantize_std", "some"], "data.dequantize_std"),
+        (
+            ["--data.fixed_point_solver", "FixedPoint", "--data.fixed_point_solver.iterations", "1"],
+            "could not be carried back",
+        ),
+        (["--data.max_round_trip_error", "1e-30"], "came back more than 1e-30"),
         (["--trainer.max_epochs", "0"], "at least one epoch"),
         (["--trainer.reload_dataloaders_every_n_epochs", "0"], "reload_dataloaders_every_n_epochs=1"),
     ],
@@ -239,13 +251,14 @@ def test_configurations_of_other_commands(work: Path) -> None:
 
 def test_other_settings_do_not_take_over_what_was_inverted(work: Path) -> None:
     """A folder with noise of another flow is refused; nothing of it is lost."""
-    done(*correct("--data.longer", "false"))
+    done(*correct("--data.train_longer_baseline", "false"))
     shutil.copytree("runs/toy/1/recovered", "other/recovered")
     kept = {path.name: path.read_bytes() for path in Path("other/recovered").iterdir()}
     assert "must be empty" in run(*correct("--model.steps", "8", "--run_dir", "other")).said
     config = Path("runs/toy/1/config.yaml").read_text()
     steps = next(line for line in config.splitlines() if line.startswith("    steps: "))
-    Path("other/config.yaml").write_text(config.replace(steps, "    steps: 8").replace("longer: false", "longer: true"))
+    config = config.replace("train_longer_baseline: false", "train_longer_baseline: true")
+    Path("other/config.yaml").write_text(config.replace(steps, "    steps: 8"))
     resumed = correct("--model.steps", "8", "--run_dir", "other", "--ckpt_path", "last")
     assert "recovered with another steps" in run(*resumed).said
     assert kept == {path.name: path.read_bytes() for path in Path("other/recovered").iterdir()}

@@ -112,10 +112,10 @@ def test_interruption(kind: str, killed: bool, folder: Path, given: list[str], m
 
 def test_draws_are_shared_with_other_runs(folder: Path, given: list[str]) -> None:
     """The reference draws the same with and without a corrector, which learns from the noise that was recorded."""
-    done("fit", *given, *SMALL, *ONE, "--model.level", "0", "--data.record", "[1.0]")
-    done(*fit(given, "gaussian", *ONE, "--data.store", "[runs/molecule/1]"))
+    done("fit", *given, *SMALL, *ONE, "--model.level", "0", "--data.record_levels", "[1.0]")
+    done(*fit(given, "gaussian", *ONE, "--data.reuse_runs", "[runs/molecule/1]"))
     told = summary(folder / "runs/molecule/2")["rounds"][0]
-    assert told["stored"] == 64 and told["denoiser_calls"] == told["reward_calls"] == 0
+    assert told["reused"] == 64 and told["denoiser_calls"] == told["reward_calls"] == 0
 
 
 @pytest.mark.parametrize(
@@ -130,7 +130,10 @@ def test_draws_are_shared_with_other_runs(folder: Path, given: list[str]) -> Non
         (["--model.weights", "null"], "give model.weights"),
         (["--model.corrector.steps", "0"], "model.corrector.steps is 0"),
         (["--model.corrector.process.init_args.fields.x.init_args.shape", "[7, 3]"], "the shape of x is 7x3 there"),
-        (["--model.corrector.process.init_args.fields.x.init_args.project", "Masked"], "the projection of x is Masked"),
+        (
+            ["--model.corrector.process.init_args.fields.x.init_args.projection", "MaskProjection"],
+            "the projection of x is MaskProjection",
+        ),
         (["--model.objective", "PolicyGradient"], "not a corrector"),
         (["--model.objective", "DiffusionNFT"], "not a corrector"),
         (["--model.objective", "Shaping", "--model.objective.target", "renoised"], "biased"),

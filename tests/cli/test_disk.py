@@ -13,8 +13,8 @@ from called import done, run
 from safetensors.torch import load_file, save_file
 
 from graft import GraftError, files
-from graft.runs.checkpoint import Checkpoints, read
-from graft.runs.logger import MetricsFile
+from graft.runs.checkpoint import ChecksummedCheckpointIO, read
+from graft.runs.logger import ResumableCSVLogger
 
 LAST = ["--ckpt_path", "last"]
 RUN = Path("runs/molecule/1")
@@ -62,30 +62,32 @@ def test_full_disk(which: str, finished: Path, small: list[str]) -> None:
 def test_full_disk_leaves_the_last_checkpoint(tmp_path: Path) -> None:
     note = {"graft": {"format": 1}, "state_dict": {}, "global_step": 3, "loops": {}, "pytorch-lightning_version": "2"}
     path = tmp_path / "last.ckpt"
-    Checkpoints().save_checkpoint(note, path)
+    ChecksummedCheckpointIO().save_checkpoint(note, path)
     with room(50_000), pytest.raises(GraftError, match="free the disk"):
-        Checkpoints().save_checkpoint({**note, "state_dict": {"a": torch.ones(100_000)}}, path)
+        ChecksummedCheckpointIO().save_checkpoint({**note, "state_dict": {"a": torch.ones(100_000)}}, path)
     assert read(path)["global_step"] == 3 and [each.name for each in tmp_path.iterdir()] == ["last.ckpt"]
 
 
 def test_full_disk_for_what_is_filled_in_place(tmp_path: Path) -> None:
     """Said before: a mapped file that outgrows its disk would end the process."""
     with room(50_000), pytest.raises(GraftError, match="free the disk"):
-        with files.growing(tmp_path / "f.safetensors", 10_000) as mapped:
+        with files.mapped_writer(tmp_path / "f.safetensors", 10_000) as mapped:
             mapped({"a": torch.ones(1, 8)})
     assert not list(tmp_path.iterdir())
 
 
 def test_full_disk_for_curves_and_samples(tmp_path: Path) -> None:
-    log = MetricsFile(tmp_path / "metrics.csv")
+    log = ResumableCSVLogger(tmp_path / "metrics.csv")
     log.log_metrics({"a": 1.0}, 1)
     log.save()
     log.log_metrics({"a": 2.0}, 2)
     with room(12), pytest.raises(GraftError, match=r"metrics\.csv.*free the disk"):
         log.save()
-    assert MetricsFile(tmp_path / "metrics.csv", step=5).rows[0]["a"] == "1.0"  # whatever became of the last line
+    assert (
+        ResumableCSVLogger(tmp_path / "metrics.csv", step=5).rows[0]["a"] == "1.0"
+    )  # whatever became of the last line
     with room(10), pytest.raises(GraftError, match=r"cannot write .*mols\.txt"):
-        files.written(tmp_path / "mols.txt", lambda path: path.write_text("C" * 100))
+        files.write_with(tmp_path / "mols.txt", lambda path: path.write_text("C" * 100))
     assert [each.name for each in tmp_path.iterdir()] == ["metrics.csv"]
 
 
@@ -158,10 +160,10 @@ def test_checkpoint_of_another_run(interrupted: Path, small: list[str], folder: 
 def test_files_of_version_one_are_read(finished: Path, reference: Path, folder: Path) -> None:
     """They have no hash, and hold the run's whole configuration, of which the model is read."""
     path, tuned = folder / "first.safetensors", finished / "tuned.safetensors"
-    about = {"format": 1, "reference": files.read_about(tuned)["reference"], "level": 0.0}
+    about = {"format": 1, "reference": files.read_metadata(tuned)["reference"], "level": 0.0}
     about["config"] = (finished / "config.yaml").read_text()
     save_file(load_file(tuned), path, {"graft": json.dumps(about)})
-    assert files.read_about(path)["format"] == 1 and files.read_tensors(path)[0]
+    assert files.read_metadata(path)["format"] == 1 and files.read_tensors(path)[0]
     done("sample", "--weights", path, "-n", "2", "--out", "a.sdf", "--model.weights", reference)
 
 
@@ -171,7 +173,7 @@ def test_a_configuration_is_data(interrupted: Path, small: list[str], folder: Pa
     path = interrupted / "checkpoints/last.ckpt"
     content = torch.load(path, weights_only=True)
     content |= {"hyper_parameters": {"class_path": "taken.Net"}, "hparams_name": "kwargs"}
-    Checkpoints().save_checkpoint(content, path)
+    ChecksummedCheckpointIO().save_checkpoint(content, path)
     config = interrupted / "config.yaml"
     given = config.read_text()
     config.write_text(given.replace("domains.molecules.backbone.EGNN", "taken.Net"))

@@ -13,17 +13,17 @@ from safetensors.torch import load_file
 from test_not_finite import QUICK, plane_of, trained
 
 import graft
-from graft.batches import Draws
-from graft.cli import QUIET
+from graft.batches import SampleRequest
+from graft.cli import IGNORED_WARNINGS
 from graft.errors import GraftError
 from graft.runs.checkpoint import read
 from graft.runs.interruption import Interrupted
-from graft.seeding import generator
+from graft.seeding import make_generator
 from graft.sharding import FullyShard
 
-pytestmark = [pytest.mark.filterwarnings(f"ignore:{message}") for message in QUIET]
+pytestmark = [pytest.mark.filterwarnings(f"ignore:{message}") for message in IGNORED_WARNINGS]
 SHIPPED = ["domains/molecule.yaml", "domains/layout.yaml", "domains/image.yaml"]
-SETTINGS: dict[str, Any] = {"ema": 0.5, "clip": None, "learning_rate": 0.01}
+SETTINGS: dict[str, Any] = {"ema_decay": 0.5, "clip": None, "learning_rate": 0.01}
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +38,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> str:
 def test_ranks_that_share_a_network_stay_in_step(config: str) -> None:
     """A rank that is out of memory does not call the network more often than the others, as it may alone."""
     module: Any = plane_of(broken.Network(), broken.Deaf) if config == "a user's" else graft.load(config)[0]
-    whole = Draws(module.conditions(("test",), 0, 4, generator(0)), ("test", 0), "tuned")
+    whole = SampleRequest(module.conditions_for(("test",), 0, 4, make_generator(0)), ("test", 0), "tuned")
     calls: list[int] = []
 
     def full(state: Any, time: torch.Tensor, condition: Any) -> Any:

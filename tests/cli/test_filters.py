@@ -22,7 +22,7 @@ class Nothing(Filter):
     needs = frozenset()
 
     def __call__(self, draws, past, generator=None):
-        return draws.left & False, draws.left & False
+        return draws.eligible & False, draws.eligible & False
 
     def __str__(self):
         return "nothing at all"
@@ -48,7 +48,7 @@ def summary(folder: str) -> dict:
 
 def test_memory(small: list[str]) -> None:
     """No key twice in three rounds, although the same ones are drawn."""
-    done("fit", *small, *THREE, *filters(MEMORY), "--data.accept", "All", "--data.accept.deduplicate", "false")
+    done("fit", *small, *THREE, *filters(MEMORY), "--data.accept", "AcceptAll", "--data.accept.deduplicate", "false")
     drawn, accepted = zip(*(keys(RUN, n) for n in range(3)), strict=True)
     named = [key for part in accepted for key in part if key]
     assert named and len(named) == len(set(named))
@@ -56,7 +56,7 @@ def test_memory(small: list[str]) -> None:
     told = summary(RUN)
     assert told["rule"] == "each key once, then all within each condition"
     for number, account in enumerate(told["rounds"]):
-        assert account["refused"] == {"each key once": 64 - account["accepted"] - account["failed_rewards"]}
+        assert account["filtered"] == {"each key once": 64 - account["accepted"] - account["failed_rewards"]}
         assert set(key for key in drawn[number] if key) <= set(named)
     assert "rollout/refused" in Path(RUN, "metrics.csv").read_text()
     assert "each key once" in Path(RUN, "report.html").read_text()
@@ -78,7 +78,7 @@ def test_all_together(small: list[str], monkeypatch: pytest.MonkeyPatch) -> None
     assert ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
     assert summary(RUN) == summary("whole")
     names = {"not in the training data", "tanimoto similarity at most 0.8", "each key once"}
-    assert all(set(account["refused"]) == names for account in summary(RUN)["rounds"])
+    assert all(set(account["filtered"]) == names for account in summary(RUN)["rounds"])
 
 
 def test_nothing_left(small: list[str], folder: Path) -> None:
@@ -92,12 +92,12 @@ def test_nothing_left(small: list[str], folder: Path) -> None:
 @pytest.mark.parametrize(
     ("each", "words"),
     [
-        ("{class_path: graft.filters.Memory, init_args: {times: 0}}", "times is 0"),
-        ("{class_path: graft.filters.Memory, init_args: {window: 0}}", "window is 0"),
+        ("{class_path: graft.filters.Memory, init_args: {bucket_size: 0}}", "bucket_size is 0"),
+        ("{class_path: graft.filters.Memory, init_args: {rounds: 0}}", "rounds is 0"),
         ("{class_path: graft.filters.Similarity, init_args: {threshold: 1.2}}", "threshold is 1.2"),
         ("{class_path: graft.filters.Similarity, init_args: {measure: euclid}}", "euclid"),
         ("{class_path: graft.filters.Nonsense}", "Nonsense"),
-        ("{class_path: graft.accept.All}", "filters"),
+        ("{class_path: graft.accept.AcceptAll}", "filters"),
     ],
 )
 def test_bad_settings(each: str, words: str, small: list[str]) -> None:

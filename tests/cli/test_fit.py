@@ -174,22 +174,28 @@ def test_seed(seed: int, equal: bool, finished: Path, folder: Path, small: list[
         (["--data.source", "current", "--trainer.max_epochs", "2"], {}),
         (["--model.level", "0"], {"level": 0}),
         (["--model.level", "0.4"], {"level": 0.375}),  # the nearest step
-        (["--model.ema", "null"], {}),
+        (["--model.ema_decay", "null"], {}),
         ([*TARGET, "transition"], {}),
         ([*TARGET, "trajectory"], {}),
-        (["--data.window", "2", "--trainer.max_epochs", "2"], {}),
+        (["--data.replay_rounds", "2", "--trainer.max_epochs", "2"], {}),
         (["--data.accept", "TopFraction", "--data.accept.fraction", "0.25"], {"rule": "top 0.25 "}),
         (["--data.accept", "TopK", "--data.accept.keep", "1", "--data.accept.draws", "4"], {"rule": "top 1 of 4"}),
         (["--data.accept", "Preference"], {"rule": "winner of 2"}),
         (["--data.accept", "Threshold", "--data.accept.minimum", "1.2"], {"rule": "reward >= 1.2"}),
-        (["--data.accept", "Tilt", "--data.accept.temperature", "0.2"], {"rule": "tilt at temperature 0.2 (weights)"}),
         (
-            ["--data.accept", "Tilt", "--data.accept.temperature", "0.5", "--data.accept.maximum", "3"],
-            {"rule": "maximum 3"},
+            ["--data.accept", "ExponentialTilt", "--data.accept.temperature", "0.2"],
+            {"rule": "tilt at temperature 0.2 (weights)"},
         ),
-        (["--data.accept", "All"], {"rule": "all"}),
-        (["--data.accept.scope", "global", "--data.accept.deduplicate", "true"], {"rule": "de-duplicated, then top"}),
-        (["--data.reward.maximise", "false"], {}),
+        (
+            ["--data.accept", "ExponentialTilt", "--data.accept.temperature", "0.5", "--data.accept.reward_bound", "3"],
+            {"rule": "bound 3"},
+        ),
+        (["--data.accept", "AcceptAll"], {"rule": "all"}),
+        (
+            ["--data.accept.group_by", "global", "--data.accept.deduplicate", "true"],
+            {"rule": "de-duplicated, then top"},
+        ),
+        (["--data.reward.higher_is_better", "false"], {}),
         (["--model.process.init_args.fields.x.init_args.eta", "0"], {}),
     ],
     ids=lambda value: " ".join(value).replace("--", "") if isinstance(value, list) else "",
@@ -204,7 +210,9 @@ def test_settings(flags: list[str], told: dict, folder: Path, small: list[str], 
         assert value in summary[key] if isinstance(value, str) else value == summary[key]
     account = summary["rounds"][-1]
     assert account["source"] == ("current" if "current" in flags else "reference")
-    if "All" not in flags and "--data.accept.maximum" not in flags:  # a bounded tilt accepts a chance handful
+    if (
+        "AcceptAll" not in flags and "--data.accept.reward_bound" not in flags
+    ):  # a bounded tilt accepts a chance handful
         better = account["accepted_reward"] - account["reward"]
         assert better < 0 if "false" in flags else better > 0
     assert not same(

@@ -36,12 +36,21 @@ def test_fit_under_a_fragment(folder: Path, small: list[str]) -> None:
             assert mol.GetNumAtoms() == 5 and [mol.GetAtomWithIdx(i).GetSymbol() for i in range(3)] == ["C", "C", "O"]
             np.testing.assert_allclose(mol.GetConformer().GetPositions()[:3], kept, atol=1e-4)
     # draws under something else are other draws
-    said = run("fit", *small, *PAIR, "--data.store", f"[{new}]", *LEVEL).said
+    said = run("fit", *small, *PAIR, "--data.reuse_runs", f"[{new}]", *LEVEL).said
     assert "given" in said
     done(
-        "fit", *small, *PAIR, "--model.fragment", core, "--data.store", f"[{new}]", "--trainer.max_epochs", "1", *LEVEL
+        "fit",
+        *small,
+        *PAIR,
+        "--model.fragment",
+        core,
+        "--data.reuse_runs",
+        f"[{new}]",
+        "--trainer.max_epochs",
+        "1",
+        *LEVEL,
     )
-    assert json.loads(Path("runs/molecule/3/summary.json").read_text())["rounds"][0]["stored"] == 64
+    assert json.loads(Path("runs/molecule/3/summary.json").read_text())["rounds"][0]["reused"] == 64
 
 
 def test_a_fragment_that_is_too_large(folder: Path, small: list[str]) -> None:
@@ -65,7 +74,7 @@ def test_data_with_larger_molecules(folder: Path) -> None:
         "with other elements": 1,
     }
     summary = json.loads(max(Path("runs").glob("*/*/summary.json")).read_text())
-    assert summary["left_out"] == 4 and summary["left_out_by"] == reasons
+    assert summary["invalid"] == 4 and summary["invalid_by_reason"] == reasons
     line = next(line for line in said.splitlines() if line.startswith("graft: 6 molecules from a.smi ("))
     assert all(f"{number} left out: {why}" in line for why, number in reasons.items())
 

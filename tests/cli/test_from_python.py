@@ -16,11 +16,11 @@ from safetensors.torch import load_file
 
 import graft
 from graft import GraftError, cli
-from graft.process import Flow, Gaussian
-from graft.reward import Function, Weighted
-from graft.runs.kept import MISSING, configuration
+from graft.process import Gaussian, LinearSchedule
+from graft.reward import FunctionReward, WeightedSum
+from graft.runs.config_of_objects import MISSING, configuration
 
-pytestmark = [pytest.mark.filterwarnings(f"ignore:{message}") for message in cli.QUIET]  # Lightning's
+pytestmark = [pytest.mark.filterwarnings(f"ignore:{message}") for message in cli.IGNORED_WARNINGS]  # Lightning's
 
 MODULE = """
 import torch
@@ -43,9 +43,9 @@ class Wide(Net):
         super().__init__(width=size)
 
 class Dots(GraftModule):
-    suffix = ".csv"
+    file_suffix = ".csv"
 
-    def draw_conditions(self, count, generator):
+    def sample_conditions(self, count, generator):
         return {"row": torch.zeros(count)}
 
     def decode(self, state, condition):
@@ -93,13 +93,13 @@ class Stop(Callback):
 
 def module(dots: Any, **settings: Any) -> Any:
     settings = {"weights": "net.pt", "level": 0.25, "steps": 4, **settings}
-    return dots.Dots(settings.pop("backbone", dots.Net()), Gaussian(Flow(), "velocity", [2]), **settings)
+    return dots.Dots(settings.pop("backbone", dots.Net()), Gaussian(LinearSchedule(), "velocity", [2]), **settings)
 
 
 def data(reward: Any = None, **settings: Any) -> graft.Rollouts:
     small = {"draws": 16, "batch_size": 8, "train_batch_size": 4, "steps_per_round": 2, "alarms": None}
     return graft.Rollouts(
-        Function("dots.right", timeout=None) if reward is None else reward,
+        FunctionReward("dots.right", timeout=None) if reward is None else reward,
         **{**small, "validation_draws": 0, "test_draws": 16, **settings},
     )
 
@@ -163,7 +163,7 @@ def test_what_no_file_can_say(dots: Any) -> None:
     go_on = ["fit", "--config", folder / "config.yaml", "--run_dir", folder, "--ckpt_path", "last"]
     said = run(*go_on).said
     assert "does not say data.reward (lambda)" in said and "--data.reward" in said and "checkpoint='last'" in said
-    reward = ["--data.reward", "graft.reward.Function", "--data.reward.path", "dots.right"]
+    reward = ["--data.reward", "graft.reward.FunctionReward", "--data.reward.path", "dots.right"]
     done(*go_on, *reward, "--data.reward.timeout", "null")
     graft.fit(module(dots), data(reward=lambda point: point[0]), "whole", trainer())
     done("sample", "--weights", "whole", "--trust", "-n", 4, "--out", "a.csv")
@@ -182,9 +182,9 @@ def test_what_no_file_can_say(dots: Any) -> None:
 
 def test_settings_that_were_changed(dots: Any) -> None:
     """What the configuration says is what ran: also what was assigned after the objects were made or loaded."""
-    asked, rollouts = module(dots, seed=5, learning_rate=0.1, ema=0.9), data(seed=5)
+    asked, rollouts = module(dots, seed=5, learning_rate=0.1, ema_decay=0.9), data(seed=5)
     rollouts.draws, asked.learning_rate, asked.level = 12, 0.2, 0.5
-    rollouts.reward = Weighted([Function("dots.right", timeout=None), "dots.right"], [1.0, 2.0])
+    rollouts.reward = WeightedSum([FunctionReward("dots.right", timeout=None), "dots.right"], [1.0, 2.0])
     Path("config.yaml").write_text(configuration(asked, rollouts, trainer()))
     for number in (1, 2):
         again, rollouts_again, trainer_again = graft.load("config.yaml")

@@ -71,13 +71,13 @@ def test_fresh_samples_join(finished: Path, folder: Path) -> None:
 
 
 def test_conformers_cleaned_on_request(finished: Path, folder: Path) -> None:
-    for name, flags in (("rough", []), ("clean", ["--clean"])):
+    for name, flags in (("rough", []), ("clean", ["--postprocess"])):
         done("sample", "--weights", finished, "-n", 12, "--out", f"{name}.sdf", *flags)
         done("hits", "--weights", finished, "--trust", "-n", 3, "--out", f"{name}_hits.sdf", *flags)
     assert (folder / "rough.sdf").read_text() != (folder / "clean.sdf").read_text()
     smiles = [re.findall(r"<SMILES>.*?\n(.*?)\n", (folder / f"{name}.sdf").read_text()) for name in ("rough", "clean")]
     assert smiles[0] == smiles[1]
-    done("sample", "--weights", finished, "--trust", "-n", 4, "--best_of", 2, "--out", "best.sdf", "--clean")
+    done("sample", "--weights", finished, "--trust", "-n", 4, "--best_of", 2, "--out", "best.sdf", "--postprocess")
     for file in ("rough_hits.sdf", "clean_hits.sdf", "best.sdf"):  # what is written is what was scored
         mols = list(Chem.SDMolSupplier(str(folder / file), sanitize=False, removeHs=False))
         scores = [float(mol.GetProp("reward")) for mol in mols]
@@ -93,6 +93,6 @@ def test_refusals(finished: Path, reference: Path, folder: Path) -> None:
     alone = folder / "alone"
     alone.mkdir()
     (alone / "tuned.safetensors").write_bytes((finished / "tuned.safetensors").read_bytes())
-    reward = "{class_path: graft.reward.Function, init_args: {path: tried.spread, timeout: null}}"
+    reward = "{class_path: graft.reward.FunctionReward, init_args: {path: tried.spread, timeout: null}}"
     flags = ["--data.reward", reward, "--model.weights", reference]  # which lies in no place that the weights know
     assert "--draws" in run("hits", "--weights", alone, "--out", "a.sdf", *flags).said

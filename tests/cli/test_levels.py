@@ -45,10 +45,10 @@ def test_levels(folder: Path, small: list[str]) -> None:
     assert [level["level"] for level in found["levels"]] == [0, 0.125, 0.25, 0.375, 0.5, 0.625, 0.75]
     assert [level["time"] for level in found["levels"]] == pytest.approx([(i / 8) ** 2 for i in range(7)])
     assert (found["draws"], found["failed_rewards"], found["origin"]["reward"]) == (64, 0, "spread")
-    assert found["denoiser_calls"] == 64 * (8 + 6) + found["rerolls"] * sum(range(1, 7))
-    assert found["reward_calls"] == (64 + found["rerolls"]) * 6 + 64
+    assert found["denoiser_calls"] == 64 * (8 + 6) + found["resampled"] * sum(range(1, 7))
+    assert found["reward_calls"] == (64 + found["resampled"]) * 6 + 64
     for level in found["levels"][1:]:
-        for name in ("decided", "predicted", "measured", "departure"):
+        for name in ("reward_r2", "predicted_retention", "measured_retention", "score_gap"):
             assert level[name]["low"] <= level[name]["value"] <= level[name]["high"]
     assert found["reason"] in out and f"{found['draws']} draws of the reference" in out
     assert len(re.findall(r"^ *0\.\d+ .*\d$|^ *0\.\d+ .*⟵$", out, re.M)) == 6
@@ -65,7 +65,14 @@ def test_levels_of_an_ode(folder: Path, small: list[str]) -> None:
 
 
 def test_settings(folder: Path, small: list[str]) -> None:
-    plan = ["--data.levels.candidates", "[0.25, 0.5]", "--data.levels.draws", "40", "--data.levels.resamples", "10"]
+    plan = [
+        "--data.level_search.candidates",
+        "[0.25, 0.5]",
+        "--data.level_search.draws",
+        "40",
+        "--data.level_search.n_bootstrap",
+        "10",
+    ]
     done("levels", *small, *plan)
     found = content(folder / "runs/molecule_levels/1/levels.json")
     assert [level["level"] for level in found["levels"]] == [0, 0.25, 0.5] and found["draws"] == 40
@@ -74,7 +81,7 @@ def test_settings(folder: Path, small: list[str]) -> None:
 def test_auto(chosen: Path, small: list[str], folder: Path) -> None:
     found, told = content(chosen / "levels.json"), content(chosen / "summary.json")
     assert told["level"] == found["level"] in {level["level"] for level in found["levels"]}
-    account = {name: found[name] for name in ("level", "reason", "draws", "rerolls", "failed_rewards")}
+    account = {name: found[name] for name in ("level", "reason", "draws", "resampled", "failed_rewards")}
     assert account | {name: found[name] for name in ("denoiser_calls", "reward_calls")} == told["levels"]
     out = (chosen.parents[2] / "out.txt").read_text()
     assert f"graft: {found['reason']}" in out
@@ -115,7 +122,7 @@ def test_resume(when: str, chosen: Path, small: list[str], folder: Path, monkeyp
     """The level is that of the run's folder, which is not asked again, and the weights come out bit for bit."""
     import callbacks
 
-    from graft.levels import analysis
+    from graft.levels import search
 
     args = ["fit", *small, *AUTO]
     if when == "end":
@@ -139,7 +146,7 @@ def test_resume(when: str, chosen: Path, small: list[str], folder: Path, monkeyp
     def never(*_: object) -> None:
         raise AssertionError("the levels were compared again")
 
-    monkeypatch.setattr(analysis, "analyse", never)
+    monkeypatch.setattr(search, "search_levels", never)
     done(*args, *LAST)
     resumed = folder / "runs/molecule/1"
     assert {name: (resumed / name).stat().st_mtime_ns for name in FILES} == before
@@ -151,7 +158,7 @@ def test_resume(when: str, chosen: Path, small: list[str], folder: Path, monkeyp
 def test_interrupted_comparison_starts_over(
     chosen: Path, small: list[str], folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from graft.levels import analysis
+    from graft.levels import search
 
     handler = signal.getsignal(signal.SIGINT)
     with monkeypatch.context() as patch:
@@ -159,7 +166,7 @@ def test_interrupted_comparison_starts_over(
         def interrupt(*_: object) -> None:
             raise KeyboardInterrupt
 
-        patch.setattr(analysis, "_again", interrupt)
+        patch.setattr(search, "_again", interrupt)
         assert run("fit", *small, *AUTO).status == 130
     signal.signal(signal.SIGINT, handler)
     resumed = folder / "runs/molecule/1"
@@ -176,11 +183,11 @@ def test_interrupted_comparison_starts_over(
         (["levels", "--model.weights", "null"], "give model.weights"),
         (["levels", "--weights", "runs/molecule/1"], "leave out --weights"),
         (["levels", "--ckpt_path", "last"], "leave out --ckpt_path"),
-        (["levels", "--data.levels.candidates", "[0.5, 1.5]"], "data.levels.candidates"),
-        (["levels", "--data.levels.draws", "1"], "data.levels.draws is 1"),
-        (["levels", "--data.levels.drawz", "100"], "drawz"),
+        (["levels", "--data.level_search.candidates", "[0.5, 1.5]"], "data.level_search.candidates"),
+        (["levels", "--data.level_search.draws", "1"], "data.level_search.draws is 1"),
+        (["levels", "--data.level_search.drawz", "100"], "drawz"),
         (["levels", "--model.steps", "1", "--model.level", "0"], "sampler of 1 steps"),
-        (["levels", "--data.accept", "All", "--data.accept.deduplicate", "false"], "accepts no gain in spread"),
+        (["levels", "--data.accept", "AcceptAll", "--data.accept.deduplicate", "false"], "accepts no gain in spread"),
         (["levels", "--data.reward.path", "tried.raises"], "failed for all 64 draws"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
@@ -191,9 +198,9 @@ def test_refusals(args: list[str], words: str, small: list[str], folder: Path) -
 
 
 def test_pretrain_needs_a_level_of_0(folder: Path) -> None:
-    for how in (["--model.level", "auto"], ["--model.start", "0.5"]):
+    for how in (["--model.level", "auto"], ["--model.upper_level", "0.5"]):
         said = run("pretrain", "--config", "domains/molecule_pretrain.yaml", *how).said
-        assert "leave model.level at 0 and model.start at 1" in said
+        assert "leave model.level at 0 and model.upper_level at 1" in said
 
 
 @pytest.mark.parametrize("spoilt", ["{", '{"levels": [{"level": 1}]}', "[]"])
@@ -206,5 +213,5 @@ def test_damaged_choice(spoilt: str, chosen: Path, small: list[str]) -> None:
 
 def test_help() -> None:
     said = re.sub(r"\s+", " ", done("fit", "--config", "domains/molecule.yaml", "--help").out)
-    assert "at least 0.9 of the accepted gain survives" in said and "--data.levels.candidates" in said
+    assert "at least 0.9 of the accepted gain survives" in said and "--data.level_search.candidates" in said
     assert "One re-rolled" not in said and "fewer reward calls and denoiser calls than one round" in said

@@ -29,7 +29,7 @@ SMALL = [
     "4",
 ]
 FIT = ["fit", *["--config", "domains/mixture/mixture.yaml", "--model.weights", "run/reference.safetensors"], *SMALL]
-FIT += [*QUIET, "--trainer.max_epochs", "3", "--model.ema", "0.9", "--model.cosine", "true"]
+FIT += [*QUIET, "--trainer.max_epochs", "3", "--model.ema_decay", "0.9", "--model.cosine", "true"]
 BEST = {"monitor": "validation/reward", "mode": "max", "filename": "best", "enable_version_counter": False}
 
 

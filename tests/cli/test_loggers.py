@@ -21,7 +21,17 @@ from graft.runs.loggers import pixels
 COMMANDS = {
     "pretrain": ["--config", "domains/mixture/pretrain.yaml", "--trainer.max_epochs", "1", *EVERY],
     "correct": [
-        *["--config", "toy.yaml", "--data.longer", "false", "--data.repeats", "1", "--trainer.max_epochs", "1", *EVERY]
+        *[
+            "--config",
+            "toy.yaml",
+            "--data.train_longer_baseline",
+            "false",
+            "--data.num_repeats",
+            "1",
+            "--trainer.max_epochs",
+            "1",
+            *EVERY,
+        ]
     ],
     "compare": [*FIT, "--methods", "graft", "--seeds", "0", "--trainer.max_epochs", "1"],
 }
@@ -39,7 +49,7 @@ def pictures(monkeypatch: pytest.MonkeyPatch) -> None:
         Image.new("RGB", (4, 3), (10 * min(len(items), 24), 0, 255)).save(out, "PNG")
         return out.getvalue()
 
-    monkeypatch.setattr(GraftModule, "draw", draw)
+    monkeypatch.setattr(GraftModule, "render", draw)
     monkeypatch.setattr(report, "write", lambda *_: None)
     monkeypatch.setattr(show, "picture", lambda *_: b"<svg></svg>")
 

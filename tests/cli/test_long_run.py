@@ -8,7 +8,7 @@ import callbacks
 import pytest
 from called import QUIET, TOY, done, run
 
-from graft.runs.progress import span
+from graft.runs.progress import format_duration
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ def check(seen: list[dict[str, int]], since: int, keep: int) -> None:
 
 @pytest.mark.slow
 def test_thirty_rounds(args: list[str]) -> None:
-    check(measured(args, 30, "--data.keep_rounds", "3", "--data.window", "2"), 9, 3)
+    check(measured(args, 30, "--data.keep_last_rounds", "3", "--data.replay_rounds", "2"), 9, 3)
     for number in range(30):
         there = {path.name for path in Path(f"run/rounds/{number}").iterdir()}
         kept = {"scores_00000.json", "scores_00001.json", "round.json", "accepted.csv"}
@@ -56,10 +56,13 @@ def test_two_hundred_rounds(args: list[str]) -> None:
 
 def test_memory_of_rounds_that_were_let_go_of(args: list[str]) -> None:
     """Filters know what was accepted, and a run that goes on does not ask for draws that are gone."""
-    filters = ["--data.filters+", "graft.filters.Memory", "--data.keep_rounds", "1"]
+    filters = ["--data.filters+", "graft.filters.Memory", "--data.keep_last_rounds", "1"]
     said = run(*args, *filters, "--trainer.max_epochs", "4").err
     assert "has no key" in said  # the toy's objects have none
-    assert "data.window trains on the last 3" in run(*args, "--data.window", "3", "--data.keep_rounds", "2").said
+    assert (
+        "data.replay_rounds trains on the last 3"
+        in run(*args, "--data.replay_rounds", "3", "--data.keep_last_rounds", "2").said
+    )
 
 
 def test_progress(args: list[str]) -> None:
@@ -73,4 +76,4 @@ def test_progress(args: list[str]) -> None:
     [(0.2, "0 s"), (59, "59 s"), (60, "1 min"), (90, "1 min 30 s"), (7260, "2 h 1 min"), (180_000, "2 d 2 h")],
 )
 def test_span(seconds: float, said: str) -> None:
-    assert span(seconds) == said
+    assert format_duration(seconds) == said

@@ -11,7 +11,7 @@ import pytest
 import torch
 from called import HERE
 
-from graft.cli.said import lost_process, said
+from graft.cli.messages import lost_process, user_message
 
 GLOO = "[gloo/transport/tcp/pair.cc:553] Connection closed by peer [127.0.0.1]:60048. This is typically caused by"
 MINUTE = 60.0
@@ -21,7 +21,7 @@ ENVIRONMENT = {**os.environ, "PYTHONPATH": str(HERE)}
 def test_what_a_lost_process_looks_like() -> None:
     for error in (RuntimeError(GLOO), torch.distributed.DistNetworkError("The client socket has timed out")):
         assert lost_process(error)
-        sentence = said(error)
+        sentence = user_message(error)
         assert sentence is not None and "--ckpt_path last" in sentence
     assert not lost_process(RuntimeError("shape mismatch")) and not lost_process(OSError("Broken pipe"))
 

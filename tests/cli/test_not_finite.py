@@ -15,14 +15,14 @@ from safetensors.torch import load_file, save_file
 
 import graft
 from graft import files
-from graft.cli import QUIET
+from graft.cli import IGNORED_WARNINGS
 from graft.errors import GraftError
 from graft.finite import NotFiniteError
-from graft.process import Cosine, Gaussian
+from graft.process import CosineSchedule, Gaussian
 from graft.runs import checkpoint as checkpoints
 from graft.runs.checkpoint import read as read_checkpoint
 
-pytestmark = [pytest.mark.filterwarnings(f"ignore:{message}") for message in QUIET]
+pytestmark = [pytest.mark.filterwarnings(f"ignore:{message}") for message in IGNORED_WARNINGS]
 
 FIT = ["fit", "--config", "plane.yaml", "--data.reward", "broken.Right", "--data.draws", "48"]
 FIT += ["--data.batch_size", "24", "--data.train_batch_size", "8", "--data.steps_per_round", "4"]
@@ -51,7 +51,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def plane_of(network: torch.nn.Module, kind: Any = broken.Plane, **settings: Any) -> Any:
-    return kind(network, Gaussian(Cosine(), "v", [2]), steps=8, **{"learning_rate": 3e-3, **settings})
+    return kind(network, Gaussian(CosineSchedule(), "v", [2]), steps=8, **{"learning_rate": 3e-3, **settings})
 
 
 def trained(rounds: int, **settings: Any) -> Any:
@@ -142,7 +142,7 @@ CASES: dict[str, tuple[dict[str, Any], Any, str]] = {
     "no clipping": ({"clip": None}, lambda: broken.InfiniteGradient(7), "gradient of step 7 is nan: lower"),
     "accumulated": ({"Accumulate_grad_batches": 4}, lambda: broken.NotANumber(26), "loss of step 7 is nan"),
     "half precision": ({"Precision": "bf16-mixed"}, lambda: broken.NotANumber(7), "loss of step 7 is nan"),
-    "average": ({"ema": 0.9}, lambda: broken.NotANumber(7), "loss of step 7 is nan"),
+    "average": ({"ema_decay": 0.9}, lambda: broken.NotANumber(7), "loss of step 7 is nan"),
 }
 
 

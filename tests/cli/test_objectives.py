@@ -12,11 +12,20 @@ from rdkit import Chem
 from safetensors.torch import load_file
 
 ONE = ["--trainer.max_epochs", "1", "--data.validation_draws", "0", "--data.test_draws", "16"]
-ALL = ["--data.source", "current", "--data.window", "1", "--data.accept", "All", "--data.accept.deduplicate", "false"]
+ALL = [
+    "--data.source",
+    "current",
+    "--data.replay_rounds",
+    "1",
+    "--data.accept",
+    "AcceptAll",
+    "--data.accept.deduplicate",
+    "false",
+]
 OBJECTIVES = {
     "ddpo": ["--model.objective", "PolicyGradient", *ALL],
-    "nft": ["--model.objective", "DiffusionNFT", "--model.objective.rise", "0.3", *ALL],
-    "anchored": ["--model.objective", "Anchored", "--model.start", "0.75", *ALL[:4]],
+    "nft": ["--model.objective", "DiffusionNFT", "--model.objective.decay_increment", "0.3", *ALL],
+    "anchored": ["--model.objective", "AnchoredShaping", "--model.upper_level", "0.75", *ALL[:4]],
 }
 ETA = "--model.process.init_args.fields.x.init_args.eta"
 
@@ -38,11 +47,24 @@ def summary(run: Path) -> dict:
     ("name", "flags"),
     [
         ("ddpo", []),
-        ("ddpo", ["--model.level", "0", "--model.objective.transitions", "0", "--model.objective.kl", "0.1"]),
-        ("ddpo", ["--model.ema", "null", "--data.reward.maximise", "false", "--trainer.accumulate_grad_batches", "2"]),
+        ("ddpo", ["--model.level", "0", "--model.objective.steps_per_sample", "0", "--model.objective.kl_coef", "0.1"]),
+        (
+            "ddpo",
+            [
+                "--model.ema_decay",
+                "null",
+                "--data.reward.higher_is_better",
+                "false",
+                "--trainer.accumulate_grad_batches",
+                "2",
+            ],
+        ),
         ("ddpo", ["--model.lora.rank", "4"]),
         ("nft", []),
-        ("nft", ["--model.level", "0", "--model.objective.adaptive", "true", "--model.objective.kl", "0.1"]),
+        (
+            "nft",
+            ["--model.level", "0", "--model.objective.adaptive_weighting", "true", "--model.objective.kl_coef", "0.1"],
+        ),
         ("nft", ["--model.level", "0", ETA, "0", "--model.objective.beta", "0.1"]),
         ("nft", ["--model.lora.rank", "4"]),
     ],
@@ -55,13 +77,15 @@ def test_objective(name: str, flags: list[str], folder: Path, small: list[str], 
     assert told["objective"] == {"ddpo": "policy gradient (DDPO)", "nft": "DiffusionNFT"}[name]
     account = told["rounds"][0]
     assert account["accepted"] == account["draws"] == 64 and account["kl_nats"] == 0
-    assert told["kl_nats"] is told["gain"]["of_accepted"] is None and not told["selects"]
+    assert told["kl_nats"] is told["gain"]["of_accepted"] is None and not told["selective"]
     page = (made / "report.html").read_text()
     assert "so there is no gain or KL of one" in page and "share of the accepted gain" not in page
     with (made / "metrics.csv").open(newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["train/loss"]]
     wanted = {"ddpo": ["ratio_clipped", "old_kl"], "nft": ["old_distance"]}[name]
-    wanted += [{"ddpo": "reference_kl", "nft": "reference_distance"}[name]] if "--model.objective.kl" in flags else []
+    wanted += (
+        [{"ddpo": "reference_kl", "nft": "reference_distance"}[name]] if "--model.objective.kl_coef" in flags else []
+    )
     assert len(rows) == 4 and all(row[f"train/{what}"] for row in rows for what in wanted)
     assert float(rows[0][f"train/{wanted[-1]}"]) == pytest.approx(0, abs=1e-6)  # the old policy is the network yet
     changed = {n: t for n, t in tensors(made).items() if n.startswith("backbone/")}
@@ -75,7 +99,7 @@ def test_anchored(folder: Path, small: list[str], reference: Path) -> None:
     done("fit", *small, *ONE, *OBJECTIVES["anchored"])
     made = folder / "runs/molecule/1"
     told = summary(made)
-    assert told["objective"] == "anchored P-GRAFT" and told["start"] == 0.75 and told["selects"]
+    assert told["objective"] == "anchored P-GRAFT" and told["start"] == 0.75 and told["selective"]
     account = told["rounds"][0]
     assert 0 < account["accepted"] < account["draws"] == 64 and told["kl_nats"] > 0
     assert len(next(iter(load_file(made / "rounds/0/all.safetensors").values()))) == 64
@@ -115,25 +139,25 @@ def test_interruption(name: str, folder: Path, small: list[str], monkeypatch: py
         ([*OBJECTIVES["nft"], ETA, "0"], "biased at model.level > 0"),
         ([*OBJECTIVES["ddpo"], "--data.source", "reference"], "data.source=current"),
         ([*OBJECTIVES["nft"], "--data.source", "reference"], "data.source=current"),
-        ([*OBJECTIVES["ddpo"], "--data.accept", "Preference"], "data.accept=graft.accept.All"),
+        ([*OBJECTIVES["ddpo"], "--data.accept", "Preference"], "data.accept=graft.accept.AcceptAll"),
         ([*OBJECTIVES["nft"], "--data.accept.deduplicate", "true"], "data.accept.deduplicate=false"),
-        ([*OBJECTIVES["ddpo"], "--data.window", "2"], "data.window=1"),
+        ([*OBJECTIVES["ddpo"], "--data.replay_rounds", "2"], "data.replay_rounds=1"),
         ([*OBJECTIVES["ddpo"], "--model.steps", "1", "--model.level", "0"], "model.steps"),
-        ([*OBJECTIVES["ddpo"], "--model.objective.clip", "0"], "model.objective.clip is 0"),
-        ([*OBJECTIVES["ddpo"], "--model.objective.transitions", "-1"], "model.objective.transitions is -1"),
-        ([*OBJECTIVES["ddpo"], "--model.objective.kl", "-1"], "model.objective.kl is -1"),
+        ([*OBJECTIVES["ddpo"], "--model.objective.clip_range", "0"], "model.objective.clip_range is 0"),
+        ([*OBJECTIVES["ddpo"], "--model.objective.steps_per_sample", "-1"], "model.objective.steps_per_sample is -1"),
+        ([*OBJECTIVES["ddpo"], "--model.objective.kl_coef", "-1"], "model.objective.kl_coef is -1"),
         ([*OBJECTIVES["ddpo"], "--model.objective.advantage_clip", "0"], "model.objective.advantage_clip is 0"),
         ([*OBJECTIVES["nft"], "--model.objective.beta", "0"], "model.objective.beta is 0"),
         ([*OBJECTIVES["nft"], "--model.objective.decay", "1"], "model.objective.decay is 1"),
-        ([*OBJECTIVES["nft"], "--model.objective.memory", "-1"], "model.objective.memory is -1"),
-        ([*OBJECTIVES["anchored"], ETA, "0"], "biased at model.level > 0 and model.start < 1"),
-        ([*OBJECTIVES["anchored"], "--data.window", "2"], "data.window=1"),
-        (["--model.start", "0"], "model.start is 0"),
+        ([*OBJECTIVES["nft"], "--model.objective.stat_buffer_size", "-1"], "model.objective.stat_buffer_size is -1"),
+        ([*OBJECTIVES["anchored"], ETA, "0"], "biased at model.level > 0 and model.upper_level < 1"),
+        ([*OBJECTIVES["anchored"], "--data.replay_rounds", "2"], "data.replay_rounds=1"),
+        (["--model.upper_level", "0"], "model.upper_level is 0"),
         (
-            ["--model.start", "0.75", "--model.level", "auto"],
-            "data.levels.candidates, which must lie below model.start",
+            ["--model.upper_level", "0.75", "--model.level", "auto"],
+            "data.level_search.candidates, which must lie below model.upper_level",
         ),
-        (["--model.level", "0.5", "--model.start", "0.5"], "is not below model.start 0.5"),
+        (["--model.level", "0.5", "--model.upper_level", "0.5"], "is not below model.upper_level 0.5"),
         (["--model.objective", "Nonsense"], "Nonsense"),
         (["--model.objective", "Shaping", "--model.objective.target", "nowhere"], "nowhere"),
     ],
@@ -159,11 +183,22 @@ def test_rounds_keep_their_weights(finished: Path, folder: Path, small: list[str
     for number in (0, 1):
         done("sample", "--weights", finished / f"rounds/{number}", "-n", "5", "--out", f"{number}.sdf")
     assert Path("0.sdf").read_bytes() != Path("1.sdf").read_bytes()
-    done("fit", *small, "--trainer.max_epochs", "1", "--model.cosine", "false", "--model.warmup", "0", "--run_dir", "a")
-    done("fit", *small, "--model.cosine", "false", "--model.warmup", "0", "--run_dir", "b")
+    done(
+        "fit",
+        *small,
+        "--trainer.max_epochs",
+        "1",
+        "--model.cosine",
+        "false",
+        "--model.lr_warmup_steps",
+        "0",
+        "--run_dir",
+        "a",
+    )
+    done("fit", *small, "--model.cosine", "false", "--model.lr_warmup_steps", "0", "--run_dir", "b")
     early = tensors(folder / "a")
     assert same(early, tensors(folder / "b/rounds/0"))
-    done("fit", *small, *ONE, "--data.keep_weights", "false", "--run_dir", "c")
+    done("fit", *small, *ONE, "--data.save_round_weights", "false", "--run_dir", "c")
     assert not (folder / "c/rounds/0/tuned.safetensors").exists()
 
 

@@ -86,7 +86,8 @@ def test_sdist(built: Path) -> None:
         names = {name.partition("/")[2] for name in sdist.getnames()}
     here = {str(path.relative_to(REPOSITORY)) for path in Path(__file__).parent.glob("*.py")}
     assert (
-        here | {"graft/cli/said.py", "configs/domains/molecule.yaml", "README.md", "LICENSE", "pyproject.toml"} <= names
+        here | {"graft/cli/messages.py", "configs/domains/molecule.yaml", "README.md", "LICENSE", "pyproject.toml"}
+        <= names
     )
     assert "domains/molecules/reference/heavy.safetensors" in names
 

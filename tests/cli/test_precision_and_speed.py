@@ -12,7 +12,7 @@ from called import QUIET, TOY, done, run
 from safetensors.torch import load_file
 
 from domains.molecules.backbone import EGNN
-from graft.network import Fitted
+from graft.network import AutoBatchSize
 
 ONE = ["--trainer.max_epochs", "1", "--data.validation_draws", "0", "--data.test_draws", "8", "--data.draws", "32"]
 
@@ -44,7 +44,7 @@ def test_half_precision(small: list[str]) -> None:
     chunk = load_file(f"{folder}/rounds/0/chunk_00000.safetensors")
     assert all(tensor.dtype != torch.bfloat16 for tensor in (*chunk.values(), *weights(folder).values()))
     assert summary(folder)["tuned"]["n"] == 8
-    said = run("fit", *small, *ONE, "--data.store", "[runs/molecule/1]").said
+    said = run("fit", *small, *ONE, "--data.reuse_runs", "[runs/molecule/1]").said
     assert "another precision" in said
 
 
@@ -52,7 +52,17 @@ def test_compiled(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Names in files and draws are those of the network that is not compiled; `graft sample` waits for no compiler."""
     shutil.copytree(TOY / "domains", folder / "domains")
     done("pretrain", "--config", "domains/mixture/pretrain.yaml", "--trainer.max_epochs", "1", *QUIET)
-    args = ["fit", "--config", "domains/mixture/mixture.yaml", *ONE, *QUIET, "--model.ema", "0.9", "--model.steps", "4"]
+    args = [
+        "fit",
+        "--config",
+        "domains/mixture/mixture.yaml",
+        *ONE,
+        *QUIET,
+        "--model.ema_decay",
+        "0.9",
+        "--model.steps",
+        "4",
+    ]
     args += ["--model.weights", "runs/pretrain/1/reference.safetensors"]
     done(*args, "--run_dir", "eager")
     done(*args, "--model.compile", "eager", "--run_dir", "compiled")  # traced, and then run as it is
@@ -102,6 +112,6 @@ def test_network_that_never_fits() -> None:
 
     batch = torch.zeros(4, 2), torch.zeros(4), {"n": torch.zeros(4)}
     with pytest.raises(Exception, match="one draw at a time"):
-        Fitted()(full)(*batch)
+        AutoBatchSize()(full)(*batch)
     with pytest.raises(Exception, match=r"share the network: lower data\.batch_size"):
-        Fitted(fixed=True)(full)(*batch)
+        AutoBatchSize(fixed=True)(full)(*batch)

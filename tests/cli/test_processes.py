@@ -32,8 +32,8 @@ NODES = [*TWO, "--trainer.devices", "1", "--trainer.num_nodes", "2"]
 UNEVEN = ["--data.draws", "72", "--data.batch_size", "24", "--data.accept.fraction", "0.3"]  # 3 requests, 21 or so kept
 Pair = Callable[..., list[Result]]
 NFT = [
-    *["--model.objective", "DiffusionNFT", "--model.objective.rise", "0.3", "--data.source", "current"],
-    *["--data.window", "1", "--data.accept", "All", "--data.accept.deduplicate", "false"],
+    *["--model.objective", "DiffusionNFT", "--model.objective.decay_increment", "0.3", "--data.source", "current"],
+    *["--data.replay_rounds", "1", "--data.accept", "AcceptAll", "--data.accept.deduplicate", "false"],
 ]
 KILLED = ["--trainer.callbacks", "callbacks.Killed"]
 
@@ -160,7 +160,7 @@ def test_two_processes_of_a_discrete_field(args: list[str], folder: Path, pair: 
     """Atom types are noised as classes and positions with Gaussian noise; every rank gets its samples' noise."""
     field = "--model.process.init_args.fields.h"
     discrete = [field, "graft.process.UniformCategorical", f"{field}.shape", "[8, 10]"]
-    discrete += [f"{field}.project", "graft.process.Masked", "--trainer.max_epochs", "2"]
+    discrete += [f"{field}.projection", "graft.process.MaskProjection", "--trainer.max_epochs", "2"]
     done(*args, *discrete, "--run_dir", "one")
     for result in pair(*args, *discrete, *TWO, "--run_dir", "two"):
         assert result.status == 0, result.err
@@ -340,7 +340,7 @@ def test_not_finite_on_one_rank(case: str, plane: list[str], folder: Path, pair:
 
 def test_domain_without_super(plane: list[str], folder: Path, pair: Pair) -> None:
     """A domain that overrides every hook is sharded, averaged and saved like another."""
-    args = [*plane, "--model", "broken.Deaf", "--model.ema", "0.5"]
+    args = [*plane, "--model", "broken.Deaf", "--model.ema_decay", "0.5"]
     done(*args, "--run_dir", "one")
     for result in pair(*args, *SHARDED):
         assert result.status == 0, result.err

@@ -109,7 +109,7 @@ def test_interruption(when: str, args: list[str], whole: Path, folder: Path, mon
     import callbacks
 
     number, status, step, source = SIGNALS[when]
-    args = [*args, "--data.source", source, *(["--model.ema", "0.9"] if source == "current" else [])]
+    args = [*args, "--data.source", source, *(["--model.ema_decay", "0.9"] if source == "current" else [])]
     if source == "current":
         done(*args, "--run_dir", "whole")
         whole = folder / "whole"
@@ -168,7 +168,14 @@ def test_interrupted_pretraining(folder: Path, monkeypatch: pytest.MonkeyPatch) 
 
     args = ["pretrain", "--config", "domains/molecule_pretrain.yaml", *CALLBACK, "--data.max_heavy_atoms", "4"]
     args += ["--model.steps", "4", "--trainer.max_epochs", "2", "--data.batch_size", "16", *QUIET]
-    args += ["--model.backbone", "callbacks.Dropping", "--model.backbone.types", "10", "--model.backbone.width", "16"]
+    args += [
+        "--model.backbone",
+        "callbacks.Dropping",
+        "--model.backbone.num_types",
+        "10",
+        "--model.backbone.hidden_dim",
+        "16",
+    ]
     done(*args, "--run_dir", "whole")
     with monkeypatch.context() as patch:
         patch.setattr(callbacks.Killed, "on_train_batch_end", callbacks.interrupt(signal.SIGTERM, 9))

@@ -11,8 +11,8 @@ from called import QUIET, TOY, done, run
 
 from graft.errors import GraftError
 from graft.runs import contents
-from graft.runs.folders import choose
-from graft.runs.taken import checkpoint_of
+from graft.runs.folders import resolve_run
+from graft.runs.python_runs import checkpoint_of
 
 SMALL = ["--data.draws", "32", "--data.batch_size", "16", "--data.train_batch_size", "8", "--data.steps_per_round", "2"]
 SMALL += ["--data.validation_draws", "8", "--data.test_draws", "8", "--model.steps", "4", "--trainer.max_epochs", "2"]
@@ -78,7 +78,7 @@ def test_links_out_of_a_run(place: str, work: Path) -> None:
     (run_dir / place).rename(elsewhere)
     (run_dir / place).symlink_to(elsewhere)
     before = everything(elsewhere) or elsewhere.read_bytes()
-    said = run("fit", *FIT, "--run_dir", "run", "--ckpt_path", "last", "--data.keep_rounds", "10").said
+    said = run("fit", *FIT, "--run_dir", "run", "--ckpt_path", "last", "--data.keep_last_rounds", "10").said
     assert f"run/{place} is a link to {elsewhere}" in said
     assert (everything(elsewhere) or elsewhere.read_bytes()) == before
 
@@ -112,8 +112,8 @@ def test_a_linked_file_is_replaced_not_followed(work: Path) -> None:
     ("command", "flags", "words"),
     [
         ("fit", ["--data.reward", "nowhere.f"], "nowhere"),
-        ("fit", ["--data.source", "scores.csv", "--data.score", "x"], "Mixture"),
-        ("fit", ["--data.store", "[given]"], "no draws of a run"),
+        ("fit", ["--data.source", "scores.csv", "--data.score_column", "x"], "Mixture"),
+        ("fit", ["--data.reuse_runs", "[given]"], "no draws of a run"),
     ],
 )
 def test_a_refused_run_is_no_unfinished_one(command: str, flags: list[str], words: str, work: Path) -> None:
@@ -129,7 +129,7 @@ def test_a_refused_run_is_no_unfinished_one(command: str, flags: list[str], word
 def test_a_run_that_drew_is_an_unfinished_one(work: Path) -> None:
     """It failed after its first draws, which are not lost."""
     (work / "tried_nan.py").write_text("def reward(item):\n    return float('nan')\n")
-    failing = ["--data.reward", "graft.reward.Function", "--data.reward.path", "tried_nan.reward"]
+    failing = ["--data.reward", "graft.reward.FunctionReward", "--data.reward.path", "tried_nan.reward"]
     failing += ["--data.reward.timeout", "null"]
     assert "--ckpt_path last" in run("fit", *FIT, *failing, "--run_dir", "mine").said
     assert (work / "mine/config.yaml").exists() and list((work / "mine/rounds/0").glob("chunk_*"))
@@ -201,8 +201,8 @@ def test_checkpoints_by_their_paths(tmp_path: Path) -> None:
     whole.touch()
     (sharded / "__0_0.distcp").touch()
     for checkpoint in (whole, sharded):
-        assert choose(None, "run", "a: 1\n", str(checkpoint)) == (run_dir, checkpoint)
+        assert resolve_run(None, "run", "a: 1\n", str(checkpoint)) == (run_dir, checkpoint)
         assert checkpoint_of(run_dir, checkpoint, overwrite=False) == checkpoint
-    for find in (lambda: choose(None, "run", "a: 1\n", str(other)), lambda: checkpoint_of(run_dir, other, False)):
+    for find in (lambda: resolve_run(None, "run", "a: 1\n", str(other)), lambda: checkpoint_of(run_dir, other, False)):
         with pytest.raises(GraftError, match="there is no file"):
             find()

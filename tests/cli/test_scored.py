@@ -26,7 +26,7 @@ TABLE += [
     ("[Si]", "4"),
     ("OCCO", "2.5"),
 ]
-FILE = ["--data.source", "assay.csv", "--data.score", "pIC50"]
+FILE = ["--data.source", "assay.csv", "--data.score_column", "pIC50"]
 
 
 @pytest.fixture(autouse=True)
@@ -46,7 +46,7 @@ def test_assay_table(small: list[str]) -> None:
     for account in summary["rounds"]:
         assert account["draws"] == 8 and account["accepted"] == 4 and account["source"] == "assay.csv"
         assert account["denoiser_calls"] == account["reward_calls"] == 0 and account["kl_nats"] is None
-        assert account["failures"] == {} and account["left_out"] == 6
+        assert account["failures"] == {} and account["invalid_records"] == 6
     # Samples are judged by the reward, which is not what the file holds: no gain is a share of the accepted one.
     assert summary["reward"]["name"] == "spread" and summary["gain"]["of_accepted"] is None
     assert "accepted pIC50 of the file" in said and "share of the accepted gain" not in said
@@ -54,9 +54,9 @@ def test_assay_table(small: list[str]) -> None:
     rows = list(csv.DictReader(Path(NEW, "rounds/0/accepted.csv").read_text().splitlines()))
     assert {float(row["reward"]) for row in rows} == {2.5, 2.0, 1.0}
     counts = summary["scored_set"]
-    assert (counts["objects"], counts["replicates"]) == (8, 1) and sum(counts["left_out_by"].values()) == 6
+    assert (counts["objects"], counts["replicates"]) == (8, 1) and sum(counts["invalid_by_reason"].values()) == 6
     assert "graft: assay.csv: 8 objects of 9 records, 1 of them averaged as replicates (3 left out: no score; " in said
-    left = list(csv.DictReader(Path(NEW, "rounds/0/left_out.csv").read_text().splitlines()))
+    left = list(csv.DictReader(Path(NEW, "rounds/0/invalid_records.csv").read_text().splitlines()))
     assert [int(row["record"]) for row in left] == [4, 6, 7, 9, 11, 13]
     assert "nonsense" in left[1]["why"] and "high" in left[2]["why"]
 
@@ -69,7 +69,7 @@ def test_without_a_reward(small: list[str]) -> None:
 
 
 def test_smaller_is_better(small: list[str]) -> None:
-    done("fit", *small, *FILE, "--data.score_maximise", "false", "--trainer.max_epochs", "1")
+    done("fit", *small, *FILE, "--data.score_higher_is_better", "false", "--trainer.max_epochs", "1")
     rows = list(csv.DictReader(Path(NEW, "rounds/0/accepted.csv").read_text().splitlines()))
     assert {float(row["reward"]) for row in rows} == {-1.0, 0.0, 0.25, 0.5}
 
@@ -77,21 +77,24 @@ def test_smaller_is_better(small: list[str]) -> None:
 def test_sdf(finished: Path, small: list[str]) -> None:
     """The samples that a run wrote, with their rewards, are a scored set."""
     sdf = finished / "samples/reference.sdf"
-    said = run("fit", *small, "--data.source", sdf, "--data.score", "rewards").said
+    said = run("fit", *small, "--data.source", sdf, "--data.score_column", "rewards").said
     assert "no record with a property 'rewards'" in said and "connected, reward" in said
 
 
 def test_refusals(small: list[str], folder: Path) -> None:
-    assert "--data" not in run("fit", *small, "--data.source", "assay.csv").said.split("data.score")[0]
-    assert "no column 'ic50'; there are: SMILES, pIC50" in run("fit", *small, *FILE[:2], "--data.score", "ic50").said
-    assert "no file 'none.csv'" in run("fit", *small, "--data.source", "none.csv", "--data.score", "a").said
+    assert "--data" not in run("fit", *small, "--data.source", "assay.csv").said.split("data.score_column")[0]
+    assert (
+        "no column 'ic50'; there are: SMILES, pIC50"
+        in run("fit", *small, *FILE[:2], "--data.score_column", "ic50").said
+    )
+    assert "no file 'none.csv'" in run("fit", *small, "--data.source", "none.csv", "--data.score_column", "a").said
     assert "'reference', 'current', or the path" in run("fit", *small, "--data.source", "refrence").said
-    said = run("fit", *small, *FILE, "--data.most_left_out", "0.2").said
+    said = run("fit", *small, *FILE, "--data.max_invalid_fraction", "0.2").said
     assert "6 of 14 records" in said and "record 4" in said and "20%" in said
     (folder / "assay.csv").write_bytes(b"smiles,pIC50\nCC,\xff\xfe\n")
     assert "UTF-8" in run("fit", *small, *FILE).said
     (folder / "assay.txt").write_text("CC 1")
-    assert ".smi and .csv" in run("fit", *small, "--data.source", "assay.txt", "--data.score", "a").said
+    assert ".smi and .csv" in run("fit", *small, "--data.source", "assay.txt", "--data.score_column", "a").said
 
 
 def test_deterministic_sampler(small: list[str]) -> None:

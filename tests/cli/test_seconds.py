@@ -20,7 +20,16 @@ FIT = ["--config", "domains/mixture/mixture.yaml", *WEIGHTS, *SMALL]
 COMMANDS = {
     "fit": FIT,
     "pretrain": ["--config", "domains/mixture/pretrain.yaml", "--trainer.max_epochs", "1"],
-    "correct": ["--config", "toy.yaml", "--data.longer", "false", "--data.repeats", "1", "--trainer.max_epochs", "1"],
+    "correct": [
+        "--config",
+        "toy.yaml",
+        "--data.train_longer_baseline",
+        "false",
+        "--data.num_repeats",
+        "1",
+        "--trainer.max_epochs",
+        "1",
+    ],
     "compare": [*FIT, "--methods", "graft", "--seeds", "0", "--trainer.max_epochs", "1"],
 }
 

@@ -17,47 +17,47 @@ def account(folder: "str | Path" = NEW, number: int = 0) -> dict:
 
 def test_another_rule_without_sampling(finished: Path, small: list[str]) -> None:
     """No denoiser call and no reward call in the rounds; the draws are the earlier run's own files."""
-    done("fit", *small, "--data.store", f"[{finished}]", "--data.accept.fraction", "0.25")
+    done("fit", *small, "--data.reuse_runs", f"[{finished}]", "--data.accept.fraction", "0.25")
     for number in (0, 1):
         now, then = account(number=number), account(finished, number)
-        assert (now["denoiser_calls"], now["reward_calls"], now["stored"]) == (0, 0, 64)
-        assert (then["denoiser_calls"], then["reward_calls"], then["stored"]) == (64 * 8, 64, 0)
+        assert (now["denoiser_calls"], now["reward_calls"], now["reused"]) == (0, 0, 64)
+        assert (then["denoiser_calls"], then["reward_calls"], then["reused"]) == (64 * 8, 64, 0)
         assert now["reward"] == then["reward"] and now["accepted"] < then["accepted"] <= 32
     ours, theirs = (Path(run, "rounds/0") for run in (NEW, finished))
     assert (ours / "stored_00000.safetensors").read_bytes() == (theirs / "chunk_00000.safetensors").read_bytes()
 
 
 def test_the_same_settings_give_the_same_weights(finished: Path, small: list[str]) -> None:
-    done("fit", *small, "--data.store", f"[{finished.parent.parent}]")  # the folder of all runs
+    done("fit", *small, "--data.reuse_runs", f"[{finished.parent.parent}]")  # the folder of all runs
     tensors = [Path(run, "tuned.safetensors") for run in (NEW, finished)]
-    from graft.files import in_memory, read_tensors
+    from graft.files import hash_tensors, read_tensors
 
-    assert in_memory(read_tensors(tensors[0])[0]) == in_memory(read_tensors(tensors[1])[0])
+    assert hash_tensors(read_tensors(tensors[0])[0]) == hash_tensors(read_tensors(tensors[1])[0])
 
 
 def test_another_reward_is_asked_of_the_stored_draws(finished: Path, small: list[str]) -> None:
-    done("fit", *small, "--data.store", f"[{finished}]", "--data.reward.path", "tried.narrow")
+    done("fit", *small, "--data.reuse_runs", f"[{finished}]", "--data.reward.path", "tried.narrow")
     now, then = account(), account(finished)
     assert (now["denoiser_calls"], now["reward_calls"]) == (0, 64) and now["reward"] == -then["reward"]
 
 
 def test_the_other_direction_needs_no_score(finished: Path, small: list[str]) -> None:
-    done("fit", *small, "--data.store", f"[{finished}]", "--data.reward.maximise", "false")
+    done("fit", *small, "--data.reuse_runs", f"[{finished}]", "--data.reward.higher_is_better", "false")
     now, then = account(), account(finished)
     assert (now["denoiser_calls"], now["reward_calls"]) == (0, 0)
     assert now["accepted_reward"] < then["reward"] < then["accepted_reward"]
 
 
 def test_more_draws_than_are_stored(finished: Path, small: list[str]) -> None:
-    done("fit", *small, "--data.store", f"[{finished}]", "--data.draws", "96", "--trainer.max_epochs", "1")
-    assert (account()["stored"], account()["denoiser_calls"], account()["reward_calls"]) == (64, 32 * 8, 32)
+    done("fit", *small, "--data.reuse_runs", f"[{finished}]", "--data.draws", "96", "--trainer.max_epochs", "1")
+    assert (account()["reused"], account()["denoiser_calls"], account()["reward_calls"]) == (64, 32 * 8, 32)
 
 
 def test_rounds_of_the_current_model(finished: Path, small: list[str]) -> None:
     """A model that has been trained draws anew."""
     done("fit", *small, "--data.source", "current", "--run_dir", "first")
-    done("fit", *small, "--data.source", "current", "--run_dir", "second", "--data.store", "[first]")
-    assert [account("second", number)["stored"] for number in (0, 1)] == [64, 0]
+    done("fit", *small, "--data.source", "current", "--run_dir", "second", "--data.reuse_runs", "[first]")
+    assert [account("second", number)["reused"] for number in (0, 1)] == [64, 0]
 
 
 @pytest.mark.parametrize(
@@ -69,26 +69,35 @@ def test_rounds_of_the_current_model(finished: Path, small: list[str]) -> None:
     ],
 )
 def test_draws_of_another_law_are_refused(setting: list[str], named: str, finished: Path, small: list[str]) -> None:
-    said = run("fit", *small, "--data.store", f"[{finished}]", *setting).said
-    assert f"another {named}:" in said and "data.store" in said
+    said = run("fit", *small, "--data.reuse_runs", f"[{finished}]", *setting).said
+    assert f"another {named}:" in said and "data.reuse_runs" in said
 
 
 def test_levels_of_the_store(finished: Path, small: list[str]) -> None:
-    said = run("fit", *small, "--data.store", f"[{finished}]", "--model.level", "0.5").said
+    said = run("fit", *small, "--data.reuse_runs", f"[{finished}]", "--model.level", "0.5").said
     assert "level 0.5" in said and "only at 0." in said
-    done("fit", *small, "--run_dir", "more", "--data.record", "[0.5]", "--trainer.max_epochs", "1")
+    done("fit", *small, "--run_dir", "more", "--data.record_levels", "[0.5]", "--trainer.max_epochs", "1")
     done(
-        "fit", *small, "--data.store", "[more]", "--model.level", "0.5", "--trainer.max_epochs", "1", "--run_dir", "on"
+        "fit",
+        *small,
+        "--data.reuse_runs",
+        "[more]",
+        "--model.level",
+        "0.5",
+        "--trainer.max_epochs",
+        "1",
+        "--run_dir",
+        "on",
     )
-    assert account("on")["stored"] == 64
+    assert account("on")["reused"] == 64
 
 
 def test_no_store(finished: Path, small: list[str], folder: Path) -> None:
     (folder / "empty").mkdir()
-    assert "no draws of a run" in run("fit", *small, "--data.store", "[empty]").said
+    assert "no draws of a run" in run("fit", *small, "--data.reuse_runs", "[empty]").said
     shutil.copytree(finished / "rounds", folder / "broken/rounds")
     (folder / "broken/rounds/0/chunk_00001.safetensors").write_bytes(b"{")
-    assert "chunk_00001" in run("fit", *small, "--data.store", "[broken]").said
+    assert "chunk_00001" in run("fit", *small, "--data.reuse_runs", "[broken]").said
 
 
 def test_which_samples_trained_a_model(finished: Path) -> None:
@@ -104,25 +113,25 @@ def test_which_samples_trained_a_model(finished: Path) -> None:
 
 def test_screen_and_budget(small: list[str]) -> None:
     """Two rounds share what validation and comparison leave: 200 − 2·32 − 2·16 = 104."""
-    screen = ["--data.screen", "graft.reward.Function", "--data.screen.path", "tried.spread"]
-    screen += ["--data.screen.timeout", "null", "--data.screen_fraction", "0.75"]
-    done("fit", *small, *screen, "--data.reward_budget", "200", "--run_dir", "screened")
+    screen = ["--data.proxy_reward", "graft.reward.FunctionReward", "--data.proxy_reward.path", "tried.spread"]
+    screen += ["--data.proxy_reward.timeout", "null", "--data.proxy_fraction", "0.75"]
+    done("fit", *small, *screen, "--data.max_reward_calls", "200", "--run_dir", "screened")
     for number in (0, 1):
         found = account("screened", number)
-        assert found["reward_calls"] == 48 and found["unscored"] == 16 and found["failed_rewards"] == 0
-    done("fit", *small, *screen, "--data.reward_budget", "160", "--run_dir", "short")
+        assert found["reward_calls"] == 48 and found["not_scored"] == 16 and found["failed_rewards"] == 0
+    done("fit", *small, *screen, "--data.max_reward_calls", "160", "--run_dir", "short")
     assert [account("short", number)["reward_calls"] for number in (0, 1)] == [32, 32]
-    done("fit", *small, "--data.reward_budget", "160", "--run_dir", "blind")
+    done("fit", *small, "--data.max_reward_calls", "160", "--run_dir", "blind")
     kept = [json.loads(Path("screened/rounds/0", f"scores_{i:05d}.json").read_text())["values"] for i in (0, 1)]
     full = [json.loads(Path("screened/rounds/0", f"screen_{i:05d}.json").read_text())["values"] for i in (0, 1)]
     asked = [
         (value is not None, other) for a, b in zip(kept, full, strict=True) for value, other in zip(a, b, strict=True)
     ]
     assert sum(other for known, other in asked if known) / 48 > sum(other for known, other in asked if not known) / 16
-    said = run("fit", *small, "--data.reward_budget", "90").said
-    assert "reward_budget is 90" in said and "96" in said
+    said = run("fit", *small, "--data.max_reward_calls", "90").said
+    assert "max_reward_calls is 90" in said and "96" in said
 
 
 def test_settings_of_store_and_screen(small: list[str]) -> None:
-    assert "screen_fraction is 0" in run("fit", *small, "--data.screen_fraction", "0").said
-    assert "data.record" in run("fit", *small, "--data.record", "[1.5]").said
+    assert "proxy_fraction is 0" in run("fit", *small, "--data.proxy_fraction", "0").said
+    assert "data.record_levels" in run("fit", *small, "--data.record_levels", "[1.5]").said

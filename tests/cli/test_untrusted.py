@@ -89,12 +89,12 @@ def spec(name: str, **settings: Any) -> dict[str, Any]:
     return {"class_path": name, "init_args": settings}
 
 
-PROGRAM = spec("domains.molecules.rewards.Program", command=["mkdir", "taken over"], pattern="(1)")
+PROGRAM = spec("domains.molecules.rewards.ExternalProgram", command=["mkdir", "taken over"], pattern="(1)")
 REWARDS = {
     "program": PROGRAM,
-    "weighted": spec("graft.reward.Weighted", terms=[PROGRAM], weights=[1.0]),
-    "cached": spec("graft.reward.Cached", reward=PROGRAM),
-    "function": spec("graft.reward.Function", path="evil.run", timeout=None),
+    "weighted": spec("graft.reward.WeightedSum", terms=[PROGRAM], weights=[1.0]),
+    "cached": spec("graft.reward.CachedReward", reward=PROGRAM),
+    "function": spec("graft.reward.FunctionReward", path="evil.run", timeout=None),
     "own": spec("evil.Score"),
     "text": "evil.run",
 }
@@ -135,7 +135,10 @@ def test_a_reward_in_the_place_of_a_part_of_the_model(place: str, kind: str, old
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        *[("backbone.class_path", name) for name in ("evil.Plain", "domains.molecules.rewards.Program", "os.system")],
+        *[
+            ("backbone.class_path", name)
+            for name in ("evil.Plain", "domains.molecules.rewards.ExternalProgram", "os.system")
+        ],
         *[("backbone.init_args.command", "mkdir"), ("__path__", "notes.yaml"), ("backbone+", "evil.Plain")],
         *[("objective", spec("evil.Plain")), ("callbacks", [spec("evil.Plain")]), ("optimizer", spec("evil.Plain"))],
         *[("solver", "Program"), ("solver", "Heun.evil"), ("solver", spec("Program")), ("process", "Program")],
@@ -171,17 +174,24 @@ def test_what_a_header_says(work: Path) -> None:
     """The architecture, what training was like in numbers and names, no reward's settings, and no folder."""
     (work / "scores.py").write_text("def one(item, condition=None): return float(item[0])\n")
     done(
-        "fit", *FIT, "--run_dir", "other", "--data.reward", "graft.reward.Function", "--data.reward.path", "scores.one"
+        "fit",
+        *FIT,
+        "--run_dir",
+        "other",
+        "--data.reward",
+        "graft.reward.FunctionReward",
+        "--data.reward.path",
+        "scores.one",
     )
     for file in ("given/reference", "run/tuned", "other/tuned"):
-        about = files.read_about(work / f"{file}.safetensors")
+        about = files.read_metadata(work / f"{file}.safetensors")
         assert set(about) == {"reference", "level", "architecture", "training", "format", "sha256"}
         assert not set(about["architecture"]["init_args"]) & {*GraftModule.only_training}
         assert about["training"]["model.learning_rate"] > 0 and about["training"]["seed_everything"] == 0
         assert all(isinstance(value, int | float | str) for value in about["training"].values())
         text = json.dumps(about)
         assert str(work) not in text and "scores" not in text and "command" not in text
-    assert about["training"]["data.reward"] == "graft.reward.Function"
+    assert about["training"]["data.reward"] == "graft.reward.FunctionReward"
     assert about["reference"]["path"] == "given/reference.safetensors"
     assert about["reference"]["relative_path"] == "../given/reference.safetensors"
 
@@ -190,7 +200,9 @@ def test_files_of_the_machine_are_named_and_not_found(work: Path) -> None:
     """A setting that named a file is asked for; one that names a file that ships stays."""
     brief = str(work / "notes.yaml")
     shipped = "domains/images/reference/features.safetensors"
-    found = portable({"a": brief, "b": ["notes.yaml", "plain", shipped], "c": str(files.locate(shipped)), "d": "~/x"})
+    found = portable(
+        {"a": brief, "b": ["notes.yaml", "plain", shipped], "c": str(files.find_file(shipped)), "d": "~/x"}
+    )
     assert found == {"a": "file:notes.yaml", "b": ["file:notes.yaml", "plain", shipped], "c": shipped, "d": "file:x"}
     weights = changed(work, lambda config: config["model"]["init_args"].update(brief=found["a"]))
     assert "give it with --model.brief" in run("sample", "--weights", weights, *TWO).said
@@ -216,7 +228,7 @@ def test_a_reference_is_found_from_other_folders(work: Path, monkeypatch: pytest
 def test_rounds_and_classes_of_the_user_s_own(work: Path) -> None:
     """A class of another package is built with --trust, or when the command line names it."""
     (work / "own.py").write_text("from domains.mixture import *\nclass Net(Network): pass\n")
-    done("fit", *FIT, "--run_dir", "own", "--model.backbone.class_path", "own.Net", "--data.keep_weights", "true")
+    done("fit", *FIT, "--run_dir", "own", "--model.backbone.class_path", "own.Net", "--data.save_round_weights", "true")
     for folder in ("own", "own/rounds/0"):
         assert "names own.Net" in run("sample", "--weights", folder, *TWO).said
         done("sample", "--weights", folder, *TWO, "--trust", "--best_of", "2")
@@ -244,8 +256,14 @@ NAMES = [
         "torch.nn.Module.load_state_dict",
     ],
     *["evil.run", "evil.Plain", "evil.Score", "evil.nothing", "evil.os.system", "__main__.Net", "nowhere.Net", "evil"],
-    *["graft.reward.Function", "graft.reward.worker.Worker", "graft.files.sha256", "graft.__main__.x"],
-    *["domains.molecules.rewards.Program", "graft.rollouts.Rollouts", "pathlib.Path", "yaml.load", "numpy.load"],
+    *["graft.reward.FunctionReward", "graft.reward.worker.Worker", "graft.files.sha256", "graft.__main__.x"],
+    *[
+        "domains.molecules.rewards.ExternalProgram",
+        "graft.rollouts.Rollouts",
+        "pathlib.Path",
+        "yaml.load",
+        "numpy.load",
+    ],
     *["graft.process.base.importlib.import_module", "jsonargparse.set_parsing_settings", "torch.nn.functional.relu"],
     *["a b.c", "../evil.Plain", "", "Network", "os . system", "evil.Plain\n"],
 ]

@@ -8,7 +8,7 @@ from unittest import mock
 import torch
 from torch import Tensor
 
-from graft.process import Betas, Gaussian, Model, Process
+from graft.process import BetaSchedule, Gaussian, Model, Process
 from graft.process.base import Level
 from graft.state import Condition, State
 
@@ -81,8 +81,8 @@ def root(cov: Tensor) -> Tensor:
 def level_of(process: Gaussian, time: Tensor, snap: int = SNAP) -> Tensor:
     """The level at which a network was told ``time``."""
     t = time.double()
-    if isinstance(process.schedule, Betas):
-        t = (t + 1) / process.schedule.steps
+    if isinstance(process.schedule, BetaSchedule):
+        t = (t + 1) / process.schedule.num_train_timesteps
     return (t.clamp(0, 1) ** (1 / process.warp) * snap).round() / snap
 
 
@@ -104,9 +104,9 @@ class Exact:
         x = state.flatten(1)
         alpha, sigma = self.process.alpha_sigma(self.level(time))
         log_p, x0 = self.law.posterior(x, alpha, sigma)
-        if self.process.prediction == "logits":
+        if self.process.prediction_type == "logits":
             return log_p.reshape(state.shape)
-        return say(self.process.prediction, x, x0, alpha[:, None], sigma[:, None]).reshape(state.shape)
+        return say(self.process.prediction_type, x, x0, alpha[:, None], sigma[:, None]).reshape(state.shape)
 
     def level(self, time: Tensor) -> Tensor:
         """(B,) the levels that the network is asked at."""

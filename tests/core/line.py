@@ -37,7 +37,7 @@ def table_of(process: Gaussian, steps: int, model: Exact) -> Tensor:
 class Line(GraftModule):
     """Objects are tuples of floats."""
 
-    def draw_conditions(self, count: int, generator: Generator) -> dict[str, Tensor]:
+    def sample_conditions(self, count: int, generator: Generator) -> dict[str, Tensor]:
         return rows(count)
 
     def decode(self, state: Any, condition: dict[str, Tensor]) -> list[Any]:

@@ -9,7 +9,7 @@ from torch import Generator, Tensor, nn
 
 import graft
 from graft import GraftModule, Rollouts
-from graft.process import Flow, Gaussian
+from graft.process import Gaussian, LinearSchedule
 
 
 class Net(nn.Module):
@@ -22,9 +22,9 @@ class Net(nn.Module):
 
 
 class Plane(GraftModule):
-    suffix = ".csv"
+    file_suffix = ".csv"
 
-    def draw_conditions(self, count: int, generator: Generator) -> dict[str, Tensor]:
+    def sample_conditions(self, count: int, generator: Generator) -> dict[str, Tensor]:
         return {"row": torch.zeros(count)}
 
     def decode(self, state: Any, condition: dict[str, Tensor]) -> list[Any]:
@@ -44,7 +44,7 @@ def weights(folder: Path) -> str:
 
 def made(folder: Path, kind: type[Plane] = Plane, **settings: Any) -> Plane:
     settings = {"weights": weights(folder), "level": 0.25, "steps": 4, **settings}
-    return kind(Net(), Gaussian(Flow(), "velocity", [2]), **settings)
+    return kind(Net(), Gaussian(LinearSchedule(), "velocity", [2]), **settings)
 
 
 def data(reward: Any, **settings: Any) -> Rollouts:

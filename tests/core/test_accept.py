@@ -13,7 +13,7 @@ from exact import f64
 from scipy.stats import beta
 from torch import Tensor
 
-from graft.accept import Accept, Accepted, All, Preference, Threshold, Tilt, TopFraction, TopK
+from graft.accept import AcceptAll, AcceptanceRule, ExponentialTilt, Preference, Selection, Threshold, TopFraction, TopK
 from graft.errors import GraftError
 
 GROUPS, M = 1200, 8
@@ -34,20 +34,20 @@ def best(keep: float, draws: int) -> Law:
     return cdf
 
 
-RULES: dict[str, tuple[Accept, Law]] = {
+RULES: dict[str, tuple[AcceptanceRule, Law]] = {
     "top 1 of 8": (TopK(1, 8), best(1, 8)),
     "top 3 of 8": (TopK(3, 8), best(3, 8)),
     "top 1 of 4, of 8": (TopK(1, 4), best(1, 4)),
-    "top quarter": (TopFraction(0.25, bin=1), best(2, 8)),
-    "top 0.3": (TopFraction(0.3, bin=1), best(2.4, 8)),
-    "preference": (Preference(bin=1), best(1, 2)),
+    "top quarter": (TopFraction(0.25, min_group_size=1), best(2, 8)),
+    "top 0.3": (TopFraction(0.3, min_group_size=1), best(2.4, 8)),
+    "preference": (Preference(min_group_size=1), best(1, 2)),
     "threshold": (Threshold(0.7), lambda f: ((f - 0.7) / 0.3).clamp(0, 1)),
-    "tilt": (Tilt(0.4, 1.0, bin=1), lambda f: torch.expm1(f / 0.4) / math.expm1(1 / 0.4)),
-    "all": (All(bin=1), lambda f: f),
+    "tilt": (ExponentialTilt(0.4, 1.0, min_group_size=1), lambda f: torch.expm1(f / 0.4) / math.expm1(1 / 0.4)),
+    "all": (AcceptAll(min_group_size=1), lambda f: f),
 }
 
 
-def one_of_each(taken: Accepted, groups: Tensor, generator: torch.Generator) -> Tensor:
+def one_of_each(taken: Selection, groups: Tensor, generator: torch.Generator) -> Tensor:
     """Positions of one random accepted draw of each group that has one."""
     mixed = taken.index[torch.randperm(len(taken.index), generator=generator)]
     last = torch.full((int(groups.max()) + 1,), -1)
@@ -156,7 +156,7 @@ def test_non_decreasing() -> None:
 # ---- KL
 
 
-def kl_of(rule: Accept, rewards: Tensor) -> float:
+def kl_of(rule: AcceptanceRule, rewards: Tensor) -> float:
     return rule(rewards, generator=seeded()).kl_nats
 
 
@@ -168,13 +168,13 @@ def kl_of(rule: Accept, rewards: Tensor) -> float:
         (TopK(1, 64), math.log(64) - 63 / 64),
         (Preference(), math.log(2) - 1 / 2),
         (Threshold(0.8), -math.log(0.2)),
-        (Tilt(0.5, 1.0), (2 * math.exp(2) / math.expm1(2) - 1) - math.log(math.expm1(2) / 2)),
-        (Tilt(0.5), (2 * math.exp(2) / math.expm1(2) - 1) - math.log(math.expm1(2) / 2)),
-        (All(), 0.0),
+        (ExponentialTilt(0.5, 1.0), (2 * math.exp(2) / math.expm1(2) - 1) - math.log(math.expm1(2) / 2)),
+        (ExponentialTilt(0.5), (2 * math.exp(2) / math.expm1(2) - 1) - math.log(math.expm1(2) / 2)),
+        (AcceptAll(), 0.0),
     ],
     ids=str,
 )
-def test_kl_of_continuous_rewards(rule: Accept, nats: float) -> None:
+def test_kl_of_continuous_rewards(rule: AcceptanceRule, nats: float) -> None:
     """The closed form, on a round of 20000 evenly spread rewards."""
     rewards = (torch.arange(20_000, dtype=torch.float64) + 0.5) / 20_000
     assert kl_of(rule, rewards) == pytest.approx(nats, abs=3e-3)
@@ -220,7 +220,15 @@ def test_kl_with_ties() -> None:
 def test_kl_with_failures() -> None:
     """A failed reward is a draw that is never accepted: a quarter of failures adds log(4/3)."""
     rewards = (torch.arange(20_000, dtype=torch.float64) + 0.5) / 20_000
-    for rule in (TopK(1, 8), TopFraction(0.125), Preference(), Threshold(0.8), Tilt(0.5, 1.0), Tilt(0.5), All()):
+    for rule in (
+        TopK(1, 8),
+        TopFraction(0.125),
+        Preference(),
+        Threshold(0.8),
+        ExponentialTilt(0.5, 1.0),
+        ExponentialTilt(0.5),
+        AcceptAll(),
+    ):
         failed = rewards.clone()
         failed[1::4] = math.nan
         assert kl_of(rule, failed) == pytest.approx(kl_of(rule, rewards) + math.log(4 / 3), abs=3e-3)
@@ -257,16 +265,16 @@ def test_failures_leave_the_others_law(name: str) -> None:
 
 def test_nothing_to_accept() -> None:
     with pytest.raises(GraftError, match="failed for all 3"):
-        All()(torch.full((3,), math.nan))
+        AcceptAll()(torch.full((3,), math.nan))
     with pytest.raises(GraftError, match="accepted none of 3"):
         Threshold(5.0)(torch.arange(3.0))
-    with pytest.raises(GraftError, match="above the stated maximum"):
-        Tilt(1.0, 2.0)(torch.arange(4.0))
+    with pytest.raises(GraftError, match="above `reward_bound`"):
+        ExponentialTilt(1.0, 2.0)(torch.arange(4.0))
     with pytest.raises(GraftError, match="ranks 8 draws and there are 3"):
         TopK(1, 8)(torch.arange(3.0))
     with pytest.raises(GraftError, match="keys"):
-        All(deduplicate=True)(torch.arange(3.0))
-    for wrong in (lambda: TopFraction(0.0), lambda: TopFraction(1.5), lambda: TopK(3, 2), lambda: Tilt(0.0)):
+        AcceptAll(deduplicate=True)(torch.arange(3.0))
+    for wrong in (lambda: TopFraction(0.0), lambda: TopFraction(1.5), lambda: TopK(3, 2), lambda: ExponentialTilt(0.0)):
         with pytest.raises(GraftError):
             wrong()
 
@@ -277,8 +285,8 @@ def unequal() -> tuple[Tensor, Tensor]:
     return torch.rand(len(groups), dtype=torch.float64, generator=seeded(10)) + 5.0 * groups, groups
 
 
-@pytest.mark.parametrize("rule", [TopFraction(0.25), TopK(2, 8), Preference(), Tilt(0.3)], ids=str)
-def test_within_conditions(rule: Accept) -> None:
+@pytest.mark.parametrize("rule", [TopFraction(0.25), TopK(2, 8), Preference(), ExponentialTilt(0.3)], ids=str)
+def test_within_conditions(rule: AcceptanceRule) -> None:
     """Each condition is accepted in proportion to its draws: what is given is not what is selected."""
     rewards, groups = unequal()
     taken = rule(rewards, groups, generator=seeded())
@@ -294,10 +302,10 @@ def test_within_conditions(rule: Accept) -> None:
 
 def test_globally() -> None:
     rewards, groups = unequal()
-    taken = TopFraction(0.25, scope="global")(rewards, groups, generator=seeded())
+    taken = TopFraction(0.25, group_by="global")(rewards, groups, generator=seeded())
     assert (groups[taken.index] == 2).all()
     assert torch.equal(taken.index, rewards.argsort()[-112:].sort().values)
-    assert TopFraction(0.25, scope="global")(rewards, generator=seeded()).kl_nats == taken.kl_nats
+    assert TopFraction(0.25, group_by="global")(rewards, generator=seeded()).kl_nats == taken.kl_nats
 
 
 def test_sparse_conditions_are_put_together() -> None:
@@ -306,7 +314,7 @@ def test_sparse_conditions_are_put_together() -> None:
     groups = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
     groups = groups[torch.randperm(len(groups), generator=seeded(11))]
     rewards = torch.rand(len(groups), dtype=torch.float64, generator=seeded(12))
-    rule = TopFraction(0.25, bin=32)
+    rule = TopFraction(0.25, min_group_size=32)
     bins = rule._bins(groups, torch.ones(len(groups), dtype=torch.bool))
     assert [sorted(set(groups[b].tolist())) for b in bins] == [[0, 1, 2], [3, 4, 5, 6]]
     assert sorted(torch.cat(bins).tolist()) == list(range(len(groups)))
@@ -324,7 +332,7 @@ def test_equal_groups_are_ranked_alone() -> None:
 
 
 @pytest.mark.parametrize("rule", [TopK(1, 4), TopFraction(0.25), Preference()], ids=str)
-def test_failures_do_not_join_conditions(rule: Accept) -> None:
+def test_failures_do_not_join_conditions(rule: AcceptanceRule) -> None:
     """A prompt some of whose images failed is ranked among what is left of it, not against another prompt."""
     groups = torch.arange(10).repeat_interleave(4)
     rewards = torch.rand(40, dtype=torch.float64, generator=seeded(17)) + 3.0 * groups
@@ -350,7 +358,7 @@ def test_law_of_keys() -> None:
     """De-duplication alone: a key is kept in a round with probability 1 − (1 − p)^M, once."""
     share, draws, rounds = f64([0.5, 0.25, 0.15, 0.07, 0.03]), 8, 4000
     seed = seeded(14)
-    rule = All(deduplicate=True)
+    rule = AcceptAll(deduplicate=True)
     kept = torch.zeros(5, dtype=torch.float64)
     for _ in range(rounds):
         keys = torch.multinomial(share, draws, replacement=True, generator=seed)
@@ -392,7 +400,7 @@ def test_duplicates_go_before_the_rule(name: str) -> None:
 
 def test_keys_that_say_nothing() -> None:
     """An empty key is no other draw's; a failed draw does not take its key with it."""
-    rule = All(deduplicate=True)
+    rule = AcceptAll(deduplicate=True)
     taken = rule(f64([1.0, 2.0, 3.0, math.nan, 5.0]), keys=["", "", "a", "b", "b"], generator=seeded())
     assert taken.index.tolist() == [0, 1, 2, 4]
 
@@ -402,7 +410,7 @@ def test_kl_of_deduplication() -> None:
     keys = ["a"] * 6 + ["b"] * 3 + ["c"]
     a, b, c = (math.log((1 / 3) / k) for k in (0.6, 0.3, 0.1))
     right = (a - (1 / 6 - 1 / 10) / 2 + b - (1 / 3 - 1 / 10) / 2 + c) / 3
-    assert All(deduplicate=True)(torch.zeros(10), keys=keys, generator=seeded()).kl_nats == pytest.approx(right)
+    assert AcceptAll(deduplicate=True)(torch.zeros(10), keys=keys, generator=seeded()).kl_nats == pytest.approx(right)
     # a threshold that only b and c pass
     rewards = f64([0.0] * 6 + [1.0] * 4)
     right = sum(math.log((1 / 2) / k) for k in (0.3, 0.1)) / 2 - (1 / 3 - 1 / 10) / 4
@@ -416,20 +424,20 @@ def test_kl_of_deduplication() -> None:
 def test_tilt_is_of_each_draw_alone() -> None:
     """A fixed bound: what else was drawn does not matter (with the batch's best as the bound it would)."""
     for others in ([0.0] * 300, [1.9] * 10):
-        p = Tilt(0.5, 2.0)(f64([1.0, *others]), generator=seeded()).probability
+        p = ExponentialTilt(0.5, 2.0)(f64([1.0, *others]), generator=seeded()).probability
         assert float(p[0]) == pytest.approx(math.exp(-2))
 
 
 def test_weights_of_the_tilt() -> None:
     """Without a bound every draw is kept and weighted: the mean of N(0, 1) moves to 1/temperature."""
     rewards = torch.special.ndtri((torch.arange(4000, dtype=torch.float64) + 0.5) / 4000)
-    taken = Tilt(1.0)(rewards, generator=seeded())
+    taken = ExponentialTilt(1.0)(rewards, generator=seeded())
     assert len(taken.index) == 4000
     assert float(taken.weight.mean()) == pytest.approx(1.0)
     assert float((rewards[taken.index] * taken.weight).mean()) == pytest.approx(1.0, abs=0.02)
     assert taken.kl_nats == pytest.approx(0.5, abs=0.02)
-    assert taken.effective == pytest.approx(4000 / math.e, rel=0.05)  # n / E[w²] = n exp(−1/temperature²)
-    assert Tilt(1.0, 4.0)(rewards, generator=seeded()).weight.unique().tolist() == [1.0]
+    assert taken.effective_sample_size == pytest.approx(4000 / math.e, rel=0.05)  # n / E[w²] = n exp(−1/temperature²)
+    assert ExponentialTilt(1.0, 4.0)(rewards, generator=seeded()).weight.unique().tolist() == [1.0]
 
 
 def test_generator_decides() -> None:
@@ -444,4 +452,4 @@ def test_generator_decides() -> None:
 def test_describes_itself(name: str) -> None:
     text = RULES[name][0].describe()
     assert str(RULES[name][0]) in text and "within each condition" in text
-    assert "de-duplicated" in All(deduplicate=True, scope="global").describe()
+    assert "de-duplicated" in AcceptAll(deduplicate=True, group_by="global").describe()

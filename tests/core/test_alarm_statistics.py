@@ -7,7 +7,7 @@ import torch
 from exact import f64
 from torchmetrics import MeanMetric, Metric
 
-from graft.alarms import Alarms, Draws, Statistic, judge, statistics
+from graft.alarms import Alarms, SampleSet, Statistic, check_tolerances, statistics
 from graft.errors import GraftError
 
 
@@ -58,8 +58,8 @@ def normal(n: int, d: int, seed: int) -> torch.Tensor:
     return torch.randn(n, d, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
 
 
-def draws(x: torch.Tensor) -> Draws:
-    return Draws(x[:, 0].tolist(), x, x[:, -1])
+def draws(x: torch.Tensor) -> SampleSet:
+    return SampleSet(x[:, 0].tolist(), x, x[:, -1])
 
 
 def test_what_is_left_without_each_part() -> None:
@@ -71,10 +71,10 @@ def test_what_is_left_without_each_part() -> None:
     keep = torch.arange(64) % 20 != 7
     less = statistics(draws(y[keep]), draws(x[keep]), metrics)
     for name in ("share", "unmerged", "mean", "internal_diversity", "held_out"):
-        assert float(found[name].without[7]) == pytest.approx(less[name].value), name
+        assert float(found[name].leave_one_out[7]) == pytest.approx(less[name].value), name
     # the distance is in units of the whole reference's spread
     far = found["feature_distance"]
-    assert float(far.without[7]) == pytest.approx(less["feature_distance"].value, rel=0.2)
+    assert float(far.leave_one_out[7]) == pytest.approx(less["feature_distance"].value, rel=0.2)
     assert set(statistics(draws(y), draws(x), metrics, ["mean", "feature_distance"])) == {*found} - {
         "mean",
         "feature_distance",
@@ -85,14 +85,14 @@ def test_errors() -> None:
     """The jackknife's error of a mean is its standard error, and what the noise shares does not count."""
     n = 4000
     x, noise = normal(n, 1, 0)[:, 0], normal(n, 1, 1)[:, 0]
-    reference, tuned = (Draws([0.0] * n, None, r) for r in (x, x - 1 + 0.1 * noise))
-    (said,) = judge(
+    reference, tuned = (SampleSet([0.0] * n, None, r) for r in (x, x - 1 + 0.1 * noise))
+    (said,) = check_tolerances(
         Alarms({"held_out": 0.0}),
         0,
         statistics(tuned, reference, dict),
         statistics(reference, reference, dict),
     )
-    assert said.alarm and said.beyond == pytest.approx(1, abs=0.01)
+    assert said.alarm and said.excess == pytest.approx(1, abs=0.01)
     assert said.stderr == pytest.approx(0.1 / math.sqrt(n), rel=0.5)  # not sqrt(2 / n)
 
 
@@ -105,10 +105,10 @@ def test_false_alarms(coupled: bool) -> None:
     edge, default, repeats, raised = Alarms({"held_out": 0.0}), Alarms(), 1200, 0
     for i in range(repeats):
         x, z = normal(128, 1, 2 * i)[:, 0], normal(128, 1, 2 * i + 1)[:, 0]
-        reference, tuned = (Draws([0.0] * 128, None, w) for w in (x, 0.6 * x + 0.8 * z if coupled else z))
+        reference, tuned = (SampleSet([0.0] * 128, None, w) for w in (x, 0.6 * x + 0.8 * z if coupled else z))
         own, found = (statistics(w, reference, dict) for w in (reference, tuned))
-        raised += judge(edge, 0, found, own, 1.0)[0].alarm
-        assert not judge(default, 0, found, own, 1.0)[0].alarm
+        raised += check_tolerances(edge, 0, found, own, 1.0)[0].alarm
+        assert not check_tolerances(default, 0, found, own, 1.0)[0].alarm
     assert abs(raised / repeats - 0.030) < 4 * (0.03 * 0.97 / repeats) ** 0.5
 
 
@@ -117,11 +117,13 @@ def test_false_alarms_of_a_share() -> None:
     raised, repeats = 0, 200
     for i in range(repeats):
         own, found = (
-            statistics(Draws((normal(256, 1, 2 * i + k)[:, 0] + 0.5).tolist()), Draws([]), lambda: {"share": Share()})
+            statistics(
+                SampleSet((normal(256, 1, 2 * i + k)[:, 0] + 0.5).tolist()), SampleSet([]), lambda: {"share": Share()}
+            )
             for k in (0, 1)
         )
-        raised += judge(Alarms({"share": 0.0}), 0, found, own)[0].alarm
-        assert not judge(Alarms(), 0, found, own)[0].alarm
+        raised += check_tolerances(Alarms({"share": 0.0}), 0, found, own)[0].alarm
+        assert not check_tolerances(Alarms(), 0, found, own)[0].alarm
     assert raised / repeats < 0.030 + 4 * (0.03 * 0.97 / repeats) ** 0.5
 
 
@@ -131,7 +133,7 @@ def test_the_reference_itself_raises_none() -> None:
     names = ["share", "unmerged", "mean", "internal_diversity", "feature_distance", "held_out"]
     reference = draws(x)
     own = statistics(reference, reference, metrics)
-    said = judge(Alarms(dict.fromkeys(names, 0.0)), 0, statistics(draws(x), reference, metrics), own)
+    said = check_tolerances(Alarms(dict.fromkeys(names, 0.0)), 0, statistics(draws(x), reference, metrics), own)
     assert sorted(each.statistic for each in said) == sorted(names) and not any(each.alarm for each in said)
     assert abs(own["feature_distance"].value) < 0.1  # of two halves
 
@@ -145,7 +147,7 @@ def test_collapse() -> None:
     for i in range(40):
         found = statistics(draws(x[i : i + 1].repeat(256, 1)), reference, metrics)
         far.append(found["feature_distance"].value)
-        said = {each.statistic: each for each in judge(Alarms(), 3, found, own)}
+        said = {each.statistic: each for each in check_tolerances(Alarms(), 3, found, own)}
         assert said["internal_diversity"].alarm and found["internal_diversity"].value == 0
         assert "round 4: internal diversity is 0 and" in str(said["internal_diversity"])
     assert sum(far) / 40 == pytest.approx(1, abs=0.25)
@@ -156,7 +158,7 @@ def test_directions() -> None:
 
     def said(name: str, value: float, direction: int, band: "float | None", own: float = 0.8) -> bool:
         spread = f64([-1e-4, 1e-4])
-        found = judge(
+        found = check_tolerances(
             Alarms({name: band}),
             0,
             {name: Statistic(value, value + spread, direction)},
@@ -177,15 +179,15 @@ def test_directions() -> None:
 def test_what_cannot_be_told() -> None:
     """A held-out reward that failed for all, features that are all alike, a handful of draws."""
     x = normal(10, 2, 0)
-    nothing = Draws([0.0] * 10, torch.ones(10, 2), torch.full((10,), math.nan))
+    nothing = SampleSet([0.0] * 10, torch.ones(10, 2), torch.full((10,), math.nan))
     assert set(statistics(nothing, nothing, dict)) == {"internal_diversity"}
     assert nothing.held_out_std == 0
-    broken = Draws([0.0] * 10, torch.full((10, 2), math.nan), torch.full((10,), math.nan))
+    broken = SampleSet([0.0] * 10, torch.full((10, 2), math.nan), torch.full((10,), math.nan))
     own = statistics(draws(x), draws(x), dict)
-    said = judge(Alarms(), 0, statistics(broken, draws(x), dict), own)
+    said = check_tolerances(Alarms(), 0, statistics(broken, draws(x), dict), own)
     assert {each.statistic for each in said if each.alarm} == {"internal_diversity", "feature_distance", "held_out"}
     assert "round 1: held out cannot be told any more" in [str(each).split(",")[0] for each in said]
-    assert statistics(Draws([1.0], x[:1]), Draws([1.0], x[:1]), lambda: {"share": Share()}) == {}
-    for wrong in (lambda: Alarms({"validity": -1.0}), lambda: Alarms(errors=-1.0)):
+    assert statistics(SampleSet([1.0], x[:1]), SampleSet([1.0], x[:1]), lambda: {"share": Share()}) == {}
+    for wrong in (lambda: Alarms({"validity": -1.0}), lambda: Alarms(z=-1.0)):
         with pytest.raises(GraftError, match="at least 0"):
             wrong()

@@ -8,13 +8,13 @@ from exact import Exact, Mixture, extrapolate, f64, gap, noise_is, normal, propa
 from line import Line, line, table_of
 from torch import Tensor, nn
 
-from graft import Examples, GraftError, seeding
+from graft import GraftError, TrainingBatch, seeding
 from graft.accept import TopFraction
-from graft.objectives import Anchored, DiffusionNFT, PolicyGradient, Scored, Shaping
-from graft.process import Cosine, Flow, Gaussian, Process
+from graft.objectives import AnchoredShaping, DiffusionNFT, PolicyGradient, ScoredRound, Shaping
+from graft.process import CosineSchedule, Gaussian, LinearSchedule, Process
 from graft.rounds import Chunk
-from graft.rounds.sources import Model
-from graft.sampler import run
+from graft.rounds.sources import ModelSource
+from graft.sampler import run_stages
 
 # Points 0, 2, 4 noised by -1 or 1 at level 1/2 of a flow: (x_0 + noise) / 2 is one of four places, two of them reached
 # from two points, so that a network is four numbers and every mean is a sum of a few terms.
@@ -23,7 +23,7 @@ POINTS, SIGNS = f64([0.0, 2.0, 4.0]), f64([-1.0, 1.0])
 DRAWN = f64([0.5, 0.2, 0.3])  # the law of all draws
 WEIGHT = f64([0.0, 2.0, 2.0])  # of mean 1 over all draws: the first point is rejected
 PLACES = f64([-0.5, 0.5, 1.5, 2.5])
-FLOW = Gaussian(Flow(), "x0", (1,))
+FLOW = Gaussian(LinearSchedule(), "x0", (1,))
 
 
 class Lookup(nn.Module):
@@ -37,7 +37,7 @@ class Lookup(nn.Module):
 
 class Places(Line):
     def __init__(self, table: Tensor, process: Process = FLOW) -> None:
-        super(Line, self).__init__(Lookup(table), process, steps=2, objective=Anchored())
+        super(Line, self).__init__(Lookup(table), process, steps=2, objective=AnchoredShaping())
         self.reference = Lookup(table).requires_grad_(False)
         self.reference_file = {"path": "none", "sha256": "none"}
 
@@ -63,10 +63,12 @@ def loss_of(module: Places, copies: int = 10, plain: bool = False) -> Tensor:
     x0, noise, weight = batch(copies)
     n = len(x0)
     kind = torch.cat([torch.arange(3).repeat_interleave((DRAWN * copies).round().long())] * 2)
-    scored = Scored(Chunk(x0, {}, rows(n)), f64(kind.tolist()), kind, torch.ones(n) if plain else weight, "reference")
-    examples = module.objective.examples(module, scored)
+    scored = ScoredRound(
+        Chunk(x0, {}, rows(n)), f64(kind.tolist()), kind, torch.ones(n) if plain else weight, "reference"
+    )
+    examples = module.objective.training_batch(module, scored)
     half = torch.full((n,), 0.5, dtype=torch.float64)
-    with noise_is(FLOW, noise), mock.patch.object(seeding, "levels", lambda *_: half):
+    with noise_is(FLOW, noise), mock.patch.object(seeding, "stratified_levels", lambda *_: half):
         loss, _ = module.objective.loss(module, examples)
     return loss
 
@@ -95,8 +97,8 @@ def test_without_selection_every_draw_s_gradient_is_zero() -> None:
     loss_of(module, plain=True).backward()
     assert float(module.backbone.table.grad.abs().max()) < 1e-12
     x0, noise, _ = batch()
-    one = Examples(x0[:1], rows(1), torch.ones(1))  # a single draw
-    with noise_is(FLOW, noise[:1]), mock.patch.object(seeding, "levels", lambda *_: f64([0.5])):
+    one = TrainingBatch(x0[:1], rows(1), torch.ones(1))  # a single draw
+    with noise_is(FLOW, noise[:1]), mock.patch.object(seeding, "stratified_levels", lambda *_: f64([0.5])):
         for objective, zero in ((module.objective, True), (Shaping(), False)):
             module.backbone.table.grad = None
             objective.loss(module, one)[0].backward()
@@ -109,15 +111,15 @@ def test_who_anchors() -> None:
     objective = module.objective
     with torch.no_grad():
         module.backbone.table += 1
-    objective.start(module, 0)
+    objective.on_round_start(module, 0)
     with torch.no_grad():
         module.backbone.table += 1
     x0, noise, weight = batch()
     half = torch.full((len(x0),), 0.5, dtype=torch.float64)
     for source, distance in (("reference", 2.0), ("current", 1.0)):
-        scored = Scored(Chunk(x0, {}, rows(len(x0))), weight, torch.zeros(len(x0)), weight, source)
-        examples = objective.examples(module, scored)
-        with noise_is(FLOW, noise), mock.patch.object(seeding, "levels", lambda *_: half):
+        scored = ScoredRound(Chunk(x0, {}, rows(len(x0))), weight, torch.zeros(len(x0)), weight, source)
+        examples = objective.training_batch(module, scored)
+        with noise_is(FLOW, noise), mock.patch.object(seeding, "stratified_levels", lambda *_: half):
             _, shown = objective.loss(module, examples)
         assert float(shown["old_distance"]) == pytest.approx(distance**2)
 
@@ -136,7 +138,7 @@ def test_law_from_a_start(start: float, level: float) -> None:
     reference's steps below a level change nothing of that but what they see of w through x_u (C becomes the part of it
     that x_u decides).
     """
-    process = Gaussian(Cosine(), "x0", (2,), eta=1.0)
+    process = Gaussian(CosineSchedule(), "x0", (2,), eta=1.0)
     mean, cov = DATA.moments()
     tilted = Mixture(DATA.weights, (mean + cov @ TILT)[None], DATA.covs)
 
@@ -148,15 +150,15 @@ def test_law_from_a_start(start: float, level: float) -> None:
     decided = left(start) - (left(level) if level else 0)
     laws = []
     for steps in (60, 120):
-        module = line(process, steps, table_of(process, steps, Exact(process, DATA)), start=start, level=level)
+        module = line(process, steps, table_of(process, steps, Exact(process, DATA)), upper_level=start, level=level)
         with torch.no_grad():
             module.backbone.table.copy_(table_of(process, steps, Exact(process, tilted)))
         law = torch.zeros(2, dtype=torch.float64), float(process.alpha_sigma(1.0)[1]) ** 2 * torch.eye(2).double()
         with torch.no_grad():
-            for stage in module.stages("tuned"):
+            for stage in module.sampling_stages("tuned"):
                 law = propagate(process, stage.model, law, steps, stage.start, stage.stop)
         laws.append(law)
-    assert [(s.start, s.stop) for s in module.stages("tuned")] == [(1, start), (start, level), (level, 0)][
+    assert [(s.start, s.stop) for s in module.sampling_stages("tuned")] == [(1, start), (start, level), (level, 0)][
         : 2 + (level > 0)
     ]
     assert float((decided @ TILT).norm()) > 0.1 < float(((cov - decided) @ TILT).norm())  # it could have been either
@@ -165,57 +167,57 @@ def test_law_from_a_start(start: float, level: float) -> None:
 
 def test_a_start_changes_nothing_above_it() -> None:
     """State by state, on the same noise; and the levels that are trained lie below it."""
-    process = Gaussian(Cosine(), "x0", (2,))
+    process = Gaussian(CosineSchedule(), "x0", (2,))
     table = table_of(process, 8, Exact(process, DATA))
-    module = line(process, 8, table, start=0.6)
-    assert module.start == 0.625 and [s.stop for s in module.stages("reference")] == [0]
+    module = line(process, 8, table, upper_level=0.6)
+    assert module.upper_level == 0.625 and [s.stop for s in module.sampling_stages("reference")] == [0]
     with torch.no_grad():
         module.backbone.table += 0.1
     ours, theirs = (
-        run(module.stages(w), rows(5), 8, (0.625, 0.5), torch.Generator().manual_seed(0))
+        run_stages(module.sampling_stages(w), rows(5), 8, (0.625, 0.5), torch.Generator().manual_seed(0))
         for w in ("tuned", "reference")
     )
-    assert torch.equal(ours.recorded[0.625], theirs.recorded[0.625])
-    assert not torch.allclose(ours.recorded[0.5], theirs.recorded[0.5])
-    assert module.calls("tuned") == module.calls("reference") == ours.calls
+    assert torch.equal(ours.states[0.625], theirs.states[0.625])
+    assert not torch.allclose(ours.states[0.5], theirs.states[0.5])
+    assert module.denoiser_calls("tuned") == module.denoiser_calls("reference") == ours.denoiser_calls
     asked: list[float] = []
     module.backbone.register_forward_pre_hook(lambda _, args: asked.extend(args[1].tolist()))
-    for objective in (Anchored(), DiffusionNFT(), Shaping()):
+    for objective in (AnchoredShaping(), DiffusionNFT(), Shaping()):
         asked.clear()
-        objective.attach(module)
-        scored = Scored(
+        objective.setup(module)
+        scored = ScoredRound(
             Chunk(torch.zeros(64, 2).double(), {}, rows(64)), torch.arange(64.0), *[torch.ones(64)] * 2, "reference"
         )
-        objective.loss(module, objective.examples(module, scored), torch.Generator().manual_seed(0))
-        top = float(process.network_time(0.625))
+        objective.loss(module, objective.training_batch(module, scored), torch.Generator().manual_seed(0))
+        top = float(process.timestep(0.625))
         assert 0.9 * top < max(asked) <= top + 1e-6
-    assert PolicyGradient().levels(module) == (0.625, 0.5, 0.375, 0.25, 0.125)
+    assert PolicyGradient().record_levels(module) == (0.625, 0.5, 0.375, 0.25, 0.125)
 
 
 # What is refused
 
 
 class Data:
-    source, window, accept = Model("reference"), 1, TopFraction()
+    source, replay_rounds, accept = ModelSource("reference"), 1, TopFraction()
 
 
 def test_refusals() -> None:
-    stochastic, still = Gaussian(Cosine(), "x0", (1,)), Gaussian(Cosine(), "x0", (1,), eta=0.0)
+    stochastic, still = Gaussian(CosineSchedule(), "x0", (1,)), Gaussian(CosineSchedule(), "x0", (1,), eta=0.0)
     table = torch.zeros(9, 1, 2).double()
-    objective = Anchored()
-    objective.check(line(stochastic, 8, table, objective, start=0.5), Data())
+    objective = AnchoredShaping()
+    objective.check(line(stochastic, 8, table, objective, upper_level=0.5), Data())
     objective.check(line(still, 8, table, objective), Data())
-    for objective in (Anchored(), Shaping()):
-        with pytest.raises(GraftError, match=r"biased at model.start < 1 .* eta=1"):
-            objective.check(line(still, 8, table, objective, start=0.5), Data())
-    with pytest.raises(GraftError, match=r"model.level > 0 and model.start < 1"):
-        Anchored().check(line(still, 8, table, objective, start=0.5, level=0.25), Data())
+    for objective in (AnchoredShaping(), Shaping()):
+        with pytest.raises(GraftError, match=r"biased at model.upper_level < 1 .* eta=1"):
+            objective.check(line(still, 8, table, objective, upper_level=0.5), Data())
+    with pytest.raises(GraftError, match=r"model.level > 0 and model.upper_level < 1"):
+        AnchoredShaping().check(line(still, 8, table, objective, upper_level=0.5, level=0.25), Data())
     for start in (0.0, 1.5, -1.0):
-        with pytest.raises(GraftError, match=r"model.start is"):
-            line(stochastic, 8, table, start=start)
-    with pytest.raises(GraftError, match=r"not below model.start 0.5"):
-        line(stochastic, 8, table, start=0.5, level=0.5)
+        with pytest.raises(GraftError, match=r"model.upper_level is"):
+            line(stochastic, 8, table, upper_level=start)
+    with pytest.raises(GraftError, match=r"not below model.upper_level 0.5"):
+        line(stochastic, 8, table, upper_level=0.5, level=0.5)
     data = Data()
-    data.source, data.window = Model("current"), 2
-    with pytest.raises(GraftError, match="window=1"):
-        Anchored().check(line(stochastic, 8, table, objective), data)
+    data.source, data.replay_rounds = ModelSource("current"), 2
+    with pytest.raises(GraftError, match="replay_rounds=1"):
+        AnchoredShaping().check(line(stochastic, 8, table, objective), data)

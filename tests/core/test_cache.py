@@ -7,14 +7,14 @@ from typing import Any
 import pytest
 
 from graft import GraftError
-from graft.identity import identity
-from graft.reward import Cached, Reward
+from graft.fingerprint import fingerprint
+from graft.reward import CachedReward, Reward
 
 
 class Counted(Reward):
     """Fails for negative numbers."""
 
-    name, unit, maximise = "root", "m", False
+    name, unit, higher_is_better = "root", "m", False
 
     def __init__(self, power: float = 0.5) -> None:
         self.power = power
@@ -38,8 +38,8 @@ def file(request: pytest.FixtureRequest, tmp_path: Path) -> "str | None":
 
 def test_asked_once(file: "str | None") -> None:
     inner = Counted()
-    reward = Cached(inner, file=file)
-    reward.open()
+    reward = CachedReward(inner, path=file)
+    reward.setup()
     items = [(4.0,), (9.0,), (4.0,), (-1.0,), (-1.0,), (16.0,)]
     first_time, second = reward(items), reward(items)
     for scores, cached in ((first_time, 2), (second, 5)):
@@ -50,42 +50,42 @@ def test_asked_once(file: "str | None") -> None:
     assert reward.score((9.0,)) == 3.0 and len(inner._asked) == 5
     with pytest.raises(ValueError, match="negative"):
         reward.score((-1.0,))
-    assert (reward.name, reward.unit, reward.maximise) == ("root", "m", False)
-    assert identity(reward) == identity(Counted())  # the scores of a run are the reward's
+    assert (reward.name, reward.unit, reward.higher_is_better) == ("root", "m", False)
+    assert fingerprint(reward) == fingerprint(Counted())  # the scores of a run are the reward's
 
 
 def test_file_serves_other_processes_and_tells_rewards_apart(tmp_path: Path) -> None:
     file = str(tmp_path / "scores.sqlite")
-    Cached(Counted(), file=file)([(4.0,)])
+    CachedReward(Counted(), path=file)([(4.0,)])
     again, other = Counted(), Counted(power=2.0)
-    assert Cached(again, file=file)([(4.0,)]).values == [2.0] and not again._asked
-    assert Cached(other, file=file)([(4.0,)]).values == [16.0]
+    assert CachedReward(again, path=file)([(4.0,)]).values == [2.0] and not again._asked
+    assert CachedReward(other, path=file)([(4.0,)]).values == [16.0]
 
 
 def test_by_a_part() -> None:
     inner = Counted()
-    reward = Cached(inner, by="test_cache.first")
+    reward = CachedReward(inner, key="test_cache.first")
     assert reward([(4.0, "a"), (4.0, "b"), ()]).values[:2] == [2.0, 2.0] and len(inner._asked) == 1
     assert "IndexError" in reward([()]).failures[0]
 
 
 def test_memory_is_bounded() -> None:
     inner = Counted()
-    reward = Cached(inner, most=3)
+    reward = CachedReward(inner, max_entries=3)
     reward([(float(i),) for i in range(10)])
     assert len(reward._known) == 3
     assert reward([(9.0,)]).cached == 1 and reward([(0.0,)]).cached == 0
 
 
 def test_objects_that_do_not_pickle() -> None:
-    scores = Cached(Counted())([lambda: 1.0, (4.0,)])
+    scores = CachedReward(Counted())([lambda: 1.0, (4.0,)])
     assert scores.values[1] == 2.0 and "cannot be told" in scores.failures[0]
 
 
 def test_file_that_is_something_else(tmp_path: Path) -> None:
     (tmp_path / "scores.sqlite").write_text("not a database, and long enough to be read as one" * 100)
     with pytest.raises(GraftError, match=r"scores\.sqlite"):
-        Cached(Counted(), file=str(tmp_path / "scores.sqlite")).open()
+        CachedReward(Counted(), path=str(tmp_path / "scores.sqlite")).setup()
     (tmp_path / "file").write_text("")
     with pytest.raises(GraftError, match="cannot be read or written"):
-        Cached(Counted(), file=str(tmp_path / "file" / "below.sqlite")).open()
+        CachedReward(Counted(), path=str(tmp_path / "file" / "below.sqlite")).setup()

@@ -11,12 +11,12 @@ from torch import nn
 
 import graft
 from graft import GraftError, seeding
-from graft.best_of import best_of
-from graft.network import EMA, LoRA, adapt
+from graft.best_of import best_of_n
+from graft.network import EMA, LoRA, add_lora
 from graft.network.weights import interpolate
-from graft.process import Cosine, Gaussian
+from graft.process import CosineSchedule, Gaussian
 from graft.reward import Reward
-from graft.sampler import run
+from graft.sampler import run_stages
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning")  # lightning 2.6 under torch 2.13
 
@@ -26,8 +26,8 @@ class First(Reward):
 
     name = "first"
 
-    def __init__(self, maximise: bool = True, bound: float = math.inf) -> None:
-        self.maximise, self.bound = maximise, bound
+    def __init__(self, higher_is_better: bool = True, bound: float = math.inf) -> None:
+        self.higher_is_better, self.bound = higher_is_better, bound
 
     def score(self, item: tuple[float, ...]) -> float:
         if item[0] > self.bound:
@@ -37,7 +37,7 @@ class First(Reward):
 
 def standard():
     """A sampler of one step whose x_0 is its x_1: draws are standard normal."""
-    process = Gaussian(Cosine(), "x0", (1,))
+    process = Gaussian(CosineSchedule(), "x0", (1,))
     return line(process, 1, torch.tensor([[[0.0, 0.0]], [[1.0, 0.0]]], dtype=torch.float64))
 
 
@@ -45,14 +45,14 @@ def trainer():
     return graft.trainer(1, accelerator="cpu", enable_progress_bar=False)
 
 
-@pytest.mark.parametrize(("candidates", "maximise"), [(1, True), (4, True), (7, False)])
-def test_law_of_the_best_of_n(candidates: int, maximise: bool) -> None:
+@pytest.mark.parametrize(("candidates", "higher_is_better"), [(1, True), (4, True), (7, False)])
+def test_law_of_the_best_of_n(candidates: int, higher_is_better: bool) -> None:
     """Its CDF is F^N, so that its density is N F^(N − 1) of the draws' own; for the least, of the mirror image.
 
     A Kolmogorov-Smirnov test at 0.1 %, for each of three cases.
     """
-    best = best_of(standard(), trainer(), First(maximise), 2000, candidates)
-    values = [item[0] if maximise else -item[0] for item in best.items]
+    best = best_of_n(standard(), trainer(), First(higher_is_better), 2000, candidates)
+    values = [item[0] if higher_is_better else -item[0] for item in best.items]
     assert best.rewards == [item[0] for item in best.items]
     assert kstest(values, lambda x: norm.cdf(x) ** candidates).pvalue > 1e-3
     assert best.reward_calls == best.denoiser_calls == 2000 * candidates and len(values) == 2000
@@ -60,12 +60,12 @@ def test_law_of_the_best_of_n(candidates: int, maximise: bool) -> None:
 
 def test_candidates_that_fail_are_never_best() -> None:
     """The others are chosen from; where all fail one is kept, without a reward."""
-    best = best_of(standard(), trainer(), First(bound=0.0), 500, 2)
+    best = best_of_n(standard(), trainer(), First(bound=0.0), 500, 2)
     right = [reward for reward in best.rewards if not math.isnan(reward)]
     assert max(right) <= 0 and 0.15 < 1 - len(right) / 500 < 0.35
     assert len(best.items) == 500
     with pytest.raises(GraftError, match="at least 1"):
-        best_of(standard(), trainer(), First(), 5, 0)
+        best_of_n(standard(), trainer(), First(), 5, 0)
 
 
 @pytest.mark.parametrize("average", [False, True])
@@ -83,7 +83,7 @@ def test_interpolation_of_weights(average: bool) -> None:
                 module.backbone.table.fill_(7.0)
         module.interpolate(share)
         for weights in ("tuned", "current"):
-            with module.sampling(weights):
+            with module.eval_weights(weights):
                 found = module.backbone.table.clone()
             assert torch.allclose(found, share * tuned + (1 - share) * reference)
             assert share not in (0, 1) or torch.equal(found, reference if share == 0 else tuned)
@@ -105,9 +105,9 @@ def test_interpolation_of_an_adapter() -> None:
 
     module = standard()
     net = Net()
-    module.reference, module.backbone = None, adapt(net, LoRA(rank=2))
+    module.reference, module.backbone = None, add_lora(net, LoRA(rank=2))
     x = torch.randn(5, 3)
-    plain = module.reference_model(x, torch.zeros(5), {})
+    plain = module.reference_forward(x, torch.zeros(5), {})
     with torch.no_grad():
         for name, parameter in module.backbone.named_parameters():
             if "lora_B" in name:
@@ -125,15 +125,15 @@ def test_interpolation_of_an_adapter() -> None:
 
 def test_switch_is_the_tuned_network_above_and_the_reference_below() -> None:
     """A network that was tuned at level 0, sampled with another level."""
-    process = Gaussian(Cosine(), "x0", (1,), eta=1.0)
+    process = Gaussian(CosineSchedule(), "x0", (1,), eta=1.0)
     tuned, reference = torch.full((5, 1, 2), 0.5).double(), torch.full((5, 1, 2), -0.25).double()
     module = line(process, 4, reference)
     with torch.no_grad():
         module.backbone.table.copy_(tuned)
     module.level = 0.5
     condition = {"weight": torch.ones(6, dtype=torch.float64)}
-    found = run(module.stages("tuned"), condition, 4, (0.5,), seeding.generator(0))
-    x = process.prior(condition, generator := seeding.generator(0))
+    found = run_stages(module.sampling_stages("tuned"), condition, 4, (0.5,), seeding.make_generator(0))
+    x = process.prior(condition, generator := seeding.make_generator(0))
     for i in range(4, 0, -1):
         table = tuned if i > 2 else reference
         x = process.step(

@@ -15,12 +15,12 @@ from torchmetrics import Metric
 
 import graft
 from domains.images.rewards.base import PictureReward, TensorReward
-from domains.molecules.rewards import Desirable, Gated
+from domains.molecules.rewards import DesirabilityWindow, Gated
 from graft import GraftModule, cli
 from graft.copies import copied, copies
-from graft.reward import Batched, Cached, Function, Reward, Scores, Weighted, ask
+from graft.reward import BatchReward, CachedReward, FunctionReward, Reward, Scores, WeightedSum, ask
 
-pytestmark = [pytest.mark.filterwarnings(f"ignore:{message}") for message in cli.QUIET]  # Lightning's
+pytestmark = [pytest.mark.filterwarnings(f"ignore:{message}") for message in cli.IGNORED_WARNINGS]  # Lightning's
 
 Point = namedtuple("Point", "x tags")
 
@@ -99,7 +99,7 @@ class Shrinks(Reward):
         return float(item.pop())
 
 
-class Sums(Batched):
+class Sums(BatchReward):
     name = "sums"
 
     def __call__(self, items: Any) -> Scores:
@@ -126,11 +126,17 @@ ITEMS = [[1.0, 2.0], [3.0, 4.0]]
 REWARDS: dict[str, tuple[Any, list[float]]] = {
     "own": (Shrinks, [2, 4]),
     "batched": (Sums, [3, 7]),
-    "function": (lambda: Function(shrinks, timeout=None), [2, 4]),
-    "weighted": (lambda: Weighted([Shrinks(), Sums(), shrinks, Shrinks()], [1, 1, 1, 1]), [9, 19]),
-    "nested": (lambda: Weighted([Weighted([Shrinks(), Shrinks()], [1, 1]), Cached(Sums())], [1, 1]), [7, 15]),
-    "cached": (lambda: Cached(shrinks, by="test_copies.popped"), [2, 4]),
-    "window": (lambda: Weighted([Desirable(shrinks, low=3), Desirable(Sums(), low=5)], [1, 1]), [0, 2]),
+    "function": (lambda: FunctionReward(shrinks, timeout=None), [2, 4]),
+    "weighted": (lambda: WeightedSum([Shrinks(), Sums(), shrinks, Shrinks()], [1, 1, 1, 1]), [9, 19]),
+    "nested": (
+        lambda: WeightedSum([WeightedSum([Shrinks(), Shrinks()], [1, 1]), CachedReward(Sums())], [1, 1]),
+        [7, 15],
+    ),
+    "cached": (lambda: CachedReward(shrinks, key="test_copies.popped"), [2, 4]),
+    "window": (
+        lambda: WeightedSum([DesirabilityWindow(shrinks, low=3), DesirabilityWindow(Sums(), low=5)], [1, 1]),
+        [0, 2],
+    ),
 }
 
 
@@ -147,18 +153,18 @@ def test_rewards(name: str) -> None:
 
 
 def test_single_objects() -> None:
-    for reward, right in ((Weighted([Shrinks(), Shrinks()], [1, 1]), 4), (Desirable(Shrinks(), low=2), 1)):
+    for reward, right in ((WeightedSum([Shrinks(), Shrinks()], [1, 1]), 4), (DesirabilityWindow(Shrinks(), low=2), 1)):
         item = [1.0, 2.0]
         assert reward.score(item) == right
 
 
 def test_batches_that_are_scored_again_are_as_they_were() -> None:
     items = [[1.0, 2.0], [-5.0], [3.0]]
-    scores = ask(Function(cleared, timeout=None, batch=True), items)
+    scores = ask(FunctionReward(cleared, timeout=None, batched=True), items)
     assert scores.values[0] == 3 and scores.values[2] == 3 and sorted(scores.failures) == [1]
     assert items == [[1.0, 2.0], [-5.0], [3.0]]
 
-    class Clears(Batched):
+    class Clears(BatchReward):
         def __call__(self, items: Any) -> Scores:
             return Scores(cleared(items))
 
@@ -185,7 +191,7 @@ def test_pictures_and_molecules() -> None:
             return float(image.size[0])
 
     pictures = [Image.new("L", (28, 28), 7)]
-    assert ask(Weighted([Mine(), Mine()], [1, 1]), pictures).values == [8] and pictures[0].size == (28, 28)
+    assert ask(WeightedSum([Mine(), Mine()], [1, 1]), pictures).values == [8] and pictures[0].size == (28, 28)
 
     class Strips(Reward):
         def score(self, item: Any) -> float:
@@ -195,7 +201,7 @@ def test_pictures_and_molecules() -> None:
             return float(count + item.GetNumConformers())
 
     mol = Chem.MolFromMolBlock(Chem.MolToMolBlock(Chem.MolFromSmiles("CCO")))
-    gated = Gated(Weighted([Strips(), Strips()], [1, 1]), require=["connected"], otherwise=0.0)
+    gated = Gated(WeightedSum([Strips(), Strips()], [1, 1]), require=["connected"], fallback=0.0)
     assert ask(gated, [mol]).values == [6] and mol.GetNumConformers() == 1 and Chem.MolToSmiles(mol) == "CCO"
     assert gated.score(mol) == 6
 
@@ -205,7 +211,7 @@ WRONG = {"few": lambda items: Scores([1.0]), "list": lambda items: [1.0] * len(i
 
 @pytest.mark.parametrize("wrong", WRONG.values(), ids=WRONG)
 def test_wrong_results_of_a_batch_end_in_a_sentence(wrong: Any) -> None:
-    class Wrong(Batched):
+    class Wrong(BatchReward):
         name = "wrong"
 
         def __call__(self, items: Any) -> Scores:
@@ -216,7 +222,7 @@ def test_wrong_results_of_a_batch_end_in_a_sentence(wrong: Any) -> None:
 
 
 def test_values_that_are_not_finite_fail() -> None:
-    class Loose(Batched):
+    class Loose(BatchReward):
         def __call__(self, items: Any) -> Scores:
             return Scores([1.0, math.nan, math.inf, "2", torch.tensor(3.0)])  # type: ignore[list-item]
 
@@ -256,12 +262,12 @@ class Careless(plane.Plane):
     def metrics(self) -> Any:
         return {"first": Mean(), "again": Mean()}
 
-    def draw(self, items: Any, legends: Any = None) -> bytes:
+    def render(self, items: Any, legends: Any = None) -> bytes:
         assert all(len(item) == 2 for item in items)
         [item.clear() for item in items]
         return b"\x89PNG"
 
-    def view(self, items: Any, legends: Any = None) -> str:
+    def render_html(self, items: Any, legends: Any = None) -> str:
         [item.clear() for item in items]
         return ""
 
@@ -281,16 +287,18 @@ def test_a_whole_run(tmp_path: Path) -> None:
     found = {}
     for name, function in (("edits", last), ("looks", plain)):
         module = plane.made(tmp_path, Careless)
-        data = plane.data(Weighted([function, function], [0.5, 0.5]), screen=function, held_out=function)
+        data = plane.data(
+            WeightedSum([function, function], [0.5, 0.5]), proxy_reward=function, held_out_reward=function
+        )
         found[name] = graft.fit(module, data, tmp_path / name, plane.trainer(2))
-        judged = module.judges["tuned"]
+        judged = module.evaluators["tuned"]
         assert all(len(item) == 2 for item in judged.items)
         rows = (tmp_path / name / "samples/tuned.csv").read_text().splitlines()
         assert [float(row.split(",")[0]) for row in rows] == pytest.approx(judged.rewards, abs=1e-6)
     for side in ("reference", "tuned"):
         assert found["edits"][side] == found["looks"][side]
         assert found["edits"][side]["first"] == found["edits"][side]["again"]
-    assert found["edits"]["watched"] == found["looks"]["watched"] != []
+    assert found["edits"]["monitored"] == found["looks"]["monitored"] != []
     name = {"reward_calls_by_term": {"last": 16}}
     assert found["edits"]["rounds"] == [each | name for each in found["looks"]["rounds"]]
 
@@ -310,6 +318,6 @@ def test_hooks_of_a_mixin_and_of_a_subclass_are_guarded(tmp_path: Path) -> None:
 
     for kind in (Mixed, Below):
         module, item = plane.made(tmp_path, kind), [1.0, 2.0]  # type: ignore[type-abstract]
-        assert module.key(item) and item == [1.0, 2.0] and module.keyed and kind.key is not GraftModule.key
+        assert module.key(item) and item == [1.0, 2.0] and module.has_keys and kind.key is not GraftModule.key
         module.write(items=[item], path=tmp_path / "x.csv")
         assert item == [1.0, 2.0]

@@ -14,9 +14,17 @@ from discrete import LAW, Table, count, index_of, kernel, listed, noised, states
 from torch import Tensor
 
 from graft import GraftError
-from graft.corrector import Corrector, FittedGaussian
-from graft.process import Categorical, Flow, Gaussian, InversionError, MaskedCategorical, Mixed, UniformCategorical
-from graft.process.projections import Masked
+from graft.corrector import GaussianCorrector, NoiseCorrector
+from graft.process import (
+    Categorical,
+    Gaussian,
+    InversionError,
+    LinearSchedule,
+    MaskedCategorical,
+    MultiFieldProcess,
+    UniformCategorical,
+)
+from graft.process.projections import MaskProjection
 
 KINDS = [MaskedCategorical, UniformCategorical]
 TILT = torch.tensor([0.3, 1.0, 2.0, 0.2, 1.0, 3.0, 0.1, 1.5, 0.7], dtype=torch.float64)  # P(accept | x_0), unscaled
@@ -36,7 +44,7 @@ def test_kernel(kind: type[Categorical], warp: float) -> None:
     states, grid = states_of(process), (torch.arange(2000, dtype=torch.float64) + 0.5) / 2000
     for since, level in [(0.0, 0.4), (0.4, 0.7), (0.3, 1.0), (0.5, 0.5), (1.0, 1.0)]:
         x = states.repeat_interleave(len(grid), 0)
-        y = process.corrupt_with(x, grid.repeat(len(states))[:, None, None], level, since)
+        y = process.corrupt_given_noise(x, grid.repeat(len(states))[:, None, None], level, since)
         found = torch.nn.functional.one_hot(index_of(process, y), len(states)).double()
         share = found.reshape(len(states), len(grid), -1).mean(1)
         assert torch.allclose(share, kernel(process, level, since), atol=2.1 / len(grid))
@@ -117,13 +125,13 @@ def expected(
     u = torch.full((len(first),), level, dtype=torch.float64)
     s = torch.full_like(u, since)
     probability = joint.flatten()
-    error = process.error(logits[last], states[last], from_, from_, u, s, goal, count(len(first)))
+    error = process.output_loss(logits[last], states[last], from_, from_, u, s, goal, count(len(first)))
     return (probability * error)[probability > 0].sum()
 
 
 def exact(process: Categorical, law: Tensor, level: float) -> Tensor:
     states = states_of(process)
-    return Table(process, law)(states, process.network_time(level).expand(len(states)), {}).clamp(min=-40)
+    return Table(process, law)(states, process.timestep(level).expand(len(states)), {}).clamp(min=-40)
 
 
 @pytest.mark.parametrize("weight", ["elbo", "equal"])
@@ -207,7 +215,7 @@ def test_masks_of_a_law_that_nothing_is_noised_to() -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_padding_never_changes(kind: type[Categorical]) -> None:
     """And it counts nowhere: not in a loss, a probability or a divergence, and no gradient comes from it."""
-    process = kind((3, 4), project=Masked())
+    process = kind((3, 4), projection=MaskProjection())
     alone = kind((2, 4))
     generator = torch.Generator().manual_seed(0)
     mask = torch.tensor([[1.0, 1.0, 0.0]]).expand(16, -1)
@@ -218,7 +226,7 @@ def test_padding_never_changes(kind: type[Categorical]) -> None:
     assert bool((process.corrupt(clean, 0.6, 0.0, condition, generator)[:, 2] == 0).all())
     output = torch.randn(16, 3, 4, generator=generator, requires_grad=True)
     for level in (1.0, 0.5):
-        y = process.advance(output.detach(), x, level, level - 0.5, condition, generator)
+        y = process.denoise_step(output.detach(), x, level, level - 0.5, condition, generator)
         assert bool((y[:, 2] == 0).all())
         found = process.log_prob(output, x, y, level, level - 0.5, condition)
         assert torch.allclose(found, alone.log_prob(output[:, :2], x[:, :2], y[:, :2], level, level - 0.5, condition))
@@ -227,14 +235,14 @@ def test_padding_never_changes(kind: type[Categorical]) -> None:
     level = torch.full((16,), 0.6, dtype=torch.float64)
     noisy = process.corrupt(clean, level, 0.0, condition, generator)
     zero = torch.zeros_like(level)
-    loss = process.error(output, noisy, clean, noisy, level, zero, None, condition)
-    two = alone.error(output[:, :2], noisy[:, :2], clean[:, :2], noisy, level, zero, None, condition)
+    loss = process.output_loss(output, noisy, clean, noisy, level, zero, None, condition)
+    two = alone.output_loss(output[:, :2], noisy[:, :2], clean[:, :2], noisy, level, zero, None, condition)
     assert torch.allclose(3 * loss, 2 * two)
     other = output.detach().roll(1, 0)
     kl = process.step_kl(output, other, noisy, level, level / 2, condition)
     assert torch.allclose(kl, alone.step_kl(output[:, :2], other[:, :2], noisy[:, :2], level, level / 2, condition))
-    guess = process.estimate(output.detach(), noisy, 0.6, condition)
-    assert torch.allclose(guess.sum(-1), mask) and float(process.departure(guess, noisy, 0.6, condition).min()) >= 0
+    guess = process.predict_x0(output.detach(), noisy, 0.6, condition)
+    assert torch.allclose(guess.sum(-1), mask) and float(process.score_gap(guess, noisy, 0.6, condition).min()) >= 0
     (slope,) = torch.autograd.grad((loss + kl + found).sum(), output)
     assert bool((slope[:, 2] == 0).all()) and bool((slope[:, :2] != 0).any())
 
@@ -246,12 +254,12 @@ def test_estimates_are_means(kind: type[Categorical]) -> None:
     states, level = states_of(process), 0.5
     joint = whole(process, LAW)[:, None] * kernel(process, level, 0.0)
     mean = torch.einsum("su,snk->unk", joint, states) / joint.sum(0)[:, None, None]
-    found = process.estimate(exact(process, LAW, level), states, level, count(len(states)))
+    found = process.predict_x0(exact(process, LAW, level), states, level, count(len(states)))
     assert torch.allclose(found, mean, atol=1e-12)
     gaps = []
     for u in (0.25, 0.5, 0.75, 1.0):
-        guess = process.estimate(exact(process, LAW, u), states, u, count(len(states)))
-        gaps.append(float(noised(process, LAW, u) @ process.departure(guess, states, u, count(len(states)))))
+        guess = process.predict_x0(exact(process, LAW, u), states, u, count(len(states)))
+        gaps.append(float(noised(process, LAW, u) @ process.score_gap(guess, states, u, count(len(states)))))
     assert gaps == sorted(gaps, reverse=True) and gaps[-1] == 0
     odds = process.log_snr(torch.tensor([0.25, 0.5, 0.75]))
     assert torch.allclose(odds, torch.tensor([math.log(3), 0.0, -math.log(3)], dtype=torch.float64))
@@ -263,8 +271,8 @@ def test_score_of_the_uniform_process() -> None:
     states, law = states_of(process), noised(process, LAW, level)
     away = (states[:, None] != states[None]).any(-1).sum(-1) == 1
     right = torch.where(away, (law[None] / law[:, None] - 1).square(), 0.0).sum(1)
-    guess = process.estimate(exact(process, LAW, level), states, level, count(9))
-    assert torch.allclose(process.departure(guess, states, level, count(9)), right)
+    guess = process.predict_x0(exact(process, LAW, level), states, level, count(9))
+    assert torch.allclose(process.score_gap(guess, states, level, count(9)), right)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -287,21 +295,21 @@ def test_divergence_of_steps(kind: type[Categorical]) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_steps_cannot_be_inverted(kind: type[Categorical]) -> None:
     process = kind((1, 3))
-    assert process.stochastic and process.consistent and process.has_log_prob and not process.reversible
+    assert process.stochastic and process.reverses_in_law and process.has_log_prob and not process.invertible
     with pytest.raises(InversionError, match=rf"{kind.__name__} draws the classes of a discrete field"):
         process.step(Table(process, LAW[:3]), states_of(process), 0.5, 0.75, {})
-    both = Mixed({"kind": process, "place": Gaussian(Flow(), "velocity", (1,), eta=0.0)})
+    both = MultiFieldProcess({"kind": process, "place": Gaussian(LinearSchedule(), "velocity", (1,), eta=0.0)})
     with pytest.raises(InversionError, match=r"'kind' draws the classes of a discrete field.*leave this field out"):
         both.step(lambda s, t, c: s, {"kind": states_of(process), "place": states_of(process)[:, 0]}, 0.5, 0.75, {})
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_correctors_refuse_discrete_fields(kind: type[Categorical]) -> None:
-    both = Mixed({"kind": kind((1, 3)), "place": Gaussian(Flow(), "velocity", (1,), eta=0.0)})
-    noise = Gaussian(Flow(), "velocity", (1,), eta=0.0)
-    for corrector in (FittedGaussian(), Corrector(noise, torch.nn.Identity())):
+    both = MultiFieldProcess({"kind": kind((1, 3)), "place": Gaussian(LinearSchedule(), "velocity", (1,), eta=0.0)})
+    noise = Gaussian(LinearSchedule(), "velocity", (1,), eta=0.0)
+    for corrector in (GaussianCorrector(), NoiseCorrector(noise, torch.nn.Identity())):
         with pytest.raises(GraftError, match=rf"^a corrector is for Gaussian noise, and kind has {kind.__name__}"):
-            corrector.attach(both)
+            corrector.check_compatible(both)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from mpmath import mp, mpf
 from torch import Tensor
 
 from graft import seeding
-from graft.process import Categorical, Masked, MaskedCategorical, UniformCategorical
+from graft.process import Categorical, MaskedCategorical, MaskProjection, UniformCategorical
 
 mp.dps = 60
 KINDS = [MaskedCategorical, UniformCategorical]
@@ -111,7 +111,7 @@ def test_posterior(kind: type[Categorical], warp: float, classes: int, dtype: to
     for level, following in PLACES if classes == 3 else PLACES[::5]:
         at = sorted({place for place, _ in cases(process, level, following)})
         found = process.posterior(
-            process.chance(out.expand(len(at), 1, -1)), rows_of(process, at, dtype), level, following
+            process.x0_probabilities(out.expand(len(at), 1, -1)), rows_of(process, at, dtype), level, following
         )
         assert bool(found.isfinite().all()) and bool((found >= 0).all())
         for i, place in enumerate(at):
@@ -131,7 +131,7 @@ def test_loss(kind: type[Categorical], classes: int, warp: float, weight: Any, d
         noisy, goal = (rows_of(process, list(places), dtype) for places in zip(*pairs, strict=True))
         output = out.expand(len(pairs), 1, -1).clone().requires_grad_()
         u, s = (torch.full((len(pairs),), v, dtype=torch.float64) for v in (level, since))
-        loss = process.error(output, noisy, goal, noisy, u, s, None, {})
+        loss = process.output_loss(output, noisy, goal, noisy, u, s, None, {})
         assert loss.dtype == torch.float32
         (slope,) = torch.autograd.grad(loss.sum(), output)
         assert bool(slope.isfinite().all())
@@ -157,7 +157,7 @@ def test_few_positions_are_lost_in_a_short_time(kind: type[Categorical], warp: f
             # numbers that lie evenly in a range at the upper end of [0, 1) of which a quarter should be lost
             width = max(4 * chance, 2.0**-40)
             z = 1 - (torch.arange(count, dtype=torch.float64) + 0.5) / count * width
-            y = process.corrupt_with(x, z[:, None, None], level, since)
+            y = process.corrupt_given_noise(x, z[:, None, None], level, since)
             assert y.dtype == dtype
             lost = (y != x).flatten(1).any(1).double().mean() * width
             changed = chance if kind is MaskedCategorical else chance * 3 / 4
@@ -169,7 +169,7 @@ def test_few_positions_are_lost_in_a_short_time(kind: type[Categorical], warp: f
 @pytest.mark.parametrize("since", [0.0, 0.25])
 def test_training_is_finite(kind: type[Categorical], since: float, weight: Any) -> None:
     """Forty steps of single precision at warp 2 with 100 classes, most levels within 1e-12 to 1e-6 of ``since``."""
-    process = kind((6, 100), warp=2.0, weight=weight, project=Masked())
+    process = kind((6, 100), warp=2.0, weight=weight, projection=MaskProjection())
     generator = torch.Generator().manual_seed(0)
     table = torch.nn.Parameter(0.1 * torch.randn(101, 100, generator=generator))
     condition = {"mask": (torch.arange(6) < 5).float().expand(32, -1)}
@@ -199,7 +199,7 @@ def test_classes_may_be_ruled_out(kind: type[Categorical]) -> None:
         noisy = torch.zeros_like(x) if kind is MaskedCategorical else x.flip(1)
         output = torch.tensor([0.3, -0.2, -torch.inf]).expand(2, 2, 3).clone().requires_grad_()
         level, zero = f64([0.4, 0.9]), f64([0.0, 0.0])
-        loss = process.error(output, noisy, x, noisy, level, zero, None, {})
+        loss = process.output_loss(output, noisy, x, noisy, level, zero, None, {})
         (slope,) = torch.autograd.grad(loss.sum(), output)
         assert bool(loss.isfinite().all()) and bool(slope.isfinite().all())
 
@@ -207,6 +207,6 @@ def test_classes_may_be_ruled_out(kind: type[Categorical]) -> None:
 def test_levels_stay_above_the_lowest() -> None:
     """However wide their density: the kernel from a level to itself has no noise to learn from."""
     for lowest, spread in ((0.0, 50.0), (0.25, 8.0), (0.7, 200.0)):
-        even = seeding.levels(4096, lowest, torch.Generator().manual_seed(0))
+        even = seeding.stratified_levels(4096, lowest, torch.Generator().manual_seed(0))
         level = seeding.logit_normal(even, lowest, 0.0, spread)
         assert bool((level > lowest).all()) and bool((level <= 1).all())

@@ -16,16 +16,23 @@ from torch import Generator, Tensor, nn
 
 import graft
 from graft import GraftError, GraftModule, Objective, Rollouts, cli, commands
-from graft.accept import All, Tilt
-from graft.batches import Examples
-from graft.levels.plan import Levels
-from graft.objectives import Anchored, DiffusionNFT, PolicyGradient, Scored, Shaping
-from graft.process import Categorical, Cosine, Gaussian, MaskedCategorical, Mixed, UniformCategorical
+from graft.accept import AcceptAll, ExponentialTilt
+from graft.batches import TrainingBatch
+from graft.levels.search_settings import LevelSearch
+from graft.objectives import AnchoredShaping, DiffusionNFT, PolicyGradient, ScoredRound, Shaping
+from graft.process import (
+    Categorical,
+    CosineSchedule,
+    Gaussian,
+    MaskedCategorical,
+    MultiFieldProcess,
+    UniformCategorical,
+)
 from graft.reward import Reward
 from graft.rounds import Chunk
-from graft.sampler import Stage, run
+from graft.sampler import Stage, run_stages
 
-pytestmark = [pytest.mark.filterwarnings(f"ignore:{message}") for message in cli.QUIET]  # Lightning's
+pytestmark = [pytest.mark.filterwarnings(f"ignore:{message}") for message in cli.IGNORED_WARNINGS]  # Lightning's
 
 STEPS, HANDOVER, SPREAD, SLOPE = 32, 0.25, 0.3, 1.2
 SHARES, PLACES = (0.5, 0.3, 0.2), (-0.8, 0.1, 0.7)
@@ -46,7 +53,7 @@ def tilted() -> tuple[Tensor, Tensor]:
 class Posterior(nn.Module):
     """The exact network of the law that its parameters say."""
 
-    def __init__(self, process: Mixed) -> None:
+    def __init__(self, process: MultiFieldProcess) -> None:
         super().__init__()
         self.process = process
         self.shares, self.places = nn.Parameter(f64(SHARES).log()), nn.Parameter(f64(PLACES))
@@ -78,7 +85,7 @@ class Posterior(nn.Module):
 class Line(GraftModule):
     """Objects are (class, place)."""
 
-    def draw_conditions(self, count: int, generator: Generator) -> dict[str, Tensor]:
+    def sample_conditions(self, count: int, generator: Generator) -> dict[str, Tensor]:
         return {"row": torch.zeros(count, dtype=torch.float64)}
 
     def decode(self, state: Any, condition: Any) -> list[Any]:
@@ -99,7 +106,9 @@ TOP = 2.0  # 3 and more standard deviations above the mean of every class
 
 
 def made(kind: type[Categorical], folder: Path, objective: "Objective | None" = None, **settings: Any) -> Line:
-    process = Mixed({"kind": kind((1, 3)), "place": Gaussian(Cosine(), "x0", (1,), weight=(0.05, 2.0))})
+    process = MultiFieldProcess(
+        {"kind": kind((1, 3)), "place": Gaussian(CosineSchedule(), "x0", (1,), snr_weight_clamp=(0.05, 2.0))}
+    )
     network = Posterior(process)
     torch.save(network.state_dict(), folder / "base.pt")
     settings = {"level": HANDOVER, "learning_rate": 0.03, "cosine": True, **settings}
@@ -112,7 +121,9 @@ def trainer(rounds: int = 1) -> Any:
 
 def rollouts(**settings: Any) -> Rollouts:
     plan = {"draws": 8192, "batch_size": 2048, "train_batch_size": 512, "steps_per_round": 150, "test_draws": 500}
-    return Rollouts(Sum(), Tilt(temperature=1.0, maximum=TOP), validation_draws=0, **{**plan, **settings})
+    return Rollouts(
+        Sum(), ExponentialTilt(temperature=1.0, reward_bound=TOP), validation_draws=0, **{**plan, **settings}
+    )
 
 
 def shown(state: Any) -> tuple[Tensor, Tensor]:
@@ -121,7 +132,7 @@ def shown(state: Any) -> tuple[Tensor, Tensor]:
     return rows.mean(0), (rows * state["place"]).sum(0) / rows.sum(0).clamp(min=1e-9)
 
 
-def at_handover(process: Mixed, shares: Tensor, places: Tensor, level: float) -> tuple[Tensor, Tensor]:
+def at_handover(process: MultiFieldProcess, shares: Tensor, places: Tensor, level: float) -> tuple[Tensor, Tensor]:
     """What `shown` says of the law of (shares, places), noised to ``level``."""
     kind, place = process.fields["kind"], process.fields["place"]
     assert isinstance(place, Gaussian)
@@ -158,7 +169,7 @@ def test_fit_learns_the_accepted_law(kind: type[Categorical], target: Any, level
     0), and about as much from the training's own noise; 4.5 times both. The sampler's 32 steps add 0.01.
     """
     anchored = target == "anchored"
-    module = made(kind, tmp_path, Anchored() if anchored else Shaping(target), level=level)
+    module = made(kind, tmp_path, AnchoredShaping() if anchored else Shaping(target), level=level)
     data = rollouts()
     summary = graft.fit(module, data, tmp_path / "run", trainer())
     shares, places = tilted()
@@ -175,8 +186,8 @@ def test_fit_learns_the_accepted_law(kind: type[Categorical], target: Any, level
     assert float((shares - f64(SHARES)).abs().max()) > 0.12  # there was something to learn
     condition = {"row": torch.zeros(20_000, dtype=torch.float64)}
     stages = [Stage(module.process, learned, 1.0, level)]
-    drawn = run(stages, condition, STEPS, generator=torch.Generator().manual_seed(3))
-    assert drawn.calls == STEPS - round(level * STEPS)  # one for both fields
+    drawn = run_stages(stages, condition, STEPS, generator=torch.Generator().manual_seed(3))
+    assert drawn.denoiser_calls == STEPS - round(level * STEPS)  # one for both fields
     # beside what the learned parameters say, 4.5 standard errors and the steps' error
     right = at_handover(module.process, learned.shares.detach().softmax(0), learned.places.detach(), level)
     found = shown(drawn.state)
@@ -186,17 +197,17 @@ def test_fit_learns_the_accepted_law(kind: type[Categorical], target: Any, level
 
 def test_files_resume_and_store(tmp_path: Path) -> None:
     """Discrete fields lie in rounds like any other; another run takes the draws over."""
-    first = rollouts(draws=512, batch_size=256, steps_per_round=2, record=[0.125])
+    first = rollouts(draws=512, batch_size=256, steps_per_round=2, record_levels=[0.125])
     graft.fit(made(MaskedCategorical, tmp_path), first, tmp_path / "run", trainer())
     chunk = first._scored(0).chunk
     assert isinstance(chunk.state, dict) and set(chunk.recorded[HANDOVER]) == {"kind", "place"}
     assert bool((chunk.state["kind"].sum(-1) == 1).all())
     masked = chunk.recorded[HANDOVER]["kind"].sum(-1) == 0
     assert 0.1 < float(masked.double().mean()) < 0.4
-    again = rollouts(draws=512, batch_size=256, steps_per_round=2, store=[str(tmp_path / "run")])
+    again = rollouts(draws=512, batch_size=256, steps_per_round=2, reuse_runs=[str(tmp_path / "run")])
     summary = graft.fit(made(MaskedCategorical, tmp_path, level=0.125), again, tmp_path / "again", trainer())
     assert summary["rounds"][0]["denoiser_calls"] == 0
-    other = rollouts(draws=512, batch_size=256, steps_per_round=2, store=[str(tmp_path / "run")])
+    other = rollouts(draws=512, batch_size=256, steps_per_round=2, reuse_runs=[str(tmp_path / "run")])
     with pytest.raises(GraftError, match="process"):
         graft.fit(made(UniformCategorical, tmp_path), other, tmp_path / "other", trainer())
 
@@ -204,11 +215,14 @@ def test_files_resume_and_store(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_levels(kind: type[Categorical], tmp_path: Path) -> None:
     """`graft levels` scores expected one-hots as the domain decodes them; what is decided falls with the level."""
-    data = rollouts(levels=Levels((0.25, 0.75), draws=2000), batch_size=1000)
+    data = rollouts(level_search=LevelSearch((0.25, 0.75), draws=2000), batch_size=1000)
     found = commands.levels(made(kind, tmp_path), data, tmp_path / "run", trainer())
     low, high = found.levels[1:]
-    assert low.decided.value > high.decided.value + 0.1 and low.measured.value > high.measured.value
-    assert low.departure.value > high.departure.value > 0
+    assert (
+        low.reward_r2.value > high.reward_r2.value + 0.1
+        and low.measured_retention.value > high.measured_retention.value
+    )
+    assert low.score_gap.value > high.score_gap.value > 0
     assert json.loads((tmp_path / "run/levels.json").read_text())["stochastic"]
 
 
@@ -237,7 +251,7 @@ def test_policy_gradient_is_unbiased(kind: type[Categorical], tmp_path: Path) ->
 
     Up to 48 parameters at 4.5 standard errors of 40 batches: about 5 false alarms in 10,000 seeds.
     """
-    steps, count, objective = 5, 1000, PolicyGradient(clip=1e6, transitions=0)
+    steps, count, objective = 5, 1000, PolicyGradient(clip_range=1e6, steps_per_sample=0)
     process = kind((1, 3))
     network = Logits(process, steps)
     torch.save(network.state_dict(), tmp_path / "base.pt")
@@ -257,13 +271,15 @@ def test_policy_gradient_is_unbiased(kind: type[Categorical], tmp_path: Path) ->
     found = []
     for seed in range(40):
         condition = {"row": torch.zeros(count, dtype=torch.float64)}
-        with module.sampling("current"):
-            drawn = run(module.stages("tuned"), condition, steps, objective.levels(module), _generator(seed))
+        with module.eval_weights("current"):
+            drawn = run_stages(
+                module.sampling_stages("tuned"), condition, steps, objective.record_levels(module), _generator(seed)
+            )
         reward = drawn.state[:, 0] @ worth
-        scored = Scored(
-            Chunk(drawn.state, drawn.recorded, condition), reward, torch.arange(count), torch.ones(count), "current"
+        scored = ScoredRound(
+            Chunk(drawn.state, drawn.states, condition), reward, torch.arange(count), torch.ones(count), "current"
         )
-        examples = objective.examples(module, scored)
+        examples = objective.training_batch(module, scored)
         examples.weight = reward - expected.detach()
         loss, shown = objective.loss(module, examples, _generator(seed))
         assert shown["ratio_clipped"] == 0 and abs(float(shown["old_kl"])) < 1e-12
@@ -291,7 +307,7 @@ def test_diffusion_nft_is_least_at_its_theorem(kind: type[Categorical]) -> None:
 
     def error(sign: float) -> Tensor:
         policy = (old + sign * beta * (new - old)).expand(3, -1, -1)
-        return process.distance(policy, clean, level.expand(3))
+        return process.x0_error(policy, clean, level.expand(3))
 
     (slope,) = torch.autograd.grad((chance * (r * error(1) + (1 - r) * error(-1))).sum(), logits)
     assert float(slope.abs().max()) < 1e-12
@@ -303,7 +319,7 @@ def test_other_objectives_gain(kind: type[Categorical], objective: Any, tmp_path
     """Through `graft.fit`, three rounds of the current model's own draws."""
     module = made(kind, tmp_path, type(objective)(), level=0.125, learning_rate=0.02)
     data = Rollouts(
-        Sum(), All(), source="current", draws=1024, batch_size=1024, train_batch_size=256, steps_per_round=20,
+        Sum(), AcceptAll(), source="current", draws=1024, batch_size=1024, train_batch_size=256, steps_per_round=20,
         validation_draws=0, test_draws=2000,
     )  # fmt: skip
     summary = graft.fit(module, data, tmp_path / "run", trainer(3))
@@ -319,7 +335,7 @@ def test_interpolation_of_weights_and_one_call(tmp_path: Path) -> None:
     assert torch.allclose(module.backbone.places.detach(), f64(PLACES) + 0.25)
     before = module.backbone.calls
     state = module.process.prior({"row": torch.zeros(5, dtype=torch.float64)}, _generator(0))
-    examples = Examples(state, {"row": torch.zeros(5, dtype=torch.float64)})
+    examples = TrainingBatch(state, {"row": torch.zeros(5, dtype=torch.float64)})
     state["kind"][:, 0, 0] = 1
     assert bool(module.loss(examples, _generator(0)).isfinite())
     assert module.backbone.calls == before + 1

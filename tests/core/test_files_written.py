@@ -43,7 +43,7 @@ def moved(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[str, bool]]]:
 
 def test_one_file(moved: list[tuple[str, bool]], tmp_path: Path) -> None:
     files.write_text(tmp_path / "a.txt", "a")
-    files.written(tmp_path / "b.txt", lambda path: path.write_text("b"))
+    files.write_with(tmp_path / "b.txt", lambda path: path.write_text("b"))
     assert moved == [("a.txt", True), ("b.txt", True)]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.txt", "b.txt"]
 
@@ -54,7 +54,7 @@ def test_a_domain_that_writes_several(moved: list[tuple[str, bool]], tmp_path: P
         (path / "one.png").write_text("1")
         path.with_name("pages.json").write_text("{}")
 
-    files.written(tmp_path / "pages", write)
+    files.write_with(tmp_path / "pages", write)
     assert moved == [("pages", True), ("pages.json", True)]
     assert (tmp_path / "pages/one.png").read_text() == "1"
 
@@ -124,7 +124,7 @@ PLAIN = {
     "graft/runs/checkpoint.py": "into the temporary file of files.atomic",
     "graft/runs/logger.py": "appends rows; a last row that is cut off is skipped when the file is read",
     "graft/runs/stopwatch.py": "a count that is overwritten in place by a single write",
-    "graft/rounds/round.py": "into the temporary file of files.atomic",
+    "graft/rounds/round_store.py": "into the temporary file of files.atomic",
     "domains/images/files.py": "into the temporary file of files.atomic",
     "domains/images/text/module.py": "into the temporary file of files.atomic",
     "domains/images/text/export.py": "into the temporary folder of files.written_folder",

@@ -9,12 +9,12 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.plugins import MixedPrecision
 from torch import Tensor, nn
 
-from graft.cli import QUIET
+from graft.cli import IGNORED_WARNINGS
 from graft.finite import NotFiniteError, first_not_finite, gradient_norm, is_finite, tensors_in
 from graft.runs.finite_steps import FiniteSteps, of
-from graft.runs.logger import MetricsFile, read
+from graft.runs.logger import ResumableCSVLogger, read
 
-pytestmark = [pytest.mark.filterwarnings(f"ignore:{message}") for message in QUIET]
+pytestmark = [pytest.mark.filterwarnings(f"ignore:{message}") for message in IGNORED_WARNINGS]
 KINDS = [torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.complex64, torch.float8_e5m2]
 
 
@@ -140,7 +140,7 @@ def test_the_check_is_found() -> None:
 
 
 def test_metrics_hold_no_nan(tmp_path: Any) -> None:
-    log = MetricsFile(tmp_path / "metrics.csv")
+    log = ResumableCSVLogger(tmp_path / "metrics.csv")
     log.log_metrics({"a": 1.0, "b": math.nan, "c": math.inf}, 3)
     log.log_metrics({"a": 2.0, "b": 0.5}, 4)
     log.save()

@@ -16,11 +16,11 @@ import torch
 
 import graft
 from graft import GraftError, Rollouts, cli
-from graft.identity import digest, identity
-from graft.reward import Cached, Function, Reward, Weighted, scorer
+from graft.fingerprint import fingerprint, fingerprint_hash
+from graft.reward import CachedReward, FunctionReward, Reward, WeightedSum, scorer
 from graft.reward.code import unidentified
 
-pytestmark = [pytest.mark.filterwarnings(f"ignore:{message}") for message in cli.QUIET]  # Lightning's
+pytestmark = [pytest.mark.filterwarnings(f"ignore:{message}") for message in cli.IGNORED_WARNINGS]  # Lightning's
 
 
 class Own(Reward):
@@ -75,7 +75,7 @@ def test_runs_in_this_process_and_fails_like_any_other(name: str, monkeypatch: p
     vars(main)["f"] = HERE["lambda"]
     monkeypatch.setitem(sys.modules, "__main__", main)
     reward = Rollouts("__main__.f" if name == "__main__.f" else HERE.get(name, main.f)).reward
-    assert isinstance(reward, Function) and reward._workers is None and reward.name and "<" not in reward.name
+    assert isinstance(reward, FunctionReward) and reward._workers is None and reward.name and "<" not in reward.name
     scores = reward([1.0, 11.0, 12.0, 13.0, 14.0, 15.0, 16.0, 17.0, 3.0])
     assert [scores.values[0], scores.values[-1]] == [2.0, 6.0]
     assert sorted(scores.failures) == [*range(1, 8)] and all(math.isnan(scores.values[i]) for i in range(1, 8))
@@ -84,15 +84,15 @@ def test_runs_in_this_process_and_fails_like_any_other(name: str, monkeypatch: p
 
 def test_what_can_be_imported_runs_in_a_worker() -> None:
     reward = Rollouts(callables.process_id).reward
-    assert isinstance(reward, Function) and reward.path == "callables.process_id"
+    assert isinstance(reward, FunctionReward) and reward.path == "callables.process_id"
     try:
         assert reward([0.0]).values[0] != os.getpid()
     finally:
-        reward.close()
-    assert identity(reward) == identity(Function("callables.process_id"))
-    here = Function(callables.process_id, timeout=None)
+        reward.teardown()
+    assert fingerprint(reward) == fingerprint(FunctionReward("callables.process_id"))
+    here = FunctionReward(callables.process_id, timeout=None)
     assert here([0.0]).values == [os.getpid()]
-    batch = Function(lambda xs: [2 * x for x in xs], batch=True)
+    batch = FunctionReward(lambda xs: [2 * x for x in xs], batched=True)
     assert batch([1.0, 2.0]).values == [2.0, 4.0]
 
 
@@ -112,7 +112,12 @@ def test_a_module_that_no_fresh_interpreter_finds(tmp_path: Path, monkeypatch: p
     ("wrong", "why"), [(3.0, "float"), (Reward, "class Reward"), (Own, "class Own"), (torch.zeros(1), "Tensor")]
 )
 def test_what_is_no_reward(wrong: Any, why: str) -> None:
-    for build in (Rollouts, lambda x: Weighted([x], [1.0]), Cached, lambda x: Rollouts(HERE["lambda"], held_out=x)):
+    for build in (
+        Rollouts,
+        lambda x: WeightedSum([x], [1.0]),
+        CachedReward,
+        lambda x: Rollouts(HERE["lambda"], held_out_reward=x),
+    ):
         with pytest.raises(GraftError, match=why):
             build(wrong)
     with pytest.raises(GraftError, match="none of that name"):
@@ -121,14 +126,14 @@ def test_what_is_no_reward(wrong: Any, why: str) -> None:
 
 def test_everywhere_that_takes_a_reward() -> None:
     double = HERE["lambda"]
-    assert Weighted([double, double], [1.0, 2.0])([1.0]).values == [6.0]
-    assert Cached(double)([1.0]).values == [2.0]
-    data = Rollouts(double, screen=double, held_out=double)
-    assert all(isinstance(each, Function) for each in (data.reward, data.screen, data.held_out))
+    assert WeightedSum([double, double], [1.0, 2.0])([1.0]).values == [6.0]
+    assert CachedReward(double)([1.0]).values == [2.0]
+    data = Rollouts(double, proxy_reward=double, held_out_reward=double)
+    assert all(isinstance(each, FunctionReward) for each in (data.reward, data.proxy_reward, data.held_out_reward))
     data.reward = HERE["partial"]
-    assert isinstance(data.reward, Function) and data.reward([2.0]).values == [4.0]
-    with pytest.raises(GraftError, match=r"data\.screen is int"):
-        data.screen = 3
+    assert isinstance(data.reward, FunctionReward) and data.reward([2.0]).values == [4.0]
+    with pytest.raises(GraftError, match=r"data\.proxy_reward is int"):
+        data.proxy_reward = 3
 
 
 LIMIT = 3.0
@@ -177,37 +182,48 @@ def test_no_two_rewards_are_confused(monkeypatch: pytest.MonkeyPatch) -> None:
     ]  # fmt: skip
     rewards = [scorer(each, "reward") for each in functions]
     rewards += [Own(1.0), Own(2.0), Own(1.0, object()), own(1.0), own(2.0), own(2.0).__class__()]
-    rewards += [Own(1.0, threading.Lock()), Own(1.0, threading.Lock()), Weighted([Own(1.0), Own(2.0)], [1.0, 1.0])]
-    found = [digest(each) for each in rewards]
+    rewards += [Own(1.0, threading.Lock()), Own(1.0, threading.Lock()), WeightedSum([Own(1.0), Own(2.0)], [1.0, 1.0])]
+    found = [fingerprint_hash(each) for each in rewards]
     twice = [i for i, each in enumerate(found) if found.index(each) != i]
     assert twice == [rewards.index(rewards[-4])], twice  # Local of one factor, made twice, is one reward
-    before = digest(scorer(lambda x: LIMIT * x, "reward"))
+    before = fingerprint_hash(scorer(lambda x: LIMIT * x, "reward"))
     monkeypatch.setitem(globals(), "LIMIT", 4.0)
-    assert digest(scorer(lambda x: LIMIT * x, "reward")) != before
+    assert fingerprint_hash(scorer(lambda x: LIMIT * x, "reward")) != before
 
 
 def test_one_reward_is_the_same_again() -> None:
     """Made anew, as a resumed program does; what cannot be read is never the same."""
     for make in (
         *(lambda: pair(2.0)[0], lambda: Times(2.0), lambda: functools.partial(troubled, factor=2.0), local),
-        *(lambda: Own(2.0), lambda: own(2.0), lambda: Weighted([Own(1.0), pair(2.0)[1]], [1.0, 2.0])),
+        *(lambda: Own(2.0), lambda: own(2.0), lambda: WeightedSum([Own(1.0), pair(2.0)[1]], [1.0, 2.0])),
     ):
-        assert digest(scorer(make(), "reward")) == digest(scorer(make(), "reward"))
-    assert digest(scorer(Opaque(), "reward")) != digest(scorer(Opaque(), "reward"))
-    terms = [Function("callables.square"), "callables.first"]
-    assert digest(Weighted(terms, [1.0, 2.0])) == digest(Weighted(weights=[1.0, 2.0], terms=terms))
-    assert digest(Weighted(terms, [1.0, 2.0])) == digest(Weighted([terms[0], Function(callables.first)], [1.0, 2.0]))
-    assert digest(Own(2.0)) == digest(Own(factor=2.0)) == digest(Own(2.0, None)) != digest(Own(2.0, 3))
+        assert fingerprint_hash(scorer(make(), "reward")) == fingerprint_hash(scorer(make(), "reward"))
+    assert fingerprint_hash(scorer(Opaque(), "reward")) != fingerprint_hash(scorer(Opaque(), "reward"))
+    terms = [FunctionReward("callables.square"), "callables.first"]
+    assert fingerprint_hash(WeightedSum(terms, [1.0, 2.0])) == fingerprint_hash(
+        WeightedSum(weights=[1.0, 2.0], terms=terms)
+    )
+    assert fingerprint_hash(WeightedSum(terms, [1.0, 2.0])) == fingerprint_hash(
+        WeightedSum([terms[0], FunctionReward(callables.first)], [1.0, 2.0])
+    )
+    assert (
+        fingerprint_hash(Own(2.0))
+        == fingerprint_hash(Own(factor=2.0))
+        == fingerprint_hash(Own(2.0, None))
+        != fingerprint_hash(Own(2.0, 3))
+    )
     reward = scorer(Opaque(), "reward")
-    assert digest(reward) == digest(reward) and unidentified(identity(Weighted([reward], [1.0])))
+    assert fingerprint_hash(reward) == fingerprint_hash(reward) and unidentified(
+        fingerprint(WeightedSum([reward], [1.0]))
+    )
 
 
 def test_remembered_scores_are_of_one_lambda(tmp_path: Path) -> None:
     file = str(tmp_path / "scores.sqlite")
     for factor in (1.0, 2.0, 1.0):
-        assert Cached(pair(factor)[0], file=file)([3.0]).values == [3.0 * factor]
-    assert Cached(pair(1.0)[0], file=file)([3.0]).cached == 1
-    assert Cached(Opaque(), file=file)([3.0]).cached == Cached(Opaque(), file=file)([3.0]).cached == 0
+        assert CachedReward(pair(factor)[0], path=file)([3.0]).values == [3.0 * factor]
+    assert CachedReward(pair(1.0)[0], path=file)([3.0]).cached == 1
+    assert CachedReward(Opaque(), path=file)([3.0]).cached == CachedReward(Opaque(), path=file)([3.0]).cached == 0
 
 
 def test_fit(tmp_path: Path) -> None:
@@ -220,9 +236,9 @@ def test_fit(tmp_path: Path) -> None:
     first = run("a", lambda p: p[0] if p[1] > 0 else 1 / 0)
     assert 0 < first["rounds"][0]["failed_rewards"] < 32 and first["reward_calls"] == 32
     store = [str(tmp_path / "a")]
-    same = run("b", lambda p: p[0] if p[1] > 0 else 1 / 0, store=store)
-    other = run("c", lambda p: p[0] if p[1] > 0 else 2 / 0, store=store)
-    worker = run("d", callables.first, store=store)
+    same = run("b", lambda p: p[0] if p[1] > 0 else 1 / 0, reuse_runs=store)
+    other = run("c", lambda p: p[0] if p[1] > 0 else 2 / 0, reuse_runs=store)
+    worker = run("d", callables.first, reuse_runs=store)
     assert [each["reward_calls"] for each in (same, other, worker)] == [0, 32, 32]
     assert same["reference"] == first["reference"] == other["reference"]
     assert first["reward"]["name"] == "lambda" and worker["reward"]["name"] == "first"

@@ -9,20 +9,29 @@ from exact import Exact, Mixture, extrapolate, f64, gap, noise_is, normal, propa
 from torch import Tensor
 
 from graft.errors import GraftError
-from graft.process import Betas, Cosine, Flow, Gaussian, Mixed, Polynomial, Schedule, VarianceExploding
-from graft.sampler import Stage, run
+from graft.process import (
+    BetaSchedule,
+    CosineSchedule,
+    Gaussian,
+    LinearSchedule,
+    MultiFieldProcess,
+    PolynomialSchedule,
+    Schedule,
+    VarianceExploding,
+)
+from graft.sampler import Stage, run_stages
 
 
-def betas(kind: str, start: float = 1e-4, end: float = 0.02, fineness: int = 20) -> Betas:
+def betas(kind: str, start: float = 1e-4, end: float = 0.02, fineness: int = 20) -> BetaSchedule:
     """The table, finer: below t = 1/steps a network trained on a table is told no time, and warps go there."""
-    return Betas(kind, 1000 * fineness, start / fineness, end / fineness)
+    return BetaSchedule(kind, 1000 * fineness, start / fineness, end / fineness)
 
 
 SCHEDULES: dict[str, Schedule] = {
-    "flow": Flow(),
-    "cosine": Cosine(),
-    "polynomial": Polynomial(),
-    "exploding": VarianceExploding(maximum=20.0, power=3.0),
+    "flow": LinearSchedule(),
+    "cosine": CosineSchedule(),
+    "polynomial": PolynomialSchedule(),
+    "exploding": VarianceExploding(sigma_max=20.0, rho=3.0),
     "linear": betas("linear"),
     "scaled": betas("scaled_linear", 0.00085, 0.012),
     "squaredcos": betas("squaredcos_cap_v2"),
@@ -64,7 +73,7 @@ def test_gaussian(name: str, prediction: str, eta: float, warp: float) -> None:
 
 
 def test_gaussian_between_ode_and_ancestral() -> None:
-    check_gaussian(Gaussian(Polynomial(), "eps", (2,), eta=0.5), handover=0.25)
+    check_gaussian(Gaussian(PolynomialSchedule(), "eps", (2,), eta=0.5), handover=0.25)
 
 
 @pytest.mark.parametrize(("name", "prediction"), [("flow", "velocity"), ("polynomial", "eps"), ("exploding", "v")])
@@ -139,31 +148,31 @@ def test_mixture(name: str, prediction: str, eta: float, warp: float) -> None:
     process = Gaussian(SCHEDULES[name], prediction, (1,), eta=eta, warp=warp)
     model, handover, count = Exact(process, PAIR), 0.5, 2000
     seed = torch.Generator().manual_seed(1)
-    drawn = run([Stage(process, model)], rows(count), 200, record=[handover], generator=seed)
-    assert ks(drawn.recorded[handover][:, 0], PAIR.at(process, handover)) < LIMIT
+    drawn = run_stages([Stage(process, model)], rows(count), 200, record=[handover], generator=seed)
+    assert ks(drawn.states[handover][:, 0], PAIR.at(process, handover)) < LIMIT
     assert ks(drawn.state[:, 0], PAIR) < LIMIT
     noised = process.corrupt(PAIR.sample(count, seed), handover, generator=seed)
-    below = run([Stage(process, model, handover)], rows(count), 200, generator=seed, state=noised)
+    below = run_stages([Stage(process, model, handover)], rows(count), 200, generator=seed, state=noised)
     assert ks(below.state[:, 0], PAIR) < LIMIT
 
 
 @pytest.mark.parametrize("eta", [0.0, 1.0])
-@pytest.mark.parametrize("schedule", [Cosine(), Flow(), Polynomial()])
+@pytest.mark.parametrize("schedule", [CosineSchedule(), LinearSchedule(), PolynomialSchedule()])
 def test_one_hot(schedule: Schedule, eta: float) -> None:
     """A one-hot field with the exact posterior as logits: categories at 0, moments at u*."""
     scale, share = 2.0, f64([0.2, 0.5, 0.3])
     law = Mixture(share, scale * torch.eye(3, dtype=torch.float64), torch.zeros(3, 3, 3, dtype=torch.float64))
-    process = Gaussian(schedule, "logits", (1, 3), eta=eta, scale=scale)
+    process = Gaussian(schedule, "logits", (1, 3), eta=eta, one_hot_scale=scale)
     count = 4000
     seed = torch.Generator().manual_seed(2)
-    drawn = run([Stage(process, Exact(process, law))], rows(count), 200, record=[0.25, 0.5], generator=seed)
+    drawn = run_stages([Stage(process, Exact(process, law))], rows(count), 200, record=[0.25, 0.5], generator=seed)
     x = drawn.state[:, 0]
     near = (x - scale * torch.nn.functional.one_hot(x.argmax(1), 3)).abs().amax(1) < 0.01 * scale
     assert near.double().mean() > 0.97  # an ODE of finite steps leaves a few between two categories
     found = torch.bincount(x.argmax(1), minlength=3)
     chi2 = ((found - count * share) ** 2 / (count * share)).sum()
     assert chi2 < 18.4  # 2 degrees of freedom: by chance in 1e-4 of seeds
-    for level, middle in drawn.recorded.items():
+    for level, middle in drawn.states.items():
         mean, cov = law.at(process, level).moments()
         error = (middle[:, 0].mean(0) - mean) / (cov.diagonal() / count).sqrt()
         assert error.abs().max() < 4.5  # three numbers: by chance in 2e-5 of seeds
@@ -185,9 +194,9 @@ def test_kernel_composes(name: str, warp: float) -> None:
 
 def test_corrupt() -> None:
     """`corrupt` is the kernel, with a level for each sample, of a tensor and of each field of a dict."""
-    first = Gaussian(Flow(), "x0", (3,))
-    second = Gaussian(Polynomial(), "eps", (2, 2), warp=2.0)
-    mixed = Mixed({"x": first, "h": second})
+    first = Gaussian(LinearSchedule(), "x0", (3,))
+    second = Gaussian(PolynomialSchedule(), "eps", (2, 2), warp=2.0)
+    mixed = MultiFieldProcess({"x": first, "h": second})
     seed = torch.Generator().manual_seed(0)
     state = {"x": torch.randn(4, 3, generator=seed).double(), "h": torch.randn(4, 2, 2, generator=seed).double()}
     level, since = f64([0.3, 0.6, 0.9, 1.0]), f64([0.0, 0.1, 0.5, 0.5])
@@ -204,7 +213,9 @@ def test_corrupt() -> None:
 
 def test_kernel_composes_for_dicts() -> None:
     """Two corruptions of a mixed state in a row are one, in closed form: the noise's coefficients add in square."""
-    mixed = Mixed({"x": Gaussian(Flow(), "x0", (1,)), "h": Gaussian(Cosine(), "x0", (1,), warp=2.0)})
+    mixed = MultiFieldProcess(
+        {"x": Gaussian(LinearSchedule(), "x0", (1,)), "h": Gaussian(CosineSchedule(), "x0", (1,), warp=2.0)}
+    )
 
     def both(value: float) -> dict[str, Tensor]:
         return {"x": f64([[value]]), "h": f64([[value]])}
@@ -212,10 +223,10 @@ def test_kernel_composes_for_dicts() -> None:
     r, s, t = 0.1, 0.4, 0.8
 
     def twice(x: float, first: float, second: float) -> dict[str, Tensor]:
-        return mixed.corrupt_with(mixed.corrupt_with(both(x), both(first), s, r), both(second), t, s)
+        return mixed.corrupt_given_noise(mixed.corrupt_given_noise(both(x), both(first), s, r), both(second), t, s)
 
     for name in mixed.fields:
-        once = [float(mixed.corrupt_with(both(x), both(z), t, r)[name]) for x, z in ((1.0, 0.0), (0.0, 1.0))]
+        once = [float(mixed.corrupt_given_noise(both(x), both(z), t, r)[name]) for x, z in ((1.0, 0.0), (0.0, 1.0))]
         split = [float(twice(*unit)[name]) for unit in ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))]
         assert split[0] == pytest.approx(once[0], rel=1e-12)
         assert math.hypot(split[1], split[2]) == pytest.approx(once[1], rel=1e-12)
@@ -223,18 +234,21 @@ def test_kernel_composes_for_dicts() -> None:
 
 def test_mixed_samples_each_field_right() -> None:
     """Two fields on schedules of their own and one network: their laws at 0 and at u*."""
-    fields = {"x": Gaussian(Flow(), "velocity", (2,)), "h": Gaussian(Polynomial(), "eps", (1,), warp=2.0)}
-    process = Mixed(fields)
+    fields = {
+        "x": Gaussian(LinearSchedule(), "velocity", (2,)),
+        "h": Gaussian(PolynomialSchedule(), "eps", (1,), warp=2.0),
+    }
+    process = MultiFieldProcess(fields)
     laws = {"x": GAUSS, "h": PAIR}
 
     def model(state: dict[str, Tensor], time: Tensor, condition: dict[str, Tensor]) -> dict[str, Tensor]:
         # the network is told the first field's time, which is the level
         level = (time.double() * 3600).round() / 3600
-        return {n: Exact(p, laws[n])(state[n], p.network_time(level), condition) for n, p in fields.items()}
+        return {n: Exact(p, laws[n])(state[n], p.timestep(level), condition) for n, p in fields.items()}
 
     seed = torch.Generator().manual_seed(3)
-    drawn = run([Stage(process, model)], rows(3000), 200, record=[0.5], generator=seed)
-    for level, state in ((0.0, drawn.state), (0.5, drawn.recorded[0.5])):
+    drawn = run_stages([Stage(process, model)], rows(3000), 200, record=[0.5], generator=seed)
+    for level, state in ((0.0, drawn.state), (0.5, drawn.states[0.5])):
         assert ks(state["h"][:, 0], laws["h"].at(fields["h"], level)) < LIMIT
         mean, cov = laws["x"].at(fields["x"], level).moments()
         # standard errors of mean and covariance at most 0.02: 4.5 of them
@@ -249,7 +263,7 @@ def test_network_is_told_the_time() -> None:
         told.append(time)
         return state
 
-    for schedule, right in ((Flow(), 0.25), (Betas(), 249.0)):
+    for schedule, right in ((LinearSchedule(), 0.25), (BetaSchedule(), 249.0)):
         process = Gaussian(schedule, "x0", (1,), warp=2.0)
         process.step(model, torch.zeros(3, 1), 0.5, 0.25, rows(3))
         assert told[-1].dtype == torch.float32
@@ -258,4 +272,4 @@ def test_network_is_told_the_time() -> None:
 
 def test_eps_is_refused_where_it_says_nothing() -> None:
     with pytest.raises(GraftError, match="x0, v or velocity"):
-        Gaussian(Flow(), "eps", (1,))
+        Gaussian(LinearSchedule(), "eps", (1,))

@@ -12,30 +12,30 @@ from line import line
 from mpmath import mp, mpf
 from torch import Tensor, nn
 
-from graft import Examples, GraftError, seeding
-from graft.objectives import Anchored, DiffusionNFT
+from graft import GraftError, TrainingBatch, seeding
+from graft.objectives import AnchoredShaping, DiffusionNFT
 from graft.process import (
-    Betas,
-    Cosine,
-    Flow,
+    BetaSchedule,
+    CosineSchedule,
     Gaussian,
     InversionError,
-    Mixed,
-    Polynomial,
-    Rotation,
+    LinearSchedule,
+    MultiFieldProcess,
+    PolynomialSchedule,
     Schedule,
+    TrigFlow,
     VarianceExploding,
 )
-from graft.sampler import Stage, run
+from graft.sampler import Stage, run_stages
 from graft.solvers import Heun, Midpoint
 
 mp.dps = 60
 SCHEDULES: dict[str, Schedule] = {
-    "flow": Flow(),
-    "cosine": Cosine(),
-    "polynomial": Polynomial(),
+    "flow": LinearSchedule(),
+    "cosine": CosineSchedule(),
+    "polynomial": PolynomialSchedule(),
     "exploding": VarianceExploding(),
-    "linear": Betas(),
+    "linear": BetaSchedule(),
 }
 CASES = [
     (name, prediction)
@@ -61,11 +61,15 @@ def right_loss(
     if step == 0:
         step = mpf(10) ** -30
     x = ratio * state + step * noise
-    parts = {"eps": (1, 0), "v": (a, -s), "velocity": (1, -1), "x0": (0, 1)}[process.prediction]
+    parts = {"eps": (1, 0), "v": (a, -s), "velocity": (1, -1), "x0": (0, 1)}[process.prediction_type]
     # out = p eps + q x_0 and x = a x_0 + s eps
     p, q = mpf(parts[0]), mpf(parts[1])
     x0, own = (out - p * x / s) / (q - p * a / s), (q - p * a / s) ** 2
-    weight = own if process.weight is None else min(max((a / s) ** 2, mpf(process.weight[0])), mpf(process.weight[1]))
+    weight = (
+        own
+        if process.snr_weight_clamp is None
+        else min(max((a / s) ** 2, mpf(process.snr_weight_clamp[0])), mpf(process.snr_weight_clamp[1]))
+    )
     if target is not None:
         return weight * (x0 - mpf(target)) ** 2
     goal = (state - a * s0**2 / (a0 * step) * noise) / a0
@@ -77,15 +81,15 @@ def right_loss(
 @pytest.mark.parametrize(("name", "prediction"), CASES)
 def test_loss(name: str, prediction: Any, warp: float, weight: "tuple[float, float] | None") -> None:
     """Of data and of the law at a level, from 1e-12 above it to 1, in single precision, with a finite gradient."""
-    process = Gaussian(SCHEDULES[name], prediction, (1,), warp=warp, weight=weight)
+    process = Gaussian(SCHEDULES[name], prediction, (1,), warp=warp, snr_weight_clamp=weight)
     for since, goal in ((0.0, None), (0.25, None), (0.25, "b"), (0.02, None)):
         level = f64([*(since + d for d in DISTANCES), 0.3, 0.7, 1 - 1e-9, 1.0])
         state, noise, out, target = (numbers(len(level), 1, seed=i) for i in range(4))
         given = target if goal == "b" else None
-        noisy = process.corrupt_with(state, noise, level, since)
+        noisy = process.corrupt_given_noise(state, noise, level, since)
         said = out.clone().requires_grad_()
         s = torch.full_like(level, since)
-        found = process.error(said, noisy, state, noise, level, s, given, rows(len(level)))
+        found = process.output_loss(said, noisy, state, noise, level, s, given, rows(len(level)))
         (slope,) = torch.autograd.grad(found.sum(), said)
         found = found.detach()
         assert bool(found.isfinite().all()) and bool(slope.isfinite().all())
@@ -134,17 +138,19 @@ def test_distance_is_the_loss_of_data(name: str, prediction: Any) -> None:
     process = Gaussian(SCHEDULES[name], prediction, (SIZE,))
     level = f64([1e-12, 1e-9, 1e-5, 0.1, 0.7, 1.0])
     clean, noise, output = (numbers(COUNT, SIZE, seed=i) for i in range(3))
-    noisy = process.corrupt_with(clean, noise, level, 0.0)
-    found = process.distance(process.loss_output(output, noisy, level), process.loss_target(clean, noise, level), level)
-    wanted = process.error(output, noisy, clean, noise, level, torch.zeros_like(level), None, rows(COUNT))
+    noisy = process.corrupt_given_noise(clean, noise, level, 0.0)
+    found = process.x0_error(process.loss_output(output, noisy, level), process.loss_target(clean, noise, level), level)
+    wanted = process.output_loss(output, noisy, clean, noise, level, torch.zeros_like(level), None, rows(COUNT))
     assert torch.allclose(found, wanted, rtol=1e-4)
 
 
 @pytest.mark.parametrize("prediction", ["eps", "v", "velocity"])
-@pytest.mark.parametrize("schedule", [VarianceExploding(), VarianceExploding(20.0, 3.0), Cosine(), Polynomial()])
+@pytest.mark.parametrize(
+    "schedule", [VarianceExploding(), VarianceExploding(20.0, 3.0), CosineSchedule(), PolynomialSchedule()]
+)
 def test_training_stays_finite(schedule: Schedule, prediction: Any) -> None:
     """Single precision, a small network, half of the levels close above data; and it learns."""
-    if isinstance(schedule, Cosine) and prediction == "eps":
+    if isinstance(schedule, CosineSchedule) and prediction == "eps":
         prediction = "x0"
     torch.manual_seed(0)
     process = Gaussian(schedule, prediction, (2,), warp=2.0)
@@ -159,7 +165,7 @@ def test_training_stays_finite(schedule: Schedule, prediction: Any) -> None:
 
     losses = []
     for step in range(120):
-        generator = seeding.generator(0, step)
+        generator = seeding.make_generator(0, step)
         state = f64([1.0, -0.5]).float() + 0.3 * torch.randn(64, 2, generator=generator)
         level = torch.rand(64, dtype=torch.float64, generator=generator)
         level[::2] = 10 ** (-12 * level[::2])
@@ -172,7 +178,7 @@ def test_training_stays_finite(schedule: Schedule, prediction: Any) -> None:
     assert sum(losses[-20:]) < 0.9 * sum(losses[:20])
 
 
-@pytest.mark.parametrize("objective", [Anchored, DiffusionNFT])
+@pytest.mark.parametrize("objective", [AnchoredShaping, DiffusionNFT])
 @pytest.mark.parametrize(
     ("name", "prediction"), [("exploding", "eps"), ("exploding", "v"), ("cosine", "v"), ("flow", "velocity")]
 )
@@ -183,7 +189,7 @@ def test_objectives_that_compare_networks(name: str, prediction: Any, objective:
         process = Gaussian(SCHEDULES[name], prediction, (2,), eta=1.0)
         table = numbers(9, 2, 3, dtype=torch.float64)
         module = line(process, 8, table, objective())
-        if objective is Anchored:
+        if objective is AnchoredShaping:
             module.objective.source = "reference"
         module.to(dtype)
         module.reference.to(dtype)
@@ -192,9 +198,9 @@ def test_objectives_that_compare_networks(name: str, prediction: Any, objective:
         level = f64([1e-12, 1e-9, 1e-6, 1e-3, 0.5, 1.0])
         state, weight = numbers(COUNT, 2, seed=2).to(dtype), torch.linspace(0, 1, COUNT).to(dtype)
         noise = numbers(COUNT, 2, seed=3).to(dtype)
-        with mock.patch.object(seeding, "levels", lambda *_, level=level: level):
+        with mock.patch.object(seeding, "stratified_levels", lambda *_, level=level: level):
             with mock.patch.object(process, "noise", lambda *_, noise=noise: noise):
-                loss, _ = module.objective.loss(module, Examples(state, rows(COUNT), weight))
+                loss, _ = module.objective.loss(module, TrainingBatch(state, rows(COUNT), weight))
         loss.backward()
         slopes.append(module.backbone.table.grad.double())
     assert bool(slopes[0].isfinite().all()) and float(slopes[1].abs().max()) > 1e-3
@@ -205,7 +211,9 @@ LAW = normal(f64([0.8, -0.5]), f64([[0.7, 0.3], [0.3, 0.4]]))
 
 
 @pytest.mark.parametrize("prediction", ["eps", "x0", "v", "velocity"])
-@pytest.mark.parametrize(("eta", "solver"), [(1.0, None), (0.0, None), (0.0, Midpoint()), (0.0, Heun(end=False))])
+@pytest.mark.parametrize(
+    ("eta", "solver"), [(1.0, None), (0.0, None), (0.0, Midpoint()), (0.0, Heun(evaluate_at_zero=False))]
+)
 def test_exploding_samples(prediction: Any, eta: float, solver: Any) -> None:
     """Single precision, sigma from 80 to 0.002: five moments at 4.5 standard errors, and the error of finite steps."""
     process = Gaussian(VarianceExploding(), prediction, (2,), eta=eta)
@@ -214,11 +222,11 @@ def test_exploding_samples(prediction: Any, eta: float, solver: Any) -> None:
     def model(x: Tensor, time: Tensor, condition: Any) -> Tensor:
         alpha, sigma = process.alpha_sigma(time[:1].double())  # the level is the time, and not on a grid
         x0 = LAW.posterior(x.double(), alpha.expand(len(x)), sigma.expand(len(x)))[1]
-        return say(process.prediction, x.double(), x0, alpha, sigma).float()
+        return say(process.prediction_type, x.double(), x0, alpha, sigma).float()
 
     given = {"row": torch.zeros(count)}
     stage = Stage(process, model) if solver is None else Stage(process, model, solver=solver)
-    drawn = run([stage], given, 200 if eta else 40, generator=torch.Generator().manual_seed(0)).state
+    drawn = run_stages([stage], given, 200 if eta else 40, generator=torch.Generator().manual_seed(0)).state
     assert drawn.dtype == torch.float32
     mean, cov = LAW.moments()
     assert float((drawn.double().mean(0) - mean).abs().max()) < 4.5 * (0.7 / count) ** 0.5 + 0.01
@@ -233,10 +241,10 @@ def test_exploding_samples(prediction: Any, eta: float, solver: Any) -> None:
     [
         (VarianceExploding(), "eps", 1.0, 40),
         (VarianceExploding(), "v", 2.0, 100),
-        (Cosine(), "v", 2.0, 1000),
-        (Polynomial(), "x0", 2.0, 1000),
-        (Flow(), "velocity", 3.0, 50),
-        (Betas(), "eps", 1.0, 1000),
+        (CosineSchedule(), "v", 2.0, 1000),
+        (PolynomialSchedule(), "x0", 2.0, 1000),
+        (LinearSchedule(), "velocity", 3.0, 50),
+        (BetaSchedule(), "eps", 1.0, 1000),
     ],
 )
 def test_densities(schedule: Schedule, prediction: Any, warp: float, steps: int) -> None:
@@ -248,7 +256,7 @@ def test_densities(schedule: Schedule, prediction: Any, warp: float, steps: int)
         state = process.corrupt(numbers(COUNT, SIZE), level, generator=torch.Generator().manual_seed(1))
         output = numbers(COUNT, SIZE, seed=2)
         other = output + 1e-3 * numbers(COUNT, SIZE, seed=3)
-        reached = process.advance(output, state, level, following, condition, torch.Generator().manual_seed(4))
+        reached = process.denoise_step(output, state, level, following, condition, torch.Generator().manual_seed(4))
         double = [s.double() for s in (output, other, state, reached)]
         kl = process.step_kl(output, other, state, level, following, condition)
         assert torch.allclose(kl.double(), process.step_kl(*double[:3], level, following, condition), rtol=1e-5)
@@ -267,9 +275,9 @@ def test_densities(schedule: Schedule, prediction: Any, warp: float, steps: int)
 def test_steps_in_half_precision() -> None:
     """States keep their type; a step is rounded once, at its end."""
     for process in (
-        Gaussian(Cosine(), "v", (SIZE,)),
-        Gaussian(Flow(), "velocity", (SIZE,), eta=0.0),
-        Rotation((SIZE,)),
+        Gaussian(CosineSchedule(), "v", (SIZE,)),
+        Gaussian(LinearSchedule(), "velocity", (SIZE,), eta=0.0),
+        TrigFlow((SIZE,)),
     ):
         state, output = numbers(COUNT, SIZE, dtype=torch.bfloat16), numbers(COUNT, SIZE, seed=1, dtype=torch.bfloat16)
         condition = {"row": torch.zeros(COUNT, dtype=torch.bfloat16)}
@@ -278,7 +286,7 @@ def test_steps_in_half_precision() -> None:
         assert torch.allclose(mean.double(), wide, atol=1e-6)
         noise = torch.zeros(COUNT, SIZE)
         with mock.patch.object(process, "noise", lambda *_, noise=noise: noise):
-            reached = process.advance(output, state, 0.5, 0.45, condition, None)
+            reached = process.denoise_step(output, state, 0.5, 0.45, condition, None)
         assert reached.dtype == torch.bfloat16 and torch.equal(reached, mean.to(torch.bfloat16))
         assert process.corrupt(state, 0.5, condition=condition).dtype == torch.bfloat16
         assert process.prior(condition).dtype == torch.bfloat16
@@ -287,19 +295,24 @@ def test_steps_in_half_precision() -> None:
 # What cannot be sampled rightly is refused, or clipped
 
 
-COSINE_TABLE = Betas("squaredcos_cap_v2")
+COSINE_TABLE = BetaSchedule("squaredcos_cap_v2")
 
 
 def test_eps_with_next_to_no_signal_is_refused() -> None:
-    with pytest.raises(GraftError, match=r"alpha is 4\.9e-05, as Betas has it at level 1; it must be at least 0\.003"):
+    with pytest.raises(GraftError, match=r"alpha is 4\.9e-05, as BetaSchedule has it at level 1"):
         Gaussian(COSINE_TABLE, "eps", (2,))
     with pytest.raises(GraftError, match="next to nothing"):
-        Gaussian(Polynomial(offset=1e-8), "eps", (2,))
-    for schedule, prediction in ((COSINE_TABLE, "v"), (COSINE_TABLE, "x0"), (Polynomial(), "eps"), (Betas(), "eps")):
+        Gaussian(PolynomialSchedule(offset=1e-8), "eps", (2,))
+    for schedule, prediction in (
+        (COSINE_TABLE, "v"),
+        (COSINE_TABLE, "x0"),
+        (PolynomialSchedule(), "eps"),
+        (BetaSchedule(), "eps"),
+    ):
         Gaussian(schedule, prediction, (2,))  # type: ignore[arg-type]
-    Gaussian(Betas("scaled_linear", start=0.00085, end=0.012), "eps", (2,))
+    Gaussian(BetaSchedule("scaled_linear", beta_start=0.00085, beta_end=0.012), "eps", (2,))
     with pytest.raises(GraftError, match="alpha is 0"):  # no clipping helps where the output says nothing
-        Gaussian(Flow(), "eps", (2,), clip_sample_range=1.0)
+        Gaussian(LinearSchedule(), "eps", (2,), clip_sample_range=1.0)
 
 
 @pytest.mark.parametrize("eta", [0.0, 1.0])
@@ -313,7 +326,7 @@ def test_clipping_bounds_what_an_error_does(eta: float) -> None:
     def model(x: Tensor, time: Tensor, condition: Any) -> Tensor:
         return exact(x, time, condition) + 0.01
 
-    drawn = run([Stage(process, model)], rows(count), 25, generator=torch.Generator().manual_seed(0)).state
+    drawn = run_stages([Stage(process, model)], rows(count), 25, generator=torch.Generator().manual_seed(0)).state
     assert float((drawn.mean(0) - law.means[0]).abs().max()) < 0.1
     assert float(drawn.std(0).max()) < 0.4 and float(drawn.abs().max()) <= 1
 
@@ -326,15 +339,15 @@ def test_clipped_steps_are_those_of_diffusers(step: int) -> None:
     state, output = numbers(COUNT, SIZE), numbers(COUNT, SIZE, seed=1)
     level, following = (step + 1) / 1000, step / 1000
     wanted = theirs.step(output, step, state, generator=torch.Generator().manual_seed(2))
-    assert torch.allclose(process.estimate(output, state, level), wanted.pred_original_sample, atol=2e-3)
-    assert float(process.estimate(output, state, level).abs().max()) <= 0.8 + 1e-6
-    found = process.advance(output, state, level, following, {}, torch.Generator().manual_seed(2))
+    assert torch.allclose(process.predict_x0(output, state, level), wanted.pred_original_sample, atol=2e-3)
+    assert float(process.predict_x0(output, state, level).abs().max()) <= 0.8 + 1e-6
+    found = process.denoise_step(output, state, level, following, {}, torch.Generator().manual_seed(2))
     assert torch.allclose(found, wanted.prev_sample, atol=2e-3)
 
 
 def test_clipping_leaves_losses_and_inversion_alone() -> None:
-    free, clipped = (Gaussian(Flow(), "velocity", (SIZE,), eta=0.0, clip_sample_range=c) for c in (None, 0.1))
-    assert free.reversible and not clipped.reversible and not clipped.stochastic
+    free, clipped = (Gaussian(LinearSchedule(), "velocity", (SIZE,), eta=0.0, clip_sample_range=c) for c in (None, 0.1))
+    assert free.invertible and not clipped.invertible and not clipped.stochastic
     state = numbers(COUNT, SIZE)
 
     def model(x: Tensor, time: Tensor, condition: Any) -> Tensor:
@@ -346,14 +359,16 @@ def test_clipping_leaves_losses_and_inversion_alone() -> None:
     ]
     assert torch.equal(*losses)
     with pytest.raises(InversionError, match=r"clips its estimates of x_0.*leave out clip_sample_range"):
-        run([Stage(clipped, model, 0.0, 0.5)], rows(COUNT), 4, state=state)
-    for solver in (Midpoint(), Heun(end=False)):
-        drawn = run([Stage(clipped, model, solver=solver)], {"row": torch.zeros(COUNT)}, 4).state
+        run_stages([Stage(clipped, model, 0.0, 0.5)], rows(COUNT), 4, state=state)
+    for solver in (Midpoint(), Heun(evaluate_at_zero=False)):
+        drawn = run_stages([Stage(clipped, model, solver=solver)], {"row": torch.zeros(COUNT)}, 4).state
         assert bool(drawn.isfinite().all())
     # far from its bounds clipping changes nothing, whatever the solver
-    wide = Gaussian(Flow(), "velocity", (SIZE,), eta=0.0, clip_sample_range=1e3)
-    for solver in (Midpoint(), Heun(end=False)):
-        ends = [run([Stage(p, model, solver=solver)], {}, 8, state=0.1 * state.double()).state for p in (free, wide)]
+    wide = Gaussian(LinearSchedule(), "velocity", (SIZE,), eta=0.0, clip_sample_range=1e3)
+    for solver in (Midpoint(), Heun(evaluate_at_zero=False)):
+        ends = [
+            run_stages([Stage(p, model, solver=solver)], {}, 8, state=0.1 * state.double()).state for p in (free, wide)
+        ]
         assert torch.allclose(*ends, atol=1e-12)
 
 
@@ -366,23 +381,23 @@ def test_clipping_leaves_losses_and_inversion_alone() -> None:
         ({"eta": 1.0000001}, "`eta` is 1; it must|`eta` is 1.0000001; it must"),
         ({"warp": 0.0}, "`warp` is 0; it must be positive"),
         ({"warp": float("inf")}, "`warp` is inf"),
-        ({"scale": -2.0}, "`scale` is -2; it must be positive"),
-        ({"weight": (5.0, 1.0)}, r"`weight` is \[5\.0, 1\.0\]; it must be two finite bounds"),
-        ({"weight": (-1.0, 1.0)}, r"`weight` is"),
-        ({"weight": (0.1, float("inf"))}, r"`weight` is"),
+        ({"one_hot_scale": -2.0}, "`one_hot_scale` is -2; it must be positive"),
+        ({"snr_weight_clamp": (5.0, 1.0)}, r"`snr_weight_clamp` is \[5\.0, 1\.0\]; it must be two finite bounds"),
+        ({"snr_weight_clamp": (-1.0, 1.0)}, r"`snr_weight_clamp` is"),
+        ({"snr_weight_clamp": (0.1, float("inf"))}, r"`snr_weight_clamp` is"),
         ({"clip_sample_range": 0.0}, "`clip_sample_range` is 0; it must be positive"),
-        ({"prediction": "epsilon"}, "`prediction` is 'epsilon'; it must be one of eps, x0, v, velocity, logits"),
+        ({"prediction_type": "epsilon"}, "`prediction_type` is 'epsilon'; it must be one of eps, x0, v, velocity"),
     ],
     ids=str,
 )
 def test_bad_settings(settings: dict[str, Any], words: str) -> None:
     with pytest.raises(GraftError, match=words) as error:
-        Gaussian(Cosine(), **{"prediction": "v", "shape": (2,), **settings})
+        Gaussian(CosineSchedule(), **{"prediction_type": "v", "shape": (2,), **settings})
     assert "\n" not in str(error.value)
 
 
 def test_bad_mixed_settings() -> None:
-    field = Gaussian(Cosine(), "v", (2,))
+    field = Gaussian(CosineSchedule(), "v", (2,))
     for fields, weights, words in (
         ({}, None, "`fields` is {}"),
         ({"x": field}, {"h": 0.5}, "`weights` is 'of h'; it must name fields only, x|`weights` names h"),
@@ -390,4 +405,4 @@ def test_bad_mixed_settings() -> None:
         ({"x": field}, {"x": float("nan")}, r"`weights\.x` is nan"),
     ):
         with pytest.raises(GraftError, match=words):
-            Mixed(dict(fields), weights)
+            MultiFieldProcess(dict(fields), weights)

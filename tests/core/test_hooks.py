@@ -12,9 +12,9 @@ from torchmetrics import Metric
 import graft
 from graft import GraftError, cli
 from graft.filters import Novelty, Similarity
-from graft.hits import Hit, columns, table
+from graft.hits import TopSample, columns, table
 
-pytestmark = [pytest.mark.filterwarnings(f"ignore:{message}") for message in cli.QUIET]  # Lightning's
+pytestmark = [pytest.mark.filterwarnings(f"ignore:{message}") for message in cli.IGNORED_WARNINGS]  # Lightning's
 
 
 class Kept(Metric):
@@ -50,15 +50,15 @@ def few(items: list[Any]) -> float:
 
 
 WRONG: dict[str, Any] = {
-    "draw_conditions": wrong,
+    "sample_conditions": wrong,
     "decode": wrong,
     "group": wrong,
     "key": wrong,
     "features": wrong,
-    "known": wrong,
+    "in_training_set": wrong,
     "metrics": wrong,
-    "draw": wrong,
-    "view": wrong,
+    "render": wrong,
+    "render_html": wrong,
     "write": wrong,
     "decode: few": ("decode", lambda self, state, condition: [(0.0, 0.0)]),
     "decode: tensor": ("decode", lambda self, state, condition: state),
@@ -67,14 +67,14 @@ WRONG: dict[str, Any] = {
     "key: number": ("key", lambda self, item: 3),
     "features: one": ("features", lambda self, items: torch.zeros(len(items))),
     "features: few": ("features", lambda self, items: torch.zeros(1, 3)),
-    "known: list": ("known", lambda self, keys: [False] * len(keys)),
+    "in_training_set: list": ("in_training_set", lambda self, keys: [False] * len(keys)),
     "metrics: list": ("metrics", lambda self: [Kept()]),
     "metrics: numbers": ("metrics", lambda self: {"a": 1.0}),
     "metrics()['a'].update": ("metrics", lambda self: {"a": Kept(update=wrong)}),
     "metrics()['a'].compute": ("metrics", lambda self: {"a": Kept(wrong)}),
     "metrics()['a'].compute: text": ("metrics", lambda self: {"a": Kept(lambda items: "many")}),
     "metrics()['a'].compute: vector": ("metrics", lambda self: {"a": Kept(lambda items: torch.zeros(3))}),
-    "draw: text": ("draw", lambda self, items, legends=None: "png"),
+    "render: text": ("render", lambda self, items, legends=None: "png"),
     "write: two arguments": ("write", lambda self, items, path: path.write_text("")),
     "write: nothing": ("write", lambda self, items, path, rewards=None: None),
     "write: exits": ("write", lambda self, items, path, rewards=None: exit(3)),
@@ -88,7 +88,7 @@ class Whole(plane.Plane):
     def key(self, item: Any) -> str:
         return f"{item[0]:.6f}"
 
-    def known(self, keys: Any) -> torch.Tensor:
+    def in_training_set(self, keys: Any) -> torch.Tensor:
         assert len(keys), "called with nothing"
         return torch.zeros(len(keys), dtype=torch.bool)
 
@@ -124,7 +124,7 @@ def test_hooks_are_never_called_with_nothing(tmp_path: Path) -> None:
     summary = graft.fit(plane.made(tmp_path, Whole), data, tmp_path / "run", plane.trainer(2))
     assert summary["tuned"]["n"] == 32 and summary["tuned"]["parts"] == {"a": 1, "b": 1}
     keyed = type("Keyed", (plane.Plane,), {"key": Whole.key})
-    knowing = type("Knowing", (keyed,), {"known": Whole.known})
+    knowing = type("Knowing", (keyed,), {"in_training_set": Whole.in_training_set})
     for kind, each, why in (
         (plane.Plane, Novelty(), "has no key"),
         (keyed, Novelty(), "does not know its training data"),
@@ -171,9 +171,9 @@ def test_hits_of_a_domain_that_writes_csv(tmp_path: Path) -> None:
             path.write_text("a,b\n\n" * 3 * len(items))
 
     class Other(plane.Plane):
-        suffix = ".txt"
+        file_suffix = ".txt"
 
-    hits = [Hit([1.5, 2.0], 3.0, "k", "samples", 1), Hit([-1.0, 0.5], 2.0, "", "round 1", 2)]
+    hits = [TopSample([1.5, 2.0], 3.0, "k", "samples", 1), TopSample([-1.0, 0.5], 2.0, "", "round 1", 2)]
     found = lines(table(hits, columns(plane.made(tmp_path), hits)))
     assert [(row["rank"], row["reward"], row["object_1"], row["object_2"]) for row in found] == [
         ("1", "3.0", "1.5", "2.0"), ("2", "2.0", "-1.0", "0.5")]  # fmt: skip

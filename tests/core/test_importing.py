@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from graft import GraftError
-from graft.reward import Function, Scores, bounded, reason, resolve
+from graft.reward import FunctionReward, Scores, bounded, format_error, import_callable
 from graft.reward.importing import ImportFault, fault, find, guarded, load
-from graft.rounds import Round
+from graft.rounds import RoundStore
 
 BODY = "\n\ndef reward(item):\n    return 1.0\n"
 KINDS = {  # the module's first lines, and what is said of them
@@ -53,7 +53,7 @@ def modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_in_this_process(kind: str, modules: Path) -> None:
     _, words, line = KINDS[kind]
     with pytest.raises(GraftError) as error:
-        resolve(f"{kind}.reward")
+        import_callable(f"{kind}.reward")
     said = str(error.value)
     file = modules / ("lacks.py" if kind == "inner" else f"{kind}.py")
     assert words in said and said.endswith(f" ({file}, line {line})") and "no reward function" not in said
@@ -63,11 +63,11 @@ def test_in_this_process(kind: str, modules: Path) -> None:
 @pytest.mark.parametrize("kind", ["exits", "well", "leaves", "interrupts", "lacks", "mistypes", "long"])
 def test_in_a_worker(kind: str, modules: Path) -> None:
     _, words, line = KINDS[kind]
-    reward = Function(f"{kind}.reward")
+    reward = FunctionReward(f"{kind}.reward")
     with pytest.raises(GraftError) as error:
-        reward.open()
+        reward.setup()
     assert words in str(error.value) and str(error.value).endswith(f" ({modules / kind}.py, line {line})")
-    reward.close()
+    reward.teardown()
 
 
 @pytest.mark.skipif(os.name == "nt", reason="no posix")
@@ -77,7 +77,7 @@ def test_a_worker_that_dies(modules: Path) -> None:
     (modules / "gone.py").write_text("import os\nos.execv('/bin/false', ['false'])\n")
     for name, status in (("killed", -9), ("gone", 1)):
         with pytest.raises(GraftError, match=rf"{name}.reward could not .* ended with status {status} while"):
-            Function(f"{name}.reward").open()
+            FunctionReward(f"{name}.reward").setup()
 
 
 @pytest.mark.parametrize(
@@ -96,10 +96,10 @@ def test_a_worker_that_dies(modules: Path) -> None:
 )
 def test_functions_that_are_not_there(path: str, words: str) -> None:
     with pytest.raises(GraftError) as error:
-        resolve(path)
+        import_callable(path)
     assert words in str(error.value) and "package.module.function" in str(error.value)
     with pytest.raises(GraftError) as error:
-        Function(path).open()
+        FunctionReward(path).setup()
     assert words in str(error.value)
     assert find("fine.reward")(None) == 1.0
 
@@ -136,29 +136,29 @@ def test_exits_of_the_program_s_own(modules: Path) -> None:
 
 def test_failures_are_cut() -> None:
     whole = "x" * 1_000_000
-    cut = reason(ValueError(whole))
+    cut = format_error(ValueError(whole))
     assert len(cut) == 2000 and cut.endswith("… (cut: 1,000,000 characters in all)") and cut.startswith("xxx")
-    assert bounded("x" * 2000) == "x" * 2000 and reason(ValueError("short")) == "short"
+    assert bounded("x" * 2000) == "x" * 2000 and format_error(ValueError("short")) == "short"
 
     class Odd(Exception):
         def __str__(self) -> str:
             raise RuntimeError
 
-    assert reason(Odd()) == "Odd"
+    assert format_error(Odd()) == "Odd"
 
 
 @pytest.mark.parametrize("timeout", [None, 20.0])
 def test_what_a_reward_says_of_a_failure_is_kept_in_part(timeout: "float | None", tmp_path: Path) -> None:
     (tmp_path / "chatty.py").write_text("def reward(item):\n    raise KeyError('x' * 3_000_000)\n")
-    reward = Function("chatty.reward", timeout=timeout)
+    reward = FunctionReward("chatty.reward", timeout=timeout)
     failures = reward([1.0, 2.0]).failures
-    reward.close()
+    reward.teardown()
     assert len(failures) == 2 and all(len(why) <= 2000 and "characters in all" in why for why in failures.values())
 
 
 def test_no_round_keeps_more(tmp_path: Path) -> None:
     """Whatever a reward of the user's own puts into its scores."""
-    store = Round(tmp_path, None, [2], "reward")
+    store = RoundStore(tmp_path, None, [2], "reward")
     store.write_scores(0, Scores([math.nan, 1.0], {0: "long " + "x" * 1_000_000}), ["", ""])
     assert (tmp_path / "scores_00000.json").stat().st_size < 4000
     scores, _ = store.read_scores(0)

@@ -8,20 +8,20 @@ from torch import Tensor
 from graft.errors import GraftError
 from graft.inversion import Anderson
 from graft.process import (
-    Betas,
-    Cosine,
-    Flow,
+    BetaSchedule,
+    CosineSchedule,
     Gaussian,
     InversionError,
-    Masked,
-    Mixed,
-    Polynomial,
+    LinearSchedule,
+    MaskProjection,
+    MultiFieldProcess,
+    PolynomialSchedule,
     Process,
     Schedule,
     VarianceExploding,
-    ZeroCentre,
+    ZeroCenterOfMass,
 )
-from graft.sampler import Stage, run
+from graft.sampler import Stage, run_stages
 from graft.state import Condition, State
 
 LAW = Mixture(
@@ -30,17 +30,17 @@ LAW = Mixture(
     f64([[[0.3, 0.1], [0.1, 0.4]], [[0.5, -0.1], [-0.1, 0.3]]]),
 )
 CASES: list[tuple[Schedule, str, float]] = [
-    (Flow(), "velocity", 1.0),
-    (Flow(), "v", 1.0),
-    (Flow(), "velocity", 2.0),
-    (Cosine(), "v", 1.0),
-    (Cosine(), "velocity", 1.0),
-    (Polynomial(), "eps", 1.0),
-    (Polynomial(), "v", 2.0),
-    (Betas(), "eps", 1.0),
-    (Betas("scaled_linear", start=0.00085, end=0.012), "v", 1.0),
-    (VarianceExploding(maximum=20.0, power=3.0), "eps", 1.0),
-    (VarianceExploding(maximum=20.0, power=3.0), "velocity", 1.0),
+    (LinearSchedule(), "velocity", 1.0),
+    (LinearSchedule(), "v", 1.0),
+    (LinearSchedule(), "velocity", 2.0),
+    (CosineSchedule(), "v", 1.0),
+    (CosineSchedule(), "velocity", 1.0),
+    (PolynomialSchedule(), "eps", 1.0),
+    (PolynomialSchedule(), "v", 2.0),
+    (BetaSchedule(), "eps", 1.0),
+    (BetaSchedule("scaled_linear", beta_start=0.00085, beta_end=0.012), "v", 1.0),
+    (VarianceExploding(sigma_max=20.0, rho=3.0), "eps", 1.0),
+    (VarianceExploding(sigma_max=20.0, rho=3.0), "velocity", 1.0),
 ]
 
 
@@ -57,12 +57,12 @@ def test_noise_to_data_and_back(schedule: Schedule, prediction: str, warp: float
     process = Gaussian(schedule, prediction, (2,), eta=0.0, warp=warp)
     model, steps = Exact(process, LAW), 40
     noise = process.prior(rows(64), seeded())
-    down = run([Stage(process, model)], rows(64), steps, record=[0.5], generator=seeded())
-    up = run([Stage(process, model, 0.0, 1.0)], rows(64), steps, record=[0.5], state=down.state)
+    down = run_stages([Stage(process, model)], rows(64), steps, record=[0.5], generator=seeded())
+    up = run_stages([Stage(process, model, 0.0, 1.0)], rows(64), steps, record=[0.5], state=down.state)
     scale = float(noise.abs().max())
     assert (up.state - noise).abs().max() < 1e-7 * scale
-    assert (up.recorded[0.5] - down.recorded[0.5]).abs().max() < 1e-8 * scale
-    assert up.calls >= steps
+    assert (up.states[0.5] - down.states[0.5]).abs().max() < 1e-8 * scale
+    assert up.denoiser_calls >= steps
 
 
 @pytest.mark.parametrize(("schedule", "prediction", "warp"), CASES, ids=ids)
@@ -70,15 +70,17 @@ def test_data_to_noise_and_back(schedule: Schedule, prediction: str, warp: float
     process = Gaussian(schedule, prediction, (2,), eta=0.0, warp=warp)
     model, steps = Exact(process, LAW), 40
     data = LAW.sample(64, seeded(1))
-    noise = run([Stage(process, model, 0.0, 1.0)], rows(64), steps, state=data).state
-    back = run([Stage(process, model)], rows(64), steps, state=noise).state
+    noise = run_stages([Stage(process, model, 0.0, 1.0)], rows(64), steps, state=data).state
+    back = run_stages([Stage(process, model)], rows(64), steps, state=noise).state
     assert (back - data).abs().max() < 1e-8
     # and the noise is what the prior draws, to the steps' error: standard errors of 64 samples are 1/8
     sigma = float(process.alpha_sigma(1.0)[1])
     assert (noise / sigma).mean(0).abs().max() < 0.6 and ((noise / sigma).std(0) - 1).abs().max() < 0.45
 
 
-@pytest.mark.parametrize("schedule", [Flow(), Polynomial(), VarianceExploding(maximum=20.0, power=3.0)], ids=ids)
+@pytest.mark.parametrize(
+    "schedule", [LinearSchedule(), PolynomialSchedule(), VarianceExploding(sigma_max=20.0, rho=3.0)], ids=ids
+)
 @pytest.mark.parametrize("prediction", ["x0", "logits"])
 def test_estimates_of_data_invert_above_data(schedule: Schedule, prediction: str) -> None:
     """The last step to 0 forgets its state where x_0 is predicted; every other step is undone."""
@@ -88,20 +90,20 @@ def test_estimates_of_data_invert_above_data(schedule: Schedule, prediction: str
         law = LAW
     process = Gaussian(schedule, prediction, (2,) if prediction == "x0" else (1, 2), eta=0.0)
     model, steps = Exact(process, law), 40
-    down = run([Stage(process, model, 1.0, 0.25)], rows(64), steps, record=[1.0], generator=seeded())
-    up = run([Stage(process, model, 0.25, 1.0)], rows(64), steps, state=down.state)
-    assert (up.state - down.recorded[1.0]).abs().max() < 1e-7 * float(up.state.abs().max())
+    down = run_stages([Stage(process, model, 1.0, 0.25)], rows(64), steps, record=[1.0], generator=seeded())
+    up = run_stages([Stage(process, model, 0.25, 1.0)], rows(64), steps, state=down.state)
+    assert (up.state - down.states[1.0]).abs().max() < 1e-7 * float(up.state.abs().max())
     with pytest.raises(GraftError, match="level 0 keeps nothing"):
-        run([Stage(process, model, 0.0, 1.0)], rows(64), steps, state=down.state)
+        run_stages([Stage(process, model, 0.0, 1.0)], rows(64), steps, state=down.state)
 
 
-def coupled() -> tuple[Mixed, Condition]:
+def coupled() -> tuple[MultiFieldProcess, Condition]:
     """Two fields in subspaces of their own; the network mixes them."""
     fields: dict[str, Process] = {
-        "x": Gaussian(Polynomial(), "eps", (3, 3), eta=0.0, project=ZeroCentre()),
-        "h": Gaussian(Flow(), "velocity", (3, 2), eta=0.0, project=Masked()),
+        "x": Gaussian(PolynomialSchedule(), "eps", (3, 3), eta=0.0, projection=ZeroCenterOfMass()),
+        "h": Gaussian(LinearSchedule(), "velocity", (3, 2), eta=0.0, projection=MaskProjection()),
     }
-    return Mixed(fields), {"mask": f64([[1.0, 1.0, 1.0], [1.0, 1.0, 0.0]])}
+    return MultiFieldProcess(fields), {"mask": f64([[1.0, 1.0, 1.0], [1.0, 1.0, 0.0]])}
 
 
 def mixing(state: dict[str, Tensor], time: Tensor, condition: Condition) -> dict[str, Tensor]:
@@ -117,9 +119,9 @@ def mixing(state: dict[str, Tensor], time: Tensor, condition: Condition) -> dict
 def test_dict_state() -> None:
     process, condition = coupled()
     noise = process.prior(condition, seeded())
-    down = run([Stage(process, mixing)], condition, 30, state=noise)
-    up = run([Stage(process, mixing, 0.0, 1.0)], condition, 30, state=down.state)
-    again = run([Stage(process, mixing)], condition, 30, state=up.state)
+    down = run_stages([Stage(process, mixing)], condition, 30, state=noise)
+    up = run_stages([Stage(process, mixing, 0.0, 1.0)], condition, 30, state=down.state)
+    again = run_stages([Stage(process, mixing)], condition, 30, state=up.state)
     for name, field in noise.items():
         assert (down.state[name] - field).abs().max() > 0.1
         assert (up.state[name] - field).abs().max() < 1e-9
@@ -128,32 +130,32 @@ def test_dict_state() -> None:
 
 
 def test_stochastic_steps_do_not_invert() -> None:
-    stochastic = Gaussian(Flow(), "velocity", (2,), eta=1.0)
-    mixed = Mixed({"x": Gaussian(Flow(), "velocity", (2,), eta=0.0), "h": stochastic})
-    assert stochastic.stochastic and not stochastic.reversible and stochastic.consistent
-    assert mixed.stochastic and not mixed.reversible and not mixed.consistent
+    stochastic = Gaussian(LinearSchedule(), "velocity", (2,), eta=1.0)
+    mixed = MultiFieldProcess({"x": Gaussian(LinearSchedule(), "velocity", (2,), eta=0.0), "h": stochastic})
+    assert stochastic.stochastic and not stochastic.invertible and stochastic.reverses_in_law
+    assert mixed.stochastic and not mixed.invertible and not mixed.reverses_in_law
     x = torch.zeros(2, 2, dtype=torch.float64)
     states: list[tuple[Process, State]] = [(stochastic, x), (mixed, {"x": x, "h": x})]
     for process, state in states:
         with pytest.raises(InversionError, match="eta=0"):
-            run([Stage(process, lambda s, t, c: s, 0.0, 1.0)], rows(2), 10, state=state)
+            run_stages([Stage(process, lambda s, t, c: s, 0.0, 1.0)], rows(2), 10, state=state)
 
 
 def test_step_without_an_inverse() -> None:
     """x − h x² has no preimage above 1 / (4h): one clear error that counts the samples, and it is a GraftError."""
-    process = Gaussian(Flow(), "velocity", (1,), eta=0.0)
+    process = Gaussian(LinearSchedule(), "velocity", (1,), eta=0.0)
     state = f64([[0.1], [0.2], [9.0]])
     with pytest.raises(InversionError, match=r"1 of 3 samples.*more steps") as error:
-        run([Stage(process, lambda x, t, c: x**2, 0.0, 0.5)], rows(3), 10, state=state)
+        run_stages([Stage(process, lambda x, t, c: x**2, 0.0, 0.5)], rows(3), 10, state=state)
     assert isinstance(error.value, GraftError)
-    smaller = run([Stage(process, lambda x, t, c: x**2, 0.0, 0.5)], rows(2), 10, state=state[:2])
+    smaller = run_stages([Stage(process, lambda x, t, c: x**2, 0.0, 0.5)], rows(2), 10, state=state[:2])
     assert smaller.state.isfinite().all()
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_network_that_breaks_for_one_sample(dtype: torch.dtype) -> None:
     """NaN, and numbers that overflow, for one sample: it is counted, the others are no worse for it."""
-    process = Gaussian(Flow(), "velocity", (2,), eta=0.0)
+    process = Gaussian(LinearSchedule(), "velocity", (2,), eta=0.0)
     state = torch.tensor([[0.5, 0.2], [-1.0, 3.0]], dtype=dtype)
     for breaking in (lambda x: x / 0, lambda x: x**9 * 1e20, lambda x: x.exp().exp().exp()):
 
@@ -161,7 +163,7 @@ def test_network_that_breaks_for_one_sample(dtype: torch.dtype) -> None:
             return torch.cat([torch.tanh(x[:-1]), breaking(x[-1:])])
 
         with pytest.raises(InversionError, match="1 of 2"):
-            run([Stage(process, model, 0.0, 0.5)], rows(2), 4, state=state)
+            run_stages([Stage(process, model, 0.0, 0.5)], rows(2), 4, state=state)
 
 
 def test_slow_contraction_is_solved() -> None:
@@ -181,7 +183,7 @@ def test_slow_contraction_is_solved() -> None:
 
 
 def test_float32() -> None:
-    process = Gaussian(Flow(), "velocity", (2,), eta=0.0)
+    process = Gaussian(LinearSchedule(), "velocity", (2,), eta=0.0)
     exact = Exact(process, LAW)
 
     def model(x: Tensor, time: Tensor, condition: Condition) -> Tensor:
@@ -189,7 +191,7 @@ def test_float32() -> None:
 
     noise = process.prior({"row": torch.zeros(16)}, seeded())
     assert noise.dtype == torch.float32
-    data = run([Stage(process, model)], rows(16), 20, state=noise).state
+    data = run_stages([Stage(process, model)], rows(16), 20, state=noise).state
     assert data.dtype == torch.float32
-    back = run([Stage(process, model, 0.0, 1.0)], rows(16), 20, state=data).state
+    back = run_stages([Stage(process, model, 0.0, 1.0)], rows(16), 20, state=data).state
     assert (back - noise).abs().max() < 2e-2

@@ -7,11 +7,11 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from graft.errors import GraftError
-from graft.inversion import Anderson, FixedPoint, Method, Newton
+from graft.inversion import Anderson, FixedPoint, FixedPointSolver, Newton
 from graft.inversion.newton import gmres
 from graft.state import State
 
-METHODS: dict[str, Method] = {"fixed point": FixedPoint(), "anderson": Anderson(), "newton": Newton()}
+METHODS: dict[str, FixedPointSolver] = {"fixed point": FixedPoint(), "anderson": Anderson(), "newton": Newton()}
 each = pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
 
 
@@ -34,7 +34,7 @@ def affine(a: Tensor, b: Tensor):
 
 
 @each
-def test_contraction(method: Method) -> None:
+def test_contraction(method: FixedPointSolver) -> None:
     a, b = matrices(0.6), torch.randn(12, 5, dtype=torch.float64, generator=seeded(1))
     exact = torch.linalg.solve(torch.eye(5).double() - a, b)
     found = method(affine(a, b), torch.zeros_like(b))
@@ -65,7 +65,7 @@ C = f64([[0.1], [-3.0], [0.7], [-0.6], [1.0]])
 
 
 @each
-def test_samples_have_outcomes_of_their_own(method: Method) -> None:
+def test_samples_have_outcomes_of_their_own(method: FixedPointSolver) -> None:
     """What has no solution is named, and the others come out as they do alone, at the same price."""
     together = method(parabola, torch.zeros(5, 1, dtype=torch.float64))
     assert together.solved.tolist() == [True, False, True, False, True]
@@ -79,7 +79,7 @@ def test_samples_have_outcomes_of_their_own(method: Method) -> None:
 
 
 @each
-def test_solved_samples_are_not_computed_any_more(method: Method) -> None:
+def test_solved_samples_are_not_computed_any_more(method: FixedPointSolver) -> None:
     seen: list[int] = []
 
     def function(x: State, rows: Tensor) -> State:
@@ -94,7 +94,7 @@ def test_solved_samples_are_not_computed_any_more(method: Method) -> None:
 
 
 @each
-def test_dict_state(method: Method) -> None:
+def test_dict_state(method: FixedPointSolver) -> None:
     def function(x: State, rows: Tensor) -> State:
         assert isinstance(x, dict)
         return {
@@ -111,7 +111,7 @@ def test_dict_state(method: Method) -> None:
 
 
 @each
-def test_broken_samples_cost_themselves_only(method: Method) -> None:
+def test_broken_samples_cost_themselves_only(method: FixedPointSolver) -> None:
     """NaN from the first guess on, or beyond some place."""
 
     def function(x: State, rows: Tensor) -> State:
@@ -152,7 +152,7 @@ def test_gmres_is_exact_in_the_whole_space() -> None:
 
 
 @each
-def test_float32(method: Method) -> None:
+def test_float32(method: FixedPointSolver) -> None:
     a, b = matrices(0.5).float(), torch.ones(12, 5)
     found = method(affine(a, b), torch.zeros(12, 5))
     assert found.solved.all() and found.state.dtype == torch.float32

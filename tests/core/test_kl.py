@@ -13,8 +13,8 @@ import torch
 from exact import f64
 from torch import Tensor
 
-from graft.accept import Accept, All, Preference, Threshold, Tilt, TopFraction, TopK
-from graft.filters import Candidates, Memory, Novelty, screen
+from graft.accept import AcceptAll, AcceptanceRule, ExponentialTilt, Preference, Threshold, TopFraction, TopK
+from graft.filters import Candidates, Memory, Novelty, apply_filters
 
 GRID = 20_000
 
@@ -23,7 +23,7 @@ def seeded(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def kl(rule: Accept, rewards: Tensor, size: int = 0, seed: int = 0, **more: object) -> float:
+def kl(rule: AcceptanceRule, rewards: Tensor, size: int = 0, seed: int = 0, **more: object) -> float:
     """Of a round, in groups of equal size if one is given."""
     groups = torch.arange(len(rewards)) // size if size else None
     return rule(rewards, groups, generator=seeded(seed), **more).kl_nats  # type: ignore[arg-type]
@@ -71,16 +71,16 @@ def winner(j: int, u: int) -> float:
     return (u - 1 - j) / (u - 1) if u > 1 else 0.5
 
 
-RANKED: dict[str, tuple[Accept, int, Callable[[int, int], float]]] = {
+RANKED: dict[str, tuple[AcceptanceRule, int, Callable[[int, int], float]]] = {
     "best of 2": (TopK(1, 2), 2, best_of(1, 2)),
     "best of 8": (TopK(1, 8), 8, best_of(1, 8)),
     "3 of 5": (TopK(3, 5), 5, best_of(3, 5)),
     "best of 4, of 6": (TopK(1, 4), 6, best_of(1, 4)),
-    "a quarter of 8": (TopFraction(0.25, bin=1), 8, fraction(0.25)),
-    "0.3 of 7": (TopFraction(0.3, bin=1), 7, fraction(0.3)),
-    "an eighth of 4": (TopFraction(0.125, bin=1), 4, fraction(0.125)),
-    "a tenth of 3": (TopFraction(0.1, bin=1), 3, fraction(0.1)),
-    "winner of 2, of 5": (Preference(bin=1), 5, winner),
+    "a quarter of 8": (TopFraction(0.25, min_group_size=1), 8, fraction(0.25)),
+    "0.3 of 7": (TopFraction(0.3, min_group_size=1), 7, fraction(0.3)),
+    "an eighth of 4": (TopFraction(0.125, min_group_size=1), 4, fraction(0.125)),
+    "a tenth of 3": (TopFraction(0.1, min_group_size=1), 3, fraction(0.1)),
+    "winner of 2, of 5": (Preference(min_group_size=1), 5, winner),
 }
 
 
@@ -105,10 +105,10 @@ def test_groups_of_different_sizes() -> None:
     rewards = torch.rand(len(groups), dtype=torch.float64, generator=seeded(2))
     each = [of(curve(fraction(0.2), n), 1 / GRID) for n in sizes]
     right = sum(n * value for n, value in zip(sizes, each, strict=True)) / sum(sizes)
-    found = TopFraction(0.2, bin=1)(rewards, groups, generator=seeded(3)).kl_nats
+    found = TopFraction(0.2, min_group_size=1)(rewards, groups, generator=seeded(3)).kl_nats
     assert found == pytest.approx(right, abs=1e-6)
     # one ranking of all: the conditions do not matter
-    found = TopFraction(0.2, scope="global")(rewards, groups, generator=seeded(3)).kl_nats
+    found = TopFraction(0.2, group_by="global")(rewards, groups, generator=seeded(3)).kl_nats
     assert found == pytest.approx(of(curve(fraction(0.2), 54), 1 / GRID), abs=1e-6)
 
 
@@ -130,8 +130,8 @@ def test_ties_counted_out(name: str, values: int) -> None:
                 chance = ways * math.prod(share**k for share, k in zip(shares, counts, strict=True))
                 rewards = torch.repeat_interleave(torch.arange(values, dtype=torch.float64), torch.tensor(counts))
                 n = len(rewards)
-                information = rule.information(rewards, n, 1.0) / float(rule.law(rewards)[0].sum())
-                stated += chance * (information - math.log(float(rule.law(rewards)[0].mean())))
+                information = rule.information(rewards, n, 1.0) / float(rule.acceptance(rewards)[0].sum())
+                stated += chance * (information - math.log(float(rule.acceptance(rewards)[0].mean())))
         right = of(tied(curve(shown, size), shares), f64(shares))
         assert stated == pytest.approx(right, abs={2: 0.04, 3: 0.01}.get(size, 2e-3))
 
@@ -139,14 +139,14 @@ def test_ties_counted_out(name: str, values: int) -> None:
 @pytest.mark.parametrize(("draws", "share"), [(8, 0.2), (16, 0.1), (32, 0.05), (48, 0.2), (200, 0.125)])
 def test_yes_or_no_in_groups(draws: int, share: float) -> None:
     """The best eighth, where so many draws are a yes: each number of them with its binomial probability."""
-    rule, stated, plug_in = TopFraction(0.125, bin=1), 0.0, 0.0
+    rule, stated, plug_in = TopFraction(0.125, min_group_size=1), 0.0, 0.0
     for yes in range(draws + 1):
         ways = math.lgamma(draws + 1) - math.lgamma(yes + 1) - math.lgamma(draws - yes + 1)
         chance = math.exp(ways + yes * math.log(share) + (draws - yes) * math.log1p(-share))
         if chance > 1e-9:
             rewards = (torch.arange(draws) < yes).double()
             stated += chance * (rule.information(rewards, draws, 1.0) / (0.125 * draws) - math.log(0.125))
-            p = rule.law(rewards)[0]
+            p = rule.acceptance(rewards)[0]
             plug_in += chance * (float(torch.special.xlogy(p, p).sum()) / (0.125 * draws) - math.log(0.125))
     a = tied(curve(fraction(0.125), draws), [1 - share, share])
     right = of(a, f64([1 - share, share]))
@@ -171,14 +171,22 @@ def test_failures_are_rejected(name: str, share: float) -> None:
     assert kl(rule, rewards, size) == pytest.approx(right, abs=4 * (share / (1 - share) / len(rewards)) ** 0.5 + 2e-3)
 
 
-RULES: list[Accept] = [
-    *[TopK(1, 8), TopFraction(0.125), Preference(), Threshold(0.8), Tilt(0.5, 1.0), Tilt(0.5), All()],
-    *[TopFraction(0.125, scope="global"), All(deduplicate=True)],
+RULES: list[AcceptanceRule] = [
+    *[
+        TopK(1, 8),
+        TopFraction(0.125),
+        Preference(),
+        Threshold(0.8),
+        ExponentialTilt(0.5, 1.0),
+        ExponentialTilt(0.5),
+        AcceptAll(),
+    ],
+    *[TopFraction(0.125, group_by="global"), AcceptAll(deduplicate=True)],
 ]
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.describe())
-def test_draws_that_were_not_scored_take_no_part(rule: Accept) -> None:
+def test_draws_that_were_not_scored_take_no_part(rule: AcceptanceRule) -> None:
     """A quarter of a round is scored: what is stated is what the same quarter states alone, and not log 4 more."""
     rewards = torch.rand(320, dtype=torch.float64, generator=seeded(6))
     groups, keys = torch.arange(320) % 2, [str(i // 8) for i in range(320)]
@@ -202,7 +210,7 @@ def test_conditions_are_not_joined_for_what_was_not_scored() -> None:
     taken = TopFraction(0.5)(rewards, torch.arange(64) // 8, generator=seeded(), scored=scored)
     assert taken.index.tolist() == [4, 12, 20, 28, 36, 44, 52, 60]
     sizes = torch.tensor([30, 34])
-    taken = TopFraction(0.5, bin=16)(
+    taken = TopFraction(0.5, min_group_size=16)(
         rewards, torch.arange(2).repeat_interleave(sizes), generator=seeded(), scored=scored
     )
     assert taken.index.tolist() == list(range(32, 64, 4))
@@ -215,7 +223,7 @@ def test_deduplication_in_expectation() -> None:
     share /= share.sum()
     kept = 1 - (1 - share) ** n
     right = of(kept / share, share)
-    rule, seed, stated, plug_in = All(deduplicate=True), seeded(9), [], []
+    rule, seed, stated, plug_in = AcceptAll(deduplicate=True), seeded(9), [], []
     drawn = torch.multinomial(share, n * repeats, replacement=True, generator=seed).reshape(repeats, n).tolist()
     for row in drawn:
         stated.append(rule(torch.zeros(n), keys=[str(k) for k in row], generator=seed).kl_nats)
@@ -238,8 +246,8 @@ def test_memory_in_expectation(times: int) -> None:
     drawn = torch.multinomial(share, n * repeats, replacement=True, generator=seed).reshape(repeats, n).tolist()
     for row in drawn:
         keys = [str(k) for k in row]
-        now = screen([Memory(times)], Candidates(torch.zeros(n).double(), keys, torch.zeros(n).long()), [], seed)
-        stated.append(All()(now.rewards, None, keys, seed, now.left, now.spare).kl_nats)
+        now = apply_filters([Memory(times)], Candidates(torch.zeros(n).double(), keys, torch.zeros(n).long()), [], seed)
+        stated.append(AcceptAll()(now.rewards, None, keys, seed, now.eligible, now.interchangeable).kl_nats)
     found = f64(stated)
     assert float(found.mean()) == pytest.approx(right, abs=4 * float(found.std()) / repeats**0.5 + 5e-3)
 
@@ -250,8 +258,8 @@ def test_after_a_filter() -> None:
     rewards = torch.rand(n, dtype=torch.float64, generator=seeded(11))
     known = torch.rand(n, generator=seeded(12)) < 0.3
     draws = Candidates(rewards, [str(i) for i in range(n)], torch.arange(n) // 4, known=known)
-    now = screen([Novelty()], draws, [], seeded())
-    found = TopK(1, 4)(rewards, draws.groups, draws.keys, seeded(), now.left, now.spare).kl_nats
+    now = apply_filters([Novelty()], draws, [], seeded())
+    found = TopK(1, 4)(rewards, draws.groups, draws.keys, seeded(), now.eligible, now.interchangeable).kl_nats
     a = curve(best_of(1, 4), 4, 0.7)
     right = of(torch.cat([a, f64([0.0])]), torch.cat([torch.full((GRID,), 0.7 / GRID).double(), f64([0.3])]))
     assert found == pytest.approx(right, abs=4 * (0.3 / 0.7 / n) ** 0.5 + 2e-3)
@@ -272,7 +280,7 @@ def test_bounded_tilt_in_expectation() -> None:
     """p* ∝ exp(r / 0.5) of uniform rewards. 400 rounds of 200 draws, 4 standard errors."""
     right = (2 * math.exp(2) / math.expm1(2) - 1) - math.log(math.expm1(2) / 2)
     rounds = torch.rand(400, 200, dtype=torch.float64, generator=seeded(13))
-    stated = f64([kl(Tilt(0.5, 1.0), row) for row in rounds])
+    stated = f64([kl(ExponentialTilt(0.5, 1.0), row) for row in rounds])
     assert float(stated.mean()) == pytest.approx(right, abs=4 * float(stated.std()) / 20 + 2e-3)
 
 
@@ -286,7 +294,7 @@ def test_weights_of_small_groups(temperature: float, within: float) -> None:
     rewards = torch.randn(400, 8, dtype=torch.float64, generator=seeded(15))
     weight = (rewards / temperature).softmax(1)
     plugged = float(torch.special.xlogy(weight, 8 * weight).sum(1).mean())
-    rule = Tilt(temperature, bin=1)
+    rule = ExponentialTilt(temperature, min_group_size=1)
     found = f64([rule.information(row, 8, 1.0) / 8 for row in rewards])
     assert float(found.mean()) == pytest.approx(right, abs=within + 4 * float(found.std()) / 20)
     assert plugged > right + 0.04
@@ -296,6 +304,6 @@ def test_a_kl_is_never_negative() -> None:
     for size in (2, 3, 4, 8, 40):
         for seed in range(5):
             rewards = torch.randint(2, (5 * size,), generator=seeded(seed)).double()
-            assert kl(TopFraction(0.9, bin=1), rewards, size, seed) >= 0
-    assert kl(TopFraction(0.125, bin=1), torch.ones(80), 8) == pytest.approx(0.0, abs=1e-3)
+            assert kl(TopFraction(0.9, min_group_size=1), rewards, size, seed) >= 0
+    assert kl(TopFraction(0.125, min_group_size=1), torch.ones(80), 8) == pytest.approx(0.0, abs=1e-3)
     assert kl(TopFraction(0.125), torch.ones(80)) == pytest.approx(0.0, abs=1e-9)

@@ -12,12 +12,12 @@ from torch import Generator, Tensor, nn
 import graft
 from graft import GraftError, GraftModule, Rollouts, cli, commands
 from graft.levels import show
-from graft.levels.analysis import Analysis, origin
-from graft.levels.plan import Levels
-from graft.process import Cosine, Gaussian
+from graft.levels.search import Analysis, origin
+from graft.levels.search_settings import LevelSearch
+from graft.process import CosineSchedule, Gaussian
 from graft.reward import Reward
 
-pytestmark = [pytest.mark.filterwarnings(f"ignore:{message}") for message in cli.QUIET]  # Lightning's
+pytestmark = [pytest.mark.filterwarnings(f"ignore:{message}") for message in cli.IGNORED_WARNINGS]  # Lightning's
 
 LAW = normal(f64([0.4]), f64([[0.7]]))
 STEPS = 64
@@ -40,7 +40,7 @@ class Network(nn.Module):
 class Line(GraftModule):
     """Numbers on a line."""
 
-    def draw_conditions(self, count: int, generator: Generator) -> dict[str, Tensor]:
+    def sample_conditions(self, count: int, generator: Generator) -> dict[str, Tensor]:
         return {"row": torch.zeros(count, dtype=torch.float64)}
 
     def decode(self, state: Any, condition: Any) -> list[float]:
@@ -50,7 +50,7 @@ class Line(GraftModule):
 class Away(Reward):
     """How far to the left: smaller is better; what lies far out fails."""
 
-    name, maximise = "left", False
+    name, higher_is_better = "left", False
     calls = 0
 
     def score(self, item: float) -> float:
@@ -61,7 +61,7 @@ class Away(Reward):
 
 
 def made(folder: Path, eta: float = 1.0, level: 'float | Literal["auto"]' = 0.5) -> Line:
-    process = Gaussian(Cosine(), "v", (1,), eta=eta)
+    process = Gaussian(CosineSchedule(), "v", (1,), eta=eta)
     torch.save({"scale": torch.ones(1)}, folder / "weights.pt")
     return Line(Network(process), process, str(folder / "weights.pt"), level=level, steps=STEPS)
 
@@ -75,26 +75,26 @@ def trainer(rounds: int = 1) -> Any:
 
 
 def test_known_shares(tmp_path: Path) -> None:
-    module, rollouts = made(tmp_path), data(levels=Levels((0.25, 0.5, 0.75), draws=6000))
+    module, rollouts = made(tmp_path), data(level_search=LevelSearch((0.25, 0.5, 0.75), draws=6000))
     found = commands.levels(module, rollouts, tmp_path / "run", trainer())
     assert [level.level for level in found.levels] == [0, 0.25, 0.5, 0.75] and found.stochastic
-    assert found.accepted == pytest.approx(750, abs=15) and found.rerolls == 2 * found.accepted
+    assert found.accepted == pytest.approx(750, abs=15) and found.resampled == 2 * found.accepted
     for level in found.levels[1:]:
         alpha, sigma = (float(c) for c in module.process.alpha_sigma(level.level))  # type: ignore[attr-defined]
         share = alpha**2 * 0.7 / (alpha**2 * 0.7 + sigma**2)
-        assert level.decided and level.predicted and level.measured and level.departure
+        assert level.reward_r2 and level.predicted_retention and level.measured_retention and level.score_gap
         # standard errors of up to 0.015 and 0.02; the steps of the sampler and the draws that fail move it a little
-        assert level.decided.value == pytest.approx(share, abs=0.05)
-        assert level.predicted.value == pytest.approx(share, abs=0.06)
-        assert level.measured.value == pytest.approx(share, abs=0.08)
-        assert level.measured.low < level.measured.value < level.measured.high
+        assert level.reward_r2.value == pytest.approx(share, abs=0.05)
+        assert level.predicted_retention.value == pytest.approx(share, abs=0.06)
+        assert level.measured_retention.value == pytest.approx(share, abs=0.08)
+        assert level.measured_retention.low < level.measured_retention.value < level.measured_retention.high
         there = LAW.at(module.process, level.level)  # type: ignore[arg-type]
         s = float(there.covs[0])
-        assert level.departure.value == pytest.approx(float(there.means[0]) ** 2 + s - 2 + 1 / s, rel=0.15)
-        assert level.train == 1 - level.level and level.time == level.level
+        assert level.score_gap.value == pytest.approx(float(there.means[0]) ** 2 + s - 2 + 1 / s, rel=0.15)
+        assert level.trained_fraction == 1 - level.level and level.time == level.level
         assert level.log_snr == pytest.approx(float(module.process.log_snr(level.level)))
-        assert level.denoiser_calls == 6000 + found.rerolls * round(level.level * STEPS)
-        assert level.reward_calls == 6000 + found.rerolls
+        assert level.denoiser_calls == 6000 + found.resampled * round(level.level * STEPS)
+        assert level.reward_calls == 6000 + found.resampled
     assert found.level == 0  # 0.9 is left at none: 0.80 at 0.25
     assert found.denoiser_calls == 6000 * STEPS + sum(level.denoiser_calls for level in found.levels)
     assert found.reward_calls == 6000 + sum(level.reward_calls for level in found.levels)
@@ -104,7 +104,7 @@ def test_known_shares(tmp_path: Path) -> None:
 
 
 def test_files_say_the_same(tmp_path: Path) -> None:
-    module, rollouts = made(tmp_path), data(levels=Levels((0.125, 0.5), draws=600, resamples=20))
+    module, rollouts = made(tmp_path), data(level_search=LevelSearch((0.125, 0.5), draws=600, n_bootstrap=20))
     found = commands.levels(module, rollouts, tmp_path / "run", trainer())
     assert Analysis.read(tmp_path / "run") == found
     json.loads((tmp_path / "run/levels.json").read_text(), parse_constant=pytest.fail)
@@ -114,24 +114,27 @@ def test_files_say_the_same(tmp_path: Path) -> None:
     page = show.section(tmp_path / "run")
     assert "data:image/png;base64," in page and "http" not in page and found.reason[1:] in page
     assert show.section(tmp_path) == ""
-    again = commands.levels(made(tmp_path), data(levels=rollouts.levels), tmp_path / "again", trainer())
+    again = commands.levels(made(tmp_path), data(level_search=rollouts.level_search), tmp_path / "again", trainer())
     assert again == found
     other = made(tmp_path)
     other.seed = 3
-    assert commands.levels(other, data(levels=rollouts.levels), tmp_path / "other", trainer()).levels != found.levels
+    assert (
+        commands.levels(other, data(level_search=rollouts.level_search), tmp_path / "other", trainer()).levels
+        != found.levels
+    )
 
 
 def test_ode(tmp_path: Path) -> None:
     """x_u decides the sample: nothing is scored or re-rolled, and only what there is to learn is measured."""
-    module, rollouts = made(tmp_path, eta=0.0), data(levels=Levels((0.25, 0.5), draws=300, resamples=20))
+    module, rollouts = made(tmp_path, eta=0.0), data(level_search=LevelSearch((0.25, 0.5), draws=300, n_bootstrap=20))
     found = commands.levels(module, rollouts, tmp_path / "run", trainer())
     assert not found.stochastic and found.level == 0.5 and "by definition" in found.reason
-    assert rollouts.reward.calls == found.reward_calls == 0 and found.rerolls == 0  # type: ignore[attr-defined]
+    assert rollouts.reward.calls == found.reward_calls == 0 and found.resampled == 0  # type: ignore[attr-defined]
     assert found.denoiser_calls == 300 * (STEPS + 2)
     for level in found.levels:
-        assert level.surviving and level.decided and level.surviving.value == level.decided.value == 1
-        assert level.measured is None
-    learn = [level.departure.value for level in found.levels[1:] if level.departure]
+        assert level.retention and level.reward_r2 and level.retention.value == level.reward_r2.value == 1
+        assert level.measured_retention is None
+    learn = [level.score_gap.value for level in found.levels[1:] if level.score_gap]
     assert learn[0] > learn[1]
     assert Analysis.read(tmp_path / "run") == found and "by definition" in show.section(tmp_path / "run")
 
@@ -141,10 +144,10 @@ def test_auto(tmp_path: Path, source: Literal["reference", "current"]) -> None:
     """Chosen before the first round and fixed; the weights keep it."""
     module = made(tmp_path, level="auto")
     with pytest.raises(GraftError, match="no level has been chosen yet"):
-        module.stages("tuned")
+        module.sampling_stages("tuned")
     with pytest.raises(GraftError, match="no level has been chosen yet"):
         module.save_weights(tmp_path / "w.safetensors")
-    rollouts = data(levels=Levels((0.0625, 0.125, 0.5), draws=600, resamples=20), source=source)
+    rollouts = data(level_search=LevelSearch((0.0625, 0.125, 0.5), draws=600, n_bootstrap=20), source=source)
     summary = graft.fit(module, rollouts, tmp_path / "run", trainer(2))
     found = Analysis.read(tmp_path / "run", origin(rollouts))
     assert summary["level"] == module.level == found.level == 0.125
@@ -161,30 +164,30 @@ def test_auto(tmp_path: Path, source: Literal["reference", "current"]) -> None:
 
 
 def test_another_comparison_is_refused(tmp_path: Path) -> None:
-    plan = Levels((0.125,), draws=300, resamples=20)
-    commands.levels(made(tmp_path), data(levels=plan), tmp_path / "run", trainer())
-    other = data(levels=Levels((0.125, 0.25), draws=300, resamples=20))
+    plan = LevelSearch((0.125,), draws=300, n_bootstrap=20)
+    commands.levels(made(tmp_path), data(level_search=plan), tmp_path / "run", trainer())
+    other = data(level_search=LevelSearch((0.125, 0.25), draws=300, n_bootstrap=20))
     with pytest.raises(GraftError, match="another candidates"):
         graft.fit(made(tmp_path, level="auto"), other, tmp_path / "run", trainer())
     before = (tmp_path / "run/levels.json").stat().st_mtime_ns
-    summary = graft.fit(made(tmp_path, level="auto"), data(levels=plan), tmp_path / "run", trainer())
+    summary = graft.fit(made(tmp_path, level="auto"), data(level_search=plan), tmp_path / "run", trainer())
     assert summary["level"] == 0.125  # the folder's own comparison is taken
     assert (tmp_path / "run/levels.json").stat().st_mtime_ns == before
 
 
 def test_nothing_to_survive(tmp_path: Path) -> None:
-    from graft.accept import All
+    from graft.accept import AcceptAll
 
     with pytest.raises(GraftError, match="accepts no gain in left"):
-        plan = Levels((0.5,), draws=300, resamples=20)
-        commands.levels(made(tmp_path), data(accept=All(), levels=plan), tmp_path / "run", trainer())
+        plan = LevelSearch((0.5,), draws=300, n_bootstrap=20)
+        commands.levels(made(tmp_path), data(accept=AcceptAll(), level_search=plan), tmp_path / "run", trainer())
     assert not (tmp_path / "run/levels.json").exists()
 
 
 def test_wrong_level(tmp_path: Path) -> None:
     with pytest.raises(GraftError, match="'atuo'"):
         made(tmp_path, level="atuo")  # type: ignore[arg-type]
-    process = Gaussian(Cosine(), "v", (1,))
+    process = Gaussian(CosineSchedule(), "v", (1,))
     module = Line(Network(process), process, level="auto", steps=STEPS)
     for call in (graft.fit, commands.levels):
         with pytest.raises(GraftError, match=r"give model\.weights"):

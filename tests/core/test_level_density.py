@@ -10,14 +10,14 @@ from domains.molecules import Molecules
 from domains.molecules.backbone import EGNN
 from graft import seeding
 from graft.errors import GraftError
-from graft.process import Gaussian, Masked, Mixed, ZeroCentre
-from graft.process.schedules import Polynomial
+from graft.process import Gaussian, MaskProjection, MultiFieldProcess, ZeroCenterOfMass
+from graft.process.schedules import PolynomialSchedule
 
 
 @pytest.mark.parametrize("lowest", [0.0, 0.25])
 def test_the_law_of_the_levels(lowest):
     """One level in each of n equal parts: no quantile is off by more than 1/n, so the distance needs no luck."""
-    even = seeding.levels(2000, lowest, seeding.generator(0, "levels"))
+    even = seeding.stratified_levels(2000, lowest, seeding.make_generator(0, "levels"))
     moved = seeding.logit_normal(even, lowest, -0.5, 1.2)
     share = ((moved - lowest) / (1 - lowest)).numpy()
     assert lowest < moved.min() and moved.max() <= 1
@@ -27,16 +27,17 @@ def test_the_law_of_the_levels(lowest):
 
 
 def module(**settings):
-    x = Gaussian(Polynomial(), "x0", [4, 3], project=ZeroCentre())
-    h = Gaussian(Polynomial(), "logits", [4, 10], project=Masked())
-    return Molecules(EGNN(10, width=8, layers=1), Mixed({"x": x, "h": h}), **settings)
+    x = Gaussian(PolynomialSchedule(), "x0", [4, 3], projection=ZeroCenterOfMass())
+    h = Gaussian(PolynomialSchedule(), "logits", [4, 10], projection=MaskProjection())
+    return Molecules(EGNN(10, hidden_dim=8, num_layers=1), MultiFieldProcess({"x": x, "h": h}), **settings)
 
 
 def test_a_model_asks_as_it_is_told():
-    even, told = (module(**s).asked_levels(500, 0.0, seeding.generator(0, "a")) for s in ({}, {"density": (0.0, 1.0)}))
-    assert torch.equal(even, seeding.levels(500, 0.0, seeding.generator(0, "a")))
+    settings: tuple[dict, dict] = {}, {"timestep_sampler": (0.0, 1.0)}
+    even, told = (module(**each).sample_levels(500, 0.0, seeding.make_generator(0, "a")) for each in settings)
+    assert torch.equal(even, seeding.stratified_levels(500, 0.0, seeding.make_generator(0, "a")))
     assert told.std().item() == pytest.approx(0.2083, abs=2e-3) and even.std().item() == pytest.approx(
         1 / math.sqrt(12), abs=2e-3
     )
-    with pytest.raises(GraftError, match=r"the spread of model\.density is 0"):
-        module(density=(0.0, 0.0))
+    with pytest.raises(GraftError, match=r"the spread of model\.timestep_sampler is 0"):
+        module(timestep_sampler=(0.0, 0.0))

@@ -18,15 +18,23 @@ from torch import Tensor
 from graft import GraftError
 from graft.accept import Preference, TopFraction
 from graft.levels import statistics
-from graft.levels.analysis import EXACT, Level, choose
-from graft.levels.plan import Levels
+from graft.levels.search import EXACT, Level, select_level
+from graft.levels.search_settings import LevelSearch
 from graft.levels.statistics import Estimate
-from graft.process import Cosine, Flow, Gaussian, Masked, Mixed, Polynomial, ZeroCentre
+from graft.process import (
+    CosineSchedule,
+    Gaussian,
+    LinearSchedule,
+    MaskProjection,
+    MultiFieldProcess,
+    PolynomialSchedule,
+    ZeroCenterOfMass,
+)
 from graft.process.base import Process
-from graft.rounds import matched
+from graft.rounds import condition_matched_mean
 
 MEAN, VARIANCE, GOAL = 0.4, 0.7, 1.0
-PROCESS = Gaussian(Cosine(), "v", (1,))
+PROCESS = Gaussian(CosineSchedule(), "v", (1,))
 
 
 def linear(x: Tensor) -> Tensor:
@@ -163,16 +171,18 @@ def test_gain_is_the_rounds_own() -> None:
     generator = torch.Generator().manual_seed(0)
     rewards = torch.randn(90, dtype=torch.float64, generator=generator)
     groups = torch.randint(4, (90,), generator=generator) * 3
-    chosen = Preference(bin=1)(rewards, groups, generator=generator)
+    chosen = Preference(min_group_size=1)(rewards, groups, generator=generator)
     keep = groups[chosen.index] != 6
     index, weight = chosen.index[keep], torch.rand(int(keep.sum()), dtype=torch.float64, generator=generator)
     ours = statistics.matched(rewards, groups, index, weight, torch.ones(1, 90, dtype=torch.float64))
-    assert float(ours) == pytest.approx(matched(rewards, groups, index, weight)[0])
+    assert float(ours) == pytest.approx(condition_matched_mean(rewards, groups, index, weight)[0])
     # a draw that is counted twice is a draw that is there twice
     counts = torch.ones(1, 90, dtype=torch.float64)
     counts[0, index[3]] = 2
     again, extra = torch.cat([rewards, rewards[index[3:4]]]), torch.cat([groups, groups[index[3:4]]])
-    twice = matched(again, extra, torch.cat([index, f64([90]).long()]), torch.cat([weight, weight[3:4]]))[0]
+    twice = condition_matched_mean(
+        again, extra, torch.cat([index, f64([90]).long()]), torch.cat([weight, weight[3:4]])
+    )[0]
     assert float(statistics.matched(rewards, groups, index, weight, counts)) == pytest.approx(twice)
 
 
@@ -198,7 +208,7 @@ def test_resamples() -> None:
 @pytest.mark.parametrize("level", [0.1, 0.5, 0.9])
 @pytest.mark.parametrize(
     ("schedule", "prediction"),
-    [(Cosine(), "v"), (Flow(), "velocity"), (Polynomial(), "eps")],
+    [(CosineSchedule(), "v"), (LinearSchedule(), "velocity"), (PolynomialSchedule(), "eps")],
     ids=["cosine", "flow", "polynomial"],
 )
 def test_departure_of_a_gaussian(schedule: object, prediction: str, level: float) -> None:
@@ -211,30 +221,30 @@ def test_departure_of_a_gaussian(schedule: object, prediction: str, level: float
     there = law.at(process, level)
     size, axes = torch.linalg.eigh(there.covs[0])
     x = there.means[0] + (z * size.sqrt()) @ axes.mT
-    estimate = process.estimate(process(Exact(process, law), x, level, rows(len(x))), x, level, rows(len(x)))
-    found = float(p @ process.departure(estimate, x, level, rows(len(x))))
+    estimate = process.predict_x0(process(Exact(process, law), x, level, rows(len(x))), x, level, rows(len(x)))
+    found = float(p @ process.score_gap(estimate, x, level, rows(len(x))))
     right = float(there.means[0].square().sum() + (size - 2 + 1 / size).sum())
     assert found == pytest.approx(right, rel=2e-3)
-    assert float(p @ process.departure(x * 0, x, level, rows(len(x)))) > 0
+    assert float(p @ process.score_gap(x * 0, x, level, rows(len(x)))) > 0
 
 
 def test_departure_in_the_subspace() -> None:
     """Of molecules: what estimates say of padding and of the centre of mass does not count; fields are summed."""
     condition = {"mask": f64([[1.0, 1.0, 1.0, 0.0], [1.0, 1.0, 0.0, 0.0]])}
     fields: dict[str, Process] = {
-        "x": Gaussian(Polynomial(), "x0", (4, 3), project=ZeroCentre()),
-        "h": Gaussian(Polynomial(), "logits", (4, 2), project=Masked()),
+        "x": Gaussian(PolynomialSchedule(), "x0", (4, 3), projection=ZeroCenterOfMass()),
+        "h": Gaussian(PolynomialSchedule(), "logits", (4, 2), projection=MaskProjection()),
     }
-    process = Mixed(fields)
+    process = MultiFieldProcess(fields)
     state = process.prior(condition, torch.Generator().manual_seed(0))
     plain = {"x": torch.zeros(2, 4, 3, dtype=torch.float64), "h": torch.zeros(2, 4, 2, dtype=torch.float64)}
     padding = (1 - condition["mask"][..., None]) * 5
     pushed = {"x": plain["x"] + 3 + padding, "h": plain["h"] + padding}
-    ours = process.departure(plain, state, 0.5, condition)
-    assert ours.shape == (2,) and torch.allclose(ours, process.departure(pushed, state, 0.5, condition))
-    each = [fields[n].departure(plain[n], state[n], 0.5, condition) for n in ("x", "h")]
+    ours = process.score_gap(plain, state, 0.5, condition)
+    assert ours.shape == (2,) and torch.allclose(ours, process.score_gap(pushed, state, 0.5, condition))
+    each = [fields[n].score_gap(plain[n], state[n], 0.5, condition) for n in ("x", "h")]
     assert torch.allclose(ours, each[0] + each[1])
-    said = process.estimate({"x": pushed["x"], "h": pushed["h"]}, state, 0.5, condition)
+    said = process.predict_x0({"x": pushed["x"], "h": pushed["h"]}, state, 0.5, condition)
     assert said["x"].sum(1).abs().max() < 1e-12 and torch.allclose(said["h"].sum(-1), condition["mask"])
 
 
@@ -265,27 +275,27 @@ ZERO = Level(0.0, 0.0, None, EXACT, EXACT, EXACT, None, 1.0)
     ],
 )
 def test_choice(levels: list[Level], right: float, words: str) -> None:
-    found, why = choose([ZERO, *levels], stochastic=True)
+    found, why = select_level([ZERO, *levels], stochastic=True)
     assert found == right and words in why and why.startswith(f"level {right:g}: ") and "\n" not in why
 
 
 def test_choice_for_an_ode() -> None:
     levels = [Level(u, u, 0.0, EXACT, EXACT, None, Estimate(9 - 8 * u, 1, 9), 1 - u) for u in (0.25, 0.5)]
-    found, why = choose([ZERO, *levels], stochastic=False)
+    found, why = select_level([ZERO, *levels], stochastic=False)
     assert found == 0.5 and "by definition" in why and "learn" in why
 
 
 def test_plan() -> None:
-    assert Levels().snapped(24) == (0.125, 0.25, 0.375, 0.5, 0.625, 0.75)
-    assert Levels().snapped(3) == (1 / 3, 2 / 3)
-    assert Levels((0.5, 0.3, 0.31)).snapped(10) == (0.3, 0.5)
+    assert LevelSearch().candidates_on_grid(24) == (0.125, 0.25, 0.375, 0.5, 0.625, 0.75)
+    assert LevelSearch().candidates_on_grid(3) == (1 / 3, 2 / 3)
+    assert LevelSearch((0.5, 0.3, 0.31)).candidates_on_grid(10) == (0.3, 0.5)
     for a_round in (2048, 8192):
-        count = Levels().count(a_round, 128, 6)
+        count = LevelSearch().num_draws(a_round, 128, 6)
         assert count % 128 == 0 and count * (1 + 6) + count // 4 * 6 < a_round  # reward calls
-    assert Levels().count(64, 32, 6) == 64 and Levels().count(100, 32, 6) == 100
-    assert Levels(draws=50).count(8192, 128, 6) == 50
-    for wrong in ({"candidates": ()}, {"candidates": (0.0,)}, {"candidates": (1.0,)}, {"draws": 1}, {"resamples": 0}):
-        with pytest.raises(GraftError, match=r"data\.levels"):
-            Levels(**wrong)  # type: ignore[arg-type]
+    assert LevelSearch().num_draws(64, 32, 6) == 64 and LevelSearch().num_draws(100, 32, 6) == 100
+    assert LevelSearch(draws=50).num_draws(8192, 128, 6) == 50
+    for wrong in ({"candidates": ()}, {"candidates": (0.0,)}, {"candidates": (1.0,)}, {"draws": 1}, {"n_bootstrap": 0}):
+        with pytest.raises(GraftError, match=r"data\.level_search"):
+            LevelSearch(**wrong)  # type: ignore[arg-type]
     with pytest.raises(GraftError, match="1 steps"):
-        Levels().snapped(1)
+        LevelSearch().candidates_on_grid(1)

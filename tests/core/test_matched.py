@@ -2,7 +2,7 @@
 
 The reference draws u uniformly under each of four conditions, and the reward is u plus a bonus of the condition. So the
 accepted distribution of each condition is known: the upper end of u for `Threshold` and for the best of a whole round,
-exp(u / temperature) for a bounded `Tilt`. Nothing is accepted under the last condition.
+exp(u / temperature) for a bounded `ExponentialTilt`. Nothing is accepted under the last condition.
 """
 
 from collections.abc import Callable
@@ -12,10 +12,10 @@ import torch
 from exact import f64
 from torch import Tensor
 
-from graft.accept import Accept, Threshold, Tilt, TopFraction
+from graft.accept import AcceptanceRule, ExponentialTilt, Threshold, TopFraction
 from graft.compare.matched import match
 from graft.compare.measure import distances
-from graft.distance import beside, coverage, frechet, internal_diversity, paired_mmd
+from graft.distance import coverage, frechet, internal_diversity, paired_mmd, with_floor
 from graft.errors import GraftError
 from graft.rounds.gain import gain, matching, means
 
@@ -38,11 +38,11 @@ def tilted(uniform: Tensor, groups: Tensor) -> Tensor:
     return torch.where(groups < 3, 0.25 * torch.log1p(uniform * torch.expm1(f64(4.0))), uniform)
 
 
-RULES: dict[str, tuple[Accept, Sample]] = {
+RULES: dict[str, tuple[AcceptanceRule, Sample]] = {
     "threshold": (Threshold(0.5), above(0.5)),
-    "tilt": (Tilt(0.25, 1.0, bin=1), tilted),
+    "tilt": (ExponentialTilt(0.25, 1.0, min_group_size=1), tilted),
     # of 0.4 · 0.35 + 0.3 · 0 of all draws, the best
-    "best of the round": (TopFraction(0.14, scope="global"), above(0.65)),
+    "best of the round": (TopFraction(0.14, group_by="global"), above(0.65)),
 }
 
 
@@ -78,7 +78,7 @@ def test_the_accepted_distribution_is_at_its_floor(name: str) -> None:
         matched = match(groups, theirs, torch.Generator().manual_seed(seed))
         for key, value in distances(features(u, groups), features(ours, theirs), matched).items():
             found.setdefault(key, []).append(value)
-        plain = beside(frechet, features(u, groups), features(ours, theirs), torch.Generator().manual_seed(seed))
+        plain = with_floor(frechet, features(u, groups), features(ours, theirs), torch.Generator().manual_seed(seed))
         found.setdefault("unmatched", []).append(plain.value / plain.floor)
         covered = torch.isin(theirs, groups.unique())
         assert matched.share == pytest.approx(float(covered.double().mean()), abs=0.02)

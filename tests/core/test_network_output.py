@@ -10,12 +10,21 @@ from exact import f64, rows
 from line import line
 from torch import Tensor
 
-from graft import Examples, GraftError
-from graft.batches import Draws
-from graft.network import Fitted
-from graft.objectives import Anchored, DiffusionNFT, PolicyGradient
-from graft.process import Cosine, Flow, Gaussian, MaskedCategorical, Mixed, Process, Rotation, UniformCategorical
-from graft.sampler import Stage, run
+from graft import GraftError, TrainingBatch
+from graft.batches import SampleRequest
+from graft.network import AutoBatchSize
+from graft.objectives import AnchoredShaping, DiffusionNFT, PolicyGradient
+from graft.process import (
+    CosineSchedule,
+    Gaussian,
+    LinearSchedule,
+    MaskedCategorical,
+    MultiFieldProcess,
+    Process,
+    TrigFlow,
+    UniformCategorical,
+)
+from graft.sampler import Stage, run_stages
 from graft.solvers import Euler, Heun, Midpoint
 from graft.state import Condition, State
 
@@ -50,25 +59,25 @@ def shaping(process: Process, model: Any, state: State) -> None:
 
 
 def sampling(process: Process, model: Any, state: State) -> None:
-    run([Stage(process, model)], rows(COUNT), 4)
+    run_stages([Stage(process, model)], rows(COUNT), 4)
 
 
 def splitting(process: Process, model: Any, state: State) -> None:
     """As where memory is too small for the batch: in parts of two rows."""
-    fitted = Fitted()
-    fitted.rows = 2
-    run([Stage(process, fitted(model))], rows(COUNT), 4)
+    fitted = AutoBatchSize()
+    fitted.max_rows = 2
+    run_stages([Stage(process, fitted(model))], rows(COUNT), 4)
 
 
 def inverting(process: Process, model: Any, state: State) -> None:
-    run([Stage(process, model, 0.0, 0.5)], rows(COUNT), 4, state=state)
+    run_stages([Stage(process, model, 0.0, 0.5)], rows(COUNT), 4, state=state)
 
 
 def second_order(process: Process, model: Any, state: State) -> None:
     for solver in (Heun(), Midpoint()):
         with pytest.raises(GraftError, match="network's output"):
-            run([Stage(process, model, solver=solver)], rows(COUNT), 4)
-    run([Stage(process, model, solver=Heun())], rows(COUNT), 4)
+            run_stages([Stage(process, model, solver=solver)], rows(COUNT), 4)
+    run_stages([Stage(process, model, solver=Heun())], rows(COUNT), 4)
 
 
 CALLS = [training, shaping, sampling, splitting, inverting, second_order]
@@ -77,7 +86,7 @@ CALLS = [training, shaping, sampling, splitting, inverting, second_order]
 @pytest.mark.parametrize("call", CALLS, ids=lambda call: call.__name__)
 @pytest.mark.parametrize("wrong", WRONG)
 def test_tensors(wrong: str, call: Callable[..., None]) -> None:
-    process = Gaussian(Flow(), "velocity", (SIZE,), eta=0.0)
+    process = Gaussian(LinearSchedule(), "velocity", (SIZE,), eta=0.0)
     say, shown = WRONG[wrong]
     with pytest.raises(GraftError) as error:
         call(process, network(say), torch.randn(COUNT, SIZE, dtype=torch.float64))
@@ -87,9 +96,9 @@ def test_tensors(wrong: str, call: Callable[..., None]) -> None:
 
 
 PROCESSES = [
-    Gaussian(Cosine(), "x0", (SIZE, 3)),
-    Gaussian(Cosine(), "logits", (SIZE, 3)),
-    Rotation((SIZE, 3)),
+    Gaussian(CosineSchedule(), "x0", (SIZE, 3)),
+    Gaussian(CosineSchedule(), "logits", (SIZE, 3)),
+    TrigFlow((SIZE, 3)),
     MaskedCategorical((SIZE, 3)),
     UniformCategorical((SIZE, 3), weight="equal"),
 ]
@@ -98,7 +107,7 @@ PROCESSES = [
 @pytest.mark.parametrize("process", PROCESSES, ids=lambda p: type(p).__name__)
 def test_fields(process: Any) -> None:
     """A dict of outputs needs the state's fields, each of its shape; fields besides are let through."""
-    mixed = Mixed({"x": Gaussian(Flow(), "velocity", (SIZE,)), "h": process})
+    mixed = MultiFieldProcess({"x": Gaussian(LinearSchedule(), "velocity", (SIZE,)), "h": process})
     state = {"x": torch.zeros(COUNT, SIZE).double(), "h": process.prior(rows(COUNT))}
     for say, words in (
         (lambda s: {**s, "h": s["h"][..., :1]}, r"field 'h' has shape \(4, 6, 1\).*\(4, 6, 3\)"),
@@ -115,18 +124,18 @@ def test_fields(process: Any) -> None:
     sampling(mixed, network(lambda s: {**s, "bonds": s["x"].sum()}), state)
 
 
-@pytest.mark.parametrize("objective", [None, Anchored(), DiffusionNFT(), PolicyGradient()])
+@pytest.mark.parametrize("objective", [None, AnchoredShaping(), DiffusionNFT(), PolicyGradient()])
 def test_every_objective(objective: Any) -> None:
     """Training and sampling of a module, whatever it learns."""
-    process = Gaussian(Cosine(), "v", (2,))
+    process = Gaussian(CosineSchedule(), "v", (2,))
     module = line(process, 4, torch.zeros(5, 2, 3, dtype=torch.float64), objective, level=0.0)
     state = torch.randn(COUNT, 2, dtype=torch.float64)
     weight = torch.ones(COUNT) if objective is not None else None
     if isinstance(objective, PolicyGradient):
-        state = torch.randn(COUNT, len(objective.levels(module)), 2, dtype=torch.float64)
-    elif isinstance(objective, Anchored):
+        state = torch.randn(COUNT, len(objective.record_levels(module)), 2, dtype=torch.float64)
+    elif isinstance(objective, AnchoredShaping):
         objective.source = "reference"
-    examples = Examples(state, rows(COUNT), weight)
+    examples = TrainingBatch(state, rows(COUNT), weight)
     module.objective.loss(module, examples, torch.Generator().manual_seed(0))
     forward = type(module.backbone).forward
 
@@ -138,31 +147,31 @@ def test_every_objective(objective: Any) -> None:
         with pytest.raises(GraftError, match=re.escape("2)")):
             module.objective.loss(module, examples, torch.Generator().manual_seed(0))
         with pytest.raises(GraftError, match=re.escape("has shape (4, 1, 2); it must have shape (4, 2)")):
-            module.predict_step(Draws(rows(COUNT), ("rollout", 0, 0), weights="tuned"))
+            module.predict_step(SampleRequest(rows(COUNT), ("rollout", 0, 0), weights="tuned"))
 
 
 def test_before_a_part_is_put_in_its_place() -> None:
     """A domain's `constrain` may broadcast, so that the output is looked at before it."""
 
-    class Fixed(type(line(Gaussian(Cosine(), "x0", (2,)), 4, torch.zeros(5, 2, 3).double()))):  # type: ignore[misc]
+    class Fixed(type(line(Gaussian(CosineSchedule(), "x0", (2,)), 4, torch.zeros(5, 2, 3).double()))):  # type: ignore[misc]
         constrained = True
 
         def constrain(self, output: State, condition: Condition) -> State:
             assert isinstance(output, Tensor)
             return torch.zeros(COUNT, 2, dtype=torch.float64) + output
 
-    process = Gaussian(Cosine(), "x0", (2,))
+    process = Gaussian(CosineSchedule(), "x0", (2,))
     module = Fixed(torch.nn.Linear(2, 2).double(), process, steps=4)
     module.backbone.forward = lambda state, time, condition: state[:, :1]  # type: ignore[method-assign]
     with pytest.raises(GraftError, match=re.escape("has shape (4, 1); it must have shape (4, 2)")):
-        module.predict_step(Draws(rows(COUNT), ("rollout", 0, 0), weights="tuned"))
+        module.predict_step(SampleRequest(rows(COUNT), ("rollout", 0, 0), weights="tuned"))
 
 
 def test_right_shapes_pass() -> None:
     """Of any floating-point type: half precision is a network's own choice."""
-    process = Gaussian(Flow(), "velocity", (SIZE,), eta=0.0)
+    process = Gaussian(LinearSchedule(), "velocity", (SIZE,), eta=0.0)
     for dtype in (torch.float64, torch.float32, torch.bfloat16):
         state = torch.zeros(COUNT, SIZE, dtype=torch.float64)
         training(process, lambda x, t, c, dtype=dtype: x.to(dtype), state)
-        drawn = run([Stage(process, lambda x, t, c, dtype=dtype: x.to(dtype), solver=Euler())], rows(COUNT), 4)
+        drawn = run_stages([Stage(process, lambda x, t, c, dtype=dtype: x.to(dtype), solver=Euler())], rows(COUNT), 4)
         assert drawn.state.shape == (COUNT, SIZE) and f64(0.0).dtype == drawn.state.dtype

@@ -14,16 +14,16 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import graft
 from graft import GraftError, GraftModule, cli
-from graft.correct import RecoveredNoise, correct
-from graft.correct.frontier import Frontier, Row, conclusions
-from graft.corrector import Corrector, FittedGaussian
+from graft.correct import InvertedNoiseData, correct
+from graft.correct.pareto import Frontier, Row, summarize_frontier
+from graft.corrector import GaussianCorrector, NoiseCorrector
 from graft.inversion import Anderson
-from graft.process import Flow, Gaussian, Rotation
+from graft.process import Gaussian, LinearSchedule, TrigFlow
 from graft.solvers import Euler, Heun, Solver
 
-pytestmark = [pytest.mark.filterwarnings(f"ignore:{message}") for message in cli.QUIET]  # Lightning's
+pytestmark = [pytest.mark.filterwarnings(f"ignore:{message}") for message in cli.IGNORED_WARNINGS]  # Lightning's
 
-BASE = Gaussian(Flow(), "velocity", (2,), eta=0.0)
+BASE = Gaussian(LinearSchedule(), "velocity", (2,), eta=0.0)
 MEAN, COV = f64([0.5, -1.0]), f64([[0.6, 0.2], [0.2, 0.3]])
 
 
@@ -54,20 +54,24 @@ class Encoded(Points):
         return batch[0], {"row": torch.zeros(len(batch[0]))}
 
 
-def module(law: Mixture, corrector: Corrector, folder: Path, **settings: Any) -> GraftModule:
+def module(law: Mixture, corrector: NoiseCorrector, folder: Path, **settings: Any) -> GraftModule:
     network = Known(law)
     torch.save(network.state_dict(), folder / "base.pt")
-    settings = {"learning_rate": 3e-3, "cosine": True, "warmup": 20, "ema": 0.99, "steps": 4, **settings}
+    settings = {"learning_rate": 3e-3, "cosine": True, "lr_warmup_steps": 20, "ema_decay": 0.99, "steps": 4, **settings}
     return Encoded(network, BASE, str(folder / "base.pt"), level=1, corrector=corrector, **settings)
 
 
-def data(law: Mixture, count: int, **settings: Any) -> RecoveredNoise:
+def data(law: Mixture, count: int, **settings: Any) -> InvertedNoiseData:
     points = law.sample(count, torch.Generator().manual_seed(5))
-    settings = {"known": 64, "test_draws": 1000, "repeats": 2, "longer": False, "compared": [4, 8], **settings}
-    return RecoveredNoise(Cloud(points), batch_size=1024, **settings)
+    settings = {
+        **{"num_certificate_draws": 64, "test_draws": 1000, "num_repeats": 2},
+        **{"train_longer_baseline": False, "baseline_steps": [4, 8]},
+        **settings,
+    }
+    return InvertedNoiseData(Cloud(points), batch_size=1024, **settings)
 
 
-def corrected(made: GraftModule, given: RecoveredNoise, folder: Path, epochs: int = 1) -> dict[str, Any]:
+def corrected(made: GraftModule, given: InvertedNoiseData, folder: Path, epochs: int = 1) -> dict[str, Any]:
     return correct(made, given, folder / "run", graft.trainer(epochs, accelerator="cpu", enable_progress_bar=False))
 
 
@@ -79,8 +83,8 @@ def test_gaussian_law_is_had_exactly(tmp_path: Path, solver: Solver) -> None:
     one's moments are those of the 4000 points.
     """
     law = normal(MEAN, COV)
-    given = data(law, 8000, steps_per_epoch=1, validation=0.0, test_draws=8000, compared=[2], repeats=1)
-    made = module(law, FittedGaussian(), tmp_path, steps=2, solver=solver, ema=None, warmup=0)
+    given = data(law, 8000, steps_per_epoch=1, val_fraction=0.0, test_draws=8000, baseline_steps=[2], num_repeats=1)
+    made = module(law, GaussianCorrector(), tmp_path, steps=2, solver=solver, ema_decay=None, lr_warmup_steps=0)
     told = corrected(made, given, tmp_path)
     assert told["inversion"]["kept"] == 4000 and told["inversion"]["known_noise"]["recovered"] == 1.0
     assert told["solver"] == type(solver).__name__
@@ -88,7 +92,7 @@ def test_gaussian_law_is_had_exactly(tmp_path: Path, solver: Solver) -> None:
     assert len(points) == len(given.held_out[0]) == 4000
     moments = {}
     for name in ("reference", "tuned"):
-        drawn = torch.tensor(made.judges[name].items, dtype=torch.float64)
+        drawn = torch.tensor(made.evaluators[name].items, dtype=torch.float64)
         spread = ((points.T.cov() if name == "tuned" else COV) - drawn.T.cov()).abs().max() / COV.max()
         moments[name] = (float((points.mean(0) - drawn.mean(0)).abs().max()), float(spread))
     assert moments["tuned"][0] < 0.05 and moments["tuned"][1] < 0.07  # five standard errors of 8000 draws
@@ -98,9 +102,9 @@ def test_gaussian_law_is_had_exactly(tmp_path: Path, solver: Solver) -> None:
 def test_mixture(tmp_path: Path) -> None:
     """Two Euler steps of the exact flow of eight blobs: corrected, they are nearer to the data, and files tell all."""
     torch.manual_seed(0)
-    made = module(LAW, Corrector(Rotation((2,)), Net(32), 6), tmp_path, steps=2)
-    settings = {"compared": [4], "test_draws": 2000, "steps_per_epoch": 150, "train_batch_size": 256}
-    given = data(LAW, 8000, longer=True, longer_learning_rate=1e-5, **settings)
+    made = module(LAW, NoiseCorrector(TrigFlow((2,)), Net(32), 6), tmp_path, steps=2)
+    settings = {"baseline_steps": [4], "test_draws": 2000, "steps_per_epoch": 150, "train_batch_size": 256}
+    given = data(LAW, 8000, train_longer_baseline=True, longer_learning_rate=1e-5, **settings)
     told = corrected(made, given, tmp_path, 2)
     rows = {(row["name"], row["solver"], row["steps"]): row for row in told["frontier"]}
     name = told["distance"]["name"]
@@ -142,16 +146,16 @@ def test_dequantised_points(tmp_path: Path) -> None:
         torch.full((5,), 0.2).double(), f64([[0, 0], [2, 0], [-2, 0], [0, 2], [0, -2]]), torch.zeros(5, 2, 2).double()
     )
     wide = spots.noised(1.0, 0.125 / 12**0.5)
-    made = module(wide, FittedGaussian(), tmp_path, steps=8, ema=None, warmup=0)
+    made = module(wide, GaussianCorrector(), tmp_path, steps=8, ema_decay=None, lr_warmup_steps=0)
     given = data(
         spots,
         400,
-        dequantise="auto",
+        dequantize_std="auto",
         steps_per_epoch=1,
-        passes=2,
-        most_left_out=0.9,
-        compared=[8],
-        method=Anderson(iterations=30),
+        num_dequantizations=2,
+        max_invalid_fraction=0.9,
+        baseline_steps=[8],
+        fixed_point_solver=Anderson(iterations=30),
     )
     told = corrected(made, given, tmp_path)
     assert told["dequantise"] == pytest.approx(0.125 / 12**0.5)
@@ -164,7 +168,7 @@ def test_dequantised_points(tmp_path: Path) -> None:
 def test_too_many_lost(tmp_path: Path) -> None:
     """Two Euler steps of the flow of narrow blobs: it says where, and what to change; what was inverted is kept."""
     narrow = Mixture(f64([0.5, 0.5]), f64([[-3.0, 0.0], [3.0, 0.0]]), 1e-4 * torch.eye(2).double().repeat(2, 1, 1))
-    made = module(narrow, FittedGaussian(), tmp_path, steps=4, ema=None, warmup=0)
+    made = module(narrow, GaussianCorrector(), tmp_path, steps=4, ema_decay=None, lr_warmup_steps=0)
     wide = narrow.noised(1.0, 1.0)  # what the flow does not make
     with pytest.raises(
         GraftError, match=r"could not be carried back.*at the step from level 0.*--model.steps 8"
@@ -177,8 +181,8 @@ def test_too_many_lost(tmp_path: Path) -> None:
 def test_what_is_left_out_is_described(tmp_path: Path) -> None:
     """Points that the flow cannot make lie far out: the account says so, in standard errors."""
     law = normal(MEAN, 0.01 * COV)
-    made = module(law, FittedGaussian(), tmp_path, steps=4, ema=None, warmup=0)
-    given = data(law, 600, round_trip=1e-4, most_left_out=0.5, validation=0.0, steps_per_epoch=1)
+    made = module(law, GaussianCorrector(), tmp_path, steps=4, ema_decay=None, lr_warmup_steps=0)
+    given = data(law, 600, max_round_trip_error=1e-4, max_invalid_fraction=0.5, val_fraction=0.0, steps_per_epoch=1)
     inside = given.source.points
     given.source.points = torch.cat([inside, 1e6 + inside[:60]])  # float32 does not bring them back to 1e-4
     told = corrected(made, given, tmp_path)["inversion"]
@@ -191,8 +195,8 @@ def test_what_is_left_out_is_described(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("process", "words"),
     [
-        (Gaussian(Flow(), "velocity", (2,), eta=1.0), "set eta=0"),
-        (Gaussian(Flow(), "x0", (2,), eta=0.0), "keeps nothing"),
+        (Gaussian(LinearSchedule(), "velocity", (2,), eta=1.0), "set eta=0"),
+        (Gaussian(LinearSchedule(), "x0", (2,), eta=0.0), "keeps nothing"),
     ],
     ids=["stochastic", "x0"],
 )
@@ -201,7 +205,7 @@ def test_what_cannot_be_inverted(process: Gaussian, words: str, tmp_path: Path) 
     torch.save(network.state_dict(), tmp_path / "base.pt")
     with pytest.raises(GraftError, match=words):
         made = Encoded(
-            network, process, str(tmp_path / "base.pt"), level=1, corrector=Corrector(Rotation((2,)), Net(), 2)
+            network, process, str(tmp_path / "base.pt"), level=1, corrector=NoiseCorrector(TrigFlow((2,)), Net(), 2)
         )
         corrected(made, data(LAW, 100), tmp_path)
     assert not (tmp_path / "run").exists()
@@ -211,10 +215,10 @@ def test_what_cannot_be_inverted(process: Gaussian, words: str, tmp_path: Path) 
     ("settings", "words"),
     [
         ({"samples": 1}, "data.samples is 1"),
-        ({"dequantise": -0.1}, "data.dequantise"),
-        ({"dequantise": "some"}, "data.dequantise"),
-        ({"most_left_out": 1.0}, "share"),
-        ({"compared": [0]}, "data.compared is 0"),
+        ({"dequantize_std": -0.1}, "data.dequantize_std"),
+        ({"dequantize_std": "some"}, "data.dequantize_std"),
+        ({"max_invalid_fraction": 1.0}, "share"),
+        ({"baseline_steps": [0]}, "data.baseline_steps is 0"),
     ],
     ids=str,
 )
@@ -233,7 +237,7 @@ def test_conclusions() -> None:
     rows += [row("flow", "Heun", n, 1.0, 20.0 * n, 1.5 / n) for n in (1, 2, 4, 8)]
     others = [row("trained longer", "Euler", n, 2.0, 10.0 * n, 3 / n) for n in (4, 8)]
     others += [row("Gaussian", "Euler", 4, 2.0, 40.0, 0.7)]
-    found = conclusions(
+    found = summarize_frontier(
         Frontier([*rows, *others, row("corrected", "Euler", 4, 2.0, 50.0, 1 / 6)], {"fid": [0.01]}, 9, 10.0, 2.0)
     )
     assert found["flops_at_equal_distance"] == pytest.approx(50 / 60)  # six steps at warp 1 are as near
@@ -242,12 +246,12 @@ def test_conclusions() -> None:
     assert found["best_solver_at_equal_flops"] == {"solver": "Euler", "warp": 1.0, "distance": pytest.approx(1 / 5)}
     assert (found["gaussian"], found["trained_longer_at_equal_flops"]) == (0.7, pytest.approx(0.6))
     nearer = [*rows, *others, row("corrected", "Euler", 4, 2.0, 50.0, 1 / 3)]
-    found = conclusions(Frontier(nearer, {"fid": [0.01]}, 9, 10.0, 2.0))
+    found = summarize_frontier(Frontier(nearer, {"fid": [0.01]}, 9, 10.0, 2.0))
     assert found["flops_at_equal_distance"] == pytest.approx(50 / 30)
     assert found["flops_at_equal_distance_same_warp"] == pytest.approx(50 / 120)
     for strange in (0.0, -0.1, float("nan"), float("inf")):  # some distances are 0 of equal sets, or below it
         odd = [*rows[:3], *others, row("flow", "Midpoint", 2, 1.0, 40.0, strange)]
-        told = conclusions(
+        told = summarize_frontier(
             Frontier([*odd, row("corrected", "Euler", 4, 2.0, 50.0, strange)], {"fid": [0.0]}, 9, 10.0, 2.0)
         )
         assert told["flops_at_equal_distance"] is None and json.dumps(told, allow_nan=False)
@@ -275,9 +279,16 @@ def test_data_stored_class_by_class(tmp_path: Path, samples: "int | None") -> No
     points = LAW.means[kinds] + 0.15 * torch.randn(
         1200, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0)
     )
-    made = module(LAW, FittedGaussian(), tmp_path, steps=8, ema=None, warmup=0)
-    given = RecoveredNoise(
-        Stored(points), samples, known=0, steps_per_epoch=1, test_draws=150, repeats=2, longer=False, compared=[8]
+    made = module(LAW, GaussianCorrector(), tmp_path, steps=8, ema_decay=None, lr_warmup_steps=0)
+    given = InvertedNoiseData(
+        Stored(points),
+        samples,
+        num_certificate_draws=0,
+        steps_per_epoch=1,
+        test_draws=150,
+        num_repeats=2,
+        train_longer_baseline=False,
+        baseline_steps=[8],
     )
     told = corrected(made, given, tmp_path)
 

@@ -17,19 +17,29 @@ from torch import Tensor
 
 import graft
 from graft import GraftError, GraftModule, Rollouts, cli, files
-from graft.accept import Accept, Preference, Tilt
-from graft.batches import Examples
-from graft.corrector import Corrector, FittedGaussian
-from graft.process import Cosine, Flow, Gaussian, Masked, Mixed, Polynomial, Process, Rotation, ZeroCentre
+from graft.accept import AcceptanceRule, ExponentialTilt, Preference
+from graft.batches import TrainingBatch
+from graft.corrector import GaussianCorrector, NoiseCorrector
+from graft.process import (
+    CosineSchedule,
+    Gaussian,
+    LinearSchedule,
+    MaskProjection,
+    MultiFieldProcess,
+    PolynomialSchedule,
+    Process,
+    TrigFlow,
+    ZeroCenterOfMass,
+)
 from graft.reward import Reward
-from graft.sampler import Stage, run
-from graft.seeding import generator
+from graft.sampler import Stage, run_stages
+from graft.seeding import make_generator
 
-pytestmark = [pytest.mark.filterwarnings(f"ignore:{message}") for message in cli.QUIET]  # Lightning's
+pytestmark = [pytest.mark.filterwarnings(f"ignore:{message}") for message in cli.IGNORED_WARNINGS]  # Lightning's
 
 DATA = normal(f64([0.6, -0.4]), f64([[0.8, 0.3], [0.3, 0.5]]))
 WEIGHT = f64([0.9, 0.5])
-BASE = Gaussian(Flow(), "velocity", (2,), eta=0.0)
+BASE = Gaussian(LinearSchedule(), "velocity", (2,), eta=0.0)
 STEPS = 16
 STANDARD: Moments = (torch.zeros(2, dtype=torch.float64), torch.eye(2, dtype=torch.float64))
 
@@ -37,7 +47,7 @@ STANDARD: Moments = (torch.zeros(2, dtype=torch.float64), torch.eye(2, dtype=tor
 def affine(process: Process, model: Exact, steps: int) -> tuple[Tensor, Tensor]:
     """(A, b) of the sampler's map from noise to data."""
     z = torch.cat([torch.zeros(1, 2), torch.eye(2)]).double()
-    x = run([Stage(process, model)], rows(3), steps, state=z).state
+    x = run_stages([Stage(process, model)], rows(3), steps, state=z).state
     assert isinstance(x, Tensor)
     return (x[1:] - x[0]).mT, x[0]
 
@@ -62,10 +72,10 @@ def pushed(noise: Moments) -> Moments:
 
 LAWS = {"tilt": tilted(), "preference": preferred()}
 CORRECTORS: list[Process] = [
-    Rotation((2,)),
-    Gaussian(Flow(), "velocity", (2,), eta=0.0),
-    Gaussian(Cosine(), "v", (2,), eta=1.0),
-    Gaussian(Polynomial(offset=1e-10), "x0", (2,), eta=0.0, warp=2.0),
+    TrigFlow((2,)),
+    Gaussian(LinearSchedule(), "velocity", (2,), eta=0.0),
+    Gaussian(CosineSchedule(), "v", (2,), eta=1.0),
+    Gaussian(PolynomialSchedule(offset=1e-10), "x0", (2,), eta=0.0, warp=2.0),
 ]
 
 
@@ -103,23 +113,23 @@ def test_accepted_data_are_the_tilted_data() -> None:
 @pytest.mark.parametrize("count", [1, 7])
 def test_rotation_leaves_the_prior_to_a_network_that_says_nothing(count: int) -> None:
     """So that an untrained corrector is the reference, whatever its steps; DDIM on the same path shrinks the noise."""
-    z = torch.randn(50, 2, dtype=torch.float64, generator=generator(0))
+    z = torch.randn(50, 2, dtype=torch.float64, generator=make_generator(0))
 
     def silent(state: Tensor, time: Tensor, condition: dict[str, Tensor]) -> Tensor:
         return torch.zeros_like(state)
 
-    kept = run([Stage(Rotation((2,)), silent)], rows(50), count, state=z).state
-    shrunk = run([Stage(Gaussian(Cosine(), "v", (2,), eta=0.0), silent)], rows(50), count, state=z).state
+    kept = run_stages([Stage(TrigFlow((2,)), silent)], rows(50), count, state=z).state
+    shrunk = run_stages([Stage(Gaussian(CosineSchedule(), "v", (2,), eta=0.0), silent)], rows(50), count, state=z).state
     assert torch.allclose(kept, z, rtol=0, atol=1e-14)
     assert torch.allclose(shrunk, z * math.cos(math.pi / 2 / count) ** count, rtol=0, atol=1e-14)
 
 
 def test_rotation_is_inverted() -> None:
-    process = Rotation((2,))
+    process = TrigFlow((2,))
     model = Exact(process, DATA)
-    z = torch.randn(20, 2, dtype=torch.float64, generator=generator(0))
-    down = run([Stage(process, model)], rows(20), 24, state=z).state
-    up = run([Stage(process, model, 0.0, 1.0)], rows(20), 24, state=down).state
+    z = torch.randn(20, 2, dtype=torch.float64, generator=make_generator(0))
+    down = run_stages([Stage(process, model)], rows(20), 24, state=z).state
+    up = run_stages([Stage(process, model, 0.0, 1.0)], rows(20), 24, state=down).state
     assert torch.allclose(up, z, rtol=0, atol=1e-9)
 
 
@@ -132,12 +142,12 @@ def test_fitted_gaussian_has_the_moments_of_its_examples(rule: str) -> None:
     weight = torch.cat([torch.ones(32), torch.full((32,), 0.5)])
     reached = []
     for parts in (
-        [Examples(noise, rows(64))],
-        [Examples(twice, rows(96), torch.ones(96))],
-        [Examples(noise[:20], rows(20), weight[:20]), Examples(noise[20:], rows(44), weight[20:])],
+        [TrainingBatch(noise, rows(64))],
+        [TrainingBatch(twice, rows(96), torch.ones(96))],
+        [TrainingBatch(noise[:20], rows(20), weight[:20]), TrainingBatch(noise[20:], rows(44), weight[20:])],
     ):
-        corrector = FittedGaussian()
-        corrector.attach(BASE)
+        corrector = GaussianCorrector()
+        corrector.check_compatible(BASE)
         corrector.fit(parts)
         with torch.no_grad():
             reached.append(propagate(corrector.process, corrector.backbone, STANDARD, corrector.steps))
@@ -157,7 +167,7 @@ class Linear(Reward):
         return float(WEIGHT @ f64(item))
 
 
-def module(corrector: Corrector, folder: Path, **settings: object) -> Line:
+def module(corrector: NoiseCorrector, folder: Path, **settings: object) -> Line:
     """The base with a corrector, in float64."""
     table = Table(BASE, STEPS, table_of(BASE, STEPS, Exact(BASE, DATA)))
     torch.save(table.state_dict(), folder / "base.pt")
@@ -185,17 +195,17 @@ def near(x: Tensor, law: Moments, errors: float = 4.5) -> bool:
 
 @pytest.mark.parametrize(
     ("rule", "law"),
-    [(Tilt(temperature=1.5, deduplicate=False), tilted(1.5)), (Preference(deduplicate=False), preferred())],
+    [(ExponentialTilt(temperature=1.5, deduplicate=False), tilted(1.5)), (Preference(deduplicate=False), preferred())],
     ids=["tilt", "preference"],
 )
-def test_fit_with_a_fitted_gaussian(rule: Accept, law: Moments, tmp_path: Path) -> None:
+def test_fit_with_a_fitted_gaussian(rule: AcceptanceRule, law: Moments, tmp_path: Path) -> None:
     """Accepted noise, the corrector's noise and the tuned model's data have the moments that theory says.
 
     8192 draws; 4.5 standard errors of 5 figures each.
     """
-    if isinstance(rule, Tilt):
-        rule.maximum = 6.0  # |w·x| of 8192 draws stays below it
-    made = module(FittedGaussian(), tmp_path)
+    if isinstance(rule, ExponentialTilt):
+        rule.reward_bound = 6.0  # |w·x| of 8192 draws stays below it
+    made = module(GaussianCorrector(), tmp_path)
     data = Rollouts(Linear(), rule, draws=8192, batch_size=1024, steps_per_round=1, validation_draws=0, test_draws=8192)
     summary = graft.fit(made, data, tmp_path / "run", trainer())
     scored = data._scored(0)
@@ -203,7 +213,7 @@ def test_fit_with_a_fitted_gaussian(rule: Accept, law: Moments, tmp_path: Path) 
     assert isinstance(noise, Tensor)
     assert near(noise, law)
     assert torch.allclose(noise @ A.mT + B, scored.chunk.state)  # the noise of these very samples
-    x = f64(made.judges["tuned"].items)
+    x = f64(made.evaluators["tuned"].items)
     assert near(x, pushed(moments(noise)))
     assert gap(moments(x), pushed(law)) < 0.08
     assert summary["objective"] == "noise shaping" and summary["level"] == 1
@@ -214,11 +224,11 @@ def test_fit_with_a_fitted_gaussian(rule: Accept, law: Moments, tmp_path: Path) 
 def test_trained_corrector_and_its_files(tmp_path: Path) -> None:
     """A corrector that is affine at each level learns the tilt by gradient; its file is all it takes to draw."""
     steps = 12
-    process = Rotation((2,))
-    corrector = Corrector(process, Table(process, steps, torch.zeros(steps + 1, 2, 3, dtype=torch.float64)), steps)
-    made = module(corrector, tmp_path, learning_rate=0.02, cosine=True, ema=0.9)
+    process = TrigFlow((2,))
+    corrector = NoiseCorrector(process, Table(process, steps, torch.zeros(steps + 1, 2, 3, dtype=torch.float64)), steps)
+    made = module(corrector, tmp_path, learning_rate=0.02, cosine=True, ema_decay=0.9)
     before = {name: p.clone() for name, p in made.reference.named_parameters()}
-    rule = Tilt(temperature=1.5, maximum=6.0, deduplicate=False)
+    rule = ExponentialTilt(temperature=1.5, reward_bound=6.0, deduplicate=False)
     data = Rollouts(
         Linear(), rule, draws=8192, batch_size=1024, train_batch_size=256, steps_per_round=400, validation_draws=0,
         test_draws=4096,
@@ -228,7 +238,7 @@ def test_trained_corrector_and_its_files(tmp_path: Path) -> None:
     assert isinstance(noise, Tensor)
     # by how much 12 steps of Euler's method miss the law, a corrector that is trained to the end misses it too
     best = fit_affine(process, *_known(noise), steps, 0.0)
-    found = f64(made.judges["tuned"].items)
+    found = f64(made.evaluators["tuned"].items)
     assert gap(moments(found), pushed(propagate(process, best, STANDARD, steps))) < 0.08
     assert 0.85 < summary["gain"]["of_accepted"] < 1.15
     assert all(torch.equal(p, before[name]) for name, p in made.reference.named_parameters())
@@ -237,7 +247,8 @@ def test_trained_corrector_and_its_files(tmp_path: Path) -> None:
     checkpoint = torch.load(tmp_path / "run/checkpoints/last.ckpt", weights_only=True)
     assert {name.split(".")[0] for name in checkpoint["state_dict"]} == {"backbone", "average"}
     again = module(
-        Corrector(process, Table(process, steps, torch.ones(steps + 1, 2, 3, dtype=torch.float64)), steps), tmp_path
+        NoiseCorrector(process, Table(process, steps, torch.ones(steps + 1, 2, 3, dtype=torch.float64)), steps),
+        tmp_path,
     )
     again.load_weights(tmp_path / "run/tuned.safetensors")
     drawn = [item for items, _ in graft.sample(again, trainer(), 300) for item in items]
@@ -257,9 +268,9 @@ def test_inverse_noise_correction_is_another_source(tmp_path: Path) -> None:
     The data are not the base's own law; with the corrector they are what is drawn.
     """
     real = DATA.means[0] + 0.4 + 1.3 * (whitened(512, 2) @ root(DATA.covs[0]).mT)
-    made = module(FittedGaussian(), tmp_path)
-    back = run([Stage(BASE, made.reference_model, 0.0, 1.0)], rows(512), STEPS, state=real)
-    examples = Examples(back.state, rows(512))
+    made = module(GaussianCorrector(), tmp_path)
+    back = run_stages([Stage(BASE, made.reference_forward, 0.0, 1.0)], rows(512), STEPS, state=real)
+    examples = TrainingBatch(back.state, rows(512))
     assert made.corrector is not None
     made.corrector.fit([examples])
     loader = torch.utils.data.DataLoader([examples], batch_size=None)
@@ -272,10 +283,10 @@ def test_inverse_noise_correction_is_another_source(tmp_path: Path) -> None:
 
 COUNTS = torch.tensor([2, 3, 5, 5, 4, 3])
 CONDITION = {"mask": (torch.arange(5) < COUNTS[:, None]).double()}
-ATOMS = Mixed(
+ATOMS = MultiFieldProcess(
     {
-        "x": Gaussian(Polynomial(), "x0", (5, 3), eta=0.0, project=ZeroCentre()),
-        "h": Gaussian(Polynomial(), "x0", (5, 4), eta=0.0, project=Masked()),
+        "x": Gaussian(PolynomialSchedule(), "x0", (5, 3), eta=0.0, projection=ZeroCenterOfMass()),
+        "h": Gaussian(PolynomialSchedule(), "x0", (5, 4), eta=0.0, projection=MaskProjection()),
     }
 )
 
@@ -302,20 +313,20 @@ class Seen:
 @pytest.mark.parametrize("kind", ["flow", "gaussian"])
 def test_restricted_spaces_hold_through_the_corrector(kind: str) -> None:
     """Padding stays 0 and the centre of mass stays at 0, in training and sampling, whatever its network says."""
-    process = Mixed({"x": Rotation((5, 3), ZeroCentre()), "h": Rotation((5, 4), Masked())})
-    corrector = Corrector(process, Anyhow(), 5) if kind == "flow" else FittedGaussian()
-    corrector.attach(ATOMS)
-    noise = ATOMS.prior(CONDITION, generator(1))
-    corrector.fit([Examples({n: f + 1 for n, f in noise.items()}, CONDITION)])  # as if of no subspace
+    process = MultiFieldProcess({"x": TrigFlow((5, 3), ZeroCenterOfMass()), "h": TrigFlow((5, 4), MaskProjection())})
+    corrector = NoiseCorrector(process, Anyhow(), 5) if kind == "flow" else GaussianCorrector()
+    corrector.check_compatible(ATOMS)
+    noise = ATOMS.prior(CONDITION, make_generator(1))
+    corrector.fit([TrainingBatch({n: f + 1 for n, f in noise.items()}, CONDITION)])  # as if of no subspace
     flow, base = Seen(corrector.backbone), Seen(Anyhow())
     stages = [Stage(corrector.process, flow, steps=corrector.steps), Stage(ATOMS, base)]
-    drawn = run(stages, CONDITION, 4, [1.0, 0.5], generator(2))
-    assert drawn.calls == corrector.steps + 4
+    drawn = run_stages(stages, CONDITION, 4, [1.0, 0.5], make_generator(2))
+    assert drawn.denoiser_calls == corrector.steps + 4
     level = torch.linspace(0.1, 1, 6, dtype=torch.float64)
     with torch.no_grad():
-        corrector.process.loss(flow, noise, level, 0.0, CONDITION, generator=generator(3))
+        corrector.process.loss(flow, noise, level, 0.0, CONDITION, generator=make_generator(3))
     gone = 1 - CONDITION["mask"][..., None]
-    for state in (drawn.state, *drawn.recorded.values(), *flow.states, *base.states):
+    for state in (drawn.state, *drawn.states.values(), *flow.states, *base.states):
         assert isinstance(state, dict)
         assert all(float((field * gone).abs().max()) == 0 for field in state.values())
         assert float(state["x"].sum(1).abs().max()) < 1e-5 < float(state["x"].abs().max())
@@ -332,14 +343,17 @@ def test_restricted_spaces_hold_through_the_corrector(kind: str) -> None:
         ({"level": "auto"}, "use --model.level 1"),
         ({"corrector": None}, "level 1, the noise, goes with a model.corrector"),
         ({"weights": None}, "give model.weights"),
-        ({"process": Gaussian(Flow(), "velocity", (2,))}, "set eta=0"),
-        ({"corrector": Corrector(Rotation((3,)), torch.nn.Identity())}, "the shape of a state is 3 there and 2 here"),
+        ({"process": Gaussian(LinearSchedule(), "velocity", (2,))}, "set eta=0"),
         (
-            {"corrector": Corrector(Rotation((2,), Masked()), torch.nn.Identity())},
-            "the projection of a state is Masked there and none here",
+            {"corrector": NoiseCorrector(TrigFlow((3,)), torch.nn.Identity())},
+            "the shape of a state is 3 there and 2 here",
         ),
         (
-            {"corrector": Corrector(Mixed({"x": Rotation((2,))}), torch.nn.Identity())},
+            {"corrector": NoiseCorrector(TrigFlow((2,), MaskProjection()), torch.nn.Identity())},
+            "the projection of a state is MaskProjection there and none here",
+        ),
+        (
+            {"corrector": NoiseCorrector(MultiFieldProcess({"x": TrigFlow((2,))}), torch.nn.Identity())},
             "the shape of a state is nothing there",
         ),
     ],
@@ -353,7 +367,7 @@ def test_refusals(settings: dict[str, object], words: str, tmp_path: Path) -> No
         "weights": str(tmp_path / "base.pt"),
         "level": 1,
         "steps": STEPS,
-        "corrector": FittedGaussian(),
+        "corrector": GaussianCorrector(),
     }
     with pytest.raises(GraftError, match=words):
         Line(table, **{**usual, **settings})
@@ -361,11 +375,11 @@ def test_refusals(settings: dict[str, object], words: str, tmp_path: Path) -> No
 
 def test_steps_of_a_corrector() -> None:
     with pytest.raises(GraftError, match="steps is 0"):
-        Corrector(Rotation((2,)), torch.nn.Identity(), 0)
+        NoiseCorrector(TrigFlow((2,)), torch.nn.Identity(), 0)
 
 
 def test_no_interpolation(tmp_path: Path) -> None:
-    made = module(FittedGaussian(), tmp_path)
+    made = module(GaussianCorrector(), tmp_path)
     assert isinstance(made, GraftModule)
     with pytest.raises(GraftError, match="another network"):
         made.interpolate(0.5)

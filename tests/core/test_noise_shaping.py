@@ -17,19 +17,19 @@ from torch import Generator, Tensor, nn
 import graft
 from graft import GraftModule, Rollouts, cli
 from graft.accept import TopFraction
-from graft.corrector import Corrector, FittedGaussian
-from graft.process import Flow, Gaussian, Rotation
+from graft.corrector import GaussianCorrector, NoiseCorrector
+from graft.process import Gaussian, LinearSchedule, TrigFlow
 from graft.reward import Reward
-from graft.sampler import Stage, run
-from graft.seeding import generator
+from graft.sampler import Stage, run_stages
+from graft.seeding import make_generator
 from graft.state import State
 
-pytestmark = [pytest.mark.filterwarnings(f"ignore:{message}") for message in cli.QUIET]  # Lightning's
+pytestmark = [pytest.mark.filterwarnings(f"ignore:{message}") for message in cli.IGNORED_WARNINGS]  # Lightning's
 
 ANGLE = torch.arange(8, dtype=torch.float64) * math.pi / 4
 CIRCLE = 2 * torch.stack([ANGLE.cos(), ANGLE.sin()], 1)
 LAW = Mixture(torch.full_like(ANGLE, 1 / 8), CIRCLE, 0.15**2 * torch.eye(2, dtype=torch.float64).repeat(8, 1, 1))
-BASE, STEPS = Gaussian(Flow(), "velocity", (2,), eta=0.0), 20
+BASE, STEPS = Gaussian(LinearSchedule(), "velocity", (2,), eta=0.0), 20
 
 
 class Known(nn.Module):
@@ -63,7 +63,7 @@ class Net(nn.Module):
 
 
 class Points(GraftModule):
-    def draw_conditions(self, count: int, generator: Generator) -> dict[str, Tensor]:
+    def sample_conditions(self, count: int, generator: Generator) -> dict[str, Tensor]:
         return {"row": torch.zeros(count)}
 
     def decode(self, state: State, condition: dict[str, Tensor]) -> list[Any]:
@@ -85,12 +85,12 @@ def energy(a: Tensor, b: Tensor) -> float:
     return float(2 * torch.cdist(a, b).mean() - torch.cdist(a, a).mean() - torch.cdist(b, b).mean())
 
 
-def shaped(corrector: Corrector, folder: Path, steps: int) -> tuple[dict[str, Any], Tensor, Tensor]:
+def shaped(corrector: NoiseCorrector, folder: Path, steps: int) -> tuple[dict[str, Any], Tensor, Tensor]:
     """(summary, draws of the reference, draws of the tuned model)."""
     base = Known()
     folder.mkdir(exist_ok=True)
     torch.save(base.state_dict(), folder / "base.pt")
-    settings = {"learning_rate": 3e-3, "cosine": True, "warmup": 20, "ema": 0.99}
+    settings = {"learning_rate": 3e-3, "cosine": True, "lr_warmup_steps": 20, "ema_decay": 0.99}
     module = Points(base, BASE, str(folder / "base.pt"), level=1, steps=STEPS, corrector=corrector, **settings)
     data = Rollouts(
         Aside(),
@@ -103,7 +103,9 @@ def shaped(corrector: Corrector, folder: Path, steps: int) -> tuple[dict[str, An
         test_draws=2000,
     )
     summary = graft.fit(module, data, folder / "run", graft.trainer(accelerator="cpu", enable_progress_bar=False))
-    return summary, *(torch.tensor(module.judges[name].items, dtype=torch.float64) for name in ("reference", "tuned"))
+    return summary, *(
+        torch.tensor(module.evaluators[name].items, dtype=torch.float64) for name in ("reference", "tuned")
+    )
 
 
 def test_trained_corrector_draws_nearly_the_accepted_law(tmp_path: Path) -> None:
@@ -111,13 +113,13 @@ def test_trained_corrector_draws_nearly_the_accepted_law(tmp_path: Path) -> None
 
     The floor of that distance, two sets of accepted samples, is 0.0003.
     """
-    drawn = run([Stage(BASE, Exact(BASE, LAW))], rows(16_000), STEPS, generator=generator(77)).state
+    drawn = run_stages([Stage(BASE, Exact(BASE, LAW))], rows(16_000), STEPS, generator=make_generator(77)).state
     assert isinstance(drawn, Tensor)
     accepted = drawn[drawn[:, 0].abs() >= drawn[:, 0].abs().quantile(0.75)]
     real, other = accepted[:2000], accepted[2000:4000]
     torch.manual_seed(0)
-    told, reference, tuned = shaped(Corrector(Rotation((2,)), Net(), 16), tmp_path / "flow", 800)
-    simple, same, fitted = shaped(FittedGaussian(), tmp_path / "gaussian", 1)
+    told, reference, tuned = shaped(NoiseCorrector(TrigFlow((2,)), Net(), 16), tmp_path / "flow", 800)
+    simple, same, fitted = shaped(GaussianCorrector(), tmp_path / "gaussian", 1)
     assert torch.equal(reference, same)
     assert energy(real, other) < 0.001 and energy(real, reference) > 0.3
     assert energy(real, tuned) < 0.01 < 0.05 < energy(real, fitted) < 0.1

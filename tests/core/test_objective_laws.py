@@ -11,14 +11,14 @@ from exact import Exact, Moments, extrapolate, f64, gap, noise_is, normal, propa
 from line import Line, line, table_of
 from torch import Tensor
 
-from graft import Examples, GraftError, seeding
-from graft.accept import All, Tilt
-from graft.objectives import DiffusionNFT, Objective, PolicyGradient, Scored, Shaping
-from graft.objectives.advantages import Advantages
-from graft.process import Cosine, Flow, Gaussian
+from graft import GraftError, TrainingBatch, seeding
+from graft.accept import AcceptAll, ExponentialTilt
+from graft.objectives import DiffusionNFT, Objective, PolicyGradient, ScoredRound, Shaping
+from graft.objectives.advantages import AdvantageTracker
+from graft.process import CosineSchedule, Gaussian, LinearSchedule
 from graft.rounds import Chunk
-from graft.rounds.sources import Model
-from graft.sampler import run
+from graft.rounds.sources import ModelSource
+from graft.sampler import run_stages
 
 DATA = normal(f64([0.6, -0.4]), f64([[0.8, 0.3], [0.3, 0.5]]))
 POINT = normal(f64([0.5]), f64([[0.7]]))
@@ -30,7 +30,7 @@ def generator(seed: int = 0) -> torch.Generator:
 
 # Policy gradient
 
-CHAIN = Gaussian(Cosine(), "x0", (1,), eta=1.0)
+CHAIN = Gaussian(CosineSchedule(), "x0", (1,), eta=1.0)
 STEPS, LEVEL = 5, 0.2  # four noisy steps of the network, the reference does the last
 
 
@@ -40,7 +40,7 @@ def chain(objective: PolicyGradient, moved: float = 0.0) -> Line:
     module = line(CHAIN, STEPS, table, objective, level=LEVEL)
     with torch.no_grad():
         module.backbone.table += moved * torch.randn(table.shape, dtype=torch.float64, generator=generator(9))
-    objective.attach(module)
+    objective.setup(module)
     return module
 
 
@@ -49,7 +49,7 @@ def moments(module: Line) -> tuple[Tensor, Tensor]:
     mean, variance = f64(0.0), f64(float(CHAIN.alpha_sigma(1.0)[1]) ** 2)
     x = f64([[0.0], [1.0]])
     for i in range(STEPS, 0, -1):
-        model = module.backbone if i > 1 else module.reference_model
+        model = module.backbone if i > 1 else module.reference_forward
         y, c = CHAIN.transition(CHAIN(model, x, i / STEPS, rows(2)), x, i / STEPS, (i - 1) / STEPS, rows(2))
         slope, offset = y[1, 0] - y[0, 0], y[0, 0]
         mean, variance = slope * mean + offset, slope**2 * variance + c**2
@@ -71,9 +71,11 @@ EXPECTED: dict[Callable[[Tensor], Tensor], Callable[[Tensor, Tensor], Tensor]] =
 
 
 def drawn(module: Line, count: int, seed: int = 0) -> Chunk:
-    with module.sampling("current"):
-        made = run(module.stages("tuned"), rows(count), STEPS, module.objective.levels(module), generator(seed))
-    return Chunk(made.state, made.recorded, rows(count))
+    with module.eval_weights("current"):
+        made = run_stages(
+            module.sampling_stages("tuned"), rows(count), STEPS, module.objective.record_levels(module), generator(seed)
+        )
+    return Chunk(made.state, made.states, rows(count))
 
 
 @pytest.mark.parametrize(("reward", "transitions"), [(linear, 0), (hill, 0), (hill, 1)])
@@ -82,15 +84,15 @@ def test_policy_gradient_is_unbiased(reward: Callable[[Tensor], Tensor], transit
 
     Eight parameters at 4.5 standard errors of 50 batches: three false alarms in 10 000 seeds.
     """
-    objective = PolicyGradient(clip=1e6, transitions=transitions)
+    objective = PolicyGradient(clip_range=1e6, steps_per_sample=transitions)
     module = chain(objective, moved=0.1)
     expected = EXPECTED[reward](*moments(module))
     (wanted,) = torch.autograd.grad(expected, module.backbone.table)
     found = []
     for seed in range(50):
         chunk = drawn(module, 1000, seed)
-        scored = Scored(chunk, reward(chunk.state), torch.arange(1000), torch.ones(1000), "current")
-        examples = objective.examples(module, scored)
+        scored = ScoredRound(chunk, reward(chunk.state), torch.arange(1000), torch.ones(1000), "current")
+        examples = objective.training_batch(module, scored)
         examples.weight = scored.rewards - expected.detach()
         loss, shown = objective.loss(module, examples, generator(seed))
         assert shown["ratio_clipped"] == 0 and shown["old_kl"] == 0
@@ -106,7 +108,7 @@ def test_policy_gradient_is_unbiased(reward: Callable[[Tensor], Tensor], transit
 
 def test_gradient_with_the_round_s_own_advantages() -> None:
     """Advantages of one condition divide the gradient by the deviation, and their own mean costs 1/n of it."""
-    objective = PolicyGradient(clip=1e6, transitions=0, advantage_clip=50)
+    objective = PolicyGradient(clip_range=1e6, steps_per_sample=0, advantage_clip=50)
     module = chain(objective)
     mean, variance = moments(module)
     (wanted,) = torch.autograd.grad(mean / variance.detach().sqrt(), module.backbone.table)
@@ -114,26 +116,26 @@ def test_gradient_with_the_round_s_own_advantages() -> None:
     for seed in range(20):
         chunk = drawn(module, 5000, seed)
         none = torch.zeros(5000, dtype=torch.long)
-        scored = Scored(chunk, linear(chunk.state), none, torch.ones(5000), "current")
-        loss, _ = objective.loss(module, objective.examples(module, scored), generator(seed))
+        scored = ScoredRound(chunk, linear(chunk.state), none, torch.ones(5000), "current")
+        loss, _ = objective.loss(module, objective.training_batch(module, scored), generator(seed))
         found -= (STEPS - 1) * torch.autograd.grad(loss, module.backbone.table)[0] / 20
     assert torch.allclose(found, wanted, atol=0.03 * float(wanted.abs().max()))
 
 
 def test_clipping() -> None:
     """Where the ratio has left [1 − clip, 1 + clip] in the advantage's favour, a step teaches nothing; else it does."""
-    objective = PolicyGradient(clip=0.1, transitions=0)
+    objective = PolicyGradient(clip_range=0.1, steps_per_sample=0)
     module = chain(objective)
     chunk = drawn(module, 64)
     with torch.no_grad():
         module.backbone.table[1:] += 0.1
     weight = torch.where(torch.arange(64) % 2 == 0, 1.5, -0.5)
     states = torch.stack(list(chunk.recorded.values()), 1)
-    levels = objective.levels(module)
+    levels = objective.record_levels(module)
     assert levels == (1.0, 0.8, 0.6, 0.4, 0.2) == tuple(chunk.recorded)
     values, taught = [], 0
     for i in range(64):
-        one = Examples(states[i : i + 1], rows(1), weight[i : i + 1])
+        one = TrainingBatch(states[i : i + 1], rows(1), weight[i : i + 1])
         module.zero_grad()
         loss, shown = objective.loss(module, one, generator())
         loss.backward()
@@ -143,7 +145,7 @@ def test_clipping() -> None:
             x, y = states[i : i + 1, k], states[i : i + 1, k + 1]
             log = [
                 CHAIN.log_prob(CHAIN(m, x, u, rows(1)), x, y, u, v, rows(1))
-                for m in (module.backbone, module.reference_model)
+                for m in (module.backbone, module.reference_forward)
             ]
             ratio, a = float((log[0] - log[1]).exp().detach()), float(weight[i])
             outside = ratio > 1.1 if a > 0 else ratio < 0.9
@@ -158,10 +160,10 @@ def test_clipping() -> None:
 
 
 def test_penalty_is_the_divergence_from_the_reference() -> None:
-    objective = PolicyGradient(kl=0.3, transitions=0)
+    objective = PolicyGradient(kl_coef=0.3, steps_per_sample=0)
     module = chain(objective)
     chunk = drawn(module, 200)
-    examples = Examples(torch.stack(list(chunk.recorded.values()), 1), rows(200), torch.zeros(200))
+    examples = TrainingBatch(torch.stack(list(chunk.recorded.values()), 1), rows(200), torch.zeros(200))
     assert objective.loss(module, examples)[0].item() == 0
     with torch.no_grad():
         module.backbone.table[1:, :, 1] += 0.05  # the offsets
@@ -178,9 +180,9 @@ def test_penalty_is_the_divergence_from_the_reference() -> None:
 
 def test_transitions_are_spread_over_the_steps() -> None:
     """In a batch every draw has as many steps as asked for, none twice."""
-    module = chain(PolicyGradient(transitions=2))
+    module = chain(PolicyGradient(steps_per_sample=2))
     chunk = drawn(module, 50)
-    examples = Examples(torch.stack(list(chunk.recorded.values()), 1), rows(50), torch.ones(50))
+    examples = TrainingBatch(torch.stack(list(chunk.recorded.values()), 1), rows(50), torch.ones(50))
     asked = []
     with mock.patch.object(type(CHAIN), "log_prob", lambda *a: asked.append((a[2], a[4])) or torch.zeros(len(a[2]))):
         module.objective.loss(module, examples, generator())
@@ -193,7 +195,7 @@ def test_transitions_are_spread_over_the_steps() -> None:
 def test_levels_of_a_whole_network() -> None:
     """At level 0 the last step draws no noise and is left out."""
     objective = PolicyGradient()
-    assert objective.levels(line(CHAIN, 4, torch.zeros(5, 1, 2).double(), objective)) == (1.0, 0.75, 0.5, 0.25)
+    assert objective.record_levels(line(CHAIN, 4, torch.zeros(5, 1, 2).double(), objective)) == (1.0, 0.75, 0.5, 0.25)
 
 
 # Advantages
@@ -201,25 +203,25 @@ def test_levels_of_a_whole_network() -> None:
 
 def test_advantages_are_within_the_condition() -> None:
     rewards, groups = f64([1, 2, 3, 10, 20, 30, 7]), torch.tensor([0, 0, 0, 1, 1, 1, 2])
-    found = Advantages(memory=0, least=2)(rewards, groups)
+    found = AdvantageTracker(stat_buffer_size=0, stat_min_count=2)(rewards, groups)
     assert torch.allclose(found[:6], f64([-1, 0, 1, -1, 0, 1]))
     assert float(found[6]) == pytest.approx(float((rewards[6] - rewards.mean()) / rewards.std()))  # too few of its own
-    assert float(Advantages(memory=0, least=1, clip=0.5)(rewards, groups).abs().max()) == 0.5
-    assert torch.equal(Advantages()(f64([3, 3, 3]), torch.zeros(3).long()), f64([0, 0, 0]))
+    assert float(AdvantageTracker(stat_buffer_size=0, stat_min_count=1, clip=0.5)(rewards, groups).abs().max()) == 0.5
+    assert torch.equal(AdvantageTracker()(f64([3, 3, 3]), torch.zeros(3).long()), f64([0, 0, 0]))
 
 
 def test_advantages_look_back() -> None:
     """On a condition's last so many draws, and never on fewer than there are now; a checkpoint keeps them."""
     one = torch.zeros(3, dtype=torch.long)
-    running = Advantages(memory=4, least=2)
+    running = AdvantageTracker(stat_buffer_size=4, stat_min_count=2)
     first, second, third = f64([1, 2, 3]), f64([4, 5, 6]), f64([7, 8, 9, 10, 11])
     running(first, one)
     known = f64([3, 4, 5, 6])
     kept = running.get_extra_state()
     assert torch.allclose(running(second, one), (second - known.mean()) / known.std())
-    again = Advantages(memory=4, least=2)
+    again = AdvantageTracker(stat_buffer_size=4, stat_min_count=2)
     again.set_extra_state(kept)
-    assert again.former == running.former == {0: [3, 4, 5, 6]}
+    assert again.history == running.history == {0: [3, 4, 5, 6]}
     assert torch.allclose(running(third, torch.zeros(5).long()), (third - third.mean()) / third.std())
 
 
@@ -237,13 +239,13 @@ def improved(objective: DiffusionNFT, process: Gaussian, steps: int, reward: Ten
     z0, noise = forward(*whitened(64, 4).split(2, 1))
     x0 = mean + z0 @ root(cov)
     deviation = float(reward @ cov @ reward) ** 0.5
-    r = 0.5 + (x0 - mean) @ reward / deviation / (2 * objective.spread)
+    r = 0.5 + (x0 - mean) @ reward / deviation / (2 * objective.advantage_clip)
     module = line(process, steps, table_of(process, steps, Exact(process, DATA)), objective)
     table = module.backbone.table
     for index in range(1, steps + 1):
         level = torch.full((len(x0),), index / steps, dtype=torch.float64)
-        with noise_is(process, noise), mock.patch.object(seeding, "levels", lambda *_, level=level: level):
-            loss, _ = objective.loss(module, Examples(x0, rows(len(x0)), r))
+        with noise_is(process, noise), mock.patch.object(seeding, "stratified_levels", lambda *_, level=level: level):
+            loss, _ = objective.loss(module, TrainingBatch(x0, rows(len(x0)), r))
             slope = torch.autograd.grad(loss, table, create_graph=True)[0][index].flatten()
             curvature = [torch.autograd.grad(s, table, retain_graph=True)[0][index].flatten() for s in slope]
         with torch.no_grad():
@@ -258,7 +260,8 @@ def prior(process: Gaussian) -> Moments:
 
 @pytest.mark.parametrize(("beta", "spread"), [(1.0, 1.0), (0.5, 3.0)])
 @pytest.mark.parametrize(
-    ("schedule", "prediction", "eta"), [(Flow(), "velocity", 0.0), (Cosine(), "x0", 1.0), (Cosine(), "v", 1.0)]
+    ("schedule", "prediction", "eta"),
+    [(LinearSchedule(), "velocity", 0.0), (CosineSchedule(), "x0", 1.0), (CosineSchedule(), "v", 1.0)],
 )
 def test_optimum_of_nft(schedule, prediction: str, eta: float, beta: float, spread: float) -> None:
     """Theorem 3.2: the old estimate and (2/beta) times the covariance of r and x_0; its law is an exponential tilt."""
@@ -272,8 +275,8 @@ def test_optimum_of_nft(schedule, prediction: str, eta: float, beta: float, spre
         x = torch.randn(7, 2, dtype=torch.float64, generator=generator())
         for level in (0.25, 0.5, 1.0):
             new, old = (
-                process.estimate(process(m, x, level, rows(7)), x, level)
-                for m in (module.backbone, module.reference_model)
+                process.predict_x0(process(m, x, level, rows(7)), x, level)
+                for m in (module.backbone, module.reference_forward)
             )
             alpha, sigma = (float(c) for c in process.alpha_sigma(level))
             posterior = torch.linalg.inv(torch.linalg.inv(cov) + (alpha / sigma) ** 2 * torch.eye(2))
@@ -285,37 +288,37 @@ def test_optimum_of_nft(schedule, prediction: str, eta: float, beta: float, spre
 
 def test_nft_has_no_slope_where_rewards_say_nothing() -> None:
     """With r = 1/2 for all the old network is the optimum; the two policies' losses are then one and the same."""
-    process = Gaussian(Flow(), "velocity", (2,), eta=1.0)
+    process = Gaussian(LinearSchedule(), "velocity", (2,), eta=1.0)
     objective = DiffusionNFT()
     module = line(process, 8, table_of(process, 8, Exact(process, DATA)), objective)
     x0 = DATA.moments()[0] + whitened(64, 2) @ root(DATA.covs[0])
-    with mock.patch.object(seeding, "levels", lambda *_: torch.full((64,), 0.5, dtype=torch.float64)):
-        loss, shown = objective.loss(module, Examples(x0, rows(64), torch.full((64,), 0.5)), generator())
+    with mock.patch.object(seeding, "stratified_levels", lambda *_: torch.full((64,), 0.5, dtype=torch.float64)):
+        loss, shown = objective.loss(module, TrainingBatch(x0, rows(64), torch.full((64,), 0.5)), generator())
     loss.backward()
     assert float(module.backbone.table.grad.abs().max()) < 1e-12 and float(shown["old_distance"]) == 0
 
 
 @pytest.mark.parametrize("adaptive", [False, True])
 def test_nft_descends_towards_the_better(adaptive: bool) -> None:
-    process = Gaussian(Cosine(), "x0", (2,), eta=1.0)
-    objective = DiffusionNFT(adaptive=adaptive, kl=0.1)
+    process = Gaussian(CosineSchedule(), "x0", (2,), eta=1.0)
+    objective = DiffusionNFT(adaptive_weighting=adaptive, kl_coef=0.1)
     module = line(process, 8, table_of(process, 8, Exact(process, DATA)), objective)
     x0 = DATA.sample(4000, generator())
     advantage = (x0[:, 0] - x0[:, 0].mean()) / x0[:, 0].std()
-    with mock.patch.object(seeding, "levels", lambda *_: torch.full((4000,), 0.5, dtype=torch.float64)):
-        loss, _ = objective.loss(module, Examples(x0, rows(4000), (0.5 + advantage / 10)), generator())
+    with mock.patch.object(seeding, "stratified_levels", lambda *_: torch.full((4000,), 0.5, dtype=torch.float64)):
+        loss, _ = objective.loss(module, TrainingBatch(x0, rows(4000), (0.5 + advantage / 10)), generator())
     loss.backward()
     assert float(module.backbone.table.grad[4, 0, -1]) < 0  # the offset in the reward's direction grows
 
 
 def test_examples_of_nft() -> None:
-    objective = DiffusionNFT(spread=1.0, memory=0)
-    process = Gaussian(Cosine(), "x0", (1,))
+    objective = DiffusionNFT(advantage_clip=1.0, stat_buffer_size=0)
+    process = Gaussian(CosineSchedule(), "x0", (1,))
     module = line(process, 4, torch.zeros(5, 1, 2).double(), objective)
     rewards = f64([math.nan, 0, *[1] * 18, 9])
     state = torch.arange(21.0)[:, None]
-    scored = Scored(Chunk(state[1:], {}, rows(20)), rewards[1:], torch.zeros(20).long(), torch.ones(20), "current")
-    examples = objective.examples(module, scored)
+    scored = ScoredRound(Chunk(state[1:], {}, rows(20)), rewards[1:], torch.zeros(20).long(), torch.ones(20), "current")
+    examples = objective.training_batch(module, scored)
     own = (rewards[1:] - rewards[1:].mean()) / rewards[1:].std()
     assert torch.equal(examples.state, state[1:])
     assert torch.allclose(examples.weight.double(), (0.5 + own / 2).clamp(0, 1))
@@ -324,19 +327,19 @@ def test_examples_of_nft() -> None:
 
 def test_old_policy_follows() -> None:
     """It keeps min(decay, rise · round) of itself, and moves once a round however often the round begins."""
-    objective = DiffusionNFT(decay=0.5, rise=0.2)
-    process = Gaussian(Cosine(), "x0", (1,))
+    objective = DiffusionNFT(decay=0.5, decay_increment=0.2)
+    process = Gaussian(CosineSchedule(), "x0", (1,))
     module = line(process, 4, torch.zeros(5, 1, 2).double(), objective)
     expected = 0.0
     for number, kept in enumerate((0.0, 0.2, 0.4, 0.5, 0.5)):
         with torch.no_grad():
             module.backbone.table.fill_(number + 1)
         expected = kept * expected + (1 - kept) * (number + 1)
-        objective.start(module, number)
-        objective.start(module, number)
-        with module.sampling("current"):
+        objective.on_round_start(module, number)
+        objective.on_round_start(module, number)
+        with module.eval_weights("current"):
             assert torch.allclose(module.backbone.table, f64(expected))
-        with module.sampling():
+        with module.eval_weights():
             assert torch.allclose(module.backbone.table, f64(number + 1.0))
 
 
@@ -348,23 +351,23 @@ def test_law_of_reward_weighted_regression() -> None:
 
     40 000 draws; the tolerance is 5 standard errors of the estimate in the middle, found over 20 seeds.
     """
-    process = Gaussian(Cosine(), "x0", (2,), eta=1.0)
+    process = Gaussian(CosineSchedule(), "x0", (2,), eta=1.0)
     objective = Shaping()
     module = line(process, 4, table_of(process, 4, Exact(process, DATA)), objective)
     x0, w, temperature, count = DATA.sample(40_000, generator()), f64([0.9, 0.5]), 1.5, 40_000
-    accepted = Tilt(temperature)(x0 @ w, generator=generator())
+    accepted = ExponentialTilt(temperature)(x0 @ w, generator=generator())
     assert len(accepted.index) == count
-    scored = Scored(
+    scored = ScoredRound(
         Chunk(x0, {}, rows(count)),
         x0 @ w,
         torch.zeros(count).long(),
         accepted.weight.double(),
         "current",
     )
-    examples = objective.examples(module, scored)
+    examples = objective.training_batch(module, scored)
     level = torch.full((count,), 0.5, dtype=torch.float64)
     table = module.backbone.table
-    with mock.patch.object(seeding, "levels", lambda *_: level):
+    with mock.patch.object(seeding, "stratified_levels", lambda *_: level):
         loss, _ = objective.loss(module, examples, generator(1))
         slope = torch.autograd.grad(loss, table, create_graph=True)[0][2].flatten()
         curvature = [torch.autograd.grad(s, table, retain_graph=True)[0][2].flatten() for s in slope]
@@ -373,7 +376,7 @@ def test_law_of_reward_weighted_regression() -> None:
         tilted = normal(DATA.means[0] + DATA.covs[0] @ w / temperature, DATA.covs[0])
         x = tilted.at(process, 0.5).moments()[0][None]
         right = process(Exact(process, tilted), x, 0.5, rows(1))
-        before = process(module.reference_model, x, 0.5, rows(1))
+        before = process(module.reference_forward, x, 0.5, rows(1))
         found = process(module.backbone, x, 0.5, rows(1))
     assert float((found - right).abs().max()) < 0.03 < 0.1 < float((before - right).abs().max())
 
@@ -382,7 +385,7 @@ def test_law_of_reward_weighted_regression() -> None:
 
 
 class Data:
-    source, window, accept = Model("current"), 1, All()
+    source, replay_rounds, accept = ModelSource("current"), 1, AcceptAll()
 
 
 @pytest.mark.parametrize("objective", [PolicyGradient(), DiffusionNFT()], ids=lambda o: type(o).__name__)
@@ -390,15 +393,15 @@ def test_refusals(objective: Objective) -> None:
     module = line(CHAIN, 4, torch.zeros(5, 1, 2).double(), objective)
     objective.check(module, Data())
     for name, value, words in (
-        ("source", Model("reference"), "source=current"),
-        ("accept", Tilt(1.0), "accept=graft.accept.All"),
-        ("window", 2, "window=1"),
+        ("source", ModelSource("reference"), "source=current"),
+        ("accept", ExponentialTilt(1.0), "accept=graft.accept.AcceptAll"),
+        ("replay_rounds", 2, "replay_rounds=1"),
     ):
         data = Data()
         setattr(data, name, value)
         with pytest.raises(GraftError, match=words):
             objective.check(module, data)
-    still = Gaussian(Cosine(), "x0", (1,), eta=0.0)
+    still = Gaussian(CosineSchedule(), "x0", (1,), eta=0.0)
     handed = line(still, 4, torch.zeros(5, 1, 2).double(), objective, level=0.25)
     with pytest.raises(GraftError, match="eta"):
         objective.check(handed, Data())

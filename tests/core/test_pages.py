@@ -77,10 +77,10 @@ def test_the_viewer_works_under_it() -> None:
     AllChem.EmbedMolecule(mol, randomSeed=1)
 
     class Module:
-        draw = staticmethod(lambda items, legends: b"\x89PNG")
-        view = staticmethod(turning)
+        render = staticmethod(lambda items, legends: b"\x89PNG")
+        render_html = staticmethod(turning)
 
-    text = hits.page(Module, [hits.Hit(mol, 1.0, "<CCO>", "round 1", 2)], "reward")  # type: ignore[arg-type]
+    text = hits.page(Module, [hits.TopSample(mol, 1.0, "<CCO>", "round 1", 2)], "reward")  # type: ignore[arg-type]
     assert text.count("<canvas") == 1 and not refused(text)
     script = (ROOT / "domains/molecules/viewer.js").read_text(encoding="utf-8")
     assert script in text and not re.search(r"\beval\(|new Function|Worker|fetch\(|XMLHttp|import\(|blob:", script)

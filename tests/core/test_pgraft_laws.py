@@ -30,9 +30,9 @@ from exact import (
 from scipy.integrate import solve_ivp
 from torch import Tensor
 
-from graft.accept import Tilt
-from graft.process import Cosine, Flow, Gaussian, Mixed, Polynomial, Schedule
-from graft.sampler import Stage, run
+from graft.accept import ExponentialTilt
+from graft.process import CosineSchedule, Gaussian, LinearSchedule, MultiFieldProcess, PolynomialSchedule, Schedule
+from graft.sampler import Stage, run_stages
 
 DATA = normal(f64([0.6, -0.4]), f64([[0.8, 0.3], [0.3, 0.5]]))
 LINEAR = f64([0.9, 0.5]), torch.zeros(2, 2, dtype=torch.float64)
@@ -78,17 +78,17 @@ def ode_map(process: Gaussian, level: float) -> Tensor:
 
 
 CASES: list[tuple[Schedule, str, float, str]] = [
-    (Flow(), "velocity", 0.0, "a"),
-    (Flow(), "x0", 0.0, "a"),
-    (Cosine(), "v", 0.0, "a"),
-    (Polynomial(offset=1e-10), "eps", 0.0, "a"),
-    (Flow(), "velocity", 1.0, "a"),
-    (Cosine(), "v", 1.0, "a"),
-    (Polynomial(offset=1e-10), "eps", 1.0, "a"),
-    (Flow(), "x0", 1.0, "a"),
-    (Flow(), "velocity", 1.0, "b"),
-    (Cosine(), "v", 1.0, "b"),
-    (Polynomial(offset=1e-10), "eps", 1.0, "b"),
+    (LinearSchedule(), "velocity", 0.0, "a"),
+    (LinearSchedule(), "x0", 0.0, "a"),
+    (CosineSchedule(), "v", 0.0, "a"),
+    (PolynomialSchedule(offset=1e-10), "eps", 0.0, "a"),
+    (LinearSchedule(), "velocity", 1.0, "a"),
+    (CosineSchedule(), "v", 1.0, "a"),
+    (PolynomialSchedule(offset=1e-10), "eps", 1.0, "a"),
+    (LinearSchedule(), "x0", 1.0, "a"),
+    (LinearSchedule(), "velocity", 1.0, "b"),
+    (CosineSchedule(), "v", 1.0, "b"),
+    (PolynomialSchedule(offset=1e-10), "eps", 1.0, "b"),
 ]
 
 
@@ -141,7 +141,7 @@ def reverse(process: Gaussian, law: Moments) -> Moments:
 
 def test_surviving_share_of_a_stochastic_suffix() -> None:
     """In one dimension the share of a linear reward's gain that survives the hand-over is rho²(u*) = alpha² S / S_u."""
-    process = Gaussian(Cosine(), "v", (2,), eta=1.0)
+    process = Gaussian(CosineSchedule(), "v", (2,), eta=1.0)
     made = rollouts(process, LINEAR)
     alpha, sigma = (float(c) for c in process.alpha_sigma(HANDOVER))
     size, axes = torch.linalg.eigh(DATA.covs[0])
@@ -154,7 +154,7 @@ def test_surviving_share_of_a_stochastic_suffix() -> None:
 @pytest.mark.parametrize("eta", [0.0, 1.0])
 def test_other_handovers(handover: float, eta: float) -> None:
     """u* = 0 is GRAFT: the accepted law itself."""
-    process = Gaussian(Cosine(), "v", (2,), eta=eta)
+    process = Gaussian(CosineSchedule(), "v", (2,), eta=eta)
     made = rollouts(process, QUADRATIC, handover)
     laws = []
     for steps in (60, 120):
@@ -165,7 +165,7 @@ def test_other_handovers(handover: float, eta: float) -> None:
 
 
 @pytest.mark.parametrize("tilt", [LINEAR, QUADRATIC], ids=["linear", "quadratic"])
-@pytest.mark.parametrize(("schedule", "prediction"), [(Flow(), "velocity"), (Cosine(), "v")], ids=ids)
+@pytest.mark.parametrize(("schedule", "prediction"), [(LinearSchedule(), "velocity"), (CosineSchedule(), "v")], ids=ids)
 def test_target_b_is_biased_under_an_ode(schedule: Schedule, prediction: str, tilt: tuple[Tensor, Tensor]) -> None:
     """x_{u*} is then a function of x_0 and not its noised version: the regression on x_0 is another, known one."""
     process = Gaussian(schedule, prediction, (2,), eta=0.0)
@@ -180,7 +180,7 @@ def test_target_b_is_biased_under_an_ode(schedule: Schedule, prediction: str, ti
 
 
 @pytest.mark.parametrize("eta", [0.0, 1.0])
-@pytest.mark.parametrize(("schedule", "prediction"), [(Flow(), "velocity"), (Cosine(), "v")], ids=ids)
+@pytest.mark.parametrize(("schedule", "prediction"), [(LinearSchedule(), "velocity"), (CosineSchedule(), "v")], ids=ids)
 def test_tweedie_target_is_biased(schedule: Schedule, prediction: str, eta: float) -> None:
     """Regression on the reference's E[x_0 | x_{u*}] leaves out (sigma²/alpha) ∇ log P(accept | x_{u*}) at every level.
 
@@ -216,7 +216,7 @@ def test_tweedie_target_is_biased(schedule: Schedule, prediction: str, eta: floa
 
 def test_noise_of_the_targets() -> None:
     """What least squares leaves of (a), with its weight, is 1 + sigma_s² / (alpha_s² S) times what it leaves of (b)."""
-    for schedule, prediction, handover in [(Flow(), "velocity", 0.25), (Cosine(), "v", 0.5)]:
+    for schedule, prediction, handover in [(LinearSchedule(), "velocity", 0.25), (CosineSchedule(), "v", 0.5)]:
         process = Gaussian(schedule, prediction, (1,))
         alpha, sigma = (float(c) for c in process.alpha_sigma(handover))
         z = whitened(64, 3)
@@ -235,7 +235,7 @@ def test_noise_of_the_targets() -> None:
 @pytest.mark.parametrize("eta", [0.0, 1.0])
 def test_renoised_target_has_the_noised_law_of_what_was_accepted(eta: float) -> None:
     """For a stochastic sampler that is the law of the recorded states; for an ODE it is another one."""
-    process = Gaussian(Cosine(), "v", (2,), eta=eta)
+    process = Gaussian(CosineSchedule(), "v", (2,), eta=eta)
     made = rollouts(process, QUADRATIC)
     noised = accepted(QUADRATIC).noised(*(float(c) for c in process.alpha_sigma(HANDOVER))).moments()
     laws = []
@@ -276,15 +276,15 @@ def biased_limit(process: Gaussian, tilt: tuple[Tensor, Tensor]) -> Moments:
 
 @pytest.mark.parametrize("eta", [0.0, 1.0])
 def test_end_to_end_by_sampling(eta: float) -> None:
-    """Rollouts with `run`, acceptance with `Tilt`, least squares on the recorded states, hand-over with two stages."""
-    process = Gaussian(Cosine(), "v", (2,), eta=eta)
+    """Rollouts, acceptance with `ExponentialTilt`, least squares on the recorded states, hand-over with two stages."""
+    process = Gaussian(CosineSchedule(), "v", (2,), eta=eta)
     reference, steps, count = Exact(process, DATA), 40, 40_000
     seed = torch.Generator().manual_seed(0)
-    drawn = run([Stage(process, reference)], rows(count), steps, record=[HANDOVER], generator=seed)
+    drawn = run_stages([Stage(process, reference)], rows(count), steps, record=[HANDOVER], generator=seed)
     rewards = (drawn.state @ LINEAR[0]).clamp(max=4.5)  # bounded, 4 standard deviations up
-    taken = Tilt(temperature=2.0, maximum=4.5)(rewards, generator=seed).index
+    taken = ExponentialTilt(temperature=2.0, reward_bound=4.5)(rewards, generator=seed).index
     assert 5000 < len(taken) < 8000
-    middle = drawn.recorded[HANDOVER][taken]
+    middle = drawn.states[HANDOVER][taken]
     # every accepted state with two noises and their mirror images
     half = torch.randn(2 * len(taken), 2, dtype=torch.float64, generator=seed)
     model = fit_affine(process, middle.repeat(4, 1), torch.cat([half, -half]), steps, HANDOVER)
@@ -298,10 +298,10 @@ def test_end_to_end_by_sampling(eta: float) -> None:
     assert gap(above, right) < 0.09
     assert float((right[0] - DATA.at(process, HANDOVER).means[0]).abs().max()) > 0.3
     both = [Stage(process, model, 1.0, HANDOVER), Stage(process, reference, HANDOVER)]
-    final = run(both, rows(20_000), steps, generator=seed)
+    final = run_stages(both, rows(20_000), steps, generator=seed)
     end = accepted(tilt).moments() if eta == 0 else reverse(process, right)
     assert gap((final.state.mean(0), torch.cov(final.state.T)), end) < 0.12
-    assert final.calls == steps
+    assert final.denoiser_calls == steps
 
 
 # ---- the loss itself
@@ -311,13 +311,13 @@ def test_end_to_end_by_sampling(eta: float) -> None:
 @pytest.mark.parametrize(
     ("schedule", "prediction"),
     [
-        (Flow(), "velocity"),
-        (Flow(), "v"),
-        (Flow(), "x0"),
-        (Cosine(), "v"),
-        (Polynomial(), "eps"),
-        (Polynomial(), "x0"),
-        (Polynomial(), "velocity"),
+        (LinearSchedule(), "velocity"),
+        (LinearSchedule(), "v"),
+        (LinearSchedule(), "x0"),
+        (CosineSchedule(), "v"),
+        (PolynomialSchedule(), "eps"),
+        (PolynomialSchedule(), "x0"),
+        (PolynomialSchedule(), "velocity"),
     ],
     ids=ids,
 )
@@ -326,7 +326,7 @@ def test_minimum_of_the_loss(
     schedule: Schedule, prediction: str, since: float, weight: "tuple[float, float] | None"
 ) -> None:
     """Target (a)'s least-squares network is the exact denoiser of the law at ``since``, at every level up to 1."""
-    process = Gaussian(schedule, prediction, (2,), weight=weight)
+    process = Gaussian(schedule, prediction, (2,), snr_weight_clamp=weight)
     law = normal(f64([0.4, -0.7]), f64([[0.9, 0.2], [0.2, 0.3]]))  # at level since, whatever made it
     z = whitened(64, 4)
     state = law.means[0] + z[:, :2] @ root(law.covs[0]).mT
@@ -343,7 +343,7 @@ def test_minimum_of_the_loss(
         else:
             x0 = (law.means[0] / process.alpha_sigma(since)[0]).expand_as(x)
         right = say(prediction, x, x0, alpha, sigma)
-        told = process.network_time(level).float().expand(16)
+        told = process.timestep(level).float().expand(16)
         assert torch.allclose(model(x, told, {}), right, rtol=1e-5, atol=1e-5)
 
 
@@ -363,7 +363,9 @@ def quadrature(law: Mixture, order: int = 40) -> tuple[Tensor, Tensor, Tensor]:
 @pytest.mark.parametrize("number", [0.5, 0.8, 1.0])
 @pytest.mark.parametrize("since", [0.0, 0.3])
 @pytest.mark.parametrize(
-    ("schedule", "prediction"), [(Flow(), "velocity"), (Polynomial(), "eps"), (Cosine(), "x0")], ids=ids
+    ("schedule", "prediction"),
+    [(LinearSchedule(), "velocity"), (PolynomialSchedule(), "eps"), (CosineSchedule(), "x0")],
+    ids=ids,
 )
 def test_gradient_vanishes_at_the_exact_denoiser_of_a_mixture(
     schedule: Schedule, prediction: str, since: float, number: float
@@ -405,7 +407,14 @@ def test_gradient_vanishes_at_the_exact_denoiser_of_a_mixture(
 
 @pytest.mark.parametrize(
     ("schedule", "prediction"),
-    [(Flow(), "velocity"), (Flow(), "x0"), (Flow(), "v"), (Cosine(), "v"), (Polynomial(), "eps"), (Cosine(), "logits")],
+    [
+        (LinearSchedule(), "velocity"),
+        (LinearSchedule(), "x0"),
+        (LinearSchedule(), "v"),
+        (CosineSchedule(), "v"),
+        (PolynomialSchedule(), "eps"),
+        (CosineSchedule(), "logits"),
+    ],
     ids=ids,
 )
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -434,7 +443,7 @@ def test_loss_is_finite_to_the_ends(schedule: Schedule, prediction: str, dtype: 
 def test_cross_entropy_is_least_at_the_posterior(target: str) -> None:
     """Logits affine in the state, fitted by Newton to the expected cross-entropy, are the exact posterior's."""
     scale, share = 1.5, f64([0.3, 0.7])
-    process = Gaussian(Cosine(), "logits", (1, 2), scale=scale)
+    process = Gaussian(CosineSchedule(), "logits", (1, 2), one_hot_scale=scale)
     since = 0.0 if target == "since 0" else 0.25
     order = 24
     node, p = np.polynomial.hermite_e.hermegauss(order)
@@ -474,7 +483,7 @@ def test_cross_entropy_is_least_at_the_posterior(target: str) -> None:
 @pytest.mark.parametrize("prediction", ["eps", "x0", "v", "velocity"])
 def test_unweighted_loss_is_the_predictions_own_error(prediction: str) -> None:
     """On data and without ``weight``: |output − what a perfect network would say of this noise|²."""
-    process = Gaussian(Polynomial(), prediction, (3,))
+    process = Gaussian(PolynomialSchedule(), prediction, (3,))
     state = torch.randn(4, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     noise = torch.randn(4, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     level = f64([0.1, 0.4, 0.8, 1.0])
@@ -484,7 +493,7 @@ def test_unweighted_loss_is_the_predictions_own_error(prediction: str) -> None:
     with noise_is(process, noise):
         loss = process.loss(lambda x, t, c: 0.4 * x, state, level, 0.0, rows(4))
         assert torch.allclose(loss, (0.4 * noisy - goal).square().mean(1))
-        clipped = Gaussian(Polynomial(), prediction, (3,), weight=(0.5, 5.0))
+        clipped = Gaussian(PolynomialSchedule(), prediction, (3,), snr_weight_clamp=(0.5, 5.0))
         with noise_is(clipped, noise):
             loss = clipped.loss(lambda x, t, c: 0.4 * x, state, level, 0.0, rows(4))
         estimate = process.x0(0.4 * noisy, noisy, level)
@@ -494,8 +503,8 @@ def test_unweighted_loss_is_the_predictions_own_error(prediction: str) -> None:
 
 def test_loss_of_a_mixed_state() -> None:
     """The weighted sum of the fields' losses, of either target."""
-    fields = {"x": Gaussian(Flow(), "velocity", (2,)), "h": Gaussian(Cosine(), "v", (3,))}
-    process = Mixed(dict(fields), weights={"h": 0.25})
+    fields = {"x": Gaussian(LinearSchedule(), "velocity", (2,)), "h": Gaussian(CosineSchedule(), "v", (3,))}
+    process = MultiFieldProcess(dict(fields), weights={"h": 0.25})
     seed = torch.Generator().manual_seed(0)
     state, noise, target = (
         {n: torch.randn(4, *p.shape, dtype=torch.float64, generator=seed) for n, p in fields.items()} for _ in range(3)
@@ -512,7 +521,7 @@ def test_loss_of_a_mixed_state() -> None:
 
 
 def test_targets_agree_at_data() -> None:
-    process = Gaussian(Flow(), "velocity", (3,))
+    process = Gaussian(LinearSchedule(), "velocity", (3,))
     state = torch.randn(5, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     level = f64([0.1, 0.3, 0.5, 0.9, 1.0])
     one, other = (

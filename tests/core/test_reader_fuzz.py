@@ -15,10 +15,10 @@ from mangle import mangled, values
 
 from graft import GraftError, files, runs
 from graft.compare import rows
-from graft.levels.analysis import Analysis
+from graft.levels.search import Analysis
 from graft.reward import Scores
-from graft.rounds import Account, Chunk, Round
-from graft.runs.checkpoint import Checkpoints
+from graft.rounds import Chunk, RoundStore, RoundSummary
+from graft.runs.checkpoint import ChecksummedCheckpointIO
 from graft.runs.checkpoint import read as read_checkpoint
 from graft.runs.logger import read as read_metrics
 
@@ -48,29 +48,31 @@ def attempt(read: Callable[[], Any]) -> None:
         assert str(error).strip()
 
 
-def a_round(folder: Path) -> Round:
-    store = Round(folder, None, [3, 2], "reward")
+def a_round(folder: Path) -> RoundStore:
+    store = RoundStore(folder, None, [3, 2], "reward")
     for index, count in enumerate(store.rows):
         store.write_chunk(index, Chunk(torch.ones(count, 2), {0.5: torch.zeros(count, 2)}, {"n": torch.arange(count)}))
         store.write_scores(index, Scores([1.5] * (count - 1) + [float("nan")], {count - 1: "no"}), ["a"] * count)
-    Account(0, "reference", 5, 1, 0.2, 1.0, None, 2, 0, 1.0, 1.5, 1.0, 10, 5, {"no": 2}).write(
+    RoundSummary(0, "reference", 5, 1, 0.2, 1.0, None, 2, 0, 1.0, 1.5, 1.0, 10, 5, {"no": 2}).write(
         folder, torch.tensor([0]), torch.tensor([1.0])
     )
     return store
 
 
 def read_round(path: Path) -> None:
-    store = Round(path.parent, None, [3, 2], "reward")
+    store = RoundStore(path.parent, None, [3, 2], "reward")
     store.read_chunk(0)
     if store.has_scores(0):
-        store.calls(0), store.again(0), store.scores()
-    store.screened(0, "reward", lambda: [1.0] * 3)
-    Account.read(path.parent)
+        store.reward_calls(0), store.pending_retries(0), store.scores()
+    store.proxy_scores(0, "reward", lambda: [1.0] * 3)
+    RoundSummary.read(path.parent)
 
 
 def checkpoint(path: Path) -> None:
     state = {"state_dict": {"a": torch.ones(3)}, "global_step": 1, "loops": {}, "pytorch-lightning_version": "2"}
-    Checkpoints().save_checkpoint({**state, "graft": {"reference": None}, "callbacks": {"x": [1.0, None]}}, path)
+    ChecksummedCheckpointIO().save_checkpoint(
+        {**state, "graft": {"reference": None}, "callbacks": {"x": [1.0, None]}}, path
+    )
 
 
 def state_dict(path: Path) -> None:
@@ -88,12 +90,12 @@ KINDS: dict[str, tuple[str, Callable[[Path], Any], Callable[[Path], Any]]] = {
     "weights": (
         "a.safetensors",
         lambda path: files.write_tensors(path, {"backbone/a": torch.ones(3)}, {"level": 0.5}),
-        files.read_network,
+        files.load_state_dict,
     ),
-    "torch file": ("a.pt", state_dict, files.read_network),
+    "torch file": ("a.pt", state_dict, files.load_state_dict),
     "checkpoint": ("last.ckpt", checkpoint, read_checkpoint),
     "metrics": ("metrics.csv", text("step,a,b\n1,0.5,\n2,,0.25\n"), read_metrics),
-    "config": ("config.yaml", text("a: {b: [1, 2]}\nc: null\n"), lambda path: runs.differing(path, "a: 1")),
+    "config": ("config.yaml", text("a: {b: [1, 2]}\nc: null\n"), lambda path: runs.first_difference(path, "a: 1")),
     "levels": (
         "levels.json",
         text('{"levels": [{"level": 0.5}], "level": 0.5}'),
@@ -123,9 +125,11 @@ def test_json_whose_hash_fits(name: str, data: st.DataObject) -> None:
     folder = fresh()
     a_round(folder)
     path = folder / name
-    content = files.read_sealed(path, "") if path.exists() else {"reward": "reward", "values": [1.0], "keys": [""]}
+    content = (
+        files.read_checked_json(path, "") if path.exists() else {"reward": "reward", "values": [1.0], "keys": [""]}
+    )
     key = data.draw(st.sampled_from([*sorted(content), "failures", "again", "unknown"]))
-    files.write_sealed(path, {**content, key: data.draw(values)})
+    files.write_checked_json(path, {**content, key: data.draw(values)})
     attempt(lambda: read_round(path))
 
 
@@ -138,7 +142,7 @@ def test_tensors_of_something_else(sizes: dict[str, int], levels: Any) -> None:
     folder = fresh()
     path = folder / "chunk_00000.safetensors"
     files.write_tensors(path, {name: torch.zeros(size, 2) for name, size in sizes.items()}, {"levels": levels})
-    attempt(lambda: Round(folder, None, [3, 2], "reward").read_chunk(0))
+    attempt(lambda: RoundStore(folder, None, [3, 2], "reward").read_chunk(0))
 
 
 @few

@@ -5,8 +5,8 @@ import torch
 from exact import Exact, f64, normal, rows
 from torch import Tensor
 
-from graft.process import Cosine, Flow, Gaussian
-from graft.sampler import Stage, run
+from graft.process import CosineSchedule, Gaussian, LinearSchedule
+from graft.sampler import Stage, run_stages
 from graft.state import Condition
 
 LAW = normal(f64([0.5, -1.0]), f64([[0.3, 0.18], [0.18, 0.2]]))
@@ -19,26 +19,26 @@ def seeded(seed: int = 0) -> torch.Generator:
 @pytest.mark.parametrize("repeats", [1, 3])
 def test_the_law_stays(repeats: int) -> None:
     """4000 draws: a mean is off by 4 standard errors, 0.035, with probability below 1e-4."""
-    p = Gaussian(Flow(), "velocity", (2,))
-    drawn = run([Stage(p, Exact(p, LAW))], rows(4000), 60, generator=seeded(), repeats=repeats)
+    p = Gaussian(LinearSchedule(), "velocity", (2,))
+    drawn = run_stages([Stage(p, Exact(p, LAW))], rows(4000), 60, generator=seeded(), repeats=repeats)
     mean, cov = LAW.moments()
     assert (drawn.state.mean(0) - mean).abs().max() < 0.035
     assert (drawn.state.T.cov() - cov).abs().max() < 0.04
-    assert drawn.calls == 59 * repeats + 1
+    assert drawn.denoiser_calls == 59 * repeats + 1
 
 
 def test_a_stage_with_its_own_clock_and_an_inversion_are_walked_once() -> None:
-    p = Gaussian(Flow(), "velocity", (2,), eta=0)
+    p = Gaussian(LinearSchedule(), "velocity", (2,), eta=0)
     model = Exact(p, LAW)
-    assert run([Stage(p, model, steps=7)], rows(2), 10, generator=seeded(), repeats=4).calls == 7
-    up = run([Stage(p, model, 0.5, 1.0)], rows(2), 40, state=torch.zeros(2, 2, dtype=torch.float64), repeats=4)
-    once = run([Stage(p, model, 0.5, 1.0)], rows(2), 40, state=torch.zeros(2, 2, dtype=torch.float64))
-    assert torch.equal(up.state, once.state) and up.calls == once.calls
+    assert run_stages([Stage(p, model, steps=7)], rows(2), 10, generator=seeded(), repeats=4).denoiser_calls == 7
+    up = run_stages([Stage(p, model, 0.5, 1.0)], rows(2), 40, state=torch.zeros(2, 2, dtype=torch.float64), repeats=4)
+    once = run_stages([Stage(p, model, 0.5, 1.0)], rows(2), 40, state=torch.zeros(2, 2, dtype=torch.float64))
+    assert torch.equal(up.state, once.state) and up.denoiser_calls == once.denoiser_calls
 
 
 def test_what_is_given_draws_the_rest_to_it() -> None:
     """The first coordinate is told: the second one's mean comes to that of the conditional, -1 + 0.6 (1.3 - 0.5)."""
-    p = Gaussian(Cosine(), "x0", (2,))
+    p = Gaussian(CosineSchedule(), "x0", (2,))
     exact = Exact(p, LAW)
 
     def told(state: Tensor, time: Tensor, condition: Condition) -> Tensor:
@@ -48,7 +48,7 @@ def test_what_is_given_draws_the_rest_to_it() -> None:
 
     gaps = []
     for repeats in (1, 4, 16):
-        drawn = run([Stage(p, told)], rows(4000), 30, generator=seeded(), repeats=repeats).state
+        drawn = run_stages([Stage(p, told)], rows(4000), 30, generator=seeded(), repeats=repeats).state
         assert torch.allclose(drawn[:, 0], torch.full_like(drawn[:, 0], 1.3), atol=1e-9)
         gaps.append(abs(float(drawn[:, 1].mean()) - (-1 + 0.6 * 0.8)))
     assert gaps[0] > gaps[1] > gaps[2] and gaps[2] < 0.1, gaps

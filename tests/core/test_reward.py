@@ -8,7 +8,7 @@ import callables
 import pytest
 
 from graft.errors import GraftError
-from graft.reward import Function, Reward, Scores
+from graft.reward import FunctionReward, Reward, Scores
 from graft.reward.worker import Worker
 
 
@@ -21,15 +21,15 @@ class Unwelcome:
 
 @pytest.fixture
 def function() -> Iterator:
-    made: list[Function] = []
+    made: list[FunctionReward] = []
 
-    def make(name: str, **settings: object) -> Function:
-        made.append(Function(f"callables.{name}", **settings))
+    def make(name: str, **settings: object) -> FunctionReward:
+        made.append(FunctionReward(f"callables.{name}", **settings))
         return made[-1]
 
     yield make
     for one in made:
-        one.close()
+        one.teardown()
 
 
 def check(scores: Scores, right: list["float | None"]) -> None:
@@ -47,11 +47,11 @@ def check(scores: Scores, right: list["float | None"]) -> None:
 def test_working_reward_equals_direct_calls(function, timeout: "float | None") -> None:
     items = [0.0, 1.5, -3.0, 1e9]
     check(function("square", timeout=timeout)(items), [callables.square(x) for x in items])
-    check(function("squares", timeout=timeout, batch=True)(items), callables.squares(items))
-    check(function("numpy_batch", timeout=timeout, batch=True)(items[:3]), [0.0, 3.0, -6.0])
+    check(function("squares", timeout=timeout, batched=True)(items), callables.squares(items))
+    check(function("numpy_batch", timeout=timeout, batched=True)(items[:3]), [0.0, 3.0, -6.0])
     assert function("square", timeout=timeout).score(3.0) == 9.0
-    assert function("squares", timeout=timeout, batch=True).score(3.0) == 9.0
-    check(function("squares", timeout=timeout, batch=True)([]), [])
+    assert function("squares", timeout=timeout, batched=True).score(3.0) == 9.0
+    check(function("squares", timeout=timeout, batched=True)([]), [])
 
 
 TROUBLES = {
@@ -71,7 +71,7 @@ TROUBLES = {
 @pytest.mark.parametrize("batch", [False, True], ids=["single", "batch"])
 def test_trouble_costs_one_sample(function, batch: bool) -> None:
     """Each trouble between two that work; a batch that fails is scored one by one."""
-    reward = function("troubled_batch" if batch else "troubled", timeout=0.7, batch=batch)
+    reward = function("troubled_batch" if batch else "troubled", timeout=0.7, batched=batch)
     items, right = [1.0], [1.5]
     for trouble in TROUBLES:
         items += [float(trouble), 2.0]
@@ -92,7 +92,7 @@ def test_trouble_in_this_process(function) -> None:
 @pytest.mark.parametrize("timeout", [20.0, None], ids=["worker", "here"])
 def test_batch_with_some_values_missing(function, timeout: "float | None") -> None:
     """NaN and None in a list that is whole cost their own samples, in one call."""
-    reward = function("troubled_batch", timeout=timeout, batch=True)
+    reward = function("troubled_batch", timeout=timeout, batched=True)
     check(reward([1.0, 13.0, 2.0, 15.0, 3.0]), [1.5, None, 2.5, None, 3.5])
 
 
@@ -114,7 +114,7 @@ def test_worker_stays_until_it_must_not(function) -> None:
     reward([14.0, 2.0])
     assert reward._workers.workers[0]._process.pid != first
     child = reward._workers.workers[0]._process
-    reward.close()
+    reward.teardown()
     assert child.poll() is not None and reward._workers.workers[0]._process is None
     check(reward([2.0]), [2.5])  # and it can be called again
 
@@ -123,7 +123,7 @@ def test_worker_stays_until_it_must_not(function) -> None:
 @pytest.mark.parametrize("timeout", [20.0, None], ids=["worker", "here"])
 def test_batch_of_wrong_length(function, name: str, why: str, timeout: "float | None") -> None:
     """Values that cannot be told apart are no values."""
-    scores = function(name, timeout=timeout, batch=True)([1.0, 2.0, 3.0])
+    scores = function(name, timeout=timeout, batched=True)([1.0, 2.0, 3.0])
     check(scores, [None] * 3)
     assert all(why in said for said in scores.failures.values())
 
@@ -134,23 +134,23 @@ def test_batch_of_wrong_length(function, name: str, why: str, timeout: "float | 
 )
 def test_unknown_path(path: str, timeout: "float | None") -> None:
     with pytest.raises(GraftError, match=r"package\.module\.function"):
-        Function(path, timeout=timeout)([1.0])
+        FunctionReward(path, timeout=timeout)([1.0])
 
 
 def test_not_callable() -> None:
     with pytest.raises(GraftError, match="no function"):
-        Function("callables.not_callable", timeout=None)
+        FunctionReward("callables.not_callable", timeout=None)
 
 
 def test_interpreter_that_is_not_there() -> None:
     with pytest.raises(GraftError, match="could not be started"):
-        Function("callables.square", python="/no/such/python")([1.0])
+        FunctionReward("callables.square", python="/no/such/python")([1.0])
 
 
 def test_names() -> None:
-    reward = Function("callables.square", unit="eV", maximise=False)
-    assert (reward.name, reward.unit, reward.maximise) == ("square", "eV", False)
-    assert Function("callables.square", name="energy").name == "energy"
+    reward = FunctionReward("callables.square", unit="eV", higher_is_better=False)
+    assert (reward.name, reward.unit, reward.higher_is_better) == ("square", "eV", False)
+    assert FunctionReward("callables.square", name="energy").name == "energy"
 
 
 @pytest.mark.parametrize("item", [lambda: 1.0, Unwelcome()], ids=["cannot be sent", "cannot be read"])

@@ -10,16 +10,16 @@ import pytest
 import torch
 
 import graft
-from domains.molecules.rewards import Desirability, Desirable, Gated
+from domains.molecules.rewards import DesirabilityWindow, Gated, GeometricMean
 from graft import Rollouts, cli, commands
-from graft.best_of import best_of
-from graft.judge import Judge
-from graft.levels.plan import Levels
-from graft.process import Cosine, Gaussian
-from graft.reward import Cached, Reward, Weighted, ask, by_term, leaves
-from graft.rounds import Round
+from graft.best_of import best_of_n
+from graft.evaluation import SampleEvaluator
+from graft.levels.search_settings import LevelSearch
+from graft.process import CosineSchedule, Gaussian
+from graft.reward import CachedReward, Reward, WeightedSum, ask, by_term, leaves
+from graft.rounds import RoundStore
 
-pytestmark = [pytest.mark.filterwarnings(f"ignore:{message}") for message in cli.QUIET]  # Lightning's
+pytestmark = [pytest.mark.filterwarnings(f"ignore:{message}") for message in cli.IGNORED_WARNINGS]  # Lightning's
 CALLS: Counter[str] = Counter()
 
 
@@ -41,20 +41,28 @@ def fresh() -> None:
 
 ITEMS = [(0.5,), (1.0,), (0.5,), (3.0,), (3.0,)]
 MADE = {  # of the rewards a and b: calls of the first and of the second time, and of the reward as a whole
-    "cached": (lambda a, b: Cached(a), [3, 0], [1, 0], 3, 1),
-    "window": (lambda a, b: Desirable(Cached(a), low=0.1), [3, 0], [1, 0], 3, 1),
-    "weighted": (lambda a, b: Weighted([Cached(a), Cached(b)], [1, 1]), [3, 3], [1, 1], 3, 1),
-    "cheap": (lambda a, b: Weighted([Cached(a), b], [1, 1]), [3, 5], [1, 5], 5, 5),
+    "cached": (lambda a, b: CachedReward(a), [3, 0], [1, 0], 3, 1),
+    "window": (lambda a, b: DesirabilityWindow(CachedReward(a), low=0.1), [3, 0], [1, 0], 3, 1),
+    "weighted": (lambda a, b: WeightedSum([CachedReward(a), CachedReward(b)], [1, 1]), [3, 3], [1, 1], 3, 1),
+    "cheap": (lambda a, b: WeightedSum([CachedReward(a), b], [1, 1]), [3, 5], [1, 5], 5, 5),
     "mean": (
-        lambda a, b: Desirability([Desirable(Cached(a), low=0.1), Desirable(Cached(b), low=0.2)]),
+        lambda a, b: GeometricMean(
+            [DesirabilityWindow(CachedReward(a), low=0.1), DesirabilityWindow(CachedReward(b), low=0.2)]
+        ),
         [3, 3],
         [1, 1],
         3,
         1,
     ),
-    "nested": (lambda a, b: Weighted([Weighted([Cached(a), b], [1, 1]), Cached(b)], [1, 1]), [3, 8], [1, 6], 5, 5),
-    "around": (lambda a, b: Cached(Weighted([a, b], [1, 1])), [3, 3], [1, 1], 3, 1),
-    "twice": (lambda a, b: Cached(Cached(a)), [3, 0], [1, 0], 3, 1),
+    "nested": (
+        lambda a, b: WeightedSum([WeightedSum([CachedReward(a), b], [1, 1]), CachedReward(b)], [1, 1]),
+        [3, 8],
+        [1, 6],
+        5,
+        5,
+    ),
+    "around": (lambda a, b: CachedReward(WeightedSum([a, b], [1, 1])), [3, 3], [1, 1], 3, 1),
+    "twice": (lambda a, b: CachedReward(CachedReward(a)), [3, 0], [1, 0], 3, 1),
 }
 
 
@@ -79,7 +87,7 @@ def test_gate_counts_what_passes() -> None:
         def passes(self, item: Any) -> bool:
             return item[0] < 1
 
-    gate = Odd(Cached(Costly("a")), require=[], otherwise=0.0)
+    gate = Odd(CachedReward(Costly("a")), require=[], fallback=0.0)
     for calls in (1, 0):
         scores = ask(gate, ITEMS)
         assert Counter(scores.calls)["a"] == calls and scores.values == [0.8, 0.0, 0.8, 0.0, 0.0]
@@ -88,16 +96,16 @@ def test_gate_counts_what_passes() -> None:
 
 def test_failed_calls_that_are_made_again_count_again(tmp_path: Path) -> None:
     """On disk the calls of a chunk add up; those that came with an earlier run's draws are not this run's."""
-    store = Round(tmp_path, {"seed": 0}, [5], "r")
-    scores = ask(Cached(Costly("a")), ITEMS)
+    store = RoundStore(tmp_path, {"seed": 0}, [5], "r")
+    scores = ask(CachedReward(Costly("a")), ITEMS)
     store.write_scores(0, scores, [""] * 5, asked=scores.asked)
-    assert (store.calls(0), store.calls_by_term(0)) == (3, {"a": 3})
-    store.ask_again()
-    assert (store.calls(0), store.calls_by_term(0), store.again(0)) == (3, {"a": 3}, [3, 4])
+    assert (store.reward_calls(0), store.calls_by_term(0)) == (3, {"a": 3})
+    store.mark_failures_for_retry()
+    assert (store.reward_calls(0), store.calls_by_term(0), store.pending_retries(0)) == (3, {"a": 3}, [3, 4])
 
 
 def test_judge() -> None:
-    judge = Judge(Weighted([Cached(Costly("a")), Cached(Costly("b"))], [1, 1]), {})
+    judge = SampleEvaluator(WeightedSum([CachedReward(Costly("a")), CachedReward(Costly("b"))], [1, 1]), {})
     judge.update(list(ITEMS), 0)
     judge.update(list(ITEMS), 0)
     assert (judge.reward_calls, judge.calls_by_term) == (4, {"a": 4, "b": 4})
@@ -108,7 +116,10 @@ def test_a_whole_run_its_levels_and_the_best_of_several(tmp_path: Path) -> None:
 
     def reward(name: str = "scores.sqlite") -> Reward:
         file = str(tmp_path / name)
-        return Weighted([Desirable(Cached(Costly("a"), file=file), low=0.1), Cached(Costly("b"), file=file)], [1, 1])
+        return WeightedSum(
+            [DesirabilityWindow(CachedReward(Costly("a"), path=file), low=0.1), CachedReward(Costly("b"), path=file)],
+            [1, 1],
+        )
 
     for number in (1, 2):
         before = Counter(CALLS)
@@ -122,17 +133,19 @@ def test_a_whole_run_its_levels_and_the_best_of_several(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "2/summary.json").read_text())["reward_calls_by_term"] == {"a": 0, "b": 0}
     for asked in ("first", "again"):
         before = Counter(CALLS)
-        best = best_of(plane.made(tmp_path), plane.trainer(), reward("other"), 8, 4, weights="reference")
+        best = best_of_n(plane.made(tmp_path), plane.trainer(), reward("other"), 8, 4, weights="reference")
         assert best.reward_calls == (CALLS - before)["b"] == (32 if asked == "first" else 0)
 
 
 def test_levels(tmp_path: Path) -> None:
-    process = Gaussian(Cosine(), "v", [2], eta=1.0)
+    process = Gaussian(CosineSchedule(), "v", [2], eta=1.0)
     for first in (True, False):
         before = Counter(CALLS)
         module = plane.Plane(plane.Net(), process, plane.weights(tmp_path), steps=4)
-        cached = Cached(Costly("a"), file=str(tmp_path / "scores.sqlite"))
-        data = Rollouts(Weighted([cached], [1.0]), draws=64, batch_size=32, levels=Levels((0.25, 0.5), draws=64))
+        cached = CachedReward(Costly("a"), path=str(tmp_path / "scores.sqlite"))
+        data = Rollouts(
+            WeightedSum([cached], [1.0]), draws=64, batch_size=32, level_search=LevelSearch((0.25, 0.5), draws=64)
+        )
         found = commands.levels(module, data, tmp_path / str(first), plane.trainer())
         assert found.reward_calls == (CALLS - before)["a"] and (found.reward_calls > 100) == first
         assert sum(level.reward_calls for level in found.levels) in range(

@@ -9,7 +9,7 @@ import callables
 import pytest
 
 from graft.errors import GraftError
-from graft.reward import Function
+from graft.reward import FunctionReward
 
 FAULTS = {  # calls of each kind, and a word of the reason
     "raise": (90, "ZeroDivisionError"),
@@ -34,11 +34,11 @@ def test_ten_thousand_calls() -> None:
     items = [(kind, float(i)) for i, kind in enumerate(kinds)]
     items += [("work", float(i)) for i in range(len(kinds), COUNT)]
     random.Random(0).shuffle(items)
-    reward = Function("callables.faulty", timeout=0.6, workers=8)
+    reward = FunctionReward("callables.faulty", timeout=0.6, workers=8)
     try:
         scores = reward(items)
     finally:
-        reward.close()
+        reward.teardown()
     assert len(scores.values) == COUNT
     failed = 0
     for i, (kind, number) in enumerate(items):
@@ -59,11 +59,11 @@ def test_batches() -> None:
     items = [("work", float(i)) for i in range(200)]
     for place, kind in ((7, "exit"), (60, "raise"), (111, "short"), (150, "nan"), (151, "kill")):
         items[place] = (kind, float(place))
-    reward = Function("callables.faulty_batch", timeout=20.0, batch=True, workers=8)
+    reward = FunctionReward("callables.faulty_batch", timeout=20.0, batched=True, workers=8)
     try:
         scores = reward(items)
     finally:
-        reward.close()
+        reward.teardown()
     assert sorted(scores.failures) == [7, 60, 111, 150, 151]
     assert all(math.isnan(scores.values[i]) for i in scores.failures)
     assert "0 values for 1 object" in scores.failures[111]
@@ -73,13 +73,13 @@ def test_batches() -> None:
 
 def test_workers_that_cannot_start_end_it_at_once() -> None:
     with pytest.raises(GraftError, match="no reward function"):
-        Function("callables.nothing", workers=2)([1.0] * 1000)
+        FunctionReward("callables.nothing", workers=2)([1.0] * 1000)
 
 
 @pytest.mark.parametrize("settings", [{"workers": 0}, {"workers": 2, "timeout": None}, {"timeout": 0}])
 def test_settings(settings: dict) -> None:
     with pytest.raises(GraftError, match=r"callables\.square"):
-        Function("callables.square", **settings)
+        FunctionReward("callables.square", **settings)
 
 
 def test_hung_call_leaves_no_process(tmp_path: Path) -> None:
@@ -87,9 +87,9 @@ def test_hung_call_leaves_no_process(tmp_path: Path) -> None:
     import os
     import time
 
-    reward = Function("callables.starts_another", timeout=1.0)
+    reward = FunctionReward("callables.starts_another", timeout=1.0)
     scores = reward([str(tmp_path / "pid")])
-    reward.close()
+    reward.teardown()
     assert "no answer" in scores.failures[0]
     pid = int((tmp_path / "pid").read_text())
     for _ in range(100):
@@ -106,11 +106,11 @@ def test_hung_call_leaves_no_process(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("name", "reason"), [("leaks_memory", "MemoryError"), ("leaks_files", "Too many open files")])
 def test_a_callable_that_leaks(name: str, reason: str) -> None:
     """One call is lost when its process has run out; the next ones have a new process."""
-    reward = Function(f"callables.{name}", timeout=20.0)
+    reward = FunctionReward(f"callables.{name}", timeout=20.0)
     try:
         scores = reward([float(i) for i in range(30)])
     finally:
-        reward.close()
+        reward.teardown()
     assert 2 <= len(scores.failures) <= 6 and all(reason in text for text in scores.failures.values())
     positions = sorted(scores.failures)
     assert all(later - earlier > 2 for earlier, later in itertools.pairwise(positions))

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from graft import GraftError, files
-from graft.identity import digest, identity
-from graft.process import Flow, Gaussian, Polynomial
-from graft.rounds import Chunk, Round, Store
+from graft.fingerprint import fingerprint, fingerprint_hash
+from graft.process import Gaussian, LinearSchedule, PolynomialSchedule
+from graft.rounds import Chunk, RolloutCache, RoundStore
 from graft.rounds.asked import even, screen_information, screened
 
 
@@ -23,19 +23,21 @@ class Net(nn.Module):
 
 
 def test_identity_says_what_differs_and_nothing_else() -> None:
-    assert digest(Gaussian(Polynomial(), "x0", [2])) == digest(Gaussian(Polynomial(), "x0", [2]))
+    assert fingerprint_hash(Gaussian(PolynomialSchedule(), "x0", [2])) == fingerprint_hash(
+        Gaussian(PolynomialSchedule(), "x0", [2])
+    )
     others = [
-        Gaussian(Polynomial(), "x0", [3]),
-        Gaussian(Polynomial(), "v", [2]),
-        Gaussian(Flow(), "x0", [2]),
-        Gaussian(Polynomial(), "x0", [2], eta=0.5),
-        Gaussian(Polynomial(), "x0", [2], warp=2),
+        Gaussian(PolynomialSchedule(), "x0", [3]),
+        Gaussian(PolynomialSchedule(), "v", [2]),
+        Gaussian(LinearSchedule(), "x0", [2]),
+        Gaussian(PolynomialSchedule(), "x0", [2], eta=0.5),
+        Gaussian(PolynomialSchedule(), "x0", [2], warp=2),
     ]
-    assert len({digest(p) for p in (Gaussian(Polynomial(), "x0", [2]), *others)}) == len(others) + 1
-    assert digest(Net()) == digest(Net().eval())  # weights have a hash of their own
-    assert digest(Net()) != digest(Net(reach=2.0))
-    assert digest({"a": 1, "b": [2]}) == digest({"b": [2], "a": 1})
-    assert digest(torch.zeros(2)) != digest(torch.zeros(3))
+    assert len({fingerprint_hash(p) for p in (Gaussian(PolynomialSchedule(), "x0", [2]), *others)}) == len(others) + 1
+    assert fingerprint_hash(Net()) == fingerprint_hash(Net().eval())  # weights have a hash of their own
+    assert fingerprint_hash(Net()) != fingerprint_hash(Net(reach=2.0))
+    assert fingerprint_hash({"a": 1, "b": [2]}) == fingerprint_hash({"b": [2], "a": 1})
+    assert fingerprint_hash(torch.zeros(2)) != fingerprint_hash(torch.zeros(3))
 
 
 def test_identity_of_a_function_is_its_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -44,14 +46,14 @@ def test_identity_of_a_function_is_its_file(tmp_path: Path, monkeypatch: pytest.
     found = []
     for name, body in (("one", "return 1.0"), ("two", "return 1.0"), ("three", "return 2.0")):
         (tmp_path / f"{name}.py").write_text(f"def score(x):\n    {body}\n")
-        found.append(identity(importlib.import_module(name).score))
+        found.append(fingerprint(importlib.import_module(name).score))
     assert found[0]["file"] == found[1]["file"] != found[2]["file"] and found[0]["name"] == "one.score"
 
 
 @pytest.mark.parametrize("kind", [torch.float32, torch.float64, torch.int64, torch.bool, torch.bfloat16])
 def test_file_filled_in_place(kind: torch.dtype, tmp_path: Path) -> None:
     whole = {"a": torch.arange(14).reshape(7, 2).to(kind), "b": torch.arange(7, dtype=torch.float64)}
-    with files.growing(tmp_path / "f.safetensors", 7, {"x": 1}) as mapped:
+    with files.mapped_writer(tmp_path / "f.safetensors", 7, {"x": 1}) as mapped:
         into = mapped({name: tensor[:3] for name, tensor in whole.items()})
         for rows in (slice(4, 7), slice(0, 4)):
             for name, tensor in whole.items():
@@ -60,9 +62,9 @@ def test_file_filled_in_place(kind: torch.dtype, tmp_path: Path) -> None:
     assert about == {"x": 1} and all(torch.equal(tensors[name], whole[name]) for name in whole)
 
 
-def a_round(folder: Path, chunks: int = 3, seed: int = 0) -> tuple[Round, Tensor]:
+def a_round(folder: Path, chunks: int = 3, seed: int = 0) -> tuple[RoundStore, Tensor]:
     rows = [5] * (chunks - 1) + [2]
-    store = Round(folder, {"seed": seed, "round": 0}, rows, "reward")
+    store = RoundStore(folder, {"seed": seed, "round": 0}, rows, "reward")
     x = torch.randn(sum(rows), 2, generator=torch.Generator().manual_seed(seed))
     for i, count in enumerate(rows):
         part = x[5 * i : 5 * i + count]
@@ -73,8 +75,8 @@ def a_round(folder: Path, chunks: int = 3, seed: int = 0) -> tuple[Round, Tensor
 def test_gathered_draws(tmp_path: Path) -> None:
     store, x = a_round(tmp_path / "rounds/0")
     index = torch.tensor([0, 3, 4, 5, 11])
-    store.gather("g.safetensors", index, [0.5])
-    chunk = store.gathered("g.safetensors")
+    store.write_subset("g.safetensors", index, [0.5])
+    chunk = store.read_subset("g.safetensors")
     assert torch.equal(chunk.recorded[0.5], x[index] + 1) and torch.equal(chunk.state, x[index])
     assert torch.equal(chunk.condition["n"], index)
 
@@ -82,12 +84,12 @@ def test_gathered_draws(tmp_path: Path) -> None:
 def test_store_finds_by_content(tmp_path: Path) -> None:
     ours, _ = a_round(tmp_path / "one/rounds/0")
     a_round(tmp_path / "two/rounds/0", seed=1)
-    store = Store([tmp_path])
+    store = RolloutCache([tmp_path])
     assert len(store) == 6
-    assert store.find(ours.origin(1)) == tmp_path / "one/rounds/0/chunk_00001.safetensors"
-    assert store.find({**ours.origin(1), "chunk": 7}) is None  # of that law, but not among those
+    assert store.find(ours.cache_key(1)) == tmp_path / "one/rounds/0/chunk_00001.safetensors"
+    assert store.find({**ours.cache_key(1), "chunk": 7}) is None  # of that law, but not among those
     with pytest.raises(GraftError, match="another seed"):
-        store.find({**ours.origin(1), "seed": 2})
+        store.find({**ours.cache_key(1), "seed": 2})
 
 
 def test_screened() -> None:

@@ -6,15 +6,23 @@ from exact import Exact, f64, normal, rows
 from torch import Tensor
 
 from graft.errors import GraftError
-from graft.process import Cosine, Flow, Gaussian, Masked, Mixed, Polynomial, ZeroCentre
-from graft.sampler import Stage, grid, run, snap
+from graft.process import (
+    CosineSchedule,
+    Gaussian,
+    LinearSchedule,
+    MaskProjection,
+    MultiFieldProcess,
+    PolynomialSchedule,
+    ZeroCenterOfMass,
+)
+from graft.sampler import Stage, level_grid, nearest_level, run_stages
 from graft.state import Condition
 
 LAW = normal(f64([0.5, -1.0]), f64([[0.3, 0.1], [0.1, 0.2]]))
 
 
 def process(eta: float = 1.0) -> Gaussian:
-    return Gaussian(Flow(), "velocity", (2,), eta=eta)
+    return Gaussian(LinearSchedule(), "velocity", (2,), eta=eta)
 
 
 def seeded(seed: int = 0) -> torch.Generator:
@@ -24,27 +32,27 @@ def seeded(seed: int = 0) -> torch.Generator:
 def test_records_the_levels_asked_for() -> None:
     p = process()
     stage = Stage(p, Exact(p, LAW))
-    one = run([stage], rows(3), 8, record=[1.0, 0.75, 0.25, 0.0], generator=seeded())
-    assert list(one.recorded) == [1.0, 0.75, 0.25, 0.0]
-    assert torch.equal(one.recorded[0.0], one.state)
-    assert torch.equal(one.recorded[1.0], p.prior(rows(3), seeded()))
-    assert one.calls == 8
-    assert run([stage], rows(3), 8, generator=seeded()).recorded == {}
+    one = run_stages([stage], rows(3), 8, record=[1.0, 0.75, 0.25, 0.0], generator=seeded())
+    assert list(one.states) == [1.0, 0.75, 0.25, 0.0]
+    assert torch.equal(one.states[0.0], one.state)
+    assert torch.equal(one.states[1.0], p.prior(rows(3), seeded()))
+    assert one.denoiser_calls == 8
+    assert run_stages([stage], rows(3), 8, generator=seeded()).states == {}
 
 
 def test_recorded_state_continues_to_the_same_end() -> None:
     """What was kept at u* and walked on from there is the whole walk, for an ODE: the states are of those levels."""
     p = process(eta=0.0)
     model = Exact(p, LAW)
-    whole = run([Stage(p, model)], rows(4), 20, record=[0.6, 0.2], generator=seeded())
+    whole = run_stages([Stage(p, model)], rows(4), 20, record=[0.6, 0.2], generator=seeded())
     for level, calls in ((0.6, 12), (0.2, 4)):
-        rest = run([Stage(p, model, level)], rows(4), 20, state=whole.recorded[level])
+        rest = run_stages([Stage(p, model, level)], rows(4), 20, state=whole.states[level])
         assert torch.allclose(rest.state, whole.state, rtol=0, atol=1e-12)
-        assert rest.calls == calls
-    two = run([Stage(p, model, 1.0, 0.6), Stage(p, model, 0.6)], rows(4), 20, record=[0.2], generator=seeded())
+        assert rest.denoiser_calls == calls
+    two = run_stages([Stage(p, model, 1.0, 0.6), Stage(p, model, 0.6)], rows(4), 20, record=[0.2], generator=seeded())
     assert torch.allclose(two.state, whole.state, rtol=0, atol=1e-12)
-    assert torch.allclose(two.recorded[0.2], whole.recorded[0.2], rtol=0, atol=1e-12)
-    assert two.calls == 20
+    assert torch.allclose(two.states[0.2], whole.states[0.2], rtol=0, atol=1e-12)
+    assert two.denoiser_calls == 20
 
 
 def test_partial_range() -> None:
@@ -61,30 +69,36 @@ def test_partial_range() -> None:
         nonlocal steps
         steps += 1
 
-    part = run([Stage(p, model, 0.7, 0.4)], rows(2), 10, generator=seeded(), state=torch.ones(2, 2), progress=progress)
+    part = run_stages(
+        [Stage(p, model, 0.7, 0.4)], rows(2), 10, generator=seeded(), state=torch.ones(2, 2), progress=progress
+    )
     assert seen == [0.7, 0.6, 0.5]
-    assert part.calls == steps == 3
-    still = run([Stage(p, model, 0.7, 0.7)], rows(2), 10, record=[0.7], state=torch.ones(2, 2))
-    assert torch.equal(still.state, torch.ones(2, 2)) and torch.equal(still.recorded[0.7], still.state)
+    assert part.denoiser_calls == steps == 3
+    still = run_stages([Stage(p, model, 0.7, 0.7)], rows(2), 10, record=[0.7], state=torch.ones(2, 2))
+    assert torch.equal(still.state, torch.ones(2, 2)) and torch.equal(still.states[0.7], still.state)
 
 
 def test_stage_with_a_clock_of_its_own() -> None:
     """It takes its own steps, counts as the others do, and keeps nothing: levels are of the run's clock."""
-    p, other = process(eta=0.0), Gaussian(Cosine(), "v", (2,), eta=0.0)
+    p, other = process(eta=0.0), Gaussian(CosineSchedule(), "v", (2,), eta=0.0)
     first, second = Stage(other, Exact(other, LAW), steps=3), Stage(p, Exact(p, LAW))
     ticks: list[int] = []
-    both = run([first, second], rows(5), 8, [1.0, 0.5], seeded(), progress=lambda: ticks.append(1))
-    middle = run([first], rows(5), 100, [0.5], seeded())  # whatever the run's steps
-    assert middle.recorded == {} and middle.calls == 3
-    assert torch.equal(middle.state, run([Stage(other, Exact(other, LAW))], rows(5), 3, generator=seeded()).state)
-    assert torch.equal(both.recorded[1.0], middle.state)
-    rest = run([second], rows(5), 8, [1.0, 0.5], state=middle.state)
-    assert torch.equal(both.state, rest.state) and torch.equal(both.recorded[0.5], rest.recorded[0.5])
-    assert both.calls == len(ticks) == 11
-    back = run([Stage(p, second.model, 0.0, 1.0), Stage(other, first.model, 0.0, 1.0, 3)], rows(5), 8, state=both.state)
+    both = run_stages([first, second], rows(5), 8, [1.0, 0.5], seeded(), progress=lambda: ticks.append(1))
+    middle = run_stages([first], rows(5), 100, [0.5], seeded())  # whatever the run's steps
+    assert middle.states == {} and middle.denoiser_calls == 3
+    assert torch.equal(
+        middle.state, run_stages([Stage(other, Exact(other, LAW))], rows(5), 3, generator=seeded()).state
+    )
+    assert torch.equal(both.states[1.0], middle.state)
+    rest = run_stages([second], rows(5), 8, [1.0, 0.5], state=middle.state)
+    assert torch.equal(both.state, rest.state) and torch.equal(both.states[0.5], rest.states[0.5])
+    assert both.denoiser_calls == len(ticks) == 11
+    back = run_stages(
+        [Stage(p, second.model, 0.0, 1.0), Stage(other, first.model, 0.0, 1.0, 3)], rows(5), 8, state=both.state
+    )
     assert torch.allclose(back.state, other.prior(rows(5), seeded()), rtol=0, atol=1e-9)
     with pytest.raises(GraftError, match="multiple of 1/3"):
-        run([Stage(other, first.model, 1.0, 0.5, 3)], rows(5), 8)
+        run_stages([Stage(other, first.model, 1.0, 0.5, 3)], rows(5), 8)
 
 
 def test_steps_that_thirds_do_not_hurt() -> None:
@@ -92,26 +106,26 @@ def test_steps_that_thirds_do_not_hurt() -> None:
     p = process()
     model = Exact(p, LAW, snap=3600)
     for steps, level in ((3, 1 / 3), (30, 0.7), (1000, 0.043), (7, 3 / 7)):
-        kept = run([Stage(p, model, 1.0, level)], rows(1), steps, record=[level], generator=seeded())
-        assert list(kept.recorded) == [level]
-        assert kept.calls == steps - round(level * steps)
-        assert level in grid(steps) or min(abs(level - u) for u in grid(steps)) < 1e-12
-    assert snap(0.3, 8) == 0.25 and grid(4) == [1.0, 0.75, 0.5, 0.25, 0.0]
+        kept = run_stages([Stage(p, model, 1.0, level)], rows(1), steps, record=[level], generator=seeded())
+        assert list(kept.states) == [level]
+        assert kept.denoiser_calls == steps - round(level * steps)
+        assert level in level_grid(steps) or min(abs(level - u) for u in level_grid(steps)) < 1e-12
+    assert nearest_level(0.3, 8) == 0.25 and level_grid(4) == [1.0, 0.75, 0.5, 0.25, 0.0]
 
 
 @pytest.mark.parametrize("level", [0.33, -0.1, 1.1])
 def test_off_the_grid(level: float) -> None:
     p = process()
     with pytest.raises(GraftError, match="multiple of 1/10"):
-        run([Stage(p, Exact(p, LAW))], rows(1), 10, record=[level])
+        run_stages([Stage(p, Exact(p, LAW))], rows(1), 10, record=[level])
     with pytest.raises(GraftError, match="multiple of 1/10"):
-        run([Stage(p, Exact(p, LAW), 1.0, level)], rows(1), 10)
+        run_stages([Stage(p, Exact(p, LAW), 1.0, level)], rows(1), 10)
 
 
 def test_start_in_between_needs_a_state() -> None:
     p = process()
     with pytest.raises(GraftError, match="give the state"):
-        run([Stage(p, Exact(p, LAW), 0.5)], rows(1), 10)
+        run_stages([Stage(p, Exact(p, LAW), 0.5)], rows(1), 10)
 
 
 @pytest.mark.parametrize("eta", [0.0, 1.0])
@@ -119,9 +133,9 @@ def test_generator_decides(eta: float) -> None:
     p = process(eta)
     stages = [Stage(p, Exact(p, LAW))]
     torch.manual_seed(0)
-    one, again = (run(stages, rows(5), 10, generator=seeded(1)).state for _ in range(2))
+    one, again = (run_stages(stages, rows(5), 10, generator=seeded(1)).state for _ in range(2))
     assert torch.equal(one, again)
-    assert not torch.equal(one, run(stages, rows(5), 10, generator=seeded(2)).state)
+    assert not torch.equal(one, run_stages(stages, rows(5), 10, generator=seeded(2)).state)
     assert torch.rand(1) == torch.rand(1, generator=seeded(0))  # the global generator was left alone
 
 
@@ -135,40 +149,42 @@ def test_memory_does_not_grow_with_steps() -> None:
         alive.append(weakref.ref(state))
         return state
 
-    run([Stage(p, model)], rows(2), 16, generator=seeded())
+    run_stages([Stage(p, model)], rows(2), 16, generator=seeded())
     assert sum(ref() is not None for ref in alive) <= 1
 
 
 def test_no_gradient_is_kept() -> None:
     p = process()
     scale = torch.ones(1, dtype=torch.float64, requires_grad=True)
-    assert not run([Stage(p, lambda x, t, c: scale * x)], rows(2), 4, generator=seeded()).state.requires_grad
+    assert not run_stages([Stage(p, lambda x, t, c: scale * x)], rows(2), 4, generator=seeded()).state.requires_grad
 
 
 def test_two_clocks() -> None:
     """A corrector 1 → 0 with its own process, then the base 1 → 0: the second starts where the first ended."""
-    corrector, base = Gaussian(Flow(), "velocity", (2,), eta=0.0), process(eta=0.0)
+    corrector, base = Gaussian(LinearSchedule(), "velocity", (2,), eta=0.0), process(eta=0.0)
     noise_law = normal(f64([0.3, 0.0]), f64([[1.5, 0.4], [0.4, 0.8]]))
     first, second = Exact(corrector, noise_law), Exact(base, LAW)
-    both = run([Stage(corrector, first), Stage(base, second)], rows(6), 20, record=[1.0, 0.5, 0.0], generator=seeded())
-    middle = run([Stage(corrector, first)], rows(6), 20, generator=seeded()).state
-    alone = run([Stage(base, second)], rows(6), 20, record=[0.5], state=middle)
+    both = run_stages(
+        [Stage(corrector, first), Stage(base, second)], rows(6), 20, record=[1.0, 0.5, 0.0], generator=seeded()
+    )
+    middle = run_stages([Stage(corrector, first)], rows(6), 20, generator=seeded()).state
+    alone = run_stages([Stage(base, second)], rows(6), 20, record=[0.5], state=middle)
     assert torch.equal(both.state, alone.state)
-    assert both.calls == 40
+    assert both.denoiser_calls == 40
     # a level that both pass is kept of the last
-    assert torch.equal(both.recorded[0.5], alone.recorded[0.5])
-    assert torch.equal(both.recorded[1.0], middle)
+    assert torch.equal(both.states[0.5], alone.states[0.5])
+    assert torch.equal(both.states[1.0], middle)
 
 
 MASK = f64([[1.0, 1.0, 1.0, 0.0], [1.0, 1.0, 0.0, 0.0], [1.0, 1.0, 1.0, 1.0]])
 
 
-def molecules(eta: float) -> tuple[Mixed, Condition]:
+def molecules(eta: float) -> tuple[MultiFieldProcess, Condition]:
     fields = {
-        "x": Gaussian(Polynomial(), "eps", (4, 3), eta=eta, project=ZeroCentre()),
-        "h": Gaussian(Polynomial(), "eps", (4, 2), eta=eta, project=Masked()),
+        "x": Gaussian(PolynomialSchedule(), "eps", (4, 3), eta=eta, projection=ZeroCenterOfMass()),
+        "h": Gaussian(PolynomialSchedule(), "eps", (4, 2), eta=eta, projection=MaskProjection()),
     }
-    return Mixed(fields), {"mask": MASK}
+    return MultiFieldProcess(fields), {"mask": MASK}
 
 
 def careless(state: dict[str, Tensor], time: Tensor, condition: Condition) -> dict[str, Tensor]:
@@ -192,8 +208,8 @@ def test_states_stay_in_their_subspace(eta: float) -> None:
     check_subspace(process.corrupt(prior, 0.7, 0.0, condition, seed))
     check_subspace(process.corrupt(prior, f64([0.7, 0.9, 0.3]), 0.2, condition, seed))
     check_subspace(process.step(careless, prior, 1.0, 0.75, condition, seed))
-    drawn = run([Stage(process, careless)], condition, 8, record=[0.5], generator=seed)
-    check_subspace(drawn.recorded[0.5])
+    drawn = run_stages([Stage(process, careless)], condition, 8, record=[0.5], generator=seed)
+    check_subspace(drawn.states[0.5])
     check_subspace(drawn.state)
 
 
@@ -214,8 +230,8 @@ def test_noise_in_the_subspace_is_standard_there() -> None:
 def test_loss_ignores_padding(prediction: str, since: float) -> None:
     """What the network says on padding, and where it puts the centre of mass, changes no loss."""
     condition = {"mask": MASK}
-    projection = ZeroCentre()
-    process = Gaussian(Polynomial(), prediction, (4, 3), project=projection)
+    projection = ZeroCenterOfMass()
+    process = Gaussian(PolynomialSchedule(), prediction, (4, 3), projection=projection)
     state = process.prior(condition, seeded())
     level = f64([0.4, 0.7, 1.0])
 
@@ -230,7 +246,7 @@ def test_loss_ignores_padding(prediction: str, since: float) -> None:
 
 
 def test_cross_entropy_ignores_padding() -> None:
-    process = Gaussian(Polynomial(), "logits", (4, 2), project=Masked())
+    process = Gaussian(PolynomialSchedule(), "logits", (4, 2), projection=MaskProjection())
     state = torch.nn.functional.one_hot(torch.tensor([[0, 1, 1, 0]] * 3), 2).double() * MASK[..., None]
 
     def loss(extra: Tensor) -> Tensor:

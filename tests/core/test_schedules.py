@@ -8,17 +8,25 @@ import torch
 from exact import f64
 
 from graft import GraftError
-from graft.process import Betas, Cosine, Flow, Gaussian, Polynomial, Schedule, VarianceExploding
+from graft.process import (
+    BetaSchedule,
+    CosineSchedule,
+    Gaussian,
+    LinearSchedule,
+    PolynomialSchedule,
+    Schedule,
+    VarianceExploding,
+)
 
 SCHEDULES: dict[str, Schedule] = {
-    "flow": Flow(),
-    "cosine": Cosine(),
-    "polynomial": Polynomial(),
-    "polynomial3": Polynomial(power=3.0, offset=1e-4),
+    "flow": LinearSchedule(),
+    "cosine": CosineSchedule(),
+    "polynomial": PolynomialSchedule(),
+    "polynomial3": PolynomialSchedule(power=3.0, offset=1e-4),
     "exploding": VarianceExploding(),
-    "linear": Betas("linear"),
-    "scaled": Betas("scaled_linear", start=0.00085, end=0.012),
-    "squaredcos": Betas("squaredcos_cap_v2"),
+    "linear": BetaSchedule("linear"),
+    "scaled": BetaSchedule("scaled_linear", beta_start=0.00085, beta_end=0.012),
+    "squaredcos": BetaSchedule("squaredcos_cap_v2"),
 }
 PRESERVING = ("cosine", "polynomial", "polynomial3", "linear", "scaled", "squaredcos")
 
@@ -61,14 +69,14 @@ def karras(t: float, least: float = 0.002, most: float = 80.0, rho: float = 7.0)
 def test_exploding_is_karras_schedule() -> None:
     """From sigma_min just above data to sigma_max, uniform in sigma^(1/7); data is reached in one jump."""
     t = torch.cat([f64([1e-12, 1e-9]), torch.linspace(0.001, 1, 1000, dtype=torch.float64)])
-    for settings in ({}, {"minimum": 0.01, "maximum": 20.0, "power": 3.0}):
+    for settings in ({}, {"sigma_min": 0.01, "sigma_max": 20.0, "rho": 3.0}):
         schedule = VarianceExploding(**settings)
         sigma = schedule.alpha_sigma(t)[1]
-        names = {"minimum": "least", "maximum": "most", "power": "rho"}
+        names = {"sigma_min": "least", "sigma_max": "most", "rho": "rho"}
         wanted = [karras(v, **{names[k]: x for k, x in settings.items()}) for v in t.tolist()]
         assert torch.allclose(sigma, f64(wanted), rtol=1e-12, atol=0)
-        assert float(sigma[0]) == pytest.approx(settings.get("minimum", 0.002), rel=1e-9)
-        assert float(sigma[-1]) == settings.get("maximum", 80.0)
+        assert float(sigma[0]) == pytest.approx(settings.get("sigma_min", 0.002), rel=1e-9)
+        assert float(sigma[-1]) == settings.get("sigma_max", 80.0)
     # the grid of N levels of Karras et al. without its least one is that of a sampler of N − 1 steps
     grid = VarianceExploding().alpha_sigma(torch.arange(17, -1, -1).double() / 17)[1]
     theirs = [karras(1 - i / 17) for i in range(17)]
@@ -78,17 +86,20 @@ def test_exploding_is_karras_schedule() -> None:
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (lambda: VarianceExploding(minimum=0.0), r"`minimum` is 0; it must lie between 0 and the maximum, 80\."),
-        (lambda: VarianceExploding(minimum=90.0), r"`minimum` is 90; it must lie between 0 and the maximum, 80\."),
-        (lambda: VarianceExploding(maximum=float("inf")), "`maximum` is inf; it must be positive"),
-        (lambda: VarianceExploding(power=0.0), "`power` is 0; it must be positive"),
-        (lambda: Polynomial(power=-1.0), "`power` is -1; it must be positive"),
-        (lambda: Polynomial(offset=1.0), r"`offset` is 1; it must lie in \[0, 1\)"),
-        (lambda: Betas(steps=0), "`steps` is 0; it must be at least 1"),
-        (lambda: Betas(start=0.0), "`start` is 0; it must be above 0"),
-        (lambda: Betas(start=0.5, end=0.02), "`start` is 0.5; it must be above 0 and at most `end`, 0.02"),
-        (lambda: Betas(end=1.0), "which must be below 1"),
-        (lambda: Betas(start=float("nan")), "`start` is nan"),
+        (lambda: VarianceExploding(sigma_min=0.0), r"`sigma_min` is 0; it must lie between 0 and `sigma_max`, 80\."),
+        (lambda: VarianceExploding(sigma_min=90.0), r"`sigma_min` is 90; it must lie between 0 and `sigma_max`, 80\."),
+        (lambda: VarianceExploding(sigma_max=float("inf")), "`sigma_max` is inf; it must be positive"),
+        (lambda: VarianceExploding(rho=0.0), "`rho` is 0; it must be positive"),
+        (lambda: PolynomialSchedule(power=-1.0), "`power` is -1; it must be positive"),
+        (lambda: PolynomialSchedule(offset=1.0), r"`offset` is 1; it must lie in \[0, 1\)"),
+        (lambda: BetaSchedule(num_train_timesteps=0), "`num_train_timesteps` is 0; it must be at least 1"),
+        (lambda: BetaSchedule(beta_start=0.0), "`beta_start` is 0; it must be above 0"),
+        (
+            lambda: BetaSchedule(beta_start=0.5, beta_end=0.02),
+            "`beta_start` is 0.5; it must be above 0 and at most `beta_end`, 0.02",
+        ),
+        (lambda: BetaSchedule(beta_end=1.0), "which must be below 1"),
+        (lambda: BetaSchedule(beta_start=float("nan")), "`beta_start` is nan"),
     ],
 )
 def test_bad_settings(make: Callable[[], Schedule], words: str) -> None:
@@ -105,7 +116,7 @@ def test_closed_forms() -> None:
     ):
         found = SCHEDULES[name].alpha_sigma(t)
         assert torch.allclose(found[0], f64(alpha), atol=1e-15) and torch.allclose(found[1], f64(sigma))
-    alpha2 = Polynomial(2.0, 1e-5).alpha_sigma(t)[0] ** 2  # EDM's, to the offset: (1 − t²)²
+    alpha2 = PolynomialSchedule(2.0, 1e-5).alpha_sigma(t)[0] ** 2  # EDM's, to the offset: (1 − t²)²
     assert torch.allclose(alpha2, (1 - t**2) ** 2, atol=1e-5)
     assert float(alpha2[-1]) == pytest.approx(1e-5)
 
@@ -120,7 +131,7 @@ def test_tables_are_those_of_diffusers(kind: str, start: float, end: float) -> N
         warnings.simplefilter("ignore")  # what diffusers imports warns
         diffusers = pytest.importorskip("diffusers")
         theirs = diffusers.DDPMScheduler(1000, beta_start=start, beta_end=end, beta_schedule=kind).alphas_cumprod
-    schedule = Betas(kind, 1000, start, end)
+    schedule = BetaSchedule(kind, 1000, start, end)
     t = torch.arange(1, 1001, dtype=torch.float64) / 1000
     alpha, sigma = schedule.alpha_sigma(t)
     assert torch.allclose((alpha**2).log(), theirs.double().log(), rtol=2e-4, atol=1e-6)  # theirs is float32
@@ -130,11 +141,11 @@ def test_tables_are_those_of_diffusers(kind: str, start: float, end: float) -> N
 
 def test_table_between_its_entries() -> None:
     """Interpolated geometrically in alpha²."""
-    ends = Betas().alpha_sigma(f64([0.4, 0.401]))[0]
-    middle = Betas().alpha_sigma(f64(0.4005))[0]
+    ends = BetaSchedule().alpha_sigma(f64([0.4, 0.401]))[0]
+    middle = BetaSchedule().alpha_sigma(f64(0.4005))[0]
     assert float(middle) == pytest.approx(float(ends.prod().sqrt()), rel=1e-12)
 
 
 def test_unknown_table() -> None:
     with pytest.raises(GraftError, match="scaled_linear"):
-        Betas("sigmoid")
+        BetaSchedule("sigmoid")

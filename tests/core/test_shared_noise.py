@@ -6,20 +6,20 @@ import pytest
 import torch
 from torch import Tensor
 
-from domains.images.text.process import Latents
+from domains.images.text.process import LatentGaussian
 from graft import seeding
 from graft.process import (
-    Cosine,
-    Flow,
+    CosineSchedule,
     Gaussian,
-    Masked,
+    LinearSchedule,
     MaskedCategorical,
-    Mixed,
-    Polynomial,
+    MaskProjection,
+    MultiFieldProcess,
+    PolynomialSchedule,
     Process,
-    Rotation,
+    TrigFlow,
     UniformCategorical,
-    ZeroCentre,
+    ZeroCenterOfMass,
 )
 from graft.state import Condition, State, apply, cat, size, take
 
@@ -28,25 +28,27 @@ NODES, CLASSES = 5, 4
 
 def flat(process: Process) -> Process:
     """A process on the dict states that `MODEL` acts on."""
-    return Mixed({"x": process})
+    return MultiFieldProcess({"x": process})
 
 
 PROCESSES: dict[str, Callable[[], Process]] = {
-    "gaussian": lambda: flat(Gaussian(Cosine(), "v", (NODES, 3))),
-    "centred": lambda: flat(Gaussian(Polynomial(), "eps", (NODES, 3), warp=2, project=ZeroCentre())),
-    "logits": lambda: flat(Gaussian(Flow(), "logits", (NODES, CLASSES), project=Masked())),
-    "rotation": lambda: flat(Rotation((NODES, 3))),
-    "latents": lambda: flat(Latents(Flow(), "velocity", (NODES, 3), eta=0.0)),
+    "gaussian": lambda: flat(Gaussian(CosineSchedule(), "v", (NODES, 3))),
+    "centred": lambda: flat(Gaussian(PolynomialSchedule(), "eps", (NODES, 3), warp=2, projection=ZeroCenterOfMass())),
+    "logits": lambda: flat(Gaussian(LinearSchedule(), "logits", (NODES, CLASSES), projection=MaskProjection())),
+    "rotation": lambda: flat(TrigFlow((NODES, 3))),
+    "latents": lambda: flat(LatentGaussian(LinearSchedule(), "velocity", (NODES, 3), eta=0.0)),
     "masked": lambda: flat(MaskedCategorical((NODES, CLASSES), weight="equal")),
     "masked, one position": lambda: flat(MaskedCategorical((CLASSES,))),
     "masked, a grid": lambda: flat(MaskedCategorical((2, NODES, CLASSES))),
-    "uniform": lambda: flat(UniformCategorical((NODES, CLASSES), warp=2, project=Masked())),
-    "mixed": lambda: Mixed(
+    "uniform": lambda: flat(UniformCategorical((NODES, CLASSES), warp=2, projection=MaskProjection())),
+    "mixed": lambda: MultiFieldProcess(
         {
-            "x": Gaussian(Polynomial(), "x0", (NODES, 3), weight=(0.2, 100), project=ZeroCentre()),
-            "h": MaskedCategorical((NODES, CLASSES), project=Masked()),
+            "x": Gaussian(
+                PolynomialSchedule(), "x0", (NODES, 3), snr_weight_clamp=(0.2, 100), projection=ZeroCenterOfMass()
+            ),
+            "h": MaskedCategorical((NODES, CLASSES), projection=MaskProjection()),
             "kind": UniformCategorical((NODES, 3)),
-            "size": Rotation((1,)),
+            "size": TrigFlow((1,)),
         }
     ),
 }
@@ -54,7 +56,7 @@ SPLITS = [(2, 1), (3, 2)]  # ranks, accumulated parts
 
 
 def fields_of(process: Process) -> dict[str, Process]:
-    assert isinstance(process, Mixed)
+    assert isinstance(process, MultiFieldProcess)
     return process.fields
 
 
@@ -74,7 +76,7 @@ def clean(process: Process, count: int) -> State:
             x = torch.nn.functional.one_hot(kinds, shape[-1]).double()
         else:
             x = torch.randn(count, *shape, dtype=torch.float64, generator=generator)
-        project = part.project  # type: ignore[attr-defined]
+        project = part.projection  # type: ignore[attr-defined]
         out[name] = x if project is None else project(x, condition)
     return out
 
@@ -100,7 +102,7 @@ class Network(torch.nn.Module):
 
 def part_of(generator_of: torch.Generator, rank: int, world: int, part: int, parts: int) -> torch.Generator:
     """The generator as `GraftModule.training_step` gives it to one rank."""
-    return seeding.share(generator_of, rank, world, part, parts)
+    return seeding.shard_generator(generator_of, rank, world, part, parts)
 
 
 def rows_of(count: int, rank: int, world: int, part: int, parts: int) -> Tensor:
@@ -128,7 +130,7 @@ def test_noise_is_that_of_one_rank(name: str, world: int, parts: int) -> None:
         level = torch.linspace(0.2, 1.0, count, dtype=torch.float64)[rows]
         noisy = process.corrupt(some, level, 0.1, about, generator)
         output = process(network, noisy, 0.5, about)
-        following = process.advance(output, noisy, 0.5, 0.25, about, generator)
+        following = process.denoise_step(output, noisy, 0.5, 0.25, about, generator)
         return [process.prior(about, generator), noisy, following]
 
     whole = drawn(torch.arange(count), torch.Generator().manual_seed(0))
@@ -152,10 +154,10 @@ def test_steps_are_those_of_one_rank(name: str, world: int, parts: int) -> None:
             for part in range(pieces):
                 for rank in range(ranks):
                     rows = rows_of(count, rank, ranks, part, pieces)
-                    generator = part_of(seeding.generator(0, "train", step), rank, ranks, part, pieces)
+                    generator = part_of(seeding.make_generator(0, "train", step), rank, ranks, part, pieces)
                     some, about = take(state, rows), take(condition, rows)
                     assert isinstance(about, dict)
-                    level = seeding.levels(len(rows), 0.1, generator)
+                    level = seeding.stratified_levels(len(rows), 0.1, generator)
                     loss = process.loss(network, some, level, 0.1, about, None, generator).mean()
                     (loss / (ranks * pieces)).backward()
             with torch.no_grad():
@@ -172,7 +174,8 @@ def test_ranks_draw_different_numbers() -> None:
     x = torch.zeros(6, 8, CLASSES)
     whole = process.noise(x, None, torch.Generator().manual_seed(0))
     first, second = (
-        process.noise(x[:3], None, seeding.share(torch.Generator().manual_seed(0), rank, 2)) for rank in (0, 1)
+        process.noise(x[:3], None, seeding.shard_generator(torch.Generator().manual_seed(0), rank, 2))
+        for rank in (0, 1)
     )
     assert not equal(first, second)
     assert torch.equal(torch.stack([first, second], 1).flatten(0, 1), whole)

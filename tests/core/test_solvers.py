@@ -13,25 +13,25 @@ from torch import Tensor
 from graft.errors import GraftError
 from graft.inversion import InversionError
 from graft.process import (
-    Betas,
-    Cosine,
-    Flow,
+    BetaSchedule,
+    CosineSchedule,
     Gaussian,
-    Masked,
+    LinearSchedule,
     MaskedCategorical,
-    Mixed,
-    Polynomial,
+    MaskProjection,
+    MultiFieldProcess,
+    PolynomialSchedule,
     Process,
-    Rotation,
     Schedule,
+    TrigFlow,
     VarianceExploding,
-    ZeroCentre,
+    ZeroCenterOfMass,
 )
-from graft.sampler import Stage, run
-from graft.solvers import Euler, Heun, Midpoint, SecondOrder, Solver
+from graft.sampler import Stage, run_stages
+from graft.solvers import Euler, Heun, Midpoint, RungeKutta2, Solver
 from graft.state import State
 
-SECOND = {"heun": Heun(), "midpoint": Midpoint(), "ralston": SecondOrder(2 / 3)}
+SECOND = {"heun": Heun(), "midpoint": Midpoint(), "ralston": RungeKutta2(2 / 3)}
 MEAN, COV = f64([0.5, -1.0]), f64([[0.6, 0.2], [0.2, 0.3]])
 
 
@@ -45,10 +45,10 @@ def transported(process: Gaussian, noise: Tensor) -> Tensor:
 
 
 SMOOTH: list[tuple[Schedule, str]] = [  # a table of betas has kinks
-    (Flow(), "velocity"),
-    (Cosine(), "v"),
-    (Polynomial(), "eps"),
-    (VarianceExploding(maximum=20.0, power=3.0), "velocity"),
+    (LinearSchedule(), "velocity"),
+    (CosineSchedule(), "v"),
+    (PolynomialSchedule(), "eps"),
+    (VarianceExploding(sigma_max=20.0, rho=3.0), "velocity"),
 ]
 WARPS = [1.0, 2.0, 3.0]
 
@@ -63,8 +63,8 @@ def test_order(schedule: Schedule, prediction: str, warp: float) -> None:
     goal = transported(process, noise)
 
     def error(how: Solver, steps: int) -> float:
-        found = run([Stage(process, model, solver=how)], rows(32), steps, state=noise)
-        assert found.calls == how.calls(steps)
+        found = run_stages([Stage(process, model, solver=how)], rows(32), steps, state=noise)
+        assert found.denoiser_calls == how.denoiser_calls(steps)
         assert isinstance(found.state, Tensor)
         return float((found.state - goal).square().mean().sqrt())
 
@@ -93,7 +93,7 @@ def two_stages(share: float, law: Mixture, x: Tensor, times: Sequence[float]) ->
 
 
 @pytest.mark.parametrize("warp", WARPS)
-@pytest.mark.parametrize(("schedule", "prediction"), [*SMOOTH, (Betas(), "v")], ids=ids)
+@pytest.mark.parametrize(("schedule", "prediction"), [*SMOOTH, (BetaSchedule(), "v")], ids=ids)
 def test_second_slope_is_a_share_of_the_odes_time(schedule: Schedule, prediction: str, warp: float) -> None:
     """A step is the one that Runge-Kutta's method takes in τ = σ / (α + σ), whatever the schedule and the warp."""
     process = Precise(schedule, prediction, (2,), eta=0.0, warp=warp)
@@ -101,12 +101,12 @@ def test_second_slope_is_a_share_of_the_odes_time(schedule: Schedule, prediction
     alpha, sigma = process.alpha_sigma(torch.linspace(1, 0, 9, dtype=torch.float64))
     times = (sigma / (alpha + sigma)).tolist()
     for solver in SECOND.values():
-        found = run([Stage(process, model, solver=solver)], rows(16), 8, state=noise).state
-        wanted = two_stages(solver.a, LAW, noise / float(alpha[0] + sigma[0]), times)
+        found = run_stages([Stage(process, model, solver=solver)], rows(16), 8, state=noise).state
+        wanted = two_stages(solver.alpha, LAW, noise / float(alpha[0] + sigma[0]), times)
         assert torch.allclose(found, wanted, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize(("schedule", "prediction"), [(Flow(), "velocity"), (Cosine(), "v")], ids=ids)
+@pytest.mark.parametrize(("schedule", "prediction"), [(LinearSchedule(), "velocity"), (CosineSchedule(), "v")], ids=ids)
 def test_error_does_not_depend_on_the_warp(schedule: Schedule, prediction: str) -> None:
     """At the same times the error is that of warp 1: a mixture, whose error is of second order for every method."""
     times = torch.linspace(1, 0, 17, dtype=torch.float64)
@@ -121,7 +121,7 @@ def test_error_does_not_depend_on_the_warp(schedule: Schedule, prediction: str) 
 
     process = Precise(schedule, prediction, (2,), eta=0.0)
     start = process.prior(rows(32), seeded())
-    goal = run([Stage(process, Exact(process, LAW), solver=Midpoint())], rows(32), 200, state=start).state
+    goal = run_stages([Stage(process, Exact(process, LAW), solver=Midpoint())], rows(32), 200, state=start).state
     for solver in SECOND.values():
         constants = [float((sampled(solver, warp) - goal).square().mean().sqrt()) for warp in WARPS]
         assert max(constants) < min(constants) * (1 + 1e-6)
@@ -131,16 +131,16 @@ def test_error_does_not_depend_on_the_warp(schedule: Schedule, prediction: str) 
 def test_fields_with_times_of_their_own() -> None:
     """A process of two schedules and warps on one clock is of second order, too."""
     fields: dict[str, Process] = {
-        "x": Gaussian(Cosine(), "v", (3, 3), eta=0.0, warp=3.0, project=ZeroCentre()),
-        "h": Gaussian(Flow(), "velocity", (3, 2), eta=0.0, project=Masked()),
+        "x": Gaussian(CosineSchedule(), "v", (3, 3), eta=0.0, warp=3.0, projection=ZeroCenterOfMass()),
+        "h": Gaussian(LinearSchedule(), "velocity", (3, 2), eta=0.0, projection=MaskProjection()),
     }
     _, condition = coupled()
     for order in (fields, dict(reversed(fields.items()))):
-        process = Mixed(order)
+        process = MultiFieldProcess(order)
         noise = process.prior(condition, seeded())
 
         def sampled(solver: Solver, steps: int, process: Process = process, noise: State = noise) -> dict[str, Tensor]:
-            state = run([Stage(process, mixing, solver=solver)], condition, steps, state=noise).state
+            state = run_stages([Stage(process, mixing, solver=solver)], condition, steps, state=noise).state
             assert isinstance(state, dict)
             return state
 
@@ -152,7 +152,7 @@ def test_fields_with_times_of_their_own() -> None:
 
 
 def test_place_and_weight_of_the_second_slope() -> None:
-    for schedule in (Flow(), Cosine(), Polynomial(), Betas(), VarianceExploding()):
+    for schedule in (LinearSchedule(), CosineSchedule(), PolynomialSchedule(), BetaSchedule(), VarianceExploding()):
         for warp in WARPS:
             process = Gaussian(schedule, "v", (2,), eta=0.0, warp=warp)
             for level, next_level in ((1.0, 0.75), (0.5, 0.25), (0.05, 0.0)):
@@ -162,7 +162,7 @@ def test_place_and_weight_of_the_second_slope() -> None:
                     assert next_level <= between < level
                     assert middle == pytest.approx(start + share * (end - start), rel=1e-9, abs=1e-15)
                     assert float(weight) == pytest.approx(1 / (2 * share), rel=1e-9)
-    for process in (Gaussian(Flow(), "velocity", (2,), eta=0.0), Rotation((2,))):
+    for process in (Gaussian(LinearSchedule(), "velocity", (2,), eta=0.0), TrigFlow((2,))):
         assert process.second_slope(1.0, 0.5, 0.5) == (0.75, 1.0)
         assert process.second_slope(0.5, 0.5, 0.5) == (0.5, 0.0)
     with pytest.raises(GraftError, match="use the Euler solver"):
@@ -174,48 +174,48 @@ def test_first_slope_is_ddim(schedule: Schedule, prediction: str, warp: float) -
     process = Gaussian(schedule, prediction, (2,), eta=0.0, warp=warp)
     x = process.prior(rows(16), seeded())
     output = process(Exact(process, LAW), x, 0.75, rows(16))
-    along = process.follow(x, process.slope(output, x, 0.75, rows(16)), 0.75, 0.25)
-    assert torch.allclose(along, process.advance(output, x, 0.75, 0.25, rows(16), None), rtol=1e-10, atol=1e-10)
-    assert torch.allclose(process.follow(along, x, 0.25, 0.25), along)
-    there = process.follow(x, output, 0.75, 0.25)
-    assert torch.allclose(process.follow(there, output, 0.25, 0.75), x, rtol=1e-9, atol=1e-9)
+    along = process.ode_step(x, process.ode_velocity(output, x, 0.75, rows(16)), 0.75, 0.25)
+    assert torch.allclose(along, process.denoise_step(output, x, 0.75, 0.25, rows(16), None), rtol=1e-10, atol=1e-10)
+    assert torch.allclose(process.ode_step(along, x, 0.25, 0.25), along)
+    there = process.ode_step(x, output, 0.75, 0.25)
+    assert torch.allclose(process.ode_step(there, output, 0.25, 0.75), x, rtol=1e-9, atol=1e-9)
 
 
-@pytest.mark.parametrize("solver", [*SECOND.values(), Heun(end=False)], ids=[*SECOND, "heun to Euler"])
+@pytest.mark.parametrize("solver", [*SECOND.values(), Heun(evaluate_at_zero=False)], ids=[*SECOND, "heun to Euler"])
 @pytest.mark.parametrize(("schedule", "prediction", "warp"), CASES, ids=ids)
 def test_noise_to_data_and_back(schedule: Schedule, prediction: str, warp: float, solver: Solver) -> None:
     process = Gaussian(schedule, prediction, (2,), eta=0.0, warp=warp)
     model = Exact(process, LAW)
     noise = process.prior(rows(32), seeded())
-    down = run([Stage(process, model, solver=solver)], rows(32), 20, state=noise)
-    up = run([Stage(process, model, 0.0, 1.0, solver=solver)], rows(32), 20, state=down.state)
+    down = run_stages([Stage(process, model, solver=solver)], rows(32), 20, state=noise)
+    up = run_stages([Stage(process, model, 0.0, 1.0, solver=solver)], rows(32), 20, state=down.state)
     assert isinstance(up.state, Tensor)
     assert (up.state - noise).abs().max() < 1e-7 * float(noise.abs().max())
 
 
 def test_inverse_of_a_linear_flow_in_closed_form() -> None:
     """For N(0, s²) a step of the flow is x ↦ c x, so the noise of x is x over the product of the c, whatever s."""
-    process, steps = Gaussian(Flow(), "velocity", (1,), eta=0.0), 10
+    process, steps = Gaussian(LinearSchedule(), "velocity", (1,), eta=0.0), 10
     for solver in (Euler(), *SECOND.values()):
         for spread in (0.3, 2.0):
             model = Exact(process, normal(f64([0.0]), f64([[spread**2]])))
-            one = run([Stage(process, model, solver=solver)], rows(1), steps, state=f64([[1.0]])).state
+            one = run_stages([Stage(process, model, solver=solver)], rows(1), steps, state=f64([[1.0]])).state
             data = torch.linspace(-2, 2, 9, dtype=torch.float64)[:, None]
-            noise = run([Stage(process, model, 0.0, 1.0, solver=solver)], rows(9), steps, state=data).state
+            noise = run_stages([Stage(process, model, 0.0, 1.0, solver=solver)], rows(9), steps, state=data).state
             assert isinstance(one, Tensor) and isinstance(noise, Tensor)
             assert torch.allclose(noise, data / one, rtol=1e-10)
 
 
 @pytest.mark.parametrize("solver", SECOND.values(), ids=SECOND)
 def test_rotation_of_standard_normal_data_is_left_alone(solver: Solver) -> None:
-    process = Rotation((2,))
+    process = TrigFlow((2,))
     noise = process.prior(rows(8), seeded())
-    still = run([Stage(process, lambda x, t, c: 0 * x, solver=solver)], rows(8), 3, state=noise).state
+    still = run_stages([Stage(process, lambda x, t, c: 0 * x, solver=solver)], rows(8), 3, state=noise).state
     assert torch.equal(still, noise)
     law = normal(MEAN, COV)
 
     def error(steps: int) -> float:
-        found = run([Stage(process, Exact(process, law), solver=solver)], rows(8), steps, state=noise).state
+        found = run_stages([Stage(process, Exact(process, law), solver=solver)], rows(8), steps, state=noise).state
         assert isinstance(found, Tensor)
         return float((found - transported(process, noise)).square().mean().sqrt())
 
@@ -226,8 +226,8 @@ def test_dict_state() -> None:
     process, condition = coupled()
     noise = process.prior(condition, seeded())
     for solver in SECOND.values():
-        down = run([Stage(process, mixing, solver=solver)], condition, 15, state=noise)
-        up = run([Stage(process, mixing, 0.0, 1.0, solver=solver)], condition, 15, state=down.state)
+        down = run_stages([Stage(process, mixing, solver=solver)], condition, 15, state=noise)
+        up = run_stages([Stage(process, mixing, 0.0, 1.0, solver=solver)], condition, 15, state=down.state)
         for name, field in noise.items():
             assert (up.state[name] - field).abs().max() < 1e-9
         assert (down.state["h"][1, 2] == 0).all() and down.state["x"].sum(1).abs().max() < 1e-9
@@ -235,22 +235,24 @@ def test_dict_state() -> None:
 
 def test_last_slope_of_data_predictions() -> None:
     """At level 0 an estimate of x_0 says nothing of the noise: that is told, and there is a way round."""
-    process = Gaussian(Flow(), "x0", (2,), eta=0.0)
+    process = Gaussian(LinearSchedule(), "x0", (2,), eta=0.0)
     model = Exact(process, LAW)
     with pytest.raises(GraftError, match="end=false"):
-        run([Stage(process, model, solver=Heun())], rows(4), 10, generator=seeded())
-    for solver in (Heun(end=False), Midpoint()):
-        assert run([Stage(process, model, solver=solver)], rows(4), 10, generator=seeded()).state.isfinite().all()
+        run_stages([Stage(process, model, solver=Heun())], rows(4), 10, generator=seeded())
+    for solver in (Heun(evaluate_at_zero=False), Midpoint()):
+        assert (
+            run_stages([Stage(process, model, solver=solver)], rows(4), 10, generator=seeded()).state.isfinite().all()
+        )
 
 
 def test_refusals() -> None:
-    stochastic = Gaussian(Flow(), "velocity", (2,), eta=1.0)
+    stochastic = Gaussian(LinearSchedule(), "velocity", (2,), eta=1.0)
     Euler().check(stochastic)
     for solver in SECOND.values():
         with pytest.raises(GraftError, match="set eta=0"):
             solver.check(stochastic)
         with pytest.raises(InversionError, match="eta=0"):
-            run(
+            run_stages(
                 [Stage(stochastic, Exact(stochastic, LAW), 0.0, 1.0, solver=solver)],
                 rows(2),
                 5,
@@ -258,18 +260,18 @@ def test_refusals() -> None:
             )
     for a in (0.0, 1.5, math.nan):
         with pytest.raises(GraftError, match="share in"):
-            SecondOrder(a)
+            RungeKutta2(a)
 
 
 def test_mixture_is_sampled_better_at_equal_calls() -> None:
     """Two blobs: second order is nearer to the exact flow at 32 calls."""
     law = Mixture(f64([0.5, 0.5]), f64([[-1.0, 0.0], [1.0, 0.0]]), 0.1 * torch.eye(2).double().repeat(2, 1, 1))
-    process = Gaussian(Flow(), "velocity", (2,), eta=0.0)
+    process = Gaussian(LinearSchedule(), "velocity", (2,), eta=0.0)
     model, noise = Exact(process, law), process.prior(rows(200), seeded())
-    goal = run([Stage(process, model, solver=Midpoint())], rows(200), 400, state=noise).state
+    goal = run_stages([Stage(process, model, solver=Midpoint())], rows(200), 400, state=noise).state
 
     def error(solver: Solver, steps: int) -> float:
-        found = run([Stage(process, model, solver=solver)], rows(200), steps, state=noise).state
+        found = run_stages([Stage(process, model, solver=solver)], rows(200), steps, state=noise).state
         return float((found - goal).square().mean().sqrt())
 
     assert max(error(solver, 16) for solver in SECOND.values()) < 0.6 * error(Euler(), 32)

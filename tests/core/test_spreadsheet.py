@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from graft.rounds.account import left_out, table
+from graft.rounds.summary import accepted_csv, invalid_records_csv
 from graft.spreadsheet import FORMULA, cell, text
 
 EVIL = ["=1+1", "+1+1", "-1+1", "@SUM(1)", "\t=1", "\r=1", "=cmd|' /C calc'!A0", "'=1"]
@@ -32,7 +32,7 @@ def test_round_trip(value: str) -> None:
 
 
 def test_tables() -> None:
-    rows = list(csv.reader(io.StringIO(left_out([(1, EVIL[0]), ("=file", "why")]))))
+    rows = list(csv.reader(io.StringIO(invalid_records_csv([(1, EVIL[0]), ("=file", "why")]))))
     assert rows == [["record", "why"], ["1", "'=1+1"], ["'=file", "why"]]
-    accepted = table(torch.tensor([0]), torch.tensor([1.0]), [-2.5], ["=key"])
+    accepted = accepted_csv(torch.tensor([0]), torch.tensor([1.0]), [-2.5], ["=key"])
     assert list(csv.reader(io.StringIO(accepted)))[1] == ["0", "'=key", "-2.5", "1.0"]

@@ -7,7 +7,16 @@ from torch import Tensor
 from torch.distributions import Independent, Normal, kl_divergence
 
 from graft import GraftError
-from graft.process import Cosine, Flow, Gaussian, Masked, Mixed, Polynomial, Process, ZeroCentre
+from graft.process import (
+    CosineSchedule,
+    Gaussian,
+    LinearSchedule,
+    MaskProjection,
+    MultiFieldProcess,
+    PolynomialSchedule,
+    Process,
+    ZeroCenterOfMass,
+)
 
 MASK = {"mask": f64([[1, 1, 1, 0], [1, 1, 0, 0], [1, 1, 1, 1]])}
 
@@ -18,14 +27,17 @@ def numbers(*shape: int, seed: int = 0) -> Tensor:
 
 def field(name: str, eta: float = 0.7) -> Gaussian:
     return {
-        "x": Gaussian(Cosine(), "x0", (4, 3), eta=eta, project=ZeroCentre()),
-        "h": Gaussian(Polynomial(), "logits", (4, 5), eta=eta, warp=2, scale=2.0, project=Masked()),
+        "x": Gaussian(CosineSchedule(), "x0", (4, 3), eta=eta, projection=ZeroCenterOfMass()),
+        "h": Gaussian(
+            PolynomialSchedule(), "logits", (4, 5), eta=eta, warp=2, one_hot_scale=2.0, projection=MaskProjection()
+        ),
     }[name]
 
 
 @pytest.mark.parametrize("eta", [0.3, 1.0])
 @pytest.mark.parametrize(
-    ("schedule", "prediction"), [(Flow(), "velocity"), (Cosine(), "v"), (Polynomial(), "eps"), (Cosine(), "x0")]
+    ("schedule", "prediction"),
+    [(LinearSchedule(), "velocity"), (CosineSchedule(), "v"), (PolynomialSchedule(), "eps"), (CosineSchedule(), "x0")],
 )
 @pytest.mark.parametrize("each", [False, True])
 def test_step_is_the_normal_law_that_torch_has(schedule, prediction: str, eta: float, each: bool) -> None:
@@ -36,7 +48,7 @@ def test_step_is_the_normal_law_that_torch_has(schedule, prediction: str, eta: f
     mean, deviation = [], []
     for i in range(3):
         u, v = (float(torch.as_tensor(w).expand(3)[i]) for w in (level, following))
-        drawn = process.advance(
+        drawn = process.denoise_step(
             output[i].expand(4000, 2), state[i].expand(4000, 2), u, v, rows(4000), torch.Generator().manual_seed(i)
         )
         noise = torch.randn(4000, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(i))
@@ -53,7 +65,7 @@ def test_step_is_the_normal_law_that_torch_has(schedule, prediction: str, eta: f
 
 
 def test_density_integrates_to_one() -> None:
-    process = Gaussian(Flow(), "velocity", (1,), eta=1.0)
+    process = Gaussian(LinearSchedule(), "velocity", (1,), eta=1.0)
     x = torch.linspace(-8, 8, 20_001, dtype=torch.float64)[:, None]
     state, output = torch.full_like(x, 0.4), torch.full_like(x, -0.3)
     density = process.log_prob(output, state, x, 0.5, 0.25, rows(len(x))).exp()
@@ -67,7 +79,7 @@ def test_density_on_the_subspace(name: str) -> None:
     condition = MASK
     shape = (3, *process.shape)
     state, output = process.noise(numbers(*shape), condition, None), numbers(*shape, seed=1)
-    reached = process.advance(output, state, 0.5, 0.25, condition, torch.Generator().manual_seed(0))
+    reached = process.denoise_step(output, state, 0.5, 0.25, condition, torch.Generator().manual_seed(0))
     found = process.log_prob(output, state, reached, 0.5, 0.25, condition)
     mean, c = process.transition(output, state, 0.5, 0.25, condition)
     for i in range(3):
@@ -76,14 +88,14 @@ def test_density_on_the_subspace(name: str) -> None:
         matrix = torch.cat([process._project(e[None], one).flatten(1) for e in eye])
         size, axes = torch.linalg.eigh(matrix)
         basis = axes[:, size > 0.5]
-        assert basis.shape[1] == float(process.project.dimension(state[i : i + 1], one))
+        assert basis.shape[1] == float(process.projection.dimension(state[i : i + 1], one))
         law = Independent(Normal(mean[i].flatten() @ basis, c.expand(basis.shape[1])), 1)
         assert float(found[i]) == pytest.approx(float(law.log_prob(reached[i].flatten() @ basis)))
 
 
 def test_mixed_is_the_sum_over_the_fields() -> None:
     fields: dict[str, Process] = {name: field(name) for name in ("x", "h")}
-    process = Mixed(fields, {"x": 1.0, "h": 0.05})
+    process = MultiFieldProcess(fields, {"x": 1.0, "h": 0.05})
     state, output, other, reached = (
         {name: numbers(3, *p.shape, seed=i) for name, p in fields.items()} for i in range(4)
     )
@@ -92,26 +104,26 @@ def test_mixed_is_the_sum_over_the_fields() -> None:
         parts = [getattr(p, method)(*(g[name] for g in given), *place) for name, p in fields.items()]
         assert torch.allclose(getattr(process, method)(*given, *place), sum(parts))
     level = place[0]
-    guess = process.estimate(output, state, level, MASK)
+    guess = process.predict_x0(output, state, level, MASK)
     assert all(torch.equal(guess[n], p.x0(output[n], state[n], level, MASK)) for n, p in fields.items())
     said, right = process.loss_output(output, state, level, MASK), process.loss_target(reached, other, level)
     for n, p in fields.items():
         assert torch.equal(said[n], p.loss_output(output[n], state[n], level, MASK))
         assert torch.equal(right[n], p.loss_target(reached[n], other[n], level))
-    apart = [w * fields[n].distance(said[n], right[n], level) for n, w in (("x", 1.0), ("h", 0.05))]
-    assert torch.allclose(process.distance(said, right, level), sum(apart))
+    apart = [w * fields[n].x0_error(said[n], right[n], level) for n, w in (("x", 1.0), ("h", 0.05))]
+    assert torch.allclose(process.x0_error(said, right, level), sum(apart))
 
 
 @pytest.mark.parametrize("weight", [None, (0.1, 5.0)])
 @pytest.mark.parametrize("prediction", ["x0", "v", "velocity", "eps"])
 def test_distance_is_the_denoising_error(prediction: str, weight: "tuple[float, float] | None") -> None:
     """That of data, and at the process's own weight the squared error of the prediction itself."""
-    process = Gaussian(Polynomial(), prediction, (2,), weight=weight)
+    process = Gaussian(PolynomialSchedule(), prediction, (2,), snr_weight_clamp=weight)
     clean, noise, output, level = numbers(3, 2), numbers(3, 2, seed=1), numbers(3, 2, seed=2), f64([0.2, 0.5, 0.9])
-    noisy = process.corrupt_with(clean, noise, level, 0.0)
+    noisy = process.corrupt_given_noise(clean, noise, level, 0.0)
     said, goal = process.loss_output(output, noisy, level), process.loss_target(clean, noise, level)
-    found = process.distance(said, goal, level)
-    wanted = process.error(output, noisy, clean, noise, level, torch.zeros(3, dtype=torch.float64), None, rows(3))
+    found = process.x0_error(said, goal, level)
+    wanted = process.output_loss(output, noisy, clean, noise, level, torch.zeros(3, dtype=torch.float64), None, rows(3))
     assert torch.allclose(found, wanted)
     if weight is None:
         alpha, sigma = (c[:, None] for c in process.alpha_sigma(level))
@@ -120,7 +132,7 @@ def test_distance_is_the_denoising_error(prediction: str, weight: "tuple[float, 
         assert torch.allclose(goal, right) and torch.equal(said, output)
     else:  # the bounds are those of the squared error of x_0
         alpha, sigma = process.alpha_sigma(level)
-        error = (process.estimate(output, noisy, level) - clean).square().mean(1)
+        error = (process.predict_x0(output, noisy, level) - clean).square().mean(1)
         assert torch.allclose(found, (alpha / sigma).square().clamp(*weight) * error)
 
 
@@ -128,7 +140,7 @@ def test_what_has_no_density_says_so() -> None:
     state = numbers(3, 4, 3)
     still = field("x", eta=0.0)
     assert not still.has_log_prob and field("x").has_log_prob
-    mixed = Mixed({"x": still, "h": field("h")})
+    mixed = MultiFieldProcess({"x": still, "h": field("h")})
     assert mixed.stochastic and not mixed.has_log_prob
     with pytest.raises(GraftError, match="eta > 0"):
         still.log_prob(state, state, state, 0.5, 0.25, MASK)

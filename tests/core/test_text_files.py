@@ -16,7 +16,7 @@ from graft import GraftError, text
 from graft.cli import configs
 from graft.compare import rows
 from graft.files import read_json
-from graft.runs.folders import differing
+from graft.runs.folders import first_difference
 from graft.runs.logger import read as read_metrics
 
 SEPARATORS = "\u2028\u2029\x85\x0b\x0c\x1c\x1d\x1e"  # where str.splitlines splits, too
@@ -50,7 +50,7 @@ READERS: dict[str, tuple[str, Callable[[Path], Any]]] = {
     "mols.xyz": ("1\nE=1\nC 0 0 0\n", lambda path: [each.properties for each in records.KINDS[".xyz"](path)]),
     "mols.csv": ("smiles,a\nCCO,1\n", lambda path: [each.properties for each in records.KINDS[".csv"](path)]),
     "index.csv": ("file,rating\nnone.png,0.5\n", lambda path: images.read_scored(path, "rating", None, None).left_out),
-    "config.yaml": ("a: {b: 1}\n", lambda path: (configs.content(str(path)), differing(path, "a: {b: 1}"))),
+    "config.yaml": ("a: {b: 1}\n", lambda path: (configs.read_config(str(path)), first_difference(path, "a: {b: 1}"))),
     "a.json": ('{"a": 1}', lambda path: read_json(path, "")),
     "metrics.csv": ("step,a\n1,0.5\n", read_metrics),
     "compare.csv": ("method,seed\na,0\n", rows.read),

@@ -6,10 +6,18 @@ from typing import Any
 import pytest
 import torch
 
-from graft.accept import All, Preference, Threshold, Tilt, TopFraction, TopK
+from graft.accept import AcceptAll, ExponentialTilt, Preference, Threshold, TopFraction, TopK
 from graft.rounds.variation import variation
 
-RULES: list[Any] = [All(), Preference(), Threshold(0.0), Tilt(1.0), Tilt(1.0, 3.0), TopFraction(0.5), TopK(1, 4)]
+RULES: list[Any] = [
+    AcceptAll(),
+    Preference(),
+    Threshold(0.0),
+    ExponentialTilt(1.0),
+    ExponentialTilt(1.0, 3.0),
+    TopFraction(0.5),
+    TopK(1, 4),
+]
 GROUPS = torch.arange(3).repeat_interleave(64)
 LABEL, NOISE = GROUPS.double(), torch.rand(192, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 
@@ -42,7 +50,7 @@ def test_one_value_for_each_condition(rule: Any) -> None:
 
 def test_of_the_whole_round() -> None:
     """Ranked globally, what differs between conditions is selected by."""
-    of = found(LABEL, TopFraction(0.5, scope="global"))
+    of = found(LABEL, TopFraction(0.5, group_by="global"))
     assert of.selectable and (of.constant, of.conditions) == (0, 1)
 
 

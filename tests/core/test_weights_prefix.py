@@ -15,9 +15,9 @@ from torch import Tensor, nn
 import graft
 from graft import GraftError, cli, files
 from graft.network.weights import is_reference
-from graft.process import Flow, Gaussian
+from graft.process import Gaussian, LinearSchedule
 
-pytestmark = [pytest.mark.filterwarnings(f"ignore:{message}") for message in cli.QUIET]  # Lightning's
+pytestmark = [pytest.mark.filterwarnings(f"ignore:{message}") for message in cli.IGNORED_WARNINGS]  # Lightning's
 
 
 class Own(nn.Module):
@@ -63,7 +63,7 @@ def own(seed: int = 1, **settings: Any) -> Own:
 
 def load(weights: Any, backbone: "nn.Module | None" = None, **settings: Any) -> plane.Plane:
     backbone = Wrapped(own(0)) if backbone is None else backbone
-    return plane.Plane(backbone, Gaussian(Flow(), "velocity", [2]), weights, steps=4, **settings)
+    return plane.Plane(backbone, Gaussian(LinearSchedule(), "velocity", [2]), weights, steps=4, **settings)
 
 
 def compiled(net: nn.Module) -> nn.Module:

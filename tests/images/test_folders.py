@@ -66,12 +66,12 @@ def test_links(tmp_path: Path) -> None:
     (root / "dogs" / "up").symlink_to(root, target_is_directory=True)
     (tmp_path / "elsewhere" / "self").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
     (tmp_path / "elsewhere" / "other").symlink_to(root / "dogs", target_is_directory=True)
-    found = read(str(root), most_left_out=0.5)
+    found = read(str(root), max_invalid_fraction=0.5)
     assert found.names == ["also cats", "cats", "dogs"] and found.labels is not None
     assert np.bincount(found.labels).tolist() == [3, 3, 2]  # each class has its own, and dogs through "other"
     (root / "dogs" / "2.png").symlink_to(root / "nowhere.png")
     (root / "dogs" / "3.png").symlink_to(root / "dogs" / "3.png")
-    found = read(str(root), most_left_out=0.5)
+    found = read(str(root), max_invalid_fraction=0.5)
     assert {name: why for name, why in found.left_out} == {
         "also cats/other/2.png": "the link leads nowhere",
         "also cats/other/3.png": "the link leads nowhere",
@@ -162,6 +162,6 @@ def test_names_that_are_no_text(tmp_path: Path) -> None:
         pytest.skip("this file system has text for names")
     picture(tmp_path / os.fsdecode(b"\xff") / "0.png", 2)
     (tmp_path / "a" / os.fsdecode(b"\xfe.png")).write_bytes(b"x")
-    found = read(str(tmp_path), most_left_out=0.5)
+    found = read(str(tmp_path), max_invalid_fraction=0.5)
     assert found.names == ["a", "?"] and found.left_out[0][0] == "a/?.png"
     describe(found, "here").encode()

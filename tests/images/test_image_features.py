@@ -13,7 +13,7 @@ from domains.images.classifier import ClassifierFeatures, Network, load
 from domains.images.dataset import digits
 from domains.images.features import Pixels
 from domains.images.inception import Inception
-from domains.images.pixels import pictures, scaled
+from domains.images.pixels import to_float, to_pil
 from domains.images.train_classifier import train
 from graft.errors import GraftError
 
@@ -21,7 +21,7 @@ from graft.errors import GraftError
 @pytest.mark.parametrize("name", ["features", "classifier"])
 def test_those_that_ship_know_the_digits(name: str) -> None:
     found = digits.read()
-    pixels = scaled(torch.from_numpy(found.pixels).movedim(-1, 1))
+    pixels = to_float(torch.from_numpy(found.pixels).movedim(-1, 1))
     network, names = load(f"domains/images/reference/{name}.safetensors")
     right = network(pixels).argmax(1).numpy() == found.labels
     assert names == [str(i) for i in range(10)] and right.mean() > 0.995
@@ -34,7 +34,7 @@ def test_other_sizes_and_channels_are_brought_to_its_own() -> None:
     assert torch.allclose(features.of_pixels(small), features.of_pixels(colour), atol=1e-5)
     large = small.repeat_interleave(2, 2).repeat_interleave(2, 3)
     assert features.of_pixels(large).shape == (20, features.size)
-    same = features.probabilities(pictures(large)).argmax(1) == features.probabilities(pictures(small)).argmax(1)
+    same = features.probabilities(to_pil(large)).argmax(1) == features.probabilities(to_pil(small)).argmax(1)
     assert same.float().mean() > 0.9
 
 
@@ -57,7 +57,7 @@ def test_training(tmp_path: Path) -> None:
     assert torch.equal(torch.get_rng_state(), before)
     assert found.held_out == 1
     features = ClassifierFeatures(str(tmp_path / "a.safetensors"))
-    seen = features.probabilities(pictures(torch.from_numpy(images)[:, None])).argmax(1)
+    seen = features.probabilities(to_pil(torch.from_numpy(images)[:, None])).argmax(1)
     assert (seen.numpy() == labels).all() and features.size == 8 and features.names == ["0", "1"]
     train(str(tmp_path / "b.safetensors"), str(tmp_path / "data.npz"), width=4, features=8, steps=40)
     assert (tmp_path / "a.safetensors").read_bytes() == (tmp_path / "b.safetensors").read_bytes()

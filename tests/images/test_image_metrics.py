@@ -12,8 +12,8 @@ from domains.images import metrics
 from domains.images.classifier import ClassifierFeatures
 from domains.images.dataset import digits
 from domains.images.features import Features, Pixels
-from domains.images.pixels import pictures
-from graft.alarms import Draws, statistics
+from domains.images.pixels import to_pil
+from graft.alarms import SampleSet, statistics
 from graft.distance import frechet, mmd
 
 G = torch.Generator().manual_seed(0)
@@ -48,19 +48,19 @@ def test_they_are_the_cores_distances() -> None:
 
 def test_nearest_sees_copies() -> None:
     real = torch.randn(50, 4, generator=G)
-    assert metrics.nearest(real, real[:7]) == 0
-    assert metrics.nearest(torch.zeros(2, 4), torch.ones(3, 4)) == 1
+    assert metrics.nearest_real_distance(real, real[:7]) == 0
+    assert metrics.nearest_real_distance(torch.zeros(2, 4), torch.ones(3, 4)) == 1
 
 
 def test_beside_its_floor() -> None:
     """Real pictures in the place of drawn ones are as near as the floor says, noise is far, copies are too near."""
     features = Means()
-    halves = metrics.Beside(metrics.fid, torch.arange(400.0)[:, None], features).real.flatten().long()
-    other, first = pictures(REAL[halves[200:]]), pictures(REAL[halves[:200]])
-    noise = pictures(torch.randint(0, 256, (200, 1, 8, 8), generator=G, dtype=torch.uint8))
+    halves = metrics.DistanceToReal(metrics.fid, torch.arange(400.0)[:, None], features).real.flatten().long()
+    other, first = to_pil(REAL[halves[200:]]), to_pil(REAL[halves[:200]])
+    noise = to_pil(torch.randint(0, 256, (200, 1, 8, 8), generator=G, dtype=torch.uint8))
 
     def of(images: list) -> dict[str, float]:
-        found = metrics.all_of(features, REAL)
+        found = metrics.image_metrics(features, REAL)
         for metric in found.values():
             metric.update(images)
         return {name: float(metric.compute()) for name, metric in found.items()}
@@ -77,18 +77,18 @@ def test_beside_its_floor() -> None:
 
 
 def test_alarms_leave_the_distances_to_training_pictures_alone() -> None:
-    images = pictures(REAL[:40], [{"label": 0}] * 40)
+    images = to_pil(REAL[:40], [{"label": 0}] * 40)
     features = ClassifierFeatures()
-    drawn = Draws(images, features(images))
-    found = statistics(drawn, drawn, lambda: metrics.all_of(features, REAL, True))
+    drawn = SampleSet(images, features(images))
+    found = statistics(drawn, drawn, lambda: metrics.image_metrics(features, REAL, True))
     assert set(found) == {"label_agreement", "internal_diversity", "feature_distance"}
 
 
 def test_parts_are_put_together() -> None:
     """As processes do it."""
-    images = pictures(REAL[:120])
-    whole = metrics.all_of(ClassifierFeatures(), REAL, True)
-    first, second = (metrics.all_of(ClassifierFeatures(), REAL, True) for _ in range(2))
+    images = to_pil(REAL[:120])
+    whole = metrics.image_metrics(ClassifierFeatures(), REAL, True)
+    first, second = (metrics.image_metrics(ClassifierFeatures(), REAL, True) for _ in range(2))
     for name, metric in whole.items():
         metric.update(images)
         first[name].update(images[:50])
@@ -103,13 +103,13 @@ def test_parts_are_put_together() -> None:
 
 
 def test_nothing_and_too_little() -> None:
-    found = metrics.all_of(ClassifierFeatures(), REAL, True)
+    found = metrics.image_metrics(ClassifierFeatures(), REAL, True)
     for metric in found.values():
         metric.update([])
     assert math.isnan(found["fid"].compute()) and math.isnan(found["diversity"].compute())
     assert math.isnan(found["label_agreement"].compute())
-    assert set(metrics.all_of(Pixels(), None)) == {"diversity"}
-    assert set(metrics.all_of(Pixels(), REAL)) == {
+    assert set(metrics.image_metrics(Pixels(), None)) == {"diversity"}
+    assert set(metrics.image_metrics(Pixels(), REAL)) == {
         "coverage",
         "coverage_floor",
         "nearest",
@@ -122,8 +122,8 @@ def test_what_the_classifier_sees() -> None:
     found = digits.read()
     labels = [int(label) for label in found.labels[:100]]
     wrong = [{"label": (label + (i < 25)) % 10} for i, label in enumerate(labels)]
-    images = pictures(torch.from_numpy(found.pixels[:100]).movedim(-1, 1), wrong)
-    out = metrics.all_of(ClassifierFeatures(), None, True)
+    images = to_pil(torch.from_numpy(found.pixels[:100]).movedim(-1, 1), wrong)
+    out = metrics.image_metrics(ClassifierFeatures(), None, True)
     for metric in out.values():
         metric.update(images)
     assert float(out["label_agreement"].compute()) == 0.75
@@ -139,7 +139,7 @@ def test_features_are_not_computed_twice() -> None:
             self.calls += 1
             return super().of(pixels)
 
-    features, images = Counted(), pictures(REAL[:8])
+    features, images = Counted(), to_pil(REAL[:8])
     first = features(images)
     assert torch.equal(features(list(images)), first) and features.calls == 1
     assert not torch.equal(features([Image.new("L", (8, 8))] * 8), first) and features.calls == 2

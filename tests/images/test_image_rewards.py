@@ -11,20 +11,27 @@ import torch
 from PIL import Image
 
 from domains.images.dataset import digits
-from domains.images.pixels import pictures
-from domains.images.rewards import ClassProbability, Compressibility, Incompressibility, Ink, OnTensors, Symmetry
+from domains.images.pixels import to_pil
+from domains.images.rewards import (
+    Brightness,
+    ClassProbability,
+    Compressibility,
+    Incompressibility,
+    Symmetry,
+    TensorFunction,
+)
 from graft.errors import GraftError
-from graft.reward import Function, Weighted
+from graft.reward import FunctionReward, WeightedSum
 
-BROKEN = pictures(torch.full((1, 1, 4, 4), torch.nan))
+BROKEN = to_pil(torch.full((1, 1, 4, 4), torch.nan))
 STRIPE = np.zeros((4, 4), np.uint8)
 STRIPE[:, 0] = 255
 
 
 def test_ink() -> None:
     grey = [Image.new("L", (3, 5), value) for value in (0, 51, 255)]
-    assert Ink()(grey).values == pytest.approx([0, 0.2, 1], abs=1e-6)
-    assert Ink(dark=True)(grey).values == pytest.approx([1, 0.8, 0], abs=1e-6)
+    assert Brightness()(grey).values == pytest.approx([0, 0.2, 1], abs=1e-6)
+    assert Brightness(dark=True)(grey).values == pytest.approx([1, 0.8, 0], abs=1e-6)
 
 
 def test_symmetry() -> None:
@@ -46,7 +53,7 @@ def test_jpeg_is_the_size_of_the_file() -> None:
     sizes = Incompressibility()([noise, plain]).values
     assert sizes[0] == len(out.getvalue()) / 1000 and sizes[0] > 4 * sizes[1]
     assert Compressibility()([noise, plain]).values == sizes
-    assert Incompressibility.maximise and not Compressibility.maximise
+    assert Incompressibility.higher_is_better and not Compressibility.higher_is_better
     assert Incompressibility(quality=20)([noise]).values[0] < sizes[0] < Incompressibility(scale=2)([noise]).values[0]
     with pytest.raises(GraftError, match="quality"):
         Compressibility(0)
@@ -54,7 +61,7 @@ def test_jpeg_is_the_size_of_the_file() -> None:
 
 def test_class_probability() -> None:
     found = digits.read()
-    images = pictures(
+    images = to_pil(
         torch.from_numpy(found.pixels[:200]).movedim(-1, 1), [{"label": int(label)} for label in found.labels[:200]]
     )
     own, logs, three = ClassProbability(), ClassProbability(log=True), ClassProbability(3)
@@ -75,7 +82,9 @@ def test_class_probability() -> None:
         ClassProbability(weights="domains/molecules/reference/heavy.safetensors")
 
 
-@pytest.mark.parametrize("reward", [Ink(), Symmetry(), Incompressibility(), ClassProbability(0)], ids=lambda r: r.name)
+@pytest.mark.parametrize(
+    "reward", [Brightness(), Symmetry(), Incompressibility(), ClassProbability(0)], ids=lambda r: r.name
+)
 def test_a_picture_that_is_none_fails_alone(reward) -> None:
     good = Image.fromarray(STRIPE)
     scores = reward([good, *BROKEN, good])
@@ -85,7 +94,7 @@ def test_a_picture_that_is_none_fails_alone(reward) -> None:
 
 def test_pictures_of_several_sizes_are_scored() -> None:
     images = [Image.new("L", (2, 2), 255), Image.new("RGB", (3, 2), "white"), Image.new("L", (2, 2), 0)]
-    assert Ink()(images).values == [1, 1, 0]
+    assert Brightness()(images).values == [1, 1, 0]
 
 
 def test_any_callable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -99,14 +108,14 @@ def test_any_callable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(tmp_path)
     images = [Image.new("L", (2, 3), 255), Image.new("L", (2, 3), 0), Image.new("L", (5, 3), 51)]
     try:
-        assert Function("mine.width", timeout=None)(images).values == [2, 2, 5]
-        assert Function("mine.widths", timeout=None, batch=True)(images).values == [2, 2, 5]
-        assert OnTensors("mine.largest")(images).values == pytest.approx([1, -1, -0.6])
-        assert OnTensors("mine.largest", "0..1")(images).values == pytest.approx([1, 0, 0.2], abs=1e-6)
-        assert OnTensors("mine.largest", "0..255")(images).values == [255, 0, 51]
-        assert "returned the shape ()" in OnTensors("mine.wrong")(images).failures[0]
+        assert FunctionReward("mine.width", timeout=None)(images).values == [2, 2, 5]
+        assert FunctionReward("mine.widths", timeout=None, batched=True)(images).values == [2, 2, 5]
+        assert TensorFunction("mine.largest")(images).values == pytest.approx([1, -1, -0.6])
+        assert TensorFunction("mine.largest", "0..1")(images).values == pytest.approx([1, 0, 0.2], abs=1e-6)
+        assert TensorFunction("mine.largest", "0..255")(images).values == [255, 0, 51]
+        assert "returned the shape ()" in TensorFunction("mine.wrong")(images).failures[0]
         with pytest.raises(GraftError, match="no reward function"):
-            OnTensors("mine.none")
+            TensorFunction("mine.none")
     finally:
         sys.modules.pop("mine", None)
 
@@ -115,20 +124,20 @@ def test_a_callable_in_its_own_process(tmp_path: Path, monkeypatch: pytest.Monke
     """Pictures and what they were drawn for reach it."""
     (tmp_path / "asked.py").write_text("def label(image): return image.info['label'] + image.getpixel((0, 0)) / 256")
     monkeypatch.syspath_prepend(tmp_path)
-    reward = Function("asked.label", timeout=60)
-    reward.open()
+    reward = FunctionReward("asked.label", timeout=60)
+    reward.setup()
     try:
-        assert reward(pictures(torch.zeros(2, 1, 3, 4), [{"label": 3}, {"label": 5}])).values == [3.5, 5.5]
+        assert reward(to_pil(torch.zeros(2, 1, 3, 4), [{"label": 3}, {"label": 5}])).values == [3.5, 5.5]
     finally:
-        reward.close()
+        reward.teardown()
 
 
 def test_weighted_sum() -> None:
     grey = [Image.new("L", (8, 8), value) for value in (0, 255)]
-    both = Weighted([Ink(), Compressibility()], [2.0, 3.0])
+    both = WeightedSum([Brightness(), Compressibility()], [2.0, 3.0])
     sizes = Compressibility()(grey).values
     assert both(grey).values == pytest.approx([0 - 3 * sizes[0], 2 - 3 * sizes[1]])
     assert both.name == "2 brightness + -3 JPEG size"
     assert both([*BROKEN]).failures == {0: "JPEG size: pixels are not finite"}
     with pytest.raises(GraftError, match="2 rewards and 1 weights"):
-        Weighted([Ink(), Ink()], [1.0])
+        WeightedSum([Brightness(), Brightness()], [1.0])

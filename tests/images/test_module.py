@@ -17,11 +17,11 @@ from domains.images.autoencoder import Autoencoder
 from domains.images.backbone import UNet
 from domains.images.data import ImageData
 from domains.images.features import Pixels
-from domains.images.keys import Perceptual
+from domains.images.keys import PerceptualHash
 from graft import commands
-from graft.cli import QUIET as QUIETED
+from graft.cli import IGNORED_WARNINGS as QUIETED
 from graft.cli import main
-from graft.process import Betas, Cosine, Flow, Gaussian
+from graft.process import BetaSchedule, CosineSchedule, Gaussian, LinearSchedule
 from graft.state import take
 
 TINY = {
@@ -39,7 +39,7 @@ QUIET = ["--trainer.enable_progress_bar=false", "--trainer.log_every_n_steps=1"]
 
 
 def config(classes: "int | None" = None, channels: int = 1) -> dict:
-    given = {**TINY, "in_channels": channels, "out_channels": channels, "num_class_embeds": classes, "clock": 1000}
+    given = {**TINY, "in_channels": channels, "out_channels": channels, "num_class_embeds": classes, "time_scale": 1000}
     network = {name: list(value) if isinstance(value, tuple) else value for name, value in given.items()}
     return {
         "model": {
@@ -50,8 +50,8 @@ def config(classes: "int | None" = None, channels: int = 1) -> dict:
                 "process": {
                     "class_path": "graft.process.Gaussian",
                     "init_args": {
-                        "schedule": {"class_path": "graft.process.Cosine"},
-                        "prediction": "v",
+                        "schedule": {"class_path": "graft.process.CosineSchedule"},
+                        "prediction_type": "v",
                         "shape": [channels, 8, 8],
                     },
                 },
@@ -94,26 +94,26 @@ def test_the_network_is_diffusers_own(tmp_path: Path) -> None:
     theirs.save_pretrained(tmp_path)
     ours = UNet(**TINY, num_class_embeds=3)
     weights = str(tmp_path / "diffusion_pytorch_model.safetensors")
-    module = Images(ours, Gaussian(Betas(), "eps", [1, 8, 8]), weights=weights, classes=3, steps=4)
+    module = Images(ours, Gaussian(BetaSchedule(), "eps", [1, 8, 8]), weights=weights, classes=3, steps=4)
     x, t, label = torch.randn(2, 1, 8, 8), torch.tensor([3.0, 700.0]), torch.tensor([0, 2])
-    with torch.no_grad(), module.sampling():
+    with torch.no_grad(), module.eval_weights():
         assert torch.equal(module.backbone(x, t, {"label": label}), theirs(x, t, label).sample)
-        fast = UNet(**TINY, clock=1000).eval()
+        fast = UNet(**TINY, time_scale=1000).eval()
         again = UNet2DModel(**TINY).eval()
         again.load_state_dict(fast.state_dict())
         assert torch.equal(fast(x, t / 1000, {"label": label}), again(x, t / 1000 * 1000).sample)
 
 
 def test_conditions_and_groups() -> None:
-    module = Images(UNet(**TINY, num_class_embeds=3), Gaussian(Cosine(), "v", [1, 8, 8]), classes=3)
-    module.facts["labels"] = torch.tensor([1, 0, 3])
-    drawn = module.draw_conditions(4000, torch.Generator().manual_seed(0))
+    module = Images(UNet(**TINY, num_class_embeds=3), Gaussian(CosineSchedule(), "v", [1, 8, 8]), classes=3)
+    module.dataset_statistics["labels"] = torch.tensor([1, 0, 3])
+    drawn = module.sample_conditions(4000, torch.Generator().manual_seed(0))
     often = module.group(drawn).bincount(minlength=3) / 4000
     assert often[1] == 0 and abs(float(often[2]) - 0.75) < 4 * (0.75 * 0.25 / 4000) ** 0.5
     images = module.decode(torch.zeros(3, 1, 8, 8), take(drawn, slice(3)))
     assert [image.info["label"] for image in images] == drawn["label"][:3].tolist()
-    plain = Images(UNet(**TINY), Gaussian(Cosine(), "v", [1, 8, 8]), keys=Perceptual())
-    assert plain.draw_conditions(2, torch.Generator())["row"].shape == (2,)
+    plain = Images(UNet(**TINY), Gaussian(CosineSchedule(), "v", [1, 8, 8]), keys=PerceptualHash())
+    assert plain.sample_conditions(2, torch.Generator())["row"].shape == (2,)
     assert plain.decode(torch.zeros(1, 1, 8, 8), {"row": torch.zeros(1)})[0].info == {}
     assert plain.key(images[0]) == plain.key(images[1])
 
@@ -121,7 +121,7 @@ def test_conditions_and_groups() -> None:
 @pytest.mark.parametrize(("shape", "words"), [([2, 8, 8], "not 2"), ([8, 8], "height, width")])
 def test_shapes_that_are_no_pictures(shape: list[int], words: str) -> None:
     with pytest.raises(graft.GraftError, match=words):
-        Images(UNet(**TINY), Gaussian(Cosine(), "v", shape))
+        Images(UNet(**TINY), Gaussian(CosineSchedule(), "v", shape))
 
 
 def test_latents(tmp_path: Path, folder: Path) -> None:
@@ -145,7 +145,9 @@ def test_latents(tmp_path: Path, folder: Path) -> None:
         back = network.decode(clean).sample
     assert torch.allclose(autoencoder.decode(autoencoder.encode(pixels)), back, atol=1e-5)
     net = {**TINY, "in_channels": 2, "out_channels": 2}
-    module = Images(UNet(**net), Gaussian(Flow(), "velocity", [2, 8, 8], eta=0), autoencoder=autoencoder, steps=2)
+    module = Images(
+        UNet(**net), Gaussian(LinearSchedule(), "velocity", [2, 8, 8], eta=0), autoencoder=autoencoder, steps=2
+    )
     assert not [name for name in module.state_dict() if "decoder" in name or "encoder" in name]
     pictures_of(folder, 2)
     data = ImageData("data", size=16, batch_size=8)
@@ -168,12 +170,12 @@ def test_from_a_folder_to_a_tuned_model(folder: Path, capsys: pytest.CaptureFixt
     data = {"class_path": "domains.images.data.ImageData", "init_args": {"source": "data", "size": 8, "batch_size": 8}}
     (folder / "pretrain.yaml").write_text(yaml.safe_dump(given | {"data": data}))
     assert main(["pretrain", "--config", "pretrain.yaml", *QUIET, "--trainer.max_epochs=2", "--run_dir", "ref"]) == 0
-    assert (folder / "ref/left_out.csv").read_text().splitlines()[1].startswith("class 1/broken.png,")
+    assert (folder / "ref/invalid_records.csv").read_text().splitlines()[1].startswith("class 1/broken.png,")
     summary = json.loads((folder / "ref/summary.json").read_text())
-    assert summary["left_out"] == 1 and summary["reference"]["coverage_floor"] is not None
+    assert summary["invalid"] == 1 and summary["reference"]["coverage_floor"] is not None
     given["model"]["init_args"] |= {"weights": "ref/reference.safetensors", "level": 0.25}
     sizes = {"draws": 32, "batch_size": 16, "steps_per_round": 2, "validation_draws": 8, "test_draws": 16}
-    reward = {"class_path": "domains.images.rewards.Ink"}
+    reward = {"class_path": "domains.images.rewards.Brightness"}
     (folder / "fit.yaml").write_text(yaml.safe_dump(given | {"data": {"reward": reward, **sizes}}))
     assert main(["fit", "--config", "fit.yaml", *QUIET, "--run_dir", "run"]) == 0
     summary = json.loads((folder / "run/summary.json").read_text())
@@ -194,8 +196,8 @@ def test_from_a_folder_to_a_tuned_model(folder: Path, capsys: pytest.CaptureFixt
     (folder / "drawn/rated.csv").write_text("\n".join([f"{rows[0]},rating", *rated]))
     source = [
         "--data.source=drawn/rated.csv",
-        "--data.score=rating",
-        "--data.reward.class_path=domains.images.rewards.Ink",
+        "--data.score_column=rating",
+        "--data.reward.class_path=domains.images.rewards.Brightness",
     ]
     assert main(["fit", "--config", "fit.yaml", *source, *QUIET, "--run_dir", "rated"]) == 0
     assert json.loads((folder / "rated/summary.json").read_text())["rounds"][0]["draws"] == 6
@@ -203,8 +205,8 @@ def test_from_a_folder_to_a_tuned_model(folder: Path, capsys: pytest.CaptureFixt
     module, _, _ = graft.load("fit.yaml")
     found = ImageData("data", size=8, channels=3).training
     images = module.decode(found.pixels / 127.5 - 1, {"label": found.labels})
-    assert bool(module.known([module.key(image) for image in images]).all())
-    assert not bool(module.known(["other"]).any())
+    assert bool(module.in_training_set([module.key(image) for image in images]).all())
+    assert not bool(module.in_training_set(["other"]).any())
 
 
 def test_data_that_do_not_fit_the_model(folder: Path, capsys: pytest.CaptureFixture) -> None:
@@ -217,7 +219,7 @@ def test_data_that_do_not_fit_the_model(folder: Path, capsys: pytest.CaptureFixt
     said = refused("pretrain", "--config", "b.yaml", *image, "--data.size=8", capsys=capsys)
     assert "model.classes is 1, but 'data' has label 1" in said
     (folder / "data/class 0/0.png").write_bytes(b"broken")
-    assert "1 of the 16 pictures" in refused(*first, "--data.most_left_out=0.01", capsys=capsys)
+    assert "1 of the 16 pictures" in refused(*first, "--data.max_invalid_fraction=0.01", capsys=capsys)
     Image.new("L", (5, 5)).save(folder / "data/class 0/0.png")
     assert "give data.size" in refused(*first, capsys=capsys)
     assert "give data.channels" in refused(*first, "--data.size=8", capsys=capsys)
@@ -234,8 +236,8 @@ def test_data_that_do_not_fit_the_model(folder: Path, capsys: pytest.CaptureFixt
 def test_real_pictures_may_be_others_than_those_trained_on(folder: Path) -> None:
     pictures_of(folder, 2)
     net = UNet(**{**TINY, "in_channels": 3, "out_channels": 3})
-    process = Gaussian(Cosine(), "v", [3, 10, 12])
-    module = Images(net, process, real="data", remember=10, features=Pixels(2))
-    assert module.facts["images"].shape == (10, 3, 10, 12)
+    process = Gaussian(CosineSchedule(), "v", [3, 10, 12])
+    module = Images(net, process, real="data", num_real_images=10, features=Pixels(2))
+    assert module.dataset_statistics["images"].shape == (10, 3, 10, 12)
     assert "nearest_floor" in module.metrics()
-    assert "nearest_floor" not in Images(UNet(**TINY), Gaussian(Cosine(), "v", [1, 8, 8])).metrics()
+    assert "nearest_floor" not in Images(UNet(**TINY), Gaussian(CosineSchedule(), "v", [1, 8, 8])).metrics()

@@ -22,7 +22,7 @@ from PIL import Image, ImageCms, PngImagePlugin, features
 from domains.images import files
 from domains.images.dataset.decode import decode
 from domains.images.dataset.read import read
-from domains.images.pixels import pictures
+from domains.images.pixels import to_pil
 from graft.errors import GraftError
 
 RNG = np.random.default_rng(0)
@@ -192,7 +192,7 @@ def test_values_that_are_no_grey(kind: str, tmp_path: Path) -> None:
     for i in range(4):
         (tmp_path / f"{i}.tif").write_bytes(tiff(FLOAT))
     (tmp_path / "odd.tif").write_bytes(content)
-    found = read(str(tmp_path), most_left_out=0.3)
+    found = read(str(tmp_path), max_invalid_fraction=0.3)
     assert len(found.pixels) == 4 and np.array_equal(found.pixels[0, ..., 0], GREY)
     assert [name for name, _ in found.left_out] == ["odd.tif"]
     (tmp_path / "index.csv").write_text("file,rating\nodd.tif,1\n" + "".join(f"{i}.tif,1\n" for i in range(4)))
@@ -293,7 +293,7 @@ def test_what_is_no_picture(content: bytes, why: str, tmp_path: Path) -> None:
     for i in range(3):
         (tmp_path / f"{i}.png").write_bytes(saved(colour, "PNG"))
     (tmp_path / "odd.png").write_bytes(content)
-    found = read(str(tmp_path), most_left_out=0.3)
+    found = read(str(tmp_path), max_invalid_fraction=0.3)
     ((name, because),) = found.left_out
     assert name == "odd.png" and because.startswith("cannot be read: ") and re.search(why, because)
     assert len(found.pixels) == 3
@@ -321,7 +321,7 @@ def test_damaged_files(kind: str, data: st.DataObject) -> None:
 def test_pictures_are_their_own(channels: int, tmp_path: Path) -> None:
     """Editing a picture in place changes neither the tensor nor another picture, and the tensor no picture."""
     pixels = torch.from_numpy(COLOUR).permute(2, 0, 1)[None, :channels].repeat(2, 1, 1, 1).contiguous()
-    made, before = pictures(pixels), pixels.clone()
+    made, before = to_pil(pixels), pixels.clone()
     files.write(made, tmp_path / "set", [0.0, 1.0])
     drawn = [*made, *files.read(tmp_path / "set")]
     scored = files.read_scored(tmp_path / "set" / "index.csv", "reward", None, None)

@@ -10,8 +10,8 @@ from PIL import Image
 
 from domains.images import files
 from domains.images.grid import draw
-from domains.images.keys import Content, Perceptual
-from domains.images.pixels import pictures, quantised, scaled, tensor
+from domains.images.keys import PerceptualHash, PixelHash
+from domains.images.pixels import pil_to_tensor, to_float, to_pil, to_uint8
 from graft.errors import GraftError
 
 COLOUR = torch.randint(0, 256, (6, 3, 5, 4), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
@@ -20,22 +20,22 @@ INFOS = [{"label": i, "prompt": f"a, “{i}”"} for i in range(6)]
 
 def test_all_256_values_survive() -> None:
     values = torch.arange(256, dtype=torch.uint8)
-    assert torch.equal(quantised(scaled(values)), values)
-    assert quantised(torch.tensor([-9.0, 9.0])).tolist() == [0, 255]
+    assert torch.equal(to_uint8(to_float(values)), values)
+    assert to_uint8(torch.tensor([-9.0, 9.0])).tolist() == [0, 255]
 
 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_pictures_and_back(channels: int) -> None:
-    images = pictures(COLOUR[:, :channels], INFOS)
+    images = to_pil(COLOUR[:, :channels], INFOS)
     assert images[0].mode == {1: "L", 3: "RGB"}[channels] and images[0].size == (4, 5)
-    assert torch.equal(tensor(images), COLOUR[:, :channels])
+    assert torch.equal(pil_to_tensor(images), COLOUR[:, :channels])
     assert [image.info for image in images] == INFOS
 
 
 def test_what_is_not_finite_says_so() -> None:
-    states = scaled(COLOUR)
+    states = to_float(COLOUR)
     states[2, 0, 0, 0], states[3, 1] = torch.nan, torch.inf
-    assert [image.info.get("failed") for image in pictures(states)] == [
+    assert [image.info.get("failed") for image in to_pil(states)] == [
         *[None] * 2,
         *["pixels are not finite"] * 2,
         *[None] * 2,
@@ -44,14 +44,14 @@ def test_what_is_not_finite_says_so() -> None:
 
 def test_two_channels_are_no_picture() -> None:
     with pytest.raises(GraftError, match="not 2"):
-        pictures(COLOUR[:, :2])
+        to_pil(COLOUR[:, :2])
     with pytest.raises(GraftError, match="2 modes and sizes"):
-        tensor([Image.new("L", (2, 2)), Image.new("L", (3, 2))])
+        pil_to_tensor([Image.new("L", (2, 2)), Image.new("L", (3, 2))])
 
 
 def test_keys() -> None:
-    images = pictures(COLOUR)
-    content, alike = Content(), Perceptual(2, 2)
+    images = to_pil(COLOUR)
+    content, alike = PixelHash(), PerceptualHash(2, 2)
     assert len({content(image) for image in images}) == 6
     assert content(images[0]) == content(images[0].copy())
     brighter = Image.fromarray(np.full((8, 8), 10, np.uint8)), Image.fromarray(np.full((8, 8), 11, np.uint8))
@@ -60,16 +60,16 @@ def test_keys() -> None:
     half[:, 4:] = 255
     assert alike(Image.fromarray(half)) == "00010001"  # rows of left, right
     with pytest.raises(GraftError):
-        Perceptual(0)
+        PerceptualHash(0)
 
 
 @pytest.mark.parametrize("name", ["folder", "a.npz"])
 @pytest.mark.parametrize("channels", [1, 3])
 def test_files(name: str, channels: int, tmp_path: Path) -> None:
-    images = pictures(COLOUR[:, :channels], INFOS)
+    images = to_pil(COLOUR[:, :channels], INFOS)
     files.write(images, tmp_path / name, [0.5 * i for i in range(6)])
     again = files.read(tmp_path / name)
-    assert torch.equal(tensor(again), COLOUR[:, :channels])
+    assert torch.equal(pil_to_tensor(again), COLOUR[:, :channels])
     assert [image.info["label"] for image in again] == list(range(6))
     if name == "folder":
         assert [image.info["prompt"] for image in again] == [info["prompt"] for info in INFOS]
@@ -81,7 +81,7 @@ def test_files(name: str, channels: int, tmp_path: Path) -> None:
 
 
 def test_one_picture_of_all(tmp_path: Path) -> None:
-    files.write(pictures(COLOUR), tmp_path / "all.png", [1.0] * 6)
+    files.write(to_pil(COLOUR), tmp_path / "all.png", [1.0] * 6)
     with Image.open(tmp_path / "all.png") as sheet:
         assert sheet.format == "PNG" and sheet.width > sheet.height
     assert draw([Image.new("RGB", (500, 20))])  # scaled down
@@ -89,10 +89,10 @@ def test_one_picture_of_all(tmp_path: Path) -> None:
 
 def test_files_that_are_refused(tmp_path: Path) -> None:
     with pytest.raises(GraftError, match=r"give a \.npz, a \.png or a folder"):
-        files.write(pictures(COLOUR), tmp_path / "a.jpg")
+        files.write(to_pil(COLOUR), tmp_path / "a.jpg")
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(GraftError, match="something else"):
-        files.write(pictures(COLOUR), tmp_path)
+        files.write(to_pil(COLOUR), tmp_path)
     with pytest.raises(GraftError, match="no file"):
         files.read(tmp_path / "none.npz")
     with pytest.raises(GraftError, match="no file"):
@@ -100,11 +100,11 @@ def test_files_that_are_refused(tmp_path: Path) -> None:
 
 
 def test_scored_files(tmp_path: Path) -> None:
-    files.write(pictures(COLOUR, INFOS), tmp_path / "set", [0.5 * i for i in range(6)])
+    files.write(to_pil(COLOUR, INFOS), tmp_path / "set", [0.5 * i for i in range(6)])
     table = tmp_path / "set" / "index.csv"
     found = files.read_scored(table, "reward", 6, (3, 5, 4))
     assert found.values == [0.5 * i for i in range(6)] and found.labels.tolist() == list(range(6))
-    assert torch.equal(quantised(found.pixels), COLOUR) and not found.left_out
+    assert torch.equal(to_uint8(found.pixels), COLOUR) and not found.left_out
     text = table.read_text(encoding="utf-8").splitlines()
     text[1] = text[1].replace("00000.png", "gone.png")
     text[2] = text[2].replace("0.5", "")

@@ -6,18 +6,18 @@ import numpy as np
 import pytest
 import torch
 
-from domains.layouts import law
+from domains.layouts import reference_statistics
 from domains.layouts.features import features
 from domains.layouts.layout import PUBLAYNET, Layout
-from domains.layouts.metrics import Pages, alignment
-from domains.layouts.sources import Collection, read
+from domains.layouts.metrics import LayoutBatch, alignment
+from domains.layouts.readers import LayoutSet, read
 from graft.alarms import Alarms
-from graft.alarms.bands import judge
-from graft.alarms.statistics import Draws, statistics
+from graft.alarms.statistics import SampleSet, statistics
+from graft.alarms.tolerances import check_tolerances
 
 
 @pytest.fixture(scope="module")
-def pages() -> Collection:
+def pages() -> LayoutSet:
     return read("generated", PUBLAYNET, 20, 1050)
 
 
@@ -44,26 +44,29 @@ HACKS: dict[str, tuple[Callable[[Layout], Layout], set[str]]] = {
 
 
 def raised(items: list[Layout], reference: list[Layout], facts: dict[str, torch.Tensor]) -> set[str]:
-    ours, theirs = (Draws(each, features(each)) for each in (items, reference))
+    ours, theirs = (SampleSet(each, features(each)) for each in (items, reference))
 
     def fresh() -> dict:
-        return dict(law.metrics(facts, PUBLAYNET, "layoutformer"))
+        return dict(reference_statistics.metrics(facts, PUBLAYNET, "layoutformer"))
 
     found, own = (statistics(each, theirs, fresh) for each in (ours, theirs))
-    return {each.statistic for each in judge(Alarms(), 0, found, own) if each.alarm}
+    return {each.statistic for each in check_tolerances(Alarms(), 0, found, own) if each.alarm}
 
 
 @pytest.mark.parametrize("name", HACKS)
-def test_hack(name: str, pages: Collection) -> None:
+def test_hack(name: str, pages: LayoutSet) -> None:
     items = pages.layouts()
-    facts, reference = law.summarise(pages.take(np.arange(500, 1000))), jittered(items[:128], 0)
+    facts, reference = (
+        reference_statistics.compute_statistics(pages.take(np.arange(500, 1000))),
+        jittered(items[:128], 0),
+    )
     hack, wanted = HACKS[name]
     hacked = [hack(item) for item in reference]
-    assert float(alignment(Pages.of(hacked)).mean()) < 1e-9  # the best alignment there is
+    assert float(alignment(LayoutBatch.of(hacked)).mean()) < 1e-9  # the best alignment there is
     assert wanted <= raised(hacked, reference, facts)
 
 
-def test_nothing_happened(pages: Collection) -> None:
+def test_nothing_happened(pages: LayoutSet) -> None:
     items = pages.layouts()
-    facts = law.summarise(pages.take(np.arange(500, 1000)))
+    facts = reference_statistics.compute_statistics(pages.take(np.arange(500, 1000)))
     assert raised(jittered(items[:128], 1), jittered(items[:128], 0), facts) == set()

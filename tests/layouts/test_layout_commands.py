@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from domains import layouts
-from domains.layouts.card import card
 from domains.layouts.layout import PUBLAYNET, RICO
-from domains.layouts.sources import read
+from domains.layouts.model_card import card
+from domains.layouts.readers import read
 from graft import cli
 
 TINY = ["--model.steps", "2", "--model.backbone.width", "16", "--model.backbone.layers", "2"]
@@ -75,7 +75,7 @@ BRIEF = {
 def test_a_brief_is_completed(runs: Path, folder: Path) -> None:
     (folder / "brief.json").write_text(json.dumps(BRIEF))
     for name in ("pages.json", "pages.svg", "pages.png"):
-        graft("sample", "--weights", runs / "tuned", "--given", "brief.json", "-n", 5, "--out", name)
+        graft("sample", "--weights", runs / "tuned", "--condition", "brief.json", "-n", 5, "--out", name)
     pages = json.loads((folder / "pages.json").read_text())
     assert [(image["width"], image["height"]) for image in pages["images"]] == [(612, 792)] * 5
     for image in pages["images"]:
@@ -98,7 +98,18 @@ def test_examples_of_the_readme(runs: Path, folder: Path, monkeypatch: pytest.Mo
     summary = json.loads((folder / "run/summary.json").read_text())
     assert -0.5 <= summary["reference"]["reward"] <= 0 and not summary["rounds"][0]["failed_rewards"]
     graft(
-        "sample", "--weights", "run", "--given", "brief.json", "--trust", "--best_of", 2, "-n", 2, "--out", "pages.json"
+        "sample",
+        "--weights",
+        "run",
+        "--condition",
+        "brief.json",
+        "--trust",
+        "--best_of",
+        2,
+        "-n",
+        2,
+        "--out",
+        "pages.json",
     )
     pages = json.loads((folder / "pages.json").read_text())
     np.testing.assert_allclose(pages["annotations"][0]["bbox"], [60, 50, 120, 60], atol=0.01)
@@ -108,11 +119,11 @@ def test_examples_of_the_readme(runs: Path, folder: Path, monkeypatch: pytest.Mo
 
 def test_a_bad_brief_costs_nothing(runs: Path, folder: Path) -> None:
     (folder / "brief.json").write_text(json.dumps({"elements": [{"class": "logo"}]}))
-    command = ["sample", "--weights", runs / "tuned", "--given", "brief.json", "--out", "pages.json"]
+    command = ["sample", "--weights", runs / "tuned", "--condition", "brief.json", "--out", "pages.json"]
     said = graft(*command, status=2)
     assert said.count("\n") == 1 and "unknown class 'logo'" in said
     assert not (folder / "pages.json").exists()
-    missing = ["sample", "--weights", runs / "tuned", "--given", "no.json", "--out", "a.json"]
+    missing = ["sample", "--weights", runs / "tuned", "--condition", "no.json", "--out", "a.json"]
     assert "no.json" in graft(*missing, status=2)
 
 
@@ -132,7 +143,11 @@ def test_other_processes(runs: Path, process: str) -> None:
     pretrain = ["--config", "domains/layout_pretrain.yaml", *other, *few, "--trainer.enable_progress_bar", "false"]
     graft("pretrain", *pretrain, "--run_dir", "reference")
     fit = ["--config", "domains/layout.yaml", *other, *SMALL, "--model.weights", "reference/reference.safetensors"]
-    how = ["--config", "layout/graft.yaml", "--model.level", "0.5"] if process == "flow" else ["--model.start", "0.5"]
+    how = (
+        ["--config", "layout/graft.yaml", "--model.level", "0.5"]
+        if process == "flow"
+        else ["--model.upper_level", "0.5"]
+    )
     graft("fit", *fit, *how, "--run_dir", "tuned")
     items = read("tuned/samples/tuned.json", PUBLAYNET, 20).layouts()
     assert items

@@ -11,7 +11,7 @@ import pytest
 
 from domains.layouts.files import write
 from domains.layouts.layout import PUBLAYNET, RICO, key, layout
-from domains.layouts.sources import read
+from domains.layouts.readers import read
 from graft.errors import GraftError
 
 

@@ -8,25 +8,27 @@ import numpy as np
 import pytest
 import torch
 
-from domains.layouts import brief
+from domains.layouts import partial_layout
 from domains.layouts.backbone import LayoutTransformer
+from domains.layouts.conditioning import SPREAD, TASKS, Task, make_condition, to_boxes, to_state
 from domains.layouts.data import batch
-from domains.layouts.given import SPREAD, TASKS, Task, give, to_boxes, to_state
 from domains.layouts.layout import PUBLAYNET
 from domains.layouts.module import Layouts
-from domains.layouts.sources import read
+from domains.layouts.readers import read
 from graft.errors import GraftError
-from graft.process import Cosine, Gaussian, Masked, Mixed
+from graft.process import CosineSchedule, Gaussian, MaskProjection, MultiFieldProcess
 
 
 def generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def process() -> Mixed:
+def process() -> MultiFieldProcess:
     shape = [20, 4], [20, 5]
-    box = Gaussian(Cosine(), "v", shape[0], project=Masked("free_box"))
-    return Mixed({"box": box, "label": Gaussian(Cosine(), "logits", shape[1], project=Masked("free_label"))})
+    box = Gaussian(CosineSchedule(), "v", shape[0], projection=MaskProjection("free_box"))
+    return MultiFieldProcess(
+        {"box": box, "label": Gaussian(CosineSchedule(), "logits", shape[1], projection=MaskProjection("free_label"))}
+    )
 
 
 def module(**settings: object) -> Layouts:
@@ -35,7 +37,7 @@ def module(**settings: object) -> Layouts:
     for parameter in network.parameters():
         torch.nn.init.normal_(parameter, std=0.2)
     made = Layouts(network, process(), steps=4, **settings)
-    made.facts = {"histogram": torch.ones(21).index_fill(0, torch.tensor([0]), 0)}
+    made.dataset_statistics = {"histogram": torch.ones(21).index_fill(0, torch.tensor([0]), 0)}
     return made.eval()
 
 
@@ -117,13 +119,13 @@ def test_network_is_permutation_equivariant_and_blind_to_padding(task: Task, pag
 
 @pytest.mark.parametrize("task", TASKS)
 def test_draws_keep_what_is_given(task: Task) -> None:
-    from graft.sampler import Stage, run
+    from graft.sampler import Stage, run_stages
 
     made = module(task=task)
-    condition = made.draw_conditions(16, generator())
-    again = made.draw_conditions(16, generator())
+    condition = made.sample_conditions(16, generator())
+    again = made.sample_conditions(16, generator())
     assert all(torch.equal(condition[name], again[name]) for name in condition)
-    drawn = run([Stage(made.process, made.backbone)], condition, 4, generator=generator()).state
+    drawn = run_stages([Stage(made.process, made.backbone)], condition, 4, generator=generator()).state
     items = made.decode(drawn, condition)
     for i, item in enumerate(items):
         n = len(item)
@@ -148,7 +150,7 @@ def test_brief(tmp_path: Path) -> None:
     path = tmp_path / "brief.json"
     path.write_text(json.dumps(PARTS))
     made = module(brief=str(path))
-    condition = made.draw_conditions(3, generator())
+    condition = made.sample_conditions(3, generator())
     assert condition["free_box"][0, :5].tolist() == [[0] * 4, [1] * 4, [1, 1, 0, 0], [1] * 4, [0] * 4]
     assert condition["free_label"][2, :5].tolist() == [0, 0, 0, 1, 0]
     state = {name: p.prior(condition, generator()) for name, p in made.process.fields.items()}
@@ -180,7 +182,7 @@ def test_bad_brief_is_one_sentence(content: object, words: str, tmp_path: Path) 
     path = tmp_path / "brief.json"
     path.write_text(json.dumps(content))
     with pytest.raises(GraftError, match=words):
-        brief.read(path, PUBLAYNET, 20)
+        partial_layout.read(path, PUBLAYNET, 20)
 
 
 def test_given_is_neither_noised_nor_lost(pages) -> None:
@@ -188,9 +190,11 @@ def test_given_is_neither_noised_nor_lost(pages) -> None:
     state, condition = made.encode(batch(pages.take(np.arange(8)), "size", generator()))
     noisy = made.process.corrupt(state, 0.7, condition=condition, generator=generator())
     assert not noisy["label"].any() and not noisy["box"][..., 2:].any()
-    full = give("unconditional", torch.zeros(1, 20, 4), torch.zeros(1, 20, dtype=torch.long), torch.ones(1, 20), 5)
+    full = make_condition(
+        "unconditional", torch.zeros(1, 20, 4), torch.zeros(1, 20, dtype=torch.long), torch.ones(1, 20), 5
+    )
     assert (
-        made.process.fields["box"].project.dimension(noisy["box"], condition).tolist()
+        made.process.fields["box"].projection.dimension(noisy["box"], condition).tolist()
         == (2 * condition["mask"].sum(1)).tolist()
     )
-    assert made.process.fields["label"].project.dimension(torch.zeros(1, 20, 5), full).tolist() == [100]
+    assert made.process.fields["label"].projection.dimension(torch.zeros(1, 20, 5), full).tolist() == [100]

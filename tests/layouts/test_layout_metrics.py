@@ -16,23 +16,23 @@ from domains.layouts.metrics import (
     Alignment,
     Coverage,
     ElementCount,
+    LayoutBatch,
     MaxIoU,
     Overlap,
-    Pages,
     WBbox,
     WClass,
     WElements,
     alignment,
+    compute_metrics,
     convention,
-    figures,
     frechet_of_moments,
+    make_metrics,
     maximum_iou,
-    metrics,
     moments,
     overlap,
     table,
 )
-from domains.layouts.metrics.maximum_iou import alike
+from domains.layouts.metrics.maximum_iou import pairwise_mean_iou
 from graft.distance import frechet
 from graft.errors import GraftError
 
@@ -67,7 +67,7 @@ THREE = page((0, 0.1, 0.1, 0.5, 0.2), (0, 0.1, 0.3, 0.7, 0.5), (4, 0.25, 0.62, 0
 
 def test_alignment_by_hand() -> None:
     """The third one's nearest line: its right edge 0.86 is 0.16 from 0.7, its left 0.15 from 0.1, its centre 0.155."""
-    two, three = alignment(Pages.of([TWO, THREE])).tolist()
+    two, three = alignment(LayoutBatch.of([TWO, THREE])).tolist()
     assert two == pytest.approx(-np.log(1 - 0.03))
     assert three == pytest.approx(-np.log(1 - 0.15) / 3)  # the others share their left edge
 
@@ -75,7 +75,7 @@ def test_alignment_by_hand() -> None:
 def test_alignment_of_one_element() -> None:
     """0 by the formula; the families' code measures it from the corner of the page."""
     one = [page((0, 0.3, 0.2, 0.9, 0.7))]
-    assert float(alignment(Pages.of(one))) == 0
+    assert float(alignment(LayoutBatch.of(one))) == 0
     for kind, expected in (("formula", 0.0), ("layoutformer", -np.log(1 - 0.2)), ("layoutdm", -np.log(1 - 0.2))):
         metric = Alignment(kind)
         metric.update(one)
@@ -83,7 +83,7 @@ def test_alignment_of_one_element() -> None:
     full = [Page([0] * 20, [[0.3, i / 20, 0.9, (i + 1) / 20] for i in range(20)])]  # no padding at 20, but at 25
     bumped = [Page([0] * 20, [[0.3 + i / 1000, i / 20, 0.9, (i + 1) / 20] for i in range(20)])]
     for pages in (full, bumped):
-        assert float(alignment(Pages.of(pages), 20)) == float(alignment(Pages.of(pages)))
+        assert float(alignment(LayoutBatch.of(pages), 20)) == float(alignment(LayoutBatch.of(pages)))
 
 
 def test_overlap_by_hand() -> None:
@@ -91,8 +91,8 @@ def test_overlap_by_hand() -> None:
     both = page((0, 0.0, 0.0, 0.8, 0.8), (1, 0.4, 0.4, 0.8, 0.8))
     apart = page((0, 0.0, 0.0, 0.4, 0.4), (0, 0.4, 0.0, 0.8, 0.4))
     line = page((0, 0.0, 0.0, 0.8, 0.8), (1, 0.4, 0.0, 0.4, 0.8))
-    assert overlap(Pages.of([both, apart, line])).tolist() == pytest.approx([0.625, 0.0, 0.0])
-    assert overlap(Pages.of([both]), ignored=[1]).tolist() == [0.0]
+    assert overlap(LayoutBatch.of([both, apart, line])).tolist() == pytest.approx([0.625, 0.0, 0.0])
+    assert overlap(LayoutBatch.of([both]), ignored=[1]).tolist() == [0.0]
 
 
 def test_ignored_classes_are_one_familys() -> None:
@@ -119,18 +119,21 @@ def test_maximum_iou_by_hand() -> None:
     """Only the same multisets meet; within a class the better of both assignments is taken, and order is nothing."""
     a, b = (0, 0.0, 0.0, 0.4, 0.4), (0, 0.5, 0.5, 0.9, 0.9)
     half = (0, 0.0, 0.0, 0.4, 0.2)  # IoU 1/2 with a
-    generated, real = Pages.of([page(b, half), page((1, *a[1:]))]), Pages.of([page(a, b), page((2, *a[1:]))])
+    generated, real = (
+        LayoutBatch.of([page(b, half), page((1, *a[1:]))]),
+        LayoutBatch.of([page(a, b), page((2, *a[1:]))]),
+    )
     assert maximum_iou(generated, real) == pytest.approx((1 + 0.5) / 2)
-    assert maximum_iou(Pages.of([page((3, *a[1:]))]), real) == 0
+    assert maximum_iou(LayoutBatch.of([page((3, *a[1:]))]), real) == 0
     # two layouts and one real: the better one is paired, the other with nothing
-    assert maximum_iou(Pages.of([page(a), page(half)]), Pages.of([page(a)])) == 1.0
+    assert maximum_iou(LayoutBatch.of([page(a), page(half)]), LayoutBatch.of([page(a)])) == 1.0
 
 
 def test_maximum_iou_of_a_set_with_itself() -> None:
     pages = random_pages(200, 0)
-    assert maximum_iou(Pages.of(pages[::-1]), Pages.of(pages)) == pytest.approx(1.0)
+    assert maximum_iou(LayoutBatch.of(pages[::-1]), LayoutBatch.of(pages)) == pytest.approx(1.0)
     turned = [Page(p.labels[::-1], p.boxes[::-1]) for p in pages]
-    assert maximum_iou(Pages.of(turned), Pages.of(pages)) == pytest.approx(1.0)
+    assert maximum_iou(LayoutBatch.of(turned), LayoutBatch.of(pages)) == pytest.approx(1.0)
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 4, 5])
@@ -146,7 +149,7 @@ def test_assignments_are_the_best(size: int) -> None:
         shared = max(w, 0) * max(h, 0)
         return float(shared / ((p[2] - p[0]) * (p[3] - p[1]) + (q[2] - q[0]) * (q[3] - q[1]) - shared))
 
-    found = alike(boxes[0], boxes[1], [2] * size)
+    found = pairwise_mean_iou(boxes[0], boxes[1], [2] * size)
     for i, j in itertools.product(range(3), range(3)):
         sums = [
             sum(iou(boxes[0, i, k], boxes[1, j, to]) for k, to in enumerate(order))
@@ -154,17 +157,17 @@ def test_assignments_are_the_best(size: int) -> None:
         ]
         assert found[i, j] == pytest.approx(max(sums) / size)
     pairs = found[linear_sum_assignment(found, maximize=True)].mean()
-    each = [Pages(boxes[s], torch.full((3, size), 2)) for s in (0, 1)]
+    each = [LayoutBatch(boxes[s], torch.full((3, size), 2)) for s in (0, 1)]
     assert maximum_iou(*each) == pytest.approx(pairs)
 
 
 def test_laws_by_hand() -> None:
     real = [page((0, 0.0, 0.0, 0.2, 0.2), (1, 0.4, 0.4, 0.6, 0.8)), page((0, 0.0, 0.0, 0.2, 0.2))]
     moved = [Page(p.labels, [[x0 + 0.1, y0, x1 + 0.1, y1 + 0.2] for x0, y0, x1, y1 in p.boxes]) for p in real]
-    found = figures(moved, {"w_class": WClass(real, 3), "w_bbox": WBbox(real), "w_elements": WElements(real)})
+    found = compute_metrics(moved, {"w_class": WClass(real, 3), "w_bbox": WBbox(real), "w_elements": WElements(real)})
     assert found == pytest.approx({"w_class": 0.0, "w_bbox": (0.1 + 0.1 + 0.0 + 0.2) / 4, "w_elements": 0.0})
     other = [page((2, 0.0, 0.0, 0.2, 0.2))]
-    found = figures(other, {"w_class": WClass(real, 3), "w_elements": WElements(real)})
+    found = compute_metrics(other, {"w_class": WClass(real, 3), "w_elements": WElements(real)})
     assert found == pytest.approx({"w_class": 2.0, "w_elements": 0.5})
 
 
@@ -189,7 +192,7 @@ def areas_and_counts(pages: list[Page]) -> torch.Tensor:
 def test_metrics_of_batches_are_those_of_the_whole() -> None:
     """The set is what counts, not how it came; any function of layouts serves as the network."""
     real, made = random_pages(80, 1), random_pages(60, 2)
-    found = metrics(NAMES, real, areas_and_counts)
+    found = make_metrics(NAMES, real, areas_and_counts)
     assert list(found) == [
         "alignment",
         "overlap",
@@ -201,30 +204,30 @@ def test_metrics_of_batches_are_those_of_the_whole() -> None:
         "fid",
         "coverage",
     ]
-    whole = figures(made, found)
+    whole = compute_metrics(made, found)
     for name, metric in found.items():
         metric.reset()
         for start in range(0, len(made), 17):
             metric.update(made[start : start + 17])
         assert float(metric.compute()) == pytest.approx(whole[name]), name
     assert whole["fid"] == pytest.approx(frechet(areas_and_counts(made), areas_and_counts(real)))
-    same = figures(real, found)
+    same = compute_metrics(real, found)
     assert (
         same["max_iou"] == pytest.approx(1)
         and same["coverage"] == pytest.approx(1)
         and same["fid"] == pytest.approx(0, abs=1e-9)
     )
-    assert set(metrics(NAMES)) == {"alignment", "overlap", "elements"}
+    assert set(make_metrics(NAMES)) == {"alignment", "overlap", "elements"}
 
 
 def test_nothing_seen() -> None:
     real = random_pages(10, 3)
-    values = figures([], metrics(NAMES, real, areas_and_counts))
+    values = compute_metrics([], make_metrics(NAMES, real, areas_and_counts))
     assert np.isnan(values.pop("fid"))
     assert set(values) >= {"alignment", "max_iou", "coverage"}
     empty = [Page([], [])]
-    assert alignment(Pages.of(empty)).tolist() == [0.0] == overlap(Pages.of(empty)).tolist()
-    assert maximum_iou(Pages.of(empty), Pages.of(empty)) == 0
+    assert alignment(LayoutBatch.of(empty)).tolist() == [0.0] == overlap(LayoutBatch.of(empty)).tolist()
+    assert maximum_iou(LayoutBatch.of(empty), LayoutBatch.of(empty)) == 0
 
 
 def test_published_moments_serve_as_the_real_ones() -> None:
@@ -238,14 +241,14 @@ def test_published_moments_serve_as_the_real_ones() -> None:
 
 
 def test_pages_of_centres() -> None:
-    corners = Pages.of([TWO, page((3, 0.0, 0.0, 1.0, 0.5))])
+    corners = LayoutBatch.of([TWO, page((3, 0.0, 0.0, 1.0, 0.5))])
     boxes = torch.zeros(2, 2, 4)
-    boxes[0] = corners.measures[:2].float()
+    boxes[0] = corners.center_size[:2].float()
     boxes[1, 0], boxes[1, 1] = torch.tensor([0.5, 0.25, 1.0, 0.5]), 0.7
-    again = Pages.centred(boxes.double(), [[0, 1], [3, 2]], [[1, 1], [1, 0]])
+    again = LayoutBatch.centred(boxes.double(), [[0, 1], [3, 2]], [[1, 1], [1, 0]])
     assert torch.allclose(again.boxes, corners.boxes, atol=1e-7) and torch.equal(again.labels, corners.labels)
     with pytest.raises(GraftError, match="one set of layouts"):
-        Pages.centred(boxes, [[0, 1]], [[1, 1], [1, 0]])
+        LayoutBatch.centred(boxes, [[0, 1]], [[1, 1], [1, 0]])
 
 
 def test_tables_name_their_convention() -> None:
@@ -257,7 +260,7 @@ def test_tables_name_their_convention() -> None:
         convention("kikuchi")
 
 
-def publaynet(name: str) -> Pages:
+def publaynet(name: str) -> LayoutBatch:
     path = SHARED / "publaynet_max20" / name
     if not path.exists():
         pytest.skip("no PubLayNet here")
@@ -266,14 +269,14 @@ def publaynet(name: str) -> Pages:
         words = line.split()  # class, left, top, right, bottom, bar
         places = np.array([words[i::6] for i in range(1, 5)], float).T / 127
         pages.append(Page([NAMES.index(word) for word in words[::6]], places.tolist()))
-    return Pages.of(pages)
+    return LayoutBatch.of(pages)
 
 
 def test_known_answers_of_publaynet() -> None:
     test, validation = publaynet("src1_test.txt"), publaynet("src1_valid.txt")
-    found = metrics(NAMES, test)
+    found = make_metrics(NAMES, test)
     del found["max_iou"]
-    values = [{name: round(v, 6) for name, v in figures(pages, found).items()} for pages in (test, validation)]
+    values = [{name: round(v, 6) for name, v in compute_metrics(pages, found).items()} for pages in (test, validation)]
     assert [round(100 * v["alignment"], 4) for v in values] == [0.0227, 0.0698]
     assert [round(v["overlap"], 4) for v in values] == [0.0029, 0.0036]
     assert round(values[1]["w_class"], 4) == 0.0755 and round(values[1]["w_bbox"], 4) == 0.0095

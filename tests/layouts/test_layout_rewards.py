@@ -6,7 +6,7 @@ import pytest
 
 from domains.layouts.files import write
 from domains.layouts.layout import Layout, layout
-from domains.layouts.rewards import Brief, InPage, Margins, MinusAlignment, MinusOverlap
+from domains.layouts.rewards import InPage, Margins, NegativeAlignment, NegativeOverlap, TargetLayoutIoU
 from graft.errors import GraftError
 
 TWO = layout(["text", "text"], [[0.1, 0.1, 0.5, 0.3], [0.13, 0.4, 0.6, 0.45]])
@@ -17,20 +17,20 @@ ONE = layout(["title"], [[0.2, 0.2, 0.5, 0.5]])
 
 
 def test_alignment() -> None:
-    assert MinusAlignment().score(TWO) == pytest.approx(100 * math.log1p(-0.03))
-    assert MinusAlignment().score(ONE) == 0
+    assert NegativeAlignment().score(TWO) == pytest.approx(100 * math.log1p(-0.03))
+    assert NegativeAlignment().score(ONE) == 0
 
 
 def test_overlap() -> None:
-    assert MinusOverlap().score(OVER) == pytest.approx(-(0.25 + 0.5) / 2)
-    assert MinusOverlap().score(TWO) == MinusOverlap().score(ONE) == 0
+    assert NegativeOverlap().score(OVER) == pytest.approx(-(0.25 + 0.5) / 2)
+    assert NegativeOverlap().score(TWO) == NegativeOverlap().score(ONE) == 0
 
 
 def test_tolerance() -> None:
-    assert MinusAlignment(1.0).score(TWO) == pytest.approx(1 + 100 * math.log1p(-0.03))
-    assert MinusAlignment(5).score(TWO) == MinusOverlap(tolerance=0.4).score(OVER) == 0
+    assert NegativeAlignment(1.0).score(TWO) == pytest.approx(1 + 100 * math.log1p(-0.03))
+    assert NegativeAlignment(5).score(TWO) == NegativeOverlap(tolerance=0.4).score(OVER) == 0
     with pytest.raises(GraftError, match="at least 0"):
-        MinusOverlap(tolerance=-1)
+        NegativeOverlap(tolerance=-1)
 
 
 def test_in_page() -> None:
@@ -51,7 +51,7 @@ def test_margins_and_gutters() -> None:
 def test_brief(tmp_path) -> None:
     wanted = layout(["text", "text", "figure"], [[0, 0, 0.2, 0.2], [0.5, 0.5, 0.7, 0.7], [0, 0.8, 1, 1]])
     write([wanted], tmp_path / "wanted.json")
-    reward = Brief(str(tmp_path / "wanted.json"))
+    reward = TargetLayoutIoU(str(tmp_path / "wanted.json"))
     assert reward.score(wanted) == pytest.approx(1)
     order = layout(["figure", "text", "text"], [[0, 0.8, 1, 1], [0.5, 0.5, 0.7, 0.7], [0, 0, 0.2, 0.2]])
     assert reward.score(order) == pytest.approx(1)
@@ -60,7 +60,7 @@ def test_brief(tmp_path) -> None:
     assert reward.score(partly) == pytest.approx(0.5 / 3)
 
 
-@pytest.mark.parametrize("reward", [MinusAlignment(), MinusOverlap(), Margins()])
+@pytest.mark.parametrize("reward", [NegativeAlignment(), NegativeOverlap(), Margins()])
 def test_no_reward_depends_on_the_order(reward) -> None:
     swapped = Layout(OVER.labels[::-1], OVER.boxes[::-1])
     assert reward.score(OVER) == pytest.approx(reward.score(swapped))
@@ -69,5 +69,5 @@ def test_no_reward_depends_on_the_order(reward) -> None:
 def test_hacks_score_best_so_other_statistics_must_show_them() -> None:
     """One element and equal boxes have no alignment to lose: these rewards alone cannot tell."""
     equal = layout(["text"] * 3, [[0.1, 0.1, 0.5, 0.5]] * 3)
-    assert MinusAlignment().score(equal) == MinusAlignment().score(ONE) == MinusOverlap().score(ONE) == 0
-    assert MinusOverlap().score(equal) == pytest.approx(-2)
+    assert NegativeAlignment().score(equal) == NegativeAlignment().score(ONE) == NegativeOverlap().score(ONE) == 0
+    assert NegativeOverlap().score(equal) == pytest.approx(-2)

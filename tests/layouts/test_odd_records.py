@@ -13,10 +13,10 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from domains.layouts import brief
+from domains.layouts import partial_layout
 from domains.layouts.data import LayoutData
 from domains.layouts.layout import PUBLAYNET, RICO
-from domains.layouts.sources import Collection, describe_invalid, read
+from domains.layouts.readers import LayoutSet, describe_invalid, read
 from graft.errors import GraftError
 
 BOXES = [[60, 60, 400, 20], [60, 91, 490, 200], [60, 320, 490, 180], [60, 520, 230, 200]]
@@ -254,11 +254,11 @@ def test_odd_record_of_arrays() -> None:
 
 
 def test_marks_of_byte_order_are_read() -> None:
-    plain: Collection = read(written(coco()), PUBLAYNET, 20)
+    plain: LayoutSet = read(written(coco()), PUBLAYNET, 20)
     marked = read(written(coco(), bom=True), PUBLAYNET, 20)
     assert np.array_equal(plain.boxes, marked.boxes)
     text = {"page": [612, 792], "elements": [{"class": "figure", "box": [60, 50, 120, 60]}, {"class": "title"}]}
-    assert brief.read(written(text, bom=True), PUBLAYNET, 20).label.tolist() == [4, 1]
+    assert partial_layout.read(written(text, bom=True), PUBLAYNET, 20).label.tolist() == [4, 1]
 
 
 VALUES = st.recursive(

@@ -11,15 +11,15 @@ import pytest
 import torch
 import yaml
 
-from domains.layouts import features, law
+from domains.layouts import features, reference_statistics
 from domains.layouts.backbone import LayoutTransformer
 from domains.layouts.layout import PUBLAYNET, RICO, classes_of, layout
 from domains.layouts.module import Layouts
-from domains.layouts.sources import Collection, read
+from domains.layouts.readers import LayoutSet, read
 from domains.layouts.train_features import train
 from graft import cli
 from graft.errors import GraftError
-from graft.process import Cosine, Gaussian, Masked, Mixed
+from graft.process import CosineSchedule, Gaussian, MaskProjection, MultiFieldProcess
 
 OWN: dict[str, Any] = {
     "eleven": [
@@ -45,9 +45,14 @@ OWN: dict[str, Any] = {
 }
 
 
-def process(names: tuple[str, ...]) -> Mixed:
-    box = Gaussian(Cosine(), "v", [20, 4], project=Masked("free_box"))
-    return Mixed({"box": box, "label": Gaussian(Cosine(), "logits", [20, len(names)], project=Masked("free_label"))})
+def process(names: tuple[str, ...]) -> MultiFieldProcess:
+    box = Gaussian(CosineSchedule(), "v", [20, 4], projection=MaskProjection("free_box"))
+    return MultiFieldProcess(
+        {
+            "box": box,
+            "label": Gaussian(CosineSchedule(), "logits", [20, len(names)], projection=MaskProjection("free_label")),
+        }
+    )
 
 
 def module(classes: Any, **settings: Any) -> Layouts:
@@ -55,11 +60,11 @@ def module(classes: Any, **settings: Any) -> Layouts:
     return Layouts(LayoutTransformer(len(names), 16, 2, 2), process(names), steps=4, classes=classes, **settings)
 
 
-def pages(names: tuple[str, ...], count: int = 40) -> Collection:
+def pages(names: tuple[str, ...], count: int = 40) -> LayoutSet:
     """Pages that are made, their classes counted through the names."""
     made = read("generated", PUBLAYNET, 20, count)
     labels = made.labels * 7 % len(names) * (np.arange(20) < made.counts[:, None])
-    return Collection(labels, made.boxes, made.counts, names)
+    return LayoutSet(labels, made.boxes, made.counts, names)
 
 
 @pytest.mark.parametrize(
@@ -89,8 +94,8 @@ def test_no_features_of_other_classes(kind: str, capsys: pytest.CaptureFixture[s
     """The network that ships knows five classes by their places: none of its features are of others."""
     made = module(OWN[kind])
     own = pages(made.names)
-    made.facts = {"histogram": torch.ones(21)} | law.summarise(own)
-    assert not made.featured and "real_moments" not in made.facts
+    made.dataset_statistics = {"histogram": torch.ones(21)} | reference_statistics.compute_statistics(own)
+    assert not made.has_features and "real_moments" not in made.dataset_statistics
     assert set(made.distances()) == {"sliced_wasserstein"}
     found = made.metrics()
     assert "fid" not in found and {"w_class", "w_bbox", "alignment"} <= set(found)
@@ -105,8 +110,8 @@ def test_no_features_of_other_classes(kind: str, capsys: pytest.CaptureFixture[s
 
 def test_features_of_the_shipped_classes(capsys: pytest.CaptureFixture[str]) -> None:
     made = module(None)
-    made.facts = {"histogram": torch.ones(21)} | law.summarise(pages(PUBLAYNET))
-    assert made.featured and set(made.distances()) == {"frechet"} and "fid" in made.metrics()
+    made.dataset_statistics = {"histogram": torch.ones(21)} | reference_statistics.compute_statistics(pages(PUBLAYNET))
+    assert made.has_features and set(made.distances()) == {"frechet"} and "fid" in made.metrics()
     assert made.features(pages(PUBLAYNET).layouts()).shape == (40, features.encoder().width)
     made._say_features()
     assert capsys.readouterr().out == ""
@@ -123,22 +128,30 @@ def test_own_feature_network() -> None:
     path = feature_network(names)
     made = module(OWN["eleven"], features=path)
     own = pages(names)
-    made.facts = {"histogram": torch.ones(21)} | law.summarise(own, features.network_of(names, path))
-    assert made.featured and made.features(own.layouts()).shape == (40, 8)
+    made.dataset_statistics = {"histogram": torch.ones(21)} | reference_statistics.compute_statistics(
+        own, features.network_of(names, path)
+    )
+    assert made.has_features and made.features(own.layouts()).shape == (40, 8)
     torch.testing.assert_close(made.features(own.layouts()), features.features(own.layouts(), features.encoder(path)))
     found = made.metrics()
     found["fid"].update(own.layouts())
     assert float(found["fid"].compute()) == pytest.approx(0, abs=1e-4)  # of the real layouts themselves
-    assert "fid" not in law.metrics(made.facts, names, "layoutformer")  # without the network
+    assert "fid" not in reference_statistics.metrics(
+        made.dataset_statistics, names, "layoutformer"
+    )  # without the network
 
 
 def test_moments_of_another_network(capsys: pytest.CaptureFixture[str]) -> None:
     """Real layouts that one network summarised are compared by no other one."""
     made = module(None, features=feature_network(PUBLAYNET))
-    facts = law.summarise(pages(PUBLAYNET))
+    facts = reference_statistics.compute_statistics(pages(PUBLAYNET))
     for moments in (facts, {name: value for name, value in facts.items() if name != "real_network"}):
-        made.facts = {"histogram": torch.ones(21)} | moments
-        assert made.featured and "fid" not in made.metrics() and "fid" in law.metrics(moments, PUBLAYNET, "layoutdm")
+        made.dataset_statistics = {"histogram": torch.ones(21)} | moments
+        assert (
+            made.has_features
+            and "fid" not in made.metrics()
+            and "fid" in reference_statistics.metrics(moments, PUBLAYNET, "layoutdm")
+        )
     made._say_features()
     assert "summarised by another feature network" in capsys.readouterr().out
 
@@ -185,19 +198,22 @@ def test_a_whole_run_with_own_classes(folder: Path) -> None:
         for label, (left, top, r, b) in zip(item.labels, item.boxes.tolist(), strict=True)
     ]
     Path("pages.json").write_text(json.dumps({"images": images, "annotations": annotations, "categories": columns}))
-    field = {"class_path": "graft.process.Gaussian", "init_args": {"schedule": {"class_path": "graft.process.Cosine"}}}
+    field = {
+        "class_path": "graft.process.Gaussian",
+        "init_args": {"schedule": {"class_path": "graft.process.CosineSchedule"}},
+    }
     fields = {
         name: {**field, "init_args": {**field["init_args"], **given, "warp": 2}}
         for name, given in {
-            "box": {"prediction": "v", "shape": [20, 4]},
-            "label": {"prediction": "logits", "shape": [20, 3], "scale": 2.0},
+            "box": {"prediction_type": "v", "shape": [20, 4]},
+            "label": {"prediction_type": "logits", "shape": [20, 3], "one_hot_scale": 2.0},
         }.items()
     }
     for name, given in fields.items():
-        project = {"class_path": "graft.process.Masked", "init_args": {"key": f"free_{name}"}}
-        given["init_args"]["project"] = project
+        project = {"class_path": "graft.process.MaskProjection", "init_args": {"key": f"free_{name}"}}
+        given["init_args"]["projection"] = project
     network = {"class_path": "domains.layouts.backbone.LayoutTransformer", "init_args": {"classes": 3, "width": 16}}
-    mixed = {"class_path": "graft.process.Mixed", "init_args": {"fields": fields}}
+    mixed = {"class_path": "graft.process.MultiFieldProcess", "init_args": {"fields": fields}}
     model = {"classes": list(names), "backbone": network, "process": mixed, "steps": 2}
     Path("own.yaml").write_text(yaml.safe_dump({"model": {"init_args": model}}))
     quiet = ["--config", "own.yaml", "--trainer.max_epochs", "1", "--trainer.enable_progress_bar", "false"]

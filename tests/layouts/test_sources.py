@@ -9,8 +9,8 @@ import torch
 
 from domains.layouts.data import LayoutData
 from domains.layouts.layout import PUBLAYNET, RICO, key, layout
-from domains.layouts.metrics import Pages, alignment, overlap
-from domains.layouts.sources import Collection, read
+from domains.layouts.metrics import LayoutBatch, alignment, overlap
+from domains.layouts.readers import LayoutSet, read
 from graft.errors import GraftError
 
 COCO = {
@@ -42,7 +42,7 @@ def written(path: Path, content: object) -> str:
     return str(path)
 
 
-def elements(pages: Collection, row: int = 0) -> list:
+def elements(pages: LayoutSet, row: int = 0) -> list:
     item = pages.layouts()[row]
     return sorted(
         (name, [round(v, 5) for v in box]) for name, box in zip(item.classes, item.boxes.tolist(), strict=True)
@@ -164,8 +164,8 @@ def test_pages_that_are_made_are_clean_and_the_same() -> None:
     items = pages.layouts()
     assert [key(item) for item in items] == [key(item) for item in again.layouts()]
     assert len({key(item) for item in items}) == len(items)
-    assert float(overlap(Pages.of(items)).max()) < 1e-12
-    assert float(alignment(Pages.of(items)).mean()) < 1e-4
+    assert float(overlap(LayoutBatch.of(items)).max()) < 1e-12
+    assert float(alignment(LayoutBatch.of(items)).mean()) < 1e-4
     assert set(np.unique(np.concatenate([item.labels for item in items]))) == set(range(5))
     assert not any("outside" in why or "area" in why for why in pages.left_out)
 

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from domains.molecules.backbone import EGNN, MessagePassingEGNN, complete_pairs
+from domains.molecules.backbone import EGNN, MessagePassingEGNN, complete_graph_pairs
 
 TYPES, ATOMS = 5, 6
 COUNTS = torch.tensor([6, 1, 4, 2, 3])
@@ -11,7 +11,7 @@ BOTH = pytest.mark.parametrize("kind", [EGNN, MessagePassingEGNN])
 def network(kind, **options):
     """A small float64 network whose every term is large enough to be seen."""
     torch.manual_seed(0)
-    net = kind(TYPES, width=16, layers=3, **options).double()
+    net = kind(TYPES, hidden_dim=16, num_layers=3, **options).double()
     for layer in net.layers:
         torch.nn.init.normal_(layer.shift.weight, std=0.5)
     return net
@@ -139,14 +139,14 @@ def test_coinciding_atoms_have_finite_gradients(kind):
 
 
 def test_pairs_are_all_and_each_once():
-    assert complete_pairs(torch.tensor([3, 1, 2])).T.tolist() == [[0, 1], [0, 2], [1, 2], [4, 5]]
+    assert complete_graph_pairs(torch.tensor([3, 1, 2])).T.tolist() == [[0, 1], [0, 2], [1, 2], [4, 5]]
 
 
 @pytest.mark.parametrize("cls", [EGNN, MessagePassingEGNN])
 def test_half_precision_leaves_the_geometry_alone(cls):
     """Under bfloat16 autocast positions and their differences stay exact, so that a bond's hundredths are not lost."""
     torch.manual_seed(0)
-    net = cls(types=5, width=32, layers=3)
+    net = cls(num_types=5, hidden_dim=32, num_layers=3)
     mask = (torch.arange(29) < torch.tensor([9, 20, 29])[:, None]).float()
     state = {"x": 3 * torch.randn(3, 29, 3) * mask[..., None], "h": torch.randn(3, 29, 5) * mask[..., None]}
     full = net(state, torch.full((3,), 0.01), {"mask": mask})

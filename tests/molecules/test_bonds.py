@@ -6,13 +6,13 @@ from mols import embedded
 
 from domains.molecules import Molecules
 from domains.molecules.backbone import EGNN, MessagePassingEGNN
-from domains.molecules.bonds import cross_entropy
+from domains.molecules.bond_loss import cross_entropy
 from domains.molecules.chemistry import HEAVY
 from graft import GraftError, files
-from graft.batches import Examples
+from graft.batches import TrainingBatch
 from graft.network import weights
-from graft.process import Gaussian, Masked, Mixed, ZeroCentre
-from graft.process.schedules import Polynomial
+from graft.process import Gaussian, MaskProjection, MultiFieldProcess, ZeroCenterOfMass
+from graft.process.schedules import PolynomialSchedule
 
 
 def test_the_bonds_of_propene():
@@ -34,7 +34,10 @@ def test_the_bonds_of_propene():
 def test_both_layouts_say_the_same():
     """Molecules of different sizes, and no pair of a molecule of one atom: the losses agree, one a molecule."""
     torch.manual_seed(0)
-    dense, sparse = EGNN(10, width=8, layers=2, bonds=0.1), MessagePassingEGNN(10, width=8, layers=2, bonds=0.1)
+    dense, sparse = (
+        EGNN(10, hidden_dim=8, num_layers=2, bond_loss_weight=0.1),
+        MessagePassingEGNN(10, hidden_dim=8, num_layers=2, bond_loss_weight=0.1),
+    )
     sparse.load_state_dict(dense.state_dict())
     mask = (torch.arange(5) < torch.tensor([[5], [3], [1], [4]])).float()
     x = torch.randn(4, 5, 3) * mask[..., None]
@@ -42,14 +45,17 @@ def test_both_layouts_say_the_same():
     losses = []
     for network in (dense, sparse):
         network({"x": x, "h": h}, torch.rand(4, generator=torch.Generator().manual_seed(1)), {"mask": mask})
-        losses.append(cross_entropy(network.said.pop(), x, h, mask, HEAVY))
+        losses.append(cross_entropy(network.bond_logits.pop(), x, h, mask, HEAVY))
     torch.testing.assert_close(*losses)
     assert losses[0].shape == (4,) and losses[0][2] == 0 and (losses[0][[0, 1, 3]] > 0).all()
 
 
 def test_a_checkpoint_with_the_head_fits_a_network_without(tmp_path):
     """The other way round what is missing is said."""
-    with_head, without = EGNN(10, width=8, layers=1, bonds=0.1), EGNN(10, width=8, layers=1)
+    with_head, without = (
+        EGNN(10, hidden_dim=8, num_layers=1, bond_loss_weight=0.1),
+        EGNN(10, hidden_dim=8, num_layers=1),
+    )
     for network, other in ((with_head, without), (without, with_head)):
         files.write_tensors(tmp_path / "a.safetensors", {f"backbone/{n}": t for n, t in network.state_dict().items()})
         if other.bonds is None:
@@ -62,16 +68,18 @@ def test_a_checkpoint_with_the_head_fits_a_network_without(tmp_path):
 
 def test_data_ask_for_bonds_and_later_states_do_not():
     torch.manual_seed(0)
-    x = Gaussian(Polynomial(), "x0", [4, 3], project=ZeroCentre())
-    h = Gaussian(Polynomial(), "logits", [4, 10], project=Masked())
-    made = Molecules(EGNN(types=10, width=8, layers=1, bonds=0.05), Mixed({"x": x, "h": h}))
+    x = Gaussian(PolynomialSchedule(), "x0", [4, 3], projection=ZeroCenterOfMass())
+    h = Gaussian(PolynomialSchedule(), "logits", [4, 10], projection=MaskProjection())
+    made = Molecules(
+        EGNN(num_types=10, hidden_dim=8, num_layers=1, bond_loss_weight=0.05), MultiFieldProcess({"x": x, "h": h})
+    )
     state = {"x": torch.randn(6, 4, 3), "h": torch.eye(10)[torch.randint(10, (6, 4))]}
-    asked = Examples(state, {"mask": torch.ones(6, 4)})
+    asked = TrainingBatch(state, {"mask": torch.ones(6, 4)})
     made.loss(asked).backward()
     assert made.backbone.bonds.weight.grad.abs().max() > 0
     made.zero_grad()
-    made.loss(Examples(state, {"mask": torch.ones(6, 4)}, level=0.5)).backward()
+    made.loss(TrainingBatch(state, {"mask": torch.ones(6, 4)}, from_level=0.5)).backward()
     assert made.backbone.bonds.weight.grad is None
-    with made.sampling():
+    with made.eval_weights():
         made.backbone(state, torch.ones(6), asked.condition)
-    assert not made.backbone.said
+    assert not made.backbone.bond_logits

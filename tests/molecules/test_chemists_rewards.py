@@ -12,17 +12,17 @@ from domains.molecules.chemistry import EXPLICIT, HEAVY
 from domains.molecules.rewards import (
     QED,
     TPSA,
-    Desirability,
-    Desirable,
+    AlertFree,
+    DesirabilityWindow,
+    GeometricMean,
     LogP,
-    Matches,
-    RDKit,
-    Rings,
+    RDKitDescriptor,
+    RingCount,
     Scaffold,
     Similarity,
+    SmartsCount,
     Strain,
     SyntheticAccessibility,
-    Vetoed,
 )
 from graft.errors import GraftError
 from graft.reward import Reward
@@ -37,9 +37,9 @@ ASPIRIN, TOLUENE = "CC(=O)Oc1ccccc1C(=O)O", "Cc1ccccc1"
 
 def test_synthetic_accessibility():
     reward = SyntheticAccessibility()
-    reward.open()
+    reward.setup()
     assert reward.score(parsed(ASPIRIN)) == pytest.approx(1.58, abs=0.05)  # as the paper's authors' table has it
-    assert not reward.maximise and SyntheticAccessibility(target=2).maximise
+    assert not reward.higher_is_better and SyntheticAccessibility(target=2).higher_is_better
     hard = "CC1CCC2CC3C4CC1C2(C)C34O"
     assert reward.score(parsed(hard)) > reward.score(parsed("CCO")) + 2
     assert reward([BAD]).failures == {0: "the molecule is not valid"}
@@ -52,43 +52,45 @@ def test_missing_contrib_is_one_sentence(monkeypatch, tmp_path):
     monkeypatch.setattr(synthesis.RDConfig, "RDContribDir", str(tmp_path))
     synthesis.scorer.cache_clear()
     with pytest.raises(GraftError, match="Contrib"):
-        SyntheticAccessibility().open()
+        SyntheticAccessibility().setup()
 
 
 def test_rings_and_matches():
     naphthalene, ester = parsed("c1ccc2ccccc2c1"), parsed("CC(=O)OCC(=O)OC1CC1")
-    assert [Rings().score(m) for m in (naphthalene, ester, GOOD)] == [2, 1, 0]
-    assert (Rings(size=6).score(ester), Rings(size=3).score(ester)) == (0, 1)
-    assert (Rings(aromatic=True).score(naphthalene), Rings(aromatic=True).score(ester)) == (2, 0)
-    assert Rings(aromatic=False).score(ester) == 1
-    assert Matches("C(=O)O[#6]").score(ester) == 2
-    assert Matches("[OH]").score(GOOD) == Matches("[OH]").score(embedded("CCO", EXPLICIT)) == 1
-    assert Matches("[OH]", target=1).score(GOOD) == 1 and Rings(target=1).score(GOOD) == pytest.approx(math.exp(-0.5))
+    assert [RingCount().score(m) for m in (naphthalene, ester, GOOD)] == [2, 1, 0]
+    assert (RingCount(size=6).score(ester), RingCount(size=3).score(ester)) == (0, 1)
+    assert (RingCount(aromatic=True).score(naphthalene), RingCount(aromatic=True).score(ester)) == (2, 0)
+    assert RingCount(aromatic=False).score(ester) == 1
+    assert SmartsCount("C(=O)O[#6]").score(ester) == 2
+    assert SmartsCount("[OH]").score(GOOD) == SmartsCount("[OH]").score(embedded("CCO", EXPLICIT)) == 1
+    assert SmartsCount("[OH]", target=1).score(GOOD) == 1 and RingCount(target=1).score(GOOD) == pytest.approx(
+        math.exp(-0.5)
+    )
     with pytest.raises(GraftError, match="no SMARTS"):
-        Matches("C(")
+        SmartsCount("C(")
 
 
 def test_any_descriptor_by_its_name():
-    assert RDKit("MolWt").score(GOOD) == pytest.approx(Descriptors.MolWt(parsed("CCO")))
-    assert RDKit("MolWt", target=46.07, width=5).score(GOOD) == pytest.approx(1, abs=1e-4)
+    assert RDKitDescriptor("MolWt").score(GOOD) == pytest.approx(Descriptors.MolWt(parsed("CCO")))
+    assert RDKitDescriptor("MolWt", target=46.07, width=5).score(GOOD) == pytest.approx(1, abs=1e-4)
     with pytest.raises(GraftError, match=r"MolWeight.*such as"):
-        RDKit("MolWeight")
+        RDKitDescriptor("MolWeight")
 
 
 def test_vetoes():
-    reward = Vetoed(QED())
+    reward = AlertFree(QED())
     rhodanine, aldehyde = parsed("O=C1CSC(=S)N1"), parsed("CCCC=O")
     assert any(
         "thiaz" in name or "rhod" in name
-        for name in Vetoed(QED(), ["PAINS"]).alerts(parsed("O=C1C(=Cc2ccccc2)SC(=S)N1"))
+        for name in AlertFree(QED(), ["PAINS"]).alerts(parsed("O=C1C(=Cc2ccccc2)SC(=S)N1"))
     )
     assert reward.alerts(aldehyde) == ["aldehyde"] and reward.alerts(parsed("CCO")) == []
     assert reward([aldehyde, GOOD, BAD]).values == [0, QED().score(GOOD), 0]
     assert not reward([aldehyde, GOOD, BAD]).failures
-    own = Vetoed(QED(), catalogues=[], smarts=["[OH]"], otherwise=-1)
+    own = AlertFree(QED(), catalogues=[], smarts=["[OH]"], fallback=-1)
     assert own([GOOD, rhodanine]).values == [-1, QED().score(rhodanine)] and own.alerts(GOOD) == ["[OH]"]
     with pytest.raises(GraftError, match=r"PAIN'.*PAINS_A"):
-        Vetoed(QED(), ["PAIN"])
+        AlertFree(QED(), ["PAIN"])
 
 
 def test_likeness():
@@ -115,30 +117,30 @@ class Fixed(Reward):
 
 
 def test_a_desirability_window():
-    window = Desirable(Fixed(), low=1, high=2, margin=0.5)
+    window = DesirabilityWindow(Fixed(), low=1, high=2, margin=0.5)
     assert window([0.5, 0.75, 1.0, 1.5, 2.0, 2.25, 9.0]).values == [0, 0.5, 1, 1, 1, 0.5, 0]
-    assert Desirable(Fixed(), high=2)([2.0, 2.1]).values == [1, 0] and window.score(0.75) == 0.5
+    assert DesirabilityWindow(Fixed(), high=2)([2.0, 2.1]).values == [1, 0] and window.score(0.75) == 0.5
     assert window.name == "fixed ≥ 1 and ≤ 2"
-    assert Desirable(TPSA(), low=1)([BAD]).failures == {0: "the molecule is not valid"}
+    assert DesirabilityWindow(TPSA(), low=1)([BAD]).failures == {0: "the molecule is not valid"}
     for wrong in ({}, {"low": 2, "high": 1}, {"low": 1, "margin": -1}):
         with pytest.raises(GraftError, match="the window of fixed"):
-            Desirable(Fixed(), **wrong)
+            DesirabilityWindow(Fixed(), **wrong)
 
 
 def test_several_objectives():
-    one, half, none = (Desirable(Fixed(), low=low, margin=1) for low in (0, 0.5, 1))
-    both = Desirability([one, half, none], [1, 2, 1])
+    one, half, none = (DesirabilityWindow(Fixed(), low=low, margin=1) for low in (0, 0.5, 1))
+    both = GeometricMean([one, half, none], [1, 2, 1])
     assert both.score(0.5) == pytest.approx((1 * 1**2 * 0.5) ** 0.25)
     assert both([0.0, 0.5]).values == pytest.approx([0, 0.5**0.25])
-    unbounded = Desirability([Fixed()])
+    unbounded = GeometricMean([Fixed()])
     assert "outside 0 to 1" in unbounded([1.5]).failures[0]
     with pytest.raises(ValueError, match="outside 0 to 1"):
         unbounded.score(1.5)
-    assert Desirability([QED(), Desirable(LogP(), low=-1, high=1)])([BAD, GOOD]).failures.keys() == {0}
+    assert GeometricMean([QED(), DesirabilityWindow(LogP(), low=-1, high=1)])([BAD, GOOD]).failures.keys() == {0}
     with pytest.raises(GraftError, match="better when smaller"):
-        Desirability([Strain()])
+        GeometricMean([Strain()])
     with pytest.raises(GraftError, match="must be positive"):
-        Desirability([one, half], [1, 0])
+        GeometricMean([one, half], [1, 0])
 
 
 def test_strain():
@@ -151,6 +153,6 @@ def test_strain():
     assert Strain().score(bent) > 5
     assert Strain(per_atom=True).score(bent) == pytest.approx(Strain().score(bent) / 3)
     scores = Strain()([BAD, GOOD])
-    assert list(scores.failures) == [0] and not Strain().maximise and Strain().unit == "kcal/mol"
+    assert list(scores.failures) == [0] and not Strain().higher_is_better and Strain().unit == "kcal/mol"
     with pytest.raises(ValueError, match="did not converge"):
         Strain(steps=1).score(bent)

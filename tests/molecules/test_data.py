@@ -13,11 +13,11 @@ from torch_geometric.loader import DataLoader
 from domains.molecules import sources
 from domains.molecules.chemistry import EXPLICIT, HEAVY, build, is_stable, key
 from domains.molecules.data import MoleculeData
-from domains.molecules.dataset import OTHER, UNSTABLE, graphs
+from domains.molecules.dataset import OTHER, UNSTABLE, to_graphs
 from domains.molecules.enumeration import embed, enumerate_molecules
 from domains.molecules.files import write
 from graft.errors import GraftError
-from graft.files import written
+from graft.files import write_with
 
 QM9 = Path(__file__).parents[2].parent / "shared/data/qm9_edm_test_split/qm9_test.npz"
 needs_qm9 = pytest.mark.skipif(not QM9.is_file(), reason="QM9's test split is not here")
@@ -78,9 +78,9 @@ def test_embedding_is_deterministic_and_centred(small):
 
 
 def test_both_conventions_find_the_molecules_that_were_meant(small):
-    light, left_out = graphs(small, HEAVY, 4)
+    light, left_out = to_graphs(small, HEAVY, 4)
     assert left_out.count(UNSTABLE) <= 0.1 * len(small["smiles"])
-    full, _ = graphs(small, EXPLICIT, 4)
+    full, _ = to_graphs(small, EXPLICIT, 4)
     assert set(light.keys) <= set(small["smiles"])
     assert len(full) == len(small["smiles"])
     agree = np.mean([key == smiles for key, smiles in zip(full.keys, small["smiles"], strict=True)])
@@ -88,8 +88,8 @@ def test_both_conventions_find_the_molecules_that_were_meant(small):
 
 
 def test_explicit_graphs_keep_hydrogens_and_heavy_ones_count_them(small):
-    light, _ = graphs(small, HEAVY, 4)
-    full, _ = graphs(small, EXPLICIT, 4)
+    light, _ = to_graphs(small, HEAVY, 4)
+    full, _ = to_graphs(small, EXPLICIT, 4)
     for smiles in ("CCO", "C#CC#N", "CC(N)=O"):
         with_hydrogens = Chem.AddHs(Chem.MolFromSmiles(smiles))
         kinds = sorted(HEAVY.kinds[t] for t in light[light.keys.index(smiles)].type)
@@ -108,7 +108,7 @@ def test_a_hydrogen_that_belongs_to_nothing_and_unknown_elements_leave_a_molecul
         ),
     }
     methanol["positions"][1, 5] += 1
-    kept, left_out = graphs(methanol, HEAVY, 9)
+    kept, left_out = to_graphs(methanol, HEAVY, 9)
     assert kept.keys == ["CO"]
     assert left_out == ["", UNSTABLE, OTHER]
 
@@ -116,11 +116,11 @@ def test_a_hydrogen_that_belongs_to_nothing_and_unknown_elements_leave_a_molecul
 def test_the_split_is_deterministic_and_complete():
     first, second = MoleculeData(max_heavy_atoms=4, seed=1), MoleculeData(max_heavy_atoms=4, seed=1)
     assert first.keys() == second.keys() != MoleculeData(max_heavy_atoms=4, seed=2).keys()
-    held_out = [first.held_out[i].smiles for i in range(len(first.held_out))]
+    held_out = [first.val_set[i].smiles for i in range(len(first.val_set))]
     assert held_out and not set(held_out) & set(first.keys())
-    assert sum(first.histogram().values()) == len(first.keys()) == len(first.training)
+    assert sum(first.histogram().values()) == len(first.keys()) == len(first.train_set)
     assert set(first.histogram()) <= {2, 3, 4}
-    assert len(MoleculeData(max_heavy_atoms=4, limit=20).training) == 19
+    assert len(MoleculeData(max_heavy_atoms=4, limit=20).train_set) == 19
 
 
 def test_the_cache_is_used(monkeypatch, cache):
@@ -140,25 +140,25 @@ def test_cache_folders(monkeypatch, tmp_path):
 
 def test_batches_are_those_of_torch_geometric():
     data = MoleculeData(max_heavy_atoms=4, batch_size=10)
-    ours = data.training.batch([3, 1, 2])
-    theirs = Batch.from_data_list([data.training[i] for i in (3, 1, 2)])
+    ours = data.train_set.batch([3, 1, 2])
+    theirs = Batch.from_data_list([data.train_set[i] for i in (3, 1, 2)])
     assert ours.num_graphs == theirs.num_graphs == 3 and ours.smiles == theirs.smiles
     for name in ("pos", "type", "batch", "ptr"):
         assert torch.equal(ours[name], theirs[name])
     assert [graph.smiles for graph in ours.to_data_list()] == ours.smiles
-    assert torch.equal(ours[1].pos, data.training[1].pos)
+    assert torch.equal(ours[1].pos, data.train_set[1].pos)
 
     seen = [batch for batch in data.train_dataloader()]
     assert sorted(smiles for batch in seen for smiles in batch.smiles) == sorted(data.keys())
     assert seen[0].num_graphs == 10 and seen[0].pos.dtype == torch.float32
     assert [smiles for batch in data.train_dataloader() for smiles in batch.smiles] != data.keys()  # shuffled
-    assert sum(batch.num_graphs for batch in data.val_dataloader()) == len(data.held_out)
-    assert sum(batch.num_graphs for batch in DataLoader(data.training, 10)) == len(data.training)
+    assert sum(batch.num_graphs for batch in data.val_dataloader()) == len(data.val_set)
+    assert sum(batch.num_graphs for batch in DataLoader(data.train_set, 10)) == len(data.train_set)
 
 
 def test_every_molecule_has_zero_centre_of_mass():
     for convention in ("heavy", "explicit"):
-        batch = MoleculeData(max_heavy_atoms=4, convention=convention).training.batch([0, 5, 9])
+        batch = MoleculeData(max_heavy_atoms=4, convention=convention).train_set.batch([0, 5, 9])
         centres = torch.zeros(3, 3).index_add(0, batch.batch, batch.pos)
         assert centres.abs().max() < 1e-5
 
@@ -168,15 +168,15 @@ def test_qm9():
     light = MoleculeData(str(QM9), max_heavy_atoms=9)
     light.setup()
     assert light.left_out == {UNSTABLE: 626}
-    assert len(light.training) + len(light.held_out) == 13_083 - 626
+    assert len(light.train_set) + len(light.val_set) == 13_083 - 626
     assert len(set(light.keys())) == len(light.keys())
     full = MoleculeData(str(QM9), max_heavy_atoms=9, convention="explicit")
-    assert len(full.training) + len(full.held_out) == 13_083
+    assert len(full.train_set) + len(full.val_set) == 13_083
     assert max(full.histogram()) == 29
 
 
 def test_sdf_files_are_read_back(tmp_path, small):
-    light, _ = graphs(small, HEAVY, 4)
+    light, _ = to_graphs(small, HEAVY, 4)
     batch = light.batch(list(range(30)))
     counts = light.counts[:30]
     types = torch.zeros(30, 4, dtype=torch.long)
@@ -186,7 +186,7 @@ def test_sdf_files_are_read_back(tmp_path, small):
     mols = build(types.numpy(), positions.numpy(), counts.numpy(), HEAVY)
     write(mols, tmp_path / "some.sdf")
     arrays, left_out = sources.read(str(tmp_path / "some.sdf"), 9)
-    again, _ = graphs(arrays, HEAVY, 9)
+    again, _ = to_graphs(arrays, HEAVY, 9)
     assert again.keys == [key(mol) for mol in mols] and not left_out
 
 
@@ -224,7 +224,7 @@ def test_a_file_is_replaced_whole_or_not_at_all(tmp_path):
         raise RuntimeError("disk full")
 
     with pytest.raises(RuntimeError, match="disk full"):
-        written(path, fail)
+        write_with(path, fail)
     assert path.read_text() == "before" and list(tmp_path.iterdir()) == [path]
 
 
@@ -233,6 +233,6 @@ def test_a_limit_of_molecules_stored_by_size(small, tmp_path):
     order = np.argsort(small["num_atoms"], kind="stable")
     np.savez(tmp_path / "a.npz", **{name: small[name][order] for name in ("num_atoms", "charges", "positions")})
     data = MoleculeData(str(tmp_path / "a.npz"), limit=30, validation=0.5)
-    for part in (data.training, data.held_out):
+    for part in (data.train_set, data.val_set):
         counts = part.counts[torch.as_tensor(part.indices())]
         assert len(counts) == 15 and counts.max() == 4 and counts.min() < 4

@@ -13,37 +13,39 @@ from domains.molecules import Molecules, qm9
 from domains.molecules import fragment as fragments
 from domains.molecules.backbone import EGNN
 from domains.molecules.chemistry import EXPLICIT, HEAVY
-from domains.molecules.conformers import embedded as conformer
+from domains.molecules.conformers import embed_conformer as conformer
 from domains.molecules.files import write
-from domains.molecules.sizes import shares
+from domains.molecules.size_distribution import size_probabilities
 from graft import seeding
-from graft.accept import All
-from graft.batches import Draws
+from graft.accept import AcceptAll
+from graft.batches import SampleRequest
 from graft.errors import GraftError
-from graft.identity import digest
+from graft.fingerprint import fingerprint_hash
 from graft.objectives import PolicyGradient
-from graft.process import Gaussian, Masked, Mixed, ZeroCentre
-from graft.process.schedules import Polynomial
+from graft.process import Gaussian, MaskProjection, MultiFieldProcess, ZeroCenterOfMass
+from graft.process.schedules import PolynomialSchedule
 
 
 def module(atoms=6, vocabulary=HEAVY, prediction="x0", weights=None, **settings):
     torch.manual_seed(0)
-    gaussian = functools.partial(Gaussian, Polynomial(), warp=2)
-    x = gaussian(prediction, [atoms, 3], project=ZeroCentre())
-    h = gaussian("logits", [atoms, len(vocabulary)], scale=0.2, project=Masked())
-    net = EGNN(len(vocabulary), width=16, layers=2)
-    made = Molecules(net, Mixed({"x": x, "h": h}), convention=vocabulary.name, steps=6, weights=weights, **settings)
-    made.facts = {"histogram": torch.tensor([0, 0, 1, 2, 3, 4, 0][: atoms + 1] + [0] * (atoms - 6))}
+    gaussian = functools.partial(Gaussian, PolynomialSchedule(), warp=2)
+    x = gaussian(prediction, [atoms, 3], projection=ZeroCenterOfMass())
+    h = gaussian("logits", [atoms, len(vocabulary)], one_hot_scale=0.2, projection=MaskProjection())
+    net = EGNN(len(vocabulary), hidden_dim=16, num_layers=2)
+    made = Molecules(
+        net, MultiFieldProcess({"x": x, "h": h}), convention=vocabulary.name, steps=6, weights=weights, **settings
+    )
+    made.dataset_statistics = {"histogram": torch.tensor([0, 0, 1, 2, 3, 4, 0][: atoms + 1] + [0] * (atoms - 6))}
     return made
 
 
 def counts(made, n=4000):
-    return made.draw_conditions(n, seeding.generator(0, "sizes"))["mask"].sum(1).long()
+    return made.sample_conditions(n, seeding.make_generator(0, "sizes"))["mask"].sum(1).long()
 
 
 def drawn(made, n=32):
-    condition = made.draw_conditions(n, seeding.generator(0, "drawn"))
-    return made.decode(made.predict_step(Draws(condition, ("test",))).state, condition)
+    condition = made.sample_conditions(n, seeding.make_generator(0, "drawn"))
+    return made.decode(made.predict_step(SampleRequest(condition, ("test",))).state, condition)
 
 
 def test_numbers_of_atoms():
@@ -53,7 +55,7 @@ def test_numbers_of_atoms():
     assert torch.bincount(counts(module()), minlength=7)[2:6].div(4000).tolist() == pytest.approx(
         [0.1, 0.2, 0.3, 0.4], abs=0.035
     )
-    known = shares("qm9", 29, None)
+    known = size_probabilities("qm9", 29, None)
     assert known.sum() == 100_000 and known[19] == qm9.SIZES[19]
     assert all(mol.GetNumAtoms() == 4 for mol in drawn(module(sizes=4)))
 
@@ -70,7 +72,7 @@ def test_numbers_that_cannot_be(sizes, said):
 
 def test_without_a_histogram():
     made = module()
-    made.facts = {}
+    made.dataset_statistics = {}
     with pytest.raises(GraftError, match=r"model\.sizes"):
         counts(made)
 
@@ -102,11 +104,11 @@ def test_a_fragment_stays_where_it_is(ring, vocabulary):
 
 def test_the_centre_of_a_state_stays_zero(ring):
     made = module(fragment=ring)
-    condition = made.draw_conditions(5, seeding.generator(0, "a"))
-    drawn = made.predict_step(Draws(condition, ("test",)))
+    condition = made.sample_conditions(5, seeding.make_generator(0, "a"))
+    drawn = made.predict_step(SampleRequest(condition, ("test",)))
     centre = (drawn.state["x"] * condition["mask"][..., None]).sum(1)
     assert centre.abs().max() < 1e-4
-    assert drawn.calls == made.calls("tuned") == 5 * 4 + 1  # each step but the last four times
+    assert drawn.denoiser_calls == made.denoiser_calls("tuned") == 5 * 4 + 1  # each step but the last four times
     shape = drawn.state["x"][:, :3] - drawn.state["x"][:, :3].mean(1, keepdim=True)
     assert (shape - condition["kept_x"][:, :3]).abs().max() < 1e-4
 
@@ -115,7 +117,7 @@ class Knows(torch.nn.Module):
     """The exact estimate of x_0 where x_0 is one Gaussian: positions N(0, 1) in the subspace, types all alike."""
 
     def forward(self, state, time, condition):
-        alpha, sigma = Polynomial().alpha_sigma(time.double())
+        alpha, sigma = PolynomialSchedule().alpha_sigma(time.double())
         share = (alpha / (alpha**2 + sigma**2)).float()[:, None, None]
         return {"x": share * state["x"], "h": torch.zeros_like(state["h"])}
 
@@ -124,8 +126,8 @@ def test_the_rest_has_its_own_law(ring):
     """Atoms that do not feel the fragment have the law they have without it, around the same centre."""
     made = module(fragment=ring, sizes=5, resample=2)
     made.backbone, made.steps = Knows(), 80
-    condition = made.draw_conditions(2000, seeding.generator(0, "law"))
-    x = made.predict_step(Draws(condition, ("test",))).state["x"]
+    condition = made.sample_conditions(2000, seeding.make_generator(0, "law"))
+    x = made.predict_step(SampleRequest(condition, ("test",))).state["x"]
     apart = (x[:, 3] - x[:, 4]) / 2**0.5  # N(0, 1) in each coordinate
     assert apart.std().item() == pytest.approx(1, abs=0.06) and apart.mean().abs() < 0.05
     between = x[:, 3:5].mean(1) - x[:, :3].mean(1)  # var 1/2 + 1/3: means of two and of three atoms
@@ -208,12 +210,16 @@ def test_both_kekule_forms_are_the_aromatic_ring(tmp_path, shift):
 
 
 def test_what_is_given_tells_draws_apart(ring):
-    names = [digest(module(**settings).given) for settings in ({}, {"sizes": 4}, {"fragment": ring})]
-    assert len(set(names)) == 3 and module().given is None
-    assert digest(module(fragment=ring).given) != digest(module(fragment=ring, resample=2).given)
+    names = [
+        fingerprint_hash(module(**settings).cache_key_extras) for settings in ({}, {"sizes": 4}, {"fragment": ring})
+    ]
+    assert len(set(names)) == 3 and module().cache_key_extras is None
+    assert fingerprint_hash(module(fragment=ring).cache_key_extras) != fingerprint_hash(
+        module(fragment=ring, resample=2).cache_key_extras
+    )
 
 
 def test_policy_gradients_are_refused(ring):
-    made, source = module(fragment=ring, objective=PolicyGradient()), SimpleNamespace(name="current", sampled=True)
+    made, source = module(fragment=ring, objective=PolicyGradient()), SimpleNamespace(name="current", is_model=True)
     with pytest.raises(GraftError, match="nothing of a sample may be given"):
-        made.objective.check(made, SimpleNamespace(source=source, accept=All(deduplicate=False), window=1))
+        made.objective.check(made, SimpleNamespace(source=source, accept=AcceptAll(deduplicate=False), replay_rounds=1))

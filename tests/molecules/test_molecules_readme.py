@@ -11,7 +11,7 @@ import yaml
 from jsonargparse import ArgumentParser
 from mols import GOOD, embedded
 
-from domains.molecules.rewards import Gated, Program, SklearnPredictor
+from domains.molecules.rewards import ExternalProgram, Gated, SklearnPredictor
 from graft.errors import GraftError
 from graft.reward import Reward
 
@@ -47,14 +47,14 @@ def test_configurations_of_rewards(tmp_path, monkeypatch):
     found = [
         reward for text in re.findall(r"```yaml\n(.*?)```", README.read_text(), re.DOTALL) for reward in rewards(text)
     ]
-    assert [type(reward) for reward in found] == [Gated, Program, Program, SklearnPredictor]
+    assert [type(reward) for reward in found] == [Gated, ExternalProgram, ExternalProgram, SklearnPredictor]
     assert 0 < found[0].score(GOOD) < 1 and np.isfinite(found[3].score(GOOD))
     monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
     Path("receptor.pdbqt").write_text("-4.2")
     for reward, name, code, expected in ((found[1], "xtb", XTB, -8), (found[2], "smina", SMINA, -4.2)):
         with pytest.raises(GraftError, match=f"no program '{name}'"):
-            reward.open()
+            reward.setup()
         Path(name).write_text(f"#!{sys.executable}\nimport sys\n{code}")
         Path(name).chmod(0o755)
-        reward.open()
-        assert (reward([embedded("CC")]).values, reward.maximise) == ([expected], False)
+        reward.setup()
+        assert (reward([embedded("CC")]).values, reward.higher_is_better) == ([expected], False)

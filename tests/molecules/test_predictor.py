@@ -11,9 +11,9 @@ from rdkit import Chem
 from rdkit.Chem import Crippen
 from safetensors.torch import save_file
 
-from domains.molecules.rewards import MLP, Morgan, Named, SklearnPredictor, TorchPredictor
+from domains.molecules.rewards import MLP, DescriptorFeatures, MorganFeatures, SklearnPredictor, TorchPredictor
 from graft.errors import GraftError
-from graft.identity import digest
+from graft.fingerprint import fingerprint_hash
 
 skops = pytest.importorskip("skops.io")
 from sklearn.ensemble import RandomForestClassifier  # noqa: E402
@@ -29,21 +29,21 @@ def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("models")
     mols = [Chem.MolFromSmiles(s) for s in SMILES]
     y = np.array([Crippen.MolLogP(m) + 1 for m in mols])
-    skops.dump(LinearRegression().fit(Named(NAMES)(mols), y), folder / "line.skops")
-    skops.dump(LogisticRegression().fit(Morgan(bits=64)(mols), y > 1), folder / "class.skops")
+    skops.dump(LinearRegression().fit(DescriptorFeatures(NAMES)(mols), y), folder / "line.skops")
+    skops.dump(LogisticRegression().fit(MorganFeatures(bits=64)(mols), y > 1), folder / "class.skops")
     return folder
 
 
 def test_scikit_learn(folder):
-    reward = SklearnPredictor(str(folder / "line.skops"), Named(NAMES), unit="pIC50")
+    reward = SklearnPredictor(str(folder / "line.skops"), DescriptorFeatures(NAMES), unit="pIC50")
     scores = reward([GOOD, BAD, embedded("CCN")])
     assert scores.values[0] == pytest.approx(Crippen.MolLogP(Chem.MolFromSmiles("CCO")) + 1, abs=1e-5)
     assert scores.failures == {1: "the molecule is not valid"} and reward.score(GOOD) == pytest.approx(scores.values[0])
     assert (reward.name, reward.unit) == ("line", "pIC50")
-    likely = SklearnPredictor(str(folder / "class.skops"), Morgan(bits=64), probability=True)
+    likely = SklearnPredictor(str(folder / "class.skops"), MorganFeatures(bits=64), probability=True)
     assert 0 < likely.score(GOOD) < 1
     with pytest.raises(GraftError, match="no probabilities"):
-        SklearnPredictor(str(folder / "line.skops"), Named(NAMES), probability=True)
+        SklearnPredictor(str(folder / "line.skops"), DescriptorFeatures(NAMES), probability=True)
     with pytest.raises(GraftError, match="features that it was trained on"):
         SklearnPredictor(str(folder / "line.skops"))([GOOD])
     with pytest.raises(ValueError, match="not valid"):
@@ -54,15 +54,15 @@ def test_a_random_forest(folder):
     """Its trees are trusted by name: skops cannot check what is in one. Labels that are words have probabilities."""
     mols = [Chem.MolFromSmiles(s) for s in SMILES]
     words = ["active" if Crippen.MolLogP(mol) > 1 else "inactive" for mol in mols]
-    forest = RandomForestClassifier(3, random_state=0).fit(Morgan(bits=64)(mols), words)
+    forest = RandomForestClassifier(3, random_state=0).fit(MorganFeatures(bits=64)(mols), words)
     skops.dump(forest, path := folder / "forest.skops")
     with pytest.raises(GraftError, match=r"trusted: \[sklearn\.tree\._tree\.Tree\]"):
-        SklearnPredictor(str(path), Morgan(bits=64))
+        SklearnPredictor(str(path), MorganFeatures(bits=64))
     trees = ["sklearn.tree._tree.Tree"]
-    reward = SklearnPredictor(str(path), Morgan(bits=64), probability=True, trusted=trees)
-    assert reward.score(GOOD) == forest.predict_proba(Morgan(bits=64)([Chem.MolFromSmiles("CCO")]))[0, 1]
+    reward = SklearnPredictor(str(path), MorganFeatures(bits=64), probability=True, trusted=trees)
+    assert reward.score(GOOD) == forest.predict_proba(MorganFeatures(bits=64)([Chem.MolFromSmiles("CCO")]))[0, 1]
     with pytest.raises(GraftError, match=r"'(in)?active', a class .* `probability: true` .* last class, 'inactive'"):
-        SklearnPredictor(str(path), Morgan(bits=64), trusted=trees)([GOOD])
+        SklearnPredictor(str(path), MorganFeatures(bits=64), trusted=trees)([GOOD])
 
 
 class Evil:
@@ -97,13 +97,13 @@ def test_torch(tmp_path):
     network = MLP(64, 8, 1)
     save_file(network.state_dict(), tmp_path / "net.safetensors")
     torch.save(network.state_dict(), tmp_path / "net.pt")
-    expected = network(torch.from_numpy(Morgan(bits=64)([Chem.MolFromSmiles("CCO")]))).item()
+    expected = network(torch.from_numpy(MorganFeatures(bits=64)([Chem.MolFromSmiles("CCO")]))).item()
     for name in ("net.safetensors", "net.pt"):
-        reward = TorchPredictor(str(tmp_path / name), MLP(64, 8, 1), Morgan(bits=64))
+        reward = TorchPredictor(str(tmp_path / name), MLP(64, 8, 1), MorganFeatures(bits=64))
         assert reward.score(GOOD) == pytest.approx(expected)
-    logit = TorchPredictor(str(tmp_path / "net.pt"), MLP(64, 8, 1), Morgan(bits=64), output="sigmoid")
+    logit = TorchPredictor(str(tmp_path / "net.pt"), MLP(64, 8, 1), MorganFeatures(bits=64), output="sigmoid")
     assert logit.score(GOOD) == pytest.approx(1 / (1 + math.exp(-expected)))
-    assert digest(logit) != digest(reward)
+    assert fingerprint_hash(logit) != fingerprint_hash(reward)
     with pytest.raises(GraftError, match="another network's weights"):
         TorchPredictor(str(tmp_path / "net.pt"), MLP(64, 9, 1))
     with pytest.raises(GraftError, match="features that it was trained on"):
@@ -111,8 +111,12 @@ def test_torch(tmp_path):
 
 
 def test_identity_is_the_files(folder):
-    one = SklearnPredictor(str(folder / "line.skops"), Named(NAMES))
-    assert digest(one) == digest(SklearnPredictor(str(folder / "line.skops"), Named(NAMES), name="other"))
-    assert digest(one) != digest(SklearnPredictor(str(folder / "class.skops"), Named(NAMES)))
+    one = SklearnPredictor(str(folder / "line.skops"), DescriptorFeatures(NAMES))
+    assert fingerprint_hash(one) == fingerprint_hash(
+        SklearnPredictor(str(folder / "line.skops"), DescriptorFeatures(NAMES), name="other")
+    )
+    assert fingerprint_hash(one) != fingerprint_hash(
+        SklearnPredictor(str(folder / "class.skops"), DescriptorFeatures(NAMES))
+    )
     with pytest.raises(GraftError, match="no descriptor 'Nonsense'"):
-        Named(["Nonsense"])
+        DescriptorFeatures(["Nonsense"])

@@ -7,9 +7,9 @@ import time
 import pytest
 from mols import BAD, GOOD, embedded
 
-from domains.molecules.rewards import Program
+from domains.molecules.rewards import ExternalProgram
 from graft.errors import GraftError
-from graft.identity import digest
+from graft.fingerprint import fingerprint_hash
 
 ATOMS = """
 import sys
@@ -28,19 +28,19 @@ def program(tmp_path, monkeypatch):
     def made(code, *arguments, **settings):
         path = tmp_path / "program.py"
         path.write_text(code)
-        return Program([sys.executable, str(path), *(arguments or ["{input}"])], name="test", **settings)
+        return ExternalProgram([sys.executable, str(path), *(arguments or ["{input}"])], name="test", **settings)
 
     return made
 
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_program_that_answers(program, tmp_path, workers):
-    reward = program(ATOMS, "{input}", pattern=r"energy = (\d+)", maximise=False, unit="Eh", workers=workers)
-    reward.open()
+    reward = program(ATOMS, "{input}", pattern=r"energy = (\d+)", higher_is_better=False, unit="Eh", workers=workers)
+    reward.setup()
     scores = reward([GOOD, BAD, embedded("CC")])
     assert (scores.values[0], scores.values[2]) == (9, 8)  # hydrogens included
     assert scores.failures == {1: "the molecule is not valid"}
-    assert (reward.name, reward.unit, reward.maximise) == ("test", "Eh", False)
+    assert (reward.name, reward.unit, reward.higher_is_better) == ("test", "Eh", False)
     assert [path.name for path in tmp_path.iterdir()] == ["program.py"]
 
 
@@ -85,7 +85,7 @@ def test_formats_files_and_variables(program, tmp_path):
     (tmp_path / "receptor.txt").write_text("2.5")
     show = "import sys, os; print(open('receptor.txt').read(), sys.argv[1], os.environ['GRAFT_X'])"
     reward = program(show, "{smiles}", files=["receptor.txt"], environment={"GRAFT_X": "7"}, pattern=r"^(\S+) CCO 7$")
-    reward.open()
+    reward.setup()
     assert reward.score(GOOD) == 2.5
     for kind, expected in (("sdf", "V2000"), ("pdb", "HETATM"), ("smi", "CCO")):
         seen = program(f"import sys; print(int({expected!r} in open(sys.argv[1]).read()))", "{input}", format=kind)
@@ -96,17 +96,17 @@ def test_formats_files_and_variables(program, tmp_path):
 
 def test_what_it_is_tells_files_apart(program, tmp_path):
     (tmp_path / "receptor.txt").write_text("1")
-    first = digest(program(ATOMS, "{input}", files=["receptor.txt"]))
-    assert digest(program(ATOMS, "{input}", files=["receptor.txt"], timeout=9)) == first
+    first = fingerprint_hash(program(ATOMS, "{input}", files=["receptor.txt"]))
+    assert fingerprint_hash(program(ATOMS, "{input}", files=["receptor.txt"], timeout=9)) == first
     (tmp_path / "receptor.txt").write_text("2")
-    assert digest(program(ATOMS, "{input}", files=["receptor.txt"])) != first
+    assert fingerprint_hash(program(ATOMS, "{input}", files=["receptor.txt"])) != first
 
 
 def test_what_cannot_work_is_said_at_once(tmp_path):
     with pytest.raises(GraftError, match="no program 'xtb-that-is-missing'"):
-        Program(["xtb-that-is-missing", "{input}"]).open()
+        ExternalProgram(["xtb-that-is-missing", "{input}"]).setup()
     with pytest.raises(GraftError, match="receptor"):
-        Program([sys.executable, "{input}"], files=[str(tmp_path / "receptor.pdbqt")]).open()
+        ExternalProgram([sys.executable, "{input}"], files=[str(tmp_path / "receptor.pdbqt")]).setup()
     for settings, words in (
         ({"command": []}, "empty"),
         ({"command": ["x", "mol.xyz"]}, r"x says nothing of the molecule: \{input\}"),
@@ -116,4 +116,4 @@ def test_what_cannot_work_is_said_at_once(tmp_path):
         ({"timeout": 0}, "time limit of 0"),
     ):
         with pytest.raises(GraftError, match=words):
-            Program(**{"command": ["x", "{input}"], **settings})
+            ExternalProgram(**{"command": ["x", "{input}"], **settings})

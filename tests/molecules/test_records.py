@@ -11,12 +11,12 @@ from rdkit.Chem import rdDistGeom, rdForceFieldHelpers
 from torch_geometric import datasets
 from torch_geometric.data import Data
 
-from domains.molecules import qm9, records, scored, sources
+from domains.molecules import qm9, records, scored_files, sources
 from domains.molecules.chemistry import EXPLICIT, HEAVY, build, is_stable, key
-from domains.molecules.conformers import embedded as conformer
-from domains.molecules.conformers import relaxed
+from domains.molecules.conformers import embed_conformer as conformer
+from domains.molecules.conformers import relax_conformer
 from domains.molecules.data import MoleculeData
-from domains.molecules.dataset import LARGE, OTHER, graphs
+from domains.molecules.dataset import LARGE, OTHER, to_graphs
 from domains.molecules.files import write
 from graft.errors import GraftError
 
@@ -44,16 +44,16 @@ def files(tmp_path):
 @pytest.mark.parametrize("vocabulary", [HEAVY, EXPLICIT], ids=["heavy", "explicit"])
 def test_what_is_written_is_read(files, suffix, vocabulary):
     arrays, left_out = sources.read(str(files / f"some.{suffix}"), 9)
-    found, unused = graphs(arrays, vocabulary, 9)
+    found, unused = to_graphs(arrays, vocabulary, 9)
     assert sorted(found.keys) == sorted(Chem.CanonSmiles(smiles) for smiles in SMILES)
     assert not left_out and not any(unused)
     data = MoleculeData(str(files / f"some.{suffix}"), convention=vocabulary.name)
-    assert len(data.training) + len(data.held_out) == len(SMILES)
+    assert len(data.train_set) + len(data.val_set) == len(SMILES)
 
 
 @pytest.mark.parametrize("suffix", ["sdf", "xyz", "csv"])
 def test_scores_come_with_them(files, suffix):
-    molecules, values, left_out, replicates = scored.read(files / f"some.{suffix}", "reward", EXPLICIT, 10)
+    molecules, values, left_out, replicates = scored_files.read(files / f"some.{suffix}", "reward", EXPLICIT, 10)
     assert dict(zip(molecules.keys, values, strict=True))["CCF"] == 4 and len(values) == 7
     assert left_out == [(3, "too large, of more than 10 atoms")] and replicates == 0
 
@@ -62,7 +62,7 @@ def test_hydrogens_are_placed_in_xyz(tmp_path):
     write([embedded("CCO", HEAVY)], tmp_path / "a.xyz")
     text = (tmp_path / "a.xyz").read_text()
     assert text.startswith("9\nsmiles=CCO valid=1 stable=1 connected=1\n") and text.count("\nH ") == 6
-    found, _ = graphs(sources.read(str(tmp_path / "a.xyz"), 9)[0], HEAVY, 9)
+    found, _ = to_graphs(sources.read(str(tmp_path / "a.xyz"), 9)[0], HEAVY, 9)
     assert found.keys == ["CCO"]
 
 
@@ -102,7 +102,7 @@ def test_records_that_cannot_be_used_are_counted(tmp_path):
         writer.write(Chem.MolFromSmiles("CCO"))
     arrays, left_out = sources.read(str(tmp_path / "some.sdf"), 9)
     assert left_out == {records.CHARGED: 1, records.FLAT: 1}
-    found, unused = graphs(arrays, EXPLICIT, 9, 10)
+    found, unused = to_graphs(arrays, EXPLICIT, 9, 10)
     assert found.keys == ["O"] and unused == [OTHER, LARGE, ""]
     data = MoleculeData(str(tmp_path / "some.sdf"), convention="explicit", max_atoms=10)
     with pytest.raises(GraftError, match=r"only 1 molecules.*1 left out: charged"):
@@ -125,7 +125,7 @@ def test_records_that_cannot_be_used_are_counted(tmp_path):
 def test_tables_of_smiles(tmp_path, text):
     (tmp_path / "some.csv").write_text(text, encoding="utf-8")
     arrays, left_out = sources.read(str(tmp_path / "some.csv"), 9)
-    assert graphs(arrays, HEAVY, 9)[0].keys == ["CC", "CO"] and not left_out
+    assert to_graphs(arrays, HEAVY, 9)[0].keys == ["CC", "CO"] and not left_out
 
 
 def test_an_unknown_element_is_said_once(tmp_path, capfd):
@@ -137,7 +137,7 @@ def test_an_unknown_element_is_said_once(tmp_path, capfd):
 
 def scores(path, *rows, nodes=6):
     path.write_text("smiles,pIC50\n" + "".join(f"{smiles},{value}\n" for smiles, value in rows))
-    return scored.read(path, "pIC50", HEAVY, nodes)
+    return scored_files.read(path, "pIC50", HEAVY, nodes)
 
 
 def test_why_a_scored_molecule_is_left_out(tmp_path):
@@ -170,7 +170,7 @@ def test_replicates_are_averaged(tmp_path):
     for value, mol in enumerate(poses):
         mol.SetDoubleProp("reward", value)
     write(poses, tmp_path / "poses.sdf")
-    assert scored.read(tmp_path / "poses.sdf", "reward", HEAVY, 6).values == [0, 1]
+    assert scored_files.read(tmp_path / "poses.sdf", "reward", HEAVY, 6).values == [0, 1]
 
 
 def test_files_that_cannot_be_read(tmp_path):
@@ -187,9 +187,9 @@ def test_conformers_cleaned_on_request(tmp_path):
     x = mol.GetConformer().GetPositions()
     mol.GetConformer().SetPositions(x + 0.04 * (-1) ** np.arange(len(x))[:, None])
     bent = embedded_again(mol)
-    tidy = relaxed(bent)
+    tidy = relax_conformer(bent)
     assert energy(tidy) < energy(bent) - 1 and key(tidy) == key(bent) == "CCO" and is_stable(tidy)
-    heavy = relaxed(embedded("CCO", HEAVY))
+    heavy = relax_conformer(embedded("CCO", HEAVY))
     assert heavy.GetNumAtoms() == 9 and is_stable(heavy)
     assert embedded_again(bent).GetConformer().GetPositions() == pytest.approx(bent.GetConformer().GetPositions())
     for suffix in ("sdf", "xyz"):

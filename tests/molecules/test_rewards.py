@@ -14,20 +14,20 @@ from domains.molecules.chemistry import EXPLICIT, HEAVY, key
 from domains.molecules.rewards import (
     QED,
     TPSA,
-    Desirable,
+    AlertFree,
+    DesirabilityWindow,
     Gated,
     LogP,
-    RDKit,
-    Rings,
+    RDKitDescriptor,
+    RingCount,
     Stability,
     Strain,
     SyntheticAccessibility,
     Validity,
-    Vetoed,
-    Weighted,
+    WeightedSum,
 )
 from graft.errors import GraftError
-from graft.reward import Cached, Reward
+from graft.reward import CachedReward, Reward
 
 
 @pytest.mark.parametrize("vocabulary", [HEAVY, EXPLICIT], ids=["heavy", "explicit"])
@@ -73,7 +73,7 @@ def test_the_gate():
     scores = Gated(QED())(mols)
     assert scores.values == [QED().score(GOOD), 0, 0, 0] and not scores.failures
     assert [Gated(QED()).score(mol) for mol in mols] == scores.values
-    some = Gated(TPSA(), require=["valid"], otherwise=-1)(mols)
+    some = Gated(TPSA(), require=["valid"], fallback=-1)(mols)
     assert some.values == pytest.approx([20.23, -1, 0, 0]) and Gated(TPSA()).unit == "Å²"
     failed = Gated(QED(), require=["connected"])(mols)
     assert failed.failures == {1: "the molecule is not valid"} and failed.values[3] == 0
@@ -83,34 +83,41 @@ def test_the_gate():
 
 def test_what_does_not_pass_is_never_better_than_what_does():
     assert Gated(SyntheticAccessibility())([GOOD, BAD]).values == [SyntheticAccessibility().score(GOOD), 10]
-    assert Vetoed(SyntheticAccessibility()).score(BAD) == 10 and Gated(SyntheticAccessibility(target=2)).score(BAD) == 0
     assert (
-        Gated(Desirable(LogP(), low=0)).score(BAD) == Gated(LogP(target=1)).score(BAD) == Gated(Rings()).score(BAD) == 0
+        AlertFree(SyntheticAccessibility()).score(BAD) == 10 and Gated(SyntheticAccessibility(target=2)).score(BAD) == 0
+    )
+    assert (
+        Gated(DesirabilityWindow(LogP(), low=0)).score(BAD)
+        == Gated(LogP(target=1)).score(BAD)
+        == Gated(RingCount()).score(BAD)
+        == 0
     )
     for reward in (
         LogP(),
         Strain(),
-        Rings(maximise=False),
-        RDKit("MolWt"),
+        RingCount(higher_is_better=False),
+        RDKitDescriptor("MolWt"),
         Charge(),
-        Weighted([QED(), LogP()], [1, 1]),
+        WeightedSum([QED(), LogP()], [1, 1]),
     ):
-        for gate in (Gated, Vetoed):
-            with pytest.raises(GraftError, match=f"{re.escape(reward.name)} has no worst.*give otherwise.*Desirable"):
+        for gate in (Gated, AlertFree):
+            with pytest.raises(GraftError, match=f"{re.escape(reward.name)} has no worst.*give fallback.*Desirability"):
                 gate(reward)
-    assert Gated(Vetoed(LogP(), otherwise=-9)).score(BAD) == -9  # what is said of the inner one holds for the outer
-    assert Gated(Vetoed(SyntheticAccessibility(), otherwise=20)).score(BAD) == 20
-    assert Gated(Cached(SyntheticAccessibility())).score(BAD) == 10
+    assert Gated(AlertFree(LogP(), fallback=-9)).score(BAD) == -9  # what is said of the inner one holds for the outer
+    assert Gated(AlertFree(SyntheticAccessibility(), fallback=20)).score(BAD) == 20
+    assert Gated(CachedReward(SyntheticAccessibility())).score(BAD) == 10
 
 
 def test_the_worst_of_a_weighted_sum():
-    assert Weighted([QED(), SyntheticAccessibility()], [1, 0.1]).worst == -1
-    assert Weighted([QED(), SyntheticAccessibility()], [1, -0.1]).worst is None  # its worst value is the best here
-    assert Weighted([QED(), LogP()], [1, 0.1]).worst is None
+    assert WeightedSum([QED(), SyntheticAccessibility()], [1, 0.1]).worst_value == -1
+    assert (
+        WeightedSum([QED(), SyntheticAccessibility()], [1, -0.1]).worst_value is None
+    )  # its worst value is the best here
+    assert WeightedSum([QED(), LogP()], [1, 0.1]).worst_value is None
 
 
 class Charge(Reward):
-    name, maximise = "charge", False
+    name, higher_is_better = "charge", False
 
     def score(self, item):
         return 2.0
@@ -119,12 +126,12 @@ class Charge(Reward):
 class Closed(Charge):
     closed = False
 
-    def close(self):
+    def teardown(self):
         self.closed = True
 
 
 def test_the_weighted_sum():
-    reward = Weighted([QED(), TPSA(), Charge()], [1.0, 0.1, 3.0])
+    reward = WeightedSum([QED(), TPSA(), Charge()], [1.0, 0.1, 3.0])
     expected = QED().score(GOOD) + 2.023 - 6
     assert reward.score(GOOD) == pytest.approx(expected)
     scores = reward([GOOD, BAD])
@@ -132,12 +139,12 @@ def test_the_weighted_sum():
     assert list(scores.failures) == [1] and "the molecule is not valid" in scores.failures[1]
     assert reward.name == "1 QED + 0.1 TPSA + -3 charge"
     with pytest.raises(GraftError, match="2 rewards and 1 weights"):
-        Weighted([QED(), TPSA()], [1.0])
+        WeightedSum([QED(), TPSA()], [1.0])
 
 
 def test_closing_reaches_the_rewards_inside():
     inner = Closed()
-    Weighted([Gated(inner, otherwise=3)], [1.0]).close()
+    WeightedSum([Gated(inner, fallback=3)], [1.0]).teardown()
     assert inner.closed
 
 
@@ -147,10 +154,11 @@ def test_rewards_are_configured_by_class_path():
     module = "domains.molecules.rewards"
     gated = {"class_path": f"{module}.Gated", "init_args": {"reward": {"class_path": f"{module}.QED"}}}
     window = {"class_path": f"{module}.LogP", "init_args": {"target": 1.0}}
-    strict = {**gated, "init_args": {**gated["init_args"], "require": ["valid"], "otherwise": -1.0}}
-    config = {"class_path": f"{module}.Weighted", "init_args": {"terms": [gated, window, strict], "weights": [1, 2, 1]}}
+    strict = {**gated, "init_args": {**gated["init_args"], "require": ["valid"], "fallback": -1.0}}
+    init_args = {"terms": [gated, window, strict], "weights": [1, 2, 1]}
+    config = {"class_path": f"{module}.WeightedSum", "init_args": init_args}
     instantiate = getattr(parser, "instantiate", None) or parser.instantiate_classes  # the older name
     reward = instantiate(parser.parse_object({"reward": config})).reward
     assert [type(term) for term in reward.terms] == [Gated, LogP, Gated]
-    assert reward.terms[2].otherwise == -1 and len(reward.terms[0]._conditions) == 3
+    assert reward.terms[2].fallback == -1 and len(reward.terms[0]._conditions) == 3
     assert reward.score(GOOD) == pytest.approx(2 * QED().score(GOOD) + 2 * LogP(1.0).score(GOOD))

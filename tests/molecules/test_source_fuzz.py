@@ -13,8 +13,8 @@ from rdkit import rdBase
 
 from domains.molecules import sources
 from domains.molecules.chemistry import HEAVY
-from domains.molecules.dataset import graphs
-from domains.molecules.scored import read as read_scored
+from domains.molecules.dataset import to_graphs
+from domains.molecules.scored_files import read as read_scored
 from graft.errors import GraftError
 
 
@@ -55,7 +55,7 @@ ARRAYS = {"num_atoms": np.array([1, 2]), "charges": np.array([[6, 0], [6, 8]]), 
 
 def whole(source: Path) -> None:
     """As pre-training reads it."""
-    graphs(sources.read(str(source), 7)[0], HEAVY, 7)
+    to_graphs(sources.read(str(source), 7)[0], HEAVY, 7)
 
 
 def scored(source: Path) -> None:

@@ -18,7 +18,7 @@ from domains import images
 from domains.images.text import Guidance, TextToImage
 from graft import seeding
 from graft.network import LoRA
-from graft.sampler import run
+from graft.sampler import run_stages
 
 README = Path(images.__file__).with_name("text") / "README.md"
 
@@ -45,7 +45,7 @@ def folders(kind: str, pipelines: dict[str, Path], folder: Path) -> tuple[Path, 
             (folder / "pipe" / part / f"{name}.fp16.safetensors").write_bytes(tensors.read_bytes())
         return folder / "pipe", {"variant": "fp16"}
     tiny.stable_diffusion_3(third=True).save_pretrained(folder / "pipe")
-    return folder / "pipe", {"without": ["text_encoder_3", "tokenizer_3"]} if kind == "SD 3 without T5" else {}
+    return folder / "pipe", {"skip_components": ["text_encoder_3", "tokenizer_3"]} if kind == "SD 3 without T5" else {}
 
 
 def lines(run_folder: Path, prompt: str) -> dict[str, Any]:
@@ -58,7 +58,7 @@ def lines(run_folder: Path, prompt: str) -> dict[str, Any]:
     ):
         assert text.count(old) == 1
         text = text.replace(old, new)
-    names: dict[str, Any] = {"generator": seeding.generator(7)}
+    names: dict[str, Any] = {"generator": seeding.make_generator(7)}
     sys.modules.pop("handover", None)
     try:
         exec(compile(text, "README.md", "exec"), names)
@@ -87,9 +87,11 @@ def test_lines(kind: str, pipelines: dict[str, Path], folder: Path) -> None:
         if "lora_B" in name:  # 0 before it is trained
             torch.nn.init.normal_(parameter)
     condition = {"prompt": torch.tensor([1])}
-    with model.sampling():
-        state = run(model.stages("tuned"), condition, 4, generator=seeding.generator(7)).state
-        reference = run(model.stages("reference"), condition, 4, generator=seeding.generator(7)).state
+    with model.eval_weights():
+        state = run_stages(model.sampling_stages("tuned"), condition, 4, generator=seeding.make_generator(7)).state
+        reference = run_stages(
+            model.sampling_stages("reference"), condition, 4, generator=seeding.make_generator(7)
+        ).state
     model.export(folder / "run")
     found = lines(folder / "run" / "diffusers", model.prompts[1].text)
     scale = float(state.abs().max())
@@ -107,10 +109,12 @@ def test_t5_matters(pipelines: dict[str, Path], folder: Path) -> None:
     path, _ = folders("SD 3 with T5", pipelines, folder)
     states = []
     for without in ([], ["text_encoder_3", "tokenizer_3"]):
-        model = TextToImage(str(path), "prompts.txt", steps=4, without=without)
-        with model.sampling():
+        model = TextToImage(str(path), "prompts.txt", steps=4, skip_components=without)
+        with model.eval_weights():
             condition = {"prompt": torch.tensor([0])}
-            states.append(run(model.stages("reference"), condition, 4, generator=seeding.generator(7)).state)
+            states.append(
+                run_stages(model.sampling_stages("reference"), condition, 4, generator=seeding.make_generator(7)).state
+            )
     assert float((states[0] - states[1]).abs().max()) > 1e-3 * float(states[0].abs().max())
 
 
@@ -119,8 +123,8 @@ def test_lines_in_half_precision(pipelines: dict[str, Path], folder: Path) -> No
     lora = LoRA(2, 2, ["to_q", "to_v"])
     model = TextToImage(str(pipelines["eps"]), "prompts.txt", steps=4, level=0.5, dtype="bfloat16", lora=lora)
     condition = {"prompt": torch.tensor([1])}
-    with model.sampling():
-        state = run(model.stages("tuned"), condition, 4, generator=seeding.generator(7)).state
+    with model.eval_weights():
+        state = run_stages(model.sampling_stages("tuned"), condition, 4, generator=seeding.make_generator(7)).state
     model.export(folder / "run")
     found = lines(folder / "run" / "diffusers", model.prompts[1].text)
     assert found["pipe"].dtype == torch.bfloat16

@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from domains.images import pretrained
 from domains.images.autoencoder import Autoencoder
 from domains.images.text import Guidance, TextToImage
-from domains.images.text.process import solver
+from domains.images.text.process import sampling_scheduler
 from graft import GraftError
 
 
@@ -160,7 +160,9 @@ def test_variants(folder: Path, pipelines: dict[str, Path]) -> None:
 
 def test_what_can_be_left_out(pipelines: dict[str, Path]) -> None:
     for name in ("unet", "text_encoder_9"):
-        refused(pipelines["eps"], f"model.without has '{name}'; what can be left out is", without=[name])
+        refused(
+            pipelines["eps"], f"model.skip_components has '{name}'; what can be left out is", skip_components=[name]
+        )
 
 
 def test_autoencoder_that_lacks_tensors(folder: Path, pipelines: dict[str, Path]) -> None:
@@ -183,7 +185,7 @@ def test_autoencoder_that_lacks_tensors(folder: Path, pipelines: dict[str, Path]
 )
 def test_scheduler_that_cannot_be_mapped(kind: str, given: dict[str, Any], says: str) -> None:
     with pytest.raises(GraftError, match=says):
-        solver(getattr(diffusers, kind)(**given))
+        sampling_scheduler(getattr(diffusers, kind)(**given))
 
 
 def test_scheduler_of_a_pipeline_that_cannot_be_mapped(folder: Path, pipelines: dict[str, Path]) -> None:
@@ -202,7 +204,7 @@ def test_settings(pipelines: dict[str, Path]) -> None:
     refused(path, "model.dtype is 'half'", dtype="half")
     refused(path, "lost to rounding: use model.lora", dtype="bfloat16")
     refused(path, "model.steps is 0", steps=0)
-    refused(path, "images_per_prompt", images_per_prompt=0)
+    refused(path, "num_images_per_prompt", num_images_per_prompt=0)
     for given, says in ((0.5, "is 0.5, but it is at least 1"), (float("nan"), "is nan")):
         with pytest.raises(GraftError, match=says):
             Guidance(given)

@@ -18,13 +18,13 @@ from diffusers import DDIMScheduler, DiffusionPipeline, FlowMatchEulerDiscreteSc
 
 from graft import cli, seeding
 from graft.files import read_tensors
-from graft.sampler import run
+from graft.sampler import run_stages
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 SMALL = [
     *["--config", "domains/text_to_image.yaml", "--config", "text_to_image/compressibility.yaml"],
-    *["--model.dtype", "float32", "--model.steps", "4", "--model.level", "0.5", "--model.images_per_prompt", "4"],
-    *["--model.learning_rate", "0.05", "--model.warmup", "0", "--model.guidance.scale", "3"],
+    *["--model.dtype", "float32", "--model.steps", "4", "--model.level", "0.5", "--model.num_images_per_prompt", "4"],
+    *["--model.learning_rate", "0.05", "--model.lr_warmup_steps", "0", "--model.guidance.guidance_scale", "3"],
     *["--data.accept.draws", "4", "--data.draws", "12", "--data.batch_size", "6", "--data.train_batch_size", "4"],
     *["--data.steps_per_round", "4", "--data.validation_draws", "0", "--data.test_draws", "4"],
     *["--trainer.accumulate_grad_batches", "1", "--trainer.max_epochs", "1", "--trainer.accelerator", "cpu"],
@@ -98,10 +98,14 @@ def test_plain_diffusers_repeats_the_samples(kind: str, runs: dict[str, Path]) -
     about = json.loads((folder / "graft.json").read_text())
     model, _, _ = _loaded(runs[kind])
     prompts = [0, 1, 2]
-    with model.sampling():
+    with model.eval_weights():
         condition = {"prompt": torch.tensor(prompts)}
-        ours = run(model.stages("tuned"), condition, model.steps, generator=seeding.generator(7)).state
-        reference = run(model.stages("reference"), condition, model.steps, generator=seeding.generator(7)).state
+        ours = run_stages(
+            model.sampling_stages("tuned"), condition, model.steps, generator=seeding.make_generator(7)
+        ).state
+        reference = run_stages(
+            model.sampling_stages("reference"), condition, model.steps, generator=seeding.make_generator(7)
+        ).state
 
     spec = importlib.util.spec_from_file_location("exported_handover", folder / "handover.py")
     assert spec is not None and spec.loader is not None
@@ -120,7 +124,7 @@ def test_plain_diffusers_repeats_the_samples(kind: str, runs: dict[str, Path]) -
         return pipe(
             texts,
             **about["call"],
-            generator=seeding.generator(7),
+            generator=seeding.make_generator(7),
             callback_on_step_end=exported.handover(level),
             output_type="latent",
         ).images
@@ -171,9 +175,9 @@ def test_v_prediction(train: str, pipelines: dict[str, Path], folder: Path) -> N
         "0",
         "--model.guidance.train",
         train,
-        "--model.guidance.drop",
+        "--model.guidance.prompt_dropout",
         "0.5",
-        "--model.ema",
+        "--model.ema_decay",
         "0.5",
     ]
     found = fitted(pipelines["v"], folder, *flags)
@@ -205,9 +209,11 @@ def test_whole_network(pipelines: dict[str, Path], folder: Path) -> None:
     about = json.loads((found / "diffusers/graft.json").read_text())
     assert about["lora"] is False
     model, _, _ = _loaded(found)
-    with model.sampling():
+    with model.eval_weights():
         condition = {"prompt": torch.tensor([0, 1])}
-        ours = run(model.stages("tuned"), condition, model.steps, generator=seeding.generator(7)).state
+        ours = run_stages(
+            model.sampling_stages("tuned"), condition, model.steps, generator=seeding.make_generator(7)
+        ).state
     pipe = DiffusionPipeline.from_pretrained(about["pipeline"])
     pipe.set_progress_bar_config(disable=True)
     pipe.scheduler = DDIMScheduler.from_pretrained(found / "diffusers/scheduler")
@@ -217,7 +223,7 @@ def test_whole_network(pipelines: dict[str, Path], folder: Path) -> None:
     theirs = pipe(
         [model.prompts[i].text for i in (0, 1)],
         **about["call"],
-        generator=seeding.generator(7),
+        generator=seeding.make_generator(7),
         callback_on_step_end=handover(about["level"], reference),
         output_type="latent",
     ).images

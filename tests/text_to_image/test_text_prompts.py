@@ -9,7 +9,7 @@ import torch
 
 from domains.images.text.module import TextToImage
 from domains.images.text.prompts import Prompt, read
-from graft.seeding import generator
+from graft.seeding import make_generator
 
 
 def test_text(folder: Path) -> None:
@@ -59,9 +59,9 @@ def test_tables(folder: Path) -> None:
 
 def test_conditions_are_a_random_part_of_the_prompts() -> None:
     """Fewer draws than prompts: not the first ones of the file; more: each as often as the others."""
-    model: Any = SimpleNamespace(judged=list(range(100, 200)))
-    few = TextToImage.draw_conditions(model, 10, generator(0, "some"))["prompt"]
+    model: Any = SimpleNamespace(eval_prompt_indices=list(range(100, 200)))
+    few = TextToImage.sample_conditions(model, 10, make_generator(0, "some"))["prompt"]
     assert len(few.unique()) == 10 and few.min() >= 100 and few.max() > 110
-    many = TextToImage.draw_conditions(model, 300, generator(0, "some"))["prompt"]
+    many = TextToImage.sample_conditions(model, 300, make_generator(0, "some"))["prompt"]
     assert (many.bincount()[100:] == 3).all()
-    assert torch.equal(few, TextToImage.draw_conditions(model, 10, generator(0, "some"))["prompt"])
+    assert torch.equal(few, TextToImage.sample_conditions(model, 10, make_generator(0, "some"))["prompt"])

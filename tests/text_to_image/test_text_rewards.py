@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from domains.images.rewards import CLIPScore, Compressibility, PickScore, VQAScore
 from domains.images.rewards.vqa_score import ANSWER, BEFORE, BEHIND
 from graft import GraftError
-from graft.reward import Weighted
+from graft.reward import WeightedSum
 
 SIZE = 16
 
@@ -163,22 +163,22 @@ def test_a_failure_costs_its_picture(clip: Path) -> None:
 
 def test_weighted_sum(clip: Path) -> None:
     terms = [CLIPScore(str(clip), device="cpu"), Compressibility()]
-    both = Weighted(list(terms), [1.0, 0.5])
+    both = WeightedSum(list(terms), [1.0, 0.5])
     a, b = (term(PICTURES).values for term in terms)
     assert both(PICTURES).values == pytest.approx([x - 0.5 * y for x, y in zip(a, b, strict=True)])
 
 
 def test_loaded_once_and_refused_in_a_sentence(clip: Path, flan: dict[str, Path]) -> None:
     reward = CLIPScore(str(clip), device="cpu")
-    reward.open()
+    reward.setup()
     network = reward._clip
-    reward.close()
+    reward.teardown()
     reward(PICTURES[:1])
     assert reward._clip is network
     with pytest.raises(GraftError, match="CLIPScore cannot load '/no/such'"):
-        CLIPScore("/no/such", device="cpu").open()
+        CLIPScore("/no/such", device="cpu").setup()
     with pytest.raises(GraftError, match="its weights have no mm_projector"):
-        VQAScore(_without_projector(flan), str(flan["tokenizer"]), device="cpu").open()
+        VQAScore(_without_projector(flan), str(flan["tokenizer"]), device="cpu").setup()
     with pytest.raises(GraftError, match="batch_size is 0"):
         CLIPScore(str(clip), batch_size=0)
 

@@ -13,9 +13,9 @@ from diffusers import DDIMScheduler, DiffusionPipeline, EulerDiscreteScheduler, 
 
 from domains.images.classifier import ClassifierFeatures
 from domains.images.text import Guidance, Memory, TextToImage
-from domains.images.text.process import process, solver
+from domains.images.text.process import process, sampling_scheduler
 from graft import GraftError, seeding
-from graft.sampler import Trajectory, run
+from graft.sampler import Trajectory, run_stages
 
 STEPS = 10
 PIXELS = {"flux": 4 * tiny.SIZE}
@@ -30,8 +30,10 @@ def module(path: Path, kind: str = "", **settings: Any) -> TextToImage:
 
 def drawn(model: TextToImage, prompts: list[int]) -> Trajectory:
     condition = {"prompt": torch.tensor(prompts)}
-    with model.sampling():
-        return run(model.stages("reference"), condition, model.steps, generator=seeding.generator(0, "test"))
+    with model.eval_weights():
+        return run_stages(
+            model.sampling_stages("reference"), condition, model.steps, generator=seeding.make_generator(0, "test")
+        )
 
 
 def theirs(path: Path, model: TextToImage, prompts: list[int], **more: Any) -> Any:
@@ -44,7 +46,7 @@ def theirs(path: Path, model: TextToImage, prompts: list[int], **more: Any) -> A
     pipe.set_progress_bar_config(disable=True)
     texts = [model.prompts[i].text for i in prompts]
     guidance = 3.5 if "flux" in path.name else 4.0
-    generator = seeding.generator(0, "test")
+    generator = seeding.make_generator(0, "test")
     pixels = PIXELS.get(path.name)
     given = {"num_inference_steps": model.steps, "guidance_scale": guidance, "generator": generator}
     return pipe, pipe(texts, height=pixels, width=pixels, **{**given, **more}).images
@@ -59,7 +61,7 @@ def test_reference_is_the_pipeline(kind: str, pipelines: dict[str, Path]) -> Non
     if kind == "flux":
         latents = pipe._unpack_latents(latents, PIXELS[kind], PIXELS[kind], pipe.vae_scale_factor)
     torch.testing.assert_close(ours.state, latents, rtol=1e-5, atol=1e-5 * float(latents.abs().max()))
-    assert ours.calls == STEPS
+    assert ours.denoiser_calls == STEPS
     _, pictures = theirs(pipelines[kind], model, prompts)
     decoded = model.decode(ours.state, {"prompt": torch.tensor(prompts)})
     off = [np.abs(np.asarray(a, int) - np.asarray(b, int)) for a, b in zip(decoded, pictures, strict=True)]
@@ -78,7 +80,7 @@ def test_stochastic_sampler(kind: str, pipelines: dict[str, Path]) -> None:
 def test_without_guidance_and_with_a_negative_prompt(pipelines: dict[str, Path]) -> None:
     for guidance, more in (
         (Guidance(1.0), {"guidance_scale": 1.0}),
-        (Guidance(3.0, negative="blurry"), {"guidance_scale": 3.0, "negative_prompt": ["blurry"] * 2}),
+        (Guidance(3.0, negative_prompt="blurry"), {"guidance_scale": 3.0, "negative_prompt": ["blurry"] * 2}),
     ):
         model = module(pipelines["v"], guidance=guidance)
         _, latents = theirs(pipelines["v"], model, [0, 2], output_type="latent", **more)
@@ -101,13 +103,13 @@ def test_texts_are_encoded_once_and_pictures_decoded_once(
 def test_schedule_is_the_schedulers(prediction: str) -> None:
     """At each level alpha² is the table's at the timestep that the sampler visits, and the network is told that one."""
     scheduler = tiny.scheduler(prediction)
-    found = process(solver(scheduler), 8, (4, 8, 8), 0.0)
+    found = process(sampling_scheduler(scheduler), 8, (4, 8, 8), 0.0)
     scheduler.set_timesteps(8)
     for i, time in enumerate(scheduler.timesteps.tolist()):
         alpha, sigma = found.alpha_sigma((8 - i) / 8)
         torch.testing.assert_close(float(alpha**2), float(scheduler.alphas_cumprod[time]), rtol=1e-6, atol=0)
         assert float(alpha**2 + sigma**2) == pytest.approx(1)
-        assert float(found.network_time((8 - i) / 8)) == pytest.approx(time, abs=1e-9)
+        assert float(found.timestep((8 - i) / 8)) == pytest.approx(time, abs=1e-9)
     assert float(found.alpha_sigma(0.0)[0] ** 2) == pytest.approx(float(scheduler.final_alpha_cumprod), rel=1e-6)
     levels = torch.linspace(0, 1, 101, dtype=torch.float64)
     assert bool((found.log_snr(levels).diff() < 0).all())
@@ -115,21 +117,21 @@ def test_schedule_is_the_schedulers(prediction: str) -> None:
 
 def test_schedulers_that_are_solvers_of_the_same_table() -> None:
     given = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
-    tables = [solver(kind(**given)).alphas_cumprod for kind in (PNDMScheduler, EulerDiscreteScheduler)]
+    tables = [sampling_scheduler(kind(**given)).alphas_cumprod for kind in (PNDMScheduler, EulerDiscreteScheduler)]
     assert torch.equal(tables[0], tables[1]) and torch.equal(tables[0], tiny.scheduler().alphas_cumprod)
 
 
 def test_zero_terminal_snr() -> None:
     """alpha is 0 at level 1: v says what x_0 is, eps does not."""
     changes = {"rescale_betas_zero_snr": True, "timestep_spacing": "trailing"}
-    found = process(solver(tiny.scheduler("v_prediction"), changes), 8, (4, 8, 8), 0.0)
+    found = process(sampling_scheduler(tiny.scheduler("v_prediction"), changes), 8, (4, 8, 8), 0.0)
     assert float(found.alpha_sigma(1.0)[0]) == 0
     with pytest.raises(GraftError, match="says nothing about x_0 where alpha is 0"):
-        process(solver(tiny.scheduler(), changes), 8, (4, 8, 8), 0.0)
+        process(sampling_scheduler(tiny.scheduler(), changes), 8, (4, 8, 8), 0.0)
 
 
 def test_steps_that_ddim_cannot_take() -> None:
-    trailing = solver(tiny.scheduler(), {"timestep_spacing": "trailing"})
+    trailing = sampling_scheduler(tiny.scheduler(), {"timestep_spacing": "trailing"})
     process(trailing, 8, (4, 8, 8), 0.0)
     with pytest.raises(GraftError, match="take a number of steps that divides 1000"):
         process(trailing, 7, (4, 8, 8), 0.0)
@@ -142,7 +144,7 @@ def test_which_samplers_reverse_the_process_in_law(pipelines: dict[str, Path]) -
     laws = {
         (eta, scale): module(pipelines["eps"], eta=eta, guidance=Guidance(scale)) for eta in (0, 1) for scale in (1, 4)
     }
-    assert {key: model.process.consistent for key, model in laws.items()} == {
+    assert {key: model.process.reverses_in_law for key, model in laws.items()} == {
         (0, 1): False,
         (0, 4): False,
         (1, 1): True,
@@ -175,12 +177,14 @@ def test_bfloat16_is_near(pipelines: dict[str, Path]) -> None:
 def test_conditions_are_prompts_in_turn(pipelines: dict[str, Path], folder: Path) -> None:
     """M draws of each in a row, the same ones whatever the size of the chunks; other prompts where it is judged."""
     (folder / "other.txt").write_text("a house\na tree\n")
-    model = module(pipelines["eps"], images_per_prompt=4, evaluation_prompts="other.txt")
+    model = module(pipelines["eps"], num_images_per_prompt=4, evaluation_prompts="other.txt")
 
     def asked(chunk: int, *purpose: int | str) -> list[int]:
         generator = torch.Generator()
         return [
-            i for s in range(0, 24, chunk) for i in model.conditions(purpose, s, chunk, generator)["prompt"].tolist()
+            i
+            for s in range(0, 24, chunk)
+            for i in model.conditions_for(purpose, s, chunk, generator)["prompt"].tolist()
         ]
 
     first = asked(8, "rollout", 0)

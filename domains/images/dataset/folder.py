@@ -15,7 +15,9 @@ from graft.errors import GraftError
 SUFFIXES = walk.SUFFIXES
 
 
-def read_folder(path: Path, size: "int | None", channels: "Literal[1, 3] | None", most_left_out: float) -> Pictures:
+def read_folder(
+    path: Path, size: "int | None", channels: "Literal[1, 3] | None", max_invalid_fraction: float
+) -> Pictures:
     """The pictures below a folder, in the order of their names.
 
     Args:
@@ -23,7 +25,7 @@ def read_folder(path: Path, size: "int | None", channels: "Literal[1, 3] | None"
             are called train, val or test are no classes: the one for training is read.
         size: Pixels of a side: the shorter side is scaled to it and the middle cut out; None: they are of one size.
         channels: 1: all become grey, 3: RGB; None: they are all grey, or all RGB.
-        most_left_out: Share of broken files above which the folder is refused.
+        max_invalid_fraction: Share of broken files above which the folder is refused.
 
     Raises:
         GraftError: There is none, too many are broken, or they differ in size or channels.
@@ -55,11 +57,11 @@ def read_folder(path: Path, size: "int | None", channels: "Literal[1, 3] | None"
             kept.append((array, label))
     left_out.sort()
     total = len(kept) + len(left_out)
-    if not kept or len(left_out) > most_left_out * total:
+    if not kept or len(left_out) > max_invalid_fraction * total:
         name, why = left_out[0]
         raise GraftError(
             f"{len(left_out)} of the {total} pictures in {path} cannot be used (first: {name}: {why}); the most "
-            f"that is allowed is {most_left_out:.0%}: mend them, or raise most_left_out"
+            f"that is allowed is {max_invalid_fraction:.0%}: mend them, or raise max_invalid_fraction"
         )
     arrays = [array for array, _ in kept]
     _alike(arrays, path)

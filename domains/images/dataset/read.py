@@ -18,7 +18,7 @@ MOST_NAMES = 20  # of classes, in a line
 
 
 def read(
-    source: str, size: "int | None" = None, channels: "Literal[1, 3] | None" = None, most_left_out: float = 0.1
+    source: str, size: "int | None" = None, channels: "Literal[1, 3] | None" = None, max_invalid_fraction: float = 0.1
 ) -> Pictures:
     """The pictures of a source.
 
@@ -26,7 +26,7 @@ def read(
         source: ``digits``, a folder, or the path of an ``.npz`` or idx file.
         size: Pixels of a side; None: as they are.
         channels: 1 (grey) or 3 (RGB); None: as they are.
-        most_left_out: Share of broken files above which a folder is refused.
+        max_invalid_fraction: Share of broken files above which a folder is refused.
 
     Raises:
         GraftError: The source is unknown, missing or holds something else.
@@ -35,7 +35,7 @@ def read(
     if source == "digits":
         found = digits.read()
     elif path.is_dir():
-        return read_folder(path, size, channels, most_left_out)
+        return read_folder(path, size, channels, max_invalid_fraction)
     elif not path.is_file():
         raise GraftError(f"there are no pictures {source!r}: give 'digits', a folder, or an .npz or idx file")
     elif path.suffix.lower() == ".npz":

@@ -9,9 +9,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from domains.images.pixels import scaled, tensor
+from domains.images.pixels import pil_to_tensor, to_float
 from graft.copies import copies
-from graft.reward import Reward, Scores, finite
+from graft.reward import Reward, Scores, to_finite_float
 
 
 class PictureReward(Reward):
@@ -44,7 +44,7 @@ class TensorReward(Reward):
     def score(self, item: Any) -> float:
         """See `graft.reward.Reward.score`."""
         check(item)
-        return finite(self.values(scaled(tensor([item])), [item])[0])
+        return to_finite_float(self.values(to_float(pil_to_tensor([item])), [item])[0])
 
     @torch.no_grad()
     def __call__(self, items: Sequence[Any]) -> Scores:
@@ -56,7 +56,9 @@ class TensorReward(Reward):
                 for image in images:
                     check(image)
                 given = copies(images)  # they are scored again, as they were, where this raises
-                found = [finite(value) for value in self.values(scaled(tensor(given)), given).tolist()]
+                found = [
+                    to_finite_float(value) for value in self.values(to_float(pil_to_tensor(given)), given).tolist()
+                ]
             except Exception:
                 alone = super().__call__(images)
                 found = alone.values

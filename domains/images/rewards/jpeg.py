@@ -53,4 +53,4 @@ class Compressibility(_Jpeg):
     """
 
     name = "JPEG size"
-    maximise = False
+    higher_is_better = False

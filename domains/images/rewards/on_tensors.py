@@ -1,4 +1,4 @@
-"""Any Python callable that takes a tensor; one that takes PIL images needs nothing, see `graft.reward.Function`."""
+"""A Python callable of a tensor as a reward; one of PIL images is a `graft.reward.FunctionReward`."""
 
 from collections.abc import Sequence
 from typing import Any, Literal
@@ -8,20 +8,20 @@ from PIL import Image
 from torch import Tensor
 
 from domains.images.rewards.base import TensorReward
-from graft import identity
-from graft.reward import resolve
+from graft import fingerprint
+from graft.reward import import_callable
 
 
-class OnTensors(TensorReward):
+class TensorFunction(TensorReward):
     """A callable of (n, C, H, W) float32 pixels that returns n numbers, by its dotted path; in this process.
 
     A function of PIL images is a reward as it is: ``--data.reward package.module.function`` gets one image,
-    `graft.reward.Function` with ``batch`` a list of them.
+    `graft.reward.FunctionReward` with ``batch`` a list of them.
 
     Args:
         path: ``package.module.function``.
         pixels: Range of the pixels: ``-1..1``, ``0..1``, or ``0..255`` as uint8.
-        maximise: False if smaller is better.
+        higher_is_better: False if smaller is better.
         name: Shown in tables; the function's own name if not given.
         unit: Shown behind values.
         batch_size: Pictures at a time.
@@ -31,19 +31,19 @@ class OnTensors(TensorReward):
         self,
         path: str,
         pixels: Literal["-1..1", "0..1", "0..255"] = "-1..1",
-        maximise: bool = True,
+        higher_is_better: bool = True,
         name: "str | None" = None,
         unit: str = "",
         batch_size: int = 256,
     ) -> None:
         super().__init__(batch_size)
-        self.path, self.pixels, self.maximise, self.unit = path, pixels, maximise, unit
+        self.path, self.pixels, self.higher_is_better, self.unit = path, pixels, higher_is_better, unit
         self.name = name or path.rpartition(".")[2]
-        self._function = resolve(path)
+        self._function = import_callable(path)
 
     def identity(self) -> Any:
-        """See `graft.identity.identity`: what is called, with the hash of the file that defines it."""
-        return {"function": self.path, "file": identity.defined(self._function), "pixels": self.pixels}
+        """See `graft.fingerprint.fingerprint`: what is called, with the hash of the file that defines it."""
+        return {"function": self.path, "file": fingerprint.source_hash(self._function), "pixels": self.pixels}
 
     def values(self, pixels: Tensor, images: Sequence[Image.Image]) -> Tensor:
         """See `TensorReward.values`."""

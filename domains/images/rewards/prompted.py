@@ -10,7 +10,7 @@ from torch import Tensor
 
 from domains.images.rewards.base import check
 from graft.errors import GraftError
-from graft.reward import Reward, Scores, finite
+from graft.reward import Reward, Scores, to_finite_float
 
 Dtype = Literal["float32", "bfloat16", "float16"]
 
@@ -43,7 +43,7 @@ class PromptReward(Reward):
     def values(self, images: Sequence[Image.Image], prompts: Sequence[str]) -> Tensor:
         """(n,) of n pictures and their prompts, within ``no_grad``, with the networks on the device."""
 
-    def open(self) -> None:
+    def setup(self) -> None:
         """Load the network, and put it on the device.
 
         Raises:
@@ -66,7 +66,7 @@ class PromptReward(Reward):
         for network in self._networks:
             network.to(self._device)
 
-    def close(self) -> None:
+    def teardown(self) -> None:
         """Give the device back."""
         for network in self._networks:
             network.to("cpu")
@@ -96,7 +96,7 @@ class PromptReward(Reward):
             check(item)
             if not item.info.get("prompt"):
                 raise ValueError("the picture was drawn for no prompt")
-        self.open()
+        self.setup()
         images = [item.convert("RGB") for item in items]
         found = self.values(images, [str(item.info["prompt"]) for item in items])
-        return [finite(value) for value in found.float().tolist()]
+        return [to_finite_float(value) for value in found.float().tolist()]

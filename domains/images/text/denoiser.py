@@ -5,14 +5,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from domains.images.text.families import Family, Given
+from domains.images.text.families import Given, PipelineAdapter
 from domains.images.text.guidance import Guidance
 from domains.images.text.pipeline import Pipeline
-from graft.identity import digest
+from graft.fingerprint import fingerprint_hash
 from graft.state import Condition
 
 
-class Texts:
+class PromptEmbeddings:
     """What each prompt is to the network: encoded once, when it is first drawn, and kept in the processor's memory.
 
     Args:
@@ -31,7 +31,7 @@ class Texts:
         self._kept: dict[int, Given] = {}
         self._last: tuple[Any, ...] = (None, None, None)
 
-    def __deepcopy__(self, _: Any) -> "Texts":
+    def __deepcopy__(self, _: Any) -> "PromptEmbeddings":
         return self  # the reference's copy asks the same text encoders
 
     def row(self, index: int, device: torch.device) -> Given:
@@ -71,13 +71,13 @@ class Denoiser(nn.Module):
         guidance: How strongly they guide.
     """
 
-    def __init__(self, pipeline: Pipeline, texts: Texts, guidance: Guidance) -> None:
+    def __init__(self, pipeline: Pipeline, texts: PromptEmbeddings, guidance: Guidance) -> None:
         super().__init__()
         self.network = pipeline.network
         self.guidance = guidance
-        self.prompts = digest(texts.prompts)  # a part of what it is: rounds hold the prompts' numbers
+        self.prompts = fingerprint_hash(texts.prompts)  # a part of what it is: rounds hold the prompts' numbers
         self._dtype = pipeline.dtype
-        self._family: Family = pipeline.family
+        self._family: PipelineAdapter = pipeline.family
         self._texts = texts
 
     def forward(self, state: Tensor, time: Tensor, condition: Condition) -> Tensor:
@@ -88,5 +88,5 @@ class Denoiser(nn.Module):
         x = state.to(dtype)
         if guided:
             x, time = torch.cat([x, x]), torch.cat([time, time])
-        output = self._family.call(self.network, x, time, given, self.guidance.embedded)
+        output = self._family.call(self.network, x, time, given, self.guidance.embedded_guidance_scale)
         return (self.guidance.mix(output) if guided else output).to(state.dtype)

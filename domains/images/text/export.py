@@ -10,9 +10,9 @@ from torch.distributed.tensor import DTensor
 
 from domains.images.text import handover
 from graft import files
+from graft.distributed import is_rank_zero
 from graft.finite import require_finite_weights
-from graft.ranks import is_first
-from graft.sharding import whole
+from graft.sharding import full_tensor
 
 if TYPE_CHECKING:
     from domains.images.text.module import TextToImage
@@ -30,11 +30,11 @@ def write(module: "TextToImage", folder: Path) -> None:
         module: With its averaged weights, if there is an average, in the place of the trained ones.
         folder: Folder of the export; an earlier export in it is replaced.
     """
-    with module.sampling():
+    with module.eval_weights():
         adapter = lora(module.backbone)
         if adapter is not None:
             require_finite_weights(adapter, f"the adapter in {folder} was not written", "lower model.learning_rate")
-        if not is_first():
+        if not is_rank_zero():
             return
         files.written_folder(folder, partial(_write, module, adapter))
 
@@ -52,11 +52,15 @@ def _write(module: "TextToImage", adapter: "dict[str, Any] | None", folder: Path
     flux = pipeline.family.pipelines[0] == "FluxPipeline"
     call: dict[str, Any] = {"num_inference_steps": module.steps}
     if flux:
-        call |= {"guidance_scale": guidance.embedded}
-        call |= {"true_cfg_scale": guidance.scale, "negative_prompt": guidance.negative or ""} if guidance.on else {}
+        call |= {"guidance_scale": guidance.embedded_guidance_scale}
+        call |= (
+            {"true_cfg_scale": guidance.guidance_scale, "negative_prompt": guidance.negative_prompt or ""}
+            if guidance.on
+            else {}
+        )
     else:
-        call |= {"guidance_scale": guidance.scale}
-        call |= {"negative_prompt": guidance.negative} if guidance.negative is not None else {}
+        call |= {"guidance_scale": guidance.guidance_scale}
+        call |= {"negative_prompt": guidance.negative_prompt} if guidance.negative_prompt is not None else {}
     eta = float(module.process.eta)  # type: ignore[attr-defined]
     call |= {"eta": eta} if part == "unet" else {}
     shape = module.process.shape  # type: ignore[attr-defined]
@@ -82,6 +86,6 @@ def lora(backbone: Any) -> "dict[str, Tensor] | None":
     found: dict[str, Tensor] = {}
     for name, tensor in get_peft_model_state_dict(backbone).items():
         short = name.removeprefix("base_model.model.network.")
-        tensor = whole(tensor.detach())
+        tensor = full_tensor(tensor.detach())
         found[short] = (tensor * scale if "lora_B" in short else tensor).float().cpu().contiguous()
     return found

@@ -11,7 +11,7 @@ Given = dict[str, Tensor]
 """What a prompt is to the network: tensors of one row for each prompt."""
 
 
-class Family(ABC):
+class PipelineAdapter(ABC):
     """One kind of pipeline, called as its own ``__call__`` calls it.
 
     Attributes:
@@ -20,7 +20,7 @@ class Family(ABC):
         text: Names of the components that encode text.
         tokenizers: Names of their tokenizers.
         needed: Names of the components without which nothing can be drawn.
-        corrected: What the pipeline itself changes in its scheduler's configuration.
+        scheduler_overrides: What the pipeline itself changes in its scheduler's configuration.
     """
 
     pipelines: ClassVar[tuple[str, ...]]
@@ -28,7 +28,7 @@ class Family(ABC):
     text: ClassVar[tuple[str, ...]] = ("text_encoder",)
     tokenizers: ClassVar[tuple[str, ...]] = ("tokenizer",)
     needed: ClassVar[tuple[str, ...]] = ("unet", "vae", "scheduler", "text_encoder", "tokenizer")
-    corrected: ClassVar[dict[str, Any]] = {}
+    scheduler_overrides: ClassVar[dict[str, Any]] = {}
 
     @abstractmethod
     def encode(self, pipe: Any, prompt: str, device: torch.device) -> Given:
@@ -54,32 +54,32 @@ class Family(ABC):
         """Of the latents."""
         return int(network.config.in_channels)
 
-    def clock(self, pipe: Any, steps: int, shape: tuple[int, int, int]) -> dict[str, Any]:
+    def set_timesteps_kwargs(self, pipe: Any, steps: int, shape: tuple[int, int, int]) -> dict[str, Any]:
         """What the pipeline gives the scheduler's ``set_timesteps`` besides the number of steps."""
         return {}
 
 
-class StableDiffusion(Family):
+class StableDiffusion(PipelineAdapter):
     """SD 1.x and 2.x."""
 
     pipelines = ("StableDiffusionPipeline",)
-    corrected: ClassVar[dict[str, Any]] = {"steps_offset": 1, "clip_sample": False}
+    scheduler_overrides: ClassVar[dict[str, Any]] = {"steps_offset": 1, "clip_sample": False}
 
     def encode(self, pipe: Any, prompt: str, device: torch.device) -> Given:
-        """See `Family.encode`."""
+        """See `PipelineAdapter.encode`."""
         return {"text": pipe.encode_prompt(prompt, device, 1, False)[0]}
 
     def negative(self, pipe: Any, prompt: "str | None", device: torch.device) -> Given:
-        """See `Family.negative`."""
+        """See `PipelineAdapter.negative`."""
         return {"text": pipe.encode_prompt("", device, 1, True, prompt)[1]}
 
     def call(self, network: nn.Module, x: Tensor, time: Tensor, given: Given, guidance: float) -> Tensor:
-        """See `Family.call`."""
+        """See `PipelineAdapter.call`."""
         output: Tensor = network(x, time, encoder_hidden_states=given["text"], return_dict=False)[0]
         return output
 
 
-class StableDiffusionXL(Family):
+class StableDiffusionXL(PipelineAdapter):
     """SDXL: two text encoders, and the size of the picture as a condition."""
 
     pipelines = ("StableDiffusionXLPipeline",)
@@ -88,17 +88,17 @@ class StableDiffusionXL(Family):
     needed = (*StableDiffusion.needed, "text_encoder_2", "tokenizer_2")
 
     def encode(self, pipe: Any, prompt: str, device: torch.device) -> Given:
-        """See `Family.encode`."""
+        """See `PipelineAdapter.encode`."""
         text, _, pooled, _ = pipe.encode_prompt(prompt, device=device, do_classifier_free_guidance=False)
         return {"text": text, "pooled": pooled}
 
     def negative(self, pipe: Any, prompt: "str | None", device: torch.device) -> Given:
-        """See `Family.negative`."""
+        """See `PipelineAdapter.negative`."""
         found = pipe.encode_prompt("", device=device, do_classifier_free_guidance=True, negative_prompt=prompt)
         return {"text": found[1], "pooled": found[3]}
 
     def call(self, network: nn.Module, x: Tensor, time: Tensor, given: Given, guidance: float) -> Tensor:
-        """See `Family.call`; the picture's own size is the target's, uncropped, as the pipeline has it by default."""
+        """See `PipelineAdapter.call`; the size is the target's, uncropped, as the pipeline has it by default."""
         added = {"text_embeds": given["pooled"], "time_ids": given["size"]}
         output: Tensor = network(
             x, time, encoder_hidden_states=given["text"], added_cond_kwargs=added, return_dict=False
@@ -106,7 +106,7 @@ class StableDiffusionXL(Family):
         return output
 
 
-class StableDiffusion3(Family):
+class StableDiffusion3(PipelineAdapter):
     """SD 3 and 3.5: a transformer that predicts the flow's velocity."""
 
     pipelines = ("StableDiffusion3Pipeline",)
@@ -116,19 +116,19 @@ class StableDiffusion3(Family):
     needed = ("transformer", "vae", "scheduler", "text_encoder", "tokenizer", "text_encoder_2", "tokenizer_2")
 
     def encode(self, pipe: Any, prompt: str, device: torch.device) -> Given:
-        """See `Family.encode`."""
+        """See `PipelineAdapter.encode`."""
         text, _, pooled, _ = pipe.encode_prompt(prompt, None, None, device=device, do_classifier_free_guidance=False)
         return {"text": text, "pooled": pooled}
 
     def negative(self, pipe: Any, prompt: "str | None", device: torch.device) -> Given:
-        """See `Family.negative`."""
+        """See `PipelineAdapter.negative`."""
         found = pipe.encode_prompt(
             "", None, None, device=device, do_classifier_free_guidance=True, negative_prompt=prompt
         )
         return {"text": found[1], "pooled": found[3]}
 
     def call(self, network: nn.Module, x: Tensor, time: Tensor, given: Given, guidance: float) -> Tensor:
-        """See `Family.call`."""
+        """See `PipelineAdapter.call`."""
         output: Tensor = network(
             hidden_states=x,
             timestep=time,
@@ -138,15 +138,15 @@ class StableDiffusion3(Family):
         )[0]
         return output
 
-    def clock(self, pipe: Any, steps: int, shape: tuple[int, int, int]) -> dict[str, Any]:
-        """See `Family.clock`."""
+    def set_timesteps_kwargs(self, pipe: Any, steps: int, shape: tuple[int, int, int]) -> dict[str, Any]:
+        """See `PipelineAdapter.set_timesteps_kwargs`."""
         if not pipe.scheduler.config.use_dynamic_shifting:
             return {}
         patch = pipe.transformer.config.patch_size
         return {"mu": shift(pipe.scheduler.config, (shape[1] // patch) * (shape[2] // patch))}
 
 
-class Flux(Family):
+class Flux(PipelineAdapter):
     """FLUX: as SD 3, on latents packed in patches of 2 x 2, distilled with guidance or not."""
 
     pipelines = ("FluxPipeline",)
@@ -156,16 +156,16 @@ class Flux(Family):
     needed = StableDiffusion3.needed
 
     def encode(self, pipe: Any, prompt: str, device: torch.device) -> Given:
-        """See `Family.encode`."""
+        """See `PipelineAdapter.encode`."""
         text, pooled, _ = pipe.encode_prompt(prompt, None, device=device)
         return {"text": text, "pooled": pooled}
 
     def negative(self, pipe: Any, prompt: "str | None", device: torch.device) -> Given:
-        """See `Family.negative`."""
+        """See `PipelineAdapter.negative`."""
         return self.encode(pipe, prompt or "", device)
 
     def call(self, network: nn.Module, x: Tensor, time: Tensor, given: Given, guidance: float) -> Tensor:
-        """See `Family.call`."""
+        """See `PipelineAdapter.call`."""
         count, channels, height, width = x.shape
         packed = x.view(count, channels, height // 2, 2, width // 2, 2).permute(0, 2, 4, 1, 3, 5)
         places = torch.zeros(height // 2, width // 2, 3, device=x.device, dtype=x.dtype)
@@ -187,11 +187,11 @@ class Flux(Family):
         return patches.reshape(count, channels, height, width)
 
     def channels(self, network: Any) -> int:
-        """See `Family.channels`."""
+        """See `PipelineAdapter.channels`."""
         return int(network.config.in_channels) // 4
 
-    def clock(self, pipe: Any, steps: int, shape: tuple[int, int, int]) -> dict[str, Any]:
-        """See `Family.clock`."""
+    def set_timesteps_kwargs(self, pipe: Any, steps: int, shape: tuple[int, int, int]) -> dict[str, Any]:
+        """See `PipelineAdapter.set_timesteps_kwargs`."""
         patches = (shape[1] // 2) * (shape[2] // 2)
         return {"sigmas": np.linspace(1.0, 1 / steps, steps), "mu": shift(pipe.scheduler.config, patches)}
 
@@ -204,5 +204,5 @@ def shift(config: Any, patches: int) -> float:
     return float(patches * slope + first - slope * low)
 
 
-FAMILIES: tuple[Family, ...] = (StableDiffusion(), StableDiffusionXL(), StableDiffusion3(), Flux())
+FAMILIES: tuple[PipelineAdapter, ...] = (StableDiffusion(), StableDiffusionXL(), StableDiffusion3(), Flux())
 """The kinds of pipelines that can be tuned."""

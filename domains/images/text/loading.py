@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from domains.images import pretrained
-from domains.images.text.families import Family
+from domains.images.text.families import PipelineAdapter
 from graft import plain_json
 from graft.errors import GraftError
 
@@ -23,7 +23,7 @@ def index(path: Path) -> dict[str, Any]:
     return found
 
 
-def left_aside(path: Path, family: Family, without: Sequence[str]) -> dict[str, Any]:
+def left_aside(path: Path, family: PipelineAdapter, without: Sequence[str]) -> dict[str, Any]:
     """Return what ``from_pretrained`` must be told of components that are not loaded.
 
     Args:
@@ -38,7 +38,9 @@ def left_aside(path: Path, family: Family, without: Sequence[str]) -> dict[str, 
     for name in without:
         if name in family.needed or name not in named:
             spare = [each for each in named if not each.startswith("_") and each not in family.needed]
-            raise GraftError(f"model.without has {name!r}; what can be left out is {', '.join(spare) or 'nothing'}")
+            raise GraftError(
+                f"model.skip_components has {name!r}; what can be left out is {', '.join(spare) or 'nothing'}"
+            )
     unused: dict[str, Any] = dict.fromkeys(without)
     if "safety_checker" in named:  # it blackens pictures, which the reward would judge
         unused |= {"safety_checker": None, "requires_safety_checker": False}
@@ -49,7 +51,7 @@ def left_aside(path: Path, family: Family, without: Sequence[str]) -> dict[str, 
 def load(
     path: Path,
     weights: str,
-    family: Family,
+    family: PipelineAdapter,
     dtype: torch.dtype,
     variant: "str | None",
     unused: Mapping[str, Any],
@@ -112,7 +114,7 @@ def _kind(component: "list[str]", weights: str) -> Any:
     return kind
 
 
-def _check_channels(path: Path, weights: str, family: Family) -> None:
+def _check_channels(path: Path, weights: str, family: PipelineAdapter) -> None:
     """Raise GraftError if the denoiser takes or gives other channels than the latents have."""
     denoiser, vae = _config(path / family.part), _config(path / "vae")
     latents, taken, given = vae.get("latent_channels"), denoiser.get("in_channels"), denoiser.get("out_channels")

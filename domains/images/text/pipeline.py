@@ -12,8 +12,8 @@ from torch import Tensor
 
 from domains.images.pretrained import first_line
 from domains.images.text import loading
-from domains.images.text.families import FAMILIES, Family, Given
-from domains.images.text.process import Latents, process, solver
+from domains.images.text.families import FAMILIES, Given, PipelineAdapter
+from domains.images.text.process import LatentGaussian, process, sampling_scheduler
 from graft import files, plain_json
 from graft.errors import GraftError
 
@@ -113,11 +113,13 @@ class Pipeline:
                 raise GraftError(f"model.{name} is {value} pixels, but this model's pictures have multiples of {unit}")
         return (self.family.channels(self.network), pixels[0] // factor, pixels[1] // factor)
 
-    def process(self, steps: int, shape: tuple[int, int, int], eta: float, guided: bool = False) -> Latents:
+    def process(self, steps: int, shape: tuple[int, int, int], eta: float, guided: bool = False) -> LatentGaussian:
         """See `domains.images.text.process.process`."""
         if steps < 1:
             raise GraftError(f"model.steps is {steps}, but a sampler takes at least 1")
-        return process(self.pipe.scheduler, steps, shape, eta, guided, **self.family.clock(self.pipe, steps, shape))
+        return process(
+            self.pipe.scheduler, steps, shape, eta, guided, **self.family.set_timesteps_kwargs(self.pipe, steps, shape)
+        )
 
     @torch.no_grad()
     def encode(self, prompt: str, shape: tuple[int, int, int], device: torch.device) -> Given:
@@ -195,7 +197,7 @@ def folder(weights: str, variant: "str | None" = None, revision: "str | None" = 
         ) from None
 
 
-def _family(path: Path, weights: str) -> Family:
+def _family(path: Path, weights: str) -> PipelineAdapter:
     try:
         index = plain_json.parse((path / "model_index.json").read_text(encoding="utf-8-sig"))
         name = str(index["_class_name"])
@@ -216,7 +218,7 @@ def _family(path: Path, weights: str) -> Family:
     return family
 
 
-def _solver(path: Path, family: Family, changes: dict[str, Any]) -> Any:
+def _solver(path: Path, family: PipelineAdapter, changes: dict[str, Any]) -> Any:
     import diffusers
 
     name = plain_json.parse((path / "model_index.json").read_text(encoding="utf-8-sig"))["scheduler"][1]
@@ -226,11 +228,11 @@ def _solver(path: Path, family: Family, changes: dict[str, Any]) -> Any:
         theirs = getattr(diffusers, name).from_pretrained(path, subfolder="scheduler")
     except Exception as error:  # of a dozen kinds
         raise GraftError(f"the scheduler of {path} cannot be loaded: {first_line(error)}") from None
-    corrected = {key: value for key, value in family.corrected.items() if key in theirs.config}
-    return solver(theirs, {**corrected, **changes})
+    corrected = {key: value for key, value in family.scheduler_overrides.items() if key in theirs.config}
+    return sampling_scheduler(theirs, {**corrected, **changes})
 
 
-def _hash(path: Path, family: Family) -> str:
+def _hash(path: Path, family: PipelineAdapter) -> str:
     """Of the denoiser's files and of every component's configuration."""
     chosen = sorted({*path.glob("*/*.json"), *(path / family.part).rglob("*")})
     digest = hashlib.sha256()

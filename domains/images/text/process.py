@@ -85,7 +85,7 @@ class SchedulerSigmas(Schedule):
         return self.scale * self.alpha_sigma(t)[1]
 
 
-class Latents(Gaussian):
+class LatentGaussian(Gaussian):
     """`Gaussian`, started as diffusers' pipelines do: from N(0, I), whatever sigma is at level 1 (0.998 for SD).
 
     Args:
@@ -100,9 +100,9 @@ class Latents(Gaussian):
         self.guided = guided
 
     @property
-    def consistent(self) -> bool:
-        """See `Process.consistent`."""
-        return super().consistent and not self.guided
+    def reverses_in_law(self) -> bool:
+        """See `Process.reverses_in_law`."""
+        return super().reverses_in_law and not self.guided
 
     def prior(self, condition: Condition, generator: "Generator | None" = None) -> Tensor:
         """See `Process.prior`."""
@@ -111,7 +111,7 @@ class Latents(Gaussian):
         return self.noise(x, condition, generator)
 
 
-def solver(scheduler: Any, changes: "dict[str, Any] | None" = None) -> Any:
+def sampling_scheduler(scheduler: Any, changes: "dict[str, Any] | None" = None) -> Any:
     """The scheduler whose steps are ours: DDIM with the same table, or Euler's method with the same flow.
 
     Args:
@@ -148,7 +148,7 @@ def solver(scheduler: Any, changes: "dict[str, Any] | None" = None) -> Any:
 
 def process(
     scheduler: Any, steps: int, shape: tuple[int, ...], eta: float, guided: bool = False, **given: Any
-) -> Latents:
+) -> LatentGaussian:
     """The process of a `solver`, on latents of ``shape``, with the sampler's ``steps`` as levels.
 
     Args:
@@ -156,7 +156,7 @@ def process(
         steps: Of the sampler.
         shape: (C, H, W) of a latent.
         eta: See `Gaussian`.
-        guided: See `Latents`.
+        guided: See `LatentGaussian`.
         **given: For the solver's ``set_timesteps``, as the pipeline calls it.
 
     Raises:
@@ -166,7 +166,7 @@ def process(
     if name in FLOWS:
         scheduler.set_timesteps(**({"num_inference_steps": steps} | given if "sigmas" not in given else given))
         sigmas = torch.as_tensor(scheduler.sigmas).double().flip(0)
-        return Latents(
+        return LatentGaussian(
             SchedulerSigmas(sigmas, float(scheduler.config.num_train_timesteps)), "velocity", shape, eta, guided=guided
         )
     total = int(scheduler.config.num_train_timesteps)
@@ -184,7 +184,7 @@ def process(
     alpha2 = torch.cat([torch.as_tensor(scheduler.final_alpha_cumprod)[None], scheduler.alphas_cumprod]).double()
     knots = torch.cat([times + 1, times.new_full((1,), float(alpha2[0] == alpha2[1]))]).flip(0)  # entry 0, or its equal
     prediction = PREDICTIONS[scheduler.config.prediction_type]
-    return Latents(SchedulerBetas(alpha2, knots), prediction, shape, eta, guided=guided)
+    return LatentGaussian(SchedulerBetas(alpha2, knots), prediction, shape, eta, guided=guided)
 
 
 def _refused(name: str, why: str) -> str:

@@ -45,7 +45,7 @@ def read(paths: "str | Sequence[str]", column: "str | None" = None) -> list[Prom
     names = [paths] if isinstance(paths, str) else list(paths)
     found: list[Prompt] = []
     for name in names:
-        path = files.locate(name)
+        path = files.find_file(name)
         try:
             part = _read(path, column)
         except (UnicodeDecodeError, csv.Error) as error:

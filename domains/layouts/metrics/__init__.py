@@ -1,7 +1,7 @@
 """What a set of layouts is worth, as torchmetrics of objects with ``labels`` and ``boxes``; every share is a fraction.
 
 Objects are any that have ``labels`` (n,) and ``boxes`` (n, 4) left, top, right, bottom in fractions of the page, or all
-of a set at once as `Pages`.
+of a set at once as `LayoutBatch`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,11 +18,11 @@ from domains.layouts.metrics.conventions import (
     convention,
     table,
 )
-from domains.layouts.metrics.elements import Elements, Pages
-from domains.layouts.metrics.laws import WBbox, WClass, WElements, w_bbox, w_class
-from domains.layouts.metrics.likeness import FID, Coverage, Features, frechet_of_moments, moments
+from domains.layouts.metrics.elements import Elements, LayoutBatch
+from domains.layouts.metrics.fid import FID, Coverage, Features, frechet_of_moments, moments
 from domains.layouts.metrics.maximum_iou import MaxIoU, maximum_iou
 from domains.layouts.metrics.quality import Alignment, ElementCount, Overlap, alignment, overlap
+from domains.layouts.metrics.wasserstein import WBbox, WClass, WElements, w_bbox, w_class
 
 __all__ = [
     "CONVENTIONS",
@@ -36,18 +36,18 @@ __all__ = [
     "ElementCount",
     "Elements",
     "Features",
+    "LayoutBatch",
     "MaxIoU",
     "Overlap",
-    "Pages",
     "WBbox",
     "WClass",
     "WElements",
     "alignment",
+    "compute_metrics",
     "convention",
-    "figures",
     "frechet_of_moments",
+    "make_metrics",
     "maximum_iou",
-    "metrics",
     "moments",
     "overlap",
     "table",
@@ -56,7 +56,7 @@ __all__ = [
 ]
 
 
-def metrics(
+def make_metrics(
     names: Sequence[str],
     real: "Sequence[Elements] | None" = None,
     network: "Features | None" = None,
@@ -85,12 +85,12 @@ def metrics(
             "w_elements": WElements(pages, kind),
         }
     if real is not None and network is not None:
-        features: Tensor = network([item for item in real if len(item.labels) <= kind.most])
+        features: Tensor = network([item for item in real if len(item.labels) <= kind.max_elements])
         found |= {"fid": FID(features, network, kind), "coverage": Coverage(features, network, kind)}
     return found
 
 
-def figures(items: Sequence[Elements], found: Mapping[str, Metric]) -> dict[str, float]:
+def compute_metrics(items: Sequence[Elements], found: Mapping[str, Metric]) -> dict[str, float]:
     """What `metrics` say of some layouts."""
     for metric in found.values():
         metric.reset()

@@ -7,7 +7,7 @@ say so, and `FORMULA` is for what it says.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from domains.layouts.metrics.elements import Elements, Pages
+from domains.layouts.metrics.elements import Elements, LayoutBatch
 from graft.errors import GraftError
 
 
@@ -18,25 +18,25 @@ class Convention:
     Attributes:
         name: For tables.
         papers: That follow it.
-        most: Layouts with more elements are not part of its data: they are left out.
-        padding: Alignment compares with padding too, see `domains.layouts.metrics.quality.alignment`.
-        overlapping: Names of classes that are meant to lie over others: Overlap is of the other elements.
+        max_elements: Layouts with more elements are not part of its data: they are left out.
+        align_to_padding: Alignment compares with padding too, see `domains.layouts.metrics.quality.alignment`.
+        overlap_ignored_classes: Names of classes that are meant to lie over others: Overlap is of the other elements.
     """
 
     name: str
     papers: str
-    most: int
-    padding: bool
-    overlapping: tuple[str, ...] = ()
+    max_elements: int
+    align_to_padding: bool
+    overlap_ignored_classes: tuple[str, ...] = ()
 
-    def pages(self, items: "Sequence[Elements] | Pages") -> Pages:
+    def pages(self, items: "Sequence[Elements] | LayoutBatch") -> LayoutBatch:
         """The layouts that are measured."""
-        pages = Pages.of(items)
-        return pages[pages.counts <= self.most]
+        pages = LayoutBatch.of(items)
+        return pages[pages.counts <= self.max_elements]
 
     def ignored(self, names: Sequence[str]) -> tuple[int, ...]:
         """The classes that Overlap leaves out, of a data set whose classes are ``names``."""
-        return tuple(i for i, name in enumerate(names) if name in self.overlapping)
+        return tuple(i for i, name in enumerate(names) if name in self.overlap_ignored_classes)
 
 
 LAYOUTFORMER = Convention(
@@ -89,9 +89,12 @@ def table(rows: Mapping[str, Mapping[str, float]], of: "str | Convention") -> st
     for title, figures in rows.items():
         cells = [_cell(name, figures.get(name)) for name in shown]
         lines.append("| " + " | ".join([title, *cells]) + " |")
-    padding = ", Alignment to padding too" if kind.padding else ""
-    ignoring = f", Overlap without {', '.join(kind.overlapping)}" if kind.overlapping else ""
-    lines += ["", f"Convention `{kind.name}` ({kind.papers}): up to {kind.most} elements a page{padding}{ignoring}."]
+    padding = ", Alignment to padding too" if kind.align_to_padding else ""
+    ignoring = f", Overlap without {', '.join(kind.overlap_ignored_classes)}" if kind.overlap_ignored_classes else ""
+    lines += [
+        "",
+        f"Convention `{kind.name}` ({kind.papers}): up to {kind.max_elements} elements a page{padding}{ignoring}.",
+    ]
     return "\n".join(lines)
 
 

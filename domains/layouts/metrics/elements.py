@@ -29,7 +29,7 @@ class Elements(Protocol):
 
 
 @dataclass
-class Pages:
+class LayoutBatch:
     """A set of layouts, padded.
 
     Attributes:
@@ -41,9 +41,9 @@ class Pages:
     labels: Tensor
 
     @classmethod
-    def of(cls, items: "Sequence[Elements] | Pages") -> "Pages":
+    def of(cls, items: "Sequence[Elements] | LayoutBatch") -> "LayoutBatch":
         """Objects as arrays."""
-        if isinstance(items, Pages):
+        if isinstance(items, LayoutBatch):
             return items
         size = max([len(item.labels) for item in items] + [1])
         boxes, labels = np.zeros((len(items), size, 4)), np.full((len(items), size), -1)
@@ -54,7 +54,7 @@ class Pages:
         return cls(torch.from_numpy(boxes), torch.from_numpy(labels))
 
     @classmethod
-    def centred(cls, boxes: Any, labels: Any, mask: Any) -> "Pages":
+    def centred(cls, boxes: Any, labels: Any, mask: Any) -> "LayoutBatch":
         """Of boxes (B, N, 4) given as centre x, centre y, width, height, labels (B, N) and mask (B, N)."""
         box, label = torch.as_tensor(boxes, dtype=torch.float64), torch.as_tensor(labels, dtype=torch.long)
         there = torch.as_tensor(mask) > 0
@@ -68,24 +68,24 @@ class Pages:
         return cls(corners * there[..., None], torch.where(there, label, -1))
 
     @classmethod
-    def cat(cls, parts: "Iterable[Pages]") -> "Pages":
+    def cat(cls, parts: "Iterable[LayoutBatch]") -> "LayoutBatch":
         """One set of several."""
         each = list(parts)
         size = max([part.labels.shape[1] for part in each] + [1])
-        grown = [part.grown(size) for part in each]
+        grown = [part.pad_to(size) for part in each]
         return cls(torch.cat([part.boxes for part in grown]), torch.cat([part.labels for part in grown]))
 
-    def grown(self, size: int) -> "Pages":
+    def pad_to(self, size: int) -> "LayoutBatch":
         """With so many places for elements in each, more or fewer."""
         more = size - self.labels.shape[1]
         pad = torch.nn.functional.pad
-        return Pages(pad(self.boxes, (0, 0, 0, more)), pad(self.labels, (0, more), value=-1))
+        return LayoutBatch(pad(self.boxes, (0, 0, 0, more)), pad(self.labels, (0, more), value=-1))
 
     def __len__(self) -> int:
         return len(self.labels)
 
-    def __getitem__(self, index: "Tensor | slice") -> "Pages":
-        return Pages(self.boxes[index], self.labels[index])
+    def __getitem__(self, index: "Tensor | slice") -> "LayoutBatch":
+        return LayoutBatch(self.boxes[index], self.labels[index])
 
     @property
     def mask(self) -> Tensor:
@@ -98,16 +98,16 @@ class Pages:
         return self.mask.sum(1)
 
     @property
-    def measures(self) -> Tensor:
+    def center_size(self) -> Tensor:
         """(elements, 4) centre x, centre y, width, height of all that there are."""
         boxes = self.boxes[self.mask]
         low, high = boxes[:, :2], boxes[:, 2:]
         return torch.cat([(low + high) / 2, high - low], 1)
 
-    def without(self, labels: Sequence[int]) -> "Pages":
+    def without(self, labels: Sequence[int]) -> "LayoutBatch":
         """Less the elements of some classes."""
         gone = torch.isin(self.labels, torch.tensor(list(labels), dtype=torch.long))
-        return Pages(self.boxes * ~gone[..., None], torch.where(gone, -1, self.labels))
+        return LayoutBatch(self.boxes * ~gone[..., None], torch.where(gone, -1, self.labels))
 
 
 def intersections(a: Tensor, b: Tensor) -> Tensor:

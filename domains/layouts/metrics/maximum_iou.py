@@ -14,24 +14,24 @@ from torchmetrics.utilities import dim_zero_cat
 
 from domains.layouts.metrics.conventions import Convention
 from domains.layouts.metrics.conventions import convention as by_name
-from domains.layouts.metrics.elements import Elements, Pages, areas, intersections
+from domains.layouts.metrics.elements import Elements, LayoutBatch, areas, intersections
 
 SMALL = 3  # so many elements of a class are matched by listing the permutations
 PAIRS = 20_000  # at a time: bounds memory
 
 
-def maximum_iou(generated: Pages, real: Pages) -> float:
+def maximum_iou(generated: LayoutBatch, real: LayoutBatch) -> float:
     """MaxIoU of two sets, in [0, 1]; 0 if no two have the same multiset of classes.
 
     Layouts are grouped by their multiset of classes. Two of a group are as alike as the mean IoU of their elements in
     the best one-to-one assignment within each class; then the generated and the real ones of a group are assigned one
     to one, and the mean is taken over all pairs so made.
     """
-    scores = matched(generated, real)
+    scores = matched_ious(generated, real)
     return float(np.concatenate(scores).mean()) if scores else 0.0
 
 
-def matched(generated: Pages, real: Pages) -> list[NDArray[np.float64]]:
+def matched_ious(generated: LayoutBatch, real: LayoutBatch) -> list[NDArray[np.float64]]:
     """The IoU of the pairs made in each group that both sets have."""
     generated, real = _sorted(generated), _sorted(real)
     ours, theirs = _groups(generated), _groups(real)
@@ -39,12 +39,12 @@ def matched(generated: Pages, real: Pages) -> list[NDArray[np.float64]]:
     for key in sorted(ours.keys() & theirs.keys()):
         if not key:  # empty layouts are like nothing
             continue
-        score = alike(generated.boxes[ours[key], : len(key)], real.boxes[theirs[key], : len(key)], key)
+        score = pairwise_mean_iou(generated.boxes[ours[key], : len(key)], real.boxes[theirs[key], : len(key)], key)
         out.append(score[linear_sum_assignment(score, maximize=True)])
     return out
 
 
-def _groups(pages: Pages) -> dict[tuple[int, ...], Tensor]:
+def _groups(pages: LayoutBatch) -> dict[tuple[int, ...], Tensor]:
     """Positions of `_sorted` layouts by multiset of classes."""
     groups: dict[tuple[int, ...], list[int]] = {}
     for i, labels in enumerate(pages.labels.tolist()):
@@ -52,14 +52,14 @@ def _groups(pages: Pages) -> dict[tuple[int, ...], Tensor]:
     return {key: torch.tensor(rows) for key, rows in groups.items()}
 
 
-def _sorted(pages: Pages) -> Pages:
+def _sorted(pages: LayoutBatch) -> LayoutBatch:
     """With the elements in the order of their classes, nothing last."""
     last = torch.iinfo(torch.long).max
     order = torch.where(pages.mask, pages.labels, last).argsort(dim=1, stable=True)
-    return Pages(pages.boxes.gather(1, order[..., None].expand(-1, -1, 4)), pages.labels.gather(1, order))
+    return LayoutBatch(pages.boxes.gather(1, order[..., None].expand(-1, -1, 4)), pages.labels.gather(1, order))
 
 
-def alike(ours: Tensor, theirs: Tensor, labels: Sequence[int]) -> NDArray[np.float64]:
+def pairwise_mean_iou(ours: Tensor, theirs: Tensor, labels: Sequence[int]) -> NDArray[np.float64]:
     """(A, B) mean IoU of layouts of one multiset, elements assigned within their class.
 
     Args:
@@ -117,7 +117,7 @@ class MaxIoU(Metric):
     labels: "list[Tensor] | Tensor"
 
     def __init__(
-        self, real: "Sequence[Elements] | Pages", convention: "str | Convention" = "layoutformer", **kwargs: Any
+        self, real: "Sequence[Elements] | LayoutBatch", convention: "str | Convention" = "layoutformer", **kwargs: Any
     ) -> None:
         super().__init__(**kwargs)
         self.convention = by_name(convention)
@@ -125,9 +125,9 @@ class MaxIoU(Metric):
         self.add_state("boxes", [], dist_reduce_fx="cat")
         self.add_state("labels", [], dist_reduce_fx="cat")
 
-    def update(self, items: "Sequence[Elements] | Pages") -> None:
+    def update(self, items: "Sequence[Elements] | LayoutBatch") -> None:
         """Note some layouts."""
-        pages = _sorted(self.convention.pages(items)).grown(self.convention.most)
+        pages = _sorted(self.convention.pages(items)).pad_to(self.convention.max_elements)
         assert isinstance(self.boxes, list) and isinstance(self.labels, list)
         self.boxes.append(pages.boxes.to(self.device))
         self.labels.append(pages.labels.to(self.device))
@@ -136,5 +136,5 @@ class MaxIoU(Metric):
         """The mean over the pairs."""
         if not len(self.labels):
             return torch.tensor(0.0)
-        pages = Pages(dim_zero_cat(self.boxes).cpu(), dim_zero_cat(self.labels).cpu())
+        pages = LayoutBatch(dim_zero_cat(self.boxes).cpu(), dim_zero_cat(self.labels).cpu())
         return torch.tensor(maximum_iou(pages, self.real), dtype=torch.float64)

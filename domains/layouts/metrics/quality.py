@@ -8,12 +8,12 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from domains.layouts.metrics.conventions import Convention, convention
-from domains.layouts.metrics.elements import Elements, Pages, areas, intersections
+from domains.layouts.metrics.elements import Elements, LayoutBatch, areas, intersections
 
 CHUNK = 512  # layouts at a time: bounds memory
 
 
-def alignment(pages: Pages, places: int = 0) -> Tensor:
+def alignment(pages: LayoutBatch, places: int = 0) -> Tensor:
     r"""(B,) Alignment of each layout, a fraction (papers print it x 100).
 
     .. math:: \frac{1}{N} \sum_i -\log(1 - d_i), \qquad d_i = \min_{a,\ j \ne i} |a_i - a_j|,
@@ -29,7 +29,7 @@ def alignment(pages: Pages, places: int = 0) -> Tensor:
     return _chunked(lambda some: _alignment(some, places), pages)
 
 
-def _alignment(pages: Pages, places: int) -> Tensor:
+def _alignment(pages: LayoutBatch, places: int) -> Tensor:
     low, high = pages.boxes[..., :2], pages.boxes[..., 2:]
     lines = torch.cat([low, (low + high) / 2, high], -1)  # (B, N, 6)
     gaps = torch.full((*pages.labels.shape, pages.labels.shape[1]), torch.inf, dtype=lines.dtype)  # (B, N, N)
@@ -44,7 +44,7 @@ def _alignment(pages: Pages, places: int) -> Tensor:
     return -torch.log1p(-nearest).sum(1) / pages.counts.clamp(min=1)
 
 
-def overlap(pages: Pages, ignored: Sequence[int] = ()) -> Tensor:
+def overlap(pages: LayoutBatch, ignored: Sequence[int] = ()) -> Tensor:
     r"""(B,) Overlap of each layout: :math:`\frac{1}{N} \sum_i \sum_{j \ne i} area(i \cap j) / area(i)`.
 
     Args:
@@ -54,7 +54,7 @@ def overlap(pages: Pages, ignored: Sequence[int] = ()) -> Tensor:
     return _chunked(_overlap, pages.without(ignored) if ignored else pages)
 
 
-def _overlap(pages: Pages) -> Tensor:
+def _overlap(pages: LayoutBatch) -> Tensor:
     shared = intersections(pages.boxes[:, :, None], pages.boxes[:, None])
     shared.diagonal(dim1=1, dim2=2).zero_()
     own = areas(pages.boxes)[..., None]
@@ -62,7 +62,7 @@ def _overlap(pages: Pages) -> Tensor:
     return ratio.sum((1, 2)) / pages.counts.clamp(min=1)
 
 
-def _chunked(function: Any, pages: Pages) -> Tensor:
+def _chunked(function: Any, pages: LayoutBatch) -> Tensor:
     parts = [function(pages[i : i + CHUNK]) for i in range(0, len(pages), CHUNK)]
     return torch.cat(parts) if parts else torch.zeros(0, dtype=torch.float64)
 
@@ -81,11 +81,11 @@ class _Mean(Metric):
         self.add_state("total", torch.tensor(0.0, dtype=torch.float64), dist_reduce_fx="sum")
         self.add_state("count", torch.tensor(0), dist_reduce_fx="sum")
 
-    def each(self, pages: Pages) -> Tensor:
+    def each(self, pages: LayoutBatch) -> Tensor:
         """(B,) of each layout."""
         raise NotImplementedError
 
-    def update(self, items: "Sequence[Elements] | Pages") -> None:
+    def update(self, items: "Sequence[Elements] | LayoutBatch") -> None:
         """Measure some layouts."""
         found = self.each(self.convention.pages(items))
         self.total += found.sum().to(self.device)
@@ -104,9 +104,9 @@ class Alignment(_Mean):
         **kwargs: Of `torchmetrics.Metric`.
     """
 
-    def each(self, pages: Pages) -> Tensor:
+    def each(self, pages: LayoutBatch) -> Tensor:
         """See `alignment`."""
-        return alignment(pages, self.convention.most if self.convention.padding else 0)
+        return alignment(pages, self.convention.max_elements if self.convention.align_to_padding else 0)
 
 
 class Overlap(_Mean):
@@ -124,7 +124,7 @@ class Overlap(_Mean):
         super().__init__(convention, **kwargs)
         self.ignored = self.convention.ignored(names)
 
-    def each(self, pages: Pages) -> Tensor:
+    def each(self, pages: LayoutBatch) -> Tensor:
         """See `overlap`."""
         return overlap(pages, self.ignored)
 
@@ -134,7 +134,7 @@ class ElementCount(_Mean):
 
     higher_is_better = None
 
-    def each(self, pages: Pages) -> Tensor:
+    def each(self, pages: LayoutBatch) -> Tensor:
         """The number of elements."""
         return pages.counts.double()
 

@@ -25,7 +25,7 @@ class Descriptor(Reward):
         return self.value(Chem.RemoveHs(item))
 
 
-class Windowed(Descriptor):
+class TargetDescriptor(Descriptor):
     """A descriptor that is maximised, or brought into a window around a target.
 
     Args:
@@ -33,24 +33,24 @@ class Windowed(Descriptor):
         width: Of the window around ``target``, in the value's unit.
 
     Attributes:
-        least: The smallest value there is, where one is known.
-        most: The largest.
+        min_value: The smallest value there is, where one is known.
+        max_value: The largest.
     """
 
-    least: "float | None" = None
-    most: "float | None" = None
+    min_value: "float | None" = None
+    max_value: "float | None" = None
 
     def __init__(self, target: "float | None" = None, width: float = 1.0) -> None:
         if width <= 0:
             raise GraftError(f"the width of the window of {self.name} is {width}: it must be positive")
         self.target, self.width = target, width
         if target is not None:
-            self.name, self.unit, self.maximise = f"{self.name} near {target:g}", "", True
+            self.name, self.unit, self.higher_is_better = f"{self.name} near {target:g}", "", True
 
     @property
-    def worst(self) -> "float | None":
+    def worst_value(self) -> "float | None":
         """0 of a window."""
-        return 0.0 if self.target is not None else self.least if self.maximise else self.most
+        return 0.0 if self.target is not None else self.min_value if self.higher_is_better else self.max_value
 
     def score(self, item: Any) -> float:
         """The descriptor, or how near it is to the target (1 at the target, 0.61 one width away)."""
@@ -64,7 +64,7 @@ def pattern(smarts: str) -> Any:
     Raises:
         GraftError: It is no SMARTS.
     """
-    query = quiet(Chem.MolFromSmarts, smarts) if smarts else None
+    query = without_rdkit_logs(Chem.MolFromSmarts, smarts) if smarts else None
     if query is None:
         raise GraftError(f"{smarts!r} is no SMARTS pattern that RDKit can read")
     return query
@@ -76,13 +76,13 @@ def molecule(smiles: str) -> Any:
     Raises:
         GraftError: It is no SMILES of a valid molecule.
     """
-    mol = quiet(Chem.MolFromSmiles, smiles) if smiles else None
+    mol = without_rdkit_logs(Chem.MolFromSmiles, smiles) if smiles else None
     if mol is None:
         raise GraftError(f"{smiles!r} is no SMILES of a molecule that RDKit can read")
     return mol
 
 
-def quiet(function: Any, *args: Any) -> Any:
+def without_rdkit_logs(function: Any, *args: Any) -> Any:
     """``function(*args)`` without RDKit's messages."""
     with rdBase.BlockLogs():
         return function(*args)

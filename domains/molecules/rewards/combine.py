@@ -6,10 +6,10 @@ from typing import Any
 
 from graft.copies import copied
 from graft.errors import GraftError
-from graft.reward import Combined, Reward, Scorer, Scores, ask, scorer
+from graft.reward import CompositeReward, Reward, Scorer, Scores, ask, scorer
 
 
-class Desirable(Reward):
+class DesirabilityWindow(Reward):
     """How desirable a reward's value is, 0 to 1: 1 within a window, falling in a straight line outside it.
 
     Derringer and Suich (1980), eqs. 1 and 2 with exponent 1. A value that is only to be large, or small, has one end.
@@ -21,13 +21,13 @@ class Desirable(Reward):
         margin: Beyond an end the desirability is 0 from so far away; 0: at once.
     """
 
-    worst = 0.0
+    worst_value = 0.0
     copies_items = True
 
     def __init__(
         self, reward: "Scorer", low: "float | None" = None, high: "float | None" = None, margin: float = 0.0
     ) -> None:
-        reward = scorer(reward, "the reward of Desirable")
+        reward = scorer(reward, "the reward of DesirabilityWindow")
         if low is None and high is None:
             raise GraftError(f"the window of {reward.name} has no end: give low, high or both")
         if margin < 0 or (low is not None and high is not None and low > high):
@@ -61,33 +61,33 @@ class Desirable(Reward):
         scores.values = [value if math.isnan(value) else self.desirability(value) for value in scores.values]
         return scores
 
-    def open(self) -> None:
+    def setup(self) -> None:
         """Get the reward ready."""
-        self.reward.open()
+        self.reward.setup()
 
-    def close(self) -> None:
+    def teardown(self) -> None:
         """Free what the reward holds."""
-        self.reward.close()
+        self.reward.teardown()
 
 
-class Desirability(Combined):
+class GeometricMean(CompositeReward):
     """Several objectives at once: the weighted geometric mean of desirabilities, 0 to 1 (Derringer and Suich, 1980).
 
     One objective that is missed altogether makes it 0, whatever the others are.
 
     Args:
-        terms: Objectives, each 0 to 1 (`Desirable` makes any reward one); a value outside counts as failed.
+        terms: Objectives, each 0 to 1 (`DesirabilityWindow` makes any reward one); a value outside counts as failed.
         weights: One for each; 1 if not given.
     """
 
-    worst = 0.0
+    worst_value = 0.0
 
     def __init__(self, terms: "list[Scorer]", weights: "list[float] | None" = None) -> None:
         super().__init__(terms, weights if weights is not None else [1.0] * len(terms))
         if min(self.weights) <= 0:
             raise GraftError(f"the weights of a geometric mean are {self.weights}: they must be positive")
-        if wrong := next((term for term in self.terms if not term.maximise), None):
-            raise GraftError(f"{wrong.name} is better when smaller: put it into a window with Desirable")
+        if wrong := next((term for term in self.terms if not term.higher_is_better), None):
+            raise GraftError(f"{wrong.name} is better when smaller: put it into a window with DesirabilityWindow")
         self.name = "desirability of " + ", ".join(term.name for term in self.terms)
 
     def combine(self, values: Sequence[float]) -> float:
@@ -117,4 +117,4 @@ class Desirability(Combined):
         return value
 
 
-_OUTSIDE = "an objective lies outside 0 to 1: put it into a window with Desirable"
+_OUTSIDE = "an objective lies outside 0 to 1: put it into a window with DesirabilityWindow"

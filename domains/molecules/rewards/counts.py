@@ -2,10 +2,10 @@
 
 from typing import Any
 
-from domains.molecules.rewards.base import Windowed, pattern
+from domains.molecules.rewards.base import TargetDescriptor, pattern
 
 
-class Rings(Windowed):
+class RingCount(TargetDescriptor):
     """Number of rings (of the smallest set of smallest rings).
 
     Args:
@@ -13,10 +13,10 @@ class Rings(Windowed):
         aromatic: True: aromatic rings only, False: others only; ``null``: both.
         target: Reward nearness to this count; ``null``: the count itself.
         width: Of the window around ``target``.
-        maximise: Without a target: False if fewer are better.
+        higher_is_better: Without a target: False if fewer are better.
     """
 
-    least = 0.0
+    min_value = 0.0
 
     def __init__(
         self,
@@ -24,11 +24,11 @@ class Rings(Windowed):
         aromatic: "bool | None" = None,
         target: "float | None" = None,
         width: float = 1.0,
-        maximise: bool = True,
+        higher_is_better: bool = True,
     ) -> None:
         kind = {None: "", True: "aromatic ", False: "non-aromatic "}[aromatic]
         self.name = f"{kind}rings" + (f" of {size} atoms" if size is not None else "")
-        self.size, self.aromatic, self.maximise = size, aromatic, maximise
+        self.size, self.aromatic, self.higher_is_better = size, aromatic, higher_is_better
         super().__init__(target, width)
 
     def value(self, mol: Any) -> float:
@@ -38,20 +38,22 @@ class Rings(Windowed):
         return float(sum(self.aromatic in (None, is_aromatic) for is_aromatic in aromatic))
 
 
-class Matches(Windowed):
+class SmartsCount(TargetDescriptor):
     """Number of distinct places in the molecule where a SMARTS pattern matches.
 
     Args:
         smarts: The pattern.
         target: Reward nearness to this count; ``null``: the count itself.
         width: Of the window around ``target``.
-        maximise: Without a target: False if fewer are better.
+        higher_is_better: Without a target: False if fewer are better.
     """
 
-    least = 0.0
+    min_value = 0.0
 
-    def __init__(self, smarts: str, target: "float | None" = None, width: float = 1.0, maximise: bool = True) -> None:
-        self.name, self.smarts, self.maximise = f"matches of {smarts}", smarts, maximise
+    def __init__(
+        self, smarts: str, target: "float | None" = None, width: float = 1.0, higher_is_better: bool = True
+    ) -> None:
+        self.name, self.smarts, self.higher_is_better = f"matches of {smarts}", smarts, higher_is_better
         self._query = pattern(smarts)
         super().__init__(target, width)
 

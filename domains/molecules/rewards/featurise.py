@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from rdkit.Chem import Descriptors, rdFingerprintGenerator
 
-from graft.described import Described
 from graft.errors import GraftError
+from graft.recorded_arguments import Described
 
 
 class Featuriser(Described, ABC):
@@ -20,7 +20,7 @@ class Featuriser(Described, ABC):
         """(n, d) features of valid molecules whose hydrogens are no atoms."""
 
 
-class Morgan(Featuriser):
+class MorganFeatures(Featuriser):
     """Morgan fingerprints.
 
     Args:
@@ -39,7 +39,7 @@ class Morgan(Featuriser):
         return np.array([self._of(mol) for mol in mols], np.float32).reshape(len(mols), self.bits)
 
 
-class Named(Featuriser):
+class DescriptorFeatures(Featuriser):
     """Descriptors of `rdkit.Chem.Descriptors` by their names.
 
     Args:

@@ -25,21 +25,21 @@ class Gate(Reward):
 
     Args:
         reward: The reward.
-        otherwise: The reward of other molecules, which should be no better than any that it gives; ``null``: the worst
+        fallback: The reward of other molecules, which should be no better than any that it gives; ``null``: the worst
             it can give, 0 for QED and 10 for the SA score. LogP, energies and functions of yours have none: say it.
     """
 
     copies_items = True
 
-    def __init__(self, reward: "Scorer", otherwise: "float | None" = None) -> None:
+    def __init__(self, reward: "Scorer", fallback: "float | None" = None) -> None:
         reward = scorer(reward, f"the reward of {type(self).__name__}")
-        if otherwise is None and (otherwise := reward.worst) is None:
+        if fallback is None and (fallback := reward.worst_value) is None:
             raise GraftError(
-                f"{reward.name} has no worst value that is known, for molecules that do not pass: give otherwise, a "
-                "value no better than any of its, or put it into a window with Desirable"
+                f"{reward.name} has no worst value that is known, for molecules that do not pass: give fallback, a "
+                "value no better than any of its, or put it into a window with DesirabilityWindow"
             )
-        self.reward, self.otherwise = reward, otherwise
-        self.name, self.unit, self.maximise = reward.name, reward.unit, reward.maximise
+        self.reward, self.fallback = reward, fallback
+        self.name, self.unit, self.higher_is_better = reward.name, reward.unit, reward.higher_is_better
 
     @property
     def parts(self) -> Sequence[Reward]:
@@ -47,10 +47,10 @@ class Gate(Reward):
         return (self.reward,)
 
     @property
-    def worst(self) -> float:
+    def worst_value(self) -> float:
         """The reward's, or what others get where that is worse or the only one known."""
-        known = self.otherwise if self.reward.worst is None else self.reward.worst
-        return min(known, self.otherwise) if self.maximise else max(known, self.otherwise)
+        known = self.fallback if self.reward.worst_value is None else self.reward.worst_value
+        return min(known, self.fallback) if self.higher_is_better else max(known, self.fallback)
 
     @abstractmethod
     def passes(self, item: Any) -> bool:
@@ -58,7 +58,7 @@ class Gate(Reward):
 
     def score(self, item: Any) -> float:
         """The reward, or what others get."""
-        return self.reward.score(copied(item)) if self.passes(copied(item)) else self.otherwise
+        return self.reward.score(copied(item)) if self.passes(copied(item)) else self.fallback
 
     def __call__(self, items: Sequence[Any]) -> Scores:
         """Score every molecule; those that pass go to the reward together."""
@@ -66,18 +66,18 @@ class Gate(Reward):
         inner = ask(self.reward, [items[i] for i in chosen])
         failures = {chosen[j]: why for j, why in inner.failures.items()}
         free = {chosen[j] for j in inner.free}
-        scores = Scores([self.otherwise] * len(items), failures, free, inner.calls)
+        scores = Scores([self.fallback] * len(items), failures, free, inner.calls)
         for i, value in zip(chosen, inner.values, strict=True):
             scores.values[i] = value
         return scores
 
-    def open(self) -> None:
+    def setup(self) -> None:
         """Get the reward ready."""
-        self.reward.open()
+        self.reward.setup()
 
-    def close(self) -> None:
+    def teardown(self) -> None:
         """Free what the reward holds."""
-        self.reward.close()
+        self.reward.teardown()
 
 
 class Gated(Gate):
@@ -86,7 +86,7 @@ class Gated(Gate):
     Args:
         reward: The reward.
         require: What a molecule must be to be given to it.
-        otherwise: The reward of other molecules, which should be no better than any that it gives; ``null``: the worst
+        fallback: The reward of other molecules, which should be no better than any that it gives; ``null``: the worst
             it can give, 0 for QED and 10 for the SA score. LogP, energies and functions of yours have none: say it.
     """
 
@@ -94,9 +94,9 @@ class Gated(Gate):
         self,
         reward: "Scorer",
         require: Sequence[Literal["stable", "connected", "valid"]] = ("stable", "connected", "valid"),
-        otherwise: "float | None" = None,
+        fallback: "float | None" = None,
     ) -> None:
-        super().__init__(reward, otherwise)
+        super().__init__(reward, fallback)
         if require:
             self.name = f"{self.reward.name} if {' and '.join(require)}"
         if unknown := set(require) - set(_CONDITIONS):
@@ -108,7 +108,7 @@ class Gated(Gate):
         return all(condition(item) for condition in self._conditions)
 
 
-class Vetoed(Gate):
+class AlertFree(Gate):
     """A reward of molecules without alerts, and a fixed value for those with one and for those that are not valid.
 
     Args:
@@ -116,7 +116,7 @@ class Vetoed(Gate):
         catalogues: RDKit's: ``PAINS`` (assay interference; Baell and Holloway, 2010), ``BRENK`` (unwanted groups; Brenk
             et al., 2008), ``NIH``, ``ZINC``, ``CHEMBL`` and their parts.
         smarts: Further patterns that must not occur.
-        otherwise: The reward of other molecules, which should be no better than any that it gives; ``null``: the worst
+        fallback: The reward of other molecules, which should be no better than any that it gives; ``null``: the worst
             it can give, 0 for QED and 10 for the SA score. LogP, energies and functions of yours have none: say it.
     """
 
@@ -125,9 +125,9 @@ class Vetoed(Gate):
         reward: "Scorer",
         catalogues: Sequence[str] = ("PAINS", "BRENK"),
         smarts: Sequence[str] = (),
-        otherwise: "float | None" = None,
+        fallback: "float | None" = None,
     ) -> None:
-        super().__init__(reward, otherwise)
+        super().__init__(reward, fallback)
         self.catalogues, self.smarts = list(catalogues), list(smarts)
         known = FilterCatalogParams.FilterCatalogs.names
         chosen = FilterCatalogParams()

@@ -12,33 +12,40 @@ from rdkit import Chem
 from torch import nn
 
 from domains.molecules.chemistry import is_valid
-from domains.molecules.rewards.featurise import Featuriser, Morgan
+from domains.molecules.rewards.featurise import Featuriser, MorganFeatures
 from graft import files
 from graft.errors import GraftError
+from graft.fingerprint import public_attributes
 from graft.finite import require_finite_network
-from graft.identity import attributes
-from graft.reward import Batched, Scores
+from graft.reward import BatchReward, Scores
 
 
-class Predictor(Batched):
+class Predictor(BatchReward):
     """What a trained model predicts of a molecule's features; a molecule that is not valid counts as failed.
 
     Args:
         path: Of the model's file.
         features: What the model was trained on; Morgan fingerprints of 2048 bits if not given.
-        maximise: False if smaller is better.
+        higher_is_better: False if smaller is better.
         name: Shown in tables; the file's if not given.
         unit: Shown behind values.
     """
 
-    def __init__(self, path: str, features: "Featuriser | None", maximise: bool, name: "str | None", unit: str) -> None:
-        self.path, self.features, self.maximise, self.unit = path, features or Morgan(), maximise, unit
-        self.name = name or files.locate(path).stem
+    def __init__(
+        self, path: str, features: "Featuriser | None", higher_is_better: bool, name: "str | None", unit: str
+    ) -> None:
+        self.path, self.features, self.higher_is_better, self.unit = (
+            path,
+            features or MorganFeatures(),
+            higher_is_better,
+            unit,
+        )
+        self.name = name or files.find_file(path).stem
 
     def identity(self) -> Any:
-        """See `graft.identity.identity`: with the hash of the model's file."""
-        public = {name: value for name, value in attributes(self).items() if name not in ("path", "name")}
-        return {"predictor": type(self).__qualname__, "file": files.sha256(files.locate(self.path)), **public}
+        """See `graft.fingerprint.fingerprint`: with the hash of the model's file."""
+        public = {name: value for name, value in public_attributes(self).items() if name not in ("path", "name")}
+        return {"predictor": type(self).__qualname__, "file": files.sha256(files.find_file(self.path)), **public}
 
     @abstractmethod
     def predict(self, features: NDArray[np.float32]) -> NDArray[Any]:
@@ -78,7 +85,7 @@ class SklearnPredictor(Predictor):
         trusted: Types in the file that you trust, besides those that skops knows to be safe. Trees are none of them
             (``sklearn.tree._tree.Tree``: random forests, gradient boosting), for a forged tree can crash the process:
             name them for files that you, or someone whom you trust, wrote.
-        maximise: False if smaller is better.
+        higher_is_better: False if smaller is better.
         name: Shown in tables; the file's if not given.
         unit: Shown behind values.
     """
@@ -89,11 +96,11 @@ class SklearnPredictor(Predictor):
         features: "Featuriser | None" = None,
         probability: bool = False,
         trusted: "list[str] | None" = None,
-        maximise: bool = True,
+        higher_is_better: bool = True,
         name: "str | None" = None,
         unit: str = "",
     ) -> None:
-        super().__init__(path, features, maximise, name, unit)
+        super().__init__(path, features, higher_is_better, name, unit)
         self.probability, self.trusted = probability, trusted or []
         self._model = _skops(path, self.trusted)
         if probability and not hasattr(self._model, "predict_proba"):
@@ -121,7 +128,7 @@ class TorchPredictor(Predictor):
         network: (n, d) features -> (n,) or (n, 1); `MLP` or any class by its path.
         features: What the network was trained on; Morgan fingerprints of 2048 bits if not given.
         output: What is made of the network's number: ``sigmoid`` for logits of a probability.
-        maximise: False if smaller is better.
+        higher_is_better: False if smaller is better.
         name: Shown in tables; the file's if not given.
         unit: Shown behind values.
     """
@@ -132,13 +139,13 @@ class TorchPredictor(Predictor):
         network: nn.Module,
         features: "Featuriser | None" = None,
         output: Literal["as it is", "sigmoid"] = "as it is",
-        maximise: bool = True,
+        higher_is_better: bool = True,
         name: "str | None" = None,
         unit: str = "",
     ) -> None:
-        super().__init__(path, features, maximise, name, unit)
+        super().__init__(path, features, higher_is_better, name, unit)
         self.output = output
-        tensors, _ = files.read_network(files.locate(path))
+        tensors, _ = files.load_state_dict(files.find_file(path))
         weights = {name.removeprefix("backbone/"): tensor for name, tensor in tensors.items()}
         try:
             network.load_state_dict(weights)
@@ -179,7 +186,7 @@ def _skops(path: str, trusted: "list[str]") -> Any:
         from skops.io.exceptions import UntrustedTypesFoundException
     except ImportError:
         raise GraftError("scikit-learn predictors are read by skops: pip install 'graft-diffusion[sklearn]'") from None
-    file = files.locate(path)
+    file = files.find_file(path)
     if file.suffix != ".skops":
         raise GraftError(
             f"{path} is no .skops file: pickles run code when they are read, so write the model with skops.io.dump"

@@ -16,14 +16,14 @@ from rdkit import Chem, rdBase
 from domains.molecules.chemistry import is_valid, key
 from graft import files as found
 from graft.errors import GraftError
-from graft.identity import attributes
-from graft.reward import Reward, Scores, finite
+from graft.fingerprint import public_attributes
+from graft.reward import Reward, Scores, to_finite_float
 
 NUMBER = r"([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)"
 TAIL = 1 << 20  # bytes of the end of the output that are read
 
 
-class Program(Reward):
+class ExternalProgram(Reward):
     r"""The number that a program prints of a molecule.
 
     Each call runs in a temporary folder of its own, which holds the molecule's file and is removed afterwards. A call
@@ -41,7 +41,7 @@ class Program(Reward):
         timeout: Seconds.
         workers: Calls at a time.
         environment: Variables that are set for the program, such as ``{OMP_NUM_THREADS: "1"}``.
-        maximise: False if smaller is better.
+        higher_is_better: False if smaller is better.
         name: Shown in tables; the program's if not given.
         unit: Shown behind values.
     """
@@ -56,7 +56,7 @@ class Program(Reward):
         timeout: float = 60.0,
         workers: int = 1,
         environment: "dict[str, str] | None" = None,
-        maximise: bool = True,
+        higher_is_better: bool = True,
         name: "str | None" = None,
         unit: str = "",
     ) -> None:
@@ -80,16 +80,16 @@ class Program(Reward):
         self.command, self.format, self.pattern, self.output = command, format, pattern, output
         self.files, self.timeout, self.workers = files or [], timeout, workers
         self.environment = environment or {}
-        self.maximise, self.unit, self.name = maximise, unit, name or Path(command[0]).name
+        self.higher_is_better, self.unit, self.name = higher_is_better, unit, name or Path(command[0]).name
 
     def identity(self) -> Any:
-        """See `graft.identity.identity`: the command, with the hashes of the files that it needs."""
-        public = attributes(self)
+        """See `graft.fingerprint.fingerprint`: the command, with the hashes of the files that it needs."""
+        public = public_attributes(self)
         for name in ("timeout", "workers", "name"):
             public.pop(name)
-        return {"program": public, "files": [found.sha256(found.locate(name)) for name in self.files]}
+        return {"program": public, "files": [found.sha256(found.find_file(name)) for name in self.files]}
 
-    def open(self) -> None:
+    def setup(self) -> None:
         """Find the program and its files.
 
         Raises:
@@ -100,7 +100,7 @@ class Program(Reward):
                 f"there is no program {self.command[0]!r}: install it, or give its path as the first word of command"
             )
         for name in self.files:
-            found.locate(name)
+            found.find_file(name)
 
     def score(self, item: Any) -> float:
         """The number; ValueError, RuntimeError or TimeoutError where there is none."""
@@ -110,7 +110,7 @@ class Program(Reward):
             folder = Path(name)
             (folder / f"molecule.{self.format}").write_text(written(item, self.format), encoding="utf-8")
             for needed in self.files:
-                shutil.copy(found.locate(needed), folder)
+                shutil.copy(found.find_file(needed), folder)
             self._run(folder, key(item))
             return self._number(folder / (self.output or "stdout"))
 
@@ -119,7 +119,7 @@ class Program(Reward):
         if self.workers == 1:
             return super().__call__(items)
         with ThreadPoolExecutor(self.workers) as pool:
-            parts = list(pool.map(lambda item: super(Program, self).__call__([item]), items))
+            parts = list(pool.map(lambda item: super(ExternalProgram, self).__call__([item]), items))
         failures = {i: part.failures[0] for i, part in enumerate(parts) if part.failures}
         return Scores([part.values[0] for part in parts], failures)
 
@@ -162,7 +162,7 @@ class Program(Reward):
         matches = self._pattern.findall(_tail(path))
         if not matches:
             raise ValueError(f"{self.name} gave no number that {self.pattern!r} finds")
-        return finite(_float(matches[-1], self.name))
+        return to_finite_float(_float(matches[-1], self.name))
 
 
 def _float(text: str, name: str) -> float:

@@ -10,7 +10,7 @@ class Stability(Reward):
     """1 if all atoms are stable by EDM's strict rule, else 0."""
 
     name = "stability"
-    worst = 0.0
+    worst_value = 0.0
 
     def score(self, item: Any) -> float:
         """1 or 0."""
@@ -21,7 +21,7 @@ class Validity(Reward):
     """1 if RDKit sanitises the molecule, else 0."""
 
     name = "validity"
-    worst = 0.0
+    worst_value = 0.0
 
     def score(self, item: Any) -> float:
         """1 or 0."""

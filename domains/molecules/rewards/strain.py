@@ -22,7 +22,7 @@ class Strain(Reward):
 
     name = "strain"
     unit = "kcal/mol"
-    maximise = False
+    higher_is_better = False
 
     def __init__(self, steps: int = 2000, per_atom: bool = False) -> None:
         self.steps, self.per_atom = steps, per_atom

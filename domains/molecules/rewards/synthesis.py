@@ -7,11 +7,11 @@ from typing import Any
 
 from rdkit import RDConfig
 
-from domains.molecules.rewards.base import Windowed
+from domains.molecules.rewards.base import TargetDescriptor
 from graft.errors import GraftError
 
 
-class SyntheticAccessibility(Windowed):
+class SyntheticAccessibility(TargetDescriptor):
     """SA score, 1 (easy) to 10 (hard), from fragment frequencies and complexity (Ertl and Schuffenhauer, 2009).
 
     It is that of RDKit's Contrib, which comes with RDKit. It was fitted to drug-sized molecules.
@@ -22,13 +22,13 @@ class SyntheticAccessibility(Windowed):
     """
 
     name = "SA score"
-    maximise = False
-    least, most = 1.0, 10.0
+    higher_is_better = False
+    min_value, max_value = 1.0, 10.0
 
     def __init__(self, target: "float | None" = None, width: float = 1.0) -> None:
         super().__init__(target, width)
 
-    def open(self) -> None:
+    def setup(self) -> None:
         """Load the table of fragments.
 
         Raises:

@@ -1,15 +1,15 @@
 """``graft correct``: inverse noise correction of a flow."""
 
 from graft.cli.arguments import command_line
-from graft.cli.run import begun, drawn_seed, say
+from graft.cli.context import drawn_seed, rank_zero_print, start_run
 from graft.correct import show
 from graft.correct.command import correct
 
 
 def run(args: list[str]) -> None:
     """Recover the noise of data, learn it, and show what it bought."""
-    cli, config, folder, checkpoint = begun("correct", args)
-    say(cli, f"graft: run in {folder}")
+    cli, config, folder, checkpoint = start_run("correct", args)
+    rank_zero_print(cli, f"graft: run in {folder}")
     again = command_line("correct", [*args, *drawn_seed(cli)])
     summary = correct(cli.model, cli.datamodule, folder, cli.trainer, config, again, checkpoint)
-    say(cli, f"\n{show.table(summary)}\n\n{folder / 'report.html'}")
+    rank_zero_print(cli, f"\n{show.table(summary)}\n\n{folder / 'report.html'}")

@@ -3,8 +3,8 @@
 from jsonargparse import ArgumentParser
 
 from graft import commands, evaluate, files
-from graft.cli.arguments import given_to_model
-from graft.cli.weights import add_flags, built
+from graft.cli.arguments import model_overrides
+from graft.cli.weights import add_flags, load_run
 from graft.errors import GraftError
 
 
@@ -17,11 +17,11 @@ def run(args: list[str]) -> None:
     )
     add_flags(parser, 10_000)
     parser.add_argument("--runs", type=int, default=3, help="How often the samples are drawn.")
-    given, args = given_to_model(args)
+    given, args = model_overrides(args)
     asked = parser.parse_args(args)
     if asked.number < 1 or asked.runs < 1:
         raise GraftError(f"-n is {asked.number} and --runs {asked.runs}, but both are at least 1")
-    cli = built(asked, given, "")
+    cli = load_run(asked, given, "")
     found = evaluate.evaluate(cli.model, cli.trainer, asked.number, asked.runs)
     about = {"n": asked.number, "runs": asked.runs, "seed": asked.seed, "steps": cli.model.steps}
     if asked.out is not None:

@@ -2,13 +2,13 @@
 
 from graft import commands, report
 from graft.cli.arguments import command_line
-from graft.cli.run import begun, drawn_seed, say
+from graft.cli.context import drawn_seed, rank_zero_print, start_run
 
 
 def run(args: list[str]) -> None:
     """Fine-tune, and show the table."""
-    cli, config, folder, checkpoint = begun("fit", args)
-    say(cli, f"graft: run in {folder}")
+    cli, config, folder, checkpoint = start_run("fit", args)
+    rank_zero_print(cli, f"graft: run in {folder}")
     again = command_line("fit", [*args, *drawn_seed(cli)])
     summary = commands.fit(cli.model, cli.datamodule, folder, cli.trainer, config, again, checkpoint)
-    say(cli, f"\n{report.table(summary)}\n\n{folder / 'report.html'}")
+    rank_zero_print(cli, f"\n{report.table(summary)}\n\n{folder / 'report.html'}")

@@ -6,10 +6,10 @@ from pathlib import Path
 from jsonargparse import ArgumentParser
 
 from graft import commands, hits, runs
-from graft.cli.arguments import given_to_model
-from graft.cli.weights import add_flags, built, refuse_unwritable
+from graft.cli.arguments import model_overrides
+from graft.cli.weights import add_flags, check_output_suffix, load_run
 from graft.errors import GraftError
-from graft.judge import Judge
+from graft.evaluation import SampleEvaluator
 
 
 def run(args: list[str]) -> None:
@@ -22,26 +22,28 @@ def run(args: list[str]) -> None:
     )
     add_flags(parser, 100)
     parser.add_argument("--draws", type=int, default=0, help="Draw and score so many more with the run's weights.")
-    given, args = given_to_model(args)
+    given, args = model_overrides(args)
     asked = parser.parse_args(args)
     if asked.number < 1 or asked.draws < 0:
         raise GraftError(f"-n is {asked.number} and --draws {asked.draws}, but they are at least 1 and 0")
-    cli = built(asked, given, "hits could be ranked")
-    data, path, out = cli.datamodule, runs.weights_file(asked.weights), Path(asked.out)
-    refuse_unwritable(cli.model, out, ".csv", ".png", ".html")
+    cli = load_run(asked, given, "hits could be ranked")
+    data, path, out = cli.datamodule, runs.find_weights(asked.weights), Path(asked.out)
+    check_output_suffix(cli.model, out, ".csv", ".png", ".html")
     data.run_dir = path.parent
-    rounds = sum(1 for _ in itertools.takewhile(lambda n: (data.folder(n) / "round.json").exists(), itertools.count()))
-    judge = Judge(data.scorer, {})
-    data.scorer.open()
+    rounds = sum(
+        1 for _ in itertools.takewhile(lambda n: (data.round_dir(n) / "round.json").exists(), itertools.count())
+    )
+    judge = SampleEvaluator(data.require_reward, {})
+    data.require_reward.setup()
     try:
         for items, calls in commands.sample(cli.model, cli.trainer, asked.draws, "hits") if asked.draws else ():
             judge.update(items, calls)
-        found = hits.found(cli.model, data, rounds, judge.items, judge.rewards, asked.number)
-        if asked.clean:
-            found = hits.cleaned(cli.model, data, found)
+        found = hits.top_samples(cli.model, data, rounds, judge.items, judge.rewards, asked.number)
+        if asked.postprocess:
+            found = hits.postprocessed(cli.model, data, found)
     finally:
-        data.scorer.close()
+        data.require_reward.teardown()
     if not found:
         raise GraftError(f"{path.parent} keeps no scored draws: draw some with --draws 1000")
-    hits.write(cli.model, found, out, data.label[0])
-    print(f"{len(found)} hits in {out}, {data.label[0]} {found[0].reward:.4g} to {found[-1].reward:.4g}")
+    hits.write(cli.model, found, out, data.reward_label[0])
+    print(f"{len(found)} hits in {out}, {data.reward_label[0]} {found[0].reward:.4g} to {found[-1].reward:.4g}")

@@ -2,18 +2,18 @@
 
 from graft import commands
 from graft.cli.configs import config_name
-from graft.cli.parser import setup
-from graft.cli.run import placed, say
+from graft.cli.context import assign_run_dir, rank_zero_print
+from graft.cli.parser import parse_and_build
 from graft.errors import GraftError
 from graft.levels import show
 
 
 def run(args: list[str]) -> None:
     """Draw, score, and show the table of levels."""
-    cli, config = setup("levels", args)
+    cli, config = parse_and_build("levels", args)
     for name in ("weights", "ckpt_path"):
         if cli.config[name] is not None:
             raise GraftError(f"graft levels looks at the reference, which model.weights gives: leave out --{name}")
-    folder = placed(cli, config, f"{config_name(args)}_levels").folder
+    folder = assign_run_dir(cli, config, f"{config_name(args)}_levels").folder
     found = commands.levels(cli.model, cli.datamodule, folder, cli.trainer, config)
-    say(cli, f"{show.table(found)}\n\n{folder / show.PICTURE}")
+    rank_zero_print(cli, f"{show.table(found)}\n\n{folder / show.PICTURE}")

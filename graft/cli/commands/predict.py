@@ -1,15 +1,15 @@
 """``graft predict``: draw from a model into the run's folder."""
 
 from graft import commands, files
-from graft.cli.run import begun, say
+from graft.cli.context import rank_zero_print, start_run
 
 
 def run(args: list[str]) -> None:
     """Draw as many as the comparison's."""
-    cli, _, folder, _ = begun("predict", args, "_predict")
+    cli, _, folder, _ = start_run("predict", args, "_predict")
     drawn = commands.sample(cli.model, cli.trainer, cli.datamodule.test_draws, "predict")
     items = [item for part, _ in drawn for item in part]
-    path = folder / f"samples{cli.model.suffix}"
+    path = folder / f"samples{cli.model.file_suffix}"
     if cli.trainer.is_global_zero:
-        files.written(path, lambda temporary: cli.model.write(items, temporary))
-    say(cli, f"{len(items)} objects in {path}")
+        files.write_with(path, lambda temporary: cli.model.write(items, temporary))
+    rank_zero_print(cli, f"{len(items)} objects in {path}")

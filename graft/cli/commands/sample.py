@@ -7,9 +7,9 @@ from typing import Any
 from jsonargparse import ArgumentParser
 
 from graft import commands, files, report
-from graft.best_of import best_of
-from graft.cli.arguments import given_to_model
-from graft.cli.weights import add_flags, built, refuse_unwritable
+from graft.best_of import best_of_n
+from graft.cli.arguments import model_overrides
+from graft.cli.weights import add_flags, check_output_suffix, load_run
 from graft.errors import GraftError
 from graft.reward import ask
 
@@ -35,13 +35,13 @@ def run(args: list[str]) -> None:
         help="For each object draw N under the same condition and keep the one that the run's reward likes best.",
     )
     parser.add_argument(
-        "--given",
+        "--condition",
         type=str | None,
         default=None,
         metavar="FILE",
         help="What is given to every draw, in a file of the domain's: a brief of a page's elements.",
     )
-    given, args = given_to_model(args)
+    given, args = model_overrides(args)
     asked = parser.parse_args(args)
     if asked.number < 1:
         raise GraftError(f"-n is {asked.number}, but it must be at least 1")
@@ -49,35 +49,35 @@ def run(args: list[str]) -> None:
         raise GraftError(f"--interpolate is {asked.interpolate}, but it must be a finite number")
     if asked.best_of is not None and asked.best_of < 1:
         raise GraftError(f"--best_of is {asked.best_of}, but it takes at least 1 candidate")
-    cli, out = built(asked, given, "--best_of could choose" if asked.best_of is not None else ""), Path(asked.out)
-    refuse_unwritable(cli.model, out, ".png")
-    if asked.given is not None:
-        cli.model.give(Path(asked.given))
+    cli, out = load_run(asked, given, "--best_of could choose" if asked.best_of is not None else ""), Path(asked.out)
+    check_output_suffix(cli.model, out, ".png")
+    if asked.condition is not None:
+        cli.model.load_condition(Path(asked.condition))
     if asked.interpolate is not None:
         cli.model.interpolate(asked.interpolate)
     rewards: list[float] | None = None
     cost = ""
     if asked.best_of is not None:
-        best = best_of(cli.model, cli.trainer, cli.datamodule.reward, asked.number, asked.best_of)
+        best = best_of_n(cli.model, cli.trainer, cli.datamodule.reward, asked.number, asked.best_of)
         items, rewards = best.items, best.rewards
         cost = f", the best of {asked.best_of} each: {best.reward_calls} reward calls, "
         cost += f"{best.denoiser_calls} denoiser calls, {_scored(cli.datamodule.reward, rewards)}"
     else:
         items = [item for drawn, _ in commands.sample(cli.model, cli.trainer, asked.number) for item in drawn]
-    if asked.clean:
-        items = cli.model.clean(items)
+    if asked.postprocess:
+        items = cli.model.postprocess(items)
         if rewards is not None:
             scores = ask(cli.datamodule.reward, items)
             rewards = scores.values
-            cli.datamodule.reward.close()
+            cli.datamodule.reward.teardown()
             cost += f", {scores.asked} reward calls more for what was cleaned"
     if out.suffix == ".png":
-        picture = cli.model.draw(items)
+        picture = cli.model.render(items)
         if picture is None:
             raise GraftError(f"{type(cli.model).__name__} draws no pictures")
         files.write_bytes(out, picture)
     else:
-        files.written(out, lambda path: cli.model.write(items, path, rewards))
+        files.write_with(out, lambda path: cli.model.write(items, path, rewards))
     print(f"{len(items)} objects in {out}{cost}")
 
 
@@ -85,4 +85,4 @@ def _scored(reward: Any, rewards: list[float]) -> str:
     """What objects score, in words."""
     right = [value for value in rewards if not math.isnan(value)]
     failed = f", {len(rewards) - len(right)} without a reward" if len(right) < len(rewards) else ""
-    return f"mean {reward.name} {report.number(sum(right) / len(right) if right else math.nan)}{failed}"
+    return f"mean {reward.name} {report.format_number(sum(right) / len(right) if right else math.nan)}{failed}"

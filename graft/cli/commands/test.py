@@ -1,17 +1,17 @@
 """``graft test``: compare a model with its reference."""
 
 from graft import commands, report
-from graft.cli.parser import setup
-from graft.cli.run import say, warm
+from graft.cli.context import load_initial_weights, rank_zero_print
+from graft.cli.parser import parse_and_build
 
 
 def run(args: list[str]) -> None:
     """Judge draws of both."""
-    cli, _ = setup("test", args)
-    warm(cli)
-    commands.compare(cli.model, cli.datamodule, cli.trainer)
-    sides = {name: judge.summary() for name, judge in cli.model.judges.items()}
-    say(cli, f"{'':<20} {'reference':>12} {'tuned':>12}")
+    cli, _ = parse_and_build("test", args)
+    load_initial_weights(cli)
+    commands.evaluate_both(cli.model, cli.datamodule, cli.trainer)
+    sides = {name: judge.summary() for name, judge in cli.model.evaluators.items()}
+    rank_zero_print(cli, f"{'':<20} {'reference':>12} {'tuned':>12}")
     for name in sides["tuned"]:
-        values = "".join(f" {report.number(sides[side][name]):>12}" for side in ("reference", "tuned"))
-        say(cli, f"{name.replace('_', ' '):<20}{values}")
+        values = "".join(f" {report.format_number(sides[side][name]):>12}" for side in ("reference", "tuned"))
+        rank_zero_print(cli, f"{name.replace('_', ' '):<20}{values}")

@@ -1,15 +1,15 @@
 """``graft validate``: judge draws of a model."""
 
 from graft import report
-from graft.cli.parser import setup
-from graft.cli.run import say, warm
+from graft.cli.context import load_initial_weights, rank_zero_print
+from graft.cli.parser import parse_and_build
 
 
 def run(args: list[str]) -> None:
     """Draw and score."""
-    cli, _ = setup("validate", args)
-    warm(cli)
+    cli, _ = parse_and_build("validate", args)
+    load_initial_weights(cli)
     cli.trainer.validate(cli.model, cli.datamodule, verbose=False)
-    cli.datamodule.reward.close()
-    for name, value in cli.model.judges["tuned"].summary().items():
-        say(cli, f"{name.replace('_', ' '):<20} {report.number(value)}")
+    cli.datamodule.reward.teardown()
+    for name, value in cli.model.evaluators["tuned"].summary().items():
+        rank_zero_print(cli, f"{name.replace('_', ' '):<20} {report.format_number(value)}")

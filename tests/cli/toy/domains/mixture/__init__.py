@@ -55,13 +55,13 @@ class Mixture(GraftModule):
     """What only the domain knows. Objects are pairs of coordinates."""
 
     reward = "domains.mixture.Rightmost"
-    suffix = ".csv"
+    file_suffix = ".csv"
 
     def encode(self, batch: Any) -> tuple[State, Condition]:
         points, label = batch
         return points, {"label": label}
 
-    def draw_conditions(self, count: int, generator: Generator) -> Condition:
+    def sample_conditions(self, count: int, generator: Generator) -> Condition:
         return {"label": torch.randint(3, (count,), generator=generator)}
 
     def group(self, condition: Condition) -> Tensor:

@@ -1,0 +1,142 @@
+"""Many layouts as padded arrays, and which elements and layouts of a source cannot be used."""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from domains.layouts.layout import Layout
+from domains.layouts.readers.record import Element, Record, Unusable
+from graft.errors import GraftError
+from graft.rounds.summary import by_reason
+
+__all__ = ["OUTSIDE", "Element", "LayoutSet", "describe_invalid", "pack_records"]
+
+OUTSIDE = 0.01  # of the page: boxes that stick out by no more are cut at its edge
+MOST_FAULTY = 0.5  # share of a source's elements, or of its layouts
+
+
+@dataclass
+class LayoutSet:
+    """M layouts of at most N elements.
+
+    Attributes:
+        labels: (M, N) int64, 0 beyond a layout's elements.
+        boxes: (M, N, 4) float32 left, top, right, bottom, fractions of the page; 0 beyond.
+        counts: (M,) int64.
+        names: Of the classes.
+        left_out: How many elements and layouts could not be used, by reason.
+        named: (where it stands, why) of each of them.
+    """
+
+    labels: NDArray[np.int64]
+    boxes: NDArray[np.float32]
+    counts: NDArray[np.int64]
+    names: tuple[str, ...]
+    left_out: dict[str, int] = field(default_factory=dict)
+    named: list[tuple[str, str]] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.counts)
+
+    def take(self, rows: NDArray[Any]) -> "LayoutSet":
+        """Some of them."""
+        return LayoutSet(self.labels[rows], self.boxes[rows], self.counts[rows], self.names)
+
+    def layouts(self) -> list[Layout]:
+        """As objects."""
+        return [
+            Layout(labels[:n], boxes[:n].astype(np.float64), self.names)
+            for labels, boxes, n in zip(self.labels, self.boxes, self.counts.tolist(), strict=True)
+        ]
+
+
+def pack_records(
+    records: "Iterable[Record | Unusable]", names: tuple[str, ...], most: int, source: str = "the source"
+) -> LayoutSet:
+    """Return the usable layouts of ``records``.
+
+    Elements of unknown classes, without an area or outside the page (by more than `OUTSIDE`) are left out; layouts that
+    then have no element, or more than ``most``, are too.
+
+    Args:
+        records: Of one source.
+        names: Of the classes.
+        most: Elements of a layout.
+        source: Name of the source in the message.
+
+    Raises:
+        GraftError: More than half of the elements, or of the layouts, are faulty.
+    """
+    index: dict[str | int, int] = {name: i for i, name in enumerate(names)} | {i: i for i in range(len(names))}
+    lower = {name.lower(): i for i, name in enumerate(names)}
+    left_out: list[Unusable] = []
+    kept: list[list[tuple[int, Sequence[float]]]] = []
+    elements = layouts = 0
+    for record in records:
+        if isinstance(record, Unusable):
+            elements, layouts = elements + (not record.layout), layouts + record.layout
+            left_out.append(record)
+            continue
+        layouts += 1
+        elements += len(record.elements)
+        usable = []
+        for each in record.elements:
+            if isinstance(each, Unusable):
+                left_out.append(each)
+                continue
+            name, box = each
+            label = index.get(name, lower.get(name.lower()) if isinstance(name, str) else None)
+            if label is None:
+                left_out.append(Unusable(f"elements of unknown class {name!r}", record.name, faulty=False))
+            elif why := _unusable(box):
+                left_out.append(Unusable(why, record.name))
+            else:
+                usable.append((label, box))
+        if not usable:
+            left_out.append(Unusable("empty layouts", record.name, layout=True, faulty=False))
+        elif len(usable) > most:
+            why = f"layouts of more than {most} elements"
+            left_out.append(Unusable(why, record.name, layout=True, faulty=False))
+        else:
+            kept.append(usable)
+    _refuse(left_out, elements, layouts, source)
+    counts = np.array([len(usable) for usable in kept], np.int64)
+    labels, boxes = np.zeros((len(kept), most), np.int64), np.zeros((len(kept), most, 4), np.float32)
+    for i, usable in enumerate(kept):
+        labels[i, : counts[i]] = [label for label, _ in usable]
+        boxes[i, : counts[i]] = [box for _, box in usable]
+    named = [(each.name, each.why) for each in left_out]
+    return LayoutSet(labels, boxes.clip(0, 1), counts, names, by_reason(named), named)
+
+
+def describe_invalid(named: Sequence[tuple[str, str]]) -> str:
+    """Return what was left out in one line: each reason, how many there are of it, and the first one."""
+    first: dict[str, str] = {}
+    for name, why in named:
+        first.setdefault(why.partition(":")[0], name)
+    counts = by_reason(named)
+    return "; ".join(f"{count} {why} ({first[why]}{', ...' if count > 1 else ''})" for why, count in counts.items())
+
+
+def _refuse(left_out: Sequence[Unusable], elements: int, layouts: int, source: str) -> None:
+    """Raise GraftError if most elements or most layouts are faulty: the file is another one than it seems."""
+    for layout, total, what in ((False, elements, "elements"), (True, layouts, "layouts")):
+        faulty = [each for each in left_out if each.faulty and each.layout == layout]
+        if len(faulty) > MOST_FAULTY * total:
+            raise GraftError(
+                f"{len(faulty)} of the {total} {what} of {source} cannot be used (first: {faulty[0].name}: "
+                f"{faulty[0].why}); at least half must be usable: mend the file"
+            )
+
+
+def _unusable(box: Sequence[float]) -> str:
+    """Why, or nothing."""
+    if len(box) != 4 or not all(map(math.isfinite, box)):
+        return "elements with a box that is not finite"
+    if not all(-OUTSIDE <= place <= 1 + OUTSIDE for place in box):
+        return "elements with a box outside the page"
+    return "" if box[0] < box[2] and box[1] < box[3] else "elements with a box of no area"

@@ -1,0 +1,73 @@
+"""Which reader a source goes to."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from domains.layouts.readers import arrays, coco, generator, rico, tokens
+from domains.layouts.readers.collection import LayoutSet, describe_invalid, pack_records
+from domains.layouts.readers.record import Record, Unusable
+from graft import files, text
+from graft.errors import GraftError
+
+GENERATED = "generated"
+
+
+def read(source: str, names: tuple[str, ...], most: int, count: int = 20000, seed: int = 0) -> LayoutSet:
+    """The layouts of a source.
+
+    Args:
+        source: ``generated``: document pages that are made here; a COCO ``.json`` (graft writes such, too), a ``.txt``
+            of tokens, a ``.pt`` or ``.npz`` of arrays, or a ``.json`` or folder of RICO semantic annotations.
+        names: The classes that are known.
+        most: Layouts of more elements are left out.
+        count: Collection to make.
+        seed: Of the pages that are made.
+
+    Raises:
+        GraftError: There is no such file, it is of another kind, more than half of it is faulty, or none of its layouts
+            can be used.
+    """
+    records = (
+        _made(count, seed)
+        if source == GENERATED
+        else _records(Path(source) if Path(source).is_dir() else files.find_file(source))
+    )
+    pages = pack_records(records, names, most, source)
+    if not len(pages):
+        why = describe_invalid(pages.named) or "it holds none"
+        raise GraftError(f"{source} has no layout that can be used ({why}); classes: {', '.join(names)}")
+    return pages
+
+
+def _made(count: int, seed: int) -> "Iterator[Record]":
+    for number, page in enumerate(generator.pages(count, seed), 1):
+        yield Record(f"page {number}", list(page))
+
+
+def _records(path: Path) -> "Iterator[Record | Unusable]":
+    if path.is_dir():
+        return rico.read(path)
+    suffix = path.suffix.lower()
+    if suffix == ".json":
+        return _json(path)
+    if suffix == ".txt":
+        return tokens.read(path)
+    if suffix in (".pt", ".npz"):
+        return arrays.read(path)
+    raise GraftError(
+        f"layouts are read from .json (COCO, RICO), .txt (tokens), .pt, .npz, or a folder of RICO's "
+        f"annotations, not from {str(path)!r}"
+    )
+
+
+def _json(path: Path) -> "Iterator[Record | Unusable]":
+    content: Any = text.read_json(path)
+    for reader in (coco, rico):
+        if reader.fits(content):
+            found: Iterator[Record | Unusable] = reader.records(content, path)
+            return found
+    raise GraftError(
+        f"{path} is JSON of another schema: COCO has images, annotations and categories, RICO's semantic annotations "
+        "have bounds and children"
+    )

@@ -1,0 +1,38 @@
+"""The token streams of the public preprocessings: ``text 10 47 61 64 | title 10 17 103 25``, one layout a line.
+
+A coordinate (left, top, right, bottom) is one of 128 places, 0 to 127.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from domains.layouts.layout import BINS
+from domains.layouts.readers.record import Record, Unusable
+from graft import text
+from graft.errors import GraftError
+
+
+def read(path: Path) -> "Iterator[Record | Unusable]":
+    """Yield the layouts of a file; a line of another kind is left out.
+
+    Raises:
+        GraftError: The file is no text.
+    """
+    try:
+        lines = text.lines(text.read(path))
+    except (OSError, UnicodeDecodeError) as error:
+        raise GraftError(f"{path} is no text file ({error})") from None
+    for number, line in enumerate(lines, 1):
+        found = Record(f"line {number}")
+        try:
+            for element in line.split("|") if line.strip() else ():
+                *name, left, top, right, bottom = element.split() if len(element.split()) >= 5 else [""] * 4
+                found.elements.append((" ".join(name), [int(place) / BINS for place in (left, top, right, bottom)]))
+        except ValueError:
+            why = (
+                f"lines that are no layout: {element.strip()[:80]!r} is no element, which is a class and four places, "
+                "'text 10 47 61 64', elements separated by |"
+            )
+            yield Unusable(why, found.name, layout=True)
+            continue
+        yield found

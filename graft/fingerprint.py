@@ -1,0 +1,69 @@
+"""What an object is made of, as JSON and as a hash: two runs may share what objects of one identity made."""
+
+import hashlib
+import inspect
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor, nn
+
+from graft import files
+
+
+def fingerprint(value: Any) -> Any:
+    """A description of ``value`` in JSON's types that is equal for equal ones in every process.
+
+    An object is its class and its public attributes, a network its class, its plain attributes and its parts' (weights
+    have hashes of their own), a function its name and the hash of the file that defines it. An object with a method
+    ``identity`` says it itself.
+    """
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, Tensor):
+        return files.hash_tensors({"": value})
+    if isinstance(value, np.ndarray) and not value.dtype.hasobject:
+        content = hashlib.sha256(np.ascontiguousarray(value).tobytes()).hexdigest()
+        return {"array": [str(value.dtype), list(value.shape), content]}
+    if isinstance(value, Mapping):
+        return {str(k): fingerprint(v) for k, v in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        parts = [fingerprint(v) for v in value]
+        return sorted(parts, key=repr) if isinstance(value, set | frozenset) else parts
+    if inspect.isroutine(value) or inspect.isclass(value):
+        return {"name": f"{value.__module__}.{value.__qualname__}", "file": source_hash(value)}
+    own = getattr(type(value), "identity", None)
+    if own is not None:
+        return own(value)
+    kind = type(value)
+    if any(base.__name__ == "FSDPModule" for base in kind.__bases__):  # sharding makes a class of the network's own
+        kind = kind.__bases__[1]
+    return {"class": f"{kind.__module__}.{kind.__qualname__}", **public_attributes(value)}
+
+
+def public_attributes(value: Any) -> dict[str, Any]:
+    """The `identity` of the public attributes of an object, and of a network's parts."""
+    found = {name: fingerprint(v) for name, v in getattr(value, "__dict__", {}).items() if not name.startswith("_")}
+    if isinstance(value, nn.Module):
+        found.pop("training", None)
+        found |= {name: fingerprint(part) for name, part in value.named_children()}
+    return found
+
+
+def source_hash(value: Any) -> "str | None":
+    """A hash of the file that defines a class or function; None where there is no file."""
+    try:
+        path = inspect.getsourcefile(value)
+        return files.sha256(path) if path else None
+    except (TypeError, OSError):
+        return None
+
+
+def fingerprint_hash(value: Any) -> str:
+    """96 bits of the SHA-256 of the `identity`, in hexadecimal."""
+    text = json.dumps(fingerprint(value), sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:24]

@@ -1,0 +1,300 @@
+"""The folder of a round: chunks of draws, their scores, and what was accepted; written whole, never twice."""
+
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from graft import files
+from graft.errors import GraftError
+from graft.reward import Scores, bounded
+from graft.rounds.rollout_cache import RolloutCache
+from graft.state import Condition, State, cat, flatten, take, unflatten
+
+ACCEPTED = "accepted.safetensors"
+ALL = "all.safetensors"  # for objectives that contrast them
+DRAWN, STORED, SCORES, SCREEN = "chunk", "stored", "scores", "screen"  # what the names of files begin with
+
+
+@dataclass
+class Chunk:
+    """Draws of one chunk: final states, the states at the recorded levels (by level), and their condition."""
+
+    state: State
+    recorded: dict[float, State]
+    condition: Condition
+
+
+class RoundStore:
+    """The folder of one round.
+
+    Args:
+        folder: ``rounds/<n>`` of a run.
+        cache_key: What the draws of every chunk depend on (seed, weights, steps, …); None to read what is there.
+        rows: Draws in each chunk.
+        reward: `graft.fingerprint.fingerprint_hash` of the reward; scores of another one do not count.
+    """
+
+    def __init__(
+        self, folder: Path, origin: "dict[str, Any] | None", rows: Sequence[int], reward: "str | None" = None
+    ) -> None:
+        self.folder, self._origin, self.rows, self.reward = folder, origin, rows, reward
+
+    def cache_key(self, index: int) -> dict[str, Any]:
+        """What made the chunk; `graft.rounds.rollout_cache.cache_key_hash` of it is its address."""
+        return {**(self._origin or {}), "chunk": index, "rows": self.rows[index]}
+
+    def _chunk(self, index: int) -> Path:
+        stored = self.folder / f"{STORED}_{index:05d}.safetensors"
+        return stored if stored.exists() else self.folder / f"{DRAWN}_{index:05d}.safetensors"
+
+    def _scores(self, index: int) -> Path:
+        """This reward's scores: of an earlier run if they came with the draws, else of this one."""
+        stored = self.folder / f"{STORED}_{index:05d}.json"
+        fits = stored.exists() and _content(stored)["reward"] == self.reward
+        return stored if fits else self.folder / f"{SCORES}_{index:05d}.json"
+
+    def has_chunk(self, index: int) -> bool:
+        """The chunk's draws are on disk."""
+        return self._chunk(index).exists()
+
+    def is_cached(self, index: int) -> bool:
+        """The chunk's draws are an earlier run's."""
+        return self._chunk(index).name.startswith(STORED)
+
+    def has_scores(self, index: int) -> bool:
+        """All of this reward's scores of the chunk are on disk."""
+        path = self._scores(index)
+        return path.exists() and (content := _content(path))["reward"] == self.reward and not content["again"]
+
+    def reward_calls(self, index: int) -> int:
+        """Number of objects of the chunk whose value took a call of the reward in this run."""
+        path = self._scores(index)
+        return 0 if path.name.startswith(STORED) else int(_content(path)["asked"])
+
+    def calls_by_term(self, index: int) -> dict[str, int]:
+        """Number of calls in this run of each reward that the reward is made of, by name."""
+        path = self._scores(index)
+        return {} if path.name.startswith(STORED) else dict(_content(path)["calls"])
+
+    def pending_retries(self, index: int) -> "list[int] | None":
+        """Positions of a chunk that failed before and are to be asked again; None if nothing of it was asked."""
+        path = self._scores(index)
+        if path.exists() and (content := _content(path))["reward"] == self.reward:
+            return list(content["again"])
+        return None
+
+    def write_chunk(self, index: int, chunk: Chunk) -> None:
+        """Keep the draws of a chunk."""
+        levels = list(chunk.recorded)
+        about = {"origin": self.cache_key(index), "levels": levels}
+        files.write_tensors(self._chunk(index), _flat(chunk, levels), about)
+
+    def read_chunk(self, index: int) -> Chunk:
+        """The draws of a chunk.
+
+        Raises:
+            GraftError: They are damaged, or another model or seed made them.
+        """
+        path, ours = self._chunk(index), self.cache_key(index)
+        try:
+            tensors, about = files.read_tensors(path)
+        except GraftError as error:
+            raise GraftError(f"{error}: remove it, and it is drawn again") from None
+        theirs = about.get("origin")
+        if self._origin is not None and theirs != ours:
+            differing = [k for k in ours if not isinstance(theirs, dict) or theirs.get(k) != ours[k]]
+            raise GraftError(
+                f"{path} was drawn with another {' and '.join(differing) or 'origin'}: choose another --run_dir, or "
+                "remove the folder"
+            )
+        return _unflat(path, tensors, about, self.rows[index])
+
+    def link_cached(self, index: int, store: RolloutCache, levels: Sequence[float]) -> bool:
+        """Take a chunk, and scores of it, over from an earlier run; False if it has none.
+
+        Raises:
+            GraftError: It did not record one of ``levels``, or its draws follow other laws only.
+        """
+        source = store.find(self.cache_key(index))
+        if source is None:
+            return False
+        recorded = files.read_metadata(source)["levels"]
+        if missing := [level for level in levels if level not in recorded]:
+            raise GraftError(
+                f"the draws in data.reuse_runs have no state at level {missing[0]:g}, only at "
+                f"{', '.join(f'{level:g}' for level in recorded) or '0'}: choose one of these, or draw anew with "
+                "data.record_levels"
+            )
+        self.folder.mkdir(parents=True, exist_ok=True)
+        own = self.folder / f"{STORED}_{index:05d}"
+        for prefix in (SCORES, STORED):  # before the draws: without them it is not looked at
+            scores = source.with_name(f"{prefix}_{source.stem.partition('_')[2]}.json")
+            if scores.exists() and _content(scores)["reward"] == self.reward:
+                _link(scores, own.with_suffix(".json"))
+                break
+        _link(source, own.with_suffix(".safetensors"))
+        return True
+
+    def write_scores(
+        self, index: int, scores: Scores, keys: list[str], again: Sequence[int] = (), asked: "int | None" = None
+    ) -> None:
+        """Keep the scores of a chunk; NaN without a failure is a draw that was not scored, or is to be scored again.
+
+        Args:
+            index: Number of the chunk.
+            scores: Of each draw.
+            keys: Of each object.
+            again: Positions that are to be scored again.
+            asked: Number of calls of the reward so far; one for each value and failure if not given.
+        """
+        scored = sum(value == value for value in scores.values) + len(scores.failures) - len(scores.free)
+        content = {
+            "reward": self.reward,
+            "values": [None if value != value else value for value in scores.values],
+            "failures": {str(i): bounded(str(why)) for i, why in scores.failures.items()},
+            "asked": scored if asked is None else asked,
+            "calls": scores.calls or {},
+            "again": list(again),
+            "keys": keys,
+        }
+        files.write_checked_json(self.folder / f"{SCORES}_{index:05d}.json", content)
+
+    def proxy_scores(self, index: int, by: str, scores: "Callable[[], Sequence[float]]") -> list[float]:
+        """The screen's values of a chunk, from disk if it is the same screen; NaN where there is none."""
+        path = self.folder / f"{SCREEN}_{index:05d}.json"
+        if not path.exists() or _content(path)["reward"] != by:
+            values = [None if value != value else value for value in scores()]
+            files.write_checked_json(path, {"reward": by, "values": values, "failures": {}, "keys": [""] * len(values)})
+        return [float("nan") if value is None else float(value) for value in _content(path)["values"]]
+
+    def mark_failures_for_retry(self) -> None:
+        """Have what failed asked again when the run goes on; what did not fail is kept."""
+        for index in range(len(self.rows)):
+            if not self.has_scores(index):
+                continue
+            scores, keys = self.read_scores(index)
+            if scores.failures:
+                plain = Scores(scores.values, calls=self.calls_by_term(index))
+                self.write_scores(index, plain, keys, list(scores.failures), self.reward_calls(index))
+                (self.folder / f"{STORED}_{index:05d}.json").unlink(missing_ok=True)
+
+    def read_scores(self, index: int) -> tuple[Scores, list[str]]:
+        """The scores of a chunk and the keys of its objects."""
+        content = _content(self._scores(index))
+        values = [float("nan") if value is None else float(value) for value in content["values"]]
+        failures = {int(i): str(why) for i, why in content["failures"].items()}
+        return Scores(values, failures, calls=dict(content["calls"])), content["keys"]
+
+    def scores(self) -> tuple[Scores, list[str]]:
+        """The scores of all chunks, and the keys."""
+        out, names = Scores([]), []
+        for index in range(len(self.rows)):
+            part, keys = self.read_scores(index)
+            out.failures |= {len(out.values) + i: why for i, why in part.failures.items()}
+            out.values += part.values
+            names += keys
+        return out, names
+
+    def take(self, index: Tensor) -> tuple[State, Condition]:
+        """Final states and conditions of chosen draws, positions (A,) ascending."""
+        starts = torch.tensor([0, *self.rows]).cumsum(0)
+        states, conditions = [], []
+        for number in range(len(self.rows)):
+            inside = index[(index >= starts[number]) & (index < starts[number + 1])] - starts[number]
+            if len(inside):
+                chunk = self.read_chunk(number)
+                states.append(take(chunk.state, inside))
+                conditions.append(take(chunk.condition, inside))
+        condition = cat(conditions)
+        assert isinstance(condition, dict)
+        return cat(states), condition
+
+    def write_subset(self, name: str, index: Tensor, levels: Sequence[float]) -> None:
+        """Copy chosen draws into one file, a chunk at a time: what was learned from, kept with the round.
+
+        Args:
+            name: Of the file.
+            index: (A,) positions in the round, ascending.
+            levels: Whose states are kept besides the final ones.
+        """
+        starts = torch.tensor([0, *self.rows]).cumsum(0)
+        like: dict[str, Tensor] = {}
+        with files.mapped_writer(self.folder / name, len(index), {"levels": list(levels)}) as mapped:
+            for number in range(len(self.rows)):
+                inside = (index >= starts[number]) & (index < starts[number + 1])
+                if not bool(inside.any()):
+                    continue
+                fields = _flat(self.read_chunk(number), levels)
+                like = like or mapped(fields)
+                for field, tensor in fields.items():
+                    like[field][inside] = tensor[index[inside] - starts[number]]
+
+    def read_subset(self, name: str) -> Chunk:
+        """What `write_subset` copied; it lies in the file until it is looked at."""
+        path = self.folder / name
+        return _unflat(path, *files.read_tensors(path))
+
+
+def _flat(chunk: Chunk, levels: Sequence[float]) -> dict[str, Tensor]:
+    tensors = flatten(chunk.state, "state") | flatten(chunk.condition, "condition")
+    for level in levels:
+        tensors |= flatten(chunk.recorded[level], f"level/{level!r}")
+    return tensors
+
+
+def _unflat(path: Path, tensors: dict[str, Tensor], about: dict[str, Any], rows: "int | None" = None) -> Chunk:
+    try:
+        condition = unflatten(tensors, "condition")
+        recorded = {float(level): unflatten(tensors, f"level/{level!r}") for level in about["levels"]}
+        chunk = Chunk(unflatten(tensors, "state"), recorded, condition if isinstance(condition, dict) else {})
+        sizes = {len(tensor) for tensor in tensors.values()}
+        if len(sizes) != 1 or rows not in (None, *sizes) or not (len(chunk.state) and chunk.condition):
+            raise ValueError("not a state and a condition for each draw")
+        return chunk
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        raise GraftError(f"{path} holds no draws ({error})") from None
+
+
+def _content(path: Path) -> dict[str, Any]:
+    remedy = "remove it, and the chunk is scored again"
+    content = {"reward": None, "asked": 0, "calls": {}, "again": [], **files.read_checked_json(path, remedy)}
+    try:
+        if not isinstance(content["values"], list) or len(content["keys"]) != len(content["values"]):
+            raise ValueError("not a score and a key for each draw")
+        [float(value) for value in content["values"] if value is not None]
+        places = [*map(int, content["failures"].keys()), *map(int, content["again"])]
+        if not all(isinstance(number, int) for number in (content["asked"], *content["calls"].values())):
+            raise ValueError("no number of calls")
+        if any(not 0 <= place < len(content["values"]) for place in places):
+            raise ValueError("a failure of no draw")
+        return content
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
+        raise GraftError(f"{path} is damaged ({error}): {remedy}") from None
+
+
+def _link(source: Path, target: Path) -> None:
+    """The file under another name: without a copy where the file system can; neither is ever written again."""
+    with files.atomic_write(target) as temporary:
+        try:
+            os.link(source, temporary)
+        except OSError:
+            shutil.copyfile(source, temporary)
+
+
+def prune_round(folder: Path, but: Sequence[str] = ()) -> None:
+    """Remove a round's draws, screen and weights; its scores, account and list of what was accepted stay.
+
+    Args:
+        folder: Of the round.
+        but: Names of files that stay, too.
+    """
+    for pattern in ("*.safetensors", f"{SCREEN}_*.json"):
+        for path in folder.glob(pattern):
+            if path.name not in but:
+                path.unlink(missing_ok=True)

@@ -1,0 +1,110 @@
+"""A run's folder when a run is started from Python: new, gone on with, or overwritten on request."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+from graft import plain_yaml
+from graft.errors import GraftError
+from graft.runs.config_of_objects import KEPT, configuration, missing
+from graft.runs.folders import HARDWARE_KEYS, LOCATION_KEYS, find_checkpoint, flatten_config
+
+OURS = (  # names in a run's folder that graft writes
+    *(
+        "config.yaml",
+        "summary.json",
+        "metrics.csv",
+        "report.html",
+        "training.json",
+        "elapsed.json",
+        "invalid_records.csv",
+    ),
+    *("tuned.safetensors", "reference.safetensors", "levels.json", "levels.png", "levels.yaml"),
+    *("rounds", "checkpoints", "samples", "diffusers"),
+)
+
+
+def checkpoint_of(folder: Path, checkpoint: "str | Path | None", overwrite: bool) -> "Path | None":
+    """Return the checkpoint to go on from; None for a new run.
+
+    Args:
+        folder: Of the run.
+        checkpoint: Path of a checkpoint, or ``last``.
+        overwrite: Remove what a run has left in the folder.
+
+    Raises:
+        GraftError: The folder holds a run that would be overwritten, or none that could go on.
+    """
+    last, finished = folder / "checkpoints" / "last.ckpt", (folder / "summary.json").exists()
+    if overwrite:
+        if checkpoint is not None:
+            raise GraftError("overwrite=True removes the run that the checkpoint is of: give one of the two")
+        _clear(folder)
+        return None
+    if finished:
+        raise GraftError(
+            f"{folder} holds a finished run: choose another folder, or overwrite=True to remove that run first"
+        )
+    if checkpoint is None:
+        if last.exists():
+            raise GraftError(
+                f"{folder} holds an unfinished run: go on with checkpoint='last', choose another folder, or "
+                "overwrite=True to remove that run first"
+            )
+        return None
+    if str(checkpoint) == "last":
+        if not last.exists() and not (folder / "rounds").is_dir():
+            raise GraftError(f"there is no run in {folder} to go on with: leave out checkpoint to start one")
+        return last if last.exists() else None
+    return find_checkpoint(checkpoint)
+
+
+def agreed(folder: Path, config: str) -> str:
+    """Return the configuration to keep: the run's own where it goes on.
+
+    Args:
+        folder: Of the run.
+        config: Of the objects that go on with it.
+
+    Raises:
+        GraftError: A setting differs from the one that the run was started with.
+    """
+    path = folder / "config.yaml"
+    if not path.exists():
+        return config
+    text = path.read_text(encoding="utf-8-sig")
+    theirs, ours = (dict(flatten_config(plain_yaml.load(each, str(path)) or {})) for each in (text, config))
+    unsaid = (*missing(text), *missing(config), *HARDWARE_KEYS, *LOCATION_KEYS)
+    for key in sorted(theirs.keys() | ours.keys() if text.startswith(KEPT) else theirs.keys() & ours.keys()):
+        if not key.startswith(unsaid) and theirs.get(key) != ours.get(key):
+            raise GraftError(
+                f"the run in {folder} was started with {key}={theirs.get(key)!r}, now it is {ours.get(key)!r}: go on "
+                "with the same settings, or start a new run (from its weights with load_weights)"
+            )
+    return text
+
+
+def of_objects(module: Any, data: Any, trainer: Any, folder: Path, goes_on: bool) -> str:
+    """Return the configuration of a run's objects, for its folder; see `graft.runs.config_of_objects.configuration`.
+
+    Args:
+        module: The model.
+        data: The rollouts, or the data set.
+        trainer: Of the run.
+        folder: Of the run.
+        goes_on: The run was begun before, and its settings must be the same.
+
+    Raises:
+        GraftError: They are not.
+    """
+    config = configuration(module, data, trainer)
+    return agreed(folder, config) if goes_on else config
+
+
+def _clear(folder: Path) -> None:
+    """Remove what graft wrote; what else lies in the folder stays."""
+    for path in (*(folder / name for name in OURS), *folder.glob("hits.*")):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
