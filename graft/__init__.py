@@ -1,32 +1,37 @@
-"""graft: fine-tune diffusion and flow models by shaping the law of an intermediate state."""
+"""graft: fine-tune diffusion and flow models on a black-box reward by rejection sampling."""
 
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from graft import threads as threads  # first: it must be imported before torch
+from graft import threads as threads  # first: its environment variables must be set before torch is imported
+from graft.version import __version__ as __version__
 
 if TYPE_CHECKING:
-    from graft.batches import SampleRequest, TrainingBatch
     from graft.cli import load
     from graft.commands import fit, pretrain, sample, trainer
+    from graft.datatypes import SampleRequest, TrainingBatch
+    from graft.domain import Domain
     from graft.errors import GraftError
     from graft.module import GraftModule
     from graft.objectives import Objective
+    from graft.policy import Policy, Tuning
     from graft.reward import Reward
     from graft.rollouts import Rollouts
     from graft.sampler import Stage, Trajectory, run_stages
 
-__version__ = "0.1.0"
 __all__ = [
+    "Domain",
     "GraftError",
     "GraftModule",
     "Objective",
+    "Policy",
     "Reward",
     "Rollouts",
     "SampleRequest",
     "Stage",
     "TrainingBatch",
     "Trajectory",
+    "Tuning",
     "fit",
     "load",
     "pretrain",
@@ -39,7 +44,9 @@ _WHERE = {
     "load": "cli",
     **dict.fromkeys(("fit", "pretrain", "sample", "trainer"), "commands"),
     "GraftError": "errors",
-    **dict.fromkeys(("SampleRequest", "TrainingBatch"), "batches"),
+    "Domain": "domain",
+    **dict.fromkeys(("Policy", "Tuning"), "policy"),
+    **dict.fromkeys(("SampleRequest", "TrainingBatch"), "datatypes"),
     "GraftModule": "module",
     "Objective": "objectives",
     "Reward": "reward",
@@ -49,12 +56,12 @@ _WHERE = {
 
 
 def __dir__() -> list[str]:
-    """The public names, also those that are not imported yet."""
+    """Return the public names, with those that are not imported yet."""
     return sorted({*globals(), *__all__})
 
 
 def __getattr__(name: str) -> Any:
-    """Import what is asked for, when it is asked for: ``graft --help`` must not wait for torch (PEP 562)."""
+    """Import a public name on first use, so that ``graft --help`` does not wait for torch (PEP 562)."""
     if name not in _WHERE:
         raise AttributeError(f"module 'graft' has no attribute {name!r}")
     return getattr(importlib.import_module(f"graft.{_WHERE[name]}"), name)

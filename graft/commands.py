@@ -1,4 +1,4 @@
-"""One function for each command: what the command line does, callable from Python."""
+"""One Python function for each command of the command line."""
 
 import importlib.metadata
 import math
@@ -7,28 +7,31 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import lightning
 import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint, RichProgressBar, TQDMProgressBar
+from typing_extensions import override
 
 from graft import distributed, feasible, files, hits, report, rounds, runs, threads
 from graft.alarms import AlarmCallback
-from graft.batches import Weights
-from graft.batches.resumable_loader import seeded_train_dataloader
-from graft.batches.sampling import SampleRequests, groups, sample_objects
+from graft.dataloaders.sampling import SampleRequests, groups, sample_objects
+from graft.dataloaders.seeded import seeded_train_dataloader
+from graft.datatypes import Weights
 from graft.errors import GraftError
 from graft.evaluation import SampleEvaluator
-from graft.levels import search, show
+from graft.levels import results, search, show
+from graft.levels.choose import ChooseLevel
 from graft.module import GraftModule
-from graft.network.weights import keep_reference
-from graft.reward import by_term
+from graft.policy.weights import keep_reference
+from graft.reward import by_term, oriented
 from graft.rollouts import Rollouts
 from graft.rounds import RoundSummary
 from graft.rounds import gain as gains
+from graft.rounds.scoring import store_groups
 from graft.runs import last_checkpoint, loggers
 from graft.runs.checkpoint import ChecksummedCheckpointIO
 from graft.runs.checkpoint import read as read_checkpoint
@@ -39,35 +42,38 @@ from graft.runs.progress import RoundProgressCallback
 from graft.runs.python_runs import checkpoint_of, of_objects
 from graft.runs.stopwatch import Stopwatch
 
-if TYPE_CHECKING:
-    from graft.correct.data import InvertedNoiseData
-
 TRAINER_DEFAULTS: dict[str, Any] = {
-    "logger": False,  # metrics.csv is added to the user's loggers, see `attach`
-    "enable_checkpointing": False,  # last.ckpt is added to the user's checkpoints, likewise
-    "max_epochs": 1,  # Lightning's 1000 would be as many rounds
+    "logger": False,  # `attach_logging` adds metrics.csv to the loggers of the user
+    "enable_checkpointing": False,  # `attach_logging` adds last.ckpt to the checkpoints of the user
+    "max_epochs": 1,  # the default of Lightning would be 1000 rounds
     "reload_dataloaders_every_n_epochs": 1,  # a round is an epoch
     "num_sanity_val_steps": 0,
     "enable_model_summary": False,
     "log_every_n_steps": 10,
+    "gradient_clip_val": 1.0,
 }
-"""Trainer settings that graft's commands start from."""
+"""Default trainer settings of all commands."""
 
-SHOWN = 24  # objects in a picture
-HITS = 100  # the best of what a run has drawn
+SHOWN = 24  # number of objects in a picture
+HITS = 100  # number of best objects in the hits of a run
 
 
 def trainer(rounds: int = 1, **settings: Any) -> Trainer:
-    """A Trainer as graft's commands use it; ``settings`` are Lightning's."""
+    """Return a Lightning Trainer with the default settings of graft.
+
+    Args:
+        rounds: Number of rounds.
+        settings: Settings of the Trainer, which override the defaults.
+    """
     own = {"enable_checkpointing": saves(settings.get("callbacks"))}
     asked = {"max_epochs": rounds, **settings}
     made = Trainer(**{**TRAINER_DEFAULTS, **own, **asked})
-    made.__dict__["_asked"] = asked  # for the configuration of the run
+    made.__dict__["_asked"] = asked  # the configuration of the run needs the settings
     return made
 
 
 def saves(callbacks: "Sequence[Callback] | Callback | None") -> bool:
-    """Return whether one of the user's callbacks saves checkpoints, for which Lightning must be told to expect it."""
+    """Return True if a callback of the user saves checkpoints, which Lightning must know."""
     listed = [callbacks] if isinstance(callbacks, Callback) else callbacks or []
     return any(isinstance(each, Checkpoint) for each in listed)
 
@@ -82,23 +88,23 @@ def fit(
     checkpoint: "str | Path | None" = None,
     overwrite: bool = False,
 ) -> dict[str, Any]:
-    """Fine-tune: rollouts, acceptance, training; then compare with the reference and write the run's files.
+    """Fine-tune a model in rounds, compare it with the reference, and return the summary.
 
     Args:
-        module: The model, with its reference's weights.
+        module: The model with the weights of its reference.
         data: The rollouts.
         run_dir: Folder of the run.
-        trainer: ``trainer(rounds)``, or one of your own with `TRAINER_DEFAULTS`'s settings.
-        config: The configuration as YAML, kept with the run and with the weights; written from the objects if empty.
-        command: That repeats the run, shown in the report.
-        checkpoint: To go on from: a file, or ``last``, the run's own.
-        overwrite: Remove the run that is in the folder.
+        trainer: A trainer from `trainer`, or another one with the settings of `TRAINER_DEFAULTS`.
+        config: Configuration as YAML, stored with the run and the weights; if empty, it is written from the objects.
+        command: Command that repeats the run, for the report.
+        checkpoint: Checkpoint to resume from: a file, or ``last`` for the checkpoint of the run.
+        overwrite: True to remove an earlier run in the folder.
 
     Returns:
-        What ``summary.json`` holds.
+        The content of ``summary.json``.
 
     Raises:
-        GraftError: The folder holds a run, and it is neither gone on with nor overwritten.
+        GraftError: The folder holds a run, and the call neither resumes nor overwrites it.
     """
     with runs.withdrawn(Path(run_dir)), holding(), Stopwatch() as clock:
         return _fit(clock, module, data, run_dir, trainer, config, command, checkpoint, overwrite)
@@ -115,29 +121,32 @@ def _fit(
     asked: "str | Path | None",
     overwrite: bool,
 ) -> dict[str, Any]:
-    if module.reference_file is None:
-        raise GraftError("fine-tuning needs a reference: give model.weights")
+    if module.policy.reference_file is None:
+        raise GraftError("model.weights is not set; fine-tuning needs the weights of a reference: give model.weights")
     if trainer.max_epochs is not None and trainer.max_epochs < 1:
-        raise GraftError(f"trainer.max_epochs is {trainer.max_epochs}, but a run takes at least one round")
+        raise GraftError(
+            f"trainer.max_epochs is {trainer.max_epochs}; it must be at least 1, since a round is an epoch"
+        )
     distributed.launch(trainer, module)
     folder = prepare_run_dir(trainer, run_dir)
     checkpoint = distributed.on_rank_zero(trainer, lambda: checkpoint_of(folder, asked, overwrite))
     clock.keep(folder, trainer)
     data.run_dir = folder
-    keep_reference(module, folder)
+    keep_reference(module.policy, folder)
     config = config or distributed.on_rank_zero(
         trainer, lambda: of_objects(module, data, trainer, folder, asked is not None)
     )
     attach_logging(trainer, folder, config, checkpoint)
     watch = (
-        AlarmCallback(data.alarms, data.held_out_reward, folder)
-        if data.alarms is not None and data.validation_draws
+        AlarmCallback(data.evaluation.alarms, data.held_out_reward, folder)
+        if data.evaluation.alarms is not None and data.evaluation.validation_draws
         else None
     )
     if watch is not None:
         trainer.callbacks.insert(0, watch)  # type: ignore[attr-defined]
+    trainer.callbacks.insert(0, ChooseLevel())  # type: ignore[attr-defined]
     trainer.callbacks.append(RoundProgressCallback())  # type: ignore[attr-defined]
-    if data.save_round_weights:
+    if data.storage.save_round_weights:
         trainer.callbacks.insert(0, RoundWeightsCallback(config))  # type: ignore[attr-defined]
     train(module, data, trainer, folder, checkpoint)
     if not data.accounts:
@@ -145,12 +154,14 @@ def _fit(
     module.save_weights(folder / "tuned.safetensors", config)
     module.export(folder)
     evaluate_both(module, data, trainer)
-    chosen = search.Analysis.read(folder) if module.level_setting == "auto" else None
+    chosen = results.Analysis.read(folder) if module.level_setting == "auto" else None
     summary = _summary(module, data, clock.seconds, chosen) | _watched(watch)
     if trainer.is_global_zero:
         write_samples(module, folder)
         _write_report(module, data, trainer, folder, summary, command)
-        files.write_json(folder / "summary.json", summary)  # last: its presence says that the run is finished
+        files.write_json(
+            folder / "summary.json", summary
+        )  # the summary comes last, because it marks the run as finished
     clock.finish()
     trainer.strategy.barrier()
     return summary
@@ -166,23 +177,23 @@ def pretrain(
     draws: int = 1000,
     overwrite: bool = False,
 ) -> dict[str, Any]:
-    """Train a reference on data; write its weights and what it draws.
+    """Train a reference on data, write its weights and samples, and return the summary.
 
     Args:
-        module: The model, without weights.
-        data: The domain's data set.
+        module: The model without weights.
+        data: The data module of the domain.
         run_dir: Folder of the run.
-        trainer: Lightning's.
-        config: The configuration as YAML, kept with the run and with the weights; written from the objects if empty.
-        checkpoint: To go on from: a file, or ``last``, the run's own.
-        draws: Samples that the summary judges.
-        overwrite: Remove the run that is in the folder.
+        trainer: The Lightning Trainer.
+        config: Configuration as YAML, stored with the run and the weights; if empty, it is written from the objects.
+        checkpoint: Checkpoint to resume from: a file, or ``last`` for the checkpoint of the run.
+        draws: Number of samples to evaluate.
+        overwrite: True to remove an earlier run in the folder.
 
     Returns:
-        What ``summary.json`` holds.
+        The content of ``summary.json``.
 
     Raises:
-        GraftError: The folder holds a run, and it is neither gone on with nor overwritten.
+        GraftError: The folder holds a run, and the call neither resumes nor overwrites it.
     """
     with runs.withdrawn(Path(run_dir)), holding(), Stopwatch() as clock:
         return _pretrain(clock, module, data, run_dir, trainer, config, checkpoint, draws, overwrite)
@@ -199,7 +210,7 @@ def _pretrain(
     draws: int,
     overwrite: bool,
 ) -> dict[str, Any]:
-    if module.level_setting == "auto" or module.level or module.upper_level < 1:
+    if module.level_setting == "auto" or module.policy.interval.low or module.policy.interval.high < 1:
         raise GraftError("pretrain trains the whole network: leave model.level at 0 and model.upper_level at 1")
     distributed.launch(trainer, module)
     folder = prepare_run_dir(trainer, run_dir)
@@ -218,7 +229,7 @@ def _pretrain(
     module.evaluators = {"reference": judge}
     if (log := loggers.of(trainer)) is not None:
         log.samples(trainer, module, "test/{}/samples")
-    left_out: Any = getattr(data, "left_out", None)  # by record, or numbers by reason, as the domain's data say it
+    left_out: Any = getattr(data, "left_out", None)  # a list of records, or a dict of counts by reason
     if isinstance(left_out, list) and trainer.is_global_zero:
         files.write_text(folder / "invalid_records.csv", rounds.invalid_records_csv(left_out))
     summary = {
@@ -226,7 +237,7 @@ def _pretrain(
         **({"invalid": len(left_out)} if isinstance(left_out, list) else {}),
         **({"invalid": sum(left_out.values()), "invalid_by_reason": left_out} if isinstance(left_out, dict) else {}),
         "steps": trainer.global_step,
-        "parameters": sum(p.numel() for p in module.backbone.parameters()),
+        "parameters": sum(p.numel() for p in module.policy.backbone.parameters()),
         "seconds": round(clock.seconds, 1),
         "seed": module.seed,
         "versions": versions(),
@@ -241,18 +252,23 @@ def _pretrain(
 
 def levels(
     module: GraftModule, data: Rollouts, run_dir: "str | Path", trainer: Trainer, config: str = ""
-) -> search.Analysis:
-    """Compare levels on draws of the reference; write ``levels.json`` and ``levels.png``.
+) -> results.Analysis:
+    """Compare levels on draws of the reference; write ``levels.json`` and return its content.
+
+    The function also writes the figure ``levels.png``.
 
     Args:
-        module: The model, with its reference's weights; its own level does not matter.
-        data: The rollouts, whose reward and acceptance rule are asked about; ``data.level_search`` says how.
-        run_dir: Folder for the files.
-        trainer: ``trainer()``, or Lightning's.
-        config: The configuration as YAML, kept beside them as ``levels.yaml``.
+        module: The model with the weights of its reference; its own level has no effect.
+        data: The rollouts with the reward, the acceptance rule and the settings ``level_search``.
+        run_dir: Folder of the files.
+        trainer: A trainer from `trainer`, or another Lightning Trainer.
+        config: Configuration as YAML, stored as ``levels.yaml``.
+
+    Raises:
+        GraftError: The model has no reference.
     """
-    if module.reference_file is None:
-        raise GraftError("levels are compared on draws of a reference: give model.weights")
+    if module.policy.reference_file is None:
+        raise GraftError("model.weights is not set; levels are compared on draws of a reference: give model.weights")
     distributed.launch(trainer, module)
     folder = prepare_run_dir(trainer, run_dir)
     comparison = _Comparison(data)
@@ -266,16 +282,18 @@ def levels(
 
 
 class _Comparison(LightningDataModule):
-    """Compares levels where Lightning asks for what to predict: by then the strategy is ready, as it is for a round."""
+    """Compares levels when Lightning loads data to predict, with the strategy set up."""
 
     def __init__(self, data: Rollouts) -> None:
         super().__init__()
         self.data = data
-        self.found: search.Analysis | None = None
+        self.found: results.Analysis | None = None
 
+    @override
     def setup(self, stage: str) -> None:
-        self.data.require_reward.setup()
+        self.data.rounds.require_reward.setup()
 
+    @override
     def predict_dataloader(self) -> "list[Any]":
         self.data.trainer = self.trainer
         self.found = search.search_levels(self.data)
@@ -283,21 +301,26 @@ class _Comparison(LightningDataModule):
 
 
 class RoundWeightsCallback(Callback):
-    """Keeps the tuned weights of every round beside it: an earlier one is a run that was stopped early."""
+    """Saves the tuned weights of every round, which equal those of a run that ends there.
+
+    Args:
+        config: Configuration as YAML, stored with the weights.
+    """
 
     def __init__(self, config: str) -> None:
         self.config = config
 
+    @override
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write them, before the checkpoint that says the round is done."""
+        """Write the weights before the checkpoint that marks the round as finished."""
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         assert isinstance(pl_module, GraftModule)
-        path = data.round_dir(trainer.current_epoch) / "tuned.safetensors"
+        path = data.rounds.round_dir(trainer.current_epoch) / "tuned.safetensors"
         pl_module.save_weights(path, self.config)
 
 
-def evaluate_both(module: GraftModule, data: "Rollouts | InvertedNoiseData", trainer: Trainer) -> None:
-    """Evaluate fresh samples of the reference and of the tuned model, drawn with the same noise."""
+def evaluate_both(module: GraftModule, data: Any, trainer: Trainer) -> None:
+    """Evaluate fresh samples of the reference and of the tuned model from the same noise."""
     try:
         trainer.test(module, data, verbose=False)
     finally:
@@ -313,15 +336,20 @@ def sample(
     weights: Weights = "tuned",
     chunk: "int | None" = None,
 ) -> "list[tuple[list[Any], int]]":
-    """Draw objects.
+    """Sample objects and return (objects, denoiser calls) of each chunk.
 
-    Returns:
-        (objects, denoiser calls) of each chunk.
+    Args:
+        module: The model.
+        trainer: The trainer that samples.
+        count: Number of samples.
+        purpose: Word that seeds the conditions and the noise.
+        weights: Name of the weights that sample.
+        chunk: Number of samples in a chunk; the default of the domain if None.
 
     Raises:
-        GraftError: So many take years, or more memory than there is.
+        GraftError: The samples take more than a year, or more than the memory.
     """
-    feasible.check_sampling(module, "-n", count)
+    feasible.check_sampling(module, module.policy, "-n", count)
     return list(
         sample_objects(
             module, trainer, SampleRequests(module, count, chunk or module.default_batch_size, (purpose,), weights)
@@ -330,11 +358,11 @@ def sample(
 
 
 def versions() -> dict[str, str]:
-    """Of what a result depends on."""
+    """Return the versions of graft, Python, torch and Lightning by name."""
     try:
         ours = importlib.metadata.version("graft-diffusion")
     except importlib.metadata.PackageNotFoundError:
-        from graft import __version__ as ours
+        from graft.version import __version__ as ours
     return {
         "graft": ours,
         "python": platform.python_version(),
@@ -344,13 +372,22 @@ def versions() -> dict[str, str]:
 
 
 def attach_logging(trainer: Trainer, folder: Path, config: str, checkpoint: "Path | None") -> None:
-    """Give the trainer the run's log and checkpoints, beside the user's own."""
+    """Add ``metrics.csv`` and ``last.ckpt`` of a run to a trainer; write ``config.yaml``.
+
+    Loggers and checkpoint callbacks of the user stay.
+
+    Args:
+        trainer: Trainer of the run.
+        folder: Folder of the run.
+        config: Configuration as YAML.
+        checkpoint: Checkpoint to resume from, or None.
+    """
     step = distributed.on_rank_zero(trainer, lambda: read_checkpoint(checkpoint)["global_step"]) if checkpoint else 0
     loggers.attach(trainer, ResumableCSVLogger(folder / "metrics.csv", step), config, render_samples)
     last_checkpoint.attach(trainer, folder)
     bar = trainer.progress_bar_callback
     if isinstance(bar, TQDMProgressBar | RichProgressBar) and bar.refresh_rate == 1:
-        bar._refresh_rate = 10  # drawing it at every step costs milliseconds
+        bar._refresh_rate = 10  # a refresh at every step takes milliseconds
     if config and trainer.is_global_zero:
         files.write_text(folder / "config.yaml", config)
 
@@ -358,11 +395,18 @@ def attach_logging(trainer: Trainer, folder: Path, config: str, checkpoint: "Pat
 def train(
     module: GraftModule, data: LightningDataModule, trainer: Trainer, folder: Path, checkpoint: "Path | None"
 ) -> None:
-    """Lightning's fit, which a signal ends where it can go on.
+    """Call ``Trainer.fit`` so that a signal ends it at a point to resume from.
+
+    Args:
+        module: The model.
+        data: The data module.
+        trainer: The trainer.
+        folder: Folder of the run.
+        checkpoint: Checkpoint to resume from, or None.
 
     Raises:
-        Interrupted: It did.
-        GraftError: The checkpoint is another network's.
+        Interrupted: A signal came.
+        GraftError: The checkpoint is of another network, or EarlyStopping monitors an unknown metric.
     """
     if notice := threads.notice():
         distributed.rank_zero_print(notice)
@@ -384,16 +428,20 @@ def train(
 
 
 def prepare_run_dir(trainer: Trainer, run_dir: "str | Path") -> Path:
-    """The run's folder, which all processes write to.
+    """Return the folder of a run after making and locking it.
+
+    Args:
+        trainer: Trainer of the run. All ranks must call the function.
+        run_dir: Path of the folder.
 
     Raises:
-        GraftError: It cannot be made, or some process does not see what the first one made.
+        GraftError: The folder cannot be made or locked, holds a link, or is not visible to all ranks.
     """
     folder = Path(run_dir)
 
     def make() -> str:
         runs.make_run_dir(folder)
-        hold(folder)  # first: what another process writes is neither looked at nor removed
+        hold(folder)  # the lock comes first, so that files of another process are not touched
         runs.refuse_links(folder)
         runs.remove_temporary(folder)
         return str(folder)
@@ -401,24 +449,25 @@ def prepare_run_dir(trainer: Trainer, run_dir: "str | Path") -> Path:
     distributed.on_rank_zero(trainer, make)
     if not trainer.strategy.reduce_boolean_decision(folder.is_dir(), all=True):
         raise GraftError(
-            f"the run's folder {folder} is not seen by all {trainer.world_size} processes: use --run_dir on a file "
+            f"--run_dir is {folder}, which is not visible to all {trainer.world_size} ranks: use a folder on a file "
             "system that every node shares"
         )
     return folder
 
 
-def _summary(module: GraftModule, data: Rollouts, seconds: float, chosen: "search.Analysis | None") -> dict[str, Any]:
+def _summary(module: GraftModule, data: Rollouts, seconds: float, chosen: "results.Analysis | None") -> dict[str, Any]:
     reference, tuned = (to_json(module.evaluators[w].summary()) for w in ("reference", "tuned"))
     for judged in (reference, tuned):
         judged |= {name: judged.get(name) for name in ("reward", "reward_stderr", "reward_std")}
     last = data.accounts[-1]
-    name, unit = data.reward_label
-    found = in_std = None  # where the reward failed for all samples of one
+    name, unit = data.rounds.reward_label
+    found = in_std = None  # None if the reward failed for all samples of a model
     if tuned["reward"] is not None and reference["reward"] is not None:
         found = _gain(module, data)
         if reference["reward_std"]:
-            in_std = (found.reward if data.higher_is_better else -found.reward) / reference["reward_std"]
-    apart = found is None or not data.accept.is_selective or not data.same_scale
+            in_std = oriented(found.reward, data.rounds.higher_is_better) / reference["reward_std"]
+    counts = data.source.summary
+    apart = found is None or not data.accept.is_selective or not data.rounds.same_scale
     beside = to_json({} if found is None or apart else {"gain": found.accepted, "of": found.of_accepted})
     return {
         "reference": reference,
@@ -431,14 +480,14 @@ def _summary(module: GraftModule, data: Rollouts, seconds: float, chosen: "searc
             "in_reference_std": in_std,
             "of_accepted": beside.get("of"),
         },
-        "reward": {"name": name, "unit": unit, "higher_is_better": data.higher_is_better},
-        "level": module.level,
-        "start": module.upper_level,
+        "reward": {"name": name, "unit": unit, "higher_is_better": data.rounds.higher_is_better},
+        "level": module.policy.interval.low,
+        "start": module.policy.interval.high,
         **({"levels": chosen.account()} if chosen is not None else {}),
-        "steps": module.steps,
-        "objective": module.objective.describe(module),
-        "rule": data.describe(),
-        **({"scored_set": {**counts, "is_the_reward": data.same_scale}} if (counts := data.source.summary) else {}),
+        "steps": module.policy.steps,
+        "objective": module.objective.describe(module.policy),
+        "rule": data.rounds.describe(),
+        **({"scored_set": {**counts, "is_the_reward": data.rounds.same_scale}} if counts else {}),
         "rounds": [asdict(account) for account in data.accounts],
         "acceptance_rate": last.acceptance_rate,
         "kl_nats": last.kl_nats if data.accept.is_selective else None,
@@ -457,11 +506,12 @@ def _summary(module: GraftModule, data: Rollouts, seconds: float, chosen: "searc
 
 
 def _gain(module: GraftModule, data: Rollouts) -> gains.Gain:
-    """Return the gain of the tuned model's samples beside that of the draws that the last round accepted."""
+    """Return the gain of the tuned samples and of the last accepted draws over the reference."""
     number = len(data.accounts) - 1
-    _, index, weight = RoundSummary.read(data.round_dir(number))
-    drawn, rewards = data.groups(number), torch.tensor(data.round_rewards(number), dtype=torch.float64)
-    requests = SampleRequests(module, data.test_draws, data.batch_size, ("test",), "reference")
+    _, index, weight = RoundSummary.read(data.rounds.round_dir(number))
+    drawn = store_groups(module, data.rounds.store(number))
+    rewards = torch.tensor(data.rounds.store(number).scores()[0].values, dtype=torch.float64)
+    requests = SampleRequests(module, data.evaluation.test_draws, data.batch_size, ("test",), "reference")
     tuned, reference = (
         torch.tensor(module.evaluators[weights].rewards, dtype=torch.float64) for weights in ("tuned", "reference")
     )
@@ -469,7 +519,7 @@ def _gain(module: GraftModule, data: Rollouts) -> gains.Gain:
 
 
 def _watched(watch: "AlarmCallback | None") -> dict[str, Any]:
-    """What was watched in each round, and the alarms."""
+    """Return the monitored metrics of each round and the alarms, for the summary."""
     found = [asdict(each) for each in watch.history] if watch is not None else []
     stopped = watch is not None and watch.stopped
     kept = watch.good_round if watch is not None and watch.stopped else None
@@ -482,7 +532,7 @@ def _watched(watch: "AlarmCallback | None") -> dict[str, Any]:
 
 
 def to_json(values: dict[str, float]) -> dict[str, Any]:
-    """As JSON has them: None for NaN and infinity, whole numbers for counts."""
+    """Return values for JSON: None if not finite, integers for counts, nested for ``a/b``."""
     out: dict[str, Any] = {name: value if math.isfinite(value) else None for name, value in values.items()}
     for name in ("n", "failed_rewards"):
         if name in out:
@@ -494,7 +544,7 @@ def to_json(values: dict[str, float]) -> dict[str, Any]:
 
 
 def write_samples(module: GraftModule, folder: Path) -> None:
-    """Write what was judged, as files and pictures."""
+    """Write the evaluated samples of each evaluator as a file and a picture."""
     for name, judge in module.evaluators.items():
         if module.file_suffix:
             path = folder / "samples" / f"{name}{module.file_suffix}"
@@ -505,7 +555,7 @@ def write_samples(module: GraftModule, folder: Path) -> None:
 
 
 def render_samples(module: GraftModule, judge: SampleEvaluator) -> "bytes | None":
-    """PNG of the first of the objects that were judged."""
+    """Return a PNG of the first evaluated objects, or None if the domain renders none."""
     legends: Sequence[str] | None = [report.format_number(r) for r in judge.rewards[:SHOWN]] if judge.rewards else None
     return module.render(judge.items[:SHOWN], legends)
 
@@ -514,12 +564,12 @@ def _write_report(
     module: GraftModule, data: Rollouts, trainer: Trainer, folder: Path, summary: dict[str, Any], command: str
 ) -> None:
     last = len(data.accounts) - 1
-    _, index, weight = RoundSummary.read(data.round_dir(last))
-    scores = data.round_rewards(last)
-    matching = gains.matching(data.groups(last), index, weight).tolist()
+    _, index, weight = RoundSummary.read(data.rounds.round_dir(last))
+    scores = data.rounds.store(last).scores()[0].values
+    matching = gains.matching(store_groups(module, data.rounds.store(last)), index, weight).tolist()
     rewards = {
         "reference": _finite(module.evaluators["reference"].rewards),
-        **({"accepted": _finite([scores[i] for i in index.tolist()])} if data.same_scale else {}),
+        **({"accepted": _finite([scores[i] for i in index.tolist()])} if data.rounds.same_scale else {}),
         "tuned": _finite(module.evaluators["tuned"].rewards),
     }
     pictures = {name: render_samples(module, judge) for name, judge in module.evaluators.items()}
@@ -538,7 +588,7 @@ def _write_report(
         for name, points in curves.items()
         if name not in ("reward_stderr", "reward_std", "failed_rewards")
     }
-    title = f"{type(module).__name__}: {data.reward_label[0]}"
+    title = f"{type(module).__name__}: {data.rounds.reward_label[0]}"
     shown = {name: png for name, png in pictures.items() if png is not None}
     best = _write_hits(module, data, folder)
     levels = show.section(folder)
@@ -546,15 +596,15 @@ def _write_report(
 
 
 def _write_hits(module: GraftModule, data: Rollouts, folder: Path) -> str:
-    """Write the best of all that the run has drawn and scored; the report's section on them."""
+    """Write the best objects of a run, and return the HTML section of the report on them."""
     judge = module.evaluators["tuned"]
     best = hits.top_samples(module, data, len(data.accounts), judge.items, judge.rewards, HITS) if judge.rewards else []
     if not best:
         return ""
-    hits.write(module, best, folder / "hits.csv", data.reward_label[0])
+    hits.write(module, best, folder / "hits.csv", data.rounds.reward_label[0])
     if module.file_suffix not in ("", ".csv"):
-        hits.write(module, best, folder / f"hits{module.file_suffix}", data.reward_label[0])
-    return hits.section(module, best, data.reward_label[0])
+        hits.write(module, best, folder / f"hits{module.file_suffix}", data.rounds.reward_label[0])
+    return hits.section(module, best, data.rounds.reward_label[0])
 
 
 def _finite(values: Sequence[float]) -> list[float]:

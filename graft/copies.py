@@ -1,4 +1,4 @@
-"""Copies of decoded objects: code that edits its object in place changes nothing that other code sees."""
+"""Copy decoded objects, so that edits in place by one caller do not reach another."""
 
 import copy
 import pickle
@@ -8,15 +8,15 @@ from typing import Any
 
 from torch import Tensor
 
-_SHARED: set[type] = set()  # types that were reported once as impossible to copy
+_SHARED: set[type] = set()  # types with a printed message that they cannot be copied
 
 
 def copied(item: Any) -> Any:
-    """Return a copy of an object that shares nothing with it that can be edited in place.
+    """Return a copy of an object that shares no mutable part with the original.
 
-    It is ``copy.deepcopy``; PIL images and tensors are copied in their own, faster way. Of an object that Python cannot
-    copy whole, each attribute is copied alone. An object that cannot be copied at all is returned as it is, and that
-    is printed once for its type. A class says how its objects are copied with ``__deepcopy__``.
+    The copy is made by ``copy.deepcopy``, which a class can define with ``__deepcopy__``. PIL images and tensors are
+    copied in a faster way. If Python cannot copy an object whole, each attribute is copied separately. An object that
+    cannot be copied at all is returned itself, with one printed message per type.
     """
     kind = type(item)
     if kind in (str, int, float, bool, bytes, type(None)):
@@ -28,17 +28,17 @@ def copied(item: Any) -> Any:
         if pil is not None and kind is pil.Image:
             return _image(item)
         return copy.deepcopy(item)
-    except Exception:  # of whatever the object holds: a lock, an open file, a tensor with a gradient
+    except Exception:  # the object may hold a lock, an open file or a tensor with a gradient
         return _in_parts(item)
 
 
 def copies(items: Iterable[Any]) -> list[Any]:
-    """Return a copy of each object; two equal places of one object become two copies."""
+    """Return a copy of each object; an object that occurs twice gives two copies."""
     return [copied(item) for item in items]
 
 
 def _image(image: Any) -> Any:
-    """A PIL image with its ``info`` and whatever was put onto it."""
+    """Return a copy of a PIL image with its ``info`` and further attributes."""
     out = image.copy()
     out.info = copy.deepcopy(image.info)
     for name, value in vars(image).items():
@@ -48,7 +48,7 @@ def _image(image: Any) -> Any:
 
 
 def _in_parts(item: Any) -> Any:
-    """What ``copy.deepcopy`` cannot copy, as far as its parts can be."""
+    """Return a copy by parts of an object that ``copy.deepcopy`` cannot copy."""
     if isinstance(item, list):
         return copies(item)
     if isinstance(item, tuple) and type(item) is tuple:
@@ -70,7 +70,7 @@ def _in_parts(item: Any) -> Any:
         pass
     if type(item) not in _SHARED:
         _SHARED.add(type(item))
-        from graft.distributed import rank_zero_print  # here, for Lightning takes seconds to import
+        from graft.distributed import rank_zero_print  # imported here, because Lightning takes seconds to import
 
         rank_zero_print(
             f"objects of the type {type(item).__qualname__} cannot be copied: a reward that edits one in place changes "

@@ -1,7 +1,7 @@
-"""Correctors: small flows of their own, from Gaussian noise to the noise that a frozen flow is to be given (u* = 1).
+"""Correctors: small flows that shape the Gaussian noise of a frozen flow (u* = 1).
 
-A corrector neither knows nor asks where its examples come from, the noise of accepted draws or real data carried back
-by inverting the flow: sampling goes Gaussian noise → corrector → flow.
+Sampling goes Gaussian noise → corrector → flow. The corrector is independent of the origin of its training noise, which
+is the noise of accepted draws or the noise that inversion of the flow finds for real data.
 """
 
 import math
@@ -9,45 +9,70 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
-from graft.batches import TrainingBatch
+from graft.datatypes import TrainingBatch
 from graft.errors import GraftError
 from graft.finite import NotFiniteError, is_finite
-from graft.process import Gaussian, LinearSchedule, MultiFieldProcess, Process
+from graft.process import Gaussian, LinearSchedule, MultiFieldProcess, Process, TrigFlow
 from graft.recorded_arguments import Described
 from graft.solvers import Euler, Solver
 from graft.state import Condition, State, size
 
 
 class NoiseCorrector(Described):
-    """A flow from the Gaussian noise that the model's process starts from to the noise that it is to be given.
+    """A flow from the Gaussian prior of the model to the target noise of the model.
 
-    It learns that law as any reference learns its data's: by the denoising loss of its own process.
+    The corrector learns the distribution of the target noise with the denoising loss of its own process.
 
     Args:
         process: Gaussian noise of the same fields, shapes and projections as the model's, so that the corrector stays
-            in the subspaces in which the model's noise lives. `TrigFlow` suits: a network that says 0 is then the
-            reference exactly.
-        backbone: Its network, called as the model's: ``(state, time (B,), condition) -> output``.
-        steps: Of its own clock.
-        solver: Of its own steps; Euler's if ``null``.
+            in the subspaces in which the model's noise lives; ``null``: `TrigFlow` in each field of the model's
+            process, with which a network that returns 0 leaves the noise as it is.
+        backbone: Network of the corrector, called as the model's: ``(state, time (B,), condition) -> output``.
+        steps: Number of sampler steps of the corrector.
+        solver: Solver of the corrector; ``null`` is `graft.solvers.Euler`.
+
+    Raises:
+        GraftError: ``steps`` is below 1, or the solver does not suit the process.
     """
 
-    def __init__(self, process: Process, backbone: nn.Module, steps: int = 12, solver: "Solver | None" = None) -> None:
+    process: Process
+    """Process of the corrector; without one of its own it is known from `check_compatible` on."""
+
+    def __init__(
+        self,
+        process: "Process | None" = None,
+        backbone: "nn.Module | None" = None,
+        steps: int = 12,
+        solver: "Solver | None" = None,
+    ) -> None:
         if steps < 1:
-            raise GraftError(f"model.corrector.steps is {steps}, but a flow takes at least 1")
-        self.process, self.backbone, self.steps = process, backbone, steps
+            raise GraftError(f"model.corrector.steps is {steps}; it must be at least 1")
+        if backbone is None:
+            raise GraftError("model.corrector.backbone is null; it must be a network. Give its class_path")
+        self.backbone, self.steps = backbone, steps
         self.solver = solver if solver is not None else Euler()
-        self.solver.check(process)
+        if process is not None:
+            self.process = process
+            self.solver.check(process)
 
     def check_compatible(self, model: Process) -> None:
-        """Go with a model of that process.
+        """Take the noise of a model, or raise GraftError if the corrector does not suit its process.
+
+        Args:
+            model: Process of the model.
 
         Raises:
-            GraftError: Its sampler draws noise, or its prior is not the one that this corrector starts from.
+            GraftError: The sampler of the model is stochastic, or the priors of the processes differ.
         """
-        theirs, ours = gaussian_fields(model), gaussian_fields(self.process)
+        theirs = gaussian_fields(model)
         _decided(model)
+        if not hasattr(self, "process"):
+            parts = {name: TrigFlow(part.shape, part.projection) for name, part in theirs.items()}
+            self.process = parts[""] if "" in parts else MultiFieldProcess(dict(parts))
+            self.solver.check(self.process)
+        ours = gaussian_fields(self.process)
         for name in [*theirs, *(name for name in ours if name not in theirs)]:
             pair = [_prior(side[name]) if name in side else {"shape": "nothing"} for side in (theirs, ours)]
             for what, wanted in pair[0].items():
@@ -58,21 +83,26 @@ class NoiseCorrector(Described):
                     )
 
     def fit(self, parts: Sequence[TrainingBatch]) -> None:
-        """A round begins with these examples: what has a closed form is fitted now."""
+        """Fit a corrector with a closed form to the examples of a round.
+
+        Args:
+            parts: Training examples of each round.
+        """
 
 
 class GaussianCorrector(NoiseCorrector):
-    """A Gaussian with the mean and the covariance of the examples: the baseline that costs no training.
+    """A Gaussian with the mean and covariance of the examples, a baseline without training.
 
-    x = mean + covariance^½ z in one step. It has no gradient, so one step of the optimizer a round is enough; it has D²
-    numbers for states of D, and wants more examples than D.
+    One step computes x = mean + covariance^½ z. The fit has a closed form, so one optimizer step per round is enough.
+    The covariance has D² numbers for states of D numbers, so the fit needs more than D examples.
     """
 
     def __init__(self) -> None:
         super().__init__(Gaussian(LinearSchedule(), "x0", (), eta=0.0), nn.Module(), 1)
 
+    @override
     def check_compatible(self, model: Process) -> None:
-        """See `NoiseCorrector.check_compatible`."""
+        """Take the shapes of a model; raise GraftError if it is stochastic or not Gaussian."""
         theirs = gaussian_fields(model)
         _decided(model)
         each = {
@@ -81,12 +111,13 @@ class GaussianCorrector(NoiseCorrector):
         self.process = each[""] if "" in each else MultiFieldProcess(dict(each))
         self.backbone = Affine({name: math.prod(p.shape) for name, p in theirs.items()})
 
+    @override
     @torch.no_grad()
     def fit(self, parts: Sequence[TrainingBatch]) -> None:
-        """See `NoiseCorrector.fit`: moments weighted as the examples are.
+        """Fit the mean and the covariance of the weighted examples.
 
         Raises:
-            NotFiniteError: The examples are not finite.
+            NotFiniteError: An example is not finite.
         """
         network = self.backbone
         assert isinstance(network, Affine)
@@ -102,10 +133,16 @@ class GaussianCorrector(NoiseCorrector):
 
 
 class Affine(nn.Module):
-    """The network that says mean + root x of states flattened to (B, D), in buffers that files and checkpoints hold.
+    """A network that returns mean + root x for states flattened to (B, D).
+
+    The mean and the root are buffers, so that files and checkpoints hold them.
 
     Args:
-        sizes: Numbers of each field of a state; of a tensor under the name ``""``.
+        sizes: Number of values in each field of a state; a tensor has the name ``""``.
+
+    Attributes:
+        mean: (D,) mean.
+        root: (D, D) symmetric root of the covariance.
     """
 
     mean: Tensor
@@ -117,14 +154,15 @@ class Affine(nn.Module):
         total = sum(sizes.values())
         self.register_buffer("mean", torch.zeros(total))
         self.register_buffer("root", torch.eye(total))
-        self.dummy = nn.Parameter(torch.zeros(1))  # optimizers want something with a gradient
+        self.dummy = nn.Parameter(torch.zeros(1))  # an optimizer needs a parameter with a gradient
 
     def pack(self, state: State) -> Tensor:
-        """(B, D) of a state."""
+        """Return (B, D) the flattened state."""
         return torch.cat([(state if isinstance(state, Tensor) else state[name]).flatten(1) for name in self.sizes], 1)
 
+    @override
     def forward(self, state: State, time: Tensor, condition: Condition) -> State:
-        """The same for every time: it is asked at level 1."""
+        """Return the corrected state for every time; the sampler calls the network at level 1."""
         x = self.pack(state)
         y = self.mean.to(x) + x @ self.root.to(x).mT + 0 * self.dummy.to(x)
         if isinstance(state, Tensor):
@@ -134,10 +172,10 @@ class Affine(nn.Module):
 
 
 def gaussian_fields(process: Process) -> dict[str, Gaussian]:
-    """The Gaussian processes that a process is made of, by field; a tensor's under the name ``""``.
+    """Return the Gaussian process of each field; a tensor has the name ``""``.
 
     Raises:
-        GraftError: One is not Gaussian.
+        GraftError: The process of a field is not Gaussian.
     """
     parts = process.fields if isinstance(process, MultiFieldProcess) else {"": process}
     for name, part in parts.items():
@@ -150,16 +188,16 @@ def gaussian_fields(process: Process) -> dict[str, Gaussian]:
 
 
 def _decided(model: Process) -> None:
-    """Refuse a sampler whose samples are not decided by the noise that they start from."""
+    """Raise GraftError if a sampler is stochastic: the prior noise must decide the sample."""
     if model.stochastic:
         raise GraftError(
-            "model.corrector shapes the noise that a sample is made of, which decides the sample only where no more is "
-            "drawn on the way: set eta=0 in every field of model.process"
+            "model.corrector shapes the prior noise of a sample, which decides the sample only if the sampler adds no "
+            "noise: set eta=0 in every field of model.process"
         )
 
 
 def _prior(process: Gaussian) -> dict[str, str]:
-    """What noise a process starts from, in words."""
+    """Return a description of the prior noise of a process, by property."""
     return {
         "shape": "x".join(map(str, process.shape)) or "a number",
         "standard deviation": f"{float(process.alpha_sigma(1.0)[1]):.3g}",

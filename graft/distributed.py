@@ -1,8 +1,7 @@
-"""Several processes as one: who draws what, and what all of them know.
+"""Helpers for several ranks: launch them, divide work, gather results and share errors.
 
-What a run depends on is the same whatever the number of processes: draws come in chunks with generators of their own,
-acceptance sees everyone's, and training noise is drawn for the whole batch, of which each takes its rows
-(`graft.seeding.share`).
+A run does not depend on the number of ranks. Draws come in chunks with their own generators, acceptance sees the draws
+of all ranks, and training noise is drawn for the whole batch before each rank takes its rows (`graft.seeding.share`).
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -22,13 +21,16 @@ T = TypeVar("T")
 
 
 def launch(trainer: Trainer, module: LightningModule) -> None:
-    """Start the other processes and have them know each other, before Lightning would.
+    """Start and connect the other ranks, earlier than Lightning does.
 
-    A run's folder must be agreed on before anything is done in it.
+    The ranks must agree on the folder of the run before they use it.
+
+    Args:
+        trainer: Trainer of the run.
+        module: Module of the run.
 
     Raises:
-        GraftError: The strategy starts processes that cannot share a run, or shards in a way that is not known; or a
-            number of the trainer's is out of its range.
+        GraftError: The strategy cannot be used, or a setting of the trainer is out of range.
     """
     limits.check_trainer(trainer)
     if isinstance(trainer.strategy, FSDPStrategy):
@@ -39,8 +41,8 @@ def launch(trainer: Trainer, module: LightningModule) -> None:
     launcher = trainer.strategy.launcher
     if launcher is not None and not isinstance(launcher, _SubprocessScriptLauncher):
         raise GraftError(
-            f"the strategy {type(trainer.strategy).__name__} starts its processes from within this one, and what they "
-            "find is lost: use trainer.strategy=ddp"
+            f"the strategy {type(trainer.strategy).__name__} starts its processes from within this one, which loses "
+            "their results: use trainer.strategy=ddp"
         )
     if launcher is not None:
         launcher.launch(trainer.strategy.setup_environment)
@@ -49,10 +51,10 @@ def launch(trainer: Trainer, module: LightningModule) -> None:
 
 
 def on_rank_zero(trainer: Trainer, function: Callable[[], T]) -> T:
-    """What the first process's call says, on every process.
+    """Return, on every rank, the result of a call on rank 0.
 
     Raises:
-        GraftError: What it raised, everywhere.
+        GraftError: The call raised it on rank 0; every rank raises it.
     """
     if trainer.world_size == 1:
         return function()
@@ -70,7 +72,7 @@ def on_rank_zero(trainer: Trainer, function: Callable[[], T]) -> T:
 
 
 def gather_dict(trainer: Any, mine: dict[int, T]) -> dict[int, T]:
-    """All processes' entries, by key and in its order; one that several have is taken once."""
+    """Return the entries of all ranks, sorted by key; the lowest rank wins for a common key."""
     if trainer is None or trainer.world_size == 1:
         return dict(sorted(mine.items()))
     parts: list[Any] = [None] * trainer.world_size
@@ -82,7 +84,7 @@ def gather_dict(trainer: Any, mine: dict[int, T]) -> dict[int, T]:
 
 
 def gathered(trainer: Any, mine: T) -> list[T]:
-    """Return the values of all ranks, in order; every rank calls it."""
+    """Return the values of all ranks in order. Every rank must call it."""
     if trainer is None or trainer.world_size == 1:
         return [mine]
     parts: list[Any] = [None] * trainer.world_size
@@ -92,16 +94,16 @@ def gathered(trainer: Any, mine: T) -> list[T]:
 
 @contextmanager
 def shared_errors(trainer: Any, kind: type[GraftError] = GraftError) -> Iterator[None]:
-    """Raise an error of one rank on every rank, so that none waits for a rank that has ended.
+    """Raise an error of one rank on every rank, so that no rank waits for a rank that has ended.
 
-    Every rank enters the block as often as the others, and no rank waits for another within it.
+    Every rank must enter the block equally often, and no rank may wait for another within it.
 
     Args:
-        trainer: Trainer of the ranks; None for one process.
-        kind: Kind of error that is shared; of a sharded network only one that is raised after the network's calls.
+        trainer: Trainer of the ranks; None for one rank.
+        kind: Class of the shared errors. With a sharded network, such errors may come only after its calls.
 
     Raises:
-        GraftError: The error of the first rank that met one.
+        GraftError: The error of the lowest rank with an error.
     """
     error: GraftError | None = None
     try:
@@ -116,42 +118,46 @@ def shared_errors(trainer: Any, kind: type[GraftError] = GraftError) -> Iterator
 
 
 def assert_same(trainer: Trainer, what: str, mine: Any) -> None:
-    """Check that all processes are about to do the same.
+    """Raise GraftError on every rank if the ranks have different values.
 
     Args:
-        trainer: Of the processes.
-        what: In words, for the message.
-        mine: What this process is about to do.
+        trainer: Trainer of the ranks.
+        what: Phrase for the value, for the message.
+        mine: Value of this rank.
 
     Raises:
-        GraftError: They are not, on every process.
+        GraftError: The values differ.
     """
     if trainer.world_size == 1:
         return
     parts: list[Any] = [None] * trainer.world_size
     torch.distributed.all_gather_object(parts, mine)
     if any(part != parts[0] for part in parts):
-        raise GraftError(f"the processes do not agree on {what}: they need one folder that all of them see")
+        raise GraftError(f"the ranks do not agree on {what}: use a folder that all ranks share")
 
 
 def is_rank_zero() -> bool:
-    """Of several processes, or alone."""
+    """Return True on rank 0, and without distributed ranks."""
     return not (torch.distributed.is_available() and torch.distributed.is_initialized()) or (
         torch.distributed.get_rank() == 0
     )
 
 
 def rank_zero_print(text: str) -> None:
-    """Print a line of graft's, once of several processes: what Lightning's own logger says is turned down."""
+    """Print a line on rank 0. Loggers are not used, because graft sets them to warnings."""
     if is_rank_zero():
         print(f"graft: {text}", flush=True)
 
 
 def round_robin(trainer: Trainer, work: Sequence[int]) -> Iterator[tuple[int, bool]]:
-    """(piece, whether it is this process's) of work that calls the network: as many turns for every process.
+    """Yield (item, True if it belongs to this rank), equally often on every rank.
 
-    Sharded networks are called by all processes together, so who has nothing left repeats the last piece and throws it
-    away.
+    All ranks call a sharded network together. A rank without work therefore repeats the last item and discards the
+    result.
+
+    Args:
+        trainer: Trainer of the ranks.
+        work: Items that call the network.
     """
     rank, world = trainer.global_rank, trainer.world_size
     for start in range(0, len(work), world):
@@ -160,7 +166,7 @@ def round_robin(trainer: Trainer, work: Sequence[int]) -> Iterator[tuple[int, bo
 
 
 def disable_sync(metric: Metric) -> Metric:
-    """The metric, which is given everyone's objects, so that nothing is to be gathered when it computes."""
+    """Return the metric without its own synchronisation: it receives the samples of all ranks."""
     metric.distributed_available_fn = _no
     return metric
 

@@ -1,17 +1,17 @@
-"""What a model's samples are like, over several runs: the domain's metrics with the spread between the runs."""
+"""``graft evaluate``: the domain's metrics of a model's samples over several runs, with 95 % intervals."""
 
-import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from lightning.pytorch import Trainer
-from scipy import stats
 
 from graft import feasible
-from graft.batches import Weights
-from graft.batches.sampling import SampleRequests, sample_objects
+from graft.dataloaders.sampling import SampleRequests, sample_objects
+from graft.datatypes import Weights
 from graft.evaluation import SampleEvaluator
+from graft.intervals import mean_interval
 from graft.module import GraftModule
+from graft.report.tables import format_name
 
 
 @dataclass
@@ -19,9 +19,9 @@ class MetricInterval:
     """A metric over the runs.
 
     Attributes:
-        mean: Over the runs.
-        interval: Half of the 95 % t interval of the mean; None for one run.
-        runs: The value of each.
+        mean: Mean over the runs.
+        interval: Half the width of the mean's 95 % t interval; None for one run.
+        runs: Value of each run.
     """
 
     mean: float
@@ -32,46 +32,47 @@ class MetricInterval:
 def evaluate(
     module: GraftModule, trainer: Trainer, count: int, runs: int, weights: Weights = "tuned", chunk: int = 128
 ) -> dict[str, MetricInterval]:
-    """The domain's metrics of ``count`` samples, drawn anew ``runs`` times with seeds of their own.
+    """Return the domain's metrics by name, over ``runs`` independent sets of ``count`` samples.
 
     Args:
         module: The model.
-        trainer: Lightning's.
-        count: Samples of a run.
-        runs: How many runs.
-        weights: Whose samples.
-        chunk: Samples that are drawn at a time.
+        trainer: Lightning's trainer.
+        count: Number of samples of a run.
+        runs: Number of runs; each run has its own seed.
+        weights: Weights that sample.
+        chunk: Number of samples in a batch.
+
+    Raises:
+        GraftError: The samples would take years, or more memory than there is.
     """
-    feasible.check_sampling(module, "-n", count, runs)
-    found: dict[str, list[float]] = {}
+    feasible.check_sampling(module, module.policy, "-n", count, runs)
+    values: dict[str, list[float]] = {}
     for run in range(runs):
-        judge = SampleEvaluator(None, module.metrics())
+        evaluator = SampleEvaluator(None, module.metrics())
         for items, calls in sample_objects(
             module, trainer, SampleRequests(module, count, chunk, ("evaluate", run), weights)
         ):
-            judge.update(items, calls)
-        for name, value in judge.summary().items():
-            found.setdefault(name, []).append(value)
-    return {name: _figure(values) for name, values in found.items() if name != "n"}
+            evaluator.update(items, calls)
+        for name, value in evaluator.summary().items():
+            values.setdefault(name, []).append(value)
+    return {name: _over_runs(each) for name, each in values.items() if name != "n"}
 
 
-def _figure(values: list[float]) -> MetricInterval:
-    mean = sum(values) / len(values)
-    if len(values) == 1:
-        return MetricInterval(mean, None, values)
-    spread = math.sqrt(sum((value - mean) ** 2 for value in values) / (len(values) - 1))
-    return MetricInterval(mean, float(stats.t.ppf(0.975, len(values) - 1)) * spread / math.sqrt(len(values)), values)
+def _over_runs(values: list[float]) -> MetricInterval:
+    found = mean_interval(values)
+    assert found is not None
+    return MetricInterval(found.mean, found.half, values)
 
 
-def table(figures: dict[str, MetricInterval]) -> str:
-    """Figures as text."""
+def table(metrics: dict[str, MetricInterval]) -> str:
+    """Return the metrics as text, one line each."""
     lines = []
-    for name, figure in figures.items():
-        spread = "" if figure.interval is None else f" ± {figure.interval:.4f}"
-        lines.append(f"{name.replace('_', ' '):<22} {figure.mean:.4f}{spread}")
+    for name, metric in metrics.items():
+        spread = "" if metric.interval is None else f" ± {metric.interval:.4f}"
+        lines.append(f"{format_name(name):<22} {metric.mean:.4f}{spread}")
     return "\n".join(lines)
 
 
-def plain(figures: dict[str, MetricInterval]) -> dict[str, Any]:
-    """Figures as JSON has them."""
-    return {name: asdict(figure) for name, figure in figures.items()}
+def plain(metrics: dict[str, MetricInterval]) -> dict[str, Any]:
+    """Return the metrics as plain values for JSON."""
+    return {name: asdict(metric) for name, metric in metrics.items()}

@@ -1,9 +1,8 @@
-"""Judging a model by what it draws: reward and metrics of the same objects."""
+"""Evaluation of a model by its samples: the reward and the metrics of the same objects."""
 
 import math
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -12,55 +11,43 @@ from torchmetrics import Metric
 from graft import hooks
 from graft.distributed import disable_sync, gather_dict
 from graft.reward import Reward, Scores, ask
-
-
-@dataclass
-class EvaluatedBatch:
-    """Objects of one request, what their reward said, and the denoiser calls and reward calls they took."""
-
-    items: list[Any]
-    rewards: list[float]
-    failures: int
-    denoiser_calls: int
-    reward_calls: int = 0
-    calls_by_term: dict[str, int] = field(default_factory=dict)
+from graft.samples import Samples
 
 
 class SampleEvaluator:
     """Collects objects, their rewards and metrics.
 
     Args:
-        reward: Scores the objects; None where there is none (pre-training).
-        metrics: By name.
+        reward: Reward of the objects; None if there is none, as in pre-training.
+        metrics: Metrics by name.
     """
 
     def __init__(self, reward: "Reward | None", metrics: Mapping[str, Metric]) -> None:
         self.reward = reward
         self.metrics = {name: disable_sync(metric) for name, metric in metrics.items()}
-        self.parts: dict[int, EvaluatedBatch] = {}
-        self._found: dict[str, float] | None = None
+        self.parts: dict[int, Samples] = {}
+        self._values: dict[str, float] | None = None
         self._gathered = False
 
     def update(self, items: list[Any], denoiser_calls: int, number: "int | None" = None) -> None:
-        """Take more objects, drawn with so many denoiser calls in all.
+        """Add the objects of one request and score them.
 
         Args:
             items: The objects.
-            denoiser_calls: Of all of them.
-            number: Of the request, in whose order the objects are kept; the next one if not given.
+            denoiser_calls: Number of denoiser calls for all objects together.
+            number: Number of the request; objects are kept in the order of the requests. The next number if None.
         """
         scores = ask(self.reward, items) if self.reward is not None else Scores([])
         number = len(self.parts) if number is None else number
-        calls = scores.calls or {}
-        self.parts[number] = EvaluatedBatch(
-            items, scores.values, len(scores.failures), denoiser_calls, scores.asked, dict(calls)
+        self.parts[number] = Samples(
+            items, scores.values, denoiser_calls, scores.asked, len(scores.failures), dict(scores.calls or {})
         )
-        self._found, self._gathered = None, False
+        self._values, self._gathered = None, False
 
     def gather(self, trainer: Any) -> None:
-        """Have what all processes judged; every process calls this."""
+        """Collect the objects of all ranks; every rank calls this."""
         if not self._gathered:
-            self.parts, self._found, self._gathered = gather_dict(trainer, self.parts), None, True
+            self.parts, self._values, self._gathered = gather_dict(trainer, self.parts), None, True
 
     @property
     def items(self) -> list[Any]:
@@ -69,22 +56,22 @@ class SampleEvaluator:
 
     @property
     def rewards(self) -> list[float]:
-        """Of each, NaN where it failed; empty without a reward."""
+        """Reward of each object, NaN where the reward failed; empty without a reward."""
         return [reward for part in self.parts.values() for reward in part.rewards]
 
     @property
     def failures(self) -> int:
-        """Rewards that failed."""
+        """Number of failed rewards."""
         return sum(part.failures for part in self.parts.values())
 
     @property
     def denoiser_calls(self) -> int:
-        """That the objects took."""
+        """Number of denoiser calls for all objects."""
         return sum(part.denoiser_calls for part in self.parts.values())
 
     @property
     def reward_calls(self) -> int:
-        """Number of objects whose reward was called, not remembered."""
+        """Number of reward calls; a remembered value takes none."""
         return sum(part.reward_calls for part in self.parts.values())
 
     @property
@@ -93,15 +80,16 @@ class SampleEvaluator:
         return dict(sum((Counter(part.calls_by_term) for part in self.parts.values()), Counter[str]()))
 
     def summary(self) -> dict[str, float]:
-        """``reward`` with its standard error and deviation over the objects whose reward did not fail, and the metrics.
+        """Return the mean reward with its standard error and deviation, and the metrics, by name.
 
-        NaN where there is nothing to average. A metric that gives several numbers has each as ``metric/part``.
+        The reward is averaged over the objects without a failure. A value is NaN if there is nothing to average. A
+        metric that gives several numbers has each number under ``metric/part``.
         """
-        if self._found is None:
-            self._found = self._summarised()
-        return dict(self._found)
+        if self._values is None:
+            self._values = self._compute()
+        return dict(self._values)
 
-    def _summarised(self) -> dict[str, float]:
+    def _compute(self) -> dict[str, float]:
         out: dict[str, float] = {}
         if self.reward is not None:
             rewards = torch.tensor([r for r in self.rewards if not math.isnan(r)], dtype=torch.float64)

@@ -1,42 +1,45 @@
-"""What a machine can do: draws and steps that cannot fit or would take years are refused with the figure."""
+"""Raise GraftError for samples and steps that exceed memory, disk or a year of time."""
 
 from pathlib import Path
 
 from torch import Tensor
 
 from graft import limits, seeding
-from graft.module import GraftModule
+from graft.domain import Domain
+from graft.policy import Policy
 
 
-def state_bytes(module: GraftModule) -> int:
-    """Return the bytes of one sample's state."""
+def state_bytes(domain: Domain, policy: Policy) -> int:
+    """Return the number of bytes of the state of one sample."""
     generator = seeding.make_generator(0, "size")
-    condition = module.conditions_for(("size",), 0, 1, generator)
-    state = module.process.prior(condition, generator)
+    condition = domain.conditions_for(("size",), 0, 1, generator)
+    state = policy.process.prior(condition, generator)
     fields = [state] if isinstance(state, Tensor) else list(state.values())
     return sum(field.numel() * field.element_size() for field in fields)
 
 
-def check_sampling(module: GraftModule, name: str, count: int, times: int = 1) -> None:
-    """Refuse samples that this machine cannot draw or hold.
+def check_sampling(domain: Domain, policy: Policy, name: str, count: int, times: int = 1) -> None:
+    """Raise GraftError if this machine cannot generate or hold a number of samples.
 
     Args:
-        module: Draws them.
-        name: Setting of their number, for the message.
-        count: Number of samples that are held at a time.
-        times: How often so many are drawn.
+        domain: The domain that samples the conditions.
+        policy: The policy that samples the states.
+        name: Setting with the number of samples, for the message.
+        count: Number of samples in memory at a time.
+        times: Number of times that ``count`` samples are generated.
 
     Raises:
-        GraftError: They take years, or more memory than there is.
+        GraftError: The samples take more than a year, or more than the memory.
     """
     samples, remedy = f"{limits.shown(count)} samples ({name})", "take fewer"
-    calls = limits.product(count, times, module.denoiser_calls("tuned"))
+    calls = limits.product(count, times, policy.denoiser_calls("tuned"))
     limits.check_time(samples, calls * limits.FASTEST_CALL, remedy)
-    limits.check_memory(samples, limits.product(count, state_bytes(module)), remedy)
+    limits.check_memory(samples, limits.product(count, state_bytes(domain, policy)), remedy)
 
 
 def check_rounds(
-    module: GraftModule,
+    domain: Domain,
+    policy: Policy,
     folder: "Path | None",
     *,
     draws: int,
@@ -46,23 +49,24 @@ def check_rounds(
     train_batch_size: int,
     steps_per_round: int,
 ) -> None:
-    """Refuse rounds that this machine cannot do.
+    """Raise GraftError if this machine cannot run a number of rounds.
 
     Args:
-        module: The model.
-        folder: Where rounds are written, if that is known.
-        draws: Of a round; 0 if nothing is sampled.
-        levels: Number of levels whose states are recorded, besides the final one.
+        domain: The domain that samples the conditions.
+        policy: The policy that samples the states.
+        folder: Folder of the rounds; None if it is not known yet.
+        draws: Number of draws in a round; 0 for a scored file.
+        levels: Number of levels with recorded states, without the final states.
         rounds: Number of rounds.
-        batch_size: Draws at a time.
-        train_batch_size: Samples of an optimizer step.
-        steps_per_round: Optimizer steps of a round.
+        batch_size: Number of draws in a chunk.
+        train_batch_size: Number of samples in an optimizer step.
+        steps_per_round: Number of optimizer steps in a round.
 
     Raises:
-        GraftError: They take years, or more memory or disk than there is.
+        GraftError: The rounds take more than a year, or more than the memory or the free disk.
     """
-    size = state_bytes(module)
-    calls = limits.product(draws, rounds, module.denoiser_calls("tuned"))
+    size = state_bytes(domain, policy)
+    calls = limits.product(draws, rounds, policy.denoiser_calls("tuned"))
     limits.check_time(
         f"{limits.shown(rounds)} rounds of {limits.shown(draws)} draws",
         calls * limits.FASTEST_CALL,

@@ -1,4 +1,4 @@
-"""Files: found by name, written whole or not at all, and no pickle among them."""
+"""Files: found by name, written atomically, and never unpickled."""
 
 import hashlib
 import importlib.util
@@ -20,27 +20,29 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-import graft
 from graft import plain_json
 from graft.errors import GraftError, WriteError
 
 FORMAT = 2
-"""Of the files that graft writes; from 2 on they carry a hash of what they hold."""
+"""Format number of the files that graft writes. From format 2 on, a file holds a checksum."""
 
 
 class ForeignError(GraftError):
-    """A file that another program wrote."""
+    """A file was not written by graft."""
 
 
 def domain_roots() -> list[Path]:
-    """Every folder that holds a part of the ``domains`` namespace: this package's and third parties'."""
-    spec = importlib.util.find_spec("domains")  # looked up, not imported: the core knows no domain
+    """Return every folder that holds a part of the ``domains`` namespace, of graft or others."""
+    spec = importlib.util.find_spec("domains")  # looked up and not imported, because the core must not import domains
     return [Path(part).parent for part in spec.submodule_search_locations or ()] if spec else []
 
 
 def search_paths() -> list[Path]:
-    """Folders in which names are looked up: the current one, its configs, the installed configs, what is `shipped`."""
-    package = Path(graft.__file__).parent
+    """Return the folders in which names are looked up, in order.
+
+    They are the current folder, its ``configs``, the installed ``configs`` and the `domain_roots`.
+    """
+    package = Path(__file__).parent
     found: list[Path] = []
     for root in [Path.cwd(), Path.cwd() / "configs", package / "configs", package.parent / "configs", *domain_roots()]:
         if root.is_dir() and root not in found:
@@ -49,10 +51,10 @@ def search_paths() -> list[Path]:
 
 
 def find_file(name: "str | Path") -> Path:
-    """The file of that name: as a path, or below one of the `roots`.
+    """Return the path of a file, found as a path or below one of the `search_paths`.
 
     Raises:
-        GraftError: There is none.
+        GraftError: There is no such file.
     """
     path = Path(name)
     candidates = [path] if path.is_absolute() else [root / path for root in search_paths()]
@@ -64,10 +66,10 @@ def find_file(name: "str | Path") -> Path:
 
 @contextmanager
 def atomic_write(path: "str | Path") -> Iterator[Path]:
-    """A temporary path beside ``path`` that takes its place when the block ends well.
+    """Yield a temporary path that replaces ``path`` if the block ends without an error.
 
     Raises:
-        GraftError: The folder cannot be written to.
+        WriteError: The file cannot be written.
     """
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
@@ -85,16 +87,16 @@ def atomic_write(path: "str | Path") -> Iterator[Path]:
 
 
 def mode_of_new_file(path: Path) -> int:
-    """Create an empty file and return its mode, which is the one that the user's umask asks for.
+    """Create an empty file and return its mode, which follows the umask of the user.
 
-    The safetensors package gives its files mode 0600 whatever the umask is.
+    The mode must be set explicitly because safetensors writes files with mode 0600 under any umask.
     """
     path.touch()
     return stat.S_IMODE(path.stat().st_mode)
 
 
 def _modes_by_umask(folder: Path) -> None:
-    """Give the files below a folder the mode of a new file, where safetensors gave them its own."""
+    """Set the mode of safetensors files below a folder to the mode of a new file."""
     probe = folder / f".mode.{os.getpid()}.part"
     mode = mode_of_new_file(probe)
     probe.unlink()
@@ -105,7 +107,7 @@ def _modes_by_umask(folder: Path) -> None:
 def synced(path: "str | Path") -> None:
     """Force a file, or every file below a folder, onto the disk.
 
-    A file is moved to its final name after this: otherwise a machine that goes down may leave the name without content.
+    A file gets its final name only after this. Otherwise a crash of the machine may leave an empty file of that name.
     """
     path = Path(path)
     for each in [path] if path.is_file() else sorted(path.rglob("*")):
@@ -127,15 +129,22 @@ def write_bytes(path: "str | Path", data: bytes) -> None:
 
 
 def write_json(path: "str | Path", value: Any) -> None:
-    """Write JSON atomically; NaN is refused, since JSON has none."""
+    """Write JSON atomically; raise ValueError for NaN and infinity, which JSON lacks."""
     write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
 def write_with(path: "str | Path", write: "Callable[[Path], object]") -> None:
-    """Have a domain's writer, which looks at the suffix of the name, write a file (and others beside it) atomically.
+    """Call ``write(path)`` on a temporary folder, then move its files into place.
+
+    The temporary path has the name of ``path``, because a domain chooses the format by the suffix. The writer may write
+    further files into the same folder.
+
+    Args:
+        path: Final path of the file.
+        write: Function that writes the file.
 
     Raises:
-        GraftError: The folder cannot be written to.
+        GraftError: A file cannot be written.
     """
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
@@ -155,11 +164,11 @@ def write_with(path: "str | Path", write: "Callable[[Path], object]") -> None:
 
 
 def written_folder(folder: "str | Path", write: "Callable[[Path], object]") -> None:
-    """Have ``write`` fill a new folder, which then takes the place of the one that was there.
+    """Call ``write`` on a new folder, then replace ``folder`` by it.
 
     Args:
-        folder: Folder that belongs to graft alone: an earlier one is removed with all that it holds.
-        write: Called with the path of the new folder, which exists.
+        folder: Folder that only graft writes to. An earlier folder is removed with all its content.
+        write: Function of the path of the new, existing folder.
 
     Raises:
         GraftError: The folder cannot be written.
@@ -184,14 +193,14 @@ def written_folder(folder: "str | Path", write: "Callable[[Path], object]") -> N
 
 
 def read_json(path: "str | Path", remedy: str) -> Any:
-    """What a JSON file holds.
+    """Return the content of a JSON file.
 
     Args:
-        path: Of the file.
-        remedy: What the user can do about a file that is damaged.
+        path: Path of the file.
+        remedy: Advice for a damaged file, for the message.
 
     Raises:
-        GraftError: It is missing or no JSON.
+        GraftError: The file is missing or is not JSON.
     """
     try:
         return plain_json.parse(Path(path).read_text(encoding="utf-8-sig"))
@@ -200,20 +209,20 @@ def read_json(path: "str | Path", remedy: str) -> Any:
 
 
 def write_checked_json(path: "str | Path", content: "dict[str, Any]") -> None:
-    """Write a JSON object atomically, with its format and a hash of it."""
+    """Write a JSON object atomically, with its format and checksum."""
     plain = {**content, "format": FORMAT}
     write_json(path, {**plain, "sha256": _hash_of_json(plain)})
 
 
 def read_checked_json(path: "str | Path", remedy: str) -> dict[str, Any]:
-    """What `write_checked_json` wrote.
+    """Return the content of a file that `write_checked_json` wrote.
 
     Args:
-        path: Of the file.
-        remedy: What the user can do about a file that is damaged.
+        path: Path of the file.
+        remedy: Advice for a damaged file, for the message.
 
     Raises:
-        GraftError: It is missing, damaged, was changed, or another version of graft wrote it.
+        GraftError: The file is missing, damaged, changed, or from another version of graft.
     """
     content = read_json(path, remedy)
     if not isinstance(content, dict):
@@ -221,7 +230,7 @@ def read_checked_json(path: "str | Path", remedy: str) -> dict[str, Any]:
     _known_format(path, content)
     said = content.pop("sha256", None)
     if said != _hash_of_json(content):
-        raise GraftError(f"{path} was changed since it was written (its hash does not fit): {remedy}")
+        raise GraftError(f"{path} was changed since it was written (its checksum does not match): {remedy}")
     del content["format"]
     return content
 
@@ -237,7 +246,13 @@ def _known_format(path: "str | Path", about: dict[str, Any]) -> None:
 
 
 def write_tensors(path: "str | Path", tensors: dict[str, Tensor], about: "dict[str, Any] | None" = None) -> None:
-    """Write a safetensors file atomically, with ``about`` as JSON in its header, the format and a hash of it all."""
+    """Write a safetensors file atomically, with metadata, format and checksum in its header.
+
+    Args:
+        path: Path of the file.
+        tensors: Tensors by name.
+        about: Metadata, written as JSON.
+    """
     with atomic_write(path) as temporary:
         plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
         note = {**(about or {}), "format": FORMAT}
@@ -248,7 +263,7 @@ def write_tensors(path: "str | Path", tensors: dict[str, Tensor], about: "dict[s
 
 @contextmanager
 def _opened(path: "str | Path") -> "Iterator[tuple[Any, dict[str, Any]]]":
-    """(safetensors file, its ``about``) of a file that `write_tensors` wrote."""
+    """Yield (open safetensors file, metadata) of a file that `write_tensors` wrote."""
     try:
         with safe_open(path, framework="pt") as file:
             about = plain_json.parse((file.metadata() or {}).get("graft", "null"))
@@ -265,27 +280,27 @@ def _opened(path: "str | Path") -> "Iterator[tuple[Any, dict[str, Any]]]":
 
 
 def read_tensors(path: "str | Path") -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The tensors and the ``about`` of a file that `write_tensors` wrote.
+    """Return the tensors and the metadata of a file that `write_tensors` wrote.
 
-    The tensors lie in the file: once their hash is checked, what is not looked at takes no memory.
+    The tensors are memory-mapped: after the check of the checksum, unused tensors take no memory.
 
     Raises:
-        GraftError: It is missing, truncated, changed, or another kind of file.
+        GraftError: The file is missing, truncated, changed, or of another kind.
     """
     with _opened(path) as (file, about):
         tensors = {name: file.get_tensor(name) for name in file.keys()}
     said = about.pop("sha256", None)
     if (said or about.get("format", 1) > 1) and said != _seal(tensors, about):
-        raise GraftError(f"{path} was changed since it was written: its hash does not fit what it holds")
+        raise GraftError(f"{path} was changed since it was written: its checksum does not match")
     about.pop("format", None)
     return tensors, about
 
 
 def read_metadata(path: "str | Path") -> dict[str, Any]:
-    """The ``about`` of a file that `write_tensors` wrote, without its tensors.
+    """Return the metadata of a file that `write_tensors` wrote, without reading tensors.
 
     Raises:
-        GraftError: It is missing, truncated or another kind of file.
+        GraftError: The file is missing, truncated or of another kind.
     """
     with _opened(path) as (_, about):
         return about
@@ -295,10 +310,19 @@ def read_metadata(path: "str | Path") -> dict[str, Any]:
 def mapped_writer(
     path: "str | Path", rows: int, about: "dict[str, Any] | None" = None
 ) -> "Iterator[Callable[[dict[str, Tensor]], dict[str, Tensor]]]":
-    """A safetensors file that is filled in place, so that it may be larger than the memory; there when the block ends.
+    """Write a safetensors file in place through memory-mapped tensors, larger than the memory.
 
-    Yields a function from the first tensors, whose types and shapes but for the number of rows the file takes over, to
-    the tensors of ``rows`` rows that lie in the file.
+    The block gets a function. Its argument is a first part of the tensors by name, for their types and their shapes
+    without the first dimension. Its result is the memory-mapped tensors with ``rows`` rows, to be filled. The file gets
+    its final name when the block ends.
+
+    Args:
+        path: Path of the file.
+        rows: Number of rows of each tensor.
+        about: Metadata, written as JSON.
+
+    Raises:
+        GraftError: The block did not call the function, or the file cannot be written.
     """
     note = {**(about or {}), "format": FORMAT}
     made: dict[str, Tensor] = {}
@@ -308,7 +332,9 @@ def mapped_writer(
         def mapped(like: dict[str, Tensor]) -> dict[str, Tensor]:
             shapes = {name: (rows, *tensor.shape[1:]) for name, tensor in like.items()}
             sizes = {name: math.prod(shapes[name]) * tensor.element_size() for name, tensor in like.items()}
-            order = sorted(like, key=lambda name: (-like[name].element_size(), name))  # the widest first: aligned
+            order = sorted(
+                like, key=lambda name: (-like[name].element_size(), name)
+            )  # the widest types come first, so that all are aligned
             ends = dict(zip(order, itertools.accumulate(sizes[name] for name in order), strict=True))
             header: dict[str, Any] = {"__metadata__": {"graft": json.dumps({**note, "sha256": PLACE})}}
             for name in order:
@@ -337,16 +363,16 @@ def mapped_writer(
         yield mapped
         if not place:
             raise GraftError(f"there is nothing to write to {path}")
-        with open(temporary, "r+b") as file:  # what is mapped and what is written are the same pages
+        with open(temporary, "r+b") as file:  # the mapped tensors and the file share the same pages
             file.seek(place[0])
             file.write(_seal(made, note).encode())
 
 
-PLACE = "0" * 64  # of the hash, until it is known
+PLACE = "0" * 64  # placeholder of the checksum
 
 
 def _reserve(file: int, size: int) -> None:
-    """Have the disk's room for the file: a mapped file that it runs out under would end the process."""
+    """Reserve disk space for a file: a full disk under a mapped file would kill the process."""
     if hasattr(os, "posix_fallocate"):
         os.posix_fallocate(file, 0, size)
     else:
@@ -365,18 +391,19 @@ _TYPES = {
     torch.uint8: "U8",
     torch.bool: "BOOL",
 }
-"""Names of types in safetensors files."""
+"""Names of tensor types in safetensors files."""
 
 
 def load_state_dict(path: "str | Path") -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The tensors of a network and its ``about``, which is empty for a file that another program wrote.
+    """Return the tensors of a network and its metadata, which is empty for a foreign file.
 
-    Takes safetensors files, and torch files (``.pt``, ``.pth``, ``.ckpt``, ``.bin``) of tensors and plain values only:
-    with a state dict, with one under ``state_dict`` (Lightning's), or with several by name (``model``, ``ema``), whose
-    name then stands before theirs. Nothing in a file is unpickled but these.
+    The file is a safetensors file, or a torch file (``.pt``, ``.pth``, ``.ckpt``, ``.bin``) of tensors and plain
+    values. A torch file holds a state dict, a state dict under ``state_dict`` (Lightning), or several state dicts by
+    name (``model``, ``ema``). In the last case the name of the state dict becomes a prefix of the tensor names. No
+    other object is unpickled.
 
     Raises:
-        GraftError: It is missing, truncated or another kind of file.
+        GraftError: The file is missing, truncated, of another kind, or holds other objects.
     """
     path = Path(path)
     if path.suffix.lower() in (".pt", ".pth", ".ckpt", ".bin"):
@@ -402,7 +429,7 @@ def load_state_dict(path: "str | Path") -> tuple[dict[str, Tensor], dict[str, An
 
 
 def _state_dict(content: Any) -> dict[str, Tensor]:
-    """The tensors of what a torch file holds, by name."""
+    """Return the tensors in the content of a torch file, by name."""
     if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
         content = content["state_dict"]
     out: dict[str, Tensor] = {}
@@ -415,7 +442,7 @@ def _state_dict(content: Any) -> dict[str, Tensor]:
 
 
 def sha256(path: "str | Path") -> str:
-    """The file's hash."""
+    """Return the SHA-256 checksum of a file, in hexadecimal."""
     digest = hashlib.sha256()
     with open(path, "rb") as file:
         while block := file.read(1 << 20):
@@ -424,12 +451,12 @@ def sha256(path: "str | Path") -> str:
 
 
 def list_files(root: Path, suffix: str, keep: Callable[[Path], bool] = lambda path: True) -> list[str]:
-    """Names relative to ``root`` of the files with that suffix below it."""
+    """Return the sorted paths, relative to ``root``, of all files with a suffix below it."""
     return sorted(str(path.relative_to(root)) for path in root.rglob(f"*{suffix}") if keep(path))
 
 
 def hash_tensors(tensors: dict[str, Tensor]) -> str:
-    """A hash of tensors' names and values."""
+    """Return a hash of the names and values of tensors."""
     digest = hashlib.sha256()
     for name in sorted(tensors):
         digest.update(name.encode())
@@ -438,7 +465,7 @@ def hash_tensors(tensors: dict[str, Tensor]) -> str:
 
 
 def _seal(tensors: dict[str, Tensor], about: dict[str, Any]) -> str:
-    """A hash of all that a file holds: names, types, shapes, values, and what it says of itself."""
+    """Return the checksum of a file: names, types, shapes and values of tensors, and metadata."""
     digest = hashlib.sha256(_hash_of_json(about).encode())
     for name in sorted(tensors):
         digest.update(repr((name, str(tensors[name].dtype), tuple(tensors[name].shape))).encode())

@@ -1,4 +1,4 @@
-"""What an object is made of, as JSON and as a hash: two runs may share what objects of one identity made."""
+"""Fingerprints: objects as JSON and as hashes, so that runs can share draws and scores."""
 
 import hashlib
 import inspect
@@ -14,11 +14,12 @@ from graft import files
 
 
 def fingerprint(value: Any) -> Any:
-    """A description of ``value`` in JSON's types that is equal for equal ones in every process.
+    """Return a description of a value in JSON types, equal for equal values in every process.
 
-    An object is its class and its public attributes, a network its class, its plain attributes and its parts' (weights
-    have hashes of their own), a function its name and the hash of the file that defines it. An object with a method
-    ``identity`` says it itself.
+    - An object is described by its class and its public attributes.
+    - A network is described by its class, its plain attributes and its submodules, without weights.
+    - A function or class is described by its name and the hash of its source file.
+    - An object with a method ``identity`` is described by the result of the method.
     """
     if value is None or isinstance(value, bool | int | float | str):
         return value
@@ -40,13 +41,13 @@ def fingerprint(value: Any) -> Any:
     if own is not None:
         return own(value)
     kind = type(value)
-    if any(base.__name__ == "FSDPModule" for base in kind.__bases__):  # sharding makes a class of the network's own
+    if any(base.__name__ == "FSDPModule" for base in kind.__bases__):  # sharding makes a new class for each network
         kind = kind.__bases__[1]
     return {"class": f"{kind.__module__}.{kind.__qualname__}", **public_attributes(value)}
 
 
 def public_attributes(value: Any) -> dict[str, Any]:
-    """The `identity` of the public attributes of an object, and of a network's parts."""
+    """Return the fingerprints of the public attributes and submodules of an object, by name."""
     found = {name: fingerprint(v) for name, v in getattr(value, "__dict__", {}).items() if not name.startswith("_")}
     if isinstance(value, nn.Module):
         found.pop("training", None)
@@ -55,7 +56,7 @@ def public_attributes(value: Any) -> dict[str, Any]:
 
 
 def source_hash(value: Any) -> "str | None":
-    """A hash of the file that defines a class or function; None where there is no file."""
+    """Return the hash of the source file of a class or function; None without a file."""
     try:
         path = inspect.getsourcefile(value)
         return files.sha256(path) if path else None
@@ -64,6 +65,6 @@ def source_hash(value: Any) -> "str | None":
 
 
 def fingerprint_hash(value: Any) -> str:
-    """96 bits of the SHA-256 of the `identity`, in hexadecimal."""
+    """Return 96 bits of the SHA-256 of the `fingerprint`, in hexadecimal."""
     text = json.dumps(fingerprint(value), sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:24]

@@ -1,6 +1,6 @@
-"""NaN and infinity: where they are in tensors, and what refuses them.
+"""Find NaN and infinity in tensors, and raise NotFiniteError for them.
 
-A tensor is finite exactly if its largest and its smallest value are, which `torch.aminmax` finds without a copy.
+A tensor is finite if and only if its smallest and largest values are finite. `torch.aminmax` finds them without a copy.
 """
 
 import math
@@ -21,8 +21,8 @@ class NotFiniteError(GraftError):
 def extremes(tensor: Tensor) -> Tensor:
     """Return (2,) the smallest and the largest value of a tensor, NaN if any value is NaN.
 
-    It stays on the device of the tensor. An empty tensor, integers and a tensor without data give zeros; of a tensor
-    that is sharded, only the part of this rank counts.
+    The result is on the device of the tensor. Empty tensors, integers and meta tensors give zeros. For a sharded tensor
+    the result covers the shard of this rank.
     """
     if isinstance(tensor, DTensor):
         tensor = tensor.to_local()
@@ -32,13 +32,13 @@ def extremes(tensor: Tensor) -> Tensor:
         tensor = torch.view_as_real(tensor)
     if not tensor.is_floating_point() or tensor.is_meta or not tensor.numel():
         return torch.zeros(2, device=None if tensor.is_meta else tensor.device)
-    if tensor.element_size() == 1:  # the eight-bit kinds have no minimum
+    if tensor.element_size() == 1:  # eight-bit types have no minimum
         tensor = tensor.to(torch.float32)
     return torch.stack(torch.aminmax(tensor.detach()))
 
 
 def is_finite(tensor: Tensor) -> bool:
-    """Return whether a tensor holds neither NaN nor infinity."""
+    """Return True if a tensor holds neither NaN nor infinity."""
     return bool(extremes(tensor).isfinite().all())
 
 
@@ -49,7 +49,7 @@ def first_not_finite(
 
     Args:
         tensors: Tensors by name.
-        masks: Names of buffers, in which −infinity is allowed, since masks of attention hold it.
+        masks: Names of buffers in which −infinity is allowed, since attention masks hold it.
     """
     for name, tensor in tensors.items() if isinstance(tensors, Mapping) else tensors:
         low, high = extremes(tensor).tolist()
@@ -63,29 +63,29 @@ def first_not_finite(
 def require_finite_weights(
     tensors: "Mapping[str, Tensor] | Iterable[tuple[str, Tensor]]", owner: Any, action: str, masks: Container[str] = ()
 ) -> None:
-    """Raise if weights hold NaN or infinity.
+    """Raise NotFiniteError if weights hold NaN or infinity.
 
     Args:
         tensors: Weights by name.
-        owner: Path or description of what the weights belong to, for the message.
+        owner: Path or description of the owner of the weights, for the message.
         action: Advice to the user, for the message.
-        masks: Names of buffers, in which −infinity is allowed.
+        masks: Names of buffers in which −infinity is allowed.
 
     Raises:
-        NotFiniteError: One tensor does; the message names the first.
+        NotFiniteError: A tensor holds NaN or infinity. The message names the first such tensor.
     """
     if (name := first_not_finite(tensors, masks)) is not None:
         raise NotFiniteError(f"{owner}: the tensor {name} holds values that are not finite: {action}")
 
 
 def require_finite_network(network: nn.Module, owner: Any, action: str) -> None:
-    """Raise if a parameter or a buffer of a network is not finite; see `require_finite_weights`."""
+    """Raise NotFiniteError if a parameter or a buffer of a network is not finite."""
     buffers = dict(network.named_buffers())
     require_finite_weights({**dict(network.named_parameters()), **buffers}, owner, action, buffers)
 
 
 def tensors_in(value: Any) -> Iterator[Tensor]:
-    """Yield every tensor in a batch: in containers, dataclasses and other objects that hold them as attributes."""
+    """Yield every tensor in a batch: in containers and in attributes of objects."""
     seen: set[int] = set()
     pending = [value]
     while pending:
@@ -103,25 +103,26 @@ def tensors_in(value: Any) -> Iterator[Tensor]:
 
 
 def gradient_norm(parameters: Iterable[Tensor]) -> Tensor:
-    """Return the 2-norm of the gradients of all parameters together, a scalar; it is not finite if a gradient is not.
+    """Return () the 2-norm of all gradients together; non-finite if a gradient is non-finite.
 
-    It is 0 where no parameter has a gradient. Of sharded parameters it is that of all ranks, which all have to call it.
+    The norm is 0 if no parameter has a gradient. For sharded parameters the norm covers all ranks, and all ranks must
+    call the function.
     """
     found = [p.grad for p in parameters if p.grad is not None]
     return nn.utils.get_total_norm([g.coalesce().values() if g.is_sparse else g for g in found])
 
 
 def require_finite_step(loss: Tensor, parameters: Iterable[Tensor], step: int, learning_rate: float) -> None:
-    """Raise if the loss or the gradient of an optimizer step is not finite, in a plain training loop.
+    """Raise NotFiniteError if the loss or the gradient of a plain optimizer step is not finite.
 
     Args:
-        loss: Loss of the step, of which ``backward`` was called.
+        loss: Loss of the step, after the call of ``backward``.
         parameters: Parameters that the optimizer is about to change.
         step: Number of the step, counted from 1.
         learning_rate: Learning rate, for the message.
 
     Raises:
-        NotFiniteError: It is not.
+        NotFiniteError: The loss or the gradient is not finite.
     """
     found = float(loss.detach()), float(gradient_norm(parameters))
     for what, value in zip(("loss", "gradient"), found, strict=True):

@@ -1,4 +1,4 @@
-"""What a network costs: floating-point operations by torch's own counter."""
+"""Count the floating-point operations of a network with the counter of torch."""
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -7,12 +7,15 @@ from graft.process import Model, Process
 from graft.sampler import Stage
 from graft.state import Condition, State, size
 
-BACKWARD = 3  # a training step costs so many forward passes, by the usual count
+BACKWARD = 3  # cost of a training step in forward passes, by the usual estimate
 
 
 @torch.no_grad()
 def call(process: Process, model: Model, state: State, condition: Condition) -> float:
-    """Of one network call for one sample: matrix products, convolutions and attention, a multiply-add as two."""
+    """Return the FLOPs of one network call for one sample.
+
+    Matrix products, convolutions and attention are counted; a multiply-add counts as two.
+    """
     with FlopCounterMode(display=False) as counter:
         process(model, state, 0.5, condition)
     total: int = counter.get_total_flops()
@@ -20,7 +23,12 @@ def call(process: Process, model: Model, state: State, condition: Condition) -> 
 
 
 def sampling(stages: "list[tuple[Stage, float]]", steps: int) -> float:
-    """Of one sample through stages, each with what its network costs a call; ``steps`` of the model's clock."""
+    """Return the FLOPs of sampling one sample.
+
+    Args:
+        stages: Stages, each with the FLOPs of one network call.
+        steps: Number of sampler steps of a stage without its own number.
+    """
     total = 0.0
     for stage, cost in stages:
         own = stage.steps if stage.steps is not None else steps

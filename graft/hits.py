@@ -1,9 +1,7 @@
-"""Hits: the best distinct objects that a run has scored, ranked, to take home and to look at."""
+"""Hits: the best distinct objects that a run has scored, ranked, as a page, a picture, a table or a domain's file."""
 
-import base64
 import csv
 import html
-import io
 import math
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -14,21 +12,31 @@ from typing import Any
 import torch
 
 from graft import files
-from graft import page as pages
+from graft.csv_files import csv_text
 from graft.module import GraftModule
-from graft.report import format_number
-from graft.reward import ask
+from graft.report.page import embed_image, render_page
+from graft.report.tables import Markup, format_number, html_table
+from graft.reward import ask, oriented
 from graft.rollouts import Rollouts
-from graft.spreadsheet import cell
 
 COLUMNS = ("rank", "key", "reward", "times", "origin")
-DRAWN = 24  # hits in the picture
-TURNED = 8  # hits in the view, where the domain has one
+IN_PICTURE = 24
+"""Largest number of hits in the picture."""
+IN_VIEWER = 8
+"""Largest number of hits in the 3-D viewer of a domain that has one."""
 
 
 @dataclass
 class TopSample:
-    """An object, its reward, its key (empty where the domain has none), where it was drawn, how often its key was."""
+    """One of the best objects of a run.
+
+    Attributes:
+        item: The object.
+        reward: Reward of the object.
+        key: Key of the object; empty if the domain has no keys.
+        origin: ``round N``, or ``samples`` for the samples of the final comparison.
+        times: Number of draws with this key.
+    """
 
     item: Any
     reward: float
@@ -40,30 +48,32 @@ class TopSample:
 def top_samples(
     module: GraftModule, data: Rollouts, rounds: int, items: Sequence[Any], rewards: Sequence[float], count: int
 ) -> list[TopSample]:
-    """The best ``count`` objects with distinct keys of a run's rounds and of further samples, the best first.
+    """Return the best ``count`` scored objects of a run with distinct keys, best first.
 
-    Objects whose reward failed are no hits, nor are those of a scored file, which nobody drew. Equals stand in the
-    order in which they were drawn.
+    The objects are the draws of the run's rounds and further samples.
+
+    An object with a failed reward is no hit, nor is a record of a scored file. Objects of equal reward stay in the
+    order in which they were sampled.
 
     Args:
-        module: Decodes the rounds' draws.
-        data: The rollouts, whose ``run_dir`` has the rounds.
-        rounds: How many there are.
-        items: Samples.
-        rewards: Of each, NaN where it failed.
-        count: The most hits.
+        module: The model; it decodes the draws of the rounds.
+        data: The rollouts; their ``run_dir`` has the rounds.
+        rounds: Number of rounds.
+        items: Further samples.
+        rewards: Reward of each further sample, NaN where the reward failed.
+        count: Largest number of hits.
     """
-    pool: list[tuple[float, str, int, int]] = []  # reward, key, round (-1: samples), place
+    pool: list[tuple[float, str, int, int]] = []  # reward, key, round (-1 for the samples), position
     for number_ in range(rounds if data.source.is_model else 0):
-        scores, keys = data.round_rewards_and_keys(number_)
+        scores, keys = data.rounds.store(number_).kept_scores()
         pool += [(value, key, number_, i) for i, (value, key) in enumerate(zip(scores.values, keys, strict=True))]
-    keys = [module.key(item) if module.has_keys else "" for item in items]
+    keys = [module.key(item) if module.supports("key") else "" for item in items]
     pool += [(value, key, -1, i) for i, (value, key) in enumerate(zip(rewards, keys, strict=True))]
     pool = [each for each in pool if not math.isnan(each[0])]
     times: dict[str, int] = {}
     for _, key, _, _ in pool:
         times[key] = times.get(key, 0) + 1
-    pool.sort(key=lambda each: -each[0] if data.higher_is_better else each[0])
+    pool.sort(key=lambda each: -oriented(each[0], data.rounds.higher_is_better))
     seen: set[str] = set()
     best: list[tuple[float, str, int, int]] = []
     for each in pool:
@@ -73,7 +83,7 @@ def top_samples(
     decoded: dict[tuple[int, int], Any] = {(-1, i): items[i] for _, _, number_, i in best if number_ == -1}
     for number_ in {each[2] for each in best} - {-1}:
         places = sorted(i for _, _, n, i in best if n == number_)
-        mols = module.decode(*data.round_samples(number_, torch.tensor(places)))
+        mols = module.decode(*data.rounds.store(number_).take(torch.tensor(places)))
         decoded |= {(number_, i): item for i, item in zip(places, mols, strict=True)}
     return [
         TopSample(decoded[n, i], value, key, "samples" if n == -1 else f"round {n + 1}", times[key] if key else 1)
@@ -82,28 +92,43 @@ def top_samples(
 
 
 def postprocessed(module: GraftModule, data: Rollouts, hits: Sequence[TopSample]) -> list[TopSample]:
-    """The hits as the domain cleans them, scored and ranked anew: a reward may see what was mended.
+    """Return the hits after the domain's post-processing, scored and ranked again.
 
-    Those whose reward fails now are left out.
+    Post-processing may change the reward of an object.
+
+    A hit is dropped if its reward fails after post-processing.
+
+    Args:
+        module: The model; it post-processes the objects.
+        data: The rollouts; their reward scores the objects.
+        hits: The hits.
     """
     items = module.postprocess([hit.item for hit in hits])
     scored = [
         replace(hit, item=item, reward=value)
-        for hit, item, value in zip(hits, items, ask(data.require_reward, items).values, strict=True)
+        for hit, item, value in zip(hits, items, ask(data.rounds.require_reward, items).values, strict=True)
         if not math.isnan(value)
     ]
-    return sorted(scored, key=lambda hit: -hit.reward if data.higher_is_better else hit.reward)
+    return sorted(scored, key=lambda hit: -oriented(hit.reward, data.rounds.higher_is_better))
 
 
 def write(module: GraftModule, hits: Sequence[TopSample], path: Path, label: str) -> None:
-    """Write hits into a file of the domain's, or as a page (``.html``), a picture (``.png``) or a table (``.csv``).
+    """Write hits as a page, a picture, a table or a file of the domain's format.
+
+    The suffix ``.html`` gives a page, ``.png`` a picture and ``.csv`` a table.
+
+    Args:
+        module: The model; it renders and writes the objects.
+        hits: The hits, best first.
+        path: Path of the file; the suffix says the format.
+        label: Name of the reward.
 
     Raises:
-        GraftError: The domain writes no such file.
+        GraftError: The domain writes no file with this suffix.
     """
     if path.suffix == ".html":
         files.write_text(path, page(module, hits, label))
-    elif path.suffix == ".png" and (png := picture(module, hits)) is not None:
+    elif path.suffix == ".png" and (png := render_picture(module, hits)) is not None:
         files.write_bytes(path, png)
     elif path.suffix == ".csv":
         files.write_text(path, table(hits, columns(module, hits)))
@@ -113,28 +138,28 @@ def write(module: GraftModule, hits: Sequence[TopSample], path: Path, label: str
 
 
 def table(hits: Sequence[TopSample], objects: "Mapping[str, Sequence[str]] | None" = None) -> str:
-    """Hits as CSV: rank, key, reward, how often the key was drawn, where this one was, and the objects' own columns.
+    """Return hits as CSV text, with the columns of `COLUMNS` and the objects' own columns.
 
     Args:
-        hits: The hits.
-        objects: Further columns by name; see `columns`.
+        hits: The hits, best first.
+        objects: Cells of the objects' own columns by name, as `columns` returns them.
     """
-    out = io.StringIO()
-    rows = csv.writer(out, lineterminator="\n")
     own = {name: cells for name, cells in (objects or {}).items() if name not in COLUMNS}
-    rows.writerow((*COLUMNS, *own))
-    for rank, hit in enumerate(hits, 1):
-        cells = [cell(each[rank - 1]) for each in own.values()]
-        rows.writerow((rank, cell(hit.key), repr(hit.reward), hit.times, cell(hit.origin), *cells))
-    return out.getvalue()
+    rows = [
+        (rank, hit.key, hit.reward, hit.times, hit.origin, *(cells[rank - 1] for cells in own.values()))
+        for rank, hit in enumerate(hits, 1)
+    ]
+    return csv_text((*COLUMNS, *own), rows)
 
 
 def columns(module: GraftModule, hits: Sequence[TopSample]) -> dict[str, list[str]]:
-    """The columns of the objects, by name, as the domain writes them into its own CSV file.
+    """Return the cells of the objects' own columns by name.
 
-    Empty where CSV is not the domain's main format, so that the objects are in a file of that. Without a header the
-    columns are called ``object_1``, ``object_2`` and so on. A file that has no line for each object is one column, the
-    objects as Python prints them.
+    They are the cells that the domain writes into a CSV file.
+
+    The result is empty if CSV is not the domain's main format: the objects are then in a file of the main format.
+    Without a header the columns are called ``object_1``, ``object_2`` and so on. If the file does not have one line for
+    each object, the only column is ``object``, with the ``repr`` of each object.
     """
     if module.file_suffix != ".csv" or not hits:
         return {}
@@ -152,39 +177,39 @@ def columns(module: GraftModule, hits: Sequence[TopSample]) -> dict[str, list[st
     return {name: [line[i] for line in lines] for i, name in enumerate(names)}
 
 
-def picture(module: GraftModule, hits: Sequence[TopSample]) -> "bytes | None":
-    """A drawing of the first hits with their rewards; None if the domain draws nothing."""
-    some = hits[:DRAWN]
-    return module.render([hit.item for hit in some], _legends(some)) if some else None
+def render_picture(module: GraftModule, hits: Sequence[TopSample]) -> "bytes | None":
+    """Return a PNG of the first hits with their rewards; None if the domain renders no pictures."""
+    first = hits[:IN_PICTURE]
+    return module.render([hit.item for hit in first], _legends(first)) if first else None
 
 
 def section(module: GraftModule, hits: Sequence[TopSample], label: str) -> str:
-    """Hits as a part of a page."""
+    """Return hits as an HTML section; "" if there are no hits."""
     if not hits:
         return ""
-    png = picture(module, hits)
-    view = module.render_html([hit.item for hit in hits[:TURNED]], _legends(hits[:TURNED]))
-    image = (
-        f"<figure><img alt='the best {len(hits[:DRAWN])}' src='data:image/png;base64,"
-        f"{base64.b64encode(png).decode()}'></figure>"
-        if png is not None
-        else ""
-    )
-    rows = "".join(
-        f"<tr><td>{rank}</td><td>{format_number(hit.reward)}</td><td>{hit.times}</td><td>{hit.origin}</td>"
-        f"<td><code>{html.escape(hit.key)}</code></td></tr>"
+    png = render_picture(module, hits)
+    view = module.render_html([hit.item for hit in hits[:IN_VIEWER]], _legends(hits[:IN_VIEWER]))
+    image = embed_image(png, f"the best {len(hits[:IN_PICTURE])}") if png is not None else ""
+    rows = [
+        (
+            str(rank),
+            format_number(hit.reward),
+            str(hit.times),
+            hit.origin,
+            Markup(f"<code>{html.escape(hit.key)}</code>"),
+        )
         for rank, hit in enumerate(hits, 1)
-    )
-    head = f"<tr><th>rank</th><th>{html.escape(label)}</th><th>times</th><th>from</th><th>key</th></tr>"
+    ]
     return (
-        f"<h2>Hits</h2><p class='note'>The best {len(hits)} distinct ones of all that was drawn and scored.</p>"
-        f"{image}{view}<details><summary>table</summary><table>{head}{rows}</table></details>"
+        f"<h2>Hits</h2><p class='note'>The best {len(hits)} distinct objects of all that were sampled and scored.</p>"
+        f"{image}{view}<details><summary>table</summary>"
+        f"{html_table(rows, ('rank', label, 'times', 'from', 'key'))}</details>"
     )
 
 
 def page(module: GraftModule, hits: Sequence[TopSample], label: str) -> str:
-    """Hits as a page that needs no network."""
-    return pages.page("Hits", [section(module, hits, label)])
+    """Return hits as an HTML page that needs no network."""
+    return render_page("Hits", [section(module, hits, label)])
 
 
 def _legends(hits: Sequence[TopSample]) -> list[str]:

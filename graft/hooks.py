@@ -1,4 +1,4 @@
-"""The hooks of a domain, guarded: a hook gets copies of objects, and whatever it raises names it in one sentence."""
+"""Guard the hooks of a domain: a hook gets copies of objects, and its errors name the hook."""
 
 import functools
 import inspect
@@ -14,22 +14,22 @@ from graft.copies import copied, copies
 from graft.errors import GraftError
 from graft.state import size
 
-ONE = ("key",)  # hooks whose first argument is an object
-MANY = ("features", "render", "render_html", "postprocess", "write")  # hooks whose first argument is a list of objects
+ONE = ("key",)  # hooks with an object as first argument
+MANY = ("features", "render", "render_html", "postprocess", "write")  # hooks with a list of objects as first argument
 PLAIN = (
     *("sample_conditions", "conditions_for", "group", "decode", "encode", "apply_constraint"),
     *("in_training_set", "metrics", "distances", "load_condition", "read_scored", "export"),
 )
-FILES = ("write", "read_scored", "load_condition", "export")  # hooks whose errors of the file system say it all
-TRACEBACK = "mend it; with GRAFT_TRACEBACK=1 in the environment the traceback is shown"
+FILES = ("write", "read_scored", "load_condition", "export")  # errors of the file system in these hooks pass unchanged
+TRACEBACK = "fix it; GRAFT_TRACEBACK=1 in the environment shows the traceback"
 
 
 def guard(kind: type, root: type) -> None:
-    """Guard the hooks that a class of a domain, or a mixin of it, defines.
+    """Guard the hooks that the class of a domain or one of its mixins defines.
 
     Args:
         kind: A subclass of ``root``.
-        root: `graft.GraftModule`, whose own hooks need no guard.
+        root: `graft.GraftModule`; its own hooks need no guard.
     """
     for name in (*ONE, *MANY, *PLAIN):
         owner = next((base for base in kind.__mro__ if name in vars(base)), root)
@@ -41,14 +41,16 @@ def guard(kind: type, root: type) -> None:
 
 @contextmanager
 def named(what: str, files: bool = False) -> Iterator[None]:
-    """Within the block an error becomes a `GraftError` that says what failed.
+    """Turn an error in the block into a `GraftError` that names the failed hook.
+
+    A `GraftError` and an error of too little memory pass unchanged.
 
     Args:
-        what: Such as ``Points.write``.
-        files: Errors of the file system pass, for they say what is wrong.
+        what: Name of the hook, such as ``Points.write``.
+        files: True to let errors of the file system pass, because their messages are clear.
 
     Raises:
-        GraftError: Something was raised that is neither one, nor a lack of memory.
+        GraftError: The block raised another error, or SystemExit.
     """
     try:
         yield
@@ -68,17 +70,17 @@ def update(metric: Metric, name: str, items: Any) -> None:
 
 
 def compute(metric: Metric, name: str) -> "float | dict[str, float]":
-    """Return what a metric of a domain computes: a number, or a dict of numbers by name.
+    """Return the value of a metric of a domain: a number, or a dict of numbers by name.
 
     Raises:
-        GraftError: It fails or computes something else.
+        GraftError: The metric fails or returns another type.
     """
     what = f"{_of(metric, name)}.compute"
     with named(what):
         value = metric.compute()
     try:
         return {part: float(number) for part, number in value.items()} if isinstance(value, dict) else float(value)
-    except Exception:  # of whatever type it is
+    except Exception:  # conversion of an unknown type may raise any error
         found = f"a tensor of shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
         raise GraftError(f"{what} returned {found}; it must return a number, or a dict of numbers by name") from None
 
@@ -88,7 +90,7 @@ def _of(metric: Metric, name: str) -> str:
 
 
 def _guarded(name: str, hook: Callable[..., Any]) -> Callable[..., Any]:
-    parameter = list(inspect.signature(hook).parameters)[1:2]  # of the objects
+    parameter = list(inspect.signature(hook).parameters)[1:2]  # name of the argument with the objects
 
     @functools.wraps(hook)
     def guarded(self: Any, *args: Any, **kwargs: Any) -> Any:

@@ -1,6 +1,6 @@
-"""Ranges of settings: what no setting can be, and what no machine can do.
+"""Check ranges of settings, and the time, memory and disk that a run needs.
 
-A run that cannot fit into memory, or would take years, is refused before it starts, with the figure.
+A run that exceeds the memory, the free disk or a year of time ends before it starts. The message has the figure.
 """
 
 import math
@@ -12,12 +12,12 @@ from typing import Any
 from graft.errors import GraftError
 
 YEAR = 365.25 * 24 * 3600
-FASTEST_CALL = 1e-6  # s; no network answers for one sample in less
-FASTEST_STEP = 1e-5  # s; no optimizer step takes less
-MOST_STEPS = 1_000_000  # of a sampler: its levels are a list
-MOST_PROCESSES = 4  # for each core
-MOST_WARMUP = 1_000_000_000  # steps
-MOST_LOGIT = 30.0  # of a level: beyond it every level is 0 or 1 in single precision
+FASTEST_CALL = 1e-6  # s; lower bound of a network call for one sample
+FASTEST_STEP = 1e-5  # s; lower bound of an optimizer step
+MOST_STEPS = 1_000_000  # limit of sampler steps, because the levels are a list
+MOST_PROCESSES = 4  # ranks per core
+MOST_WARMUP = 1_000_000_000  # optimizer steps
+MOST_LOGIT = 30.0  # a level with a larger logit is 0 or 1 in single precision
 
 
 def check(
@@ -29,23 +29,23 @@ def check(
     above: bool = False,
     below: bool = False,
 ) -> None:
-    """Check that a number lies in its range.
+    """Raise GraftError if a number is out of its range.
 
     Args:
         name: Setting as the user writes it, for the message.
-        value: Its value.
-        low: Smallest value.
-        high: Largest value.
-        above: Whether ``low`` itself is excluded.
-        below: Whether ``high`` itself is excluded.
+        value: Value of the setting.
+        low: Smallest allowed value.
+        high: Largest allowed value.
+        above: True to exclude ``low`` itself.
+        below: True to exclude ``high`` itself.
 
     Raises:
-        GraftError: It does not, or is not finite.
+        GraftError: The number is out of range or not finite.
     """
     inside = (value > low if above else value >= low) and (value < high if below else value <= high)
     try:
         finite = math.isfinite(value)
-    except OverflowError:  # an int that no float can hold
+    except OverflowError:  # an int that is too large for a float
         finite = True
     if inside and finite:
         return
@@ -56,7 +56,7 @@ def check(
 
 
 def product(*factors: int) -> float:
-    """Return the product of counts as a float; infinity where it is too large for one."""
+    """Return the product of counts as a float, or infinity if it overflows."""
     try:
         return float(math.prod(factors))
     except OverflowError:
@@ -64,10 +64,13 @@ def product(*factors: int) -> float:
 
 
 def check_trainer(trainer: Any) -> None:
-    """Refuse settings of a Lightning Trainer that it takes and that no run can be done with.
+    """Raise GraftError for trainer settings that Lightning accepts and that no run can use.
+
+    Args:
+        trainer: The Lightning Trainer.
 
     Raises:
-        GraftError: A number is out of its range.
+        GraftError: A setting is out of range.
     """
     check("trainer.accumulate_grad_batches", trainer.accumulate_grad_batches, 1, MOST_STEPS)
     for name in ("limit_train_batches", "limit_test_batches", "limit_predict_batches"):
@@ -91,7 +94,7 @@ def check_trainer(trainer: Any) -> None:
 
 
 def shown(value: float) -> str:
-    """Return a number as text; an enormous one as a power of ten."""
+    """Return a number as text, a very large one as a power of ten."""
     try:
         return f"{value:g}" if isinstance(value, float) or abs(value) < 1e15 else f"{float(value):.3g}"
     except OverflowError:
@@ -99,15 +102,15 @@ def shown(value: float) -> str:
 
 
 def check_time(what: str, seconds: float, remedy: str) -> None:
-    """Refuse work that takes longer than a year on any machine.
+    """Raise GraftError if work takes longer than a year on any machine.
 
     Args:
-        what: Work in words, a plural subject for the message.
-        seconds: Shortest time that it can take.
-        remedy: Action in the imperative.
+        what: Name of the work, a plural subject for the message.
+        seconds: Lower bound of its time in seconds.
+        remedy: Action in the imperative, for the message.
 
     Raises:
-        GraftError: It takes longer.
+        GraftError: The work takes longer than a year.
     """
     if seconds > YEAR:
         years = f"at least {seconds / YEAR:.3g} years on any machine" if math.isfinite(seconds) else "for ever"
@@ -115,15 +118,15 @@ def check_time(what: str, seconds: float, remedy: str) -> None:
 
 
 def check_memory(what: str, needed: float, remedy: str) -> None:
-    """Refuse what cannot fit into this machine's memory.
+    """Raise GraftError if data exceed the memory of this machine.
 
     Args:
-        what: Data in words, a plural subject for the message.
-        needed: Their bytes.
-        remedy: Action in the imperative.
+        what: Name of the data, a plural subject for the message.
+        needed: Number of bytes of the data.
+        remedy: Action in the imperative, for the message.
 
     Raises:
-        GraftError: They are more than all of the memory.
+        GraftError: The data exceed the memory.
     """
     there = memory()
     if needed > there:
@@ -131,16 +134,16 @@ def check_memory(what: str, needed: float, remedy: str) -> None:
 
 
 def check_disk(what: str, needed: float, folder: Path, remedy: str) -> None:
-    """Refuse what cannot fit onto the disk of a folder.
+    """Raise GraftError if data exceed the free disk of a folder.
 
     Args:
-        what: Data in words, a plural subject for the message.
-        needed: Their bytes.
-        folder: Where they are written; it need not exist.
-        remedy: Action in the imperative.
+        what: Name of the data, a plural subject for the message.
+        needed: Number of bytes of the data.
+        folder: Folder of the data, which may be missing.
+        remedy: Action in the imperative, for the message.
 
     Raises:
-        GraftError: They are more than what is free.
+        GraftError: The data exceed the free disk.
     """
     there = next((each for each in (folder.absolute(), *folder.absolute().parents) if each.exists()), None)
     if there is None:
@@ -151,10 +154,10 @@ def check_disk(what: str, needed: float, folder: Path, remedy: str) -> None:
 
 
 def memory() -> float:
-    """Return the bytes of this machine's memory; infinity where the system does not say."""
+    """Return the bytes of memory of this machine, or infinity if they are unknown."""
     try:
         return float(os.sysconf("SC_PHYS_PAGES")) * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, ValueError, OSError):  # not every system has these names
+    except (AttributeError, ValueError, OSError):  # these names are missing on some systems
         return math.inf
 
 

@@ -1,14 +1,14 @@
-"""JSON of files that others may have written."""
+"""Read JSON of untrusted files."""
 
 import json
 from typing import Any
 
 
 def parse(text: "str | bytes") -> Any:
-    """Return what a JSON text holds.
+    """Return the value of a JSON text.
 
     Raises:
-        ValueError: It is no JSON, or is nested too deeply to be read.
+        ValueError: The text is not JSON, or is nested too deeply.
     """
     try:
         return json.loads(text)

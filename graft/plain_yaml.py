@@ -1,10 +1,12 @@
-"""Read YAML as plain data: limits on its size, nesting and aliases, and no key twice.
+"""Read YAML as plain data, with limits on size and nesting, and without duplicate keys.
 
-PyYAML keeps the last of two equal keys, and a few nested anchors stand for more values than a machine can hold
-("billion laughs"). Both are refused here before a value is built. `install` gives the same reader to jsonargparse, the
+PyYAML keeps the last of two equal keys, and a few nested anchors expand to more values than a machine can hold
+("billion laughs"). `check` rejects both before a value is built. `install` adds the same check to jsonargparse, the
 parser of the command line, so that configurations, overlays and inline values follow one rule.
 """
 
+import ast
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,7 @@ import yaml
 from graft.errors import GraftError
 
 MOST_CHARACTERS = 1 << 20
-MOST_VALUES = 100_000  # with every alias replaced by what it stands for
+MOST_VALUES = 100_000  # every alias counts with all its values
 MOST_ALIASES = 1_000
 DEEPEST = 64
 LONGEST_NUMBER = 1_000  # digits; Python reads long numbers in quadratic time
@@ -25,7 +27,7 @@ MERGE = "tag:yaml.org,2002:merge"
 
 
 class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
-    """PyYAML's safe loader, asked for nodes only."""
+    """The safe loader of PyYAML."""
 
 
 def load(text: str, where: str) -> Any:
@@ -33,10 +35,10 @@ def load(text: str, where: str) -> Any:
 
     Args:
         text: The document.
-        where: Its name for messages, such as the path of a file.
+        where: Name of the document for messages, such as the path of a file.
 
     Raises:
-        GraftError: It is no YAML, repeats a key, or exceeds one of the limits of this file.
+        GraftError: The text is not YAML, repeats a key, or exceeds a limit of this module.
     """
     try:
         check(text, where)
@@ -49,14 +51,14 @@ def read(path: Path) -> Any:
     """Return the value of a YAML file in UTF-8.
 
     Args:
-        path: The file.
+        path: Path of the file.
 
     Raises:
-        GraftError: It cannot be read, or see `load`.
+        GraftError: The file cannot be read, is not YAML, repeats a key, or exceeds a limit of this module.
     """
     try:
         with open(path, "rb") as file:
-            content = file.read(4 * MOST_CHARACTERS + 1)  # bytes of a character: at most 4
+            content = file.read(4 * MOST_CHARACTERS + 1)  # UTF-8 has at most 4 bytes per character
         text = content.decode("utf-8-sig")
     except (OSError, ValueError) as error:
         raise GraftError(f"{path} is no YAML file: {error}") from None
@@ -64,15 +66,15 @@ def read(path: Path) -> Any:
 
 
 def check(text: str, where: str) -> None:
-    """Raise GraftError if a YAML document repeats a key or exceeds one of the limits of this file.
+    """Raise GraftError if a YAML document repeats a key or exceeds a limit of this module.
 
     Args:
         text: The document.
-        where: Its name for messages.
+        where: Name of the document for messages.
 
     Raises:
-        GraftError: See above.
-        yaml.YAMLError: It is no YAML.
+        GraftError: The document repeats a key or exceeds a limit.
+        yaml.YAMLError: The text is not YAML.
     """
     if len(text) > MOST_CHARACTERS:
         raise GraftError(f"{where} has {len(text):,} characters; YAML may have {MOST_CHARACTERS:,}: split it")
@@ -89,7 +91,7 @@ def check(text: str, where: str) -> None:
 
 
 def holds_collection(text: str) -> bool:
-    """Return whether a text is YAML that holds a list, a mapping or an alias; False for other text."""
+    """Return True if a text is YAML with a list, a mapping or an alias."""
     try:
         return any(isinstance(e, yaml.CollectionStartEvent | yaml.AliasEvent) for e in yaml.parse(text, _Loader))
     except yaml.YAMLError:
@@ -97,7 +99,7 @@ def holds_collection(text: str) -> bool:
 
 
 def _check_events(text: str, where: str) -> None:
-    """Count nesting and aliases without recursion."""
+    """Raise GraftError for too much nesting or too many aliases, without recursion."""
     depth = aliases = 0
     for event in yaml.parse(text, Loader=_Loader):
         if isinstance(event, yaml.CollectionStartEvent):
@@ -113,7 +115,7 @@ def _check_events(text: str, where: str) -> None:
 
 
 class _Walk:
-    """A walk over the nodes of a document, each of which is visited once."""
+    """A walk over the nodes of a document that visits each node once."""
 
     def __init__(self, loader: Any, where: str) -> None:
         self._loader, self._where = loader, where
@@ -121,7 +123,7 @@ class _Walk:
         self._open: set[int] = set()
 
     def size(self, node: Any, path: str) -> int:
-        """Return the number of values of a node with its aliases replaced."""
+        """Return the number of values of a node with all aliases expanded."""
         known = self._sizes.get(id(node))
         if known is not None:
             return known
@@ -147,11 +149,11 @@ class _Walk:
         return total
 
     def _check_keys(self, node: Any, path: str) -> None:
-        """Refuse a key that occurs twice, also where one is written with dots and the other nested."""
+        """Raise GraftError for a key that occurs twice, nested or written with dots."""
         seen: dict[Any, Any] = {}
         for key, _ in node.value:
             if not isinstance(key, yaml.ScalarNode):
-                continue  # no key of a dict: the loader refuses it
+                continue  # the loader rejects such a key later
             value = MERGE if key.tag == MERGE else self._loader.construct_object(key)
             if value in seen:
                 raise self._twice(_join(path, key.value), seen[value], key)
@@ -176,7 +178,7 @@ class _Walk:
 
 
 def _ends(node: Any, prefix: str = "") -> "Iterator[tuple[str, Any]]":
-    """Yield (dotted name, its key) of the innermost values of nested mappings."""
+    """Yield (dotted name, key node) of the innermost values of nested mappings."""
     for key, value in node.value:
         if isinstance(key, yaml.ScalarNode) and key.tag != MERGE:
             name = f"{prefix}{key.value}"
@@ -195,8 +197,8 @@ def _line(node: Any) -> int:
 
 
 def install() -> None:
-    """Have jsonargparse check YAML as `check` does before it builds values."""
-    import jsonargparse  # here, for what only reads files needs no parser of a command line
+    """Make jsonargparse call `check` on YAML before it builds values."""
+    import jsonargparse  # imported here, because readers of files need no command line
 
     inner = jsonargparse.get_loader("yaml")
     if getattr(inner, "checks", False):
@@ -204,6 +206,9 @@ def install() -> None:
 
     def checked(stream: str) -> Any:
         check(stream, "a setting or configuration")
+        if "None" in stream:  # jsonargparse hands values of settings inside two groups on as Python writes them
+            with contextlib.suppress(ValueError, SyntaxError):
+                return ast.literal_eval(stream)
         return inner(stream)
 
     checked.checks = True  # type: ignore[attr-defined]

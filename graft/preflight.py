@@ -1,4 +1,4 @@
-"""A trial of the hooks that a run will need, on a few samples: one that fails does so before the first round."""
+"""Try the hooks that a run needs on a few samples, so that errors appear before round 1."""
 
 import math
 import random
@@ -13,88 +13,91 @@ import torch
 from torch import Tensor
 
 from graft import hooks
-from graft.batches import Weights
-from graft.batches.sampling import SampleRequests, sample_batch
+from graft.dataloaders.sampling import SampleRequests, sample_batch
+from graft.datatypes import Weights
 from graft.distributed import gathered, shared_errors
+from graft.domain import Domain
 from graft.errors import GraftError
-from graft.module import GraftModule
 
 if TYPE_CHECKING:
     from lightning.pytorch import Trainer
 
-COUNT = 4  # samples
+COUNT = 4  # number of samples in the trial
 
 
 def check(
-    module: GraftModule, trainer: "Trainer", scored: bool, features: bool, known: bool, count: int, weights: Weights
+    domain: Domain, trainer: "Trainer", scored: bool, features: bool, known: bool, count: int, weights: Weights
 ) -> None:
-    """Call each hook of the domain once with a few samples; no reward is called, and no random state is moved.
+    """Call each hook of a domain once with a few samples.
 
-    Within a trainer that has set up its strategy; of several processes all call this.
+    No reward is called, and random states are restored. The strategy of the trainer must be set up. All ranks must call
+    the function.
 
     Args:
-        module: The domain.
-        trainer: Of the run.
-        scored: Samples have rewards.
-        features: The run needs the features of objects.
-        known: The run needs to know which keys the training data has.
-        count: Samples that the run judges at a time. A metric that cannot be computed of a few samples is tried with
-            as many.
-        weights: Of the model that is sampled.
+        domain: Domain of the objects.
+        trainer: Trainer of the run.
+        scored: True if samples have rewards.
+        features: True if the run needs features of objects.
+        known: True if the run needs the keys of the training data.
+        count: Number of samples in an evaluation. A metric that fails on a few samples is tried on this number.
+        weights: Name of the weights that sample.
 
     Raises:
-        GraftError: A hook fails; the hook and the domain are named.
+        GraftError: A hook fails. The message names the hook and the domain.
     """
     with _replayed():
-        items, condition = _sampled(module, trainer, COUNT, weights)
+        items, condition = _sampled(domain, trainer, COUNT, weights)
         with shared_errors(trainer):
-            module.group(condition)
-            keys = [module.key(item) for item in items] if module.has_keys else []
+            domain.group(condition)
+            keys = [domain.key(item) for item in items] if domain.supports("key") else []
             if known:
-                _known(module, keys)
+                _known(domain, keys)
             if features:
-                module.features(items)
-            uncomputable = _uncomputable(module, items)
+                domain.features(items)
+            uncomputable = _uncomputable(domain, items)
         # all ranks sample, or none does: a sharded network is called by all of them
         if any(gathered(trainer, uncomputable)):
-            enough, _ = _sampled(module, trainer, count, weights)
+            enough, _ = _sampled(domain, trainer, count, weights)
             with shared_errors(trainer):
-                for name, metric in module.metrics().items():
+                for name, metric in domain.metrics().items():
                     hooks.update(metric, name, enough)
                     hooks.compute(metric, name)
         with shared_errors(trainer):
             legends = ["0"] * len(items)
-            module.render(items, legends)
-            module.render_html(items, legends)
+            domain.render(items, legends)
+            domain.render_html(items, legends)
             # a reward that failed is NaN
-            _written(module, items, [*([0.0] * (len(items) - 1)), math.nan] if scored else None)
+            _written(domain, items, [*([0.0] * (len(items) - 1)), math.nan] if scored else None)
 
 
-def _sampled(module: GraftModule, trainer: "Trainer", count: int, weights: Weights) -> tuple[list[Any], Any]:
+def _sampled(domain: Domain, trainer: "Trainer", count: int, weights: Weights) -> tuple[list[Any], Any]:
     items: list[Any] = []
-    requests = SampleRequests(module, count, min(count, module.default_batch_size), ("check",), weights)
+    requests = SampleRequests(domain, count, min(count, domain.default_batch_size), ("check",), weights)
     for index in range(len(requests)):
         request = requests[index]
         with shared_errors(trainer):
             drawn = sample_batch(trainer, request, index)
         with shared_errors(trainer):
-            items += module.decode(drawn.state, request.condition)
+            items += domain.decode(drawn.state, request.condition)
     return items, requests[0].condition
 
 
-def _known(module: GraftModule, keys: list[str]) -> None:
-    found = module.in_training_set(keys)
+def _known(domain: Domain, keys: list[str]) -> None:
+    found = domain.in_training_set(keys)
     if not isinstance(found, Tensor) or found.dtype != torch.bool or found.shape != (len(keys),):
         raise GraftError(
-            f"{type(module).__qualname__}.in_training_set returned {type(found).__name__}; it must return a bool "
+            f"{type(domain).__qualname__}.in_training_set returned {type(found).__name__}; it must return a bool "
             f"tensor of shape ({len(keys)},), one for each key"
         )
 
 
-def _uncomputable(module: GraftModule, items: list[Any]) -> bool:
-    """Whether a metric cannot be computed of a few objects; one that cannot even be updated fails at once."""
+def _uncomputable(domain: Domain, items: list[Any]) -> bool:
+    """Return True if a metric cannot be computed from a few objects.
+
+    An error of ``update`` is raised at once, since more objects do not help.
+    """
     wrong = False
-    for name, metric in module.metrics().items():
+    for name, metric in domain.metrics().items():
         hooks.update(metric, name, items)
         try:
             hooks.compute(metric, name)
@@ -103,21 +106,21 @@ def _uncomputable(module: GraftModule, items: list[Any]) -> bool:
     return wrong
 
 
-def _written(module: GraftModule, items: list[Any], rewards: "list[float] | None") -> None:
+def _written(domain: Domain, items: list[Any], rewards: "list[float] | None") -> None:
     """Write the objects into a temporary folder."""
-    if not module.file_suffix:
+    if not domain.file_suffix:
         return
     with tempfile.TemporaryDirectory(prefix="graft-") as folder:
-        path = Path(folder) / f"samples{module.file_suffix}"
-        with hooks.named(f"{type(module).__qualname__}.write"):
-            module.write(items, path, rewards=rewards)
+        path = Path(folder) / f"samples{domain.file_suffix}"
+        with hooks.named(f"{type(domain).__qualname__}.write"):
+            domain.write(items, path, rewards=rewards)
         if not any(Path(folder).iterdir()):
-            raise GraftError(f"{type(module).__qualname__}.write wrote nothing to the path that it was given")
+            raise GraftError(f"{type(domain).__qualname__}.write wrote no file to the given path")
 
 
 @contextmanager
 def _replayed() -> Iterator[None]:
-    """Within the block random numbers are drawn, and after it they are those of before."""
+    """Restore all global random states at the end of the block."""
     python, arrays = random.getstate(), np.random.get_state()
     with torch.random.fork_rng():
         yield

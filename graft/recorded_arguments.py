@@ -1,4 +1,4 @@
-"""Objects that remember what they were made with, so that a configuration can be written of them."""
+"""Record constructor arguments, so that a configuration can be written from an object."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -7,12 +7,12 @@ if TYPE_CHECKING:
 
 
 class Described:
-    """A base class that notes the arguments of the constructor; see `graft.runs.config_of_objects`."""
+    """A base class that records constructor arguments for `graft.runs.config_of_objects`."""
 
     _arguments: tuple[tuple[Any, ...], dict[str, Any]]
 
     def __new__(cls, *args: Any, **kwargs: Any) -> "Self":
-        """Note the arguments."""
+        """Record the arguments."""
         self = super().__new__(cls)
         self.__dict__["_arguments"] = args, kwargs
         return self

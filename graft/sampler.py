@@ -1,4 +1,4 @@
-"""One stateless loop for sampling, hand-over and inversion: `run` takes a state through stages."""
+"""One stateless loop for sampling, hand-over and inversion: `run_stages`."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -11,17 +11,23 @@ from graft.errors import GraftError
 from graft.finite import NotFiniteError, extremes
 from graft.process import Model, Process
 from graft.solvers import Euler, Solver
-from graft.state import Condition, State
+from graft.state import Condition, State, fields_of
 
 EULER = Euler()
 
 
 @dataclass(frozen=True)
 class Stage:
-    """A stretch of the clock and who walks it: from level ``start`` to level ``stop`` (upwards it inverts).
+    """A part of the clock and the network that samples it.
 
-    ``steps`` is for a stage with a clock of its own, such as a corrector's: the steps of the whole of that clock.
-    ``solver`` makes the steps; the process's own (Euler's) if not given.
+    Attributes:
+        process: Process of the stage.
+        model: Network of the stage.
+        start: Level at which the stage begins.
+        stop: Level at which the stage ends; a stage up, ``stop > start``, inverts the steps down.
+        steps: Number of steps of a clock of the stage's own, such as a corrector's, from 1 to 0; None for the common
+            clock.
+        solver: Solver of the steps.
     """
 
     process: Process
@@ -34,9 +40,13 @@ class Stage:
 
 @dataclass
 class Trajectory:
-    """What `run` gives: the last state, the states at the levels asked for, the number of denoiser calls a sample.
+    """The result of `run_stages`.
 
-    ``estimates`` is for who asks the network for E[x_0 | x_u] at the recorded states.
+    Attributes:
+        state: Last state, (B, ...).
+        states: Recorded states by level.
+        denoiser_calls: Number of denoiser calls of each sample.
+        x0_predictions: Estimates of E[x_0 | x_u] at recorded states by level; the caller fills them in.
     """
 
     state: State
@@ -46,12 +56,12 @@ class Trajectory:
 
 
 def level_grid(steps: int) -> list[float]:
-    """The levels of a sampler of so many steps, 1 to 0."""
+    """Return the ``steps`` + 1 levels of a sampler, from 1 to 0."""
     return [(steps - i) / steps for i in range(steps + 1)]
 
 
 def nearest_level(level: float, steps: int) -> float:
-    """The level of the grid that is nearest to ``level``."""
+    """Return the level of `level_grid` that is nearest to ``level``."""
     return round(level * steps) / steps
 
 
@@ -67,30 +77,32 @@ def run_stages(
     repeats: int = 1,
     strict: bool = True,
 ) -> Trajectory:
-    """Take a state through the stages, one after the other.
+    """Return the trajectory of a state through the stages, one after the other.
 
     Args:
-        stages: Each begins with the state with which the one before ended; a hand-over is two stages on one clock.
-        condition: One row for each sample.
-        steps: Steps of the whole clock; a stage from 1 to 1/4 takes three quarters of them.
-        record: Levels of that clock whose states are kept (of the last stage that passes them; a stage with a clock of
-            its own passes none); nothing else is, so memory does not grow with the steps.
-        generator: For the prior and the steps.
-        state: Where to start; drawn from the first process's prior if not given.
-        progress: Called after every step.
-        repeats: Take each step down that clock, but the last, so often, noising its outcome back in between
-            (resampling, Lugmayr et al. 2022): for models that are told what a part of the sample is.
-        strict: Raise if a sample becomes NaN or infinite; else such samples are returned as they are.
+        stages: Stages; each begins with the last state of the one before. A hand-over is two stages on one clock.
+        condition: Condition, one row for each sample.
+        steps: Number of steps of the whole clock; a stage from 1 to 1/4 takes three quarters of them.
+        record: Levels of that clock at which states are kept. The last stage that passes a level counts; a stage with a
+            clock of its own passes none. Other states are not kept, so memory does not grow with the steps.
+        generator: Generator of the prior and the steps.
+        state: First state; sampled from the first process's prior if not given.
+        progress: Function that is called after every step.
+        repeats: Number of times that each step down that clock, except the last, is taken. Its outcome is noised back
+            in between (resampling, Lugmayr et al. 2022), so that a fixed part and the rest of a sample fit.
+        strict: Raise if a sample becomes NaN or infinite; if False, such samples are returned as they are.
 
     Raises:
-        GraftError: A stage's end, or a level to record, lies between two steps.
+        GraftError: An end of a stage, or a level to record, lies between two steps.
         NotFiniteError: A sample is not finite.
         InversionError: A stage goes upwards and its process cannot be inverted.
     """
     wanted = {_index(level, steps): level for level in record}
     if state is None:
         if stages[0].start != 1.0:
-            raise GraftError(f"the first stage starts at level {stages[0].start:g}: give the state it starts from")
+            raise GraftError(
+                f"the first stage starts at level {stages[0].start:g}; without a state it must start at 1. Give `state`"
+            )
         state = stages[0].process.prior(condition, generator)
     trajectory = Trajectory(state)
     seen: list[tuple[str, Tensor]] = [("at the start", _finite(state))]
@@ -109,7 +121,7 @@ def run_stages(
             state = stage.solver.step(stage.process, model, state, i / own, following / own, condition, generator)
             if following in kept:
                 trajectory.states[kept[following]] = state
-            if strict:  # stays on the device until the end
+            if strict:  # the result stays on the device until the end, so no step waits for it
                 seen.append((f"from level {following / own:.4g} on", _finite(state)))
             if progress is not None:
                 progress()
@@ -121,17 +133,20 @@ def run_stages(
 
 ACTIONS = {
     "reference": "check model.weights and model.process",
-    "tuned": "start again from earlier weights with a lower model.learning_rate",
-    "current": "start again from earlier weights with a lower model.learning_rate",
+    "tuned": "start again from earlier weights with a lower model.optimizer.lr",
+    "current": "start again from earlier weights with a lower model.optimizer.lr",
 }
 
 
 @contextmanager
 def explained(weights: str) -> Iterator[None]:
-    """Add to the error of samples that are not finite which network drew them and what to do.
+    """Add the network and an action to the error of samples that are not finite.
 
     Args:
-        weights: ``reference``, ``tuned`` or ``current``.
+        weights: Weights of the sampler: ``reference``, ``tuned`` or ``current``.
+
+    Raises:
+        NotFiniteError: The block raised it; the message names the network.
     """
     try:
         yield
@@ -141,18 +156,16 @@ def explained(weights: str) -> Iterator[None]:
 
 
 def _finite(state: State) -> Tensor:
-    """Return a bool on the device of the state: it holds neither NaN nor infinity."""
-    fields = [state] if isinstance(state, Tensor) else [*state.values()]
-    return torch.cat([extremes(each) for each in fields]).isfinite().all()
+    """Return a bool on the device of the state: True if it holds neither NaN nor infinity."""
+    return torch.cat([extremes(field) for field in fields_of(state)]).isfinite().all()
 
 
 def _require_finite(state: State, seen: "list[tuple[str, Tensor]]") -> None:
-    """Raise if a state that was seen on the way is not finite."""
+    """Raise NotFiniteError if one of the states ``seen`` is not finite."""
     finite = torch.stack([each for _, each in seen]).tolist()
     if all(finite):
         return
-    fields = [state] if isinstance(state, Tensor) else [*state.values()]
-    rows = torch.stack([each.reshape(len(each), -1).isfinite().all(1).cpu() for each in fields]).all(0)
+    rows = torch.stack([each.reshape(len(each), -1).isfinite().all(1).cpu() for each in fields_of(state)]).all(0)
     count = int((~rows).sum()) or "some"
     raise NotFiniteError(f"{count} of {len(rows)} samples are not finite {seen[finite.index(False)][0]}")
 

@@ -1,4 +1,4 @@
-"""Random numbers that can be replayed: every draw has a generator of its own, seeded from what it is for."""
+"""Reproducible random numbers: every draw has its own generator, seeded from its purpose."""
 
 import hashlib
 from collections.abc import Callable, Sequence
@@ -7,33 +7,35 @@ import torch
 from torch import Generator, Tensor
 
 SMALLEST = 1e-12
-"""Least share of the way from the lowest level to the highest at which training asks a network."""
+"""Least share of the way from the lowest level to the highest at which a network is trained."""
 
 
 def make_generator(seed: int, *purpose: "int | str") -> Generator:
-    """A CPU generator seeded from ``seed`` and what it is for, such as ``("rollout", round, chunk)``.
+    """Return a CPU generator seeded from ``seed`` and its purpose.
 
-    The same arguments give the same numbers on every machine and on any number of processes; different ones give
+    A purpose is a sequence such as "rollout", round, chunk.
+
+    The same arguments give the same numbers on every machine and on any number of ranks. Different arguments give
     independent streams (the seed is 63 bits of a SHA-256).
     """
     return torch.Generator().manual_seed(derive_seed(seed, *purpose))
 
 
 def derive_seed(seed: int, *purpose: "int | str") -> int:
-    """The seed of such a generator: 63 bits."""
+    """Return the 63-bit seed of `make_generator` with the same arguments."""
     digest = hashlib.sha256(repr((int(seed), *purpose)).encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1
 
 
 def seed_default(seed: int, device: torch.device) -> None:
-    """Seed torch's own generators of the CPU and of one device, from which networks draw dropout.
+    """Seed torch's own generators of the CPU and of one device, which networks use for dropout.
 
-    They then draw the same numbers as after `torch.manual_seed`, which also prepares every kind of device
-    that is not in use and records a stack trace for each: more than a millisecond.
+    The numbers are the same as after `torch.manual_seed`. That function also prepares every kind of device that is not
+    in use and records a stack trace for each, which is slow.
 
     Args:
-        seed: From 0 to 2⁶³ − 1.
-        device: Device that the network runs on.
+        seed: Seed from 0 to 2⁶³ − 1.
+        device: Device of the network.
     """
     torch.default_generator.manual_seed(seed)
     if device.type != "cpu":
@@ -41,13 +43,13 @@ def seed_default(seed: int, device: torch.device) -> None:
 
 
 class ShardedGenerator(Generator):
-    """A generator of a whole step's numbers, of which this process gets the rows of its part.
+    """A generator of a whole step's numbers, from which this rank gets its rows of one part.
 
     Attributes:
-        rank: Of this process: of its part it has every ``world``-th row from there.
-        world: Number of processes.
-        part: Which of the parts, one after the other, that a step is accumulated from.
-        parts: Their number.
+        rank: Number of this rank, which gets every ``world``-th row of a part from row ``rank`` on.
+        world: Number of ranks.
+        part: Index of the part, of those from which a step is accumulated.
+        parts: Number of parts.
     """
 
     rank: int
@@ -56,8 +58,29 @@ class ShardedGenerator(Generator):
     parts: int
 
 
+def seed_step(
+    seed: int, step: int, rank: int, world_size: int, part: int, parts: int, device: torch.device
+) -> Generator:
+    """Return the generator of a part of a training step, and seed torch's own generator for it.
+
+    A step that is repeated has the same random numbers, those that networks draw themselves (dropout) included.
+
+    Args:
+        seed: Seed of the module.
+        step: Number of the optimizer step.
+        rank: This rank.
+        world_size: Number of ranks.
+        part: Number of the part of the step.
+        parts: Number of parts that a step is accumulated from.
+        device: Device of the networks.
+    """
+    generator = shard_generator(make_generator(seed, "train", step, 0), rank, world_size, part, parts)
+    seed_default(derive_seed(seed, "dropout", step, part, rank), device)
+    return generator
+
+
 def shard_generator(generator: Generator, rank: int, world: int, part: int = 0, parts: int = 1) -> Generator:
-    """The generator for the rows of one of ``world`` processes in one of ``parts``; it goes on from where it is."""
+    """Return a generator in the same state for the rows of one of ``world`` ranks in one part."""
     if world == parts == 1:
         return generator
     out = ShardedGenerator()
@@ -67,7 +90,7 @@ def shard_generator(generator: Generator, rank: int, world: int, part: int = 0, 
 
 
 def normal(shape: Sequence[int], like: Tensor, generator: "Generator | None") -> Tensor:
-    """Standard normal numbers of ``like``'s dtype and device, drawn on the generator's own device."""
+    """Return standard normal numbers of ``like``'s dtype and device, drawn on the generator's."""
     device = generator.device if generator is not None else like.device
 
     def draw(count: int) -> Tensor:
@@ -77,7 +100,7 @@ def normal(shape: Sequence[int], like: Tensor, generator: "Generator | None") ->
 
 
 def uniform(shape: "int | Sequence[int]", generator: "Generator | None", dtype: torch.dtype = torch.float64) -> Tensor:
-    """Uniform numbers in [0, 1) on the generator's own device."""
+    """Return uniform numbers in [0, 1) on the generator's device."""
     device = generator.device if generator is not None else "cpu"
     first, *more = (shape,) if isinstance(shape, int) else shape
     return _rows(
@@ -86,9 +109,9 @@ def uniform(shape: "int | Sequence[int]", generator: "Generator | None", dtype: 
 
 
 def stratified_levels(count: int, lowest: float, generator: "Generator | None", highest: float = 1.0) -> Tensor:
-    """(count,) levels in (lowest, highest], one in each of as many equal parts, in random order, as training asks.
+    """Return (count,) levels in (lowest, highest], one in each equal part, in random order.
 
-    ``lowest`` itself is left out: the kernel from a level to itself has no noise.
+    ``lowest`` itself is excluded, since the kernel from a level to itself has no noise.
     """
 
     def draw(total: int) -> Tensor:
@@ -99,17 +122,17 @@ def stratified_levels(count: int, lowest: float, generator: "Generator | None", 
 
 
 def logit_normal(level: Tensor, lowest: float, mean: float, spread: float, highest: float = 1.0) -> Tensor:
-    r"""Levels that lie evenly in (lowest, highest] moved to where the logit of their share of the way is normal.
+    r"""Return uniform levels in (lowest, highest], moved to a normal logit of their share.
 
     .. math:: u = \ell + (h - \ell)\, \mathrm{sigmoid}\big(\mu + s\, \Phi^{-1}((u' - \ell) / (h - \ell))\big)
     """
     normal: Tensor = torch.special.ndtri((level - lowest) / (highest - lowest))
-    share = (mean + spread * normal).sigmoid().clamp(min=SMALLEST)  # large spreads would round to ``lowest`` itself
+    share = (mean + spread * normal).sigmoid().clamp(min=SMALLEST)  # a large spread would round to ``lowest`` itself
     return lowest + (highest - lowest) * share
 
 
 def _rows(count: int, draw: "Callable[[int], Tensor]", generator: "Generator | None") -> Tensor:
-    """``count`` rows; of a generator that is shared, those of this process and part out of everyone's."""
+    """Return ``count`` rows; from a `ShardedGenerator`, the rows of this rank and part."""
     if not isinstance(generator, ShardedGenerator):
         return draw(count)
     size = count * generator.world

@@ -1,26 +1,26 @@
-"""Sharded networks: FSDP2, each process keeping a part of every parameter (Zhao et al. 2023, arXiv 2304.11277)."""
+"""Sharded networks (FSDP2): each rank keeps a shard of every parameter.
+
+Source: Zhao et al. 2023, arXiv 2304.11277.
+"""
 
 import importlib
 import pickle
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from lightning.pytorch.strategies import FSDPStrategy, ModelParallelStrategy
-from torch import Tensor, nn
-from torch.distributed.tensor import DTensor, distribute_tensor
+from torch import nn
+from typing_extensions import override
 
 from graft import files
 from graft.errors import GraftError
-from graft.network import EMA
+from graft.policy import Policy
 
-if TYPE_CHECKING:
-    from graft.module import GraftModule
-
-SEAL = "parts.json"  # of a sharded checkpoint: the hash of each of its files
-INDEX = ".metadata"  # of a sharded checkpoint: torch writes it as a pickle
-OTHERS = {  # that an index names besides the classes of torch.distributed.checkpoint
+SEAL = "parts.json"  # file of a sharded checkpoint with the checksum of each shard
+INDEX = ".metadata"  # file of a sharded checkpoint that torch writes as a pickle
+OTHERS = {  # names allowed in an index in addition to the classes of torch.distributed.checkpoint
     ("torch", "Size"),
     ("torch.serialization", "_get_layout"),
     *(("pathlib", name) for name in ("Path", "PosixPath", "WindowsPath")),
@@ -28,12 +28,12 @@ OTHERS = {  # that an index names besides the classes of torch.distributed.check
 
 
 class FullyShard(ModelParallelStrategy):
-    """FSDP2 over all processes: parameters, gradients, optimizer, average and reference are sharded.
+    """FSDP2 over all ranks: shards parameters, optimizer, EMA weights and the reference.
 
     Args:
-        save_distributed_checkpoint: Every process writes its part of a checkpoint, which is then a folder; else the
-            first one writes all of it into a file.
-        process_group_backend: ``gloo``, ``nccl``; by the device if not given.
+        save_distributed_checkpoint: True to write a checkpoint as a folder with a shard of each rank; False to write
+            one file on rank 0.
+        process_group_backend: ``gloo`` or ``nccl``; chosen by the device if None.
     """
 
     def __init__(self, save_distributed_checkpoint: bool = False, process_group_backend: "str | None" = None) -> None:
@@ -43,22 +43,25 @@ class FullyShard(ModelParallelStrategy):
             process_group_backend=process_group_backend,
         )
 
+    @override
     def setup_environment(self) -> None:
-        """Make the mesh of all processes; Lightning's own default is one of nodes times devices."""
+        """Make a one-dimensional mesh of all ranks; the default of Lightning is nodes times devices."""
         self._data_parallel_size = self.num_nodes * self.num_processes
         super().setup_environment()
 
+    @override
     def setup(self, trainer: Any) -> None:
-        """Shard what ``configure_model`` left whole, as that of a domain that does not call ``super()`` does."""
-        mesh = self.device_mesh["data_parallel"]
-        shard(self.lightning_module, mesh)  # type: ignore[arg-type]
+        """Shard networks that ``configure_model`` left whole, if a domain omits ``super()``."""
+        module: Any = self.lightning_module
+        shard(module.policy, module.objective, self.device_mesh["data_parallel"])
         super().setup(trainer)
 
+    @override
     def save_checkpoint(self, checkpoint: dict[str, Any], filepath: Any, storage_options: "Any | None" = None) -> None:
-        """Write it; in parts, the folder that was there stays until the new one is whole and sealed.
+        """Write a checkpoint; an old folder stays until the new one is complete with checksums.
 
         Raises:
-            GraftError: It cannot be written.
+            GraftError: The checkpoint cannot be written.
         """
         if not self._save_distributed_checkpoint:
             super().save_checkpoint(checkpoint, filepath, storage_options)
@@ -66,7 +69,7 @@ class FullyShard(ModelParallelStrategy):
         path = Path(self.broadcast(filepath))
         part, old = (path.with_name(f".{path.name}.{state}") for state in ("part", "old"))
         if self.is_global_zero:
-            for left in (part, old):  # by a run that was killed here
+            for left in (part, old):  # a run that was killed here left them
                 shutil.rmtree(left, ignore_errors=True)
         self.barrier()
         super().save_checkpoint(checkpoint, part, storage_options)
@@ -81,57 +84,48 @@ class FullyShard(ModelParallelStrategy):
         self.barrier()
 
 
-def shard(module: "GraftModule", mesh: Any) -> None:
-    """Shard the networks of a module over a mesh of processes, block by block; once.
+def shard(policy: Policy, objective: Any, mesh: Any) -> None:
+    """Shard the networks of a policy over a mesh of ranks, block by block.
+
+    A policy that is sharded already stays as it is.
 
     Args:
-        module: Its trained network and its reference.
-        mesh: One-dimensional `torch.distributed.DeviceMesh`.
+        policy: Policy with the tuned network and the reference to shard.
+        objective: The `graft.objectives.Objective`; its copies of the weights are made again from the shards.
+        mesh: A one-dimensional `torch.distributed.DeviceMesh`.
     """
     from torch.distributed.fsdp import FSDPModule, fully_shard
 
-    if isinstance(module.backbone, FSDPModule):
+    if isinstance(policy.backbone, FSDPModule):
         return
-    for network in filter(None, (module.backbone, module.reference)):
+    for network in policy.networks():
         for part in network.modules():
             for block in part if isinstance(part, nn.ModuleList) else ():
                 if any(True for _ in block.parameters()):
                     fully_shard(block, mesh=mesh)
-        fully_shard(network, mesh=mesh, reshard_after_forward=True)  # weights are swapped between calls
-    if module.average is not None:
-        module.average = EMA(module.backbone, module.average.decay)
-    module.objective.setup(module)  # whose copies of the weights are sharded like them
+        fully_shard(
+            network, mesh=mesh, reshard_after_forward=True
+        )  # reshard, because weights are swapped between calls
+    policy.restart_ema()
+    objective.setup(policy)
 
 
 def shards(strategy: Any) -> bool:
-    """Return whether the ranks of a strategy share one network, so that all have to call it as often."""
+    """Return True if a strategy shards networks, so that all ranks must call them equally often."""
     return isinstance(strategy, FSDPStrategy | ModelParallelStrategy)
 
 
-def full_tensor(tensor: Tensor) -> Tensor:
-    """A sharded tensor put together; every process calls this."""
-    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
-
-
-@torch.no_grad()
-def copy_into(target: Tensor, tensor: Tensor) -> None:
-    """Copy a whole tensor into one that may be sharded."""
-    if isinstance(target, DTensor) and not isinstance(tensor, DTensor):
-        tensor = distribute_tensor(tensor.to(target.device, target.dtype), target.device_mesh, target.placements)
-    target.copy_(tensor)
-
-
 def write_checksums(folder: Path) -> None:
-    """Note the hash of every part of a sharded checkpoint."""
+    """Write the checksum of every shard of a sharded checkpoint."""
     parts = sorted(path.name for path in folder.iterdir() if path.name != SEAL)
     files.write_checked_json(folder / SEAL, {"sha256 of": {name: files.sha256(folder / name) for name in parts}})
 
 
 def verify_checksums(folder: Path) -> None:
-    """Refuse a sharded checkpoint of which a part is missing or was changed.
+    """Raise GraftError if a shard of a checkpoint is missing or was changed.
 
     Raises:
-        GraftError: One is, or there is no note of them.
+        GraftError: A shard is missing or was changed, or the checksums are missing.
     """
     remedy = "give another --ckpt_path"
     for name, hashed in files.read_checked_json(folder / SEAL, remedy)["sha256 of"].items():
@@ -140,10 +134,12 @@ def verify_checksums(folder: Path) -> None:
 
 
 def check_index(folder: Path) -> None:
-    """Refuse a sharded checkpoint whose index, which torch unpickles, would load anything but the classes of an index.
+    """Raise GraftError if the index of a sharded checkpoint names unexpected classes.
+
+    torch unpickles the index, so any other class could run code.
 
     Raises:
-        GraftError: It would, or there is none.
+        GraftError: The index names an unexpected class, is damaged or is missing.
     """
     try:
         with (folder / INDEX).open("rb") as file:
@@ -155,8 +151,9 @@ def check_index(folder: Path) -> None:
 
 
 class _Index(pickle.Unpickler):
-    """Of the classes that torch.distributed.checkpoint writes, and of nothing else."""
+    """An unpickler that loads only the classes that torch.distributed.checkpoint writes."""
 
+    @override
     def find_class(self, module: str, name: str) -> Any:
         known = module.startswith("torch.distributed.checkpoint.") and "." not in name
         found = getattr(importlib.import_module(module), name, None) if module == "torch" or known else None

@@ -1,7 +1,7 @@
-"""State and Condition: a batch as a tensor, or as a dict of tensors, with one leading batch dimension.
+"""State and Condition: a batch as a tensor, or as a dict of tensors.
 
-A state is what the network generates, a condition what is given to it (number of atoms, mask, label, prompt embedding).
-Ragged things are padded, the condition carries their mask.
+Every tensor has one leading batch dimension. A network generates a state from a condition (number of atoms, mask,
+label, prompt embedding). Ragged fields are padded, and the condition holds their mask.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,45 +15,85 @@ Condition: TypeAlias = dict[str, Tensor]
 
 
 def apply(function: Callable[..., Tensor], state: State, *others: State) -> State:
-    """``function`` on each field of the states (on the tensors themselves where the states are tensors)."""
+    """Return ``function`` of each field of the states, or of the states if they are tensors."""
     if isinstance(state, Tensor):
         return function(state, *others)
     fields = [other for other in others if isinstance(other, dict)]
     return {name: function(field, *(other[name] for other in fields)) for name, field in state.items()}
 
 
+def as_tensor(state: State) -> Tensor:
+    """Return a state that is one tensor; a dict is an error of the caller."""
+    assert isinstance(state, Tensor), (
+        "the state is a dict; it must be a tensor. `MultiFieldProcess` gives a process to each field of a dict"
+    )
+    return state
+
+
+def as_dict(state: State) -> dict[str, Tensor]:
+    """Return a state that is a dict of tensors; a single tensor is an error of the caller."""
+    assert isinstance(state, dict), "the state is a tensor; it must be a dict of tensors"
+    return state
+
+
+def fields_of(state: State) -> list[Tensor]:
+    """Return the tensors of a state."""
+    return [state] if isinstance(state, Tensor) else list(state.values())
+
+
 def size(state: State) -> int:
-    """The batch size."""
-    tensor = state if isinstance(state, Tensor) else next(iter(state.values()))
-    return len(tensor)
+    """Return the batch size."""
+    return len(fields_of(state)[0])
+
+
+def broadcast_to(value: Tensor, x: Tensor) -> Tensor:
+    """Return a scalar, or (B,) as (B, 1, ...), in the dtype and on the device of ``x`` (B, ...)."""
+    value = value.to(x.device, x.dtype)
+    return value if value.ndim == 0 else value.reshape(-1, *[1] * (x.ndim - 1))
 
 
 def take(state: State, index: "Tensor | slice | tuple[Tensor, ...]") -> State:
-    """The rows ``index`` (positions, a boolean mask, a slice, or positions in the first dimensions)."""
+    """Return the rows ``index``.
+
+    ``index`` holds positions, a boolean mask, a slice, or positions in the first dimensions.
+    """
     return apply(lambda field: field[index], state)
 
 
 def cat(states: Sequence[State]) -> State:
-    """One batch of several."""
+    """Return one batch of several."""
     if isinstance(states[0], Tensor):
         return torch.cat([s for s in states if isinstance(s, Tensor)])
     return {name: torch.cat([s[name] for s in states if isinstance(s, dict)]) for name in states[0]}
 
 
 def move(state: State, device: "torch.device | str") -> State:
-    """The state on ``device``."""
+    """Return the state on ``device``."""
     return apply(lambda field: field.to(device), state)
 
 
 def flatten(state: State, prefix: str) -> dict[str, Tensor]:
-    """The fields under names that begin with ``prefix``, as safetensors files hold them."""
+    """Return the fields under names that begin with ``prefix``, as safetensors files hold them."""
     if isinstance(state, Tensor):
         return {prefix: state}
     return {f"{prefix}/{name}": field for name, field in state.items()}
 
 
 def unflatten(tensors: dict[str, Tensor], prefix: str) -> State:
-    """The inverse of `flatten`; an empty dict if there is nothing under ``prefix``."""
+    """Return the state that `flatten` stored under ``prefix``; an empty dict if there is none."""
     if prefix in tensors:
         return tensors[prefix]
     return {name[len(prefix) + 1 :]: field for name, field in tensors.items() if name.startswith(prefix + "/")}
+
+
+def flatten_state(state: State) -> Tensor:
+    """Return a copy of a state as one matrix (B, D)."""
+    return torch.cat([field.flatten(1) for field in fields_of(state)], 1)
+
+
+def unflatten_state(x: Tensor, layout: State) -> State:
+    """Return rows (K, D) of `flatten_state` as a state with the fields of ``layout``."""
+    if isinstance(layout, Tensor):
+        return x.reshape(len(x), *layout.shape[1:])
+    parts = torch.split(x, [f[0].numel() for f in layout.values()], 1)
+    return {name: part.reshape(len(x), *f.shape[1:]) for (name, f), part in zip(layout.items(), parts, strict=True)}

@@ -1,4 +1,4 @@
-"""Text files as other programs write them: UTF-8 with or without a byte-order mark, and lines that end at a line feed.
+"""Text files of other programs: UTF-8 with or without a byte-order mark, and lines that end at a line feed.
 
 `str.splitlines` also splits at U+2028, U+2029, U+0085, vertical tabs and form feeds, which JSON strings, prompts and
 names may hold.
@@ -12,7 +12,9 @@ from graft.errors import GraftError
 
 
 def read(path: "str | Path") -> str:
-    """Return the text of a file without its byte-order mark; every end of a line becomes a line feed.
+    """Return the text of a file without its byte-order mark.
+
+    Every end of a line becomes a line feed.
 
     Raises:
         OSError: The file cannot be read.
@@ -28,7 +30,9 @@ def lines(text: str) -> list[str]:
 
 
 def parse_json(text: str, where: str) -> Any:
-    """Return what a JSON text holds; ``NaN`` is a number, and strings may hold control characters.
+    """Return the value of a JSON text.
+
+    ``NaN`` is a number, and strings may hold control characters.
 
     Args:
         text: The JSON text.

@@ -1,7 +1,7 @@
-"""Settings of OpenMP's threads, which compute torch's operations on a processor.
+"""Settings of the OpenMP threads of torch.
 
-Threads that wait for one another spin by default. Where other programs use the same cores, each spin takes time that
-the awaited thread needs, and a run becomes many times slower. Threads that sleep cost little on a quiet machine
+By default, waiting threads spin. If other programs use the same cores, a spinning thread takes time from the thread
+that it waits for, and a run becomes many times slower. Sleeping threads cost little on a quiet machine
 (``tests/benchmarks/threads.py``).
 """
 
@@ -9,15 +9,15 @@ import os
 import sys
 
 WAIT_POLICY = "OMP_WAIT_POLICY"
-CHOSEN_BY_USER = (WAIT_POLICY, "GOMP_SPINCOUNT", "KMP_BLOCKTIME")  # each of them says how long threads spin
+CHOSEN_BY_USER = (WAIT_POLICY, "GOMP_SPINCOUNT", "KMP_BLOCKTIME")  # each variable sets how long threads spin
 THREADS = "OMP_NUM_THREADS"
 
 
 def wait_passively() -> bool:
-    """Make OpenMP's threads sleep while they wait; return whether this had an effect.
+    """Return True after setting OpenMP threads to sleep while they wait; False if too late.
 
-    OpenMP reads the setting when torch loads it, so it must come before the first import of torch. A setting of the
-    user's stays as it is.
+    OpenMP reads the variable when torch loads, so the call must come before the first import of torch. A variable that
+    the user has set stays as it is, and the result is False.
     """
     if "torch" in sys.modules or any(name in os.environ for name in CHOSEN_BY_USER):
         return False
@@ -26,23 +26,23 @@ def wait_passively() -> bool:
 
 
 def of_workers(count: int) -> dict[str, str]:
-    """Return the environment of ``count`` processes that share this machine's cores: a share of the cores for each.
+    """Return the environment variables that divide the cores among ``count`` processes.
 
-    Empty if the user has set the number of threads.
+    The result is empty if the user has set the number of threads.
     """
     if THREADS in os.environ:
         return {}
-    affinity = getattr(os, "sched_getaffinity", None)  # the cores of a container or a job; not on every system
+    affinity = getattr(os, "sched_getaffinity", None)  # the cores of a container or a job, on some systems
     cores = len(affinity(0)) if affinity is not None else os.cpu_count() or 1
     return {THREADS: str(max(1, cores // count))}
 
 
 PASSIVE = wait_passively()
-"""Whether graft chose the way of waiting."""
+"""True if graft has set the wait policy."""
 
 
 def notice() -> str:
-    """Return the sentence for the terminal; empty if graft has not changed anything."""
+    """Return the message about the wait policy; empty if graft has not set it."""
     if not PASSIVE:
         return ""
     return f"threads sleep while they wait ({WAIT_POLICY}=PASSIVE), which suits shared machines; set it to change this"

@@ -9,7 +9,7 @@ __all__ = ["Images"]
 
 
 def __getattr__(name: str) -> Any:
-    """Import the module when it is asked for: a process that scores needs no Lightning (PEP 562)."""
+    """Return ``Images``, imported at first use (PEP 562), since scoring needs no Lightning."""
     if name != "Images":
         raise AttributeError(f"module 'domains.images' has no attribute {name!r}")
     from domains.images.module import Images

@@ -1,4 +1,4 @@
-"""The autoencoder of latent models: pixels to latents and back, through diffusers' AutoencoderKL; never trained."""
+"""The autoencoder of latent models: diffusers' AutoencoderKL, which is never trained."""
 
 from pathlib import Path
 from typing import Any
@@ -13,13 +13,15 @@ from graft.recorded_arguments import Described
 
 
 class Autoencoder(Described):
-    """diffusers' AutoencoderKL from a folder; it is no part of the model's weights, checkpoints or averages.
+    """diffusers' AutoencoderKL from a folder.
+
+    The model's weights and checkpoints do not hold it.
 
     Args:
-        folder: That ``AutoencoderKL.save_pretrained`` wrote, or a pipeline's ``vae`` folder.
+        folder: Folder that ``AutoencoderKL.save_pretrained`` wrote, or the ``vae`` folder of a pipeline.
         batch_size: Pictures that are encoded or decoded at a time.
-        scaling: Of latents, which should have a standard deviation of about 1; the autoencoder's own
-            ``scaling_factor`` (and ``shift_factor``) if not given.
+        scaling: Factor that gives latents a standard deviation of about 1; ``scaling_factor`` (and ``shift_factor``) of
+            the autoencoder if not given.
     """
 
     def __init__(self, folder: str, batch_size: int = 16, scaling: "float | None" = None) -> None:
@@ -41,14 +43,17 @@ class Autoencoder(Described):
 
     @torch.no_grad()
     def encode(self, pixels: Tensor) -> Tensor:
-        """(B, c, h, w) latents of (B, C, H, W) pixels in [-1, 1]: the means of the posterior, shifted and scaled."""
+        """Return (B, c, h, w) latents of (B, C, H, W) pixels in [-1, 1].
+
+        They are the means of the posterior, shifted and scaled.
+        """
         network = self._network.to(pixels.device)
         parts = [network.encode(part).latent_dist.mode() for part in torch.split(pixels, self.batch_size)]
         return (torch.cat(parts) - self.shift) * self.scaling
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:
-        """(B, C, H, W) pixels of latents."""
+        """Return (B, C, H, W) pixels of latents."""
         network = self._network.to(latents.device)
         parts = [
             network.decode(part / self.scaling + self.shift).sample for part in torch.split(latents, self.batch_size)

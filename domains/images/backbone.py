@@ -3,6 +3,7 @@
 from typing import Any
 
 from torch import Tensor
+from typing_extensions import override
 
 from graft.errors import GraftError
 from graft.state import Condition
@@ -14,16 +15,17 @@ except ImportError:
 
 
 class UNet(UNet2DModel):  # type: ignore[misc]
-    """`diffusers.UNet2DModel` as graft calls networks: ``(state (B, C, H, W), time (B,), condition)``.
+    """`diffusers.UNet2DModel` with graft's call.
+
+    It is called with ``(state (B, C, H, W), time (B,), condition)``.
 
     Its parameters keep diffusers' names, so that ``model.weights`` may be the ``diffusion_pytorch_model.safetensors``
     of any UNet2DModel of the same settings.
 
     Args:
-        time_scale: The time that the network is told is this times the process's: 1 for `graft.process.BetaSchedule`,
-            which tells diffusers' index; 1000 for schedules that tell t in [0, 1], whose embedding is made for 0 to
-            1000.
-        **kwargs: Of `diffusers.UNet2DModel`, under its names; ``num_class_embeds`` for class conditions.
+        time_scale: Factor from the process's network time to the network's: 1 for `graft.process.BetaSchedule`, which
+            uses diffusers' index; 1000 for schedules with t in [0, 1], since the embedding is made for 0 to 1000.
+        **kwargs: Arguments of `diffusers.UNet2DModel`; ``num_class_embeds`` for class conditions.
     """
 
     def __init__(self, time_scale: float = 1.0, **kwargs: Any) -> None:
@@ -31,8 +33,9 @@ class UNet(UNet2DModel):  # type: ignore[misc]
         super().__init__(**kwargs)
         self.time_scale = time_scale
 
+    @override
     def forward(self, state: Tensor, time: Tensor, condition: Condition) -> Tensor:
-        """The output for noisy pixels or latents at the process's time; the condition may have a ``label`` (B,)."""
+        """Return the output for noisy pixels or latents; the condition may have a ``label`` (B,)."""
         label = condition.get("label") if self.class_embedding is not None else None
         output: Tensor = super().forward(state, self.time_scale * time, label, return_dict=False)[0]
         return output

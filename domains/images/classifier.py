@@ -1,6 +1,8 @@
-"""A small classifier of pictures: its last layer but one makes features, its probabilities a reward.
+"""A small classifier of pictures: its hidden layer makes features.
 
-The two that ship are trained by ``python -m domains.images.train_classifier``, see ``reference/CARD.md``.
+Its probabilities are a reward.
+
+``python -m domains.images.train_classifier`` trains the two that ship (``reference/CARD.md``).
 """
 
 from collections.abc import Sequence
@@ -10,22 +12,21 @@ from typing import Any
 import torch
 from PIL import Image
 from torch import Tensor, nn
+from typing_extensions import override
 
 from domains.images.features import Features
-from graft import files
-from graft.errors import GraftError
-from graft.finite import require_finite_network
+from graft.feature_training import load_network, save_network
 
 
 class Network(nn.Module):
-    """Three convolutions, two of them halving the picture, and a hidden layer whose outputs are the features.
+    """Three convolutions, two of which halve the picture, and a hidden layer with the features.
 
     Args:
-        channels: Of a picture.
-        side: Pixels of a side that it takes; others are scaled to it.
-        classes: Number of them.
+        channels: Channels of a picture.
+        side: Side of a picture in pixels; others are scaled to it.
+        classes: Number of classes.
         width: Channels of the first convolution.
-        size: Of the features.
+        size: Number of features.
     """
 
     def __init__(self, channels: int = 1, side: int = 8, classes: int = 10, width: int = 24, size: int = 64) -> None:
@@ -48,7 +49,7 @@ class Network(nn.Module):
         self.out = nn.Linear(size, classes)
 
     def features(self, pixels: Tensor) -> Tensor:
-        """(B, size) of (B, channels, H, W) in [-1, 1]."""
+        """Return (B, size) features of (B, channels, H, W) pixels in [-1, 1]."""
         side, channels = self.settings["side"], self.settings["channels"]
         if pixels.shape[1] != channels:
             pixels = pixels.mean(1, keepdim=True).expand(-1, channels, -1, -1)
@@ -56,39 +57,34 @@ class Network(nn.Module):
             pixels = nn.functional.interpolate(pixels, (side, side), mode="bilinear", antialias=True)
         return nn.functional.silu(self.hidden(self.convolutions(pixels)))
 
+    @override
     def forward(self, pixels: Tensor) -> Tensor:
-        """(B, classes) logits."""
         return self.out(self.features(pixels))  # type: ignore[no-any-return]
 
     def save(self, path: "str | Path", names: Sequence[str], about: "dict[str, Any] | None" = None) -> None:
         """Write weights and settings."""
-        note = {"classifier": {**self.settings, "names": list(names)}, **(about or {})}
-        require_finite_network(self, f"{path} was not written", "lower learning_rate")
-        files.write_tensors(path, dict(self.state_dict()), note)
+        save_network(self, path, "classifier", {**self.settings, "names": list(names)}, about or {})
 
 
 def load(path: "str | Path") -> tuple[Network, list[str]]:
-    """The classifier in a file that `Network.save` wrote, by path or by name, and the names of its classes.
+    """Return a classifier and the names of its classes from a file that `Network.save` wrote.
+
+    Args:
+        path: File, by path or by name.
 
     Raises:
-        GraftError: There is none.
+        GraftError: There is no such file, or it holds no classifier.
     """
-    tensors, about = files.read_tensors(files.find_file(path))
-    note = about.get("classifier")
-    if not isinstance(note, dict):
-        raise GraftError(f"{path} holds no classifier: train one with python -m domains.images.train_classifier")
-    names = note.pop("names")
-    network = Network(**note)
-    network.load_state_dict(tensors)
-    require_finite_network(network, path, "give another file")
-    return network.requires_grad_(False).eval(), names
+    missing = "holds no classifier: train one with python -m domains.images.train_classifier"
+    network, settings = load_network(path, "classifier", lambda names, **sizes: Network(**sizes), missing)
+    return network, settings["names"]
 
 
 class ClassifierFeatures(Features):
     """Features of a small classifier.
 
     Args:
-        weights: Of the classifier, by path or by name.
+        weights: File of the classifier, by path or by name.
         batch_size: Pictures at a time.
     """
 
@@ -98,13 +94,13 @@ class ClassifierFeatures(Features):
         self._network, self.names = load(weights)
         self.size, self.classes = self._network.settings["size"], self._network.settings["classes"]
 
+    @override
     def of(self, pixels: Tensor) -> Tensor:
-        """See `Features.of`."""
         return self._network.features(pixels)
 
     @torch.no_grad()
     def probabilities(self, images: Sequence[Image.Image]) -> Tensor:
-        """(n, classes) of the pictures."""
+        """Return (n, classes) probabilities of the pictures."""
         if not images:
             return torch.zeros(0, self.classes)
         return torch.softmax(self._network.out(self(images)), 1)

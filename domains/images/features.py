@@ -1,4 +1,4 @@
-"""What makes pictures alike: features for distances, diversity and similarity."""
+"""Features of pictures for distances, diversity and similarity."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import torch
 from PIL import Image
 from torch import Tensor, nn
+from typing_extensions import override
 
 from domains.images.pixels import pil_to_tensor, to_float
 from graft.errors import GraftError
@@ -13,11 +14,14 @@ from graft.recorded_arguments import Described
 
 
 class Features(Described, ABC):
-    """(n, size) numbers of pictures; those that are asked for again at once are not computed again."""
+    """(n, size) features of pictures.
+
+    The features of the last set are kept, since every metric asks for the same set.
+    """
 
     size: int
     network: bool = True
-    """They are a network's, so that a Fréchet distance of them is what the field calls an FID."""
+    """True for features of a network: their Fréchet distance is then called FID."""
 
     def __init__(self, batch_size: int = 256) -> None:
         self._batch_size = batch_size
@@ -26,13 +30,13 @@ class Features(Described, ABC):
 
     @abstractmethod
     def of(self, pixels: Tensor) -> Tensor:
-        """(n, size) of (n, C, H, W) float32 pixels in [-1, 1]."""
+        """Return (n, size) features of (n, C, H, W) float32 pixels in [-1, 1]."""
 
     def __call__(self, images: Sequence[Image.Image]) -> Tensor:
-        """(n, size) float32 of the pictures."""
+        """Return (n, size) float32 features of the pictures."""
         if not images:
             return torch.zeros(0, self.size)
-        last = self._last  # every metric asks for the same ones
+        last = self._last
         if last is not None and len(last[0]) == len(images) and all(map(lambda a, b: a is b, last[0], images)):
             return last[1]
         found = self.of_pixels(pil_to_tensor(images))
@@ -40,23 +44,23 @@ class Features(Described, ABC):
         return found
 
     def of_real(self, pixels: Tensor) -> Tensor:
-        """`of_pixels` of the real pictures, which every set is compared with: once."""
+        """Return `of_pixels` of the real pictures, computed once."""
         if self._real is None or self._real[0] is not pixels:
             self._real = pixels, self.of_pixels(pixels)
         return self._real[1]
 
     @torch.no_grad()
     def of_pixels(self, pixels: Tensor) -> Tensor:
-        """(n, size) float32 of (n, C, H, W) uint8 pixels."""
+        """Return (n, size) float32 features of (n, C, H, W) uint8 pixels."""
         parts = [self.of(to_float(part)).float().cpu() for part in torch.split(pixels, self._batch_size)]
         return torch.cat(parts) if parts else torch.zeros(0, self.size)
 
 
 class Pixels(Features):
-    """The picture itself, in grey and scaled down: features of any picture, that see colours of areas and no shapes.
+    """The picture itself, in grey and scaled down; it shows brightness of areas but no shapes.
 
     Args:
-        side: Pixels of a side that are left.
+        side: Side of the small picture in pixels.
     """
 
     network = False
@@ -67,7 +71,8 @@ class Pixels(Features):
             raise GraftError(f"features of {side} pixels a side: give at least 1")
         self.side, self.size = side, side * side
 
+    @override
     def of(self, pixels: Tensor) -> Tensor:
-        """(n, side²) grey values in [0, 1]."""
+        """Return (n, side²) grey values in [0, 1]."""
         grey = (pixels.mean(1, keepdim=True) + 1) / 2
         return nn.functional.adaptive_avg_pool2d(grey, self.side).flatten(1)

@@ -5,15 +5,15 @@ from collections.abc import Sequence
 
 from PIL import Image, ImageDraw, ImageFont
 
-GAP, LINE = 6, 16  # pixels between cells, and of a legend
+GAP, LINE = 6, 16  # pixels between cells, and height of a legend
 
 
 def draw(
     images: Sequence[Image.Image], columns: int = 8, legends: "Sequence[str] | None" = None, cell: int = 96
 ) -> bytes:
-    """A PNG of the pictures in a grid, each in a cell of ``cell`` pixels, with a line below it if there are legends.
+    """Return a PNG of the pictures in a grid of cells of ``cell`` pixels, with legends below.
 
-    Small pictures are blown up by a whole number, pixel by pixel; large ones are scaled down.
+    Small pictures are enlarged by a whole number, pixel by pixel; large ones are scaled down.
     """
     columns = max(1, min(columns, len(images)))
     rows = max(1, -(-len(images) // columns))

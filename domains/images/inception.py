@@ -1,9 +1,13 @@
-"""Features of Inception v3, in which FIDs are published; needs torch-fidelity and its weights."""
+"""Features of Inception v3, the network of published FIDs.
+
+They need torch-fidelity and its weights.
+"""
 
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from domains.images.features import Features
 from graft import files
@@ -11,16 +15,16 @@ from graft.errors import GraftError
 
 
 class Inception(Features):
-    """Features of the Inception network of Heusel et al. 2017, as torch-fidelity has it.
+    """Features of the Inception network of Heusel et al. 2017, by torch-fidelity.
 
-    Its weights (Apache-2.0, 91 MB) are fetched by torch-fidelity when they are first used, unless a file is given.
-    FIDs in them need thousands of pictures: with 2,048 features and fewer pictures the covariance is singular.
+    torch-fidelity downloads the weights (Apache-2.0, 91 MB) at first use, unless a file is given. FIDs with them need
+    thousands of pictures: the covariance of 2,048 features is singular for fewer pictures.
 
     Args:
-        size: Of the features: those after the first, the second and the third pooling, or the last ones.
-        weights: torch-fidelity's file ``pt_inception-2015-12-05-6726825d.pth``, where there is no network.
+        size: Number of features: those after the first, the second or the third pooling, or the last ones.
+        weights: torch-fidelity's file ``pt_inception-2015-12-05-6726825d.pth``, for machines without a network.
         batch_size: Pictures at a time.
-        device: Where the network runs.
+        device: Device of the network.
     """
 
     def __init__(
@@ -40,13 +44,14 @@ class Inception(Features):
             network: Any = NoTrainInceptionV3("inception-v3-compat", [str(size)], path)
         except ModuleNotFoundError:
             raise GraftError("Inception is torch-fidelity's: pip install 'graft-diffusion[inception]'") from None
-        except Exception as error:  # the network, the disk, the file
+        except Exception as error:  # errors of the network, the disk and the file
             why = str(error).strip().splitlines() or [type(error).__name__]
             raise GraftError(f"Inception's weights cannot be read ({why[0]}): give their file as weights") from None
         self._network = network.to(device).eval()
 
+    @override
     def of(self, pixels: Tensor) -> Tensor:
-        """See `Features.of`; grey pictures are taken as colour ones."""
+        """Return (n, size) features; grey pictures are repeated to three channels."""
         values = ((pixels + 1) * 127.5).round().to(torch.uint8)
         if values.shape[1] == 1:
             values = values.expand(-1, 3, -1, -1)

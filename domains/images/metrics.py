@@ -1,9 +1,11 @@
-"""What a set of pictures is worth, as torchmetrics; distances to real pictures stand beside their floor.
+"""Metrics of a set of pictures, as torchmetrics.
 
-A distance of finite samples is not 0 where the laws are one. So the real pictures are cut in two halves, and the same
-number n of drawn and of real pictures is compared with the first: n is half the real pictures, or all drawn ones if
-those are fewer. The floor has the second half in the place of the drawn ones. A distance below its floor is no triumph
-but a sign of memorised pictures: look at ``nearest``.
+Distances to real pictures come with their floor.
+
+The distance of two finite sets is not 0 even if their distributions are equal. So the real pictures are split in two
+halves, and n sampled pictures are compared with n real ones of the first half; n is half the number of real pictures,
+or all sampled ones if those are fewer. The floor is the distance of the second half. A distance below its floor is a
+sign of memorised pictures, which ``nearest`` shows.
 """
 
 import math
@@ -16,66 +18,77 @@ from torch import Tensor, nn
 from torchmetrics import Metric
 from torchmetrics.image.fid import FrechetInceptionDistance
 from torchmetrics.image.kid import KernelInceptionDistance
-from torchmetrics.utilities import dim_zero_cat
+from typing_extensions import override
 
 from domains.images.classifier import ClassifierFeatures
 from domains.images.features import Features
 from domains.images.pixels import pil_to_tensor, to_float
 from graft import seeding
 from graft.distance import coverage, internal_diversity
+from graft.metrics import Collected, Frequencies, Share
 
-Distance = Callable[[Tensor, Tensor], float]  # of (n, d) real and (n, d) other samples
+Distance = Callable[[Tensor, Tensor], float]  # from (n, d) real and (n, d) other samples
 
 
 class _Given(nn.Module):
-    """In the place of torchmetrics' feature network: it is handed features, so that one network serves all metrics."""
+    """An identity in place of torchmetrics' feature network.
+
+    One feature network serves all metrics.
+    """
 
     def __init__(self, size: int) -> None:
         super().__init__()
         self.num_features = size
 
+    @override
     def forward(self, features: Tensor) -> Tensor:
         return features
 
 
 def fid(real: Tensor, other: Tensor) -> float:
-    """Fréchet distance of features (Heusel et al. 2017), by torchmetrics."""
+    """Return the Fréchet distance of features (Heusel et al. 2017), by torchmetrics."""
     metric = FrechetInceptionDistance(feature=_Given(real.shape[1]))
     return _distance(metric, real, other)
 
 
 def kid(real: Tensor, other: Tensor) -> float:
-    """Kernel distance of features (Bińkowski et al. 2018), by torchmetrics: all samples, or 10 subsets of 1,000."""
+    """Return the kernel distance of features (Bińkowski et al. 2018), by torchmetrics.
+
+    It uses all samples, or 10 subsets of 1,000.
+    """
     n = min(len(real), len(other))
     subsets: dict[str, Any] = {"subsets": 1, "subset_size": n} if n <= 1000 else {"subsets": 10, "subset_size": 1000}
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
-        torch.manual_seed(0)  # torchmetrics draws the subsets with torch's own generator
+        torch.manual_seed(0)  # torchmetrics draws the subsets from torch's own generator
         warnings.filterwarnings("ignore", ".*will save all extracted features in buffer", UserWarning)
         return _distance(KernelInceptionDistance(feature=_Given(real.shape[1]), **subsets), real, other)
 
 
 def nearest_real_distance(real: Tensor, other: Tensor) -> float:
-    """The mean distance of another sample to the real one that is nearest, by root mean square over the dimensions."""
+    """Return the mean distance of another sample to the nearest real one.
+
+    It is the root mean square over the dimensions.
+    """
     apart = torch.cdist(other.double(), real.double(), compute_mode="donot_use_mm_for_euclid_dist")
     return float(apart.min(1).values.mean()) / math.sqrt(real.shape[1])
 
 
-class DistanceToReal(Metric):
-    """A distance of drawn pictures to one half of the real ones, or its floor: that of the other half.
+class DistanceToReal(Collected):
+    """Distance of sampled pictures to one half of the real ones, or its floor.
+
+    The floor is the distance of the other half.
 
     Args:
-        distance: Of (n, d) real samples and (n, d) others.
-        real: (N, d) of the real pictures.
-        numbers: (n, d) of drawn pictures.
-        floor: Give the floor at the number of pictures that were drawn.
-        least: Samples that it needs; NaN below.
-        **kwargs: Of `torchmetrics.Metric`.
+        distance: Function of (n, d) real samples and (n, d) others.
+        real: (N, d) features of the real pictures.
+        numbers: Function from pictures to (n, d) features.
+        floor: Compute the floor at the number of sampled pictures.
+        least: Smallest number of samples; NaN below it.
+        **kwargs: Arguments of `torchmetrics.Metric`.
     """
 
-    full_state_update = False
-    watched = False  # a reward moves the law away from the training pictures: that is asked for
+    watched = False  # a reward is meant to move the samples away from the training pictures
     real: Tensor
-    found: "list[Tensor] | Tensor"
 
     def __init__(
         self,
@@ -88,19 +101,17 @@ class DistanceToReal(Metric):
     ) -> None:
         super().__init__(**kwargs)
         self.distance, self.numbers, self.floor, self.least = distance, numbers, floor, least
-        order = torch.randperm(len(real), generator=seeding.make_generator(0, "halves"))  # everyone's halves
+        order = torch.randperm(len(real), generator=seeding.make_generator(0, "halves"))  # the same halves on all ranks
         self.register_buffer("real", real[order], persistent=False)
-        self.add_state("found", [], dist_reduce_fx="cat")
 
+    @override
     def update(self, images: "list[Any]") -> None:
-        """Take some pictures."""
-        assert isinstance(self.found, list)
         if images:
-            self.found.append(self.numbers(images).to(self.device))
+            self.collect(self.numbers(images))
 
+    @override
     def compute(self) -> Tensor:
-        """The distance, or its floor."""
-        drawn = dim_zero_cat(self.found) if len(self.found) else self.real[:0]
+        drawn = self.collected(self.real[:0])
         half = len(self.real) // 2
         n = min(half, len(drawn))
         if n < self.least:
@@ -110,107 +121,87 @@ class DistanceToReal(Metric):
 
 
 class Smaller(DistanceToReal):
-    """A distance whose smaller values are better."""
+    """A distance with smaller values being better."""
 
     higher_is_better = False
 
 
 class Larger(DistanceToReal):
-    """One whose larger values are better."""
+    """A coverage with larger values being better."""
 
     higher_is_better = True
 
 
-class Diversity(Metric):
-    """The mean distance of two different pictures, in the features' unit."""
+class Diversity(Collected):
+    """Mean distance of two different pictures, in the features' unit."""
 
-    full_state_update = False
     higher_is_better = True
-    watched = False  # it is, as ``internal_diversity``
-    found: "list[Tensor] | Tensor"
+    watched = False  # ``internal_diversity`` is monitored in its place
 
     def __init__(self, features: Features, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.features = features
-        self.add_state("found", [], dist_reduce_fx="cat")
 
+    @override
     def update(self, images: "list[Any]") -> None:
-        """Take some pictures."""
-        assert isinstance(self.found, list)
         if images:
-            self.found.append(self.features(images).to(self.device))
+            self.collect(self.features(images))
 
+    @override
     def compute(self) -> Tensor:
-        """The mean over pairs of the first 2,000; NaN of less than two pictures."""
-        found = dim_zero_cat(self.found)[:2000] if len(self.found) else torch.zeros(0, self.features.size)
+        """Return the mean over pairs of the first 2,000; NaN for less than two pictures."""
+        found = self.collected(torch.zeros(0, self.features.size))[:2000]
         value = internal_diversity(found) if len(found) > 1 else torch.nan
         return torch.tensor(value, device=self.device)
 
 
-class Classes(Metric):
-    """Frequency of each class as the classifier sees it; it shows what a reward drew the set towards."""
-
-    full_state_update = False
-    counts: Tensor
+class Classes(Frequencies):
+    """Frequency of each predicted class; it shows which classes a reward favours."""
 
     def __init__(self, classifier: ClassifierFeatures, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
+        super().__init__(classifier.names, **kwargs)
         self.classifier = classifier
-        self.add_state("counts", torch.zeros(classifier.classes, dtype=torch.long), dist_reduce_fx="sum")
 
+    @override
     def update(self, images: "list[Any]") -> None:
-        """Count some pictures."""
         if images:
-            seen = self.classifier.probabilities(images).argmax(1)
-            self.counts += torch.bincount(seen, minlength=len(self.counts)).to(self.device)
-
-    def compute(self) -> dict[str, Tensor]:
-        """The share of each class by its name; all 0 of nothing."""
-        shares = self.counts / self.counts.sum().clamp(min=1)
-        return dict(zip(self.classifier.names, shares, strict=True))
+            self.count(self.classifier.probabilities(images).argmax(1))
 
 
-class LabelAgreement(Metric):
-    """Pictures in which the classifier sees the class they were drawn for / pictures with a label; NaN without any."""
-
-    full_state_update = False
-    higher_is_better = True
-    right: Tensor
-    all: Tensor
+class LabelAgreement(Share):
+    """Pictures with predicted class = label / pictures with a label; NaN without labels."""
 
     def __init__(self, classifier: ClassifierFeatures, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.classifier = classifier
-        self.add_state("right", torch.tensor(0), dist_reduce_fx="sum")
-        self.add_state("all", torch.tensor(0), dist_reduce_fx="sum")
 
+    @override
     def update(self, images: "list[Any]") -> None:
-        """Count some pictures."""
         labelled = [image for image in images if "label" in image.info]
         if labelled:
             asked = torch.tensor([image.info["label"] for image in labelled])
-            self.right += (self.classifier.probabilities(labelled).argmax(1) == asked).sum().to(self.device)
+            self.some += (self.classifier.probabilities(labelled).argmax(1) == asked).sum().to(self.device)
             self.all += len(labelled)
 
+    @override
     def compute(self) -> Tensor:
-        """The share."""
-        return self.right / self.all if self.all else torch.tensor(torch.nan, device=self.device)
+        return super().compute() if self.all else torch.tensor(torch.nan, device=self.device)
 
 
 def image_metrics(features: Features, real: "Tensor | None", labelled: bool = False) -> Mapping[str, Metric]:
-    """Fresh metrics by name, as far as there is what they need.
+    """Return fresh metrics by name, as far as their inputs are there.
 
     Args:
-        features: In which pictures are compared.
-        real: (N, C, H, W) uint8 real pictures; None where there are none, and no distances.
-        labelled: Pictures carry the label that they were drawn for.
+        features: Features in which pictures are compared.
+        real: (N, C, H, W) uint8 real pictures; None for no distances.
+        labelled: Pictures carry the label that they were sampled for.
     """
     out: dict[str, Metric] = {}
     if real is not None and len(real) >= 4:
         found = features.of_real(real)
         flat = to_float(real).flatten(1)
         compared: dict[str, tuple[type[DistanceToReal], Distance, Tensor, Callable[[list[Any]], Tensor], int]] = {}
-        if features.network:  # of raw pixels nobody would understand an FID
+        if features.network:  # a Fréchet distance of raw pixels is not called FID
             compared = {"fid": (Smaller, fid, found, features, 2), "kid": (Smaller, kid, found, features, 2)}
         compared["coverage"] = (Larger, coverage, found, features, 6)
         compared["nearest"] = (DistanceToReal, nearest_real_distance, flat, _flat, 1)
@@ -226,7 +217,7 @@ def image_metrics(features: Features, real: "Tensor | None", labelled: bool = Fa
 
 
 def _flat(images: "list[Any]") -> Tensor:
-    """(n, C·H·W) pixels in [-1, 1]."""
+    """Return (n, C·H·W) pixels in [-1, 1]."""
     return to_float(pil_to_tensor(images)).flatten(1)
 
 

@@ -1,21 +1,24 @@
-"""A network that costs next to nothing, for correctors: noise is close to Gaussian, so there is little to say."""
+"""A small MLP for noise correctors."""
 
 import math
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
 from graft.state import Condition
 
 
 class SmallMLP(nn.Module):
-    """Residual layers on the flattened state and sines of the time; it says 0 before it is trained.
+    """Residual layers on the flattened state and sines of the time.
+
+    The output layer starts at zero.
 
     Args:
-        size: Numbers in a state.
-        width: Of the hidden layers.
-        depth: Number of them.
-        classes: Number of labels that it is told; ``null``: none.
+        size: Number of values of a state.
+        width: Width of the hidden layers.
+        depth: Number of hidden layers.
+        classes: Number of labels in the condition; ``null`` for none.
     """
 
     def __init__(self, size: int, width: int = 128, depth: int = 2, classes: "int | None" = None) -> None:
@@ -27,8 +30,9 @@ class SmallMLP(nn.Module):
         nn.init.zeros_(self.last.weight)
         nn.init.zeros_(self.last.bias)
 
+    @override
     def forward(self, state: Tensor, time: Tensor, condition: Condition) -> Tensor:
-        """The output (B, ...) for a state at time (B,) in [0, 1]."""
+        """Return the output (B, ...) for a state at time (B,) in [0, 1]."""
         waves = math.pi * 2.0 ** torch.arange(4, device=time.device) * time[:, None]
         hidden: Tensor = self.first(torch.cat([state.flatten(1), waves.sin(), waves.cos()], 1))
         if self.label is not None:

@@ -1,7 +1,9 @@
-"""Between tensors and pictures: objects of the domain are `PIL.Image.Image`, grey (``L``) or ``RGB``.
+"""Conversions between tensors and pictures.
 
-A picture's ``info`` has what was given to its draw (``label``, ``prompt``), and ``failed`` with the reason where it is
-none: pixels that are not finite.
+Objects are `PIL.Image.Image`, grey (``L``) or ``RGB``.
+
+The ``info`` of a picture has the condition of its draw (``label``, ``prompt``), and under ``failed`` the reason if its
+pixels are not finite.
 """
 
 from collections.abc import Sequence
@@ -19,25 +21,25 @@ MODES = {1: "L", 3: "RGB"}
 
 
 def to_uint8(pixels: Tensor) -> Tensor:
-    """(B, C, H, W) uint8 of pixels in [-1, 1], those beyond clipped; 0 where they are not finite."""
+    """Return (B, C, H, W) uint8 of pixels clipped to [-1, 1]; 0 for NaN."""
     return ((pixels.float().clamp(-1, 1) + 1) * 127.5).round().nan_to_num(0).to(torch.uint8)
 
 
 def to_float(pixels: Tensor) -> Tensor:
-    """The inverse of `quantised`: float32 in [-1, 1]."""
+    """Return float32 pixels in [-1, 1]: the inverse of `to_uint8`."""
     return pixels.float() / 127.5 - 1
 
 
 def to_pil(pixels: Tensor, infos: "Sequence[dict[str, Any]] | None" = None) -> list[Image.Image]:
-    """Pictures of (B, C, H, W) pixels in [-1, 1] (or uint8), each with its ``info``.
+    """Return pictures of (B, C, H, W) pixels in [-1, 1] (or uint8), each with its ``info``.
 
     Raises:
-        GraftError: They have neither 1 nor 3 channels.
+        GraftError: Pixels have neither 1 nor 3 channels.
     """
     check_channels(pixels.shape[1])
     finite = pixels.flatten(1).isfinite().all(1).tolist()
     values = pixels if pixels.dtype == torch.uint8 else to_uint8(pixels)
-    # a copy: Pillow does not copy grey arrays, and a picture must not change with the tensor that it was made of
+    # a copy, since Pillow shares the memory of grey arrays and the tensor may change later
     arrays = np.array(values.movedim(1, -1).cpu().numpy(), order="C")
     out = []
     for i, array in enumerate(arrays):
@@ -50,10 +52,10 @@ def to_pil(pixels: Tensor, infos: "Sequence[dict[str, Any]] | None" = None) -> l
 
 
 def pil_to_tensor(images: Sequence[Image.Image]) -> Tensor:
-    """(n, C, H, W) uint8 of pictures of one size and mode.
+    """Return (n, C, H, W) uint8 of pictures of one size and mode.
 
     Raises:
-        GraftError: They are not.
+        GraftError: Sizes or modes differ.
     """
     kinds = {(image.mode, image.size) for image in images}
     if len(kinds) != 1:
@@ -63,17 +65,13 @@ def pil_to_tensor(images: Sequence[Image.Image]) -> Tensor:
 
 
 def check_channels(count: int) -> None:
-    """Refuse numbers of channels that no picture has.
-
-    Raises:
-        GraftError: It is neither 1 nor 3.
-    """
+    """Raise GraftError if the number of channels is neither 1 nor 3."""
     if count not in MODES:
         raise GraftError(f"pictures have 1 channel (grey) or 3 (RGB), not {count}")
 
 
 def _array(image: Image.Image) -> NDArray[np.uint8]:
     if image.mode not in MODES.values():
-        raise GraftError(f"a picture has the mode {image.mode}, but L and RGB are what can be used: convert it")
+        raise GraftError(f"a picture has the mode {image.mode}; it must be L or RGB: convert it")
     array = np.asarray(image)
     return array if array.ndim == 3 else array[..., None]

@@ -1,6 +1,8 @@
-"""Models of diffusers and transformers, checked: all their tensors stand in the files, and no adapter is left aside.
+"""Load models of diffusers and transformers, checked.
 
-Both libraries only warn where a file lacks tensors, and go on with random ones, or with ones that have no values.
+No tensor may be missing, and no adapter may be ignored.
+
+Both libraries only warn if a file lacks tensors, and continue with random ones or with ones that have no values.
 """
 
 import re
@@ -19,20 +21,20 @@ WEIGHTS = re.compile(
     r"\.(?:safetensors|bin)"
 )
 ADAPTERS = ("adapter_config.json", "pytorch_lora_weights.safetensors", "pytorch_lora_weights.bin")
-"""Files of adapters that the libraries leave aside, or put on top of a network without a word."""
+"""Files of adapters that the libraries ignore, or apply to a network without a message."""
 
 
 def load(kind: Any, folder: "str | Path", what: str, **given: Any) -> Any:
     """Return ``kind.from_pretrained(folder, **given)``.
 
     Args:
-        kind: A class of diffusers or transformers.
-        folder: Its folder, or a name on the hub.
-        what: The model in messages, such as ``the unet of stable-diffusion-2-base``.
-        **given: For ``from_pretrained``.
+        kind: Class of diffusers or transformers.
+        folder: Folder of the model, or a name on the hub.
+        what: Name of the model in messages, such as ``the unet of stable-diffusion-2-base``.
+        **given: Arguments of ``from_pretrained``.
 
     Raises:
-        GraftError: Tensors are missing, have another shape or no values, or an adapter is not fused.
+        GraftError: A tensor is missing, has another shape or no values, or an adapter is not fused.
     """
     with quiet():
         network, about = kind.from_pretrained(folder, output_loading_info=True, **given)
@@ -48,7 +50,7 @@ def load(kind: Any, folder: "str | Path", what: str, **given: Any) -> Any:
 
 
 def first_line(error: BaseException) -> str:
-    """Return the first line of what an error says, or its kind where it says nothing."""
+    """Return the first line of an error's message, or its type if the message is empty."""
     lines = str(error).strip().splitlines()
     return lines[0] if lines else type(error).__name__
 
@@ -61,7 +63,7 @@ def check_values(network: nn.Module, what: str) -> None:
 
 
 def unfused(what: str) -> str:
-    """Return what to say of a network that was saved with an adapter in it."""
+    """Return the message about a network that was saved with an adapter in it."""
     return (
         f"{what} was saved with a LoRA adapter that is not fused, which would be left out: call fuse_lora and "
         "unload_lora_weights before save_pretrained"
@@ -74,20 +76,23 @@ def check_adapters(folders: "Iterable[Path]", weights: str) -> None:
         for name in ADAPTERS:
             if (folder / name).exists():
                 raise GraftError(
-                    f"{weights} has a LoRA adapter beside its weights ({folder.name}/{name}), which is not fused: fuse "
-                    "it and save the pipeline again, or move it away"
+                    f"{weights} has a LoRA adapter next to its weights ({folder.name}/{name}), which is not fused: "
+                    "fuse it and save the pipeline again, or move it away"
                 )
 
 
 def variants(folder: Path) -> set[str]:
-    """Return which variants of the weights are in a model's folder; ``""`` is the one without a name."""
+    """Return the variants of the weights in a model's folder; ``""`` is the one without a name."""
     found = (WEIGHTS.fullmatch(path.name) for path in folder.iterdir())
     return {match["variant"] or match["old"] or "" for match in found if match is not None}
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Hush both libraries: their warnings become errors here, and bars are for those who see them."""
+    """Silence both libraries; their warnings become errors here.
+
+    Progress bars are shown on terminals only.
+    """
     from diffusers.utils import logging as ours
 
     parts: list[Any] = [ours]

@@ -1,12 +1,11 @@
-"""Trains a small classifier of pictures, for features or as a reward.
+"""Train a small classifier of pictures, for features or as a reward.
 
 ``python -m domains.images.train_classifier --config domains/images/reference/features.yaml``
 """
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor, nn
+from torch.optim.lr_scheduler import CosineAnnealingLR
 
 from domains.images.classifier import Network
 from domains.images.dataset.read import read
@@ -14,15 +13,7 @@ from domains.images.pixels import to_float
 from graft import plain_yaml, seeding
 from graft.cli.script import script
 from graft.errors import GraftError
-from graft.finite import require_finite_step
-
-
-@dataclass
-class Result:
-    """Of a training: shares of right answers on pictures that it saw and that it did not see."""
-
-    training: float
-    held_out: float
+from graft.feature_training import Accuracy, minimise, seeded_network
 
 
 def train(
@@ -38,22 +29,23 @@ def train(
     shift: int = 1,
     held_out: float = 0.1,
     seed: int = 0,
-) -> Result:
+) -> Accuracy:
     """Train a classifier on labelled pictures and write it.
 
     Args:
         out: File for the weights, ``.safetensors``.
-        source: Of labelled pictures, see `domains.images.data.ImageData`.
-        size: Pixels of a side.
+        source: Source of labelled pictures, as in `domains.images.data.ImageData`.
+        size: Side in pixels.
         width: Channels of the first convolution.
-        features: Size of the features.
-        steps: Of the optimizer, AdamW with a cosine.
+        features: Number of features.
+        steps: Number of steps of AdamW, with a cosine schedule.
         batch_size: Pictures of a step.
-        learning_rate: Highest.
-        noise: Largest standard deviation of the Gaussian noise added in training, for pictures are drawn, not real.
-        shift: Most pixels that a picture is moved in training.
-        held_out: Share of pictures that it does not see.
-        seed: Of everything.
+        learning_rate: Highest learning rate.
+        noise: Largest standard deviation of the Gaussian noise that is added in training, since the classifier is used
+            on sampled pictures.
+        shift: Largest shift of a picture in training, in pixels.
+        held_out: Share of pictures that are not trained on.
+        seed: Seed of the split, the weights and the batches.
 
     Raises:
         GraftError: The pictures have no labels.
@@ -68,31 +60,25 @@ def train(
     order = torch.randperm(len(pixels), generator=generator)
     kept = order[: round(len(order) * held_out)]
     seen = order[len(kept) :]
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        network = Network(pixels.shape[1], pixels.shape[2], int(labels.max()) + 1, width, features)
-    optimizer = torch.optim.AdamW(network.parameters(), learning_rate, weight_decay=1e-2)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
-    for step in range(steps):
+    classes = int(labels.max()) + 1
+    network = seeded_network(lambda: Network(pixels.shape[1], pixels.shape[2], classes, width, features), seed)
+
+    def loss() -> Tensor:
         rows = seen[torch.randint(len(seen), (batch_size,), generator=generator)]
         spread = noise * torch.rand(batch_size, 1, 1, 1, generator=generator)
         x = _moved(pixels[rows], shift, generator)
         x = x + spread * torch.randn(x.shape, generator=generator)
-        loss = nn.functional.cross_entropy(network(x), labels[rows], label_smoothing=0.05)
-        optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        require_finite_step(loss, network.parameters(), step + 1, float(schedule.get_last_lr()[0]))
-        optimizer.step()
-        schedule.step()
-    network.eval()
-    result = Result(*(_accuracy(network, pixels[rows], labels[rows]) for rows in (seen, kept)))
-    names = found.names or [str(i) for i in range(int(labels.max()) + 1)]
+        return nn.functional.cross_entropy(network(x), labels[rows], label_smoothing=0.05)
+
+    minimise(network, loss, steps, learning_rate, lambda adam: CosineAnnealingLR(adam, steps))
+    result = Accuracy(*(_accuracy(network, pixels[rows], labels[rows]) for rows in (seen, kept)))
+    names = found.names or [str(i) for i in range(classes)]
     network.save(out, names, {"source": source, "seed": seed, "steps": steps, "accuracy": vars(result)})
     return result
 
 
 def _moved(x: Tensor, most: int, generator: torch.Generator) -> Tensor:
-    """Pictures moved by up to ``most`` pixels, each by its own; the border is repeated."""
+    """Return pictures, each shifted by up to ``most`` pixels; the border is repeated."""
     if not most:
         return x
     side = x.shape[-1]

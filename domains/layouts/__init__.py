@@ -9,7 +9,7 @@ __all__ = ["Layouts"]
 
 
 def __getattr__(name: str) -> Any:
-    """Import the module when it is asked for: a process that scores needs no Lightning (PEP 562)."""
+    """Return ``Layouts``, imported at first use (PEP 562), since scoring needs no Lightning."""
     if name != "Layouts":
         raise AttributeError(f"module 'domains.layouts' has no attribute {name!r}")
     from domains.layouts.module import Layouts

@@ -1,29 +1,35 @@
-"""A transformer of sets: no positional encoding, so that a permutation of the elements permutes the output.
+"""A transformer of sets, equivariant to permutations: it has no positional encoding.
 
-What elements are to each other is told to the attention by their boxes: the differences of the six lines (left, centre,
-right; top, middle, bottom) bias it, and what an element attends to also tells it how far those lines are away, in units
-of the noise. So a small network can line boxes up exactly.
+Boxes enter the attention in two ways. The differences of the six lines of two boxes (left, centre, right; top, middle,
+bottom) bias it, and each element also receives the mean distances of those lines to the elements that it attends to, in
+units of the noise. So a small network can align boxes exactly.
 """
 
 import math
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
 from domains.layouts.conditioning import merge_given, to_boxes
 from graft.process.schedules import CosineSchedule, Schedule
 from graft.state import Condition, State
 
-SCALES = (0.01, 0.04, 0.16)  # of the page, of differences of lines
-FREQUENCIES = 5  # of a line's place, from half a period a page upwards by octaves
-APART = 10  # distances of two boxes: of their six lines, and of facing edges
+SCALES = (0.01, 0.04, 0.16)  # scales of differences of lines, fractions of the page
+FREQUENCIES = 5  # frequencies of a line's place: half a period a page and its octaves
+APART = 10  # distances of two boxes: six of their lines, four of facing edges
 CLOCK = 32  # features of the time
-CLOSEST = 0.004  # of the page: half a place of the 128
-GROUPS, SMALLEST = 4, 8  # groups of layouts of like sizes in a batch, and layouts in a group
+CLOSEST = 0.004  # fraction of the page, half a step of the grid of 128 places
+GROUPS, SMALLEST = 4, 8  # number of groups of layouts of similar sizes in a batch, and layouts in a group
 
 
 class Block(nn.Module):
-    """Attention with biases, and a feed-forward layer, both modulated by the time."""
+    """Attention with biases, and a feed-forward layer, both modulated by the time.
+
+    Args:
+        width: Features of an element.
+        heads: Number of attention heads.
+    """
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -36,31 +42,40 @@ class Block(nn.Module):
         nn.init.zeros_(self.time.weight)
         nn.init.zeros_(self.time.bias)
 
+    @override
     def forward(self, x: Tensor, clock: Tensor, bias: Tensor, away: Tensor) -> Tensor:
-        """(B, N, width) elements after the block; ``bias`` (B, heads, N, N), ``away`` (B, N, N, `APART`)."""
+        """Return (B, N, width) elements after the block.
+
+        Args:
+            x: (B, N, width) elements.
+            clock: (B, `CLOCK`) features of the time.
+            bias: (B, heads, N, N) bias of the attention.
+            away: (B, N, N, `APART`) distances.
+        """
         batch, count, width = x.shape
         scale, shift, scale_fed, shift_fed = self.time(clock)[:, None].chunk(4, -1)
-        asked = self.qkv(self.norms[0](x) * (1 + scale) + shift).view(batch, count, 3, self.heads, -1)
-        query, key, value = asked.permute(2, 0, 3, 1, 4)
+        projected = self.qkv(self.norms[0](x) * (1 + scale) + shift).view(batch, count, 3, self.heads, -1)
+        query, key, value = projected.permute(2, 0, 3, 1, 4)
         weight = (query @ key.transpose(-1, -2) / math.sqrt(width // self.heads) + bias).softmax(-1)
-        told = (weight @ value).transpose(1, 2).reshape(batch, count, width)
+        attended = (weight @ value).transpose(1, 2).reshape(batch, count, width)
         lines = (weight.transpose(1, 2) @ away).reshape(batch, count, -1)
-        x = x + self.proj(torch.cat([told, lines], -1))
+        x = x + self.proj(torch.cat([attended, lines], -1))
         out: Tensor = x + self.mlp(self.norms[1](x) * (1 + scale_fed) + shift_fed)
         return out
 
 
 class LayoutTransformer(nn.Module):
-    """Denoiser of {"box": (B, N, 4), "label": (B, N, classes)}, called with (state, time (B,), condition of `given`).
+    """Denoiser of {"box": (B, N, 4), "label": (B, N, classes)}.
 
-    Returns "box" (B, N, 4) as the process of the boxes wants it, and "label" (B, N, classes), logits.
+    It is called with (state, time (B,), condition of `conditioning`). It returns "box" (B, N, 4) in the prediction type
+    of the boxes' process, and "label" (B, N, classes), logits.
 
     Args:
-        classes: That elements may have.
+        classes: Number of classes of elements.
         width: Features of an element.
-        layers: Of attention.
-        heads: Of attention.
-        schedule: Of the process that adds noise to the boxes; `CosineSchedule` if not given.
+        layers: Number of attention layers.
+        heads: Number of attention heads.
+        schedule: Schedule of the process that adds noise to the boxes; `CosineSchedule` if not given.
     """
 
     def __init__(
@@ -83,10 +98,11 @@ class LayoutTransformer(nn.Module):
         nn.init.zeros_(self.out.weight)
         nn.init.zeros_(self.out.bias)
 
+    @override
     def forward(self, state: State, time: Tensor, condition: Condition) -> State:
-        """See the class.
+        """Return {"box": (B, N, 4), "label": (B, N, classes)}.
 
-        Layouts of like sizes go through the network together, without the padding that they do not need.
+        Layouts of similar sizes go through the network together, without the padding that they do not need.
         """
         assert isinstance(state, dict)
         counts = condition["mask"].sum(1)
@@ -102,7 +118,7 @@ class LayoutTransformer(nn.Module):
         return {"box": box, "label": label}
 
     def denoise(self, state: dict[str, Tensor], time: Tensor, condition: Condition) -> Tensor:
-        """(B, N, 4 + classes) of a part of a batch."""
+        """Return (B, N, 4 + classes) outputs for a part of a batch."""
         mask = condition["mask"].to(state["box"].dtype)
         rough = condition["rough"][:, None, None]
         box, label = merge_given(state["box"], state["label"], condition)
@@ -136,12 +152,12 @@ class LayoutTransformer(nn.Module):
         return out
 
     def noise(self, time: Tensor) -> Tensor:
-        """(B,) the noise of a box's lines, about, as a fraction of the page; at most 1."""
+        """Return (B,) approximate noise of a box's lines, as a fraction of the page; at most 1."""
         alpha, sigma = self.schedule.alpha_sigma(time.double())
         return (0.2 * sigma / alpha.clamp(min=1e-3)).clamp(max=1).to(self.embed.weight.dtype)
 
     def embed_time(self, time: Tensor) -> Tensor:
-        """(B, `CLOCK`) features of the process's time in [0, 1]."""
+        """Return (B, `CLOCK`) features of the process's time in [0, 1]."""
         frequency = torch.exp(torch.linspace(0, math.log(1000.0), CLOCK // 2, device=time.device))
         angle = (time[:, None] * frequency).to(self.embed.weight.dtype)
         out: Tensor = self.clock(torch.cat([angle.sin(), angle.cos()], -1))
@@ -149,13 +165,23 @@ class LayoutTransformer(nn.Module):
 
 
 def distances(boxes: Tensor, lines: Tensor) -> Tensor:
-    """(B, N, N, `APART`) of the page, where j is, seen from i: its six lines, and the gaps on the four sides."""
+    """Return (B, N, N, `APART`) distances from element i to j.
+
+    They are those of the six lines, and the gaps on the four sides.
+
+    Args:
+        boxes: (B, N, 4) left, top, right, bottom, fractions of the page.
+        lines: (B, N, 6) lines of the boxes.
+    """
     low, high = boxes[..., :2], boxes[..., 2:]
     before, after = low[:, None] - high[:, :, None], high[:, None] - low[:, :, None]
     return torch.cat([lines[:, None] - lines[:, :, None], before, after], -1)
 
 
 def edge_and_center_lines(boxes: Tensor) -> Tensor:
-    """(..., 6) left, centre, right, top, middle, bottom of boxes (..., 4) left, top, right, bottom."""
+    """Return (..., 6) left, centre, right, top, middle, bottom of boxes (..., 4).
+
+    Boxes are left, top, right, bottom.
+    """
     low, high = boxes[..., :2], boxes[..., 2:]
     return torch.stack([low, (low + high) / 2, high], -1).flatten(-2)

@@ -1,9 +1,9 @@
-"""What of a layout is given and not made: the tasks, as conditions.
+"""Tasks as conditions: the fixed and the free part of a layout.
 
-A condition holds ``mask`` (B, N) the elements that are there; ``free_box`` (B, N, 4) and ``free_label`` (B, N), 1 for
-what is to be made; ``box`` (B, N, 4) and ``label`` (B, N, classes), the given values in the units of the state, 0
-elsewhere; and ``rough`` (B,), 1 where the boxes to be made are given too, but disturbed. The state is 0 where something
-is given: what is not made has no noise, no loss and no part in the law that is shaped.
+A condition holds ``mask`` (B, N), 1 for an element; ``free_box`` (B, N, 4) and ``free_label`` (B, N), 1 for the free
+part; ``box`` (B, N, 4) and ``label`` (B, N, classes), the fixed values in the units of the state, 0 elsewhere; and
+``rough`` (B,), 1 if disturbed boxes are given for the free boxes. The state is 0 in the fixed part, which has no noise,
+no loss and no part in the distribution that is learned.
 """
 
 from typing import Literal, get_args
@@ -19,25 +19,28 @@ REFINEMENT_STD = 0.1  # standard deviation of the boxes to refine, fraction of t
 
 CENTRE = (0.5, 0.5, 0.42, 0.12)
 SPREAD = (0.2, 0.25, 0.2, 0.13)
-"""Of centre x, centre y, width and height on a document page; the state's coordinates are of the order of 1."""
+"""Mean and spread of centre x, centre y, width and height on a document page, which standardise the state."""
 
 
 def to_state(boxes: Tensor) -> Tensor:
-    """(..., 4) centres and sizes, standardised, of boxes (..., 4) left, top, right, bottom, fractions of the page."""
+    """Return (..., 4) standardised centres and sizes of boxes (..., 4).
+
+    Boxes are left, top, right, bottom, as fractions of the page.
+    """
     low, high = boxes[..., :2], boxes[..., 2:]
     centred = torch.cat([(low + high) / 2, high - low], -1)
     return (centred - centred.new_tensor(CENTRE)) / centred.new_tensor(SPREAD)
 
 
 def to_boxes(state: Tensor) -> Tensor:
-    """The inverse of `to_state`."""
+    """Return (..., 4) boxes of standardised centres and sizes: the inverse of `to_state`."""
     centred = state * state.new_tensor(SPREAD) + state.new_tensor(CENTRE)
     middle, half = centred[..., :2], centred[..., 2:] / 2
     return torch.cat([middle - half, middle + half], -1)
 
 
 def unconditional(mask: Tensor, classes: int) -> Condition:
-    """The condition of (B, N) elements of which nothing is given."""
+    """Return the condition of (B, N) elements without a fixed part."""
     return {
         "mask": mask,
         "free_box": mask[..., None].repeat(1, 1, 4),
@@ -51,17 +54,17 @@ def unconditional(mask: Tensor, classes: int) -> Condition:
 def make_condition(
     task: Task, boxes: Tensor, labels: Tensor, mask: Tensor, classes: int, generator: "Generator | None" = None
 ) -> Condition:
-    """What ``task`` gives of some layouts.
+    """Return the condition of a task for some layouts.
 
     Args:
-        task: ``unconditional``: the number of elements; ``label``: their classes; ``size``: classes and sizes;
-            ``completion``: some of them, at least one and not all; ``refinement``: classes, and boxes disturbed by
-            noise of standard deviation `REFINEMENT_STD`.
-        boxes: (B, N, 4) as in the state.
+        task: ``unconditional``: the number of elements is fixed; ``label``: classes too; ``size``: classes and sizes;
+            ``completion``: some of the elements, at least one and not all; ``refinement``: classes, and boxes disturbed
+            by noise of standard deviation `REFINEMENT_STD`.
+        boxes: (B, N, 4) boxes in the units of the state.
         labels: (B, N) int64.
-        mask: (B, N).
-        classes: How many there are.
-        generator: For what is chosen and disturbed.
+        mask: (B, N) 1 where an element is.
+        classes: Number of classes.
+        generator: Generator of the fixed elements and of the disturbance.
     """
     condition = unconditional(mask, classes)
     box, label = torch.zeros_like(mask)[..., None].repeat(1, 1, 4), torch.zeros_like(mask)
@@ -85,7 +88,7 @@ def make_condition(
 
 
 def merge_given(box: Tensor, label: Tensor, condition: Condition) -> tuple[Tensor, Tensor]:
-    """(boxes (B, N, 4), classes (B, N, classes)) of a state, with what is given in its place."""
+    """Return (boxes (B, N, 4), classes (B, N, classes)) of a state with the fixed part put in."""
     free = condition["free_box"]
     boxes = torch.where(free > 0, box, condition["box"])
     return boxes, torch.where(condition["free_label"][..., None] > 0, label, condition["label"])

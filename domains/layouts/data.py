@@ -1,16 +1,17 @@
-"""Layouts for pre-training: a LightningDataModule over files of layouts, or over pages that are made here."""
+"""Layouts for pre-training, from files or generated: a LightningDataModule."""
 
 from typing import Any
 
 import numpy as np
 import torch
-from lightning import LightningDataModule
-from torch.utils.data import DataLoader
+from numpy.typing import NDArray
+from torch.utils.data import Dataset
+from typing_extensions import override
 
 from domains.layouts.conditioning import Task, make_condition, to_state
 from domains.layouts.layout import classes_of
 from domains.layouts.readers import LayoutSet, describe_invalid, read
-from graft.batches.training_data import identity_collate
+from graft.data_modules import BatchDataset, InMemoryDataModule
 from graft.distributed import rank_zero_print
 from graft.errors import GraftError
 
@@ -23,26 +24,14 @@ TASK_SHARES: dict[Task, float] = {
 }
 
 
-class _Batched(torch.utils.data.Dataset[Any]):
-    """Collection that a `torch.utils.data.DataLoader` fetches by the batch, a task drawn for each batch."""
-
-    def __init__(self, pages: LayoutSet, tasks: "dict[Task, float]") -> None:
-        self.pages, self.tasks = pages, tasks
-
-    def __len__(self) -> int:
-        return len(self.pages)
-
-    def __getitem__(self, index: int) -> Any:
-        return self.__getitems__([index])
-
-    def __getitems__(self, indices: "list[int]") -> dict[str, Any]:
-        some = self.pages.take(np.asarray(indices))
-        drawn = int(torch.multinomial(torch.tensor(list(self.tasks.values()), dtype=torch.float64), 1))
-        return batch(some, list(self.tasks)[drawn])
-
-
 def batch(pages: LayoutSet, task: Task = "unconditional", generator: "torch.Generator | None" = None) -> dict[str, Any]:
-    """``box`` (B, N, 4) as in the state, ``label`` (B, N) int64, and their ``condition`` in a task."""
+    """Return ``box`` (B, N, 4) in units of the state, ``label`` (B, N) int64, and ``condition``.
+
+    Args:
+        pages: B layouts.
+        task: Task of the condition.
+        generator: Generator of the fixed part.
+    """
     mask = (torch.arange(pages.labels.shape[1]) < torch.from_numpy(pages.counts)[:, None]).float()
     box = to_state(torch.from_numpy(pages.boxes)) * mask[..., None]
     label = torch.from_numpy(pages.labels)
@@ -53,20 +42,22 @@ def batch(pages: LayoutSet, task: Task = "unconditional", generator: "torch.Gene
     }
 
 
-class LayoutData(LightningDataModule):
+class LayoutData(InMemoryDataModule[LayoutSet]):
     """Layouts for pre-training, split into training and validation.
 
     Args:
-        source: ``generated``, or what `domains.layouts.readers.read` reads: COCO JSON, tokens, arrays, RICO.
-        classes: Names of the classes, their number, or ``rico``; elements of others are left out.
-        elements: Layouts of more are left out.
+        source: ``generated``, or a source of `domains.layouts.readers.read`: COCO JSON, tokens, arrays, RICO.
+        classes: Names of the classes, their number, or ``rico``; elements of other classes are left out.
+        elements: Largest number of elements; larger layouts are left out.
         tasks: Share of each task among the batches.
-        count: Collection to make, where they are.
+        count: Number of generated layouts.
         batch_size: Layouts per batch.
-        limit: Use only this many layouts, drawn with ``seed``.
-        validation: Share that is held out.
-        seed: Of the split, and of the pages that are made.
+        limit: Number of layouts that are used, chosen at random with ``seed``; ``null`` for all.
+        validation: Share of the layouts in the validation part.
+        seed: Seed of the split and of generated pages.
     """
+
+    noun = "layouts"
 
     def __init__(
         self,
@@ -80,57 +71,35 @@ class LayoutData(LightningDataModule):
         validation: float = 0.15,
         seed: int = 0,
     ) -> None:
-        super().__init__()
-        self.source, self.elements, self.count = source, elements, count
+        super().__init__(source, batch_size, limit, validation, seed)
+        self.elements, self.count = elements, count
         self.names = classes_of(classes)
         self.tasks = TASK_SHARES if tasks is None else tasks
         if not sum(self.tasks.values()) > 0 or min(self.tasks.values()) < 0:
-            raise GraftError("data.tasks are shares of the batches: none may be negative, and not all 0")
-        self.batch_size, self.limit, self.validation, self.seed = batch_size, limit, validation, seed
+            raise GraftError("data.tasks are shares of the batches: none may be negative, and one must be above 0")
         self.left_out: list[tuple[str, str]] = []
-        """(where it stands, why) of elements and layouts that could not be used; known after `setup`."""
-        self._parts: tuple[LayoutSet, LayoutSet] | None = None
+        """(place in the source, reason) of elements and layouts that cannot be used; known after `setup`."""
 
-    def setup(self, stage: "str | None" = None) -> None:
-        """Read and split the layouts, once.
-
-        Raises:
-            GraftError: The source cannot be read, or too few of its layouts can be used.
-        """
-        if self._parts is not None:
-            return
+    @override
+    def read(self) -> tuple[LayoutSet, str]:
         pages = read(self.source, self.names, self.elements, self.count, self.seed)
         self.left_out = pages.named
-        missing = describe_invalid(pages.named)
-        rank_zero_print(f"{len(pages)} layouts from {self.source}" + (f" (left out: {missing})" if missing else ""))
-        order = np.random.default_rng(self.seed).permutation(len(pages))[: self.limit]
-        held_out = max(1, round(len(order) * self.validation))
-        if len(order) <= held_out:
-            raise GraftError(
-                f"only {len(order)} layouts of {self.source!r} can be used, too few to train on ({missing})"
-            )
-        self._parts = pages.take(order[held_out:]), pages.take(order[:held_out])
+        invalid = describe_invalid(pages.named)
+        rank_zero_print(f"{len(pages)} layouts from {self.source}" + (f" (left out: {invalid})" if invalid else ""))
+        return pages, invalid
 
-    @property
-    def training(self) -> LayoutSet:
-        """The training part."""
-        self.setup()
-        assert self._parts is not None
-        return self._parts[0]
+    @override
+    def part(self, samples: LayoutSet, rows: NDArray[np.int64], training: bool) -> LayoutSet:
+        return samples.take(rows)
 
-    @property
-    def held_out(self) -> LayoutSet:
-        """The part that is held out."""
-        self.setup()
-        assert self._parts is not None
-        return self._parts[1]
+    @override
+    def dataset(self, part: LayoutSet, training: bool) -> "Dataset[Any]":
+        """Return batches, each in a random task; in validation no layout has a fixed part."""
+        tasks: dict[Task, float] = self.tasks if training else {"unconditional": 1.0}
+        weights = torch.tensor(list(tasks.values()), dtype=torch.float64)
 
-    def train_dataloader(self) -> "DataLoader[Any]":
-        """Shuffled batches."""
-        return DataLoader(
-            _Batched(self.training, self.tasks), self.batch_size, shuffle=True, collate_fn=identity_collate
-        )
+        def fetch(indices: list[int]) -> dict[str, Any]:
+            some = part.take(np.asarray(indices))
+            return batch(some, list(tasks)[int(torch.multinomial(weights, 1))])
 
-    def val_dataloader(self) -> "DataLoader[Any]":
-        """Batches of the part that is held out, nothing given."""
-        return DataLoader(_Batched(self.held_out, {"unconditional": 1.0}), self.batch_size, collate_fn=identity_collate)
+        return BatchDataset(part, fetch)

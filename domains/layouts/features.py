@@ -1,35 +1,37 @@
-"""What makes layouts alike: features of a network that learned to tell real layouts from disturbed ones.
+"""Features of layouts, by a network trained to tell real layouts from disturbed ones.
 
-As in LayoutGAN++ (Kikuchi et al. 2021): a transformer over the elements and one more token, whose output is the
-features of the layout; from them a head says real or disturbed, and a decoder rebuilds the elements, so that the
-features know all of the layout. Ours is smaller, and what ships is the part that makes the features.
+As in LayoutGAN++ (Kikuchi et al. 2021) it is a transformer over the elements and one more token; the features are the
+token's output. A head predicts real or disturbed from the features, and a decoder rebuilds the elements, so that the
+features describe the whole layout. This network is smaller, and its file holds only the encoder.
 """
 
 import functools
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
 from domains.layouts.conditioning import to_state
 from domains.layouts.layout import Layout
 from graft import files
 from graft.errors import GraftError
-from graft.finite import require_finite_network
+from graft.feature_training import load_network, save_network
 
 SHIPPED = "domains/layouts/reference/features.safetensors"
 
 
 class Encoder(nn.Module):
-    """Elements to features, in no order: labels (B, N), boxes (B, N, 4) and mask (B, N) to (B, width).
+    """Elements to features: labels (B, N), boxes (B, N, 4) and mask (B, N) to (B, width).
+
+    The order of the elements has no effect.
 
     Args:
-        names: Of the classes.
-        width: Of the features.
-        layers: Of the transformer.
-        heads: Of its attention.
+        names: Names of the classes.
+        width: Number of features.
+        layers: Number of layers of the transformer.
+        heads: Number of attention heads.
     """
 
     def __init__(self, names: Sequence[str], width: int = 64, layers: int = 4, heads: int = 4) -> None:
@@ -42,8 +44,9 @@ class Encoder(nn.Module):
         layer = nn.TransformerEncoderLayer(width, heads, 2 * width, 0.0, batch_first=True, norm_first=True)
         self.transformer = nn.TransformerEncoder(layer, layers, enable_nested_tensor=False)
 
+    @override
     def forward(self, labels: Tensor, boxes: Tensor, mask: Tensor) -> Tensor:
-        """Boxes are left, top, right, bottom, fractions of the page."""
+        """Return (B, width) features; boxes are left, top, right, bottom, fractions of the page."""
         x = self.join(self.label(labels) + self.box(torch.cat([boxes, to_state(boxes)], -1)))
         x = torch.cat([self.token.expand(len(x), -1, -1), x], 1)
         absent = nn.functional.pad(mask == 0, (1, 0))
@@ -51,43 +54,34 @@ class Encoder(nn.Module):
         return out
 
     def save(self, path: str, about: "dict[str, Any]") -> None:
-        """Write the weights, with what they are of."""
-        note = {"names": list(self.names), "width": self.width, "layers": self.layers, "heads": self.heads}
-        require_finite_network(self, f"{path} was not written", "lower learning_rate")
-        files.write_tensors(path, dict(self.state_dict()), {"network": note, **about})
+        """Write the weights, the settings, and ``about`` as further entries of the header."""
+        settings = {"names": list(self.names), "width": self.width, "layers": self.layers, "heads": self.heads}
+        save_network(self, path, "network", settings, about)
 
 
 @functools.cache
 def encoder(path: str = SHIPPED) -> Encoder:
-    """The encoder of a file that `Encoder.save` wrote; the one that ships.
+    """Return the encoder of a file that `Encoder.save` wrote; the shipped one if not given.
 
     Raises:
-        GraftError: There is none.
+        GraftError: There is no such file, or it holds no encoder.
     """
-    tensors, about = files.read_tensors(files.find_file(Path(path)))
-    try:
-        network = Encoder(**about["network"])
-        network.load_state_dict(tensors)
-    except (KeyError, TypeError, ValueError, RuntimeError, AssertionError):
-        raise GraftError(
-            f"{path} holds no feature network of layouts: train one with domains.layouts.train_features"
-        ) from None
-    require_finite_network(network, path, "give another file")
-    return network.requires_grad_(False).eval()
+    missing = "holds no feature network of layouts: train one with domains.layouts.train_features"
+    return load_network(path, "network", Encoder, missing)[0]
 
 
 def network_of(names: tuple[str, ...], path: "str | None" = None) -> "Encoder | None":
-    """Return the feature network of layouts of these classes: the one that ships, or a user's own.
+    """Return the feature network of layouts of these classes, or None.
 
     Args:
-        names: Of the classes, in the order of the labels.
-        path: File of a user's own; None: the one that ships.
+        names: Names of the classes, in the order of the labels.
+        path: File of a user's network; None for the shipped one.
 
     Returns:
-        None where the one that ships is of other classes.
+        None if the shipped network has other classes.
 
     Raises:
-        GraftError: The user's own is of other classes, or no feature network.
+        GraftError: The user's network has other classes, or the file holds no feature network.
     """
     if path is None:
         shipped = encoder()
@@ -102,13 +96,21 @@ def network_of(names: tuple[str, ...], path: "str | None" = None) -> "Encoder | 
 
 
 def fingerprint(network: Encoder) -> Tensor:
-    """Return (1,) int64, a hash of the network's weights: distances hold within the features of one network."""
+    """Return (1,) int64, a hash of the network's weights.
+
+    Distances are comparable within the features of one network only.
+    """
     digest = bytes.fromhex(files.hash_tensors(dict(network.state_dict())))
     return torch.tensor([int.from_bytes(digest[:8], "big", signed=True)])
 
 
 def pad_layouts(items: Sequence[Layout], most: "int | None" = None) -> tuple[Tensor, Tensor, Tensor]:
-    """(labels (B, N), boxes (B, N, 4), mask (B, N)) of layouts, for networks."""
+    """Return (labels (B, N), boxes (B, N, 4), mask (B, N)) of layouts, for networks.
+
+    Args:
+        items: Layouts.
+        most: Number of elements N; None for that of the largest layout.
+    """
     size = max([len(item) for item in items] + [1]) if most is None else most
     labels = torch.zeros(len(items), size, dtype=torch.long)
     boxes, mask = torch.zeros(len(items), size, 4), torch.zeros(len(items), size)
@@ -121,7 +123,13 @@ def pad_layouts(items: Sequence[Layout], most: "int | None" = None) -> tuple[Ten
 
 @torch.no_grad()
 def features(items: Sequence[Layout], network: "Encoder | None" = None, chunk: int = 512) -> Tensor:
-    """(n, width) features of layouts."""
+    """Return (n, width) features of layouts.
+
+    Args:
+        items: Layouts.
+        network: Feature network; the shipped one if not given.
+        chunk: Layouts at a time.
+    """
     if network is None:
         network = encoder()
     out = torch.zeros(len(items), network.width)

@@ -1,4 +1,4 @@
-"""Layouts into files: COCO JSON, SVG and PNG."""
+"""Write layouts to files: COCO JSON, SVG and PNG."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -18,7 +18,7 @@ def write(items: Sequence[Layout], path: Path, rewards: "Sequence[float] | None"
     image has its ``reward``, if there is one. ``.svg``, ``.png``: pages in a grid, with a legend.
 
     Raises:
-        GraftError: The suffix is another.
+        GraftError: The suffix is unknown.
     """
     suffix = path.suffix.lower()
     if suffix not in _WRITERS:
@@ -28,9 +28,10 @@ def write(items: Sequence[Layout], path: Path, rewards: "Sequence[float] | None"
 
 
 def coco(items: Sequence[Layout], rewards: "Sequence[float] | None" = None) -> dict[str, Any]:
-    """Return all that COCO's object detection format asks for (https://cocodataset.org/#format-data).
+    """Return a dict in COCO's object detection format (https://cocodataset.org/#format-data).
 
-    Boxes and the polygons of ``segmentation`` are in the page's unit. ``fraction``, ``given`` and ``reward`` are ours.
+    Boxes and the polygons of ``segmentation`` are in the page's unit. ``fraction``, ``given`` and ``reward`` are
+    graft's own entries.
     """
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
@@ -68,7 +69,7 @@ def coco(items: Sequence[Layout], rewards: "Sequence[float] | None" = None) -> d
 
 
 def _whole(value: float) -> "int | float":
-    """Return pixels as an integer, which COCO has, where the page has whole ones."""
+    """Return whole pixels as an integer, which COCO requires, and other values as they are."""
     return int(value) if float(value).is_integer() else float(value)
 
 

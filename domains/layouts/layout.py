@@ -38,18 +38,18 @@ RICO = (
 )
 SETS = {"publaynet": PUBLAYNET, "rico": RICO}
 MOST_CLASSES = 10_000
-BINS = 127  # the last of the 128 places that a coordinate has in the public token files
+BINS = 127  # last of the 128 places of a coordinate in the public token files
 
 
 @dataclass(frozen=True, eq=False)
 class Layout:
-    """What a reward is given: the elements of one page, in no order.
+    """The elements of one page, in no order: the object that a reward scores.
 
     Attributes:
-        labels: (n,) int64 the class of each element, a position in ``names``.
+        labels: (n,) int64 class of each element, a position in ``names``.
         boxes: (n, 4) float64 left, top, right, bottom, as fractions of the page's width and height; top is 0.
-        names: Of the classes that there are.
-        given: (n,) bool, elements that were wholly given by the user, and not made.
+        names: Names of the classes.
+        given: (n,) bool, True for elements that the user fixed completely.
         page: Width and height of the page; only their ratio and unit matter, to files and pictures.
     """
 
@@ -83,7 +83,10 @@ class Layout:
 
 
 def layout(classes: Sequence[str], boxes: ArrayLike, names: tuple[str, ...] = PUBLAYNET) -> Layout:
-    """A layout from class names and boxes (n, 4) left, top, right, bottom, fractions of the page."""
+    """Return a layout from class names and boxes (n, 4).
+
+    Boxes are left, top, right, bottom, as fractions of the page.
+    """
     return Layout(
         np.array([names.index(name) for name in classes], np.int64), np.array(boxes, float).reshape(-1, 4), names
     )
@@ -93,8 +96,8 @@ def classes_of(asked: "Sequence[str | int] | str | int | None") -> tuple[str, ..
     """Return the names of classes.
 
     Args:
-        asked: None: PubLayNet's; a name of `SETS`: that set's; a number: so many, called ``0``, ``1``, …; else the
-            names, in the order of the labels, which may be numbers.
+        asked: None for PubLayNet's; a name of `SETS` for that set's; a number for so many, called ``0``, ``1``, …; else
+            the names, in the order of the labels, which may be numbers.
 
     Raises:
         GraftError: There is no set of that name, no class, or a class twice.
@@ -118,19 +121,25 @@ def classes_of(asked: "Sequence[str | int] | str | int | None") -> tuple[str, ..
 
 
 def centred(boxes: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(..., 4) centre x, centre y, width, height of boxes (..., 4) left, top, right, bottom."""
+    """Return (..., 4) centre x, centre y, width, height of boxes (..., 4).
+
+    Boxes are left, top, right, bottom.
+    """
     low, high = boxes[..., :2], boxes[..., 2:]
     return np.concatenate([(low + high) / 2, high - low], -1)
 
 
 def cornered(boxes: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The inverse of `centred`."""
+    """Return (..., 4) left, top, right, bottom: the inverse of `centred`."""
     middle, half = boxes[..., :2], boxes[..., 2:] / 2
     return np.concatenate([middle - half, middle + half], -1)
 
 
 def key(item: Layout) -> str:
-    """Equal for layouts that are one set of elements on the grid of 128 places, whatever their order; '' if empty."""
+    """Return a key of the set of elements on the grid of 128 places; "" for an empty layout.
+
+    The order of the elements has no effect.
+    """
     places = np.rint(item.boxes * BINS).astype(int)
     rows = zip(item.classes, places.tolist(), strict=True)
     return " | ".join(sorted(f"{name} {' '.join(map(str, box))}" for name, box in rows))

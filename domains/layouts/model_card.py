@@ -1,4 +1,4 @@
-"""The figures of a reference's card: its draws and real layouts beside each other, in one convention.
+"""Figures of a reference's card: its draws and real layouts, in one convention.
 
 ``python -m domains.layouts.model_card --weights reference.safetensors --source src1_valid.txt --test src1_test.txt``
 """
@@ -14,10 +14,6 @@ from domains.layouts.metrics import compute_metrics, make_metrics, table
 from domains.layouts.module import Layouts
 from domains.layouts.readers import read
 from graft import files, plain_yaml
-from graft.cli import allowed_classes
-from graft.cli.weights import architecture
-from graft.errors import GraftError
-from graft.module import GraftModule
 
 
 def card(
@@ -29,24 +25,24 @@ def card(
     seed: int = 0,
     convention: str = "layoutformer",
 ) -> str:
-    """Two tables: against a half of the layouts that the training held out, and against another set.
+    """Return two tables: against half of the held-out layouts, and against another set.
 
     Args:
-        weights: Of a reference, or a tuned model.
-        source: What the reference was trained on, of which its training held a part out.
+        weights: Weights of a reference, or of a tuned model.
+        source: Training data of the reference; the training held a part of them out.
         test: Another set of layouts.
-        draws: Of the model, against ``test``; against the half, as many as its other half has.
-        steps: Of the sampler, instead of the model's.
-        seed: Of the draws.
-        convention: Of the metrics.
+        draws: Number of draws for ``test``; the table of halves has as many as a half.
+        steps: Number of steps of the sampler; the model's if not given.
+        seed: Seed of the draws.
+        convention: Convention of the metrics.
     """
     module, settings = _module(weights, steps, seed)
     data = LayoutData(source, list(module.names), module.elements, **settings)
-    kept = data.held_out.layouts()
+    kept = data.val_set.layouts()
     n = len(kept) // 2
     half, other = kept[:n], kept[n : 2 * n]
     drawn = [item for part, _ in graft.sample(module, graft.trainer(accelerator="cpu"), max(draws, n)) for item in part]
-    network = module.features if module.has_features else None
+    network = module.features if module.supports("features") else None
     found = make_metrics(module.names, half, network, convention)
     rows = {
         f"the other half of the held-out, n = {n}": compute_metrics(other, found),
@@ -67,30 +63,17 @@ def card(
 
 
 def _module(weights: str, steps: "int | None", seed: int) -> "tuple[Layouts, dict[str, Any]]":
-    """The model of a weights file, and how its training split its data."""
+    """Return the model of a weights file, and the settings of its training's split."""
+    overrides: dict[str, Any] = {"seed": seed} | ({} if steps is None else {"steps": steps})
     path = files.find_file(weights)
-    _, about = files.read_tensors(path)
-    model = architecture(path, about, {})
-    if model["class_path"] != "domains.layouts.Layouts":
-        raise GraftError(f"{path} is no model of layouts that graft pretrain or graft fit wrote")
-    if steps is not None:
-        model["init_args"]["steps"] = steps
-    parser = jsonargparse.ArgumentParser(exit_on_error=False)
-    parser.add_argument("--model", type=GraftModule)
-    model["init_args"]["seed"] = seed
-    parsed = parser.parse_object({"model": model})
-    allowed_classes.check_classes(path, parsed.model.as_dict())
-    module = parser.instantiate(parsed).model
-    assert isinstance(module, Layouts)
-    module.load_weights(path)
-    return module, _split(about)
+    return Layouts.from_pretrained(path, **overrides), _split(files.read_metadata(path))
 
 
 def _split(about: dict[str, Any]) -> dict[str, Any]:
-    """How training split its data, of what weights say of it; numbers only."""
+    """Return the settings of the training's split that a weights file holds; numbers only."""
     training = about.get("training")
-    said = training if isinstance(training, dict) else {}
-    found = {name: said.get(f"data.init_args.{name}") for name in ("validation", "seed", "count", "limit")}
+    settings = training if isinstance(training, dict) else {}
+    found = {name: settings.get(f"data.init_args.{name}") for name in ("validation", "seed", "count", "limit")}
     return {name: value for name, value in found.items() if type(value) in (int, float)}
 
 

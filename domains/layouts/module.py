@@ -1,4 +1,4 @@
-"""Layouts: the domain plugged into `graft.GraftModule`."""
+"""The layout domain: a `graft.GraftModule` of elements on a page."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Generator, Tensor
+from torch import Generator, Tensor, nn
 from torchmetrics import Metric
+from typing_extensions import override
 
 from domains.layouts import layout, reference_statistics
 from domains.layouts.conditioning import Task, merge_given, to_boxes, unconditional
@@ -20,32 +21,37 @@ from domains.layouts.partial_layout import read as read_brief
 from domains.layouts.readers import LayoutSet, describe_invalid, read
 from domains.layouts.render import png
 from graft import GraftError, GraftModule
+from graft.data_modules import pretraining_data
 from graft.distributed import rank_zero_print
-from graft.process import Gaussian, MultiFieldProcess
+from graft.process import CosineSchedule, Gaussian, MaskProjection, MultiFieldProcess, Process
+from graft.runs.architecture import require_network
 from graft.state import Condition, State
 
-THINNEST = 1e-3  # of the page: no box is thinner
-EXAMPLES = 2000  # pages to take conditions from
+THINNEST = 1e-3  # smallest side of a box, fraction of the page
+EXAMPLES = 2000  # generated pages that tasks take their fixed parts from
 
 
 class Layouts(GraftModule):
     """Sets of elements on a page, each a class and a box.
 
-    The state is {"box": (B, N, 4) standardised centres and sizes, "label": (B, N, classes) a scaled one-hot}; the
-    condition says how many elements there are and what of them is given, see `domains.layouts.conditioning`. Objects
-    are `domains.layouts.layout.Layout`.
+    The state is {"box": (B, N, 4) standardised centres and sizes, "label": (B, N, classes) a scaled one-hot}. The
+    condition holds the number of elements and the fixed part (`domains.layouts.conditioning`). Objects are
+    `domains.layouts.layout.Layout`.
 
     Args:
+        backbone: Network, as in `graft.GraftModule`.
+        process: Process; ``null`` without weights: `default_process`.
         classes: Names of the classes, their number, or ``rico``; PubLayNet's if not given.
-        task: What is given to draws: ``unconditional``: the number of elements, from the training data; else what the
-            task gives of layouts of ``examples``.
-        examples: Where a task takes layouts from: a file, or ``generated``.
-        brief: A JSON file of what is given to every draw, see `domains.layouts.partial_layout`; ``task`` has no effect
-            then.
-        convention: Of the metrics: ``layoutformer`` (up to 20 elements) or ``layoutdm`` (up to 25).
-        features: File of a feature network of these classes, which `domains.layouts.train_features` writes. The one
-            that ships is of PubLayNet's; other classes have no features without one, and so no FID and no diversity.
-        **kwargs: See `graft.GraftModule`.
+        task: Fixed part of draws: ``unconditional``: the number of elements, from the training data; other tasks fix
+            parts of layouts of ``examples``.
+        examples: Source of layouts for a task: a file, or ``generated``.
+        brief: JSON file of the fixed part of every draw (`domains.layouts.partial_layout`); ``task`` then has no
+            effect.
+        convention: Convention of the metrics: ``layoutformer`` (up to 20 elements) or ``layoutdm`` (up to 25).
+        features: File of a feature network of these classes, written by `domains.layouts.train_features`. The shipped
+            one has PubLayNet's classes; without a network of its own another set of classes has no features, no FID and
+            no diversity.
+        **kwargs: Arguments of `graft.GraftModule`.
     """
 
     file_suffix = ".json"
@@ -53,6 +59,8 @@ class Layouts(GraftModule):
 
     def __init__(
         self,
+        backbone: "nn.Module | None" = None,
+        process: "Process | None" = None,
         *args: Any,
         classes: "list[str | int] | str | int | None" = None,
         task: Task = "unconditional",
@@ -62,9 +70,13 @@ class Layouts(GraftModule):
         features: "str | None" = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(*args, **kwargs)
+        weights = args[0] if args else kwargs.get("weights")
+        backbone, process = require_network(
+            backbone, process, weights, lambda: self.default_process(classes, convention)
+        )
+        super().__init__(backbone, process, *args, **kwargs)
         self.names = layout.classes_of(classes)
-        fields = self.process.fields if isinstance(self.process, MultiFieldProcess) else {}
+        fields = self.policy.process.fields if isinstance(self.policy.process, MultiFieldProcess) else {}
         box, label = fields.get("box"), fields.get("label")
         shape = getattr(label, "shape", None)
         if not isinstance(box, Gaussian) or shape != (box.shape[0], len(self.names)):
@@ -74,33 +86,51 @@ class Layouts(GraftModule):
             )
         self.elements, self.scale = box.shape[0], label.one_hot_scale if isinstance(label, Gaussian) else 1.0
         self.task, self.examples, self.convention = task, examples, convention
-        self._network = (network_of(self.names, features),)  # in a tuple: it is no part of the model
-        self._features_said = False
+        self._network = (network_of(self.names, features),)  # a tuple, so that it is not a part of the model
+        self._features_reported = False
         self.partial_layout: PartialLayout | None = None
         self._pages: LayoutSet | None = None
         if brief is not None:
             self.load_condition(Path(brief))
 
+    @staticmethod
+    def default_process(
+        classes: "list[str | int] | str | int | None" = None, convention: str = "layoutformer"
+    ) -> MultiFieldProcess:
+        """Return the process of layouts of up to 20 elements, or of up to 25 in the convention ``layoutdm``.
+
+        Args:
+            classes: As of the class.
+            convention: As of the class.
+        """
+        size, schedule = 25 if convention == "layoutdm" else 20, CosineSchedule()
+        box = Gaussian(schedule, "v", (size, 4), 1.0, 2.0, projection=MaskProjection("free_box"))
+        # The one-hot is large, so that the classes are decided before the places.
+        shape = size, len(layout.classes_of(classes))
+        label = Gaussian(schedule, "logits", shape, 1.0, 2.0, (0.2, 10.0), 2.0, MaskProjection("free_label"))
+        return MultiFieldProcess({"box": box, "label": label}, {"box": 1.0, "label": 0.1})
+
+    @override
     def setup(self, stage: str) -> None:
-        """Take the number of elements from the data when training on data."""
-        self._say_features()
-        data = getattr(self.trainer, "datamodule", None)
-        if stage == "fit" and self.reference_file is None and isinstance(data, LayoutData):
+        """Take the numbers of elements and statistics of real layouts from the data in pre-training."""
+        self._report_features()
+        data = pretraining_data(self, LayoutData, stage)
+        if data is not None:
             if data.names != self.names or data.elements > self.elements:
                 raise GraftError(
                     f"the data has up to {data.elements} elements of {', '.join(data.names)}, the model knows "
                     f"{self.elements} of {', '.join(self.names)}"
                 )
-            counts = torch.bincount(torch.from_numpy(data.training.counts), minlength=self.elements + 1)
+            counts = torch.bincount(torch.from_numpy(data.train_set.counts), minlength=self.elements + 1)
             self.dataset_statistics = {"histogram": counts} | reference_statistics.compute_statistics(
-                data.held_out, self._network[0]
+                data.val_set, self._network[0]
             )
 
-    def _say_features(self) -> None:
-        """Say once why there are no features, or no FID."""
-        if self._features_said:
+    def _report_features(self) -> None:
+        """Print once why there are no features, or no FID."""
+        if self._features_reported:
             return
-        self._features_said = True
+        self._features_reported = True
         (network,) = self._network
         if network is None:
             rank_zero_print(
@@ -114,12 +144,14 @@ class Layouts(GraftModule):
                 "the reference's real layouts were summarised by another feature network than model.features: no FID"
             )
 
+    @override
     def load_condition(self, path: Path) -> None:
-        """Draw what completes a brief."""
+        """Fix the elements of a JSON file in every draw."""
         self.partial_layout = read_brief(path, self.names, self.elements)
 
+    @override
     def sample_conditions(self, count: int, generator: Generator) -> Condition:
-        """The brief; what the task gives of an example; else a number of elements like the training data's."""
+        """Return the fixed part of the user's file or of an example, or only numbers of elements."""
         if self.partial_layout is not None:
             return self.partial_layout.condition(count, self.elements, len(self.names))
         if self.task != "unconditional":
@@ -135,19 +167,22 @@ class Layouts(GraftModule):
         )
         return unconditional((torch.arange(self.elements) < drawn[:, None]).float(), len(self.names))
 
+    @override
     def group(self, condition: Condition) -> Tensor:
-        """(B,) number of elements."""
+        """Return (B,) number of elements."""
         return condition["mask"].sum(1).long()
 
+    @override
     def encode(self, batch: Any) -> tuple[State, Condition]:
-        """State of a batch of `LayoutData`: what is given is 0."""
+        """Return the state of a batch of `LayoutData`; the fixed part is 0."""
         condition = batch["condition"]
         label = self.scale * torch.nn.functional.one_hot(batch["label"], len(self.names)).to(batch["box"])
         free = {"box": condition["free_box"], "label": condition["free_label"][..., None]}
         return {"box": batch["box"] * free["box"], "label": label * free["label"]}, condition
 
+    @override
     def decode(self, state: State, condition: Condition) -> list[Any]:
-        """Layouts, with what is given in its place."""
+        """Return layouts with the fixed part put in."""
         assert isinstance(state, dict)
         box, label = merge_given(state["box"], state["label"], condition)
         box = to_boxes(box.double())
@@ -159,21 +194,25 @@ class Layouts(GraftModule):
         page = self.partial_layout.page if self.partial_layout is not None else None
         return items if page is None else [replace(item, page=page) for item in items]
 
+    @override
     def key(self, item: Any) -> str:
-        """The set of its elements, on a grid of 128 places."""
         return layout.key(item)
 
+    @override
     def metrics(self) -> Mapping[str, Metric]:
-        """Of quality, and of nearness to the layouts that the reference's training held out; see `law.py`."""
+        """Return metrics of quality and of distance to held-out real layouts.
+
+        `reference_statistics` makes them.
+        """
         return reference_statistics.metrics(self.dataset_statistics, self.names, self.convention, self._network[0])
 
-    @property
-    def has_features(self) -> bool:
-        """Whether there is a feature network of the model's classes."""
-        return self._network[0] is not None
+    @override
+    def supports(self, hook: str) -> bool:
+        return super().supports(hook) and (hook != "features" or self._network[0] is not None)
 
+    @override
     def features(self, items: Sequence[Any]) -> Tensor:
-        """Return (n, width) features of the network that ships, or of the user's own; see `features.py`.
+        """Return (n, width) features of the shipped network, or of the user's own.
 
         Raises:
             GraftError: There is no network of the model's classes.
@@ -186,10 +225,11 @@ class Layouts(GraftModule):
             )
         return features_of(items, network)
 
+    @override
     def render(self, items: Sequence[Any], legends: "Sequence[str] | None" = None) -> bytes:
-        """Collection in a grid."""
         return png(items, legends)
 
+    @override
     def write(self, items: Sequence[Any], path: Path, rewards: "Sequence[float] | None" = None) -> None:
-        """COCO JSON, SVG or PNG."""
+        """Write COCO JSON, SVG or PNG."""
         write(items, path, rewards)

@@ -1,4 +1,4 @@
-"""A user's brief: a JSON file that says which elements a page has, and what of each is fixed.
+"""A partial layout: a JSON file of the elements of a page and their fixed parts.
 
 .. code-block:: json
 
@@ -6,8 +6,8 @@
      "elements": [{"class": "figure", "box": [36, 36, 120, 60]}, {"class": "title"},
                   {"class": "table", "box": [null, null, 300, 120]}, {}]}
 
-A box is left, top, width, height in the unit of ``page`` (fractions if there is none); ``null`` is left to the model,
-as is what is not there. ``{}`` is an element of which nothing is fixed.
+A box is left, top, width, height in the unit of ``page`` (fractions without ``page``). ``null`` and missing entries are
+free. ``{}`` is an element without a fixed part.
 """
 
 import math
@@ -26,11 +26,11 @@ from graft.state import Condition
 
 @dataclass
 class PartialLayout:
-    """What is fixed of the N elements of one page.
+    """The fixed part of the n elements of one page.
 
     Attributes:
-        box: (n, 4) centre x, centre y, width, height, fractions of the page, NaN where they are free.
-        label: n classes, -1 where they are free.
+        box: (n, 4) centre x, centre y, width, height, fractions of the page; NaN for the free part.
+        label: (n,) classes; -1 for free ones.
         page: Width and height.
     """
 
@@ -39,7 +39,7 @@ class PartialLayout:
     page: "tuple[float, float] | None" = None
 
     def condition(self, count: int, elements: int, classes: int) -> Condition:
-        """The condition of ``count`` draws of at most ``elements`` elements."""
+        """Return the condition of ``count`` draws of at most ``elements`` elements."""
         n = len(self.label)
         mask = torch.zeros(1, elements)
         mask[:, :n] = 1
@@ -56,10 +56,10 @@ class PartialLayout:
 
 
 def read(path: "str | Path", names: tuple[str, ...], elements: int) -> PartialLayout:
-    """The brief of a file.
+    """Return the partial layout of a file.
 
     Raises:
-        GraftError: It is none, or asks for what the model does not know.
+        GraftError: The file holds no partial layout, or has elements or classes that the model does not know.
     """
     found = files.find_file(path)
     content = text.read_json(found)
@@ -70,7 +70,7 @@ def read(path: "str | Path", names: tuple[str, ...], elements: int) -> PartialLa
         raise GraftError(f"{path} has {len(asked)} elements, and the model knows layouts of at most {elements}")
     page = content.get("page")
     if page is not None and not (_numbers(page, 2) and min(page) > 0):
-        raise GraftError(f"{path}: page is {page!r}, but it is [width, height]")
+        raise GraftError(f"{path}: page is {page!r}; it must be [width, height]")
     box, label = torch.full((len(asked), 4), math.nan), torch.full((len(asked),), -1)
     lower = {name.lower(): i for i, name in enumerate(names)}
     for i, element in enumerate(asked):
@@ -87,13 +87,13 @@ def read(path: "str | Path", names: tuple[str, ...], elements: int) -> PartialLa
         if (given := element.get("box")) is not None:
             box[i] = _box(given, page or (1.0, 1.0), where)
     if not bool(box.isnan().any()) and not bool((label < 0).any()):
-        raise GraftError(f"{path} leaves nothing to be made: take out what the model is to choose, or put null")
+        raise GraftError(f"{path} leaves nothing to generate: remove values that the model is to choose, or put null")
     return PartialLayout(box, label, (float(page[0]), float(page[1])) if page is not None else None)
 
 
 def _box(given: Any, page: Any, where: str) -> Tensor:
     if not _numbers([0.0 if value is None else value for value in given] if isinstance(given, list) else None, 4):
-        raise GraftError(f"{where}: box is {given!r}, but it is [left, top, width, height], null where it is free")
+        raise GraftError(f"{where}: box is {given!r}; it must be [left, top, width, height], with null for free values")
     out = torch.full((4,), math.nan)
     for axis, name in enumerate(("left and width", "top and height")):
         start, size = (None if v is None else v / page[axis] for v in (given[axis], given[axis + 2]))

@@ -1,6 +1,6 @@
-"""What real layouts are like, in few numbers, so that a reference says what its draws are to be compared with.
+"""Statistics of real layouts, which a reference holds for comparison with its draws.
 
-A reference carries the moments of the features of the layouts that its training held out, their classes, and the
+A reference holds the moments of the features of the layouts that its training held out, their classes, and the
 quantiles of their boxes and numbers of elements: enough for FID, W_class, W_bbox and W_elements without the data.
 """
 
@@ -32,12 +32,14 @@ NOTHING = LayoutBatch(torch.zeros(0, 1, 4, dtype=torch.float64), torch.zeros(0, 
 
 
 def compute_statistics(real: LayoutSet, network: "features.Encoder | None" = None) -> dict[str, Tensor]:
-    """Return ``real_classes`` (K,), ``real_boxes`` (`QUANTILES`, 4), ``real_counts``, and moments of features.
+    """Return ``real_classes``, ``real_boxes``, ``real_counts``, and moments of features.
+
+    Shapes are (K,), (`QUANTILES`, 4) and (`QUANTILES`,).
 
     Args:
-        real: Layouts that the training did not see.
-        network: Of the features, ``real_moments`` (d + 1, d) and its ``real_network``; the one that ships if not given.
-            Where that one is of other classes there are no moments.
+        real: Layouts that were not trained on.
+        network: Network of the features for ``real_moments`` (d + 1, d) and ``real_network``; the shipped one if not
+            given. There are no moments if that one has other classes.
     """
     network = network or features.network_of(real.names)
     items = real.layouts()
@@ -54,9 +56,9 @@ def compute_statistics(real: LayoutSet, network: "features.Encoder | None" = Non
 
 
 def comparable(facts: "dict[str, Tensor]", network: "features.Encoder | None") -> bool:
-    """Return whether ``real_moments`` are of the features of ``network``.
+    """Return True if ``real_moments`` are moments of the features of ``network``.
 
-    Moments without a ``real_network`` are of the network that ships.
+    Moments without a ``real_network`` belong to the shipped network.
     """
     if network is None or "real_moments" not in facts:
         return False
@@ -68,14 +70,14 @@ def comparable(facts: "dict[str, Tensor]", network: "features.Encoder | None") -
 def metrics(
     facts: "dict[str, Tensor]", names: tuple[str, ...], convention: str, network: "features.Encoder | None" = None
 ) -> dict[str, Metric]:
-    """Return fresh metrics by name; those that compare with real layouts where ``facts`` tells what these are like.
+    """Return fresh metrics by name; comparisons with real layouts only if ``facts`` holds them.
 
     Args:
-        facts: See `summarise`.
-        names: Of the classes.
-        convention: See `domains.layouts.metrics.conventions`.
-        network: Of the features; the one that ships if not given. There is no FID where it is of other classes, or
-            where the moments are of another network.
+        facts: Statistics of `compute_statistics`.
+        names: Names of the classes.
+        convention: Convention of `domains.layouts.metrics.conventions`.
+        network: Network of the features; the shipped one if not given. There is no FID if it has other classes, or if
+            the moments belong to another network.
     """
     network = network or features.network_of(names)
     found: dict[str, Metric] = {
@@ -84,7 +86,9 @@ def metrics(
         "elements": ElementCount(convention),
     }
     if by_name(convention).align_to_padding:
-        found["alignment_formula"] = Alignment(FORMULA)  # without padding, which counts a lone element's margin
+        found["alignment_formula"] = Alignment(
+            FORMULA
+        )  # without padding, which would count the margin of a single element
     if "real_classes" in facts:
         by_class, by_box = WClass(NOTHING, len(names), convention), WBbox(NOTHING, convention)
         by_count = WElements(NOTHING, convention)
@@ -98,6 +102,6 @@ def metrics(
 
 
 def _quantiles(values: Tensor) -> Tensor:
-    """(`QUANTILES`, d) of (n, d), evenly spread over the law: as many parts of equal weight, the middle of each."""
+    """Return (`QUANTILES`, d) quantiles of (n, d): the middles of parts of equal weight."""
     at = (torch.arange(QUANTILES, dtype=torch.float64) + 0.5) / QUANTILES
     return torch.quantile(values, at.to(values), dim=0, interpolation="nearest")

@@ -1,4 +1,7 @@
-"""Pictures of layouts: pages in a grid, a colour for each class, a legend; what was given has a thick frame."""
+"""Pictures of layouts: pages in a grid, a colour for each class, a legend.
+
+Elements that the user fixed have a thick frame.
+"""
 
 import colorsys
 import io
@@ -11,12 +14,12 @@ from matplotlib.patches import Rectangle
 
 from domains.layouts.layout import PUBLAYNET, Layout
 
-WIDTH, GAP, TEXT = 110.0, 14.0, 11.0  # of a page, between pages, of a line of text; units of the picture
+WIDTH, GAP, TEXT = 110.0, 14.0, 11.0  # width of a page, gap of pages, height of text; in units of the picture
 _DOCUMENT = dict(zip(PUBLAYNET, ("#4c78a8", "#e45756", "#54a24b", "#b279a2", "#f2a541"), strict=True))
 
 
 def colour(name: str, names: Sequence[str]) -> str:
-    """Of a class, as #rrggbb."""
+    """Return the colour of a class as #rrggbb."""
     if tuple(names) == PUBLAYNET:
         return _DOCUMENT[name]
     hue = names.index(name) / len(names)
@@ -24,7 +27,7 @@ def colour(name: str, names: Sequence[str]) -> str:
 
 
 def _cells(items: Sequence[Layout], columns: int) -> "Iterator[tuple[int, float, float, float]]":
-    """(position, left, top, height) of each page, the top of a row below the highest page of the one before."""
+    """Yield (position, left, top, height) of each page; rows start below the row above."""
     top = GAP
     for start in range(0, len(items), columns):
         row = items[start : start + columns]
@@ -35,7 +38,7 @@ def _cells(items: Sequence[Layout], columns: int) -> "Iterator[tuple[int, float,
 
 
 def _size(items: Sequence[Layout], columns: int) -> tuple[float, float, float]:
-    """(width, height, top of the legend) of the picture."""
+    """Return (width, height, top of the legend) of the picture."""
     cells = list(_cells(items, columns))
     bottom = max((top + height for _, _, top, height in cells), default=0.0) + GAP + TEXT
     names = items[0].names if items else PUBLAYNET
@@ -44,7 +47,7 @@ def _size(items: Sequence[Layout], columns: int) -> tuple[float, float, float]:
 
 
 def _rows(names: Sequence[str], width: float) -> list[list[tuple[str, float]]]:
-    """Names of the legend and where each begins, by line."""
+    """Return the names of the legend with their left ends, by line."""
     lines, left = list[list[tuple[str, float]]]([[]]), GAP
     for name in names:
         needed = TEXT * 2.2 + 0.62 * TEXT * len(name)
@@ -55,8 +58,13 @@ def _rows(names: Sequence[str], width: float) -> list[list[tuple[str, float]]]:
     return lines
 
 
-def _drawn(items: Sequence[Layout], columns: int) -> "Iterator[tuple[str, float, float, float, float, str, float]]":
-    """Rectangles of all pages: (kind, left, top, width, height, colour, line width); large ones first."""
+def _rectangles(
+    items: Sequence[Layout], columns: int
+) -> "Iterator[tuple[str, float, float, float, float, str, float]]":
+    """Yield rectangles of all pages, large ones first.
+
+    A rectangle is (kind, left, top, width, height, colour, line width).
+    """
     for i, left, top, height in _cells(items, columns):
         item = items[i]
         yield "page", left, top, WIDTH, height, "#ffffff", 0.8
@@ -69,7 +77,7 @@ def _drawn(items: Sequence[Layout], columns: int) -> "Iterator[tuple[str, float,
 
 
 def svg(items: Sequence[Layout], legends: "Sequence[str] | None" = None, columns: int = 8) -> str:
-    """An SVG picture of the layouts."""
+    """Return an SVG picture of the layouts."""
     columns = max(1, min(columns, len(items)))
     width, height, below = _size(items, columns)
     out = [
@@ -77,7 +85,7 @@ def svg(items: Sequence[Layout], legends: "Sequence[str] | None" = None, columns
         f'height="{height:g}" font-family="sans-serif" font-size="{TEXT:g}">',
         f'<rect width="{width:g}" height="{height:g}" fill="#f0f0f0"/>',
     ]
-    for kind, x, y, w, h, fill, line in _drawn(items, columns):
+    for kind, x, y, w, h, fill, line in _rectangles(items, columns):
         style = 'stroke="#888888"' if kind == "page" else f'fill-opacity="0.55" stroke="{fill}"'
         out.append(
             f'<rect x="{x:.2f}" y="{y:.2f}" width="{w:.2f}" height="{h:.2f}" fill="{fill}" '
@@ -100,7 +108,7 @@ def svg(items: Sequence[Layout], legends: "Sequence[str] | None" = None, columns
 
 
 def png(items: Sequence[Layout], legends: "Sequence[str] | None" = None, columns: int = 8, dpi: int = 120) -> bytes:
-    """A PNG picture of the layouts."""
+    """Return a PNG picture of the layouts."""
     columns = max(1, min(columns, len(items)))
     width, height, below = _size(items, columns)
     figure = Figure(figsize=(width / 72, height / 72), dpi=dpi, facecolor="#f0f0f0")
@@ -108,7 +116,7 @@ def png(items: Sequence[Layout], legends: "Sequence[str] | None" = None, columns
     axes = figure.add_axes((0.0, 0.0, 1.0, 1.0))
     axes.set(xlim=(0, width), ylim=(height, 0))
     axes.axis("off")
-    for kind, x, y, w, h, fill, line in _drawn(items, columns):
+    for kind, x, y, w, h, fill, line in _rectangles(items, columns):
         face, edge = (fill, "#888888") if kind == "page" else (f"{fill}8c", fill)
         axes.add_patch(Rectangle((x, y), w, h, facecolor=face, edgecolor=edge, linewidth=line))
     for (_, x, y, h), text in zip(_cells(items, columns), legends or (), strict=False):

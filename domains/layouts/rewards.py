@@ -1,4 +1,7 @@
-"""Rewards of a layout. Any Python callable of one `Layout` can be one as well; `graft.reward.WeightedSum` sums them."""
+"""Rewards of a layout.
+
+Any Python callable of a `Layout` can be a reward too; `graft.reward.WeightedSum` sums several.
+"""
 
 from abc import abstractmethod
 from collections.abc import Sequence
@@ -9,12 +12,13 @@ import numpy as np
 import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
+from typing_extensions import override
 
 from domains.layouts.layout import Layout, classes_of
 from domains.layouts.metrics import LayoutBatch, alignment, overlap
 from domains.layouts.metrics.elements import areas, intersections
 from graft.errors import GraftError
-from graft.reward import Reward, Scores
+from graft.reward import Reward, Scores, score_batches
 
 
 class _Batched(Reward):
@@ -22,26 +26,22 @@ class _Batched(Reward):
 
     @abstractmethod
     def each(self, pages: LayoutBatch) -> Tensor:
-        """(B,) of each layout."""
+        """Return (B,) rewards."""
 
+    @override
     def score(self, item: Any) -> float:
-        """The reward."""
         return float(self.each(LayoutBatch.of([item]))[0])
 
+    @override
     def __call__(self, items: Sequence[Any]) -> Scores:
-        """Score every layout; if one cannot be, one by one, so that the failure is its own."""
-        try:
-            values = self.each(LayoutBatch.of(items))
-        except (TypeError, ValueError, RuntimeError):
-            return super().__call__(items)
-        return Scores(values.tolist()) if bool(values.isfinite().all()) else super().__call__(items)
+        return score_batches(self, items, [range(len(items))], lambda pages: self.each(LayoutBatch.of(pages)).tolist())
 
 
 class NegativeAlignment(_Batched):
-    """Minus the alignment x 100, see `domains.layouts.metrics.quality.alignment`; 0 at best, and for one element.
+    """Minus the alignment x 100 (`metrics.quality.alignment`); 0 at best, and for one element.
 
     Args:
-        tolerance: So much is none: pages that have less than real ones are not preferred.
+        tolerance: Alignment up to which the reward is 0, so that pages below that of real ones are not preferred.
     """
 
     name = "minus alignment x 100"
@@ -49,17 +49,17 @@ class NegativeAlignment(_Batched):
     def __init__(self, tolerance: float = 0.0) -> None:
         self.tolerance = _tolerance(tolerance)
 
+    @override
     def each(self, pages: LayoutBatch) -> Tensor:
-        """See the class."""
         return -(100 * alignment(pages) - self.tolerance).clamp(min=0)
 
 
 class NegativeOverlap(_Batched):
-    """Minus the overlap, see `domains.layouts.metrics.quality.overlap`; 0 at best.
+    """Minus the overlap (`metrics.quality.overlap`); 0 at best.
 
     Args:
-        ignored: Positions of classes that are meant to lie over others.
-        tolerance: So much is none.
+        ignored: Positions of classes that may lie over others.
+        tolerance: Overlap up to which the reward is 0.
     """
 
     name = "minus overlap"
@@ -67,34 +67,37 @@ class NegativeOverlap(_Batched):
     def __init__(self, ignored: Sequence[int] = (), tolerance: float = 0.0) -> None:
         self.ignored, self.tolerance = tuple(ignored), _tolerance(tolerance)
 
+    @override
     def each(self, pages: LayoutBatch) -> Tensor:
-        """See the class."""
         return -(overlap(pages, self.ignored) - self.tolerance).clamp(min=0)
 
 
 def _tolerance(value: float) -> float:
     if not value >= 0:
-        raise GraftError(f"a tolerance of {value:g} means nothing: it is at least 0")
+        raise GraftError(f"tolerance is {value:g}; it must be at least 0")
     return value
 
 
 class InPage(_Batched):
-    """The mean share of a box's area that is on the page; 1 at best."""
+    """Mean share of a box's area that is on the page; 1 at best."""
 
     name = "in page"
 
+    @override
     def each(self, pages: LayoutBatch) -> Tensor:
-        """See the class."""
         share = areas(pages.boxes.clamp(0, 1)) / areas(pages.boxes).clamp(min=1e-9)
         return (share * pages.mask).sum(1) / pages.counts.clamp(min=1)
 
 
 class Margins(_Batched):
-    """Minus how far, on average, boxes reach into the margins, and how much nearer than the gutter the nearest box is.
+    """Minus mean intrusion into the margins and gutters, in fractions of the page; 0 at best.
+
+    For each box it adds how far the box reaches into the margins, and how much nearer than the gutter its nearest box
+    is.
 
     Args:
-        margin: Of the page on every side, as a fraction of it.
-        gutter: The least distance of two boxes that do not overlap, as a fraction of the page.
+        margin: Width of the margin on every side, as a fraction of the page.
+        gutter: Smallest distance of two boxes that do not overlap, as a fraction of the page.
     """
 
     name = "minus margins and gutters missed"
@@ -106,8 +109,8 @@ class Margins(_Batched):
             )
         self.margin, self.gutter = margin, gutter
 
+    @override
     def each(self, pages: LayoutBatch) -> Tensor:
-        """See the class; in fractions of the page, 0 at best."""
         low, high = pages.boxes[..., :2], pages.boxes[..., 2:]
         missed = (self.margin - low).clamp(min=0).amax(-1) + (high - (1 - self.margin)).clamp(min=0).amax(-1)
         apart = torch.maximum(low[:, :, None] - high[:, None], low[:, None] - high[:, :, None]).amax(-1)
@@ -117,14 +120,16 @@ class Margins(_Batched):
 
 
 class TargetLayoutIoU(Reward):
-    """How near a layout is to a wanted one: the best one-to-one IoU of elements of one class, as in MaxIoU.
+    """Nearness to a target layout: the best one-to-one IoU within each class.
 
-    1 where they are the same; an element that the other lacks counts 0.
+    It is computed as in MaxIoU.
+
+    It is 1 for equal layouts; an element without a partner counts 0.
 
     Args:
-        path: The wanted layout: the first of a file that `domains.layouts.readers.read` reads.
+        path: Target layout: the first one of a file that `domains.layouts.readers.read` reads.
         classes: Names of the classes, or ``rico``.
-        elements: The most of a layout.
+        elements: Largest number of elements of a layout.
     """
 
     name = "IoU with the brief"
@@ -135,8 +140,8 @@ class TargetLayoutIoU(Reward):
         self.wanted = read(path, classes_of(classes), elements).layouts()[0]
         self.path = Path(path).name
 
+    @override
     def score(self, item: Layout) -> float:
-        """See the class."""
         total = 0.0
         for label in np.intersect1d(item.labels, self.wanted.labels):
             a, b = (torch.from_numpy(each.boxes[each.labels == label]) for each in (item, self.wanted))

@@ -1,12 +1,12 @@
-"""Trains the feature network of layouts.
+"""Train the feature network of layouts.
 
 ``python -m domains.layouts.train_features --config domains/layouts/reference/features.yaml --source FILE``
 """
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor, nn
+from torch.optim.lr_scheduler import OneCycleLR
+from typing_extensions import override
 
 from domains.layouts.data import LayoutData
 from domains.layouts.features import Encoder, pad_layouts
@@ -15,18 +15,18 @@ from domains.layouts.readers import LayoutSet
 from graft import plain_yaml, seeding
 from graft.cli.script import script
 from graft.errors import GraftError
-from graft.finite import require_finite_step
+from graft.feature_training import Accuracy, minimise, seeded_network
 
 MOST = 0.2  # standard deviation of the strongest disturbance, fraction of the page
-LEAST = 0.05  # of the weakest
+LEAST = 0.05  # standard deviation of the weakest disturbance
 
 
 class RealOrDisturbed(nn.Module):
     """The encoder with the two heads that train it.
 
     Args:
-        encoder: That makes the features.
-        elements: The most of a layout.
+        encoder: Encoder that makes the features.
+        elements: Largest number of elements of a layout.
     """
 
     def __init__(self, encoder: Encoder, elements: int) -> None:
@@ -39,8 +39,9 @@ class RealOrDisturbed(nn.Module):
         self.decoder = nn.TransformerEncoder(layer, encoder.layers // 2, enable_nested_tensor=False)
         self.element = nn.Linear(width, len(encoder.names) + 4)
 
+    @override
     def forward(self, labels: Tensor, boxes: Tensor, mask: Tensor, real: Tensor) -> tuple[Tensor, Tensor]:
-        """(loss, right answers to "real or disturbed?"); elements are in the order of `ordered`."""
+        """Return (loss, share of right answers); elements are in the order of `sort_elements`."""
         features = self.encoder(labels, boxes, mask)
         logit = self.real(features)[:, 0]
         rebuilt = self.element(
@@ -51,14 +52,6 @@ class RealOrDisturbed(nn.Module):
         loss = nn.functional.binary_cross_entropy_with_logits(logit, real)
         loss = loss + nn.functional.cross_entropy(guess, labels[there]) + 10 * (box - boxes[there]).square().mean()
         return loss, ((logit > 0) == (real > 0.5)).double().mean()
-
-
-@dataclass
-class Result:
-    """Of a training: the shares of layouts, real or disturbed, that it tells right."""
-
-    training: float
-    held_out: float
 
 
 def train(
@@ -74,22 +67,24 @@ def train(
     learning_rate: float = 2e-3,
     held_out: float = 0.15,
     seed: int = 0,
-) -> Result:
-    """Train the network to tell layouts from disturbed ones and to rebuild them, and write its encoder.
+) -> Accuracy:
+    """Train an encoder to tell real layouts from disturbed ones, and write it.
+
+    A decoder also rebuilds the layouts from the features.
 
     Args:
         out: File for the weights, ``.safetensors``.
-        source: Of layouts, see `domains.layouts.data.LayoutData`; what it holds out is held out here.
+        source: Source of layouts of `domains.layouts.data.LayoutData`; its validation part is held out.
         classes: Names of the classes.
-        elements: The most of a layout.
-        width: Of the features.
-        layers: Of the encoder; the decoder has half as many.
-        heads: Of the attention.
-        steps: Of the optimizer, AdamW with a cosine.
+        elements: Largest number of elements of a layout.
+        width: Number of features.
+        layers: Number of layers of the encoder; the decoder has half as many.
+        heads: Number of attention heads.
+        steps: Number of steps of AdamW, with a one-cycle schedule.
         batch_size: Layouts of a step, half of them disturbed.
-        learning_rate: Highest.
-        held_out: Share of layouts that it does not see.
-        seed: Of everything.
+        learning_rate: Highest learning rate.
+        held_out: Share of layouts that are not trained on.
+        seed: Seed of the split, the weights and the batches.
 
     Raises:
         GraftError: There are too few steps for a learning rate that rises and falls.
@@ -99,33 +94,34 @@ def train(
         raise GraftError(f"steps is {steps}; it must be at least 4")
     data = LayoutData(source, classes, elements, validation=held_out, seed=seed)
     generator = seeding.make_generator(seed, "features")
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        network = RealOrDisturbed(Encoder(data.names, width, layers, heads), elements)
-    seen, kept = sort_elements(data.training), sort_elements(data.held_out)
-    optimizer = torch.optim.AdamW(network.parameters(), learning_rate, weight_decay=1e-2)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, steps, pct_start=min(0.5, 100 / steps))
-    right = 0.0
-    for step in range(steps):
-        loss, told = network(*_batch(seen, batch_size, generator))
-        right += (float(told) - right) / min(step + 1, 200)
-        optimizer.zero_grad()
-        loss.backward()
-        require_finite_step(loss, network.parameters(), step + 1, float(schedule.get_last_lr()[0]))
-        nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-        optimizer.step()
-        schedule.step()
-    network.eval()
+    network = seeded_network(lambda: RealOrDisturbed(Encoder(data.names, width, layers, heads), elements), seed)
+    seen, kept = sort_elements(data.train_set), sort_elements(data.val_set)
+    right, step = 0.0, 0
+
+    def loss() -> Tensor:
+        nonlocal right, step
+        value, share = network(*_batch(seen, batch_size, generator))
+        step += 1
+        right += (float(share) - right) / min(step, 200)  # of the last 200 steps, roughly
+        return value  # type: ignore[no-any-return]
+
+    def schedule(optimizer: torch.optim.Optimizer) -> OneCycleLR:
+        return OneCycleLR(optimizer, learning_rate, steps, pct_start=min(0.5, 100 / steps))
+
+    minimise(network, loss, steps, learning_rate, schedule, max_norm=1.0)
     with torch.no_grad():
         other = [float(network(*_batch(kept, 256, generator))[1]) for _ in range(8)]
-    result = Result(right, sum(other) / len(other))
+    result = Accuracy(right, sum(other) / len(other))
     name = source.replace("\\", "/").rpartition("/")[2]  # of the file, not where it was
     network.encoder.save(out, {"source": name, "seed": seed, "steps": steps, "accuracy": vars(result)})
     return result
 
 
 def sort_elements(pages: LayoutSet) -> tuple[Tensor, Tensor, Tensor]:
-    """(labels, boxes, mask) with the elements from top to bottom, so that a decoder can say which is which."""
+    """Return (labels, boxes, mask) with the elements from top to bottom, for the decoder.
+
+    The order tells the decoder which element is which.
+    """
     labels, boxes, mask = pad_layouts(pages.layouts(), pages.labels.shape[1])
     order = (boxes[..., 1] + 1e-3 * boxes[..., 0] + 9 * (1 - mask)).argsort(1)
     return labels.gather(1, order), boxes.gather(1, order[..., None].expand_as(boxes)), mask
@@ -134,10 +130,11 @@ def sort_elements(pages: LayoutSet) -> tuple[Tensor, Tensor, Tensor]:
 def _batch(
     pages: tuple[Tensor, Tensor, Tensor], count: int, generator: torch.Generator
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Layouts of which every second one is disturbed, weakly or strongly; padding that none needs is left away.
+    """Return layouts, every second one disturbed, weakly or strongly; without needless padding.
 
-    All are moved by up to a place of the 128 that public data are rounded to: else that and the last hundredth of the
-    page would tell the real ones, and the features would be of little else. Lines that meet are Alignment's to judge.
+    All are moved by up to one step of the grid of 128 places of public data. Otherwise rounding and the
+    last hundredth of the page would mark real layouts, and the features would describe little else. Alignment is left
+    to the metric of that name.
     """
     rows = torch.randint(len(pages[0]), (count,), generator=generator)
     labels, boxes, mask = (part[rows] for part in pages)

@@ -9,7 +9,7 @@ __all__ = ["Molecules"]
 
 
 def __getattr__(name: str) -> Any:
-    """Import the module when it is asked for: a process that scores needs no Lightning (PEP 562)."""
+    """Return ``Molecules``, imported at first use (PEP 562), since scoring needs no Lightning."""
     if name != "Molecules":
         raise AttributeError(f"module 'domains.molecules' has no attribute {name!r}")
     from domains.molecules.module import Molecules

@@ -1,4 +1,4 @@
-"""Bonds of a molecule that the distance rule reads otherwise than the molecule's own file."""
+"""Bonds on which the distance rule and a molecule's own file disagree."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -6,19 +6,19 @@ from typing import Any, NamedTuple
 import numpy as np
 from rdkit import Chem, rdBase
 
-from domains.molecules.chemistry import bond_orders
+from domains.molecules.bond_orders import bond_orders
 
 WORDS = {0: "no bond", 1: "a single bond", 2: "a double bond", 3: "a triple bond"}
 
 
 class BondMismatch(NamedTuple):
-    """Two atoms and what is said of their bond.
+    """Two atoms and the two readings of their bond.
 
     Attributes:
         ends: The atoms, as ``C1 and C2``, counted from 1.
-        distance: Å.
-        given: The file's bond, as ``an aromatic bond`` or ``no bond``.
-        found: The distance rule's.
+        distance: Distance of the atoms, Å.
+        given: Bond in the file, as ``an aromatic bond`` or ``no bond``.
+        found: Bond by the distance rule.
     """
 
     ends: str
@@ -28,19 +28,21 @@ class BondMismatch(NamedTuple):
 
 
 def first_bond_mismatch(mol: Any, atoms: Sequence[int]) -> "BondMismatch | None":
-    """The first pair of ``atoms`` whose bond is read otherwise; None if there is none, or no bond is given (XYZ).
+    """Return the first mismatch among ``atoms``, or None.
 
-    Aromatic bonds may be read as any Kekulé form: each atom must have as many double bonds among them as in one.
+    A file without bonds (XYZ) has no mismatch.
+
+    Any Kekulé form of aromatic bonds is accepted: each atom must have as many double bonds among them as in one form.
 
     Args:
-        mol: Sanitised, of H, C, N, O and F, with one conformer.
-        atoms: The indices of the atoms that are compared.
+        mol: Sanitised molecule of H, C, N, O and F, with one conformer.
+        atoms: Indices of the atoms that are compared.
     """
     place = {index: i for i, index in enumerate(atoms)}
     given, aromatic = np.zeros((len(atoms), len(atoms))), np.zeros((len(atoms), len(atoms)), bool)
     kekulised = Chem.Mol(mol)
     with rdBase.BlockLogs():
-        Chem.KekulizeIfPossible(kekulised)  # where it is not, an order of 1.5 agrees with nothing
+        Chem.KekulizeIfPossible(kekulised)  # without a Kekulé form the order 1.5 remains, which is always a mismatch
     for bond, order in zip(mol.GetBonds(), kekulised.GetBonds(), strict=True):
         i, j = place.get(bond.GetBeginAtomIdx()), place.get(bond.GetEndAtomIdx())
         if i is not None and j is not None:
@@ -57,5 +59,5 @@ def first_bond_mismatch(mol: Any, atoms: Sequence[int]) -> "BondMismatch | None"
         return None
     i, j = wrong[0].tolist()
     ends = " and ".join(f"{chosen[k].GetSymbol()}{atoms[k] + 1}" for k in (i, j))
-    said = "an aromatic bond" if aromatic[i, j] else WORDS.get(given[i, j], "another bond")
-    return BondMismatch(ends, float(np.linalg.norm(x[i] - x[j])), said, WORDS[int(found[i, j])])
+    given_bond = "an aromatic bond" if aromatic[i, j] else WORDS.get(given[i, j], "another bond")
+    return BondMismatch(ends, float(np.linalg.norm(x[i] - x[j])), given_bond, WORDS[int(found[i, j])])

@@ -1,4 +1,4 @@
-"""Conformers: made of SMILES, and relaxed."""
+"""Conformers: embedded from SMILES, and relaxed."""
 
 from typing import Any
 
@@ -7,11 +7,14 @@ from rdkit.Chem import rdDistGeom, rdForceFieldHelpers
 
 from domains.molecules.chemistry import is_valid
 
-STEPS = 500  # of a minimisation
+STEPS = 500  # largest number of steps of a minimisation
 
 
 def embed_conformer(smiles: str) -> tuple[Any, str]:
-    """(molecule with hydrogens and one conformer by ETKDG and MMFF94, ""), or (None, why not); always the same one."""
+    """Return (molecule with hydrogens and one conformer, ""), or (None, the reason).
+
+    The conformer is that of ETKDG, relaxed by MMFF94.
+    """
     with rdBase.BlockLogs():
         parsed = Chem.MolFromSmiles(smiles) if smiles else None
         if parsed is None:
@@ -26,10 +29,10 @@ def embed_conformer(smiles: str) -> tuple[Any, str]:
 
 
 def relax_conformer(mol: Any) -> Any:
-    """A copy with its conformer in the next minimum of MMFF94, hydrogens placed where they were missing.
+    """Return a copy with its conformer relaxed by MMFF94 and missing hydrogens added.
 
-    What is not valid, or what MMFF94 has no parameters for, is left as it is. What is known of the molecule (reward,
-    stability of what was drawn) stays with it.
+    A molecule that is not valid, or that MMFF94 has no parameters for, is returned as it is. The copy keeps the
+    properties of the molecule (reward, validity).
     """
     if not is_valid(mol):
         return mol
@@ -37,5 +40,5 @@ def relax_conformer(mol: Any) -> Any:
         copy = Chem.AddHs(mol, addCoords=True)
         if rdForceFieldHelpers.MMFFOptimizeMolecule(copy, maxIters=STEPS) < 0:
             return mol
-    copy.ClearProp("stable_atoms")  # counted without the hydrogens that are atoms now
+    copy.ClearProp("stable_atoms")  # the count does not include the added hydrogens
     return copy

@@ -1,4 +1,4 @@
-"""Molecules as graphs of a convention, and which of a source's molecules can be such graphs."""
+"""Molecules as graphs of a convention."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -8,33 +8,30 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch_geometric.data import Batch, Data, Dataset
+from typing_extensions import override
 
-from domains.molecules.chemistry import (
-    EXPLICIT,
-    Vocabulary,
-    bond_orders,
-    build,
-    is_connected,
-    is_stable,
-    is_valid,
-    key,
-)
+from domains.molecules.bond_orders import bond_orders
+from domains.molecules.builder import build
+from domains.molecules.chemistry import is_connected, is_stable, is_valid, key
 from domains.molecules.sources import Arrays
+from domains.molecules.vocabulary import EXPLICIT, Vocabulary
 
 OTHER, LARGE = "with other elements", "too large"
 UNSTABLE = "not stable, valid and connected by the distance rule"
 
 
 class MoleculeDataset(Dataset):  # type: ignore[misc]
-    """Molecules as `torch_geometric.data.Data`, for any loader; `batch` makes a batch of them at once.
+    """Molecules as `torch_geometric.data.Data`, for any loader.
 
-    The nodes of all molecules lie in two tensors, so that a batch is one selection and not a loop over graphs.
+    `batch` makes a batch of many molecules at once.
+
+    The nodes of all molecules lie in two tensors, so that a batch is one selection instead of a loop over graphs.
 
     Args:
         types: (nodes,) int64 types of the vocabulary.
         pos: (nodes, 3) float32 Å, each molecule with zero centre of mass (all nodes weigh the same).
-        counts: (M,) int64 nodes of each molecule.
-        keys: M canonical SMILES, see `domains.molecules.chemistry.key`.
+        counts: (M,) int64 number of nodes of each molecule.
+        keys: M canonical SMILES (`domains.molecules.chemistry.key`).
     """
 
     def __init__(self, types: Tensor, pos: Tensor, counts: Tensor, keys: Sequence[str]) -> None:
@@ -42,17 +39,18 @@ class MoleculeDataset(Dataset):  # type: ignore[misc]
         self.types, self.pos, self.counts, self.keys = types, pos, counts, keys
         self._starts = counts.cumsum(0) - counts
 
+    @override
     def len(self) -> int:
-        """Number of molecules."""
         return len(self.keys)
 
+    @override
     def get(self, idx: int) -> Data:
-        """One molecule: ``pos`` (n, 3) float32 Å, ``type`` (n,) int64, ``smiles`` its key."""
+        """Return one molecule: ``pos`` (n, 3) float32 Å, ``type`` (n,) int64, ``smiles`` its key."""
         nodes = slice(int(self._starts[idx]), int(self._starts[idx] + self.counts[idx]))
         return Data(pos=self.pos[nodes], type=self.types[nodes], smiles=self.keys[idx])
 
     def batch(self, positions: "list[int]") -> Batch:
-        """What `Batch.from_data_list` makes of the molecules at ``positions``, many times faster."""
+        """Return the molecules at ``positions`` as `Batch.from_data_list` batches them."""
         indices = self.indices()
         chosen = torch.tensor([indices[i] for i in positions])
         counts, size = self.counts[chosen], len(positions)
@@ -61,7 +59,7 @@ class MoleculeDataset(Dataset):  # type: ignore[misc]
         nodes = torch.arange(int(ptr[-1])) + (self._starts[chosen] - ptr[:-1])[graph]
         smiles = [self.keys[i] for i in chosen.tolist()]
         batch = Batch(pos=self.pos[nodes], type=self.types[nodes], smiles=smiles, batch=graph, ptr=ptr)
-        # What Batch.from_data_list would have noted, for batch.num_graphs, batch[i] and batch.to_data_list().
+        # Batch.from_data_list sets these too; batch.num_graphs, batch[i] and batch.to_data_list() need them.
         batch._num_graphs = size
         batch._slice_dict = {"pos": ptr, "type": ptr, "smiles": torch.arange(size + 1)}
         batch._inc_dict = {name: torch.zeros(size, dtype=torch.long) for name in ("pos", "type", "smiles")}
@@ -71,10 +69,10 @@ class MoleculeDataset(Dataset):  # type: ignore[misc]
 def to_graphs(
     arrays: Arrays, vocabulary: Vocabulary, max_heavy_atoms: int, max_nodes: "int | None" = None
 ) -> tuple[MoleculeDataset, list[str]]:
-    """The molecules of ``arrays`` in a convention; why each of ``arrays`` was left out, '' where it was not.
+    """Return the usable molecules, and for each of ``arrays`` the reason why not, or "".
 
-    With hydrogens as part of the types only those molecules are kept which the distance rule finds stable, valid and
-    connected; with explicit hydrogens all are, as in EDM's data.
+    If hydrogens are part of the types, a molecule is usable only if the distance rule finds it stable, valid and
+    connected. With explicit hydrogens all are usable, as in EDM's data.
     """
     charges, counts = arrays["charges"], arrays["num_atoms"]
     positions = arrays["positions"].astype(np.float64)
@@ -111,9 +109,9 @@ def to_graphs(
 
 
 def _hydrogens(charges: NDArray[Any], positions: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.bool_]]:
-    """(M, N) hydrogens whose nearest heavy atom each atom is; (M,) whether all of them are bonded to it."""
+    """Return (M, N) hydrogens of each nearest heavy atom; (M,) True if all are bonded to it."""
     numbers, attached = np.zeros_like(charges), np.ones(len(charges), bool)
-    for start in range(0, len(charges), 1024):  # bounds the memory of (M, N, N) distances
+    for start in range(0, len(charges), 1024):  # limits the memory of (M, N, N) distances
         z, x = charges[start : start + 1024], positions[start : start + 1024]
         distances = np.linalg.norm(x[:, :, None] - x[:, None], axis=-1) + np.where(z > 1, 0, np.inf)[:, None]
         nearest = distances.argmin(-1)
@@ -127,7 +125,7 @@ def _hydrogens(charges: NDArray[Any], positions: NDArray[Any]) -> tuple[NDArray[
 def _lookup(
     charges: NDArray[Any], hydrogens: NDArray[Any], vocabulary: Vocabulary
 ) -> tuple[NDArray[Any], NDArray[Any]]:
-    """(M, N) types, 0 where there is none; (M,) whether every node has one."""
+    """Return (M, N) types, 0 for an unknown node; (M,) True if every node has a type."""
     table = np.full((10, charges.shape[1] + 1), -1)
     for (element, number), index in vocabulary.index.items():
         table[element, number : number + 1] = index
@@ -136,7 +134,7 @@ def _lookup(
 
 
 def _packed(inside: NDArray[Any], types: NDArray[Any], positions: NDArray[Any]) -> tuple[NDArray[Any], ...]:
-    """Types and positions with the nodes that are ``inside`` first, and their counts."""
+    """Return types and positions with the nodes that are ``inside`` first, and their counts."""
     counts = inside.sum(1)
     order = np.argsort(~inside, axis=1, kind="stable")[:, : max(counts, default=1)]
     return np.take_along_axis(types, order, 1), np.take_along_axis(positions, order[..., None], 1), counts

@@ -1,4 +1,7 @@
-"""A training set without a download: small organic molecules, enumerated as graphs and embedded in 3-D by RDKit."""
+"""A training set without a download: small organic molecules.
+
+They are enumerated as graphs and embedded in 3-D by RDKit.
+"""
 
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -9,42 +12,44 @@ from rdkit import Chem, rdBase
 from rdkit.Chem import rdDistGeom, rdForceFieldHelpers
 from tqdm import tqdm
 
-from domains.molecules.chemistry import BOND_TYPES, VALENCE
+from domains.molecules.bond_orders import BOND_TYPES, VALENCE
 
 _C, _N, _O, _F = 6, 7, 8, 9
-# Pairs that may be joined, and up to which order. Absent: O-O, N-F, O-F, F-F.
+# Highest bond order of each pair of elements. O-O, N-F, O-F and F-F have no bonds.
 _MOST = {(_C, _C): 3, (_C, _N): 3, (_C, _O): 2, (_C, _F): 1, (_N, _N): 1, (_N, _O): 1}
 _MOST |= {(b, a): most for (a, b), most in _MOST.items()}
 
-# What a finished molecule must not have; unlike the rules of growth, a further bond could mend these.
+# Groups that a finished molecule must not have. Growth allows them, since a further bond may remove them.
 _UNSTABLE = [
     Chem.MolFromSmarts(smarts)
     for smarts in (
-        "[CX4]([OX2H,NX3;!H0])[#7,#8,F]",  # hydroxyl or amine beside another heteroatom: hemiacetals, aminals
-        "[C;!a]=[C;!a][OX2H,NX3;!H0]",  # enols and enamines, which are other molecules' tautomers
+        "[CX4]([OX2H,NX3;!H0])[#7,#8,F]",  # hydroxyl or amine next to another heteroatom: hemiacetals, aminals
+        "[C;!a]=[C;!a][OX2H,NX3;!H0]",  # enols and enamines, tautomers of other molecules
         "C#C[#7,#8,F]",  # ynols, ynamines
         "O=C([OX2H])[#7,#8,F]",  # carbamic and carbonic acids
         "[NX3;!H0][NX3;!H0]",  # hydrazines free at both ends
         "[CX3]([#7,#8,F])([#7,#8,F])=[NX2H]",  # tautomers of ureas and carbamates
         "[OX2H]C=[NX2]",  # imidic acids, tautomers of amides
         "[CX3;!$(C[#7,#8,F])]=[NX2H]",  # imines free at the nitrogen hydrolyse
-        "[CX4](F)[#7,#8]",  # fluorine beside a lone pair leaves
+        "[CX4](F)[#7,#8]",  # fluorine next to a lone pair leaves
         "C(=O)F",  # acyl fluorides hydrolyse
         "[NX3;!$(NC=O)][OX2H]",  # hydroxylamines
     )
 ]
 
 Graph = tuple[tuple[int, ...], dict[tuple[int, int], int]]
-"""Atomic numbers, and the order of each bond (first < second)."""
+"""Atomic numbers, and the order of each bond (first atom < second atom)."""
 
 
 def enumerate_molecules(max_heavy_atoms: int = 7) -> list[str]:
-    """Canonical SMILES of small organic molecules of C, N, O and F, by size and then by alphabet; deterministic.
+    """Return canonical SMILES of small organic molecules of C, N, O and F; deterministic.
 
-    Trees of single bonds are grown atom by atom; then bond orders are raised and rings closed one bond at a time.
-    Left out: O-O and other bonds between heteroatoms but N-N and N-O, chains of three heteroatoms, cumulenes, double
-    bonds in rings of 3 and 4, triple bonds in rings, more than two rings, small rings fused to small rings, double
-    bonds at bridgeheads, more heteroatoms than carbons, and groups that tautomerise or decompose.
+    The molecules are sorted by size and then by alphabet. Trees of single bonds are grown atom by atom; then bond
+    orders are raised and rings closed one bond at a time.
+
+    Left out are bonds between heteroatoms other than N-N and N-O, chains of three heteroatoms, cumulenes, double bonds
+    in rings of 3 and 4, triple bonds in rings, more than two rings, small rings fused to small rings, double bonds at
+    bridgeheads, more heteroatoms than carbons, and groups that tautomerise or decompose.
     """
     atoms: list[Graph] = [((z,), {}) for z in (_C, _N, _O, _F)]
     trees = {_name(atom): atom for atom in atoms}
@@ -77,13 +82,13 @@ def _neighbours(graph: Graph, atom: int) -> list[int]:
 
 
 def _hetero_chain(graph: Graph, atom: int) -> bool:
-    """Heteroatom ``atom`` or a neighbour of it is bound to two heteroatoms."""
+    """Return True if heteroatom ``atom`` or a neighbour of it is bound to two heteroatoms."""
     near = {i: [j for j in _neighbours(graph, i) if graph[0][j] != _C] for i in [atom, *_neighbours(graph, atom)]}
     return any(graph[0][i] != _C and len(hetero) > 1 for i, hetero in near.items())
 
 
 def _grown(tree: Graph) -> Iterator[Graph]:
-    """Trees with one atom more."""
+    """Yield trees with one more atom."""
     elements, bonds = tree
     for i, free in enumerate(_free(tree)):
         for z in (_C, _N, _O, _F):
@@ -94,7 +99,10 @@ def _grown(tree: Graph) -> Iterator[Graph]:
 
 
 def _bonded(graph: Graph) -> Iterator[Graph]:
-    """Graphs with one bond raised by one order, or one ring closed; what fails here no further bond could mend."""
+    """Yield graphs with one bond raised by one order or one ring closed.
+
+    Graphs that no further bond can make stable are left out.
+    """
     elements, bonds = graph
     free = _free(graph)
     for b in range(len(elements)):
@@ -102,7 +110,7 @@ def _bonded(graph: Graph) -> Iterator[Graph]:
             order = bonds.get((a, b), 0) + 1
             if free[a] and free[b] and order <= _MOST.get((elements[a], elements[b]), 0):
                 if order == 1 and len(bonds) - len(elements) + 1 == 2:
-                    continue  # two rings at most
+                    continue  # a molecule has at most two rings
                 larger = (elements, {**bonds, (a, b): order})
                 if order == 1 and (elements[a] != _C or elements[b] != _C) and _hetero_chain(larger, a):
                     continue
@@ -134,7 +142,7 @@ def _strained(graph: Graph) -> bool:
             shared = first & second
             if len(shared) > 1 and len(first) < 5 and len(second) < 5:
                 return True
-            if len(shared) > 2:  # bridged: the ends of the shared path are bridgeheads
+            if len(shared) > 2:  # bridged rings: the ends of the shared path are bridgeheads
                 both = first | second
                 heads = [x for x in shared if sum(y in both for y in _neighbours(graph, x)) > 2]
                 if any(order > 1 and (a in heads or b in heads) for (a, b), order in bonds.items()):
@@ -153,12 +161,15 @@ def _mol(graph: Graph) -> Any:
 
 
 def _name(graph: Graph) -> str:
-    """A canonical name of the graph as it is (no aromaticity: cheaper than full sanitisation)."""
+    """Return a canonical name of the graph, without aromaticity.
+
+    It takes less time than full sanitisation.
+    """
     return str(Chem.MolToSmiles(_mol(graph)))
 
 
 def _smiles(graph: Graph) -> str:
-    """Canonical SMILES of a molecule worth keeping, '' for others."""
+    """Return canonical SMILES, "" for a molecule that is left out."""
     elements = graph[0]
     if 2 * sum(z != _C for z in elements) > len(elements):
         return ""
@@ -168,11 +179,13 @@ def _smiles(graph: Graph) -> str:
 
 
 def embed(smiles: Iterable[str], seed: int = 0, progress: bool = True) -> "dict[str, NDArray[Any]]":
-    """One 3-D structure of each molecule, hydrogens included: ETKDG, then the MMFF94 force field; deterministic.
+    """Return one 3-D structure of each molecule, by ETKDG and then MMFF94; deterministic.
+
+    Hydrogens are included.
 
     Args:
-        smiles: Molecules; those that cannot be embedded or that MMFF94 has no parameters for are left out.
-        seed: Of ETKDG's random start.
+        smiles: Molecules. A molecule that cannot be embedded, or that MMFF94 has no parameters for, is left out.
+        seed: Seed of ETKDG's random start.
         progress: Show a progress bar.
 
     Returns:

@@ -1,9 +1,10 @@
-"""What makes molecules alike: counts of atom environments, and a few descriptors of the whole molecule.
+"""Features of molecules for similarity: atom environments and descriptors.
 
-Counts of Morgan environments (radius 2, folded), not bits: molecules of a handful of atoms differ in how often a
-fragment occurs more than in whether it does. The descriptors add what no environment of two bonds sees: size, rings,
-polarity, flexibility. Each is 0 or more and of the order of one environment, so that a·b compares both, and equal keys
-have equal features, whatever their conformers: what is compared is the molecular graph.
+They are counts of Morgan environments (radius 2, folded) instead of bits, since small molecules differ more in how
+often a fragment occurs than in whether it occurs. The descriptors add size, rings, polarity and flexibility, which no
+environment of two bonds shows. Each descriptor is at least 0 and of the size of one environment, so that a·b weighs
+both alike. Equal keys have equal features whatever their conformers, since features depend on the molecular graph
+alone.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,8 +17,8 @@ from torch import Tensor
 
 from domains.molecules.chemistry import key
 
-RADIUS = 2  # bonds, of an environment
-FOLDED = 256  # places: about 15 distinct environments of 8 heavy atoms collide in few molecules
+RADIUS = 2  # bonds of an environment
+FOLDED = 256  # places; the about 15 environments of 8 heavy atoms rarely collide
 
 DESCRIPTORS: dict[str, Callable[[Any], float]] = {
     "heavy_atoms": lambda mol: mol.GetNumHeavyAtoms() / 4,
@@ -30,14 +31,17 @@ DESCRIPTORS: dict[str, Callable[[Any], float]] = {
     "lipophilic": lambda mol: max(0.0, Crippen.MolLogP(mol)),  # type: ignore[attr-defined]
     "hydrophilic": lambda mol: max(0.0, -Crippen.MolLogP(mol)),  # type: ignore[attr-defined]
 }
-"""Of the whole molecule, divided by what one unit more of it is worth."""
+"""Descriptors of the whole molecule, scaled so that one unit counts as much as one environment."""
 
 SIZE = FOLDED + len(DESCRIPTORS)
 _MORGAN = rdFingerprintGenerator.GetMorganGenerator(radius=RADIUS, fpSize=FOLDED)
 
 
 def features(mols: Sequence[Any]) -> Tensor:
-    """(n, `SIZE`) float32 features of the molecules' largest fragments; zeros where a molecule is not valid."""
+    """Return (n, `SIZE`) float32 features; zeros for an invalid molecule.
+
+    They are features of the largest fragment.
+    """
     out = torch.zeros(len(mols), SIZE)
     found: dict[str, Tensor] = {"": torch.zeros(SIZE)}
     for i, mol in enumerate(mols):
@@ -51,7 +55,7 @@ def features(mols: Sequence[Any]) -> Tensor:
 def _features(smiles: str) -> Tensor:
     with rdBase.BlockLogs():
         mol = Chem.MolFromSmiles(smiles)
-    if mol is None:  # a key that RDKit writes and does not read
+    if mol is None:  # RDKit writes some keys that it cannot read
         return torch.zeros(SIZE)
     counts = torch.from_numpy(_MORGAN.GetCountFingerprintAsNumPy(mol).astype("float32"))
     return torch.cat([counts, torch.tensor([float(of(mol)) for of in DESCRIPTORS.values()])])

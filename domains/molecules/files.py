@@ -1,6 +1,5 @@
-"""Molecules into files, and a picture of them."""
+"""Write molecules to files, and depict them."""
 
-import csv
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,19 +9,22 @@ from rdkit.Chem import rdDepictor
 from rdkit.Chem.Draw import rdMolDraw2D
 
 from domains.molecules.chemistry import is_connected, is_stable, is_valid, key
+from graft.csv_files import csv_text
 from graft.errors import GraftError
 from graft.files import write_bytes, write_with
 
 
 def write(mols: Sequence[Any], path: "str | Path") -> None:
-    """Write molecules in the format of the path's extension; a molecule's property ``reward`` is written if it is set.
+    """Write molecules, with their property ``reward`` if it is set.
+
+    The suffix of the path decides the format.
 
     ``.sdf``: all molecules with their 3-D structures. ``.csv``: all; smiles, valid, stable, connected, reward.
-    ``.xyz``: all, one frame each, hydrogens placed where they were none; SMILES, flags, reward in the comment.
-    ``.smi``: the SMILES of the valid ones, one per line. SMILES are keys, see `domains.molecules.chemistry.key`.
+    ``.xyz``: all, one frame each, missing hydrogens added; SMILES, flags and reward in the comment.
+    ``.smi``: SMILES of the valid molecules, one per line. SMILES are keys (`domains.molecules.chemistry.key`).
 
     Raises:
-        GraftError: The extension is unknown.
+        GraftError: The suffix is unknown.
     """
     path = Path(path)
     if path.suffix.lower() not in _WRITERS:
@@ -37,28 +39,27 @@ def draw(
     legends: "Sequence[str] | None" = None,
     size: int = 160,
 ) -> bytes:
-    """A grid of the molecules' 2-D depictions; what is not valid, connected or stable is marked in its legend.
+    """Return a PNG grid of 2-D depictions.
+
+    The legend marks molecules that are invalid, in pieces or not stable.
 
     Args:
-        mols: At least one.
-        path: Also write the picture there.
+        mols: At least one molecule.
+        path: File to which the picture is written too.
         columns: Molecules per row.
-        legends: A line below each; their rewards if not given, where set.
+        legends: Line below each molecule; its reward if not given.
         size: Width of a cell in pixels.
-
-    Returns:
-        A PNG file.
     """
     columns = min(columns, len(mols))
     rows = -(-len(mols) // columns)
     height = size + 20  # room for the legend
     canvas = rdMolDraw2D.MolDraw2DCairo(columns * size, rows * height, size, height)
     options: Any = canvas.drawOptions()
-    options.prepareMolsBeforeDrawing = False  # it would raise on what is not valid
+    options.prepareMolsBeforeDrawing = False  # preparing raises on invalid molecules
     options.legendFontSize, options.legendFraction = 14, 20 / height
     options.bondLineWidth, options.padding = 1.5, 0.08
     options.drawMolsSameScale = False
-    options.fixedBondLength = size / 6  # the most: small molecules must not be blown up
+    options.fixedBondLength = size / 6  # an upper limit, so that small molecules are not enlarged
     texts = [_reward(mol) for mol in mols] if legends is None else legends
     with rdBase.BlockLogs():
         depicted = [_depicted(mol) for mol in mols]
@@ -86,20 +87,20 @@ def _mark(mol: Any) -> str:
 
 
 def _depicted(mol: Any) -> Any:
-    """Return a copy in two dimensions, prepared as far as its quality allows; None if it cannot be drawn."""
+    """Return a 2-D copy, or None if RDKit cannot depict the molecule."""
     try:
         if is_valid(mol):
             flat = Chem.RemoveHs(mol, sanitize=False)
             Chem.Kekulize(flat, clearAromaticFlags=True)
         else:
             flat = Chem.Mol(mol)
-        Chem.GetSymmSSSR(flat)  # drawing needs the rings
+        Chem.GetSymmSSSR(flat)  # depiction needs the rings
         rdDepictor.Compute2DCoords(flat)
         trial = rdMolDraw2D.MolDraw2DSVG(50, 50)
         options: Any = trial.drawOptions()
         options.prepareMolsBeforeDrawing = False
         trial.DrawMolecule(flat)
-    except (RuntimeError, ValueError):  # a network's graph may be one that no algorithm of RDKit's can lay out
+    except (RuntimeError, ValueError):  # RDKit cannot lay out every graph that a network generates
         return None
     return flat
 
@@ -128,7 +129,7 @@ def _xyz(mols: Sequence[Any], path: str) -> None:
             note = " ".join(f"{name}={value}" for name, value in _columns(mol).items() if value)
             with rdBase.BlockLogs():
                 whole = Chem.Mol(mol)
-                whole.UpdatePropertyCache(strict=False)  # RDKit adds no hydrogens without it
+                whole.UpdatePropertyCache(strict=False)  # RDKit adds no hydrogens without a property cache
                 whole = Chem.AddHs(whole, addCoords=True) if is_valid(mol) else whole
                 lines = str(Chem.MolToXYZBlock(whole)).splitlines()[2:]
             file.write("\n".join([str(whole.GetNumAtoms()), note, *lines]) + "\n")
@@ -139,10 +140,9 @@ def _smi(mols: Sequence[Any], path: str) -> None:
 
 
 def _csv(mols: Sequence[Any], path: str) -> None:
-    with open(path, "w", newline="", encoding="utf-8") as file:
-        rows = csv.DictWriter(file, ("smiles", "valid", "stable", "connected", "reward"))
-        rows.writeheader()
-        rows.writerows(_columns(mol) for mol in mols)
+    names = ("smiles", "valid", "stable", "connected", "reward")
+    rows = [[columns[name] for name in names] for columns in map(_columns, mols)]
+    Path(path).write_bytes(csv_text(names, rows, line_end="\r\n").encode())
 
 
 _WRITERS: dict[str, Callable[[Sequence[Any], str], None]] = {".sdf": _sdf, ".xyz": _xyz, ".smi": _smi, ".csv": _csv}

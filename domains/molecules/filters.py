@@ -1,39 +1,41 @@
-"""Filters of molecules before the acceptance rule: windows of descriptors, by the keys, which are SMILES."""
+"""Filters of molecules by descriptors.
+
+They are computed from the keys, which are SMILES.
+"""
 
 from collections.abc import Sequence
 
 import torch
 from rdkit import Chem, rdBase
-from rdkit.Chem import Descriptors
 from torch import Generator, Tensor
+from typing_extensions import override
 
+from domains.molecules.rdkit_descriptors import find_descriptor
 from graft.errors import GraftError
 from graft.filters import AcceptedHistory, Candidates, Filter
 
 
 class DescriptorRange(Filter):
-    """A draw whose descriptor lies outside a window is refused, as is one that is not valid.
+    """Reject draws with a descriptor outside a range, and invalid draws.
 
     Args:
         descriptor: A name of `rdkit.Chem.Descriptors`, such as ``MolLogP``, ``MolWt``, ``RingCount``.
-        low: Lower end; ``null``: none.
-        high: Upper end; ``null``: none.
+        low: Lower end; ``null`` for none.
+        high: Upper end; ``null`` for none.
     """
 
     hint = "widen the window, draw more, or leave the filter out"
 
     def __init__(self, descriptor: str, low: "float | None" = None, high: "float | None" = None) -> None:
-        known = dict(Descriptors.descList)
-        if descriptor not in known:
-            raise GraftError(f"RDKit has no descriptor {descriptor!r}: see rdkit.Chem.Descriptors.descList")
+        self._of = find_descriptor(descriptor)
         if (low is None and high is None) or (low is not None and high is not None and low > high):
             raise GraftError(f"the window of {descriptor} is {low} to {high}: give low, high or both, low <= high")
-        self.descriptor, self.low, self.high, self._of = descriptor, low, high, known[descriptor]
+        self.descriptor, self.low, self.high = descriptor, low, high
 
+    @override
     def __call__(
         self, draws: Candidates, past: Sequence[AcceptedHistory], generator: "Generator | None" = None
     ) -> tuple[Tensor, Tensor]:
-        """See `Filter.__call__`."""
         inside = {key: self._inside(key) for key in set(draws.keys)}
         left = draws.eligible & torch.tensor([inside[key] for key in draws.keys], dtype=torch.bool)
         return left, torch.zeros_like(left)
@@ -46,6 +48,7 @@ class DescriptorRange(Filter):
         value = float(self._of(mol))
         return (self.low is None or value >= self.low) and (self.high is None or value <= self.high)
 
+    @override
     def __str__(self) -> str:
         ends = [f"{sign} {end:g}" for sign, end in (("≥", self.low), ("≤", self.high)) if end is not None]
         return f"{self.descriptor} {' and '.join(ends)}"

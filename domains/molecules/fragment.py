@@ -1,16 +1,11 @@
-"""A fragment that is kept in place, in 3-D, while the rest of a molecule is generated around it.
+"""A fragment that is fixed in 3-D while the rest of a molecule is generated around it.
 
-Its heavy atoms are told to the sampler: in every estimate of x_0 that a step is made of they have their element and
-their shape (replacement in the estimate, as in the inpainting of Lugmayr et al. 2022, whose resampling makes the two
-parts fit). They are exact in the end. How many hydrogens they have is generated, since the rest takes the place of
-some.
+In every estimate of x_0 of a sampler step the fragment's heavy atoms have their element and their shape (replacement in
+the estimate, as in the inpainting of Lugmayr et al. 2022; resampling makes the two parts fit). In the end they are
+exact. The number of their hydrogens is generated, since the rest takes the place of some.
 
-The law of the rest is that of the conditional only approximately. Measured with cyclopropane's ring in 8 heavy atoms
-and the reference that ships, against free samples that happen to have the ring (benchmark molecule_fragment.py):
-the total variation distance of the law of the ring's hydrogens is 0.17 with ``model.resample`` 4 and 0.14 with 10, that
-of the elements bonded to it 0.25 and 0.24, where two samples of one law, of these sizes, are about 0.05 and 0.12 apart;
-0.82 and 0.89 of the samples are stable, connected and valid, against 0.93 of the free ones with the ring. With each
-step taken once it is 0.41.
+The distribution of the rest is only approximately the conditional one; more resamplings bring it closer. The benchmark
+``tests/benchmarks/molecule_fragment.py`` measures the difference.
 """
 
 from dataclasses import dataclass
@@ -22,17 +17,17 @@ from torch import Tensor
 
 from domains.molecules import records
 from domains.molecules.bond_check import first_bond_mismatch
-from domains.molecules.chemistry import EXPLICIT, Vocabulary
+from domains.molecules.vocabulary import EXPLICIT, Vocabulary
 from graft import files
 from graft.errors import GraftError
 from graft.state import Condition, State
 
-NEVER = -30.0  # logit of a type of another element
+NEVER = -30.0  # logit of the types of other elements
 
 
 @dataclass
 class Fragment:
-    """Heavy atoms at fixed places.
+    """Heavy atoms at fixed positions.
 
     Attributes:
         elements: (k,) int64 atomic numbers.
@@ -46,16 +41,15 @@ class Fragment:
         return len(self.elements)
 
     def identity(self) -> Any:
-        """See `graft.fingerprint.fingerprint`."""
+        """Return elements and positions, for `graft.fingerprint.fingerprint`."""
         return [self.elements.tolist(), self.positions.tolist()]
 
 
 def read(path: str) -> Fragment:
-    """The heavy atoms of the first record of an SDF or XYZ file.
+    """Return the heavy atoms of the first record of an SDF or XYZ file.
 
     Raises:
-        GraftError: The file has no usable record, an atom of another element, or a bond that the distance rule reads as
-            one of another order, or as none.
+        GraftError: The file has no usable record or an atom of another element, or the distance rule misreads a bond.
     """
     file = files.find_file(path)
     if file.suffix.lower() not in (".sdf", ".xyz"):
@@ -70,7 +64,7 @@ def read(path: str) -> Fragment:
         raise GraftError(f"the fragment in {path} must be of C, N, O and F and has {_formula(heavy)}")
     indices = [atom.GetIdx() for atom in heavy]
     bond = first_bond_mismatch(mol, indices)
-    if bond is not None:  # no molecule with it could be stable, or it would be another's fragment
+    if bond is not None:  # no molecule with such a bond is stable, or the bond is another one in all samples
         raise GraftError(
             f"in the fragment in {path} {bond.ends} are {bond.distance:.2f} Å apart, which the distance rule reads as "
             f"{bond.found} where the file has {bond.given}: give it another geometry"
@@ -84,10 +78,10 @@ def _formula(atoms: "list[Any]") -> str:
 
 
 def fragment_condition(fragment: Fragment, atoms: int, count: int) -> "dict[str, Tensor]":
-    """The part of a condition that says what is kept: the first nodes of each of ``count`` samples.
+    """Return the condition that fixes the fragment as the first nodes of each sample.
 
-    ``kept`` (count, atoms) 1 where a node is, ``kept_x`` (count, atoms, 3) Å around the kept nodes' centre, ``kept_z``
-    (count, atoms) int64 atomic numbers.
+    ``kept`` (count, atoms) is 1 for a fixed node, ``kept_x`` (count, atoms, 3) are Å around the centre of the fixed
+    nodes, ``kept_z`` (count, atoms) int64 atomic numbers.
     """
     k = len(fragment)
     x, z = torch.zeros(atoms, 3), torch.zeros(atoms, dtype=torch.long)
@@ -97,9 +91,12 @@ def fragment_condition(fragment: Fragment, atoms: int, count: int) -> "dict[str,
 
 
 def constrain(output: dict[str, Tensor], condition: Condition, vocabulary: Vocabulary) -> State:
-    """Estimates of x_0 and logits of the types with the fragment in them, where the estimate has its centre."""
+    """Return estimates of x_0 and logits of the types with the fragment in them.
+
+    The fragment lies at the centre of the estimate of its nodes.
+    """
     kept = condition["kept"][..., None].to(output["x"])
-    # the centre of what is kept stays where it is, so that the sample's own centre stays zero
+    # the fixed nodes keep their centre, so that the centre of the whole sample stays zero
     shift = ((output["x"] - condition["kept_x"]) * kept).sum(1, keepdim=True) / kept.sum(1, keepdim=True)
     elements = torch.from_numpy(vocabulary.elements).to(condition["kept_z"].device)
     other = (condition["kept_z"][..., None] != elements) & (kept > 0)
@@ -110,7 +107,10 @@ def constrain(output: dict[str, Tensor], condition: Condition, vocabulary: Vocab
 
 
 def align_to_fragment(x: Tensor, fragment: Fragment) -> Tensor:
-    """(B, N, 3) positions moved to where the file has the fragment, whose atoms then have the file's very positions."""
+    """Return (B, N, 3) positions moved to the place of the fragment in its file.
+
+    The fixed nodes get exactly the file's positions.
+    """
     k = len(fragment)
     moved = x + (fragment.positions - x[:, :k]).mean(1, keepdim=True)
     moved[:, :k] = fragment.positions

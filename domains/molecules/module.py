@@ -1,28 +1,43 @@
-"""Molecules: the domain plugged into `graft.GraftModule`."""
+"""The molecule domain: a `graft.GraftModule` of molecules in 3-D."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import torch
-from torch import Generator, Tensor
+from torch import Generator, Tensor, nn
 from torch_geometric.utils import to_dense_batch
 from torchmetrics import Metric
+from typing_extensions import override
 
 from domains.molecules import bond_loss, chemistry, metrics, scored_files
 from domains.molecules import fragment as fragments
 from domains.molecules.backbone import EGNN
+from domains.molecules.builder import build
 from domains.molecules.conformers import relax_conformer
 from domains.molecules.data import MoleculeData
 from domains.molecules.features import features
 from domains.molecules.files import draw, write
 from domains.molecules.size_distribution import size_probabilities
 from domains.molecules.view import view
+from domains.molecules.vocabulary import VOCABULARIES
 from graft import GraftError, GraftModule
-from graft.batches import TrainingBatch
-from graft.process import Categorical, Gaussian, MultiFieldProcess
-from graft.rounds.sources import ScoredSet
+from graft.data_modules import pretraining_data
+from graft.datatypes import ScoredSet, TrainingBatch
+from graft.process import (
+    Categorical,
+    Gaussian,
+    MaskProjection,
+    MultiFieldProcess,
+    PolynomialSchedule,
+    Process,
+    ZeroCenterOfMass,
+)
+from graft.runs.architecture import require_network
 from graft.state import Condition, State
+from graft.training_set import KeySet
+
+Convention: TypeAlias = Literal["heavy", "explicit"]
 
 
 def _by_logits(types: "Gaussian | Categorical") -> bool:
@@ -30,20 +45,25 @@ def _by_logits(types: "Gaussian | Categorical") -> bool:
 
 
 class Molecules(GraftModule):
-    """Small molecules in 3-D: positions in Å with zero centre of mass, and atom types as a (scaled) one-hot.
+    """Small molecules in 3-D: positions in Å with zero centre of mass, and atom types.
 
-    The state is {"x": (B, N, 3), "h": (B, N, types)}; the condition {"mask": (B, N)} says how many atoms there are and
-    is drawn from the training data's histogram. Objects are `rdkit.Chem.Mol` with one conformer, bonds by distance.
+    Types are a (scaled) one-hot.
+
+    The state is {"x": (B, N, 3), "h": (B, N, types)}. The condition is {"mask": (B, N)}: its number of atoms is drawn
+    from the training data's histogram. Objects are `rdkit.Chem.Mol` with one conformer; distances decide the bonds.
 
     Args:
+        backbone: Network, as in `graft.GraftModule`.
+        process: Process; ``null`` without weights: `default_process`.
         convention: ``heavy``: a node is a heavy atom typed by element and number of hydrogens; ``explicit``: hydrogens
             are nodes.
-        sizes: Atoms (nodes) of a sample: a number, or a share for each number, as ``{7: 1, 8: 3}``; ``qm9``: EDM's
-            histogram; ``null``: the training data's.
-        fragment: SDF or XYZ file of a fragment whose heavy atoms are kept, elements and places, in every sample; the
-            rest, and the hydrogens, are generated around it.
-        resample: With a fragment: how often each step is taken, see `graft.sampler.run`; more fits better, and costs.
-        **kwargs: See `graft.GraftModule`.
+        sizes: Number of atoms (nodes) of a sample: a number, or a share for each number, as ``{7: 1, 8: 3}``; ``qm9``
+            for EDM's histogram; ``null`` for the training data's.
+        fragment: SDF or XYZ file of a fragment: its heavy atoms have their elements and positions in every sample, and
+            the rest, including hydrogens, is generated around it.
+        resample: With a fragment: number of times that each sampler step is taken (`graft.sampler.run_stages`); more
+            make the two parts fit better and take more denoiser calls.
+        **kwargs: Arguments of `graft.GraftModule`.
     """
 
     file_suffix = ".sdf"
@@ -51,17 +71,21 @@ class Molecules(GraftModule):
 
     def __init__(
         self,
+        backbone: "nn.Module | None" = None,
+        process: "Process | None" = None,
         *args: Any,
-        convention: Literal["heavy", "explicit"] = "heavy",
+        convention: Convention = "heavy",
         sizes: 'int | dict[int, float] | Literal["qm9"] | None' = None,
         fragment: "str | None" = None,
         resample: int = 4,
         **kwargs: Any,
     ) -> None:
-        super().__init__(*args, **kwargs)
+        weights = args[0] if args else kwargs.get("weights")
+        backbone, process = require_network(backbone, process, weights, lambda: self.default_process(convention))
+        super().__init__(backbone, process, *args, **kwargs)
         self.convention = convention
-        self.vocabulary = chemistry.VOCABULARIES[convention]
-        fields = self.process.fields if isinstance(self.process, MultiFieldProcess) else {}
+        self.vocabulary = VOCABULARIES[convention]
+        fields = self.policy.process.fields if isinstance(self.policy.process, MultiFieldProcess) else {}
         x, h = fields.get("x"), fields.get("h")
         if (
             not isinstance(x, Gaussian)
@@ -77,15 +101,30 @@ class Molecules(GraftModule):
         self.has_fixed_part, self.num_resamples = fragment is not None, resample if fragment is not None else 1
         if resample < 1 or (self.has_fixed_part and (x.prediction_type != "x0" or not _by_logits(h))):
             raise GraftError(
-                "a fragment needs a process whose fields predict x0 and logits, and model.resample of at least 1"
+                "model.fragment needs process fields that predict x0 and logits, and model.resample of at least 1"
             )
         if sizes is not None:
-            self._shares()  # refuses at once
+            self._shares()  # raises GraftError before anything is sampled
 
+    @staticmethod
+    def default_process(convention: Convention = "heavy") -> MultiFieldProcess:
+        """Return the process of molecules of up to 8 heavy atoms, or of up to 29 atoms with hydrogens as nodes.
+
+        Args:
+            convention: As of the class.
+        """
+        size, types, snr, one_hot_scale = {"heavy": (8, 10, 300.0, 0.18), "explicit": (29, 5, 1000.0, 0.25)}[convention]
+        schedule = PolynomialSchedule()
+        x = Gaussian(schedule, "x0", (size, 3), 1.0, 2.0, (0.2, snr), projection=ZeroCenterOfMass())
+        # The one-hot is small, so that the types are decided last, when the positions show the bonds.
+        h = Gaussian(schedule, "logits", (size, types), 1.0, 2.0, (0.2, 10.0), one_hot_scale, MaskProjection())
+        return MultiFieldProcess({"x": x, "h": h}, {"x": 1.0, "h": 0.05})
+
+    @override
     def setup(self, stage: str) -> None:
-        """Take the atom counts and the known keys from the data when training on data."""
-        data = getattr(self.trainer, "datamodule", None)
-        if stage == "fit" and self.reference_file is None and isinstance(data, MoleculeData):
+        """Take the histogram of atom counts and the keys from the data in pre-training."""
+        data = pretraining_data(self, MoleculeData, stage)
+        if data is not None:
             counts = torch.zeros(self.atoms + 1, dtype=torch.long)
             for count, number in data.histogram().items():
                 if count > self.atoms:
@@ -94,10 +133,11 @@ class Molecules(GraftModule):
                         f"ones out with --data.max_atoms {self.atoms}, or give the process's fields a larger shape"
                     )
                 counts[count] = number
-            self.dataset_statistics = {"histogram": counts, "keys": torch.unique(metrics.key_hashes(data.keys()))}
+            self.dataset_statistics = {"histogram": counts, "keys": KeySet.of(data.keys()).hashes}
 
+    @override
     def sample_conditions(self, count: int, generator: Generator) -> Condition:
-        """Numbers of atoms as `sizes` says, and what is kept of every sample."""
+        """Return {"mask": (count, N)} of numbers of atoms drawn by `sizes`, and the fragment."""
         drawn = torch.multinomial(self._shares(), count, replacement=True, generator=generator)
         mask = (torch.arange(self.atoms) < drawn[:, None]).float()
         return {
@@ -106,7 +146,10 @@ class Molecules(GraftModule):
         }
 
     def _shares(self) -> Tensor:
-        """(atoms + 1,) shares of samples by their number of atoms; a fragment leaves room for at least one more."""
+        """Return (atoms + 1,) shares of each number of atoms.
+
+        With a fragment a sample has at least one more atom than the fragment.
+        """
         found = size_probabilities(self.sizes, self.atoms, self.dataset_statistics.get("histogram"))
         if self.fragment is not None:
             found[: len(self.fragment) + 1] = 0
@@ -118,66 +161,69 @@ class Molecules(GraftModule):
         return found
 
     @property
+    @override
     def cache_key_extras(self) -> Any:
-        """See `GraftModule.cache_key_extras`: the numbers of atoms, and the fragment."""
-        asked: dict[str, Any] = {} if self.sizes is None else {"sizes": self.sizes}
+        """Return the numbers of atoms and the fragment, as far as they are given."""
+        extras: dict[str, Any] = {} if self.sizes is None else {"sizes": self.sizes}
         if self.fragment is not None:
-            asked |= {"fragment": self.fragment.identity(), "resample": self.num_resamples}
-        return asked or None
+            extras |= {"fragment": self.fragment.identity(), "resample": self.num_resamples}
+        return extras or None
 
+    @override
     def apply_constraint(self, output: State, condition: Condition) -> State:
-        """The fragment in the place of what the network thinks of the kept nodes; see `fragment.constrain`."""
+        """Return the output with the fragment in place of the estimate of its nodes."""
         assert isinstance(output, dict)
         return fragments.constrain(output, condition, self.vocabulary) if "kept" in condition else output
 
+    @override
     def group(self, condition: Condition) -> Tensor:
-        """(B,) number of atoms."""
+        """Return (B,) number of atoms."""
         return condition["mask"].sum(1).long()
 
+    @override
     def encode(self, batch: Any) -> tuple[State, Condition]:
-        """Dense state of a torch_geometric batch of graphs with ``pos`` (V, 3) Å and ``type`` (V,)."""
+        """Return state and mask of a torch_geometric batch: ``pos`` (V, 3) Å, ``type`` (V,)."""
         x, mask = to_dense_batch(batch.pos, batch.batch, max_num_nodes=self.atoms)
         types, _ = to_dense_batch(batch.type, batch.batch, max_num_nodes=self.atoms)
         h = self.scale * torch.nn.functional.one_hot(types, len(self.vocabulary)).to(x.dtype)
         return {"x": x, "h": h * mask[..., None]}, {"mask": mask.to(x.dtype)}
 
-    def auxiliary_loss(self, examples: TrainingBatch, level: Tensor) -> "Tensor | None":
-        """The cross-entropy of the bonds of data, where the network says them; see `backbone.EGNN`."""
-        net, state, mask = self.backbone, examples.state, examples.condition["mask"]
-        if not isinstance(net, EGNN) or net.bonds is None or examples.from_level > 0 or not net.bond_logits:
+    @override
+    def auxiliary_loss(self, batch: TrainingBatch, level: Tensor) -> "Tensor | None":
+        """Return (B,) weighted cross-entropy of bonds, None without a head for bonds."""
+        net, state, mask = self.policy.backbone, batch.state, batch.condition["mask"]
+        if not isinstance(net, EGNN) or net.bonds is None or batch.from_level > 0 or not net.bond_logits:
             return None
         assert isinstance(state, dict)
         found = bond_loss.cross_entropy(net.bond_logits.pop(), state["x"], state["h"], mask, self.vocabulary)
-        return net.share * found * self.process.log_snr(level).exp().clamp(0.2, 10).to(found)
+        return net.share * found * self.policy.process.log_snr(level).exp().clamp(0.2, 10).to(found)
 
+    @override
     def decode(self, state: State, condition: Condition) -> list[Any]:
-        """Molecules with bonds by distance; see `chemistry.build`."""
+        """Return RDKit molecules with bonds by distance (`builder.build`)."""
         assert isinstance(state, dict)
         counts = condition["mask"].sum(1).long()
         types, x = state["h"].argmax(-1).cpu(), state["x"].double().cpu()
         if "kept" in condition and self.fragment is not None:
             x = fragments.align_to_fragment(x, self.fragment)
-        return chemistry.build(types.numpy(), x.numpy(), counts.cpu().numpy(), self.vocabulary)
+        return build(types.numpy(), x.numpy(), counts.cpu().numpy(), self.vocabulary)
 
+    @override
     def key(self, item: Any) -> str:
-        """Canonical SMILES of the largest fragment."""
         return chemistry.key(item)
 
+    @override
     def in_training_set(self, keys: Sequence[str]) -> Tensor:
-        """(n,) bool: the training data has the key."""
-        if "keys" not in self.dataset_statistics:
-            raise GraftError("these weights do not say what they were trained on: novelty needs the data's keys")
-        hashes = torch.tensor([metrics.key_hash(key) for key in keys], dtype=torch.long)
-        return torch.isin(hashes, self.dataset_statistics["keys"]) & torch.tensor(
-            [key != "" for key in keys], dtype=torch.bool
-        )
+        return KeySet.from_statistics(self.dataset_statistics).contains(keys)
 
+    @override
     def features(self, items: Sequence[Any]) -> Tensor:
-        """Counts of atom environments and a few descriptors; see `features.py`."""
+        """Return (n, 265) counts of atom environments and descriptors (`features.py`)."""
         return features(items)
 
+    @override
     def metrics(self) -> Mapping[str, Metric]:
-        """Stability, validity, uniqueness, novelty against the training data's keys, frequencies of atom types."""
+        """Return stability, validity, uniqueness, novelty and frequencies of atom types."""
         return {
             "molecule_stability": metrics.MoleculeStability(),
             "atom_stability": metrics.AtomStability(),
@@ -188,28 +234,33 @@ class Molecules(GraftModule):
             "novelty": metrics.Novelty(self.dataset_statistics.get("keys", torch.zeros(0, dtype=torch.long))),
         }
 
+    @override
     def read_scored(self, path: Path, score: str) -> ScoredSet:
-        """Molecules of an SDF file with a property, or of a CSV table of SMILES with a column; see `scored.read`."""
+        """Read an SDF file with a property, or a CSV table of SMILES with a column."""
         molecules, values, left_out, replicates = scored_files.read(path, score, self.vocabulary, self.atoms)
         if not len(molecules):
             return ScoredSet({}, {}, [], [], left_out)
         state, condition = self.encode(molecules.batch(list(range(len(molecules)))))
         return ScoredSet(state, condition, values, list(molecules.keys), left_out, replicates)
 
+    @override
     def render(self, items: Sequence[Any], legends: "Sequence[str] | None" = None) -> bytes:
-        """Drawings in a grid; what is not valid, in pieces or not stable is marked."""
+        """Return a PNG grid, which marks molecules that are invalid, in pieces or not stable."""
         return draw(items, legends=legends)
 
+    @override
     def render_html(self, items: Sequence[Any], legends: "Sequence[str] | None" = None) -> str:
-        """Balls and sticks that turn; see `view.py`."""
+        """Return HTML of balls and sticks that turn (`view.py`)."""
         return view(items, legends)
 
+    @override
     def postprocess(self, items: Sequence[Any]) -> list[Any]:
-        """Conformers relaxed by MMFF94, hydrogens placed; see `conformers.relaxed`."""
+        """Return copies with conformers relaxed by MMFF94 and hydrogens added."""
         return [relax_conformer(item) for item in items]
 
+    @override
     def write(self, items: Sequence[Any], path: Path, rewards: "Sequence[float] | None" = None) -> None:
-        """SDF, XYZ, SMILES or CSV."""
+        """Write SDF, XYZ, SMILES or CSV; rewards are set as the property ``reward``."""
         for mol, reward in zip(items, rewards or (), strict=False):
             mol.SetDoubleProp("reward", reward)
         write(items, path)

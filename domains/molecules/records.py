@@ -1,4 +1,4 @@
-"""Records of files that chemists keep: SDF, XYZ, SMILES and CSV tables; what cannot be used says why."""
+"""Records of SDF, XYZ, SMILES and CSV files, and the reason why a record is invalid."""
 
 import csv
 import re
@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from rdkit import Chem, rdBase
+from typing_extensions import override
 
 from domains.molecules.conformers import embed_conformer
 from graft import text
@@ -18,17 +19,17 @@ UNREADABLE, FLAT, CHARGED = "unparseable", "without a 3-D structure", "charged"
 
 
 class Record(ABC):
-    """One record: its properties by name, as text, and its molecule, which is made when it is asked for."""
+    """One record of a file: its properties by name, as text, and its molecule."""
 
     properties: dict[str, str]
 
     @abstractmethod
     def molecule(self) -> tuple[Any, str]:
-        """(molecule with hydrogens and one 3-D conformer, ""), or (None, why it cannot be used)."""
+        """Return (molecule with hydrogens and one 3-D conformer, ""), or (None, the reason)."""
 
 
 class _Read(Record):
-    """A record that was read with its structure."""
+    """A record with a structure."""
 
     def __init__(self, mol: Any) -> None:
         self._mol = mol
@@ -37,8 +38,9 @@ class _Read(Record):
             for name in mol.GetPropNames() if mol is not None else ():
                 self.properties[name] = str(mol.GetProp(name)).strip()
         except UnicodeDecodeError:
-            pass  # a property in another encoding is none
+            pass  # a property in another encoding cannot be read
 
+    @override
     def molecule(self) -> tuple[Any, str]:
         mol = self._mol
         if mol is None or mol.GetNumAtoms() == 0:
@@ -50,26 +52,27 @@ class _Read(Record):
         with rdBase.BlockLogs():
             if mol.NeedsUpdatePropertyCache():
                 mol.UpdatePropertyCache(strict=False)
-            Chem.SanitizeMol(mol, catchErrors=True)  # the directions of hydrogens need the hybridisation
+            Chem.SanitizeMol(mol, catchErrors=True)  # placing hydrogens needs the hybridisation
             return Chem.AddHs(mol, addCoords=True), ""
 
 
 class _Smiles(Record):
-    """A record that has a SMILES alone; the conformer is embedded, always the same one."""
+    """A record with a SMILES only; its conformer is embedded with a fixed seed."""
 
     def __init__(self, smiles: str, properties: "dict[str, str]") -> None:
         self._smiles, self.properties = smiles, properties
 
+    @override
     def molecule(self) -> tuple[Any, str]:
         mol, why = embed_conformer(self._smiles)
         return (None, CHARGED) if mol is not None and Chem.GetFormalCharge(mol) != 0 else (mol, why)
 
 
 def read(path: Path) -> Iterator[Record]:
-    """The records of a file, in order; its suffix says the kind, one of `KINDS`.
+    """Return the records of a file, in order; its suffix decides the reader in `KINDS`.
 
     Raises:
-        GraftError: It is no such file.
+        GraftError: The file cannot be read as its suffix says.
     """
     return KINDS[path.suffix.lower()](path)
 
@@ -84,13 +87,16 @@ def _sdf(path: Path) -> Iterator[Record]:
         for index in range(count):
             try:
                 mol = supplier[index]
-            except (OSError, RuntimeError, ValueError, IndexError):  # RDKit's, of what it cannot make sense of
+            except (OSError, RuntimeError, ValueError, IndexError):  # RDKit raises any of these for an invalid record
                 mol = None
             yield _Read(mol)
 
 
 def _xyz(path: Path) -> Iterator[Record]:
-    """Frames of XYZ; ``name=value`` words of the comment line are properties. Bonds are left to the distance rule."""
+    """Yield the frames of an XYZ file; ``name=value`` words of the comment line are properties.
+
+    The molecules have no bonds, which the distance rule sets later.
+    """
     lines = text.lines(_text(path))
     at = 0
     while at < len(lines):
@@ -99,13 +105,13 @@ def _xyz(path: Path) -> Iterator[Record]:
             continue
         count = int(lines[at]) if lines[at].strip().isdigit() else 0
         frame = lines[at + 2 : at + 2 + count]
-        if count == 0 or len(frame) < count:  # on to what looks like the next frame
+        if count == 0 or len(frame) < count:  # skip to the next line that can start a frame
             at += 1
             while at < len(lines) and not lines[at].strip().isdigit():
                 at += 1
             yield _Read(None)
             continue
-        with rdBase.BlockLogs():  # of what is no element
+        with rdBase.BlockLogs():  # RDKit prints a message for an unknown element
             mol = _frame(frame)
         record = _Read(mol)
         record.properties = dict(word.split("=", 1) for word in lines[at + 1].split() if "=" in word)
@@ -114,7 +120,7 @@ def _xyz(path: Path) -> Iterator[Record]:
 
 
 def _frame(lines: list[str]) -> Any:
-    """The atoms of a frame as a molecule without bonds; None if a line is no atom."""
+    """Return the atoms of a frame as a molecule without bonds; None if a line is not an atom."""
     table, mol = Chem.GetPeriodicTable(), Chem.RWMol()
     conformer = Chem.Conformer(len(lines))
     conformer.Set3D(True)
@@ -133,7 +139,7 @@ def _frame(lines: list[str]) -> Any:
 
 
 def _smi(path: Path) -> Iterator[Record]:
-    """One SMILES a line, a name after it if there is one."""
+    """Yield one record for each line: a SMILES and, if there is one, a name after it."""
     for line in text.lines(_text(path)):
         if line.strip():
             smiles, *name = line.split(maxsplit=1)
@@ -141,10 +147,13 @@ def _smi(path: Path) -> Iterator[Record]:
 
 
 def _csv(path: Path) -> Iterator[Record]:
-    """Rows with a column of SMILES, see `_column`, separated by commas, semicolons or tabs."""
+    """Yield the rows of a table with a column of SMILES (`_column`).
+
+    Commas, semicolons or tabs separate the columns.
+    """
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:
-            for separator in ",;\t":  # SMILES have none of them; csv.Sniffer guesses among all characters
+            for separator in ",;\t":  # no SMILES holds one of these; csv.Sniffer would try all characters
                 file.seek(0)
                 table = csv.DictReader(file, delimiter=separator)
                 columns = list(table.fieldnames or [])
@@ -161,9 +170,10 @@ def _csv(path: Path) -> Iterator[Record]:
 
 
 def _column(names: list[str]) -> "str | None":
-    """The column that holds SMILES, if there is one: ``smiles``, ``isomeric_smiles`` or ``canonical_smiles``.
+    """Return the column that holds SMILES, or None.
 
-    In this order, in any case, with or without the underscore.
+    It is the first of ``smiles``, ``isomeric_smiles`` and ``canonical_smiles``, in any case, with or without
+    underscore.
     """
     plain = {re.sub(r"[\W_]", "", name).lower(): name for name in reversed(names)}
     return next((plain[name] for name in ("smiles", "isomericsmiles", "canonicalsmiles") if name in plain), None)
@@ -177,4 +187,4 @@ def _text(path: Path) -> str:
 
 
 KINDS: dict[str, Callable[[Path], Iterator[Record]]] = {".sdf": _sdf, ".xyz": _xyz, ".smi": _smi, ".csv": _csv}
-"""Reader of each suffix."""
+"""Reader for each suffix."""

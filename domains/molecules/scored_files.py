@@ -1,4 +1,4 @@
-"""Molecules that somebody scored: a file of `records.KINDS` whose records have a property or column with the score."""
+"""Molecules with scores: a file of `records.KINDS` with the score in a property or column."""
 
 import math
 from pathlib import Path
@@ -10,20 +10,20 @@ from rdkit import Chem
 
 from domains.molecules import records
 from domains.molecules.bond_check import first_bond_mismatch
-from domains.molecules.chemistry import EXPLICIT, Vocabulary
 from domains.molecules.dataset import LARGE, OTHER, MoleculeDataset, to_graphs
 from domains.molecules.sources import atoms, pad_arrays
+from domains.molecules.vocabulary import EXPLICIT, Vocabulary
 from graft.errors import GraftError
 
 
 class Scored(NamedTuple):
-    """What a file gave.
+    """Molecules of a file and their scores.
 
     Attributes:
-        molecules: That can be used.
-        values: Their scores.
-        left_out: (record from 1, why) of what cannot.
-        replicates: Records whose score went into the mean of an earlier one's of the same molecule.
+        molecules: Usable molecules.
+        values: Score of each usable molecule.
+        left_out: (record, counted from 1, reason) of the invalid records.
+        replicates: Number of records of a molecule that an earlier record has; the mean of their scores is taken.
     """
 
     molecules: MoleculeDataset
@@ -33,17 +33,17 @@ class Scored(NamedTuple):
 
 
 def read(path: Path, score: str, vocabulary: Vocabulary, nodes: int) -> Scored:
-    """The molecules of a file and their scores.
+    """Return the molecules of a file and their scores.
 
-    SDF records need a 3-D structure; the SMILES of a table are embedded by ETKDG, MMFF94. Records of one SMILES (that
-    of a stereoisomer is another) are replicates: one molecule with their mean score. Structures of one molecule in an
-    SDF or XYZ file are no replicates but poses, each with its own score.
+    SDF records need a 3-D structure; the SMILES of a table are embedded by ETKDG and MMFF94. Records of one SMILES
+    (stereoisomers differ) are replicates: one molecule with their mean score. Structures of one molecule in an SDF or
+    XYZ file are poses, each with its own score.
 
     Args:
-        path: Of the file.
+        path: Path of the file.
         score: Property or column that holds the score.
-        vocabulary: Of the nodes.
-        nodes: The most that a molecule may have.
+        vocabulary: Vocabulary of the nodes.
+        nodes: Largest number of nodes of a molecule.
 
     Raises:
         GraftError: The file is of another kind, or has no such property or column.
@@ -55,14 +55,14 @@ def read(path: Path, score: str, vocabulary: Vocabulary, nodes: int) -> Scored:
     mols: list[Any] = []
     values: list[list[float]] = []
     numbers: list[list[int]] = []
-    place: dict[str, int] = {}  # of each SMILES among them
+    place: dict[str, int] = {}  # position in `mols` by SMILES
     left_out: list[tuple[int, str]] = []
     names: dict[str, None] = {}
     for number, record in enumerate(records.read(path), 1):
         names |= dict.fromkeys(record.properties)
         text = record.properties.get(score, "")
         value = _number(text)
-        # what has no score need not be embedded
+        # a row without a score is not embedded, which would take time
         mol, why = record.molecule() if value is not None or path.suffix.lower() != ".csv" else (None, "")
         if mol is None and why:
             left_out.append((number, why))
@@ -84,29 +84,32 @@ def read(path: Path, score: str, vocabulary: Vocabulary, nodes: int) -> Scored:
         none = torch.zeros(0, dtype=torch.long)
         return Scored(MoleculeDataset(none, torch.zeros(0, 3), none, []), [], left_out, 0)
     molecules, unused = to_graphs(pad_arrays([atoms(mol) for mol in mols]), vocabulary, nodes, nodes)
-    told = {
+    reasons = {
         OTHER: f"{OTHER} than {', '.join(dict.fromkeys(EXPLICIT.symbols))}",
         LARGE: f"{LARGE}, of more than {nodes} {'atoms' if vocabulary is EXPLICIT else 'heavy atoms'}",
     }
     for mol, of, why in zip(mols, numbers, unused, strict=True):
         if why:
-            because = told[why] if why in told else _unlike(mol) or why
+            because = reasons[why] if why in reasons else _misread_bond(mol) or why
             left_out += [(number, because) for number in of]
     fit = [i for i, why in enumerate(unused) if not why]
     replicates = sum(len(numbers[i]) - 1 for i in fit)
     return Scored(molecules, [fmean(values[i]) for i in fit], sorted(left_out), replicates)
 
 
-def _unlike(mol: Any) -> str:
-    """Why the distance rule makes something else of a molecule, where the molecule says it."""
-    if mol.GetNumBonds() and len(Chem.GetMolFrags(mol)) > 1:  # XYZ has no bonds
+def _misread_bond(mol: Any) -> str:
+    """Return why the distance rule makes another molecule of a record.
+
+    It is "" if the bonds of the record do not show the reason.
+    """
+    if mol.GetNumBonds() and len(Chem.GetMolFrags(mol)) > 1:  # an XYZ file has no bonds
         return "in pieces"
     if any(atom.GetFormalCharge() for atom in mol.GetAtoms()):
         return "with charged atoms"
     bond = first_bond_mismatch(mol, range(mol.GetNumAtoms()))
     if bond is None:
         return ""
-    return f"the distance rule misreads what is {bond.given}: {bond.ends}, {bond.distance:.2f} Å, as {bond.found}"
+    return f"the distance rule misreads {bond.given}: {bond.ends}, {bond.distance:.2f} Å, as {bond.found}"
 
 
 def _number(text: str) -> "float | None":

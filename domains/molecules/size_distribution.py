@@ -1,4 +1,4 @@
-"""How many atoms a sample has: given, not generated."""
+"""Distribution of the number of atoms of a sample, which is drawn and not generated."""
 
 from typing import Literal, TypeAlias
 
@@ -12,19 +12,19 @@ Sizes: TypeAlias = "int | dict[int, float] | Literal['qm9'] | None"
 
 
 def size_probabilities(sizes: Sizes, atoms: int, histogram: "Tensor | None") -> Tensor:
-    """(atoms + 1,) unnormalised shares of samples by their number of atoms.
+    """Return (atoms + 1,) unnormalised probabilities of each number of atoms.
 
     Args:
-        sizes: One number, a share for each, ``qm9`` for EDM's histogram, or None for the training data's.
-        atoms: The most that the model has room for.
-        histogram: Of the training data, if it is known.
+        sizes: A number, a share for each number, ``qm9`` for EDM's histogram, or None for the training data's.
+        atoms: Largest number of atoms of the model.
+        histogram: Histogram of the training data; None if it is not known.
 
     Raises:
-        GraftError: Nothing is known, or the model has no room for a number that is asked for.
+        GraftError: No histogram is known, or a number of atoms is larger than the model allows.
     """
     if sizes is None:
         if histogram is None:
-            raise GraftError("these weights have no histogram of atom numbers: say how many with model.sizes")
+            raise GraftError("these weights have no histogram of atom numbers: give model.sizes")
         return histogram.double().clone()
     asked = {sizes: 1.0} if isinstance(sizes, int) else dict(qm9.SIZES) if isinstance(sizes, str) else sizes
     out = torch.zeros(atoms + 1, dtype=torch.float64)

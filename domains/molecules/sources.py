@@ -1,4 +1,4 @@
-"""Where molecules come from: enumerated ones, QM9, files; all as atomic numbers and positions."""
+"""Molecules from a source (enumeration, QM9, files) as atomic numbers and positions."""
 
 import os
 from collections import Counter
@@ -9,32 +9,35 @@ import numpy as np
 from numpy.typing import NDArray
 
 from domains.molecules import qm9, records
-from domains.molecules.chemistry import EXPLICIT, build
+from domains.molecules.builder import build
 from domains.molecules.conformers import relax_conformer
 from domains.molecules.enumeration import embed, enumerate_molecules
+from domains.molecules.vocabulary import EXPLICIT
 from graft.errors import GraftError
 from graft.files import write_with
 
 Arrays = dict[str, NDArray[Any]]
 """``num_atoms`` (M,), ``charges`` (M, N) atomic numbers with 0 as padding, ``positions`` (M, N, 3) Å; no pickles."""
 
-_VERSION = 1  # of the cache's content: raised whenever enumeration or embedding gives something else
+_VERSION = 1  # version of the cache, raised when enumeration or embedding changes its results
 
 
 def read(
     source: str, max_heavy_atoms: int, embedded: "int | None" = None, clean: bool = False
 ) -> tuple[Arrays, dict[str, int]]:
-    """The molecules of a source, hydrogens included, and how many records were left out and why.
+    """Return the molecules of a source and the number of invalid records by reason.
+
+    Molecules include their hydrogens.
 
     Args:
         source: ``enumerated``; ``qm9:train``, ``qm9:valid`` or ``qm9:test``; or the path of a ``.npz`` in the arrays of
             EDM's QM9 files, or of a file of `records.KINDS`.
-        max_heavy_atoms: Enumerate up to this many; for files it has no effect here.
-        embedded: Embed only so many of the enumerated molecules, always the same ones; None: all.
+        max_heavy_atoms: Largest size that is enumerated; it has no effect on files.
+        embedded: Number of enumerated molecules that are embedded, always the same ones; None for all.
         clean: Relax the conformers of `records.KINDS` by MMFF94.
 
     Raises:
-        GraftError: The source is unknown, or its file is missing or holds something else.
+        GraftError: The source is unknown, or its file is missing or invalid.
     """
     if source == "enumerated":
         some = "" if embedded is None else f"-{embedded}"
@@ -60,7 +63,10 @@ def read(
 
 
 def cache_folder() -> Path:
-    """``$GRAFT_CACHE``, ``$XDG_CACHE_HOME/graft`` or ``~/.cache/graft``, the first that is set."""
+    """Return ``$GRAFT_CACHE``, ``$XDG_CACHE_HOME/graft`` or ``~/.cache/graft``.
+
+    The first that is set counts.
+    """
     if own := os.environ.get("GRAFT_CACHE"):
         return Path(own)
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "graft"
@@ -74,7 +80,7 @@ def _npz(path: Path) -> Arrays:
         raise GraftError(
             f"{path} has no array {error.args[0].split()[0]!r}: num_atoms, charges, positions are needed"
         ) from None
-    except Exception:  # numpy, zipfile and zlib raise a dozen kinds
+    except Exception:  # numpy, zipfile and zlib raise errors of a dozen types
         raise GraftError(f"{path} is not a .npz file that can be read without pickle") from None
     counts, charges, positions = arrays.values()
     kinds = counts.dtype.kind in "iu" and charges.dtype.kind in "iu" and positions.dtype.kind == "f"
@@ -102,23 +108,26 @@ _EMBEDDED = "no SMILES of a molecule that can be embedded"
 
 
 def relax_or_build_bonds(mol: Any) -> Any:
-    """A molecule in the next minimum of MMFF94; one without bonds (XYZ) gets those of the distance rule first."""
+    """Return a molecule relaxed by MMFF94.
+
+    A molecule without bonds (XYZ) first gets those of the distance rule.
+    """
     if mol.GetNumBonds() == 0:
         z, x = atoms(mol)
         if not set(z.tolist()) <= set(EXPLICIT.elements.tolist()):
-            return mol  # left out later, and counted there
+            return mol  # `to_graphs` counts the molecule as invalid
         types = np.array([[EXPLICIT.index[int(n), 0] for n in z]])
         mol = build(types, x[None], np.array([len(z)]), EXPLICIT)[0]
     return relax_conformer(mol)
 
 
 def atoms(mol: Any) -> tuple[NDArray[Any], NDArray[Any]]:
-    """(n,) atomic numbers and (n, 3) positions, Å."""
+    """Return (n,) atomic numbers and (n, 3) positions, Å."""
     return np.array([atom.GetAtomicNum() for atom in mol.GetAtoms()]), mol.GetConformer().GetPositions()
 
 
 def pad_arrays(molecules: "list[tuple[NDArray[Any], NDArray[Any]]]") -> Arrays:
-    """Molecules of `atoms` as arrays."""
+    """Return molecules of `atoms` as padded arrays."""
     counts = np.array([len(z) for z, _ in molecules], np.int64)
     charges = np.zeros((len(molecules), max(counts, default=1)), np.int64)
     positions = np.zeros((*charges.shape, 3))

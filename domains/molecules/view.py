@@ -1,4 +1,4 @@
-"""Molecules that turn in the browser, as a part of a page that needs no network."""
+"""Molecules that turn in the browser, as part of a page that loads nothing."""
 
 import html
 import json
@@ -18,12 +18,14 @@ STYLE = (
 
 
 def view(mols: Sequence[Any], legends: "Sequence[str] | None" = None, side: int = 230) -> str:
-    """HTML of molecules as balls and sticks, to be turned with the mouse, a finger or the arrow keys.
+    """Return HTML of molecules as balls and sticks that turn.
+
+    The mouse, a finger or the arrow keys turn them.
 
     Args:
-        mols: With a conformer each.
-        legends: A line below each.
-        side: Of each picture, in pixels.
+        mols: Molecules with one conformer each.
+        legends: Line below each molecule.
+        side: Side of each picture in pixels.
     """
     figures = [
         f"<figure class='mol3d'><canvas width='{side}' height='{side}' tabindex='0' aria-label='in 3-D'></canvas>"
@@ -36,7 +38,10 @@ def view(mols: Sequence[Any], legends: "Sequence[str] | None" = None, side: int 
 
 
 def _data(mol: Any) -> str:
-    """A molecule as JSON: elements and positions in Å, bonds with their orders; hydrogens are placed where missing."""
+    """Return a molecule as JSON: elements and positions in Å, bonds with their orders.
+
+    Missing hydrogens are added.
+    """
     with rdBase.BlockLogs():
         if is_valid(mol):
             mol = Chem.AddHs(mol, addCoords=True)

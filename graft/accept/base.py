@@ -1,4 +1,4 @@
-"""What an acceptance rule is: within which draws it ranks, what it is applied to, and what comes out."""
+"""The interface of an acceptance rule, its groups of draws, and its selection."""
 
 import math
 from abc import ABC, abstractmethod
@@ -17,16 +17,16 @@ from graft.recorded_arguments import Described
 
 @dataclass
 class Selection:
-    """What a rule says of n draws.
+    """The accepted ones of n draws.
 
     Attributes:
-        index: (A,) positions of the accepted draws, ascending.
-        weight: (A,) how much each counts in training, 1 on average.
-        probability: (n,) of being accepted, given everyone's rewards.
-        kl_nats: KL(accepted distribution ‖ distribution of the draws) in nats, jointly of a draw and its condition; see
-            `graft.accept`.
+        index: Positions of the accepted draws, (A,), ascending.
+        weight: Training weight of each accepted draw, (A,), 1 on average.
+        probability: Probability of acceptance of each draw given all rewards, (n,).
+        kl_nats: KL(accepted distribution ‖ distribution of the draws) in nats, jointly of a draw and its condition;
+            `graft.accept` has the definition.
         effective_sample_size: Effective number of accepted samples, (Σ w)² / Σ w².
-        bins: Positions of the draws that were ranked together, for each condition.
+        bins: Positions of the draws that were ranked together, for each group.
     """
 
     index: Tensor
@@ -38,16 +38,20 @@ class Selection:
 
 
 class AcceptanceRule(Described, ABC):
-    """A rule A non-decreasing in the reward, applied within each condition or to the whole round.
+    """A rule that does not decrease in the reward, within each condition or the whole round.
 
     Args:
-        group_by: ``condition``: ranks within a condition, so that what is given is not what is selected; ``global``.
-        deduplicate: Keep one draw (at random) of those with the same key before the rule is applied.
-        min_group_size: Conditions with fewer draws than this are put together with their neighbours.
+        group_by: ``condition`` ranks the draws of a condition, so that the rule does not select conditions; ``global``
+            ranks the whole round.
+        deduplicate: Keep one random draw of each key before the rule is applied.
+        min_group_size: Number of draws below which a condition is joined with the next ones.
     """
 
-    min_draws: int = 1  # draws of a condition that the rule needs
-    is_selective: bool = True  # by reward, so that what is accepted has a law of its own
+    min_draws: int = 1
+    """Number of draws of a group that the rule needs."""
+
+    is_selective: bool = True
+    """True if the rule selects by reward, so that accepted draws have another distribution."""
 
     def __init__(
         self,
@@ -59,31 +63,35 @@ class AcceptanceRule(Described, ABC):
 
     @abstractmethod
     def acceptance(self, rewards: Tensor) -> tuple[Tensor, Tensor]:
-        """For n finite rewards: (n,) the probability of each draw given all of them, and (n,) that times its weight."""
+        """Return (n,) acceptance probabilities and (n,) probability times weight, of n rewards.
+
+        The rewards are finite, and a probability is given all of them.
+        """
 
     def information(self, rewards: Tensor, drawn: int, usable: float) -> float:
-        """Estimate n E[a log a] for a group of n draws, with a(x) = E[accepted, times its weight | the draw is x].
+        """Return an estimate of n E[a log a] for a group of n draws.
 
-        Here each draw is accepted by its own reward, so that a is known. A rule that compares draws overrides this.
+        a(x) is the mean of accepted times weight, given that the draw is x. Here the reward of a draw alone decides, so
+        a is known. A rule that compares draws overrides this.
 
         Args:
-            rewards: (n,) finite rewards of the group.
-            drawn: Draws of the group, those with no usable reward included.
-            usable: Share of all scored draws that have a usable reward.
+            rewards: Finite rewards of the group, (n,).
+            drawn: Number of draws of the group, with those without a usable reward.
+            usable: Share of all scored draws with a usable reward.
         """
         a = self.acceptance(rewards)[1]
         return float(torch.special.xlogy(a, a).sum())
 
     def weights(self, rewards: Tensor) -> Tensor:
-        """(n,) training weight of each draw, should it be accepted."""
+        """Return the (n,) training weight of each draw if it is accepted."""
         return torch.ones_like(rewards)
 
     @abstractmethod
     def __str__(self) -> str:
-        """The rule in a few words."""
+        """Return the rule in a few words."""
 
     def describe(self) -> str:
-        """The rule, its scope and de-duplication in a few words."""
+        """Return the rule, its groups and de-duplication in a few words."""
         first = "de-duplicated, then " if self.deduplicate else ""
         return f"{first}{self} {'within each condition' if self.group_by == 'condition' else 'of the whole round'}"
 
@@ -98,21 +106,23 @@ class AcceptanceRule(Described, ABC):
         scored: "Tensor | None" = None,
         screen: "Tensor | None" = None,
     ) -> Selection:
-        """Accept some of n draws.
+        """Return the selection of n draws.
 
         Args:
-            rewards: (n,) larger is better; NaN where the reward failed: such a draw is never accepted.
-            groups: (n,) integer of the condition each was drawn under; neighbouring integers are like conditions.
-            keys: Canonical key of each, for de-duplication; an empty key equals no other.
-            generator: For which of equals are kept.
-            eligible: (n,) bool, what filters left: nothing else is accepted (see `graft.filters`).
-            interchangeable: (n,) bool, what one of the same key that is left stands for, by chance.
-            scored: (n,) bool, draws that the reward was asked for; the others take no part. All if not given.
-            screen: (n,) log a of what chose the scored draws (see `graft.rounds.asked.screen_information`): the others
-                then count as rejected. Not given where they are a random part.
+            rewards: Rewards, (n,), higher is better; NaN for a failed reward, with which a draw is never accepted.
+            groups: Integer of each draw's condition, (n,); neighbouring integers are similar conditions.
+            keys: Canonical key of each draw, for de-duplication; an empty key equals no other key.
+            generator: Generator of the choice between duplicates and of the selection.
+            eligible: True for draws that passed the filters, (n,) bool; no other draw is accepted (`graft.filters`).
+            interchangeable: True for draws that filters rejected by chance for an eligible draw of their key, (n,)
+                bool.
+            scored: True for draws that the reward was computed for, (n,) bool; the others take no part. All if not
+                given.
+            screen: log a of the choice of the scored draws, (n,) (`graft.rounds.asked.screen_information`): the others
+                then count as rejected. Not given where the scored draws are a random part.
 
         Raises:
-            GraftError: There are too few draws for the rule, or nothing is accepted.
+            GraftError: There are too few draws for the rule, or no draw is accepted.
         """
         rewards = rewards.to("cpu", torch.float64)
         n = len(rewards)
@@ -121,26 +131,26 @@ class AcceptanceRule(Described, ABC):
         usable = scored & ~rewards.isnan()
         if not bool(usable.any()):
             raise GraftError(
-                f"the reward failed for all {int(scored.sum())} draws, so that nothing can be accepted: mend the reward"
+                f"the reward failed for all {int(scored.sum())} draws, so no draw can be accepted: correct the reward"
             )
         if eligible is not None:
             usable &= eligible
         equals = torch.zeros(n, dtype=torch.bool) if interchangeable is None else interchangeable.clone()
         if self.deduplicate:
             if keys is None:
-                raise GraftError("de-duplication needs the draws' keys: the domain gives none")
+                raise GraftError("de-duplication needs the draws' keys: implement `key` in the domain")
             keep = keep_one_per_key(keys, usable, generator)
             equals |= usable & ~keep
             usable &= keep
-        counted = scored & ~equals  # draws that could have been usable, whatever was kept of equals
+        counted = scored & ~equals  # usable or not, but for duplicates of a kept draw
         share = float(usable.sum() / counted.sum())
         chosen, ranked, information = [], list[Tensor](), 0.0
-        for everyone in self._groups(groups if self.group_by == "condition" else None, scored):
-            members = everyone[usable[everyone]]
+        for group in self._groups(groups if self.group_by == "condition" else None, scored):
+            members = group[usable[group]]
             if not len(members):
                 continue
             probability[members], a[members] = self.acceptance(rewards[members])
-            information += self.information(rewards[members], int(counted[everyone].sum()), share)
+            information += self.information(rewards[members], int(counted[group].sum()), share)
             weight[members] = self.weights(rewards[members])
             ranked.append(members)
             chosen.append(members[systematic_sample(probability[members], generator)])
@@ -159,24 +169,20 @@ class AcceptanceRule(Described, ABC):
         kl = (information + float((a * before).sum())) / float(a.sum())
         kl -= math.log(float(a.sum()) / (n if screen is not None else int(scored.sum())))
         effective = float(weight.sum() ** 2 / weight.square().sum())
-        return Selection(index, weight, probability, max(0.0, kl), effective, ranked)  # an estimate can fall below 0
-
-    def _bins(self, groups: "Tensor | None", usable: Tensor) -> list[Tensor]:
-        """Positions of the usable draws of each group, where there are any."""
-        found = self._groups(groups, torch.ones_like(usable))
-        return [members[usable[members]] for members in found if bool(usable[members].any())]
+        # an estimate of the KL can be negative
+        return Selection(index, weight, probability, max(0.0, kl), effective, ranked)
 
     def _groups(self, groups: "Tensor | None", scored: Tensor) -> list[Tensor]:
-        """Positions of the scored draws by condition, each with few draws joined with the next ones up.
+        """Return the positions of the scored draws by condition; small conditions are joined.
 
-        What was scored decides that, so that a failure or a duplicate does not have two conditions ranked together.
+        The number of scored draws decides, so a failure or a duplicate does not join two conditions.
         """
         bins = [torch.arange(len(scored))]
         sizes = [int(scored.sum())]
         if groups is not None:
             groups = groups.to("cpu")
             values, drawn = torch.unique(groups, return_counts=True)
-            # equally many draws of every condition were asked for (prompts with M images each): none is too small
+            # conditions with one number of draws each (prompts with M images) are never too small
             equal = len(drawn) > 1 and int(drawn.min()) == int(drawn.max()) > 1
             need = self.min_draws if equal else max(self.min_group_size, self.min_draws)
             bins, sizes = [], []

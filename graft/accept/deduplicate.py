@@ -1,4 +1,4 @@
-"""De-duplication within a round: one draw of each key, and the distribution of keys that it leaves."""
+"""De-duplication within a round: one draw of each key, and its acceptance probability."""
 
 import math
 from collections import Counter
@@ -9,7 +9,7 @@ from torch import Generator, Tensor
 
 
 def keep_one_per_key(keys: Sequence[str], usable: Tensor, generator: "Generator | None") -> Tensor:
-    """(n,) bool: one usable draw of each key, at random; every one whose key is empty."""
+    """Return (n,) bool: one random usable draw of each key, and every one with an empty key."""
     keep = torch.zeros(len(keys), dtype=torch.bool)
     seen: set[str] = set()
     for i in torch.randperm(len(keys), generator=generator).tolist():
@@ -20,17 +20,17 @@ def keep_one_per_key(keys: Sequence[str], usable: Tensor, generator: "Generator 
 
 
 def shares(keys: Sequence[str], kept: Tensor, spare: Tensor) -> Tensor:
-    """(n,) log a of each kept draw: how likely a draw of its key is to be one of those kept, 0 where all of them are.
+    """Return (n,) log a of each kept draw, 0 for a draw with no rejected duplicate.
 
-    Where t of c copies are kept, each of them is kept with probability t / c. The number of copies C is random, and a
-    is the mean over it: (1 − (1 − p)^n) / (n p) for a key of probability p, n draws and t = 1. The mean of log(t/C)
-    is larger than log a, by about (1 − p) / (2 n p). This is taken off as (1 − c/n) / (2 c), and for two copies as (1
-    − c/n) log(e/2), which is exact for rare keys.
+    a is the probability that a draw of the key is kept. Where t of c copies are kept, it is t / c. The number of copies
+    C is random, and a is the mean over it: (1 − (1 − p)^n) / (n p) for a key of probability p, n draws and t = 1. The
+    mean of log(t/C) is larger than log a by about (1 − p) / (2 n p). The function subtracts (1 − c/n) / (2 c), and for
+    two copies (1 − c/n) log(e/2), which is exact for rare keys.
 
     Args:
-        keys: Of each draw.
-        kept: (n,) bool.
-        spare: (n,) bool, those that lost their place to one of the same key by chance.
+        keys: Key of each draw.
+        kept: True for the kept draws, (n,) bool.
+        spare: True for the draws that were rejected by chance for another draw of their key, (n,) bool.
     """
     places = kept | spare
     total = int(places.sum())

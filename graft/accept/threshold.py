@@ -1,8 +1,9 @@
-"""Every draw that is good enough."""
+"""The rule that accepts every draw above a threshold."""
 
 from typing import Literal
 
 from torch import Tensor
+from typing_extensions import override
 
 from graft.accept.base import AcceptanceRule
 
@@ -11,9 +12,9 @@ class Threshold(AcceptanceRule):
     """Every draw with a reward of at least ``minimum``; KL = −log P(r >= minimum).
 
     Args:
-        minimum: In the reward's unit (of the negated reward where smaller is better).
-        group_by: See `AcceptanceRule`.
-        deduplicate: See `AcceptanceRule`.
+        minimum: Least accepted reward, in the reward's unit (of the negated reward where lower is better).
+        group_by: ``condition`` ranks the draws of a condition, ``global`` the whole round.
+        deduplicate: Keep one random draw of each key before the rule is applied.
     """
 
     def __init__(
@@ -22,8 +23,8 @@ class Threshold(AcceptanceRule):
         super().__init__(group_by, deduplicate, min_group_size=1)
         self.minimum = minimum
 
+    @override
     def acceptance(self, rewards: Tensor) -> tuple[Tensor, Tensor]:
-        """See `AcceptanceRule.acceptance`."""
         a = (rewards >= self.minimum).double()
         return a, a
 

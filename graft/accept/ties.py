@@ -1,15 +1,15 @@
-"""What ties take off a round's KL, estimated from one group of draws without the bias that small groups have.
+"""The decrease of a round's KL by ties, estimated from one group of draws without bias.
 
-A group of n draws does not say exactly which interval of F a tied value has: k draws have the value and b draws are
-below it. The plug-in estimate C(b/n, (b+k)/n) is too large on average, by up to a quarter of a nat for a yes/no
-reward in groups of eight. Groups of up to `MOST` draws use a table t(b, k) instead, with
+In a group of n draws, k draws have a tied value and b draws are below it. The interval of F of that value is not known
+exactly, so the plug-in estimate C(b/n, (b+k)/n) is too large on average, most in small groups. Groups of up to `MOST`
+draws use a table t(b, k) instead, with
 
     Σ_{b,k} Multinomial(b, k, n − b − k; l, h − l, 1 − h) t(b, k) = C(l, h)
 
-for all l and h, solved by least squares on a grid. The left side is a polynomial of degree n in l and h; from four
-draws on the equation holds to 1e-3. Two draws say little about ties: the error is at most 0.04. A value that one draw
-has takes nothing off, so continuous rewards have their closed form exactly. Larger groups use the jackknife of the
-plug-in estimate (Quenouille 1956).
+for all l and h, solved by least squares on a grid. The left side is a polynomial of degree n in l and h. From four
+draws on the equation holds to 1e-3. Two draws carry little information about ties: the error is at most 0.04. A value
+of a single draw decreases nothing, so continuous rewards have their closed form exactly. Larger groups use the
+jackknife of the plug-in estimate (Quenouille 1956).
 """
 
 from functools import lru_cache
@@ -23,17 +23,22 @@ from graft.accept.kl import Array
 
 Counts = NDArray[np.int64]
 
-MOST = 32  # draws of a group that has a table
-GRID = 33  # positions of each end of an interval that the table is right for
+MOST = 32
+"""Largest number of draws of a group with a table."""
+
+GRID = 33
+"""Number of positions of each end of an interval on the grid of the least squares."""
+
 RIDGE = 1e-6
+"""Ridge of the least squares."""
 
 
 def cost(parts: tuple[Part, ...], counts: "list[int]") -> float:
-    """An unbiased estimate of the sum of C(l, h) over the values of a group's rewards.
+    """Return an unbiased estimate of the sum of C(l, h) over the values of a group's rewards.
 
     Args:
-        parts: Of the group's `Curve`.
-        counts: How many draws have each value, from the lowest value up.
+        parts: Parts of the group's `Curve`.
+        counts: Number of draws with each value, from the lowest value up.
     """
     n, run = sum(counts), np.array(counts, np.int64)
     if not (run > 1).any():
@@ -47,7 +52,7 @@ def cost(parts: tuple[Part, ...], counts: "list[int]") -> float:
 def _jackknife(found: Curve, run: Counts) -> float:
     n = int(run.sum())
     tied = run > 1
-    # all draws between two tied values are alike when one is left out
+    # the estimate without one draw is the same for all draws between two tied values
     places = np.flatnonzero(tied | np.concatenate([[True], tied[:-1]]))
     alike = np.add.reduceat(run, places)
     without = 0.0
@@ -65,7 +70,7 @@ def _plug_in(found: Curve, run: Counts) -> float:
 
 @lru_cache(maxsize=256)
 def _table(parts: tuple[Part, ...], n: int) -> Array:
-    """(n + 1, n + 1) t(b, k), 0 for k below 2."""
+    """Return the (n + 1, n + 1) table t(b, k), 0 for k below 2."""
     low, high, b, k, solve = _inverse(n)
     table = np.zeros((n + 1, n + 1))
     table[b, k] = solve @ curve(parts).cost(low, high)
@@ -74,7 +79,10 @@ def _table(parts: tuple[Part, ...], n: int) -> Array:
 
 @lru_cache(maxsize=8)
 def _inverse(n: int) -> tuple[Array, Array, Counts, Counts, Array]:
-    """Intervals (g,), (g,); counts (s,), (s,) of a table; and the matrix (s, g) from C on those to t on these."""
+    """Return intervals (g,), (g,), counts (s,), (s,), and the matrix (s, g) from C to t.
+
+    The matrix maps C on the intervals to t on the counts.
+    """
     b, k = (each.ravel() for each in np.meshgrid(np.arange(n + 1, dtype=np.int64), np.arange(2, n + 1), indexing="ij"))
     b, k = b[b + k <= n], k[b + k <= n]
     grid = (1 - np.cos(np.pi * np.linspace(0, 1, GRID))) / 2

@@ -1,8 +1,9 @@
-"""The best share of the draws."""
+"""The rule that accepts the best share of the draws."""
 
 from typing import Literal
 
 from torch import Tensor
+from typing_extensions import override
 
 from graft.accept.kl import cdf_intervals
 from graft.accept.ranked import Ranked
@@ -13,10 +14,13 @@ class TopFraction(Ranked):
     """The best share of the draws of each condition; a(F) tends to 1[F >= 1 − fraction].
 
     Args:
-        fraction: In (0, 1].
-        group_by: See `AcceptanceRule`.
-        deduplicate: See `AcceptanceRule`.
-        min_group_size: See `AcceptanceRule`.
+        fraction: Share of accepted draws, in (0, 1].
+        group_by: ``condition`` ranks the draws of a condition, ``global`` the whole round.
+        deduplicate: Keep one random draw of each key before the rule is applied.
+        min_group_size: Number of draws below which a condition is joined with the next ones.
+
+    Raises:
+        GraftError: ``fraction`` is out of its range.
     """
 
     def __init__(
@@ -28,17 +32,18 @@ class TopFraction(Ranked):
     ) -> None:
         super().__init__(group_by, deduplicate, min_group_size)
         if not 0 < fraction <= 1:
-            raise GraftError(f"fraction is {fraction:g}, but a share of the draws lies in (0, 1]")
+            raise GraftError(f"`fraction` is {fraction:g}; it must lie in (0, 1]. Change it in data.accept")
         self.fraction = fraction
 
+    @override
     def acceptance(self, rewards: Tensor) -> tuple[Tensor, Tensor]:
-        """See `AcceptanceRule.acceptance`."""
         low, high = cdf_intervals(rewards)
         p = ((high - (1 - self.fraction)) / (high - low)).clamp(0, 1)
         return p, p
 
+    @override
     def best(self, count: int) -> tuple[float, int]:
-        """See `Ranked.best`: below one of a group, the best draw is accepted now and then."""
+        """Return (K, M); with K below 1, the best draw of a group is accepted with probability K."""
         return self.fraction * count, count
 
     def __str__(self) -> str:

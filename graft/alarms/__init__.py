@@ -1,7 +1,8 @@
-"""Alarms: what is not the reward must not fall apart while the reward rises.
+"""Alarms: statistics other than the reward must not fall while the reward rises.
 
-After each round, statistics of the tuned model's validation draws stand beside the reference's own on the same number
-of draws with the same noise; one that leaves its band by more than its statistical error is an alarm.
+After each round, statistics of the tuned model's validation draws are compared with those of as many draws of the
+reference with the same noise. A statistic that is outside its tolerance by more than its statistical error raises an
+alarm.
 """
 
 from graft.alarms.callback import AlarmCallback

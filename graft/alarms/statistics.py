@@ -1,4 +1,4 @@
-"""Statistics of a set of draws, each with what it would be without one part of them: its error by the jackknife."""
+"""Statistics of a set of draws, each with its values without one part of the draws, for a jackknife error."""
 
 import copy
 import math
@@ -13,19 +13,20 @@ from torchmetrics import Metric
 from graft import hooks
 from graft.distance import mmd, polynomial_kernel
 from graft.distributed import disable_sync
+from graft.reward import oriented
 
 GROUPS = 20
-"""Parts that are left out in turn: an error with 19 degrees of freedom; 2 of it are passed by chance in 3.0 % (t)."""
+"""Number of parts of the jackknife: its error has 19 degrees of freedom."""
 
 
 @dataclass
 class Statistic:
-    """A number of a set of draws.
+    """A statistic of a set of draws.
 
     Attributes:
-        value: Of all draws.
-        leave_one_out: (G,) of all but each part.
-        direction: 1 where larger is better, -1 where smaller is, 0 where that is not known.
+        value: Value for all draws.
+        leave_one_out: (G,) value without each part of the draws.
+        direction: 1 if larger is better, -1 if smaller is better, 0 if the metric does not say.
     """
 
     value: float
@@ -35,13 +36,15 @@ class Statistic:
 
 @dataclass
 class SampleSet:
-    """Draws of one model, everyone's where there are several processes.
+    """Draws of one model, from all ranks, split into parts for the jackknife.
 
     Attributes:
-        items: The objects.
-        features: (n, d) of each; None where the domain has none.
-        held_out: (n,) the held-out reward of each, NaN where it failed; None where there is none.
-        higher_is_better: Larger held-out rewards are better.
+        items: (n,) objects.
+        features: (n, d) features of the objects; None if the domain has no features.
+        held_out: (n,) held-out reward of each object, NaN where it failed; None for no held-out reward.
+        higher_is_better: True if a larger held-out reward is better.
+        part: (n,) number of the part of each draw.
+        parts: Number of parts.
     """
 
     items: Sequence[Any]
@@ -58,7 +61,7 @@ class SampleSet:
 
     @property
     def held_out_std(self) -> float:
-        """Standard deviation of the held-out reward; 0 where there are not two."""
+        """Standard deviation of the held-out reward; 0 for fewer than two rewards."""
         there = self.held_out[~self.held_out.isnan()] if self.held_out is not None else torch.zeros(0)
         return float(there.std()) if len(there) > 1 else 0.0
 
@@ -66,17 +69,17 @@ class SampleSet:
 def statistics(
     draws: SampleSet, reference: SampleSet, metrics: Callable[[], Mapping[str, Metric]], skip: Sequence[str] = ()
 ) -> dict[str, Statistic]:
-    """By name: the domain's metrics that are one number, ``internal_diversity``, ``feature_distance``, ``held_out``.
+    """Return the statistics by name.
+
+    They are the domain's metrics of one number, ``internal_diversity``, ``feature_distance`` and ``held_out``. A
+    statistic that is not finite, for all draws or without one part, is not in the result.
 
     Args:
-        draws: Of the model.
-        reference: Draws of the reference, each with the noise of the draw in its place; ``draws`` itself for the
+        draws: Draws of the model.
+        reference: Draws of the reference; the i-th draws of both sets share the noise. ``draws`` itself for the
             reference's own statistics.
-        metrics: Makes fresh metrics of the domain.
-        skip: Names that are not asked for, and not computed.
-
-    Returns:
-        Those that are finite, also without each part.
+        metrics: Function that returns fresh metrics of the domain.
+        skip: Names of statistics that are not computed.
     """
     out = _metrics(draws, metrics, skip)
     if draws.features is not None and reference.features is not None and len(draws.features) > 2:
@@ -91,7 +94,7 @@ def statistics(
         if bool(keep.any(1).all()):
             rewards = draws.held_out.nan_to_num()
             without = (keep * rewards).sum(1) / keep.sum(1)
-            out["held_out"] = Statistic(float(rewards[there].mean()), without, 1 if draws.higher_is_better else -1)
+            out["held_out"] = Statistic(float(rewards[there].mean()), without, oriented(1, draws.higher_is_better))
     return {
         name: each
         for name, each in out.items()
@@ -102,7 +105,10 @@ def statistics(
 def _metrics(
     draws: SampleSet, metrics: Callable[[], Mapping[str, Metric]], skip: Sequence[str]
 ) -> dict[str, Statistic]:
-    """Each metric is updated once with each part, and those are merged, where torchmetrics can merge it."""
+    """Return the statistics of the domain's metrics.
+
+    A metric is updated once with each part of the draws, and merged if torchmetrics can merge it.
+    """
     asked = {name: metric for name, metric in metrics().items() if name not in skip}
     wholes = {name: _updated(m, name, draws.items) for name, m in asked.items() if getattr(m, "watched", True)}
     numbers = {name: value for name, metric in wholes.items() if (value := _number(metric, name)) is not None}
@@ -120,15 +126,18 @@ def _metrics(
         better = wholes[name].higher_is_better
         without = torch.tensor(found, dtype=torch.float64)
         if len(found) > 1:
-            out[name] = Statistic(value, without, 0 if better is None else 1 if better else -1)
+            out[name] = Statistic(value, without, 0 if better is None else oriented(1, better))
     return out
 
 
 def _feature_distance(draws: SampleSet, reference: SampleSet) -> "Statistic | None":
-    """Unbiased kernel distance to the reference (KID's kernel), 1 for a single draw of the reference, on average.
+    """Return the unbiased kernel distance to the reference.
 
-    That is MMD² / (E k(x, x) − E k(x, x')). Pairs of one noise depend on each other and are left out, so that it is 0
-    on average for the reference's law; for the reference itself it is that of two halves.
+    It is MMD² / (E k(x, x) − E k(x, x')) with the kernel of KID.
+
+    The distance of a point mass at one draw of the reference is 1 on average. Pairs of draws that share the noise
+    depend on each other and do not count, so that the distance is 0 on average for the reference's distribution. For
+    the reference itself, the distance is that between two halves of its draws. None if all draws are equal.
     """
     a, b = reference.features, draws.features
     assert a is not None and b is not None
@@ -136,7 +145,7 @@ def _feature_distance(draws: SampleSet, reference: SampleSet) -> "Statistic | No
     n = len(a)
     spread = float(own.diagonal().mean() - (own.sum() - own.diagonal().sum()) / (n * (n - 1)))
     if spread <= 0:
-        return None  # all of the reference's draws are alike
+        return None
     if draws is reference:
         first, second = a[::2], a[1::2]
         value = mmd(first, second) / spread if len(second) > 1 else 0.0
@@ -147,7 +156,7 @@ def _feature_distance(draws: SampleSet, reference: SampleSet) -> "Statistic | No
 
 
 def _mean_of_pairs(pairs: Tensor, draws: SampleSet) -> Statistic:
-    """The mean of (n, n) over two different draws."""
+    """Return the mean of (n, n) values over the pairs of different draws."""
     pairs = pairs.clone().fill_diagonal_(0)
     member = torch.nn.functional.one_hot(draws.part, draws.parts).double()
     count = member.sum(0)
@@ -184,5 +193,8 @@ def _without(pieces: Sequence[Metric], name: str, part: int) -> float:
 
 
 def _agrees(found: "float | None", value: float) -> bool:
-    """Metrics whose states are means are merged with other weights than their updates have."""
+    """Return True if the merged value equals the value of all draws.
+
+    A metric that keeps a mean as its state is merged with other weights than its updates have, and differs.
+    """
     return found is not None and math.isclose(found, value, rel_tol=1e-4, abs_tol=1e-6)

@@ -1,4 +1,4 @@
-"""The command line: ``graft fit --config domains/molecule.yaml`` and the other commands, a file each in `commands`."""
+"""The command line, ``graft COMMAND``; each command is a file of `graft.cli.commands`."""
 
 import importlib
 import os
@@ -11,36 +11,38 @@ from graft.cli.warning_filters import IGNORED_WARNINGS, install_warning_filters
 
 __all__ = ["COMMANDS", "IGNORED_WARNINGS", "console", "load", "main"]
 
-COMMANDS = {  # and what the help says; each is the `run` of the file of its name
+COMMANDS = {  # names and texts of the help; a command is the `run` of the file of its name
     "fit": "rollouts, acceptance, fine-tuning; ends with a table, pictures and files (the main job)",
     "pretrain": "train a reference on data",
     "correct": "inverse noise correction of a flow: fewer operations a sample, learned from data and no reward",
-    "levels": "how much of the reward is decided at each level, and which one to choose",
+    "levels": "the share of the reward that is decided at each level, and the level to choose",
     "compare": "methods at an equal budget: --methods a,b --seeds 0,1,2 [--levels 0,0.125,auto]",
-    "sample": "draw objects from a run's weights into a file: --weights RUN -n 256 --out FILE [--seed S] [--level U]\n"
+    "sample": "sample objects from the weights of a run: --weights RUN -n 256 --out FILE [--seed S] [--level U]\n"
     "[--interpolate W] [--best_of N] [--condition FILE]\n"
     "[--model.SETTING VALUE]",
-    "hits": "the best distinct objects of a run, ranked, with drawings: --weights RUN -n 100 --out FILE [--draws N]",
+    "hits": "the best distinct objects of a run, ranked, with pictures: --weights RUN -n 100 --out FILE [--draws N]",
     "evaluate": "the domain's metrics of fresh samples, over several runs: --weights RUN -n 10000 --runs 3 "
     "[--out FILE.json]",
-    "validate": "judge draws of a model: --weights RUN",
+    "validate": "evaluate draws of a model: --weights RUN",
     "test": "compare a model with its reference: --weights RUN",
-    "predict": "draw from a model into the run's folder: --weights RUN",
+    "predict": "sample a model into the run's folder: --weights RUN",
 }
 HELP = """usage: graft COMMAND --config NAME [--config NAME ...] [--SETTING VALUE ...]
 
-Fine-tune diffusion and flow models by shaping the law of an intermediate state.
+Fine-tune diffusion and flow models on a reward by rejection sampling.
 
 commands:
 {commands}
 
 A config is a path, or a name in ./configs or among the installed ones; several are merged, the later one wins, and
 flags win over them.  graft COMMAND --config NAME --help  explains every setting.
+model.weights that graft wrote bring the network, the process and the steps, which configs and flags then change.
+--trust takes them from config.yaml in the folder of the weights, which may name any class: for runs of your own only.
 """
 
 
 def main(args: "Sequence[str] | None" = None) -> int:
-    """Run a command; the exit status: 0, 2 for something the user can put right, 130 for an interruption."""
+    """Run a command and return its exit status: 0, 2 for an error of the user, 130 for an interruption."""
     args = list(sys.argv[1:] if args is None else args)
     if not args or args[0] in ("-h", "--help"):
         lines = [f"  {name:<9}  {text}".replace("\n", f"\n{'':<13}") for name, text in COMMANDS.items()]
@@ -57,7 +59,7 @@ def main(args: "Sequence[str] | None" = None) -> int:
         print("graft: the current folder was removed: change to another one", file=sys.stderr)
         return 2
     if here not in sys.path:
-        sys.path.insert(0, here)  # a user's own rewards and domains, as with python -m
+        sys.path.insert(0, here)  # for the user's own rewards and domains, as with python -m
     try:
         return _run(args)
     except (KeyboardInterrupt, SystemExit) as error:
@@ -67,17 +69,17 @@ def main(args: "Sequence[str] | None" = None) -> int:
 
 
 def console() -> None:
-    """The ``graft`` command."""
+    """Run the ``graft`` command and exit."""
     make_lasting()
     sys.exit(main())
 
 
 def load(config: str, *flags: str) -> tuple[Any, Any, Any]:
-    """(module, data, trainer) of a configuration, as ``graft fit`` builds them.
+    """Return (module, data, trainer) of a configuration, as ``graft fit`` builds them.
 
     Args:
-        config: Its name or path.
-        *flags: As on the command line, such as ``--model.level=0.25``.
+        config: Name or path of the configuration.
+        *flags: Flags of the command line, such as ``--model.level=0.25``.
     """
     from graft import plain_yaml
     from graft.cli.parser import parse_and_build
@@ -89,14 +91,14 @@ def load(config: str, *flags: str) -> tuple[Any, Any, Any]:
 
 
 def _run(args: list[str]) -> int:
-    """The exit status of a command that ends."""
+    """Run a command and return its exit status, unless a signal interrupts the command."""
     from graft.errors import GraftError
 
     install_warning_filters()
     try:
         if args[0] not in COMMANDS:
             raise GraftError(f"there is no command {args[0]!r}: {', '.join(COMMANDS)}")
-        # imported when asked for: the help must not wait for torch
+        # imported here, so that the help does not wait for torch
         command = importlib.import_module(f"graft.cli.commands.{args[0]}")
         from graft.reward.importing import guarded
         from graft.runs.lock import holding
@@ -109,15 +111,15 @@ def _run(args: list[str]) -> int:
         sentence = user_message(error)
         if sentence is None or os.environ.get("GRAFT_TRACEBACK") == "1":
             raise
-        rank = os.environ.get("RANK") or os.environ.get("LOCAL_RANK") or "0"  # of several processes all may fail
-        who = "graft" if rank == "0" else f"graft: process {rank}"
-        print(f"{who}: {' '.join(sentence.split())}", file=sys.stderr)
+        rank = os.environ.get("RANK") or os.environ.get("LOCAL_RANK") or "0"  # any rank of a job may fail
+        prefix = "graft" if rank == "0" else f"graft: process {rank}"
+        print(f"{prefix}: {' '.join(sentence.split())}", file=sys.stderr)
         return 2
     return 0
 
 
 def _interrupted(args: list[str], error: BaseException) -> int:
-    """Say how to go on; the exit status."""
+    """Print the command that resumes, and return the exit status."""
     from graft.cli.arguments import command_line, split_flags
     from graft.runs.interruption import Interrupted
 

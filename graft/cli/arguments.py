@@ -9,12 +9,12 @@ from graft.errors import GraftError
 
 
 def command_line(command: str, args: list[str]) -> str:
-    """What the user would type."""
+    """Return a command with its arguments as one line for a shell."""
     return shlex.join(["graft", command, *args])
 
 
 def split_flags(args: list[str], names: Sequence[str]) -> tuple[dict[str, str], list[str]]:
-    """(the flags of these names, the rest of the arguments)."""
+    """Return (values of the flags with these names, the other arguments)."""
     own, rest = dict[str, str](), list[str]()
     left = iter(args)
     for arg in left:
@@ -30,7 +30,7 @@ def split_flags(args: list[str], names: Sequence[str]) -> tuple[dict[str, str], 
 
 
 def model_overrides(args: list[str]) -> tuple[dict[str, Any], list[str]]:
-    """(settings of the model by name, the other arguments)."""
+    """Return (settings of the model by name, the other arguments)."""
     given, rest, left = dict[str, Any](), list[str](), iter(args)
     for arg in left:
         flag, equals, value = arg.partition("=")

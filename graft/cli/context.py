@@ -1,4 +1,4 @@
-"""The run that a command begins or goes on with."""
+"""The run that a command starts or resumes."""
 
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,21 +10,21 @@ from graft.runs.config_of_objects import whole
 
 
 class Run(NamedTuple):
-    """What a command works with."""
+    """Objects, configuration, folder and checkpoint of a command."""
 
     cli: Any  # .model, .datamodule, .trainer
-    config: str  # as YAML
+    config: str  # YAML text
     folder: Path
-    checkpoint: Path | None  # to go on from
+    checkpoint: Path | None  # to resume from
 
 
 def start_run(command: str, args: list[str], suffix: str = "") -> Run:
-    """Parse and build, with the weights asked for; the folder is the same on every process.
+    """Return the run of a command, built, with the initial weights; the folder is the same on every rank.
 
     Args:
-        command: Of the command line.
-        args: Its arguments.
-        suffix: Of the folder's name, after the configuration's.
+        command: Name of the command.
+        args: Arguments of the command.
+        suffix: Text after the configuration's name in the name of the folder.
     """
     cli, config = parse_and_build(command, args)
     load_initial_weights(cli)
@@ -32,7 +32,7 @@ def start_run(command: str, args: list[str], suffix: str = "") -> Run:
 
 
 def assign_run_dir(cli: Any, config: str, name: str) -> Run:
-    """The run of what was parsed and built, in a folder of this name unless the command line says which."""
+    """Return the run of a parsed command, in a folder of this name unless ``--run_dir`` names one."""
     distributed.launch(cli.trainer, cli.model)
     found = distributed.on_rank_zero(
         cli.trainer,
@@ -44,17 +44,17 @@ def assign_run_dir(cli: Any, config: str, name: str) -> Run:
 
 
 def load_initial_weights(cli: Any) -> None:
-    """Start from the weights that the command line names, if any."""
+    """Load the weights that ``--weights`` names, if any."""
     if cli.config.weights is not None:
         cli.model.load_weights(runs.find_weights(cli.config.weights))
 
 
 def drawn_seed(cli: Any) -> list[str]:
-    """The flag that repeats a run whose seed was drawn at random; none for another."""
+    """Return the flag that repeats a run with a random seed; an empty list for a fixed seed."""
     return [] if cli.drawn_seed is None else ["--seed_everything", str(cli.drawn_seed)]
 
 
 def rank_zero_print(cli: Any, text: str) -> None:
-    """Print, once."""
+    """Print on rank 0."""
     if cli.trainer.is_global_zero:
         print(text, flush=True)

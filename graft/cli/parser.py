@@ -1,50 +1,54 @@
-"""A configuration and its flags, parsed and built: Lightning's command line with graft's settings."""
+"""Parse and build a configuration and its flags: Lightning's command line with graft's settings."""
 
 import inspect
 import itertools
-from collections.abc import Callable
+import re
 from typing import Any
 
+from jsonargparse import ArgumentError
 from lightning.pytorch import LightningDataModule
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from typing_extensions import override
 
 from graft import plain_yaml
-from graft.cli.configs import list_configs, read_config, resolve_config_paths
-from graft.cli.messages import shorten_parser_error
+from graft.cli.configs import list_configs, resolve_config_paths
 from graft.cli.seed import settle
 from graft.cli.warning_filters import install_warning_filters
 from graft.commands import TRAINER_DEFAULTS, saves
 from graft.correct import InvertedNoiseData
 from graft.errors import GraftError
 from graft.module import GraftModule
+from graft.pretrained.model import GivenModel, given_model, model_below
+from graft.pretrained.parsing import read_config, shorten_parser_error
 from graft.rollouts import Rollouts
-
-Vet = Callable[[dict[str, Any]], None]
+from graft.runs.architecture import missing_network
 
 plain_yaml.install()  # before any parser reads a configuration or a value
 
 
-def parse_and_build(command: str, args: "list[str] | dict[str, Any]", vet: "Vet | None" = None) -> "tuple[Any, str]":
-    """(command line, its configuration as YAML), with Lightning's chatter turned down; see `parsed`."""
-    install_warning_filters()  # again, for the import of Lightning sets levels of its own
+def parse_and_build(command: str, args: "list[str] | dict[str, Any]") -> "tuple[Any, str]":
+    """Return (command, configuration as YAML); the command holds what `make_cli` builds."""
+    install_warning_filters()  # again, because the import of Lightning sets levels
     if isinstance(args, list) and {"-h", "--help"} & set(args):
         _help(command, args)
         raise SystemExit(0)
-    cli = make_cli(command, args, vet)
+    cli = make_cli(command, args)
     config = cli.config.clone()
-    for name in ("ckpt_path", "run_dir"):  # what is kept says what was done, not where or how often it was begun
+    for name in ("ckpt_path", "run_dir"):  # a record of the settings, not of the place or the resumes
         if name in config:
             config[name] = None
     return cli, cli.parser.dump(config, skip_none=False)
 
 
-def make_cli(command: str, args: "list[str] | dict[str, Any]", vet: "Vet | None" = None) -> Any:
-    """The parsed and instantiated command: ``.model``, ``.datamodule``, ``.trainer``, ``.config``.
+def make_cli(command: str, args: "list[str] | dict[str, Any]") -> Any:
+    """Return the parsed and built command: ``.model``, ``.datamodule``, ``.trainer``, ``.config``.
 
     Args:
-        command: Of graft.
-        args: Of the command line, or a configuration.
-        vet: Looks at the settings of the model, with all names resolved, just before anything is built of them.
+        command: Name of the command.
+        args: Arguments of the command line, or a configuration.
+
+    Raises:
+        GraftError: A setting is missing, unknown or out of range.
     """
     data = {"pretrain": LightningDataModule, "sample": None, "correct": InvertedNoiseData}.get(command, Rollouts)
     reloads = data in (Rollouts, InvertedNoiseData)
@@ -52,6 +56,7 @@ def make_cli(command: str, args: "list[str] | dict[str, Any]", vet: "Vet | None"
     class CLI(LightningCLI):
         """Lightning's command line with graft's settings; a run's folder is chosen before anything is built."""
 
+        @override
         def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
             parser.add_argument(
                 "--run_dir", type=str | None, default=None, help="Folder of the run; runs/NAME/N if null."
@@ -60,7 +65,7 @@ def make_cli(command: str, args: "list[str] | dict[str, Any]", vet: "Vet | None"
                 "--ckpt_path",
                 type=str | None,
                 default=None,
-                help="Go on with an interrupted run: a checkpoint, 'last', or 'auto': the last if any.",
+                help="Resume an interrupted run: a checkpoint, 'last', or 'auto', the last if any.",
             )
             parser.add_argument(
                 "--weights",
@@ -72,25 +77,35 @@ def make_cli(command: str, args: "list[str] | dict[str, Any]", vet: "Vet | None"
             if reloads:
                 parser.link_arguments("seed_everything", "data.seed", compute_fn=int)
 
+        @override
         def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
-            super().parse_arguments(parser, args)
+            super().parse_arguments(parser, args if below is None else [f"--config={below}", *args])
             self.drawn_seed = settle(self.config, args)
 
+        @override
         def instantiate_trainer(self, **kwargs: Any) -> Any:
-            """Build the trainer; see `graft.commands.saves`."""
             if saves((self.config_init.get("trainer") or {}).get("callbacks")):
                 kwargs["enable_checkpointing"] = True
             return super().instantiate_trainer(**kwargs)
 
+        @override
         def before_instantiate_classes(self) -> None:
-            if data is Rollouts:  # the parser lets null pass for anything
+            if data is Rollouts:  # the parser accepts null for every setting
                 _no_nulls("data", Rollouts, vars(self.config.data))
-            if vet is not None:
-                vet(self.config.model.as_dict())
 
     flags = [arg.partition("=")[0] for arg in args]
     if isinstance(args, list) and not any(f in ("--config", "-c", "-h") or f.endswith("help") for f in flags):
         raise GraftError(f"give a configuration: graft {command} --config NAME; there are {', '.join(list_configs())}")
+    given, below = GivenModel(), None
+    if isinstance(args, list):
+        args = resolve_config_paths(command, args)
+        trust = command != "pretrain" and "--trust" in args
+        args = [arg for arg in args if not trust or arg != "--trust"]
+        given = given_model(args)
+        if command != "pretrain" or given.weights is None:
+            below = model_below(given, trust)
+            if below is None and given.class_path is None and given.weights is not None:
+                raise missing_network(given.weights)
     try:
         return CLI(
             GraftModule,
@@ -108,17 +123,21 @@ def make_cli(command: str, args: "list[str] | dict[str, Any]", vet: "Vet | None"
                 "exit_on_error": False,
                 "allow_abbrev": False,
             },
-            args=resolve_config_paths(command, args) if isinstance(args, list) else args,
+            args=args,
             run=False,
         )
-    except ModuleNotFoundError as error:  # of an optional library: TensorBoard, Weights & Biases
+    except ArgumentError as error:
+        if re.search(r"arguments are required: .*\b(backbone|process)\b", str(error)):
+            raise missing_network(given.weights) from error
+        raise
+    except ModuleNotFoundError as error:  # an optional library, such as TensorBoard
         raise GraftError(f"the configuration needs a package that is not installed ({error}): install it") from error
-    except (ValueError, TypeError, OverflowError, ImportError) as error:  # a constructor's: the Trainer's, a user's
+    except (ValueError, TypeError, OverflowError, ImportError) as error:  # raised by a constructor
         raise GraftError(shorten_parser_error(str(error))) from error
 
 
 def _no_nulls(place: str, kind: type, given: dict[str, Any]) -> None:
-    """Refuse null where a class has a value of its own and takes no null."""
+    """Raise GraftError for a null where the class has another default and takes no null."""
     for name, parameter in inspect.signature(kind).parameters.items():
         allowed = parameter.default is None or "None" in str(parameter.annotation)
         if name in given and given[name] is None and not allowed:
@@ -126,7 +145,7 @@ def _no_nulls(place: str, kind: type, given: dict[str, Any]) -> None:
 
 
 def _help(command: str, args: list[str]) -> None:
-    """Every setting: the command's own, then those of the classes that the configuration names."""
+    """Print every setting: the command's own, then those of the classes that the configuration names."""
     found = resolve_config_paths(command, [arg for arg in args if arg not in ("-h", "--help")])
     paths = [value for flag, value in itertools.pairwise(found) if flag in ("--config", "-c")]
     paths += [arg.partition("=")[2] for arg in found if arg.startswith(("--config=", "-c="))]
@@ -140,7 +159,7 @@ def _help(command: str, args: list[str]) -> None:
                 classes[place] = value["class_path"]
     levels = (
         [] if command in ("pretrain", "correct") else [["--data.level_search.help"]]
-    )  # a setting of settings of its own
+    )  # its settings have a help of their own
     for extra in [["--help"], *([f"--{place}.help={name}"] for place, name in classes.items()), *levels]:
         try:
             make_cli(command, extra)

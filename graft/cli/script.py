@@ -11,7 +11,7 @@ from graft.errors import GraftError
 
 
 def script(function: Callable[..., Any], description: "str | None") -> None:
-    """Call a function with the arguments of the command line, print its result and exit.
+    """Call a function with the arguments of the command line, and print its result.
 
     The exit status is 2 where the function raises `GraftError`; its message is printed, with a traceback where the
     environment has ``GRAFT_TRACEBACK=1``.

@@ -9,22 +9,22 @@ from graft import runs
 from graft.cli.configs import config_name
 from graft.errors import GraftError
 
-INHERITED = "GRAFT_SEED"  # of the processes that Lightning starts for a run: the first one's seed
-PLACES = ("model.init_args.seed", "data.seed")  # that the seed is linked to
+INHERITED = "GRAFT_SEED"  # passes the seed of rank 0 to the ranks that Lightning starts
+PLACES = ("model.init_args.seed", "data.seed")  # settings that the parser links to the seed
 
 
 def settle(config: Any, args: "Sequence[str] | dict[str, Any]") -> "int | None":
-    """Put a random number in the place of ``true``; a run that goes on keeps its own.
+    """Replace the seed ``true`` by a random number and return the number; a resumed run keeps its number.
 
     Args:
-        config: Of the command, parsed; changed in place.
-        args: Of the command line.
+        config: Parsed configuration of the command; changed in place.
+        args: Arguments of the command line.
 
     Returns:
-        The number; None where the seed is not ``true``.
+        None where the seed is not ``true``.
 
     Raises:
-        GraftError: Several processes would each have a seed of their own.
+        GraftError: The ranks of the job cannot agree on a random seed.
     """
     if config.get("seed_everything") is not True:
         return None
@@ -46,7 +46,7 @@ def settle(config: Any, args: "Sequence[str] | dict[str, Any]") -> "int | None":
 
 
 def _of_the_run(config: Any, args: "Sequence[str] | dict[str, Any]") -> "int | None":
-    """The seed of the run that is gone on with."""
+    """Return the seed of the run that is resumed; None if there is none."""
     if not config.get("ckpt_path"):
         return None
     name = config_name(list(args)) if not isinstance(args, dict) else "run"
@@ -56,6 +56,6 @@ def _of_the_run(config: Any, args: "Sequence[str] | dict[str, Any]") -> "int | N
 
 
 def _started_apart(config: Any) -> bool:
-    """By torchrun or srun, or on several nodes: this process is not the one that starts the others."""
+    """Return whether torchrun, srun or several nodes start the ranks, so that this process starts none."""
     several = any(os.environ.get(name, "1") not in ("", "0", "1") for name in ("WORLD_SIZE", "SLURM_NTASKS"))
     return several or (config.get("trainer.num_nodes") or 1) != 1

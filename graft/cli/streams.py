@@ -1,4 +1,4 @@
-"""Standard streams that no run dies of: closed ones, readers that go away, and terminals without all characters."""
+"""Standard streams that cannot end a run: closed, without a reader, or of a limited encoding."""
 
 import os
 import sys
@@ -6,17 +6,17 @@ from typing import Any, TextIO
 
 
 class Lasting:
-    """A stream whose reader may go away: from then on what is written is dropped.
+    """A stream that drops text once its reader is gone.
 
     Args:
-        stream: The stream.
+        stream: Stream to write to.
     """
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
 
     def write(self, text: str) -> int:
-        """Write, or drop the text."""
+        """Write the text, or drop it, and return its length."""
         try:
             return self._stream.write(text)
         except (BrokenPipeError, ValueError):  # ValueError: closed
@@ -24,7 +24,7 @@ class Lasting:
             return len(text)
 
     def flush(self) -> None:
-        """Flush, if anybody reads."""
+        """Flush the stream if it has a reader."""
         try:
             self._stream.flush()
         except (BrokenPipeError, ValueError):
@@ -40,14 +40,14 @@ class Lasting:
 def make_lasting() -> None:
     """Make standard output and error `Lasting`, for the ``graft`` command.
 
-    Closed descriptors are opened on the null device first: the next file that is opened would get their number, and
-    what C libraries print would end in it.
+    Closed descriptors are opened on the null device first: otherwise the next opened file gets their number, and the
+    output of C libraries ends in that file.
     """
     for number, mode in ((0, os.O_RDONLY), (1, os.O_WRONLY), (2, os.O_WRONLY)):
         try:
             os.fstat(number)
         except OSError:
-            null = os.open(os.devnull, mode)  # the lowest number that is free, so this one
+            null = os.open(os.devnull, mode)  # gets the lowest free number, which is this one
             if null != number:
                 os.dup2(null, number)
                 os.close(null)
@@ -56,5 +56,5 @@ def make_lasting() -> None:
         if stream is None:
             stream = open(os.devnull, "w", encoding="utf-8")
         elif hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="backslashreplace")  # a terminal of another encoding
+            stream.reconfigure(errors="backslashreplace")  # a terminal may lack characters
         setattr(sys, name, Lasting(stream))

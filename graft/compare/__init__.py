@@ -1,1 +1,1 @@
-"""``graft compare``: methods x levels x seeds at an equal budget, judged on the same fresh samples."""
+"""``graft compare``: methods x levels x seeds at an equal budget, evaluated on the same fresh samples."""

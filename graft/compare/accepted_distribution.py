@@ -1,4 +1,4 @@
-"""The accepted law: the rule of the configuration applied to fresh draws of the reference, by plain rejection."""
+"""The accepted distribution: the acceptance rule applied to fresh draws of the reference, by plain rejection."""
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -7,39 +7,46 @@ from typing import Any
 import torch
 from lightning.pytorch import LightningDataModule
 from torch import Tensor
+from typing_extensions import override
 
 from graft import seeding
 from graft.accept.selection import systematic_sample
 from graft.distance import internal_diversity
 from graft.module import GraftModule
+from graft.reward import oriented
 from graft.rollouts import Rollouts
 from graft.rounds import RoundSummary
 from graft.rounds.gain import means
+from graft.rounds.scoring import store_groups
 
-SEED = 251002692  # of its draws: no run's, unless somebody asks for it
-MOST = 2000  # samples whose pairs are looked at
-SETTINGS = [  # of the configuration's own rounds, with nothing between draws and rule
+SEED = 251002692
+"""Seed of the draws; a comparison refuses it as the seed of a run."""
+MOST = 2000
+"""Largest number of samples that the internal diversity is computed from."""
+SETTINGS = [  # the configuration's own rounds, but with no proxy reward and no budget between draws and rule
     *["--model.level", "0", "--model.objective", "graft.objectives.Shaping"],
-    *["--data.source", "reference", "--data.proxy_reward", "null", "--data.max_reward_calls", "null"],
+    *["--data.source", "reference", "--data.budget.proxy_reward", "null", "--data.budget.max_calls", "null"],
 ]
 
 
 @dataclass
 class AcceptedDistribution:
-    """Samples of the accepted distribution, as often under each condition as the rule accepts there.
+    """Samples of the accepted distribution.
+
+    Each condition comes as often as the rule accepts draws of it.
 
     Attributes:
-        features: (n, d) of each; None where the domain has none.
-        groups: (n,) integer of the condition of each.
-        count: n.
-        draws: Of the reference, that they were accepted from.
-        accepted: Mean reward of the accepted draws of each condition.
-        often: Draws of each condition.
-        reward: Mean of the draws, each condition with its share of them.
-        accepted_reward: Mean of the accepted draws, likewise.
-        matched_share: Of the draws, those whose condition has accepted ones; the two means above are over these.
-        reward_calls: That it took.
-        denoiser_calls: Likewise.
+        features: (n, d) features of the samples; None if the domain has no features.
+        groups: (n,) integer of the condition of each sample.
+        count: n, the number of samples.
+        draws: Number of draws of the reference that the samples were accepted from.
+        accepted: Mean reward of the accepted draws by condition.
+        often: Number of draws by condition.
+        reward: Mean reward of the draws, each condition with its share of the draws.
+        accepted_reward: Mean reward of the accepted draws, each condition with its share of the draws.
+        matched_share: Share of the draws with accepted draws of their condition; the two means above are over these.
+        reward_calls: Number of reward calls.
+        denoiser_calls: Number of denoiser calls.
     """
 
     features: "Tensor | None"
@@ -55,7 +62,7 @@ class AcceptedDistribution:
     denoiser_calls: int
 
     def about(self) -> dict[str, Any]:
-        """What ``compare.json`` says of it."""
+        """Return the entry of ``compare.json``."""
         names = ("count", "draws", "reward", "accepted_reward", "matched_share", "reward_calls", "denoiser_calls")
         out: dict[str, Any] = {name: getattr(self, name) for name in names} | {"seed": SEED}
         if self.features is not None and self.count > 1:
@@ -67,57 +74,62 @@ class AcceptedDistribution:
 
 
 class _Rounds(LightningDataModule):
-    """Does the rounds where Lightning asks for what to predict: by then the strategy is ready, as it is for a round."""
+    """Runs the rounds when Lightning asks for the data to predict.
+
+    The strategy of the trainer is ready then.
+    """
 
     def __init__(self, data: Rollouts, count: int) -> None:
         super().__init__()
         self.data, self.count = data, count
         self.items: list[Any] = []
-        self.groups: list[Tensor] = []  # of the items
-        self.accepted: list[tuple[Tensor, Tensor, Tensor]] = []  # reward, condition and weight of what was accepted
-        self.drawn: list[tuple[Tensor, Tensor]] = []  # reward and condition of every draw
+        self.groups: list[Tensor] = []  # condition of each item
+        self.accepted: list[tuple[Tensor, Tensor, Tensor]] = []  # reward, condition and weight of each accepted draw
+        self.draws: list[tuple[Tensor, Tensor]] = []  # reward and condition of each draw
 
+    @override
     def setup(self, stage: str) -> None:
-        self.data.require_reward.setup()
+        self.data.rounds.require_reward.setup()
 
+    @override
     def predict_dataloader(self) -> "list[Any]":
         self.data.trainer = self.trainer
         module, rule = self.data.module, seeding.make_generator(SEED, "rejection")
         for number in range(self.count):
-            scored = self.data.accepted_round(number)
+            scored = self.data.runner().accepted(number)
             items = module.decode(scored.chunk.state, scored.chunk.condition)
-            # a rule that weights its draws stands for rejection in proportion
+            # A rule that weights its draws stands for rejection with a probability in proportion to the weight.
             kept = systematic_sample(scored.weight / scored.weight.max(), rule).sort().values.tolist()
             self.items += [items[i] for i in kept]
             self.groups.append(scored.groups[kept])
-            rewards = scored.rewards if self.data.accept_higher_is_better else -scored.rewards
+            rewards = oriented(scored.rewards, self.data.rounds.accept_higher_is_better)
             self.accepted.append((rewards, scored.groups, scored.weight))
-            self.drawn.append(
-                (torch.tensor(self.data.round_rewards(number), dtype=torch.float64), self.data.groups(number))
-            )
+            store = self.data.rounds.store(number)
+            rewards = torch.tensor(store.scores()[0].values, dtype=torch.float64)
+            self.draws.append((rewards, store_groups(self.data.module, store)))
         return []
 
 
 def sample_accepted(module: GraftModule, data: Rollouts, trainer: Any, folder: Path) -> AcceptedDistribution:
-    """The law, from its rounds in ``folder``; those that are not there are done.
+    """Return samples of the accepted distribution; missing rounds are run.
 
     Args:
-        module: Of the configuration, with `SETTINGS` and the seed `SEED`.
-        data: Likewise.
-        trainer: Of as many rounds.
-        folder: Of the rounds.
+        module: The configuration's model, with `SETTINGS` and the seed `SEED`.
+        data: The configuration's rollouts, with `SETTINGS` and the seed `SEED`.
+        trainer: Trainer; its ``max_epochs`` is the number of rounds.
+        folder: Folder of the rounds.
     """
     data.run_dir = folder
     rounds = _Rounds(data, trainer.max_epochs)
     trainer.predict(module, rounds, return_predictions=False)
-    accounts = [asdict(RoundSummary.read(data.round_dir(n))[0]) for n in range(trainer.max_epochs)]
+    accounts = [asdict(RoundSummary.read(data.rounds.round_dir(n))[0]) for n in range(trainer.max_epochs)]
     accepted = means(*(torch.cat(each) for each in zip(*rounds.accepted, strict=True)))
-    rewards, conditions = (torch.cat(each) for each in zip(*rounds.drawn, strict=True))
+    rewards, conditions = (torch.cat(each) for each in zip(*rounds.draws, strict=True))
     drawn = means(rewards, conditions)
     often = dict(zip(*(each.tolist() for each in torch.unique(conditions, return_counts=True)), strict=True))
     covered = sum(often[value] for value in accepted)
     return AcceptedDistribution(
-        features=module.features(rounds.items).double() if module.has_features else None,
+        features=module.features(rounds.items).double() if module.supports("features") else None,
         groups=torch.cat(rounds.groups),
         count=len(rounds.items),
         draws=len(rewards),

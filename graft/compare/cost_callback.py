@@ -1,9 +1,10 @@
-"""What training takes: optimizer steps, network evaluations and seconds, whatever the objective does with them."""
+"""The cost of training: optimizer steps, network evaluations and seconds, whatever the objective is."""
 
 from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Callback, Trainer
+from typing_extensions import override
 
 from graft import files, plain_json
 from graft.errors import GraftError
@@ -13,12 +14,14 @@ NAME = "training.json"
 
 
 class TrainingCostCallback(Callback):
-    """Counts the samples that the networks are asked about in training steps, the frozen ones' and old ones' included.
+    """Counts the network evaluations of training steps.
 
-    Of all processes together. It goes on with the checkpoint. Seconds are those of all sessions of the run.
+    Each sample counts once for each network, frozen networks included.
+
+    The count is over all ranks and continues on resume. The seconds are those of all sessions of the run.
 
     Args:
-        folder: Of the run; ``training.json`` in it has what stood after each round.
+        folder: Folder of the run; its ``training.json`` gets the cost up to the end of each round.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -27,33 +30,33 @@ class TrainingCostCallback(Callback):
         self.rounds: list[dict[str, Any]] = []
         self._active, self._handles = False, list[Any]()
 
+    @override
     def state_dict(self) -> dict[str, Any]:
-        """For the checkpoint."""
         return {"evaluations": self.evaluations, "rounds": self.rounds}
 
+    @override
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """From the checkpoint."""
         self.evaluations, self.rounds = state["evaluations"], state["rounds"]
 
+    @override
     def on_fit_start(self, trainer: Trainer, pl_module: Any) -> None:
-        """Listen to the networks."""
-        networks = [pl_module.backbone] + ([pl_module.reference] if pl_module.reference is not None else [])
-        self._handles = [network.register_forward_hook(self._heard) for network in networks]
+        self._handles = [network.register_forward_hook(self._count) for network in pl_module.policy.networks()]
 
-    def _heard(self, network: Any, arguments: tuple[Any, ...], output: Any) -> None:
+    def _count(self, network: Any, arguments: tuple[Any, ...], output: Any) -> None:
         if self._active:
-            self.evaluations += len(arguments[1])  # the times, one for each sample
+            self.evaluations += len(arguments[1])  # the argument is the times, one for each sample
 
+    @override
     def on_train_batch_start(self, trainer: Trainer, *_: Any) -> None:
-        """Rollouts come between batches."""
+        """Start to count: the network calls of rollouts come between batches and do not count."""
         self._active = True
 
+    @override
     def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
-        """See above."""
         self._active = False
 
+    @override
     def on_train_epoch_end(self, trainer: Trainer, pl_module: Any) -> None:
-        """A round is done."""
         self.rounds.append(
             {
                 "optimizer_steps": trainer.global_step,
@@ -62,8 +65,9 @@ class TrainingCostCallback(Callback):
             }
         )
 
+    @override
     def on_fit_end(self, trainer: Trainer, pl_module: Any) -> None:
-        """Write it, before the run is finished."""
+        """Write ``training.json``, before ``summary.json`` marks the run as finished."""
         for handle in self._handles:
             handle.remove()
         if trainer.is_global_zero and not trainer.interrupted:
@@ -71,14 +75,16 @@ class TrainingCostCallback(Callback):
 
 
 def read(run: Path) -> list[dict[str, Any]]:
-    """What stood after each round of a finished run.
+    """Return the cost of a finished run up to the end of each round.
 
     Raises:
-        GraftError: It is missing or damaged.
+        GraftError: The file is missing or damaged.
     """
     path = run / NAME
     try:
         rounds: list[dict[str, Any]] = plain_json.parse(path.read_text(encoding="utf-8-sig"))
         return [{key: each[key] for key in ("optimizer_steps", "network_evaluations", "seconds")} for each in rounds]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise GraftError(f"{path} is missing or damaged ({error}): remove {run}, and it is trained again") from None
+        raise GraftError(
+            f"{path} is missing or damaged ({error}). Remove {run}; the run is then trained again."
+        ) from None

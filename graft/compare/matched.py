@@ -1,10 +1,10 @@
 """Samples of the accepted distribution and of a model, matched condition by condition.
 
 A rule may accept more under one condition than under another (`Threshold`, `ExponentialTilt` with a bound, any rule
-that ranks the whole round), while a model is given the conditions as they come. Compared as they are, the two sets
-differ by their conditions even where the model has the accepted distribution of each condition exactly. So all sets
-that are compared have the same number of samples of each condition, and each condition has the weight of its share of
-the model's samples.
+that ranks the whole round), while a model samples each condition as often as it comes. Without matching, the two sets
+would differ by their conditions even if the model had the accepted distribution of each condition exactly. All sets
+that are compared therefore have the same number of samples of each condition, and each condition has the weight of its
+share of the model's samples.
 """
 
 from dataclasses import dataclass
@@ -17,15 +17,16 @@ from torch import Generator, Tensor
 class Matched:
     """Positions of samples in three sets; the i-th samples of all three have the same condition.
 
-    Given the condition, the sets are independent draws of their distributions, so that where the model has the accepted
-    distribution, the distance of ``half`` to ``tuned`` is distributed as that of ``half`` to ``other``, its floor.
+    Given the condition, the sets are independent draws of their distributions. If the model has the accepted
+    distribution, the distance of ``half`` to ``tuned`` therefore has the same distribution as the distance of ``half``
+    to ``other``, the floor.
 
     Attributes:
-        half: (n,) among the accepted samples.
-        other: (n,) among the accepted samples, others.
-        tuned: (n,) among the model's samples.
-        weight: (n,) of the i-th samples, 1 on average.
-        share: Of the model's samples, those whose condition takes part: with at least two accepted samples.
+        half: (n,) positions among the accepted samples.
+        other: (n,) positions among the accepted samples; disjoint from ``half``.
+        tuned: (n,) positions among the model's samples.
+        weight: (n,) weight of the i-th samples, 1 on average.
+        share: Share of the model's samples with at least two accepted samples of their condition.
     """
 
     half: Tensor
@@ -36,12 +37,12 @@ class Matched:
 
 
 def match(accepted: Tensor, tuned: Tensor, generator: "Generator | None" = None) -> Matched:
-    """Match accepted samples and a model's.
+    """Return the positions of accepted samples and of a model's samples, matched by condition.
 
     Args:
         accepted: (N,) integer of the condition of each accepted sample.
-        tuned: (M,) integer of the condition of each of the model's, as often as conditions come.
-        generator: Of the halves.
+        tuned: (M,) integer of the condition of each sample of the model.
+        generator: Random generator that splits the accepted samples into halves.
     """
     order = torch.randperm(len(accepted), generator=generator)
     half, other, mine, weight = (list[Tensor]() for _ in range(4))

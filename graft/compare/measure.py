@@ -1,4 +1,4 @@
-"""What the samples of a method are like."""
+"""Rewards, metrics and distances of a method's samples."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -9,12 +9,13 @@ from torch import Tensor
 
 from graft import seeding
 from graft.compare.accepted_distribution import SEED, AcceptedDistribution
-from graft.compare.drawn import Drawn
 from graft.compare.matched import Matched, match
 from graft.distance import coverage, frechet, internal_diversity, paired_mmd
 from graft.evaluation import SampleEvaluator
 from graft.module import GraftModule
+from graft.reward import oriented
 from graft.rounds.gain import gain
+from graft.samples import Samples
 
 DISTANCES: dict[str, Callable[[Tensor, Tensor, Tensor], float]] = {
     "mmd": lambda a, b, weight: paired_mmd(a, b, weight=weight),
@@ -25,79 +26,90 @@ FEATURED = (
     *("internal_diversity", "distance_n", "distance_share"),
     *(name for distance in DISTANCES for name in (distance, f"{distance}_floor")),
 )
-LEAST = 6  # samples in a half of the law: what coverage needs
+LEAST = 6
+"""Smallest number of samples on either side of a distance; the coverage needs as many."""
 
 
 def measure(
     module: GraftModule,
-    drawn: Drawn,
+    samples: Samples,
     rewards: Sequence[float],
     reference: Sequence[float],
     groups: Tensor,
-    law: AcceptedDistribution,
+    accepted: AcceptedDistribution,
     higher_is_better: bool,
 ) -> dict[str, "float | None"]:
-    """By name, the same names for all samples of a domain; None where there is nothing to average.
+    """Return the rewards, metrics and distances by name.
 
-    A domain's metrics of several numbers are left out, and so are distances where it has no features. Gains and
-    distances are matched by condition: see `graft.rounds.gain` and `graft.compare.matched`.
+    A value is None if there is nothing to average.
+
+    The names are the same for all samples of a domain. Metrics of several numbers are not in the result, nor are
+    distances if the domain has no features. Gains and distances are matched by condition: see `graft.rounds.gain` and
+    `graft.compare.matched`.
 
     Args:
-        module: Of the domain.
-        drawn: The samples.
-        rewards: Of them, NaN where it failed.
-        reference: Of the reference's samples, each with the noise and the condition of the sample in its place.
+        module: The model.
+        samples: The samples.
+        rewards: (n,) reward of each sample, NaN where the reward failed.
+        reference: (n,) reward of each sample of the reference; the i-th samples share noise and condition.
         groups: (n,) integer of the condition of each sample.
-        law: What they are compared with.
-        higher_is_better: A larger reward is better.
+        accepted: The accepted distribution, which gains and distances are measured against.
+        higher_is_better: True if a larger reward is better.
     """
     ours, theirs = torch.tensor(rewards, dtype=torch.float64), torch.tensor(reference, dtype=torch.float64)
     there, both = ~ours.isnan(), ~ours.isnan() & ~theirs.isnan()
     mean, std = _mean_std(ours[there])
     _, base_std = _mean_std(theirs[~theirs.isnan()])
     _, gain_std = _mean_std((ours - theirs)[both])
-    found = gain(ours, theirs, groups, law.accepted)
+    found = gain(ours, theirs, groups, accepted.accepted)
     out = {
-        "n": len(drawn.items),
+        "n": len(samples.items),
         "reward": mean,
         "reward_stderr": std / math.sqrt(max(1, int(there.sum()))),
         "reward_std": std,
         "failed_rewards": int((~there).sum()),
         "gain": found.reward,
-        "gain_stderr": gain_std / math.sqrt(max(1, int(both.sum()))),  # of pairs with the same noise
-        "gain_in_reference_std": (found.reward if higher_is_better else -found.reward) / base_std
-        if base_std
-        else math.nan,
+        "gain_stderr": gain_std / math.sqrt(max(1, int(both.sum()))),  # the pairs have the same noise
+        "gain_in_reference_std": oriented(found.reward, higher_is_better) / base_std if base_std else math.nan,
         "gain_of_accepted": found.of_accepted,
         "matched_share": found.share,
     }
-    judge = SampleEvaluator(None, module.metrics())
-    judge.update(drawn.items, 0)
-    values = judge.summary()
+    evaluator = SampleEvaluator(None, module.metrics())
+    evaluator.update(samples.items, 0)
+    values = evaluator.summary()
     out |= {name: values[name] for name in module.metrics() if name in values}
-    if law.features is not None:
-        out |= _featured(module, drawn.items, groups, law)
+    if accepted.features is not None:
+        out |= _by_features(module, samples.items, groups, accepted)
     return {name: None if isinstance(value, float) and math.isnan(value) else value for name, value in out.items()}
 
 
-def _featured(module: GraftModule, items: Sequence[Any], groups: Tensor, law: AcceptedDistribution) -> dict[str, float]:
-    assert law.features is not None
+def _by_features(
+    module: GraftModule, items: Sequence[Any], groups: Tensor, accepted: AcceptedDistribution
+) -> dict[str, float]:
+    """Return the diversity and the distances of samples by name.
+
+    A value is NaN if there are too few samples.
+    """
+    assert accepted.features is not None
     out: dict[str, float] = dict.fromkeys(FEATURED, math.nan)
     features = module.features(items).double()
     if len(features) > 1:
         out["internal_diversity"] = internal_diversity(features)
-    matched = match(law.groups, groups, seeding.make_generator(SEED, "halves"))  # of one seed, everyone's
+    # One fixed seed gives all methods the same halves of the accepted samples.
+    matched = match(accepted.groups, groups, seeding.make_generator(SEED, "halves"))
     out["distance_n"], out["distance_share"] = len(matched.half), matched.share
-    return out | distances(law.features, features, matched)
+    return out | distances(accepted.features, features, matched)
 
 
 def distances(accepted: Tensor, tuned: Tensor, matched: Matched) -> dict[str, float]:
-    """Each distance of a model's samples to accepted ones and its floor, by name; none of too few samples.
+    """Return each distance of a model's samples to accepted samples and its floor, by name.
+
+    The result is empty if fewer than `LEAST` samples are matched.
 
     Args:
-        accepted: (N, d) features.
-        tuned: (M, d) features.
-        matched: Which of them are compared.
+        accepted: (N, d) features of the accepted samples.
+        tuned: (M, d) features of the model's samples.
+        matched: Positions of the samples that are compared.
     """
     out: dict[str, float] = {}
     if len(matched.half) < LEAST:

@@ -1,6 +1,6 @@
-"""The methods: each is settings on top of the user's configuration, or a way to draw with another method's weights.
+"""The methods that can be compared: settings on top of the user's configuration, or a way to sample.
 
-A new one is an entry of `METHODS`, or a file of the user's: ``--methods pgraft,mine.yaml``.
+A new method is an entry of `METHODS`, or a configuration file: ``--methods pgraft,mine.yaml``.
 """
 
 import dataclasses
@@ -11,76 +11,88 @@ from pathlib import Path
 from typing import Any, Literal
 
 from graft import files, plain_yaml
-from graft.batches import Weights
 from graft.best_of import best_of_n
 from graft.commands import sample
-from graft.compare.drawn import Drawn
+from graft.datatypes import Weights
 from graft.errors import GraftError
 from graft.module import GraftModule
+from graft.samples import Samples
 
-PURPOSE = "test"  # of the samples that are judged: those of a run's own comparison
-SPLIT = 8  # most rounds of an on-policy method for each of the configuration's
+PURPOSE = "test"
+"""Purpose that seeds the evaluated samples; the final comparison of a run has the same."""
+SPLIT = 8
+"""Largest number of rounds of an on-policy method for each round of the configuration."""
 
-Prepare = Callable[[GraftModule, Path, float], None]
-Draw = Callable[[GraftModule, Any, Any, float], Drawn]
+LoadWeights = Callable[[GraftModule, Path, float], None]
+"""Function of the module, the run's folder and the method's number that loads the weights."""
+Sample = Callable[[GraftModule, Any, Any, float], Samples]
+"""Function of the module, the data, the trainer and the method's number that returns samples."""
 
 
-def _whole(module: GraftModule, run: Path, value: float) -> None:
-    """A run's weights as they are."""
+def _load_final(module: GraftModule, run: Path, value: float) -> None:
+    """Load the final weights of a run."""
     module.load_weights(run / "tuned.safetensors")
 
 
-def _early(module: GraftModule, run: Path, value: float) -> None:
-    """Those after an earlier round, counted from 1."""
+def _load_early(module: GraftModule, run: Path, value: float) -> None:
+    """Load the weights of a run after round ``value``, counted from 1."""
     module.load_weights(run / "rounds" / str(int(value) - 1) / "tuned.safetensors")
 
 
-def _mixed(module: GraftModule, run: Path, value: float) -> None:
-    """Between the reference's and the run's."""
+def _load_interpolated(module: GraftModule, run: Path, value: float) -> None:
+    """Load weights between the reference's weights (``value`` 0) and those of the run (1)."""
     module.load_weights(run / "tuned.safetensors")
     module.interpolate(value)
 
 
-def _nothing(module: GraftModule, run: Path, value: float) -> None:
-    """The reference's are there."""
+def _load_nothing(module: GraftModule, run: Path, value: float) -> None:
+    """Keep the reference's weights, which the module has already."""
 
 
-def _plain(weights: Weights) -> Draw:
-    def draw(module: GraftModule, data: Any, trainer: Any, value: float) -> Drawn:
-        parts = sample(module, trainer, data.test_draws, PURPOSE, weights, data.batch_size)
+def _sample_with(weights: Weights) -> Sample:
+    def sample_plainly(module: GraftModule, data: Any, trainer: Any, value: float) -> Samples:
+        parts = sample(module, trainer, data.evaluation.test_draws, PURPOSE, weights, data.batch_size)
         items = [item for part, _ in parts for item in part]
-        return Drawn(items, None, 0, sum(calls for _, calls in parts))
+        return Samples(items, denoiser_calls=sum(calls for _, calls in parts))
 
-    return draw
+    return sample_plainly
 
 
-def _best(module: GraftModule, data: Any, trainer: Any, value: float) -> Drawn:
-    """In chunks of as many conditions as everyone's, so that the conditions are everyone's."""
+def _sample_best(module: GraftModule, data: Any, trainer: Any, value: float) -> Samples:
+    """Sample the best of ``value`` candidates.
+
+    A batch has as many conditions as the batches of other methods.
+
+    The conditions depend on the batch and are therefore the same for all methods.
+    """
     each = int(value)
     rows = each * data.batch_size
-    best = best_of_n(module, trainer, data.require_reward, data.test_draws, each, PURPOSE, "reference", rows)
-    return Drawn(best.items, best.rewards, best.reward_calls, best.denoiser_calls)
+    return best_of_n(
+        module, trainer, data.rounds.require_reward, data.evaluation.test_draws, each, PURPOSE, "reference", rows
+    )
 
 
 @dataclass(frozen=True)
 class Method:
-    """How to get samples.
+    """A way to get samples.
 
     Attributes:
-        name: As asked for.
-        about: In a few words.
+        name: Name on the command line.
+        about: Description in a few words.
         settings: Flags on top of the user's configuration and flags; ``--config`` is one of them.
-        levels: At which of the levels asked for: ``each``, each ``above`` 0, ``zero`` alone; or its own: ``fixed``.
-        weights: Whose it draws with: its ``own``, which takes training; those of ``graft``, or of the ``reference``.
-        splits_rounds: Learns from its own draws, so that it has more and smaller rounds, with the same number of
-            everything.
-        load_weights: Puts the weights in their place.
-        draw: The samples.
-        parameter: What ``value`` is, which follows a colon: ``best_of:8``.
-        value: The number; NaN where a rule says it.
-        integer: It is a whole number of at least 1.
-        config_key: The setting that it is.
-        content: Of a user's file, hashed.
+        levels: Levels of the method among the given levels: ``each`` level, each level ``above`` 0, or ``zero`` alone.
+            ``fixed``: the method takes no given level.
+        weights: Weights that sample: the method's ``own`` weights, which take training, the weights of ``graft``, or
+            the weights of the ``reference``.
+        splits_rounds: True for an on-policy method, which has more and smaller rounds with the same number of
+            draws, reward calls and optimizer steps in all.
+        load_weights: Loads the weights of a run.
+        sample: Returns the samples.
+        parameter: Meaning of ``value``, which follows a colon: ``best_of:8``.
+        value: Number of the method; NaN if a rule sets it.
+        integer: True if ``value`` must be a whole number of at least 1.
+        config_key: Flag of the setting that ``value`` sets.
+        content: Checksum of the configuration file of a user's method.
     """
 
     name: str
@@ -89,8 +101,8 @@ class Method:
     levels: Literal["each", "above", "zero", "fixed"] = "each"
     weights: Literal["own", "graft", "reference"] = "own"
     splits_rounds: bool = False
-    load_weights: Prepare = _whole
-    draw: Draw = field(default_factory=lambda: _plain("tuned"))
+    load_weights: LoadWeights = _load_final
+    sample: Sample = field(default_factory=lambda: _sample_with("tuned"))
     parameter: str = ""
     value: float = math.nan
     integer: bool = False
@@ -99,34 +111,43 @@ class Method:
 
     @property
     def label(self) -> str:
-        """The name, with the number if there is one."""
+        """Name with the number, if there is one: ``best_of:8``."""
         return self.name if math.isnan(self.value) else f"{self.name}:{self.value:g}"
 
     @property
     def flags(self) -> list[str]:
-        """All of its settings."""
-        said = [self.config_key, f"{self.value:g}"] if self.config_key and not math.isnan(self.value) else []
-        return [*self.settings, *said]
+        """All flags of the method."""
+        number = [self.config_key, f"{self.value:g}"] if self.config_key and not math.isnan(self.value) else []
+        return [*self.settings, *number]
 
 
 SHAPING = ("--model.objective", "graft.objectives.Shaping")
-EVERYONE = ("--data.accept.deduplicate", "false", "--data.filters", "null")
-ON_POLICY = (*EVERYONE, "--data.replay_rounds", "1")
+ALL_DRAWS = ("--data.accept.deduplicate", "false", "--data.filters", "null")
+ON_POLICY = (*ALL_DRAWS, "--data.replay_rounds", "1")
 
 METHODS: dict[str, Method] = {
     method.name: method
     for method in (
-        Method("reference", "the reference as it is", (), "fixed", "reference", False, _nothing, _plain("reference")),
+        Method(
+            "reference",
+            "the reference as it is",
+            (),
+            "fixed",
+            "reference",
+            False,
+            _load_nothing,
+            _sample_with("reference"),
+        ),
         Method("graft", "GRAFT: the whole network learns the accepted samples", SHAPING, "zero"),
         Method("pgraft", "P-GRAFT: the accepted states at u*, the reference below", SHAPING, "above"),
         Method("switch", "the GRAFT network above u*, the reference below", SHAPING, "above", "graft"),
         Method(
             "graft_early",
-            "the GRAFT weights after an earlier round, half of the rounds if not said (rounded down, at least 1)",
+            "the GRAFT weights after an earlier round, half of the rounds if not given (rounded down, at least 1)",
             SHAPING,
             "zero",
             "graft",
-            load_weights=_early,
+            load_weights=_load_early,
             parameter="ROUND",
             integer=True,
         ),
@@ -136,14 +157,14 @@ METHODS: dict[str, Method] = {
             SHAPING,
             "zero",
             "graft",
-            load_weights=_mixed,
+            load_weights=_load_interpolated,
             parameter="W",
             value=0.5,
         ),
         Method(
             "all",
             "training on all rollouts, whatever their reward",
-            (*SHAPING, "--config", "accept/all.yaml", *EVERYONE),
+            (*SHAPING, "--config", "accept/all.yaml", *ALL_DRAWS),
         ),
         Method(
             "best_of",
@@ -151,8 +172,8 @@ METHODS: dict[str, Method] = {
             (),
             "fixed",
             "reference",
-            load_weights=_nothing,
-            draw=_best,
+            load_weights=_load_nothing,
+            sample=_sample_best,
             parameter="N",
             value=4,
             integer=True,
@@ -191,16 +212,16 @@ METHODS: dict[str, Method] = {
 
 
 def describe_methods() -> str:
-    """The methods, a line each."""
+    """Return a list of the methods as text, one line each."""
     names = [name + (f"[:{method.parameter}]" if method.parameter else "") for name, method in METHODS.items()]
     return "\n".join(f"  {name:<20} {method.about}" for name, method in zip(names, METHODS.values(), strict=True))
 
 
 def parse_method(asked: str) -> Method:
-    """The method of that name, ``name:number`` or configuration file.
+    """Return the method of a name, of ``name:number``, or of a configuration file.
 
     Raises:
-        GraftError: There is none, or the number is not one that it takes.
+        GraftError: There is no such method, or the method does not take the number.
     """
     name, colon, number = asked.partition(":")
     if name in METHODS:
@@ -209,34 +230,37 @@ def parse_method(asked: str) -> Method:
     if Path(asked).suffix in (".yaml", ".yml"):
         return _file(asked)
     raise GraftError(
-        f"there is no method {asked!r}: there are {', '.join(METHODS)}, and configuration files (mine.yaml)"
+        f"there is no method {asked!r}; a method is one of {', '.join(METHODS)}, or a configuration file (mine.yaml)"
     )
 
 
 def _number(method: Method, asked: str, number: str) -> float:
     if not method.parameter:
-        raise GraftError(f"the method {method.name} takes no number, and {asked!r} gives one")
+        raise GraftError(f"the method {method.name} takes no number, and {asked!r} gives one. Remove the number.")
     try:
         value = float(number)
     except ValueError:
         value = math.nan
     if not math.isfinite(value) or (method.integer and (value < 1 or value != int(value))):
         kind = "a whole number of at least 1" if method.integer else "a finite number"
-        raise GraftError(f"{asked!r} asks for {method.name}:{method.parameter} with {number!r}, but it is {kind}")
+        raise GraftError(f"{method.parameter} of {asked!r} is {number!r}; it must be {kind}")
     return value
 
 
 def _file(asked: str) -> Method:
-    """A user's settings; a level among them is the method's."""
+    """Return the method of a configuration file.
+
+    The method has a fixed level if the file sets one.
+    """
     path = files.find_file(asked)
     if path.stem in METHODS:
-        raise GraftError(f"the method {asked} has the name of another one, {path.stem}: rename the file")
+        raise GraftError(f"the method {asked} has the name of a built-in method, {path.stem}. Rename the file.")
     try:
         content = plain_yaml.read(path) or {}
         model = content.get("model") or {}
         own = "level" in model or "level" in (model.get("init_args") or {})
     except AttributeError as error:
-        raise GraftError(f"the method {asked} is no configuration: {error}") from None
+        raise GraftError(f"the method {asked} is not a configuration: {error}") from None
     return Method(
         Path(asked).stem,
         f"the settings of {asked}",

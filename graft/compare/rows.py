@@ -1,21 +1,23 @@
-"""compare.csv: a row for each finished run, whole after each of them."""
+"""``compare.csv``: one row for each evaluated run of a method, written whole after each run."""
 
 import csv
-import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from graft import files
+from graft.csv_files import unescape_formula, write_csv
 from graft.errors import GraftError
 
 NAME = "compare.csv"
-TEXT = ("line", "method", "level", "run")  # columns that hold no numbers
+TEXT = ("line", "method", "level", "run")
+"""Columns of text; all other columns hold numbers."""
 Row = dict[str, Any]
 
 
 def read(path: Path) -> list[Row]:
-    """The rows that are there, empty cells as None.
+    """Return the rows of the file, or an empty list if there is no file.
+
+    An empty cell of a column of numbers is None.
 
     Raises:
         GraftError: The file is damaged.
@@ -26,25 +28,18 @@ def read(path: Path) -> list[Row]:
         with path.open(newline="", encoding="utf-8-sig") as file:
             return [{name: _value(name, cell) for name, cell in row.items()} for row in csv.DictReader(file)]
     except (OSError, ValueError, TypeError, AttributeError, csv.Error) as error:
-        raise GraftError(f"{path} is damaged ({error}): remove it, and what it says is judged again") from None
+        raise GraftError(f"{path} is damaged ({error}). Remove the file; its rows are then computed again.") from None
 
 
 def write(path: Path, rows: Sequence[Row]) -> None:
-    """Write all rows, or leave the file as it is."""
-    out = io.StringIO()
-    writer = csv.DictWriter(out, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows({name: _cell(value) for name, value in row.items()} for row in rows)
-    files.write_text(path, out.getvalue())
-
-
-def _cell(value: Any) -> str:
-    return "" if value is None else repr(value) if isinstance(value, float) else str(value)
+    """Write all rows atomically."""
+    names = list(rows[0])
+    write_csv(path, names, [[row.get(name) for name in names] for row in rows])
 
 
 def _value(name: str, cell: str) -> Any:
     if name in TEXT:
-        return cell
+        return unescape_formula(cell)
     if cell == "":
         return None
     return int(cell) if cell.lstrip("-").isdigit() else float(cell)

@@ -1,4 +1,4 @@
-"""The comparison: trains what is to be trained, draws, judges; goes on where it was stopped."""
+"""The comparison: trains the runs, samples and evaluates each line; resumes where it was stopped."""
 
 import math
 import time
@@ -10,31 +10,34 @@ from typing import Any
 import yaml
 
 from graft import commands, files, plain_yaml, runs
-from graft.batches.sampling import SampleRequests, groups
 from graft.compare import accepted_distribution, cost_callback, plan, rows
 from graft.compare.accepted_distribution import AcceptedDistribution
 from graft.compare.measure import measure
 from graft.compare.methods import METHODS, PURPOSE
 from graft.compare.plan import Build, Cell, ComparisonSpec
 from graft.compare.rows import Row
+from graft.dataloaders.sampling import SampleRequests, groups
 from graft.errors import GraftError
-from graft.levels import search, show
+from graft.levels import results, show
 from graft.reward import ask
 from graft.sampler import nearest_level
 
-SETTINGS = "compare.yaml"  # that the comparison was started with
+SETTINGS = "compare.yaml"
+"""File with the settings that the comparison was started with."""
 
 
 class Comparison:
-    """Methods at levels with seeds; `finish` does all of it.
+    """Methods at levels with seeds.
+
+    `open` takes the folder, and `run` computes the missing rows.
 
     Args:
-        asked: What is compared.
-        build: From flags on top of the user's configuration.
-        command: That repeats it.
+        asked: Arguments of the command.
+        build: Function that builds the objects of a configuration from flags on top of the user's.
+        command: Command that repeats the comparison.
 
     Raises:
-        GraftError: Something cannot be done; nothing has been trained or drawn.
+        GraftError: The settings do not fit; nothing has been trained or sampled.
     """
 
     def __init__(self, asked: ComparisonSpec, build: Build, command: str = "") -> None:
@@ -42,20 +45,25 @@ class Comparison:
         self.lines, self.built, self.budget = plan.preflight(asked, build)
         self.baseline = plan.baseline(asked, self.lines)
         self.folder = Path()
-        self.law: AcceptedDistribution | None = None
+        self.accepted: AcceptedDistribution | None = None
         self.rows: list[Row] = []
         self._reference: dict[int, list[float]] = {}
 
     @property
     def higher_is_better(self) -> bool:
-        """A larger reward is better."""
-        return self.built.data.higher_is_better
+        """True if a larger reward is better."""
+        return self.built.data.rounds.higher_is_better
 
     def open(self, folder: Path) -> None:
-        """Take the folder; a comparison that is in it goes on, with more methods, levels or seeds if asked.
+        """Take the folder, and resume the comparison in it.
+
+        A resumed comparison may get more methods, levels or seeds.
+
+        Args:
+            folder: Folder of the comparison.
 
         Raises:
-            GraftError: It holds something else, or a comparison with other settings.
+            GraftError: The folder holds something else, or a comparison with other settings.
         """
         config = plain_yaml.load(self.built.config, "the configuration")
         given = {k: v for k, v in config.items() if k not in runs.LOCATION_KEYS}
@@ -69,8 +77,8 @@ class Comparison:
             )
             if found is not None:
                 raise GraftError(
-                    f"the comparison in {folder} was started with {found[0]}={found[1]!r}, now it is {found[2]!r}: go "
-                    "on with the same settings, or choose another --run_dir"
+                    f"the comparison in {folder} was started with {found[0]}={found[1]!r}, now it is {found[2]!r}. "
+                    "Resume with the same settings, or choose another --run_dir."
                 )
         else:
             runs.refuse_foreign(folder)
@@ -84,19 +92,23 @@ class Comparison:
 
     @property
     def rows_shown(self) -> list[Row]:
-        """The rows that are asked for, in the order of the lines; the folder may have more."""
+        """The rows of the requested lines and seeds, in the order of the lines.
+
+        The folder may have more rows.
+        """
         places = {(line.label, seed): (i, seed) for i, line in enumerate(self.lines) for seed in self.asked.seeds}
         mine = [row for row in self.rows if (row["line"], row["seed"]) in places]
         return sorted(mine, key=lambda row: places[row["line"], row["seed"]])
 
     def run(self) -> None:
-        """Every row that is not there yet, seed by seed, so that a comparison that is stopped has whole seeds."""
+        """Compute the missing rows, seed by seed, so that a stopped comparison has whole seeds."""
         missing = [(seed, job) for seed in self.asked.seeds for job in self.lines if not self._has(job, seed)]
         total = len(self.asked.seeds) * len(self.lines)
         if len(missing) < total:
-            self._say(f"{total - len(missing)} of {total} are there, which is not done again")
-        self._say(f"the accepted law, {self._law_rounds * self.built.data.draws:,} draws of the reference")
-        self.law = self._accepted()
+            self._print(f"{total - len(missing)} of {total} are there and are not computed again")
+        draws = self._accepted_rounds * self.built.data.draws
+        self._print(f"the accepted distribution, {draws:,} draws of the reference")
+        self.accepted = self._sample_accepted()
         for seed, job in missing:
             number = self.asked.seeds.index(seed) * len(self.lines) + self.lines.index(job) + 1
             self.rows.append(self._row(job, seed, f"{number} of {total}: {job.label}, seed {seed}"))
@@ -110,56 +122,63 @@ class Comparison:
         name = job.run(seed, level)
         run = self.folder / "runs" / name if name is not None else None
         if run is not None and not (run / "summary.json").exists():
-            self._say(f"{title}: trains{'' if job.method.weights == 'own' else ' graft'}")
+            self._print(f"{title}: trains{'' if job.method.weights == 'own' else ' graft'}")
             self._train(job, seed, level, run)
-        self._say(f"{title}: draws {self.built.data.test_draws:,} samples")
+        self._print(f"{title}: samples {self.built.data.evaluation.test_draws:,} objects")
         started = time.perf_counter()
         built = self.build(plan.sampling_flags(job, seed, level, self.budget, self.built) if run else _seeded(seed))
         if run is not None:
             job.method.load_weights(built.module, run, job.method.value)
-        data = self._judging(seed)
+        data = self._evaluation_data(seed)
         try:
-            drawn = job.method.draw(built.module, data, built.trainer, job.method.value)
+            samples = job.method.sample(built.module, data, built.trainer, job.method.value)
             seconds = time.perf_counter() - started
-            rewards, asked = (drawn.rewards, 0) if drawn.rewards is not None else self._scored(data, drawn.items)
-            reference = rewards if job.label == "reference" else self._of_reference(seed)
+            rewards, asked = (samples.rewards, 0) if samples.rewards else self._score(data, samples.items)
+            reference = rewards if job.label == "reference" else self._reference_rewards(seed)
         finally:
-            data.require_reward.teardown()
-        assert self.law is not None
-        requests = SampleRequests(built.module, data.test_draws, data.batch_size, (PURPOSE,), "reference")
+            data.rounds.require_reward.teardown()
+        assert self.accepted is not None
+        requests = SampleRequests(built.module, data.evaluation.test_draws, data.batch_size, (PURPOSE,), "reference")
         return {
             "line": job.label,
             "method": job.method.label,
             "level": "" if job.level is None else str(job.level),
-            "u": None if run is None else built.module.level,
+            "u": None if run is None else built.module.policy.interval.low,
             "seed": seed,
             "run": name or "",
-            **measure(built.module, drawn, rewards, reference, groups(requests), self.law, self.higher_is_better),
+            **measure(
+                built.module, samples, rewards, reference, groups(requests), self.accepted, self.higher_is_better
+            ),
             **self._cost(job, run, chosen),
-            "inference_reward_calls": drawn.reward_calls,
-            "inference_denoiser_calls": drawn.denoiser_calls,
+            "inference_reward_calls": samples.reward_calls,
+            "inference_denoiser_calls": samples.denoiser_calls,
             "evaluation_reward_calls": asked,
             **self._seconds(job, run),
             "inference_seconds": round(seconds, 3),
         }
 
-    def _level(self, job: Cell, seed: int) -> "tuple[float | None, search.Analysis | None]":
-        """(the job's level, how it was chosen); once for a seed, and kept."""
-        if job.level != "auto":  # as the sampler has it, so that a chosen level and the same one given share a run
-            return (None if job.level is None else nearest_level(float(job.level), self.built.module.steps)), None
+    def _level(self, job: Cell, seed: int) -> "tuple[float | None, results.Analysis | None]":
+        """Return (level of the line, analysis behind ``auto`` or None).
+
+        The analysis is stored, one for each seed.
+        """
+        if job.level != "auto":  # on the sampler's grid, so that a chosen level and an equal given level share a run
+            return (
+                None if job.level is None else nearest_level(float(job.level), self.built.module.policy.steps)
+            ), None
         folder = self.folder / "levels" / str(seed)
-        if (folder / search.NAME).exists():
-            found = search.Analysis.read(folder)
+        if (folder / results.NAME).exists():
+            found = results.Analysis.read(folder)
         else:
-            self._say(f"levels compared for seed {seed}")
+            self._print(f"levels are compared for seed {seed}")
             built = self.build([*_seeded(seed), "--model.level", "auto"])
             found = commands.levels(built.module, built.data, folder, built.trainer, built.config)
-            built.data.require_reward.teardown()
+            built.data.rounds.require_reward.teardown()
             print(show.table(found), flush=True)
         return found.level, found
 
     def _train(self, job: Cell, seed: int, level: "float | None", folder: Path) -> None:
-        """A run like any other, which goes on if it was stopped."""
+        """Train the run of a line, or resume it."""
         flags = plan.training_flags(job, seed, level, self.budget, self.built)
         built = self.build(flags)
         last = "last" if (folder / "config.yaml").exists() else None
@@ -168,23 +187,29 @@ class Comparison:
         built.trainer.callbacks.append(cost_callback.TrainingCostCallback(folder))  # type: ignore[attr-defined]
         commands.fit(built.module, built.data, folder, built.trainer, built.config, self.command, checkpoint)
 
-    def _judging(self, seed: int) -> Any:
-        """The configuration's own reward and number of samples, whatever a method's settings say."""
+    def _evaluation_data(self, seed: int) -> Any:
+        """Return rollouts with the configuration's own reward and number of samples.
+
+        The settings of a method do not apply.
+        """
         return self.build(_seeded(seed)).data
 
-    def _of_reference(self, seed: int) -> list[float]:
-        """The rewards of the reference's samples, with the noise and the conditions of everyone's; kept."""
+    def _reference_rewards(self, seed: int) -> list[float]:
+        """Return the rewards of the reference's samples, from disk if they are there.
+
+        The samples share noise and conditions with those of all lines.
+        """
         path = self.folder / "reference" / f"{seed}.json"
         if seed not in self._reference and not path.exists():
             built = self.build(_seeded(seed))
-            drawn = METHODS["reference"].draw(built.module, built.data, built.trainer, math.nan)
+            samples = METHODS["reference"].sample(built.module, built.data, built.trainer, math.nan)
             try:
-                values, _ = self._scored(built.data, drawn.items)
+                values, _ = self._score(built.data, samples.items)
             finally:
-                built.data.require_reward.teardown()
+                built.data.rounds.require_reward.teardown()
             files.write_json(path, [None if math.isnan(value) else value for value in values])
         if seed not in self._reference:
-            remedy = "remove it, and the reference is judged again"
+            remedy = "remove it, and the reference is evaluated again"
             values = files.read_json(path, remedy)
             try:
                 self._reference[seed] = [math.nan if value is None else float(value) for value in values]
@@ -192,32 +217,33 @@ class Comparison:
                 raise GraftError(f"{path} is damaged ({error}): {remedy}") from None
         return self._reference[seed]
 
-    def _scored(self, data: Any, items: Sequence[Any]) -> tuple[list[float], int]:
-        """(rewards, number of reward calls)."""
+    def _score(self, data: Any, items: Sequence[Any]) -> tuple[list[float], int]:
+        """Return (rewards, number of reward calls)."""
         size = data.batch_size
-        parts = [ask(data.require_reward, items[i : i + size]) for i in range(0, len(items), size)]
+        parts = [ask(data.rounds.require_reward, items[i : i + size]) for i in range(0, len(items), size)]
         return [value for part in parts for value in part.values], sum(part.asked for part in parts)
 
     @property
-    def _law_rounds(self) -> int:
+    def _accepted_rounds(self) -> int:
+        """Number of rounds of the reference's draws for the accepted distribution."""
         draws = self.asked.target_draws
         return math.ceil(draws / self.built.data.draws) if draws else self.built.trainer.max_epochs or 1
 
-    def _accepted(self) -> AcceptedDistribution:
+    def _sample_accepted(self) -> AcceptedDistribution:
         flags = [
             *_seeded(accepted_distribution.SEED),
             *accepted_distribution.SETTINGS,
             "--trainer.max_epochs",
-            str(self._law_rounds),
+            str(self._accepted_rounds),
         ]
         built = self.build(flags)
         try:
             return accepted_distribution.sample_accepted(built.module, built.data, built.trainer, self.folder / "law")
         finally:
-            built.data.require_reward.teardown()
+            built.data.rounds.require_reward.teardown()
 
-    def _cost(self, job: Cell, run: "Path | None", chosen: "search.Analysis | None") -> dict[str, Any]:
-        """What training took; of a run that is stopped early, up to there."""
+    def _cost(self, job: Cell, run: "Path | None", chosen: "results.Analysis | None") -> dict[str, Any]:
+        """Return the cost of training by name; for an earlier round, the cost up to that round."""
         rounds, steps, evaluations = list[dict[str, Any]](), 0, 0
         if run is not None:
             done = _count(job, run)
@@ -238,23 +264,23 @@ class Comparison:
     def _seconds(self, job: Cell, run: "Path | None") -> dict[str, Any]:
         return {"training_seconds": 0.0 if run is None else cost_callback.read(run)[_count(job, run) - 1]["seconds"]}
 
-    def _say(self, what: str) -> None:
+    def _print(self, text: str) -> None:
         if self.built.trainer.is_global_zero:
-            print(f"graft: {what}", flush=True)
+            print(f"graft: {text}", flush=True)
 
     def about(self) -> dict[str, Any]:
-        """What ``compare.json`` holds besides the rows and their means."""
+        """Return the content of ``compare.json`` except the rows and their means."""
         data = self.built.data
-        name, unit = data.reward_label
-        assert self.law is not None
+        name, unit = data.rounds.reward_label
+        assert self.accepted is not None
         return {
             "reward": {"name": name, "unit": unit, "higher_is_better": self.higher_is_better},
-            "rule": data.describe(),
+            "rule": data.rounds.describe(),
             "seeds": list(self.asked.seeds),
             "baseline": self.baseline,
             "budget": asdict(self.budget),
-            "samples": data.test_draws,
-            "law": self.law.about(),
+            "samples": data.evaluation.test_draws,
+            "law": self.accepted.about(),
             "methods": {job.label: job.method.about for job in self.lines},
             "settings": {job.label: job.method.flags for job in self.lines},
             "command": self.command,
@@ -263,7 +289,7 @@ class Comparison:
 
 
 def _known(path: Path) -> dict[str, Any]:
-    """The methods of a comparison that was started, by label.
+    """Return the methods of a comparison on disk, by label.
 
     Raises:
         GraftError: The file is damaged.
@@ -271,7 +297,7 @@ def _known(path: Path) -> dict[str, Any]:
     try:
         return dict(plain_yaml.read(path)["compare"]["methods"])
     except (GraftError, ValueError, TypeError, KeyError):
-        raise GraftError(f"{path} is damaged: choose another --run_dir") from None
+        raise GraftError(f"{path} is damaged. Choose another --run_dir.") from None
 
 
 def _seeded(seed: int) -> list[str]:
@@ -279,5 +305,5 @@ def _seeded(seed: int) -> list[str]:
 
 
 def _count(job: Cell, run: Path) -> int:
-    """Rounds of a run that a method uses."""
+    """Return the number of rounds of a run that a method uses."""
     return int(job.method.value) if job.method.name == "graft_early" else len(cost_callback.read(run))

@@ -1,4 +1,4 @@
-"""Inverse noise correction: a corrector that learns the noise of real data, recovered by inverting a frozen flow."""
+"""Inverse noise correction: a corrector learns the noise of real data, which a frozen flow is inverted to find."""
 
 from graft.correct.command import correct
 from graft.correct.data import InvertedNoiseData

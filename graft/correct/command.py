@@ -1,4 +1,4 @@
-"""``graft correct``: recover the noise of data, learn it, and show what it bought."""
+"""``graft correct``: invert the flow on data, train the corrector on the noise, and compare at equal cost."""
 
 from pathlib import Path
 from typing import Any
@@ -7,6 +7,7 @@ import torch
 from lightning.pytorch import LightningDataModule, Trainer
 from lightning.pytorch.strategies import FSDPStrategy, ModelParallelStrategy
 from torch import nn
+from typing_extensions import override
 
 from graft import commands, distributed, files, flops, runs, seeding
 from graft.correct import show, train_longer
@@ -34,23 +35,24 @@ def correct(
     checkpoint: "str | Path | None" = None,
     overwrite: bool = False,
 ) -> dict[str, Any]:
-    """Inverse noise correction: invert the frozen flow on data, train the corrector, compare at equal cost.
+    """Run inverse noise correction and return the content of ``summary.json``.
+
+    The run inverts the frozen flow on data, trains the corrector on the noise, and compares ways to sample at equal
+    cost.
 
     Args:
         module: The model, with its reference's weights and a corrector.
-        data: The domain's data, to be inverted.
+        data: The domain's data, which are inverted.
         run_dir: Folder of the run.
-        trainer: ``graft.trainer(epochs)``, or one of your own with its settings.
-        config: The configuration as YAML, kept with the run and with the weights.
-        command: That repeats the run, shown in the report.
-        checkpoint: To go on from: a file, or ``last``, the run's own.
-        overwrite: Remove the run that is in the folder.
-
-    Returns:
-        What ``summary.json`` holds.
+        trainer: ``graft.trainer(epochs)``, or another trainer with its settings.
+        config: The configuration as YAML, stored with the run and with the weights.
+        command: Command that repeats the run, for the report.
+        checkpoint: Checkpoint to resume from: a file, or ``last`` for the run's own.
+        overwrite: True to remove a run that is in the folder.
 
     Raises:
-        GraftError: The folder holds a run, and it is neither gone on with nor overwritten.
+        GraftError: The settings do not fit, too many samples cannot be inverted, or the folder holds a run that is
+            neither resumed nor overwritten.
     """
     with runs.withdrawn(Path(run_dir)), holding(), Stopwatch() as clock:
         return _correct(clock, module, data, run_dir, trainer, config, command, checkpoint, overwrite)
@@ -67,13 +69,16 @@ def _correct(
     asked: "str | Path | None",
     overwrite: bool,
 ) -> dict[str, Any]:
-    if module.reference_file is None:
-        raise GraftError("a frozen flow is corrected: give model.weights")
+    if module.policy.reference_file is None:
+        raise GraftError("model.weights is null; graft correct corrects a frozen flow. Give model.weights.")
     if trainer.max_epochs is not None and trainer.max_epochs < 1:
-        raise GraftError(f"trainer.max_epochs is {trainer.max_epochs}, but the corrector takes at least one epoch")
+        raise GraftError(f"trainer.max_epochs is {trainer.max_epochs}; it must be at least 1")
     data.check(module)
     if isinstance(trainer.strategy, ModelParallelStrategy | FSDPStrategy):
-        raise GraftError("samples take as many network calls as they need, which sharded weights cannot: use ddp")
+        raise GraftError(
+            "trainer.strategy shards the weights; it must not, since samples need different numbers of network calls. "
+            "Use ddp."
+        )
     distributed.launch(trainer, module)
     folder = commands.prepare_run_dir(trainer, run_dir)
     checkpoint = distributed.on_rank_zero(trainer, lambda: checkpoint_of(folder, asked, overwrite))
@@ -82,10 +87,10 @@ def _correct(
     commands.attach_logging(trainer, folder, config, checkpoint)
     commands.train(module, data, trainer, folder, checkpoint)
     with interruption.at_once(folder, "in the comparison at the end"):
-        return _compared(clock, module, data, folder, trainer, config, command)
+        return _compare(clock, module, data, folder, trainer, config, command)
 
 
-def _compared(
+def _compare(
     clock: Stopwatch,
     module: GraftModule,
     data: InvertedNoiseData,
@@ -94,17 +99,17 @@ def _compared(
     config: str,
     command: str,
 ) -> dict[str, Any]:
-    """What ``summary.json`` holds, which is written with all that goes with it."""
+    """Compare the ways to sample, write the files and return the summary."""
     module.save_weights(folder / "tuned.safetensors", config)
     commands.evaluate_both(module, data, trainer)
     cost = _cost(module, data, trainer)
-    rival = _rival(module, data, cost, folder, trainer)
-    drawing = _Drawing(module, data, None if rival is None else rival[0])
-    trainer.predict(module, drawing, return_predictions=False)
-    assert drawing.found is not None
-    summary = _summary(module, data, drawing.found) | {
+    longer = _train_longer(module, data, cost, folder, trainer)
+    measurement = _Measurement(module, data, None if longer is None else longer[0])
+    trainer.predict(module, measurement, return_predictions=False)
+    assert measurement.found is not None
+    summary = _summary(module, data, measurement.found) | {
         "flops": cost,
-        "trained_longer": None if rival is None else rival[1],
+        "trained_longer": None if longer is None else longer[1],
         "seconds": round(clock.seconds, 1),
     }
     if trainer.is_global_zero:
@@ -115,9 +120,9 @@ def _compared(
 
 
 def _write(module: GraftModule, folder: Path, summary: dict[str, Any], command: str, trainer: Trainer) -> None:
-    """The samples, the page and the summary."""
+    """Write the samples, the page and ``summary.json``."""
     commands.write_samples(module, folder)
-    pictures = {name: commands.render_samples(module, judge) for name, judge in module.evaluators.items()}
+    pictures = {name: commands.render_samples(module, evaluator) for name, evaluator in module.evaluators.items()}
     show.write(
         folder / "report.html",
         summary,
@@ -126,39 +131,43 @@ def _write(module: GraftModule, folder: Path, summary: dict[str, Any], command: 
         _losses(trainer),
         {name: png for name, png in pictures.items() if png is not None},
     )
-    files.write_json(folder / "summary.json", summary)  # last: its presence says that the run is finished
+    files.write_json(folder / "summary.json", summary)  # written last, since a run with this file is finished
 
 
-class _Drawing(LightningDataModule):
-    """Draws where Lightning asks for what to predict: by then the strategy is ready."""
+class _Measurement(LightningDataModule):
+    """Measures the frontier when Lightning asks for the data to predict.
 
-    def __init__(self, module: GraftModule, data: InvertedNoiseData, rival: "nn.Module | None") -> None:
+    The strategy of the trainer is ready then.
+    """
+
+    def __init__(self, module: GraftModule, data: InvertedNoiseData, longer: "nn.Module | None") -> None:
         super().__init__()
-        self.module, self.data, self.rival = module, data, rival
+        self.module, self.data, self.longer = module, data, longer
         self.found: Frontier | None = None
 
+    @override
     def predict_dataloader(self) -> "list[Any]":
         assert self.trainer is not None
         self.data.trainer = self.trainer
-        with self.trainer.precision_plugin.tensor_init_context():  # that of what is drawn
-            self.found = measure_frontier(self.module, self.data, self.rival)
+        with self.trainer.precision_plugin.tensor_init_context():  # noise has the precision of the samples
+            self.found = measure_frontier(self.module, self.data, self.longer)
         return []
 
 
 def _cost(module: GraftModule, data: InvertedNoiseData, trainer: Trainer) -> dict[str, float]:
-    """Floating-point operations of all that the correction took.
+    """Return the floating-point operations of each part of the correction, by name.
 
-    ``call`` and ``corrector_call``: of a call of either network for one sample. ``inversion``: of the data, with the
-    perturbed copies and the round trips. ``certificate``: of known noise. ``training``: of the corrector, with the
-    validation losses.
+    ``call`` and ``corrector_call``: A call of the flow's and of the corrector's network for one sample. ``inversion``:
+    The inversion of the data, with the perturbed copies and the round trips. ``certificate``: The inversion of samples
+    of known noise. ``training``: The training of the corrector, with the validation losses.
     """
-    assert data.recovered is not None and module.corrector is not None
+    assert data.recovered is not None and module.policy.corrector is not None
     given = module.sample_conditions(8, seeding.make_generator(module.seed, "flops"))
-    condition, noise = trainer.precision_plugin.convert_input((given, module.process.prior(given)))
-    call = flops.call(module.process, module.reference_forward, noise, condition)
-    own = flops.call(module.corrector.process, module.backbone, noise, condition)
+    condition, noise = trainer.precision_plugin.convert_input((given, module.policy.process.prior(given)))
+    call = flops.call(module.policy.process, module.policy.reference_forward, noise, condition)
+    own = flops.call(module.policy.corrector.process, module.policy.backbone, noise, condition)
     epochs = trainer.max_epochs or 1
-    fitted = isinstance(module.corrector, GaussianCorrector)
+    fitted = isinstance(module.policy.corrector, GaussianCorrector)
     samples = 0 if fitted else epochs * data.steps_per_epoch * data.train_batch_size
     validated = 0 if fitted else epochs * size(data.examples(held_out=True).condition)
     return {
@@ -170,10 +179,15 @@ def _cost(module: GraftModule, data: InvertedNoiseData, trainer: Trainer) -> dic
     }
 
 
-def _rival(
+def _train_longer(
     module: GraftModule, data: InvertedNoiseData, cost: dict[str, float], folder: Path, trainer: Trainer
 ) -> "tuple[nn.Module, dict[str, Any]] | None":
-    """The flow trained longer for what the correction cost, on the samples that were inverted; None: not asked for."""
+    """Return the flow after more training and the settings of that training.
+
+    The training costs as much as the correction.
+
+    The training data are the samples that were inverted. None without this baseline, and for several ranks.
+    """
     if not data.train_longer_baseline or trainer.world_size > 1:
         return None
     chosen = data.chosen
@@ -184,15 +198,15 @@ def _rival(
     steps = train_longer.steps_for_flops(paid, cost["call"], batch)
     if steps < 1:
         return None
-    told = {"steps": steps, "batch": batch, "learning_rate": data.longer_learning_rate}
-    about = {**told, "samples": fingerprint_hash(chosen.split.training)}
-    return train_longer.train_longer(module, chosen.batches, chosen.encoded, about, folder, trainer), told
+    settings = {"steps": steps, "batch": batch, "learning_rate": data.longer_learning_rate}
+    about = {**settings, "samples": fingerprint_hash(chosen.split.training)}
+    return train_longer.train_longer(module, chosen.batches, chosen.encoded, about, folder, trainer), settings
 
 
 def _summary(module: GraftModule, data: InvertedNoiseData, found: Frontier) -> dict[str, Any]:
     assert data.recovered is not None
     features = None
-    if module.has_features:
+    if module.supports("features"):
         features = module.features(module.decode(data.recovered.data, data.recovered.condition))
     floor = found.floor[found.distance]
     reference, tuned = (commands.to_json(module.evaluators[w].summary()) for w in ("reference", "tuned"))
@@ -200,7 +214,7 @@ def _summary(module: GraftModule, data: InvertedNoiseData, found: Frontier) -> d
         "reference": reference,
         "tuned": tuned,
         "inversion": summarize_inversion(data.recovered, data.max_round_trip_error, data.certificate, features),
-        "dequantise": data.spread(module),
+        "dequantise": data.noise_std(module),
         "distance": {
             "name": found.distance,
             "floor": finite(sum(floor) / len(floor)),
@@ -224,17 +238,17 @@ def _summary(module: GraftModule, data: InvertedNoiseData, found: Frontier) -> d
             for row in found.rows
         ],
         "conclusion": summarize_frontier(found),
-        "level": module.level,
-        "steps": module.steps,
-        "solver": type(module.solver).__name__,
-        "evaluation_denoiser_calls": sum(judge.denoiser_calls for judge in module.evaluators.values()),
+        "level": module.policy.interval.low,
+        "steps": module.policy.steps,
+        "solver": type(module.policy.solver).__name__,
+        "evaluation_denoiser_calls": sum(evaluator.denoiser_calls for evaluator in module.evaluators.values()),
         "seed": module.seed,
         "versions": commands.versions(),
     }
 
 
 def _losses(trainer: Trainer) -> list[tuple[float, float, float]]:
-    """(epoch from 1, mean training loss, held-out loss)."""
+    """Return (epoch from 1, mean training loss, held-out loss) of each epoch."""
     training: dict[int, list[float]] = {}
     held_out: dict[int, float] = {}
     for row in loggers.metrics_file(trainer).rows:

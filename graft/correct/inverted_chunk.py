@@ -1,4 +1,4 @@
-"""Recovered noise on disk, a chunk at a time, and the account of all of it."""
+"""Inverted samples on disk, a chunk at a time, and the summary of the inversion."""
 
 import math
 from collections.abc import Sequence
@@ -10,22 +10,21 @@ import torch
 from torch import Tensor
 
 from graft import files
+from graft.correct.invert import InversionResult, StepStatistics
 from graft.errors import GraftError
-from graft.inversion.base import flatten_state
-from graft.inversion.flow import InversionResult, StepStatistics
-from graft.state import Condition, State, cat, flatten, unflatten
+from graft.state import Condition, State, cat, flatten, flatten_state, unflatten
 
 
 @dataclass
 class InvertedChunk:
-    """Samples, what they were given and what came of carrying them back.
+    """Samples with their conditions and the result of their inversion.
 
     Attributes:
-        data: (B, ...) as they were inverted.
-        condition: Of each.
-        item: (B,) number of the sample in the data: several chunks may hold the same one, dequantised anew.
-        inverted: What came of them.
-        noise_error: (B,) relative error of the recovered noise, where it was known; else empty.
+        data: (B, ...) samples as they were inverted.
+        condition: Condition of each sample.
+        item: (B,) number of the sample in the data; several chunks may hold one sample with different dequantisations.
+        inverted: Result of the inversion.
+        noise_error: (B,) relative error of the recovered noise if the noise was known; else empty.
     """
 
     data: State
@@ -35,7 +34,12 @@ class InvertedChunk:
     noise_error: Tensor
 
     def write(self, path: Path, origin: dict[str, Any]) -> None:
-        """Keep it."""
+        """Write the chunk as a safetensors file.
+
+        Args:
+            path: Path of the file.
+            origin: Settings and checksums that the chunk depends on.
+        """
         found = self.inverted
         tensors = flatten(self.data, "data") | flatten(self.condition, "condition") | flatten(found.noise, "noise")
         tensors |= {name: getattr(found, name) for name in PER_SAMPLE} | {"item": self.item}
@@ -45,18 +49,22 @@ class InvertedChunk:
 
     @classmethod
     def read(cls, path: Path, origin: dict[str, Any]) -> "InvertedChunk":
-        """What `write` kept.
+        """Return the chunk of a file that `write` wrote.
+
+        Args:
+            path: Path of the file.
+            origin: Settings and checksums that the chunk must depend on.
 
         Raises:
-            GraftError: It is damaged, or was made otherwise.
+            GraftError: The file is damaged, or its origin differs.
         """
         tensors, about = files.read_tensors(path)
         theirs = about.get("origin") or {}
         if theirs != origin:
             differing = [name for name in origin if theirs.get(name) != origin[name]]
             raise GraftError(
-                f"{path} was recovered with another {' and '.join(differing) or 'origin'}: choose another --run_dir, "
-                "or remove the folder"
+                f"{path} was recovered with another {' and '.join(differing) or 'origin'}. Choose another --run_dir, "
+                "or remove the folder."
             )
         condition = unflatten(tensors, "condition")
         assert isinstance(condition, dict)
@@ -73,7 +81,7 @@ PER_SAMPLE = ("solved", "stopped", "round_trip", "noise_gain", "evaluations")
 
 
 def concatenate(chunks: Sequence[InvertedChunk]) -> InvertedChunk:
-    """All of them as one."""
+    """Return several chunks as one."""
     condition = cat([chunk.condition for chunk in chunks])
     assert isinstance(condition, dict)
     steps = [StepStatistics(step.level) for step in chunks[0].inverted.steps]
@@ -95,14 +103,26 @@ def concatenate(chunks: Sequence[InvertedChunk]) -> InvertedChunk:
 
 
 def passes_round_trip(chunk: InvertedChunk, furthest: float) -> Tensor:
-    """(B,) bool: every step was inverted, and the flow makes the sample of the noise again, to within ``furthest``."""
+    """Return (B,) bool: True for a sample that is inverted.
+
+    Every step was inverted, and the round trip is within ``furthest`` of the sample.
+    """
     return chunk.inverted.solved & (chunk.inverted.round_trip <= furthest)
 
 
 def too_many_lost_message(chunk: InvertedChunk, furthest: float, most: float, steps: int) -> str:
-    """Why too many samples were lost, where, and what to change."""
+    """Return the message for too many samples that cannot be inverted.
+
+    It says how many there are, at which step, and what to change.
+
+    Args:
+        chunk: Samples so far.
+        furthest: Largest round-trip error of a valid sample.
+        most: Largest share of invalid samples.
+        steps: Number of sampler steps.
+    """
     found, count = chunk.inverted, len(chunk.item)
-    lost = int((~passes_round_trip(chunk, furthest)).sum())
+    invalid = int((~passes_round_trip(chunk, furthest)).sum())
     worst = max(found.steps, key=lambda step: step.missed)
     missed, far = int((~found.solved).sum()), int((found.solved & ~(found.round_trip <= furthest)).sum())
     where = [
@@ -111,20 +131,27 @@ def too_many_lost_message(chunk: InvertedChunk, furthest: float, most: float, st
             if missed
             else []
         ),
-        *([f"{far} came back more than {furthest:.2g} from where they started"] if far else []),
+        *([f"{far} came back more than {furthest:.2g} from the data"] if far else []),
     ]
     return (
-        f"{lost} of {count} samples could not be carried back through the flow ({' and '.join(where)}), and at most "
-        f"{most:.0%} may be lost: take smaller steps (--model.steps {2 * steps}), another "
-        "method (--data.fixed_point_solver "
-        "graft.inversion.Newton), or noise on the data as large as the last step (--data.dequantize_std auto)"
+        f"{invalid} of {count} samples could not be inverted ({' and '.join(where)}); the share must be at most "
+        f"{most:.0%}. Take smaller steps (--model.steps {2 * steps}), another method "
+        "(--data.fixed_point_solver Newton), or noise on the data as large as the last step "
+        "(--data.dequantize_std auto)."
     )
 
 
 def summarize_inversion(
     chunk: InvertedChunk, furthest: float, known: "InvertedChunk | None", features: "Tensor | None"
 ) -> dict[str, Any]:
-    """The inversion as it stands in ``summary.json``."""
+    """Return the entry ``inversion`` of ``summary.json``.
+
+    Args:
+        chunk: All inverted samples.
+        furthest: Largest round-trip error of a valid sample.
+        known: Inverted samples of known noise; None if there are none.
+        features: (B, d) features of the samples; None if the domain has no features.
+    """
     found, good = chunk.inverted, passes_round_trip(chunk, furthest)
     return {
         "samples": len(good),
@@ -142,20 +169,23 @@ def summarize_inversion(
             "above_30": int((found.noise_gain[good] > 30).sum()),
             "not_known": int(found.noise_gain[good].isnan().sum()),
         },
-        "left_out": _differs(chunk, good, features),
-        "known_noise": None if known is None else _certificate(known),
+        "left_out": _invalid_gaps(chunk, good, features),
+        "known_noise": None if known is None else _summarize_certificate(known),
     }
 
 
 def quantiles(values: Tensor) -> dict[str, "float | None"]:
-    """Median, 95 % quantile and maximum of what is finite."""
+    """Return the median, 95 % quantile and maximum of the finite values.
+
+    Each is None if no value is finite.
+    """
     x = values[values.isfinite()].double()
     if not len(x):
         return {"median": None, "q95": None, "max": None}
     return {"median": float(x.median()), "q95": float(x.quantile(0.95)), "max": float(x.max())}
 
 
-def _certificate(known: InvertedChunk) -> dict[str, Any]:
+def _summarize_certificate(known: InvertedChunk) -> dict[str, Any]:
     error = known.noise_error
     return {
         "draws": len(error),
@@ -165,21 +195,31 @@ def _certificate(known: InvertedChunk) -> dict[str, Any]:
     }
 
 
-def _differs(chunk: InvertedChunk, good: Tensor, features: "Tensor | None") -> "dict[str, Any] | None":
-    """How what is left out differs from the rest: means of its size and its features, in standard errors of chance."""
+def _invalid_gaps(chunk: InvertedChunk, good: Tensor, features: "Tensor | None") -> "dict[str, Any] | None":
+    """Return how invalid samples differ from the others in norm and features.
+
+    None if all samples are valid.
+    """
     if bool(good.all()):
         return None
     x = flatten_state(chunk.data).double()
-    told: dict[str, Any] = {"norm": standardized_gap(x.square().mean(1).sqrt(), good)}
+    gaps: dict[str, Any] = {"norm": standardized_gap(x.square().mean(1).sqrt(), good)}
     if features is not None and bool(good.any()):
         each = [standardized_gap(column, good) for column in features.double().mT]
         furthest = max(range(len(each)), key=lambda i: abs(each[i]["standard_errors"] or 0.0))
-        told["features"] = {"number": len(each), "furthest": furthest, **each[furthest]}
-    return told
+        gaps["features"] = {"number": len(each), "furthest": furthest, **each[furthest]}
+    return gaps
 
 
 def standardized_gap(values: Tensor, good: Tensor) -> dict[str, "float | None"]:
-    """Means of ``values`` (B,) where ``good`` and where not; the gap in standard errors of as many at random."""
+    """Return the mean of valid and of invalid samples, and their gap in standard errors.
+
+    The standard error is that of the gap between two random sets of the same sizes.
+
+    Args:
+        values: (B,) value of each sample.
+        good: (B,) bool, True for a valid sample.
+    """
     a, b = values[good], values[~good]
     left = float(b.mean())
     if len(a) < 2:

@@ -1,4 +1,4 @@
-"""Distance to the data against cost: the flow with its solvers, the corrected flow, and their cheap rivals."""
+"""Distance to the data against cost: the flow with several solvers, the corrected flow, and two cheap baselines."""
 
 import copy
 import itertools
@@ -13,27 +13,26 @@ from torch import Tensor, nn
 from graft import flops, seeding
 from graft.correct.data import InvertedNoiseData
 from graft.corrector import GaussianCorrector, gaussian_fields
-from graft.inversion.base import flatten_state
 from graft.module import GraftModule
 from graft.process import Process
 from graft.sampler import Stage, run_stages
 from graft.solvers import Euler, Heun, Midpoint, Solver
-from graft.state import Condition, State
+from graft.state import Condition, State, flatten_state
 
 FLOW, CORRECTED, GAUSSIAN, LONGER = "flow", "corrected", "Gaussian", "trained longer"
 
 
 @dataclass
 class Row:
-    """One way to draw.
+    """One way to sample.
 
     Attributes:
         name: `FLOW`, `CORRECTED`, `GAUSSIAN` or `LONGER`.
-        solver: Of the flow's steps.
-        steps: Of the flow.
-        warp: Of its clock, t = u^warp.
-        flops: Of one sample, all networks counted.
-        distances: By name, one for each set of draws.
+        solver: Name of the flow's solver.
+        steps: Number of sampler steps of the flow.
+        warp: Exponent of the flow's clock, t = u^warp.
+        flops: Floating-point operations of one sample, over all networks.
+        distances: Distances by name, one for each set of samples.
     """
 
     name: str
@@ -44,25 +43,25 @@ class Row:
     distances: dict[str, list[float]] = field(default_factory=dict)
 
     def mean(self, name: str) -> "float | None":
-        """Mean of the distances; None where one is not finite."""
+        """Return the mean of the distances of a name; None if a distance is not finite."""
         return finite(sum(self.distances[name]) / len(self.distances[name]))
 
     def error(self, name: str) -> "float | None":
-        """Standard error of the mean; None of one set, or where a distance is not finite."""
+        """Return the standard error of the mean; None for one set, or if a distance is not finite."""
         x = torch.tensor(self.distances[name], dtype=torch.float64)
         return finite(float(x.std()) / math.sqrt(len(x))) if len(x) > 1 else None
 
 
 @dataclass
 class Frontier:
-    """All of them.
+    """All ways to sample, with their distances and costs.
 
     Attributes:
-        rows: Ways to draw.
-        floor: By distance: of one half of the held-out data to the other, for each set.
-        n: Samples on either side of a distance.
+        rows: Ways to sample.
+        floor: Distances between two halves of the held-out data by name, one for each set.
+        n: Number of samples on either side of a distance.
         call: Operations of a call of the flow's network for one sample.
-        corrector_call: Of the corrector's.
+        corrector_call: Operations of a call of the corrector's network for one sample.
     """
 
     rows: list[Row]
@@ -73,27 +72,38 @@ class Frontier:
 
     @property
     def distance(self) -> str:
-        """The one that is judged by."""
+        """Name of the distance that the report compares by: the first one."""
         return next(iter(self.floor))
 
 
 def with_warp(process: Process, warp: float) -> Process:
-    """The process with steps that are spread otherwise: the flow is the same, and its network."""
-    spread = copy.deepcopy(process)
-    for part in gaussian_fields(spread).values():
+    """Return a copy of the process with another warp of its clock.
+
+    The flow and its network stay the same.
+    """
+    warped = copy.deepcopy(process)
+    for part in gaussian_fields(warped).values():
         part.warp = warp
-    return spread
+    return warped
 
 
 def solvers(module: GraftModule) -> list[Solver]:
-    """Those at hand, the module's own first."""
+    """Return the solvers to compare, the module's own solver first."""
     every: list[Solver] = [Euler(), Heun(), Midpoint()]
-    return [module.solver, *(s for s in every if type(s) is not type(module.solver))]
+    return [module.policy.solver, *(s for s in every if type(s) is not type(module.policy.solver))]
 
 
 def measure_frontier(module: GraftModule, data: InvertedNoiseData, longer: "nn.Module | None") -> Frontier:
-    """Draw in all ways, with the same noise, and measure; within a trainer that has set up its strategy."""
-    assert data.trainer is not None and module.corrector is not None
+    """Return the distance and the cost of all ways to sample, which share their noise.
+
+    The strategy of the trainer must be set up.
+
+    Args:
+        module: The model with a trained corrector.
+        data: The data of the run.
+        longer: The flow after more training; None for no such baseline.
+    """
+    assert data.trainer is not None and module.policy.corrector is not None
     device = data.trainer.strategy.root_device
     real = _features(module, *data.held_out)
     n = min(len(real) // 2, data.test_draws)
@@ -107,20 +117,20 @@ def measure_frontier(module: GraftModule, data: InvertedNoiseData, longer: "nn.M
         for name, measure in measures.items()
     }
 
-    condition = data.placed(module.sample_conditions(8, seeding.make_generator(data.seed, "flops")))
-    noise = module.process.prior(condition)
-    call = flops.call(module.process, module.reference_forward, noise, condition)
-    shaped = module.trained_stage
+    condition = data.to_device(module.sample_conditions(8, seeding.make_generator(data.seed, "flops")))
+    noise = module.policy.process.prior(condition)
+    call = flops.call(module.policy.process, module.policy.reference_forward, noise, condition)
+    shaped = module.policy.tuned_stage
     corrector_call = flops.call(shaped.process, shaped.model, noise, condition)
     gaussian = GaussianCorrector()
-    gaussian.check_compatible(module.process)
+    gaussian.check_compatible(module.policy.process)
     gaussian.fit([data.examples()])
     fitted = Stage(gaussian.process, gaussian.backbone.to(device), steps=gaussian.steps)
     gaussian_call = flops.call(gaussian.process, gaussian.backbone, noise, condition)
 
     ways: list[tuple[Row, list[Stage]]] = []
 
-    own = next(iter(gaussian_fields(module.process).values())).warp
+    own = next(iter(gaussian_fields(module.policy.process).values())).warp
 
     def way(
         name: str,
@@ -130,58 +140,65 @@ def measure_frontier(module: GraftModule, data: InvertedNoiseData, longer: "nn.M
         model: Any = None,
         warp: float = own,
     ) -> None:
-        last = Stage(with_warp(module.process, warp), model or module.reference_forward, solver=solver)
+        last = Stage(with_warp(module.policy.process, warp), model or module.policy.reference_forward, solver=solver)
         cost = flops.sampling([*before, (last, call)], steps)
         ways.append((Row(name, type(solver).__name__, steps, warp, cost), [*(s for s, _ in before), last]))
 
     for warp in sorted({own, *data.baseline_warps}):
         for solver in solvers(module):
-            for steps in sorted({*data.baseline_steps, *([module.steps] if solver is module.solver else [])}):
+            for steps in sorted(
+                {*data.baseline_steps, *([module.policy.steps] if solver is module.policy.solver else [])}
+            ):
                 way(FLOW, solver, steps, [], warp=warp)
-    way(CORRECTED, module.solver, module.steps, [(shaped, corrector_call)])
-    way(GAUSSIAN, module.solver, module.steps, [(fitted, gaussian_call)])
+    way(CORRECTED, module.policy.solver, module.policy.steps, [(shaped, corrector_call)])
+    way(GAUSSIAN, module.policy.solver, module.policy.steps, [(fitted, gaussian_call)])
     if longer is not None:
         network = longer.to(device)
-        for steps in sorted({module.steps, *data.baseline_steps}):
-            way(LONGER, module.solver, steps, [], lambda x, t, c: network(x, t, c))
-    with module.eval_weights("tuned"):
+        for steps in sorted({module.policy.steps, *data.baseline_steps}):
+            way(LONGER, module.policy.solver, steps, [], lambda x, t, c: network(x, t, c))
+    with module.policy.eval_weights("tuned"):
         for row, stages in ways:
             for r, order in enumerate(halves):
-                drawn = _drawn(module, data, stages, row.steps, n, r)
+                features = _sample_features(module, data, stages, row.steps, n, r)
                 for name, measure in measures.items():
-                    row.distances.setdefault(name, []).append(measure(real[order[:n]], drawn))
+                    row.distances.setdefault(name, []).append(measure(real[order[:n]], features))
     return Frontier([row for row, _ in ways], floor, n, call, corrector_call)
 
 
-def _drawn(
+def _sample_features(
     module: GraftModule, data: InvertedNoiseData, stages: list[Stage], steps: int, count: int, repeat: int
 ) -> Tensor:
-    """(count, d) features of draws; the noise of a repeat is the same for all ways."""
+    """Return (count, d) features of samples.
+
+    The noise of a repeat is the same for all ways to sample.
+    """
     parts = []
     for i, start in enumerate(range(0, count, data.batch_size)):
         some = min(data.batch_size, count - start)
         given = module.sample_conditions(some, seeding.make_generator(data.seed, "condition", "frontier", repeat, i))
-        condition = data.placed(given)
+        condition = data.to_device(given)
         generator = seeding.make_generator(data.seed, "frontier", repeat, i)
         parts.append(_features(module, run_stages(stages, condition, steps, generator=generator).state, condition))
     return torch.cat(parts)
 
 
 def _features(module: GraftModule, state: State, condition: Condition) -> Tensor:
-    """(B, d) of what states stand for, or the states themselves where a domain has no features."""
-    if not module.has_features:
+    """Return (B, d) features, or flattened states if the domain has no features."""
+    if not module.supports("features"):
         return flatten_state(state).double().cpu()
     return module.features(module.decode(state, condition)).double().cpu()
 
 
 def summarize_frontier(found: Frontier) -> dict[str, Any]:
-    """What the frontier says of the corrected flow.
+    """Return the comparison of the corrected flow with the other ways to sample, by name.
 
-    ``flops_at_equal_distance``: its cost over that of the flow alone, with the same solver at its best warp and at its
-    distance, interpolated in the logarithms; None where no number of steps tried comes as near. ``…_same_warp``: with
-    the flow's steps spread as the corrected flow's are.
-    ``best_solver_at_equal_flops``: the least distance of the flow alone at the cost of the corrected one, over solvers
-    and warps.
+    Distances and costs are interpolated in their logarithms.
+
+    ``flops_at_equal_distance``: Cost of the corrected flow over the cost of the flow alone at the same distance, with
+    the same solver at its best warp; None if the flow alone does not come as near with any number of steps tried.
+    ``flops_at_equal_distance_same_warp``: The same ratio with the warp of the corrected flow.
+    ``best_solver_at_equal_flops``: Least distance of the flow alone at the cost of the corrected flow, over solvers and
+    warps.
     """
     name = found.distance
     ours = next(row for row in found.rows if row.name == CORRECTED)
@@ -219,12 +236,15 @@ def summarize_frontier(found: Frontier) -> dict[str, Any]:
 
 
 def finite(value: float) -> "float | None":
-    """Return the value as JSON has it: None where it is not finite."""
+    """Return the value, or None if it is not finite, since JSON has no NaN."""
     return value if math.isfinite(value) else None
 
 
 def _points(rows: Sequence[Row], name: str) -> list[tuple[float, float]]:
-    """(log distance, log cost) of the rows with a distance above 0: some distances may be 0 or below it."""
+    """Return (log distance, log cost) of the rows with a distance above 0.
+
+    An unbiased distance may be below 0.
+    """
     found = [(_log(row.mean(name)), math.log(row.flops)) for row in rows]
     return [(distance, cost) for distance, cost in found if distance is not None]
 
@@ -234,7 +254,10 @@ def _log(value: "float | None") -> "float | None":
 
 
 def _falling(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-    """(distance, cost), where more cost is nearer: what is dearer and no nearer is left out."""
+    """Return the Pareto frontier of points (distance, cost), by cost.
+
+    A point of the frontier that costs more is nearer.
+    """
     out: list[tuple[float, float]] = []
     for distance, cost in sorted(points, key=lambda point: point[1]):
         if not out or distance < out[-1][0]:
@@ -243,7 +266,7 @@ def _falling(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]
 
 
 def _interpolated(points: Sequence[tuple[float, float]], at: float) -> "float | None":
-    """Y at x = ``at`` on straight lines between points (x, y); None outside of them."""
+    """Return y at x = ``at``, interpolated between points (x, y); None outside."""
     points = sorted(points)
     for (a, y), (b, z) in itertools.pairwise(points):
         if a <= at <= b:

@@ -1,4 +1,4 @@
-"""Samples of a data module, split at random into those that are inverted and those that the distances are to."""
+"""The samples of a data module, split at random into training samples, which are inverted, and held-out samples."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,24 +19,24 @@ from torch.utils.data import (
 )
 
 from graft import distributed, seeding
-from graft.batches.resumable_loader import rebuild_dataloader
-from graft.batches.training_data import identity_collate
+from graft.dataloaders.seeded import rebuild_dataloader
+from graft.dataloaders.training import identity_collate
 from graft.errors import GraftError
 from graft.state import Condition, State, cat, size, take
 
 Encoded = tuple[State, Condition]
 
 FEWEST = 6
-"""Samples of a split: two that are inverted, and two halves of two that the distances are to."""
+"""Smallest number of samples of a split: two training samples, and two halves of two held-out samples."""
 
 
 @dataclass(frozen=True)
 class Split:
-    """Places of samples in the data, in random order.
+    """Positions of samples in the data, in random order.
 
     Attributes:
-        training: (n,) of those that are inverted.
-        held_out: (m,) of those that the distances are to.
+        training: (n,) positions of the samples that are inverted.
+        held_out: (m,) positions of the samples that distances are measured to.
     """
 
     training: Tensor
@@ -44,41 +44,48 @@ class Split:
 
 
 def split(count: int, samples: "int | None", share: float, most: int, seed: int) -> Split:
-    """Split ``count`` samples by a permutation that follows from the seed alone.
+    """Return a random split of ``count`` samples, which depends on the seed alone.
 
     Args:
-        count: Samples in the data.
-        samples: At most so many are inverted; None: all that are not held out.
-        share: Of the samples that is held out; more are where ``samples`` leaves more over.
-        most: At most so many are held out.
-        seed: Of the permutation.
+        count: Number of samples in the data.
+        samples: Largest number of training samples; None for all samples that are not held out.
+        share: Share of the samples that is held out; more are held out if ``samples`` leaves more.
+        most: Largest number of held-out samples.
+        seed: Seed of the permutation.
 
     Raises:
-        GraftError: There are too few.
+        GraftError: There are too few samples.
     """
     if count < FEWEST:
-        raise GraftError(f"there are {count} samples of data; give at least {FEWEST}: some are inverted, others judge")
+        raise GraftError(
+            f"the data have {count} samples; they must have at least {FEWEST}, since some are inverted and distances "
+            "are measured to others. Give more data."
+        )
     order = torch.randperm(count, generator=seeding.make_generator(seed, "split"))
-    spare = 0 if samples is None else count - samples
-    held_out = min(max(round(share * count), spare, 4), max(most, 4), count - 2)
+    not_needed = 0 if samples is None else count - samples
+    held_out = min(max(round(share * count), not_needed, 4), max(most, 4), count - 2)
     return Split(order[held_out:][:samples], order[:held_out])
 
 
-class Samples:
-    """Reads the samples of a data module by their place, whatever order they are stored in.
+class SplitSource:
+    """The samples of a data module, read by their position, in whatever order they are stored.
 
-    The places are those of the data set of the module's training loader; its sampler only says which are used. A loader
-    that is no `torch.utils.data.DataLoader` of a data set with places, such as a list of batches or a stream, is read
-    once and kept. Of a stream without a length, no more is read than is needed: what it gives first.
+    The positions are those of the data set of the module's training loader. The loader's sampler only says which
+    positions are used. A loader that is not a `torch.utils.data.DataLoader` of a data set with positions, such as a
+    list of batches or a stream, is read once and kept in memory. Of a stream without a length, only the first samples
+    are read, as many as are needed.
 
     Args:
         source: The data module, set up.
-        encode: Turns a batch into (state, condition), `graft.GraftModule.encode`.
-        samples: As of `split`.
-        share: As of `split`.
-        most: As of `split`.
-        batch_size: Samples that are read at a time where the loader does not say.
-        seed: Of the split, and of what the data set draws.
+        encode: Function that turns a batch into (state, condition), `graft.GraftModule.encode`.
+        samples: Largest number of training samples; None for all samples that are not held out.
+        share: Share of the samples that is held out.
+        most: Largest number of held-out samples.
+        batch_size: Number of samples that are read at a time if the loader does not say.
+        seed: Seed of the split and of the random numbers of the data set.
+
+    Raises:
+        GraftError: The data have no samples, or too few.
     """
 
     def __init__(
@@ -92,33 +99,36 @@ class Samples:
         seed: int,
     ) -> None:
         self.source, self.encode, self.seed = source, encode, seed
-        with self._seeded("data"):  # some modules make their data here
+        with self._seeded("data"):  # some modules create their data here
             self._loader = source.train_dataloader()
-            self._places = _places(self._loader)
+            self._positions = _positions(self._loader)
         self._kept: Encoded | None = None
-        if self._places is None:
-            self._kept = self._all(None if samples is None else samples + most)
+        if self._positions is None:
+            self._kept = self._read_all(None if samples is None else samples + most)
         else:
             self._batch = self._loader.batch_size or batch_size
-        count = size(self._kept[1]) if self._kept is not None else len(self._places or [])
+        count = size(self._kept[1]) if self._kept is not None else len(self._positions or [])
         self.split = split(count, samples, share, most, seed)
 
     def training(self, number: int = 0) -> Encoded:
-        """Return the samples that are inverted; what the data set draws for them is other in each pass ``number``."""
+        """Return (state, condition) of the training samples in a pass over the data.
+
+        The random numbers of the data set differ in each pass.
+        """
         return self._read(self.split.training, "pass", number)
 
     def held_out(self) -> Encoded:
-        """Return the samples that the distances are to."""
+        """Return (state, condition) of the held-out samples."""
         return self._read(self.split.held_out, "held out", 0)
 
     def batches(self) -> "DataLoader[Any]":
-        """Return a loader of shuffled batches of the samples that are inverted, for `encoded`."""
+        """Return a loader of shuffled batches of the training samples, for `encoded`."""
         rows, loader = self.split.training, self._loader
         batch = min(self._batch, len(rows))
         if self._kept is not None:
-            return DataLoader(_Kept(*_taken(self._kept, rows)), batch, shuffle=True, collate_fn=identity_collate)
-        assert self._places is not None
-        chosen: Any = SubsetRandomSampler([self._places[i] for i in rows.tolist()])  # places need be no numbers
+            return DataLoader(_InMemory(*_select(self._kept, rows)), batch, shuffle=True, collate_fn=identity_collate)
+        assert self._positions is not None
+        chosen: Any = SubsetRandomSampler([self._positions[i] for i in rows.tolist()])  # a position may be a name
         return rebuild_dataloader(loader, sampler=chosen, batch_size=batch)
 
     def encoded(self, batch: Any) -> Encoded:
@@ -127,26 +137,27 @@ class Samples:
 
     @contextmanager
     def _seeded(self, *purpose: "int | str") -> Iterator[None]:
-        """Within the block, torch's own generator is seeded from what it is for; afterwards it is as before."""
+        """Seed torch's global generator by a purpose within the block, and restore it afterwards."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seeding.derive_seed(self.seed, *purpose) % 2**32)
             yield
 
     def _read(self, rows: Tensor, purpose: str, number: int) -> Encoded:
         if self._kept is not None:
-            return _taken(self._kept, rows)
-        assert self._places is not None
-        places = [self._places[i] for i in rows.tolist()]
-        loader = rebuild_dataloader(self._loader, sampler=places, batch_size=self._batch, drop_last=False)
+            return _select(self._kept, rows)
+        assert self._positions is not None
+        positions = [self._positions[i] for i in rows.tolist()]
+        loader = rebuild_dataloader(self._loader, sampler=positions, batch_size=self._batch, drop_last=False)
         found = self._encoded(loader, purpose, number)
         if size(found[1]) != len(rows):
             raise GraftError(
-                f"`encode` makes {size(found[1])} samples of {len(rows)} items of {type(self.source).__name__}, but "
-                "graft correct splits the data by items: have it make one sample of each"
+                f"`encode` returns {size(found[1])} samples for {len(rows)} items of {type(self.source).__name__}; it "
+                "must return one for each item, since graft correct splits the data by items. Change `encode`."
             )
         return found
 
-    def _all(self, most: "int | None") -> Encoded:
+    def _read_all(self, most: "int | None") -> Encoded:
+        """Return all samples of the loader; of a stream without a length, at least ``most``."""
         sized = _length(self._loader) is not None
         found = self._encoded(self._loader, "pass", 0, None if sized else most)
         if not sized and most is not None and size(found[1]) >= most:
@@ -157,7 +168,7 @@ class Samples:
         return found
 
     def _encoded(self, loader: Any, purpose: str, number: int, most: "int | None" = None) -> Encoded:
-        """All that a loader gives, or enough of it."""
+        """Return the samples of a loader's batches; it stops once there are at least ``most``."""
         parts: list[Encoded] = []
         count = 0
         with self._seeded(purpose, number):
@@ -167,16 +178,16 @@ class Samples:
                 if most is not None and count >= most:
                     break
         if not count:
-            raise GraftError(f"{type(self.source).__name__} has no samples: give more data")
-        if self._places is None:
+            raise GraftError(f"{type(self.source).__name__} has no samples. Give more data.")
+        if self._positions is None:
             self._batch = size(parts[0][1])
         condition = cat([part[1] for part in parts])
         assert isinstance(condition, dict)
         return cat([part[0] for part in parts]), condition
 
 
-class _Kept(Dataset[Any]):
-    """Samples in memory, fetched by the batch."""
+class _InMemory(Dataset[Any]):
+    """A data set in memory, which returns whole batches."""
 
     def __init__(self, state: State, condition: Condition) -> None:
         self.state, self.condition = state, condition
@@ -188,17 +199,20 @@ class _Kept(Dataset[Any]):
         return self.__getitems__([index])
 
     def __getitems__(self, indices: "list[int]") -> Encoded:
-        return _taken((self.state, self.condition), torch.tensor(indices))
+        return _select((self.state, self.condition), torch.tensor(indices))
 
 
-def _taken(samples: Encoded, rows: Tensor) -> Encoded:
+def _select(samples: Encoded, rows: Tensor) -> Encoded:
     condition = take(samples[1], rows)
     assert isinstance(condition, dict)
     return take(samples[0], rows), condition
 
 
-def _places(loader: Any) -> "list[Any] | None":
-    """The places in its data set that a loader uses, each once and in order; None where there are none."""
+def _positions(loader: Any) -> "list[Any] | None":
+    """Return the positions in its data set that a loader uses, each once and in order.
+
+    None if the loader has no positions.
+    """
     if (
         not isinstance(loader, DataLoader)
         or isinstance(loader.dataset, IterableDataset)
@@ -208,12 +222,12 @@ def _places(loader: Any) -> "list[Any] | None":
     count = _length(loader.dataset)
     if count is None:
         return None
-    own = loader.batch_size is None  # its batches are a sampler's of the user's own
+    own = loader.batch_size is None  # the user gave a batch sampler
     sampler: Any = loader.batch_sampler if own else loader.sampler
     if isinstance(sampler, RandomSampler | SequentialSampler | DistributedSampler) or _length(sampler) is None:
         return list(range(count))
-    found = [place for batch in sampler for place in batch] if own else list(sampler)
-    return list(dict.fromkeys(int(place) if isinstance(place, Tensor) else place for place in found))
+    found = [position for batch in sampler for position in batch] if own else list(sampler)
+    return list(dict.fromkeys(int(each) if isinstance(each, Tensor) else each for each in found))
 
 
 def _length(value: Any) -> "int | None":

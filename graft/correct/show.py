@@ -1,27 +1,28 @@
-"""The correction to look at: a table for the terminal, and a page with the picture of distance against cost."""
+"""The correction: a table for the terminal, a figure of distance against cost, and the page of the run."""
 
-import base64
 import html
-import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import matplotlib.ticker
 from matplotlib.figure import Figure
 
-from graft import files, page
+from graft import files
 from graft.correct.pareto import CORRECTED, FLOW, GAUSSIAN, LONGER
-from graft.report import format_number
+from graft.report.figures import COLOURS, MARK, hide_spines, to_bytes
+from graft.report.page import embed_image, repeat_section, write_page
+from graft.report.tables import format_name, format_number, html_table, text_facts, text_table
 
 PICTURE = "frontier.png"
-LOOKS = {"Euler": ("#8793a3", "o"), "Heun": ("#3a9a6b", "s"), "Midpoint": ("#b0743a", "^")}
-OTHERS = {CORRECTED: ("#2a6fbb", "*", 16), GAUSSIAN: ("#9b59b6", "D", 8), LONGER: ("#c0392b", "v", 7)}
+SOLVER_STYLES = {"Euler": (COLOURS["reference"], "o"), "Heun": ("#3a9a6b", "s"), "Midpoint": ("#b0743a", "^")}
+"""Colour and marker of the flow alone by solver."""
+OTHER_STYLES = {CORRECTED: (COLOURS["tuned"], "*", 16), GAUSSIAN: ("#9b59b6", "D", 8), LONGER: (MARK, "v", 7)}
+"""Colour, marker and marker size of the other ways to sample."""
 
 
-def operations(flops: float) -> str:
-    """With a unit."""
+def format_flops(flops: float) -> str:
+    """Return a number of floating-point operations with its unit."""
     for size, unit in ((1e12, "TFLOP"), (1e9, "GFLOP"), (1e6, "MFLOP"), (1e3, "kFLOP")):
         if flops >= size:
             return f"{flops / size:.3g} {unit}"
@@ -29,52 +30,42 @@ def operations(flops: float) -> str:
 
 
 def rows(summary: dict[str, Any]) -> list[tuple[str, ...]]:
-    """(what, solver, warp, steps, cost, distance ± standard error) of each way to draw, by cost."""
-    judged = summary["distance"]["name"]
+    """Return the (name, solver, warp, steps, cost, distance ± standard error) rows, by cost."""
+    name = summary["distance"]["name"]
     out = list[tuple[str, ...]]()
     for row in sorted(summary["frontier"], key=lambda row: row["flops"]):
-        told = row["distances"][judged]
-        error = "" if told["stderr"] is None else f" ± {format_number(told['stderr'])}"
+        distance = row["distances"][name]
+        error = "" if distance["stderr"] is None else f" ± {format_number(distance['stderr'])}"
         out.append(
             (
                 row["name"],
                 row["solver"],
                 format_number(row["warp"]),
                 str(row["steps"]),
-                operations(row["flops"]),
-                format_number(told["mean"]) + error,
+                format_flops(row["flops"]),
+                format_number(distance["mean"]) + error,
             )
         )
     return out
 
 
 def head(summary: dict[str, Any]) -> tuple[str, ...]:
-    """Of the table."""
-    return ("", "solver", "warp", "steps", "a sample", summary["distance"]["name"].replace("_", " "))
+    """Return the head of the table of `rows`."""
+    return ("", "solver", "warp", "steps", "a sample", format_name(summary["distance"]["name"]))
 
 
 def table(summary: dict[str, Any]) -> str:
-    """The comparison and the facts as text."""
-    body = [head(summary), *rows(summary)]
-    wide = [max(len(row[i]) for row in body) for i in range(len(body[0]))]
-    lines = [
-        "  ".join(
-            f"{cell:<{w}}" if i < 2 else f"{cell:>{w}}" for i, (cell, w) in enumerate(zip(row, wide, strict=True))
-        )
-        for row in body
-    ]
-    lines.insert(1, "-" * len(lines[0]))
-    told = facts(summary)
-    names = max(len(name) for name, _ in told)
-    return "\n".join([*lines, "", *(f"{name:<{names}}  {value}" for name, value in told), "", judged_by(summary)])
+    """Return the comparison and the facts of the run as text for the terminal."""
+    lines = text_table(head(summary), rows(summary), left=2)
+    return "\n".join([*lines, "", *text_facts(facts(summary)), "", describe_distances(summary)])
 
 
 def facts(summary: dict[str, Any]) -> list[tuple[str, str]]:
-    """(what, value) of the run as a whole."""
-    found, said, cost = summary["inversion"], summary["conclusion"], summary["flops"]
-    name, known = summary["distance"]["name"].replace("_", " "), found["known_noise"]
-    lost = found["samples"] - found["kept"]
-    best = said["best_solver_at_equal_flops"]
+    """Return the (name, value) rows of the run as a whole."""
+    inversion, conclusion, cost = summary["inversion"], summary["conclusion"], summary["flops"]
+    name, known = format_name(summary["distance"]["name"]), inversion["known_noise"]
+    invalid = inversion["samples"] - inversion["kept"]
+    best = conclusion["best_solver_at_equal_flops"]
     return [
         (
             f"floor: {name} of two halves of the held-out data, {summary['distance']['n']} samples each",
@@ -82,103 +73,107 @@ def facts(summary: dict[str, Any]) -> list[tuple[str, str]]:
         ),
         (
             "samples inverted",
-            f"{found['kept']} of {found['samples']}"
+            f"{inversion['kept']} of {inversion['samples']}"
             + (
-                f"; left out {lost}: {found['not_solved']} not solved, {found['round_trip_too_far']} too far off"
-                if lost
+                f"; left out {invalid}: {inversion['not_solved']} not solved, {inversion['round_trip_too_far']} too "
+                "far off"
+                if invalid
                 else ""
             ),
         ),
-        *([("left out differ", _differ(found["left_out"]))] if found["left_out"] else []),
+        *([("left out differ", _format_gaps(inversion["left_out"]))] if inversion["left_out"] else []),
         (
             "round trip, median and largest",
-            f"{_tiny(found['round_trip']['median'])}, {_tiny(found['round_trip']['max'])}",
+            f"{_format_error(inversion['round_trip']['median'])}, {_format_error(inversion['round_trip']['max'])}",
         ),
         (
             "noise gain, median and largest",
-            f"{format_number(found['noise_gain']['median'])}, {format_number(found['noise_gain']['max'])}",
+            f"{format_number(inversion['noise_gain']['median'])}, {format_number(inversion['noise_gain']['max'])}",
         ),
         *(
             [("known noise recovered to 1 %", f"{known['recovered']:.1%} of {known['draws']}")]
             if known is not None
             else []
         ),
-        ("a call of the flow, of the corrector", f"{operations(cost['call'])}, {operations(cost['corrector_call'])}"),
+        (
+            "a call of the flow, of the corrector",
+            f"{format_flops(cost['call'])}, {format_flops(cost['corrector_call'])}",
+        ),
         (
             "inversion, its check on known noise, training of the corrector",
-            ", ".join(operations(cost[name]) for name in ("inversion", "certificate", "training")),
+            ", ".join(format_flops(cost[name]) for name in ("inversion", "certificate", "training")),
         ),
         (
             f"cost of the corrected flow over the flow's, {summary['solver']}, at equal {name}",
-            f"{format_number(said['flops_at_equal_distance'])}; at the same warp "
-            f"{format_number(said['flops_at_equal_distance_same_warp'])}",
+            f"{format_number(conclusion['flops_at_equal_distance'])}; at the same warp "
+            f"{format_number(conclusion['flops_at_equal_distance_same_warp'])}",
         ),
-        (f"{name} at the corrected flow's cost: corrected", format_number(said["distance"])),
-        ("    the same solver", format_number(said["same_solver_at_equal_flops"])),
+        (f"{name} at the corrected flow's cost: corrected", format_number(conclusion["distance"])),
+        ("    the same solver", format_number(conclusion["same_solver_at_equal_flops"])),
         (
             "    the best solver",
             f"{format_number(best['distance'])} ({best['solver']}, warp {format_number(best['warp'])})"
             if best
             else "–",
         ),
-        ("    trained longer", format_number(said["trained_longer_at_equal_flops"])),
-        ("    Gaussian (cheaper)", format_number(said["gaussian"])),
+        ("    trained longer", format_number(conclusion["trained_longer_at_equal_flops"])),
+        ("    Gaussian (cheaper)", format_number(conclusion["gaussian"])),
         ("seconds", format_number(summary["seconds"])),
         ("seed", str(summary["seed"])),
     ]
 
 
-def judged_by(summary: dict[str, Any]) -> str:
-    """Say what the distances are to."""
-    told = summary["distance"]
+def describe_distances(summary: dict[str, Any]) -> str:
+    """Return the sentences that say between which samples the distances are."""
+    distance = summary["distance"]
     return (
-        f"Each distance is between {told['n']} samples and {told['n']} of {told['held_out']} held-out data, which "
-        "neither the corrector nor the flow that was trained longer saw; the frozen flow was trained before. The floor "
-        "is the distance between two halves of the held-out data. ± is the standard error over "
-        f"{told['sets']} sets of samples."
+        f"Each distance is between {distance['n']} samples and {distance['n']} of {distance['held_out']} held-out "
+        "data, which neither the corrector nor the flow that was trained longer saw; the frozen flow was trained "
+        "before. The floor is the distance between two halves of the held-out data. ± is the standard error over "
+        f"{distance['sets']} sets of samples."
     )
 
 
-def _tiny(value: "float | None") -> str:
+def _format_error(value: "float | None") -> str:
     return "–" if value is None else f"{value:.1e}"
 
 
-def _differ(left: Mapping[str, Any]) -> str:
-    said = [
-        f"{what.replace('_', ' ')} {format_number(told['left_out'])} where the rest have {format_number(told['kept'])}"
-        for what, told in left.items()
-        if "kept" in told
+def _format_gaps(gaps: Mapping[str, Any]) -> str:
+    parts = [
+        f"{format_name(name)} {format_number(gap['left_out'])} where the rest have {format_number(gap['kept'])}"
+        for name, gap in gaps.items()
+        if "kept" in gap
     ]
-    errors = [f"{told['standard_errors']:+.1f}" for told in left.values() if told.get("standard_errors") is not None]
-    return "; ".join(said) + (f" ({', '.join(errors)} standard errors)" if errors else "")
+    errors = [f"{gap['standard_errors']:+.1f}" for gap in gaps.values() if gap.get("standard_errors") is not None]
+    return "; ".join(parts) + (f" ({', '.join(errors)} standard errors)" if errors else "")
 
 
-def picture(summary: dict[str, Any], kind: str = "png") -> bytes:
-    """Distance against cost, both on logarithmic axes."""
-    judged = summary["distance"]["name"]
+def render_figure(summary: dict[str, Any]) -> bytes:
+    """Return a PNG of the distance against the cost of a sample, both on logarithmic axes."""
+    distance = summary["distance"]["name"]
     figure = Figure(figsize=(7.2, 4.6), layout="constrained")
     axes = figure.subplots()
 
-    def points(name: str, how: "tuple[str, float] | None" = None) -> "list[tuple[float, float, float]]":
-        chosen = [r for r in summary["frontier"] if r["name"] == name and how in (None, (r["solver"], r["warp"]))]
-        told = [
-            (r["flops"], r["distances"][judged]["mean"], r["distances"][judged]["stderr"] or 0)
+    def points(name: str, way: "tuple[str, float] | None" = None) -> "list[tuple[float, float, float]]":
+        chosen = [r for r in summary["frontier"] if r["name"] == name and way in (None, (r["solver"], r["warp"]))]
+        found = [
+            (r["flops"], r["distances"][distance]["mean"], r["distances"][distance]["stderr"] or 0)
             for r in chosen
-            if (r["distances"][judged]["mean"] or 0) > 0  # on a logarithmic axis
+            if (r["distances"][distance]["mean"] or 0) > 0  # a logarithmic axis shows positive values only
         ]
-        return sorted(told)
+        return sorted(found)
 
     ways = dict.fromkeys((r["solver"], r["warp"]) for r in summary["frontier"] if r["name"] == FLOW)
     warps = sorted({warp for _, warp in ways})
-    for how in ways:
-        colour, marker = LOOKS.get(how[0], ("#555555", "x"))
-        if not (found := points(FLOW, how)):
+    for way in ways:
+        colour, marker = SOLVER_STYLES.get(way[0], ("#555555", "x"))
+        if not (found := points(FLOW, way)):
             continue
         x, y, error = zip(*found, strict=True)
-        line = ("-", ":", "-.")[min(2, warps.index(how[1]))]
-        label = f"flow, {how[0]}" + (f", t = u^{format_number(how[1])}" if len(warps) > 1 else "")
+        line = ("-", ":", "-.")[min(2, warps.index(way[1]))]
+        label = f"flow, {way[0]}" + (f", t = u^{format_number(way[1])}" if len(warps) > 1 else "")
         axes.errorbar(x, y, error, color=colour, marker=marker, markersize=5, capsize=2, label=label, linestyle=line)
-    for name, (colour, marker, size) in OTHERS.items():
+    for name, (colour, marker, size) in OTHER_STYLES.items():
         if found := points(name):
             x, y, error = zip(*found, strict=True)
             style = "--" if len(found) > 1 else "none"
@@ -199,17 +194,14 @@ def picture(summary: dict[str, Any], kind: str = "png") -> bytes:
     axes.set_xscale("log")
     axes.set_yscale("log")
     axes.set_xlabel("floating-point operations a sample")
-    axes.set_ylabel(judged.replace("_", " "))
+    axes.set_ylabel(format_name(distance))
     axes.yaxis.set_major_formatter(matplotlib.ticker.FuncFormatter(lambda value, _: format_number(value)))
     axes.yaxis.set_minor_locator(matplotlib.ticker.LogLocator(subs=(2, 5)))
     axes.yaxis.set_minor_formatter(matplotlib.ticker.FuncFormatter(lambda value, _: format_number(value)))
     axes.tick_params(axis="y", which="minor", labelsize=7)
     axes.legend(frameon=False, fontsize=8)
-    axes.spines[["top", "right"]].set_visible(False)
-    out = io.BytesIO()
-    with matplotlib.rc_context({"svg.hashsalt": "graft"}):
-        figure.savefig(out, format=kind, dpi=130)
-    return out.getvalue()
+    hide_spines(axes)
+    return to_bytes(figure)
 
 
 def write(
@@ -220,66 +212,55 @@ def write(
     losses: Sequence[tuple[float, float, float]],
     pictures: Mapping[str, bytes],
 ) -> None:
-    """Write the page.
+    """Write the page of the run, and the figure as ``frontier.png`` into the same folder.
 
     Args:
-        path: Of the file; the picture lies beside it.
-        summary: What ``summary.json`` holds.
-        title: Heading.
-        command: That repeats the run.
-        losses: (epoch, training loss, validation loss) of the corrector.
-        pictures: PNG of samples, by name.
+        path: Path of the page.
+        summary: Content of ``summary.json``.
+        title: Heading of the page.
+        command: Command that repeats the run.
+        losses: (epoch, training loss, held-out loss) of the corrector.
+        pictures: PNG images of samples by name.
     """
-    esc = html.escape
-    shown = picture(summary)
-    files.write_bytes(path.with_name(PICTURE), shown)
-
-    def lines(cells: Sequence[Sequence[str]], top: "Sequence[str] | None" = None) -> str:
-        first = "<tr>" + "".join(f"<th>{esc(c)}</th>" for c in top) + "</tr>" if top else ""
-        return (
-            f"<table>{first}"
-            + "".join("<tr>" + "".join(f"<td>{esc(c)}</td>" for c in row) + "</tr>" for row in cells)
-            + "</table>"
-        )
-
-    def image(png: bytes, what: str) -> str:
-        data = base64.b64encode(png).decode()
-        shown = f"<img alt='{esc(what)}' src='data:image/png;base64,{data}'>"
-        return f"<figure><figcaption>{esc(what)}</figcaption>{shown}</figure>"
-
+    figure = render_figure(summary)
+    files.write_bytes(path.with_name(PICTURE), figure)
     steps = [
         (
-            format_number(s["level"]),
-            str(s["asked"]),
-            str(s["missed"]),
-            f"{s['evaluations'] / max(1, s['asked']):.1f}",
-            _tiny(s["residual"]),
+            format_number(step["level"]),
+            str(step["asked"]),
+            str(step["missed"]),
+            f"{step['evaluations'] / max(1, step['asked']):.1f}",
+            _format_error(step["residual"]),
         )
-        for s in summary["inversion"]["steps"]
+        for step in summary["inversion"]["steps"]
     ]
-    judged = [
-        (name.replace("_", " "), format_number(summary["reference"].get(name)), format_number(value))
+    metrics = [
+        (format_name(name), format_number(summary["reference"].get(name)), format_number(value))
         for name, value in summary["tuned"].items()
         if not isinstance(value, dict)
     ]
-    versions = ", ".join(f"{name} {version}" for name, version in summary["versions"].items())
-    curve = lines(
-        [(format_number(e), format_number(a), format_number(b)) for e, a, b in losses],
+    curve = html_table(
+        [
+            (format_number(epoch), format_number(training), format_number(held_out))
+            for epoch, training, held_out in losses
+        ],
         ("epoch", "training loss", "held-out loss"),
     )
+    caption = "Distance to held-out data against the cost of a sample, all networks counted"
+    images = "".join(embed_image(png, name, name) for name, png in pictures.items())
     sections = [
-        f"<h1>{esc(title)}</h1><p class='note'>A small flow draws the noise that real data were recovered to, and the "
-        "frozen flow makes samples of it.</p>",
-        image(shown, "Distance to held-out data against the cost of a sample, all networks counted"),
-        f"<p class='note'>{esc(judged_by(summary))}</p>",
-        lines(rows(summary), head(summary)),
-        f"<h2>The run</h2>{lines(facts(summary))}",
+        f"<h1>{html.escape(title)}</h1><p class='note'>A small flow samples the noise that real data were inverted to, "
+        "and the frozen flow turns that noise into samples.</p>",
+        embed_image(figure, caption, caption),
+        f"<p class='note'>{html.escape(describe_distances(summary))}</p>",
+        html_table(rows(summary), head(summary)),
+        f"<h2>The run</h2>{html_table(facts(summary))}",
         "<h2>Inversion, step by step</h2>"
-        + lines(steps, ("from level", "samples", "not inverted", "evaluations a sample", "worst residual")),
+        + html_table(steps, ("from level", "samples", "not inverted", "evaluations a sample", "worst residual")),
         f"<h2>The flow and the corrected flow at {summary['steps']} steps</h2>"
-        + lines(judged, ("", "flow", "corrected")),
+        + html_table(metrics, ("", "flow", "corrected")),
         f"<h2>Training of the corrector</h2>{curve}" if losses else "",
-        "<h2>Samples</h2>" + "".join(image(png, name) for name, png in pictures.items()) if pictures else "",
-        f"<h2>Repeat it</h2><pre>{esc(command)}</pre><p class='note'>{esc(versions)}</p>",
+        f"<h2>Samples</h2>{images}" if images else "",
+        repeat_section(command, summary["versions"]),
     ]
-    page.write(path, title, sections)
+    write_page(path, title, sections)

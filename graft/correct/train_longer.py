@@ -1,4 +1,4 @@
-"""The rival that costs nothing to think of: the flow itself, trained longer for what the correction cost."""
+"""Baseline: the flow is trained longer, for as many floating-point operations as the correction took."""
 
 import copy
 import math
@@ -9,53 +9,60 @@ from typing import Any
 import torch
 from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor, nn
+from typing_extensions import override
 
 from graft import files, seeding
 from graft.finite import require_finite_weights
 from graft.flops import BACKWARD
 from graft.module import GraftModule
 from graft.network import EMA
-from graft.network.architecture import reference_name
+from graft.runs.architecture import reference_name
 from graft.runs.finite_steps import FiniteSteps
 from graft.state import Condition, State, size
 
 FILE = "longer.safetensors"
 Encode = Callable[[Any], tuple[State, Condition]]
-DECAY = 0.999  # of the average of its weights
+DECAY = 0.999
+"""Decay of the exponential moving average of the weights."""
 
 
 class TrainLonger(LightningModule):
-    """A copy of a module's frozen flow, trained on data again; the learning rate falls to 0 as a half cosine.
+    """A copy of a module's frozen flow, trained on data again.
+
+    The learning rate falls to 0 as a half cosine.
 
     Args:
-        module: Whose flow.
-        encode: Makes (state, condition) of a batch of data.
-        steps: Of the optimizer.
-        learning_rate: Of AdamW, at the start.
+        module: The model; its reference is the flow.
+        encode: Function that turns a batch of data into (state, condition).
+        steps: Number of optimizer steps.
+        learning_rate: Learning rate of AdamW at the start.
     """
 
     def __init__(self, module: GraftModule, encode: Encode, steps: int, learning_rate: float) -> None:
         super().__init__()
-        assert module.reference is not None
-        self.of = (module,)  # in a tuple, so that it is no part of this one
-        self.network: nn.Module = copy.deepcopy(module.reference).requires_grad_(True).train()
+        assert module.policy.reference is not None
+        self.of = (module,)  # the tuple keeps the model from being registered as a submodule
+        self.network: nn.Module = copy.deepcopy(module.policy.reference).requires_grad_(True).train()
         self.average = EMA(self.network, DECAY)
         self.encode, self.steps, self.learning_rate = encode, steps, learning_rate
 
+    @override
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
-        """The denoising loss."""
+        """Return the denoising loss of a batch."""
         (module,) = self.of
         generator = seeding.make_generator(module.seed, "longer", self.global_step)
         state, condition = self.encode(batch)
         level = seeding.stratified_levels(size(condition), 0.0, generator)
-        return module.process.loss(self.network, state, level, 0.0, condition, generator=generator).mean()
+        return module.policy.process.loss(self.network, state, level, 0.0, condition, generator=generator).mean()
 
+    @override
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Move the average."""
+        """Update the average of the weights."""
         self.average.update(self.network)
 
+    @override
     def configure_optimizers(self) -> Any:
-        """AdamW, with a half cosine."""
+        """Return AdamW and a half-cosine schedule by the step."""
         optimizer = torch.optim.AdamW(self.network.parameters(), lr=self.learning_rate, weight_decay=0.0)
 
         def factor(step: int) -> float:
@@ -66,7 +73,13 @@ class TrainLonger(LightningModule):
 
 
 def steps_for_flops(cost: float, call: float, batch: int) -> int:
-    """Optimizer steps that ``cost`` operations pay for, a network call costing ``call`` for one sample."""
+    """Return the number of optimizer steps that take ``cost`` operations.
+
+    Args:
+        cost: Number of floating-point operations.
+        call: Number of operations of a network call for one sample.
+        batch: Number of samples of an optimizer step.
+    """
     return round(cost / (BACKWARD * call * batch))
 
 
@@ -78,21 +91,24 @@ def train_longer(
     folder: Path,
     trainer: Trainer,
 ) -> nn.Module:
-    """The flow trained ``steps`` longer, from disk if it was done before.
+    """Return the flow after more training, from disk if the run has trained it before.
 
     Args:
-        module: Whose flow.
-        batches: Gives a loader of batches of data.
-        encode: Makes (state, condition) of one.
-        about: What the result depends on: ``steps`` of the optimizer, its ``learning_rate``, the data.
-        folder: Of the run.
-        trainer: The run's, for the kind of device.
+        module: The model; its reference is the flow.
+        batches: Function that returns a loader of batches of data.
+        encode: Function that turns a batch into (state, condition).
+        about: Settings that the result depends on: ``steps`` of the optimizer, its ``learning_rate``, the data.
+        folder: Folder of the run.
+        trainer: Trainer of the run, for the kind of device.
+
+    Raises:
+        GraftError: The weights are not finite.
     """
     steps = about["steps"]
     longer = TrainLonger(module, encode, steps, about["learning_rate"])
     path = folder / FILE
     buffers = dict(longer.network.named_buffers())
-    about = {**about, "reference": reference_name(module.reference_file, path)}
+    about = {**about, "reference": reference_name(module.policy.reference_file, path)}
     if not path.exists() or files.read_metadata(path) != about:
         device = trainer.strategy.root_device.type
         own = Trainer(

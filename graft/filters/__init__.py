@@ -1,11 +1,10 @@
-"""Filters: which of a round's draws the acceptance rule may choose from, given what earlier rounds accepted.
+"""Filters: they remove draws of a round before the acceptance rule chooses.
 
-De-duplication within a round is the rule's own (`graft.accept.AcceptanceRule`); a filter looks further: at earlier
-rounds, at the training data, at draws that are nearly alike. Each is a pure function of the round's draws and of what
-the rounds on disk say was accepted, so that a run that goes on refuses what it would have refused.
+The rule itself de-duplicates within a round (`graft.accept.AcceptanceRule`). A filter also compares with earlier
+rounds, with the training data, and with similar draws. It is a pure function of the round's draws and of the accepted
+draws of the rounds on disk, so a resumed run filters the same draws.
 """
 
-from graft.filters.apply import check_requirements, filter_round
 from graft.filters.base import AcceptedHistory, Candidates, Filter, apply_filters
 from graft.filters.memory import Memory
 from graft.filters.novelty import Novelty
@@ -19,6 +18,4 @@ __all__ = [
     "Novelty",
     "Similarity",
     "apply_filters",
-    "check_requirements",
-    "filter_round",
 ]

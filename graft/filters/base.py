@@ -1,4 +1,4 @@
-"""What a filter is, and how filters follow one another."""
+"""The contract of filters, and the application of several."""
 
 from abc import ABC, abstractmethod
 from collections import Counter
@@ -14,12 +14,12 @@ from graft.recorded_arguments import Described
 
 @dataclass
 class AcceptedHistory:
-    """What an earlier round accepted.
+    """Accepted draws of an earlier round.
 
     Attributes:
-        keys: Of each accepted draw.
+        keys: Key of each accepted draw.
         groups: (A,) integer of the condition of each.
-        features: (A, d) of each; None where no filter needs them.
+        features: (A, d) features of each; None if no filter needs them.
     """
 
     keys: Sequence[str]
@@ -29,18 +29,18 @@ class AcceptedHistory:
 
 @dataclass
 class Candidates:
-    """A round's draws, as filters see them and as they leave them.
+    """Draws of a round, before and after filters.
 
     Attributes:
-        rewards: (n,) larger is better; NaN where the reward failed: such a draw is no candidate.
-        keys: Canonical key of each; an empty one equals no other.
-        groups: (n,) integer of the condition of each.
-        features: (n, d) of each; None where no filter needs them.
-        known: (n,) bool, the training data has an object of that key; None where no filter needs it.
-        eligible: (n,) bool, what the rule may choose from.
-        interchangeable: (n,) bool, draws that one of the same key stands for, to which they lost their place by chance
-            alone: any of them could have been the one that was left. The KL is shared out over them.
-        rejected_by: How many each filter refused, by its description.
+        rewards: (n,) larger is better; NaN for a failed reward: such a draw is no candidate.
+        keys: Canonical key of each draw; an empty key equals no other.
+        groups: (n,) integer of the condition of each draw.
+        features: (n, d) features of each draw; None if no filter needs them.
+        known: (n,) bool, True if the training data have an object of that key; None if no filter needs it.
+        eligible: (n,) bool, draws that the rule may choose from.
+        interchangeable: (n,) bool, rejected draws that are duplicates of an eligible one and lost to it by chance
+            alone: any of them could have been the one. Their acceptance weight is shared when the KL is computed.
+        rejected_by: Number of draws that each filter rejected, by its description.
     """
 
     rewards: Tensor
@@ -56,56 +56,59 @@ class Candidates:
 
 
 class Filter(Described, ABC):
-    """Refuses draws before the acceptance rule ranks the rest.
+    """Rejects draws before the acceptance rule ranks the rest.
 
-    The KL that a round states is then that of the accepted law to the law of the draws, given what earlier rounds
-    accepted: a refused draw is one that is accepted with probability 0, like one whose reward failed, and the place of
-        a key whose draw was left by chance is shared out over all draws that it could have gone to. It is the KL of
-        this round alone, and with a memory it has no closed form: what is refused depends on what was accepted before.
-        The acceptance rate counts refused draws among the draws.
+    The KL of a round is then that of the accepted distribution to the distribution of the draws, given the draws that
+    earlier rounds accepted: a rejected draw is accepted with probability 0, like one with a failed reward, and the
+    weight of a key with one draw chosen by chance is shared over all draws that could have been chosen. It is the KL of
+    this round alone. With a memory it has no closed form, since rejection depends on earlier acceptance. The acceptance
+    rate counts rejected draws among the draws.
     """
 
-    requires: frozenset[str] = frozenset({"keys"})  # of "keys", "features", "known": what the domain must supply
-    hint: str = "draw more, or leave the filter out"  # where nothing is left
+    requires: frozenset[str] = frozenset(
+        {"keys"}
+    )  # hooks that the domain must implement, among "keys", "features", "known"
+    hint: str = "draw more, or leave the filter out"  # advice in the message if no draw is left
 
     @abstractmethod
     def __call__(
         self, draws: Candidates, past: Sequence[AcceptedHistory], generator: "Generator | None" = None
     ) -> tuple[Tensor, Tensor]:
-        """Which candidates are left, and which of the others are spare; see `RepeatedRequests`.
+        """Return two masks: eligible draws, and rejected draws that are interchangeable with one.
 
         Args:
-            draws: This round's; ``draws.eligible`` is what the filters before this one left.
-            past: What each earlier round accepted, the oldest first.
-            generator: For which of equals are left.
+            draws: Draws of this round; ``draws.eligible`` marks those that earlier filters left.
+            past: Accepted draws of each earlier round, the oldest first.
+            generator: Generator that chooses among equal draws.
 
         Returns:
-            (n,) bool, a part of ``draws.eligible``; (n,) bool, a part of what is refused.
+            (n,) bool, a part of ``draws.eligible``; (n,) bool, a part of the rejected draws
+            (`Candidates.interchangeable`).
         """
 
     @abstractmethod
     def __str__(self) -> str:
-        """The filter in a few words."""
+        """Return the filter in a few words."""
 
 
 def apply_filters(
     filters: Iterable[Filter], draws: Candidates, past: Sequence[AcceptedHistory], generator: "Generator | None" = None
 ) -> Candidates:
-    """Apply filters one after the other, each to what the one before left.
+    """Apply filters in order, each to the draws that the one before left.
 
     Raises:
-        GraftError: One leaves nothing.
+        GraftError: A filter leaves no draw.
     """
     for each in filters:
         before = int(draws.eligible.sum())
         if not before:
-            break  # the reward failed for all: the rule says so
+            break  # the reward failed for all draws; the rule reports it
         left, spare = each(draws, past, generator)
         draws.rejected_by[str(each)] += before - int(left.sum())
         draws.eligible, draws.interchangeable = left, draws.interchangeable | spare
         if not bool(left.any()):
             raise GraftError(
-                f"the filter '{each}' refuses all {before} candidates that are left of {len(draws.rewards)} draws: "
+                f"the filter '{each}' rejects all {before} candidates that are left of {len(draws.rewards)} draws: "
                 f"{each.hint}"
             )
     return draws

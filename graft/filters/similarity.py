@@ -1,34 +1,35 @@
-"""Nothing that is nearly like something better."""
+"""Similarity: draws that are nearly like a better one are rejected."""
 
 from collections.abc import Callable, Sequence
 from typing import Literal
 
 import torch
 from torch import Generator, Tensor
+from typing_extensions import override
 
 from graft.errors import GraftError
 from graft.filters.base import AcceptedHistory, Candidates, Filter
 
-BLOCK = 512  # draws that are compared at once: bounds the memory of the comparison
+BLOCK = 512  # draws that are compared at once, to limit memory
 
 
 class Similarity(Filter):
-    """A draw too similar to a better one that is left, or to one that an earlier round accepted, is refused.
+    """Reject a draw that is too similar to a better one or to an earlier accepted one.
 
-    Greedy from the best reward, equals in random order: what is left is a maximal set of draws no two of which are more
-    similar than the threshold (as in the diversity filters of Blaschke et al. 2020, with features in the place of
-    scaffolds). A draw without features (all 0) is similar to none.
+    The choice is greedy from the best reward, with equal rewards in random order: the draws that are left are a maximal
+    set without two draws above the threshold (as in the diversity filters of Blaschke et al. 2020, with features in
+    place of scaffolds). A draw without features (all 0) is similar to no other.
 
     Args:
-        threshold: The largest similarity that is left, in [0, 1).
-        measure: Of features a and b: ``tanimoto``, a·b / (|a|² + |b|² − a·b), of sets of bits the share of the union
-            that is in both, 1 for equal features alone; ``cosine``, a·b / (|a| |b|), which does not see size.
-        group_by: ``condition``: draws of one condition are compared; ``global``: all.
-        rounds: Only this many rounds before the present one are compared with; ``null``: all; 0: none.
+        threshold: Largest similarity of two draws that are left, in [0, 1).
+        measure: Similarity of features a and b: ``tanimoto``, a·b / (|a|² + |b|² − a·b), for sets of bits the share of
+            the union that is in both, 1 for equal features only; ``cosine``, a·b / (|a| |b|), which ignores size.
+        group_by: ``condition``: draws of one condition are compared; ``global``: all draws.
+        rounds: Number of rounds before the present one that are compared; ``null`` for all, 0 for none.
     """
 
     requires = frozenset({"keys", "features"})
-    hint = "raise 'threshold', draw more, or forget earlier rounds with a 'window'"
+    hint = "raise 'threshold', draw more, or compare with fewer 'rounds'"
 
     def __init__(
         self,
@@ -38,15 +39,15 @@ class Similarity(Filter):
         rounds: "int | None" = None,
     ) -> None:
         if not 0 <= threshold < 1:
-            raise GraftError(f"threshold is {threshold:g}, but a similarity above which draws are refused is in [0, 1)")
+            raise GraftError(f"threshold is {threshold:g}; it must be in [0, 1)")
         if rounds is not None and rounds < 0:
-            raise GraftError(f"rounds is {rounds}, but it counts rounds: 0 or more, or null for all")
+            raise GraftError(f"rounds is {rounds}; it must be at least 0, or null for all")
         self.threshold, self.measure, self.group_by, self.rounds = threshold, measure, group_by, rounds
 
+    @override
     def __call__(
         self, draws: Candidates, past: Sequence[AcceptedHistory], generator: "Generator | None" = None
     ) -> tuple[Tensor, Tensor]:
-        """See `Filter.__call__`."""
         assert draws.features is not None
         similar = MEASURES[self.measure]
         mixed = torch.randperm(len(draws.eligible), generator=generator)
@@ -73,7 +74,10 @@ class Similarity(Filter):
         return left, self._spare(draws, left)
 
     def _spare(self, draws: Candidates, left: Tensor) -> Tensor:
-        """Refused draws with the key and the reward of one that is left: the order among them was random."""
+        """Return rejected draws with key and reward of one that is left.
+
+        The random order alone decided between them.
+        """
         rewards = draws.rewards.tolist()
         places = {(draws.keys[i], rewards[i]) for i in left.nonzero()[:, 0].tolist() if draws.keys[i]}
         spare = torch.zeros_like(left)
@@ -81,19 +85,20 @@ class Similarity(Filter):
             spare[i] = (draws.keys[i], rewards[i]) in places
         return spare
 
+    @override
     def __str__(self) -> str:
         return f"{self.measure} similarity at most {self.threshold:.4g}"
 
 
 def tanimoto(a: Tensor, b: Tensor) -> Tensor:
-    """(n, m) of features (n, d) and (m, d); 0 where both are 0."""
+    """Return (n, m) similarities of features (n, d) and (m, d); 0 if both are 0."""
     dot = a @ b.T
     union = a.square().sum(1)[:, None] + b.square().sum(1) - dot
     return torch.where(union > 0, dot / union.clamp(min=1e-300), 0.0)
 
 
 def cosine(a: Tensor, b: Tensor) -> Tensor:
-    """(n, m) of features (n, d) and (m, d); 0 where one is 0."""
+    """Return (n, m) similarities of features (n, d) and (m, d); 0 if one is 0."""
     norm = a.norm(dim=1)[:, None] * b.norm(dim=1)
     return torch.where(norm > 0, a @ b.T / norm.clamp(min=1e-300), 0.0)
 

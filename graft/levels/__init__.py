@@ -1,1 +1,1 @@
-"""Levels by evidence: how much of the reward each level decides, what survives a hand-over there, what it costs."""
+"""Comparison of levels: the reward that each level decides, the gain that survives a hand-over there, and the cost."""

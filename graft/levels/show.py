@@ -1,8 +1,6 @@
-"""The comparison of levels to look at: a table for the terminal, a picture, and both as a section of the report."""
+"""The comparison of levels as a table for the terminal, a figure, and a section of the report."""
 
-import base64
 import html
-import io
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,10 +8,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from graft import files
-from graft.levels.search import NAME, Analysis, Level
-from graft.levels.search_settings import SURVIVING
+from graft.levels.results import NAME, Analysis, Level
 from graft.levels.statistics import Estimate
-from graft.report import COLOURS, format_number
+from graft.report.figures import COLOURS, MARK, hide_spines, to_bytes
+from graft.report.page import embed_image
+from graft.report.tables import format_number, html_table, text_table
+from graft.settings import SURVIVING
 
 PICTURE = "levels.png"
 HEAD = (
@@ -37,16 +37,17 @@ LEGEND = (
 
 
 def rows(found: Analysis) -> list[tuple[str, ...]]:
-    """A row for each level, as `HEAD` says."""
+    """Return the table's row of each level, with the columns of `HEAD`."""
     return [
         (
             format_number(level.level),
             format_number(level.time),
             "∞" if level.log_snr is None else format_number(level.log_snr),
-            _cell(level.reward_r2),
-            _cell(level.predicted_retention),
-            _cell(level.measured_retention),
-            "–" if level.score_gap is None else f"{level.score_gap.value:.3g}",  # the picture has its small interval
+            _format_estimate(level.reward_r2),
+            _format_estimate(level.predicted_retention),
+            _format_estimate(level.measured_retention),
+            # The figure shows the interval of this column, which is small.
+            "–" if level.score_gap is None else f"{level.score_gap.value:.3g}",
             format_number(level.trained_fraction),
             f"{level.denoiser_calls:,}",
             f"{level.reward_calls:,}",
@@ -56,7 +57,7 @@ def rows(found: Analysis) -> list[tuple[str, ...]]:
 
 
 def facts(found: Analysis) -> str:
-    """What the comparison took, in a sentence."""
+    """Return one sentence on the cost of the comparison."""
     accepted = (
         f", {found.accepted} accepted ({found.rule}), {found.resampled} re-rolled from each level"
         if found.accepted
@@ -70,77 +71,70 @@ def facts(found: Analysis) -> str:
 
 
 def table(found: Analysis) -> str:
-    """The comparison as text."""
-    body = rows(found)
-    wide = [max(len(row[i]) for row in [HEAD, *body]) for i in range(len(HEAD))]
-    lines = ["  ".join(f"{cell:>{w}}" for cell, w in zip(row, wide, strict=True)) for row in [HEAD, *body]]
-    for i, level in enumerate(found.levels):
-        lines[i + 1] += " ⟵" if level.level == found.level else ""
-    lines.insert(1, "-" * len(lines[0]))
-    return "\n".join([*lines, "", facts(found), found.reason])
+    """Return the comparison as text; an arrow marks the chosen level."""
+    head, rule, *body = text_table(HEAD, rows(found), left=0)
+    marked = [
+        line + (" ⟵" if level.level == found.level else "") for line, level in zip(body, found.levels, strict=True)
+    ]
+    return "\n".join([head, rule, *marked, "", facts(found), found.reason])
 
 
-def picture(found: Analysis) -> bytes:
-    """The curves over u with their intervals as PNG; below u stand t and log-SNR."""
+def render_figure(found: Analysis) -> bytes:
+    """Return a PNG of the curves over u with their intervals.
+
+    The ticks give u, t and the log-SNR.
+    """
     levels = found.levels
     figure = Figure(figsize=(11, 4.2), layout="constrained")
     left, right = figure.subplots(1, 2)
-    for name, colour, shift in (
-        ("reward_r2", COLOURS["reference"], -0.006),
-        ("predicted_retention", COLOURS["accepted"], 0.0),
-        ("measured_retention", COLOURS["tuned"], 0.006),
+    for name, label, colour, shift in (
+        ("reward_r2", "reward decided, ρ²", COLOURS["reference"], -0.006),
+        ("predicted_retention", "gain surviving, predicted", COLOURS["accepted"], 0.0),
+        ("measured_retention", "gain surviving, re-rolled", COLOURS["tuned"], 0.006),
     ):
-        label = {"reward_r2": "reward decided, ρ²", "predicted_retention": "gain surviving, predicted"}.get(
-            name, "gain surviving, re-rolled"
-        )
-        _curve(left, levels, [getattr(level, name) for level in levels], label, colour, shift)
+        _plot_estimates(left, levels, [getattr(level, name) for level in levels], label, colour, shift)
     left.axhline(SURVIVING, color="#1c2430", linewidth=0.8, linestyle=":")
     left.set_ylim(min(-0.02, left.get_ylim()[0]), max(1.05, left.get_ylim()[1]))
     left.set_ylabel("share" if found.stochastic else "share (1 by definition: the sampler draws no noise)")
     left.legend(frameon=False, fontsize=9)
-    _curve(right, levels, [level.score_gap for level in levels], "", COLOURS["tuned"], 0.0)
+    _plot_estimates(right, levels, [level.score_gap for level in levels], "", COLOURS["tuned"], 0.0)
     right.set_yscale("log")
     right.set_ylabel("to learn: E‖score − score of the prior‖²")
     for axes in (left, right):
-        axes.axvline(found.level, color="#c0392b", linewidth=1.2, linestyle="--")
+        axes.axvline(found.level, color=MARK, linewidth=1.2, linestyle="--")
         axes.set_xlim(-0.04, max(level.level for level in levels) + 0.06)
         axes.set_xticks([level.level for level in levels], [_tick(level) for level in levels], fontsize=8)
         axes.set_xlabel("level u, time t, log-SNR (nats); dashed: the level chosen", fontsize=9)
-        axes.spines[["top", "right"]].set_visible(False)
-    out = io.BytesIO()
-    figure.savefig(out, format="png", dpi=130, metadata={"Software": None})
-    return out.getvalue()
+        hide_spines(axes)
+    return to_bytes(figure)
 
 
 def write(found: Analysis, folder: Path) -> None:
-    """``levels.png`` and, last, ``levels.json``, whose presence says that the level is chosen."""
-    files.write_bytes(folder / PICTURE, picture(found))
+    """Write ``levels.png`` and then ``levels.json``.
+
+    A folder with ``levels.json`` has a chosen level.
+    """
+    files.write_bytes(folder / PICTURE, render_figure(found))
     found.write(folder)
 
 
 def section(folder: Path) -> str:
-    """The comparison in a run's folder as HTML that needs no other file; empty if there is none."""
+    """Return the comparison in a run's folder as an HTML section, or "" if there is none."""
     if not (folder / NAME).exists() or not (folder / PICTURE).exists():
         return ""
-    found, esc = Analysis.read(folder), html.escape
-
-    def line(cells: Sequence[str], tag: str) -> str:
-        return "<tr>" + "".join(f"<{tag}>{esc(cell)}</{tag}>" for cell in cells) + "</tr>"
-
-    body = "".join(
-        line([f"{cell} ⟵" if i == 0 and level.level == found.level else cell for i, cell in enumerate(row)], "td")
-        for row, level in zip(rows(found), found.levels, strict=True)
-    )
-    png = base64.b64encode((folder / PICTURE).read_bytes()).decode()
+    found = Analysis.read(folder)
+    body = [
+        (f"{u} ⟵" if level.level == found.level else u, *cells)
+        for (u, *cells), level in zip(rows(found), found.levels, strict=True)
+    ]
     return (
-        f"<h2>Levels</h2><p>{esc(found.reason[0].upper() + found.reason[1:])}.</p>"
-        f"<figure><img alt='levels compared' src='data:image/png;base64,{png}'></figure>"
-        f"<table style='font-size:.8rem'>{line(HEAD, 'th')}{body}</table>"
-        f"<p class='note'>{esc(LEGEND)} {esc(facts(found))}.</p>"
+        f"<h2>Levels</h2><p>{html.escape(found.reason[0].upper() + found.reason[1:])}.</p>"
+        f"{embed_image((folder / PICTURE).read_bytes(), 'levels compared')}{html_table(body, HEAD, small=True)}"
+        f"<p class='note'>{html.escape(LEGEND)} {html.escape(facts(found))}.</p>"
     )
 
 
-def _cell(value: "Estimate | None") -> str:
+def _format_estimate(value: "Estimate | None") -> str:
     if value is None or value.value != value.value:
         return "–"
     if value.low == value.high:
@@ -153,7 +147,7 @@ def _tick(level: Level) -> str:
     return f"{level.level:.3g}\n{level.time:.2g}\n{snr}"
 
 
-def _curve(
+def _plot_estimates(
     axes: Axes,
     levels: Sequence[Level],
     values: "Sequence[Estimate | None]",
@@ -161,7 +155,10 @@ def _curve(
     colour: str,
     shift: float,
 ) -> None:
-    """Points with intervals, moved aside by ``shift`` so that intervals at one level can be told apart."""
+    """Plot estimates with intervals.
+
+    The shift along u keeps the intervals of several curves apart.
+    """
     shown = [(level.level + shift, value) for level, value in zip(levels, values, strict=True) if value is not None]
     shown = [(u, value) for u, value in shown if value.value == value.value]
     if not shown:

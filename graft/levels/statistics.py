@@ -1,17 +1,18 @@
-r"""What draws say of a level: pure functions of tensors, each for a stack of weightings of the same draws.
+r"""Statistics of draws for a level: functions of tensors, each for a stack of weightings of the same draws.
 
-Everything is counted within conditions, as `graft.rounds.matched` counts gains: what is given, no level decides.
-``counts`` (B, n) says how often each draw is counted: ones for the estimate itself, multinomial for the bootstrap.
-Draws keep their fold, so that no copy of a draw helps to predict it.
+All rewards are compared within their condition, since no level decides the condition. ``counts`` (B, n) is the number
+of times that each draw counts: ones for the estimate itself, multinomial for the bootstrap. A draw keeps its fold in a
+bootstrap sample, so that no copy of the draw is used to predict it.
 
-With r̃ the reward less its condition's mean and f̃ the cross-fitted least-squares fit of r̃ on the reward of the
-estimate E[x_0 | x_u],
+Let r̃ be the reward minus its condition's mean, and f̃ the cross-fitted least-squares fit of r̃ on the reward of the
+prediction E[x_0 | x_u]. Then
 
 .. math:: \rho^2(u) = 1 - \sum_i (\tilde r_i - \tilde f_i)^2 / \sum_i \tilde r_i^2, \qquad
     \text{surviving share} = \overline{\tilde f}_{accepted} / \overline{\tilde r}_{accepted},
 
-the second with each condition weighted as it was drawn. Where the fit is E[r | x_u] these are the shares meant; where
-the estimate's reward says less (a blurred molecule is none) both are too low, and only re-rolling tells.
+where the second ratio weights each condition by its number of draws. If the fit equals E[r | x_u], both shares are
+exact. If the reward of the prediction has less information (a blurred molecule is often invalid), both are too low, and
+the re-rolled share is the one to trust.
 """
 
 import math
@@ -22,13 +23,16 @@ import torch
 from torch import Generator, Tensor
 
 FOLDS = 5
+"""Number of folds of the cross-fit."""
 COVERAGE = 0.95
-BLOCK = 50  # resamples at a time: bounds memory
+"""Coverage of the bootstrap intervals."""
+BLOCK = 50
+"""Number of bootstrap samples that are computed at a time, which bounds the memory."""
 
 
 @dataclass
 class Estimate:
-    """A value with its interval; NaN where there is none."""
+    """A value with the ends of its interval; NaN for a value or an end that does not exist."""
 
     value: float
     low: float
@@ -36,12 +40,12 @@ class Estimate:
 
 
 def folds(count: int, generator: "Generator | None" = None) -> Tensor:
-    """(count,) the fold of each draw, as even as possible."""
+    """Return (count,) the random fold of each draw; sizes differ by at most one."""
     return torch.randperm(count, generator=generator) % FOLDS
 
 
 def resamples(count: int, times: int, generator: "Generator | None" = None) -> Tensor:
-    """(times, count) how often each draw is in a bootstrap sample, float64."""
+    """Return (times, count) how often each draw is in each bootstrap sample, float64."""
     drawn = torch.randint(count, (times, count), generator=generator)
     return torch.zeros(times, count, dtype=torch.float64).scatter_add_(
         1, drawn, torch.ones((), dtype=torch.float64).expand(times, count)
@@ -49,11 +53,13 @@ def resamples(count: int, times: int, generator: "Generator | None" = None) -> T
 
 
 def estimate(statistic: Callable[[Tensor], Tensor], counts: Tensor) -> Estimate:
-    """A statistic of the draws with its percentile interval (Efron & Tibshirani 1993, section 13.3).
+    """Return a statistic of the draws with its percentile interval.
+
+    Source: Efron & Tibshirani 1993, section 13.3.
 
     Args:
-        statistic: Of counts (B, n); gives (B,).
-        counts: Of the `resamples`.
+        statistic: Function of counts (B, n) that returns (B,).
+        counts: (times, n) counts of the bootstrap samples, from `resamples`.
     """
     value = float(statistic(torch.ones_like(counts[:1]))[0])
     spread = torch.cat([statistic(counts[i : i + BLOCK]) for i in range(0, len(counts), BLOCK)])
@@ -66,21 +72,23 @@ def estimate(statistic: Callable[[Tensor], Tensor], counts: Tensor) -> Estimate:
 
 
 def centred(values: Tensor, groups: Tensor, counts: Tensor) -> Tensor:
-    """(B, n) values (n,) less the mean of their condition."""
+    """Return (B, n): the values (n,) minus the mean of their condition."""
     members, inverse = _members(groups)
     mean = (counts * values) @ members / (counts @ members).clamp(min=1e-300)
     return values - mean[:, inverse]
 
 
 def fitted(rewards: Tensor, guesses: Tensor, groups: Tensor, fold: Tensor, counts: Tensor) -> Tensor:
-    """(B, n) f̃: the cross-fitted least-squares fit of the rewards on guesses of them, both less their condition's mean.
+    """Return (B, n) f̃: the cross-fitted least-squares fit of the rewards on guesses.
+
+    Both are taken minus their condition's mean.
 
     Args:
-        rewards: (n,).
-        guesses: (n,); NaN where there is none, which is then a regressor of its own.
+        rewards: (n,) reward of each draw.
+        guesses: (n,) reward of the prediction of each draw, NaN if there is none; a missing guess is a regressor, too.
         groups: (n,) condition of each draw.
-        fold: (n,) each draw is predicted from the other folds.
-        counts: (B, n).
+        fold: (n,) fold of each draw, which is predicted from the other folds.
+        counts: (B, n) number of times that each draw counts.
     """
     missing = guesses.isnan()
     known = guesses[~missing]
@@ -104,9 +112,18 @@ def fitted(rewards: Tensor, guesses: Tensor, groups: Tensor, fold: Tensor, count
 
 
 def decided(rewards: Tensor, guesses: Tensor, groups: Tensor, fold: Tensor, counts: Tensor) -> Tensor:
-    """(B,) ρ²(u): the share of the rewards' variance within conditions that the level has decided; see `fitted`.
+    """Return (B,) ρ²(u): the share of the rewards' variance that the level decides.
 
-    NaN where all rewards of a condition are equal.
+    The variance is that within conditions, and the share is by the fit.
+
+    The result is NaN if all rewards of each condition are equal.
+
+    Args:
+        rewards: (n,) reward of each draw.
+        guesses: (n,) reward of the prediction of each draw, NaN if there is none.
+        groups: (n,) condition of each draw.
+        fold: (n,) fold of each draw.
+        counts: (B, n) number of times that each draw counts.
     """
     target = centred(rewards, groups, counts)
     left = target - fitted(rewards, guesses, groups, fold, counts)
@@ -114,14 +131,16 @@ def decided(rewards: Tensor, guesses: Tensor, groups: Tensor, fold: Tensor, coun
 
 
 def matched(values: Tensor, groups: Tensor, index: Tensor, weight: Tensor, counts: Tensor) -> Tensor:
-    """(B,) mean over accepted draws of values (B, n), each condition weighted as drawn: `graft.rounds.matched`.
+    """Return (B,) the condition-matched mean of values over accepted draws.
+
+    Each condition has the weight of its number of draws.
 
     Args:
-        values: (B, n), or (n,).
+        values: (B, n) or (n,) value of each draw.
         groups: (n,) condition of each draw.
-        index: (A,) the accepted ones.
-        weight: (A,) their weights.
-        counts: (B, n).
+        index: (A,) positions of the accepted draws.
+        weight: (A,) weights of the accepted draws.
+        counts: (B, n) number of times that each draw counts.
     """
     members, _ = _members(groups)
     drawn = counts @ members
@@ -133,7 +152,10 @@ def matched(values: Tensor, groups: Tensor, index: Tensor, weight: Tensor, count
 
 
 def gain(rewards: Tensor, groups: Tensor, index: Tensor, weight: Tensor, counts: Tensor) -> Tensor:
-    """(B,) the accepted gain: what accepted draws have more than the draws of their condition."""
+    """Return (B,) the accepted gain, matched by condition.
+
+    It is the mean reward of accepted draws minus that of all draws of their condition.
+    """
     return matched(centred(rewards, groups, counts), groups, index, weight, counts)
 
 
@@ -146,37 +168,42 @@ def predicted(
     weight: Tensor,
     counts: Tensor,
 ) -> Tensor:
-    """(B,) the share of the accepted gain that survives by the fit; see `fitted` and `matched`."""
+    """Return (B,) the share of the accepted gain that survives, by the fit.
+
+    The arguments are those of `fitted` and `matched`.
+    """
     fit = fitted(rewards, guesses, groups, fold, counts)
     return matched(fit, groups, index, weight, counts) / gain(rewards, groups, index, weight, counts)
 
 
 def measured(rewards: Tensor, again: Tensor, groups: Tensor, index: Tensor, weight: Tensor, counts: Tensor) -> Tensor:
-    """(B,) the share of the accepted gain that survives by re-rolling, over the accepted draws that were re-rolled.
+    """Return (B,) the share of the accepted gain that survives, by re-rolling.
+
+    The share is over the accepted draws that were re-rolled.
 
     Args:
-        rewards: (n,).
-        again: (n,) mean reward of each draw's re-rolls, NaN where there is none.
+        rewards: (n,) reward of each draw.
+        again: (n,) mean reward of each draw's re-rolls, NaN for a draw that was not re-rolled.
         groups: (n,) condition of each draw.
-        index: (A,) the accepted ones.
-        weight: (A,) their weights.
-        counts: (B, n).
+        index: (A,) positions of the accepted draws.
+        weight: (A,) weights of the accepted draws.
+        counts: (B, n) number of times that each draw counts.
     """
     rolled = ~again[index].isnan()
     index, weight = index[rolled], weight[rolled]
     if not len(index):
         return counts.new_full((len(counts),), math.nan)
     before = centred(rewards, groups, counts)
-    after = before - rewards + again  # less the same mean
+    after = before - rewards + again  # minus the same mean as the rewards
     return matched(after, groups, index, weight, counts) / matched(before, groups, index, weight, counts)
 
 
 def mean(values: Tensor, counts: Tensor) -> Tensor:
-    """(B,) of values (n,)."""
+    """Return (B,) the mean of values (n,)."""
     return (counts @ values) / counts.sum(1)
 
 
 def _members(groups: Tensor) -> tuple[Tensor, Tensor]:
-    """(n, G) indicator of each condition, float64, and (n,) its column."""
+    """Return (n, G) the indicator of each condition, float64, and (n,) its column."""
     _, inverse = torch.unique(groups, return_inverse=True)
     return torch.nn.functional.one_hot(inverse).double(), inverse

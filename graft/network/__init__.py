@@ -1,4 +1,4 @@
-"""The network that is tuned: the frozen one beside it, its average, its weights in files, and how it fits memory."""
+"""The tuned network: its frozen reference, its average, its weights in files, batch sizes."""
 
 from graft.network.auto_batch_size import AutoBatchSize
 from graft.network.ema import EMA, trainable_parameters

@@ -12,13 +12,16 @@ from graft.state import Condition, State
 
 
 class EMA(nn.Module):
-    """An average of the parameters of ``model`` that are trained, and of nothing else.
+    """An average of the trained parameters of a model.
 
-    It is a module of buffers, so that checkpoints hold it and devices move it; they follow the parameters' names.
+    It is a module of buffers, so that checkpoints hold it and devices move it. A buffer has the name of its parameter.
 
     Args:
-        model: Whose parameters; those that need no gradient are left alone.
-        decay: Of the average for each step; the first steps use (1 + step) / (10 + step) while that is less.
+        model: Model with the parameters; parameters without a gradient are not averaged.
+        decay: Decay of the average in a step; the first steps use (1 + step) / (10 + step) while that is less.
+
+    Attributes:
+        step: Number of updates.
     """
 
     step: Tensor
@@ -32,45 +35,37 @@ class EMA(nn.Module):
 
     @torch.no_grad()
     def update(self, model: nn.Module) -> None:
-        """Take one step of the average."""
+        """Update the average with the parameters of ``model``."""
         self.step += 1
         step = int(self.step)
         self.lerp(model, 1 - min(self.decay, (1 + step) / (10 + step)))
 
     @torch.no_grad()
     def lerp(self, model: nn.Module, share: float) -> None:
-        """Go that share of the way to the parameters of ``model``."""
+        """Move the average by ``share`` of the way to the parameters of ``model``."""
         for name, parameter in trainable_parameters(model).items():
-            # not lerp_: where it fuses its two roundings into one depends on how the tensor is sharded
+            # lerp_ may fuse two roundings into one, depending on how the tensor is sharded
             self.get_buffer(_buffer(name)).mul_(1 - share).add_(parameter.detach() * share)
 
     def as_function(self, model: nn.Module) -> Callable[..., State]:
-        """``model`` with the averaged parameters in the place of its own, as a function without a gradient."""
+        """Return ``model`` with the averaged parameters, as a function without a gradient."""
         parameters = {name: self.get_buffer(_buffer(name)) for name in trainable_parameters(model)}
-        if any(isinstance(parameter, DTensor) for parameter in parameters.values()):
-            return self._of_sharded(model)
+        sharded = any(isinstance(parameter, DTensor) for parameter in parameters.values())
 
         @torch.no_grad()
         def averaged(state: State, time: Tensor, condition: Condition) -> State:
-            output: State = functional_call(model, parameters, (state, time, condition))
-            return output
-
-        return averaged
-
-    def _of_sharded(self, model: nn.Module) -> Callable[..., State]:
-        """See `as_function`: a sharded network gathers its own parameters, whatever a functional call gives it."""
-
-        @torch.no_grad()
-        def averaged(state: State, time: Tensor, condition: Condition) -> State:
-            with self.average_parameters(model):
-                output: State = model(state, time, condition)
+            if sharded:  # a sharded network gathers its own parameters and ignores those of a functional call
+                with self.average_parameters(model):
+                    output: State = model(state, time, condition)
+            else:
+                output = functional_call(model, parameters, (state, time, condition))
             return output
 
         return averaged
 
     @contextmanager
     def average_parameters(self, model: nn.Module) -> Iterator[None]:
-        """Within the block ``model`` has the averaged parameters."""
+        """Give ``model`` the averaged parameters within the block."""
         parameters = trainable_parameters(model)
         kept = {name: parameter.detach().clone() for name, parameter in parameters.items()}
         with torch.no_grad():
@@ -85,9 +80,9 @@ class EMA(nn.Module):
 
 
 def trainable_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
-    """The parameters that need a gradient, by name."""
+    """Return the parameters that need a gradient, by name."""
     return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
 
 
 def _buffer(name: str) -> str:
-    return name.replace(".", "/")  # a buffer's name may hold no dot
+    return name.replace(".", "/")  # torch allows no dot in the name of a buffer

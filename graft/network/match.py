@@ -1,8 +1,8 @@
-"""Which tensor of a state dict belongs to which of a network, where their names differ by a prefix.
+"""Matching of the tensors of a state dict with a network, where names differ by a prefix.
 
 A wrapper puts a prefix before its network's names (``net.``), and so do a LightningModule (``model.``),
-`torch.nn.parallel.DistributedDataParallel` (``module.``) and the dictionaries of training scripts; `torch.compile` puts
-``_orig_mod.`` anywhere in them.
+`torch.nn.parallel.DistributedDataParallel` (``module.``) and the dictionaries of training scripts. `torch.compile` puts
+``_orig_mod.`` anywhere in a name.
 """
 
 import hashlib
@@ -16,17 +16,26 @@ from graft import files
 from graft.distributed import rank_zero_print
 from graft.errors import GraftError
 
-SHOWN = 3  # names in a message
-COMPILED = "_orig_mod"  # a part of names that torch.compile puts in
+SHOWN = 3
+"""Number of names in a message."""
+
+COMPILED = "_orig_mod"
+"""Part that torch.compile puts into names."""
 
 
 @dataclass(frozen=True)
 class _Rewriting:
-    """Names that begin with ``old`` begin with ``new`` instead; the rest of the file is left out."""
+    """A replacement of the prefix ``old`` by ``new``; other names of the file are not used.
+
+    Attributes:
+        old: Prefix in the file.
+        new: Prefix in the network.
+        names: Names of the file by names of the network.
+    """
 
     old: str
     new: str
-    names: dict[str, str]  # of the file, by those of the network
+    names: dict[str, str]
 
 
 def matched(
@@ -34,19 +43,19 @@ def matched(
 ) -> dict[str, Tensor]:
     """Return the tensors of a state dict under the names that a network has for them.
 
-    Without ``prefix`` the names fit as they are, or after one prefix is put in the place of another in all of them: no
-    tensor is left out on either side. With it, the tensors below it are the network's, and how many others there are
-    is printed.
+    Without ``prefix`` the names must fit as they are, or after the replacement of one prefix by another in all of them,
+    with no tensor unused on either side. With ``prefix``, the tensors below it are the network's, and the number of the
+    other tensors is printed.
 
     Args:
-        found: The state dict, of any source.
-        wanted: The network's parameters and buffers; several names of one tensor are one.
-        prefix: Before the names in the state dict that are meant, such as ``model.``; None to find it.
-        source: Where the state dict is from, for messages.
-        network: What the network is called in messages.
+        found: State dict, of any source.
+        wanted: Parameters and buffers of the network; several names of one tensor count as one.
+        prefix: Prefix of the names in the state dict to be used, such as ``model.``; None to find it.
+        source: Origin of the state dict, for messages.
+        network: Name of the network, for messages.
 
     Raises:
-        GraftError: They do not fit, or a part of the state dict fits and it is not said that this is meant.
+        GraftError: The tensors do not fit, or only a part of the state dict fits and ``prefix`` is None.
     """
     given, ours = _plain(found), _plain(wanted)
     needed = _one_each(wanted, ours)
@@ -55,8 +64,8 @@ def matched(
         chosen = {name: each for name, each in given.items() if name.startswith(start)}
         if not chosen:
             raise GraftError(
-                f"model.weights_prefix is {prefix!r}, but no tensor of {source} begins so: there are "
-                f"{_listed(_first(given), found)}"
+                f"`model.weights_prefix` is {prefix!r}; the names in {source} begin with "
+                f"{_listed(_first(given), found)}, and it must be one of these. Change it"
             )
         if left := len(given) - len(chosen):
             rest = _listed([given[name] for name in given if name not in chosen], found)
@@ -64,13 +73,13 @@ def matched(
         given = {name.removeprefix(start): each for name, each in chosen.items()}
     fitting = [each for each in _rewritings(given, ours, needed) if _same_shapes(each, found, given, wanted, ours)]
     for each in fitting:
-        if len(each.names) == len(given):  # there is one way at most: a prefix of all names is that of any
+        if len(each.names) == len(given):  # at most one replacement uses all names
             return {ours[name]: found[given[theirs]] for name, theirs in each.names.items()}
     if prefix is None:
         ways = [f"{each.old or '(none)'}, which leaves out {len(given) - len(each.names)}" for each in fitting]
         if ways:
             raise GraftError(
-                f"{source} has more tensors than the network {network}: {len(given)}, of which {len(needed)} are meant "
+                f"{source} has more tensors than the network {network}: {len(given)}, of which {len(needed)} fit "
                 f"({_listed(given.values(), found)}); the network's are {_listed(ours.values(), wanted)}. Say which "
                 f"with model.weights_prefix: {'; '.join(ways[:SHOWN])}"
             )
@@ -78,31 +87,31 @@ def matched(
 
 
 def fingerprint(tensors: Mapping[str, Tensor]) -> str:
-    """Return a SHA-256 of tensors, of their names, types, shapes and values."""
+    """Return a SHA-256 of the names, dtypes, shapes and values of tensors."""
     shapes = [(name, str(tensors[name].dtype), tuple(tensors[name].shape)) for name in sorted(tensors)]
     return hashlib.sha256(f"{shapes!r}{files.hash_tensors(dict(tensors))}".encode()).hexdigest()
 
 
 def shape(tensor: "Tensor | None") -> str:
-    """Return a shape in a word."""
+    """Return a shape as text, for messages."""
     return "absent" if tensor is None else "x".join(map(str, tensor.shape)) or "a number"
 
 
 def _plain(names: Iterable[str]) -> dict[str, str]:
-    """Names by what they are without torch.compile's part; as they are where two would become one."""
+    """Return names by the names without torch.compile's part; unchanged if two become equal."""
     names = list(names)
     plain = {".".join(part for part in name.split(".") if part != COMPILED): name for name in names}
     return plain if len(plain) == len(names) else {name: name for name in names}
 
 
 def _one_each(wanted: Mapping[str, Tensor], ours: Mapping[str, str]) -> list[set[str]]:
-    """Of each tensor of the network its names, of which one is enough."""
+    """Return the set of names of each tensor of the network; one of them is enough."""
     same: dict[object, set[str]] = {}
     for name, original in ours.items():
         tensor = wanted[original]
         try:
             place = tensor.data_ptr()
-        except RuntimeError:  # a sharded one has no place
+        except RuntimeError:  # a sharded tensor has no address
             place = 0
         alone = not place or not tensor.numel()
         same.setdefault(name if alone else (place, tuple(tensor.shape), tensor.stride()), set()).add(name)
@@ -115,7 +124,7 @@ def _prefixes(name: str) -> list[str]:
 
 
 def _rewritings(given: Collection[str], ours: Collection[str], needed: list[set[str]]) -> list[_Rewriting]:
-    """All that give every tensor of the network a name that the file has, each mapping once."""
+    """Return every rewriting that gives each tensor of the network a name of the file, once."""
     counts = Counter(prefix for name in given for prefix in _prefixes(name))
     common = [prefix for prefix, count in Counter(p for name in ours for p in _prefixes(name)).items()
               if count == len(ours)]  # fmt: skip
@@ -150,7 +159,7 @@ def _explained(
     source: object,
     network: str,
 ) -> str:
-    """Both sides in a sentence, after the change of a prefix that brings them nearest to each other."""
+    """Return a message about both sides, after the prefix replacement with the best fit."""
     olds = [prefix for prefix, _ in Counter(p for name in given for p in _prefixes(name)).most_common(20)]
     news = [prefix for prefix, _ in Counter(p for name in ours for p in _prefixes(name)).most_common(20)]
     known = set(ours)
@@ -178,7 +187,7 @@ def _explained(
 
 
 def _first(names: Iterable[str]) -> list[str]:
-    """What names begin with."""
+    """Return the first parts of names."""
     return list(dict.fromkeys(f"{name.split('.')[0]}." if "." in name else name for name in names))
 
 

@@ -1,4 +1,4 @@
-"""The frozen reference: a copy of the network, or with LoRA the network with its adapter switched off."""
+"""The frozen reference: a copy of the network, or the network without its LoRA adapter."""
 
 import copy
 from collections.abc import Iterator
@@ -15,9 +15,9 @@ class LoRA:
     """Train low-rank adapters (Hu et al. 2022) through peft instead of the whole network.
 
     Args:
-        rank: Of the update.
-        alpha: The update is scaled by alpha / rank.
-        target_modules: Names of the layers that get an adapter, or ``all-linear``.
+        rank: Rank of the update.
+        alpha: Scale of the update, which is multiplied by alpha / rank.
+        target_modules: Names of the layers with an adapter, or ``all-linear``.
         dropout: Probability of dropping an adapter's input.
     """
 
@@ -28,10 +28,10 @@ class LoRA:
 
 
 def add_lora(backbone: nn.Module, lora: LoRA) -> nn.Module:
-    """``backbone`` with adapters, the only parameters that are trained.
+    """Return ``backbone`` with adapters, the only parameters that are trained.
 
     Raises:
-        GraftError: peft is not installed, or no layer has such a name.
+        GraftError: peft is not installed, or no layer has one of the names.
     """
     try:
         from peft import LoraConfig, get_peft_model
@@ -49,18 +49,18 @@ def add_lora(backbone: nn.Module, lora: LoRA) -> nn.Module:
 
 
 def frozen_copy(backbone: nn.Module) -> nn.Module:
-    """A copy that is never trained and always in evaluation mode."""
+    """Return a copy that is never trained and always in evaluation mode."""
     return copy.deepcopy(backbone).requires_grad_(False).eval()
 
 
 def adapter_disabled(backbone: nn.Module) -> AbstractContextManager[None]:
-    """Within the block the adapters of `adapt` are switched off."""
+    """Return a context in which the adapters of `add_lora` are switched off."""
     return backbone.disable_adapter() if hasattr(backbone, "disable_adapter") else nullcontext()  # type: ignore
 
 
 @contextmanager
 def eval_mode(module: nn.Module) -> Iterator[None]:
-    """Within the block ``module`` is in evaluation mode."""
+    """Keep ``module`` in evaluation mode within the block."""
     training = module.training
     module.eval()
     try:

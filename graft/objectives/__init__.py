@@ -1,9 +1,9 @@
 """What the network learns from a round's draws and rewards; a new method is a new file here, or a class elsewhere."""
 
 from graft.objectives.anchored import AnchoredShaping
-from graft.objectives.base import Objective, ScoredRound
+from graft.objectives.base import Objective, RoundSpec, ScoredRound
 from graft.objectives.diffusion_nft import DiffusionNFT
 from graft.objectives.policy_gradient import PolicyGradient
 from graft.objectives.shaping import Shaping
 
-__all__ = ["AnchoredShaping", "DiffusionNFT", "Objective", "PolicyGradient", "ScoredRound", "Shaping"]
+__all__ = ["AnchoredShaping", "DiffusionNFT", "Objective", "PolicyGradient", "RoundSpec", "ScoredRound", "Shaping"]

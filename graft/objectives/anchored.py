@@ -1,90 +1,86 @@
-r"""Anchored shaping: accepted draws are learned relative to all draws, so that errors common to both cancel.
+r"""Anchored shaping: train on accepted samples relative to all samples, so that errors common to both cancel.
 
-A network D that is trained on the draws of another one, D_old, without any selection, is not D_old again: a finite
-sampler and a network that is not exact make draws whose own best denoiser, D_all, is another one. Shaping goes to the
-best denoiser of the accepted draws, D_acc, and so makes those errors once more. Here, with w the acceptance weight of a
-draw, of mean 1 over all draws and 0 where it was rejected,
+A network D that is trained on samples of another network D_old without selection does not become D_old again. The
+sampler is finite and D_old is not exact, so the best denoiser D_all of its samples is a different one. Shaping
+converges to the best denoiser D_acc of the accepted samples and repeats those errors. Anchored shaping uses the
+acceptance weight w of each sample, which has mean 1 over all samples and is 0 for rejected ones:
 
-.. math:: L = E_{all}\big[ (w - 1) \|D - x_0\|^2 + \|D - D_{old}\|^2 \big],
+.. math:: L = E_{all}\big[ (w - 1) \|D - x_0\|^2 + \|D - D_{old}\|^2 \big].
 
-whose optimum at x_u is
+Its optimum at x_u is
 
 .. math:: D = D_{acc} + \frac{p_{all}(x_u)}{p_{acc}(x_u)}\,(D_{old} - D_{all}),
 
-the denoiser of the accepted law where the old network is consistent, and else corrected by what it gets wrong of its
-own draws. The gradient at D_old is (w − 1)(D_old − x_0): without selection it is 0 for each draw, not only on average,
-so that the noise of the gradient is that of the selection alone.
+the denoiser of the accepted distribution if the old network is consistent, and otherwise corrected by the error of the
+old network on its own samples. The gradient at D_old is (w − 1)(D_old − x_0). Without selection it is 0 for each
+sample, so the noise of the gradient comes from the selection alone.
 """
-
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Generator, Tensor
+from typing_extensions import override
 
-from graft.batches import TrainingBatch
+from graft.datatypes import TrainingBatch
 from graft.errors import GraftError
 from graft.network import EMA, eval_mode
-from graft.objectives.base import Objective, ScoredRound
+from graft.objectives.base import Objective, RoundSpec, ScoredRound
+from graft.policy import Policy
 from graft.state import size
-
-if TYPE_CHECKING:
-    from graft.module import GraftModule
-    from graft.rollouts import Rollouts
 
 
 class AnchoredShaping(Objective):
-    """GRAFT and P-GRAFT relative to all draws: accepted ones attract, others repel, the network that drew anchors.
+    """Train on accepted and rejected samples, anchored at the network that sampled them.
 
-    Any acceptance rule; final samples are noised anew. It costs a second call of the network for each example.
+    It works with any acceptance rule and noises final samples again. It takes two network calls for each sample.
     """
 
     needs_rejected = True
     old: EMA
     source: str
 
-    def setup(self, module: "GraftModule") -> None:
-        """See `Objective.setup`."""
-        self.old = EMA(module.backbone, decay=0.0)
+    @override
+    def setup(self, policy: Policy) -> None:
+        self.old = EMA(policy.backbone, decay=0.0)
 
-    def check(self, module: "GraftModule", data: "Rollouts") -> None:
-        """See `Objective.check`."""
-        if module.corrector is not None:
+    @override
+    def check(self, policy: Policy, spec: RoundSpec) -> None:
+        if policy.corrector is not None:
             raise GraftError("AnchoredShaping trains the model itself, not a corrector: use model.objective=Shaping")
-        if not data.source.is_model:
+        if not spec.is_sampled:
             raise GraftError("AnchoredShaping needs accepted and rejected draws of the model: a scored file has none")
-        if data.source.name == "current" and data.replay_rounds != 1:
+        if spec.source == "current" and spec.replay_rounds != 1:
             raise GraftError("AnchoredShaping learns from one network's draws at a time: use data.replay_rounds=1")
-        self.require_consistent(module)
+        self.require_consistent(policy)
 
-    def on_round_start(self, module: "GraftModule", number: int) -> None:
-        """See `Objective.on_round_start`: the old network is the one that draws now."""
-        with module.ema_weights():
-            self.old.lerp(module.backbone, 1.0)
+    @override
+    def on_round_start(self, policy: Policy, number: int) -> None:
+        with policy.ema_weights():
+            self.old.lerp(policy.backbone, 1.0)
 
-    def training_batch(self, module: "GraftModule", scored: ScoredRound) -> TrainingBatch:
-        """See `Objective.training_batch`: all final samples, with weights of mean 1, 0 for those that were rejected."""
+    @override
+    def training_batch(self, policy: Policy, scored: ScoredRound) -> TrainingBatch:
         self.source = scored.source
         weight = scored.weight / scored.weight.mean()
         return TrainingBatch(scored.chunk.state, scored.chunk.condition, weight.float())
 
+    @override
     def loss(
-        self, module: "GraftModule", examples: TrainingBatch, generator: "Generator | None" = None
+        self, policy: Policy, batch: TrainingBatch, generator: "Generator | None" = None
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """See `Objective.loss`, at `GraftModule.sample_levels`; it may be negative."""
-        assert examples.weight is not None
-        process, clean, condition = module.process, examples.state, examples.condition
-        level = module.sample_levels(size(clean), module.level, generator)
+        assert batch.weight is not None
+        process, clean, condition = policy.process, batch.state, batch.condition
+        level = policy.sample_levels(size(clean), policy.interval.low, generator)
         noise = process.noise(clean, condition, generator)
         noisy = process.corrupt_given_noise(clean, noise, level, 0.0)
-        drew = self.old.as_function(module.backbone) if self.source == "current" else module.reference_forward
-        with eval_mode(module.backbone), torch.no_grad():
+        drew = self.old.as_function(policy.backbone) if self.source == "current" else policy.reference_forward
+        with eval_mode(policy.backbone), torch.no_grad():
             old = process.loss_output(process(drew, noisy, level, condition), noisy, level, condition)
-        new = process.loss_output(process(module.backbone, noisy, level, condition), noisy, level, condition)
+        new = process.loss_output(process(policy.backbone, noisy, level, condition), noisy, level, condition)
         distance = process.x0_error(new, old, level)
         error = process.x0_error(new, process.loss_target(clean, noise, level), level)
-        loss = ((examples.weight.to(error) - 1) * error + distance).mean()
+        loss = ((batch.weight.to(error) - 1) * error + distance).mean()
         return loss, {"old_distance": distance.detach().mean()}
 
-    def describe(self, module: "GraftModule") -> str:
-        """See `Objective.describe`."""
-        return f"anchored {'P-GRAFT' if module.level > 0 else 'GRAFT'}"
+    @override
+    def describe(self, policy: Policy) -> str:
+        return f"anchored {'P-GRAFT' if policy.interval.low > 0 else 'GRAFT'}"

@@ -1,37 +1,49 @@
-"""Objective: what a rollout must record, what a training example holds, and the loss."""
+"""Objective: what a round makes the tuned network learn."""
 
 from abc import ABC, abstractmethod
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from torch import Generator, Tensor, nn
+from typing_extensions import override
 
-from graft.accept import AcceptAll
-from graft.batches import TrainingBatch
+from graft.accept import AcceptAll, AcceptanceRule
+from graft.datatypes import Chunk, TrainingBatch
 from graft.errors import GraftError
 from graft.network import EMA
+from graft.policy import Policy
 from graft.recorded_arguments import Described
-from graft.rounds import Chunk
-
-if TYPE_CHECKING:
-    from graft.module import GraftModule
-    from graft.rollouts import Rollouts
 
 
-_ENDS = (("level", ">", 0), ("upper_level", "<", 1))  # settings, and their values where the whole clock is trained
+@dataclass(frozen=True)
+class RoundSpec:
+    """The settings of rounds that an objective has to check.
+
+    Attributes:
+        source: ``reference``, ``current``, or the name of a scored file.
+        behaviour: The network whose samples the objective has to assume: ``reference`` or ``current``.
+        is_sampled: The model samples and the reward scores; False for a scored file.
+        accept: The acceptance rule.
+        replay_rounds: Number of rounds that are trained on together.
+    """
+
+    source: str
+    behaviour: Literal["reference", "current"]
+    is_sampled: bool
+    accept: AcceptanceRule
+    replay_rounds: int = 1
 
 
 @dataclass
 class ScoredRound:
-    """What a round accepted, as an objective gets it; all of its draws for one of `Objective.needs_rejected`.
+    """The accepted samples of a round with their rewards; all its samples for one of `Objective.needs_rejected`.
 
     Attributes:
-        chunk: The A draws: final states, states at the recorded levels, conditions; they lie in a file.
-        rewards: (A,) a larger one is better.
-        groups: (A,) integer of the condition that each was drawn under.
-        weight: (A,) how much each of them counts, as the acceptance rule has it; 0 if it was rejected.
-        source: Whose draws they are.
+        chunk: The A samples: final states, states at the recorded levels, conditions. They lie in a file.
+        rewards: (A,) rewards, negated where a smaller reward is better.
+        groups: (A,) integer of each sample's condition.
+        weight: (A,) acceptance weight of each sample; 0 if the rule rejected it.
+        source: The network that sampled.
     """
 
     chunk: Chunk
@@ -42,97 +54,90 @@ class ScoredRound:
 
 
 class Objective(Described, nn.Module, ABC):
-    """What the network of a `GraftModule` learns from rounds of draws.
+    """What the tuned network of a `Policy` learns from rounds of samples.
 
-    A round goes `start` (once), draws with the weights of `drawing` that keep the states at `levels`, rewards and
-    acceptance, `examples`, and then `loss` for every batch of them. What it keeps between rounds are buffers (or extra
-    state), so that checkpoints hold it; it is rebuilt by `attach`.
+    `setup` is called once. A round calls `on_round_start`, samples with the states at `record_levels`, scores, accepts,
+    and calls `training_batch` once and `loss` for each batch. State that an objective keeps between rounds is in
+    buffers or extra state, so that checkpoints hold it.
     """
 
     needs_rejected: bool = False
-    """It learns from the draws that the rule rejected as well, and is given them, with rewards that may be NaN."""
+    """The objective learns from rejected samples too. It gets all samples of a round, with rewards that may be NaN."""
     uses_rewards: bool = False
-    """It learns from the rewards themselves, not only from what the rule accepts by them."""
+    """The objective learns from the rewards themselves, in addition to the acceptance that depends on them."""
 
-    def setup(self, module: "GraftModule") -> None:
-        """Begin anew with ``module``, whose weights were just made, loaded or mixed."""
+    def setup(self, policy: Policy) -> None:
+        """Start with a policy whose weights were just made, loaded or mixed."""
 
-    def check(self, module: "GraftModule", data: "Rollouts") -> None:
-        """Refuse, before anything is drawn, what this objective would do wrong.
+    def check(self, policy: Policy, spec: RoundSpec) -> None:
+        """Raise GraftError before sampling if the objective would be wrong with these settings."""
 
-        Raises:
-            GraftError: In one sentence.
-        """
-
-    def record_levels(self, module: "GraftModule") -> tuple[float, ...]:
-        """The levels, besides 0, whose states a rollout records."""
+    def record_levels(self, policy: Policy) -> tuple[float, ...]:
+        """Return the levels above 0 whose states rounds record."""
         return ()
 
-    def on_round_start(self, module: "GraftModule", number: int) -> None:
-        """A round begins, counted from 0; after an interruption it may begin again."""
+    def on_round_start(self, policy: Policy, number: int) -> None:
+        """Prepare for round ``number``, counted from 0. A round that is interrupted while sampling starts again."""
 
-    def on_round_resume(self, module: "GraftModule") -> None:
-        """Resume a round that was interrupted between two steps, for which `on_round_start` was called before."""
-
-    def behaviour_weights(self, module: "GraftModule") -> AbstractContextManager[None]:
-        """Within the block the network has the weights with which rounds of source ``current`` are drawn."""
-        return module.ema_weights()
+    def on_round_resume(self, policy: Policy) -> None:
+        """Prepare for the rest of a round that was interrupted while training."""
 
     @abstractmethod
-    def training_batch(self, module: "GraftModule", scored: ScoredRound) -> TrainingBatch:
-        """What a round gives to learn from."""
+    def training_batch(self, policy: Policy, scored: ScoredRound) -> TrainingBatch:
+        """Return what a round gives to train on."""
 
     @abstractmethod
     def loss(
-        self, module: "GraftModule", examples: TrainingBatch, generator: "Generator | None" = None
+        self, policy: Policy, batch: TrainingBatch, generator: "Generator | None" = None
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """(loss of a batch, what else is to be logged by name)."""
+        """Return the loss () of a batch, and further values to log by name."""
 
-    def describe(self, module: "GraftModule") -> str:
-        """The method's name."""
+    def describe(self, policy: Policy) -> str:
+        """Return the name of the method."""
         return type(self).__name__
 
-    def require_consistent(self, module: "GraftModule") -> None:
-        """For those that noise final samples anew: at the ends of a part of the clock that must be their law.
+    def require_consistent(self, policy: Policy) -> None:
+        """Raise GraftError if noising final samples again is biased for this policy.
 
-        Raises:
-            GraftError: The sampler does not reverse the process in law.
+        An objective that noises final samples needs a sampler that reverses the forward process in distribution, unless
+        the tuned network samples the whole clock.
         """
-        partial = [f"model.{name} {bound} {end}" for name, bound, end in _ENDS if getattr(module, name) != end]
-        if partial and not module.process.reverses_in_law:
+        low, high = policy.interval.low, policy.interval.high
+        partial = ["model.level > 0"] * (low > 0) + ["model.upper_level < 1"] * (high < 1)
+        if partial and not policy.process.reverses_in_law:
             raise GraftError(
-                f"{type(self).__name__} noises final samples anew, which is biased at {' and '.join(partial)} unless "
-                "the sampler reverses the process in law: use eta=1, or the whole clock"
+                f"{type(self).__name__} noises final samples again, which is biased at {' and '.join(partial)} unless "
+                "the sampler reverses the process in distribution: use eta=1, or the whole clock"
             )
 
 
 class OnPolicy(Objective):
-    """An objective that compares the network with the one that drew: the old policy, a copy of the trained weights.
+    """An objective that compares the network with the one that sampled, a copy of the trained weights.
 
-    It learns from all draws of the current model, good and bad, in the round in which they were drawn.
+    It learns from all samples of the current model, good and bad, in the round in which they were sampled.
     """
 
     uses_rewards = True
-    behaviour: EMA
 
-    def setup(self, module: "GraftModule") -> None:
-        """See `Objective.setup`."""
-        self.behaviour = EMA(module.backbone, decay=0.0)
+    @override
+    def setup(self, policy: Policy) -> None:
+        policy.behaviour = EMA(policy.backbone, decay=0.0)
 
-    def check(self, module: "GraftModule", data: "Rollouts") -> None:
-        """See `Objective.check`."""
+    @override
+    def check(self, policy: Policy, spec: RoundSpec) -> None:
         name = type(self).__name__
-        if module.corrector is not None:
+        if policy.corrector is not None:
             raise GraftError(f"{name} trains the model itself, not a corrector: use model.objective=Shaping")
-        if data.source.name != "current":
+        if spec.source != "current":
             raise GraftError(f"{name} learns from the current model's own draws: use data.source=current")
-        if not isinstance(data.accept, AcceptAll):
+        if not isinstance(spec.accept, AcceptAll):
             raise GraftError(f"{name} learns from bad draws as from good ones: use data.accept=graft.accept.AcceptAll")
-        if data.accept.deduplicate:
-            raise GraftError(f"{name} needs the law that draws, copies included: use data.accept.deduplicate=false")
-        if data.replay_rounds != 1:
+        if spec.accept.deduplicate:
+            raise GraftError(f"{name} needs all samples, duplicates included: use data.accept.deduplicate=false")
+        if spec.replay_rounds != 1:
             raise GraftError(f"{name} learns from the draws of one round at a time: use data.replay_rounds=1")
 
-    def behaviour_weights(self, module: "GraftModule") -> AbstractContextManager[None]:
-        """See `Objective.behaviour_weights`: those of the old policy."""
-        return self.behaviour.average_parameters(module.backbone)
+    def sampling_weights(self, policy: Policy) -> EMA:
+        """Return the weights that the round was sampled with."""
+        assert policy.behaviour is not None, "set by setup"
+        return policy.behaviour

@@ -1,55 +1,50 @@
 r"""DiffusionNFT: negative-aware fine-tuning on the forward process (Zheng et al. 2025, arXiv 2509.16117).
 
-The network \theta and the old one, which drew, stand for two policies, better and worse than the old one,
+The network \theta and the old network, which sampled, define two policies, one better and one worse than the old one,
 
 .. math:: v^\pm = v_{old} \pm \beta (v_\theta - v_{old}), \qquad
     L = E\big[ r \|v^+ - v\|^2 + (1 - r) \|v^- - v\|^2 \big],
 
-with r in [0, 1] the probability that a draw is a good one. Setting the derivative to 0 where the old network is exact,
-E[v | x_t] = v_old, gives
+with r in [0, 1] the probability that a sample is a good one. If the old network is exact, E[v | x_t] = v_old, the
+derivative is 0 at
 
 .. math:: v_\theta = v_{old} + \tfrac{1}{\beta} E[(2 r - 1)(v - v_{old}) \mid x_t]
     = v_{old} + \tfrac{2}{\beta}\, \mathrm{Cov}(r, v \mid x_t),
 
-which is their Theorem 3.2. With r linear in the reward, r = 1/2 + A / (2 s) for the advantage A and ``spread`` s, this
-is to first order the old law tilted by exp(A / (\beta s)), and exactly that for a Gaussian and a linear reward: \beta s
-is a temperature in standard deviations of the reward.
+which is their Theorem 3.2. Here r is linear in the reward, r = 1/2 + A / (2 s) for the advantage A and s =
+``advantage_clip``. To first order this is the old distribution tilted by exp(A / (\beta s)), and exactly so for a
+Gaussian and a linear reward: \beta s is a temperature in standard deviations of the reward.
 
-Here everything is said of the network's own predictions (`graft.process.Process.loss_output`), and of estimates of x_0
-with ``adaptive``; the loss is the same up to the process's weight of a level.
+The implementation compares the network's own predictions (`graft.process.Process.loss_output`), and predictions of x_0
+with ``adaptive_weighting``. The loss is the same up to the process's weight of a level.
 """
-
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Generator, Tensor
+from typing_extensions import override
 
-from graft.batches import TrainingBatch
+from graft.datatypes import TrainingBatch
 from graft.errors import GraftError
 from graft.network import eval_mode
 from graft.objectives.advantages import AdvantageTracker
-from graft.objectives.base import OnPolicy, ScoredRound
+from graft.objectives.base import OnPolicy, RoundSpec, ScoredRound
+from graft.policy import Policy
 from graft.state import State, apply, size
-
-if TYPE_CHECKING:
-    from graft.module import GraftModule
-    from graft.rollouts import Rollouts
 
 
 class DiffusionNFT(OnPolicy):
-    """Learn from good and bad draws, noised anew: towards what good ones show, away from what bad ones do.
+    """Train on good and bad samples, noised again: towards the good ones and away from the bad ones.
 
     Args:
-        beta: How far the implicit policies are from the old one: the smaller, the larger a round's step.
-        advantage_clip: Advantages are clipped at so many standard deviations, where r is 0 or 1.
-        kl_coef: Weight of the squared difference from the reference's estimate.
+        beta: Distance of the two policies from the old one. A smaller one makes the step of a round larger.
+        advantage_clip: Largest advantage, in standard deviations of the reward; there r is 0 or 1.
+        kl_coef: Weight of the squared difference from the reference's prediction.
         adaptive_weighting: Divide each sample's error by its own mean absolute error, held constant (their section
-            3.3), instead of weighting levels as the process does.
-        decay: The old policy keeps min(decay, rise · round) of itself when a round begins and takes the rest from the
-            network; 0 is fully on-policy.
-        decay_increment: See ``decay``.
-        stat_buffer_size: See `AdvantageTracker`.
-        stat_min_count: See `AdvantageTracker`.
+            3.3), instead of by the process's weight of a level.
+        decay: Largest share of itself that the old policy keeps when a round begins; 0 is fully on-policy.
+        decay_increment: The old policy keeps min(decay, decay_increment · round) of itself when a round begins.
+        stat_buffer_size: Number of rewards of each condition that the advantages' statistics are computed from.
+        stat_min_count: Smallest number of rewards of a condition for statistics of its own.
     """
 
     begun: Tensor
@@ -84,66 +79,66 @@ class DiffusionNFT(OnPolicy):
         self.advantages = AdvantageTracker(stat_buffer_size, stat_min_count, advantage_clip)
         self.register_buffer("begun", torch.zeros((), dtype=torch.long))
 
-    def check(self, module: "GraftModule", data: "Rollouts") -> None:
-        """See `Objective.check`."""
-        super().check(module, data)
-        self.require_consistent(module)
+    @override
+    def check(self, policy: Policy, spec: RoundSpec) -> None:
+        super().check(policy, spec)
+        self.require_consistent(policy)
 
-    def on_round_start(self, module: "GraftModule", number: int) -> None:
-        """See `Objective.on_round_start`: the old policy follows."""
-        if number >= int(self.begun):  # not again in a round that is in its checkpoint
-            self.behaviour.lerp(module.backbone, 1 - min(self.decay, self.decay_increment * number))
+    @override
+    def on_round_start(self, policy: Policy, number: int) -> None:
+        if number >= int(self.begun):  # a round that its checkpoint holds has done it already
+            self.sampling_weights(policy).lerp(policy.backbone, 1 - min(self.decay, self.decay_increment * number))
             self.begun.fill_(number + 1)
 
-    def on_round_resume(self, module: "GraftModule") -> None:
-        """See `Objective.on_round_resume`: the statistics are those that the round began with."""
+    @override
+    def on_round_resume(self, policy: Policy) -> None:
         self.advantages.undo()
 
-    def training_batch(self, module: "GraftModule", scored: ScoredRound) -> TrainingBatch:
-        """See `Objective.training_batch`: the final samples, and the probability r of each to be a good one."""
+    @override
+    def training_batch(self, policy: Policy, scored: ScoredRound) -> TrainingBatch:
         advantage = self.advantages(scored.rewards, scored.groups)
         return TrainingBatch(
             scored.chunk.state, scored.chunk.condition, (0.5 + advantage / (2 * self.advantage_clip)).float()
         )
 
+    @override
     def loss(
-        self, module: "GraftModule", examples: TrainingBatch, generator: "Generator | None" = None
+        self, policy: Policy, batch: TrainingBatch, generator: "Generator | None" = None
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """See `Objective.loss`, at `GraftModule.sample_levels`."""
-        assert examples.weight is not None
-        process, clean, condition = module.process, examples.state, examples.condition
-        level = module.sample_levels(size(clean), module.level, generator)
+        assert batch.weight is not None
+        process, clean, condition = policy.process, batch.state, batch.condition
+        level = policy.sample_levels(size(clean), policy.interval.low, generator)
         noise = process.noise(clean, condition, generator)
         noisy = process.corrupt_given_noise(clean, noise, level, 0.0)
-        # the adaptive error is one of x_0, as the paper has it; the other one is the process's loss
+        # the adaptive error is one of x_0, as in the paper; the other one is the process's loss
         goal = clean if self.adaptive_weighting else process.loss_target(clean, noise, level)
 
-        def policy(output: State) -> State:
-            meant = process.predict_x0 if self.adaptive_weighting else process.loss_output
-            return meant(output, noisy, level, condition)
+        def prediction(output: State) -> State:
+            predict = process.predict_x0 if self.adaptive_weighting else process.loss_output
+            return predict(output, noisy, level, condition)
 
-        with eval_mode(module.backbone):  # first: a sharded network has one set of weights at a time
-            drew = process(self.behaviour.as_function(module.backbone), noisy, level, condition)
-        output = process(module.backbone, noisy, level, condition)
-        old, new = policy(drew), policy(output)
+        with eval_mode(policy.backbone):  # first, because a sharded network has one set of weights at a time
+            drew = process(self.sampling_weights(policy).as_function(policy.backbone), noisy, level, condition)
+        output = process(policy.backbone, noisy, level, condition)
+        old, new = prediction(drew), prediction(output)
         positive, negative = (apply(lambda o, n, b=b: o + b * (n - o), old, new) for b in (self.beta, -self.beta))
-        r = examples.weight
-        good, bad = (self._error(module, each, goal, level) for each in (positive, negative))
+        r = batch.weight
+        good, bad = (self._error(policy, each, goal, level) for each in (positive, negative))
         loss = (r.to(good) * good + (1 - r).to(bad) * bad).mean()
         now, before = (process.loss_output(each, noisy, level, condition) for each in (output, drew))
         shown = {"old_distance": process.x0_error(now, before, level).detach().mean()}
         if self.kl_coef:
-            with eval_mode(module.backbone), torch.no_grad():
-                other = process(module.reference_forward, noisy, level, condition)
+            with eval_mode(policy.backbone), torch.no_grad():
+                other = process(policy.reference_forward, noisy, level, condition)
             drift = process.x0_error(now, process.loss_output(other, noisy, level, condition), level).mean()
             shown["reference_distance"] = drift.detach()
             loss = loss + self.kl_coef * drift
         return loss, shown
 
-    def _error(self, module: "GraftModule", policy: State, goal: State, level: Tensor) -> Tensor:
+    def _error(self, policy: Policy, prediction: State, goal: State, level: Tensor) -> Tensor:
         if not self.adaptive_weighting:
-            return module.process.x0_error(policy, goal, level)
-        gaps = apply(lambda field, right: (field - right).flatten(1), policy, goal)
+            return policy.process.x0_error(prediction, goal, level)
+        gaps = apply(lambda field, right: (field - right).flatten(1), prediction, goal)
         errors = [
             gap.square().mean(1) / gap.detach().abs().mean(1).clamp(min=1e-5)
             for gap in ([gaps] if isinstance(gaps, Tensor) else gaps.values())

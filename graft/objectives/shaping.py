@@ -1,96 +1,94 @@
-"""Shaping: GRAFT and P-GRAFT, the law of accepted states at one level (arXiv 2510.02692)."""
+"""Shaping: GRAFT and P-GRAFT, which learn the distribution of accepted states at one level (arXiv 2510.02692)."""
 
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from torch import Generator, Tensor
+from typing_extensions import override
 
-from graft.batches import TrainingBatch
+from graft.datatypes import TrainingBatch
 from graft.errors import GraftError
-from graft.objectives.base import Objective, ScoredRound
-
-if TYPE_CHECKING:
-    from graft.module import GraftModule
-    from graft.rollouts import Rollouts
+from graft.objectives.base import Objective, RoundSpec, ScoredRound
+from graft.policy import Policy
 
 Target = Literal["transition", "trajectory", "renoised"]
 
 
 class Shaping(Objective):
-    """Denoising of the accepted draws, noised from the level u* on.
+    """Train on the accepted samples by the denoising loss, noised from level u* on.
 
-    With all draws accepted and weighted by exp(reward / temperature) (`graft.accept.ExponentialTilt` without a maximum)
-    it is reward-weighted regression (Peters & Schaal 2007), at u* = 0 the one that Black et al. (2023) compare with;
-    with all draws accepted alike (`graft.accept.AcceptAll`) it is the control that learns nothing of the reward. With a
-    corrector (u* = 1) it is the noise of the accepted draws that the corrector learns to draw.
+    If all samples are accepted with weights exp(reward / temperature) (`graft.accept.ExponentialTilt` without a
+    maximum), this is reward-weighted regression (Peters & Schaal 2007); at u* = 0 it is the baseline of Black et al.
+    (2023). If all samples are accepted with equal weights (`graft.accept.AcceptAll`), it is a control that learns
+    nothing of the reward. With a corrector (u* = 1) the corrector learns the noise of the accepted samples.
 
     Args:
-        target: Of the loss at u* > 0. ``transition``: the recorded states' law, from the noise between them and the
-            network's level; right whatever made them. ``trajectory``: the same law, from each trajectory's own final
-            sample; right, and of less variance, if the sampler reverses the process in law and draws from the
-            reference. ``renoised``: the law of the accepted final samples, noised to u*; the one to iterate with, for
-            the same samplers. ``auto``: ``trajectory`` on the reference's draws and ``renoised`` on the current
-            model's where they are right, else ``transition``. Measured (tests/benchmarks): ``trajectory`` had the best
-            molecules, ``renoised`` the better toys with few accepted samples.
+        target: The target of the loss at u* > 0. ``transition``: the distribution of the recorded states, learned from
+            the noise between level u* and the network's level; it is unbiased for every sampler. ``trajectory``: the
+            same distribution, learned from the final sample of each trajectory; it has less variance, and is unbiased
+            if the sampler reverses the process in distribution and samples from the reference. ``renoised``: the
+            distribution of the accepted final samples, noised to u*; it suits rounds from the current model, with the
+            same samplers. ``auto``: ``trajectory`` for samples of the reference and ``renoised`` for samples of the
+            current model where these are unbiased, else ``transition``.
     """
 
     def __init__(self, target: Literal["auto", "transition", "trajectory", "renoised"] = "auto") -> None:
         super().__init__()
-        self.asked: Literal["auto", "transition", "trajectory", "renoised"] = target
+        self.setting: Literal["auto", "transition", "trajectory", "renoised"] = target
 
-    def target(self, module: "GraftModule", source: Literal["reference", "current"]) -> Target:
-        """What the loss aims at, for draws of ``source``.
+    def target(self, policy: Policy, source: Literal["reference", "current"]) -> Target:
+        """Return the target of the loss for samples of ``source``.
 
         Raises:
-            GraftError: What was asked for is biased there.
+            GraftError: The target that was asked for is biased for them.
         """
-        right = module.process.reverses_in_law
-        if self.asked == "auto":
+        right = policy.process.reverses_in_law
+        if self.setting == "auto":
             return "transition" if not right else "trajectory" if source == "reference" else "renoised"
-        if self.asked != "transition" and not right:
+        if self.setting != "transition" and not right:
             raise GraftError(
-                f"model.objective.target '{self.asked}' is biased unless the sampler reverses the process in law "
-                "(eta=1): use 'transition'"
+                f"model.objective.target '{self.setting}' is biased unless the sampler reverses the process "
+                "in distribution (eta=1): use 'transition'"
             )
-        if self.asked == "trajectory" and source == "current":
+        if self.setting == "trajectory" and source == "current":
             raise GraftError(
                 "model.objective.target 'trajectory' is biased on draws of the current model (data.source=current): "
                 "use 'renoised', 'transition' or 'auto'"
             )
-        return self.asked
+        return self.setting
 
-    def check(self, module: "GraftModule", data: "Rollouts") -> None:
-        """See `Objective.check`: a target that is biased."""
-        target = self.target(module, data.source.behaviour)
-        if module.upper_level < 1:
-            self.require_consistent(module)
-        if not data.source.is_model and module.corrector is not None:
+    @override
+    def check(self, policy: Policy, spec: RoundSpec) -> None:
+        target = self.target(policy, spec.behaviour)
+        if policy.interval.high < 1:
+            self.require_consistent(policy)
+        if not spec.is_sampled and policy.corrector is not None:
             raise GraftError("a scored file does not say what noise its samples came from: model.corrector needs draws")
-        if not data.source.is_model and module.level > 0 and target != "renoised":
+        if not spec.is_sampled and policy.interval.low > 0 and target != "renoised":
             raise GraftError(
                 "a scored file has no states between noise and data: at model.level above 0 it needs a sampler that "
-                f"reverses the process in law (eta=1) and the target 'renoised' or 'auto', not '{target}'"
+                f"reverses the process in distribution (eta=1) and the target 'renoised' or 'auto', not '{target}'"
             )
 
-    def record_levels(self, module: "GraftModule") -> tuple[float, ...]:
-        """See `Objective.record_levels`: u*."""
-        return (module.level,) if module.level > 0 else ()
+    @override
+    def record_levels(self, policy: Policy) -> tuple[float, ...]:
+        return (policy.interval.low,) if policy.interval.low > 0 else ()
 
-    def training_batch(self, module: "GraftModule", scored: ScoredRound) -> TrainingBatch:
-        """See `Objective.training_batch`: the accepted states at u*, or at 0."""
-        target, chunk, weight = self.target(module, scored.source), scored.chunk, scored.weight.float()
-        if module.corrector is not None:  # the model's noise is the corrector's data
-            return TrainingBatch(chunk.recorded[module.level], chunk.condition, weight)
-        if module.level == 0 or target == "renoised":
+    @override
+    def training_batch(self, policy: Policy, scored: ScoredRound) -> TrainingBatch:
+        target, chunk, weight = self.target(policy, scored.source), scored.chunk, scored.weight.float()
+        if policy.corrector is not None:  # the model's noise is the corrector's data
+            return TrainingBatch(chunk.recorded[policy.interval.low], chunk.condition, weight)
+        if policy.interval.low == 0 or target == "renoised":
             return TrainingBatch(chunk.state, chunk.condition, weight)
         final = chunk.state if target == "trajectory" else None
-        return TrainingBatch(chunk.recorded[module.level], chunk.condition, weight, module.level, final)
+        return TrainingBatch(chunk.recorded[policy.interval.low], chunk.condition, weight, policy.interval.low, final)
 
+    @override
     def loss(
-        self, module: "GraftModule", examples: TrainingBatch, generator: "Generator | None" = None
+        self, policy: Policy, batch: TrainingBatch, generator: "Generator | None" = None
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """See `Objective.loss`: `GraftModule.loss`."""
-        return module.loss(examples, generator), {}
+        return policy.loss(batch, generator), {}
 
-    def describe(self, module: "GraftModule") -> str:
-        """See `Objective.describe`."""
-        return "noise shaping" if module.corrector is not None else "P-GRAFT" if module.level > 0 else "GRAFT"
+    @override
+    def describe(self, policy: Policy) -> str:
+        return "noise shaping" if policy.corrector is not None else "P-GRAFT" if policy.interval.low > 0 else "GRAFT"

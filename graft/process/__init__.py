@@ -1,11 +1,10 @@
-"""Forward processes: how states are noised, and one step back."""
+"""Forward processes, which noise states, and one step back along them."""
 
-from graft.inversion.base import InversionError
 from graft.process.base import Level, Model, Process
 from graft.process.categorical import Categorical
 from graft.process.gaussian import Gaussian
 from graft.process.masked import MaskedCategorical
-from graft.process.mixed import MultiFieldProcess
+from graft.process.multi_field import MultiFieldProcess
 from graft.process.output import checked
 from graft.process.projections import MaskProjection, Projection, ZeroCenterOfMass
 from graft.process.rotation import TrigFlow
@@ -24,7 +23,6 @@ __all__ = [
     "Categorical",
     "CosineSchedule",
     "Gaussian",
-    "InversionError",
     "Level",
     "LinearSchedule",
     "MaskProjection",

@@ -1,4 +1,4 @@
-"""The check of a network's output: it has the shape of the state, in sampling and in training."""
+"""The check of a network's output against the shape of the state."""
 
 from typing import Any
 
@@ -9,15 +9,18 @@ from graft.state import State
 
 
 def checked(output: Any, state: State) -> State:
-    """Return the network's ``output`` for ``state``, or refuse one of another shape, which would be broadcast.
+    """Return the network's ``output``; raise GraftError if its shape is not the state's.
+
+    An output of another shape would be broadcast without an error.
 
     Args:
-        output: What the network returned.
-        state: What it was called with: a tensor (B, ...), or a dict of them. A dict of outputs may have fields that
-            the state has not; they are not looked at.
+        output: Output of the network.
+        state: Input of the network: a tensor (B, ...), or a dict of tensors. A dict of outputs may have further fields;
+            they are not checked.
 
     Raises:
-        GraftError: It is no tensor (no dict of tensors) of floating-point numbers, or a shape is not the state's.
+        GraftError: The output is not a tensor (a dict of tensors) of floating-point numbers, or a shape is not the
+            state's.
     """
     if isinstance(state, Tensor):
         _check(output, state, "the network's output")

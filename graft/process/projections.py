@@ -1,8 +1,9 @@
-"""The subspaces in which states live: padding is zero, molecules have no place in space."""
+"""The subspaces in which states live: zero padding, zero centre of mass."""
 
 from abc import ABC, abstractmethod
 
 from torch import Tensor
+from typing_extensions import override
 
 from graft.recorded_arguments import Described
 from graft.state import Condition
@@ -13,29 +14,30 @@ class Projection(Described, ABC):
 
     @abstractmethod
     def __call__(self, x: Tensor, condition: "Condition | None") -> Tensor:
-        """``x`` (B, ...) projected."""
+        """Return the projection of ``x`` (B, ...)."""
 
     @abstractmethod
     def dimension(self, x: Tensor, condition: "Condition | None") -> Tensor:
-        """(B,) dimension of the subspace that ``x`` (B, ...) is projected onto."""
+        """Return the (B,) dimension of the subspace onto which ``x`` (B, ...) is projected."""
 
 
 class MaskProjection(Projection):
-    """What is not there, or is given, is zero: x (B, N, d), 1 for what is there and free to vary.
+    """Set padding and fixed parts of x (B, N, d) to zero.
 
     Args:
-        key: Of the condition that says so: (B, N) for whole rows, or (B, N, d).
+        key: Key of the mask in the condition, 1 for free parts: (B, N) for whole rows, or (B, N, d).
     """
 
     def __init__(self, key: str = "mask") -> None:
         self.key = key
 
+    @override
     def __call__(self, x: Tensor, condition: "Condition | None") -> Tensor:
-        """See `Projection`."""
         return x * self._free(x, condition)
 
+    @override
     def dimension(self, x: Tensor, condition: "Condition | None") -> Tensor:
-        """See `Projection.dimension`: that of what is there."""
+        """Return the (B,) number of free entries."""
         return self._free(x, condition).expand_as(x).flatten(1).sum(1)
 
     def _free(self, x: Tensor, condition: "Condition | None") -> Tensor:
@@ -45,18 +47,21 @@ class MaskProjection(Projection):
 
 
 class ZeroCenterOfMass(Projection):
-    """Zero centre of mass over what is there, zero elsewhere: x (B, N, d), condition["mask"] (B, N).
+    """Move the centre of mass of x (B, N, d) to zero and set padding to zero.
+
+    condition["mask"] (B, N) is 1 for entries that are not padding.
 
     Noise so projected is the isotropic Gaussian of the translation-free subspace (Hoogeboom et al. 2022, section 3.1).
     """
 
+    @override
     def __call__(self, x: Tensor, condition: "Condition | None") -> Tensor:
-        """See `Projection`."""
         assert condition is not None
         mask = condition["mask"][..., None].to(x.dtype)
         return (x - (x * mask).sum(1, keepdim=True) / mask.sum(1, keepdim=True)) * mask
 
+    @override
     def dimension(self, x: Tensor, condition: "Condition | None") -> Tensor:
-        """See `Projection.dimension`: that of what is there, less the centre's."""
+        """Return (B,) the number of entries that are not padding, minus d for the centre."""
         assert condition is not None
         return (condition["mask"].sum(1).to(x.dtype) - 1) * x.shape[-1]

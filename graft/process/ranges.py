@@ -1,4 +1,4 @@
-"""The ranges of a process's settings: a value outside is refused in one sentence."""
+"""The check of a process's settings against their ranges."""
 
 from typing import Any
 
@@ -9,14 +9,14 @@ def require(right: bool, name: str, value: Any, condition: str, action: str = "C
     """Raise GraftError unless ``right``.
 
     Args:
-        right: The value is in its range; a comparison with NaN is not.
-        name: Of the setting.
-        value: That it has.
-        condition: What it must do, such as "be positive".
-        action: What to do about it, as a sentence without its full stop.
+        right: True if the value is in its range; a comparison with NaN is False.
+        name: Name of the setting.
+        value: Value of the setting.
+        condition: Condition that the setting must meet, such as "be positive".
+        action: Advice to the user, a sentence without its full stop.
 
     Raises:
-        GraftError: In one sentence that names the setting, its value and its range.
+        GraftError: The message names the setting, its value and its range.
     """
     if not right:
         shown = f"{value:g}" if isinstance(value, float) else repr(value)

@@ -1,9 +1,22 @@
-"""Rewards: what scores decoded objects, one number each; any Python callable is one."""
+"""Rewards: scores of decoded objects, one number each; any Python callable is one."""
 
-from graft.reward.base import BatchReward, Reward, Scores, ask, bounded, by_term, format_error, leaves, to_finite_float
+from graft.reward.base import (
+    BatchReward,
+    Reward,
+    Scores,
+    ask,
+    bounded,
+    by_term,
+    format_error,
+    leaves,
+    oriented,
+    score_batches,
+    to_finite_float,
+)
 from graft.reward.cached import CachedReward
 from graft.reward.function import FunctionReward, Scorer, Scoring, import_callable, scorer
 from graft.reward.weighted import CompositeReward, WeightedSum
+from graft.reward.wrapped import WrappedReward
 
 __all__ = [
     "BatchReward",
@@ -15,12 +28,15 @@ __all__ = [
     "Scores",
     "Scoring",
     "WeightedSum",
+    "WrappedReward",
     "ask",
     "bounded",
     "by_term",
     "format_error",
     "import_callable",
     "leaves",
+    "oriented",
+    "score_batches",
     "scorer",
     "to_finite_float",
 ]

@@ -1,13 +1,19 @@
-"""Rewards: decoded objects in, one number each out; what fails for one sample costs that sample, never the run."""
+"""Rewards: from decoded objects to one number each.
+
+A failure costs its object alone, never the run.
+"""
 
 import inspect
 import math
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 from uuid import uuid4
+
+from torch import Tensor
+from typing_extensions import override
 
 from graft.copies import copies
 from graft.errors import GraftError
@@ -16,17 +22,19 @@ from graft.recorded_arguments import Described
 from graft.reward.code import described
 from graft.reward.isolation import isolated
 
+Signed = TypeVar("Signed", int, float, Tensor)
+
 
 @dataclass
 class Scores:
-    """What a reward said of a batch.
+    """Scores of a batch of objects.
 
     Attributes:
-        values: NaN where it failed.
-        failures: The reason of each failure, by position.
-        free: Positions of the objects that took no call of a reward: their value was remembered.
-        calls: Number of calls by the name of each reward that was called; None: `asked` of the reward that returned
-            this. `ask` fills it in.
+        values: Score of each object; NaN for a failure.
+        failures: Reason of each failure, by position.
+        free: Positions of the objects that took no call of a reward, since their scores were cached.
+        calls: Number of calls by the name of each reward that was called; None for `asked` calls of the reward that
+            returned this. `ask` fills it in.
     """
 
     values: list[float]
@@ -36,17 +44,19 @@ class Scores:
 
     @property
     def cached(self) -> int:
-        """Number of objects that took no call of a reward."""
+        """The number of objects that took no call of a reward."""
         return len(self.free)
 
     @property
     def asked(self) -> int:
-        """Number of objects whose value took a call."""
+        """The number of objects that took a call."""
         return len(self.values) - len(self.free)
 
 
 class Reward(Described, ABC):
-    """A black-box score of one decoded object; a larger value is better unless ``higher_is_better`` is False.
+    """A black-box score of one decoded object.
+
+    Larger is better unless ``higher_is_better`` is False.
 
     A subclass implements `score`. Attributes: ``name`` (shown in tables), ``unit`` (shown behind values, empty for a
     pure number), ``higher_is_better``.
@@ -56,13 +66,13 @@ class Reward(Described, ABC):
     unit: str = ""
     higher_is_better: bool = True
     copies_items: bool = False
-    """The reward copies its objects itself before anything may edit them, so that `ask` need not."""
+    """True if the reward copies its objects before anything may edit them, so that `ask` does not."""
 
     def identity(self) -> Any:
         """Describe the reward for `graft.fingerprint.fingerprint`.
 
-        It is the class with its code, the arguments that the reward was made with, and the public attributes. Where a
-        part of that cannot be told, no other reward is the same, and scores are not reused.
+        The description is the class with its code, the constructor's arguments and the public attributes. If a part has
+        no description, no other reward is the same, and scores are not reused.
         """
         kind = type(self)
         classes = [each for each in kind.__mro__ if issubclass(each, Reward)][:-1]
@@ -72,11 +82,11 @@ class Reward(Described, ABC):
         return {"class": f"{kind.__module__}.{kind.__qualname__}", "made": content, **public_attributes(self)}
 
     def _bound(self) -> Any:
-        """The constructor's arguments by name, with its defaults, and the rewards that some of them have become."""
+        """Return the constructor's arguments by name, with defaults, and the rewards made of them."""
         args, kwargs = self._arguments
         try:
             bound = inspect.signature(type(self).__init__).bind(self, *args, **kwargs)
-        except (TypeError, ValueError):  # a constructor without a signature, or one that was called in another way
+        except (TypeError, ValueError):  # the constructor has no signature, or other arguments than in its signature
             return [args, kwargs]
         bound.apply_defaults()
         out = dict(list(bound.arguments.items())[1:])
@@ -88,20 +98,24 @@ class Reward(Described, ABC):
 
     @property
     def parts(self) -> "Sequence[Reward]":
-        """The rewards that this one is made of, which are called and counted in its place; empty for most."""
+        """The rewards that are called and counted in place of this one; empty for most rewards."""
         return ()
 
     @property
     def worst_value(self) -> "float | None":
-        """The value that nothing scores worse than: the least, or the largest of a reward whose smaller are better.
+        """The bound of the values on the bad side, or None if there is none or it is not known.
 
-        None where there is none, or nobody knows. A subclass that has one says so in a line: ``worst = 0.0``.
+        It is the smallest value, or the largest one if smaller is better. A subclass sets it in a line: ``worst_value =
+        0.0``.
         """
         return None
 
     @abstractmethod
     def score(self, item: Any) -> float:
-        """The reward of one object. Anything raised, and a value that is not finite, fails this object alone."""
+        """Return the reward of one object.
+
+        An exception, and a value that is not finite, fail this object alone.
+        """
 
     def __call__(self, items: Sequence[Any]) -> Scores:
         """Score every object; a failure becomes NaN with its reason and is never counted as 0."""
@@ -111,33 +125,34 @@ class Reward(Described, ABC):
                 scores.values[i] = to_finite_float(self.score(item))
             except GraftError:
                 raise
-            except (Exception, SystemExit) as error:  # what a reward exits from is its own
+            except (Exception, SystemExit) as error:  # a reward that exits ends its own call alone
                 scores.failures[i] = format_error(error)
         return scores
 
     def setup(self) -> None:
-        """Get ready, so that what cannot work is said before anything is drawn.
+        """Prepare the reward, so that errors appear before anything is sampled.
 
         Raises:
-            GraftError: It cannot score.
+            GraftError: The reward cannot score.
         """
 
     def teardown(self) -> None:
-        """Free what the reward holds (worker processes)."""
+        """Free resources of the reward, such as worker processes."""
 
 
 class BatchReward(Reward):
-    """A reward that scores many objects in one go: a subclass implements ``__call__``."""
+    """A reward that scores many objects in one call: a subclass implements ``__call__``."""
 
     @abstractmethod
     def __call__(self, items: Sequence[Any]) -> Scores:
         """Score every object."""
 
+    @override
     def score(self, item: Any) -> float:
-        """The score of one object.
+        """Return the score of one object.
 
         Raises:
-            ValueError: It failed.
+            ValueError: The object failed.
         """
         scores = self([item])
         if scores.failures:
@@ -145,19 +160,55 @@ class BatchReward(Reward):
         return scores.values[0]
 
 
+def score_batches(
+    reward: Reward,
+    items: Sequence[Any],
+    batches: Iterable[Sequence[int]],
+    values: Callable[[list[Any]], Sequence[Any]],
+) -> Scores:
+    """Score objects batch by batch.
+
+    A batch that raises is scored again object by object with `Reward.score`.
+
+    A failure then costs only the object that causes it.
+
+    Args:
+        reward: Reward of the objects; its `score` scores one.
+        items: Objects.
+        batches: Positions of the objects of each batch.
+        values: Function from the objects of a batch to their scores.
+
+    Raises:
+        GraftError: Scoring raises one.
+    """
+    scores = Scores([math.nan] * len(items))
+    for rows in batches:
+        part = [items[i] for i in rows]
+        try:
+            found = [to_finite_float(value) for value in values(part)]
+        except GraftError:
+            raise
+        except Exception:  # a reward may raise any type
+            alone = Reward.__call__(reward, part)
+            found = alone.values
+            scores.failures |= {rows[j]: why for j, why in alone.failures.items()}
+        for i, value in zip(rows, found, strict=True):
+            scores.values[i] = value
+    return scores
+
+
 def ask(reward: Reward, items: Sequence[Any]) -> Scores:
     """Score copies of the objects and count the calls.
 
-    Whatever the reward does to its copies and to this process, the objects and the process stay as they were. Every
-    value of the result is finite or has a failure. Where a reward of many objects at once raises, they are scored one
-    by one.
+    The objects and this process stay as they were, whatever the reward does. Every value of the result is finite or has
+    a failure. If a reward of many objects raises, they are scored one by one.
 
     Args:
-        reward: The reward.
-        items: The objects.
+        reward: Reward to call.
+        items: Objects.
 
     Raises:
-        GraftError: The reward returned something else than a `Scores` with a value for each object.
+        GraftError: The reward returned no `Scores` with a value for each object.
     """
     if not items:
         return Scores([], calls={})
@@ -174,7 +225,7 @@ def ask(reward: Reward, items: Sequence[Any]) -> Scores:
         found = f"{len(scores.values)} values" if isinstance(scores, Scores) else type(scores).__name__
         raise GraftError(
             f"the reward {reward.name} returned {found} for {len(items)} objects; it must return a graft.reward.Scores "
-            "with one value for each. Mend its __call__."
+            "with one value for each. Correct its __call__."
         )
     for i, value in enumerate(scores.values):
         if i in scores.failures:
@@ -189,8 +240,18 @@ def ask(reward: Reward, items: Sequence[Any]) -> Scores:
     return scores
 
 
+def oriented(rewards: Signed, higher_is_better: bool) -> Signed:
+    """Return rewards with the sign that makes a larger value better; a second call gives the rewards back.
+
+    Args:
+        rewards: A reward, a tensor of rewards, or a difference of rewards.
+        higher_is_better: False if a smaller reward is better; the sign is then changed.
+    """
+    return rewards if higher_is_better else -rewards
+
+
 def joined(parts: Sequence[Scores]) -> Scores:
-    """The scores of several batches as those of one."""
+    """Return the scores of several batches as one."""
     out, calls = Scores([]), Counter[str]()
     for part in parts:
         start = len(out.values)
@@ -203,12 +264,12 @@ def joined(parts: Sequence[Scores]) -> Scores:
 
 
 def leaves(reward: Reward) -> list[Reward]:
-    """The rewards whose calls are counted: the reward itself, or of one that is made of others theirs."""
+    """Return the rewards with counted calls: the reward itself, or the leaves of its parts."""
     return [leaf for part in reward.parts for leaf in leaves(part)] if reward.parts else [reward]
 
 
 def by_term(reward: "Reward | None", parts: "Iterable[Mapping[str, int]]") -> dict[str, int]:
-    """Sum numbers of calls by name; 0 for a reward that was never called."""
+    """Return sums of numbers of calls by name; 0 for a reward that was never called."""
     total = Counter(dict.fromkeys((leaf.name for leaf in leaves(reward)) if reward is not None else (), 0))
     for part in parts:
         total.update(part)
@@ -216,20 +277,20 @@ def by_term(reward: "Reward | None", parts: "Iterable[Mapping[str, int]]") -> di
 
 
 LARGEST = 1e100
-"""Magnitude of a reward beyond which means and variances overflow; programs return such numbers for failures."""
+"""Largest magnitude of a reward. Means and variances of larger ones overflow; programs return them for failures."""
 
 
 def to_finite_float(value: Any) -> float:
-    """``value`` as a finite float.
+    """Return ``value`` as a finite float.
 
     Raises:
-        ValueError: It is not a number, NaN, infinite, or beyond `LARGEST`.
+        ValueError: The value is not a number, NaN, infinite, or beyond `LARGEST`.
     """
     try:
-        if isinstance(value, str | bytes):  # "0" is no score
+        if isinstance(value, str | bytes):  # the text "0" is not a score
             raise TypeError
         number = float(value)
-    except Exception:  # of whatever type the reward returned
+    except Exception:  # a reward may return any type
         raise ValueError(f"the reward is not a number but {type(value).__name__}") from None
     if not math.isfinite(number):
         raise ValueError(f"the reward is {number}")
@@ -239,24 +300,24 @@ def to_finite_float(value: Any) -> float:
 
 
 def format_error(error: BaseException) -> str:
-    """Return one line for a failure, of at most `MOST_TEXT` characters."""
+    """Return one line about a failure, of at most `MOST_TEXT` characters."""
     try:
         text = str(error).strip().splitlines()
-    except Exception:  # of an exception class of the reward's own
+    except Exception:  # the reward's own exception class may fail here
         text = []
     name = type(error).__name__
     if not text:
         return bounded(name)
-    told = isinstance(error, ValueError | TimeoutError | RuntimeError)
-    return bounded(text[0] if told else f"{name}: {text[0]}")
+    plain = isinstance(error, ValueError | TimeoutError | RuntimeError)
+    return bounded(text[0] if plain else f"{name}: {text[0]}")
 
 
 MOST_TEXT = 2_000
-"""Characters of a failure that are kept."""
+"""Largest number of characters of a failure."""
 
 
 def bounded(text: str, most: int = MOST_TEXT) -> str:
-    """Return a text cut to ``most`` characters, with a note of its whole length where it is longer."""
+    """Return a text cut to ``most`` characters; a note gives the whole length of a longer text."""
     if len(text) <= most:
         return text
     note = f" … (cut: {len(text):,} characters in all)"

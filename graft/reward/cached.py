@@ -1,4 +1,4 @@
-"""A reward that is asked once of each content: for scores that cost more than looking them up."""
+"""A reward that is called once for each content, for scores that take longer than a lookup."""
 
 import hashlib
 import math
@@ -9,37 +9,38 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+from typing_extensions import override
+
 from graft.copies import copied
 from graft.errors import GraftError
 from graft.fingerprint import fingerprint, fingerprint_hash
-from graft.reward.base import BatchReward, Reward, Scores, ask, to_finite_float
+from graft.reward.base import BatchReward, Scores, ask, to_finite_float
 from graft.reward.function import Scorer, import_callable, scorer
+from graft.reward.wrapped import WrappedReward
 
-WAIT = 60.0  # seconds for another process to be done with the file
+WAIT = 60.0  # seconds to wait for another process that holds the file
 
 
-class CachedReward(BatchReward):
-    """A reward in front of which there is a memory, addressed by what the reward is and by what the object holds.
+class CachedReward(WrappedReward, BatchReward):
+    """A cache in front of a reward, with the reward and the content of the object as the key.
 
-    The reward must be a function of that content. Failures are not remembered: the next time they are asked again. A
-    value that was remembered is no call of the reward in the run's accounts.
+    The reward must be a function of that content. Failures are not cached: the reward is called again for them. A
+    cached value is not a call of the reward in the run's accounts.
 
     Args:
-        reward: The reward.
-        key: ``package.module.function`` of an object, which returns the part of it that the reward depends on, as a
-            string, bytes or anything that pickles (``rdkit.Chem.MolToSmiles``); ``null``: the whole object, pickled.
-        path: An SQLite file that keeps the values, for any number of runs and processes on one machine (its locks are
-            not to be relied on where a file system is shared by several); ``null``: this process's memory.
-        max_entries: Values that this process's memory holds; the oldest are forgotten.
+        reward: Inner reward.
+        key: ``package.module.function`` from an object to the part that the reward depends on, as a string, bytes or
+            anything that pickles (``rdkit.Chem.MolToSmiles``); ``null`` for the whole object, pickled.
+        path: SQLite file of the values, for any number of runs and processes on one machine (its locks are unreliable
+            on file systems that several machines share); ``null`` for the memory of this process.
+        max_entries: Largest number of values in the memory of this process; the oldest are removed.
     """
-
-    copies_items = True
 
     def __init__(
         self, reward: "Scorer", key: "str | None" = None, path: "str | None" = None, max_entries: int = 100_000
     ) -> None:
         if max_entries < 1:
-            raise GraftError(f"the cache of a reward holds {max_entries} values, but it must be at least 1")
+            raise GraftError(f"max_entries is {max_entries}; it must be at least 1")
         reward = scorer(reward, "the reward of CachedReward")
         self.reward, self.key, self.path, self.max_entries = reward, key, path, max_entries
         self.name, self.unit, self.higher_is_better = reward.name, reward.unit, reward.higher_is_better
@@ -48,21 +49,18 @@ class CachedReward(BatchReward):
         self._salt = b""
 
     @property
-    def parts(self) -> Sequence[Reward]:
-        """The reward."""
-        return (self.reward,)
-
-    @property
+    @override
     def worst_value(self) -> "float | None":
-        """The reward's."""
         return self.reward.worst_value
 
+    @override
     def identity(self) -> Any:
-        """Of the reward: what is remembered is what it says."""
+        """Return the description of the inner reward, since the cache does not change scores."""
         return fingerprint(self.reward)
 
+    @override
     def __call__(self, items: Sequence[Any]) -> Scores:
-        """Score every object; one of each content that is not known is given to the reward."""
+        """Score every object; the reward is called once for each content that is not cached."""
         self._salt = self._salt or repr((fingerprint_hash(self.reward), self.key)).encode()
         scores = Scores([math.nan] * len(items))
         places: dict[bytes, list[int]] = {}
@@ -70,8 +68,8 @@ class CachedReward(BatchReward):
             try:
                 places.setdefault(self._content(item), []).append(i)
             except (Exception, SystemExit) as error:
-                scores.failures[i] = f"its content cannot be told ({type(error).__name__})"
-                scores.free.add(i)  # the reward is not asked for it
+                scores.failures[i] = f"its content cannot be computed ({type(error).__name__})"
+                scores.free.add(i)  # the reward is not called for it
         known = self._remembered(list(places))
         asked = [content for content in places if content not in known]
         found = ask(self.reward, [items[places[content][0]] for content in asked])
@@ -100,7 +98,7 @@ class CachedReward(BatchReward):
         missing = [content for content in contents if content not in known]
         try:
             with closing(self._opened()) as file:
-                for start in range(0, len(missing), 500):  # as many as a query may name
+                for start in range(0, len(missing), 500):  # a query has at most so many parameters
                     some = missing[start : start + 500]
                     marks = ",".join("?" * len(some))
                     known |= dict(file.execute(f"SELECT content, value FROM scores WHERE content IN ({marks})", some))
@@ -139,11 +137,8 @@ class CachedReward(BatchReward):
             f"the scores kept in {self.path} cannot be read or written ({error}): free the disk, or give another file"
         )
 
+    @override
     def setup(self) -> None:
-        """Get the reward ready, and see that the file can be used."""
-        self.reward.setup()
+        """Set the reward up and check that the file can be used."""
+        super().setup()
         self._remembered([b""])
-
-    def teardown(self) -> None:
-        """Free what the reward holds."""
-        self.reward.teardown()

@@ -1,4 +1,4 @@
-"""What a Python object computes, as JSON: equal for objects that compute the same, nothing where that is unknown."""
+"""Descriptions of Python objects as JSON, equal for objects that compute the same."""
 
 import builtins
 import functools
@@ -19,7 +19,7 @@ from graft.fingerprint import fingerprint, source_hash
 
 VALUES = (type(None), bool, int, float, complex, str, bytes, type(...))
 BLIND = {"eval", "exec", "globals", "locals", "vars", "open", "__import__", "input"}
-"""Built-in functions through which code depends on something that its bytecode does not show."""
+"""Built-in functions with effects that bytecode does not show."""
 SKIPPED = {
     *("__dict__", "__weakref__", "__doc__", "__module__", "__abstractmethods__", "_abc_impl", "__annotations__"),
     *("__firstlineno__", "__static_attributes__", "__annotate_func__", "__annotations_cache__", "__parameters__"),
@@ -27,26 +27,26 @@ SKIPPED = {
 
 
 class _Unknown(Exception):
-    """A part whose content cannot be read."""
+    """A part has content that cannot be read."""
 
 
 def described(value: Any) -> Any:
-    """Return a description in JSON's types of what an object computes; None if it cannot be told.
+    """Return a description of an object in JSON's types; None if there is none.
 
-    A function is its bytecode with its constants, defaults, closure and the global names that it uses; what a fresh
-    interpreter imports is its name with the hash of its file; an instance is its class with its whole state.
+    A function is its bytecode with constants, defaults, closure and the global names that it uses; an object that a
+    fresh interpreter can import is its name with the hash of its file; an instance is its class with its whole state.
 
     Args:
-        value: A callable, or a value that one depends on.
+        value: A callable, or a value that a callable depends on.
     """
     try:
         return _of(value, ())
-    except Exception:  # also of a property or a comparison of the object's own
+    except Exception:  # the object's own properties and comparisons may raise
         return None
 
 
 def importable(value: Any) -> "str | None":
-    """Return the dotted path by which a fresh interpreter imports the very object; None if it does not."""
+    """Return the dotted path by which a fresh interpreter imports this very object, or None."""
     module, name = getattr(value, "__module__", None), getattr(value, "__qualname__", None)
     if not isinstance(module, str) or not isinstance(name, str) or not name.isidentifier():
         return None
@@ -66,7 +66,7 @@ def _real(path: str) -> str:
 
 
 def _spec(module: str) -> "importlib.machinery.ModuleSpec | None":
-    """Where the import system finds a module, whatever is imported already."""
+    """Return the spec of a module by the import system, whatever is imported already."""
     path, spec, names = None, None, module.split(".")
     for i in range(len(names)):
         name = ".".join(names[: i + 1])
@@ -119,9 +119,9 @@ def _of(value: Any, inside: tuple[int, ...]) -> Any:
 
 
 def _instance(value: Any, inside: tuple[int, ...]) -> Any:
-    if callable(getattr(type(value), "identity", None)):  # it says what it is
+    if callable(getattr(type(value), "identity", None)):  # the object describes itself
         return _whole(fingerprint(value))
-    reduced = value.__reduce_ex__(4)  # TypeError where a part of the state is out of Python's reach
+    reduced = value.__reduce_ex__(4)  # raises TypeError if a part of the state is not accessible
     if not isinstance(reduced, tuple):
         raise _Unknown
     how, arguments, state, items, pairs = (*reduced, None, None, None)[:5]
@@ -136,7 +136,7 @@ def _whole(found: Any) -> Any:
 
 
 def unidentified(description: Any) -> bool:
-    """Whether a description, or a part of it, is of something that cannot be identified."""
+    """Return True if a description has a part that cannot be identified."""
     if isinstance(description, dict):
         return "unidentified" in description or any(map(unidentified, description.values()))
     return isinstance(description, list) and any(map(unidentified, description))

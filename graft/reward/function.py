@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping, Sequence, Set
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
+from typing_extensions import override
+
 from graft import files
 from graft.copies import copied, copies
 from graft.errors import GraftError
@@ -21,31 +23,33 @@ from graft.reward.workers import Workers
 if TYPE_CHECKING:
     Called = str | Callable[..., Any]
     Scorer = Reward | str | Callable[[Any], Any]
-else:  # what a configuration can say
+else:  # types of a configuration
     Called = str
     Scorer = Reward | str
 
 
 class FunctionReward(Reward):
-    """Any Python callable as a reward; it runs in worker processes with a time limit where they can import it.
+    """Any Python callable as a reward.
 
-    A call that raises, hangs, ends its process or returns what is no number costs its object, and no other. A callable
-    that a fresh interpreter cannot import by name (a lambda, a partial, an object, a function of the program that was
-    started) runs in this process, without a time limit: there it may raise, but not hang.
+    It runs in worker processes with a time limit, if they can import it.
+
+    A call that raises, hangs, ends its process or returns a value that is not a number fails its object alone. A
+    callable that a fresh interpreter cannot import by name (a lambda, a partial, an object, a function of the main
+    program) runs in this process, without a time limit: it may raise, but it must not hang.
 
     Args:
         path: ``package.module.function``, importable from the current folder or the environment; or the callable.
-        timeout: Seconds that one call may take before the worker is replaced and its sample counted as failed.
-            ``null``: call it in this process, without a limit (a reward model that lives on this process's GPU).
-        batched: The callable takes a list of objects and returns a list of as many numbers, instead of one and one.
-            A batch that fails, or whose list has another length, is scored again object by object, so that a failure
-            costs only the object it is due to.
+        timeout: Time limit of a call in seconds; then the worker is replaced and its object counts as failed. ``null``:
+            call it in this process, without a limit (a reward model on the GPU of this process).
+        batched: The callable takes a list of objects and returns a list of as many numbers. A batch that fails, or with
+            a list of another length, is scored again object by object, so that a failure costs only the object that
+            causes it.
         higher_is_better: False if smaller is better.
-        name: Shown in tables; the function's own name if not given.
-        unit: Shown behind values.
-        python: Interpreter of the worker, for a reward whose packages clash with graft's; this one if not given.
+        name: Name in tables; the function's own name if not given.
+        unit: Unit of the values.
+        python: Interpreter of the worker, for a reward with packages that clash with graft's; this one if not given.
             Objects are pickled to it, so it needs the packages that define them (RDKit for molecules).
-        workers: Processes that score side by side; each loads what the callable's module loads.
+        workers: Number of processes; each loads all that the callable's module loads.
     """
 
     def __init__(
@@ -62,14 +66,14 @@ class FunctionReward(Reward):
         given: Callable[..., Any] | None = None
         if not isinstance(path, str):
             given, path = path, importable(path) or ""
-        if path.startswith("__main__."):  # another process has another main module
+        if path.startswith("__main__."):  # workers have another main module
             given, path = _of_main(path), ""
         if given is not None and not path:
             path, timeout = _name(given), None
             if python is not None:
                 raise GraftError(f"the reward {path} cannot be imported by {python}: move it into a module")
         if timeout is not None and not timeout > 0:
-            raise GraftError(f"the timeout of the reward {path} is {timeout:g}, but it is a number of seconds above 0")
+            raise GraftError(f"the timeout of the reward {path} is {timeout:g} seconds; it must be above 0")
         if workers < 1 or (timeout is None and workers > 1):
             raise GraftError(
                 f"the reward {path} has {workers} workers: give at least 1, and more only with a timeout and for a "
@@ -82,12 +86,14 @@ class FunctionReward(Reward):
         self._local = given is not None and not importable(given)
         self._token = uuid4().hex
 
-    copies_items = True  # workers get pickles of them
+    copies_items = True  # workers get pickles of the objects
 
+    @override
     def identity(self) -> Any:
-        """See `graft.fingerprint.fingerprint`: what is called, with the hash of the file that defines it.
+        """Return the path of the callable with the hash of its file.
 
-        A callable without a file is its code and all that it uses; where that cannot be told, no other is the same.
+        A callable without a file is its code and all that it uses; without such a description no other reward is the
+        same.
         """
         if self._local:
             found = described(self._function)
@@ -98,13 +104,13 @@ class FunctionReward(Reward):
         file = files.sha256(spec.origin) if spec is not None and spec.origin and os.path.isfile(spec.origin) else None
         return {"function": self.path, "file": file, "batch": self.batched}
 
+    @override
     def score(self, item: Any) -> float:
-        """The callable's value for one object."""
         argument = [item] if self.batched else item
         return self._number(self._pool.call(argument) if self._function is None else self._called(argument))
 
+    @override
     def __call__(self, items: Sequence[Any]) -> Scores:
-        """Score every object; see `Reward.__call__`."""
         scores = Scores([math.nan] * len(items))
         alone = list(range(len(items)))
         if self.batched and len(items) > 1:
@@ -118,7 +124,7 @@ class FunctionReward(Reward):
         return scores
 
     def _together(self, items: Sequence[Any], scores: Scores) -> list[int]:
-        """Score a batch, in as many parts as there are workers; the positions that are to be scored one by one."""
+        """Score a batch in a part for each worker; return positions to score one by one."""
         parts = len(self._workers.workers) if self._workers is not None else 1
         size = math.ceil(len(items) / parts)
         starts = range(0, len(items), size)
@@ -126,7 +132,7 @@ class FunctionReward(Reward):
         for start, answer in zip(starts, self._answers([list(items[s : s + size]) for s in starts]), strict=True):
             rows = range(start, min(start + size, len(items)))
             values = _listed(answer)
-            if values is None or len(values) != len(rows):  # find the objects that it is due to
+            if values is None or len(values) != len(rows):  # single calls find the objects that fail
                 alone += rows
                 continue
             for i, value in zip(rows, values, strict=True):
@@ -137,7 +143,7 @@ class FunctionReward(Reward):
         return alone
 
     def _answers(self, arguments: Sequence[Any]) -> list[Any]:
-        """What the callable returns for each, or the exception that it raised."""
+        """Return the callable's value for each argument, or the exception that it raised."""
         if self._function is None:
             return self._pool.map(arguments)
         answers: list[Any] = []
@@ -151,21 +157,21 @@ class FunctionReward(Reward):
         return answers
 
     def _called(self, argument: Any) -> Any:
-        """The callable's value in this process, for a copy of an object or of each in a list."""
+        """Return the callable's value in this process, for copies of its arguments."""
         assert self._function is not None
         return self._function(copies(argument) if self.batched else copied(argument))
 
     def _number(self, answer: Any) -> float:
-        """The value that an answer for one object is; raises the error that it is."""
+        """Return the score of an answer for one object; raise the answer if it is an exception."""
         if isinstance(answer, BaseException):
             raise answer
         if not self.batched:
             return to_finite_float(answer)
         values = _listed(answer)
         if values is None:
-            raise ValueError(f"with batch=true it returned {type(answer).__name__}, which is no list of numbers")
+            raise ValueError(f"with batched=true it returned {type(answer).__name__}, which is no list of numbers")
         if len(values) != 1:
-            raise ValueError(f"it returned {len(values)} values for 1 object")
+            raise ValueError(f"the function returned {len(values)} values for 1 object")
         return to_finite_float(values[0])
 
     @property
@@ -173,24 +179,24 @@ class FunctionReward(Reward):
         assert self._workers is not None
         return self._workers
 
+    @override
     def setup(self) -> None:
-        """Start a worker process."""
         if self._workers is not None:
             self._workers.start()
 
+    @override
     def teardown(self) -> None:
-        """End the worker processes."""
         if self._workers is not None:
             self._workers.close()
 
 
 def _listed(values: Any) -> "list[Any] | None":
-    """A batch's values; None if they are no list, or an error."""
-    if isinstance(values, str | bytes | Mapping | Set):  # a list of something else, or in no order
+    """Return a batch's values as a list; None if they are no list, or an error."""
+    if isinstance(values, str | bytes | Mapping | Set):  # iterable, but not a list of numbers in order
         return None
     try:
         return list(values)
-    except Exception:  # of whatever type the callable returned
+    except Exception:  # the callable may return any type
         return None
 
 
@@ -198,11 +204,11 @@ def scorer(value: "Scorer", setting: str) -> Reward:
     """Return a reward as it is, and a callable or its dotted path as a `FunctionReward`.
 
     Args:
-        value: What the user gave.
-        setting: Its name, for the message.
+        value: Value from the user.
+        setting: Name of the setting in messages.
 
     Raises:
-        GraftError: It is something else.
+        GraftError: The value is of another type.
     """
     if isinstance(value, Reward):
         return value
@@ -219,10 +225,12 @@ def scorer(value: "Scorer", setting: str) -> Reward:
 
 
 class Scoring:
-    """An attribute that holds a reward, or None; a callable that is assigned to it becomes a `FunctionReward`.
+    """An attribute that holds a reward, or None.
+
+    An assigned callable becomes a `FunctionReward`.
 
     Args:
-        setting: Its name, for messages.
+        setting: Name of the attribute in messages.
     """
 
     def __init__(self, setting: str) -> None:
@@ -240,10 +248,10 @@ class Scoring:
 
 
 def _of_main(path: str) -> Callable[..., Any]:
-    """The callable of the program that was started.
+    """Return a callable of the main program.
 
     Raises:
-        GraftError: It has none of that name.
+        GraftError: The program has no callable of that name.
     """
     found: Any = sys.modules["__main__"]
     for name in path.split(".")[1:]:
@@ -255,7 +263,7 @@ def _of_main(path: str) -> Callable[..., Any]:
 
 
 def _name(function: Callable[..., Any]) -> str:
-    """What a callable is called in tables."""
+    """Return the name of a callable in tables."""
     while isinstance(function, functools.partial):
         function = function.func
     name = str(getattr(function, "__name__", type(function).__name__))
@@ -263,7 +271,7 @@ def _name(function: Callable[..., Any]) -> str:
 
 
 def import_callable(path: str) -> Callable[..., Any]:
-    """The callable at a dotted path.
+    """Return the callable at a dotted path.
 
     Raises:
         GraftError: There is none.

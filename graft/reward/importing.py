@@ -1,7 +1,8 @@
-"""Import what a user names, and say what is wrong with the module if it fails.
+"""Import modules that a user names, and explain errors in them.
 
 A reward's module is the user's own program. It may exit while it is imported, or fail in a line of its own; neither may
-pass for a function that is not there. Standard library only: the worker of a reward loads this file without graft.
+be reported as a missing function. The file uses the standard library only, since the worker of a reward loads it
+without graft.
 """
 
 import dis
@@ -14,11 +15,11 @@ from contextlib import contextmanager
 from types import FrameType, ModuleType
 from typing import Any
 
-MOST_TEXT = 2_000  # characters of an error
+MOST_TEXT = 2_000  # largest number of characters of an error
 
 
 class ImportFault(ImportError):
-    """What cannot be imported, in one sentence."""
+    """A failed import, explained in one sentence."""
 
 
 def find(path: str) -> "Callable[..., Any]":
@@ -37,7 +38,7 @@ def find(path: str) -> "Callable[..., Any]":
         raise ImportFault(f"there is no reward function {path!r} ({error}): {advice}") from None
     try:
         found = getattr(loaded, name)
-    except Exception:  # of a module's own __getattr__
+    except Exception:  # the module's own __getattr__ may raise
         raise ImportFault(f"there is no reward function {path!r} ({module} has no {name!r}): {advice}") from None
     if not callable(found):
         raise ImportFault(f"{path!r} is no function but {type(found).__name__}: {advice}")
@@ -49,8 +50,8 @@ def load(name: str) -> ModuleType:
     """Return a module.
 
     Raises:
-        ModuleNotFoundError: There is none of this name.
-        ImportFault: It fails or exits while it is imported; the sentence has the error, its file and line.
+        ModuleNotFoundError: There is no module of this name.
+        ImportFault: The module fails or exits while it is imported; the message has the error, its file and line.
     """
     try:
         with guarded():
@@ -58,18 +59,18 @@ def load(name: str) -> ModuleType:
     except ModuleNotFoundError as error:
         if fault(error) is None and error.name is not None and f"{name}.".startswith(f"{error.name}."):
             raise
-        raise ImportFault(fault(error) or f"the module {name} fails when it is imported: {_said(error)}") from error
+        raise ImportFault(fault(error) or f"the module {name} fails when it is imported: {_describe(error)}") from error
     except ImportFault:
         raise
     except Exception as error:
-        raise ImportFault(fault(error) or f"the module {name} fails when it is imported: {_said(error)}") from error
+        raise ImportFault(fault(error) or f"the module {name} fails when it is imported: {_describe(error)}") from error
 
 
 @contextmanager
 def guarded() -> "Iterator[None]":
-    """Raise ImportFault within the block where a module ends the program while it is imported.
+    """Raise ImportFault within the block if a module ends the program while it is imported.
 
-    Ctrl-C ends it as ever. A process that the module forks may end itself.
+    Ctrl-C ends the program as usual. A process that the module forks may end itself.
     """
     places = [module for name in ("os", "posix", "nt") if hasattr(module := sys.modules.get(name), "_exit")]
     ours, real = os.getpid(), os._exit
@@ -96,22 +97,22 @@ def guarded() -> "Iterator[None]":
 
 
 def fault(error: "BaseException | None") -> "str | None":
-    """Return a sentence on an error that was raised while a module of the user's was imported; None for others."""
+    """Return a sentence about an error in the import of a user's module, None for others."""
     while error is not None:
         frames = _frames(error)
         module = next((_module(frame) for frame, _ in frames if _is_body(frame)), None)
         if module is not None or (isinstance(error, SyntaxError) and _is_own(error.filename or "")):
             does = "ends the program" if isinstance(error, SystemExit) else "fails"
             what = f"the module {module}" if module is not None else "a module"
-            return f"{what} {does} when it is imported: {_said(error)}{_place(error, frames)}"
+            return f"{what} {does} when it is imported: {_describe(error)}{_place(error, frames)}"
         error = error.__cause__ or error.__context__
     return None
 
 
-def _said(error: BaseException) -> str:
+def _describe(error: BaseException) -> str:
     try:
         lines = str(error).strip().splitlines()
-    except Exception:  # of a class of the module's own
+    except Exception:  # the module's own exception class may fail here
         lines = []
     if isinstance(error, SyntaxError):
         lines = [error.msg]
@@ -119,7 +120,7 @@ def _said(error: BaseException) -> str:
 
 
 def _place(error: BaseException, frames: "list[tuple[FrameType, int]]") -> str:
-    """Return the file and line of the innermost frame of the user's."""
+    """Return file and line of the innermost frame in the user's code."""
     if isinstance(error, SyntaxError) and error.filename:
         return f" ({error.filename}, line {error.lineno})"
     own = [(frame, line) for frame, line in frames if _is_own(frame.f_code.co_filename)]
@@ -137,7 +138,7 @@ def _frames(error: BaseException) -> "list[tuple[FrameType, int]]":
 
 
 def _importing(frame: "FrameType | None") -> bool:
-    """Return whether a module of the user's is being imported in the stack of a frame."""
+    """Return True if a user's module is being imported in the stack of a frame."""
     while frame is not None:
         if _is_body(frame):
             return True
@@ -146,7 +147,7 @@ def _importing(frame: "FrameType | None") -> bool:
 
 
 def _is_body(frame: FrameType) -> bool:
-    """Return whether a frame runs the body of a module other than graft's and the main one."""
+    """Return True if a frame runs the body of a module other than graft's and the main one."""
     name = _module(frame)
     return frame.f_code.co_name == "<module>" and name != "__main__" and name.partition(".")[0] != "graft"
 
@@ -156,7 +157,7 @@ def _module(frame: FrameType) -> str:
 
 
 def _is_own(file: str) -> bool:
-    """Return whether a file is neither Python's own nor an installed package's."""
+    """Return True if a file belongs neither to Python nor to an installed package."""
     paths = sysconfig.get_paths()
     return not file.startswith("<") and not file.startswith(
         tuple(os.path.join(paths[name], "") for name in ("stdlib", "platstdlib", "purelib", "platlib"))
@@ -164,7 +165,7 @@ def _is_own(file: str) -> bool:
 
 
 def _raised(error: BaseException) -> bool:
-    """Return whether a ``raise`` statement raised the error: Ctrl-C comes between any two instructions."""
+    """Return True if a ``raise`` statement raised the error: Ctrl-C comes between instructions."""
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next

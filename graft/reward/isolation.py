@@ -1,4 +1,4 @@
-"""Rewards in this process change nothing of it: what they set is put back when they return."""
+"""Isolation of rewards in this process: process-wide settings are restored after a call."""
 
 import contextlib
 import os
@@ -16,9 +16,9 @@ import torch
 
 @contextlib.contextmanager
 def isolated() -> Iterator[None]:
-    """Put back, after the block, what the code in it may have set for the whole process.
+    """Restore process-wide settings after the block.
 
-    That is the current folder, the random state of Python, NumPy and torch, the number of threads, torch's gradient
+    They are the current folder, the random state of Python, NumPy and torch, the number of threads, torch's gradient
     mode, default type and device, deterministic algorithms, the handlers of signals and their mask, environment
     variables, the filters of warnings, the umask and the standard streams.
     """
@@ -28,11 +28,11 @@ def isolated() -> Iterator[None]:
     threads, gradients = torch.get_num_threads(), torch.is_grad_enabled()
     dtype, strict = torch.get_default_dtype(), torch.are_deterministic_algorithms_enabled()
     streams = sys.stdout, sys.stderr, sys.stdin
-    listed: Any = warnings.filters  # the stubs say it cannot be changed
+    listed: Any = warnings.filters  # the stubs declare an immutable type
     filters = list(listed)
     masks = os.umask(0o077)
     os.umask(masks)
-    main = threading.current_thread() is threading.main_thread()  # others may set no handlers
+    main = threading.current_thread() is threading.main_thread()  # only the main thread may set handlers
     handlers = {number: signal.getsignal(number) for number in _SIGNALS} if main else {}
     blocked = signal.pthread_sigmask(signal.SIG_BLOCK, []) if hasattr(signal, "pthread_sigmask") else None
     try:
@@ -61,7 +61,7 @@ def isolated() -> Iterator[None]:
             os.environ.clear()
             os.environ.update(environment)
         if folder is not None and _folder() != folder:
-            with contextlib.suppress(OSError):  # it may be gone
+            with contextlib.suppress(OSError):  # the folder may be removed
                 os.chdir(folder)
 
 

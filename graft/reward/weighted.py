@@ -1,10 +1,12 @@
-"""Several rewards as one: what has terms, and the weighted sum of them."""
+"""Several rewards as one: composite rewards, and the weighted sum."""
 
 import math
 from abc import abstractmethod
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
+
+from typing_extensions import override
 
 from graft.copies import copied
 from graft.errors import GraftError
@@ -13,13 +15,13 @@ from graft.reward.function import Scorer, scorer
 
 
 class CompositeReward(Reward):
-    """One number made of several rewards; an object that one of them fails on fails.
+    """One number made of several rewards; an object fails if one of them fails.
 
     Each reward gets copies of its own, and its calls are counted apart.
 
     Args:
-        terms: The rewards.
-        weights: One for each.
+        terms: Rewards.
+        weights: Weight of each reward.
     """
 
     copies_items = True
@@ -33,20 +35,20 @@ class CompositeReward(Reward):
         self.weights = list(weights)
 
     @property
+    @override
     def parts(self) -> Sequence[Reward]:
-        """The terms."""
         return self.terms
 
     @abstractmethod
     def combine(self, values: Sequence[float]) -> float:
-        """One number of an object's rewards."""
+        """Return one number from the rewards of an object."""
 
+    @override
     def score(self, item: Any) -> float:
-        """What the rewards of one object come to."""
         return self.combine([term.score(copied(item)) for term in self.terms])
 
+    @override
     def __call__(self, items: Sequence[Any]) -> Scores:
-        """Score every object with every term."""
         parts = [ask(term, items) for term in self.terms]
         calls = sum((Counter(part.calls) for part in parts), Counter[str]())
         scores = Scores([math.nan] * len(items), free=set.intersection(*(part.free for part in parts)), calls=calls)
@@ -61,23 +63,25 @@ class CompositeReward(Reward):
                     scores.failures[i] = format_error(error)
         return scores
 
+    @override
     def setup(self) -> None:
-        """Get the terms ready."""
         for term in self.terms:
             term.setup()
 
+    @override
     def teardown(self) -> None:
-        """Free what the terms hold."""
         for term in self.terms:
             term.teardown()
 
 
 class WeightedSum(CompositeReward):
-    """A weighted sum of rewards; one whose smaller values are better counts with the opposite sign.
+    """A weighted sum of rewards.
+
+    A reward with smaller values being better counts with the opposite sign.
 
     Args:
-        terms: The rewards.
-        weights: One for each.
+        terms: Rewards.
+        weights: Weight of each reward.
     """
 
     def __init__(self, terms: "list[Scorer]", weights: "list[float]") -> None:
@@ -86,8 +90,9 @@ class WeightedSum(CompositeReward):
         self.name = " + ".join(f"{w:g} {term.name}" for term, w in zip(self.terms, self.weights, strict=True))
 
     @property
+    @override
     def worst_value(self) -> "float | None":
-        """The sum of the worst values; None where a term has none, or a negative weight makes it the best."""
+        """The sum of the worst values; None if a term has none or has a negative weight."""
         total = 0.0
         for term, w in zip(self.terms, self.weights, strict=True):
             if term.worst_value is None or (w if term.higher_is_better else -w) < 0:
@@ -95,6 +100,6 @@ class WeightedSum(CompositeReward):
             total += w * term.worst_value
         return total
 
+    @override
     def combine(self, values: Sequence[float]) -> float:
-        """The sum."""
         return sum(w * value for w, value in zip(self.weights, values, strict=True))

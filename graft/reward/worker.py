@@ -1,8 +1,8 @@
-"""A callable in a process of its own: it may raise, hang or crash, and only that call is lost.
+"""A callable in a process of its own: it may raise, hang or crash, and only that call fails.
 
-The child runs this very file as a script, so it imports the callable's module and nothing of graft but
-``importing.py``: it starts fast, and its interpreter may be another one. The two talk in pickles over pipes that nobody
-else can write to.
+The child runs this very file as a script, so it imports the callable's module and no part of graft but
+``importing.py``: it starts fast, and its interpreter may be another one. Parent and child exchange pickles over pipes
+of their own.
 """
 
 import errno
@@ -16,20 +16,22 @@ if TYPE_CHECKING:
     import subprocess
     from collections.abc import Callable, Mapping
 
-STARTUP = 120.0  # seconds: imports of a heavy reward model
-MOST_TEXT = 10_000  # characters of an exception
+STARTUP = 120.0  # seconds, enough for the imports of a large reward model
+MOST_TEXT = 10_000  # largest number of characters of an exception
 EXHAUSTED = (errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.EAGAIN)  # no memory, files or processes left
-PATIENCE = 1.0  # seconds in which a child that is told so ends by itself
+PATIENCE = 1.0  # seconds in which a child ends by itself after its pipe is closed
 
 
 class Worker:
-    """Calls ``path`` (``package.module.function``) in a child process; the child starts with the first call.
+    """Calls ``path`` (``package.module.function``) in a child process.
+
+    The child starts with the first call.
 
     Args:
         path: Dotted path of the callable, importable in the child (its current folder counts).
-        timeout: Seconds that one call may take, from when the child has its argument.
+        timeout: Time limit of a call in seconds, from when the child has its argument.
         python: Interpreter of the child; this one if not given.
-        environment: Variables that are set for the child.
+        environment: Environment variables of the child.
     """
 
     def __init__(
@@ -40,34 +42,34 @@ class Worker:
         self._process: subprocess.Popen[bytes] | None = None
 
     def call(self, argument: Any) -> Any:
-        """The callable's value for ``argument``.
+        """Return the callable's value for ``argument``.
 
         Raises:
             GraftError: The child cannot start or cannot import the callable.
             TimeoutError: The call took longer than ``timeout``; the next call starts a new child.
-            RuntimeError: The child died during the call, or the callable raised; the message says what.
+            RuntimeError: The child died during the call, or the callable raised; the message has the reason.
         """
         data = pickle.dumps(argument)
         self.start()
         try:
-            self._exchange(data, STARTUP)  # it has the argument, whose class it may have had to import
+            self._exchange(data, STARTUP)  # the child unpickles the argument, which may import its class
             ok, value = self._exchange(None, self.timeout)
         except TimeoutError:
             self.kill()
             raise TimeoutError(f"no answer within {self.timeout:g} s") from None
         except EOFError:
             raise RuntimeError(f"the worker process died (exit status {self.close()})") from None
-        if ok is None:  # what the callable has kept for itself is given back with its process
+        if ok is None:  # the child is out of a resource, which ends with its process
             self.close()
         if not ok:
             raise RuntimeError(value)
         return value
 
     def start(self) -> None:
-        """Start the child, if it is not there; raises as `call` does."""
+        """Start the child, if it is not running; raise the errors of `call`."""
         if self._process is not None:
             return
-        import subprocess  # here, for the child has no use for it and starts a third faster without
+        import subprocess  # not at the top: the child does not need it and starts faster without it
 
         from graft.errors import GraftError
 
@@ -78,7 +80,7 @@ class Worker:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 env={**os.environ, **self.environment, "PYTHONPATH": os.pathsep.join(path)},
-                start_new_session=True,  # Ctrl-C is for this process; and what the child starts can be ended with it
+                start_new_session=True,  # Ctrl-C reaches this process only, and the child's children can be killed
             )
             ok, value = self._exchange(pickle.dumps(None), STARTUP)
         except (OSError, EOFError, TimeoutError) as error:
@@ -104,7 +106,7 @@ class Worker:
                 if data is not None:
                     send(stdin, data)
                 answer.append(receive(stdout))
-            except Exception:  # whatever it is (a dead child, an answer that does not unpickle), there is no answer
+            except Exception:  # a dead child and an answer that does not unpickle are no answer
                 pass
 
         thread = threading.Thread(target=talk, daemon=True)
@@ -117,16 +119,16 @@ class Worker:
         return answer[0]  # type: ignore[no-any-return]
 
     def close(self) -> "int | None":
-        """Let the child end, or end it if it does not; its exit status, if it ended by itself."""
+        """End the child; return its exit status if it ends by itself."""
         if self._process is None:
             return None
         import subprocess
 
         assert self._process.stdin is not None
         try:
-            self._process.stdin.close()  # nothing more will come
+            self._process.stdin.close()  # tells the child to end
         except OSError:
-            pass  # it is gone already
+            pass  # the child has ended already
         try:
             code: int | None = self._process.wait(PATIENCE)
         except subprocess.TimeoutExpired:
@@ -135,12 +137,12 @@ class Worker:
         return code
 
     def kill(self) -> None:
-        """End the child and whatever it started."""
+        """End the child and all its children."""
         if self._process is None:
             return
         try:
             os.killpg(self._process.pid, signal.SIGKILL)
-        except (OSError, AttributeError):  # all are gone; or there are no process groups here
+        except (OSError, AttributeError):  # all have ended, or the system has no process groups
             self._process.kill()
         self._process.wait()
         for pipe in (self._process.stdin, self._process.stdout):
@@ -162,10 +164,10 @@ def send(pipe: "IO[bytes]", data: bytes) -> None:
 
 
 def receive(pipe: "IO[bytes]") -> Any:
-    """Read what `send` wrote.
+    """Return the object that `send` wrote.
 
     Raises:
-        EOFError: The other side is gone.
+        EOFError: The other side has ended.
     """
     head = pipe.read(8)
     length = int.from_bytes(head, "big")
@@ -176,10 +178,10 @@ def receive(pipe: "IO[bytes]") -> Any:
 
 
 def serve(path: str, find: "Callable[[str], Callable[..., Any]]") -> None:
-    """The child's loop: answer ``(True, value)`` or ``(False, reason)`` to every argument until the pipe closes.
+    """Answer ``(True, value)`` or ``(False, reason)`` to every argument until the pipe closes.
 
-    The answer is ``(None, reason)`` if the child is out of memory, files or threads: a callable that leaks them fails
-    from then on, and a new child does not.
+    This is the child's loop. The answer is ``(None, reason)`` if the child is out of memory, files or threads: a
+    callable that leaks them would fail from then on, and a new child does not.
 
     Args:
         path: Dotted path of the callable.
@@ -187,7 +189,7 @@ def serve(path: str, find: "Callable[[str], Callable[..., Any]]") -> None:
     """
     reader = sys.stdin.buffer
     writer = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # what the callable prints goes to standard error, not between the answers
+    os.dup2(2, 1)  # output of the callable goes to standard error, not between the answers
     try:
         receive(reader)
         function = find(path)
@@ -200,7 +202,7 @@ def serve(path: str, find: "Callable[[str], Callable[..., Any]]") -> None:
             argument = receive(reader)
         except EOFError:
             return
-        send(writer, pickle.dumps((True, None)))  # from here on its time counts
+        send(writer, pickle.dumps((True, None)))  # the time limit starts here
         try:
             answer = pickle.dumps((True, function(argument)))
         except Exception as error:
@@ -211,7 +213,7 @@ def serve(path: str, find: "Callable[[str], Callable[..., Any]]") -> None:
 
 
 def exhausted(error: "BaseException | None") -> bool:
-    """Return whether an error, or the one that it was raised from, says that a process is out of something."""
+    """Return True if an error or its cause shows that a process is out of a resource."""
     while error is not None:
         if isinstance(error, MemoryError) or getattr(error, "errno", None) in EXHAUSTED:
             return True
@@ -222,10 +224,13 @@ def exhausted(error: "BaseException | None") -> bool:
 
 
 def _text(error: BaseException) -> str:
-    """Return what an exception says, cut: it passes through a pipe and is kept with the run."""
+    """Return the text of an exception, cut.
+
+    It passes through a pipe and is kept with the run.
+    """
     try:
         return str(error).strip()[:MOST_TEXT]
-    except Exception:  # of an exception class of the callable's own
+    except Exception:  # the callable's own exception class may fail here
         return ""
 
 

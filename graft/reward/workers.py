@@ -1,4 +1,7 @@
-"""Several workers of one callable: each call has a time limit, and what one does to its process is no other's loss."""
+"""Several workers of one callable: each call has a time limit.
+
+A crash fails one call alone.
+"""
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -11,25 +14,25 @@ from graft.reward.worker import Worker
 
 
 class Workers:
-    """As many workers; a worker that hangs or dies is replaced at its next call.
+    """Several workers; a worker that hangs or dies is replaced at its next call.
 
     Args:
-        count: At least 1.
+        count: Number of workers, at least 1.
         path: Dotted path of the callable.
-        timeout: Seconds that one call may take.
+        timeout: Time limit of a call in seconds.
         python: Interpreter of the workers; this one if not given.
     """
 
     def __init__(self, count: int, path: str, timeout: float, python: "str | None" = None) -> None:
-        environment = threads.of_workers(count)  # else each would start a thread for every core
+        environment = threads.of_workers(count)  # without limits each would start a thread for every core
         self.workers = [Worker(path, timeout, python, environment) for _ in range(count)]
 
     def call(self, argument: Any) -> Any:
-        """What one worker says; raises what `graft.reward.worker.Worker.call` raises."""
+        """Return the value of one worker; raise the errors of `graft.reward.worker.Worker.call`."""
         return self.workers[0].call(argument)
 
     def map(self, arguments: Sequence[Any]) -> list[Any]:
-        """What is said of each argument, in their order; the exception in the place of what failed.
+        """Return the value for each argument, in order; the exception in place of a failed call.
 
         Raises:
             GraftError: A worker cannot start.
@@ -54,11 +57,11 @@ class Workers:
             pool.shutdown(cancel_futures=True)
 
     def start(self) -> None:
-        """Start one, to see that it can."""
+        """Start one worker, to check that it can start."""
         self.workers[0].start()
 
     def close(self) -> None:
-        """End all."""
+        """End all workers."""
         for worker in self.workers:
             worker.close()
 
@@ -68,5 +71,5 @@ def _tried(worker: Worker, argument: Any) -> Any:
         return worker.call(argument)
     except GraftError:
         raise
-    except Exception as error:  # a call that failed; also an argument that cannot be sent
+    except Exception as error:  # the call failed, or its argument cannot be pickled
         return error

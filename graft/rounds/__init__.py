@@ -1,13 +1,12 @@
-"""Rounds of rollouts: where their samples come from, what they are scored, and all of it on disk, to be found again."""
+"""Rounds: sample, score, filter and accept; each step is on disk, for resume and reuse."""
 
 from graft.rounds.rollout_cache import RolloutCache
-from graft.rounds.round_store import ACCEPTED, ALL, Chunk, RoundStore, prune_round
+from graft.rounds.round_store import ACCEPTED, ALL, RoundStore, prune_round
 from graft.rounds.summary import RoundSummary, accepted_csv, condition_matched_mean, invalid_records_csv
 
 __all__ = [
     "ACCEPTED",
     "ALL",
-    "Chunk",
     "RolloutCache",
     "RoundStore",
     "RoundSummary",

@@ -1,4 +1,4 @@
-"""Which draws of a round the reward is asked for, where it is not asked for all of them."""
+"""Choose the draws to score in a round, if the budget is smaller than the round."""
 
 import math
 
@@ -8,20 +8,20 @@ from torch import Generator, Tensor
 
 from graft.accept.kl import acceptance
 
-NODES = 256  # quantiles that the average over a draw's unknown CDF takes
+NODES = 256  # number of quantiles in the average over the unknown CDF value of a draw
 
 
 def even(groups: Tensor, most: int, generator: "Generator | None") -> Tensor:
-    """Return (n,) bool: exactly ``most`` of n draws at random, each condition with its share of them.
+    """Return (n,) bool: exactly ``most`` random draws, in equal shares of each condition.
 
     Systematic sampling (Madow 1949) of the draws in random order, sorted by condition with the conditions in random
-    order. Every draw is chosen with probability most / n, and of a condition's m draws m · most / n, rounded up or
-    down.
+    order. Every draw is chosen with probability most / n. A condition with m draws gets m · most / n draws, rounded up
+    or down.
 
     Args:
         groups: (n,) integer of the condition of each draw.
-        most: Draws to choose, at most n.
-        generator: Of the random numbers.
+        most: Number of draws to choose, at most n.
+        generator: Source of the random numbers.
     """
     n = len(groups)
     values, inverse = torch.unique(groups, return_inverse=True)
@@ -37,16 +37,16 @@ def even(groups: Tensor, most: int, generator: "Generator | None") -> Tensor:
 
 
 def screened(values: Tensor, groups: Tensor, most: int, generator: "Generator | None" = None) -> Tensor:
-    """Return (n,) bool: the best ``most`` of n draws, each condition with its share of them.
+    """Return (n,) bool: the best ``most`` draws by value, in equal shares of each condition.
 
-    The share of a condition is that of `even`. Draws without a value are not chosen, and where a condition has too few
-    others, the other conditions have the rest in the same way. Equal values are in random order.
+    `even` sets the number of draws of a condition. A draw without a value is not chosen. If a condition has too few
+    values, the other conditions share the rest in the same way. Equal values are in random order.
 
     Args:
-        values: (n,) larger is better; NaN where there is none.
+        values: (n,) values, larger is better; NaN for a draw without a value.
         groups: (n,) integer of the condition of each draw.
-        most: Draws to choose.
-        generator: Of the random numbers.
+        most: Number of draws to choose.
+        generator: Source of the random numbers.
     """
     chosen = torch.zeros(len(values), dtype=torch.bool)
     among = torch.ones_like(chosen)
@@ -63,16 +63,16 @@ def screened(values: Tensor, groups: Tensor, most: int, generator: "Generator | 
 
 
 def screen_information(values: Tensor, groups: Tensor, chosen: Tensor) -> Tensor:
-    """Return (n,) log a of each draw that `screened` chose, for the KL of what is accepted: 0 in large groups.
+    """Return (n,) mean log acceptance of each draw that `screened` chose, for the KL; else 0.
 
-    A condition's draws are chosen by rank, so that a(F) is that of the best K of M (`graft.accept.kl.acceptance`),
-    K the condition's share. The CDF of a draw with j above it among M is Beta(M − j, j + 1), and log a is averaged
-    over it.
+    The draws of a condition are chosen by rank, so the acceptance a(F) is that of the best K of M draws
+    (`graft.accept.kl.acceptance`), with K the share of the condition. The CDF value F of a draw with j better draws
+    among M has the distribution Beta(M − j, j + 1). The result is the mean of log a over this distribution.
 
     Args:
-        values: (n,) larger is better; NaN where there is none.
+        values: (n,) values, larger is better; NaN for a draw without a value.
         groups: (n,) integer of the condition of each draw.
-        chosen: (n,) bool.
+        chosen: (n,) bool, True for a draw that `screened` chose.
     """
     out = torch.zeros(len(values), dtype=torch.float64)
     share = float(chosen.double().mean())

@@ -1,4 +1,4 @@
-"""Gains, matched condition by condition: what samples gain of the reward, and what the accepted draws gain there."""
+"""The gain in reward of samples and accepted draws over the reference, by condition."""
 
 import math
 from dataclasses import dataclass
@@ -9,13 +9,13 @@ from torch import Tensor
 
 @dataclass
 class Gain:
-    """What a model's samples gain over the reference's; NaN where there is nothing to average.
+    """The gain of a model over the reference; NaN for a mean of no samples.
 
     Attributes:
-        reward: Mean reward less the reference's, each condition with its share of the samples.
-        accepted: Mean reward of accepted draws less the reference's, over the conditions that have accepted draws.
-        of_accepted: The model's gain over the same conditions, as a share of that.
-        share: Of the samples, those whose condition has accepted draws.
+        reward: Mean reward minus that of the reference. A condition is weighted by its number of samples.
+        accepted: Mean reward of accepted draws minus that of the reference, over the conditions with accepted draws.
+        of_accepted: Gain of the model over the conditions with accepted draws, divided by ``accepted``.
+        share: Share of the samples in the conditions with accepted draws.
     """
 
     reward: float
@@ -25,12 +25,12 @@ class Gain:
 
 
 def means(rewards: Tensor, groups: Tensor, weight: "Tensor | None" = None) -> dict[int, float]:
-    """The mean reward of each condition that has one.
+    """Return the mean reward of each condition that has a reward, by condition.
 
     Args:
-        rewards: (n,), NaN where it failed.
-        groups: (n,) integer of the condition of each.
-        weight: (n,) of each; equal weights if not given.
+        rewards: (n,) rewards, NaN for a failed one.
+        groups: (n,) integer of the condition of each reward.
+        weight: (n,) weights of the rewards; equal weights if not given.
     """
     weight = torch.ones_like(rewards) if weight is None else weight
     there = ~rewards.isnan() & (weight > 0)
@@ -42,12 +42,12 @@ def means(rewards: Tensor, groups: Tensor, weight: "Tensor | None" = None) -> di
 
 
 def matching(groups: Tensor, index: Tensor, weight: Tensor) -> Tensor:
-    """Return (A,) weights with which accepted draws have their conditions as often as all draws have them.
+    """Return (A,) weights of accepted draws that restore the condition frequencies of all draws.
 
     Args:
         groups: (n,) integer of the condition of each draw.
-        index: (A,) the accepted ones.
-        weight: (A,) how much each counts within its condition.
+        index: (A,) positions of the accepted draws.
+        weight: (A,) weights of the accepted draws within their condition.
     """
     values, inverse = torch.unique(groups, return_inverse=True)
     drawn = torch.bincount(inverse, minlength=len(values)).double()
@@ -56,16 +56,16 @@ def matching(groups: Tensor, index: Tensor, weight: Tensor) -> Tensor:
 
 
 def gain(tuned: Tensor, reference: Tensor, groups: Tensor, accepted: dict[int, float]) -> Gain:
-    """Compare samples with the reference's and with accepted draws, condition by condition.
+    """Return the `Gain` of samples over the reference, matched by condition.
 
-    Conditions in which nothing was accepted have no accepted distribution. They count in ``reward`` and are left out of
-    the rest, on both sides; ``share`` says how many samples are left.
+    A condition without accepted draws has no accepted distribution. Such a condition counts in ``reward`` only; the
+    other figures skip it on both sides.
 
     Args:
-        tuned: (n,) rewards of the model's samples, NaN where it failed.
-        reference: (n,) of the reference's, under the same conditions.
-        groups: (n,) integer of the condition of each.
-        accepted: Mean reward of accepted draws by condition; see `means`.
+        tuned: (n,) rewards of the samples of the model, NaN for a failed one.
+        reference: (n,) rewards of the samples of the reference under the same conditions, NaN for a failed one.
+        groups: (n,) integer of the condition of each sample.
+        accepted: Mean reward of accepted draws by condition, as `means` returns it.
     """
     ours, theirs = means(tuned, groups), means(reference, groups)
     number = dict(zip(*(each.tolist() for each in torch.unique(groups, return_counts=True)), strict=True))

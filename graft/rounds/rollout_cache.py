@@ -1,4 +1,4 @@
-"""Draws found again by what made them: the rounds of earlier runs as one store, addressed by content."""
+"""The rollout cache: chunks of draws of earlier runs, found by their cache key."""
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -9,22 +9,22 @@ from graft.errors import GraftError
 from graft.fingerprint import fingerprint_hash
 
 WHICH = ("round", "chunk", "rows")
-"""What of an origin says which draws of a law they are; the rest says which law."""
+"""Names in an origin that number the draws of a distribution; all other names identify the distribution."""
 
 
 def cache_key_hash(origin: dict[str, Any]) -> str:
-    """Return the hash of what makes draws, such as seed, weights, process, round and chunk."""
+    """Return the cache key of a chunk: a hash of its origin (seed, weights, round, …)."""
     return fingerprint_hash(origin)
 
 
 class RolloutCache:
-    """The chunks in folders of runs, by address. Opening reads the headers of the files, not the draws.
+    """The chunks in folders of runs, by cache key. The constructor reads only file headers.
 
     Args:
-        folders: Of runs, or folders of such folders.
+        folders: Folders of runs, or folders that hold folders of runs.
 
     Raises:
-        GraftError: There are no draws in one of them.
+        GraftError: A folder holds no draws.
     """
 
     def __init__(self, folders: "Iterable[str | Path]") -> None:
@@ -34,7 +34,7 @@ class RolloutCache:
             chunks = list(_chunks(Path(folder)))
             if not chunks:
                 raise GraftError(
-                    f"there are no draws of a run in {str(folder)!r}: give folders of runs that graft made"
+                    f"there are no draws of a run in {str(folder)!r}: name folders of runs that graft made"
                 )
             for path in chunks:
                 origin = files.read_metadata(path).get("origin")
@@ -47,10 +47,13 @@ class RolloutCache:
         return len(self._chunks)
 
     def find(self, origin: dict[str, Any]) -> "Path | None":
-        """The file of the draws of ``origin``; None if there are none of it, but others of the same law.
+        """Return the file of the chunk with this origin, or None if only this chunk is missing.
+
+        Args:
+            origin: Origin of the chunk, as `graft.rounds.RoundStore.cache_key` returns it.
 
         Raises:
-            GraftError: There are draws of other laws only; the difference is named.
+            GraftError: All draws in the cache are of other distributions. The message names the difference.
         """
         found = self._chunks.get(cache_key_hash(origin))
         if found is not None:
@@ -59,9 +62,8 @@ class RolloutCache:
         if differing and all(differing):
             nearest = min(differing, key=len)
             raise GraftError(
-                f"the draws in data.reuse_runs were made with another {' and '.join(nearest)}: use the settings of "
-                "that "
-                "run, or draw anew without data.reuse_runs"
+                f"the draws in data.storage.reuse_runs were made with another {' and '.join(nearest)}: use the "
+                "settings of that run, or sample without data.storage.reuse_runs"
             )
         return None
 

@@ -1,9 +1,9 @@
-"""The folder of a round: chunks of draws, their scores, and what was accepted; written whole, never twice."""
+"""The folder of a round: chunks of draws, scores, accepted draws. Files are never changed."""
 
+import functools
 import os
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,23 +11,15 @@ import torch
 from torch import Tensor
 
 from graft import files
+from graft.datatypes import Chunk
 from graft.errors import GraftError
 from graft.reward import Scores, bounded
 from graft.rounds.rollout_cache import RolloutCache
 from graft.state import Condition, State, cat, flatten, take, unflatten
 
 ACCEPTED = "accepted.safetensors"
-ALL = "all.safetensors"  # for objectives that contrast them
-DRAWN, STORED, SCORES, SCREEN = "chunk", "stored", "scores", "screen"  # what the names of files begin with
-
-
-@dataclass
-class Chunk:
-    """Draws of one chunk: final states, the states at the recorded levels (by level), and their condition."""
-
-    state: State
-    recorded: dict[float, State]
-    condition: Condition
+ALL = "all.safetensors"  # for objectives that contrast accepted and rejected draws
+DRAWN, STORED, SCORES, SCREEN = "chunk", "stored", "scores", "screen"  # prefixes of file names
 
 
 class RoundStore:
@@ -35,9 +27,9 @@ class RoundStore:
 
     Args:
         folder: ``rounds/<n>`` of a run.
-        cache_key: What the draws of every chunk depend on (seed, weights, steps, …); None to read what is there.
-        rows: Draws in each chunk.
-        reward: `graft.fingerprint.fingerprint_hash` of the reward; scores of another one do not count.
+        origin: Settings that the draws depend on (seed, weights, steps, …); None to read chunks of any origin.
+        rows: Number of draws in each chunk.
+        reward: Hash of the reward by `graft.fingerprint.fingerprint_hash`. Scores of another reward are ignored.
     """
 
     def __init__(
@@ -46,7 +38,7 @@ class RoundStore:
         self.folder, self._origin, self.rows, self.reward = folder, origin, rows, reward
 
     def cache_key(self, index: int) -> dict[str, Any]:
-        """What made the chunk; `graft.rounds.rollout_cache.cache_key_hash` of it is its address."""
+        """Return the origin of a chunk; `cache_key_hash` of it is the cache key."""
         return {**(self._origin or {}), "chunk": index, "rows": self.rows[index]}
 
     def _chunk(self, index: int) -> Path:
@@ -54,58 +46,58 @@ class RoundStore:
         return stored if stored.exists() else self.folder / f"{DRAWN}_{index:05d}.safetensors"
 
     def _scores(self, index: int) -> Path:
-        """This reward's scores: of an earlier run if they came with the draws, else of this one."""
+        """Return the path of the scores: the reused file if it has the same reward, else a new one."""
         stored = self.folder / f"{STORED}_{index:05d}.json"
         fits = stored.exists() and _content(stored)["reward"] == self.reward
         return stored if fits else self.folder / f"{SCORES}_{index:05d}.json"
 
     def has_chunk(self, index: int) -> bool:
-        """The chunk's draws are on disk."""
+        """Return True if the draws of a chunk are on disk."""
         return self._chunk(index).exists()
 
     def is_cached(self, index: int) -> bool:
-        """The chunk's draws are an earlier run's."""
+        """Return True if the draws of a chunk come from an earlier run."""
         return self._chunk(index).name.startswith(STORED)
 
     def has_scores(self, index: int) -> bool:
-        """All of this reward's scores of the chunk are on disk."""
+        """Return True if all scores of a chunk by this reward are on disk."""
         path = self._scores(index)
         return path.exists() and (content := _content(path))["reward"] == self.reward and not content["again"]
 
     def reward_calls(self, index: int) -> int:
-        """Number of objects of the chunk whose value took a call of the reward in this run."""
+        """Return the number of reward calls that this run made for a chunk."""
         path = self._scores(index)
         return 0 if path.name.startswith(STORED) else int(_content(path)["asked"])
 
     def calls_by_term(self, index: int) -> dict[str, int]:
-        """Number of calls in this run of each reward that the reward is made of, by name."""
+        """Return the number of calls that this run made of each term of the reward, by name."""
         path = self._scores(index)
         return {} if path.name.startswith(STORED) else dict(_content(path)["calls"])
 
     def pending_retries(self, index: int) -> "list[int] | None":
-        """Positions of a chunk that failed before and are to be asked again; None if nothing of it was asked."""
+        """Return the positions of failed draws to score again; None if a chunk has no scores yet."""
         path = self._scores(index)
         if path.exists() and (content := _content(path))["reward"] == self.reward:
             return list(content["again"])
         return None
 
     def write_chunk(self, index: int, chunk: Chunk) -> None:
-        """Keep the draws of a chunk."""
+        """Write the draws of a chunk."""
         levels = list(chunk.recorded)
         about = {"origin": self.cache_key(index), "levels": levels}
         files.write_tensors(self._chunk(index), _flat(chunk, levels), about)
 
     def read_chunk(self, index: int) -> Chunk:
-        """The draws of a chunk.
+        """Return the draws of a chunk.
 
         Raises:
-            GraftError: They are damaged, or another model or seed made them.
+            GraftError: The file is damaged, or its origin (model, seed, …) is not the origin of this store.
         """
         path, ours = self._chunk(index), self.cache_key(index)
         try:
             tensors, about = files.read_tensors(path)
         except GraftError as error:
-            raise GraftError(f"{error}: remove it, and it is drawn again") from None
+            raise GraftError(f"{error}: remove the file, and the chunk is sampled again") from None
         theirs = about.get("origin")
         if self._origin is not None and theirs != ours:
             differing = [k for k in ours if not isinstance(theirs, dict) or theirs.get(k) != ours[k]]
@@ -116,10 +108,15 @@ class RoundStore:
         return _unflat(path, tensors, about, self.rows[index])
 
     def link_cached(self, index: int, store: RolloutCache, levels: Sequence[float]) -> bool:
-        """Take a chunk, and scores of it, over from an earlier run; False if it has none.
+        """Return True if a chunk is in the cache; link the chunk and its scores into this round.
+
+        Args:
+            index: Number of the chunk.
+            store: Cache of earlier runs.
+            levels: Levels at which the objective needs states.
 
         Raises:
-            GraftError: It did not record one of ``levels``, or its draws follow other laws only.
+            GraftError: The chunk lacks the states at one of ``levels``, or the cache holds other distributions only.
         """
         source = store.find(self.cache_key(index))
         if source is None:
@@ -127,13 +124,13 @@ class RoundStore:
         recorded = files.read_metadata(source)["levels"]
         if missing := [level for level in levels if level not in recorded]:
             raise GraftError(
-                f"the draws in data.reuse_runs have no state at level {missing[0]:g}, only at "
-                f"{', '.join(f'{level:g}' for level in recorded) or '0'}: choose one of these, or draw anew with "
-                "data.record_levels"
+                f"the draws in data.storage.reuse_runs have no state at level {missing[0]:g}, only at "
+                f"{', '.join(f'{level:g}' for level in recorded) or '0'}: choose one of these, or sample again "
+                "with data.storage.record_levels"
             )
         self.folder.mkdir(parents=True, exist_ok=True)
         own = self.folder / f"{STORED}_{index:05d}"
-        for prefix in (SCORES, STORED):  # before the draws: without them it is not looked at
+        for prefix in (SCORES, STORED):  # scores come first: a score file without draws is ignored
             scores = source.with_name(f"{prefix}_{source.stem.partition('_')[2]}.json")
             if scores.exists() and _content(scores)["reward"] == self.reward:
                 _link(scores, own.with_suffix(".json"))
@@ -144,14 +141,16 @@ class RoundStore:
     def write_scores(
         self, index: int, scores: Scores, keys: list[str], again: Sequence[int] = (), asked: "int | None" = None
     ) -> None:
-        """Keep the scores of a chunk; NaN without a failure is a draw that was not scored, or is to be scored again.
+        """Write the scores of a chunk.
+
+        NaN without a failure marks a draw that was not scored, or a draw that must be scored again.
 
         Args:
             index: Number of the chunk.
-            scores: Of each draw.
-            keys: Of each object.
-            again: Positions that are to be scored again.
-            asked: Number of calls of the reward so far; one for each value and failure if not given.
+            scores: Score of each draw.
+            keys: Key of each object.
+            again: Positions of the draws to score again.
+            asked: Number of reward calls so far; by default one for each value and each failure.
         """
         scored = sum(value == value for value in scores.values) + len(scores.failures) - len(scores.free)
         content = {
@@ -166,7 +165,13 @@ class RoundStore:
         files.write_checked_json(self.folder / f"{SCORES}_{index:05d}.json", content)
 
     def proxy_scores(self, index: int, by: str, scores: "Callable[[], Sequence[float]]") -> list[float]:
-        """The screen's values of a chunk, from disk if it is the same screen; NaN where there is none."""
+        """Return the proxy rewards of a chunk; NaN for a failed one.
+
+        Args:
+            index: Number of the chunk.
+            by: Hash of the proxy reward. A file with the same hash is read, else a new file is written.
+            scores: Function that returns the proxy rewards.
+        """
         path = self.folder / f"{SCREEN}_{index:05d}.json"
         if not path.exists() or _content(path)["reward"] != by:
             values = [None if value != value else value for value in scores()]
@@ -174,7 +179,7 @@ class RoundStore:
         return [float("nan") if value is None else float(value) for value in _content(path)["values"]]
 
     def mark_failures_for_retry(self) -> None:
-        """Have what failed asked again when the run goes on; what did not fail is kept."""
+        """Mark failed draws to be scored again on resume; the other scores stay."""
         for index in range(len(self.rows)):
             if not self.has_scores(index):
                 continue
@@ -185,14 +190,14 @@ class RoundStore:
                 (self.folder / f"{STORED}_{index:05d}.json").unlink(missing_ok=True)
 
     def read_scores(self, index: int) -> tuple[Scores, list[str]]:
-        """The scores of a chunk and the keys of its objects."""
+        """Return the scores of a chunk and the keys of its objects."""
         content = _content(self._scores(index))
         values = [float("nan") if value is None else float(value) for value in content["values"]]
         failures = {int(i): str(why) for i, why in content["failures"].items()}
         return Scores(values, failures, calls=dict(content["calls"])), content["keys"]
 
     def scores(self) -> tuple[Scores, list[str]]:
-        """The scores of all chunks, and the keys."""
+        """Return the scores of all chunks and the keys of their objects."""
         out, names = Scores([]), []
         for index in range(len(self.rows)):
             part, keys = self.read_scores(index)
@@ -201,8 +206,13 @@ class RoundStore:
             names += keys
         return out, names
 
+    def kept_scores(self) -> tuple[Scores, list[str]]:
+        """Return the scores of all chunks and the keys, both empty if samples are missing on disk."""
+        kept = all(self.has_chunk(index) and self.has_scores(index) for index in range(len(self.rows)))
+        return self.scores() if kept else (Scores([]), [])
+
     def take(self, index: Tensor) -> tuple[State, Condition]:
-        """Final states and conditions of chosen draws, positions (A,) ascending."""
+        """Return the final states and conditions of draws at ascending positions (A,)."""
         starts = torch.tensor([0, *self.rows]).cumsum(0)
         states, conditions = [], []
         for number in range(len(self.rows)):
@@ -216,12 +226,12 @@ class RoundStore:
         return cat(states), condition
 
     def write_subset(self, name: str, index: Tensor, levels: Sequence[float]) -> None:
-        """Copy chosen draws into one file, a chunk at a time: what was learned from, kept with the round.
+        """Copy chosen draws into one file of the round, one chunk at a time.
 
         Args:
-            name: Of the file.
-            index: (A,) positions in the round, ascending.
-            levels: Whose states are kept besides the final ones.
+            name: Name of the file.
+            index: (A,) ascending positions in the round.
+            levels: Levels at which states are copied, in addition to the final states.
         """
         starts = torch.tensor([0, *self.rows]).cumsum(0)
         like: dict[str, Tensor] = {}
@@ -236,7 +246,7 @@ class RoundStore:
                     like[field][inside] = tensor[index[inside] - starts[number]]
 
     def read_subset(self, name: str) -> Chunk:
-        """What `write_subset` copied; it lies in the file until it is looked at."""
+        """Return the draws that `write_subset` copied. The tensors are memory-mapped."""
         path = self.folder / name
         return _unflat(path, *files.read_tensors(path))
 
@@ -262,6 +272,13 @@ def _unflat(path: Path, tensors: dict[str, Tensor], about: dict[str, Any], rows:
 
 
 def _content(path: Path) -> dict[str, Any]:
+    """Return the content of a file of scores; an unchanged file is parsed once."""
+    status = path.stat()
+    return _parsed(path, status.st_mtime_ns, status.st_size, status.st_ino)
+
+
+@functools.lru_cache(maxsize=1024)
+def _parsed(path: Path, *version: int) -> dict[str, Any]:
     remedy = "remove it, and the chunk is scored again"
     content = {"reward": None, "asked": 0, "calls": {}, "again": [], **files.read_checked_json(path, remedy)}
     try:
@@ -279,7 +296,10 @@ def _content(path: Path) -> dict[str, Any]:
 
 
 def _link(source: Path, target: Path) -> None:
-    """The file under another name: without a copy where the file system can; neither is ever written again."""
+    """Link a file to a second path, or copy it where the file system has no hard links.
+
+    A link is safe because graft never writes to a finished file.
+    """
     with files.atomic_write(target) as temporary:
         try:
             os.link(source, temporary)
@@ -288,11 +308,11 @@ def _link(source: Path, target: Path) -> None:
 
 
 def prune_round(folder: Path, but: Sequence[str] = ()) -> None:
-    """Remove a round's draws, screen and weights; its scores, account and list of what was accepted stay.
+    """Remove the draws, proxy rewards and weights of a round; scores and summary stay.
 
     Args:
-        folder: Of the round.
-        but: Names of files that stay, too.
+        folder: Folder of the round.
+        but: Names of further files that stay.
     """
     for pattern in ("*.safetensors", f"{SCREEN}_*.json"):
         for path in folder.glob(pattern):

@@ -1,92 +1,174 @@
-"""Scores of a round's draws: which of them the reward is asked for, and what it says, kept chunk by chunk."""
+"""Score the samples of a round by chunks, within the budget of calls and failures."""
 
 import itertools
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
 from torch import Generator, Tensor
 
+from graft import seeding
 from graft.distributed import rank_zero_print
+from graft.domain import Domain
 from graft.errors import GraftError
 from graft.fingerprint import fingerprint_hash
-from graft.module import GraftModule
-from graft.reward import Reward, Scores, ask, bounded
-from graft.rounds.asked import screened
+from graft.reward import Reward, Scores, ask, bounded, oriented
+from graft.rounds.asked import even, screened
+from graft.rounds.ranks import Ranks
 from graft.rounds.round_store import RoundStore
+from graft.rounds.settings import RoundSettings
 from graft.rounds.variation import variation
 
+Part = tuple[Scores, list[str]]
+"""The scores of a chunk and the keys of its objects."""
 
-def score_round(
-    module: GraftModule,
-    reward: Reward,
-    store: RoundStore,
-    asked: Tensor,
-    chunks: Iterable[int],
-    keyed: bool,
-    budget: "FailureBudget | None" = None,
-) -> None:
-    """Have the reward's scores and the objects' keys on disk; what is there is not asked again.
+
+class RoundScorer:
+    """Scores the samples of a round. A score that is on disk is not computed again.
 
     Args:
-        module: Decodes the draws.
-        reward: Asked, and closed at the end.
-        store: The round, with its draws.
-        asked: (draws,) bool, which draws the reward is asked for.
-        chunks: This process's.
-        keyed: The domain's objects have keys.
-        budget: Where this process's failures exceed it, the rest is not asked; `settle` says so.
+        domain: The domain that decodes the samples.
+        settings: The settings of the rounds.
+        ranks: The ranks that score together.
+        previous_failures: Number of rewards that failed in earlier rounds.
     """
-    starts = [0, *itertools.accumulate(store.rows)]
-    failed = answered = 0
-    try:
-        for index in chunks:
-            if not store.has_scores(index):
-                _score(module, reward, store, index, asked[starts[index] : starts[index + 1]], keyed)
-            failures, count = _counted(store, index)
-            failed, answered = failed + failures, answered + count
-            total = int(asked.sum())  # others may fare better than this process
-            if budget is not None and budget.exceeded(failed, total if budget.distributed else answered, total):
-                break
-    finally:
-        reward.teardown()
+
+    def __init__(self, domain: Domain, settings: RoundSettings, ranks: Ranks, previous_failures: int = 0) -> None:
+        self.domain, self.settings, self.ranks = domain, settings, ranks
+        self.budget = FailureBudget(settings.max_failures, previous_failures, ranks.world_size > 1)
+
+    def score(self, store: RoundStore, number: int) -> Part:
+        """Return and write the scores of all samples of a round, and the keys of their objects.
+
+        Args:
+            store: The store of the round, with its samples.
+            number: Number of the round.
+
+        Raises:
+            GraftError: Too many rewards failed. Failed samples are scored again on resume.
+        """
+        parts: dict[int, Part] = {}
+        if not self.settings.source.is_model:
+            self._take_scores(store)
+        else:
+            asked = self._asked(store, number)
+            parts = self._score_chunks(store, asked, number)
+        self.ranks.wait()
+        parts |= {i: store.read_scores(i) for i in range(len(store.rows)) if i not in parts and store.has_scores(i)}
+        if self.settings.source.is_model:
+            self._check_failures(store, parts)
+        return joined_parts([parts[index] for index in range(len(store.rows))])
+
+    def _take_scores(self, store: RoundStore) -> None:
+        for index in range(len(store.rows)):
+            ready = self.settings.source.preloaded(self.settings.rows(index))
+            if ready is not None and not store.has_scores(index):
+                store.write_scores(index, *ready[1:])
+
+    def _asked(self, store: RoundStore, number: int) -> Tensor:
+        """Return (draws,) bool, True for a sample to call the reward for."""
+        settings, count = self.settings, sum(store.rows)
+        generator = seeding.make_generator(settings.seed, "asked", number)
+        most = int(min(settings.max_scored, count))
+        if settings.proxy_reward is not None:
+            return select_by_proxy(self.domain, settings.proxy_reward, store, most, number, self.ranks, generator)
+        if most >= count:
+            return torch.ones(count, dtype=torch.bool)
+        return even(store_groups(self.domain, store), most, generator)
+
+    def _score_chunks(self, store: RoundStore, asked: Tensor, number: int) -> dict[int, Part]:
+        starts = [0, *itertools.accumulate(store.rows)]
+        parts: dict[int, Part] = {}
+        failed = answered = 0
+        reward = self.settings.require_reward
+        try:
+            for index in self.ranks.chunks(number, "scoring"):
+                if store.has_scores(index):
+                    parts[index] = store.read_scores(index)
+                else:
+                    parts[index] = self._score_chunk(reward, store, index, asked[starts[index] : starts[index + 1]])
+                failures, count = counted(parts[index][0])
+                failed, answered = failed + failures, answered + count
+                total = int(asked.sum())  # the failure rate of other ranks may be lower
+                if self.budget.exceeded(failed, total if self.budget.distributed else answered, total):
+                    break
+        finally:
+            reward.teardown()
+        return parts
+
+    def _score_chunk(self, reward: Reward, store: RoundStore, index: int, asked: Tensor) -> Part:
+        chunk = store.read_chunk(index)
+        items = self.domain.decode(chunk.state, chunk.condition)
+        keyed = self.settings.accept.deduplicate or self.domain.supports("key")
+        keys = [self.domain.key(item) for item in items] if keyed else [""] * len(items)
+        chosen, scores, before = store.pending_retries(index), Scores([math.nan] * len(items)), 0
+        if chosen is None:
+            chosen = asked.nonzero()[:, 0].tolist()
+        else:
+            scores, before = store.read_scores(index)[0], store.reward_calls(index)
+        some = ask(reward, [items[i] for i in chosen])
+        scores.failures = {chosen[i]: why for i, why in some.failures.items()}
+        scores.calls = Counter(scores.calls or {}) + Counter(some.calls or {})
+        for i, value in zip(chosen, some.values, strict=True):
+            scores.values[i] = value
+        store.write_scores(index, scores, keys, asked=before + some.asked)
+        return scores, keys
+
+    def _check_failures(self, store: RoundStore, parts: dict[int, Part]) -> None:
+        """Raise GraftError if too many rewards failed. All ranks must call it with the same parts."""
+        reward, budget = self.settings.require_reward, self.budget
+        counts = [counted(scores) for scores, _ in parts.values()]
+        failed, answered = sum(f for f, _ in counts), sum(a for _, a in counts)
+        stopped = len(parts) < len(store.rows)  # the rank of the missing chunks stopped early
+        nothing = not stopped and 0 < failed == answered
+        if not (stopped or nothing or budget.exceeded(failed, answered, answered)):
+            return
+        reasons = Counter(why for _, (scores, _) in sorted(parts.items()) for why in scores.failures.values())
+        self.ranks.barrier()
+        store.mark_failures_for_retry()
+        self.ranks.barrier()
+        why, often = reasons.most_common(1)[0]
+        why = bounded(why, 300)
+        if nothing:
+            failures = f"for all {answered} draws (first: {why})"
+        else:
+            failures = f"for {failed} of {answered} draws ({often} times: {why})"
+            if budget.previous_failures:
+                failures += f" and for {budget.previous_failures} in earlier rounds"
+            failures += f", more than data.budget.max_failures {budget.limit:g} allows"
+        raise GraftError(
+            f"the reward {reward.name} failed {failures}: fix the reward and resume with --ckpt_path last, which "
+            f"scores only the failed draws again; the draws are kept in {store.folder}"
+        )
 
 
-def _score(module: GraftModule, reward: Reward, store: RoundStore, index: int, asked: Tensor, keyed: bool) -> None:
-    chunk = store.read_chunk(index)
-    items = module.decode(chunk.state, chunk.condition)
-    keys = [module.key(item) for item in items] if keyed else [""] * len(items)
-    chosen, scores, before = store.pending_retries(index), Scores([math.nan] * len(items)), 0
-    if chosen is None:
-        chosen = asked.nonzero()[:, 0].tolist()
-    else:
-        scores, before = store.read_scores(index)[0], store.reward_calls(index)
-    some = ask(reward, [items[i] for i in chosen])
-    scores.failures = {chosen[i]: why for i, why in some.failures.items()}
-    scores.calls = Counter(scores.calls or {}) + Counter(some.calls or {})
-    for i, value in zip(chosen, some.values, strict=True):
-        scores.values[i] = value
-    store.write_scores(index, scores, keys, asked=before + some.asked)
+def joined_parts(parts: Iterable[Part]) -> Part:
+    """Return the joined scores and keys of several chunks."""
+    out, names = Scores([]), list[str]()
+    for scores, keys in parts:
+        out.failures |= {len(out.values) + i: why for i, why in scores.failures.items()}
+        out.values += scores.values
+        names += keys
+    return out, names
 
 
-def _counted(store: RoundStore, index: int) -> tuple[int, int]:
-    """(rewards that failed, rewards that were asked for) in a chunk."""
-    scores, _ = store.read_scores(index)
+def counted(scores: Scores) -> tuple[int, int]:
+    """Return the number of failed rewards and the number of all scored draws."""
     failed = len(scores.failures)
     return failed, failed + sum(not math.isnan(value) for value in scores.values)
 
 
 @dataclass(frozen=True)
 class FailureBudget:
-    """How many rewards may fail before the run ends rather than go on with what is left.
+    """The number of rewards that may fail before the run ends.
 
     Attributes:
-        limit: Below 1 a share of those asked for in a round, from 1 on a count over the whole run; None: any number, as
-            long as one of a round does not fail.
-        previous_failures: How many failed in earlier rounds.
-        distributed: Several processes ask, and each knows its own failures until all have asked.
+        limit: Below 1: largest failure rate in a round. From 1 on: largest number of failures in the run. None: no
+            limit, but at least one reward of a round must succeed.
+        previous_failures: Number of rewards that failed in earlier rounds.
+        distributed: True if several ranks score. A rank then counts only its own failures until all ranks are done.
     """
 
     limit: "float | None"
@@ -94,112 +176,70 @@ class FailureBudget:
     distributed: bool = False
 
     def exceeded(self, failed: int, asked: int, total: int) -> bool:
-        """Whether so many failures of so many asked are too many; of ``total``, if all were asked."""
+        """Return True if ``failed`` of ``asked`` rewards, ``total`` in the round, exceed the limit."""
         if self.limit is None:
             return False
         if self.limit >= 1:
             return self.previous_failures + failed > self.limit
-        return failed > self.limit * max(asked, min(total, ENOUGH))  # a share of too few says nothing
+        return failed > self.limit * max(asked, min(total, ENOUGH))  # a rate of a few scores is too noisy
 
 
 ENOUGH = 100
-"""Answers that a share is judged by, where a round has so many."""
-
-
-def raise_if_too_many_failed(
-    store: RoundStore, reward: Reward, budget: FailureBudget, barrier: Callable[[], None]
-) -> None:
-    """End the run where too many rewards failed; what failed is asked again when it goes on.
-
-    Args:
-        store: The round, as far as it is scored; every process reads the same.
-        reward: That was asked.
-        budget: Of failures.
-        barrier: Waits for the other processes.
-
-    Raises:
-        GraftError: The budget is exceeded, or nothing was scored.
-    """
-    there = [index for index in range(len(store.rows)) if store.has_scores(index)]
-    counts = [_counted(store, index) for index in there]
-    failed, answered = sum(f for f, _ in counts), sum(a for _, a in counts)
-    stopped = len(there) < len(store.rows)  # by the process that has the rest
-    nothing = not stopped and 0 < failed == answered
-    if not (stopped or nothing or budget.exceeded(failed, answered, answered)):
-        return
-    reasons = Counter(why for index in there for why in store.read_scores(index)[0].failures.values())
-    barrier()
-    store.mark_failures_for_retry()
-    barrier()
-    why, often = reasons.most_common(1)[0]
-    why = bounded(why, 300)
-    if nothing:
-        said = f"for all {answered} draws (first: {why})"
-    else:
-        said = f"for {failed} of {answered} draws ({often} times: {why})"
-        if budget.previous_failures:
-            said += f" and for {budget.previous_failures} in earlier rounds"
-        said += f", more than data.max_failures {budget.limit:g} allows"
-    raise GraftError(
-        f"the reward {reward.name} failed {said}: mend it and go on with --ckpt_path last, where only what failed is "
-        f"asked again; the draws are kept in {store.folder}"
-    )
+"""Smallest number of scores from which a failure rate is computed."""
 
 
 def select_by_proxy(
-    module: GraftModule,
+    domain: Domain,
     screen: Reward,
     store: RoundStore,
     most: int,
-    chunks: Iterable[int],
-    barrier: Callable[[], None],
+    number: int,
+    ranks: Ranks,
     generator: "Generator | None",
 ) -> Tensor:
-    """(draws,) bool: the ``most`` draws that a cheap reward ranks highest within their condition.
+    """Return (draws,) bool: the ``most`` samples with the best proxy reward in their condition.
 
     Args:
-        module: Decodes the draws.
-        screen: The cheap reward, closed at the end.
-        store: The round, with its draws.
-        most: Draws to choose.
-        chunks: This process's.
-        barrier: Waits for the other processes.
-        generator: Of the choice among equals; see `graft.rounds.asked.screened`.
+        domain: The domain that decodes the samples.
+        screen: The proxy reward. It is closed at the end.
+        store: The store of the round, with its samples.
+        most: Number of samples to choose.
+        number: Number of the round.
+        ranks: The ranks that score together.
+        generator: Source of the choice among equal values.
     """
     by = fingerprint_hash(screen)
     try:
-        for index in chunks:
-            _screen_values(module, screen, by, store, index)
-        barrier()
-        values = screen_values(module, screen, store)
+        for index in ranks.chunks(number, "proxy rewards"):
+            _screen_values(domain, screen, by, store, index)
+        ranks.wait()
+        values = screen_values(domain, screen, store)
     finally:
         screen.teardown()
-    groups, there = store_groups(module, store), ~values.isnan()
+    groups, there = store_groups(domain, store), ~values.isnan()
     if not variation(
         values, [((groups == group) & there).nonzero()[:, 0] for group in torch.unique(groups)]
     ).selectable:
-        rank_zero_print(
-            f"the screen {screen.name} does not tell draws of a condition apart: which of them pass it is arbitrary"
-        )
+        rank_zero_print(f"the proxy reward {screen.name} does not vary within any condition: it passes arbitrary draws")
     return screened(values, groups, most, generator)
 
 
-def screen_values(module: GraftModule, screen: Reward, store: RoundStore) -> Tensor:
-    """(draws,) what a cheap reward says of a round, larger is better; NaN where it failed."""
+def screen_values(domain: Domain, screen: Reward, store: RoundStore) -> Tensor:
+    """Return (draws,) proxy rewards, larger is better; NaN for a failed one."""
     by = fingerprint_hash(screen)
-    found = [value for index in range(len(store.rows)) for value in _screen_values(module, screen, by, store, index)]
+    found = [value for index in range(len(store.rows)) for value in _screen_values(domain, screen, by, store, index)]
     values = torch.tensor(found, dtype=torch.float64)
-    return values if screen.higher_is_better else -values
+    return oriented(values, screen.higher_is_better)
 
 
-def _screen_values(module: GraftModule, screen: Reward, by: str, store: RoundStore, index: int) -> list[float]:
+def _screen_values(domain: Domain, screen: Reward, by: str, store: RoundStore, index: int) -> list[float]:
     def values_of() -> list[float]:
         chunk = store.read_chunk(index)
-        return ask(screen, module.decode(chunk.state, chunk.condition)).values
+        return ask(screen, domain.decode(chunk.state, chunk.condition)).values
 
     return store.proxy_scores(index, by, values_of)
 
 
-def store_groups(module: GraftModule, store: RoundStore) -> Tensor:
-    """(draws,) integer of the condition of each draw of a round."""
-    return torch.cat([module.group(store.read_chunk(index).condition).cpu() for index in range(len(store.rows))])
+def store_groups(domain: Domain, store: RoundStore) -> Tensor:
+    """Return (draws,) integer of the condition of each sample."""
+    return torch.cat([domain.group(store.read_chunk(index).condition).cpu() for index in range(len(store.rows))])

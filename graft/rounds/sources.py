@@ -1,91 +1,79 @@
-"""Where the samples of a round come from: the reference, the current model, or a file that is scored already."""
+"""Sources of the samples of a round: the reference, the current model, or a scored file."""
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from graft import distributed, files
+from graft.datatypes import Chunk, ScoredSet
+from graft.domain import Domain
 from graft.errors import GraftError
 from graft.fingerprint import fingerprint_hash, public_attributes
 from graft.network import trainable_parameters
+from graft.network.sharded import full_tensor
+from graft.policy import Policy
 from graft.reward import Scores
-from graft.rounds.round_store import Chunk
 from graft.rounds.summary import by_reason
-from graft.sharding import full_tensor
 from graft.solvers import Euler
-from graft.state import Condition, State, take
+from graft.state import take
 
-if TYPE_CHECKING:
-    from graft.module import GraftModule
-
-VERSION = 2  # of what the same origin draws: raised whenever the code draws something else
-
-
-@dataclass
-class ScoredSet:
-    """Objects that somebody scored, as a domain reads them.
-
-    Attributes:
-        state: (B, ...) at level 0.
-        condition: What a model would have been given for each.
-        values: (B,) scores.
-        keys: (B,) canonical keys.
-        left_out: (record, why) of what could not be used; records are counted from 1.
-        replicates: Records whose score went into the mean of an earlier one's of the same object.
-    """
-
-    state: State
-    condition: Condition
-    values: list[float]
-    keys: list[str]
-    left_out: list[tuple[int, str]] = field(default_factory=list)
-    replicates: int = 0
+VERSION = 3  # part of the cache key: raise it whenever the same origin yields other draws
 
 
 class Source(ABC):
-    """Where samples come from."""
+    """A source of the samples of a round.
+
+    Attributes:
+        name: Name of the source.
+        label: Name of the scores that come with the samples; empty for a model.
+        higher_is_better: True if a larger score of the file is better.
+        behaviour: Distribution that the samples follow, for objectives that need it.
+        is_model: True if a model samples and a reward scores; False if a file holds samples and scores.
+    """
 
     name: str
-    label: str = ""  # of the scores that come with the samples
-    behaviour: Literal["reference", "current"]  # whose law a sampler's draws would have had: which targets are right
-    is_model: bool = True  # by a model, and scored by a reward; else both are there already
+    label: str = ""
+    higher_is_better: bool = True
+    behaviour: Literal["reference", "current"]
+    is_model: bool = True
 
-    def open(self, module: "GraftModule") -> None:  # noqa: B027  (models have nothing to read)
-        """Get ready.
+    def open(self, domain: Domain) -> None:  # noqa: B027  (a model has no file to read)
+        """Prepare the source: a scored file is read.
 
         Raises:
-            GraftError: It cannot be read.
+            GraftError: The file cannot be read.
         """
 
     @abstractmethod
-    def origin(self, module: "GraftModule", number: int) -> dict[str, Any]:
-        """What the draws of round ``number`` depend on, by name."""
+    def origin(self, domain: Domain, policy: Policy, number: int, precision: str) -> dict[str, Any]:
+        """Return all settings that the draws of round ``number`` depend on, by name."""
 
     def count(self, draws: int) -> int:
-        """Samples in a round for which ``draws`` are asked."""
+        """Return the number of samples in a round, given the setting ``draws``."""
         return draws
 
     def preloaded(self, rows: slice) -> "tuple[Chunk, Scores, list[str]] | None":
-        """(samples, scores, keys) of some rows; None if they are yet to be drawn."""
+        """Return (samples, scores, keys) of some rows, or None if a model must sample them."""
         return None
 
     @property
     def left_out(self) -> list[tuple[int, str]]:
-        """(record from 1, why) of what could not be used."""
+        """Return (number from 1, reason) of each invalid record."""
         return []
 
     @property
     def summary(self) -> dict[str, Any]:
-        """Of a scored set, for the summary: the score's name, objects, replicates, and records left out by reason."""
+        """Return the counts of a scored file for ``summary.json``; empty for a model."""
         return {}
 
 
 class ModelSource(Source):
-    """Draws of the reference, the same law in every round, or of the current model.
+    """Samples of the reference, with one distribution in all rounds, or of the current model.
 
     Args:
         name: ``reference`` or ``current``.
@@ -94,106 +82,114 @@ class ModelSource(Source):
     def __init__(self, name: Literal["reference", "current"]) -> None:
         self.name, self.behaviour = name, name
 
-    def origin(self, module: "GraftModule", number: int) -> dict[str, Any]:
-        """See `Source.origin`."""
-        drawing = module.backbone if module.corrector is None else module.reference
+    @override
+    def origin(self, domain: Domain, policy: Policy, number: int, precision: str) -> dict[str, Any]:
+        drawing = policy.backbone if policy.corrector is None else policy.reference
         origin: dict[str, Any] = {
             "version": VERSION,
-            "domain": f"{type(module).__module__}.{type(module).__qualname__}",
+            "domain": f"{type(domain).__module__}.{type(domain).__qualname__}",
             "network": fingerprint_hash(public_attributes(drawing)),
-            "process": fingerprint_hash(module.process),
-            "steps": module.steps,
-            **({} if type(module.solver) is Euler else {"solver": fingerprint_hash(module.solver)}),
-            "seed": module.seed,
-            "reference": (module.reference_file or {}).get("sha256"),
+            "process": fingerprint_hash(policy.process),
+            "steps": policy.steps,
+            **({} if type(policy.solver) is Euler else {"solver": fingerprint_hash(policy.solver)}),
+            "seed": domain.seed,
+            "reference": (policy.reference_file or {}).get("sha256"),
             "round": number,
         }
-        if module.cache_key_extras is not None:
-            origin["given"] = fingerprint_hash(module.cache_key_extras)
-        if (precision := module.trainer.precision) != "32-true":
+        if domain.cache_key_extras is not None:
+            origin["given"] = fingerprint_hash(domain.cache_key_extras)
+        if precision != "32-true":
             origin["precision"] = precision
         if self.name == "current":
-            with module.eval_weights("current"):
-                weights = {name: full_tensor(weight) for name, weight in trainable_parameters(module.backbone).items()}
-                origin |= {"weights": files.hash_tensors(weights), "level": module.level}
-                origin |= {"start": module.upper_level} if module.upper_level < 1 else {}
-            if module.corrector is not None:
-                origin["corrector"] = fingerprint_hash(module.corrector)
+            with policy.eval_weights("current"):
+                weights = {name: full_tensor(weight) for name, weight in trainable_parameters(policy.backbone).items()}
+                origin |= {"weights": files.hash_tensors(weights), "level": policy.interval.low}
+                origin |= {"start": policy.interval.high} if policy.interval.high < 1 else {}
+            if policy.corrector is not None:
+                origin["corrector"] = fingerprint_hash(policy.corrector)
         return origin
 
 
 class ScoredFileSource(Source):
-    """A file of objects and their scores (assay tables, ratings): nothing is sampled, nothing is scored.
+    """A file of objects and scores (assay tables, ratings), in place of sampling and scoring.
 
-    There are no trajectories, so a level above 0 has the law of the objects noised to it.
+    A file holds no trajectories, so the states at a level above 0 are the objects noised to this level.
 
     Args:
-        path: In a format that the domain reads.
-        score: Name of the column or property.
-        most_left_out: Share of unusable records above which it is refused.
+        path: The file, in a format that the domain reads.
+        score: Name of the column or property that holds the scores.
+        higher_is_better: True if a larger score is better.
+        max_invalid_fraction: Largest share of invalid records.
     """
 
     behaviour = "current"
     is_model = False
 
-    def __init__(self, path: "str | Path", score: str, most_left_out: float = 0.5) -> None:
-        self.path, self.score, self.most_left_out = Path(path), score, most_left_out
+    def __init__(
+        self, path: "str | Path", score: str, higher_is_better: bool = True, max_invalid_fraction: float = 0.5
+    ) -> None:
+        self.path, self.score, self.max_invalid_fraction = Path(path), score, max_invalid_fraction
+        self.higher_is_better = higher_is_better
         self.name, self.label = self.path.name, score
         self._content: ScoredSet | None = None
         self._hash = ""
 
-    def open(self, module: "GraftModule") -> None:
+    @override
+    def open(self, domain: Domain) -> None:
         """Read the file, once.
 
         Raises:
-            GraftError: It cannot be read, or too many records are unusable.
+            GraftError: The file cannot be read, or too many records are invalid.
         """
         if self._content is None:
             path = files.find_file(self.path)
-            content = _finite(module.read_scored(path, self.score))
+            content = _finite(domain.read_scored(path, self.score))
             usable, unusable = len(content.values) + content.replicates, len(content.left_out)
-            if not usable or unusable > self.most_left_out * (usable + unusable):
+            if not usable or unusable > self.max_invalid_fraction * (usable + unusable):
                 first = f" (first: record {content.left_out[0][0]}: {content.left_out[0][1]})" if unusable else ""
                 raise GraftError(
-                    f"{unusable} of {usable + unusable} records of {path} cannot be used{first}; the most that is "
-                    f"allowed is {self.most_left_out:.0%}: mend the file, or raise data.max_invalid_fraction"
+                    f"{unusable} of {usable + unusable} records of {path} cannot be used{first}; the largest "
+                    f"share is {self.max_invalid_fraction:.0%}: fix the file, or raise "
+                    "data.source.max_invalid_fraction"
                 )
             self._content, self._hash = content, files.sha256(path)
             averaged = f", {content.replicates} of them averaged as replicates" if content.replicates else ""
             left_out = "; ".join(f"{number} left out: {why}" for why, number in by_reason(content.left_out).items())
-            told = f"{len(content.values)} objects of {usable} records{averaged}"
-            distributed.rank_zero_print(f"{self.path}: {told}" + (f" ({left_out})" if left_out else ""))
+            counts = f"{len(content.values)} objects of {usable} records{averaged}"
+            distributed.rank_zero_print(f"{self.path}: {counts}" + (f" ({left_out})" if left_out else ""))
 
-    def origin(self, module: "GraftModule", number: int) -> dict[str, Any]:
-        """See `Source.origin`; the same in every round."""
-        self.open(module)
-        domain = f"{type(module).__module__}.{type(module).__qualname__}"
-        return {"version": VERSION, "domain": domain, "file": self._hash, "score": self.score}
+    @override
+    def origin(self, domain: Domain, policy: Policy, number: int, precision: str) -> dict[str, Any]:
+        """Return the hash of the file and the name of the score, the same in every round."""
+        self.open(domain)
+        name = f"{type(domain).__module__}.{type(domain).__qualname__}"
+        return {"version": VERSION, "domain": name, "file": self._hash, "score": self.score}
 
     @property
     def _read(self) -> ScoredSet:
         assert self._content is not None, "opened first"
         return self._content
 
+    @override
     def count(self, draws: int) -> int:
-        """All there are."""
+        """Return the number of objects in the file."""
         return len(self._read.values)
 
+    @override
     def preloaded(self, rows: slice) -> "tuple[Chunk, Scores, list[str]] | None":
-        """See `Source.preloaded`."""
         content = self._read
         condition = take(content.condition, rows)
         assert isinstance(condition, dict)
         return Chunk(take(content.state, rows), {}, condition), Scores(content.values[rows]), content.keys[rows]
 
     @property
+    @override
     def left_out(self) -> list[tuple[int, str]]:
-        """See `Source.left_out`."""
         return self._read.left_out
 
     @property
+    @override
     def summary(self) -> dict[str, Any]:
-        """See `Source.summary`."""
         content = self._read
         left_out = by_reason(content.left_out)
         return {
@@ -205,7 +201,7 @@ class ScoredFileSource(Source):
 
 
 def _finite(content: ScoredSet) -> ScoredSet:
-    """Return the set without the objects whose score or state is not finite, which are listed as left out."""
+    """Return the set without non-finite scores and states; the invalid records are listed."""
     values = torch.tensor(content.values, dtype=torch.float64)
     fields = [content.state] if isinstance(content.state, Tensor) else [*content.state.values()]
     states = [field.reshape(len(field), -1).isfinite().all(1) for field in fields]
@@ -229,18 +225,23 @@ def _finite(content: ScoredSet) -> ScoredSet:
     )
 
 
-def make_source(name: str, score: "str | None", most_left_out: float) -> Source:
-    """The source of that name: ``reference``, ``current`` or a path.
+def make_source(source: "Any") -> Source:
+    """Return the source of samples.
+
+    Args:
+        source: ``reference``, ``current``, or a `graft.settings.ScoredFile`.
 
     Raises:
-        GraftError: It is a path and there is no ``score``, or the other way round.
+        GraftError: ``source`` is another value.
     """
-    if name in ("reference", "current"):
-        if score is not None:
-            raise GraftError(f"data.score_column names the column of a scored file, but data.source is '{name}'")
-        return ModelSource(name)  # type: ignore[arg-type]
-    if Path(name).suffix == "":
-        raise GraftError(f"data.source is '{name}', but it is 'reference', 'current', or the path of a scored file")
-    if score is None:
-        raise GraftError(f"data.source is the file {name}: name the column of its scores with data.score_column")
-    return ScoredFileSource(name, score, most_left_out)
+    if not isinstance(source, str):
+        source.check()
+        return ScoredFileSource(source.path, source.score_column, source.higher_is_better, source.max_invalid_fraction)
+    if source in ("reference", "current"):
+        return ModelSource(source)  # type: ignore[arg-type]
+    if Path(source).suffix == "":
+        raise GraftError(f"data.source is '{source}'; it must be 'reference', 'current', or a scored file")
+    raise GraftError(
+        f"data.source is the file {source}; use --data.source.path {source} and set the column of its scores with "
+        "--data.source.score_column"
+    )

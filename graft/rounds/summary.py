@@ -1,7 +1,5 @@
-"""What a round did: its account, the gain that it counts, and what it accepted and left out as tables."""
+"""The summary of a round, and its CSV tables of accepted draws and invalid records."""
 
-import csv
-import io
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
@@ -11,13 +9,13 @@ import torch
 from torch import Tensor
 
 from graft import files
+from graft.csv_files import csv_text
 from graft.errors import GraftError
-from graft.spreadsheet import cell
 
 
 @dataclass
 class RoundSummary:
-    """What a round did, as it stands in ``summary.json``; rewards in the reward's own unit and direction."""
+    """Counts and rewards of a round, as in ``summary.json``; rewards have their own sign."""
 
     round: int
     source: str
@@ -32,27 +30,49 @@ class RoundSummary:
     accepted_reward: float
     matched_share: float
     denoiser_calls: int
-    reward_calls: int  # objects whose value took a call
+    reward_calls: int  # cached values take no call
     failures: dict[str, int]
-    not_scored: int = 0  # draws that the reward was not asked for
-    reused: int = 0  # draws that an earlier run made
+    not_scored: int = 0  # draws beyond the budget of reward calls
+    reused: int = 0  # draws from an earlier run
     invalid_records: int = 0  # records of a scored file
     filtered: dict[str, int] = field(default_factory=dict)  # by filter
-    reward_calls_by_term: dict[str, int] = field(default_factory=dict)  # of each reward that the reward is made of
-    constant_conditions: int = 0  # in which the reward does not vary
-    conditions: int = 0  # of at least two candidates, as the rule ranks them
+    reward_calls_by_term: dict[str, int] = field(default_factory=dict)  # by term of the reward
+    constant_conditions: int = 0  # conditions in which the reward does not vary
+    conditions: int = 0  # conditions with at least two candidates, as the rule ranks them
+
+    def metrics(self, filtered: bool) -> dict[str, float]:
+        """Return the logged scalars of the round by name, with the filtered draws if ``filtered``."""
+        values = {
+            "rollout/reward": self.reward,
+            "rollout/accepted_reward": self.accepted_reward,
+            "rollout/acceptance_rate": self.acceptance_rate,
+            "rollout/failed_rewards": float(self.failed_rewards),
+            "rollout/duplicates": float(self.duplicates),
+        }
+        if self.kl_nats is not None:
+            values["rollout/kl_nats"] = self.kl_nats
+        if filtered:
+            values["rollout/refused"] = float(sum(self.filtered.values()))
+        return values
 
     def write(self, folder: Path, index: Tensor, weight: Tensor) -> None:
-        """Keep it beside the chunks, with the accepted draws; last, for a round is finished when this is there."""
+        """Write ``round.json`` with the positions and weights of the accepted draws.
+
+        The file is written last, because it marks the round as finished.
+        """
         files.write_checked_json(
             folder / "round.json", {**asdict(self), "index": index.tolist(), "weight": weight.tolist()}
         )
 
     @classmethod
     def read(cls, folder: Path) -> "tuple[RoundSummary, Tensor, Tensor]":
-        """(account, index, weight) of a finished round."""
+        """Return (summary, index, weight) of a finished round.
+
+        Raises:
+            GraftError: ``round.json`` is missing or damaged.
+        """
         path = folder / "round.json"
-        remedy = "bring it back, or start a new run with the weights of this one's last round as its --weights"
+        remedy = "restore the file, or start a new run with --weights from the last round of this run"
         content = files.read_checked_json(path, remedy)
         try:
             index = torch.tensor(content.pop("index"), dtype=torch.long)
@@ -65,13 +85,16 @@ class RoundSummary:
 
 
 def condition_matched_mean(rewards: Tensor, groups: Tensor, index: Tensor, weight: Tensor) -> tuple[float, float]:
-    """The mean reward of accepted draws with each condition weighted as it was drawn, and the share of draws covered.
+    """Return (mean accepted reward, covered share), matched by condition.
+
+    A condition is weighted by its number of draws. The covered share is the share of all draws in conditions with
+    accepted draws.
 
     Args:
-        rewards: (n,) of all draws, NaN where it failed.
+        rewards: (n,) rewards of all draws, NaN for a failed one.
         groups: (n,) condition of each draw.
-        index: (A,) the accepted ones.
-        weight: (A,) their weights.
+        index: (A,) positions of the accepted draws.
+        weight: (A,) weights of the accepted draws.
     """
     total, covered = 0.0, 0
     for group in torch.unique(groups):
@@ -86,24 +109,19 @@ def condition_matched_mean(rewards: Tensor, groups: Tensor, index: Tensor, weigh
 
 
 def invalid_records_csv(records: "Sequence[tuple[int | str, str]]") -> str:
-    """Records that were left out, by number or name, as CSV."""
-    out = io.StringIO()
-    rows = csv.writer(out, lineterminator="\n")
-    rows.writerow(("record", "why"))
-    rows.writerows([cell(each) for each in record] for record in records)
-    return out.getvalue()
+    """Return the invalid records as CSV text: the number or name of each record, and the reason."""
+    return csv_text(("record", "why"), records)
 
 
 def by_reason(records: "Sequence[tuple[int | str, str]]") -> dict[str, int]:
-    """How many were left out by reason, the most frequent first; what a reason says behind a colon is the record's."""
+    """Return the number of invalid records by reason, the most frequent first.
+
+    The text of a reason after a colon concerns a single record and is dropped.
+    """
     return dict(Counter(why.partition(":")[0] for _, why in records).most_common())
 
 
 def accepted_csv(index: Tensor, weight: Tensor, values: Sequence[float], keys: Sequence[str]) -> str:
-    """The accepted draws as CSV: position in the round, key, reward, weight in training."""
-    out = io.StringIO()
-    rows = csv.writer(out, lineterminator="\n")
-    rows.writerow(("draw", "key", "reward", "weight"))
-    for i, w in zip(index.tolist(), weight.tolist(), strict=True):
-        rows.writerow((i, cell(keys[i]), repr(values[i]), repr(w)))
-    return out.getvalue()
+    """Return the accepted draws as CSV text: position, key, reward, training weight."""
+    rows = [(i, keys[i], values[i], w) for i, w in zip(index.tolist(), weight.tolist(), strict=True)]
+    return csv_text(("draw", "key", "reward", "weight"), rows)

@@ -1,4 +1,4 @@
-"""Whether a reward tells a round's draws apart: where it does not, any rule accepts arbitrary draws."""
+"""The variation of the rewards of a round; with constant rewards, acceptance is arbitrary."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,15 +14,15 @@ ROUNDING = 1e-12
 
 @dataclass(frozen=True)
 class Variation:
-    """How the rewards of a round vary.
+    """The variation of the rewards of a round.
 
     Attributes:
-        candidates: Number of draws that the rule chooses from.
+        candidates: Number of draws that the rule selects from.
         conditions: Number of conditions, as the rule ranks them, that have at least two candidates.
         constant: Number of these conditions in which all candidates have the same reward.
-        value: The reward, where all candidates have the same; else None.
+        value: The common reward of all candidates; None if the rewards differ.
         mean: Mean reward of the candidates.
-        selectable: The reward varies: over all candidates, and within conditions that hold more than half of them.
+        selectable: True if the rewards differ, both overall and within the conditions that hold most candidates.
     """
 
     candidates: int
@@ -34,11 +34,11 @@ class Variation:
 
 
 def variation(rewards: Tensor, bins: Sequence[Tensor]) -> Variation:
-    """Return how rewards vary.
+    """Return the variation of rewards.
 
     Args:
         rewards: (n,) rewards.
-        bins: Positions of the candidates of each condition; see `graft.accept.Selection`.
+        bins: Positions of the candidates of each condition, as in `graft.accept.Selection`.
     """
     everyone = rewards[torch.cat([*bins])] if bins else rewards[:0]
     informative = [rewards[members] for members in bins if len(members) > 1]
@@ -57,12 +57,12 @@ def variation(rewards: Tensor, bins: Sequence[Tensor]) -> Variation:
 
 
 def sentence(found: Variation, name: str, number: int) -> str:
-    """Return in words that a reward does not vary.
+    """Return the sentence for a reward that does not vary.
 
     Args:
-        found: How it varies.
+        found: Variation of the reward.
         name: Name of the reward.
-        number: Round, counted from 0.
+        number: Number of the round, counted from 0.
     """
     if found.value is not None:
         return f"the reward {name} is {found.value:.6g} for all {found.candidates} candidates of round {number + 1}"
@@ -70,12 +70,12 @@ def sentence(found: Variation, name: str, number: int) -> str:
 
 
 def refuse(found: Variation, name: str, number: int, action: str = "check the reward") -> None:
-    """Raise because nothing can be selected.
+    """Raise GraftError for a reward that does not vary.
 
     Args:
-        found: How the reward varies.
+        found: Variation of the reward.
         name: Name of the reward.
-        number: Round, counted from 0.
+        number: Number of the round, counted from 0.
         action: Advice to the user.
 
     Raises:
@@ -84,8 +84,8 @@ def refuse(found: Variation, name: str, number: int, action: str = "check the re
     if found.value is None:
         action += ", rank all draws together with data.accept.group_by=global"
     raise GraftError(
-        f"{sentence(found, name, number)}, so that training would learn from arbitrary draws: {action}, or go on all "
-        "the same with data.allow_constant_reward=true"
+        f"{sentence(found, name, number)}, so that training would learn from arbitrary draws: {action}, or "
+        "continue with data.budget.allow_constant=true"
     )
 
 

@@ -1,4 +1,4 @@
-"""Runs: their folders, and which of them goes on; checkpoints, metrics, and what stops a run between two steps."""
+"""Runs: folders, resume, checkpoints, metrics, and the stop of a run between two steps."""
 
 from graft.runs.contents import refuse_foreign, refuse_linked_round, refuse_links, remove_temporary, withdrawn
 from graft.runs.folders import (

@@ -1,4 +1,4 @@
-"""Checkpoints: written whole or not at all, with a format and a hash of what they hold, and read as data only."""
+"""Checkpoints: atomic files with a format and a checksum, read as plain data only."""
 
 import hashlib
 from pathlib import Path
@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from torch import Tensor
+from typing_extensions import override
 
 from graft import files
 from graft.errors import GraftError
@@ -14,19 +15,20 @@ from graft.finite import require_finite_weights
 from graft.sharding import check_index, verify_checksums
 
 FORMAT = 2
-"""Of checkpoints; from 2 on they carry a hash."""
+"""Format number of checkpoints. From format 2 on, a checkpoint holds a checksum."""
 
 
 class ChecksummedCheckpointIO(TorchCheckpointIO):
-    """Lightning's checkpoints as single files, with graft's note of their format and hash."""
+    """Lightning checkpoints as single files, with the format and the checksum."""
 
+    @override
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: "Any | None" = None) -> None:
-        """Write it; the file that was there stays until the new one is whole.
+        """Write a checkpoint atomically: an old file stays until the new file is complete.
 
         Raises:
-            GraftError: It cannot be written, or holds weights that are not finite.
+            GraftError: The file cannot be written, or weights are not finite.
         """
-        require_finite(checkpoint, f"{path} was not written", "lower model.learning_rate")
+        require_finite(checkpoint, f"{path} was not written", "lower model.optimizer.lr")
         note = {**checkpoint.get("graft", {}), "format": FORMAT}
         note.pop("sha256", None)
         noted = {**checkpoint, "graft": note}
@@ -35,24 +37,27 @@ class ChecksummedCheckpointIO(TorchCheckpointIO):
             try:
                 with open(temporary, "wb") as file:
                     torch.save(noted, file)
-            except RuntimeError as error:  # torch's word for a full disk
+            except RuntimeError as error:  # torch raises RuntimeError for a full disk
                 raise OSError(28, str(error).splitlines()[0]) from None
 
+    @override
     def load_checkpoint(
         self, path: Any, map_location: Any = None, weights_only: "bool | None" = None
     ) -> dict[str, Any]:
-        """Read it; see `read`."""
         return read(Path(path))
 
 
 def read(path: Path) -> dict[str, Any]:
-    """A checkpoint, tensors and plain values only: nothing in it is run or imported.
+    """Return the content of a checkpoint: tensors and plain values; no code in it runs.
+
+    Args:
+        path: File of the checkpoint, or folder of a sharded one.
 
     Raises:
-        GraftError: It is truncated, was changed, holds more than that, or another program or version wrote it.
+        GraftError: The file is truncated, changed, holds other objects, or comes from another program or version.
     """
     whole = not path.is_dir()
-    if not whole:  # each process wrote its part
+    if not whole:  # each rank wrote its shard
         check_index(path)
         verify_checksums(path)
     try:
@@ -71,8 +76,8 @@ def read(path: Path) -> dict[str, Any]:
     said = note.pop("sha256", None)
     if whole and (said or note["format"] > 1) and said != _seal(checkpoint):
         raise GraftError(
-            f"{path} was changed since it was written (its hash does not fit): give another --ckpt_path, or remove it "
-            "and go on from the rounds with --ckpt_path last"
+            f"{path} was changed since it was written (its checksum does not match): give another --ckpt_path, or "
+            "remove it and resume from the rounds with --ckpt_path last"
         )
     require_finite(checkpoint, path, "give another --ckpt_path")
     needed = {"global_step", "loops", "pytorch-lightning_version", *(["state_dict"] if whole else [])}
@@ -82,7 +87,7 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def require_finite(checkpoint: dict[str, Any], owner: Any, action: str) -> None:
-    """Raise if weights, averages or the optimizer's moments in a checkpoint are not finite.
+    """Raise NotFiniteError if weights, averages or optimizer moments are not finite.
 
     Args:
         checkpoint: Content of the checkpoint.
@@ -90,16 +95,16 @@ def require_finite(checkpoint: dict[str, Any], owner: Any, action: str) -> None:
         action: Advice to the user, for the message.
 
     Raises:
-        NotFiniteError: A tensor is not; the message names the first.
+        NotFiniteError: A tensor is not finite. The message names the first such tensor.
     """
     weights = _tensors(checkpoint.get("state_dict", {}), "")
-    # parameters and buffers are not told apart here, and masks among the buffers hold −infinity
+    # a state dict does not separate parameters from buffers, and attention masks among buffers hold −infinity
     require_finite_weights(weights, owner, action, weights)
     require_finite_weights(_tensors(checkpoint.get("optimizer_states", []), "optimizer"), owner, action)
 
 
 def _tensors(value: Any, name: str) -> dict[str, Tensor]:
-    """Return the tensors in nested containers by the path to them."""
+    """Return all tensors in nested containers, by dotted path."""
     if isinstance(value, Tensor):
         return {name: value}
     items: Any = (
@@ -118,7 +123,7 @@ def _seal(value: Any) -> str:
 
 
 def _take(value: Any, update: Any) -> None:
-    """Every value with its type and place."""
+    """Feed every value with its type and position to a hash."""
     if isinstance(value, Tensor):
         plain = value.detach().cpu().contiguous()
         update(f"tensor {plain.dtype} {tuple(plain.shape)} ".encode())

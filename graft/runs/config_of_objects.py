@@ -1,9 +1,9 @@
 """The configuration of a run that was started from Python, written from its objects.
 
-An object is its class with the arguments that it was made with. A network is made anew from what it has kept of its
-arguments and is compared with the one there is, on torch's ``meta`` device, which computes nothing. What no file can
-say (a lambda, a class of the program that was started, a network whose arguments are lost) is named in a comment, and
-who goes on from the command line must give it.
+The configuration of an object is its class with the constructor's arguments. A network is built a second time from the
+arguments that it kept, on torch's ``meta`` device, which computes nothing, and is compared with the first. An object
+that no file can describe (a lambda, a class of the program itself, a network without its arguments) is named in a
+comment; the command line must give it when it resumes the run.
 """
 
 import contextlib
@@ -12,6 +12,7 @@ import dataclasses
 import inspect
 import sys
 from collections.abc import Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,24 +30,31 @@ from graft.reward.code import importable
 
 KEPT = "# kept by graft from Python: what it does not name has its default\n"
 MISSING = "# made in Python, so that no file says it: "
-REWARDS = ("reward", "screen", "held_out")
-PLACES = ("seed", "run_dir")  # settings of objects that are said elsewhere
+REWARDS = ("reward",)
+PLACES = ("seed", "run_dir")  # settings of objects that stand elsewhere in a configuration
 
 
 class _Unsaid(Exception):
-    """An object that no configuration can name."""
+    """Raised for an object that no configuration can name."""
 
 
 def remember(module: Any, data: Any, trainer: Any, config: Mapping[str, Any]) -> None:
-    """Note the configuration that objects were built from, and their attributes as they are now."""
+    """Record the configuration that objects were built from, and their present attributes."""
     for place, value in (("model", module), ("data", data), ("trainer", trainer)):
         if value is not None:
-            now = {name: found for name in _parameters(type(value)) if (found := _now(value, name)) is not _LOST}
+            now = {name: found for name in parameters(type(value)) if (found := _now(value, name)) is not _LOST}
+            # a group of settings may be changed in place
+            now = {name: dataclasses.replace(each) if _is_group(each) else each for name, each in now.items()}
             value.__dict__["_built"] = copy.deepcopy(dict(config.get(place) or {})), now
 
 
+def remember_settings(module: Any, settings: Mapping[str, tuple[Any, Any]]) -> None:
+    """Record (setting, object built from it) of arguments of a module, for the configuration of its run."""
+    module.__dict__["_settings"] = dict(settings)
+
+
 def configuration(module: Any, data: Any, trainer: Trainer) -> str:
-    """Return the configuration of objects as YAML; what it cannot say stands in a comment."""
+    """Return the configuration of objects as YAML, with comments for objects that it cannot describe."""
     holes: dict[str, str] = {}
     settings: dict[str, Any] = {"seed_everything": int(module.seed)}
     settings["trainer"] = _trainer(trainer, holes)
@@ -61,22 +69,22 @@ def configuration(module: Any, data: Any, trainer: Trainer) -> str:
 
 
 def missing(text: str) -> dict[str, str]:
-    """Return what a kept configuration cannot say, by setting, with a word on it."""
+    """Return the settings that a kept configuration cannot describe, each with a word about the object."""
     lines = [line.removeprefix(MISSING) for line in text.splitlines() if line.startswith(MISSING)]
     return {place: what.rstrip(")") for place, _, what in (line.partition(" (") for line in lines)}
 
 
 def refuse(text: str, of: str, given: Iterable[str] = (), places: Iterable[str] = ("",)) -> None:
-    """Refuse a configuration that does not say all that is to be built.
+    """Raise GraftError if a configuration does not describe all objects that are to be built.
 
     Args:
         text: The configuration.
         of: The file, for the message.
-        given: Settings that are given besides.
-        places: What is to be built: settings below these.
+        given: Settings that the user gives in addition.
+        places: Sections that are to be built.
 
     Raises:
-        GraftError: Something is missing.
+        GraftError: A setting is missing.
     """
     given, places = tuple(given), tuple(places)
     holes = {
@@ -94,12 +102,12 @@ def refuse(text: str, of: str, given: Iterable[str] = (), places: Iterable[str] 
 
 
 def whole(text: str, config: str, parser: Any) -> str:
-    """Return a kept configuration with the defaults of what it does not name; any other as it is.
+    """Return a kept configuration with the defaults of missing settings; another configuration unchanged.
 
     Args:
         text: The configuration.
-        config: The one that a run goes on with, whole; it says what ``text`` cannot.
-        parser: Of the command.
+        config: The whole configuration that resumes the run; it describes the objects that ``text`` cannot describe.
+        parser: Parser of the command.
 
     Raises:
         GraftError: A setting is unknown.
@@ -144,12 +152,12 @@ def _trainer(trainer: Trainer, holes: dict[str, str]) -> dict[str, Any]:
     out = {}
     for name, value in asked.items():
         with _noting(holes, f"trainer.{name}", value):
-            out[name] = _said(value)
+            out[name] = setting_of(value)
     return out
 
 
 def _settings(value: Any, place: str, holes: dict[str, str]) -> Any:
-    """The settings of the model or of the data."""
+    """Return the settings of the model or of the data."""
     if "_built" in vars(value):
         config, then = vars(value)["_built"]
         known = config.get("init_args", {}) if "class_path" in config else config
@@ -162,7 +170,7 @@ def _settings(value: Any, place: str, holes: dict[str, str]) -> Any:
     for name, each in found.items():
         if name not in PLACES:
             with _noting(holes, f"{place}.{name}", each):
-                out[name] = _said(each)
+                out[name] = setting_of(each)
     if place == "data" and type(value).__name__ == "Rollouts":
         return out
     with _noting(holes, place, value):
@@ -171,23 +179,23 @@ def _settings(value: Any, place: str, holes: dict[str, str]) -> Any:
 
 
 class _Kept:
-    """A value that is a configuration's already."""
+    """A value that is already in the form of a configuration."""
 
     def __init__(self, value: Any) -> None:
         self.value = value
 
 
 class _Lost:
-    """An argument that cannot be had back."""
+    """An argument that the object did not keep."""
 
 
 _LOST = _Lost()
 
 
 def _given(value: Any) -> dict[str, Any]:
-    """The arguments of an object that was made in Python, by name, as they are now if they were changed since."""
+    """Return the arguments of an object from Python by name, with the present value of changed ones."""
     made, out = _made(value), dict[str, Any]()
-    for name, parameter in _parameters(type(value)).items():
+    for name, parameter in parameters(type(value)).items():
         now = _now(value, name)
         if not isinstance(value, Described):
             if now is not _LOST or parameter.kind is parameter.POSITIONAL_OR_KEYWORD:
@@ -198,18 +206,24 @@ def _given(value: Any) -> dict[str, Any]:
             out[name] = now if _changed(value, name, made[name], now) else made[name]
         elif _changed(value, name, parameter.default, now):
             out[name] = now
-    if getattr(value, "in_memory", None) is not None:  # it lies in the run's folder
-        out["weights"], out["weights_prefix"] = value.reference_file["path"], None
-    return {**{name: each for name, each in made.items() if name not in out}, **out}
+    policy = getattr(value, "policy", None)
+    if policy is not None and policy.in_memory is not None:  # the reference lies in the run's folder
+        out["weights"], out["weights_prefix"] = policy.reference_file["path"], None
+    out = {**{name: each for name, each in made.items() if name not in out}, **out}
+    for name, (setting, built) in vars(value).get("_settings", {}).items():
+        if out.get(name) is built:
+            out[name] = _Kept(setting)
+    return out
 
 
 def _now(value: Any, name: str) -> Any:
-    """The attribute that an argument has become; `_LOST` if there is none of its name."""
+    """Return the attribute of an argument's name; `_LOST` if there is none."""
     if name == "level" and hasattr(value, "level_setting"):
-        return "auto" if value.level_setting == "auto" else value._level
-    for each in (name, f"_{name}"):
+        return "auto" if value.level_setting == "auto" else value.policy.interval.low
+    policy = getattr(value, "policy", value)
+    for owner, each in ((value, name), (value, f"_{name}"), (policy, name)):
         try:
-            found = getattr(value, each)
+            found = getattr(owner, each)
         except Exception:  # also of a property
             continue
         if not inspect.ismethod(found):  # a method of that name is no argument
@@ -218,17 +232,30 @@ def _now(value: Any, name: str) -> Any:
 
 
 def _same(before: Any, now: Any) -> bool:
+    if isinstance(before, partial) and isinstance(now, partial):
+        return (before.func, before.args, before.keywords) == (now.func, now.args, now.keywords)
+    if _is_group(before) and type(before) is type(now):
+        return bool(before == now)
     return before is now or (_plain(before) and _plain(now) and before == now)
 
 
 def _changed(value: Any, name: str, before: Any, now: Any) -> bool:
-    """Whether an attribute was set to something else than what the object was made with."""
-    if name in ("level", "start") and type(before) in (int, float) and type(now) in (int, float):
-        return bool(abs(before - now) > 0.5001 / value.steps)  # it was moved to the sampler's nearest step
+    """Return whether an attribute differs from the argument of the constructor."""
+    if name in ("level", "upper_level") and type(before) in (int, float) and type(now) in (int, float):
+        return bool(abs(before - now) > 0.5001 / value.policy.steps)  # the constructor moves it to the nearest step
+    if _is_group(now):
+        return bool(now != (type(now)() if before is None else before))
     return _plain(now) and not _same(before, now) and (_plain(before) or now is None)
 
 
+def _is_group(value: Any) -> bool:
+    """Return whether a value is a group of settings."""
+    return dataclasses.is_dataclass(value) and not isinstance(value, type)
+
+
 def _plain(value: Any) -> bool:
+    if isinstance(value, partial):  # makes an optimizer or a schedule
+        return isinstance(value.func, type) and not value.args and all(map(_plain, value.keywords.values()))
     return value is None or type(value) in (bool, int, float, str)
 
 
@@ -240,30 +267,34 @@ def _noting(holes: dict[str, str], place: str, value: Any) -> Any:
         holes[place] = str(error) or type(value).__qualname__
 
 
-def _said(value: Any) -> Any:
-    """A value as a configuration has it.
+def setting_of(value: Any) -> Any:
+    """Return a value in the form of a configuration.
 
     Raises:
-        _Unsaid: None can.
+        _Unsaid: No configuration can describe it.
     """
     if isinstance(value, _Kept):
         return value.value
+    if isinstance(value, partial) and _plain(value):
+        made = {name: setting_of(each) for name, each in value.keywords.items()}
+        kind: Any = value.func
+        return {"class_path": _path(kind), **({"init_args": made} if made else {})}
     if value is _LOST:
-        raise _Unsaid("whose value was not kept by the object")
+        raise _Unsaid("a value that the object did not keep")
     if _plain(value):
         return value
     if isinstance(value, Path):
         return str(value)
     if type(value) in (list, tuple):
-        return [_said(each) for each in value]
+        return [setting_of(each) for each in value]
     if type(value) is dict and all(type(key) in (str, int) for key in value):
-        return {key: _said(each) for key, each in value.items()}
+        return {key: setting_of(each) for key, each in value.items()}
     if isinstance(value, FunctionReward):
         return _function(value)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {each.name: _said(getattr(value, each.name)) for each in dataclasses.fields(value) if each.init}
+        return {each.name: setting_of(getattr(value, each.name)) for each in dataclasses.fields(value) if each.init}
     if isinstance(value, Described):
-        made = {name: _said(each) for name, each in _made(value).items()}
+        made = {name: setting_of(each) for name, each in _made(value).items()}
         return {"class_path": _path(type(value)), **({"init_args": made} if made else {})}
     if isinstance(value, nn.Module):
         return _network(value)
@@ -273,7 +304,7 @@ def _said(value: Any) -> Any:
 
 
 def _function(value: FunctionReward) -> Any:
-    """A function that can be imported: its path, with the settings if there are any."""
+    """Return the path of a function that can be imported, with its settings if it has any."""
     made = _made(value)
     path = made.pop("path")
     path = path if isinstance(path, str) else importable(path)
@@ -281,21 +312,21 @@ def _function(value: FunctionReward) -> Any:
         raise _Unsaid(value.name)
     if not made:
         return path
-    made = {"path": path, **{name: _said(each) for name, each in made.items()}}
+    made = {"path": path, **{name: setting_of(each) for name, each in made.items()}}
     return {"class_path": _path(type(value)), "init_args": made}
 
 
 def _network(value: nn.Module) -> Any:
-    """A network whose constructor's arguments it has kept, or that have their defaults."""
+    """Return the setting of a network that kept its arguments or has the defaults."""
     made: dict[str, Any] = {}
-    for name, parameter in _parameters(type(value)).items():
+    for name, parameter in parameters(type(value)).items():
         now = _now(value, name)
         if now is not _LOST:
             made[name] = now
         elif parameter.default is inspect.Parameter.empty:
             raise _Unsaid(_word(value))
     try:
-        said = {name: _said(each) for name, each in made.items()}
+        said = {name: setting_of(each) for name, each in made.items()}
         with torch.device("meta"), torch.random.fork_rng(devices=[]):
             again = type(value)(**made)
         shapes = [{name: tensor.shape for name, tensor in each.state_dict().items()} for each in (again, value)]
@@ -308,7 +339,7 @@ def _network(value: nn.Module) -> Any:
 
 
 def _made(value: Any) -> dict[str, Any]:
-    """The arguments that an object was made with, by name; those that a class passes on too."""
+    """Return the recorded arguments of an object by name, with those that it passes to base classes."""
     args, kwargs = vars(value).get("_arguments", ((), {}))
     kinds = [kind for kind in type(value).__mro__ if "__init__" in vars(kind) and kind is not object]
     out: dict[str, Any] = {}
@@ -323,8 +354,8 @@ def _made(value: Any) -> dict[str, Any]:
     return out | dict(kwargs)
 
 
-def _parameters(kind: type) -> dict[str, inspect.Parameter]:
-    """The parameters of a constructor by name, those that it passes on to its base class too."""
+def parameters(kind: type) -> dict[str, inspect.Parameter]:
+    """Return the parameters of a constructor by name, with those that it passes to its base class."""
     out: dict[str, inspect.Parameter] = {}
     for each in kind.__mro__:
         if "__init__" not in vars(each) or each in (object, nn.Module):
@@ -338,7 +369,7 @@ def _parameters(kind: type) -> dict[str, inspect.Parameter]:
 
 
 def _path(kind: type) -> str:
-    """The shortest path by which a class is imported, as jsonargparse has it."""
+    """Return the shortest path by which a class is imported, as jsonargparse writes it."""
     if importable(kind) is None:
         raise _Unsaid(f"{kind.__qualname__}, which cannot be imported")
     parts = kind.__module__.split(".")

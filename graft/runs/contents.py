@@ -1,4 +1,4 @@
-"""What lies in the folder of a run: files of others, links out of it, and what a killed session left."""
+"""Checks of the folder of a run: foreign files, symbolic links, and temporary files."""
 
 import os
 import re
@@ -13,15 +13,15 @@ from graft.runs.lock import hold, holding
 
 CONFIG = "config.yaml"
 ELAPSED = "elapsed.json"
-PROGRESS = ("metrics.csv", "levels.json")  # files that only a run that has begun has
+PROGRESS = ("metrics.csv", "levels.json")  # these files exist only after a run has begun
 FOLDERS = ("rounds", "checkpoints", "recovered", "samples")  # folders that graft fills
-TEMPORARY = re.compile(r"\..+\.(\d+)\.(part|old)")  # as `graft.files` names them, with the id of the process
+TEMPORARY = re.compile(r"\..+\.(\d+)\.(part|old)")  # names by `graft.files`, with the process id
 
 
 def refuse_foreign(folder: Path) -> None:
-    """Raise GraftError if the folder of a new run holds anything: the run would overwrite files of the same name.
+    """Raise GraftError if the folder of a new run is not empty.
 
-    What a killed session of graft left is removed first.
+    The run would overwrite files of the same name. Temporary files of a killed session are removed first.
     """
     if not folder.is_dir():
         return
@@ -30,15 +30,16 @@ def refuse_foreign(folder: Path) -> None:
     if names:
         shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
         raise GraftError(
-            f"--run_dir is {folder}, which holds {shown}; it must be empty, or hold the run to go on with. Choose "
+            f"--run_dir is {folder}, which holds {shown}; it must be empty, or hold the run to resume. Choose "
             "another --run_dir"
         )
 
 
 def refuse_links(folder: Path) -> None:
-    """Raise GraftError if a place in a run's folder is a symbolic link: graft would write or delete elsewhere.
+    """Raise GraftError if an entry in the folder of a run is a symbolic link.
 
-    The folder itself may be a link. Links to files that are replaced as a whole do no harm and are not looked at.
+    Through a link, graft would write or delete elsewhere. The folder itself may be a link. A link to a file that graft
+    replaces as a whole is harmless and is allowed.
     """
     for path in [*_entries(folder), *(path for name in FOLDERS for path in _entries(folder / name))]:
         if path.is_symlink() and (not path.is_file() or path.name in (*PROGRESS, ELAPSED)):
@@ -46,7 +47,7 @@ def refuse_links(folder: Path) -> None:
 
 
 def refuse_linked_round(folder: Path) -> None:
-    """Raise GraftError if the folder of a round, or the one that holds it, is a symbolic link."""
+    """Raise GraftError if the folder of a round, or its parent, is a symbolic link."""
     for path in (folder, folder.parent):
         if path.is_symlink():
             raise GraftError(_linked(path))
@@ -54,17 +55,17 @@ def refuse_linked_round(folder: Path) -> None:
 
 def _linked(path: Path) -> str:
     return (
-        f"{path} is a link to {os.readlink(path)}, and graft writes and deletes in the run's own folder only: put a "
-        "folder or file in its place, or link the run's folder as a whole"
+        f"{path} is a link to {os.readlink(path)}, and graft writes and deletes in the run's own folder only: replace "
+        "the link by a folder or file, or link the folder of the run as a whole"
     )
 
 
 def remove_temporary(folder: Path, everywhere: bool = False) -> None:
-    """Remove what a killed session of graft was writing; what a living process writes stays.
+    """Remove temporary files of killed sessions; those of living processes stay.
 
     Args:
-        folder: Folder of a run, or of a comparison.
-        everywhere: Look into every folder below it, and not only into those that a run fills.
+        folder: Folder of a run or of a comparison.
+        everywhere: True to search all folders below ``folder``; False to search only the folders of a run.
     """
     found = _below(folder) if everywhere else (path for name in FOLDERS for path in _below(folder / name))
     for path in [*_entries(folder), *found]:
@@ -78,14 +79,17 @@ def remove_temporary(folder: Path, everywhere: bool = False) -> None:
 
 
 def _lives(process: int) -> bool:
-    """Return whether another process has the id; what has this one's was left by an earlier process."""
-    if process == os.getpid() or os.name == "nt":  # where the call below would interrupt it
+    """Return True if another living process has the id.
+
+    A file with the id of this process was left by an earlier process.
+    """
+    if process == os.getpid() or os.name == "nt":  # on Windows the call below would interrupt the process
         return False
     try:
         os.kill(process, 0)
     except (ProcessLookupError, OverflowError):
         return False
-    except OSError:  # it belongs to somebody else
+    except OSError:  # the process belongs to another user
         return True
     return True
 
@@ -95,7 +99,7 @@ def _entries(folder: Path) -> list[Path]:
 
 
 def _below(folder: Path) -> Iterator[Path]:
-    """Yield the entries of a folder and of the folders in it, links not followed."""
+    """Yield all entries below a folder, without following links."""
     for path in [] if folder.is_symlink() else _entries(folder):
         yield path
         if path.is_dir() and not path.is_symlink() and not TEMPORARY.fullmatch(path.name):
@@ -104,10 +108,10 @@ def _below(folder: Path) -> Iterator[Path]:
 
 @contextmanager
 def withdrawn(folder: Path) -> Iterator[None]:
-    """Remove ``config.yaml`` if the block fails before there is anything to resume.
+    """Remove ``config.yaml`` if the block fails before there is a state to resume.
 
-    Otherwise ``--ckpt_path auto`` would take a refused run for an unfinished one. A run that could not write is not
-    refused: it goes on once there is room.
+    Otherwise ``--ckpt_path auto`` would take a refused run for an unfinished one. After a `WriteError` the file stays:
+    the run can resume once the disk has room.
     """
     try:
         yield
@@ -120,7 +124,7 @@ def withdrawn(folder: Path) -> Iterator[None]:
 
 
 def _withdraw(folder: Path) -> None:
-    """Remove what a run that did not begin left, unless the folder is another process's."""
+    """Remove the files of a run that did not begin, unless another process holds the folder."""
     with holding():
         try:
             hold(folder)
@@ -136,7 +140,7 @@ def _withdraw(folder: Path) -> None:
 
 
 def resumable(folder: Path) -> bool:
-    """Return whether a run left something to resume: a draw, a checkpoint, or a logged step."""
+    """Return True if a run left a draw, a checkpoint or a logged step to resume from."""
     if any((folder / name).exists() for name in PROGRESS):
         return True
     return any(path.is_file() for name in FOLDERS if name != "samples" for path in _below(folder / name))

@@ -1,4 +1,4 @@
-"""The check of every optimizer step: a loss, a gradient or a weight that is not finite ends the run there."""
+"""Check every optimizer step: a non-finite loss, gradient or weight ends the run."""
 
 import math
 from pathlib import Path
@@ -8,6 +8,7 @@ import torch
 from lightning.pytorch import Callback
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
+from typing_extensions import override
 
 from graft.distributed import gathered
 from graft.finite import NotFiniteError, extremes, first_not_finite, gradient_norm, tensors_in
@@ -15,45 +16,51 @@ from graft.runs import interruption
 
 
 class FiniteSteps(Callback):
-    """End the training before an optimizer step that would make weights of NaN or infinity.
+    """Ends training before an optimizer step that would make weights NaN or infinite.
 
-    The check looks at the losses of the step and at the norm of its gradient, which clipping needs anyway: one transfer
-    from the device a step. All ranks have the same gradient, so that they end together: a rank with a loss that is not
-    finite spoils its gradient and with it the mean over the ranks.
+    The check reads the losses of a step and the norm of its gradient. Clipping needs the norm anyway, so the check
+    takes one transfer from the device per step. A non-finite loss on one rank makes the mean gradient non-finite, so
+    all ranks end together.
 
-    A step whose gradient overflows under a gradient scaler (``trainer.precision=16-mixed``) is left to the scaler,
-    which skips it, until the scale is below 1.
+    Under a gradient scaler (``trainer.precision=16-mixed``) the scaler skips a step with an overflow. The callback ends
+    the run only if the scale is below 1.
 
     Args:
-        setting: Name of the setting of the learning rate, for the message.
+        setting: Name of the learning rate setting, for the message.
+
+    Attributes:
+        norm: Norm of the gradient of the current step; None before the first step.
     """
 
-    def __init__(self, setting: str = "model.learning_rate") -> None:
+    def __init__(self, setting: str = "model.optimizer.lr") -> None:
         self.setting = setting
-        self.norm: Tensor | None = None  # of the gradient of this step
+        self.norm: Tensor | None = None
         self._value = math.nan
         self._losses: list[Tensor] = []
         self._batch: Any = None
-        self._earlier: list[Tensor] = []  # extremes of the step's former batches, where gradients are accumulated
+        self._earlier: list[Tensor] = []  # extremes of the earlier accumulated batches of a step
 
+    @override
     def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
-        """Remember the batch, to tell what was wrong."""
+        """Store the batch, for the message of an error."""
         if self._losses and self._batch is not None:
             self._earlier += [extremes(each) for each in tensors_in(self._batch)]
         self._batch = batch
 
+    @override
     def on_before_backward(self, trainer: Any, pl_module: Any, loss: Tensor) -> None:
-        """Remember the loss; with several ranks, have it spoil the gradient where it is not finite."""
+        """Store the loss; with several ranks, make the gradient of a non-finite loss non-finite."""
         value = loss.detach()
         self._losses.append(value)
         if trainer.world_size > 1 and loss.requires_grad:
             loss.register_hook(lambda gradient: gradient * (1 + 0 * value))  # type: ignore[no-untyped-call]
 
+    @override
     def on_before_optimizer_step(self, trainer: Any, pl_module: Any, optimizer: Any) -> None:
-        """Raise if the step's loss or gradient is not finite.
+        """Raise NotFiniteError if the loss or the gradient of the step is not finite.
 
         Raises:
-            NotFiniteError: It is not.
+            NotFiniteError: The loss or the gradient is not finite, and no gradient scaler handles it.
         """
         self.norm = gradient_norm(_parameters(optimizer))
         norm = self.norm.full_tensor() if isinstance(self.norm, DTensor) else self.norm
@@ -64,7 +71,7 @@ class FiniteSteps(Callback):
             return
         scaler = getattr(trainer.precision_plugin, "scaler", None)
         bad = [each for each in losses if not math.isfinite(each)]
-        if scaler is not None:  # it multiplied the loss, which may have overflowed
+        if scaler is not None:  # the scaler multiplied the loss, so infinity may be an overflow
             bad = [each for each in bad if math.isnan(each)]
         found: dict[str, Any] = {"loss": bad[0] if bad else None, "data": self._spoilt(), "weight": _spoilt(pl_module)}
         self._batch, self._earlier = None, []
@@ -75,13 +82,16 @@ class FiniteSteps(Callback):
         raise NotFiniteError(self._sentence(trainer, optimizer, first))
 
     def clip(self, optimizer: Any, largest: float) -> None:
-        """Scale the gradients of this step to a norm of at most ``largest``; see `torch.nn.utils.clip_grad_norm_`."""
+        """Scale the gradients of the step to a norm of at most ``largest``.
+
+        The result equals that of `torch.nn.utils.clip_grad_norm_`.
+        """
         assert self.norm is not None
-        if largest / (self._value + 1e-6) < 1:  # torch's own condition; else they would be multiplied by 1
+        if largest / (self._value + 1e-6) < 1:  # the condition of torch; otherwise the factor is 1
             nn.utils.clip_grads_with_norm_(_parameters(optimizer), largest, self.norm)
 
     def _spoilt(self) -> bool:
-        """Return whether a batch of the step holds NaN or infinity."""
+        """Return True if a batch of the step holds NaN or infinity."""
         return any(
             not bool(each.isfinite().all()) for each in (*self._earlier, *map(extremes, tensors_in(self._batch)))
         )
@@ -92,7 +102,7 @@ class FiniteSteps(Callback):
         if found["weight"]:
             what = f"the weights are not finite after step {step - 1} (first: {found['weight']}): {rate}"
         elif found["data"]:
-            what = f"the batch of step {step} holds values that are not finite: mend the training data"
+            what = f"the batch of step {step} holds values that are not finite: fix the training data"
         else:
             what = f"the {'loss' if found['loss'] else 'gradient'} of step {step} is {found['loss'] or self._value:g}: "
             what += rate + (" or use trainer.precision=bf16-mixed" if str(trainer.precision).startswith("16") else "")
@@ -100,12 +110,22 @@ class FiniteSteps(Callback):
 
 
 def of(trainer: Any) -> "FiniteSteps | None":
-    """Return the trainer's callback, if it has one."""
+    """Return the `FiniteSteps` callback of a trainer, or None."""
     return next((each for each in trainer.callbacks if isinstance(each, FiniteSteps)), None)
 
 
+def clip(trainer: Any, optimizer: Any, value: "float | None", algorithm: "str | None") -> bool:
+    """Clip gradients by the norm that the check of the step has computed; return False if Lightning has to do it."""
+    check = of(trainer)
+    scaled = getattr(trainer.precision_plugin, "scaler", None) is not None
+    if not value or check is None or scaled or algorithm not in (None, "norm"):
+        return False
+    check.clip(optimizer, value)
+    return True
+
+
 def last_good(trainer: Any) -> str:
-    """Return in words where the last weights are that a run wrote."""
+    """Return a phrase with the path of the last weights that a run wrote."""
     run = interruption.find_interruption(trainer)
     rounds = sorted((run.folder / "rounds").glob("*/tuned.safetensors"), key=_number) if run is not None else []
     checkpoint = run.folder / "checkpoints" / "last.ckpt" if run is not None else None

@@ -1,4 +1,4 @@
-"""Folders of runs: runs/<config name>/<n>, and which of them goes on."""
+"""Folders of runs, runs/<config name>/<n>, and the run that is resumed."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -9,11 +9,11 @@ from graft import files, plain_yaml
 from graft.errors import GraftError
 from graft.runs.contents import refuse_foreign
 
-LOCATION_KEYS = {"run_dir", "ckpt_path", "config"}  # settings that say where, not what
+LOCATION_KEYS = {"run_dir", "ckpt_path", "config"}  # settings of places, which change no result
 
-FREE = ("allow_constant_reward",)  # settings that say whether a run goes on
+FREE = ("allow_constant",)  # settings that end a run or not, which change no result
 
-HARDWARE_KEYS = tuple(  # on which a run goes on makes no difference to what it finds
+HARDWARE_KEYS = tuple(  # settings of hardware and display, which change no result
     f"trainer.{name}" for name in ("accelerator", "devices", "num_nodes", "strategy", "enable_progress_bar", "logger")
 )
 
@@ -25,19 +25,19 @@ def resolve_run(
     ckpt_path: "str | None",
     whole: "Callable[[str], str] | None" = None,
 ) -> tuple[Path, "Path | None"]:
-    """(folder of the run, checkpoint to go on from).
+    """Return (folder of the run, checkpoint to resume from).
 
     Args:
-        run_dir: As asked for; None: ``runs/<name>/<n>``, the next n, or with ``last`` the newest unfinished one.
-        name: Of the configuration.
+        run_dir: Folder; None for ``runs/<name>/<n>`` with the next n, or with ``last`` the newest unfinished one.
+        name: Name of the configuration.
         config: The resolved configuration as YAML.
         ckpt_path: None for a new run, ``last``, ``auto`` (the last one if there is a run, else a new run), or its path.
         whole: Makes the configuration of a run that was started from Python as complete as ``config``.
 
     Raises:
-        GraftError: There is nothing to go on with, the configuration differs, or the folder is taken or not writable.
+        GraftError: There is no run to resume, the configuration differs, or the folder is taken or not writable.
     """
-    if ckpt_path == "auto":  # for schedulers, which start a job again with the same command
+    if ckpt_path == "auto":  # for schedulers, which restart a job with the same command
         begun = _begun(name) if run_dir is None else (Path(run_dir) / "config.yaml").exists()
         ckpt_path = "last" if begun else None
     if ckpt_path is None:
@@ -73,7 +73,7 @@ def _new(run_dir: "str | None", name: str) -> Path:
 
 
 def make_run_dir(folder: Path) -> Path:
-    """The folder, made and found writable."""
+    """Create a folder if it is missing, and return it; raise GraftError if it is not writable."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -103,7 +103,7 @@ def find_checkpoint(name: "str | Path") -> Path:
 
 
 def _begun(name: str) -> "Path | None":
-    """The newest unfinished run."""
+    """Return the folder of the newest unfinished run; None if there is none."""
     base = Path("runs") / name
     numbers = sorted((int(p.name) for p in base.glob("*") if p.name.isdigit()), reverse=True) if base.is_dir() else []
     for number in numbers:
@@ -126,12 +126,12 @@ def _same(path: Path, config: str, whole: "Callable[[str], str] | None") -> None
 def first_difference(
     path: Path, config: str, whole: "Callable[[str], str] | None" = None
 ) -> "tuple[str, Any, Any] | None":
-    """(setting, its value in the file, its value in ``config``) of the first one that differs, YAML against YAML.
+    """Return (setting, value in the file, value in ``config``) of the first difference; None if there is none.
 
     Args:
         path: The file.
         config: The configuration.
-        whole: Applied to what the file holds.
+        whole: Function of the text of the file that completes it.
 
     Raises:
         GraftError: The file is damaged.
@@ -153,7 +153,7 @@ def first_difference(
 
 
 def flatten_config(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """(setting, value) of all settings in a configuration."""
+    """Yield (dotted setting, value) of all settings in a configuration."""
     items: Any = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else None
     if items is None:
         yield prefix, value
@@ -163,7 +163,7 @@ def flatten_config(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def recorded(run_dir: "str | None", name: str, ckpt_path: str) -> dict[str, Any]:
-    """The configuration of the run that `choose` would go on with; empty if there is none, or it cannot be read."""
+    """Return the configuration of the run that `resolve_run` resumes; empty if there is none or it is damaged."""
     if ckpt_path in ("last", "auto"):
         folder = Path(run_dir) if run_dir else _begun(name)
     else:
@@ -176,10 +176,10 @@ def recorded(run_dir: "str | None", name: str, ckpt_path: str) -> dict[str, Any]
 
 
 def find_weights(run: "str | Path") -> Path:
-    """The weights of a run, given by its folder or by its weights file.
+    """Return the weights file of a run, from its folder or from the file itself.
 
     Raises:
-        GraftError: There are none.
+        GraftError: The folder holds no weights, or the file is missing.
     """
     path = Path(run)
     if path.is_dir():

@@ -1,4 +1,4 @@
-"""Ctrl-C, and SIGTERM of a cluster: the step is finished, a checkpoint saved, and the way to go on is said."""
+"""Stop a run on Ctrl-C or SIGTERM: finish the step, save a checkpoint, raise Interrupted."""
 
 import signal
 import threading
@@ -9,17 +9,19 @@ from types import FrameType
 from typing import Any
 
 from lightning.pytorch import Callback, Trainer
+from typing_extensions import override
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 BETWEEN = "between two rounds"
 
 
 class Interrupted(KeyboardInterrupt):
-    """A run was asked to stop, and stands where it can go on.
+    """A signal stopped a run at a point from which it can resume.
 
     Attributes:
-        status: For the process to end with: 130 after Ctrl-C, 143 after SIGTERM.
-        folder: Of the run.
+        status: Exit status of the process: 130 after Ctrl-C, 143 after SIGTERM.
+        folder: Folder of the run.
+        where: Phrase for the point of the stop, for the message.
     """
 
     def __init__(self, status: int, folder: Path, where: str) -> None:
@@ -28,16 +30,20 @@ class Interrupted(KeyboardInterrupt):
 
 
 class _Stop(BaseException):
-    """Out of Lightning's loops; not a KeyboardInterrupt, of which Lightning makes an end of its own."""
+    """Leaves the loops of Lightning; a KeyboardInterrupt would be handled by Lightning itself."""
 
 
 class Interruption(Callback):
-    """Ends a run between two steps, or between two chunks of a rollout, where a signal asks for it.
+    """Ends a run after a signal, between two steps or between two chunks of a rollout.
 
-    Called from several processes, all end where one was asked. A second signal ends the process at once.
+    If one rank receives a signal, all ranks end together. A second signal ends the process at once.
 
     Args:
-        folder: Of the run; the checkpoint is ``checkpoints/last.ckpt`` in it.
+        folder: Folder of the run. The checkpoint is ``checkpoints/last.ckpt`` in the folder.
+
+    Attributes:
+        asked: Number of the signal that this rank received; None before a signal.
+        where: Phrase for the point of the stop, for the message.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -46,17 +52,22 @@ class Interruption(Callback):
         self.where = BETWEEN
 
     def install_handlers(self) -> None:
-        """Take the signals over; Lightning's handlers, which are set just before the first rollout, would not save."""
+        """Replace the signal handlers of Lightning, which would not save a checkpoint.
+
+        Lightning sets its handlers just before the first rollout.
+        """
         if self.asked is None and threading.current_thread() is threading.main_thread():
             for number in SIGNALS:
                 signal.signal(number, self._heard)
 
+    @override
     def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
-        """Listen, where there was no rollout."""
+        """Install the handlers, if no rollout has installed them."""
         self.install_handlers()
 
+    @override
     def on_test_start(self, trainer: Trainer, pl_module: Any) -> None:
-        """The comparison at the end has nothing to save: it ends at once."""
+        """End at once on a signal from here on, since the comparison has no state to save."""
         if threading.current_thread() is threading.main_thread():
             for number in SIGNALS:
                 signal.signal(number, self._ended)
@@ -68,28 +79,33 @@ class Interruption(Callback):
         self.asked = number
         for each in SIGNALS:
             signal.signal(each, signal.default_int_handler if each == signal.SIGINT else signal.SIG_DFL)
-        print("graft: finishing the step, then saving; once more ends it at once", flush=True)
+        print("graft: finishing the step, then saving; a second signal ends the run at once", flush=True)
 
+    @override
     def on_train_epoch_start(self, trainer: Trainer, pl_module: Any) -> None:
-        """Between two rounds there is a checkpoint already."""
+        """Stop without a new checkpoint: the end of the last round has saved one."""
         self.stop(trainer)
 
     def stop(self, trainer: Any, where: str = BETWEEN) -> None:
-        """End, if any process was asked to; all processes call it together.
+        """End the run if any rank received a signal. All ranks must call it together.
 
         Args:
-            trainer: Of the run.
-            where: The run stands, in words, for the message.
+            trainer: Trainer of the run.
+            where: Phrase for the point of the stop, for the message.
         """
         if self._agreed(trainer):
             self.where = where
-            trainer.strategy.barrier()  # the first one to leave would take the others' answers with it
+            trainer.strategy.barrier()  # a rank that leaves early would break the reduction of the other ranks
             raise _Stop
 
     def step(self, trainer: Any, batch_idx: int) -> None:
-        """After a training batch and all that follows from it: between two steps of the optimizer, save.
+        """Save a checkpoint between two optimizer steps, if any rank received a signal.
 
-        The last step of a round is left to the round's own end, where it is validated and saved.
+        After the last step of a round there is no extra checkpoint, since the end of the round saves one.
+
+        Args:
+            trainer: Trainer of the run.
+            batch_idx: Number of the batch that was trained on.
         """
         count = batch_idx + 1
         if count == trainer.num_training_batches or count % trainer.accumulate_grad_batches:
@@ -98,8 +114,9 @@ class Interruption(Callback):
             trainer.save_checkpoint(self.folder / "checkpoints" / "last.ckpt")
             self.where = f"after step {trainer.global_step}"
 
+    @override
     def on_train_batch_start(self, trainer: Any, *_: Any) -> None:
-        """The step that was saved is in the logs by now."""
+        """Stop after `step` has saved a checkpoint: by now the loggers have the saved step."""
         if self.where != BETWEEN:
             trainer.strategy.barrier()
             raise _Stop
@@ -108,13 +125,13 @@ class Interruption(Callback):
         asked = self.asked is not None
         if trainer.world_size > 1:
             asked = bool(trainer.strategy.reduce_boolean_decision(asked, all=False))
-        if asked and self.asked is None:  # another process was
+        if asked and self.asked is None:  # another rank received the signal
             self.asked = signal.SIGTERM
         return asked
 
     @contextmanager
     def guard(self) -> Iterator[None]:
-        """Within the block, of a trainer's fit, an end is told as `Interrupted`, and so is one that came too late."""
+        """Raise `Interrupted` at the end of the block, a call of ``Trainer.fit``, after a signal."""
         here = threading.current_thread() is threading.main_thread()
         handlers = {number: signal.getsignal(number) for number in SIGNALS} if here else {}
         try:
@@ -130,20 +147,21 @@ class Interruption(Callback):
 
 @contextmanager
 def at_once(folder: Path, where: str) -> Iterator[None]:
-    """Within the block a signal ends the run at once: what is done is on disk, and there is no step to finish.
+    """Raise `Interrupted` at once if a signal comes within the block.
 
-    Lightning's own handlers would ignore SIGTERM, or end a fit with status 0; they call the one that is set here.
+    The block suits work with all results on disk and no step to finish. The handlers of Lightning would ignore SIGTERM,
+    or end ``Trainer.fit`` with status 0; they call the handler that is set here.
 
     Args:
-        folder: Of the run.
-        where: The run stands, in words, for the message.
+        folder: Folder of the run.
+        where: Phrase for the point of the stop, for the message.
 
     Raises:
         Interrupted: A signal came.
     """
 
     def heard(number: int, frame: "FrameType | None") -> None:
-        for each in SIGNALS:  # once more ends the process without a message
+        for each in SIGNALS:  # a second signal ends the process without a message
             signal.signal(each, signal.SIG_DFL)
         raise Interrupted(128 + number, folder, where)
 
@@ -159,16 +177,20 @@ def at_once(folder: Path, where: str) -> Iterator[None]:
 
 
 def find_interruption(trainer: Any) -> "Interruption | None":
-    """The trainer's, if it has one."""
+    """Return the `Interruption` callback of a trainer, or None."""
     return next((each for each in trainer.callbacks if isinstance(each, Interruption)), None)
 
 
 def completed_batches(trainer: Any) -> int:
-    """Batches of this epoch that were learned before it was interrupted; asked before each epoch's batches are made."""
+    """Return the number of batches of this epoch that were done before an interruption.
+
+    The function must be called before the batches of each epoch are made. It also installs the signal handlers and
+    corrects the progress of Lightning.
+    """
     asked = find_interruption(trainer)
     if asked is not None:
         asked.install_handlers()
     progress = trainer.fit_loop.epoch_progress.current
     begun = progress.started > progress.processed
-    progress.completed = progress.processed  # as Lightning has it later: a checkpoint's own epoch counts as done
+    progress.completed = progress.processed  # Lightning counts the epoch of a checkpoint as completed later
     return int(trainer.fit_loop.epoch_loop.batch_progress.current.processed) if begun else 0

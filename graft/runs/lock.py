@@ -1,4 +1,4 @@
-"""One process writes to a run's folder at a time."""
+"""Lock the folder of a run, so that one process at a time writes to it."""
 
 import os
 from collections.abc import Iterator
@@ -7,19 +7,19 @@ from pathlib import Path
 
 from graft.errors import GraftError
 
-_held: dict[Path, int] = {}  # descriptors of folders: closing one lets go of its lock
+_held: dict[Path, int] = {}  # descriptors of locked folders; closing a descriptor releases the lock
 
 
 def hold(folder: Path) -> None:
-    """Hold a run's folder until `holding` ends, or until this process ends, however it ends.
+    """Lock the folder of a run until `holding` or this process ends.
 
-    The process that holds a folder may hold it again. Where the file system has no locks, nothing is held.
+    A process may lock the same folder twice. On a file system without locks the function has no effect.
 
     Args:
-        folder: The run's, which exists.
+        folder: Existing folder of the run.
 
     Raises:
-        GraftError: Another process holds it.
+        GraftError: Another process holds the lock.
     """
     try:
         import fcntl
@@ -44,7 +44,7 @@ def hold(folder: Path) -> None:
 
 @contextmanager
 def holding() -> Iterator[None]:
-    """Let go, after the block, of the folders that were first held in it."""
+    """Release the locks at the end of the block that were first taken within it."""
     before = set(_held)
     try:
         yield
@@ -54,5 +54,5 @@ def holding() -> Iterator[None]:
 
 
 def _is_there(descriptor: int, place: Path) -> bool:
-    """Return whether a descriptor is the folder's, which may have been removed and made anew."""
+    """Return True if a descriptor still refers to the folder, which may have been replaced."""
     return os.path.samestat(os.fstat(descriptor), place.stat())

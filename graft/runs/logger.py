@@ -1,7 +1,7 @@
-"""metrics.csv: one row for each time that something was logged; a resumed run goes on in the same file.
+"""Write metrics.csv, with one row for each call of the logger; a resumed run appends to it.
 
-Rows are appended as they come, so that neither memory nor time grows with the run; the file is written anew only where
-a name comes that it has no column for.
+Rows are appended, so that neither memory nor time per row grows with the run. The file is rewritten only if a new name
+needs a new column.
 """
 
 import csv
@@ -12,20 +12,20 @@ from typing import Any
 
 from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.utilities import rank_zero_only
+from typing_extensions import override
 
 from graft import files
 from graft.errors import GraftError, WriteError
 
 
 class ResumableCSVLogger(Logger):
-    """Keeps what is logged in a CSV file with a column for each name.
+    """Writes logged scalars to a CSV file with a column for each name.
 
-    Lightning's own CSVLogger deletes the file of a run that is resumed; this one takes up to the step that the run is
-    resumed from and goes on.
+    The CSVLogger of Lightning deletes the file of a resumed run. This logger keeps the rows before the checkpoint.
 
     Args:
-        path: The file.
-        step: Of the checkpoint that is resumed from: rows from there on are dropped, they will be logged again.
+        path: Path of the file.
+        step: Step of the checkpoint to resume from. Rows from this step on are dropped, since they are logged again.
     """
 
     def __init__(self, path: Path, step: int = 0) -> None:
@@ -38,41 +38,47 @@ class ResumableCSVLogger(Logger):
 
     @property
     def rows(self) -> list[dict[str, Any]]:
-        """All that was logged."""
+        """Return all logged rows."""
         return [*(read(self.path) if self._names else []), *self._pending]
 
     @property
+    @override
     def save_dir(self) -> str:
-        """Folder of the run: what Lightning and its callbacks save goes there."""
+        """Return the folder of the run, where Lightning and its callbacks save files."""
         return str(self.path.parent)
 
     @property
+    @override
     def name(self) -> str:
-        """Empty: there is no folder of this name in `save_dir`."""
+        """Return an empty string, so that `save_dir` has no subfolder of this name."""
         return ""
 
     @property
+    @override
     def version(self) -> str:
-        """Empty, likewise."""
+        """Return an empty string, so that `save_dir` has no subfolder of this version."""
         return ""
 
+    @override
     @rank_zero_only
     def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
-        """The run's config.yaml has them."""
+        """Do nothing: ``config.yaml`` holds the settings of the run."""
 
+    @override
     @rank_zero_only
     def log_metrics(self, metrics: "dict[str, float]", step: "int | None" = None) -> None:
-        """Add a row, without the values that are not finite (a metric of nothing is NaN)."""
+        """Add a row of the finite values; a metric of no samples is NaN."""
         self._pending.append({"step": step or 0, **{k: v for k, v in metrics.items() if math.isfinite(v)}})
         if len(self._pending) >= 50:
             self.save()
 
+    @override
     @rank_zero_only
     def save(self) -> None:
-        """Write what is new.
+        """Write the pending rows.
 
         Raises:
-            GraftError: The disk is full.
+            WriteError: The file cannot be written, for example because the disk is full.
         """
         if any(name not in self._names for row in self._pending for name in row):
             self._anew(self.rows)
@@ -81,7 +87,7 @@ class ResumableCSVLogger(Logger):
                 with self.path.open("a", newline="", encoding="utf-8") as file:
                     file.write(self._text(self._pending))
             except OSError as error:
-                raise WriteError(f"cannot write {self.path} ({error}): free the disk, and go on") from None
+                raise WriteError(f"cannot write {self.path} ({error}): free the disk and resume") from None
         self._pending = []
 
     @rank_zero_only
@@ -95,17 +101,22 @@ class ResumableCSVLogger(Logger):
         csv.DictWriter(text, self._names, restval="").writerows(rows)
         return text.getvalue()
 
+    @override
     @rank_zero_only
     def finalize(self, status: str) -> None:
-        """Write the file."""
         self.save()
 
 
 def read(path: Path) -> list[dict[str, Any]]:
-    """The rows of such a file, each with what it has; a last one that was being written is left out.
+    """Return the rows of a metrics file, each without its empty columns.
+
+    An incomplete last line is skipped.
+
+    Args:
+        path: Path of the file.
 
     Raises:
-        GraftError: It is no such file.
+        GraftError: The file is damaged.
     """
     try:
         whole = path.read_bytes()
@@ -115,4 +126,4 @@ def read(path: Path) -> list[dict[str, Any]]:
             raise ValueError("a row without a step")
         return rows
     except (OSError, ValueError, KeyError, csv.Error) as error:
-        raise GraftError(f"{path} is damaged ({error}): move it away, and the curves begin anew") from None
+        raise GraftError(f"{path} is damaged ({error}): move it away, and new curves begin") from None

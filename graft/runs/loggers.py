@@ -1,4 +1,4 @@
-"""The user's Lightning loggers: they get what ``metrics.csv`` gets, the configuration, and pictures of samples."""
+"""Lightning loggers of the user: they receive scalars, the configuration and pictures."""
 
 import inspect
 import io
@@ -13,6 +13,7 @@ from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.loggers.logger import DummyLogger, Logger
 from lightning.pytorch.trainer.states import TrainerFn
 from numpy.typing import NDArray
+from typing_extensions import override
 
 from graft import distributed, plain_yaml
 from graft.errors import GraftError
@@ -20,23 +21,23 @@ from graft.runs.folders import LOCATION_KEYS
 from graft.runs.logger import ResumableCSVLogger
 
 Picture = Callable[[Any, Any], "bytes | None"]
-"""From a module and a judge of samples to a PNG of the samples; None if the domain draws nothing."""
+"""A function of a module and a `graft.evaluation.SampleEvaluator` to a PNG, or None if the domain renders none."""
 
 
 def attach(trainer: Trainer, metrics: ResumableCSVLogger, config: str, picture: Picture) -> None:
     """Add the run's ``metrics.csv`` to the loggers of a trainer.
 
-    The user's loggers stay first, so that ``trainer.logger`` is the user's. On ranks other than 0 they do nothing,
-    whether or not their methods are decorated with `rank_zero_only`.
+    The loggers of the user stay first, so that ``trainer.logger`` is one of them. On ranks other than 0 they are
+    replaced by dummies, because a logger may lack the decorator `rank_zero_only`.
 
     Args:
         trainer: Trainer of the run.
         metrics: Logger of ``metrics.csv``.
         config: Configuration of the run as YAML; empty for a run from Python.
-        picture: Draws samples.
+        picture: Function that renders samples.
 
     Raises:
-        GraftError: A logger of the user would write ``metrics.csv`` into the run's folder, too.
+        GraftError: A logger of the user would also write ``metrics.csv`` into the folder of the run.
     """
     theirs = [each for each in trainer.loggers if not isinstance(each, ResumableCSVLogger)]
     folder = metrics.path.parent
@@ -56,29 +57,32 @@ def attach(trainer: Trainer, metrics: ResumableCSVLogger, config: str, picture: 
 
 
 def metrics_file(trainer: Trainer) -> ResumableCSVLogger:
-    """Return the logger of ``metrics.csv`` of a trainer that `attach` was called for."""
+    """Return the logger of ``metrics.csv`` that `attach` added to a trainer."""
     return next(each for each in trainer.loggers if isinstance(each, ResumableCSVLogger))
 
 
 def log_metrics(trainer: Any, values: Mapping[str, float], step: int) -> None:
-    """Log scalars from outside Lightning's hooks; rank 0 alone writes."""
+    """Log scalars outside the hooks of Lightning, on rank 0 only."""
     if trainer.is_global_zero:
         for logger in trainer.loggers:
             logger.log_metrics(dict(values), step)
 
 
 class RunLog(Callback):
-    """Gives the user's loggers the configuration, and pictures of samples after each validation and at the end.
+    """Logs the configuration and pictures of samples to the loggers of the user.
+
+    Pictures are logged after each validation and after the comparison at the end.
 
     Args:
         config: Configuration of the run as YAML; empty for a run from Python.
-        picture: Draws samples.
+        picture: Function that renders samples.
     """
 
     def __init__(self, config: str, picture: Picture) -> None:
         self.config, self.picture = config, picture
         self._failed = False
 
+    @override
     def setup(self, trainer: Trainer, pl_module: Any, stage: str) -> None:
         """Log the configuration."""
         if stage == "fit" and trainer.is_global_zero:
@@ -87,24 +91,26 @@ class RunLog(Callback):
             for logger in _theirs(trainer):
                 logger.log_hyperparams(found)
 
+    @override
     def on_validation_end(self, trainer: Trainer, pl_module: Any) -> None:
-        """Log pictures of the samples that validation has drawn."""
+        """Log pictures of the validation samples."""
         if trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking:
             self.samples(trainer, pl_module, "validation/samples")
 
+    @override
     def on_test_end(self, trainer: Trainer, pl_module: Any) -> None:
         """Log pictures of the samples of the comparison at the end."""
         self.samples(trainer, pl_module, "test/{}/samples")
 
     def samples(self, trainer: Trainer, module: Any, name: str) -> None:
-        """Log a picture of the samples of each of the module's judges.
+        """Log a picture of the samples of each evaluator of the module.
 
-        A picture that cannot be drawn or logged is reported once and does not end the run.
+        The first error of a picture is printed; errors of pictures do not end the run.
 
         Args:
             trainer: Trainer of the run.
-            module: Module with ``judges``.
-            name: Name of the picture in the loggers; ``{}`` stands for the judge's name.
+            module: Module with ``evaluators``.
+            name: Name of the picture in the loggers; ``{}`` stands for the name of the evaluator.
         """
         takers = [each for each in _theirs(trainer) if takes_pictures(each)] if trainer.is_global_zero else []
         for judged, judge in module.evaluators.items() if takers else ():
@@ -117,25 +123,25 @@ class RunLog(Callback):
             except Exception as error:
                 if not self._failed:
                     distributed.rank_zero_print(
-                        f"no pictures for the loggers ({type(error).__name__}: {error}); the run goes on"
+                        f"no pictures for the loggers ({type(error).__name__}: {error}); the run continues"
                     )
                 self._failed = True
 
 
 def of(trainer: Any) -> "RunLog | None":
-    """Return the trainer's `RunLog`, if it has one."""
+    """Return the `RunLog` of a trainer, or None."""
     return next((each for each in trainer.callbacks if isinstance(each, RunLog)), None)
 
 
 def takes_pictures(logger: Logger) -> bool:
-    """Return whether `log_picture` can give the logger a picture."""
+    """Return True if `log_picture` supports the logger."""
     if callable(getattr(logger, "log_image", None)):
         return True
     return callable(getattr(getattr(logger, "experiment", None), "add_image", None))
 
 
 def log_picture(logger: Any, name: str, image: NDArray[np.uint8], step: int) -> None:
-    """Log a picture, by the interface of Lightning's WandbLogger or by that of TensorBoard's SummaryWriter.
+    """Log a picture through ``log_image`` (WandbLogger) or ``add_image`` (TensorBoard).
 
     Args:
         logger: Logger with ``log_image(key=, images=, step=)``, or with an ``experiment`` that has ``add_image``.
@@ -150,7 +156,7 @@ def log_picture(logger: Any, name: str, image: NDArray[np.uint8], step: int) -> 
 
 
 def pixels(png: bytes) -> NDArray[np.uint8]:
-    """Return the (H, W, 3) pixels of a PNG; what is transparent is white."""
+    """Return the (H, W, 3) pixels of a PNG; transparent pixels become white."""
     image = np.atleast_3d(matplotlib.image.imread(io.BytesIO(png), format="png"))
     colour, alpha = (image[..., :-1], image[..., -1:]) if image.shape[-1] in (2, 4) else (image, np.float32(1))
     blended = np.broadcast_to(colour * alpha + (1 - alpha), (*image.shape[:2], 3))
@@ -161,7 +167,7 @@ def hyperparameters(config: str, trainer: Trainer, module: Any, data: Any) -> di
     """Return the configuration of a run as nested plain values.
 
     Args:
-        config: Configuration as YAML. If it is empty, the settings are read from the objects.
+        config: Configuration as YAML; if empty, the settings are read from the objects.
         trainer: Trainer of the run.
         module: Module of the run.
         data: Data module of the run.
@@ -177,12 +183,12 @@ def hyperparameters(config: str, trainer: Trainer, module: Any, data: Any) -> di
 
 
 def _described(value: Any) -> dict[str, Any]:
-    """Return the class of an object and those of its constructor's arguments that it keeps under the same name."""
+    """Return the class of an object and the constructor arguments that it keeps as attributes."""
     kept: dict[str, Any] = {}
     for name in inspect.signature(type(value)).parameters:
         try:
             kept[name] = _plain(getattr(value, name))
-        except (AttributeError, GraftError):  # not kept; or a level that is not chosen yet
+        except (AttributeError, GraftError):  # the argument is not kept, or a level is not chosen yet
             continue
     return {"class_path": _path(value), "init_args": kept}
 

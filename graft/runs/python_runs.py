@@ -1,4 +1,4 @@
-"""A run's folder when a run is started from Python: new, gone on with, or overwritten on request."""
+"""The folder of a run from Python: new, resumed, or overwritten on request."""
 
 import shutil
 from pathlib import Path
@@ -25,15 +25,15 @@ OURS = (  # names in a run's folder that graft writes
 
 
 def checkpoint_of(folder: Path, checkpoint: "str | Path | None", overwrite: bool) -> "Path | None":
-    """Return the checkpoint to go on from; None for a new run.
+    """Return the checkpoint to resume from; None for a new run.
 
     Args:
-        folder: Of the run.
+        folder: Folder of the run.
         checkpoint: Path of a checkpoint, or ``last``.
-        overwrite: Remove what a run has left in the folder.
+        overwrite: Remove the files of an earlier run.
 
     Raises:
-        GraftError: The folder holds a run that would be overwritten, or none that could go on.
+        GraftError: The folder holds another run, or no run that could be resumed.
     """
     last, finished = folder / "checkpoints" / "last.ckpt", (folder / "summary.json").exists()
     if overwrite:
@@ -60,11 +60,11 @@ def checkpoint_of(folder: Path, checkpoint: "str | Path | None", overwrite: bool
 
 
 def agreed(folder: Path, config: str) -> str:
-    """Return the configuration to keep: the run's own where it goes on.
+    """Return the configuration to keep: that of the run itself where the run is resumed.
 
     Args:
-        folder: Of the run.
-        config: Of the objects that go on with it.
+        folder: Folder of the run.
+        config: Configuration of the objects that resume the run.
 
     Raises:
         GraftError: A setting differs from the one that the run was started with.
@@ -85,24 +85,24 @@ def agreed(folder: Path, config: str) -> str:
 
 
 def of_objects(module: Any, data: Any, trainer: Any, folder: Path, goes_on: bool) -> str:
-    """Return the configuration of a run's objects, for its folder; see `graft.runs.config_of_objects.configuration`.
+    """Return the configuration of a run's objects, for its folder.
 
     Args:
         module: The model.
         data: The rollouts, or the data set.
-        trainer: Of the run.
-        folder: Of the run.
-        goes_on: The run was begun before, and its settings must be the same.
+        trainer: Trainer of the run.
+        folder: Folder of the run.
+        goes_on: The run is resumed, so that its settings must be the same.
 
     Raises:
-        GraftError: They are not.
+        GraftError: A setting differs.
     """
     config = configuration(module, data, trainer)
     return agreed(folder, config) if goes_on else config
 
 
 def _clear(folder: Path) -> None:
-    """Remove what graft wrote; what else lies in the folder stays."""
+    """Remove the files of graft from a folder; other files stay."""
     for path in (*(folder / name for name in OURS), *folder.glob("hits.*")):
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)

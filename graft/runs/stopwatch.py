@@ -1,4 +1,4 @@
-"""Seconds of a run over all its sessions, those that were killed included."""
+"""Count the seconds of a run over all its sessions, including killed ones."""
 
 import json
 import math
@@ -29,8 +29,9 @@ _OF: "WeakKeyDictionary[Any, Stopwatch]" = WeakKeyDictionary()
 class Stopwatch:
     """Counts the seconds of a run from its first session on.
 
-    A thread of rank 0 keeps the count in the run's folder, since a killed process cannot. The clock is monotonic: a
-    change of the system's time does not matter. The object is a context manager; on exit the thread ends.
+    A thread of rank 0 writes the count to the folder of the run every second, since a killed process cannot write. The
+    clock is monotonic, so changes of the system time have no effect. The object is a context manager; on exit the
+    thread ends.
     """
 
     def __init__(self) -> None:
@@ -42,11 +43,11 @@ class Stopwatch:
 
     @property
     def seconds(self) -> float:
-        """Seconds of all sessions up to now."""
+        """Return the seconds of all sessions until now."""
         return self._earlier + time.perf_counter() - self._since
 
     def keep(self, folder: Path, trainer: "Trainer | None" = None) -> None:
-        """Add the seconds of earlier sessions and keep the count in the run's folder.
+        """Add the seconds of earlier sessions and start to write the count to the folder.
 
         Args:
             folder: Folder of the run.
@@ -64,7 +65,7 @@ class Stopwatch:
             self._thread.start()
 
     def finish(self) -> None:
-        """Stop, and remove the file: the run is finished and ``summary.json`` has its seconds."""
+        """Stop and remove the file: the run is finished, and ``summary.json`` has its seconds."""
         self._stop()
         if self._path is not None:
             self._path.unlink(missing_ok=True)
@@ -92,20 +93,23 @@ class Stopwatch:
         assert self._path is not None
         text = json.dumps({"seconds": round(self.seconds, 3)}).ljust(WIDTH - 1) + "\n"
         try:
-            # a link is not followed: the file it names is not the run's
+            # a link is not followed, because its target is not a file of the run
             file = os.open(self._path, os.O_WRONLY | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666)
             try:
                 os.write(file, text.encode())
             finally:
                 os.close(file)
-        except OSError:  # a full disk: the count is not worth the run
+        except OSError:  # a full disk must not end the run for the count alone
             pass
 
 
 def read(folder: Path) -> float:
-    """Return the seconds that an unfinished run in ``folder`` has taken; 0 for a new run.
+    """Return the seconds of earlier sessions of an unfinished run; 0 for a new run.
 
-    A damaged file does not stop the run: the damage is printed, and the count starts again.
+    A damaged file does not stop the run: graft prints a message and counts from 0.
+
+    Args:
+        folder: Folder of the run.
     """
     path = folder / NAME
     if not path.exists() or (folder / "summary.json").exists():
@@ -121,5 +125,5 @@ def read(folder: Path) -> float:
 
 
 def of(trainer: Any) -> Stopwatch:
-    """Return the stopwatch of the run that the trainer works for."""
+    """Return the stopwatch of the run of a trainer."""
     return _OF[trainer]

@@ -1,4 +1,4 @@
-"""Solvers: how a step along the clock is made of the network's outputs, and the map that undoes it."""
+"""Solvers: one step of a sampler from the network's outputs, and its inversion."""
 
 from graft.solvers.base import Solver
 from graft.solvers.euler import Euler

@@ -1,29 +1,26 @@
-"""Solver: one step of a sampler, and the fixed-point map that undoes it."""
+"""The interface of a solver: one step of a sampler, and the fixed-point map that inverts it."""
 
 from abc import ABC, abstractmethod
 
 from torch import Generator, Tensor
 
-from graft.inversion.anderson import Anderson
-from graft.inversion.base import FixedPointSolver, InversionError, Solution
+from graft.errors import InversionError
 from graft.process.base import Model, Process
 from graft.recorded_arguments import Described
-from graft.state import Condition, State, size, take
+from graft.solvers.fixed_point.anderson import Anderson
+from graft.solvers.fixed_point.base import FixedPointSolver, Solution
+from graft.state import Condition, State, as_dict, size, take
 
 
 class Solver(Described, ABC):
-    """How a process takes one step with a network; upwards it inverts the step down."""
+    """One step of a process with a network; a step up inverts the step down."""
 
     @abstractmethod
     def denoiser_calls(self, steps: int) -> int:
-        """Network calls of so many steps from level 1 to 0."""
+        """Return the number of network calls of ``steps`` steps from level 1 to 0."""
 
     def check(self, process: Process) -> None:
-        """Refuse a process that it does not suit.
-
-        Raises:
-            GraftError: In one sentence.
-        """
+        """Raise GraftError if the solver cannot take steps of ``process``."""
 
     @abstractmethod
     def denoise_step(
@@ -36,7 +33,7 @@ class Solver(Described, ABC):
         condition: Condition,
         generator: "Generator | None" = None,
     ) -> State:
-        """The state at ``next_level <= level``."""
+        """Return the state at ``next_level <= level``."""
 
     @abstractmethod
     def inverse_map(
@@ -49,16 +46,18 @@ class Solver(Described, ABC):
         next_level: float,
         condition: Condition,
     ) -> State:
-        """One evaluation of the map whose fixed point is the state at ``level`` of which `down` makes ``state``.
+        """Return one evaluation of the map with the inverse of `denoise_step` as fixed point.
+
+        The fixed point is the state at ``level`` that `denoise_step` turns into ``state``.
 
         Args:
-            process: Of the step.
-            model: The network.
-            guess: (B, ...) of the state at ``level``.
-            state: (B, ...) at ``next_level < level``.
-            level: Where the step down began.
-            next_level: Where it ended.
-            condition: What is given.
+            process: Process of the step.
+            model: Network.
+            guess: Guess of the state at ``level``, (B, ...).
+            state: State at ``next_level < level``, (B, ...).
+            level: Level at which the step down begins.
+            next_level: Level at which the step down ends.
+            condition: Condition of each sample.
         """
 
     def step(
@@ -71,7 +70,9 @@ class Solver(Described, ABC):
         condition: Condition,
         generator: "Generator | None" = None,
     ) -> State:
-        """One step from ``level`` to ``next_level``; upwards (``next_level > level``) it inverts the step down.
+        """Return the state at ``next_level``; a step up inverts the step down.
+
+        Up means ``next_level > level``.
 
         Raises:
             InversionError: The step is stochastic, or its inverse was not found for some sample.
@@ -79,10 +80,10 @@ class Solver(Described, ABC):
         if next_level <= level:
             return self.denoise_step(process, model, state, level, next_level, condition, generator)
         solution = self.invert_step(process, model, state, level, next_level, condition, Anderson())
-        missed = int((~solution.solved).sum())
-        if missed:
+        unsolved = int((~solution.solved).sum())
+        if unsolved:
             raise InversionError(
-                f"the step from level {next_level:.4g} to {level:.4g} could not be inverted for {missed} of "
+                f"the step from level {next_level:.4g} to {level:.4g} could not be inverted for {unsolved} of "
                 f"{size(state)} samples (worst residual {float(solution.residual.max()):.1e} after "
                 f"{int(solution.calls.max())} iterations): take more steps, so that each is smaller"
             )
@@ -99,7 +100,17 @@ class Solver(Described, ABC):
         method: FixedPointSolver,
         start: "State | None" = None,
     ) -> Solution:
-        """The states at ``next_level > level`` of which `down` makes ``state``, as far as ``method`` finds them.
+        """Return the states at ``next_level > level`` that `denoise_step` turns into ``state``.
+
+        Args:
+            process: Process of the step.
+            model: Network.
+            state: State at ``level``, (B, ...).
+            level: Level of ``state``.
+            next_level: Level of the result, above ``level``.
+            condition: Condition of each sample.
+            method: Solver of the fixed-point equation; it may leave samples unsolved.
+            start: First guess of the result; ``state`` if None.
 
         Raises:
             InversionError: The step is stochastic.
@@ -108,8 +119,7 @@ class Solver(Described, ABC):
             raise InversionError(f"{type(process).__name__} {process.why_not_invertible}")
 
         def function(guess: State, rows: Tensor) -> State:
-            given = take(condition, rows)
-            assert isinstance(given, dict)
-            return self.inverse_map(process, model, guess, take(state, rows), next_level, level, given)
+            own = as_dict(take(condition, rows))
+            return self.inverse_map(process, model, guess, take(state, rows), next_level, level, own)
 
         return method(function, state if start is None else start)

@@ -1,6 +1,7 @@
-"""Euler's method, DDIM and ancestral sampling: the process's own step, with one network call."""
+"""Euler's method, DDIM and ancestral sampling: the process's own step, with one call."""
 
 from torch import Generator
+from typing_extensions import override
 
 from graft.process.base import Model, Process
 from graft.solvers.base import Solver
@@ -8,12 +9,13 @@ from graft.state import Condition, State
 
 
 class Euler(Solver):
-    """The step of the process itself, of first order; the only one for stochastic samplers."""
+    """The process's own step, of first order; the only solver for stochastic samplers."""
 
+    @override
     def denoiser_calls(self, steps: int) -> int:
-        """See `Solver.denoiser_calls`."""
         return steps
 
+    @override
     def denoise_step(
         self,
         process: Process,
@@ -24,10 +26,10 @@ class Euler(Solver):
         condition: Condition,
         generator: "Generator | None" = None,
     ) -> State:
-        """See `Solver.denoise_step`."""
         output = process(model, state, level, condition)
         return process.denoise_step(output, state, level, next_level, condition, generator)
 
+    @override
     def inverse_map(
         self,
         process: Process,
@@ -38,5 +40,5 @@ class Euler(Solver):
         next_level: float,
         condition: Condition,
     ) -> State:
-        """See `Solver.inverse_map`: `Process.invert_step`."""
+        """Return `Process.invert_step` of the network's output for ``guess``."""
         return process.invert_step(process(model, guess, level, condition), state, level, next_level, condition)

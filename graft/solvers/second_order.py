@@ -1,60 +1,69 @@
-r"""Runge-Kutta methods of second order, with two network calls a step.
+r"""Runge-Kutta methods of second order, with two network calls per step.
 
 Every Gaussian process's deterministic sampler is the straight flow
 
 .. math:: dy / d\tau = E[\epsilon - x_0 \mid x], \qquad
     y = x / (\alpha + \sigma), \quad \tau = \sigma / (\alpha + \sigma),
 
-of which DDIM's step is Euler's (`Process.ode_velocity`, `Process.ode_step`). A second slope is taken after the share a
-of the step, measured in :math:`\tau` and not on the clock u, so that the step does not depend on the schedule or the
-warp:
+and DDIM's step is Euler's step of it (`Process.ode_velocity`, `Process.ode_step`). A second slope is taken after the
+share a of the step, measured in :math:`\tau` and not on the clock u, so that the step does not depend on the schedule
+or the warp:
 
 .. math:: y' = y + \Delta\tau \Big( \big(1 - \tfrac{1}{2a}\big) k_1 + \tfrac{1}{2a} k_2 \Big), \qquad
     k_1 = f(y, \tau), \quad k_2 = f(y + a \Delta\tau\, k_1, \tau + a \Delta\tau).
 
-In a process of several fields each field has a :math:`\tau` of its own. The level of the second slope is the first
-field's, and the weights of every field come from the share that its own :math:`\tau` has covered by then.
+In a process of several fields each field has a :math:`\tau` of its own. The level of the second slope is that of the
+first field. The weight of a field comes from the share that its own :math:`\tau` has covered at that level.
 """
 
 import copy
 
 from torch import Generator
+from typing_extensions import override
 
 from graft.errors import GraftError
-from graft.inversion.base import FixedPointSolver, Solution
 from graft.process.base import Model, Process
 from graft.solvers.base import Solver
+from graft.solvers.fixed_point.base import FixedPointSolver, Solution
 from graft.state import Condition, State, apply
 
 
 class RungeKutta2(Solver):
-    """A second slope after the share ``alpha`` of the step: 1 is Heun's method, 1/2 the midpoint rule, 2/3 Ralston's.
+    """A second slope after the share ``alpha`` of the step.
+
+    1 is Heun's method, 1/2 the midpoint rule, 2/3 Ralston's method.
 
     Args:
-        alpha: In (0, 1], of the step in the time variable of the process's ODE (`Process.second_slope`).
-        evaluate_at_zero: Take the second slope at level 0, too. A network is not trained there, only near it, and
-            predictions of x_0 have no slope there; with False the last step is Euler's where a = 1 (Karras et al. 2022,
+        alpha: Share of the step in the time variable of the process's ODE (`Process.second_slope`), in (0, 1].
+        evaluate_at_zero: Take the second slope at level 0, too. A network is trained near level 0 only, and predictions
+            of x_0 have no slope there. With False the last step is Euler's where alpha = 1 (Karras et al. 2022,
             algorithm 1).
+
+    Raises:
+        GraftError: ``alpha`` is not in (0, 1].
     """
 
     def __init__(self, alpha: float, evaluate_at_zero: bool = True) -> None:
         if not 0 < alpha <= 1:
-            raise GraftError(f"the solver's second slope is after {alpha:g} of a step, but that is a share in (0, 1]")
+            raise GraftError(f"`alpha` is {alpha:g}; it must be a share in (0, 1]. Change it in model.solver")
         self.alpha, self.evaluate_at_zero = alpha, evaluate_at_zero
-        self._second: tuple[float, State] | None = None  # (level, weight) of the second slope, within `up`
+        self._second: tuple[float, State] | None = None
+        """(level, weight) of the second slope, in the copy that `invert_step` prepares."""
 
+    @override
     def denoiser_calls(self, steps: int) -> int:
-        """See `Solver.denoiser_calls`."""
         return 2 * steps - (self.alpha == 1 and not self.evaluate_at_zero)
 
+    @override
     def check(self, process: Process) -> None:
-        """See `Solver.check`: a sampler that draws noise."""
+        """Raise GraftError if the sampler draws noise."""
         if process.stochastic:
             raise GraftError(
-                f"model.solver {type(self).__name__} is for samplers that draw no noise: set eta=0 in every field of "
-                "model.process, or leave it out"
+                f"`model.solver` is {type(self).__name__}; it must be Euler for a sampler that draws noise. Leave it "
+                "out, or set eta=0 in every field of model.process"
             )
 
+    @override
     def denoise_step(
         self,
         process: Process,
@@ -65,10 +74,10 @@ class RungeKutta2(Solver):
         condition: Condition,
         generator: "Generator | None" = None,
     ) -> State:
-        """See `Solver.denoise_step`."""
         slope = self._slope(process, model, state, level, next_level, condition)
         return process.ode_step(state, slope, level, next_level)
 
+    @override
     def inverse_map(
         self,
         process: Process,
@@ -79,10 +88,11 @@ class RungeKutta2(Solver):
         next_level: float,
         condition: Condition,
     ) -> State:
-        """See `Solver.inverse_map`: back along the slope that the guess has."""
+        """Return ``state`` moved back along the slope at ``guess``."""
         slope = self._slope(process, model, guess, level, next_level, condition)
         return process.ode_step(state, slope, next_level, level)
 
+    @override
     def invert_step(
         self,
         process: Process,
@@ -94,7 +104,7 @@ class RungeKutta2(Solver):
         method: FixedPointSolver,
         start: "State | None" = None,
     ) -> Solution:
-        """See `Solver.invert_step`; where the second slope is taken is found once for all evaluations of the step."""
+        """Return the inverse; the level of the second slope is found once for all evaluations."""
         prepared = copy.copy(self)
         prepared._second = process.second_slope(next_level, level, self.alpha) if process.invertible else None
         return Solver.invert_step(prepared, process, model, state, level, next_level, condition, method, start)
@@ -102,7 +112,7 @@ class RungeKutta2(Solver):
     def _slope(
         self, process: Process, model: Model, state: State, level: float, next_level: float, condition: Condition
     ) -> State:
-        """The mean slope of a step down."""
+        """Return the mean slope of a step down."""
         first = process.ode_velocity(process(model, state, level, condition), state, level, condition)
         if self._second is None:
             between, weight = process.second_slope(level, next_level, self.alpha)
@@ -110,16 +120,16 @@ class RungeKutta2(Solver):
             between, weight = self._second
         if between == 0 and not self.evaluate_at_zero:
             return first
-        there = process.ode_step(state, first, level, between)
-        second = process.ode_velocity(process(model, there, between, condition), there, between, condition)
+        middle = process.ode_step(state, first, level, between)
+        second = process.ode_velocity(process(model, middle, between, condition), middle, between, condition)
         return apply(lambda k1, k2, w: (1 - w) * k1 + w * k2, first, second, weight)
 
 
 class Heun(RungeKutta2):
-    """Heun's method: the mean of the slopes at both ends; see `RungeKutta2`.
+    """Heun's method: the mean of the slopes at both ends.
 
     Args:
-        evaluate_at_zero: As of `RungeKutta2`.
+        evaluate_at_zero: Take the second slope at level 0, too; with False the last step is Euler's.
     """
 
     def __init__(self, evaluate_at_zero: bool = True) -> None:
@@ -127,7 +137,7 @@ class Heun(RungeKutta2):
 
 
 class Midpoint(RungeKutta2):
-    """The midpoint rule: the slope half-way in the ODE's time variable; it never asks the network at level 0."""
+    """The midpoint rule: the slope half-way in the ODE's time variable, never at level 0."""
 
     def __init__(self) -> None:
         super().__init__(0.5)

@@ -21,6 +21,7 @@ from lightning import LightningDataModule
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 from toys import BLOBS, FOLDER, Toy, quiet, trainer
+from trained import training
 
 import graft
 from graft import cli, seeding
@@ -68,9 +69,7 @@ def plane(trained: str, steps: int, seed: int) -> dict:
     base = FOLDER / "plane" / trained / str(seed)
     if not (base / "summary.json").exists():
         torch.manual_seed(seed)
-        made = Plane(
-            Net(128, 3), process, ema_decay=0.99, learning_rate=2e-3, cosine=True, lr_warmup_steps=50, seed=seed
-        )
+        made = Plane(Net(128, 3), process, seed=seed, **training(2e-3, warmup_steps=50, cosine=True, ema_decay=0.99))
         epochs = math.ceil(TRAINED[trained] / (POINTS // 256))
         graft.pretrain(made, Blobs(), base, trainer(epochs), draws=128)
     folder = FOLDER / "plane" / f"{trained}-{steps}" / str(seed)
@@ -83,10 +82,7 @@ def plane(trained: str, steps: int, seed: int) -> dict:
             level=1,
             steps=steps,
             corrector=NoiseCorrector(TrigFlow((2,)), Net(32, 2), 4),
-            ema_decay=0.99,
-            learning_rate=3e-3,
-            cosine=True,
-            lr_warmup_steps=50,
+            **training(3e-3, warmup_steps=50, cosine=True, ema_decay=0.99),
             seed=seed,
         )
         data = InvertedNoiseData(

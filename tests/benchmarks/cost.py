@@ -26,7 +26,7 @@ def measured(domain, what, amount, steps, wider):
     import torch
 
     import graft
-    from graft.batches import TrainingBatch
+    from graft.datatypes import TrainingBatch
     from graft.sampler import run_stages
 
     torch.set_num_threads(1)
@@ -37,13 +37,13 @@ def measured(domain, what, amount, steps, wider):
         module.dataset_statistics = shipped.dataset_statistics
     generator = torch.Generator().manual_seed(0)
     condition = module.sample_conditions(amount, generator)
-    state = module.process.prior(condition, generator)
-    optimizer = torch.optim.AdamW([p for p in module.backbone.parameters() if p.requires_grad], fused=True)
+    state = module.policy.process.prior(condition, generator)
+    optimizer = torch.optim.AdamW([p for p in module.policy.backbone.parameters() if p.requires_grad], fused=True)
 
     def draw():
-        with module.eval_weights():
+        with module.policy.eval_weights():
             run_stages(
-                module.sampling_stages("reference") if not wider else module.sampling_stages("tuned"),
+                module.policy.sampling_stages("reference") if not wider else module.policy.sampling_stages("tuned"),
                 condition,
                 steps,
                 (),
@@ -51,7 +51,7 @@ def measured(domain, what, amount, steps, wider):
             )
 
     def step():
-        module.loss(TrainingBatch(state, condition), generator).backward()
+        module.policy.loss(TrainingBatch(state, condition), generator).backward()
         optimizer.step()
         optimizer.zero_grad()
 
@@ -65,7 +65,7 @@ def measured(domain, what, amount, steps, wider):
     return {
         "seconds": statistics.median(times),
         "MiB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
-        "parameters": sum(p.numel() for p in module.backbone.parameters()),
+        "parameters": sum(p.numel() for p in module.policy.backbone.parameters()),
     }
 
 
@@ -95,7 +95,7 @@ def ranks():
     """A fit on one and on two processes: what drawing and training take."""
     import tempfile
 
-    few = ["--trainer.max_epochs", "1", "--data.validation_draws", "0", "--data.test_draws", "8"]
+    few = ["--trainer.max_epochs", "1", "--data.evaluation.validation_draws", "0", "--data.evaluation.test_draws", "8"]
     few += ["--trainer.enable_progress_bar", "false", "--data.reward", "domains.molecules.rewards.Stability"]
     two = ["--config", "trainer/ddp.yaml", "--trainer.accelerator", "cpu", "--trainer.devices", "2"]
 

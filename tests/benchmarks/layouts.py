@@ -44,14 +44,16 @@ def main():
     module.eval()
     counts = module.sample_conditions(DRAWS, torch.Generator().manual_seed(0))["mask"]
     condition = unconditional(counts, len(module.names))
-    stages, steps = [Stage(module.process, module.backbone)], module.steps
+    stages, steps = [Stage(module.policy.process, module.policy.backbone)], module.policy.steps
 
     def ours(seed):
         return run_stages(stages, condition, steps, generator=torch.Generator().manual_seed(seed)).state
 
     @torch.no_grad()
     def theirs(seed):
-        return plain(module.backbone, module.process, condition, steps, torch.Generator().manual_seed(seed))
+        return plain(
+            module.policy.backbone, module.policy.process, condition, steps, torch.Generator().manual_seed(seed)
+        )
 
     for name, field in ours(0).items():
         torch.testing.assert_close(field, theirs(0)[name], rtol=1e-3, atol=1e-3)

@@ -24,8 +24,8 @@ from rdkit.Chem import rdDistGeom
 
 from domains.molecules.chemistry import is_connected, is_stable, is_valid
 from graft import seeding
-from graft.batches import SampleRequest
 from graft.cli import load
+from graft.datatypes import SampleRequest
 
 NODES = "--model.sizes=8"
 

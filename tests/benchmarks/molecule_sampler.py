@@ -12,8 +12,8 @@ import torch
 
 from domains.molecules.chemistry import is_connected, is_stable, key
 from graft import seeding
-from graft.batches import SampleRequest
 from graft.cli import load
+from graft.datatypes import SampleRequest
 
 SETTINGS = [
     *[(steps, eta, 2.0) for steps in (6, 12, 24, 48, 96) for eta in (1.0, 0.5, 0.0)],
@@ -31,9 +31,9 @@ def main() -> None:
     module, _, _ = load("domains/molecule.yaml")
     print("steps  eta  warp  stable  connected  distinct  CPU s")
     for steps, eta, warp in SETTINGS:
-        for field in module.process.fields.values():
+        for field in module.policy.process.fields.values():
             field.eta, field.warp = eta, warp
-        module.steps = steps
+        module.policy.steps = steps
         rows = []
         for seed in map(int, asked.seeds.split(",")):
             module.seed, began, mols = seed, time.process_time(), []

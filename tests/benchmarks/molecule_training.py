@@ -19,11 +19,13 @@ from scipy.optimize import linear_sum_assignment
 from torch import nn
 
 from domains.molecules import Molecules
-from domains.molecules.backbone import EGNN, length
+from domains.molecules.backbone import EGNN
 from domains.molecules.chemistry import is_connected, is_stable, key
 from domains.molecules.data import MoleculeData
+from domains.molecules.egnn_layer import length
 from graft import seeding
-from graft.batches import SampleRequest, TrainingBatch
+from graft.datatypes import SampleRequest, TrainingBatch
+from graft.policy import Tuning
 from graft.process import Gaussian, MultiFieldProcess, PolynomialSchedule
 from graft.process.projections import MaskProjection, ZeroCenterOfMass
 from graft.process.schedules import LinearSchedule
@@ -88,7 +90,7 @@ class Gated(nn.Module):
 
 
 def plain(module, state, condition, level, generator):
-    return module.process.loss(module.backbone, state, level, 0.0, condition, None, generator)
+    return module.policy.process.loss(module.policy.backbone, state, level, 0.0, condition, None, generator)
 
 
 def with_bonds(module, state, condition, level, generator):
@@ -98,7 +100,7 @@ def with_bonds(module, state, condition, level, generator):
 
 def paired(module, state, condition, level, generator):
     """The noise of the positions turned and its atoms exchanged so that the data are near (Song et al. 2023)."""
-    process = module.process
+    process = module.policy.process
     noise, x = process.noise(state, condition, generator), state["x"]
     counts = condition["mask"].sum(1).int().tolist()
     cost = torch.cdist(x, noise["x"]).square().numpy()
@@ -111,7 +113,7 @@ def paired(module, state, condition, level, generator):
     flip[:, 2] = torch.det(u @ v).sign()
     noise["x"] = z @ (u * flip[:, None] @ v)
     noisy = process.corrupt_given_noise(state, noise, level, torch.zeros_like(level))
-    output = process(module.backbone, noisy, level, condition)
+    output = process(module.policy.backbone, noisy, level, condition)
     return process.error(output, noisy, state, noise, level, torch.zeros_like(level), None, condition)
 
 
@@ -172,7 +174,9 @@ class Variant:
         )
         network = self.network(TYPES, schedule=schedule, **self.shape)
         weights = {"x": 1.0, "h": self.types}
-        return Molecules(network, MultiFieldProcess({"x": x, "h": h}, weights), steps=24, ema_decay=0.999, seed=seed)
+        return Molecules(
+            network, MultiFieldProcess({"x": x, "h": h}, weights), steps=24, tuning=Tuning(ema_decay=0.999), seed=seed
+        )
 
 
 VARIANTS = {
@@ -214,20 +218,20 @@ def batches(data: MoleculeData, module: Molecules, seed: int, size: int = 64):
 
 
 def train(module: Molecules, variant: Variant, data: MoleculeData, steps: int, seed: int) -> None:
-    optimizer = torch.optim.AdamW(module.backbone.parameters(), lr=variant.rate, weight_decay=0.0, fused=True)
+    optimizer = torch.optim.AdamW(module.policy.backbone.parameters(), lr=variant.rate, weight_decay=0.0, fused=True)
     fall = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda i: min(1.0, (i + 1) / 101) * (0.5 + 0.5 * float(np.cos(np.pi * min(1.0, i / steps))))
     )
-    module.backbone.train()
+    module.policy.backbone.train()
     for i, (state, condition) in zip(range(steps), batches(data, module, seed), strict=False):
         generator = seeding.make_generator(seed, "train", i)
         loss = variant.loss(module, state, condition, variant.levels(len(condition["mask"]), generator), generator)
         optimizer.zero_grad()
         loss.mean().backward()
-        nn.utils.clip_grad_norm_(module.backbone.parameters(), 1.0)
+        nn.utils.clip_grad_norm_(module.policy.backbone.parameters(), 1.0)
         optimizer.step()
         fall.step()
-        module.average.update(module.backbone)
+        module.policy.ema.update(module.policy.backbone)
 
 
 def sample(module: Molecules, count: int, seed: int) -> list[Any]:

@@ -48,14 +48,16 @@ def main():
     module, _, _ = graft.load("domains/molecule.yaml")
     module.eval()
     condition = module.sample_conditions(DRAWS, torch.Generator().manual_seed(0))
-    stages = [Stage(module.process, module.backbone)]
+    stages = [Stage(module.policy.process, module.policy.backbone)]
 
     def ours(seed):
         return run_stages(stages, condition, STEPS, generator=torch.Generator().manual_seed(seed)).state
 
     @torch.no_grad()
     def theirs(seed):
-        return plain(module.backbone, module.process, condition["mask"], STEPS, torch.Generator().manual_seed(seed))
+        return plain(
+            module.policy.backbone, module.policy.process, condition["mask"], STEPS, torch.Generator().manual_seed(seed)
+        )
 
     for name, field in ours(0).items():
         torch.testing.assert_close(field, theirs(0)[name], rtol=1e-3, atol=1e-3)

@@ -13,10 +13,10 @@ from pathlib import Path
 import torch
 
 from graft.accept import TopFraction
-from graft.batches import TrainingBatch
-from graft.batches.training_data import RoundDataset
+from graft.dataloaders.training import RoundDataset
+from graft.datatypes import Chunk, TrainingBatch
 from graft.reward import Scores
-from graft.rounds import Chunk, RolloutCache, RoundStore
+from graft.rounds import RolloutCache, RoundStore
 
 DRAWS, CHUNK = 100_000, 128
 

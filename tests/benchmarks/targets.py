@@ -69,15 +69,15 @@ def _noise(net, target: str, final, middle, u: "float | None", batches: int = 50
     for number in range(batches):
         generator = seeding.make_generator(number, "batch")
         rows = torch.randint(len(final), (64,), generator=generator)
-        state, since = (final[rows], 0.0) if target == "renoised" else (middle[rows], net.level)
+        state, since = (final[rows], 0.0) if target == "renoised" else (middle[rows], net.policy.interval.low)
         goal = final[rows] if target == "trajectory" else None
         condition = {"row": torch.zeros(64)}
         if u is None:
-            loss = net.loss(TrainingBatch(state, condition, None, since, goal), generator)
+            loss = net.policy.loss(TrainingBatch(state, condition, None, since, goal), generator)
         else:
             levels = torch.full((64,), u, dtype=torch.float64)
-            loss = net.process.loss(net.backbone, state, levels, since, condition, goal, generator).mean()
-        parameters = list(net.backbone.parameters())
+            loss = net.policy.process.loss(net.policy.backbone, state, levels, since, condition, goal, generator).mean()
+        parameters = list(net.policy.backbone.parameters())
         slopes.append(torch.cat([g.flatten() for g in torch.autograd.grad(loss, parameters)]))
         losses.append(loss.detach())
     loss, slope = torch.stack(losses).double(), torch.stack(slopes).double()
@@ -116,14 +116,19 @@ def molecules(path: Path) -> None:
     """2048 draws, an eighth accepted, 300 steps, level 0.167; each seed's draws are made once."""
     done = {(r["target"], r["seed"]) for r in read(path) if "molecules" in r}
     base = FOLDER / "molecules"
-    flags = ("--data.draws=2048", "--data.steps_per_round=300", "--trainer.max_epochs=1", "--data.validation_draws=0")
-    flags += ("--data.test_draws=500", "--data.accept.fraction=0.125", "--trainer.enable_progress_bar=false")
+    flags = (
+        "--data.draws=2048",
+        "--data.steps_per_round=300",
+        "--trainer.max_epochs=1",
+        "--data.evaluation.validation_draws=0",
+    )
+    flags += ("--data.evaluation.test_draws=500", "--data.accept.fraction=0.125", "--trainer.enable_progress_bar=false")
     for seed in range(3):
         for target in TARGETS:
             if (target, seed) in done:
                 continue
             store = [base / str(seed) / t for t in TARGETS if (base / str(seed) / t / "summary.json").exists()]
-            more = (f"--data.reuse_runs=[{store[0]}]",) if store else ()
+            more = (f"--data.storage.reuse_runs=[{store[0]}]",) if store else ()
             made, data, trainer = graft.load("domains/molecule.yaml", *flags, f"--seed_everything={seed}", *more)
             made.objective = Forced(target)
             folder = base / str(seed) / target
@@ -145,7 +150,8 @@ def _far(made, data, items: list) -> dict[str, float]:
             generator = seeding.make_generator(number, "benchmark")
             condition = made.sample_conditions(128, generator)
             drawn = made.decode(
-                run_stages(made.sampling_stages("reference"), condition, made.steps, (), generator).state, condition
+                run_stages(made.policy.sampling_stages("reference"), condition, made.policy.steps, (), generator).state,
+                condition,
             )
             features.append(made.features(drawn))
             rewards += data.reward(drawn).values

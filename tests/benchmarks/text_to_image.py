@@ -86,7 +86,7 @@ def now(device: str) -> float:
 
 def ours(model, seed: int):
     """A rollout as a round draws it, and its pictures as the reward gets them: (final latents, pictures)."""
-    from graft.batches import SampleRequest
+    from graft.datatypes import SampleRequest
 
     condition = model.conditions_for(("rollout", 0), 0, BATCH, torch.Generator())
     condition = {name: value.to(model.device) for name, value in condition.items()}
@@ -102,7 +102,7 @@ def theirs(model, pipe, seed: int, output: str = "pil"):
     condition = model.conditions_for(("rollout", 0), 0, BATCH, torch.Generator())
     texts = [model.prompts[i].text for i in condition["prompt"].tolist()]
     generator = seeding.make_generator(model.seed, seed)
-    given = {"num_inference_steps": model.steps, "guidance_scale": 4.0, "generator": generator}
+    given = {"num_inference_steps": model.policy.steps, "guidance_scale": 4.0, "generator": generator}
     return pipe(texts, output_type=output, **given).images
 
 

@@ -34,7 +34,11 @@ def sample(repeats: int) -> None:
         began = time.perf_counter()
         with torch.no_grad():
             run_stages(
-                [Stage(module.process, module.reference_forward)], condition, 8, (), seeding.make_generator(0, "noise")
+                [Stage(module.policy.process, module.policy.reference_forward)],
+                condition,
+                8,
+                (),
+                seeding.make_generator(0, "noise"),
             )
         print(time.perf_counter() - began)
 

@@ -18,6 +18,7 @@ import torch
 from lightning import LightningDataModule
 from torch import Generator, Tensor, nn
 from torch.utils.data import DataLoader, Dataset
+from trained import rollouts_of, training
 
 import graft
 from graft import GraftModule, Rollouts, SampleRequest, commands, distance, seeding
@@ -191,7 +192,7 @@ TOYS = {
 def module(toy: str, weights: "Path | None", eta: float = 1.0, **settings) -> Toy:
     net = TOYS[toy]["net"]
     process = Gaussian(CosineSchedule(), "v", (net["dimension"],), eta=eta, warp=2.0)
-    settings = {"steps": STEPS, "ema_decay": 0.99, "learning_rate": 1e-3, **settings}
+    settings = {"steps": STEPS, **training(1e-3, ema_decay=0.99), **settings}
     return Toy(Net(**net), process, str(weights) if weights else None, **settings)
 
 
@@ -224,7 +225,7 @@ def reference(toy: str) -> Path:
     path = FOLDER / toy / "reference.safetensors"
     if not path.exists():
         torch.manual_seed(0)
-        made = module(toy, None, ema_decay=0.999, learning_rate=3e-3, cosine=True, lr_warmup_steps=100)
+        made = module(toy, None, **training(3e-3, warmup_steps=100, cosine=True, ema_decay=0.999))
         graft.pretrain(made, Data(toy), FOLDER / toy, trainer(), draws=128)
     return path
 
@@ -234,7 +235,7 @@ def drawn(toy: str, count: int, seed: int, eta: float = 1.0, record: tuple[float
     made = module(toy, reference(toy), eta)
     condition = {"row": torch.zeros(count)}
     return run_stages(
-        made.sampling_stages("reference"), condition, STEPS, record, seeding.make_generator(seed, "benchmark")
+        made.policy.sampling_stages("reference"), condition, STEPS, record, seeding.make_generator(seed, "benchmark")
     )
 
 
@@ -295,7 +296,7 @@ def _spread(values: list[float]) -> tuple[float, float]:
 
 def rollouts(reward: Reward, seed: int, draws: int = 512, steps: int = 400, **settings) -> Rollouts:
     """One round, of which an eighth is accepted."""
-    return Rollouts(
+    return rollouts_of(
         reward,
         TopFraction(FRACTION),
         draws=draws,

@@ -141,7 +141,7 @@ def main():
             "--data.draws=256",
             f"--data.train_batch_size={asked.batch}",
             f"--data.steps_per_round={asked.steps}",
-            "--data.validation_draws=0",
+            "--data.evaluation.validation_draws=0",
         )
         pairs = Paired(asked.profile)
         trainer = graft.trainer(1, accelerator="cpu")

@@ -27,7 +27,7 @@ model:
       class_path: graft.process.Gaussian
       init_args: {schedule: {class_path: graft.process.CosineSchedule}, prediction_type: v, shape: [2]}
     steps: 8
-    learning_rate: 3.0e-3
+    optimizer: {init_args: {lr: 3.0e-3}}
 trainer: {accelerator: cpu, enable_progress_bar: false, log_every_n_steps: 1}
 """
 

@@ -15,7 +15,16 @@ MOLECULE = ["--config", "domains/molecule.yaml"]
 QUIET = ["--trainer.enable_progress_bar", "false"]
 SMALL = [
     *["--data.draws", "64", "--data.batch_size", "32", "--data.train_batch_size", "16", "--data.steps_per_round", "4"],
-    *["--data.validation_draws", "16", "--data.test_draws", "32", "--trainer.max_epochs", "2", "--model.steps", "8"],
+    *[
+        "--data.evaluation.validation_draws",
+        "16",
+        "--data.evaluation.test_draws",
+        "32",
+        "--trainer.max_epochs",
+        "2",
+        "--model.steps",
+        "8",
+    ],
     *["--trainer.log_every_n_steps", "1"],
     *["--data.source", "reference"],
 ]

@@ -5,12 +5,12 @@ from typing import Any
 
 from lightning.pytorch import Callback
 
-from graft.correct import data, pareto, train_longer
+from graft.correct import inverter, pareto, train_longer
 
 PLACES: dict[str, tuple[Any, str]] = {  # of functions that are called several times each
-    "inverting": (data, "invert"),
+    "inverting": (inverter, "invert"),
     "training longer": (train_longer.TrainLonger, "training_step"),
-    "measuring": (pareto, "_drawn"),
+    "measuring": (pareto, "_sample_features"),
 }
 
 

@@ -17,12 +17,12 @@ from graft.alarms import tolerances
 RUN = "runs/molecule/1"
 HELD_OUT = [
     "graft.reward.FunctionReward",
-    "--data.held_out_reward.path",
+    "--data.evaluation.held_out_reward.path",
     "tried.spread",
-    "--data.held_out_reward.timeout",
+    "--data.evaluation.held_out_reward.timeout",
     "null",
 ]
-STOP = ["--data.alarms.stop_on_alarm", "true", "--trainer.max_epochs", "3", "--data.source", "current"]
+STOP = ["--data.evaluation.alarms.stop_on_alarm", "true", "--trainer.max_epochs", "3", "--data.source", "current"]
 ALWAYS = {"molecule_stability", "atom_stability", "validity", "uniqueness", "novelty", "internal_diversity"}
 
 
@@ -69,9 +69,19 @@ def test_watched_by_default(finished: Path) -> None:
 
 def test_reference_has_the_same_noise(small: list[str]) -> None:
     """Not trained, the tuned model is the reference: every statistic is the same, nothing is beyond."""
-    still = ["--model.learning_rate", "0", "--trainer.max_epochs", "1", "--data.held_out_reward", *HELD_OUT]
+    still = ["--model.optimizer.lr", "0", "--trainer.max_epochs", "1", "--data.evaluation.held_out_reward", *HELD_OUT]
     bands_ = "{validity: 0, atom_stability: 0, uniqueness: 0, internal_diversity: 0, held_out: 0, feature_distance: 0}"
-    done("fit", *small, *still, "--data.alarms.tolerances", bands_, "--model.level", "0", "--model.ema_decay", "null")
+    done(
+        "fit",
+        *small,
+        *still,
+        "--data.evaluation.alarms.tolerances",
+        bands_,
+        "--model.level",
+        "0",
+        "--model.tuning.ema_decay",
+        "null",
+    )
     told = summary()
     assert told["alarms"] == [] and {each["statistic"] for each in told["monitored"]} >= ALWAYS | {"held_out"}
     for each in told["monitored"]:
@@ -84,18 +94,29 @@ def test_reference_has_the_same_noise(small: list[str]) -> None:
 def test_model_that_breaks(small: list[str]) -> None:
     """A learning rate that blows the network up raises an alarm, on the terminal and wherever results are kept."""
     much = [
-        "--model.learning_rate",
+        "--model.optimizer.lr",
         "0.03",
-        "--model.lr_warmup_steps",
-        "0",
-        "--model.cosine",
-        "false",
+        "--model.lr_scheduler",
+        "null",
         "--model.level",
         "0",
     ]
-    much += ["--data.validation_draws", "64", "--data.steps_per_round", "8", "--model.ema_decay", "null"]
+    much += [
+        "--data.evaluation.validation_draws",
+        "64",
+        "--data.steps_per_round",
+        "8",
+        "--model.tuning.ema_decay",
+        "null",
+    ]
     result = done(
-        "fit", *small, *much, "--data.held_out_reward", *HELD_OUT, "--data.held_out_reward.higher_is_better", "false"
+        "fit",
+        *small,
+        *much,
+        "--data.evaluation.held_out_reward",
+        *HELD_OUT,
+        "--data.evaluation.held_out_reward.higher_is_better",
+        "false",
     )
     told = summary()
     assert told["alarms"] and f"graft: alarm: {told['alarms'][0]}" in result.out
@@ -162,11 +183,14 @@ def test_alarm_in_the_first_round(small: list[str], reference: Path, monkeypatch
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        (["--data.alarms.tolerances", "{validty: 0.1}"], "'validty', but what can be watched is molecule_stability"),
-        (["--data.alarms.tolerances", "{validity: -0.1}"], "band of validity is -0.1"),
-        (["--data.alarms.tolerances", "{validity: much}"], "data.alarms.tolerances: Expected float"),
-        (["--data.alarms.z", "-1"], "z is -1"),
-        (["--data.held_out_reward", "tried.nothing"], "'tried.nothing'"),
+        (["--data.evaluation.alarms.tolerances", "{validty: 0.1}"], "'validty'; it must be one of molecule_stability"),
+        (["--data.evaluation.alarms.tolerances", "{validity: -0.1}"], "alarms.tolerances.validity is -0.1"),
+        (
+            ["--data.evaluation.alarms.tolerances", "{validity: much}"],
+            "tolerances: Expected float",
+        ),
+        (["--data.evaluation.alarms.z", "-1"], "z is -1"),
+        (["--data.evaluation.held_out_reward", "tried.nothing"], "'tried.nothing'"),
     ],
 )
 def test_bad_settings(flags: list[str], words: str, small: list[str], folder: Path) -> None:
@@ -174,16 +198,16 @@ def test_bad_settings(flags: list[str], words: str, small: list[str], folder: Pa
     assert not list(folder.rglob("chunk_*"))
 
 
-@pytest.mark.parametrize("flags", [["--data.alarms", "null"], ["--data.validation_draws", "0"]])
+@pytest.mark.parametrize("flags", [["--data.evaluation.alarms", "null"], ["--data.evaluation.validation_draws", "0"]])
 def test_switched_off(flags: list[str], small: list[str]) -> None:
     result = done("fit", *small, "--trainer.max_epochs", "1", *flags)
-    assert summary()["monitored"] == [] and "nothing was watched" in result.out
+    assert summary()["monitored"] == [] and "nothing was monitored" in result.out
     assert "alarm/" not in Path(RUN, "metrics.csv").read_text()
 
 
 def test_left_out(small: list[str]) -> None:
     bands_ = "{validity: null, feature_distance: null, internal_diversity: null}"
-    done("fit", *small, "--trainer.max_epochs", "1", "--data.alarms.tolerances", bands_)
+    done("fit", *small, "--trainer.max_epochs", "1", "--data.evaluation.alarms.tolerances", bands_)
     names = {each["statistic"] for each in summary()["monitored"]}
     assert names == ALWAYS - {"validity", "internal_diversity"}
 
@@ -197,6 +221,6 @@ def test_domain_that_says_little(folder: Path) -> None:
     args += ["--model.weights", "runs/pretrain/1/reference.safetensors"]
     done(*args)
     assert summary("runs/mixture/1")["monitored"] == []
-    done(*args, "--data.held_out_reward", "domains.mixture.Rightmost")
+    done(*args, "--data.evaluation.held_out_reward", "domains.mixture.Rightmost")
     (watched,) = summary("runs/mixture/2")["monitored"]
     assert watched["statistic"] == "held_out" and not watched["alarm"]

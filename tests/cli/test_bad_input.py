@@ -10,15 +10,28 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from called import MOLECULE, TOY, done, run
 from safetensors.torch import save_file
 
 from graft import GraftError, files
 
-ONE = ["--trainer.max_epochs", "1", "--data.validation_draws", "0", "--data.test_draws", "8", "--data.draws", "32"]
+ONE = [
+    "--trainer.max_epochs",
+    "1",
+    "--data.evaluation.validation_draws",
+    "0",
+    "--data.evaluation.test_draws",
+    "8",
+    "--data.draws",
+    "32",
+]
 LAST = ["--ckpt_path", "last"]
 FUNCTION = ["--data.reward", "graft.reward.FunctionReward", "--data.reward.path"]
 NEWLY = "runs/molecule/1"
+
+
+EGNN = ["--model.backbone", "domains.molecules.backbone.EGNN", "--model.backbone.num_types", "10"]
 
 
 @pytest.mark.parametrize(
@@ -43,21 +56,21 @@ NEWLY = "runs/molecule/1"
         (["--data.draws", "0"], "data.draws is 0"),
         (["--data.batch_size", "0"], "data.batch_size is 0"),
         (["--data.train_batch_size", "-4"], "data.train_batch_size is -4"),
-        (["--data.validation_draws", "-1"], "data.validation_draws is -1"),
-        (["--data.test_draws", "0"], "data.test_draws is 0"),
+        (["--data.evaluation.validation_draws", "-1"], "data.evaluation.validation_draws is -1"),
+        (["--data.evaluation.test_draws", "0"], "data.evaluation.test_draws is 0"),
         (["--trainer.max_epochs", "0"], "trainer.max_epochs is 0"),
         (["--trainer.max_epochs", "-1"], "trainer.max_epochs is -1"),
         (["--trainer.accelerator", "abacus"], "abacus"),
-        (["--data.accept", "TopK", "--data.accept.keep", "9", "--data.accept.draws", "8"], "keep is 9 of 8"),
+        (["--data.accept", "TopK", "--data.accept.keep", "9", "--data.accept.draws", "8"], "`keep` is 9 of 8"),
         (["--data.accept", "TopK", "--data.accept.draws", "1000"], "needs 1000 draws"),
-        (["--data.accept.fraction", "0"], "fraction is 0"),
-        (["--data.accept.fraction", "1.5"], "fraction is 1.5"),
-        (["--data.accept", "ExponentialTilt", "--data.accept.temperature", "0"], "temperature is 0"),
+        (["--data.accept.fraction", "0"], "`fraction` is 0"),
+        (["--data.accept.fraction", "1.5"], "`fraction` is 1.5"),
+        (["--data.accept", "ExponentialTilt", "--data.accept.temperature", "0"], "`temperature` is 0"),
         (["--data.accept", "ExponentialTilt"], "temperature"),  # missing
         (["--data.accept", "graft.accept.Nonsense"], "Nonsense"),
         (["--model.weights", "null"], "model.weights"),
         (["--model.weights", "nowhere.safetensors"], "'nowhere.safetensors'"),
-        (["--model.weights", "null", "--model.lora.rank", "4"], "model.lora"),
+        (["--model.weights", "null", *EGNN, "--model.lora.rank", "4"], "model.lora"),
         (["--model.lora.rank", "4", "--model.lora.target_modules", "[nothing]"], "model.lora does not fit"),
         (["--model.lora.rank", "0"], "model.lora does not fit"),
         (["--weights", "nowhere"], "'nowhere'"),
@@ -166,7 +179,7 @@ def test_reward_that_fails_for_all_in_the_end(works: int, small: list[str], monk
     import tried
 
     monkeypatch.setattr(tried, "left", works)
-    validation = ["--data.validation_draws", "8"] if works == 32 else []
+    validation = ["--data.evaluation.validation_draws", "8"] if works == 32 else []
     reward = [*FUNCTION, "tried.works_for_a_while", "--data.reward.timeout", "null"]
     result = done("fit", *small, *ONE, *validation, *reward)
     summary = json.loads(Path(NEWLY, "summary.json").read_text())
@@ -292,7 +305,10 @@ def test_weights(spoil: Callable, flag: str, finished: Path, folder: Path, small
 def test_weights_of_another_network(finished: Path, reference: Path, folder: Path, small: list[str]) -> None:
     save_file({"layer.weight": torch.ones(3, 3)}, folder / "other.safetensors")  # not graft's
     assert "other.safetensors" in run("fit", *small, "--weights", "other.safetensors").said
-    assert "does not fit the network" in run("fit", *small, "--model.weights", "other.safetensors").said
+    assert "do not say their network" in run("fit", *small, "--model.weights", "other.safetensors").said
+    model = yaml.safe_load(done("fit", *small, "--print_config").out)["model"]["init_args"]
+    own = [f"--model.{name}={json.dumps(model[name])}" for name in ("backbone", "process")]
+    assert "does not fit the network" in run("fit", *small, *own, "--model.weights", "other.safetensors").said
     assert "not a reference" in run("fit", *small, "--model.weights", finished / "tuned.safetensors").said
     said = run("fit", *small, "--model.backbone.init_args.hidden_dim", "24").said
     assert "does not fit the network" in said and "reference.safetensors" in said
@@ -333,7 +349,7 @@ def test_two_domains_with_one_key(folder: Path) -> None:
     weights = ["--model.weights", "runs/pretrain/1/reference.safetensors", *quiet]
     said = run("fit", "--config", "domains/mixture/mixture.yaml", *weights, "--data.accept.deduplicate", "true").said
     assert "has no key" in said
-    assert "draws no pictures" in run("sample", "--weights", "runs/pretrain/1", "-n", "2", "--out", "a.png").said
+    assert "renders no pictures" in run("sample", "--weights", "runs/pretrain/1", "-n", "2", "--out", "a.png").said
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
@@ -372,14 +388,14 @@ def test_failure_budget(folder: Path, small: list[str], monkeypatch: pytest.Monk
     """A service that goes down in the second round ends the run with the first one's weights; what failed is redone."""
     import tried
 
-    validation = ["--data.validation_draws", "0"]
-    small = [*small, *validation, *outage("works_for_a_while"), "--data.max_failures", "0.5"]
+    validation = ["--data.evaluation.validation_draws", "0"]
+    small = [*small, *validation, *outage("works_for_a_while"), "--data.budget.max_failures", "0.5"]
     monkeypatch.setattr(tried, "left", 10**6)
     done("fit", *small, "--run_dir", "whole")
     monkeypatch.setattr(tried, "left", 64 + 30)
     said = run("fit", *small).said
     assert "failed for 34 of 64 draws (34 times: ConnectionError: no answer from the service)" in said
-    assert "more than data.max_failures 0.5 allows" in said and "--ckpt_path last" in said
+    assert "more than data.budget.max_failures 0.5 allows" in said and "--ckpt_path last" in said
     assert Path(NEWLY, "rounds/0/tuned.safetensors").exists() and Path(NEWLY, "checkpoints/last.ckpt").exists()
     assert not Path(NEWLY, "rounds/1/round.json").exists() and not Path(NEWLY, "summary.json").exists()
     kept = [json.loads(path.read_text()) for path in sorted(Path(NEWLY, "rounds/1").glob("scores_*.json"))]
@@ -397,16 +413,16 @@ def test_failure_budget_as_a_count(small: list[str], monkeypatch: pytest.MonkeyP
     """Over the whole run, and the rest is not asked."""
     import tried
 
-    fail = [*outage("raises_for_some"), "--data.max_failures"]
+    fail = [*outage("raises_for_some"), "--data.budget.max_failures"]
     done("fit", *small, *ONE, *fail, "null")
     (account,) = json.loads(Path(NEWLY, "summary.json").read_text())["rounds"]
     failed = account["failed_rewards"]
     said = run("fit", *small, *ONE, *fail, str(failed - 1)).said
-    assert f"failed for {failed} of 32 draws" in said and f"data.max_failures {failed - 1} allows" in said
+    assert f"failed for {failed} of 32 draws" in said and f"data.budget.max_failures {failed - 1} allows" in said
     monkeypatch.setattr(tried, "left", 3)
-    said = run("fit", *small, *outage("works_for_a_while"), "--data.max_failures", "3").said
+    said = run("fit", *small, *outage("works_for_a_while"), "--data.budget.max_failures", "3").said
     assert "failed for 29 of 32 draws" in said  # the second chunk is not asked
-    assert "max_failures is -1" in run("fit", *small, *ONE, "--data.max_failures", "-1").said
+    assert "max_failures is -1" in run("fit", *small, *ONE, "--data.budget.max_failures", "-1").said
 
 
 def test_cached_reward(small: list[str]) -> None:

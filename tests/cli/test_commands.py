@@ -13,7 +13,16 @@ from rdkit import Chem
 from graft import cli, files, runs
 from graft.cli.parser import parse_and_build
 
-TESTED = ["--data.validation_draws", "16", "--data.test_draws", "16", "--model.steps", "8", *QUIET, *REWARD]
+TESTED = [
+    "--data.evaluation.validation_draws",
+    "16",
+    "--data.evaluation.test_draws",
+    "16",
+    "--model.steps",
+    "8",
+    *QUIET,
+    *REWARD,
+]
 
 
 def molecules(path: "str | Path") -> list:
@@ -170,7 +179,7 @@ def test_help_explains_settings(command: str) -> None:
     elif command == "correct":
         assert "--data.fixed_point_solver" in result.out and "--data.dequantize_std" in result.out
     else:
-        assert "--data.steps_per_round" in result.out and "Optimizer steps in a round" in result.out
+        assert "--data.steps_per_round" in result.out and "Number of optimizer steps in a round" in result.out
         assert "--data.accept.fraction" in result.out  # of the rule that the config names
         assert "a fixed value for all others" in re.sub(r"\s+", " ", result.out)  # of the reward
     assert result.out.count("usage: graft") >= 1 and len(set(result.out.splitlines())) > 100

@@ -16,12 +16,12 @@ from graft.compare import cost_callback
 from graft.compare.methods import METHODS
 from graft.distance import frechet, paired_mmd
 from graft.files import hash_tensors, read_tensors
-from graft.page import POLICY
+from graft.report.page import POLICY
 
 ALL = ",".join(METHODS)
 TRAINED = ("graft", "pgraft@0.25", "all@0.25", "rwr", "ddpo@0.25", "nft@0.25", "anchored@0.25", "mine@0.25")
 MINE = "data: {accept: {class_path: graft.accept.TopK, init_args: {keep: 2, draws: 8}}}"
-FEW = ["--data.draws", "128", "--data.test_draws", "64", "--data.steps_per_round", "4"]
+FEW = ["--data.draws", "128", "--data.evaluation.test_draws", "64", "--data.steps_per_round", "4"]
 TIMES = ("training_seconds", "inference_seconds")
 
 
@@ -150,7 +150,7 @@ def test_interpolation_by_hand(there: Path) -> None:
         read_tensors(path)[0] for path in ("all/runs/graft_seed0/tuned.safetensors", "pretrained/reference.safetensors")
     )
     with torch.no_grad():
-        for name, parameter in module.backbone.named_parameters():
+        for name, parameter in module.policy.backbone.named_parameters():
             parameter.copy_((tuned[f"backbone/{name}"] + reference[f"backbone/{name}"]) / 2)
     values = [item[0] for part, _ in graft.sample(module, trainer, 64, "test", chunk=64) for item in part]
     assert float(line("all", "interpolation:0.5")["reward"]) == pytest.approx(sum(values) / 64, rel=1e-6)
@@ -158,7 +158,7 @@ def test_interpolation_by_hand(there: Path) -> None:
 
 def test_best_of_by_hand(there: Path) -> None:
     """Four candidates under each of everyone's conditions, drawn in one batch."""
-    from graft.batches import SampleRequest
+    from graft.datatypes import SampleRequest
     from graft.seeding import make_generator
 
     module, _, _ = graft.load("domains/mixture/mixture.yaml", *toy(there)[2:])
@@ -228,7 +228,7 @@ def test_a_stopped_comparison_goes_on(stop: str, there: Path, tmp_path: Path, mo
 def test_a_comparison_is_widened(there: Path, tmp_path: Path) -> None:
     """More seeds and methods are added to what is there; a method that has become another is refused."""
     mine = tmp_path / "mine.yaml"
-    mine.write_text("model: {learning_rate: 0.01}")
+    mine.write_text("model: {optimizer: {init_args: {lr: 0.01}}}")
     args = ["compare", *toy(there), "--run_dir", str(tmp_path / "w")]
     done(*args, "--methods", f"reference,{mine}", "--seeds", "0")
     result = done(*args, "--methods", "best_of,reference", "--seeds", "0,1")
@@ -240,33 +240,33 @@ def test_a_comparison_is_widened(there: Path, tmp_path: Path) -> None:
     assert [(row["line"], row["seed"]) for row in shown] == [
         *[("best_of:4", 0), ("best_of:4", 1), ("reference", 0), ("reference", 1)]
     ]
-    mine.write_text("model: {learning_rate: 0.02}")
+    mine.write_text("model: {optimizer: {init_args: {lr: 0.02}}}")
     assert "compare.methods.mine.content" in run(*args, "--methods", str(mine), "--seeds", "0").said
 
 
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        (["--methods", "pgraft,grafd"], "no method 'grafd': there are reference, graft, pgraft, switch"),
-        (["--methods", ""], "no methods"),
+        (["--methods", "pgraft,grafd"], "no method 'grafd'; a method is one of reference, graft, pgraft, switch"),
+        (["--methods", ""], "--methods is empty"),
         (["--methods", "nowhere.yaml"], "'nowhere.yaml'"),
-        (["--methods", "domains/nft.yaml"], "rename the file"),
-        (["--methods", "graft,graft"], "the method graft is there twice"),
+        (["--methods", "domains/nft.yaml"], "Rename the file"),
+        (["--methods", "graft,graft"], "the method graft is given twice"),
         (["--methods", "graft:3"], "takes no number"),
         (["--methods", "best_of:0"], "a whole number of at least 1"),
         (["--methods", "best_of:x"], "a whole number of at least 1"),
         (["--methods", "interpolation:nan"], "a finite number"),
-        (["--methods", "graft_early:2"], "no earlier round"),
-        (["--methods", "graft_early", "--trainer.max_epochs", "1"], "raise trainer.max_epochs"),
-        (["--methods", "ddpo:3"], "give a divisor of 4"),
-        (["--methods", "rwr:-1"], "temperature is -1"),
+        (["--methods", "graft_early:2"], "must be below 2"),
+        (["--methods", "graft_early", "--trainer.max_epochs", "1"], "Raise trainer.max_epochs"),
+        (["--methods", "ddpo:3"], "it must divide 4"),
+        (["--methods", "rwr:-1"], "`temperature` is -1"),
         (["--methods", "more.yaml"], "more@0.25 takes 512 reward calls"),
-        (["--seeds", ""], "no seeds"),
+        (["--seeds", ""], "--seeds is empty"),
         (["--seeds", "0,x"], "'x'"),
-        (["--seeds", "0,0"], "the seed 0 is there twice"),
-        (["--seeds", "-1"], "from 0 up"),
-        (["--levels", "0,1"], "'1', but a level is"),
-        (["--levels", "0,high"], "'high', but a level is"),
+        (["--seeds", "0,0"], "the seed 0 is given twice"),
+        (["--seeds", "-1"], "of at least 0"),
+        (["--levels", "0,1"], "'1'; a level must be"),
+        (["--levels", "0,high"], "'high'; a level must be"),
         (["--levels", "0.99"], "nothing would be tuned"),
         (["--levels", "0"], "pgraft at level 0 is graft"),
         (["--baseline", "nft"], "--baseline is 'nft'"),
@@ -279,10 +279,10 @@ def test_a_comparison_is_widened(there: Path, tmp_path: Path) -> None:
         (["--model.weights", "null"], "model.weights"),
         (["--weights", "all/runs/graft_seed0"], "leave out --weights"),
         (["--ckpt_path", "last"], "leave out --ckpt_path"),
-        (["--data.reuse_runs", "[all/runs/graft_seed0]"], "leave out data.reuse_runs"),
+        (["--data.storage.reuse_runs", "[all/runs/graft_seed0]"], "Remove data.storage.reuse_runs"),
         (["--data.reward", "nowhere.f"], "nowhere.f"),
         (["--run_dir", "all/runs/graft_seed0"], "must be empty"),
-        (["--trainer.devices", "2"], "one process"),
+        (["--trainer.devices", "2"], "a comparison must have one"),
         (["--seeds"], "--seeds needs a value"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
@@ -316,7 +316,7 @@ def test_auto(there: Path, tmp_path: Path) -> None:
 
 
 def test_molecules(small: list[str], folder: Path) -> None:
-    """Metrics, diversity and the distance to the accepted law beside its floor, by hand."""
+    """Metrics, diversity and the distance to the accepted distribution with its floor, by hand."""
     args = [*small, "--data.accept.deduplicate", "true", "--target_draws", "128", "--run_dir", "a"]
     done("compare", *args, "--methods", "pgraft,reference,best_of:2", "--seeds", "0")
     row = line("a", "pgraft@0.167")
@@ -335,10 +335,10 @@ def test_molecules(small: list[str], folder: Path) -> None:
         state = {name: tensors[f"state/{name}"] for name in ("x", "h")}
         law += module.decode(state, {"mask": tensors["condition/mask"]})
         groups.append(tensors["condition/mask"].sum(1).long())
-    from graft.batches.sampling import SampleRequests
-    from graft.batches.sampling import groups as conditions
     from graft.compare.accepted_distribution import SEED
     from graft.compare.matched import match
+    from graft.dataloaders.sampling import SampleRequests
+    from graft.dataloaders.sampling import groups as conditions
     from graft.seeding import make_generator
 
     assert content["law"]["count"] == len(law)

@@ -25,7 +25,7 @@ PLACES = [
     ],
     *[
         ("model", "init_args", name)
-        for name in ("level", "steps", "backbone", "process", "ema_decay", "lora", "weights")
+        for name in ("level", "steps", "backbone", "process", "tuning", "optimizer", "lora", "weights")
     ],
     *[("trainer", "max_epochs"), ("model", "class_path"), ("model",), ("data",), ("seed_everything",)],
 ]

@@ -13,7 +13,16 @@ OTHER = [name for name in NAMES if "text_to_image" in name]  # need a pipeline: 
 ELSEWHERE = {"trainer/gpu.yaml", "trainer/slurm.yaml"}  # need machines that are not here
 ELSEWHERE |= {"trainer/ddp.yaml", "trainer/fsdp.yaml"}  # run by test_processes.py
 
-ONE = ["--trainer.max_epochs", "1", "--data.steps_per_round", "2", "--data.test_draws", "16", "--model.steps", "6"]
+ONE = [
+    "--trainer.max_epochs",
+    "1",
+    "--data.steps_per_round",
+    "2",
+    "--data.evaluation.test_draws",
+    "16",
+    "--model.steps",
+    "6",
+]
 
 
 def settings(*args: object) -> dict:
@@ -42,7 +51,7 @@ def test_domain(name: str, folder: Path) -> None:
             "--data.steps_per_epoch",
             "2",
         ]
-        short += ["--data.test_draws", "6", "--data.num_repeats", "1", "--data.baseline_steps", "[1]"]
+        short += ["--data.evaluation.test_draws", "6", "--data.num_repeats", "1", "--data.baseline_steps", "[1]"]
         short += ["--data.train_batch_size", "8"]
         done(
             "correct",
@@ -51,7 +60,7 @@ def test_domain(name: str, folder: Path) -> None:
             *short,
             "--trainer.max_epochs",
             "1",
-            "--data.max_invalid_fraction",
+            "--data.source.max_invalid_fraction",
             "0.9",
             *QUIET,
         )
@@ -133,12 +142,12 @@ def test_own_configs_come_before_installed_ones(folder: Path) -> None:
     own = folder / "configs" / "domains" / "molecule.yaml"
     own.parent.mkdir(parents=True)
     shutil.copy(CONFIGS / "domains/molecule.yaml", own)
-    own.write_text(own.read_text().replace("steps: 24", "steps: 12"))
-    assert (shipped["model"]["init_args"]["steps"], settings(*MOLECULE)["model"]["init_args"]["steps"]) == (24, 12)
-    assert settings("--config", own)["model"]["init_args"]["steps"] == 12  # as a path
+    own.write_text(own.read_text().replace("level: 0.167", "level: 0.25"))
+    assert (shipped["model"]["init_args"]["level"], settings(*MOLECULE)["model"]["init_args"]["level"]) == (0.167, 0.25)
+    assert settings("--config", own)["model"]["init_args"]["level"] == 0.25  # as a path
     (folder / "domains").mkdir()
-    (folder / "domains" / "molecule.yaml").write_text(own.read_text().replace("steps: 12", "steps: 6"))
-    assert settings(*MOLECULE)["model"]["init_args"]["steps"] == 6  # a path from here comes first of all
+    (folder / "domains" / "molecule.yaml").write_text(own.read_text().replace("level: 0.25", "level: 0.5"))
+    assert settings(*MOLECULE)["model"]["init_args"]["level"] == 0.5  # a path from here comes first of all
 
 
 @pytest.mark.parametrize("args", [["--config", "molecul"], ["--config=molecul"], ["-c", "molecul"], []])
@@ -161,5 +170,5 @@ def test_config_with_a_mistake(content: str, words: str, folder: Path) -> None:
 
 
 def test_run_is_named_after_the_first_config(folder: Path, small: list[str]) -> None:
-    done("fit", *small, "--config", "accept/all.yaml", "--trainer.max_epochs", "1", "--data.test_draws", "4")
+    done("fit", *small, "--config", "accept/all.yaml", "--trainer.max_epochs", "1", "--data.evaluation.test_draws", "4")
     assert (folder / "runs/molecule/1/summary.json").exists()

@@ -11,14 +11,16 @@ import torch
 from broken import PLANE
 from called import done, run
 from test_not_finite import FIT, QUICK, plane_of, trained
+from trained import rollouts_of
 
 import graft
 from graft import best_of, cli
 from graft.accept import AcceptAll, Threshold, TopFraction
+from graft.datatypes import ScoredSet
 from graft.errors import GraftError
 from graft.objectives import DiffusionNFT
 from graft.reward import Reward
-from graft.rounds.sources import ScoredSet
+from graft.settings import ScoredFile
 
 pytestmark = [pytest.mark.filterwarnings(f"ignore:{message}") for message in cli.IGNORED_WARNINGS]
 
@@ -47,7 +49,7 @@ class Given(Reward):
 
 def fit(weights: str, reward: "Reward | None", rounds: int = 1, run_dir: str = "run", **settings: Any) -> Any:
     model = {name: settings.pop(name) for name in ("objective",) if name in settings}
-    data = graft.Rollouts(reward, **{**QUICK, "alarms": None, **settings})
+    data = rollouts_of(reward, **{**QUICK, "alarms": None, **settings})
     return graft.fit(plane_of(broken.Network(), weights=weights, **model), data, run_dir, trained(rounds))
 
 
@@ -57,10 +59,10 @@ def test_one_value(weights: str, folder: Path) -> None:
     args = [*FIT, "--model.weights", weights, "--data.reward", "broken.Zero", "--trainer.max_epochs", "1"]
     said = run(*args).said
     assert said.startswith("graft: the reward zero is 0 for all 48 candidates of round 1, so that training would learn")
-    assert "check the reward" in said and said.endswith("with data.allow_constant_reward=true")
+    assert "check the reward" in said and said.endswith("with data.budget.allow_constant=true")
     assert len([*folder.glob("run/rounds/0/scores_*.json")]) == 2 and not [*folder.glob("run/*.safetensors")]
-    result = done(*args, "--ckpt_path", "last", "--data.allow_constant_reward", "true")
-    assert "the reward zero is 0 for all 48 candidates of round 1: what is accepted is arbitrary" in result.out
+    result = done(*args, "--ckpt_path", "last", "--data.budget.allow_constant", "true")
+    assert "the reward zero is 0 for all 48 candidates of round 1: the accepted draws are arbitrary" in result.out
     (account,) = json.loads((folder / "run/summary.json").read_text())["rounds"]
     assert account["constant_conditions"] == account["conditions"] > 0 and account["accepted"] == 24
 
@@ -109,7 +111,8 @@ def test_saturation(higher_is_better: bool, weights: str, folder: Path, capsys: 
     settings = {"source": "current", "accept": TopFraction(0.1, group_by="global")}
     summary = fit(weights, reward, 5, **settings)
     said = capsys.readouterr().out
-    assert f"the reward reward is {sign} for all 48 candidates of round 3, no worse than what round 2 accepted" in said
+    sentence = f"the reward reward is {sign} for all 48 candidates of round 3"
+    assert f"{sentence}, no worse than the accepted draws of round 2" in said
     assert summary["saturated"] and len(summary["rounds"]) == 3 and summary["tuned"]["reward"] == sign
     assert summary["reward_calls"] == 3 * 48
     tuned, second = (
@@ -122,7 +125,7 @@ def test_saturation(higher_is_better: bool, weights: str, folder: Path, capsys: 
     # resumed where it would begin that round
     Path("run/summary.json").unlink()
     module = plane_of(broken.Network(), weights=weights)
-    data = graft.Rollouts(reward, **{**QUICK, "alarms": None, **settings})
+    data = rollouts_of(reward, **{**QUICK, "alarms": None, **settings})
     again = graft.fit(module, data, "run", trained(5), checkpoint=Path("run/checkpoints/last.ckpt"))
     assert again["saturated"] and again["rounds"] == summary["rounds"] and again["tuned"] == summary["tuned"]
 
@@ -148,7 +151,7 @@ class Scored(broken.Plane):
 def test_scored_file(weights: str, folder: Path) -> None:
     """Before anything is trained, by the name of the column; a score that is NaN is left out."""
     Path("5.csv").touch()
-    data = graft.Rollouts(None, **{**QUICK, "alarms": None, "source": "5.csv", "score_column": "pIC50"})
+    data = rollouts_of(None, **{**QUICK, "alarms": None, "source": ScoredFile("5.csv", "pIC50")})
     module = plane_of(broken.Network(), Scored, weights=weights)
     with pytest.raises(GraftError, match="the reward pIC50 is 5 for all 39 candidates of round 1"):
         graft.fit(module, data, "run", trained(1))
@@ -157,8 +160,8 @@ def test_scored_file(weights: str, folder: Path) -> None:
 def test_screen_and_best_of(weights: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """What they choose would be arbitrary: that is said, and no more."""
     fit(weights, Given(lambda point: point[0]), proxy_reward=Given(lambda point: 2.0), proxy_fraction=0.5)
-    assert "the screen reward does not tell draws of a condition apart" in capsys.readouterr().out
+    assert "the proxy reward reward does not vary within any condition" in capsys.readouterr().out
     module = plane_of(broken.Network(), weights=weights)
     for reward, told in ((Given(lambda point: 2.0), True), (Given(lambda point: point[0]), False)):
         best_of.best_of_n(module, trained(1), reward, 3, 2)
-        assert ("those that are kept are arbitrary" in capsys.readouterr().out) == told
+        assert ("the objects that are kept are arbitrary" in capsys.readouterr().out) == told

@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 
 KINDS = {"flow": "corrector/molecule.yaml", "gaussian": "corrector/gaussian.yaml"}
 ETA = "--model.process.init_args.fields.{}.init_args.eta"
-ONE = ["--trainer.max_epochs", "1", "--data.validation_draws", "0", "--data.test_draws", "16"]
+ONE = ["--trainer.max_epochs", "1", "--data.evaluation.validation_draws", "0", "--data.evaluation.test_draws", "16"]
 
 
 @pytest.fixture(scope="module")
@@ -29,6 +29,14 @@ def given(reference: Path) -> list[str]:
 
 def fit(given: list[str], kind: str, *flags: object) -> list[object]:
     return ["fit", *given, "--config", KINDS[kind], *SMALL, *flags]
+
+
+def process(shape: str, projection: str) -> list[str]:
+    """A process of the corrector's own with such positions."""
+    x = f"{{class_path: TrigFlow, init_args: {{shape: {shape}, projection: {projection}}}}}"
+    h = "{class_path: TrigFlow, init_args: {shape: [8, 10], projection: MaskProjection}}"
+    fields = f"{{x: {x}, h: {h}}}"
+    return ["--model.corrector.process", f"{{class_path: MultiFieldProcess, init_args: {{fields: {fields}}}}}"]
 
 
 def summary(run: Path) -> dict:
@@ -62,7 +70,7 @@ def test_run(kind: str, source: str, folder: Path, given: list[str], reference: 
     assert not any(name.startswith("layers.3.") for name in own)  # the reference has five layers
     assert {"flow": "layers.2.node.0.weight", "gaussian": "root"}[kind] in own
     checkpoint = torch.load(made / "checkpoints/last.ckpt", weights_only=True)
-    assert {name.split(".")[0] for name in checkpoint["state_dict"]} <= {"backbone", "average"}
+    assert {name.split(".")[1] for name in checkpoint["state_dict"]} <= {"backbone", "ema"}
     recorded = load_file(made / "rounds/0/accepted.safetensors")
     assert {"level/1.0/x", "level/1.0/h"} <= recorded.keys()
     assert float(recorded["level/1.0/x"].sum(1).abs().max()) < 1e-4
@@ -112,8 +120,8 @@ def test_interruption(kind: str, killed: bool, folder: Path, given: list[str], m
 
 def test_draws_are_shared_with_other_runs(folder: Path, given: list[str]) -> None:
     """The reference draws the same with and without a corrector, which learns from the noise that was recorded."""
-    done("fit", *given, *SMALL, *ONE, "--model.level", "0", "--data.record_levels", "[1.0]")
-    done(*fit(given, "gaussian", *ONE, "--data.reuse_runs", "[runs/molecule/1]"))
+    done("fit", *given, *SMALL, *ONE, "--model.level", "0", "--data.storage.record_levels", "[1.0]")
+    done(*fit(given, "gaussian", *ONE, "--data.storage.reuse_runs", "[runs/molecule/1]"))
     told = summary(folder / "runs/molecule/2")["rounds"][0]
     assert told["reused"] == 64 and told["denoiser_calls"] == told["reward_calls"] == 0
 
@@ -129,11 +137,8 @@ def test_draws_are_shared_with_other_runs(folder: Path, given: list[str]) -> Non
         (["--model.lora.rank", "4"], "no model.lora"),
         (["--model.weights", "null"], "give model.weights"),
         (["--model.corrector.steps", "0"], "model.corrector.steps is 0"),
-        (["--model.corrector.process.init_args.fields.x.init_args.shape", "[7, 3]"], "the shape of x is 7x3 there"),
-        (
-            ["--model.corrector.process.init_args.fields.x.init_args.projection", "MaskProjection"],
-            "the projection of x is MaskProjection",
-        ),
+        (process("[7, 3]", "ZeroCenterOfMass"), "the shape of x is 7x3 there"),
+        (process("[8, 3]", "MaskProjection"), "the projection of x is MaskProjection"),
         (["--model.objective", "PolicyGradient"], "not a corrector"),
         (["--model.objective", "DiffusionNFT"], "not a corrector"),
         (["--model.objective", "Shaping", "--model.objective.target", "renoised"], "biased"),

@@ -95,7 +95,7 @@ def test_round_that_is_gone(interrupted: Path, small: list[str]) -> None:
     """One that has to be known: a later one cannot be told without it."""
     shutil.rmtree(interrupted / "rounds/0")
     said = run("fit", *small, *LAST).said
-    assert "rounds/0/round.json is missing" in said and "bring it back" in said
+    assert "rounds/0/round.json is missing" in said and "restore the file" in said
     shutil.rmtree(interrupted / "checkpoints")  # from the start: then it is drawn again
     done("fit", *small, *LAST)
 
@@ -103,9 +103,9 @@ def test_round_that_is_gone(interrupted: Path, small: list[str]) -> None:
 @pytest.mark.parametrize(
     ("which", "remedy"),
     [
-        ("rounds/1/chunk_00000.safetensors", "drawn again"),
+        ("rounds/1/chunk_00000.safetensors", "sampled again"),
         ("rounds/1/scores_00001.json", "scored again"),
-        ("rounds/0/round.json", "bring it back"),
+        ("rounds/0/round.json", "restore the file"),
         ("checkpoints/last.ckpt", "--ckpt_path"),
     ],
 )
@@ -151,7 +151,7 @@ def test_another_version(interrupted: Path, finished: Path, small: list[str]) ->
 
 def test_checkpoint_of_another_run(interrupted: Path, small: list[str], folder: Path) -> None:
     """Of the same reference, but with other parameters."""
-    lora = [*small, "--model.lora.rank", "2", "--trainer.max_epochs", "1", "--data.validation_draws", "0"]
+    lora = [*small, "--model.lora.rank", "2", "--trainer.max_epochs", "1", "--data.evaluation.validation_draws", "0"]
     done("fit", *lora, "--run_dir", "other")
     shutil.copy("other/checkpoints/last.ckpt", interrupted / "checkpoints/last.ckpt")
     assert "does not fit the network" in run("fit", *small, *LAST).said

@@ -11,10 +11,11 @@ import torch
 from lightning.pytorch import Callback, LightningModule
 from safetensors.torch import load_file
 from test_not_finite import QUICK, plane_of, trained
+from trained import rollouts_of, training
 
 import graft
-from graft.batches import SampleRequest
 from graft.cli import IGNORED_WARNINGS
+from graft.datatypes import SampleRequest
 from graft.errors import GraftError
 from graft.runs.checkpoint import read
 from graft.runs.interruption import Interrupted
@@ -23,7 +24,7 @@ from graft.sharding import FullyShard
 
 pytestmark = [pytest.mark.filterwarnings(f"ignore:{message}") for message in IGNORED_WARNINGS]
 SHIPPED = ["domains/molecule.yaml", "domains/layout.yaml", "domains/image.yaml"]
-SETTINGS: dict[str, Any] = {"ema_decay": 0.5, "clip": None, "learning_rate": 0.01}
+SETTINGS: dict[str, Any] = training(0.01, ema_decay=0.5)
 
 
 @pytest.fixture(scope="module")
@@ -47,8 +48,8 @@ def test_ranks_that_share_a_network_stay_in_step(config: str) -> None:
             raise torch.OutOfMemoryError("CUDA out of memory")
         raise RuntimeError("it fits")
 
-    module.backbone.forward = full
-    for strategy, error in ((FullyShard.__new__(FullyShard), "4 draws at a time on processes"), (None, "it fits")):
+    module.policy.backbone.forward = full
+    for strategy, error in ((FullyShard.__new__(FullyShard), "4 draws at a time on ranks"), (None, "it fits")):
         module._trainer = SimpleNamespace(strategy=strategy, world_size=1, datamodule=None)
         module.setup("fit")
         with pytest.raises((GraftError, RuntimeError), match=error):
@@ -58,8 +59,10 @@ def test_ranks_that_share_a_network_stay_in_step(config: str) -> None:
 
 def fitted(kind: Any, weights: str, run_dir: str, *callbacks: Callback, checkpoint: "Path | None" = None) -> Any:
     module = plane_of(broken.Network(), kind, weights=weights, **SETTINGS)
-    data = graft.Rollouts(broken.Right(), **{**QUICK, "validation_draws": 24})
-    return graft.fit(module, data, run_dir, trained(2, callbacks=[*callbacks]), checkpoint=checkpoint)
+    data = rollouts_of(broken.Right(), **{**QUICK, "validation_draws": 24})
+    return graft.fit(
+        module, data, run_dir, trained(2, callbacks=[*callbacks], gradient_clip_val=None), checkpoint=checkpoint
+    )
 
 
 class Asked(Callback):
@@ -84,7 +87,7 @@ def test_domain_that_overrides_all_hooks(weights: str, folder: Path) -> None:
     plane, deaf = (load_file(f"{name}/tuned.safetensors") for name in ("plane", "deaf"))
     assert all(torch.equal(plane[name], deaf[name]) for name in plane)
     last = read(checkpoint)["state_dict"]  # the average is another thing than the last weights
-    assert not torch.equal(last["backbone.layers.0.weight"], last["average.layers/0/weight"])
+    assert not torch.equal(last["policy.backbone.layers.0.weight"], last["policy.ema.layers/0/weight"])
 
 
 def test_callbacks_of_a_domain_are_kept() -> None:

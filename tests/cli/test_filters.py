@@ -11,7 +11,7 @@ from called import TOY, done, run
 from safetensors.torch import load_file
 
 RUN = "runs/molecule/1"
-THREE = ["--trainer.max_epochs", "3", "--data.validation_draws", "0", "--data.test_draws", "8"]
+THREE = ["--trainer.max_epochs", "3", "--data.evaluation.validation_draws", "0", "--data.evaluation.test_draws", "8"]
 MEMORY = "{class_path: graft.filters.Memory}"
 NOVELTY = "{class_path: graft.filters.Novelty}"
 NOTHING = """
@@ -85,7 +85,7 @@ def test_nothing_left(small: list[str], folder: Path) -> None:
     """One sentence that names the filter and what to do; the draws are kept."""
     (folder / "mine.py").write_text(NOTHING)
     said = run("fit", *small, *THREE, *filters("{class_path: mine.Nothing}")).said
-    assert "'nothing at all' refuses all 64" in said and "draw more" in said
+    assert "'nothing at all' rejects all 64" in said and "draw more" in said
     assert Path(RUN, "rounds/0/chunk_00001.safetensors").exists()
 
 

@@ -14,7 +14,16 @@ from called import done, run
 from rdkit import Chem
 from safetensors.torch import load_file
 
-ONE = ["--trainer.max_epochs", "1", "--data.validation_draws", "0", "--data.test_draws", "16"]  # later flags win
+from graft.report.page import POLICY
+
+ONE = [
+    "--trainer.max_epochs",
+    "1",
+    "--data.evaluation.validation_draws",
+    "0",
+    "--data.evaluation.test_draws",
+    "16",
+]  # later flags win
 TARGET = ["--model.objective", "Shaping", "--model.objective.target"]
 
 
@@ -113,6 +122,7 @@ def test_accounts_of_rounds(finished: Path, summary: dict) -> None:
 
 def test_report_stands_alone(finished: Path, summary: dict) -> None:
     page = (finished / "report.html").read_text()
+    assert page.count(POLICY) == 1 and page.index(POLICY) < page.index("<style>")
     assert not re.search(r"""(src|href)\s*=\s*['"]?\s*(https?:)?//""", page)
     assert not re.search(r"url\(\s*['\"]?https?:|@import|<link", page)
     pictures = re.findall(r"<img alt='samples of the (\w+)' src='data:image/png;base64,([^']+)'", page)
@@ -174,7 +184,7 @@ def test_seed(seed: int, equal: bool, finished: Path, folder: Path, small: list[
         (["--data.source", "current", "--trainer.max_epochs", "2"], {}),
         (["--model.level", "0"], {"level": 0}),
         (["--model.level", "0.4"], {"level": 0.375}),  # the nearest step
-        (["--model.ema_decay", "null"], {}),
+        (["--model.tuning.ema_decay", "null"], {}),
         ([*TARGET, "transition"], {}),
         ([*TARGET, "trajectory"], {}),
         (["--data.replay_rounds", "2", "--trainer.max_epochs", "2"], {}),

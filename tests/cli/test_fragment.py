@@ -36,7 +36,7 @@ def test_fit_under_a_fragment(folder: Path, small: list[str]) -> None:
             assert mol.GetNumAtoms() == 5 and [mol.GetAtomWithIdx(i).GetSymbol() for i in range(3)] == ["C", "C", "O"]
             np.testing.assert_allclose(mol.GetConformer().GetPositions()[:3], kept, atol=1e-4)
     # draws under something else are other draws
-    said = run("fit", *small, *PAIR, "--data.reuse_runs", f"[{new}]", *LEVEL).said
+    said = run("fit", *small, *PAIR, "--data.storage.reuse_runs", f"[{new}]", *LEVEL).said
     assert "given" in said
     done(
         "fit",
@@ -44,7 +44,7 @@ def test_fit_under_a_fragment(folder: Path, small: list[str]) -> None:
         *PAIR,
         "--model.fragment",
         core,
-        "--data.reuse_runs",
+        "--data.storage.reuse_runs",
         f"[{new}]",
         "--trainer.max_epochs",
         "1",

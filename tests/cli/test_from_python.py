@@ -4,6 +4,7 @@ import json
 import shutil
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,11 @@ import yaml
 from called import QUIET, done, run
 from lightning.pytorch import Callback
 from safetensors.torch import load_file
+from trained import rollouts_of, training
 
 import graft
 from graft import GraftError, cli
+from graft.optimizers import FusedAdamW
 from graft.process import Gaussian, LinearSchedule
 from graft.reward import FunctionReward, WeightedSum
 from graft.runs.config_of_objects import MISSING, configuration
@@ -98,7 +101,7 @@ def module(dots: Any, **settings: Any) -> Any:
 
 def data(reward: Any = None, **settings: Any) -> graft.Rollouts:
     small = {"draws": 16, "batch_size": 8, "train_batch_size": 4, "steps_per_round": 2, "alarms": None}
-    return graft.Rollouts(
+    return rollouts_of(
         FunctionReward("dots.right", timeout=None) if reward is None else reward,
         **{**small, "validation_draws": 0, "test_draws": 16, **settings},
     )
@@ -182,20 +185,22 @@ def test_what_no_file_can_say(dots: Any) -> None:
 
 def test_settings_that_were_changed(dots: Any) -> None:
     """What the configuration says is what ran: also what was assigned after the objects were made or loaded."""
-    asked, rollouts = module(dots, seed=5, learning_rate=0.1, ema_decay=0.9), data(seed=5)
-    rollouts.draws, asked.learning_rate, asked.level = 12, 0.2, 0.5
+    asked, rollouts = module(dots, seed=5, **training(0.1, ema_decay=0.9)), data(seed=5)
+    rollouts.draws, asked.optimizer = 12, partial(FusedAdamW, lr=0.2)
+    asked.policy.set_level(0.5)
     rollouts.reward = WeightedSum([FunctionReward("dots.right", timeout=None), "dots.right"], [1.0, 2.0])
     Path("config.yaml").write_text(configuration(asked, rollouts, trainer()))
     for number in (1, 2):
         again, rollouts_again, trainer_again = graft.load("config.yaml")
-        assert (again.level, again.learning_rate, again.seed, again.average.decay) == (0.5, 0.2, 5, 0.9)
-        assert (rollouts_again.draws, rollouts_again.alarms, rollouts_again.seed) == (12, None, 5)
+        rate = again.optimizer(again.parameters()).defaults["lr"]
+        assert (again.policy.interval.low, rate, again.seed, again.policy.ema.decay) == (0.5, 0.2, 5, 0.9)
+        assert (rollouts_again.draws, rollouts_again.evaluation.alarms, rollouts_again.seed) == (12, None, 5)
         assert [term.path for term in rollouts_again.reward.terms] == ["dots.right"] * 2
         assert rollouts_again.reward.weights == [1.0, 2.0] and trainer_again.max_epochs == 2
         assert rollouts_again.reward.identity() == rollouts.reward.identity()
-        rollouts_again.test_draws = 8 + number
+        rollouts_again.evaluation.test_draws = 8 + number
         Path("config.yaml").write_text(configuration(again, rollouts_again, trainer_again))
-    assert graft.load("config.yaml")[1].test_draws == 10
+    assert graft.load("config.yaml")[1].evaluation.test_draws == 10
     mixed = configuration(module(dots, seed=1), data(), trainer())
     assert f"{MISSING}data.seed" in mixed
 

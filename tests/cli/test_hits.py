@@ -11,7 +11,7 @@ import tried
 from called import done, run
 from rdkit import Chem, rdBase
 
-from graft.page import POLICY
+from graft.report.page import POLICY
 
 
 def ranked(path: Path) -> list[dict[str, str]]:

@@ -110,7 +110,7 @@ def test_level_goes_with_the_weights(chosen: Path, small: list[str], folder: Pat
 
 
 def test_warm_start_chooses_for_itself(chosen: Path, small: list[str], folder: Path) -> None:
-    tiny = ["--trainer.max_epochs", "1", "--data.test_draws", "4", "--data.validation_draws", "0"]
+    tiny = ["--trainer.max_epochs", "1", "--data.evaluation.test_draws", "4", "--data.evaluation.validation_draws", "0"]
     done("fit", *small, *AUTO, *tiny, "--seed_everything", "1", "--weights", chosen, "--run_dir", "warm")
     assert content(folder / "warm/levels.json")["origin"]["seed"] == 1
 
@@ -166,7 +166,7 @@ def test_interrupted_comparison_starts_over(
         def interrupt(*_: object) -> None:
             raise KeyboardInterrupt
 
-        patch.setattr(search, "_again", interrupt)
+        patch.setattr(search, "reroll", interrupt)
         assert run("fit", *small, *AUTO).status == 130
     signal.signal(signal.SIGINT, handler)
     resumed = folder / "runs/molecule/1"
@@ -213,5 +213,5 @@ def test_damaged_choice(spoilt: str, chosen: Path, small: list[str]) -> None:
 
 def test_help() -> None:
     said = re.sub(r"\s+", " ", done("fit", "--config", "domains/molecule.yaml", "--help").out)
-    assert "at least 0.9 of the accepted gain survives" in said and "--data.level_search.candidates" in said
+    assert "at which 0.9 of the accepted gain survives" in said and "--data.level_search.candidates" in said
     assert "One re-rolled" not in said and "fewer reward calls and denoiser calls than one round" in said

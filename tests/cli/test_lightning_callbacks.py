@@ -21,15 +21,23 @@ from graft.callbacks import with_graft_callbacks
 SMALL = [
     "--data.draws",
     "64",
-    "--data.test_draws",
+    "--data.evaluation.test_draws",
     "32",
-    "--data.validation_draws",
+    "--data.evaluation.validation_draws",
     "32",
     "--data.steps_per_round",
     "4",
 ]
 FIT = ["fit", *["--config", "domains/mixture/mixture.yaml", "--model.weights", "run/reference.safetensors"], *SMALL]
-FIT += [*QUIET, "--trainer.max_epochs", "3", "--model.ema_decay", "0.9", "--model.cosine", "true"]
+FIT += [
+    *QUIET,
+    "--trainer.max_epochs",
+    "3",
+    "--model.tuning.ema_decay",
+    "0.9",
+    "--model.lr_scheduler",
+    "graft.optimizers.WarmupCosine",
+]
 BEST = {"monitor": "validation/reward", "mode": "max", "filename": "best", "enable_version_counter": False}
 
 
@@ -93,7 +101,7 @@ def test_they_work_and_go_on(toy: Path, monkeypatch: pytest.MonkeyPatch) -> None
     rewards = [float(row["validation/reward"]) for row in rows("whole") if "validation/reward" in row]
     kept = torch.load("whole/checkpoints/best.ckpt", weights_only=True)
     assert kept["global_step"] == 4 * (1 + rewards.index(max(rewards)))
-    assert any("lr-AdamW" in row for row in rows("whole"))
+    assert any("lr-FusedAdamW" in row for row in rows("whole"))
     interrupted(monkeypatch, [*args, "--run_dir", "made"], step=6)
     done(*args, "--run_dir", "made", "--ckpt_path", "last")
     alike("made", "whole")

@@ -51,7 +51,7 @@ def pictures(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(GraftModule, "render", draw)
     monkeypatch.setattr(report, "write", lambda *_: None)
-    monkeypatch.setattr(show, "picture", lambda *_: b"<svg></svg>")
+    monkeypatch.setattr(show, "render_figure", lambda *_: b"<svg></svg>")
 
 
 def rows(run: "str | Path") -> list[dict[str, float]]:

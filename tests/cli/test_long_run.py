@@ -15,8 +15,17 @@ from graft.runs.progress import format_duration
 def args(folder: Path) -> list[str]:
     shutil.copytree(TOY / "domains", folder / "domains")
     done("pretrain", "--config", "domains/mixture/pretrain.yaml", "--trainer.max_epochs", "1", *QUIET)
-    tiny = ["--data.draws", "32", "--data.batch_size", "16", "--data.steps_per_round", "2", "--data.test_draws", "8"]
-    tiny += ["--data.train_batch_size", "8", "--model.steps", "4", "--data.validation_draws", "8"]
+    tiny = [
+        "--data.draws",
+        "32",
+        "--data.batch_size",
+        "16",
+        "--data.steps_per_round",
+        "2",
+        "--data.evaluation.test_draws",
+        "8",
+    ]
+    tiny += ["--data.train_batch_size", "8", "--model.steps", "4", "--data.evaluation.validation_draws", "8"]
     weights = ["--model.weights", "runs/pretrain/1/reference.safetensors"]
     return ["fit", "--config", "domains/mixture/mixture.yaml", *weights, *tiny, "--run_dir", "run", *QUIET]
 
@@ -40,7 +49,7 @@ def check(seen: list[dict[str, int]], since: int, keep: int) -> None:
 
 @pytest.mark.slow
 def test_thirty_rounds(args: list[str]) -> None:
-    check(measured(args, 30, "--data.keep_last_rounds", "3", "--data.replay_rounds", "2"), 9, 3)
+    check(measured(args, 30, "--data.storage.keep_last_rounds", "3", "--data.replay_rounds", "2"), 9, 3)
     for number in range(30):
         there = {path.name for path in Path(f"run/rounds/{number}").iterdir()}
         kept = {"scores_00000.json", "scores_00001.json", "round.json", "accepted.csv"}
@@ -56,12 +65,12 @@ def test_two_hundred_rounds(args: list[str]) -> None:
 
 def test_memory_of_rounds_that_were_let_go_of(args: list[str]) -> None:
     """Filters know what was accepted, and a run that goes on does not ask for draws that are gone."""
-    filters = ["--data.filters+", "graft.filters.Memory", "--data.keep_last_rounds", "1"]
+    filters = ["--data.filters+", "graft.filters.Memory", "--data.storage.keep_last_rounds", "1"]
     said = run(*args, *filters, "--trainer.max_epochs", "4").err
     assert "has no key" in said  # the toy's objects have none
     assert (
         "data.replay_rounds trains on the last 3"
-        in run(*args, "--data.replay_rounds", "3", "--data.keep_last_rounds", "2").said
+        in run(*args, "--data.replay_rounds", "3", "--data.storage.keep_last_rounds", "2").said
     )
 
 

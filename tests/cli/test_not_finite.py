@@ -12,6 +12,7 @@ import torch
 from broken import PLANE
 from called import run
 from safetensors.torch import load_file, save_file
+from trained import rollouts_of, training
 
 import graft
 from graft import files
@@ -26,7 +27,7 @@ pytestmark = [pytest.mark.filterwarnings(f"ignore:{message}") for message in IGN
 
 FIT = ["fit", "--config", "plane.yaml", "--data.reward", "broken.Right", "--data.draws", "48"]
 FIT += ["--data.batch_size", "24", "--data.train_batch_size", "8", "--data.steps_per_round", "4"]
-FIT += ["--data.validation_draws", "24", "--data.test_draws", "24", "--trainer.max_epochs", "3"]
+FIT += ["--data.evaluation.validation_draws", "24", "--data.evaluation.test_draws", "24", "--trainer.max_epochs", "3"]
 FIT += ["--data.accept", "TopFraction", "--data.accept.fraction", "0.5", "--run_dir", "run"]
 PRETRAIN = ["pretrain", "--config", "plane.yaml", "--data", "broken.Points", "--trainer.max_epochs", "3"]
 PRETRAIN += ["--run_dir", "run"]
@@ -51,7 +52,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def plane_of(network: torch.nn.Module, kind: Any = broken.Plane, **settings: Any) -> Any:
-    return kind(network, Gaussian(CosineSchedule(), "v", [2]), steps=8, **{"learning_rate": 3e-3, **settings})
+    return kind(network, Gaussian(CosineSchedule(), "v", [2]), steps=8, **{**training(3e-3), **settings})
 
 
 def trained(rounds: int, **settings: Any) -> Any:
@@ -65,7 +66,7 @@ def fitted(
     """Fit with settings of the model, and of the trainer, whose names begin with a capital."""
     model = {name: value for name, value in settings.items() if name.islower()}
     own = {name.lower(): value for name, value in settings.items() if not name.islower()}
-    rollouts = graft.Rollouts(broken.Right(), **{**QUICK, **data})
+    rollouts = rollouts_of(broken.Right(), **{**QUICK, **data})
     graft.fit(plane_of(network, weights=str(weights), **model), rollouts, run_dir, trained(own.pop("rounds", 2), **own))
 
 
@@ -107,42 +108,48 @@ def weightless(folder: Path) -> None:
 def test_learning_rate(command: str, weights: Path, folder: Path) -> None:
     """The quick way to it, from the command line."""
     args = [*FIT, "--model.weights", weights] if command == "fit" else PRETRAIN
-    said = run(*args, "--model.learning_rate", "1e25").said
+    said = run(*args, "--model.optimizer.lr", "1e25").said
     assert "the loss of step 2 is " in said
-    assert said.endswith(": lower model.learning_rate (now 1e+25); no weights were written")
+    assert said.endswith(": lower model.optimizer.lr (now 1e+25); no weights were written")
     weightless(folder)
 
 
 def test_weights_are_named(weights: Path, folder: Path) -> None:
     """Beyond what a float32 holds in the first step."""
-    with pytest.raises(NotFiniteError, match=r"not finite after step 1 \(first: backbone.layers.0.weight\): lower"):
-        fitted(weights, broken.Network(), {"learning_rate": 1e39})
+    with pytest.raises(
+        NotFiniteError, match=r"not finite after step 1 \(first: policy.backbone.layers.0.weight\): lower"
+    ):
+        fitted(weights, broken.Network(), training(1e39))
     weightless(folder)
 
 
 @pytest.mark.parametrize("rate", [1e25, 1e39])
 def test_the_last_step(rate: float, weights: Path, folder: Path) -> None:
     """No step follows whose loss would show it: the samples do, or else the file that would be written."""
-    last = {"learning_rate": rate, "Rounds": 1}
+    last = {**training(rate), "Rounds": 1}
     with pytest.raises(NotFiniteError, match=r"samples are not finite .* drawn by the tuned network: start again"):
         fitted(weights, broken.Network(), last, steps_per_round=1, validation_draws=24)
     if rate == 1e39:
         with pytest.raises(NotFiniteError, match=r"tuned.safetensors was not written: the tensor backbone/layers"):
             fitted(weights, broken.Network(), last, "other", steps_per_round=1)
-        with pytest.raises(NotFiniteError, match=r"the checkpoint was not written: the tensor backbone.layers"):
-            model = plane_of(broken.Network(), learning_rate=rate)
+        with pytest.raises(NotFiniteError, match=r"the checkpoint was not written: the tensor policy.backbone.layers"):
+            model = plane_of(broken.Network(), **training(rate))
             graft.pretrain(model, broken.Points(), "third", trained(1, limit_train_batches=1), draws=8)
     weightless(folder)
 
 
 CASES: dict[str, tuple[dict[str, Any], Any, str]] = {
-    "loss": ({}, lambda: broken.NotANumber(7), "loss of step 7 is nan: lower model.learning_rate (now 0.003)"),
+    "loss": ({}, lambda: broken.NotANumber(7), "loss of step 7 is nan: lower model.optimizer.lr (now 0.003)"),
     "infinite loss": ({}, lambda: broken.NotANumber(7, value=1e30), "loss of step 7 is inf: lower"),
-    "gradient": ({}, lambda: broken.InfiniteGradient(7), "gradient of step 7 is nan: lower model.learning_rate"),
-    "no clipping": ({"clip": None}, lambda: broken.InfiniteGradient(7), "gradient of step 7 is nan: lower"),
+    "gradient": ({}, lambda: broken.InfiniteGradient(7), "gradient of step 7 is nan: lower model.optimizer.lr"),
+    "no clipping": (
+        {"Gradient_clip_val": None},
+        lambda: broken.InfiniteGradient(7),
+        "gradient of step 7 is nan: lower",
+    ),
     "accumulated": ({"Accumulate_grad_batches": 4}, lambda: broken.NotANumber(26), "loss of step 7 is nan"),
     "half precision": ({"Precision": "bf16-mixed"}, lambda: broken.NotANumber(7), "loss of step 7 is nan"),
-    "average": ({"ema_decay": 0.9}, lambda: broken.NotANumber(7), "loss of step 7 is nan"),
+    "average": (training(3e-3, ema_decay=0.9), lambda: broken.NotANumber(7), "loss of step 7 is nan"),
 }
 
 
@@ -165,9 +172,12 @@ def test_step(case: str, weights: Path, folder: Path) -> None:
 def test_resume(weights: Path, folder: Path) -> None:
     """From the checkpoint, and from the weights that were named."""
     args = [*FIT, "--model.weights", weights, "--model.backbone", "broken.NotANumber", "--model.backbone.at", "7"]
-    good = run(*args, "--data.validation_draws", "0").said.rpartition(" in ")[2]
+    good = run(*args, "--data.evaluation.validation_draws", "0").said.rpartition(" in ")[2]
     # calls are counted anew, so that the fault comes at the seventh step from the checkpoint, which has 4
-    assert "the loss of step 11 is nan" in run(*args, "--data.validation_draws", "0", "--ckpt_path", "last").said
+    assert (
+        "the loss of step 11 is nan"
+        in run(*args, "--data.evaluation.validation_draws", "0", "--ckpt_path", "last").said
+    )
     fitted(weights, broken.Network(), {}, "again")
     model = plane_of(broken.Network(), weights=str(weights))
     model.load_weights(good)
@@ -188,17 +198,17 @@ def test_step_of_pretraining(folder: Path) -> None:
 @pytest.mark.parametrize("value", [math.nan, math.inf, 1e30])
 def test_data(value: float, folder: Path) -> None:
     """The data are named, not the learning rate, unless they are finite and their squares are not."""
-    sentence = "the batch of step . holds values that are not finite: mend the training data"
+    sentence = "the batch of step . holds values that are not finite: fix the training data"
     with pytest.raises(NotFiniteError, match=sentence if value != 1e30 else "is inf: lower"):
         graft.pretrain(plane_of(broken.Network()), broken.Holes(value), "run", trained(1), draws=8)
-    with pytest.raises(NotFiniteError, match=r"the validation loss after step 4 is .*: mend the validation data"):
+    with pytest.raises(NotFiniteError, match=r"the validation loss after step 4 is .*: fix the validation data"):
         graft.pretrain(plane_of(broken.Network()), broken.Holes(value, held_out=True), "held_out", trained(1), draws=8)
     all_finite(folder)
 
 
 def test_data_of_an_earlier_part(folder: Path) -> None:
     """Of a step that is accumulated from four batches."""
-    with pytest.raises(NotFiniteError, match="the batch of step 1 holds values that are not finite: mend the training"):
+    with pytest.raises(NotFiniteError, match="the batch of step 1 holds values that are not finite: fix the training"):
         trainer = trained(1, accumulate_grad_batches=4)
         graft.pretrain(plane_of(broken.Network()), broken.Holes(math.nan, count=100), "run", trainer, draws=8)
     weightless(folder)
@@ -206,7 +216,7 @@ def test_data_of_an_earlier_part(folder: Path) -> None:
 
 def test_reward_that_is_infinite_for_some(weights: Path, folder: Path) -> None:
     """A batched reward of the user's own: they have failed, and are counted."""
-    data = graft.Rollouts(broken.Infinite(), **QUICK)
+    data = rollouts_of(broken.Infinite(), **QUICK)
     model = plane_of(broken.Network(), weights=str(weights))
     (account,) = graft.fit(model, data, "run", trained(1))["rounds"]
     assert 0 < account["failed_rewards"] < 48 and set(account["failures"]) == {"the reward is inf"}
@@ -269,13 +279,13 @@ def test_checkpoint_is_refused(where: str, weights: Path, folder: Path) -> None:
     path = folder / "run/checkpoints/last.ckpt"
     content = torch.load(path, weights_only=True)
     if where == "weight":
-        content["state_dict"]["backbone.layers.0.bias"][2] = math.nan
+        content["state_dict"]["policy.backbone.layers.0.bias"][2] = math.nan
     else:
         content["optimizer_states"][0]["state"][0]["exp_avg_sq"][0, 0] = math.inf
     del content["graft"]["sha256"]
     content["graft"]["sha256"] = checkpoints._seal(content)
     torch.save(content, path)
-    name = "backbone.layers.0.bias" if where == "weight" else "optimizer.0.state.0.exp_avg_sq"
+    name = "policy.backbone.layers.0.bias" if where == "weight" else "optimizer.0.state.0.exp_avg_sq"
     with pytest.raises(GraftError, match=f"last.ckpt: the tensor {name} holds values that are not finite"):
         read_checkpoint(path)
 

@@ -11,7 +11,7 @@ from called import done, run
 from rdkit import Chem
 from safetensors.torch import load_file
 
-ONE = ["--trainer.max_epochs", "1", "--data.validation_draws", "0", "--data.test_draws", "16"]
+ONE = ["--trainer.max_epochs", "1", "--data.evaluation.validation_draws", "0", "--data.evaluation.test_draws", "16"]
 ALL = [
     "--data.source",
     "current",
@@ -51,7 +51,7 @@ def summary(run: Path) -> dict:
         (
             "ddpo",
             [
-                "--model.ema_decay",
+                "--model.tuning.ema_decay",
                 "null",
                 "--data.reward.higher_is_better",
                 "false",
@@ -79,7 +79,7 @@ def test_objective(name: str, flags: list[str], folder: Path, small: list[str], 
     assert account["accepted"] == account["draws"] == 64 and account["kl_nats"] == 0
     assert told["kl_nats"] is told["gain"]["of_accepted"] is None and not told["selective"]
     page = (made / "report.html").read_text()
-    assert "so there is no gain or KL of one" in page and "share of the accepted gain" not in page
+    assert "so there is no accepted gain and no KL divergence" in page and "share of the accepted gain" not in page
     with (made / "metrics.csv").open(newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["train/loss"]]
     wanted = {"ddpo": ["ratio_clipped", "old_kl"], "nft": ["old_distance"]}[name]
@@ -188,17 +188,15 @@ def test_rounds_keep_their_weights(finished: Path, folder: Path, small: list[str
         *small,
         "--trainer.max_epochs",
         "1",
-        "--model.cosine",
-        "false",
-        "--model.lr_warmup_steps",
-        "0",
+        "--model.lr_scheduler",
+        "null",
         "--run_dir",
         "a",
     )
-    done("fit", *small, "--model.cosine", "false", "--model.lr_warmup_steps", "0", "--run_dir", "b")
+    done("fit", *small, "--model.lr_scheduler", "null", "--run_dir", "b")
     early = tensors(folder / "a")
     assert same(early, tensors(folder / "b/rounds/0"))
-    done("fit", *small, *ONE, "--data.save_round_weights", "false", "--run_dir", "c")
+    done("fit", *small, *ONE, "--data.storage.save_round_weights", "false", "--run_dir", "c")
     assert not (folder / "c/rounds/0/tuned.safetensors").exists()
 
 

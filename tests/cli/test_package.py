@@ -101,7 +101,8 @@ def test_installed_wheel_and_another_package_s_domain(installed: Path, folder: P
     quiet = "--trainer.enable_progress_bar false"
     lines = [
         "fit --config domains/molecule.yaml --data.draws 32 --data.batch_size 32 --data.steps_per_round 1 "
-        f"--data.validation_draws 0 --data.test_draws 8 --model.steps 4 --trainer.max_epochs 1 {quiet}",
+        f"--data.evaluation.validation_draws 0 --data.evaluation.test_draws 8 --model.steps 4 --trainer.max_epochs 1 "
+        f"{quiet}",
         f"pretrain --config domains/mixture/pretrain.yaml {quiet}",
         f"fit --config domains/mixture/mixture.yaml --model.weights runs/pretrain/1/reference.safetensors {quiet}",
         "sample --weights runs/mixture/1 -n 20 --out points.csv",
@@ -132,7 +133,7 @@ def test_domain_in_the_current_folder(folder: Path) -> None:
     quiet = ["--trainer.enable_progress_bar", "false"]
     done("pretrain", "--config", "domains/mixture/pretrain.yaml", "--trainer.max_epochs", "30", *quiet)
     weights = ["--model.weights", "runs/pretrain/1/reference.safetensors"]
-    flags = ["--data.steps_per_round", "100", "--data.draws", "1024", "--data.test_draws", "2000", *quiet]
+    flags = ["--data.steps_per_round", "100", "--data.draws", "1024", "--data.evaluation.test_draws", "2000", *quiet]
     result = done("fit", "--config", "domains/mixture/mixture.yaml", *weights, *flags)
     assert "x (m)" in result.out
     run = folder / "runs/mixture/1"

@@ -14,7 +14,16 @@ from safetensors.torch import load_file
 from domains.molecules.backbone import EGNN
 from graft.network import AutoBatchSize
 
-ONE = ["--trainer.max_epochs", "1", "--data.validation_draws", "0", "--data.test_draws", "8", "--data.draws", "32"]
+ONE = [
+    "--trainer.max_epochs",
+    "1",
+    "--data.evaluation.validation_draws",
+    "0",
+    "--data.evaluation.test_draws",
+    "8",
+    "--data.draws",
+    "32",
+]
 
 
 def weights(folder: str) -> dict[str, torch.Tensor]:
@@ -28,7 +37,15 @@ def summary(folder: str) -> dict[str, Any]:
 
 def test_a_step_in_parts_is_the_step(small: list[str]) -> None:
     """With clipping and the average, in float64: to rounding."""
-    double = [*ONE, "--trainer.precision", "64-true", "--data.steps_per_round", "10", "--model.clip", "0.5"]
+    double = [
+        *ONE,
+        "--trainer.precision",
+        "64-true",
+        "--data.steps_per_round",
+        "10",
+        "--trainer.gradient_clip_val",
+        "0.5",
+    ]
     done("fit", *small, *double, "--run_dir", "whole")
     done("fit", *small, *double, "--trainer.accumulate_grad_batches", "2", "--run_dir", "halves")
     whole, halves = weights("whole"), weights("halves")
@@ -44,7 +61,7 @@ def test_half_precision(small: list[str]) -> None:
     chunk = load_file(f"{folder}/rounds/0/chunk_00000.safetensors")
     assert all(tensor.dtype != torch.bfloat16 for tensor in (*chunk.values(), *weights(folder).values()))
     assert summary(folder)["tuned"]["n"] == 8
-    said = run("fit", *small, *ONE, "--data.reuse_runs", "[runs/molecule/1]").said
+    said = run("fit", *small, *ONE, "--data.storage.reuse_runs", "[runs/molecule/1]").said
     assert "another precision" in said
 
 
@@ -58,14 +75,14 @@ def test_compiled(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         "domains/mixture/mixture.yaml",
         *ONE,
         *QUIET,
-        "--model.ema_decay",
+        "--model.tuning.ema_decay",
         "0.9",
         "--model.steps",
         "4",
     ]
     args += ["--model.weights", "runs/pretrain/1/reference.safetensors"]
     done(*args, "--run_dir", "eager")
-    done(*args, "--model.compile", "eager", "--run_dir", "compiled")  # traced, and then run as it is
+    done(*args, "--model.tuning.compile", "eager", "--run_dir", "compiled")  # traced, and then run as it is
     eager, compiled = weights("eager"), weights("compiled")
     assert eager.keys() == compiled.keys()
     assert all(torch.allclose(eager[name], compiled[name], atol=1e-5) for name in eager)
@@ -74,9 +91,9 @@ def test_compiled(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         patch.setattr(torch.nn.Module, "compile", lambda *_, **settings: asked.append(settings["backend"]))
         done("sample", "--weights", "compiled", "-n", "2", "--out", "points.csv")
         assert not asked
-        done("sample", "--weights", "compiled", "-n", "2", "--out", "points.csv", "--model.compile", "eager")
+        done("sample", "--weights", "compiled", "-n", "2", "--out", "points.csv", "--model.tuning.compile", "eager")
         assert asked[0] == "eager"
-    assert "fortran" in run(*args, "--model.compile", "fortran").said
+    assert "fortran" in run(*args, "--model.tuning.compile", "fortran").said
 
 
 def limited(forward: Callable[..., Any], most: int) -> Callable[..., Any]:

@@ -15,24 +15,23 @@ X = "--model.process.init_args.fields.x.init_args"
 @pytest.mark.parametrize(
     ("flag", "value", "words"),
     [
-        ("--model.learning_rate", "-1", "model.learning_rate is -1; it must be at least 0"),
-        ("--model.learning_rate", "1e400", "model.learning_rate is inf"),
-        ("--model.weight_decay", "-0.1", "model.weight_decay is -0.1"),
-        ("--model.lr_warmup_steps", "-1", "model.lr_warmup_steps is -1"),
-        ("--model.lr_warmup_steps", "1" + 20 * "0", "model.lr_warmup_steps is 1e+20"),
-        ("--model.clip", "0", "model.clip is 0; it must be above 0"),
-        ("--model.ema_decay", "-0.5", "model.ema_decay is -0.5"),
-        ("--model.ema_decay", "1", "at least 0 and below 1"),
+        ("--model.optimizer.lr", "-1", "model.optimizer.lr is -1; it must be at least 0"),
+        ("--model.optimizer.lr", "1e400", "model.optimizer.lr is inf"),
+        ("--model.optimizer.weight_decay", "-0.1", "model.optimizer.weight_decay is -0.1"),
+        ("--model.lr_scheduler.warmup_steps", "-1", "model.lr_scheduler.warmup_steps is -1"),
+        ("--model.lr_scheduler.warmup_steps", "1" + 20 * "0", "model.lr_scheduler.warmup_steps is 1e+20"),
+        ("--model.tuning.ema_decay", "-0.5", "model.tuning.ema_decay is -0.5"),
+        ("--model.tuning.ema_decay", "1", "at least 0 and below 1"),
         ("--model.steps", "1" + 12 * "0", "model.steps is 1e+12"),
-        ("--model.timestep_sampler", "[0, 1e308]", "spread of model.timestep_sampler"),
+        ("--model.tuning.timestep_sampler", "[0, 1e308]", "spread of model.tuning.timestep_sampler"),
         ("--data.draws", "1" + 13 * "0", "years on any machine"),
         ("--data.draws", "1" + 400 * "0", "for ever"),
         ("--data.train_batch_size", "1" + 12 * "0", "of memory, and this machine has"),
         ("--data.steps_per_round", "1" + 13 * "0", "years on any machine"),
-        ("--data.validation_draws", "1" + 13 * "0", "data.validation_draws"),
-        ("--data.test_draws", "1" + 13 * "0", "data.test_draws"),
-        ("--data.max_reward_calls", "-5", "data.max_reward_calls is -5"),
-        ("--data.max_failures", ".nan", "data.max_failures is nan"),
+        ("--data.evaluation.validation_draws", "1" + 13 * "0", "data.evaluation.validation_draws"),
+        ("--data.evaluation.test_draws", "1" + 13 * "0", "data.evaluation.test_draws"),
+        ("--data.budget.max_calls", "-5", "data.budget.max_calls is -5"),
+        ("--data.budget.max_failures", ".nan", "data.budget.max_failures is nan"),
         ("--trainer.max_epochs", "1" + 11 * "0", "years on any machine"),
         ("--trainer.max_steps", "0", "trainer.max_steps is 0"),
         ("--trainer.accumulate_grad_batches", "0", "trainer.accumulate_grad_batches is 0"),
@@ -109,4 +108,4 @@ def test_bytes_of_a_state(small: list[str]) -> None:
     import graft
 
     module, _, _ = graft.load("domains/molecule.yaml")
-    assert state_bytes(module) == 4 * 8 * (3 + 10)
+    assert state_bytes(module, module.policy) == 4 * 8 * (3 + 10)

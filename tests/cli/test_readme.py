@@ -14,8 +14,8 @@ SMALL = [
     "--data.draws=64",
     "--data.batch_size=32",
     "--data.steps_per_round=4",
-    "--data.validation_draws=16",
-    "--data.test_draws=32",
+    "--data.evaluation.validation_draws=16",
+    "--data.evaluation.test_draws=32",
     "--trainer.enable_progress_bar=false",
 ]
 

@@ -109,7 +109,7 @@ def test_interruption(when: str, args: list[str], whole: Path, folder: Path, mon
     import callbacks
 
     number, status, step, source = SIGNALS[when]
-    args = [*args, "--data.source", source, *(["--model.ema_decay", "0.9"] if source == "current" else [])]
+    args = [*args, "--data.source", source, *(["--model.tuning.ema_decay", "0.9"] if source == "current" else [])]
     if source == "current":
         done(*args, "--run_dir", "whole")
         whole = folder / "whole"
@@ -254,7 +254,7 @@ def test_runs_are_numbered(interrupted: Path, folder: Path, small: list[str]) ->
     """Each in a folder of its own; 'last' is the newest that did not end."""
     (interrupted.parent / "7").mkdir()
     (interrupted.parent / "notes").mkdir()
-    tiny = ["--data.test_draws", "4", "--trainer.max_epochs", "1", "--data.validation_draws", "0"]
+    tiny = ["--data.evaluation.test_draws", "4", "--trainer.max_epochs", "1", "--data.evaluation.validation_draws", "0"]
     assert "runs/molecule/8" in done("fit", *small, *tiny).out
     assert (interrupted.parent / "8" / "summary.json").exists()
     assert "runs/molecule/1" in done("fit", *small, *LAST).out
@@ -268,7 +268,7 @@ def test_occupied_folder(finished: Path, interrupted: Path, folder: Path, small:
 
 
 def test_run_in_a_folder_of_one_s_own(folder: Path, small: list[str], finished: Path) -> None:
-    tiny = ["--data.test_draws", "4", "--trainer.max_epochs", "1", "--data.validation_draws", "0"]
+    tiny = ["--data.evaluation.test_draws", "4", "--trainer.max_epochs", "1", "--data.evaluation.validation_draws", "0"]
     done("fit", *small, *tiny, "--run_dir", "deep/down")
     assert (folder / "deep/down/summary.json").exists() and not (folder / "runs").exists()
     (folder / "deep/down/summary.json").unlink()

@@ -15,7 +15,16 @@ from graft.runs.folders import resolve_run
 from graft.runs.python_runs import checkpoint_of
 
 SMALL = ["--data.draws", "32", "--data.batch_size", "16", "--data.train_batch_size", "8", "--data.steps_per_round", "2"]
-SMALL += ["--data.validation_draws", "8", "--data.test_draws", "8", "--model.steps", "4", "--trainer.max_epochs", "2"]
+SMALL += [
+    "--data.evaluation.validation_draws",
+    "8",
+    "--data.evaluation.test_draws",
+    "8",
+    "--model.steps",
+    "4",
+    "--trainer.max_epochs",
+    "2",
+]
 FIT = ["--config", "domains/mixture/mixture.yaml", "--model.weights", "given/reference.safetensors", *SMALL, *QUIET]
 PRETRAIN = ["--config", "domains/mixture/pretrain.yaml", "--trainer.max_epochs", "1", *QUIET]
 CORRECT = ["--config", "correct.yaml", "--trainer.max_epochs", "1", *QUIET]
@@ -78,7 +87,7 @@ def test_links_out_of_a_run(place: str, work: Path) -> None:
     (run_dir / place).rename(elsewhere)
     (run_dir / place).symlink_to(elsewhere)
     before = everything(elsewhere) or elsewhere.read_bytes()
-    said = run("fit", *FIT, "--run_dir", "run", "--ckpt_path", "last", "--data.keep_last_rounds", "10").said
+    said = run("fit", *FIT, "--run_dir", "run", "--ckpt_path", "last", "--data.storage.keep_last_rounds", "10").said
     assert f"run/{place} is a link to {elsewhere}" in said
     assert (everything(elsewhere) or elsewhere.read_bytes()) == before
 
@@ -112,8 +121,8 @@ def test_a_linked_file_is_replaced_not_followed(work: Path) -> None:
     ("command", "flags", "words"),
     [
         ("fit", ["--data.reward", "nowhere.f"], "nowhere"),
-        ("fit", ["--data.source", "scores.csv", "--data.score_column", "x"], "Mixture"),
-        ("fit", ["--data.reuse_runs", "[given]"], "no draws of a run"),
+        ("fit", ["--data.source.path", "scores.csv", "--data.source.score_column", "x"], "Mixture"),
+        ("fit", ["--data.storage.reuse_runs", "[given]"], "no draws of a run"),
     ],
 )
 def test_a_refused_run_is_no_unfinished_one(command: str, flags: list[str], words: str, work: Path) -> None:

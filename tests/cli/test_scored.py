@@ -26,7 +26,7 @@ TABLE += [
     ("[Si]", "4"),
     ("OCCO", "2.5"),
 ]
-FILE = ["--data.source", "assay.csv", "--data.score_column", "pIC50"]
+FILE = ["--data.source.path", "assay.csv", "--data.source.score_column", "pIC50"]
 
 
 @pytest.fixture(autouse=True)
@@ -69,7 +69,7 @@ def test_without_a_reward(small: list[str]) -> None:
 
 
 def test_smaller_is_better(small: list[str]) -> None:
-    done("fit", *small, *FILE, "--data.score_higher_is_better", "false", "--trainer.max_epochs", "1")
+    done("fit", *small, *FILE, "--data.source.higher_is_better", "false", "--trainer.max_epochs", "1")
     rows = list(csv.DictReader(Path(NEW, "rounds/0/accepted.csv").read_text().splitlines()))
     assert {float(row["reward"]) for row in rows} == {-1.0, 0.0, 0.25, 0.5}
 
@@ -77,24 +77,29 @@ def test_smaller_is_better(small: list[str]) -> None:
 def test_sdf(finished: Path, small: list[str]) -> None:
     """The samples that a run wrote, with their rewards, are a scored set."""
     sdf = finished / "samples/reference.sdf"
-    said = run("fit", *small, "--data.source", sdf, "--data.score_column", "rewards").said
+    said = run("fit", *small, "--data.source.path", sdf, "--data.source.score_column", "rewards").said
     assert "no record with a property 'rewards'" in said and "connected, reward" in said
 
 
 def test_refusals(small: list[str], folder: Path) -> None:
-    assert "--data" not in run("fit", *small, "--data.source", "assay.csv").said.split("data.score_column")[0]
+    assert "--data" not in run("fit", *small, "--data.source.path", "assay.csv").said.split("score_column")[0]
     assert (
         "no column 'ic50'; there are: SMILES, pIC50"
-        in run("fit", *small, *FILE[:2], "--data.score_column", "ic50").said
+        in run("fit", *small, *FILE[:2], "--data.source.score_column", "ic50").said
     )
-    assert "no file 'none.csv'" in run("fit", *small, "--data.source", "none.csv", "--data.score_column", "a").said
-    assert "'reference', 'current', or the path" in run("fit", *small, "--data.source", "refrence").said
-    said = run("fit", *small, *FILE, "--data.max_invalid_fraction", "0.2").said
+    assert (
+        "no file 'none.csv'"
+        in run("fit", *small, "--data.source.path", "none.csv", "--data.source.score_column", "a").said
+    )
+    assert "'reference', 'current', or a scored file" in run("fit", *small, "--data.source", "refrence").said
+    said = run("fit", *small, *FILE, "--data.source.max_invalid_fraction", "0.2").said
     assert "6 of 14 records" in said and "record 4" in said and "20%" in said
     (folder / "assay.csv").write_bytes(b"smiles,pIC50\nCC,\xff\xfe\n")
     assert "UTF-8" in run("fit", *small, *FILE).said
     (folder / "assay.txt").write_text("CC 1")
-    assert ".smi and .csv" in run("fit", *small, "--data.source", "assay.txt", "--data.score_column", "a").said
+    assert (
+        ".smi and .csv" in run("fit", *small, "--data.source.path", "assay.txt", "--data.source.score_column", "a").said
+    )
 
 
 def test_deterministic_sampler(small: list[str]) -> None:

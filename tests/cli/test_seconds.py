@@ -15,7 +15,16 @@ from graft.runs import stopwatch
 
 LOST = 1000.0
 WEIGHTS = ["--model.weights", "run/reference.safetensors"]
-SMALL = ["--data.draws", "64", "--data.test_draws", "32", "--data.validation_draws", "0", "--data.steps_per_round", "2"]
+SMALL = [
+    "--data.draws",
+    "64",
+    "--data.evaluation.test_draws",
+    "32",
+    "--data.evaluation.validation_draws",
+    "0",
+    "--data.steps_per_round",
+    "2",
+]
 FIT = ["--config", "domains/mixture/mixture.yaml", *WEIGHTS, *SMALL]
 COMMANDS = {
     "fit": FIT,
@@ -49,7 +58,7 @@ def test_seconds_of_all_sessions(command: str, toy: Path, monkeypatch: pytest.Mo
     (toy / "toy.yaml").write_text(CONFIG.replace("reference.safetensors", "run/reference.safetensors"))
     clock = Clock()
     monkeypatch.setattr(stopwatch, "time", clock)
-    monkeypatch.setattr(show, "picture", lambda *_: b"<svg></svg>")  # takes seconds
+    monkeypatch.setattr(show, "render_figure", lambda *_: b"<svg></svg>")  # takes seconds
     place = "seconds/runs/graft_seed0" if command == "compare" else "seconds"
 
     def dies(*_: Any, **__: Any) -> None:

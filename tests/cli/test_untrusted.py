@@ -14,11 +14,20 @@ from called import QUIET, TOY, done, run
 
 from graft import files
 from graft.module import GraftModule
-from graft.network.architecture import portable
+from graft.runs.architecture import portable
 from graft.solvers import Euler
 
 SMALL = ["--data.draws", "32", "--data.batch_size", "16", "--data.train_batch_size", "8", "--data.steps_per_round", "2"]
-SMALL += ["--data.validation_draws", "8", "--data.test_draws", "8", "--model.steps", "4", "--trainer.max_epochs", "1"]
+SMALL += [
+    "--data.evaluation.validation_draws",
+    "8",
+    "--data.evaluation.test_draws",
+    "8",
+    "--model.steps",
+    "4",
+    "--trainer.max_epochs",
+    "1",
+]
 FIT = ["--config", "domains/mixture/mixture.yaml", "--model.weights", "given/reference.safetensors", *SMALL, *QUIET]
 REWARD = ["--data.reward", "domains.mixture.Rightmost"]
 TWO = ["-n", "2", "--out", "a.csv"]
@@ -30,6 +39,8 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("toy")
     shutil.copytree(TOY / "domains", folder / "domains")
     with pytest.MonkeyPatch.context() as patch:
+        for name in ("domains.mixture", "domains"):  # of another folder: rewards are compared by where they are found
+            patch.delitem(sys.modules, name, raising=False)
         patch.chdir(folder)
         done(
             "pretrain",
@@ -147,7 +158,7 @@ def test_a_reward_in_the_place_of_a_part_of_the_model(place: str, kind: str, old
 def test_other_ways_to_name_a_class(name: str, value: Any, work: Path) -> None:
     """Dotted names of settings, settings of training (which are left out), and short names of classes."""
     weights = changed(work, lambda config: config["model"]["init_args"].update({name: value}))
-    if name == "objective":
+    if name in ("objective", "optimizer"):
         done("sample", "--weights", weights, *TWO)
     else:
         run("sample", "--weights", weights, *TWO).said  # noqa: B018
@@ -187,7 +198,7 @@ def test_what_a_header_says(work: Path) -> None:
         about = files.read_metadata(work / f"{file}.safetensors")
         assert set(about) == {"reference", "level", "architecture", "training", "format", "sha256"}
         assert not set(about["architecture"]["init_args"]) & {*GraftModule.only_training}
-        assert about["training"]["model.learning_rate"] > 0 and about["training"]["seed_everything"] == 0
+        assert about["training"]["model.optimizer.init_args.lr"] > 0 and about["training"]["seed_everything"] == 0
         assert all(isinstance(value, int | float | str) for value in about["training"].values())
         text = json.dumps(about)
         assert str(work) not in text and "scores" not in text and "command" not in text
@@ -228,7 +239,16 @@ def test_a_reference_is_found_from_other_folders(work: Path, monkeypatch: pytest
 def test_rounds_and_classes_of_the_user_s_own(work: Path) -> None:
     """A class of another package is built with --trust, or when the command line names it."""
     (work / "own.py").write_text("from domains.mixture import *\nclass Net(Network): pass\n")
-    done("fit", *FIT, "--run_dir", "own", "--model.backbone.class_path", "own.Net", "--data.save_round_weights", "true")
+    done(
+        "fit",
+        *FIT,
+        "--run_dir",
+        "own",
+        "--model.backbone.class_path",
+        "own.Net",
+        "--data.storage.save_round_weights",
+        "true",
+    )
     for folder in ("own", "own/rounds/0"):
         assert "names own.Net" in run("sample", "--weights", folder, *TWO).said
         done("sample", "--weights", folder, *TWO, "--trust", "--best_of", "2")

@@ -11,7 +11,7 @@ from lightning.pytorch.loggers.logger import Logger
 
 TRACKER = ["--trainer.logger", "tracked.Tracker"]
 SMALL = [
-    *["--data.draws", "64", "--data.test_draws", "32", "--data.validation_draws", "32"],
+    *["--data.draws", "64", "--data.evaluation.test_draws", "32", "--data.evaluation.validation_draws", "32"],
     *["--data.steps_per_round", "2"],
 ]
 EVERY = ["--trainer.log_every_n_steps", "1", *QUIET]

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from graft.process import BetaSchedule, Gaussian, Model, Process
 from graft.process.base import Level
+from graft.solvers import Euler
 from graft.state import Condition, State
 
 SNAP = 36_000  # networks are told float32 times; the levels of these tests are multiples of 1/36000
@@ -156,7 +157,7 @@ def propagate(
     start: float = 1.0,
     stop: float = 0.0,
 ) -> Moments:
-    """(mean, covariance) after `Process.step` from start to stop, exactly, where the network is affine in the state.
+    """(mean, covariance) after steps of `Euler` from start to stop, exactly, where the network is affine in the state.
 
     Each step is then an affine map of the state and of its noise, which is read off by giving it unit vectors for them.
     """
@@ -166,7 +167,7 @@ def propagate(
     x, noise = torch.cat([none[:1], eye, none]), torch.cat([none[:1], none, eye])
     with noise_is(process, noise):
         for i in range(round(start * steps), round(stop * steps), -1):
-            y = process.step(model, x, i / steps, (i - 1) / steps, rows(len(x)))
+            y = Euler().denoise_step(process, model, x, i / steps, (i - 1) / steps, rows(len(x)))
             by_state, by_noise = (y[1 : d + 1] - y[0]).mT, (y[d + 1 :] - y[0]).mT
             mean = by_state @ mean + y[0]
             cov = by_state @ cov @ by_state.mT + by_noise @ by_noise.mT

@@ -47,8 +47,8 @@ class Line(GraftModule):
 def line(process: Gaussian, steps: int, table: Tensor, objective: "Objective | None" = None, **settings: Any) -> Line:
     """The module; its reference is its network as it is now."""
     module = Line(Table(process, steps, table), process, steps=steps, objective=objective, **settings)
-    module.reference = Table(process, steps, table).requires_grad_(False)
-    module.reference_file = {"path": "none", "sha256": "none"}
+    module.policy.reference = Table(process, steps, table).requires_grad_(False)
+    module.policy.reference_file = {"path": "none", "sha256": "none"}
     return module
 
 

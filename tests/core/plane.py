@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Generator, Tensor, nn
+from trained import rollouts_of
 
 import graft
 from graft import GraftModule, Rollouts
@@ -49,7 +50,7 @@ def made(folder: Path, kind: type[Plane] = Plane, **settings: Any) -> Plane:
 
 def data(reward: Any, **settings: Any) -> Rollouts:
     small = {"draws": 32, "batch_size": 16, "train_batch_size": 8, "steps_per_round": 2}
-    return Rollouts(reward, **{**small, "validation_draws": 16, "test_draws": 32, **settings})
+    return rollouts_of(reward, **{**small, "validation_draws": 16, "test_draws": 32, **settings})
 
 
 def trainer(rounds: int = 1) -> Any:

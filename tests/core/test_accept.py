@@ -268,7 +268,7 @@ def test_nothing_to_accept() -> None:
         AcceptAll()(torch.full((3,), math.nan))
     with pytest.raises(GraftError, match="accepted none of 3"):
         Threshold(5.0)(torch.arange(3.0))
-    with pytest.raises(GraftError, match="above `reward_bound`"):
+    with pytest.raises(GraftError, match="at most `reward_bound`"):
         ExponentialTilt(1.0, 2.0)(torch.arange(4.0))
     with pytest.raises(GraftError, match="ranks 8 draws and there are 3"):
         TopK(1, 8)(torch.arange(3.0))
@@ -315,7 +315,7 @@ def test_sparse_conditions_are_put_together() -> None:
     groups = groups[torch.randperm(len(groups), generator=seeded(11))]
     rewards = torch.rand(len(groups), dtype=torch.float64, generator=seeded(12))
     rule = TopFraction(0.25, min_group_size=32)
-    bins = rule._bins(groups, torch.ones(len(groups), dtype=torch.bool))
+    bins = rule._groups(groups, torch.ones(len(groups), dtype=torch.bool))
     assert [sorted(set(groups[b].tolist())) for b in bins] == [[0, 1, 2], [3, 4, 5, 6]]
     assert sorted(torch.cat(bins).tolist()) == list(range(len(groups)))
     taken = rule(rewards, groups, generator=seeded())

@@ -149,7 +149,7 @@ def test_collapse() -> None:
         far.append(found["feature_distance"].value)
         said = {each.statistic: each for each in check_tolerances(Alarms(), 3, found, own)}
         assert said["internal_diversity"].alarm and found["internal_diversity"].value == 0
-        assert "round 4: internal diversity is 0 and" in str(said["internal_diversity"])
+        assert "round 4: internal diversity is 0, the" in str(said["internal_diversity"])
     assert sum(far) / 40 == pytest.approx(1, abs=0.25)
 
 
@@ -186,7 +186,7 @@ def test_what_cannot_be_told() -> None:
     own = statistics(draws(x), draws(x), dict)
     said = check_tolerances(Alarms(), 0, statistics(broken, draws(x), dict), own)
     assert {each.statistic for each in said if each.alarm} == {"internal_diversity", "feature_distance", "held_out"}
-    assert "round 1: held out cannot be told any more" in [str(each).split(",")[0] for each in said]
+    assert "round 1: held out is undefined" in [str(each).split(",")[0] for each in said]
     assert statistics(SampleSet([1.0], x[:1]), SampleSet([1.0], x[:1]), lambda: {"share": Share()}) == {}
     for wrong in (lambda: Alarms({"validity": -1.0}), lambda: Alarms(z=-1.0)):
         with pytest.raises(GraftError, match="at least 0"):

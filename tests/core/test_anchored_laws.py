@@ -10,10 +10,9 @@ from torch import Tensor, nn
 
 from graft import GraftError, TrainingBatch, seeding
 from graft.accept import TopFraction
-from graft.objectives import AnchoredShaping, DiffusionNFT, PolicyGradient, ScoredRound, Shaping
+from graft.datatypes import Chunk
+from graft.objectives import AnchoredShaping, DiffusionNFT, PolicyGradient, RoundSpec, ScoredRound, Shaping
 from graft.process import CosineSchedule, Gaussian, LinearSchedule, Process
-from graft.rounds import Chunk
-from graft.rounds.sources import ModelSource
 from graft.sampler import run_stages
 
 # Points 0, 2, 4 noised by -1 or 1 at level 1/2 of a flow: (x_0 + noise) / 2 is one of four places, two of them reached
@@ -38,8 +37,8 @@ class Lookup(nn.Module):
 class Places(Line):
     def __init__(self, table: Tensor, process: Process = FLOW) -> None:
         super(Line, self).__init__(Lookup(table), process, steps=2, objective=AnchoredShaping())
-        self.reference = Lookup(table).requires_grad_(False)
-        self.reference_file = {"path": "none", "sha256": "none"}
+        self.policy.reference = Lookup(table).requires_grad_(False)
+        self.policy.reference_file = {"path": "none", "sha256": "none"}
 
 
 def batch(copies: int = 10) -> tuple[Tensor, Tensor, Tensor]:
@@ -66,10 +65,10 @@ def loss_of(module: Places, copies: int = 10, plain: bool = False) -> Tensor:
     scored = ScoredRound(
         Chunk(x0, {}, rows(n)), f64(kind.tolist()), kind, torch.ones(n) if plain else weight, "reference"
     )
-    examples = module.objective.training_batch(module, scored)
+    examples = module.objective.training_batch(module.policy, scored)
     half = torch.full((n,), 0.5, dtype=torch.float64)
     with noise_is(FLOW, noise), mock.patch.object(seeding, "stratified_levels", lambda *_: half):
-        loss, _ = module.objective.loss(module, examples)
+        loss, _ = module.objective.loss(module.policy, examples)
     return loss
 
 
@@ -79,7 +78,7 @@ def test_optimum(wrong: float) -> None:
     (everyone, p_all), (accepted, p_acc) = denoiser(DRAWN), denoiser(DRAWN * WEIGHT)
     old = everyone + wrong * f64([1.0, -2.0, 0.5, 1.0])
     module = Places(old)
-    table = module.backbone.table
+    table = module.policy.backbone.table
     (slope,) = torch.autograd.grad(loss_of(module), table, create_graph=True)
     curvature = torch.stack([torch.autograd.grad(s, table, retain_graph=True)[0] for s in slope]).diagonal()
     reached = p_acc > 0  # where nothing accepted is, nothing is learned
@@ -95,14 +94,14 @@ def test_without_selection_every_draw_s_gradient_is_zero() -> None:
     """However wrong the old network is; `Shaping`'s is the network's error of its own draws."""
     module = Places(denoiser(DRAWN)[0] + 0.3)
     loss_of(module, plain=True).backward()
-    assert float(module.backbone.table.grad.abs().max()) < 1e-12
+    assert float(module.policy.backbone.table.grad.abs().max()) < 1e-12
     x0, noise, _ = batch()
     one = TrainingBatch(x0[:1], rows(1), torch.ones(1))  # a single draw
     with noise_is(FLOW, noise[:1]), mock.patch.object(seeding, "stratified_levels", lambda *_: f64([0.5])):
         for objective, zero in ((module.objective, True), (Shaping(), False)):
-            module.backbone.table.grad = None
-            objective.loss(module, one)[0].backward()
-            assert (float(module.backbone.table.grad.abs().max()) < 1e-12) == zero
+            module.policy.backbone.table.grad = None
+            objective.loss(module.policy, one)[0].backward()
+            assert (float(module.policy.backbone.table.grad.abs().max()) < 1e-12) == zero
 
 
 def test_who_anchors() -> None:
@@ -110,17 +109,17 @@ def test_who_anchors() -> None:
     module = Places(denoiser(DRAWN)[0])
     objective = module.objective
     with torch.no_grad():
-        module.backbone.table += 1
-    objective.on_round_start(module, 0)
+        module.policy.backbone.table += 1
+    objective.on_round_start(module.policy, 0)
     with torch.no_grad():
-        module.backbone.table += 1
+        module.policy.backbone.table += 1
     x0, noise, weight = batch()
     half = torch.full((len(x0),), 0.5, dtype=torch.float64)
     for source, distance in (("reference", 2.0), ("current", 1.0)):
         scored = ScoredRound(Chunk(x0, {}, rows(len(x0))), weight, torch.zeros(len(x0)), weight, source)
-        examples = objective.training_batch(module, scored)
+        examples = objective.training_batch(module.policy, scored)
         with noise_is(FLOW, noise), mock.patch.object(seeding, "stratified_levels", lambda *_: half):
-            _, shown = objective.loss(module, examples)
+            _, shown = objective.loss(module.policy, examples)
         assert float(shown["old_distance"]) == pytest.approx(distance**2)
 
 
@@ -152,15 +151,17 @@ def test_law_from_a_start(start: float, level: float) -> None:
     for steps in (60, 120):
         module = line(process, steps, table_of(process, steps, Exact(process, DATA)), upper_level=start, level=level)
         with torch.no_grad():
-            module.backbone.table.copy_(table_of(process, steps, Exact(process, tilted)))
+            module.policy.backbone.table.copy_(table_of(process, steps, Exact(process, tilted)))
         law = torch.zeros(2, dtype=torch.float64), float(process.alpha_sigma(1.0)[1]) ** 2 * torch.eye(2).double()
         with torch.no_grad():
-            for stage in module.sampling_stages("tuned"):
+            for stage in module.policy.sampling_stages("tuned"):
                 law = propagate(process, stage.model, law, steps, stage.start, stage.stop)
         laws.append(law)
-    assert [(s.start, s.stop) for s in module.sampling_stages("tuned")] == [(1, start), (start, level), (level, 0)][
-        : 2 + (level > 0)
-    ]
+    assert [(s.start, s.stop) for s in module.policy.sampling_stages("tuned")] == [
+        (1, start),
+        (start, level),
+        (level, 0),
+    ][: 2 + (level > 0)]
     assert float((decided @ TILT).norm()) > 0.1 < float(((cov - decided) @ TILT).norm())  # it could have been either
     assert gap(extrapolate(*laws), (mean + decided @ TILT, cov)) < 6e-3
 
@@ -170,54 +171,52 @@ def test_a_start_changes_nothing_above_it() -> None:
     process = Gaussian(CosineSchedule(), "x0", (2,))
     table = table_of(process, 8, Exact(process, DATA))
     module = line(process, 8, table, upper_level=0.6)
-    assert module.upper_level == 0.625 and [s.stop for s in module.sampling_stages("reference")] == [0]
+    assert module.policy.interval.high == 0.625 and [s.stop for s in module.policy.sampling_stages("reference")] == [0]
     with torch.no_grad():
-        module.backbone.table += 0.1
+        module.policy.backbone.table += 0.1
     ours, theirs = (
-        run_stages(module.sampling_stages(w), rows(5), 8, (0.625, 0.5), torch.Generator().manual_seed(0))
+        run_stages(module.policy.sampling_stages(w), rows(5), 8, (0.625, 0.5), torch.Generator().manual_seed(0))
         for w in ("tuned", "reference")
     )
     assert torch.equal(ours.states[0.625], theirs.states[0.625])
     assert not torch.allclose(ours.states[0.5], theirs.states[0.5])
-    assert module.denoiser_calls("tuned") == module.denoiser_calls("reference") == ours.denoiser_calls
+    assert module.policy.denoiser_calls("tuned") == module.policy.denoiser_calls("reference") == ours.denoiser_calls
     asked: list[float] = []
-    module.backbone.register_forward_pre_hook(lambda _, args: asked.extend(args[1].tolist()))
+    module.policy.backbone.register_forward_pre_hook(lambda _, args: asked.extend(args[1].tolist()))
     for objective in (AnchoredShaping(), DiffusionNFT(), Shaping()):
         asked.clear()
-        objective.setup(module)
+        objective.setup(module.policy)
         scored = ScoredRound(
             Chunk(torch.zeros(64, 2).double(), {}, rows(64)), torch.arange(64.0), *[torch.ones(64)] * 2, "reference"
         )
-        objective.loss(module, objective.training_batch(module, scored), torch.Generator().manual_seed(0))
+        objective.loss(module.policy, objective.training_batch(module.policy, scored), torch.Generator().manual_seed(0))
         top = float(process.timestep(0.625))
         assert 0.9 * top < max(asked) <= top + 1e-6
-    assert PolicyGradient().record_levels(module) == (0.625, 0.5, 0.375, 0.25, 0.125)
+    assert PolicyGradient().record_levels(module.policy) == (0.625, 0.5, 0.375, 0.25, 0.125)
 
 
 # What is refused
 
 
-class Data:
-    source, replay_rounds, accept = ModelSource("reference"), 1, TopFraction()
+SPEC = RoundSpec("reference", "reference", True, TopFraction())
 
 
 def test_refusals() -> None:
     stochastic, still = Gaussian(CosineSchedule(), "x0", (1,)), Gaussian(CosineSchedule(), "x0", (1,), eta=0.0)
     table = torch.zeros(9, 1, 2).double()
     objective = AnchoredShaping()
-    objective.check(line(stochastic, 8, table, objective, upper_level=0.5), Data())
-    objective.check(line(still, 8, table, objective), Data())
+    objective.check(line(stochastic, 8, table, objective, upper_level=0.5).policy, SPEC)
+    objective.check(line(still, 8, table, objective).policy, SPEC)
     for objective in (AnchoredShaping(), Shaping()):
         with pytest.raises(GraftError, match=r"biased at model.upper_level < 1 .* eta=1"):
-            objective.check(line(still, 8, table, objective, upper_level=0.5), Data())
+            objective.check(line(still, 8, table, objective, upper_level=0.5).policy, SPEC)
     with pytest.raises(GraftError, match=r"model.level > 0 and model.upper_level < 1"):
-        AnchoredShaping().check(line(still, 8, table, objective, upper_level=0.5, level=0.25), Data())
+        AnchoredShaping().check(line(still, 8, table, objective, upper_level=0.5, level=0.25).policy, SPEC)
     for start in (0.0, 1.5, -1.0):
         with pytest.raises(GraftError, match=r"model.upper_level is"):
             line(stochastic, 8, table, upper_level=start)
     with pytest.raises(GraftError, match=r"not below model.upper_level 0.5"):
         line(stochastic, 8, table, upper_level=0.5, level=0.5)
-    data = Data()
-    data.source, data.replay_rounds = ModelSource("current"), 2
+    spec = RoundSpec("current", "current", True, TopFraction(), replay_rounds=2)
     with pytest.raises(GraftError, match="replay_rounds=1"):
-        AnchoredShaping().check(line(stochastic, 8, table, objective), data)
+        AnchoredShaping().check(line(stochastic, 8, table, objective).policy, spec)

@@ -79,7 +79,7 @@ def test_memory_is_bounded() -> None:
 
 def test_objects_that_do_not_pickle() -> None:
     scores = CachedReward(Counted())([lambda: 1.0, (4.0,)])
-    assert scores.values[1] == 2.0 and "cannot be told" in scores.failures[0]
+    assert scores.values[1] == 2.0 and "cannot be computed" in scores.failures[0]
 
 
 def test_file_that_is_something_else(tmp_path: Path) -> None:

@@ -13,10 +13,11 @@ import graft
 from graft import GraftError, seeding
 from graft.best_of import best_of_n
 from graft.network import EMA, LoRA, add_lora
-from graft.network.weights import interpolate
+from graft.policy.weights import interpolate
 from graft.process import CosineSchedule, Gaussian
 from graft.reward import Reward
 from graft.sampler import run_stages
+from graft.solvers import Euler
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning")  # lightning 2.6 under torch 2.13
 
@@ -72,22 +73,22 @@ def test_candidates_that_fail_are_never_best() -> None:
 def test_interpolation_of_weights(average: bool) -> None:
     module = standard()
     tuned = torch.randn(2, 1, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    reference = module.reference.table.clone()
+    reference = module.policy.reference.table.clone()
     for share in (0.0, 0.3, 1.0, 1.5):
         with torch.no_grad():
-            module.backbone.table.copy_(tuned)
-        module.average = None
+            module.policy.backbone.table.copy_(tuned)
+        module.policy.ema = None
         if average:  # what samples is mixed, not what is trained
-            module.average = EMA(module.backbone, 0.9)
+            module.policy.ema = EMA(module.policy.backbone, 0.9)
             with torch.no_grad():
-                module.backbone.table.fill_(7.0)
+                module.policy.backbone.table.fill_(7.0)
         module.interpolate(share)
         for weights in ("tuned", "current"):
-            with module.eval_weights(weights):
-                found = module.backbone.table.clone()
+            with module.policy.eval_weights(weights):
+                found = module.policy.backbone.table.clone()
             assert torch.allclose(found, share * tuned + (1 - share) * reference)
             assert share not in (0, 1) or torch.equal(found, reference if share == 0 else tuned)
-    module.reference_file = None
+    module.policy.reference_file = None
     with pytest.raises(GraftError, match="reference"):
         module.interpolate(0.5)
 
@@ -105,20 +106,20 @@ def test_interpolation_of_an_adapter() -> None:
 
     module = standard()
     net = Net()
-    module.reference, module.backbone = None, add_lora(net, LoRA(rank=2))
+    module.policy.reference, module.policy.backbone = None, add_lora(net, LoRA(rank=2))
     x = torch.randn(5, 3)
-    plain = module.reference_forward(x, torch.zeros(5), {})
+    plain = module.policy.reference_forward(x, torch.zeros(5), {})
     with torch.no_grad():
-        for name, parameter in module.backbone.named_parameters():
+        for name, parameter in module.policy.backbone.named_parameters():
             if "lora_B" in name:
                 parameter.normal_()
-        kept = {name: p.clone() for name, p in module.backbone.named_parameters()}
-        full = module.backbone(x, torch.zeros(5), {})
+        kept = {name: p.clone() for name, p in module.policy.backbone.named_parameters()}
+        full = module.policy.backbone(x, torch.zeros(5), {})
         for share in (1.0, 0.4, 0.0):
-            for name, p in module.backbone.named_parameters():
+            for name, p in module.policy.backbone.named_parameters():
                 p.copy_(kept[name])
-            interpolate(module, share)
-            found = module.backbone(x, torch.zeros(5), {})
+            interpolate(module.policy, share)
+            found = module.policy.backbone(x, torch.zeros(5), {})
             assert torch.allclose(found, plain + share * (full - plain), atol=1e-5)
             assert share == 0.4 or torch.equal(found, full if share == 1 else plain)
 
@@ -129,23 +130,25 @@ def test_switch_is_the_tuned_network_above_and_the_reference_below() -> None:
     tuned, reference = torch.full((5, 1, 2), 0.5).double(), torch.full((5, 1, 2), -0.25).double()
     module = line(process, 4, reference)
     with torch.no_grad():
-        module.backbone.table.copy_(tuned)
-    module.level = 0.5
+        module.policy.backbone.table.copy_(tuned)
+    module.policy.set_level(0.5)
     condition = {"weight": torch.ones(6, dtype=torch.float64)}
-    found = run_stages(module.sampling_stages("tuned"), condition, 4, (0.5,), seeding.make_generator(0))
+    found = run_stages(module.policy.sampling_stages("tuned"), condition, 4, (0.5,), seeding.make_generator(0))
     x = process.prior(condition, generator := seeding.make_generator(0))
     for i in range(4, 0, -1):
         table = tuned if i > 2 else reference
-        x = process.step(
-            lambda s, t, c, w=table: s * w[0, 0, 0] + w[0, 0, 1], x, i / 4, (i - 1) / 4, condition, generator
-        )
+
+        def network(s, t, c, w=table):
+            return s * w[0, 0, 0] + w[0, 0, 1]
+
+        x = Euler().denoise_step(process, network, x, i / 4, (i - 1) / 4, condition, generator)
     assert torch.allclose(found.state, x) and f64([0.0]).dtype == x.dtype
 
 
 def test_weights_that_would_not_be_finite_are_not_mixed() -> None:
     module = standard()
     with torch.no_grad():
-        module.backbone.table.fill_(2.0)
+        module.policy.backbone.table.fill_(2.0)
     with pytest.raises(GraftError, match="not finite"):
         module.interpolate(1e308)
-    assert torch.equal(module.backbone.table, torch.full_like(module.backbone.table, 2.0))
+    assert torch.equal(module.policy.backbone.table, torch.full_like(module.policy.backbone.table, 2.0))

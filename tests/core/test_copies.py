@@ -318,6 +318,6 @@ def test_hooks_of_a_mixin_and_of_a_subclass_are_guarded(tmp_path: Path) -> None:
 
     for kind in (Mixed, Below):
         module, item = plane.made(tmp_path, kind), [1.0, 2.0]  # type: ignore[type-abstract]
-        assert module.key(item) and item == [1.0, 2.0] and module.has_keys and kind.key is not GraftModule.key
+        assert module.key(item) and item == [1.0, 2.0] and module.supports("key") and kind.key is not GraftModule.key
         module.write(items=[item], path=tmp_path / "x.csv")
         assert item == [1.0, 2.0]

@@ -17,7 +17,7 @@ from torch.utils.data import (
     TensorDataset,
 )
 
-from graft.correct.samples import Samples, split
+from graft.correct.samples import SplitSource, split
 from graft.errors import GraftError
 
 COUNT, CLASSES = 1000, 4
@@ -57,8 +57,10 @@ LOADERS = {
 }
 
 
-def chosen(loader: Any, samples: "int | None" = None, share: float = 0.5, most: int = 400, seed: int = 0) -> Samples:
-    return Samples(Source(loader), encode, samples, share, most, 32, seed)
+def chosen(
+    loader: Any, samples: "int | None" = None, share: float = 0.5, most: int = 400, seed: int = 0
+) -> SplitSource:
+    return SplitSource(Source(loader), encode, samples, share, most, 32, seed)
 
 
 @pytest.mark.parametrize("kind", LOADERS)
@@ -104,7 +106,7 @@ def test_data_that_are_made_on_the_way() -> None:
         def train_dataloader(self) -> Any:
             return DataLoader(TensorDataset(torch.randperm(COUNT)), 64, shuffle=True)
 
-    found = Samples(Made(), encode, None, 0.5, 400, 32, 0)
+    found = SplitSource(Made(), encode, None, 0.5, 400, 32, 0)
     assert torch.equal(found.training()[0], found.training(1)[0])
     assert sorted([*found.training()[0].tolist(), *found.held_out()[0].tolist()]) == STORED.tolist()
 
@@ -121,7 +123,7 @@ def test_what_a_data_set_draws_is_other_in_each_pass() -> None:
         return batch, {"label": torch.zeros(len(batch))}
 
     def found(number: int) -> Tensor:
-        return Samples(Source(DataLoader(Noisy(), 64)), numbers, None, 0.5, 400, 32, 0).training(number)[0]
+        return SplitSource(Source(DataLoader(Noisy(), 64)), numbers, None, 0.5, 400, 32, 0).training(number)[0]
 
     assert torch.equal(found(0), found(0)) and not torch.equal(found(0), found(1))
     assert torch.equal(found(0).floor(), found(1).floor())
@@ -149,15 +151,15 @@ def test_sizes() -> None:
         found = split(count, samples, share, most, 0)
         assert (len(found.training), len(found.held_out)) == sizes
         assert not set(found.training.tolist()) & set(found.held_out.tolist())
-    with pytest.raises(GraftError, match="there are 5 samples"):
+    with pytest.raises(GraftError, match="the data have 5 samples"):
         split(5, None, 0.5, 100, 0)
 
 
 def test_refusals() -> None:
     with pytest.raises(GraftError, match="has no samples"):
         chosen([])
-    with pytest.raises(GraftError, match="one sample of each"):
-        twice = Samples(
+    with pytest.raises(GraftError, match="one for each item"):
+        twice = SplitSource(
             Source(LOADERS["shuffled"]()), lambda b: (b[0].repeat(2), {"row": b[0].repeat(2)}), None, 0.5, 9, 9, 0
         )
         twice.training()

@@ -13,18 +13,18 @@ import torch
 from discrete import LAW, Table, count, index_of, kernel, listed, noised, states_of, steps, whole
 from torch import Tensor
 
-from graft import GraftError
 from graft.corrector import GaussianCorrector, NoiseCorrector
+from graft.errors import GraftError, InversionError
 from graft.process import (
     Categorical,
     Gaussian,
-    InversionError,
     LinearSchedule,
     MaskedCategorical,
     MultiFieldProcess,
     UniformCategorical,
 )
 from graft.process.projections import MaskProjection
+from graft.solvers import Euler
 
 KINDS = [MaskedCategorical, UniformCategorical]
 TILT = torch.tensor([0.3, 1.0, 2.0, 0.2, 1.0, 3.0, 0.1, 1.5, 0.7], dtype=torch.float64)  # P(accept | x_0), unscaled
@@ -93,12 +93,13 @@ def test_steps_reproduce_the_law(kind: type[Categorical], warp: float, since: fl
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_steps_draw_from_their_probabilities(kind: type[Categorical]) -> None:
-    """`step` follows `log_prob`; 16 frequencies of 20,000 at 4.5 standard errors: one false alarm in 10,000 seeds."""
+    """A step follows `log_prob`; 16 frequencies of 20,000 at 4.5 standard errors: one false alarm in 10,000 seeds."""
     process = kind((2, 3))
     states = states_of(process)
     x = (states[-1] if kind is MaskedCategorical else states[4]).expand(20_000, -1, -1)
     condition = count(len(x))
-    y = process.step(Table(process, LAW), x, 0.75, 0.25, condition, torch.Generator().manual_seed(0))
+    generator = torch.Generator().manual_seed(0)
+    y = Euler().denoise_step(process, Table(process, LAW), x, 0.75, 0.25, condition, generator)
     share = torch.bincount(index_of(process, y), minlength=len(states)) / len(x)
     output = process(Table(process, LAW), x[: len(states)], 0.75, count(len(states)))
     right = process.log_prob(output, x[: len(states)], states, 0.75, 0.25, count(len(states))).exp()
@@ -297,10 +298,11 @@ def test_steps_cannot_be_inverted(kind: type[Categorical]) -> None:
     process = kind((1, 3))
     assert process.stochastic and process.reverses_in_law and process.has_log_prob and not process.invertible
     with pytest.raises(InversionError, match=rf"{kind.__name__} draws the classes of a discrete field"):
-        process.step(Table(process, LAW[:3]), states_of(process), 0.5, 0.75, {})
+        Euler().step(process, Table(process, LAW[:3]), states_of(process), 0.5, 0.75, {})
     both = MultiFieldProcess({"kind": process, "place": Gaussian(LinearSchedule(), "velocity", (1,), eta=0.0)})
     with pytest.raises(InversionError, match=r"'kind' draws the classes of a discrete field.*leave this field out"):
-        both.step(lambda s, t, c: s, {"kind": states_of(process), "place": states_of(process)[:, 0]}, 0.5, 0.75, {})
+        state = {"kind": states_of(process), "place": states_of(process)[:, 0]}
+        Euler().step(both, lambda s, t, c: s, state, 0.5, 0.75, {})
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -314,7 +316,7 @@ def test_correctors_refuse_discrete_fields(kind: type[Categorical]) -> None:
 
 @pytest.mark.parametrize(
     ("settings", "message"),
-    [({"shape": (3, 1)}, "no two"), ({"warp": 0.0}, "positive"), ({"weight": "snr"}, "'elbo' or 'equal'")],
+    [({"shape": (3, 1)}, "at least 2"), ({"warp": 0.0}, "positive"), ({"weight": "snr"}, "be elbo or equal")],
 )
 def test_bad_settings(settings: dict[str, object], message: str) -> None:
     with pytest.raises(GraftError, match=message):

@@ -13,12 +13,12 @@ import pytest
 import torch
 from discrete import noised, states_of
 from torch import Generator, Tensor, nn
+from trained import rollouts_of, training
 
 import graft
 from graft import GraftError, GraftModule, Objective, Rollouts, cli, commands
 from graft.accept import AcceptAll, ExponentialTilt
-from graft.batches import TrainingBatch
-from graft.levels.search_settings import LevelSearch
+from graft.datatypes import Chunk, TrainingBatch
 from graft.objectives import AnchoredShaping, DiffusionNFT, PolicyGradient, ScoredRound, Shaping
 from graft.process import (
     Categorical,
@@ -29,8 +29,8 @@ from graft.process import (
     UniformCategorical,
 )
 from graft.reward import Reward
-from graft.rounds import Chunk
 from graft.sampler import Stage, run_stages
+from graft.settings import LevelSearch
 
 pytestmark = [pytest.mark.filterwarnings(f"ignore:{message}") for message in cli.IGNORED_WARNINGS]  # Lightning's
 
@@ -111,7 +111,7 @@ def made(kind: type[Categorical], folder: Path, objective: "Objective | None" = 
     )
     network = Posterior(process)
     torch.save(network.state_dict(), folder / "base.pt")
-    settings = {"level": HANDOVER, "learning_rate": 0.03, "cosine": True, **settings}
+    settings = {"level": HANDOVER, **training(0.03, cosine=True), **settings}
     return Line(network, process, str(folder / "base.pt"), steps=STEPS, objective=objective, **settings)
 
 
@@ -121,7 +121,7 @@ def trainer(rounds: int = 1) -> Any:
 
 def rollouts(**settings: Any) -> Rollouts:
     plan = {"draws": 8192, "batch_size": 2048, "train_batch_size": 512, "steps_per_round": 150, "test_draws": 500}
-    return Rollouts(
+    return rollouts_of(
         Sum(), ExponentialTilt(temperature=1.0, reward_bound=TOP), validation_draws=0, **{**plan, **settings}
     )
 
@@ -174,22 +174,22 @@ def test_fit_learns_the_accepted_law(kind: type[Categorical], target: Any, level
     summary = graft.fit(module, data, tmp_path / "run", trainer())
     shares, places = tilted()
     assert summary["rounds"][0]["accepted"] > 1000
-    scored = data._scored(0)
+    scored = data.runner().scored(0)
     if anchored:
         assert len(scored.rewards) == 8192 and int((scored.weight > 0).sum()) == summary["rounds"][0]["accepted"]
     elif level:
-        found, right = shown(scored.chunk.recorded[level]), at_handover(module.process, shares, places, level)
+        found, right = shown(scored.chunk.recorded[level]), at_handover(module.policy.process, shares, places, level)
         assert near(found, right, 0.06, 0.15)
-    learned = module.backbone
+    learned = module.policy.backbone
     assert torch.allclose(learned.shares.detach().softmax(0), shares, atol=0.08)
     assert torch.allclose(learned.places.detach(), places, atol=0.15)
     assert float((shares - f64(SHARES)).abs().max()) > 0.12  # there was something to learn
     condition = {"row": torch.zeros(20_000, dtype=torch.float64)}
-    stages = [Stage(module.process, learned, 1.0, level)]
+    stages = [Stage(module.policy.process, learned, 1.0, level)]
     drawn = run_stages(stages, condition, STEPS, generator=torch.Generator().manual_seed(3))
     assert drawn.denoiser_calls == STEPS - round(level * STEPS)  # one for both fields
     # beside what the learned parameters say, 4.5 standard errors and the steps' error
-    right = at_handover(module.process, learned.shares.detach().softmax(0), learned.places.detach(), level)
+    right = at_handover(module.policy.process, learned.shares.detach().softmax(0), learned.places.detach(), level)
     found = shown(drawn.state)
     assert near(found, right, 0.03, 0.05)
     assert summary["objective"] == anchored * "anchored " + ("P-GRAFT" if level else "GRAFT")
@@ -199,7 +199,7 @@ def test_files_resume_and_store(tmp_path: Path) -> None:
     """Discrete fields lie in rounds like any other; another run takes the draws over."""
     first = rollouts(draws=512, batch_size=256, steps_per_round=2, record_levels=[0.125])
     graft.fit(made(MaskedCategorical, tmp_path), first, tmp_path / "run", trainer())
-    chunk = first._scored(0).chunk
+    chunk = first.runner().scored(0).chunk
     assert isinstance(chunk.state, dict) and set(chunk.recorded[HANDOVER]) == {"kind", "place"}
     assert bool((chunk.state["kind"].sum(-1) == 1).all())
     masked = chunk.recorded[HANDOVER]["kind"].sum(-1) == 0
@@ -271,17 +271,21 @@ def test_policy_gradient_is_unbiased(kind: type[Categorical], tmp_path: Path) ->
     found = []
     for seed in range(40):
         condition = {"row": torch.zeros(count, dtype=torch.float64)}
-        with module.eval_weights("current"):
+        with module.policy.eval_weights("current"):
             drawn = run_stages(
-                module.sampling_stages("tuned"), condition, steps, objective.record_levels(module), _generator(seed)
+                module.policy.sampling_stages("tuned"),
+                condition,
+                steps,
+                objective.record_levels(module.policy),
+                _generator(seed),
             )
         reward = drawn.state[:, 0] @ worth
         scored = ScoredRound(
             Chunk(drawn.state, drawn.states, condition), reward, torch.arange(count), torch.ones(count), "current"
         )
-        examples = objective.training_batch(module, scored)
+        examples = objective.training_batch(module.policy, scored)
         examples.weight = reward - expected.detach()
-        loss, shown = objective.loss(module, examples, _generator(seed))
+        loss, shown = objective.loss(module.policy, examples, _generator(seed))
         assert shown["ratio_clipped"] == 0 and abs(float(shown["old_kl"])) < 1e-12
         found.append(-(steps - 1) * torch.autograd.grad(loss, network.table)[0])
     each = torch.stack(found).flatten(1)
@@ -317,8 +321,8 @@ def test_diffusion_nft_is_least_at_its_theorem(kind: type[Categorical]) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_other_objectives_gain(kind: type[Categorical], objective: Any, tmp_path: Path) -> None:
     """Through `graft.fit`, three rounds of the current model's own draws."""
-    module = made(kind, tmp_path, type(objective)(), level=0.125, learning_rate=0.02)
-    data = Rollouts(
+    module = made(kind, tmp_path, type(objective)(), level=0.125, **training(0.02, cosine=True))
+    data = rollouts_of(
         Sum(), AcceptAll(), source="current", draws=1024, batch_size=1024, train_batch_size=256, steps_per_round=20,
         validation_draws=0, test_draws=2000,
     )  # fmt: skip
@@ -330,15 +334,15 @@ def test_other_objectives_gain(kind: type[Categorical], objective: Any, tmp_path
 def test_interpolation_of_weights_and_one_call(tmp_path: Path) -> None:
     module = made(MaskedCategorical, tmp_path)
     with torch.no_grad():
-        module.backbone.places += 1
+        module.policy.backbone.places += 1
     module.interpolate(0.25)
-    assert torch.allclose(module.backbone.places.detach(), f64(PLACES) + 0.25)
-    before = module.backbone.calls
-    state = module.process.prior({"row": torch.zeros(5, dtype=torch.float64)}, _generator(0))
+    assert torch.allclose(module.policy.backbone.places.detach(), f64(PLACES) + 0.25)
+    before = module.policy.backbone.calls
+    state = module.policy.process.prior({"row": torch.zeros(5, dtype=torch.float64)}, _generator(0))
     examples = TrainingBatch(state, {"row": torch.zeros(5, dtype=torch.float64)})
     state["kind"][:, 0, 0] = 1
-    assert bool(module.loss(examples, _generator(0)).isfinite())
-    assert module.backbone.calls == before + 1
+    assert bool(module.policy.loss(examples, _generator(0)).isfinite())
+    assert module.policy.backbone.calls == before + 1
 
 
 def _generator(seed: int) -> Generator:

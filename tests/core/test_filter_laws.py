@@ -217,7 +217,7 @@ def test_filters_follow_one_another() -> None:
 def test_nothing_left(rule: Filter, said: str) -> None:
     now = draws([1.0, math.nan], ["a", "b"], [[1.0], [2.0]], known=torch.tensor([True, True]))
     with pytest.raises(
-        GraftError, match=f"'.*{said}.*' refuses all 1 candidates that are left of 2 draws: .*draw more"
+        GraftError, match=f"'.*{said}.*' rejects all 1 candidates that are left of 2 draws: .*draw more"
     ):
         apply_filters([rule], now, [past(["a"], [[1.0]])], seeded())
 

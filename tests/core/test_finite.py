@@ -107,7 +107,7 @@ def test_scaler_skips_what_it_overflows() -> None:
 
 
 def test_scaler_does_not_hide_a_loss() -> None:
-    with pytest.raises(NotFiniteError, match=r"the loss of step 4 is nan: lower model.learning_rate .*bf16-mixed"):
+    with pytest.raises(NotFiniteError, match=r"the loss of step 4 is nan: lower model.optimizer.lr .*bf16-mixed"):
         trained(Line(lambda loss, step: loss * math.nan if step == 4 else loss), scaler(16.0))
 
 

@@ -13,6 +13,7 @@ import callables
 import plane
 import pytest
 import torch
+from trained import rollouts_of
 
 import graft
 from graft import GraftError, Rollouts, cli
@@ -74,7 +75,7 @@ def test_runs_in_this_process_and_fails_like_any_other(name: str, monkeypatch: p
     main = ModuleType("__main__")
     vars(main)["f"] = HERE["lambda"]
     monkeypatch.setitem(sys.modules, "__main__", main)
-    reward = Rollouts("__main__.f" if name == "__main__.f" else HERE.get(name, main.f)).reward
+    reward = rollouts_of("__main__.f" if name == "__main__.f" else HERE.get(name, main.f)).reward
     assert isinstance(reward, FunctionReward) and reward._workers is None and reward.name and "<" not in reward.name
     scores = reward([1.0, 11.0, 12.0, 13.0, 14.0, 15.0, 16.0, 17.0, 3.0])
     assert [scores.values[0], scores.values[-1]] == [2.0, 6.0]
@@ -83,7 +84,7 @@ def test_runs_in_this_process_and_fails_like_any_other(name: str, monkeypatch: p
 
 
 def test_what_can_be_imported_runs_in_a_worker() -> None:
-    reward = Rollouts(callables.process_id).reward
+    reward = rollouts_of(callables.process_id).reward
     assert isinstance(reward, FunctionReward) and reward.path == "callables.process_id"
     try:
         assert reward([0.0]).values[0] != os.getpid()
@@ -101,11 +102,11 @@ def test_a_module_that_no_fresh_interpreter_finds(tmp_path: Path, monkeypatch: p
     made = ModuleType("made_by_hand")
     exec("def f(x): return x + 1", vars(made))
     monkeypatch.setitem(sys.modules, "made_by_hand", made)
-    assert Rollouts(made.f).reward([1.0]).values == [2.0]
+    assert rollouts_of(made.f).reward([1.0]).values == [2.0]
     (tmp_path / "made_by_hand.py").write_text("def f(x): return -x")
     monkeypatch.syspath_prepend(tmp_path)
     made.__file__ = str(tmp_path / "elsewhere.py")
-    assert Rollouts(made.f).reward([1.0]).values == [2.0]
+    assert rollouts_of(made.f).reward([1.0]).values == [2.0]
 
 
 @pytest.mark.parametrize(
@@ -116,23 +117,23 @@ def test_what_is_no_reward(wrong: Any, why: str) -> None:
         Rollouts,
         lambda x: WeightedSum([x], [1.0]),
         CachedReward,
-        lambda x: Rollouts(HERE["lambda"], held_out_reward=x),
+        lambda x: rollouts_of(HERE["lambda"], held_out_reward=x),
     ):
         with pytest.raises(GraftError, match=why):
             build(wrong)
     with pytest.raises(GraftError, match="none of that name"):
-        Rollouts("__main__.no_such_function_here")
+        rollouts_of("__main__.no_such_function_here")
 
 
 def test_everywhere_that_takes_a_reward() -> None:
     double = HERE["lambda"]
     assert WeightedSum([double, double], [1.0, 2.0])([1.0]).values == [6.0]
     assert CachedReward(double)([1.0]).values == [2.0]
-    data = Rollouts(double, proxy_reward=double, held_out_reward=double)
+    data = rollouts_of(double, proxy_reward=double, held_out_reward=double)
     assert all(isinstance(each, FunctionReward) for each in (data.reward, data.proxy_reward, data.held_out_reward))
     data.reward = HERE["partial"]
     assert isinstance(data.reward, FunctionReward) and data.reward([2.0]).values == [4.0]
-    with pytest.raises(GraftError, match=r"data\.proxy_reward is int"):
+    with pytest.raises(GraftError, match=r"data\.budget\.proxy_reward is int"):
         data.proxy_reward = 3
 
 

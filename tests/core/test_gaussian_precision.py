@@ -13,12 +13,12 @@ from mpmath import mp, mpf
 from torch import Tensor, nn
 
 from graft import GraftError, TrainingBatch, seeding
+from graft.errors import InversionError
 from graft.objectives import AnchoredShaping, DiffusionNFT
 from graft.process import (
     BetaSchedule,
     CosineSchedule,
     Gaussian,
-    InversionError,
     LinearSchedule,
     MultiFieldProcess,
     PolynomialSchedule,
@@ -192,17 +192,17 @@ def test_objectives_that_compare_networks(name: str, prediction: Any, objective:
         if objective is AnchoredShaping:
             module.objective.source = "reference"
         module.to(dtype)
-        module.reference.to(dtype)
+        module.policy.reference.to(dtype)
         with torch.no_grad():
-            module.backbone.table += 0.1 * numbers(9, 2, 3, seed=1).to(dtype)
+            module.policy.backbone.table += 0.1 * numbers(9, 2, 3, seed=1).to(dtype)
         level = f64([1e-12, 1e-9, 1e-6, 1e-3, 0.5, 1.0])
         state, weight = numbers(COUNT, 2, seed=2).to(dtype), torch.linspace(0, 1, COUNT).to(dtype)
         noise = numbers(COUNT, 2, seed=3).to(dtype)
         with mock.patch.object(seeding, "stratified_levels", lambda *_, level=level: level):
             with mock.patch.object(process, "noise", lambda *_, noise=noise: noise):
-                loss, _ = module.objective.loss(module, TrainingBatch(state, rows(COUNT), weight))
+                loss, _ = module.objective.loss(module.policy, TrainingBatch(state, rows(COUNT), weight))
         loss.backward()
-        slopes.append(module.backbone.table.grad.double())
+        slopes.append(module.policy.backbone.table.grad.double())
     assert bool(slopes[0].isfinite().all()) and float(slopes[1].abs().max()) > 1e-3
     assert float((slopes[0] - slopes[1]).norm()) < 1e-4 * float(slopes[1].norm())
 

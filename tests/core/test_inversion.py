@@ -5,13 +5,11 @@ import torch
 from exact import Exact, Mixture, f64, rows
 from torch import Tensor
 
-from graft.errors import GraftError
-from graft.inversion import Anderson
+from graft.errors import GraftError, InversionError
 from graft.process import (
     BetaSchedule,
     CosineSchedule,
     Gaussian,
-    InversionError,
     LinearSchedule,
     MaskProjection,
     MultiFieldProcess,
@@ -22,6 +20,7 @@ from graft.process import (
     ZeroCenterOfMass,
 )
 from graft.sampler import Stage, run_stages
+from graft.solvers.fixed_point import Anderson
 from graft.state import Condition, State
 
 LAW = Mixture(

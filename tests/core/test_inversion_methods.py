@@ -7,11 +7,11 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from graft.errors import GraftError
-from graft.inversion import Anderson, FixedPoint, FixedPointSolver, Newton
-from graft.inversion.newton import gmres
+from graft.solvers.fixed_point import Anderson, FixedPointSolver, Newton
+from graft.solvers.fixed_point.newton import gmres
 from graft.state import State
 
-METHODS: dict[str, FixedPointSolver] = {"fixed point": FixedPoint(), "anderson": Anderson(), "newton": Newton()}
+METHODS: dict[str, FixedPointSolver] = {"fixed point": Anderson(memory=1), "anderson": Anderson(), "newton": Newton()}
 each = pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
 
 
@@ -50,7 +50,7 @@ def test_expansion() -> None:
     assert newton.solved.all() and torch.allclose(newton.state, exact, atol=1e-9)
     assert newton.calls.max() <= 2 * (2 * 5 + 2)  # a product is two evaluations
     assert Anderson()(affine(a, b), torch.zeros_like(b)).solved.all()
-    plain = FixedPoint()(affine(a, b), torch.zeros_like(b))
+    plain = Anderson(memory=1)(affine(a, b), torch.zeros_like(b))
     right = (plain.state - exact).abs().amax(1) < 1e-9
     assert torch.equal(plain.solved, right) and not right.all()
 

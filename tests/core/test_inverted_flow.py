@@ -7,16 +7,17 @@ from test_inversion import LAW, coupled, mixing, seeded
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from graft.inversion import Anderson, FixedPoint, InversionError, Newton
-from graft.inversion.flow import DeterministicSampler, invert, recovery_error
+from graft.correct.invert import DeterministicSampler, invert, recovery_error
+from graft.errors import InversionError
 from graft.process import Gaussian
 from graft.process import LinearSchedule as Straight
 from graft.solvers import Euler, Heun, Midpoint
+from graft.solvers.fixed_point import Anderson, Newton
 from graft.state import Condition
 
 PROCESS = Gaussian(Straight(), "velocity", (2,), eta=0.0)
 SOLVERS = {"euler": Euler(), "heun": Heun(), "midpoint": Midpoint()}
-METHODS = {"fixed point": FixedPoint(iterations=2000), "anderson": Anderson(), "newton": Newton()}
+METHODS = {"fixed point": Anderson(iterations=500, memory=1), "anderson": Anderson(), "newton": Newton()}
 
 
 @pytest.mark.parametrize("solver", SOLVERS.values(), ids=SOLVERS)

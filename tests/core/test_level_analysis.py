@@ -8,14 +8,16 @@ import pytest
 import torch
 from exact import Exact, f64, normal
 from torch import Generator, Tensor, nn
+from trained import rollouts_of
 
 import graft
 from graft import GraftError, GraftModule, Rollouts, cli, commands
 from graft.levels import show
-from graft.levels.search import Analysis, origin
-from graft.levels.search_settings import LevelSearch
+from graft.levels.results import Analysis
+from graft.levels.search import origin
 from graft.process import CosineSchedule, Gaussian
 from graft.reward import Reward
+from graft.settings import LevelSearch
 
 pytestmark = [pytest.mark.filterwarnings(f"ignore:{message}") for message in cli.IGNORED_WARNINGS]  # Lightning's
 
@@ -67,7 +69,9 @@ def made(folder: Path, eta: float = 1.0, level: 'float | Literal["auto"]' = 0.5)
 
 
 def data(**settings: Any) -> Rollouts:
-    return Rollouts(Away(), draws=256, batch_size=500, steps_per_round=2, validation_draws=0, test_draws=64, **settings)
+    return rollouts_of(
+        Away(), draws=256, batch_size=500, steps_per_round=2, validation_draws=0, test_draws=64, **settings
+    )
 
 
 def trainer(rounds: int = 1) -> Any:
@@ -80,7 +84,7 @@ def test_known_shares(tmp_path: Path) -> None:
     assert [level.level for level in found.levels] == [0, 0.25, 0.5, 0.75] and found.stochastic
     assert found.accepted == pytest.approx(750, abs=15) and found.resampled == 2 * found.accepted
     for level in found.levels[1:]:
-        alpha, sigma = (float(c) for c in module.process.alpha_sigma(level.level))  # type: ignore[attr-defined]
+        alpha, sigma = (float(c) for c in module.policy.process.alpha_sigma(level.level))  # type: ignore[attr-defined]
         share = alpha**2 * 0.7 / (alpha**2 * 0.7 + sigma**2)
         assert level.reward_r2 and level.predicted_retention and level.measured_retention and level.score_gap
         # standard errors of up to 0.015 and 0.02; the steps of the sampler and the draws that fail move it a little
@@ -88,11 +92,11 @@ def test_known_shares(tmp_path: Path) -> None:
         assert level.predicted_retention.value == pytest.approx(share, abs=0.06)
         assert level.measured_retention.value == pytest.approx(share, abs=0.08)
         assert level.measured_retention.low < level.measured_retention.value < level.measured_retention.high
-        there = LAW.at(module.process, level.level)  # type: ignore[arg-type]
+        there = LAW.at(module.policy.process, level.level)  # type: ignore[arg-type]
         s = float(there.covs[0])
         assert level.score_gap.value == pytest.approx(float(there.means[0]) ** 2 + s - 2 + 1 / s, rel=0.15)
         assert level.trained_fraction == 1 - level.level and level.time == level.level
-        assert level.log_snr == pytest.approx(float(module.process.log_snr(level.level)))
+        assert level.log_snr == pytest.approx(float(module.policy.process.log_snr(level.level)))
         assert level.denoiser_calls == 6000 + found.resampled * round(level.level * STEPS)
         assert level.reward_calls == 6000 + found.resampled
     assert found.level == 0  # 0.9 is left at none: 0.80 at 0.25
@@ -144,21 +148,21 @@ def test_auto(tmp_path: Path, source: Literal["reference", "current"]) -> None:
     """Chosen before the first round and fixed; the weights keep it."""
     module = made(tmp_path, level="auto")
     with pytest.raises(GraftError, match="no level has been chosen yet"):
-        module.sampling_stages("tuned")
+        module.policy.sampling_stages("tuned")
     with pytest.raises(GraftError, match="no level has been chosen yet"):
         module.save_weights(tmp_path / "w.safetensors")
     rollouts = data(level_search=LevelSearch((0.0625, 0.125, 0.5), draws=600, n_bootstrap=20), source=source)
     summary = graft.fit(module, rollouts, tmp_path / "run", trainer(2))
     found = Analysis.read(tmp_path / "run", origin(rollouts))
-    assert summary["level"] == module.level == found.level == 0.125
+    assert summary["level"] == module.policy.interval.low == found.level == 0.125
     assert summary["levels"] == found.account() and summary["levels"]["reward_calls"] == found.reward_calls > 600
     assert summary["reward_calls"] == 512  # the rounds'
     later = made(tmp_path, level="auto")
     later.load_weights(tmp_path / "run/tuned.safetensors")
-    assert later.level == 0.125
+    assert later.policy.interval.low == 0.125
     fixed = made(tmp_path, level=0.5)
     fixed.load_weights(tmp_path / "run/tuned.safetensors")
-    assert fixed.level == 0.5
+    assert fixed.policy.interval.low == 0.5
     page = (tmp_path / "run/report.html").read_text()
     assert "<h2>Levels</h2>" in page and "levels compared" in page
 

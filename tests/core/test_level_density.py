@@ -10,6 +10,7 @@ from domains.molecules import Molecules
 from domains.molecules.backbone import EGNN
 from graft import seeding
 from graft.errors import GraftError
+from graft.policy import Tuning
 from graft.process import Gaussian, MaskProjection, MultiFieldProcess, ZeroCenterOfMass
 from graft.process.schedules import PolynomialSchedule
 
@@ -33,11 +34,11 @@ def module(**settings):
 
 
 def test_a_model_asks_as_it_is_told():
-    settings: tuple[dict, dict] = {}, {"timestep_sampler": (0.0, 1.0)}
-    even, told = (module(**each).sample_levels(500, 0.0, seeding.make_generator(0, "a")) for each in settings)
+    settings: tuple[dict, dict] = {}, {"tuning": Tuning(timestep_sampler=(0.0, 1.0))}
+    even, told = (module(**each).policy.sample_levels(500, 0.0, seeding.make_generator(0, "a")) for each in settings)
     assert torch.equal(even, seeding.stratified_levels(500, 0.0, seeding.make_generator(0, "a")))
     assert told.std().item() == pytest.approx(0.2083, abs=2e-3) and even.std().item() == pytest.approx(
         1 / math.sqrt(12), abs=2e-3
     )
-    with pytest.raises(GraftError, match=r"the spread of model\.timestep_sampler is 0"):
-        module(timestep_sampler=(0.0, 0.0))
+    with pytest.raises(GraftError, match=r"the spread of model\.tuning\.timestep_sampler is 0"):
+        module(tuning=Tuning(timestep_sampler=(0.0, 0.0)))

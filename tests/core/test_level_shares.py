@@ -18,8 +18,8 @@ from torch import Tensor
 from graft import GraftError
 from graft.accept import Preference, TopFraction
 from graft.levels import statistics
-from graft.levels.search import EXACT, Level, select_level
-from graft.levels.search_settings import LevelSearch
+from graft.levels.results import Level
+from graft.levels.search import EXACT, select_level
 from graft.levels.statistics import Estimate
 from graft.process import (
     CosineSchedule,
@@ -32,6 +32,7 @@ from graft.process import (
 )
 from graft.process.base import Process
 from graft.rounds import condition_matched_mean
+from graft.settings import LevelSearch
 
 MEAN, VARIANCE, GOAL = 0.4, 0.7, 1.0
 PROCESS = Gaussian(CosineSchedule(), "v", (1,))

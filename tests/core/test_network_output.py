@@ -11,7 +11,7 @@ from line import line
 from torch import Tensor
 
 from graft import GraftError, TrainingBatch
-from graft.batches import SampleRequest
+from graft.datatypes import SampleRequest
 from graft.network import AutoBatchSize
 from graft.objectives import AnchoredShaping, DiffusionNFT, PolicyGradient
 from graft.process import (
@@ -132,20 +132,20 @@ def test_every_objective(objective: Any) -> None:
     state = torch.randn(COUNT, 2, dtype=torch.float64)
     weight = torch.ones(COUNT) if objective is not None else None
     if isinstance(objective, PolicyGradient):
-        state = torch.randn(COUNT, len(objective.record_levels(module)), 2, dtype=torch.float64)
+        state = torch.randn(COUNT, len(objective.record_levels(module.policy)), 2, dtype=torch.float64)
     elif isinstance(objective, AnchoredShaping):
         objective.source = "reference"
     examples = TrainingBatch(state, rows(COUNT), weight)
-    module.objective.loss(module, examples, torch.Generator().manual_seed(0))
-    forward = type(module.backbone).forward
+    module.objective.loss(module.policy, examples, torch.Generator().manual_seed(0))
+    forward = type(module.policy.backbone).forward
 
     def wide(self: Any, state: Tensor, time: Tensor, condition: Condition) -> Tensor:
         return forward(self, state, time, condition)[:, None]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(type(module.backbone), "forward", wide)
+        patch.setattr(type(module.policy.backbone), "forward", wide)
         with pytest.raises(GraftError, match=re.escape("2)")):
-            module.objective.loss(module, examples, torch.Generator().manual_seed(0))
+            module.objective.loss(module.policy, examples, torch.Generator().manual_seed(0))
         with pytest.raises(GraftError, match=re.escape("has shape (4, 1, 2); it must have shape (4, 2)")):
             module.predict_step(SampleRequest(rows(COUNT), ("rollout", 0, 0), weights="tuned"))
 
@@ -162,7 +162,7 @@ def test_before_a_part_is_put_in_its_place() -> None:
 
     process = Gaussian(CosineSchedule(), "x0", (2,))
     module = Fixed(torch.nn.Linear(2, 2).double(), process, steps=4)
-    module.backbone.forward = lambda state, time, condition: state[:, :1]  # type: ignore[method-assign]
+    module.policy.backbone.forward = lambda state, time, condition: state[:, :1]  # type: ignore[method-assign]
     with pytest.raises(GraftError, match=re.escape("has shape (4, 1); it must have shape (4, 2)")):
         module.predict_step(SampleRequest(rows(COUNT), ("rollout", 0, 0), weights="tuned"))
 

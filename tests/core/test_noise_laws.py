@@ -14,12 +14,13 @@ from exact import Exact, Moments, extrapolate, f64, fit_affine, gap, normal, pro
 from lightning.pytorch import Trainer
 from line import Line, Table, table_of
 from torch import Tensor
+from trained import rollouts_of, training
 
 import graft
-from graft import GraftError, GraftModule, Rollouts, cli, files
+from graft import GraftError, GraftModule, cli, files
 from graft.accept import AcceptanceRule, ExponentialTilt, Preference
-from graft.batches import TrainingBatch
 from graft.corrector import GaussianCorrector, NoiseCorrector
+from graft.datatypes import TrainingBatch
 from graft.process import (
     CosineSchedule,
     Gaussian,
@@ -171,13 +172,11 @@ def module(corrector: NoiseCorrector, folder: Path, **settings: object) -> Line:
     """The base with a corrector, in float64."""
     table = Table(BASE, STEPS, table_of(BASE, STEPS, Exact(BASE, DATA)))
     torch.save(table.state_dict(), folder / "base.pt")
-    return Line(
-        table, BASE, str(folder / "base.pt"), level=1, steps=STEPS, corrector=corrector, **{"clip": None, **settings}
-    )
+    return Line(table, BASE, str(folder / "base.pt"), level=1, steps=STEPS, corrector=corrector, **settings)
 
 
 def trainer(rounds: int = 1) -> Trainer:
-    return graft.trainer(rounds, accelerator="cpu", enable_progress_bar=False)
+    return graft.trainer(rounds, accelerator="cpu", enable_progress_bar=False, gradient_clip_val=None)
 
 
 def moments(x: Tensor) -> Moments:
@@ -206,9 +205,11 @@ def test_fit_with_a_fitted_gaussian(rule: AcceptanceRule, law: Moments, tmp_path
     if isinstance(rule, ExponentialTilt):
         rule.reward_bound = 6.0  # |w·x| of 8192 draws stays below it
     made = module(GaussianCorrector(), tmp_path)
-    data = Rollouts(Linear(), rule, draws=8192, batch_size=1024, steps_per_round=1, validation_draws=0, test_draws=8192)
+    data = rollouts_of(
+        Linear(), rule, draws=8192, batch_size=1024, steps_per_round=1, validation_draws=0, test_draws=8192
+    )
     summary = graft.fit(made, data, tmp_path / "run", trainer())
-    scored = data._scored(0)
+    scored = data.runner().scored(0)
     noise = scored.chunk.recorded[1.0]
     assert isinstance(noise, Tensor)
     assert near(noise, law)
@@ -226,26 +227,26 @@ def test_trained_corrector_and_its_files(tmp_path: Path) -> None:
     steps = 12
     process = TrigFlow((2,))
     corrector = NoiseCorrector(process, Table(process, steps, torch.zeros(steps + 1, 2, 3, dtype=torch.float64)), steps)
-    made = module(corrector, tmp_path, learning_rate=0.02, cosine=True, ema_decay=0.9)
-    before = {name: p.clone() for name, p in made.reference.named_parameters()}
+    made = module(corrector, tmp_path, **training(0.02, cosine=True, ema_decay=0.9))
+    before = {name: p.clone() for name, p in made.policy.reference.named_parameters()}
     rule = ExponentialTilt(temperature=1.5, reward_bound=6.0, deduplicate=False)
-    data = Rollouts(
+    data = rollouts_of(
         Linear(), rule, draws=8192, batch_size=1024, train_batch_size=256, steps_per_round=400, validation_draws=0,
         test_draws=4096,
     )  # fmt: skip
     summary = graft.fit(made, data, tmp_path / "run", trainer())
-    noise = data._scored(0).chunk.recorded[1.0]
+    noise = data.runner().scored(0).chunk.recorded[1.0]
     assert isinstance(noise, Tensor)
     # by how much 12 steps of Euler's method miss the law, a corrector that is trained to the end misses it too
     best = fit_affine(process, *_known(noise), steps, 0.0)
     found = f64(made.evaluators["tuned"].items)
     assert gap(moments(found), pushed(propagate(process, best, STANDARD, steps))) < 0.08
     assert 0.85 < summary["gain"]["of_accepted"] < 1.15
-    assert all(torch.equal(p, before[name]) for name, p in made.reference.named_parameters())
+    assert all(torch.equal(p, before[name]) for name, p in made.policy.reference.named_parameters())
     weights = files.read_tensors(tmp_path / "run/tuned.safetensors")
     assert list(weights[0]) == ["backbone/table"] and weights[1]["reference"]["path"] == "base.pt"
     checkpoint = torch.load(tmp_path / "run/checkpoints/last.ckpt", weights_only=True)
-    assert {name.split(".")[0] for name in checkpoint["state_dict"]} == {"backbone", "average"}
+    assert {name.split(".")[1] for name in checkpoint["state_dict"]} == {"backbone", "ema"}
     again = module(
         NoiseCorrector(process, Table(process, steps, torch.ones(steps + 1, 2, 3, dtype=torch.float64)), steps),
         tmp_path,
@@ -269,10 +270,10 @@ def test_inverse_noise_correction_is_another_source(tmp_path: Path) -> None:
     """
     real = DATA.means[0] + 0.4 + 1.3 * (whitened(512, 2) @ root(DATA.covs[0]).mT)
     made = module(GaussianCorrector(), tmp_path)
-    back = run_stages([Stage(BASE, made.reference_forward, 0.0, 1.0)], rows(512), STEPS, state=real)
+    back = run_stages([Stage(BASE, made.policy.reference_forward, 0.0, 1.0)], rows(512), STEPS, state=real)
     examples = TrainingBatch(back.state, rows(512))
-    assert made.corrector is not None
-    made.corrector.fit([examples])
+    assert made.policy.corrector is not None
+    made.policy.corrector.fit([examples])
     loader = torch.utils.data.DataLoader([examples], batch_size=None)
     trainer().fit(made, loader)
     drawn = f64([item for items, _ in graft.sample(made, trainer(), 8192, chunk=1024) for item in items])

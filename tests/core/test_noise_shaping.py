@@ -13,9 +13,10 @@ import pytest
 import torch
 from exact import Exact, Mixture, rows
 from torch import Generator, Tensor, nn
+from trained import rollouts_of, training
 
 import graft
-from graft import GraftModule, Rollouts, cli
+from graft import GraftModule, cli
 from graft.accept import TopFraction
 from graft.corrector import GaussianCorrector, NoiseCorrector
 from graft.process import Gaussian, LinearSchedule, TrigFlow
@@ -90,9 +91,9 @@ def shaped(corrector: NoiseCorrector, folder: Path, steps: int) -> tuple[dict[st
     base = Known()
     folder.mkdir(exist_ok=True)
     torch.save(base.state_dict(), folder / "base.pt")
-    settings = {"learning_rate": 3e-3, "cosine": True, "lr_warmup_steps": 20, "ema_decay": 0.99}
+    settings = training(3e-3, warmup_steps=20, cosine=True, ema_decay=0.99)
     module = Points(base, BASE, str(folder / "base.pt"), level=1, steps=STEPS, corrector=corrector, **settings)
-    data = Rollouts(
+    data = rollouts_of(
         Aside(),
         TopFraction(0.25),
         draws=8192,

@@ -3,6 +3,7 @@
 import itertools
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from unittest import mock
 
 import pytest
@@ -13,11 +14,10 @@ from torch import Tensor
 
 from graft import GraftError, TrainingBatch, seeding
 from graft.accept import AcceptAll, ExponentialTilt
-from graft.objectives import DiffusionNFT, Objective, PolicyGradient, ScoredRound, Shaping
+from graft.datatypes import Chunk
+from graft.objectives import DiffusionNFT, Objective, PolicyGradient, RoundSpec, ScoredRound, Shaping
 from graft.objectives.advantages import AdvantageTracker
 from graft.process import CosineSchedule, Gaussian, LinearSchedule
-from graft.rounds import Chunk
-from graft.rounds.sources import ModelSource
 from graft.sampler import run_stages
 
 DATA = normal(f64([0.6, -0.4]), f64([[0.8, 0.3], [0.3, 0.5]]))
@@ -39,8 +39,8 @@ def chain(objective: PolicyGradient, moved: float = 0.0) -> Line:
     table = table_of(CHAIN, STEPS, Exact(CHAIN, POINT))
     module = line(CHAIN, STEPS, table, objective, level=LEVEL)
     with torch.no_grad():
-        module.backbone.table += moved * torch.randn(table.shape, dtype=torch.float64, generator=generator(9))
-    objective.setup(module)
+        module.policy.backbone.table += moved * torch.randn(table.shape, dtype=torch.float64, generator=generator(9))
+    objective.setup(module.policy)
     return module
 
 
@@ -49,7 +49,7 @@ def moments(module: Line) -> tuple[Tensor, Tensor]:
     mean, variance = f64(0.0), f64(float(CHAIN.alpha_sigma(1.0)[1]) ** 2)
     x = f64([[0.0], [1.0]])
     for i in range(STEPS, 0, -1):
-        model = module.backbone if i > 1 else module.reference_forward
+        model = module.policy.backbone if i > 1 else module.policy.reference_forward
         y, c = CHAIN.transition(CHAIN(model, x, i / STEPS, rows(2)), x, i / STEPS, (i - 1) / STEPS, rows(2))
         slope, offset = y[1, 0] - y[0, 0], y[0, 0]
         mean, variance = slope * mean + offset, slope**2 * variance + c**2
@@ -71,9 +71,13 @@ EXPECTED: dict[Callable[[Tensor], Tensor], Callable[[Tensor, Tensor], Tensor]] =
 
 
 def drawn(module: Line, count: int, seed: int = 0) -> Chunk:
-    with module.eval_weights("current"):
+    with module.policy.eval_weights("current"):
         made = run_stages(
-            module.sampling_stages("tuned"), rows(count), STEPS, module.objective.record_levels(module), generator(seed)
+            module.policy.sampling_stages("tuned"),
+            rows(count),
+            STEPS,
+            module.objective.record_levels(module.policy),
+            generator(seed),
         )
     return Chunk(made.state, made.states, rows(count))
 
@@ -87,16 +91,16 @@ def test_policy_gradient_is_unbiased(reward: Callable[[Tensor], Tensor], transit
     objective = PolicyGradient(clip_range=1e6, steps_per_sample=transitions)
     module = chain(objective, moved=0.1)
     expected = EXPECTED[reward](*moments(module))
-    (wanted,) = torch.autograd.grad(expected, module.backbone.table)
+    (wanted,) = torch.autograd.grad(expected, module.policy.backbone.table)
     found = []
     for seed in range(50):
         chunk = drawn(module, 1000, seed)
         scored = ScoredRound(chunk, reward(chunk.state), torch.arange(1000), torch.ones(1000), "current")
-        examples = objective.training_batch(module, scored)
+        examples = objective.training_batch(module.policy, scored)
         examples.weight = scored.rewards - expected.detach()
-        loss, shown = objective.loss(module, examples, generator(seed))
+        loss, shown = objective.loss(module.policy, examples, generator(seed))
         assert shown["ratio_clipped"] == 0 and shown["old_kl"] == 0
-        (slope,) = torch.autograd.grad(loss, module.backbone.table)
+        (slope,) = torch.autograd.grad(loss, module.policy.backbone.table)
         found.append(-(STEPS - 1) * slope)  # the loss is a mean over steps
     each = torch.stack(found).flatten(1)
     error = each.std(0) / math.sqrt(len(each))
@@ -111,14 +115,14 @@ def test_gradient_with_the_round_s_own_advantages() -> None:
     objective = PolicyGradient(clip_range=1e6, steps_per_sample=0, advantage_clip=50)
     module = chain(objective)
     mean, variance = moments(module)
-    (wanted,) = torch.autograd.grad(mean / variance.detach().sqrt(), module.backbone.table)
+    (wanted,) = torch.autograd.grad(mean / variance.detach().sqrt(), module.policy.backbone.table)
     found = torch.zeros_like(wanted)
     for seed in range(20):
         chunk = drawn(module, 5000, seed)
         none = torch.zeros(5000, dtype=torch.long)
         scored = ScoredRound(chunk, linear(chunk.state), none, torch.ones(5000), "current")
-        loss, _ = objective.loss(module, objective.training_batch(module, scored), generator(seed))
-        found -= (STEPS - 1) * torch.autograd.grad(loss, module.backbone.table)[0] / 20
+        loss, _ = objective.loss(module.policy, objective.training_batch(module.policy, scored), generator(seed))
+        found -= (STEPS - 1) * torch.autograd.grad(loss, module.policy.backbone.table)[0] / 20
     assert torch.allclose(found, wanted, atol=0.03 * float(wanted.abs().max()))
 
 
@@ -128,24 +132,24 @@ def test_clipping() -> None:
     module = chain(objective)
     chunk = drawn(module, 64)
     with torch.no_grad():
-        module.backbone.table[1:] += 0.1
+        module.policy.backbone.table[1:] += 0.1
     weight = torch.where(torch.arange(64) % 2 == 0, 1.5, -0.5)
     states = torch.stack(list(chunk.recorded.values()), 1)
-    levels = objective.record_levels(module)
+    levels = objective.record_levels(module.policy)
     assert levels == (1.0, 0.8, 0.6, 0.4, 0.2) == tuple(chunk.recorded)
     values, taught = [], 0
     for i in range(64):
         one = TrainingBatch(states[i : i + 1], rows(1), weight[i : i + 1])
         module.zero_grad()
-        loss, shown = objective.loss(module, one, generator())
+        loss, shown = objective.loss(module.policy, one, generator())
         loss.backward()
-        slope = module.backbone.table.grad.flatten(1).abs().sum(1)
+        slope = module.policy.backbone.table.grad.flatten(1).abs().sum(1)
         parts, clipped = [], 0.0
         for k, (u, v) in enumerate(itertools.pairwise(levels)):
             x, y = states[i : i + 1, k], states[i : i + 1, k + 1]
             log = [
                 CHAIN.log_prob(CHAIN(m, x, u, rows(1)), x, y, u, v, rows(1))
-                for m in (module.backbone, module.reference_forward)
+                for m in (module.policy.backbone, module.policy.reference_forward)
             ]
             ratio, a = float((log[0] - log[1]).exp().detach()), float(weight[i])
             outside = ratio > 1.1 if a > 0 else ratio < 0.9
@@ -164,10 +168,10 @@ def test_penalty_is_the_divergence_from_the_reference() -> None:
     module = chain(objective)
     chunk = drawn(module, 200)
     examples = TrainingBatch(torch.stack(list(chunk.recorded.values()), 1), rows(200), torch.zeros(200))
-    assert objective.loss(module, examples)[0].item() == 0
+    assert objective.loss(module.policy, examples)[0].item() == 0
     with torch.no_grad():
-        module.backbone.table[1:, :, 1] += 0.05  # the offsets
-    loss, shown = objective.loss(module, examples)
+        module.policy.backbone.table[1:, :, 1] += 0.05  # the offsets
+    loss, shown = objective.loss(module.policy, examples)
     divergence = []
     for u, v in itertools.pairwise(chunk.recorded):
         move = f64([0.05 * CHAIN._coefficients(u, v)[1], CHAIN._coefficients(u, v)[2]])
@@ -175,7 +179,7 @@ def test_penalty_is_the_divergence_from_the_reference() -> None:
     assert loss.item() == pytest.approx(0.3 * sum(divergence) / 4)
     assert float(shown["reference_kl"]) == pytest.approx(loss.item() / 0.3)
     loss.backward()
-    assert bool((module.backbone.table.grad[2:, :, 1] > 0).all())  # back
+    assert bool((module.policy.backbone.table.grad[2:, :, 1] > 0).all())  # back
 
 
 def test_transitions_are_spread_over_the_steps() -> None:
@@ -185,7 +189,7 @@ def test_transitions_are_spread_over_the_steps() -> None:
     examples = TrainingBatch(torch.stack(list(chunk.recorded.values()), 1), rows(50), torch.ones(50))
     asked = []
     with mock.patch.object(type(CHAIN), "log_prob", lambda *a: asked.append((a[2], a[4])) or torch.zeros(len(a[2]))):
-        module.objective.loss(module, examples, generator())
+        module.objective.loss(module.policy, examples, generator())
     state, level = asked[0]
     assert len(state) == 100
     pairs = level.reshape(50, 2)
@@ -195,7 +199,12 @@ def test_transitions_are_spread_over_the_steps() -> None:
 def test_levels_of_a_whole_network() -> None:
     """At level 0 the last step draws no noise and is left out."""
     objective = PolicyGradient()
-    assert objective.record_levels(line(CHAIN, 4, torch.zeros(5, 1, 2).double(), objective)) == (1.0, 0.75, 0.5, 0.25)
+    assert objective.record_levels(line(CHAIN, 4, torch.zeros(5, 1, 2).double(), objective).policy) == (
+        1.0,
+        0.75,
+        0.5,
+        0.25,
+    )
 
 
 # Advantages
@@ -241,11 +250,11 @@ def improved(objective: DiffusionNFT, process: Gaussian, steps: int, reward: Ten
     deviation = float(reward @ cov @ reward) ** 0.5
     r = 0.5 + (x0 - mean) @ reward / deviation / (2 * objective.advantage_clip)
     module = line(process, steps, table_of(process, steps, Exact(process, DATA)), objective)
-    table = module.backbone.table
+    table = module.policy.backbone.table
     for index in range(1, steps + 1):
         level = torch.full((len(x0),), index / steps, dtype=torch.float64)
         with noise_is(process, noise), mock.patch.object(seeding, "stratified_levels", lambda *_, level=level: level):
-            loss, _ = objective.loss(module, TrainingBatch(x0, rows(len(x0)), r))
+            loss, _ = objective.loss(module.policy, TrainingBatch(x0, rows(len(x0)), r))
             slope = torch.autograd.grad(loss, table, create_graph=True)[0][index].flatten()
             curvature = [torch.autograd.grad(s, table, retain_graph=True)[0][index].flatten() for s in slope]
         with torch.no_grad():
@@ -276,13 +285,13 @@ def test_optimum_of_nft(schedule, prediction: str, eta: float, beta: float, spre
         for level in (0.25, 0.5, 1.0):
             new, old = (
                 process.predict_x0(process(m, x, level, rows(7)), x, level)
-                for m in (module.backbone, module.reference_forward)
+                for m in (module.policy.backbone, module.policy.reference_forward)
             )
             alpha, sigma = (float(c) for c in process.alpha_sigma(level))
             posterior = torch.linalg.inv(torch.linalg.inv(cov) + (alpha / sigma) ** 2 * torch.eye(2))
             assert torch.allclose(new - old, (posterior @ tilt).expand(7, 2), atol=1e-6)
         with torch.no_grad():
-            laws.append(propagate(process, module.backbone, prior(process), steps))
+            laws.append(propagate(process, module.policy.backbone, prior(process), steps))
     assert gap(extrapolate(*laws), (mean + cov @ tilt, cov)) < 6e-3
 
 
@@ -293,9 +302,9 @@ def test_nft_has_no_slope_where_rewards_say_nothing() -> None:
     module = line(process, 8, table_of(process, 8, Exact(process, DATA)), objective)
     x0 = DATA.moments()[0] + whitened(64, 2) @ root(DATA.covs[0])
     with mock.patch.object(seeding, "stratified_levels", lambda *_: torch.full((64,), 0.5, dtype=torch.float64)):
-        loss, shown = objective.loss(module, TrainingBatch(x0, rows(64), torch.full((64,), 0.5)), generator())
+        loss, shown = objective.loss(module.policy, TrainingBatch(x0, rows(64), torch.full((64,), 0.5)), generator())
     loss.backward()
-    assert float(module.backbone.table.grad.abs().max()) < 1e-12 and float(shown["old_distance"]) == 0
+    assert float(module.policy.backbone.table.grad.abs().max()) < 1e-12 and float(shown["old_distance"]) == 0
 
 
 @pytest.mark.parametrize("adaptive", [False, True])
@@ -306,9 +315,9 @@ def test_nft_descends_towards_the_better(adaptive: bool) -> None:
     x0 = DATA.sample(4000, generator())
     advantage = (x0[:, 0] - x0[:, 0].mean()) / x0[:, 0].std()
     with mock.patch.object(seeding, "stratified_levels", lambda *_: torch.full((4000,), 0.5, dtype=torch.float64)):
-        loss, _ = objective.loss(module, TrainingBatch(x0, rows(4000), (0.5 + advantage / 10)), generator())
+        loss, _ = objective.loss(module.policy, TrainingBatch(x0, rows(4000), (0.5 + advantage / 10)), generator())
     loss.backward()
-    assert float(module.backbone.table.grad[4, 0, -1]) < 0  # the offset in the reward's direction grows
+    assert float(module.policy.backbone.table.grad[4, 0, -1]) < 0  # the offset in the reward's direction grows
 
 
 def test_examples_of_nft() -> None:
@@ -318,7 +327,7 @@ def test_examples_of_nft() -> None:
     rewards = f64([math.nan, 0, *[1] * 18, 9])
     state = torch.arange(21.0)[:, None]
     scored = ScoredRound(Chunk(state[1:], {}, rows(20)), rewards[1:], torch.zeros(20).long(), torch.ones(20), "current")
-    examples = objective.training_batch(module, scored)
+    examples = objective.training_batch(module.policy, scored)
     own = (rewards[1:] - rewards[1:].mean()) / rewards[1:].std()
     assert torch.equal(examples.state, state[1:])
     assert torch.allclose(examples.weight.double(), (0.5 + own / 2).clamp(0, 1))
@@ -333,14 +342,14 @@ def test_old_policy_follows() -> None:
     expected = 0.0
     for number, kept in enumerate((0.0, 0.2, 0.4, 0.5, 0.5)):
         with torch.no_grad():
-            module.backbone.table.fill_(number + 1)
+            module.policy.backbone.table.fill_(number + 1)
         expected = kept * expected + (1 - kept) * (number + 1)
-        objective.on_round_start(module, number)
-        objective.on_round_start(module, number)
-        with module.eval_weights("current"):
-            assert torch.allclose(module.backbone.table, f64(expected))
-        with module.eval_weights():
-            assert torch.allclose(module.backbone.table, f64(number + 1.0))
+        objective.on_round_start(module.policy, number)
+        objective.on_round_start(module.policy, number)
+        with module.policy.eval_weights("current"):
+            assert torch.allclose(module.policy.backbone.table, f64(expected))
+        with module.policy.eval_weights():
+            assert torch.allclose(module.policy.backbone.table, f64(number + 1.0))
 
 
 # Reward-weighted regression
@@ -364,11 +373,11 @@ def test_law_of_reward_weighted_regression() -> None:
         accepted.weight.double(),
         "current",
     )
-    examples = objective.training_batch(module, scored)
+    examples = objective.training_batch(module.policy, scored)
     level = torch.full((count,), 0.5, dtype=torch.float64)
-    table = module.backbone.table
+    table = module.policy.backbone.table
     with mock.patch.object(seeding, "stratified_levels", lambda *_: level):
-        loss, _ = objective.loss(module, examples, generator(1))
+        loss, _ = objective.loss(module.policy, examples, generator(1))
         slope = torch.autograd.grad(loss, table, create_graph=True)[0][2].flatten()
         curvature = [torch.autograd.grad(s, table, retain_graph=True)[0][2].flatten() for s in slope]
     with torch.no_grad():
@@ -376,37 +385,35 @@ def test_law_of_reward_weighted_regression() -> None:
         tilted = normal(DATA.means[0] + DATA.covs[0] @ w / temperature, DATA.covs[0])
         x = tilted.at(process, 0.5).moments()[0][None]
         right = process(Exact(process, tilted), x, 0.5, rows(1))
-        before = process(module.reference_forward, x, 0.5, rows(1))
-        found = process(module.backbone, x, 0.5, rows(1))
+        before = process(module.policy.reference_forward, x, 0.5, rows(1))
+        found = process(module.policy.backbone, x, 0.5, rows(1))
     assert float((found - right).abs().max()) < 0.03 < 0.1 < float((before - right).abs().max())
 
 
 # What each refuses
 
 
-class Data:
-    source, replay_rounds, accept = ModelSource("current"), 1, AcceptAll()
+SPEC = RoundSpec("current", "current", True, AcceptAll())
 
 
 @pytest.mark.parametrize("objective", [PolicyGradient(), DiffusionNFT()], ids=lambda o: type(o).__name__)
 def test_refusals(objective: Objective) -> None:
     module = line(CHAIN, 4, torch.zeros(5, 1, 2).double(), objective)
-    objective.check(module, Data())
+    objective.check(module.policy, SPEC)
     for name, value, words in (
-        ("source", ModelSource("reference"), "source=current"),
+        ("source", "reference", "source=current"),
         ("accept", ExponentialTilt(1.0), "accept=graft.accept.AcceptAll"),
         ("replay_rounds", 2, "replay_rounds=1"),
     ):
-        data = Data()
-        setattr(data, name, value)
+        spec = replace(SPEC, **{name: value})
         with pytest.raises(GraftError, match=words):
-            objective.check(module, data)
+            objective.check(module.policy, spec)
     still = Gaussian(CosineSchedule(), "x0", (1,), eta=0.0)
     handed = line(still, 4, torch.zeros(5, 1, 2).double(), objective, level=0.25)
     with pytest.raises(GraftError, match="eta"):
-        objective.check(handed, Data())
+        objective.check(handed.policy, SPEC)
     if isinstance(objective, PolicyGradient):
         with pytest.raises(GraftError, match="steps"):
-            objective.check(line(CHAIN, 1, torch.zeros(2, 1, 2).double(), objective), Data())
+            objective.check(line(CHAIN, 1, torch.zeros(2, 1, 2).double(), objective).policy, SPEC)
     else:
-        objective.check(line(still, 4, torch.zeros(5, 1, 2).double(), objective), Data())
+        objective.check(line(still, 4, torch.zeros(5, 1, 2).double(), objective).policy, SPEC)

@@ -4,9 +4,10 @@ import re
 from html.parser import HTMLParser
 from pathlib import Path
 
-from graft import hits, page
+from graft import hits
+from graft.report import page
 
-ROOT = Path(page.__file__).parents[1]
+ROOT = Path(page.__file__).parents[2]
 SOURCES = [path for folder in ("graft", "domains") for path in (ROOT / folder).rglob("*.py")]
 
 
@@ -57,12 +58,12 @@ def refused(text: str) -> list[str]:
 
 
 def test_the_policy() -> None:
-    (policy,) = policies(page.page("a", []))
+    (policy,) = policies(page.render_page("a", []))
     assert policy["default-src"] == policy["base-uri"] == policy["form-action"] == ["'none'"]
     assert policy["img-src"] == ["data:"]
     for text in ("<img src='https://a.b/c.png'>", "<script src='c.js'></script>", "<link href='c.css'>"):
-        assert refused(page.page("a", [text]))
-    text = page.page("<b>&", ["<p>one</p>", "<p>two</p>"])
+        assert refused(page.render_page("a", [text]))
+    text = page.render_page("<b>&", ["<p>one</p>", "<p>two</p>"])
     assert "<title>&lt;b&gt;&amp;</title>" in text and "<p>one</p><p>two</p>" in text
 
 

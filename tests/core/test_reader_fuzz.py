@@ -15,9 +15,10 @@ from mangle import mangled, values
 
 from graft import GraftError, files, runs
 from graft.compare import rows
-from graft.levels.search import Analysis
+from graft.datatypes import Chunk
+from graft.levels.results import Analysis
 from graft.reward import Scores
-from graft.rounds import Chunk, RoundStore, RoundSummary
+from graft.rounds import RoundStore, RoundSummary
 from graft.runs.checkpoint import ChecksummedCheckpointIO
 from graft.runs.checkpoint import read as read_checkpoint
 from graft.runs.logger import read as read_metrics

@@ -8,16 +8,17 @@ from typing import Any
 import plane
 import pytest
 import torch
+from trained import rollouts_of
 
 import graft
 from domains.molecules.rewards import DesirabilityWindow, Gated, GeometricMean
-from graft import Rollouts, cli, commands
+from graft import cli, commands
 from graft.best_of import best_of_n
 from graft.evaluation import SampleEvaluator
-from graft.levels.search_settings import LevelSearch
 from graft.process import CosineSchedule, Gaussian
 from graft.reward import CachedReward, Reward, WeightedSum, ask, by_term, leaves
 from graft.rounds import RoundStore
+from graft.settings import LevelSearch
 
 pytestmark = [pytest.mark.filterwarnings(f"ignore:{message}") for message in cli.IGNORED_WARNINGS]  # Lightning's
 CALLS: Counter[str] = Counter()
@@ -143,7 +144,7 @@ def test_levels(tmp_path: Path) -> None:
         before = Counter(CALLS)
         module = plane.Plane(plane.Net(), process, plane.weights(tmp_path), steps=4)
         cached = CachedReward(Costly("a"), path=str(tmp_path / "scores.sqlite"))
-        data = Rollouts(
+        data = rollouts_of(
             WeightedSum([cached], [1.0]), draws=64, batch_size=32, level_search=LevelSearch((0.25, 0.5), draws=64)
         )
         found = commands.levels(module, data, tmp_path / str(first), plane.trainer())

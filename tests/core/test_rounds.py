@@ -9,9 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from graft import GraftError, files
+from graft.datatypes import Chunk
 from graft.fingerprint import fingerprint, fingerprint_hash
 from graft.process import Gaussian, LinearSchedule, PolynomialSchedule
-from graft.rounds import Chunk, RolloutCache, RoundStore
+from graft.rounds import RolloutCache, RoundStore
 from graft.rounds.asked import even, screen_information, screened
 
 

@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 
 import graft
-from domains.images import files as images
+from domains.images import scored_files
 from domains.images.text import prompts
 from domains.molecules import records
 from graft import GraftError, text
-from graft.cli import configs
 from graft.compare import rows
 from graft.files import read_json
+from graft.pretrained import parsing
 from graft.runs.folders import first_difference
 from graft.runs.logger import read as read_metrics
 
@@ -49,8 +49,11 @@ READERS: dict[str, tuple[str, Callable[[Path], Any]]] = {
     "mols.smi": ("CCO ethanol\n", lambda path: [each.properties for each in records.KINDS[".smi"](path)]),
     "mols.xyz": ("1\nE=1\nC 0 0 0\n", lambda path: [each.properties for each in records.KINDS[".xyz"](path)]),
     "mols.csv": ("smiles,a\nCCO,1\n", lambda path: [each.properties for each in records.KINDS[".csv"](path)]),
-    "index.csv": ("file,rating\nnone.png,0.5\n", lambda path: images.read_scored(path, "rating", None, None).left_out),
-    "config.yaml": ("a: {b: 1}\n", lambda path: (configs.read_config(str(path)), first_difference(path, "a: {b: 1}"))),
+    "index.csv": (
+        "file,rating\nnone.png,0.5\n",
+        lambda path: scored_files.read_scored(path, "rating", None, None).left_out,
+    ),
+    "config.yaml": ("a: {b: 1}\n", lambda path: (parsing.read_config(str(path)), first_difference(path, "a: {b: 1}"))),
     "a.json": ('{"a": 1}', lambda path: read_json(path, "")),
     "metrics.csv": ("step,a\n1,0.5\n", read_metrics),
     "compare.csv": ("method,seed\na,0\n", rows.read),

@@ -121,7 +121,9 @@ def test_found_prefixes(name: str, tied: bool, tmp_path: Path) -> None:
     SAVED[name](net, tmp_path / name)
     for backbone in (Wrapped(own(0, tied=tied)), compiled(Wrapped(own(0, tied=tied)))):
         module = load(str(tmp_path / name), backbone)
-        found = {k.replace("_orig_mod.", "").removeprefix("net."): v for k, v in module.backbone.state_dict().items()}
+        found = {
+            k.replace("_orig_mod.", "").removeprefix("net."): v for k, v in module.policy.backbone.state_dict().items()
+        }
         assert found.keys() == right.keys()
         if name == "half.pt":
             right = half(right)
@@ -140,10 +142,12 @@ def test_a_part_of_a_file_is_taken_where_it_is_said(tmp_path: Path, capsys: pyte
     for prefix, seed in (("model.", 1), ("ema", 2), ("ema.", 2)):
         capsys.readouterr()
         module = load(weights, weights_prefix=prefix)
-        assert torch.equal(module.backbone.net.first.weight, own(seed).first.weight)  # type: ignore[union-attr]
+        assert torch.equal(module.policy.backbone.net.first.weight, own(seed).first.weight)  # type: ignore[union-attr]
         said = capsys.readouterr().out
         assert f"below {prefix.rstrip('.')}. are loaded" in said and "others are not" in said
-    with pytest.raises(GraftError, match=r"'nothing', but no tensor .* there are model\., ema\., loss\."):
+    with pytest.raises(
+        GraftError, match=r"is 'nothing'; the names in .* begin with model\., ema\., loss\., and it must be one"
+    ):
         load(weights, weights_prefix="nothing")
     with pytest.raises(GraftError, match="does not fit the network"):
         load(weights, weights_prefix="loss")
@@ -153,7 +157,7 @@ def test_a_part_of_a_file_is_taken_where_it_is_said(tmp_path: Path, capsys: pyte
     with pytest.raises(GraftError, match="weights_prefix"):
         load(tmp_path / "both.pt")
     assert torch.equal(
-        load(tmp_path / "both.pt", weights_prefix="ema").backbone.net.last.bias,  # type: ignore[union-attr]
+        load(tmp_path / "both.pt", weights_prefix="ema").policy.backbone.net.last.bias,  # type: ignore[union-attr]
         own(2).last.bias,
     )
 
@@ -207,17 +211,19 @@ def test_nothing_is_unpickled(tmp_path: Path) -> None:
 
 def test_a_network_in_memory(tmp_path: Path) -> None:
     """It is the reference; a run of it is continued with it and with no other, also from the file that the run kept."""
-    net = plane.made(tmp_path).backbone
+    net = plane.made(tmp_path).policy.backbone
     module = plane.made(tmp_path, weights=net)
-    assert module.reference_file and module.reference_file["path"] == "a network in memory"
+    assert module.policy.reference_file and module.policy.reference_file["path"] == "a network in memory"
     as_dict = plane.made(tmp_path, weights=net.state_dict())
     prefixed = plane.made(tmp_path, weights={f"m.{k}": v for k, v in net.state_dict().items()})
-    assert module.reference_file == as_dict.reference_file == prefixed.reference_file
+    assert module.policy.reference_file == as_dict.policy.reference_file == prefixed.policy.reference_file
     with torch.no_grad():
         net.net[0].weight.add_(1)
-    assert not torch.equal(module.backbone.net[0].weight, net.net[0].weight)  # a copy
+    assert not torch.equal(module.policy.backbone.net[0].weight, net.net[0].weight)  # a copy
     other = plane.made(tmp_path, weights=net)
-    assert other.reference_file and other.reference_file["sha256"] != module.reference_file["sha256"]
+    assert (
+        other.policy.reference_file and other.policy.reference_file["sha256"] != module.policy.reference_file["sha256"]
+    )
 
     data = plane.data(lambda p: p[0], alarms=None)
     graft.fit(module, data, tmp_path / "run", plane.trainer(1))
@@ -229,7 +235,7 @@ def test_a_network_in_memory(tmp_path: Path) -> None:
     assert is_reference(kept, about["reference"]["sha256"])  # as graft sample finds it
     again = plane.made(tmp_path, weights=str(kept))
     again.load_weights(tmp_path / "run/tuned.safetensors")
-    assert again.reference_file == module.reference_file
+    assert again.policy.reference_file == module.policy.reference_file
     checkpoint = torch.load(tmp_path / "run/checkpoints/last.ckpt", weights_only=True)
     again.on_load_checkpoint(checkpoint)
     for stranger in (other, plane.made(tmp_path, weights=plane.weights(tmp_path))):
@@ -251,4 +257,4 @@ def test_lora_keeps_its_reference_in_memory_too(tmp_path: Path) -> None:
     kept = str(tmp_path / "run/checkpoints/reference.safetensors")
     again = plane.made(tmp_path, weights=kept, lora=LoRA(2, target_modules=["net.0"]))
     again.load_weights(tmp_path / "run/tuned.safetensors")
-    assert re.fullmatch(r"[0-9a-f]{64}", again.reference_file["sha256"])  # type: ignore[index]
+    assert re.fullmatch(r"[0-9a-f]{64}", again.policy.reference_file["sha256"])  # type: ignore[index]

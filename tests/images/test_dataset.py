@@ -80,12 +80,14 @@ def test_broken_pictures_are_left_out_and_listed(tmp_path: Path) -> None:
     half = (tmp_path / "0.png").read_bytes()
     (tmp_path / "half.png").write_bytes(half[: len(half) // 2])
     (tmp_path / "notes.txt").write_text("not looked at")
-    with pytest.raises(GraftError, match=r"2 of the 7 pictures .*half.png: .*allowed is 10%.*max_invalid_fraction"):
+    with pytest.raises(
+        GraftError, match=r"2 of the 7 pictures .*first: half.png: .*allowed is 10%.*max_invalid_fraction"
+    ):
         read(str(tmp_path))
     data = ImageData(str(tmp_path), max_invalid_fraction=0.3)
     data.setup()
     assert [name for name, _ in data.left_out] == ["half.png", "none.png"]
-    assert len(data.training) + len(data.held_out) == 5
+    assert len(data.train_set) + len(data.val_set) == 5
 
 
 @pytest.mark.parametrize("zipped", [False, True])
@@ -157,18 +159,18 @@ def test_noise_fills_one_step_between_grey_levels() -> None:
     data = ImageData(dequantise=1, limit=64)
     data.setup()
     torch.manual_seed(0)
-    clean = data.training.pixels / 127.5 - 1
-    apart = data.training.__getitems__(list(range(len(clean))))["pixels"] - clean
+    clean = data.train_set.pixels / 127.5 - 1
+    apart = data.train_set.__getitems__(list(range(len(clean))))["pixels"] - clean
     assert apart.abs().max() <= 1 / 16 and abs(float(apart.std()) - 1 / 8 / 12**0.5) < 1e-3
-    assert ImageData(limit=8).training[0]["pixels"].shape == (1, 8, 8)
+    assert ImageData(limit=8).train_set[0]["pixels"].shape == (1, 8, 8)
 
 
 def test_mirrored_and_split_by_seed() -> None:
     plain, mirrored = ImageData(limit=40, validation=0.25), ImageData(limit=40, validation=0.25, flip=True)
-    assert (len(plain.training), len(plain.held_out)) == (30, 10)
-    assert torch.equal(mirrored.training.pixels[30:], plain.training.pixels.flip(-1))
-    assert torch.equal(mirrored.held_out.pixels, plain.held_out.pixels)
-    assert not torch.equal(ImageData(limit=40, validation=0.25, seed=1).training.pixels, plain.training.pixels)
+    assert (len(plain.train_set), len(plain.val_set)) == (30, 10)
+    assert torch.equal(mirrored.train_set.pixels[30:], plain.train_set.pixels.flip(-1))
+    assert torch.equal(mirrored.val_set.pixels, plain.val_set.pixels)
+    assert not torch.equal(ImageData(limit=40, validation=0.25, seed=1).train_set.pixels, plain.train_set.pixels)
     with pytest.raises(GraftError, match="too few"):
         ImageData(limit=1).setup()
 
@@ -183,7 +185,7 @@ def test_a_limit_of_pictures_stored_class_by_class(tmp_path: Path) -> None:
     )
     parts = [ImageData(str(tmp_path / "a.npz"), limit=40, validation=0.5, seed=seed) for seed in (0, 0, 1)]
     for data in parts:
-        for part in (data.training, data.held_out):
+        for part in (data.train_set, data.val_set):
             assert len(part) == 20 and part.labels is not None and len(part.labels.unique()) == 4
-    training = [data.training.labels for data in parts]
+    training = [data.train_set.labels for data in parts]
     assert torch.equal(training[0], training[1]) and not torch.equal(training[0], training[2])

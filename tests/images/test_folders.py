@@ -141,7 +141,7 @@ def test_pictures_beside_the_classes(tmp_path: Path) -> None:
     picture(tmp_path / "cats" / "0.png", 1), picture(tmp_path / "dogs" / "0.png", 2), picture(tmp_path / "0.png", 3)
     found = read(str(tmp_path))
     assert found.labels is None and found.notes == [
-        "1 of them lie beside the subfolders, which are therefore no classes"
+        "1 of them lie next to the subfolders, which are therefore no classes"
     ]
 
 
@@ -154,7 +154,7 @@ def test_names_of_classes_are_said(tmp_path: Path, capsys: pytest.CaptureFixture
 
 
 def test_names_that_are_no_text(tmp_path: Path) -> None:
-    """Linux allows any bytes in a name; what is said and written of it is text."""
+    """Linux allows any bytes in a name; messages and files show it as text."""
     picture(tmp_path / "a" / "0.png", 1)
     try:
         (tmp_path / os.fsdecode(b"\xff")).mkdir()

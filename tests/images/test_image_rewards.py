@@ -74,7 +74,7 @@ def test_class_probability() -> None:
     nameless = images[0].copy()
     nameless.info.clear()
     scores = own([nameless, images[1]])
-    assert list(scores.failures) == [0] and "no class" in scores.failures[0]
+    assert list(scores.failures) == [0] and "no label" in scores.failures[0]
     assert scores.values[1] == pytest.approx(values[1], abs=1e-6)
     with pytest.raises(GraftError, match="classes 0 to 9"):
         ClassProbability(10)

@@ -96,8 +96,8 @@ def test_the_network_is_diffusers_own(tmp_path: Path) -> None:
     weights = str(tmp_path / "diffusion_pytorch_model.safetensors")
     module = Images(ours, Gaussian(BetaSchedule(), "eps", [1, 8, 8]), weights=weights, classes=3, steps=4)
     x, t, label = torch.randn(2, 1, 8, 8), torch.tensor([3.0, 700.0]), torch.tensor([0, 2])
-    with torch.no_grad(), module.eval_weights():
-        assert torch.equal(module.backbone(x, t, {"label": label}), theirs(x, t, label).sample)
+    with torch.no_grad(), module.policy.eval_weights():
+        assert torch.equal(module.policy.backbone(x, t, {"label": label}), theirs(x, t, label).sample)
         fast = UNet(**TINY, time_scale=1000).eval()
         again = UNet2DModel(**TINY).eval()
         again.load_state_dict(fast.state_dict())
@@ -174,7 +174,8 @@ def test_from_a_folder_to_a_tuned_model(folder: Path, capsys: pytest.CaptureFixt
     summary = json.loads((folder / "ref/summary.json").read_text())
     assert summary["invalid"] == 1 and summary["reference"]["coverage_floor"] is not None
     given["model"]["init_args"] |= {"weights": "ref/reference.safetensors", "level": 0.25}
-    sizes = {"draws": 32, "batch_size": 16, "steps_per_round": 2, "validation_draws": 8, "test_draws": 16}
+    sizes = {"draws": 32, "batch_size": 16, "steps_per_round": 2}
+    sizes |= {"evaluation": {"validation_draws": 8, "test_draws": 16}}
     reward = {"class_path": "domains.images.rewards.Brightness"}
     (folder / "fit.yaml").write_text(yaml.safe_dump(given | {"data": {"reward": reward, **sizes}}))
     assert main(["fit", "--config", "fit.yaml", *QUIET, "--run_dir", "run"]) == 0
@@ -195,15 +196,15 @@ def test_from_a_folder_to_a_tuned_model(folder: Path, capsys: pytest.CaptureFixt
     rated = [f"{row},{i}" for i, row in enumerate(rows[1:])]
     (folder / "drawn/rated.csv").write_text("\n".join([f"{rows[0]},rating", *rated]))
     source = [
-        "--data.source=drawn/rated.csv",
-        "--data.score_column=rating",
+        "--data.source.path=drawn/rated.csv",
+        "--data.source.score_column=rating",
         "--data.reward.class_path=domains.images.rewards.Brightness",
     ]
     assert main(["fit", "--config", "fit.yaml", *source, *QUIET, "--run_dir", "rated"]) == 0
     assert json.loads((folder / "rated/summary.json").read_text())["rounds"][0]["draws"] == 6
     # the known keys are those of the training pictures
     module, _, _ = graft.load("fit.yaml")
-    found = ImageData("data", size=8, channels=3).training
+    found = ImageData("data", size=8, channels=3).train_set
     images = module.decode(found.pixels / 127.5 - 1, {"label": found.labels})
     assert bool(module.in_training_set([module.key(image) for image in images]).all())
     assert not bool(module.in_training_set(["other"]).any())

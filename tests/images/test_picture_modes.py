@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image, ImageCms, PngImagePlugin, features
 
-from domains.images import files
+from domains.images import files, scored_files
 from domains.images.dataset.decode import decode
 from domains.images.dataset.read import read
 from domains.images.pixels import to_pil
@@ -134,7 +134,7 @@ def both(folder: Path, suffix: str, content: bytes, count: int = 3) -> tuple[NDA
         (folder / f"{i}{suffix}").write_bytes(content)
     with open(folder / "index.csv", "w", newline="") as table:
         csv.writer(table).writerows([["file", "rating"], *([f"{i}{suffix}", 0.5] for i in range(count))])
-    scored = files.read_scored(folder / "index.csv", "rating", None, None)
+    scored = scored_files.read_scored(folder / "index.csv", "rating", None, None)
     assert not scored.left_out and scored.values == [0.5] * count
     return read(str(folder)).pixels, np.stack([np.asarray(each).reshape(6, 4, -1) for each in scored.images])
 
@@ -181,7 +181,7 @@ NONE: dict[str, tuple[bytes, str]] = {
     "float of another unit": (tiff(put(FLOAT, 200)), "reach 200, where white is 1 in the others"),
     "negative integer": (tiff(put(GREY.astype(np.int32), -3)), "negative ones are no grey"),
     "large integer": (tiff(put(GREY.astype(np.int32), 10**6)), "reach 1e.06, beyond any white"),
-    "float whose 0 is white": (tiff(FLOAT, zero_is_black=False), "does not say what is black"),
+    "float whose 0 is white": (tiff(FLOAT, zero_is_black=False), "its black is not defined"),
 }
 
 
@@ -196,7 +196,7 @@ def test_values_that_are_no_grey(kind: str, tmp_path: Path) -> None:
     assert len(found.pixels) == 4 and np.array_equal(found.pixels[0, ..., 0], GREY)
     assert [name for name, _ in found.left_out] == ["odd.tif"]
     (tmp_path / "index.csv").write_text("file,rating\nodd.tif,1\n" + "".join(f"{i}.tif,1\n" for i in range(4)))
-    scored = files.read_scored(tmp_path / "index.csv", "rating", None, (1, 6, 4))
+    scored = scored_files.read_scored(tmp_path / "index.csv", "rating", None, (1, 6, 4))
     assert [number for number, _ in scored.left_out] == [1] and len(scored.values) == 4
     assert re.search(why, found.left_out[0][1]) and scored.left_out[0][1] == found.left_out[0][1]
 
@@ -324,7 +324,7 @@ def test_pictures_are_their_own(channels: int, tmp_path: Path) -> None:
     made, before = to_pil(pixels), pixels.clone()
     files.write(made, tmp_path / "set", [0.0, 1.0])
     drawn = [*made, *files.read(tmp_path / "set")]
-    scored = files.read_scored(tmp_path / "set" / "index.csv", "reward", None, None)
+    scored = scored_files.read_scored(tmp_path / "set" / "index.csv", "reward", None, None)
     drawn += scored.images
     wanted = [image.tobytes() for image in drawn]
     for image in drawn[1:]:
@@ -353,7 +353,7 @@ def test_tables_with_odd_rows(tmp_path: Path) -> None:
     ]
     text = "file,rating,label\n" + "\n".join(rows) + "\n"
     (tmp_path / "t.csv").write_text(text, encoding="utf-8-sig")
-    found = files.read_scored(tmp_path / "t.csv", "rating", 2, (1, 6, 4))
+    found = scored_files.read_scored(tmp_path / "t.csv", "rating", 2, (1, 6, 4))
     assert found.values == [0.5, 1.0] and found.labels is not None and found.labels.tolist() == [0, 1]
     assert [number for number, _ in found.left_out] == [2, 3, 4, 5, 6, 7]
 

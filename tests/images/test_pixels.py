@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from domains.images import files
+from domains.images import files, scored_files
 from domains.images.grid import draw
 from domains.images.keys import PerceptualHash, PixelHash
 from domains.images.pixels import pil_to_tensor, to_float, to_pil, to_uint8
@@ -102,7 +102,7 @@ def test_files_that_are_refused(tmp_path: Path) -> None:
 def test_scored_files(tmp_path: Path) -> None:
     files.write(to_pil(COLOUR, INFOS), tmp_path / "set", [0.5 * i for i in range(6)])
     table = tmp_path / "set" / "index.csv"
-    found = files.read_scored(table, "reward", 6, (3, 5, 4))
+    found = scored_files.read_scored(table, "reward", 6, (3, 5, 4))
     assert found.values == [0.5 * i for i in range(6)] and found.labels.tolist() == list(range(6))
     assert torch.equal(to_uint8(found.pixels), COLOUR) and not found.left_out
     text = table.read_text(encoding="utf-8").splitlines()
@@ -112,9 +112,9 @@ def test_scored_files(tmp_path: Path) -> None:
     (tmp_path / "set" / "00003.png").write_bytes(b"broken")
     Image.new("RGB", (9, 9)).save(tmp_path / "set" / "00004.png")
     table.write_text("\n".join(text), encoding="utf-8")
-    found = files.read_scored(table, "reward", 6, (3, 5, 4))
+    found = scored_files.read_scored(table, "reward", 6, (3, 5, 4))
     assert found.values == [2.5] and [number for number, _ in found.left_out] == [1, 2, 3, 4, 5]
     said = " ".join(why for _, why in found.left_out)
     assert all(word in said for word in ("gone.png", "no score", "'7' is none of 0 to 5", "9x9 pixels, where 4x5"))
     with pytest.raises(GraftError, match="no column 'rating'; there are: file, label, prompt, reward"):
-        files.read_scored(table, "rating", None, None)
+        scored_files.read_scored(table, "rating", None, None)

@@ -18,7 +18,15 @@ from graft import cli
 TINY = ["--model.steps", "2", "--model.backbone.width", "16", "--model.backbone.layers", "2"]
 SMALL = [
     *["--data.draws", "48", "--data.batch_size", "24", "--data.train_batch_size", "16", "--data.steps_per_round", "3"],
-    *["--data.validation_draws", "24", "--data.test_draws", "24", "--trainer.max_epochs", "1", *TINY],
+    *[
+        "--data.evaluation.validation_draws",
+        "24",
+        "--data.evaluation.test_draws",
+        "24",
+        "--trainer.max_epochs",
+        "1",
+        *TINY,
+    ],
     *["--trainer.enable_progress_bar", "false"],
 ]
 

@@ -96,9 +96,10 @@ def test_network_is_permutation_equivariant_and_blind_to_padding(task: Task, pag
     state, condition = made.encode(batch(pages.take(np.arange(24)), task, generator()))
     time = torch.linspace(0.05, 1, 24)
     state = {
-        name: field + made.process.fields[name].noise(field, condition, generator()) for name, field in state.items()
+        name: field + made.policy.process.fields[name].noise(field, condition, generator())
+        for name, field in state.items()
     }
-    out = made.backbone(state, time, condition)
+    out = made.policy.backbone(state, time, condition)
     order = torch.stack(
         [
             torch.cat([torch.randperm(n, generator=generator(n)), torch.arange(n, 20)])
@@ -109,8 +110,12 @@ def test_network_is_permutation_equivariant_and_blind_to_padding(task: Task, pag
     def moved(field: torch.Tensor) -> torch.Tensor:
         return field if field.ndim == 1 else torch.stack([row[to] for row, to in zip(field, order, strict=True)])
 
-    permuted = made.backbone({k: moved(v) for k, v in state.items()}, time, {k: moved(v) for k, v in condition.items()})
-    alone = made.backbone({k: v[3:4] for k, v in state.items()}, time[3:4], {k: v[3:4] for k, v in condition.items()})
+    permuted = made.policy.backbone(
+        {k: moved(v) for k, v in state.items()}, time, {k: moved(v) for k, v in condition.items()}
+    )
+    alone = made.policy.backbone(
+        {k: v[3:4] for k, v in state.items()}, time[3:4], {k: v[3:4] for k, v in condition.items()}
+    )
     for name, field in out.items():
         assert not (field * (1 - condition["mask"])[..., None]).any()
         torch.testing.assert_close(permuted[name], moved(field), rtol=1e-4, atol=1e-4)
@@ -125,7 +130,7 @@ def test_draws_keep_what_is_given(task: Task) -> None:
     condition = made.sample_conditions(16, generator())
     again = made.sample_conditions(16, generator())
     assert all(torch.equal(condition[name], again[name]) for name in condition)
-    drawn = run_stages([Stage(made.process, made.backbone)], condition, 4, generator=generator()).state
+    drawn = run_stages([Stage(made.policy.process, made.policy.backbone)], condition, 4, generator=generator()).state
     items = made.decode(drawn, condition)
     for i, item in enumerate(items):
         n = len(item)
@@ -153,7 +158,7 @@ def test_brief(tmp_path: Path) -> None:
     condition = made.sample_conditions(3, generator())
     assert condition["free_box"][0, :5].tolist() == [[0] * 4, [1] * 4, [1, 1, 0, 0], [1] * 4, [0] * 4]
     assert condition["free_label"][2, :5].tolist() == [0, 0, 0, 1, 0]
-    state = {name: p.prior(condition, generator()) for name, p in made.process.fields.items()}
+    state = {name: p.prior(condition, generator()) for name, p in made.policy.process.fields.items()}
     for item in made.decode(state, condition):
         assert item.page == (612, 792) and item.given.tolist() == [True, False, False, False]
         assert item.classes[:3] == ["figure", "title", "table"]
@@ -175,7 +180,7 @@ def test_brief(tmp_path: Path) -> None:
         ({"elements": [{"box": [0.1, None, None, None]}]}, "a place needs a size"),
         ({"elements": [{"box": [0.5, 0, 0.6, 0.1]}]}, "outside the page"),
         ({"elements": [{"box": [0, 0, 0, 0.1]}]}, "no area"),
-        ({"elements": [{"class": "text", "box": [0, 0, 1, 0.1]}]}, "nothing to be made"),
+        ({"elements": [{"class": "text", "box": [0, 0, 1, 0.1]}]}, "nothing to generate"),
     ],
 )
 def test_bad_brief_is_one_sentence(content: object, words: str, tmp_path: Path) -> None:
@@ -188,13 +193,13 @@ def test_bad_brief_is_one_sentence(content: object, words: str, tmp_path: Path) 
 def test_given_is_neither_noised_nor_lost(pages) -> None:
     made = module()
     state, condition = made.encode(batch(pages.take(np.arange(8)), "size", generator()))
-    noisy = made.process.corrupt(state, 0.7, condition=condition, generator=generator())
+    noisy = made.policy.process.corrupt(state, 0.7, condition=condition, generator=generator())
     assert not noisy["label"].any() and not noisy["box"][..., 2:].any()
     full = make_condition(
         "unconditional", torch.zeros(1, 20, 4), torch.zeros(1, 20, dtype=torch.long), torch.ones(1, 20), 5
     )
     assert (
-        made.process.fields["box"].projection.dimension(noisy["box"], condition).tolist()
+        made.policy.process.fields["box"].projection.dimension(noisy["box"], condition).tolist()
         == (2 * condition["mask"].sum(1)).tolist()
     )
-    assert made.process.fields["label"].projection.dimension(torch.zeros(1, 20, 5), full).tolist() == [100]
+    assert made.policy.process.fields["label"].projection.dimension(torch.zeros(1, 20, 5), full).tolist() == [100]

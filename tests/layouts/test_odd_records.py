@@ -85,7 +85,7 @@ ODD: dict[str, tuple[Callable[[dict[str, Any]], None], str, str]] = {
     "no size": (image(width="none"), "images without a width", "image 50"),
     "null size": (image(height=None), "images without a width", "image 50"),
     "NaN size": (image(height=float("nan")), "images without a width", "image 50"),
-    "image twice": (image(id=3, width=99), "id is there twice", "image 3"),
+    "image twice": (image(id=3, width=99), "an id that occurs twice", "image 3"),
     "null image": (lambda c: c["images"].append(None), "images without an id", "image number 13"),
 }
 
@@ -116,7 +116,7 @@ def test_run_says_what_is_left_out(capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.parametrize("name", ["rotated", "empty", "NaN", "category", "no such image", "outside"])
 def test_mostly_odd_is_refused(name: str) -> None:
-    """Half may be odd: 48 beside 48 sound ones are left out, and the 49th is one too many."""
+    """Half may be odd: 48 next to 48 sound ones are left out, and the 49th is one too many."""
     for odd, refused in ((48, False), (49, True)):
         content = coco()
         for number in range(odd):

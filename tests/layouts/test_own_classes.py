@@ -95,7 +95,7 @@ def test_no_features_of_other_classes(kind: str, capsys: pytest.CaptureFixture[s
     made = module(OWN[kind])
     own = pages(made.names)
     made.dataset_statistics = {"histogram": torch.ones(21)} | reference_statistics.compute_statistics(own)
-    assert not made.has_features and "real_moments" not in made.dataset_statistics
+    assert not made.supports("features") and "real_moments" not in made.dataset_statistics
     assert set(made.distances()) == {"sliced_wasserstein"}
     found = made.metrics()
     assert "fid" not in found and {"w_class", "w_bbox", "alignment"} <= set(found)
@@ -104,16 +104,16 @@ def test_no_features_of_other_classes(kind: str, capsys: pytest.CaptureFixture[s
         assert torch.isfinite(torch.as_tensor(metric.compute()))
     with pytest.raises(GraftError, match=r"no feature network of layouts of the classes .* model\.features"):
         made.features([])
-    made._say_features(), made._say_features()
+    made._report_features(), made._report_features()
     assert capsys.readouterr().out.count("the feature network that ships is of other classes") == 1
 
 
 def test_features_of_the_shipped_classes(capsys: pytest.CaptureFixture[str]) -> None:
     made = module(None)
     made.dataset_statistics = {"histogram": torch.ones(21)} | reference_statistics.compute_statistics(pages(PUBLAYNET))
-    assert made.has_features and set(made.distances()) == {"frechet"} and "fid" in made.metrics()
+    assert made.supports("features") and set(made.distances()) == {"frechet"} and "fid" in made.metrics()
     assert made.features(pages(PUBLAYNET).layouts()).shape == (40, features.encoder().width)
-    made._say_features()
+    made._report_features()
     assert capsys.readouterr().out == ""
 
 
@@ -131,7 +131,7 @@ def test_own_feature_network() -> None:
     made.dataset_statistics = {"histogram": torch.ones(21)} | reference_statistics.compute_statistics(
         own, features.network_of(names, path)
     )
-    assert made.has_features and made.features(own.layouts()).shape == (40, 8)
+    assert made.supports("features") and made.features(own.layouts()).shape == (40, 8)
     torch.testing.assert_close(made.features(own.layouts()), features.features(own.layouts(), features.encoder(path)))
     found = made.metrics()
     found["fid"].update(own.layouts())
@@ -148,11 +148,11 @@ def test_moments_of_another_network(capsys: pytest.CaptureFixture[str]) -> None:
     for moments in (facts, {name: value for name, value in facts.items() if name != "real_network"}):
         made.dataset_statistics = {"histogram": torch.ones(21)} | moments
         assert (
-            made.has_features
+            made.supports("features")
             and "fid" not in made.metrics()
             and "fid" in reference_statistics.metrics(moments, PUBLAYNET, "layoutdm")
         )
-    made._say_features()
+    made._report_features()
     assert "summarised by another feature network" in capsys.readouterr().out
 
 
@@ -231,9 +231,9 @@ def test_a_whole_run_with_own_classes(folder: Path) -> None:
             "2",
         ],
         *[
-            "--data.validation_draws",
+            "--data.evaluation.validation_draws",
             "24",
-            "--data.test_draws",
+            "--data.evaluation.test_draws",
             "24",
             "--model.weights",
             "reference/reference.safetensors",

@@ -1,4 +1,4 @@
-"""Readers of layouts: each format's own example, and what is left out of each and said."""
+"""Readers of layouts: an example of each format, and its invalid records."""
 
 import json
 from pathlib import Path
@@ -181,5 +181,5 @@ def test_a_limit_of_layouts_stored_class_by_class(tmp_path: Path) -> None:
     """A random part is taken: titles come after texts in the file, and there are both in either part."""
     lines = [f"{kind} {10 + i % 40} 20 60 30" for kind in ("text", "title") for i in range(60)]
     data = LayoutData(written(tmp_path / "a.txt", "\n".join(lines)), limit=40, validation=0.5)
-    for part in (data.training, data.held_out):
+    for part in (data.train_set, data.val_set):
         assert len(part) == 20 and len(set(part.labels[:, 0].tolist())) == 2

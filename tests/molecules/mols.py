@@ -4,7 +4,8 @@ import numpy as np
 from rdkit import Chem
 from rdkit.Chem import rdDistGeom, rdForceFieldHelpers
 
-from domains.molecules.chemistry import EXPLICIT, HEAVY, build
+from domains.molecules.builder import build
+from domains.molecules.vocabulary import EXPLICIT, HEAVY
 
 
 def embedded(smiles, vocabulary=HEAVY):

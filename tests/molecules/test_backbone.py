@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from domains.molecules.backbone import EGNN, MessagePassingEGNN, complete_graph_pairs
+from domains.molecules.backbone import EGNN, MessagePassingEGNN
+from domains.molecules.pairs import complete_graph_pairs
 
 TYPES, ATOMS = 5, 6
 COUNTS = torch.tensor([6, 1, 4, 2, 3])
@@ -9,7 +10,7 @@ BOTH = pytest.mark.parametrize("kind", [EGNN, MessagePassingEGNN])
 
 
 def network(kind, **options):
-    """A small float64 network whose every term is large enough to be seen."""
+    """A small float64 network with every term large enough to be seen."""
     torch.manual_seed(0)
     net = kind(TYPES, hidden_dim=16, num_layers=3, **options).double()
     for layer in net.layers:

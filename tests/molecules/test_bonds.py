@@ -7,9 +7,9 @@ from mols import embedded
 from domains.molecules import Molecules
 from domains.molecules.backbone import EGNN, MessagePassingEGNN
 from domains.molecules.bond_loss import cross_entropy
-from domains.molecules.chemistry import HEAVY
+from domains.molecules.vocabulary import HEAVY
 from graft import GraftError, files
-from graft.batches import TrainingBatch
+from graft.datatypes import TrainingBatch
 from graft.network import weights
 from graft.process import Gaussian, MaskProjection, MultiFieldProcess, ZeroCenterOfMass
 from graft.process.schedules import PolynomialSchedule
@@ -51,7 +51,7 @@ def test_both_layouts_say_the_same():
 
 
 def test_a_checkpoint_with_the_head_fits_a_network_without(tmp_path):
-    """The other way round what is missing is said."""
+    """The other way round the message names the missing tensors."""
     with_head, without = (
         EGNN(10, hidden_dim=8, num_layers=1, bond_loss_weight=0.1),
         EGNN(10, hidden_dim=8, num_layers=1),
@@ -75,11 +75,11 @@ def test_data_ask_for_bonds_and_later_states_do_not():
     )
     state = {"x": torch.randn(6, 4, 3), "h": torch.eye(10)[torch.randint(10, (6, 4))]}
     asked = TrainingBatch(state, {"mask": torch.ones(6, 4)})
-    made.loss(asked).backward()
-    assert made.backbone.bonds.weight.grad.abs().max() > 0
+    made.policy.loss(asked).backward()
+    assert made.policy.backbone.bonds.weight.grad.abs().max() > 0
     made.zero_grad()
-    made.loss(TrainingBatch(state, {"mask": torch.ones(6, 4)}, from_level=0.5)).backward()
-    assert made.backbone.bonds.weight.grad is None
-    with made.eval_weights():
-        made.backbone(state, torch.ones(6), asked.condition)
-    assert not made.backbone.bond_logits
+    made.policy.loss(TrainingBatch(state, {"mask": torch.ones(6, 4)}, from_level=0.5)).backward()
+    assert made.policy.backbone.bonds.weight.grad is None
+    with made.policy.eval_weights():
+        made.policy.backbone(state, torch.ones(6), asked.condition)
+    assert not made.policy.backbone.bond_logits

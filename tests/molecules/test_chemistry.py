@@ -1,4 +1,4 @@
-"""Bonds by distance and what is judged on them, against the field's known answers."""
+"""Bonds by distance, stability, validity and keys, against the field's known answers."""
 
 import pickle
 from pathlib import Path
@@ -7,17 +7,10 @@ import numpy as np
 import pytest
 from rdkit import Chem
 
-from domains.molecules.chemistry import (
-    EXPLICIT,
-    HEAVY,
-    bond_orders,
-    build,
-    is_connected,
-    is_stable,
-    is_valid,
-    key,
-    stable_atoms,
-)
+from domains.molecules.bond_orders import bond_orders
+from domains.molecules.builder import build
+from domains.molecules.chemistry import is_connected, is_stable, is_valid, key, stable_atoms
+from domains.molecules.vocabulary import EXPLICIT, HEAVY
 
 QM9 = Path(__file__).parents[2].parent / "shared/data/qm9_edm_test_split/qm9_test.npz"
 needs_qm9 = pytest.mark.skipif(not QM9.is_file(), reason="QM9's test split is not here")

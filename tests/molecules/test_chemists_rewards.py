@@ -8,7 +8,6 @@ from mols import BAD, GOOD, embedded
 from rdkit import Chem
 from rdkit.Chem import Descriptors
 
-from domains.molecules.chemistry import EXPLICIT, HEAVY
 from domains.molecules.rewards import (
     QED,
     TPSA,
@@ -24,6 +23,7 @@ from domains.molecules.rewards import (
     Strain,
     SyntheticAccessibility,
 )
+from domains.molecules.vocabulary import EXPLICIT, HEAVY
 from graft.errors import GraftError
 from graft.reward import Reward
 
@@ -66,7 +66,7 @@ def test_rings_and_matches():
     assert SmartsCount("[OH]", target=1).score(GOOD) == 1 and RingCount(target=1).score(GOOD) == pytest.approx(
         math.exp(-0.5)
     )
-    with pytest.raises(GraftError, match="no SMARTS"):
+    with pytest.raises(GraftError, match="not a SMARTS"):
         SmartsCount("C(")
 
 
@@ -102,7 +102,7 @@ def test_likeness():
     assert Scaffold(TOLUENE, match="contains").score(biphenyl) == 1
     cyclohexanol = parsed("OC1CCCCC1")
     assert (Scaffold(TOLUENE).score(cyclohexanol), Scaffold(TOLUENE, generic=True).score(cyclohexanol)) == (0, 1)
-    for bad, words in (("C(", "no SMILES"), ("", "no SMILES")):
+    for bad, words in (("C(", "not the SMILES"), ("", "not the SMILES")):
         with pytest.raises(GraftError, match=words):
             Similarity(bad)
     with pytest.raises(GraftError, match="no ring"):

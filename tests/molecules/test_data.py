@@ -11,11 +11,13 @@ from torch_geometric.data import Batch
 from torch_geometric.loader import DataLoader
 
 from domains.molecules import sources
-from domains.molecules.chemistry import EXPLICIT, HEAVY, build, is_stable, key
+from domains.molecules.builder import build
+from domains.molecules.chemistry import is_stable, key
 from domains.molecules.data import MoleculeData
 from domains.molecules.dataset import OTHER, UNSTABLE, to_graphs
 from domains.molecules.enumeration import embed, enumerate_molecules
 from domains.molecules.files import write
+from domains.molecules.vocabulary import EXPLICIT, HEAVY
 from graft.errors import GraftError
 from graft.files import write_with
 

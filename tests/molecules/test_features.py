@@ -15,7 +15,7 @@ def mols(*smiles):
 
 
 def test_equal_keys_have_equal_features():
-    """Whatever the order of the atoms, explicit hydrogens, or a smaller fragment beside them."""
+    """Whatever the order of the atoms, explicit hydrogens, or a smaller fragment next to them."""
     same = [*mols("CCO", "OCC", "CCO.C"), Chem.AddHs(Chem.MolFromSmiles("CCO"))]
     assert {key(mol) for mol in same} == {"CCO"}
     found = features(same)

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 from rdkit import Chem, rdBase
 
-from domains.molecules.chemistry import EXPLICIT, HEAVY, build, is_valid
+from domains.molecules.builder import build
+from domains.molecules.chemistry import is_valid
 from domains.molecules.files import draw, write
+from domains.molecules.vocabulary import EXPLICIT, HEAVY
 from graft.errors import GraftError
 
 PNG = b"\x89PNG\r\n\x1a\n"

@@ -1,7 +1,6 @@
 """What is given of a molecule: its number of atoms, and a fragment that stays exactly where it is."""
 
 import functools
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,16 +11,16 @@ from rdkit import Chem
 from domains.molecules import Molecules, qm9
 from domains.molecules import fragment as fragments
 from domains.molecules.backbone import EGNN
-from domains.molecules.chemistry import EXPLICIT, HEAVY
 from domains.molecules.conformers import embed_conformer as conformer
 from domains.molecules.files import write
 from domains.molecules.size_distribution import size_probabilities
+from domains.molecules.vocabulary import EXPLICIT, HEAVY
 from graft import seeding
 from graft.accept import AcceptAll
-from graft.batches import SampleRequest
+from graft.datatypes import SampleRequest
 from graft.errors import GraftError
 from graft.fingerprint import fingerprint_hash
-from graft.objectives import PolicyGradient
+from graft.objectives import PolicyGradient, RoundSpec
 from graft.process import Gaussian, MaskProjection, MultiFieldProcess, ZeroCenterOfMass
 from graft.process.schedules import PolynomialSchedule
 
@@ -108,7 +107,7 @@ def test_the_centre_of_a_state_stays_zero(ring):
     drawn = made.predict_step(SampleRequest(condition, ("test",)))
     centre = (drawn.state["x"] * condition["mask"][..., None]).sum(1)
     assert centre.abs().max() < 1e-4
-    assert drawn.denoiser_calls == made.denoiser_calls("tuned") == 5 * 4 + 1  # each step but the last four times
+    assert drawn.denoiser_calls == made.policy.denoiser_calls("tuned") == 5 * 4 + 1  # each step but the last four times
     shape = drawn.state["x"][:, :3] - drawn.state["x"][:, :3].mean(1, keepdim=True)
     assert (shape - condition["kept_x"][:, :3]).abs().max() < 1e-4
 
@@ -123,9 +122,9 @@ class Knows(torch.nn.Module):
 
 
 def test_the_rest_has_its_own_law(ring):
-    """Atoms that do not feel the fragment have the law they have without it, around the same centre."""
+    """Atoms that do not feel the fragment have the distribution that they have without it, around the same centre."""
     made = module(fragment=ring, sizes=5, resample=2)
-    made.backbone, made.steps = Knows(), 80
+    made.policy.backbone, made.policy.steps = Knows(), 80
     condition = made.sample_conditions(2000, seeding.make_generator(0, "law"))
     x = made.predict_step(SampleRequest(condition, ("test",))).state["x"]
     apart = (x[:, 3] - x[:, 4]) / 2**0.5  # N(0, 1) in each coordinate
@@ -191,7 +190,7 @@ def test_orders_of_a_fragments_bonds(tmp_path, kekulise):
 
 @pytest.mark.parametrize("shift", [0, 1])
 def test_both_kekule_forms_are_the_aromatic_ring(tmp_path, shift):
-    """Benzene whose bonds alternate is read as what the file says, whichever of the two forms that has."""
+    """Benzene with alternating bonds is read as in the file, in either of its two forms."""
     mol, _ = conformer("c1ccccc1")
     angle = np.deg2rad([0, 54, 120, 174, 240, 294])  # sides of 1.27 and 1.53 Å
     for start, radius in ((0, 1.4), (6, 2.5)):
@@ -220,6 +219,6 @@ def test_what_is_given_tells_draws_apart(ring):
 
 
 def test_policy_gradients_are_refused(ring):
-    made, source = module(fragment=ring, objective=PolicyGradient()), SimpleNamespace(name="current", is_model=True)
+    made = module(fragment=ring, objective=PolicyGradient())
     with pytest.raises(GraftError, match="nothing of a sample may be given"):
-        made.objective.check(made, SimpleNamespace(source=source, accept=AcceptAll(deduplicate=False), replay_rounds=1))
+        made.objective.check(made.policy, RoundSpec("current", "current", True, AcceptAll(deduplicate=False)))

@@ -1,4 +1,4 @@
-"""Metrics of sets whose shares are known, in one process and in two."""
+"""Metrics of sets with known shares, in one process and in two."""
 
 import pytest
 import torch
@@ -11,9 +11,8 @@ from domains.molecules.metrics import (
     Novelty,
     Uniqueness,
     Validity,
-    key_hash,
-    key_hashes,
 )
+from graft.training_set import key_hash, key_hashes
 
 
 def mols(*smiles):

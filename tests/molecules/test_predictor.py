@@ -44,7 +44,7 @@ def test_scikit_learn(folder):
     assert 0 < likely.score(GOOD) < 1
     with pytest.raises(GraftError, match="no probabilities"):
         SklearnPredictor(str(folder / "line.skops"), DescriptorFeatures(NAMES), probability=True)
-    with pytest.raises(GraftError, match="features that it was trained on"):
+    with pytest.raises(GraftError, match="features of its training"):
         SklearnPredictor(str(folder / "line.skops"))([GOOD])
     with pytest.raises(ValueError, match="not valid"):
         reward.score(BAD)
@@ -106,7 +106,7 @@ def test_torch(tmp_path):
     assert fingerprint_hash(logit) != fingerprint_hash(reward)
     with pytest.raises(GraftError, match="another network's weights"):
         TorchPredictor(str(tmp_path / "net.pt"), MLP(64, 9, 1))
-    with pytest.raises(GraftError, match="features that it was trained on"):
+    with pytest.raises(GraftError, match="features of its training"):
         TorchPredictor(str(tmp_path / "net.pt"), MLP(64, 8, 1))([GOOD])
 
 

@@ -109,9 +109,9 @@ def test_what_cannot_work_is_said_at_once(tmp_path):
         ExternalProgram([sys.executable, "{input}"], files=[str(tmp_path / "receptor.pdbqt")]).setup()
     for settings, words in (
         ({"command": []}, "empty"),
-        ({"command": ["x", "mol.xyz"]}, r"x says nothing of the molecule: \{input\}"),
+        ({"command": ["x", "mol.xyz"]}, r"x has neither \{input\} nor \{smiles\}"),
         ({"command": ["x", "{input}", "--charge={charge}"]}, r"x has \{charge\}: .*\{smiles\} for its SMILES"),
-        ({"pattern": "("}, "no regular expression"),
+        ({"pattern": "("}, "not a regular expression"),
         ({"pattern": r"\d+"}, "0 groups"),
         ({"timeout": 0}, "time limit of 0"),
     ):

@@ -12,12 +12,14 @@ from torch_geometric import datasets
 from torch_geometric.data import Data
 
 from domains.molecules import qm9, records, scored_files, sources
-from domains.molecules.chemistry import EXPLICIT, HEAVY, build, is_stable, key
+from domains.molecules.builder import build
+from domains.molecules.chemistry import is_stable, key
 from domains.molecules.conformers import embed_conformer as conformer
 from domains.molecules.conformers import relax_conformer
 from domains.molecules.data import MoleculeData
 from domains.molecules.dataset import LARGE, OTHER, to_graphs
 from domains.molecules.files import write
+from domains.molecules.vocabulary import EXPLICIT, HEAVY
 from graft.errors import GraftError
 
 QM9 = Path(__file__).parents[2].parent / "shared/data/qm9_edm_test_split/qm9_test.npz"
@@ -146,7 +148,7 @@ def test_why_a_scored_molecule_is_left_out(tmp_path):
     molecules, _, left_out, _ = scores(tmp_path / "a.csv", *((each, 1) for each in smiles))
     assert molecules.keys == ["c1cc[nH]c1"]
     said = dict(left_out)
-    assert said.pop(5).startswith("the distance rule misreads what is an aromatic bond: C1 and C")
+    assert said.pop(5).startswith("the distance rule misreads an aromatic bond: C1 and C")
     assert said == {
         1: "with other elements than H, C, N, O, F",
         2: "too large, of more than 6 heavy atoms",

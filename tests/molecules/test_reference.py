@@ -2,7 +2,7 @@
 
 from domains.molecules.chemistry import is_stable, stable_atoms
 from graft import load, seeding
-from graft.batches import SampleRequest
+from graft.datatypes import SampleRequest
 
 
 def test_the_qm9_reference(tmp_path, monkeypatch):

@@ -10,7 +10,7 @@ from rdkit import Chem
 from rdkit.Chem import QED as rdkit_qed
 from rdkit.Chem import Crippen, Descriptors
 
-from domains.molecules.chemistry import EXPLICIT, HEAVY, key
+from domains.molecules.chemistry import key
 from domains.molecules.rewards import (
     QED,
     TPSA,
@@ -26,6 +26,7 @@ from domains.molecules.rewards import (
     Validity,
     WeightedSum,
 )
+from domains.molecules.vocabulary import EXPLICIT, HEAVY
 from graft.errors import GraftError
 from graft.reward import CachedReward, Reward
 
@@ -103,7 +104,9 @@ def test_what_does_not_pass_is_never_better_than_what_does():
         for gate in (Gated, AlertFree):
             with pytest.raises(GraftError, match=f"{re.escape(reward.name)} has no worst.*give fallback.*Desirability"):
                 gate(reward)
-    assert Gated(AlertFree(LogP(), fallback=-9)).score(BAD) == -9  # what is said of the inner one holds for the outer
+    assert (
+        Gated(AlertFree(LogP(), fallback=-9)).score(BAD) == -9
+    )  # the fallback of the inner gate holds for the outer one
     assert Gated(AlertFree(SyntheticAccessibility(), fallback=20)).score(BAD) == 20
     assert Gated(CachedReward(SyntheticAccessibility())).score(BAD) == 10
 

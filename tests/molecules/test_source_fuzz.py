@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from rdkit import rdBase
 
 from domains.molecules import sources
-from domains.molecules.chemistry import HEAVY
 from domains.molecules.dataset import to_graphs
 from domains.molecules.scored_files import read as read_scored
+from domains.molecules.vocabulary import HEAVY
 from graft.errors import GraftError
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from mols import BAD, GOOD, PIECES, RADICAL, embedded
 
-from domains.molecules.chemistry import EXPLICIT
 from domains.molecules.view import view
+from domains.molecules.vocabulary import EXPLICIT
 
 VIEWER = Path(__file__).parents[2] / "domains/molecules/viewer.js"
 

@@ -83,14 +83,16 @@ def test_lines(kind: str, pipelines: dict[str, Path], folder: Path) -> None:
         lora=LoRA(2, 2, ["to_q", "to_v"]),
         **settings,
     )
-    for name, parameter in model.backbone.named_parameters():
+    for name, parameter in model.policy.backbone.named_parameters():
         if "lora_B" in name:  # 0 before it is trained
             torch.nn.init.normal_(parameter)
     condition = {"prompt": torch.tensor([1])}
-    with model.eval_weights():
-        state = run_stages(model.sampling_stages("tuned"), condition, 4, generator=seeding.make_generator(7)).state
+    with model.policy.eval_weights():
+        state = run_stages(
+            model.policy.sampling_stages("tuned"), condition, 4, generator=seeding.make_generator(7)
+        ).state
         reference = run_stages(
-            model.sampling_stages("reference"), condition, 4, generator=seeding.make_generator(7)
+            model.policy.sampling_stages("reference"), condition, 4, generator=seeding.make_generator(7)
         ).state
     model.export(folder / "run")
     found = lines(folder / "run" / "diffusers", model.prompts[1].text)
@@ -110,10 +112,12 @@ def test_t5_matters(pipelines: dict[str, Path], folder: Path) -> None:
     states = []
     for without in ([], ["text_encoder_3", "tokenizer_3"]):
         model = TextToImage(str(path), "prompts.txt", steps=4, skip_components=without)
-        with model.eval_weights():
+        with model.policy.eval_weights():
             condition = {"prompt": torch.tensor([0])}
             states.append(
-                run_stages(model.sampling_stages("reference"), condition, 4, generator=seeding.make_generator(7)).state
+                run_stages(
+                    model.policy.sampling_stages("reference"), condition, 4, generator=seeding.make_generator(7)
+                ).state
             )
     assert float((states[0] - states[1]).abs().max()) > 1e-3 * float(states[0].abs().max())
 
@@ -123,8 +127,10 @@ def test_lines_in_half_precision(pipelines: dict[str, Path], folder: Path) -> No
     lora = LoRA(2, 2, ["to_q", "to_v"])
     model = TextToImage(str(pipelines["eps"]), "prompts.txt", steps=4, level=0.5, dtype="bfloat16", lora=lora)
     condition = {"prompt": torch.tensor([1])}
-    with model.eval_weights():
-        state = run_stages(model.sampling_stages("tuned"), condition, 4, generator=seeding.make_generator(7)).state
+    with model.policy.eval_weights():
+        state = run_stages(
+            model.policy.sampling_stages("tuned"), condition, 4, generator=seeding.make_generator(7)
+        ).state
     model.export(folder / "run")
     found = lines(folder / "run" / "diffusers", model.prompts[1].text)
     assert found["pipe"].dtype == torch.bfloat16

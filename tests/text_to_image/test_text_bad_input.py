@@ -43,7 +43,7 @@ def test_no_pipeline(folder: Path, pipelines: dict[str, Path]) -> None:
     refused("nobody/no-such-model", "cannot be had from the hub")
     refused(pipelines["eps"] / "unet", "it has no model_index.json")
     other = changed(pipelines["eps"], folder / "other", "model_index.json", _class_name="KandinskyPipeline")
-    refused(other, "is a KandinskyPipeline, but what can be tuned is StableDiffusionPipeline")
+    refused(other, "is a KandinskyPipeline; it must be one of StableDiffusionPipeline")
     (folder / "empty" / "model_index.json").write_text("{")
     refused("empty", "model_index.json is damaged")
 
@@ -65,7 +65,7 @@ def test_damaged_weights(folder: Path, pipelines: dict[str, Path]) -> None:
 
 
 def without(source: Path, target: Path, part: str, name: str) -> Path:
-    """A copy of a pipeline whose file of a part lacks a tensor."""
+    """A copy of a pipeline with a tensor missing in the file of a part."""
     shutil.copytree(source, target)
     (file,) = (target / part).glob("*.safetensors")
     tensors = load_file(file)
@@ -120,7 +120,7 @@ def test_tensors_of_other_shapes(folder: Path, pipelines: dict[str, Path]) -> No
 
 
 def test_adapters_that_are_not_fused(folder: Path, pipelines: dict[str, Path]) -> None:
-    """In the network, beside it, and beside the pipeline: all would be left out without a word."""
+    """In the network, next to it, and next to the pipeline: diffusers would leave all out without a message."""
     pipe = diffusers.StableDiffusionPipeline.from_pretrained(pipelines["eps"])
     pipe.unet.add_adapter(LoraConfig(r=2, target_modules=["to_q"]))
     pipe.save_pretrained(folder / "inside")
@@ -130,7 +130,7 @@ def test_adapters_that_are_not_fused(folder: Path, pipelines: dict[str, Path]) -
     ):
         copy = shutil.copytree(pipelines["eps"], folder / str(i))
         (copy / name).write_text("{}")
-        refused(copy, f"has a LoRA adapter beside its weights .*{Path(name).name}.*, which is not fused")
+        refused(copy, f"has a LoRA adapter next to its weights .*{Path(name).name}.*, which is not fused")
 
 
 @pytest.mark.parametrize("channels", [8, 9])
@@ -160,9 +160,7 @@ def test_variants(folder: Path, pipelines: dict[str, Path]) -> None:
 
 def test_what_can_be_left_out(pipelines: dict[str, Path]) -> None:
     for name in ("unet", "text_encoder_9"):
-        refused(
-            pipelines["eps"], f"model.skip_components has '{name}'; what can be left out is", skip_components=[name]
-        )
+        refused(pipelines["eps"], f"model.skip_components has '{name}'; it may have", skip_components=[name])
 
 
 def test_autoencoder_that_lacks_tensors(folder: Path, pipelines: dict[str, Path]) -> None:
@@ -205,7 +203,7 @@ def test_settings(pipelines: dict[str, Path]) -> None:
     refused(path, "lost to rounding: use model.lora", dtype="bfloat16")
     refused(path, "model.steps is 0", steps=0)
     refused(path, "num_images_per_prompt", num_images_per_prompt=0)
-    for given, says in ((0.5, "is 0.5, but it is at least 1"), (float("nan"), "is nan")):
+    for given, says in ((0.5, "is 0.5; it must be at least 1"), (float("nan"), "is nan")):
         with pytest.raises(GraftError, match=says):
             Guidance(given)
 

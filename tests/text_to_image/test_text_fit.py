@@ -24,9 +24,9 @@ CONFIGS = Path(__file__).parents[2] / "configs"
 SMALL = [
     *["--config", "domains/text_to_image.yaml", "--config", "text_to_image/compressibility.yaml"],
     *["--model.dtype", "float32", "--model.steps", "4", "--model.level", "0.5", "--model.num_images_per_prompt", "4"],
-    *["--model.learning_rate", "0.05", "--model.lr_warmup_steps", "0", "--model.guidance.guidance_scale", "3"],
+    *["--model.optimizer.lr", "0.05", "--model.lr_scheduler", "null", "--model.guidance.guidance_scale", "3"],
     *["--data.accept.draws", "4", "--data.draws", "12", "--data.batch_size", "6", "--data.train_batch_size", "4"],
-    *["--data.steps_per_round", "4", "--data.validation_draws", "0", "--data.test_draws", "4"],
+    *["--data.steps_per_round", "4", "--data.evaluation.validation_draws", "0", "--data.evaluation.test_draws", "4"],
     *["--trainer.accumulate_grad_batches", "1", "--trainer.max_epochs", "1", "--trainer.accelerator", "cpu"],
     *["--trainer.enable_progress_bar", "false", "--trainer.log_every_n_steps", "1"],
 ]
@@ -98,13 +98,16 @@ def test_plain_diffusers_repeats_the_samples(kind: str, runs: dict[str, Path]) -
     about = json.loads((folder / "graft.json").read_text())
     model, _, _ = _loaded(runs[kind])
     prompts = [0, 1, 2]
-    with model.eval_weights():
+    with model.policy.eval_weights():
         condition = {"prompt": torch.tensor(prompts)}
         ours = run_stages(
-            model.sampling_stages("tuned"), condition, model.steps, generator=seeding.make_generator(7)
+            model.policy.sampling_stages("tuned"), condition, model.policy.steps, generator=seeding.make_generator(7)
         ).state
         reference = run_stages(
-            model.sampling_stages("reference"), condition, model.steps, generator=seeding.make_generator(7)
+            model.policy.sampling_stages("reference"),
+            condition,
+            model.policy.steps,
+            generator=seeding.make_generator(7),
         ).state
 
     spec = importlib.util.spec_from_file_location("exported_handover", folder / "handover.py")
@@ -177,7 +180,7 @@ def test_v_prediction(train: str, pipelines: dict[str, Path], folder: Path) -> N
         train,
         "--model.guidance.prompt_dropout",
         "0.5",
-        "--model.ema_decay",
+        "--model.tuning.ema_decay",
         "0.5",
     ]
     found = fitted(pipelines["v"], folder, *flags)
@@ -203,16 +206,14 @@ def test_ddpo(pipelines: dict[str, Path], folder: Path) -> None:
 @pytest.mark.slow
 def test_whole_network(pipelines: dict[str, Path], folder: Path) -> None:
     """Without LoRA the network itself is exported, and the hand-over is to the reference's."""
-    found = fitted(
-        pipelines["eps"], folder, "--model.lora", "null", "--model.learning_rate", "0.01", "--model.eta", "0"
-    )
+    found = fitted(pipelines["eps"], folder, "--model.lora", "null", "--model.optimizer.lr", "0.01", "--model.eta", "0")
     about = json.loads((found / "diffusers/graft.json").read_text())
     assert about["lora"] is False
     model, _, _ = _loaded(found)
-    with model.eval_weights():
+    with model.policy.eval_weights():
         condition = {"prompt": torch.tensor([0, 1])}
         ours = run_stages(
-            model.sampling_stages("tuned"), condition, model.steps, generator=seeding.make_generator(7)
+            model.policy.sampling_stages("tuned"), condition, model.policy.steps, generator=seeding.make_generator(7)
         ).state
     pipe = DiffusionPipeline.from_pretrained(about["pipeline"])
     pipe.set_progress_bar_config(disable=True)

@@ -68,7 +68,7 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def flan(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """CLIP-FlanT5 as its weights are laid out: T5's names, ``mm_projector`` beside them, and what T5 does not know."""
+    """CLIP-FlanT5 in the layout of its weights: T5's names, ``mm_projector``, and settings that T5 does not know."""
     from transformers import CLIPVisionModel, T5Config, T5ForConditionalGeneration
 
     torch.manual_seed(0)
@@ -157,7 +157,7 @@ def test_a_failure_costs_its_picture(clip: Path) -> None:
     broken = picture(4)
     broken.info["failed"] = "pixels are not finite"
     scores = CLIPScore(str(clip), device="cpu")([PICTURES[0], picture(5, None), broken, PICTURES[1]])
-    assert scores.failures == {1: "the picture was drawn for no prompt", 2: "pixels are not finite"}
+    assert scores.failures == {1: "the picture has no prompt", 2: "pixels are not finite"}
     assert [math.isnan(value) for value in scores.values] == [False, True, True, False]
 
 

@@ -30,9 +30,12 @@ def module(path: Path, kind: str = "", **settings: Any) -> TextToImage:
 
 def drawn(model: TextToImage, prompts: list[int]) -> Trajectory:
     condition = {"prompt": torch.tensor(prompts)}
-    with model.eval_weights():
+    with model.policy.eval_weights():
         return run_stages(
-            model.sampling_stages("reference"), condition, model.steps, generator=seeding.make_generator(0, "test")
+            model.policy.sampling_stages("reference"),
+            condition,
+            model.policy.steps,
+            generator=seeding.make_generator(0, "test"),
         )
 
 
@@ -48,7 +51,7 @@ def theirs(path: Path, model: TextToImage, prompts: list[int], **more: Any) -> A
     guidance = 3.5 if "flux" in path.name else 4.0
     generator = seeding.make_generator(0, "test")
     pixels = PIXELS.get(path.name)
-    given = {"num_inference_steps": model.steps, "guidance_scale": guidance, "generator": generator}
+    given = {"num_inference_steps": model.policy.steps, "guidance_scale": guidance, "generator": generator}
     return pipe, pipe(texts, height=pixels, width=pixels, **{**given, **more}).images
 
 
@@ -101,7 +104,7 @@ def test_texts_are_encoded_once_and_pictures_decoded_once(
 
 @pytest.mark.parametrize("prediction", ["epsilon", "v_prediction", "sample"])
 def test_schedule_is_the_schedulers(prediction: str) -> None:
-    """At each level alpha² is the table's at the timestep that the sampler visits, and the network is told that one."""
+    """At each level alpha² is the table's at the timestep that the sampler visits, and so is the network's input."""
     scheduler = tiny.scheduler(prediction)
     found = process(sampling_scheduler(scheduler), 8, (4, 8, 8), 0.0)
     scheduler.set_timesteps(8)
@@ -135,7 +138,7 @@ def test_steps_that_ddim_cannot_take() -> None:
     process(trailing, 8, (4, 8, 8), 0.0)
     with pytest.raises(GraftError, match="take a number of steps that divides 1000"):
         process(trailing, 7, (4, 8, 8), 0.0)
-    with pytest.raises(GraftError, match="the network knows 1000 levels"):
+    with pytest.raises(GraftError, match="it must be at most 1000"):
         process(trailing, 1001, (4, 8, 8), 0.0)
 
 
@@ -144,13 +147,13 @@ def test_which_samplers_reverse_the_process_in_law(pipelines: dict[str, Path]) -
     laws = {
         (eta, scale): module(pipelines["eps"], eta=eta, guidance=Guidance(scale)) for eta in (0, 1) for scale in (1, 4)
     }
-    assert {key: model.process.reverses_in_law for key, model in laws.items()} == {
+    assert {key: model.policy.process.reverses_in_law for key, model in laws.items()} == {
         (0, 1): False,
         (0, 4): False,
         (1, 1): True,
         (1, 4): False,
     }
-    targets = {key: model.objective.target(model, "reference") for key, model in laws.items()}
+    targets = {key: model.objective.target(model.policy, "reference") for key, model in laws.items()}
     assert targets[1, 1] == "trajectory" and {targets[0, 1], targets[0, 4], targets[1, 4]} == {"transition"}
 
 
@@ -168,14 +171,14 @@ def test_bfloat16_is_near(pipelines: dict[str, Path]) -> None:
     lora = LoRA(2, 2, ["to_q", "to_v"])
     half = module(pipelines["v"], dtype="bfloat16", lora=lora)
     assert half._pipeline.network.conv_in.weight.dtype == torch.bfloat16
-    assert {p.dtype for p in half.backbone.parameters() if p.requires_grad} == {torch.float32}
+    assert {p.dtype for p in half.policy.backbone.parameters() if p.requires_grad} == {torch.float32}
     a, b = drawn(half, [0, 1]).state, drawn(module(pipelines["v"]), [0, 1]).state
     assert a.dtype == torch.float32
     assert float((a - b).norm() / b.norm()) < 0.05
 
 
 def test_conditions_are_prompts_in_turn(pipelines: dict[str, Path], folder: Path) -> None:
-    """M draws of each in a row, the same ones whatever the size of the chunks; other prompts where it is judged."""
+    """M draws of each in a row, the same ones whatever the size of the chunks; other prompts in evaluation."""
     (folder / "other.txt").write_text("a house\na tree\n")
     model = module(pipelines["eps"], num_images_per_prompt=4, evaluation_prompts="other.txt")
 
@@ -202,7 +205,7 @@ def test_metrics_beside_real_pictures(pipelines: dict[str, Path], folder: Path) 
     np.savez(folder / "real.npz", images=pictures)
     assert list(module(pipelines["eps"]).metrics()) == ["diversity"]
     model = module(pipelines["eps"], real="real.npz", features=ClassifierFeatures())
-    pixels = model.process.shape[1] * model._pipeline.pipe.vae_scale_factor
+    pixels = model.policy.process.shape[1] * model._pipeline.pipe.vae_scale_factor
     assert model.real is not None and model.real.shape == (12, 3, pixels, pixels)
     metrics = model.metrics()
     assert {"fid", "fid_floor", "kid", "coverage", "nearest", "diversity"} <= metrics.keys()

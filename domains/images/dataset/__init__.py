@@ -1,4 +1,4 @@
-"""Where pictures come from: scikit-learn's digits, folders, npz and idx arrays; all as uint8 arrays."""
+"""Sources of pictures as uint8 arrays: digits, folders, npz and idx files."""
 
 from domains.images.dataset.read import Pictures, read
 

@@ -1,4 +1,4 @@
-"""Arrays of pictures: ``.npz`` files, and the idx files of MNIST."""
+"""Arrays of pictures: ``.npz`` files and the idx files of MNIST."""
 
 import gzip
 import zipfile
@@ -17,10 +17,13 @@ _LABELS = ("labels", "y", "arr_1", "y_train")
 
 
 def read_npz(path: Path) -> Pictures:
-    """Pictures of the array ``images`` (or ``x``, ``arr_0``, ``x_train``), labels of ``labels`` (``y``, ...).
+    """Return the pictures and labels of an ``.npz`` file.
+
+    Pictures are the array ``images``, ``x``, ``arr_0`` or ``x_train``; labels are ``labels``, ``y``, ``arr_1`` or
+    ``y_train``.
 
     Raises:
-        GraftError: There is no such array, it is not pictures, or the file is no ``.npz`` without pickle.
+        GraftError: There is no such array, it does not hold pictures, or the file is not an ``.npz`` without pickle.
     """
     try:
         with np.load(path, allow_pickle=False) as file:
@@ -34,10 +37,14 @@ def read_npz(path: Path) -> Pictures:
 
 
 def read_idx(path: Path) -> Pictures:
-    """Pictures of an idx3 file, gzipped or not; labels of the file beside it whose name has ``labels-idx1``.
+    """Return the pictures and labels of an idx3 file, gzipped or not.
+
+    The labels lie in the same folder, in the file with ``labels`` and ``idx1`` in its name.
+
+    The file of labels lies in the same folder.
 
     Raises:
-        GraftError: It is another kind of file, or is truncated.
+        GraftError: The file is of another kind or truncated.
     """
     labels = path.with_name(path.name.replace("images", "labels").replace("idx3", "idx1"))
     there = labels != path and labels.is_file()
@@ -45,12 +52,15 @@ def read_idx(path: Path) -> Pictures:
 
 
 def is_idx(path: Path) -> bool:
-    """The name is that of an idx file of pictures."""
+    """Return True if the name is that of an idx file of pictures."""
     return "idx3" in path.name.removesuffix(".gz")
 
 
 def _idx(path: Path) -> NDArray[Any]:
-    """The array of an idx file of unsigned bytes: two zero bytes, type 8, dimensions, big-endian sizes, values."""
+    """Return the array of an idx file of unsigned bytes.
+
+    Its bytes are two zeros, the type 8, the number of dimensions, big-endian sizes and the values.
+    """
     try:
         raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
     except (OSError, EOFError, zlib.error):

@@ -1,4 +1,7 @@
-"""One reader of picture files, of every mode that Pillow has: 8 bits a channel, grey or RGB, upright, without alpha."""
+"""A reader of picture files of any mode of Pillow.
+
+Pictures have 8 bits a channel, are grey or RGB, upright and without alpha.
+"""
 
 import functools
 import warnings
@@ -16,14 +19,14 @@ from domains.images.dataset.pictures import DARKEST
 from graft import plain_json
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "DIB", "GIF", "TIFF", "PPM", "AVIF", "JPEG2000")
-"""What a file may be, whatever its suffix. Pillow would also hand EPS to another program, which runs it."""
+"""Formats that a file may have, whatever its suffix. EPS is not among them: Pillow would run it in another program."""
 
 GREY = ("1", "L", "LA", "La", "I", "F", "I;16", "I;16L", "I;16B", "I;16N")
 WHITES = {"16-bit": (65535.0,), "32-bit integer": (255.0, 65535.0), "float": (1.0, 255.0, 65535.0)}
-"""What may be white in pictures of more than 8 bits; 16 bits have one white, which their formats name."""
+"""Possible values of white in pictures of more than 8 bits; the formats of 16 bits define one."""
 
-ROUNDING = 1e-3  # of white: values may go beyond the ends by so much
-TAGS = {"bits": 258, "photometric": 262}  # of TIFF
+ROUNDING = 1e-3  # share of white by which values may exceed the range
+TAGS = {"bits": 258, "photometric": 262}  # tags of TIFF
 SIGNED_WHITE = 2.0**15 - 1
 
 
@@ -32,12 +35,12 @@ class Decoded:
     """A picture as read.
 
     Attributes:
-        pixels: (H, W, C) uint8, C = 1 or 3; (H, W, 1) float32 in the file's unit where it has more than 8 bits.
-        depth: A key of `WHITES`; empty: 8 bits.
-        highest: Value in the file, where it has more than 8 bits.
-        white: What is white, where the file says it.
-        frames: It has more than the one that was read.
-        about: What graft noted in a file that it wrote.
+        pixels: (H, W, C) uint8, C = 1 or 3; (H, W, 1) float32 in the file's unit for more than 8 bits.
+        depth: Key of `WHITES`; empty for 8 bits.
+        highest: Largest value in a file of more than 8 bits.
+        white: Value of white, if the file defines it.
+        frames: True if the file has several frames, of which the first is read.
+        about: Entries that graft wrote into the file.
     """
 
     pixels: NDArray[Any]
@@ -52,36 +55,36 @@ def decode(file: Path, size: "int | None" = None, channels: "Literal[1, 3] | Non
     """Return the picture of a file, the first one if it holds several.
 
     Args:
-        file: A picture, of a format of `FORMATS`.
-        size: Pixels of a side: the shorter side is scaled to it and the middle cut out; None: as it is.
-        channels: 1: grey, 3: RGB; None: as it is.
+        file: Picture of a format of `FORMATS`.
+        size: Side in pixels: the shorter side is scaled to it and the middle cut out; None for no scaling.
+        channels: 1 for grey, 3 for RGB; None for the channels of the file.
 
     Raises:
-        ValueError: It cannot be read, or has values that are no grey; the message is one line.
+        ValueError: The file cannot be read, or has values that are no grey; the message is one line.
     """
     try:
         if file.exists() and not file.is_file():
             raise ValueError("it is no file")
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow's, of large pictures and of damaged notes
+            warnings.simplefilter("ignore")  # Pillow warns of large pictures and of damaged metadata
             with Image.open(file, formats=_formats()) as opened:
                 return _decoded(opened, size, channels)
-    except Exception as error:  # a decoder that is given any bytes raises errors of any kind
+    except Exception as error:  # decoders of damaged bytes raise errors of any type
         lines = str(error).splitlines() or [type(error).__name__]
         raise ValueError(f"cannot be read: {lines[0]}") from None
 
 
 @functools.cache
 def _formats() -> tuple[str, ...]:
-    """Return the formats that this Pillow knows."""
+    """Return the formats of this Pillow."""
     Image.init()
     return tuple(name for name in FORMATS if name in Image.OPEN)
 
 
 def in_bytes(found: "Sequence[Decoded]") -> "list[NDArray[np.uint8] | str]":
-    """Return each picture as (H, W, C) uint8, or why it cannot be.
+    """Return each picture as (H, W, C) uint8, or the reason why it is invalid.
 
-    Pictures of more than 8 bits do not say what is white, so those of a set must agree: floats reach 1, 255 or 65,535,
+    Pictures of more than 8 bits do not define white, so those of a set must agree: floats reach 1, 255 or 65,535,
     32-bit integers 255 or 65,535, and 16 bits have 65,535.
     """
     out: list[NDArray[np.uint8] | str] = [each.pixels if not each.depth else "" for each in found]
@@ -105,7 +108,7 @@ def _decoded(opened: Any, size: "int | None", channels: "Literal[1, 3] | None") 
     try:
         opened.seek(1)
         frames = True
-    except Exception:  # there is no second one, or none that can be read
+    except Exception:  # there is no second frame, or it cannot be read
         frames = False
     grey = channels == 1 or (channels is None and image.mode in GREY)
     if image.mode.startswith(("I", "F")):
@@ -125,7 +128,7 @@ def _decoded(opened: Any, size: "int | None", channels: "Literal[1, 3] | None") 
 
 
 def _flat(image: Image.Image) -> Image.Image:
-    """Return a picture of 8 bits without alpha, on white, in a mode that becomes grey or RGB."""
+    """Return a picture of 8 bits on white, without alpha, that converts to grey or RGB."""
     if image.mode == "LAB":
         source, target = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
         converted = ImageCms.profileToProfile(image, source, target, outputMode="RGB")
@@ -141,7 +144,7 @@ def _flat(image: Image.Image) -> Image.Image:
 
 
 def _deep(image: Image.Image, kind: str, tags: dict[str, Any]) -> Decoded:
-    """Return a picture of more than 8 bits as float32 (H, W), in its own unit.
+    """Return a picture of more than 8 bits as float32 (H, W), in the unit of the file.
 
     Raises:
         ValueError: Values are not finite, or negative.
@@ -161,9 +164,9 @@ def _deep(image: Image.Image, kind: str, tags: dict[str, Any]) -> Decoded:
             values[values == clear] = white
     if low < -ROUNDING:
         raise ValueError(f"it has values from {low:g} to {high:g}, and negative ones are no grey")
-    if tags.get("photometric") == 0:  # 0 is white, which Pillow turns round for 8 bits alone
+    if tags.get("photometric") == 0:  # 0 is white; Pillow inverts only 8 bits
         if white is None:
-            raise ValueError("its 0 is white, and it does not say what is black")
+            raise ValueError("its 0 is white, and its black is not defined")
         values, high = white - values, white - low
     return Decoded(values.astype(np.float32), depth, high, white)
 
@@ -175,12 +178,12 @@ def _white(picture: Decoded) -> "float | None":
 
 
 def _scaled(picture: Decoded, own: "float | None", white: float, reach: float) -> "NDArray[np.uint8] | str":
-    """Return the picture of 8 bits, or why there is none.
+    """Return the picture in 8 bits, or the reason why it is invalid.
 
     Args:
-        picture: Of more than 8 bits.
-        own: The white that its values allow.
-        white: That of the set.
+        picture: Picture of more than 8 bits.
+        own: White that its values allow.
+        white: White of the set.
         reach: Highest value of the set.
     """
     if own is None:
@@ -195,7 +198,7 @@ def _scaled(picture: Decoded, own: "float | None", white: float, reach: float) -
 
 
 def _about(note: Any) -> dict[str, Any]:
-    """Return what graft wrote into a picture; nothing where another program used the name."""
+    """Return the entries that graft wrote into a picture; {} if another program used the name."""
     try:
         found = plain_json.parse(note) if isinstance(note, str) else {}
     except ValueError:

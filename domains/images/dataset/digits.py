@@ -1,4 +1,4 @@
-"""The 1,797 handwritten digits of 8 x 8 pixels that scikit-learn has in its package (UCI, CC BY 4.0)."""
+"""The 1,797 handwritten digits of 8 x 8 pixels in scikit-learn's package (UCI, CC BY 4.0)."""
 
 import numpy as np
 
@@ -7,7 +7,7 @@ from graft.errors import GraftError
 
 
 def read() -> Pictures:
-    """All of them, 17 grey levels, with their labels.
+    """Return all digits, with 17 grey levels and their labels.
 
     Raises:
         GraftError: scikit-learn is not installed.

@@ -1,4 +1,4 @@
-"""A folder of pictures; if they lie in subfolders, those are the classes."""
+"""A folder of pictures; its subfolders are the classes, if there are any."""
 
 from collections import Counter
 from pathlib import Path
@@ -18,17 +18,17 @@ SUFFIXES = walk.SUFFIXES
 def read_folder(
     path: Path, size: "int | None", channels: "Literal[1, 3] | None", max_invalid_fraction: float
 ) -> Pictures:
-    """The pictures below a folder, in the order of their names.
+    """Return the pictures below a folder, in the order of their names.
 
     Args:
-        path: Of the folder. Hidden files and folders, and files of other suffixes, are not looked at. Subfolders that
-            are called train, val or test are no classes: the one for training is read.
-        size: Pixels of a side: the shorter side is scaled to it and the middle cut out; None: they are of one size.
-        channels: 1: all become grey, 3: RGB; None: they are all grey, or all RGB.
+        path: Folder. Hidden files and folders, and files of other suffixes, are skipped. Subfolders with names such as
+            train, val or test are no classes: the one for training is read.
+        size: Side in pixels: the shorter side is scaled to it and the middle cut out; None for pictures of one size.
+        channels: 1 for grey, 3 for RGB; None for pictures that are all grey or all RGB.
         max_invalid_fraction: Share of broken files above which the folder is refused.
 
     Raises:
-        GraftError: There is none, too many are broken, or they differ in size or channels.
+        GraftError: There are no pictures, too many are broken, or they differ in size or channels.
     """
     found = walk.below(path)
     root, part = walk.part_of(path, found.files)
@@ -67,7 +67,7 @@ def read_folder(
     _alike(arrays, path)
     notes = [part] if part else []
     if names and not labelled:
-        notes.append(f"{own.count(None)} of them lie beside the subfolders, which are therefore no classes")
+        notes.append(f"{own.count(None)} of them lie next to the subfolders, which are therefore no classes")
     if frames := sum(each.frames for each in pictures):
         notes.append(f"{frames} of them have several frames, of which the first one is read")
     if found.others:
@@ -89,9 +89,9 @@ def _counted(others: "Counter[str]") -> str:
 def _alike(arrays: list[NDArray[np.uint8]], path: Path) -> None:
     sizes = Counter(array.shape[:2] for array in arrays)
     if len(sizes) > 1:
-        told = ", ".join(f"{count} of {w}x{h}" for (h, w), count in sizes.most_common(3))
+        common = ", ".join(f"{count} of {w}x{h}" for (h, w), count in sizes.most_common(3))
         raise GraftError(
-            f"the pictures in {path} have {len(sizes)} sizes ({told}{', ...' if len(sizes) > 3 else ''}): "
+            f"the pictures in {path} have {len(sizes)} sizes ({common}{', ...' if len(sizes) > 3 else ''}): "
             "give data.size to scale and crop them to one"
         )
     kinds = Counter(array.shape[2] for array in arrays)

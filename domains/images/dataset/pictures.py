@@ -1,4 +1,4 @@
-"""Pictures in memory, with their labels and what could not be used."""
+"""Pictures in memory, with their labels and the invalid records of their source."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 from graft.errors import GraftError
 
-DARKEST = 1 / 8  # of white: pictures that are nowhere brighter are in another unit
-LEAST = -0.5  # the lowest of floats in [-1, 1] is below it
+DARKEST = 1 / 8  # share of white; a set without brighter pixels is in another unit
+LEAST = -0.5  # floats in [-1, 1] have a lower value than this
 
 
 @dataclass
@@ -18,11 +18,11 @@ class Pictures:
 
     Attributes:
         pixels: (N, H, W, C) uint8, C = 1 or 3.
-        labels: (N,) int64, or None where there are none.
-        grey_levels: Of a channel, evenly spaced from 0 to 255: how coarse the pixels are.
-        left_out: (name of the record, why) of what could not be used.
-        names: Of the classes, where they have names.
-        notes: What the user should know of how they were read.
+        labels: (N,) int64; None without labels.
+        grey_levels: Number of evenly spaced values of a channel, from 0 to 255.
+        left_out: (name of the record, reason) of the invalid records.
+        names: Names of the classes, if they have names.
+        notes: Messages for the user about the reading.
     """
 
     pixels: NDArray[np.uint8]
@@ -31,6 +31,9 @@ class Pictures:
     left_out: list[tuple[str, str]] = field(default_factory=list)
     names: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.pixels)
 
 
 def checked(pixels: NDArray[Any], labels: "NDArray[Any] | None", where: object) -> Pictures:
@@ -42,7 +45,7 @@ def checked(pixels: NDArray[Any], labels: "NDArray[Any] | None", where: object) 
         where: Name of the file in messages.
 
     Raises:
-        GraftError: They are no pictures, their range is not one of these, or there are not as many labels.
+        GraftError: The arrays are not pictures, their range is another one, or the number of labels differs.
     """
     if pixels.ndim == 3:
         pixels = pixels[..., None]
@@ -66,7 +69,7 @@ def _quantised(pixels: NDArray[Any], where: object) -> NDArray[np.uint8]:
     """Return 8 bits a channel.
 
     Raises:
-        GraftError: The range of the values does not say what is white.
+        GraftError: The range of the values does not define white.
     """
     if pixels.dtype.kind == "b":
         return pixels.astype(np.uint8) * np.uint8(255)

@@ -1,4 +1,4 @@
-"""Pictures of any source, brought to one size and number of channels."""
+"""Pictures of any source, converted to one size and number of channels."""
 
 from pathlib import Path
 from typing import Literal
@@ -14,22 +14,22 @@ from graft.errors import GraftError
 
 __all__ = ["Pictures", "describe", "describe_invalid", "read"]
 
-MOST_NAMES = 20  # of classes, in a line
+MOST_NAMES = 20  # names of classes in a message
 
 
 def read(
     source: str, size: "int | None" = None, channels: "Literal[1, 3] | None" = None, max_invalid_fraction: float = 0.1
 ) -> Pictures:
-    """The pictures of a source.
+    """Return the pictures of a source.
 
     Args:
         source: ``digits``, a folder, or the path of an ``.npz`` or idx file.
-        size: Pixels of a side; None: as they are.
-        channels: 1 (grey) or 3 (RGB); None: as they are.
+        size: Side in pixels; None for the size of the pictures.
+        channels: 1 for grey, 3 for RGB; None for the channels of the pictures.
         max_invalid_fraction: Share of broken files above which a folder is refused.
 
     Raises:
-        GraftError: The source is unknown, missing or holds something else.
+        GraftError: The source is unknown, missing or invalid.
     """
     path = Path(source)
     if source == "digits":
@@ -48,7 +48,7 @@ def read(
 
 
 def describe_invalid(left_out: "list[tuple[str, str]]", most: int = 5) -> str:
-    """Return what was left out, in one line."""
+    """Return the invalid records in one line."""
     if not left_out:
         return ""
     some = "; ".join(f"{name}: {why}" for name, why in left_out[:most])
@@ -56,7 +56,7 @@ def describe_invalid(left_out: "list[tuple[str, str]]", most: int = 5) -> str:
 
 
 def describe(found: Pictures, source: str) -> str:
-    """Return what was read, in one line: how many pictures, their classes, and what was left out."""
+    """Return a line about pictures: their number, their classes and the invalid records."""
     some = ", ".join(found.names[:MOST_NAMES]) + (", ..." if len(found.names) > MOST_NAMES else "")
     parts = [f"{len(found.pixels)} pictures from {source}"]
     parts += [f"{len(found.names)} classes ({some})" if len(found.names) > 1 else f"1 class ({some})"] if some else []

@@ -1,4 +1,4 @@
-"""Which picture files lie below a folder, and whether its subfolders are classes or parts of a data set."""
+"""Picture files below a folder, by class or by part of a data set."""
 
 import re
 from collections import Counter
@@ -12,7 +12,7 @@ SUFFIXES = {
     *(".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".avif", ".bmp", ".dib", ".gif", ".tif", ".tiff"),
     *(".ppm", ".pgm", ".pbm", ".pnm", ".pfm", ".jp2"),
 }
-OTHERS = {"__MACOSX", "@eaDir", "$RECYCLE.BIN"}  # folders that systems leave behind, beside hidden ones
+OTHERS = {"__MACOSX", "@eaDir", "$RECYCLE.BIN"}  # folders that operating systems create and do not hide
 PART = re.compile(
     r"(train|val|valid|dev|eval|test)(ing|idation|uation)?([-_ ]?(set|data|split|images))?[-_ ]?\d*", re.I
 )
@@ -20,12 +20,12 @@ PART = re.compile(
 
 @dataclass
 class Found:
-    """What lies below a folder.
+    """Files below a folder.
 
     Attributes:
         files: Pictures, in the order of their names.
-        left_out: (name, why) of links that lead nowhere, folders that cannot be opened, and what is no file.
-        others: How many files of other suffixes there are, by suffix.
+        left_out: (name, reason) of broken links, folders that cannot be opened, and entries that are not files.
+        others: Number of files of each other suffix.
     """
 
     files: list[Path] = field(default_factory=list)
@@ -34,26 +34,29 @@ class Found:
 
 
 def below(folder: Path) -> Found:
-    """Return the pictures below a folder; hidden files and folders are not looked at, links are followed."""
+    """Return the pictures below a folder.
+
+    Hidden files and folders are skipped, links are followed.
+    """
     found = Found()
     _look(folder, folder, [], set(), found)
     return found
 
 
 def shown(path: "Path | str") -> str:
-    """Return a name that can be printed and written: Linux has names that are no text."""
+    """Return a name that can be printed and written, since names on Linux may be invalid text."""
     return str(path).encode(errors="replace").decode()
 
 
 def _look(root: Path, folder: Path, above: list[tuple[int, int]], seen: set[tuple[int, int]], found: Found) -> None:
-    """Add what is in ``folder``.
+    """Add the entries of ``folder``.
 
     Args:
-        root: Where the search began.
-        folder: Below it.
-        above: The folders that it lies in, of which a link may lead to one.
-        seen: The folders of its class that were looked at.
-        found: What is added to.
+        root: Folder where the search began.
+        folder: Folder below it.
+        above: Parent folders, to which a link may lead back.
+        seen: Folders of the same class that were searched.
+        found: Result, which is extended.
     """
     try:
         status = folder.stat()
@@ -81,10 +84,12 @@ def _look(root: Path, folder: Path, above: list[tuple[int, int]], seen: set[tupl
 
 
 def part_of(root: Path, files: Sequence[Path]) -> "tuple[Path, str]":
-    """Return the folder whose subfolders are the classes, and what to say if it is a part of a data set.
+    """Return the folder with the classes, and a message if it is a part of a data set.
+
+    The classes are its subfolders.
 
     Args:
-        root: What the user named.
+        root: Folder that the user named.
         files: Pictures below it.
 
     Raises:
@@ -107,7 +112,7 @@ def part_of(root: Path, files: Sequence[Path]) -> "tuple[Path, str]":
 
 
 def classes(root: Path, files: Sequence[Path]) -> "Iterator[str | None]":
-    """Yield the class of each picture, the subfolder of ``root`` that it lies in; None for one that lies in none."""
+    """Yield the class of each picture: the subfolder of ``root`` that holds it, or None."""
     for file in files:
         parts = file.relative_to(root).parts
         yield parts[0] if len(parts) > 1 else None

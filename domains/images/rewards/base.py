@@ -1,4 +1,4 @@
-"""What a reward of a picture is: a number of a `PIL.Image.Image`, or of many as one tensor."""
+"""Bases of rewards of pictures: a number of one `PIL.Image.Image`, or of many as one tensor."""
 
 from abc import abstractmethod
 from collections.abc import Sequence
@@ -8,27 +8,28 @@ from typing import Any
 import torch
 from PIL import Image
 from torch import Tensor
+from typing_extensions import override
 
 from domains.images.pixels import pil_to_tensor, to_float
 from graft.copies import copies
-from graft.reward import Reward, Scores, to_finite_float
+from graft.reward import Reward, Scores, score_batches, to_finite_float
 
 
 class PictureReward(Reward):
-    """A number of one picture. A picture whose pixels were not finite fails and is never scored."""
+    """A number of one picture; a picture with pixels that are not finite fails."""
 
     @abstractmethod
     def value(self, image: Image.Image) -> float:
-        """The number."""
+        """Return the number."""
 
+    @override
     def score(self, item: Any) -> float:
-        """See `graft.reward.Reward.score`."""
         check(item)
         return self.value(item)
 
 
 class TensorReward(Reward):
-    """A number of each picture of a tensor; those of one size and mode go together.
+    """A number of each picture of a tensor; pictures of one size and mode form a batch.
 
     Args:
         batch_size: Pictures at a time.
@@ -39,35 +40,26 @@ class TensorReward(Reward):
 
     @abstractmethod
     def values(self, pixels: Tensor, images: Sequence[Image.Image]) -> Tensor:
-        """(n,) of (n, C, H, W) float32 pixels in [-1, 1], which are those of ``images``."""
+        """Return (n,) numbers of (n, C, H, W) float32 pixels in [-1, 1] of n pictures."""
 
+    @override
     def score(self, item: Any) -> float:
-        """See `graft.reward.Reward.score`."""
         check(item)
         return to_finite_float(self.values(to_float(pil_to_tensor([item])), [item])[0])
 
     @torch.no_grad()
+    @override
     def __call__(self, items: Sequence[Any]) -> Scores:
-        """Score every picture; where a batch raises, one by one, so that a failure costs only what it is due to."""
-        scores = Scores([float("nan")] * len(items))
-        for part in self._parts(items):
-            images = [items[i] for i in part]
-            try:
-                for image in images:
-                    check(image)
-                given = copies(images)  # they are scored again, as they were, where this raises
-                found = [
-                    to_finite_float(value) for value in self.values(to_float(pil_to_tensor(given)), given).tolist()
-                ]
-            except Exception:
-                alone = super().__call__(images)
-                found = alone.values
-                scores.failures |= {part[j]: why for j, why in alone.failures.items()}
-            for i, value in zip(part, found, strict=True):
-                scores.values[i] = value
-        return scores
+        return score_batches(self, items, self._batches(items), self._values)
 
-    def _parts(self, items: Sequence[Any]) -> list[list[int]]:
+    def _values(self, images: list[Any]) -> list[float]:
+        for image in images:
+            check(image)
+        images = copies(images)  # a batch that raises is scored again, from pictures that no reward has changed
+        found: list[float] = self.values(to_float(pil_to_tensor(images)), images).tolist()
+        return found
+
+    def _batches(self, items: Sequence[Any]) -> list[list[int]]:
         out: list[list[int]] = []
         for _, run in groupby(range(len(items)), key=lambda i: (items[i].mode, items[i].size)):
             rows = list(run)
@@ -76,10 +68,6 @@ class TensorReward(Reward):
 
 
 def check(image: Image.Image) -> None:
-    """Refuse what is no picture.
-
-    Raises:
-        ValueError: Its pixels were not finite.
-    """
+    """Raise ValueError if pixels of the picture are not finite."""
     if "failed" in image.info:
         raise ValueError(image.info["failed"])

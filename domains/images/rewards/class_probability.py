@@ -1,10 +1,11 @@
-"""How sure a classifier is of a class."""
+"""Probability of a class by a classifier."""
 
 from collections.abc import Sequence
 
 import torch
 from PIL import Image
 from torch import Tensor
+from typing_extensions import override
 
 from domains.images.classifier import load
 from domains.images.rewards.base import TensorReward
@@ -12,14 +13,14 @@ from graft.errors import GraftError
 
 
 class ClassProbability(TensorReward):
-    """The probability, or its logarithm in nats, that a classifier gives to a class.
+    """Probability of a class by a classifier, or its logarithm in nats.
 
-    The classifier that ships is another one than that whose features judge results.
+    The shipped classifier is another network than the one that makes the features for evaluation.
 
     Args:
-        target: The class; ``null``: the one that each picture was drawn for (its ``label``).
-        log: The logarithm, which still tells pictures apart where all are near 1.
-        weights: Of the classifier, see `domains.images.train_classifier`.
+        target: Class; ``null`` for the ``label`` of each picture.
+        log: Return the logarithm, which still differs between pictures with probabilities near 1.
+        weights: File of the classifier, by `domains.images.train_classifier`.
         batch_size: Pictures at a time.
     """
 
@@ -38,8 +39,13 @@ class ClassProbability(TensorReward):
         of = "its class" if target is None else names[target]
         self.name, self.unit = f"{'log ' if log else ''}probability of {of}", "nats" if log else ""
 
+    @override
     def values(self, pixels: Tensor, images: Sequence[Image.Image]) -> Tensor:
-        """See `TensorReward.values`; a picture without a label fails where that is asked for."""
+        """Return (n,) probabilities.
+
+        Raises:
+            ValueError: A picture has no label and there is no target.
+        """
         target = [self._target(image) for image in images]
         found = torch.log_softmax(self._network(pixels), 1)[torch.arange(len(images)), torch.tensor(target)]
         return found if self.log else found.exp()
@@ -48,5 +54,5 @@ class ClassProbability(TensorReward):
         if self.target is not None:
             return self.target
         if "label" not in image.info:
-            raise ValueError("the picture was drawn for no class: give the reward a target")
+            raise ValueError("the picture has no label: give the reward a target")
         return int(image.info["label"])

@@ -1,4 +1,4 @@
-"""Cosines of pictures and their prompts in a CLIP model's space."""
+"""Cosines of pictures and prompts in the space of a CLIP model."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -6,19 +6,22 @@ from typing import Any
 import torch
 from PIL import Image
 from torch import Tensor
+from typing_extensions import override
 
 from domains.images import pretrained
 from domains.images.rewards.prompted import Dtype, PromptReward
 
 
 class ClipCosine(PromptReward):
-    """A multiple of the cosine between the embeddings of a picture and its prompt; longer prompts are cut at 77 tokens.
+    """A multiple of the cosine between the embeddings of a picture and its prompt.
+
+    Prompts are cut at 77 tokens.
 
     Args:
-        model: Folder of a CLIP model of transformers', or its name on the hub.
-        processor: Folder or name of its tokenizer and preprocessing; the model's if not given.
-        dtype: That it computes in.
-        device: Where; a graphics processor if there is one, if not given.
+        model: Folder of a CLIP model of transformers, or its name on the hub.
+        processor: Folder or name of the tokenizer and preprocessing; the model's if not given.
+        dtype: Type of the computation.
+        device: Device of the model; a GPU if there is one, if not given.
         batch_size: Pictures at a time.
     """
 
@@ -36,8 +39,8 @@ class ClipCosine(PromptReward):
         self._tokenizer: Any = None
         self._image_processor: Any = None
 
+    @override
     def load(self) -> list[torch.nn.Module]:
-        """See `PromptReward.load`."""
         from transformers import AutoImageProcessor, AutoTokenizer, CLIPModel
 
         self._clip = pretrained.load(
@@ -47,8 +50,8 @@ class ClipCosine(PromptReward):
         self._image_processor = AutoImageProcessor.from_pretrained(self.processor)
         return [self._clip]
 
+    @override
     def values(self, images: Sequence[Image.Image], prompts: Sequence[str]) -> Tensor:
-        """See `PromptReward.values`."""
         length = self._clip.config.text_config.max_position_embeddings
         tokens = self._tokenizer(
             list(prompts), padding=True, truncation=True, max_length=length, return_tensors="pt"
@@ -59,9 +62,9 @@ class ClipCosine(PromptReward):
             attention_mask=tokens["attention_mask"],
             pixel_values=pixels.to(self._device, self._clip.dtype),
         )
-        cosine = (found.image_embeds * found.text_embeds).sum(-1).float()  # both of length 1
+        cosine = (found.image_embeds * found.text_embeds).sum(-1).float()  # both embeddings have length 1
         return self.scaled(cosine)
 
     def scaled(self, cosine: Tensor) -> Tensor:
-        """The reward of a cosine."""
+        """Return the reward of a cosine."""
         return cosine

@@ -1,22 +1,25 @@
-"""CLIPScore: does the picture go with its prompt?"""
+"""CLIPScore: agreement of a picture and its prompt."""
 
 from torch import Tensor
+from typing_extensions import override
 
 from domains.images.rewards.clip import ClipCosine
 from domains.images.rewards.prompted import Dtype
 
 
 class CLIPScore(ClipCosine):
-    """max(100 · cosine, 0) of CLIP's embeddings of picture and prompt (Hessel et al. 2021, without their factor 2.5).
+    """max(100 · cosine, 0) of CLIP's embeddings of picture and prompt.
+
+    Hessel et al. 2021, with the factor 100 in place of their 2.5.
 
     Model: ``openai/clip-vit-large-patch14``, MIT licence, 0.4 billion parameters.
 
     Args:
-        model: See `ClipCosine`.
-        processor: See `ClipCosine`.
-        dtype: See `ClipCosine`.
-        device: See `ClipCosine`.
-        batch_size: See `ClipCosine`.
+        model: Folder of a CLIP model of transformers, or its name on the hub.
+        processor: Folder or name of the tokenizer and preprocessing; the model's if not given.
+        dtype: Type of the computation.
+        device: Device of the model; a GPU if there is one, if not given.
+        batch_size: Pictures at a time.
     """
 
     name = "CLIPScore"
@@ -31,6 +34,6 @@ class CLIPScore(ClipCosine):
     ) -> None:
         super().__init__(model, processor, dtype, device, batch_size)
 
+    @override
     def scaled(self, cosine: Tensor) -> Tensor:
-        """See `ClipCosine.scaled`."""
         return (100 * cosine).clamp(min=0)

@@ -1,9 +1,10 @@
-"""How well JPEG compresses a picture (Black et al. 2024, DDPO): rewards that need no network."""
+"""Size of a picture as a JPEG file (Black et al. 2024, DDPO): rewards that need no network."""
 
 import io
 from typing import Literal
 
 from PIL import Image
+from typing_extensions import override
 
 from domains.images.rewards.base import PictureReward
 from graft.errors import GraftError
@@ -21,8 +22,9 @@ class _Jpeg(PictureReward):
             raise GraftError(f"pictures are scaled by {scale} before they are compressed: give at least 1")
         self.quality, self.subsampling, self.scale = quality, subsampling, scale
 
+    @override
     def value(self, image: Image.Image) -> float:
-        """Size of the file in kB, 1,000 bytes."""
+        """Return the size of the file in kB, 1,000 bytes."""
         if self.scale > 1:
             size = (image.width * self.scale, image.height * self.scale)
             image = image.resize(size, Image.Resampling.NEAREST)
@@ -32,24 +34,24 @@ class _Jpeg(PictureReward):
 
 
 class Incompressibility(_Jpeg):
-    """The size of the picture as a JPEG file, in kB: the larger the better.
+    """Size of the picture as a JPEG file, in kB; larger is better.
 
     Args:
-        quality: Of the JPEG, 1 to 100.
-        subsampling: Of its colours.
-        scale: Blow a small picture up by this number first, pixel by pixel; else it is one or a few of JPEG's blocks.
+        quality: JPEG quality, 1 to 100.
+        subsampling: Subsampling of the colours.
+        scale: Factor by which a small picture is enlarged first, pixel by pixel; else it is only a few blocks of JPEG.
     """
 
     name = "JPEG size"
 
 
 class Compressibility(_Jpeg):
-    """The size of the picture as a JPEG file, in kB: the smaller the better.
+    """Size of the picture as a JPEG file, in kB; smaller is better.
 
     Args:
-        quality: Of the JPEG, 1 to 100.
-        subsampling: Of its colours.
-        scale: Blow a small picture up by this number first, pixel by pixel; else it is one or a few of JPEG's blocks.
+        quality: JPEG quality, 1 to 100.
+        subsampling: Subsampling of the colours.
+        scale: Factor by which a small picture is enlarged first, pixel by pixel; else it is only a few blocks of JPEG.
     """
 
     name = "JPEG size"

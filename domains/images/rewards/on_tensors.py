@@ -1,4 +1,7 @@
-"""A Python callable of a tensor as a reward; one of PIL images is a `graft.reward.FunctionReward`."""
+"""A Python callable of a tensor as a reward.
+
+`graft.reward.FunctionReward` takes a callable of PIL images.
+"""
 
 from collections.abc import Sequence
 from typing import Any, Literal
@@ -6,6 +9,7 @@ from typing import Any, Literal
 import torch
 from PIL import Image
 from torch import Tensor
+from typing_extensions import override
 
 from domains.images.rewards.base import TensorReward
 from graft import fingerprint
@@ -13,17 +17,19 @@ from graft.reward import import_callable
 
 
 class TensorFunction(TensorReward):
-    """A callable of (n, C, H, W) float32 pixels that returns n numbers, by its dotted path; in this process.
+    """A callable from (n, C, H, W) float32 pixels to n numbers, by its dotted path.
 
-    A function of PIL images is a reward as it is: ``--data.reward package.module.function`` gets one image,
-    `graft.reward.FunctionReward` with ``batch`` a list of them.
+    It runs in this process.
+
+    A function of PIL images needs no such class: ``--data.reward package.module.function`` gets one image,
+    `graft.reward.FunctionReward` with ``batched`` a list of images.
 
     Args:
         path: ``package.module.function``.
         pixels: Range of the pixels: ``-1..1``, ``0..1``, or ``0..255`` as uint8.
         higher_is_better: False if smaller is better.
-        name: Shown in tables; the function's own name if not given.
-        unit: Shown behind values.
+        name: Name in tables; the function's own name if not given.
+        unit: Unit of the values.
         batch_size: Pictures at a time.
     """
 
@@ -41,12 +47,13 @@ class TensorFunction(TensorReward):
         self.name = name or path.rpartition(".")[2]
         self._function = import_callable(path)
 
+    @override
     def identity(self) -> Any:
-        """See `graft.fingerprint.fingerprint`: what is called, with the hash of the file that defines it."""
+        """Return the path of the callable with the hash of its file, and the range of the pixels."""
         return {"function": self.path, "file": fingerprint.source_hash(self._function), "pixels": self.pixels}
 
+    @override
     def values(self, pixels: Tensor, images: Sequence[Image.Image]) -> Tensor:
-        """See `TensorReward.values`."""
         if self.pixels == "0..1":
             pixels = (pixels + 1) / 2
         elif self.pixels == "0..255":

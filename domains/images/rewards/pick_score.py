@@ -1,25 +1,27 @@
-"""PickScore: which of the pictures of a prompt would people pick?"""
+"""PickScore: how likely people pick a picture among those of a prompt."""
 
 from torch import Tensor
+from typing_extensions import override
 
 from domains.images.rewards.clip import ClipCosine
 from domains.images.rewards.prompted import Dtype
 
 
 class PickScore(ClipCosine):
-    """exp(logit scale) · cosine of a CLIP model tuned on people's choices (Kirstain et al. 2023, Pick-a-Pic).
+    """exp(logit scale) · cosine of a CLIP model tuned on human choices.
 
-    Differences between pictures of one prompt are log odds of the choice; between prompts they say little.
+    Kirstain et al. 2023, Pick-a-Pic. Differences between pictures of one prompt are log odds of the choice; differences
+    between prompts mean little.
 
     Model: ``yuvalkirstain/PickScore_v1``, MIT licence, 1 billion parameters; its preprocessing is that of
     ``laion/CLIP-ViT-H-14-laion2B-s32B-b79K``, MIT licence.
 
     Args:
-        model: See `ClipCosine`.
-        processor: See `ClipCosine`.
-        dtype: See `ClipCosine`.
-        device: See `ClipCosine`.
-        batch_size: See `ClipCosine`.
+        model: Folder of a CLIP model of transformers, or its name on the hub.
+        processor: Folder or name of the tokenizer and preprocessing.
+        dtype: Type of the computation.
+        device: Device of the model; a GPU if there is one, if not given.
+        batch_size: Pictures at a time.
     """
 
     name = "PickScore"
@@ -34,7 +36,7 @@ class PickScore(ClipCosine):
     ) -> None:
         super().__init__(model, processor, dtype, device, batch_size)
 
+    @override
     def scaled(self, cosine: Tensor) -> Tensor:
-        """See `ClipCosine.scaled`."""
         scale: Tensor = self._clip.logit_scale.float().exp()
         return scale * cosine

@@ -1,19 +1,21 @@
-"""How alike a picture and its mirror image are."""
+"""Symmetry of a picture."""
 
 from collections.abc import Sequence
 from typing import Literal
 
 from PIL import Image
 from torch import Tensor
+from typing_extensions import override
 
 from domains.images.rewards.base import TensorReward
 from graft.errors import GraftError
 
 
 class Symmetry(TensorReward):
-    """The correlation of a picture's pixels with those of its mirror image, −1 to 1; 1 for a picture of one colour.
+    """Correlation of a picture's pixels with those of its mirror image, −1 to 1.
 
-    A correlation and not a difference, so that faint pictures are not the best ones.
+    It is 1 for a picture of one colour. It is a correlation instead of a difference, so that faint pictures have no
+    advantage.
 
     Args:
         axis: ``vertical``: left and right are exchanged; ``horizontal``: top and bottom.
@@ -27,8 +29,8 @@ class Symmetry(TensorReward):
             raise GraftError(f"the axis of a symmetry is 'vertical' or 'horizontal', not {axis!r}")
         self.axis = axis
 
+    @override
     def values(self, pixels: Tensor, images: Sequence[Image.Image]) -> Tensor:
-        """See `TensorReward.values`."""
         x = pixels.double() - pixels.double().mean((1, 2, 3), keepdim=True)
         mirrored = x.flip(-1 if self.axis == "vertical" else -2)
         power = x.square().flatten(1).sum(1)

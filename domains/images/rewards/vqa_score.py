@@ -1,4 +1,4 @@
-"""VQAScore: how sure a model that answers questions about pictures is that one shows what its prompt says."""
+"""VQAScore: probability, by a question-answering model, that a picture shows its prompt."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,38 +7,40 @@ from typing import Any
 import torch
 from PIL import Image
 from torch import Tensor, nn
+from typing_extensions import override
 
 from domains.images import pretrained
 from domains.images.rewards.prompted import Dtype, PromptReward
 from graft import plain_json
 from graft.errors import GraftError
 
-# The protocol that CLIP-FlanT5 was trained with: what stands before and behind the picture
+# The protocol that CLIP-FlanT5 was trained with: the text before and after the picture
 BEFORE = (
     "A chat between a curious user and an artificial intelligence assistant. "
     "The assistant gives helpful, detailed, and polite answers to the user's questions. USER: "
 )
 BEHIND = '\nDoes this figure show "{}"? Please answer yes or no. ASSISTANT: '
 ANSWER = "Yes"
-HIDDEN = -2  # layer of the vision tower whose patches are shown to the language model
+HIDDEN = -2  # layer of the vision tower that gives the patches for the language model
 
 
 class VQAScore(PromptReward):
-    """The likelihood of the answer "Yes" to 'Does this figure show "…"?' (Lin et al. 2024, arXiv 2404.01291).
+    """Likelihood of the answer "Yes" to 'Does this figure show "…"?', 0 to 1.
 
-    exp of the mean log-likelihood of the answer's tokens, its end included, as their code has it: 0 to 1.
+    Lin et al. 2024, arXiv 2404.01291. It is exp of the mean log-likelihood of the answer's tokens, its end included, as
+    in their code.
 
     Model: CLIP-FlanT5, ``zhiqiulin/clip-flant5-xxl`` (11 billion parameters) or ``-xl`` (3 billion), Apache-2.0
-    licence: FlanT5's encoder and decoder (transformers' `T5ForConditionalGeneration`), in whose input the patches of
-    CLIP's vision tower (``openai/clip-vit-large-patch14-336``, MIT licence) stand for the picture, through a projector
-    of two layers. Tokens are those of ``google/flan-t5-xxl``, Apache-2.0 licence.
+    licence: FlanT5's encoder and decoder (transformers' `T5ForConditionalGeneration`). Its input has the patches of
+    CLIP's vision tower (``openai/clip-vit-large-patch14-336``, MIT licence), through a projector of two layers, in
+    place of the picture. Tokens are those of ``google/flan-t5-xxl``, Apache-2.0 licence.
 
     Args:
         model: Folder of the weights, or their name on the hub.
         tokenizer: Folder or name of the tokenizer; FlanT5's of the model's size if not given.
         vision: Folder or name of the vision tower; the one that the weights name if not given.
-        dtype: That it computes in; the xxl model takes 23 GB in bfloat16.
-        device: Where; a graphics processor if there is one, if not given.
+        dtype: Type of the computation; the xxl model takes 23 GB in bfloat16.
+        device: Device of the model; a GPU if there is one, if not given.
         batch_size: Pictures at a time.
     """
 
@@ -62,8 +64,9 @@ class VQAScore(PromptReward):
         self._tokens: Any = None
         self._processor: Any = None
 
+    @override
     def load(self) -> list[nn.Module]:
-        """See `PromptReward.load`.
+        """Load T5, the vision tower and the projector.
 
         Raises:
             GraftError: The weights have no projector.
@@ -83,8 +86,8 @@ class VQAScore(PromptReward):
         except (OSError, ValueError) as error:
             raise GraftError(f"{folder / 'config.json'} is missing or damaged: {error}") from None
         foreign = {"model_type", "architectures", "auto_map", "torch_dtype", "dtype", "transformers_version"}
-        told = {name: value for name, value in settings.items() if name not in foreign and not name.startswith("mm_")}
-        config = T5Config(**{"decoder_start_token_id": 0, **told})
+        own = {name: value for name, value in settings.items() if name not in foreign and not name.startswith("mm_")}
+        config = T5Config(**{"decoder_start_token_id": 0, **own})
         what = f"the model {self.model!r}"
         self._t5 = pretrained.load(T5ForConditionalGeneration, folder, what, config=config, dtype=dtype)
         self._projector = _projector(folder, dtype)
@@ -94,8 +97,8 @@ class VQAScore(PromptReward):
         self._tokens = AutoTokenizer.from_pretrained(self.tokenizer)
         return [self._t5, self._tower, self._projector]
 
+    @override
     def values(self, images: Sequence[Image.Image], prompts: Sequence[str]) -> Tensor:
-        """See `PromptReward.values`."""
         mean = tuple(int(255 * value) for value in self._processor.image_mean)
         pixels = self._processor(images=[_square(image, mean) for image in images], return_tensors="pt")["pixel_values"]
         hidden = self._tower(pixels.to(self._device, self._tower.dtype), output_hidden_states=True).hidden_states
@@ -115,7 +118,10 @@ class VQAScore(PromptReward):
         return likelihood
 
     def _ids(self, text: str) -> Tensor:
-        """Tokens, the end token included, as the model was trained with at every break."""
+        """Return the tokens of a text and the end token.
+
+        In training an end token stood after each part.
+        """
         return torch.tensor(self._tokens(text).input_ids, device=self._device)
 
     def _embedded(self, before: Tensor, patches: Tensor, behind: Tensor) -> Tensor:
@@ -132,7 +138,7 @@ def _folder(name: str) -> Path:
 
 
 def _projector(folder: Path, dtype: torch.dtype) -> nn.Module:
-    """The two layers from the vision tower's width to the language model's, of all the weights in ``folder``."""
+    """Return the two layers from the vision tower's width to the language model's."""
     found: dict[str, Tensor] = {}
     for path in sorted([*folder.glob("*.safetensors"), *folder.glob("*.bin")]):
         for name, tensor in _tensors(path).items():
@@ -147,7 +153,7 @@ def _projector(folder: Path, dtype: torch.dtype) -> nn.Module:
 
 
 def _tensors(path: Path) -> dict[str, Tensor]:
-    """The projector's tensors of a file; the others are not read."""
+    """Return the projector's tensors of a file, without reading the others where possible."""
     if path.suffix == ".bin":
         content: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
         return content
@@ -158,7 +164,7 @@ def _tensors(path: Path) -> dict[str, Tensor]:
 
 
 def _square(image: Image.Image, colour: tuple[int, ...]) -> Image.Image:
-    """The picture in the middle of a square of that colour."""
+    """Return the picture in the middle of a square of one colour."""
     size = max(image.size)
     if image.size == (size, size):
         return image

@@ -1,9 +1,10 @@
-"""The denoiser with its prompts and its guidance, as a network of the core."""
+"""The denoiser with its prompts and its guidance, as a network of graft."""
 
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
 from domains.images.text.families import Given, PipelineAdapter
 from domains.images.text.guidance import Guidance
@@ -13,13 +14,13 @@ from graft.state import Condition
 
 
 class PromptEmbeddings:
-    """What each prompt is to the network: encoded once, when it is first drawn, and kept in the processor's memory.
+    """Embeddings of prompts, encoded at first use and kept in CPU memory.
 
     Args:
-        pipeline: Its text encoders do it.
-        prompts: All of them.
-        negative: The negative one.
-        shape: Of the latents.
+        pipeline: Pipeline with the text encoders.
+        prompts: All prompts.
+        negative: Negative prompt; None for the pipeline's own.
+        shape: (C, H, W) of the latents.
     """
 
     def __init__(
@@ -27,28 +28,34 @@ class PromptEmbeddings:
     ) -> None:
         self.pipeline, self.prompts, self.negative, self.shape = pipeline, prompts, negative, shape
         self.calls = 0
-        self.device = torch.device("cpu")  # where prompts were last asked for
+        self.device = torch.device("cpu")  # device of the last call
         self._kept: dict[int, Given] = {}
         self._last: tuple[Any, ...] = (None, None, None)
 
     def __deepcopy__(self, _: Any) -> "PromptEmbeddings":
-        return self  # the reference's copy asks the same text encoders
+        return self  # the reference's copy shares the text encoders
 
     def row(self, index: int, device: torch.device) -> Given:
-        """Of prompt ``index``; −1 is the negative one."""
+        """Return the embedding of prompt ``index``; −1 is the negative prompt."""
         if index not in self._kept:
             self.calls += 1
             if index < 0:
                 self._kept[index] = self.pipeline.negative(self.negative, self.shape, device)
             else:
-                # one by one: what a prompt is does not depend on its neighbours
+                # one at a time, so that an embedding does not depend on other prompts
                 self._kept[index] = self.pipeline.encode(self.prompts[index], self.shape, device)
         return self._kept[index]
 
     def rows(self, prompt: Tensor, guided: bool, dtype: torch.dtype) -> Given:
-        """(B, ...) of prompts (B,), or (2B, ...): as many negative ones first.
+        """Return (B, ...) embeddings of prompts (B,), or (2B, ...) with as many negative ones first.
 
-        Those of the last tensor of prompts are kept on its device: all steps of a batch have the same one.
+        The embeddings of the last tensor of prompts stay on its device, since all steps of a batch have the same
+        tensor.
+
+        Args:
+            prompt: (B,) indices of prompts.
+            guided: Put the negative prompt first.
+            dtype: Type of the embeddings.
         """
         self.device = prompt.device
         key, how, last = self._last
@@ -63,25 +70,28 @@ class PromptEmbeddings:
 
 
 class Denoiser(nn.Module):
-    """(latents (B, C, H, W), time (B,), {"prompt": (B,)}) -> the guided output.
+    """A network (latents (B, C, H, W), time (B,), {"prompt": (B,)}) -> the guided output.
 
     Args:
-        pipeline: Of which the network is a part.
-        texts: What its prompts are.
-        guidance: How strongly they guide.
+        pipeline: Pipeline of the network.
+        texts: Embeddings of the prompts.
+        guidance: Strength of the guidance.
     """
 
     def __init__(self, pipeline: Pipeline, texts: PromptEmbeddings, guidance: Guidance) -> None:
         super().__init__()
         self.network = pipeline.network
         self.guidance = guidance
-        self.prompts = fingerprint_hash(texts.prompts)  # a part of what it is: rounds hold the prompts' numbers
+        self.prompts = fingerprint_hash(
+            texts.prompts
+        )  # part of the fingerprint, since rounds hold the prompts' indices
         self._dtype = pipeline.dtype
         self._family: PipelineAdapter = pipeline.family
         self._texts = texts
 
+    @override
     def forward(self, state: Tensor, time: Tensor, condition: Condition) -> Tensor:
-        """The output, in float32 whatever the network computes in; ``alone`` in the condition leaves guidance out."""
+        """Return the output in the type of the state; ``alone`` in the condition turns guidance off."""
         dtype = self._dtype
         guided = self.guidance.on and "alone" not in condition
         given = self._texts.rows(condition["prompt"], guided, dtype)

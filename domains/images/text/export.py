@@ -1,4 +1,4 @@
-"""The tuned model for plain diffusers: the adapter in its format, the scheduler, and what else repeats the samples."""
+"""Export the tuned model for plain diffusers: adapter, scheduler and settings."""
 
 import inspect
 from functools import partial
@@ -12,7 +12,7 @@ from domains.images.text import handover
 from graft import files
 from graft.distributed import is_rank_zero
 from graft.finite import require_finite_weights
-from graft.sharding import full_tensor
+from graft.network.sharded import full_tensor
 
 if TYPE_CHECKING:
     from domains.images.text.module import TextToImage
@@ -21,19 +21,20 @@ SETTINGS = "graft.json"
 
 
 def write(module: "TextToImage", folder: Path) -> None:
-    """Write what ``load_lora_weights`` reads, or the network, and ``scheduler/``, ``handover.py``, ``graft.json``.
+    """Write the adapter or network, ``scheduler/``, ``handover.py`` and ``graft.json``.
 
-    A LoRA's scale alpha / rank is multiplied into it, so that every version of diffusers reads the same. Of several
-    processes the first one writes; a whole network that is sharded is left to the run's ``tuned.safetensors``.
+    diffusers' ``load_lora_weights`` reads the adapter. A LoRA's scale alpha / rank is multiplied into its weights, so
+    that every version of diffusers reads the same. Rank 0 writes; a whole network that is sharded is left to the run's
+    ``tuned.safetensors``.
 
     Args:
-        module: With its averaged weights, if there is an average, in the place of the trained ones.
+        module: Module with the weights; its averaged weights are taken if there is an average.
         folder: Folder of the export; an earlier export in it is replaced.
     """
-    with module.eval_weights():
-        adapter = lora(module.backbone)
+    with module.policy.eval_weights():
+        adapter = lora(module.policy.backbone)
         if adapter is not None:
-            require_finite_weights(adapter, f"the adapter in {folder} was not written", "lower model.learning_rate")
+            require_finite_weights(adapter, f"the adapter in {folder} was not written", "lower model.optimizer.lr")
         if not is_rank_zero():
             return
         files.written_folder(folder, partial(_write, module, adapter))
@@ -50,7 +51,7 @@ def _write(module: "TextToImage", adapter: "dict[str, Any] | None", folder: Path
     files.write_text(folder / "handover.py", inspect.getsource(handover))
     guidance = module.guidance
     flux = pipeline.family.pipelines[0] == "FluxPipeline"
-    call: dict[str, Any] = {"num_inference_steps": module.steps}
+    call: dict[str, Any] = {"num_inference_steps": module.policy.steps}
     if flux:
         call |= {"guidance_scale": guidance.embedded_guidance_scale}
         call |= (
@@ -61,9 +62,9 @@ def _write(module: "TextToImage", adapter: "dict[str, Any] | None", folder: Path
     else:
         call |= {"guidance_scale": guidance.guidance_scale}
         call |= {"negative_prompt": guidance.negative_prompt} if guidance.negative_prompt is not None else {}
-    eta = float(module.process.eta)  # type: ignore[attr-defined]
+    eta = float(module.policy.process.eta)  # type: ignore[attr-defined]
     call |= {"eta": eta} if part == "unet" else {}
-    shape = module.process.shape  # type: ignore[attr-defined]
+    shape = module.policy.process.shape  # type: ignore[attr-defined]
     factor = int(pipe.vae_scale_factor)
     call |= {"height": shape[1] * factor, "width": shape[2] * factor}
     about: dict[str, Any] = {
@@ -71,12 +72,12 @@ def _write(module: "TextToImage", adapter: "dict[str, Any] | None", folder: Path
         "load": pipeline.loaded,
         "scheduler": type(pipe.scheduler).__name__,
     }
-    about |= {"level": module.level, "denoiser": part, "lora": adapter is not None}
+    about |= {"level": module.policy.interval.low, "denoiser": part, "lora": adapter is not None}
     files.write_json(folder / SETTINGS, {**about, "eta": eta, "call": call})
 
 
 def lora(backbone: Any) -> "dict[str, Tensor] | None":
-    """The adapter's tensors by diffusers' names, its scale multiplied in; None where the network has none."""
+    """Return the adapter's tensors by diffusers' names, with the scale; None without an adapter."""
     if not hasattr(backbone, "peft_config"):
         return None
     from peft import get_peft_model_state_dict

@@ -1,4 +1,7 @@
-"""What differs between the pipelines of the Stable Diffusion family: how text enters the network, and the clock."""
+"""Differences between the pipelines of the Stable Diffusion family.
+
+They differ in the encoding of text, the call of the network and the clock.
+"""
 
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar
@@ -6,9 +9,10 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
 Given = dict[str, Tensor]
-"""What a prompt is to the network: tensors of one row for each prompt."""
+"""Embedding of prompts: tensors of one row for each prompt."""
 
 
 class PipelineAdapter(ABC):
@@ -16,11 +20,11 @@ class PipelineAdapter(ABC):
 
     Attributes:
         pipelines: Names of the diffusers classes.
-        part: The denoiser's name in the pipeline.
+        part: Name of the denoiser in the pipeline.
         text: Names of the components that encode text.
         tokenizers: Names of their tokenizers.
-        needed: Names of the components without which nothing can be drawn.
-        scheduler_overrides: What the pipeline itself changes in its scheduler's configuration.
+        needed: Names of the components without which the pipeline cannot sample.
+        scheduler_overrides: Settings that the pipeline itself changes in its scheduler's configuration.
     """
 
     pipelines: ClassVar[tuple[str, ...]]
@@ -32,30 +36,30 @@ class PipelineAdapter(ABC):
 
     @abstractmethod
     def encode(self, pipe: Any, prompt: str, device: torch.device) -> Given:
-        """What the prompt is to the network."""
+        """Return the embedding of a prompt."""
 
     @abstractmethod
     def negative(self, pipe: Any, prompt: "str | None", device: torch.device) -> Given:
-        """What the network is given in the place of a prompt; None: as the pipeline has it if nothing is said."""
+        """Return the embedding of a negative prompt; None for the pipeline's own."""
 
     @abstractmethod
     def call(self, network: nn.Module, x: Tensor, time: Tensor, given: Given, guidance: float) -> Tensor:
-        """The network's output.
+        """Return the network's output.
 
         Args:
-            network: The denoiser.
+            network: Denoiser.
             x: (B, C, H, W) latents.
-            time: (B,) as the scheduler's ``timesteps``.
-            given: (B, ...) each.
-            guidance: For networks that were distilled with it.
+            time: (B,) times in the units of the scheduler's ``timesteps``.
+            given: Embeddings, (B, ...) each.
+            guidance: Guidance scale, for networks that were distilled with guidance.
         """
 
     def channels(self, network: Any) -> int:
-        """Of the latents."""
+        """Return the number of channels of the latents."""
         return int(network.config.in_channels)
 
     def set_timesteps_kwargs(self, pipe: Any, steps: int, shape: tuple[int, int, int]) -> dict[str, Any]:
-        """What the pipeline gives the scheduler's ``set_timesteps`` besides the number of steps."""
+        """Return further arguments of the scheduler's ``set_timesteps``, as the pipeline gives them."""
         return {}
 
 
@@ -65,16 +69,16 @@ class StableDiffusion(PipelineAdapter):
     pipelines = ("StableDiffusionPipeline",)
     scheduler_overrides: ClassVar[dict[str, Any]] = {"steps_offset": 1, "clip_sample": False}
 
+    @override
     def encode(self, pipe: Any, prompt: str, device: torch.device) -> Given:
-        """See `PipelineAdapter.encode`."""
         return {"text": pipe.encode_prompt(prompt, device, 1, False)[0]}
 
+    @override
     def negative(self, pipe: Any, prompt: "str | None", device: torch.device) -> Given:
-        """See `PipelineAdapter.negative`."""
         return {"text": pipe.encode_prompt("", device, 1, True, prompt)[1]}
 
+    @override
     def call(self, network: nn.Module, x: Tensor, time: Tensor, given: Given, guidance: float) -> Tensor:
-        """See `PipelineAdapter.call`."""
         output: Tensor = network(x, time, encoder_hidden_states=given["text"], return_dict=False)[0]
         return output
 
@@ -87,18 +91,19 @@ class StableDiffusionXL(PipelineAdapter):
     tokenizers = ("tokenizer", "tokenizer_2")
     needed = (*StableDiffusion.needed, "text_encoder_2", "tokenizer_2")
 
+    @override
     def encode(self, pipe: Any, prompt: str, device: torch.device) -> Given:
-        """See `PipelineAdapter.encode`."""
         text, _, pooled, _ = pipe.encode_prompt(prompt, device=device, do_classifier_free_guidance=False)
         return {"text": text, "pooled": pooled}
 
+    @override
     def negative(self, pipe: Any, prompt: "str | None", device: torch.device) -> Given:
-        """See `PipelineAdapter.negative`."""
         found = pipe.encode_prompt("", device=device, do_classifier_free_guidance=True, negative_prompt=prompt)
         return {"text": found[1], "pooled": found[3]}
 
+    @override
     def call(self, network: nn.Module, x: Tensor, time: Tensor, given: Given, guidance: float) -> Tensor:
-        """See `PipelineAdapter.call`; the size is the target's, uncropped, as the pipeline has it by default."""
+        """Return the network's output for the target's size, uncropped: the pipeline's default."""
         added = {"text_embeds": given["pooled"], "time_ids": given["size"]}
         output: Tensor = network(
             x, time, encoder_hidden_states=given["text"], added_cond_kwargs=added, return_dict=False
@@ -115,20 +120,20 @@ class StableDiffusion3(PipelineAdapter):
     tokenizers = ("tokenizer", "tokenizer_2", "tokenizer_3")
     needed = ("transformer", "vae", "scheduler", "text_encoder", "tokenizer", "text_encoder_2", "tokenizer_2")
 
+    @override
     def encode(self, pipe: Any, prompt: str, device: torch.device) -> Given:
-        """See `PipelineAdapter.encode`."""
         text, _, pooled, _ = pipe.encode_prompt(prompt, None, None, device=device, do_classifier_free_guidance=False)
         return {"text": text, "pooled": pooled}
 
+    @override
     def negative(self, pipe: Any, prompt: "str | None", device: torch.device) -> Given:
-        """See `PipelineAdapter.negative`."""
         found = pipe.encode_prompt(
             "", None, None, device=device, do_classifier_free_guidance=True, negative_prompt=prompt
         )
         return {"text": found[1], "pooled": found[3]}
 
+    @override
     def call(self, network: nn.Module, x: Tensor, time: Tensor, given: Given, guidance: float) -> Tensor:
-        """See `PipelineAdapter.call`."""
         output: Tensor = network(
             hidden_states=x,
             timestep=time,
@@ -138,8 +143,8 @@ class StableDiffusion3(PipelineAdapter):
         )[0]
         return output
 
+    @override
     def set_timesteps_kwargs(self, pipe: Any, steps: int, shape: tuple[int, int, int]) -> dict[str, Any]:
-        """See `PipelineAdapter.set_timesteps_kwargs`."""
         if not pipe.scheduler.config.use_dynamic_shifting:
             return {}
         patch = pipe.transformer.config.patch_size
@@ -147,7 +152,10 @@ class StableDiffusion3(PipelineAdapter):
 
 
 class Flux(PipelineAdapter):
-    """FLUX: as SD 3, on latents packed in patches of 2 x 2, distilled with guidance or not."""
+    """FLUX: like SD 3, on latents packed in patches of 2 x 2.
+
+    Some of its models are distilled with guidance.
+    """
 
     pipelines = ("FluxPipeline",)
     part = "transformer"
@@ -155,28 +163,28 @@ class Flux(PipelineAdapter):
     tokenizers = ("tokenizer", "tokenizer_2")
     needed = StableDiffusion3.needed
 
+    @override
     def encode(self, pipe: Any, prompt: str, device: torch.device) -> Given:
-        """See `PipelineAdapter.encode`."""
         text, pooled, _ = pipe.encode_prompt(prompt, None, device=device)
         return {"text": text, "pooled": pooled}
 
+    @override
     def negative(self, pipe: Any, prompt: "str | None", device: torch.device) -> Given:
-        """See `PipelineAdapter.negative`."""
         return self.encode(pipe, prompt or "", device)
 
+    @override
     def call(self, network: nn.Module, x: Tensor, time: Tensor, given: Given, guidance: float) -> Tensor:
-        """See `PipelineAdapter.call`."""
         count, channels, height, width = x.shape
         packed = x.view(count, channels, height // 2, 2, width // 2, 2).permute(0, 2, 4, 1, 3, 5)
         places = torch.zeros(height // 2, width // 2, 3, device=x.device, dtype=x.dtype)
         places[..., 1] = torch.arange(height // 2, device=x.device)[:, None]
         places[..., 2] = torch.arange(width // 2, device=x.device)
         config: Any = network.config
-        told = torch.full((count,), guidance, device=x.device) if config.guidance_embeds else None
+        scale = torch.full((count,), guidance, device=x.device) if config.guidance_embeds else None
         output: Tensor = network(
             hidden_states=packed.reshape(count, -1, channels * 4),
             timestep=time.to(x.dtype) / 1000,
-            guidance=told,
+            guidance=scale,
             pooled_projections=given["pooled"],
             encoder_hidden_states=given["text"],
             txt_ids=torch.zeros(given["text"].shape[1], 3, device=x.device, dtype=x.dtype),
@@ -186,18 +194,18 @@ class Flux(PipelineAdapter):
         patches = output.view(count, height // 2, width // 2, channels, 2, 2).permute(0, 3, 1, 4, 2, 5)
         return patches.reshape(count, channels, height, width)
 
+    @override
     def channels(self, network: Any) -> int:
-        """See `PipelineAdapter.channels`."""
         return int(network.config.in_channels) // 4
 
+    @override
     def set_timesteps_kwargs(self, pipe: Any, steps: int, shape: tuple[int, int, int]) -> dict[str, Any]:
-        """See `PipelineAdapter.set_timesteps_kwargs`."""
         patches = (shape[1] // 2) * (shape[2] // 2)
         return {"sigmas": np.linspace(1.0, 1 / steps, steps), "mu": shift(pipe.scheduler.config, patches)}
 
 
 def shift(config: Any, patches: int) -> float:
-    """The shift mu of a flow's clock for pictures of so many patches: linear between two sizes."""
+    """Return the shift mu of a flow's clock for a number of patches: linear between two sizes."""
     low, high = config.get("base_image_seq_len", 256), config.get("max_image_seq_len", 4096)
     first, last = config.get("base_shift", 0.5), config.get("max_shift", 1.15)
     slope = (last - first) / (high - low)
@@ -205,4 +213,4 @@ def shift(config: Any, patches: int) -> float:
 
 
 FAMILIES: tuple[PipelineAdapter, ...] = (StableDiffusion(), StableDiffusionXL(), StableDiffusion3(), Flux())
-"""The kinds of pipelines that can be tuned."""
+"""Kinds of pipelines that can be tuned."""

@@ -1,6 +1,6 @@
 """For plain diffusers: the adapter is on above the hand-over level, and off below it.
 
-This file needs nothing but diffusers, and is copied beside every exported adapter.
+This file needs only diffusers. graft copies it next to every exported adapter.
 """
 
 from collections.abc import Callable
@@ -8,11 +8,13 @@ from typing import Any
 
 
 def handover(level: float, reference: Any = None) -> Callable[..., dict[str, Any]]:
-    """A ``callback_on_step_end`` for a pipeline: the tuned network samples from 1 to ``level``, the reference finishes.
+    """Return a ``callback_on_step_end`` that switches to the reference at ``level``.
+
+    The tuned network samples from 1 to ``level``, the reference from there to 0.
 
     Args:
         level: u*, a fraction of the sampler's steps. At 0 nothing is switched.
-        reference: The frozen UNet or transformer, where the whole network was tuned; None for a LoRA adapter.
+        reference: Frozen UNet or transformer if the whole network was tuned; None for a LoRA adapter.
     """
     part, tuned = "unet", None
 
@@ -26,7 +28,7 @@ def handover(level: float, reference: Any = None) -> Callable[..., dict[str, Any
                 part = "unet" if hasattr(pipe, "unet") else "transformer"
                 tuned = getattr(pipe, part)
                 setattr(pipe, part, reference)
-        if level > 0 and step + 1 == steps:  # as it was, for the next call
+        if level > 0 and step + 1 == steps:  # restore the tuned network for the next call
             if reference is None:
                 pipe.enable_lora()
             else:

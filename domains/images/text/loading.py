@@ -1,4 +1,4 @@
-"""The parts of a diffusers pipeline, each checked before anything is sampled."""
+"""Load the parts of a diffusers pipeline; each is checked before anything is sampled."""
 
 import importlib
 from collections.abc import Mapping, Sequence
@@ -18,31 +18,29 @@ LIBRARIES = ("diffusers", "transformers")
 
 
 def index(path: Path) -> dict[str, Any]:
-    """Return the pipeline's ``model_index.json``: its class, and library and class of each component."""
+    """Return the pipeline's ``model_index.json``: its class, and the class of each component."""
     found: dict[str, Any] = plain_json.parse((path / "model_index.json").read_text(encoding="utf-8-sig"))
     return found
 
 
 def left_aside(path: Path, family: PipelineAdapter, without: Sequence[str]) -> dict[str, Any]:
-    """Return what ``from_pretrained`` must be told of components that are not loaded.
+    """Return arguments of ``from_pretrained`` for components that are not loaded.
 
     Args:
-        path: Of the pipeline.
-        family: Its kind.
+        path: Folder of the pipeline.
+        family: Kind of the pipeline.
         without: Components that the user leaves out.
 
     Raises:
-        GraftError: The pipeline has no such component, or cannot do without it.
+        GraftError: The pipeline has no such component, or needs it.
     """
     named = index(path)
     for name in without:
         if name in family.needed or name not in named:
             spare = [each for each in named if not each.startswith("_") and each not in family.needed]
-            raise GraftError(
-                f"model.skip_components has {name!r}; what can be left out is {', '.join(spare) or 'nothing'}"
-            )
+            raise GraftError(f"model.skip_components has {name!r}; it may have {', '.join(spare) or 'no component'}")
     unused: dict[str, Any] = dict.fromkeys(without)
-    if "safety_checker" in named:  # it blackens pictures, which the reward would judge
+    if "safety_checker" in named:  # the safety checker blackens pictures, and the reward would score black pictures
         unused |= {"safety_checker": None, "requires_safety_checker": False}
     absent = {name: None for name in (*family.text, *family.tokenizers) if not _there(named, name)}
     return absent | unused
@@ -57,19 +55,19 @@ def load(
     unused: Mapping[str, Any],
     scheduler: Any,
 ) -> Any:
-    """Return the pipeline, all of whose tensors stand in its files.
+    """Return the pipeline; all of its tensors are in its files.
 
     Args:
-        path: Its folder.
-        weights: What the user called it.
-        family: Its kind.
-        dtype: Of its parts.
-        variant: Of the weight files, where a part has it.
-        unused: See `left_aside`.
-        scheduler: To put in the place of its own.
+        path: Folder of the pipeline.
+        weights: Name of the pipeline in messages.
+        family: Kind of the pipeline.
+        dtype: Type of its parts.
+        variant: Variant of the weight files, for parts that have it.
+        unused: Arguments of `left_aside`.
+        scheduler: Scheduler in place of the pipeline's own.
 
     Raises:
-        GraftError: A part is missing, incomplete or of another kind; the message says which and what to do.
+        GraftError: A part is missing, incomplete or of another kind.
     """
     from diffusers import DiffusionPipeline
 
@@ -89,14 +87,14 @@ def load(
             pipe: Any = DiffusionPipeline.from_pretrained(path, scheduler=scheduler, **found, **unused)
     except GraftError:
         raise
-    except Exception as error:  # of a dozen kinds
+    except Exception as error:  # diffusers raises errors of a dozen types
         why = pretrained.first_line(error)
         raise GraftError(f"{weights} cannot be loaded as a diffusers pipeline: {why}") from None
     return pipe
 
 
 def _there(named: Mapping[str, Any], name: str) -> bool:
-    """Whether the pipeline has the component."""
+    """Return True if the pipeline has the component."""
     component = named.get(name)
     return isinstance(component, list) and len(component) == 2 and component[0] is not None
 
@@ -105,7 +103,7 @@ def _kind(component: "list[str]", weights: str) -> Any:
     """Return the class of a component.
 
     Raises:
-        GraftError: It is none of diffusers' or transformers' networks.
+        GraftError: The class is not a network of diffusers or transformers.
     """
     library, name = component
     kind = getattr(importlib.import_module(library), name, None) if library in LIBRARIES else None
@@ -115,7 +113,7 @@ def _kind(component: "list[str]", weights: str) -> Any:
 
 
 def _check_channels(path: Path, weights: str, family: PipelineAdapter) -> None:
-    """Raise GraftError if the denoiser takes or gives other channels than the latents have."""
+    """Raise GraftError if the denoiser's channels differ from those of the latents."""
     denoiser, vae = _config(path / family.part), _config(path / "vae")
     latents, taken, given = vae.get("latent_channels"), denoiser.get("in_channels"), denoiser.get("out_channels")
     if not isinstance(latents, int) or not isinstance(taken, int):
@@ -131,7 +129,10 @@ def _check_channels(path: Path, weights: str, family: PipelineAdapter) -> None:
 
 
 def _config(folder: Path) -> dict[str, Any]:
-    """Return a part's configuration; empty where loading it says better what is wrong."""
+    """Return the configuration of a part, or {}.
+
+    An unreadable one gives {}, since loading gives a better message.
+    """
     try:
         found = plain_json.parse((folder / "config.json").read_text(encoding="utf-8-sig"))
     except (OSError, ValueError):
@@ -140,10 +141,10 @@ def _config(folder: Path) -> dict[str, Any]:
 
 
 def _variants(path: Path, weights: str, parts: Sequence[str], variant: "str | None") -> "dict[str, str | None]":
-    """Return the variant of each part's weights: the one asked for, where it has that.
+    """Return the variant of each part's weights: ``variant`` if the part has it, else None.
 
     Raises:
-        GraftError: No part has it, or a part has others alone.
+        GraftError: No part has the variant, or a part has only others.
     """
     there = {name: pretrained.variants(path / name) for name in parts}
     others = sorted({each for found in there.values() for each in found if each})

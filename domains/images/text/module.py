@@ -1,7 +1,8 @@
-"""Text-to-image: diffusers pipelines of the Stable Diffusion family plugged into `graft.GraftModule`."""
+"""The text-to-image domain: a `graft.GraftModule` of a diffusers pipeline."""
 
 import io
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -9,10 +10,10 @@ import numpy as np
 import torch
 from torch import Generator, Tensor, nn
 from torchmetrics import Metric
+from typing_extensions import override
 
 from domains.images import files, grid, metrics
-from domains.images.dataset.read import describe
-from domains.images.dataset.read import read as read_pictures
+from domains.images.data import read_tensor
 from domains.images.features import Features, Pixels
 from domains.images.keys import PixelHash
 from domains.images.pixels import to_pil
@@ -22,43 +23,43 @@ from domains.images.text.guidance import Guidance
 from domains.images.text.pipeline import Memory, Pipeline
 from graft import GraftError, GraftModule, seeding
 from graft import files as core_files
-from graft.batches import TrainingBatch
+from graft.datatypes import TrainingBatch
 from graft.distributed import rank_zero_print
 from graft.state import Condition, State
 
-JUDGED = ("validation", "test", "sample", "predict")  # what draws are for that nothing is learned from
+EVALUATED = ("validation", "test", "sample", "predict")  # purposes of draws that are not trained on
 
 
 class TextToImage(GraftModule):
-    """Pictures of prompts, by a diffusers pipeline: SD 1.x and 2.x (eps and v), SDXL, SD 3 and FLUX (flow).
+    """Pictures of prompts, by a diffusers pipeline: SD 1.x, SD 2.x, SDXL, SD 3 or FLUX.
 
-    The state is the latent (B, C, H, W); the condition {"prompt": (B,)}, its number. Objects are `PIL.Image.Image` with
-    ``prompt`` and ``tag`` in their ``info``.
+    The state is the latent (B, C, H, W). The condition is {"prompt": (B,)}, the index of the prompt. Objects are
+    `PIL.Image.Image` with ``prompt`` and ``tag`` in their ``info``.
 
     Args:
-        weights: The pipeline's folder, or its name on the hub.
-        prompts: File of prompts, or several; see `domains.images.text.prompts.read`.
-        evaluation_prompts: Other ones for validation, comparison and samples; the same ones if not given.
+        weights: Folder of the pipeline, or its name on the hub.
+        prompts: File of prompts, or several (`domains.images.text.prompts.read`).
+        evaluation_prompts: Prompts for validation, comparison and samples; the same ones if not given.
         prompt_column: Column or key of the prompts in CSV and JSON files.
-        num_images_per_prompt: M: draws under one prompt in a round, among which acceptance chooses. What is not learned
-            from has one under each.
-        steps: Of the sampler, which is DDIM or, for flows, Euler's method.
-        eta: Noise of its steps: 0 is deterministic, 1 reverses the process in law (DDPM).
-        guidance: Classifier-free guidance; see `Guidance`.
-        height: Of the pictures, in pixels; as trained if not given.
-        width: Likewise.
-        dtype: Of the pipeline's parts; adapters and latents stay float32.
-        variant: Of the weight files, such as ``fp16``.
-        revision: On the hub.
+        num_images_per_prompt: M, number of draws of a prompt in a round, among which acceptance chooses. Evaluation has
+            one draw of each prompt.
+        steps: Number of steps of the sampler, which is DDIM or, for flows, Euler's method.
+        eta: Noise of the steps: 0 is deterministic, 1 reverses the process in distribution (DDPM).
+        guidance: Classifier-free guidance; `Guidance()` if not given.
+        height: Height of the pictures in pixels; that of the training if not given.
+        width: Width of the pictures in pixels; that of the training if not given.
+        dtype: Type of the pipeline's parts; adapters and latents stay float32.
+        variant: Variant of the weight files, such as ``fp16``.
+        revision: Revision on the hub.
         scheduler: Changes of the scheduler's configuration, such as ``{timestep_spacing: trailing}``.
-        memory: What is given up for memory; see `Memory`.
+        memory: Settings that save memory.
         skip_components: Components that are not loaded, such as ``[text_encoder_3, tokenizer_3]`` of SD 3, to save
             memory.
-        sample_batch: Draws at a time where ``data.batch_size`` does not say.
-        features: What makes pictures alike, for diversity, distances and similarity; small grey pictures if not given.
-        real: Pictures that results are compared with (a folder, an .npz), scaled to the model's own size; none if not
-            given, and then no FID.
-        **kwargs: See `graft.GraftModule`.
+        sample_batch: Number of draws at a time if ``data.batch_size`` is not given.
+        features: Features for diversity, distances and similarity; small grey pictures if not given.
+        real: Real pictures for comparison (a folder, an .npz), scaled to the model's own size; without them there is no
+            FID.
+        **kwargs: Arguments of `graft.GraftModule`.
     """
 
     file_suffix = ".npz"
@@ -90,7 +91,7 @@ class TextToImage(GraftModule):
         if num_images_per_prompt < 1 or sample_batch < 1:
             raise GraftError("model.num_images_per_prompt and model.sample_batch are at least 1")
         guidance = guidance or Guidance()
-        found, judged = _prompts(prompts, evaluation_prompts, prompt_column)
+        found, evaluated = _prompts(prompts, evaluation_prompts, prompt_column)
         pipeline = Pipeline(weights, dtype, variant, revision, scheduler, memory, skip_components or ())
         if dtype != "float32" and kwargs.get("lora") is None:
             raise GraftError(f"in {dtype} the steps of training are lost to rounding: use model.lora, or dtype float32")
@@ -104,56 +105,65 @@ class TextToImage(GraftModule):
             **kwargs,
         )
         self._pipeline, self._texts = pipeline, texts
-        self.prompts, self.eval_prompt_indices, self.num_images_per_prompt = found, judged, num_images_per_prompt
+        self.prompts, self.eval_prompt_indices, self.num_images_per_prompt = found, evaluated, num_images_per_prompt
         self.guidance, self.default_batch_size, self.alike = guidance, sample_batch, features or Pixels()
         factor = int(pipeline.pipe.vae_scale_factor)
         self.real = None if real is None else _real(real, shape[1] * factor, shape[2] * factor)
 
+    @override
     def load_reference(self, backbone: nn.Module, weights: str) -> tuple[dict[str, Tensor], dict[str, str]]:
-        """See `GraftModule.load_reference`: the pipeline came with its weights."""
+        """Return no statistics, and path and hash of the pipeline.
+
+        The pipeline was loaded with its weights.
+        """
         pipeline = backbone._texts.pipeline  # type: ignore[union-attr]
         return {}, {"path": pipeline.path, "sha256": pipeline.sha256}  # type: ignore[union-attr,dict-item]
 
+    @override
     def sample_conditions(self, count: int, generator: Generator) -> Condition:
-        """Prompts at random, each as often as the others."""
+        """Return prompts in random order, each as often as the others."""
         prompts = torch.tensor(self.eval_prompt_indices)[
             torch.randperm(len(self.eval_prompt_indices), generator=generator)
         ]
         return {"prompt": prompts[torch.randperm(count, generator=generator) % len(prompts)]}
 
+    @override
     def conditions_for(
         self, purpose: "tuple[int | str, ...]", start: int, count: int, generator: Generator
     ) -> Condition:
-        """See `GraftModule.conditions_for`: all prompts in an order of each round's own, M draws of each in a row."""
-        among = self.eval_prompt_indices if purpose[0] in JUDGED else list(range(self.num_train_prompts))
-        each = 1 if purpose[0] in JUDGED else self.num_images_per_prompt
+        """Return prompts in an order of each purpose; in rounds each stands M times in a row."""
+        among = self.eval_prompt_indices if purpose[0] in EVALUATED else list(range(self.num_train_prompts))
+        each = 1 if purpose[0] in EVALUATED else self.num_images_per_prompt
         order = torch.randperm(len(among), generator=seeding.make_generator(self.seed, "prompts", *purpose)).tolist()
         places = [(i // each) % len(among) for i in range(start, start + count)]
         return {"prompt": torch.tensor([among[order[place]] for place in places])}
 
     @property
     def num_train_prompts(self) -> int:
-        """Prompts that rounds draw."""
+        """Return the number of prompts of rounds."""
         return self.eval_prompt_indices[0] if self.eval_prompt_indices[0] else len(self.prompts)
 
+    @override
     def group(self, condition: Condition) -> Tensor:
-        """(B,) the prompt."""
+        """Return (B,) index of the prompt."""
         return condition["prompt"]
 
-    def loss(self, examples: TrainingBatch, generator: "Generator | None" = None) -> Tensor:
-        """See `GraftModule.loss`; of the branch with the prompt alone, where guidance is not trained through."""
-        if self.guidance.on and self.guidance.train == "conditional":
-            prompt = examples.condition["prompt"]
-            dropped = seeding.uniform(len(prompt), generator) < self.guidance.prompt_dropout
-            prompt = prompt.where(~dropped.to(prompt.device), -1)
-            condition = {"prompt": prompt, "alone": prompt}
-            examples = TrainingBatch(
-                examples.state, condition, examples.weight, examples.from_level, examples.x0_target
-            )
-        return super().loss(examples, generator)
+    @override
+    def augment(self, batch: TrainingBatch, generator: "Generator | None" = None) -> TrainingBatch:
+        if not self.guidance.on or self.guidance.train != "conditional":
+            return batch
+        # the branch with the prompt alone is trained, and with some prompts dropped
+        prompt = batch.condition["prompt"]
+        dropped = seeding.uniform(len(prompt), generator) < self.guidance.prompt_dropout
+        prompt = prompt.where(~dropped.to(prompt.device), -1)
+        return replace(batch, condition={"prompt": prompt, "alone": prompt})
 
+    @override
     def decode(self, state: State, condition: Condition) -> list[Any]:
-        """Pictures of 8 bits a channel; decoded where they were drawn, though Lightning has moved them since."""
+        """Return pictures of 8 bits a channel.
+
+        They are decoded on the device of the sampler, since Lightning has moved the state to the CPU.
+        """
         assert isinstance(state, Tensor)
         pixels = self._pipeline.decode(state.to(self._texts.device))
         infos: list[dict[str, Any]] = []
@@ -165,24 +175,26 @@ class TextToImage(GraftModule):
             infos[-1] |= {} if finite else {"failed": "pixels are not finite"}
         return to_pil(pixels.nan_to_num(0).to(torch.uint8), infos)
 
+    @override
     def key(self, item: Any) -> str:
-        """The hash of its pixels."""
         return PixelHash()(item)
 
+    @override
     def features(self, items: Sequence[Any]) -> Tensor:
-        """See `domains.images.features`."""
         return self.alike(items)
 
+    @override
     def metrics(self) -> Mapping[str, Metric]:
-        """Return diversity, and distances to real pictures where there are any."""
+        """Return diversity, and distances to real pictures if there are any."""
         return metrics.image_metrics(self.alike, self.real)
 
+    @override
     def render(self, items: Sequence[Any], legends: "Sequence[str] | None" = None) -> bytes:
-        """The pictures in a grid."""
         return grid.draw(items, legends=legends)
 
+    @override
     def write(self, items: Sequence[Any], path: Path, rewards: "Sequence[float] | None" = None) -> None:
-        """A folder of PNG files with a table of prompts; an ``.npz`` with ``prompts`` too; one picture of all."""
+        """Write a folder of PNG files with a table, an ``.npz`` with ``prompts`` too, or a grid."""
         files.write(items, path, rewards)
         if path.suffix == ".npz":
             with np.load(io.BytesIO(path.read_bytes())) as stored:
@@ -190,32 +202,31 @@ class TextToImage(GraftModule):
             with core_files.atomic_write(path) as temporary, open(temporary, "wb") as file:
                 np.savez_compressed(file, allow_pickle=False, **arrays)
 
+    @override
     def export(self, folder: Path) -> None:
-        """The adapter (or the network) for plain diffusers, where it samples from the noise on; see `export.py`."""
-        if self.upper_level < 1:
-            rank_zero_print(
-                "nothing was written for plain diffusers, whose pipelines know no model.upper_level below 1"
-            )
+        """Write the adapter or network for plain diffusers (`export.py`).
+
+        Nothing is written for ``upper_level`` below 1, which diffusers' pipelines do not have.
+        """
+        if self.policy.interval.high < 1:
+            rank_zero_print("nothing was written for plain diffusers: its pipelines have no model.upper_level below 1")
             return
         export.write(self, folder / "diffusers")
 
 
 def _prompts(
-    trained: "str | list[str]", judged: "str | list[str] | None", column: "str | None"
+    trained: "str | list[str]", evaluated: "str | list[str] | None", column: "str | None"
 ) -> "tuple[list[prompts.Prompt], list[int]]":
-    """(all prompts, the numbers of those that are judged): those that are learned from come first."""
+    """Return (all prompts, indices of those for evaluation); prompts for training come first."""
     found = prompts.read(trained, column)
-    if judged is None:
+    if evaluated is None:
         return found, list(range(len(found)))
-    other = prompts.read(judged, column)
+    other = prompts.read(evaluated, column)
     return found + other, list(range(len(found), len(found) + len(other)))
 
 
 def _real(source: str, height: int, width: int) -> Tensor:
-    """(N, 3, H, W) uint8."""
+    """Return (N, 3, H, W) uint8 pictures."""
     if height != width:
         raise GraftError(f"model.real is scaled to squares, and the pictures are {width}x{height}: leave it out")
-    found = read_pictures(source, height, 3)
-    if found.left_out or found.notes:
-        rank_zero_print(describe(found, source))
-    return torch.from_numpy(found.pixels).movedim(-1, 1).contiguous()
+    return read_tensor(source, height, 3)

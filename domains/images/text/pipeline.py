@@ -1,4 +1,4 @@
-"""A diffusers pipeline from a folder or the hub: checked, loaded, and asked for texts and pictures."""
+"""A diffusers pipeline from a folder or the hub, checked before it is loaded."""
 
 import hashlib
 from collections.abc import Iterator, Sequence
@@ -22,12 +22,12 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 
 @dataclass(frozen=True)
 class Memory:
-    """What is given up for memory.
+    """Settings that save memory and take more time.
 
     Args:
-        gradient_checkpointing: Compute activations again in the backward pass: more time, less memory in training.
-        attention_slicing: Attention a part of the heads at a time.
-        offload: Text encoders and VAE wait in the processor's memory, and are on the device only while they are used.
+        gradient_checkpointing: Compute activations again in the backward pass: less memory in training.
+        attention_slicing: Compute attention for a part of the heads at a time.
+        offload: Keep text encoders and VAE in CPU memory, and on the device only while they are used.
         vae_slicing: Decode one picture at a time.
         vae_tiling: Decode large pictures in tiles.
     """
@@ -40,20 +40,22 @@ class Memory:
 
 
 class Pipeline:
-    """A pipeline whose denoiser is tuned and whose other parts are frozen; no module, so nothing saves or moves it.
+    """A pipeline with a denoiser that is tuned and other parts that are frozen.
+
+    It is not a module, so Lightning neither saves nor moves it.
 
     Args:
-        weights: Its folder, or its name on the hub.
-        dtype: Of all its parts; the latents between them stay float32.
-        variant: Of the weight files (``fp16``).
-        revision: On the hub.
+        weights: Folder of the pipeline, or its name on the hub.
+        dtype: Type of all parts; the latents between them stay float32.
+        variant: Variant of the weight files (``fp16``).
+        revision: Revision on the hub.
         scheduler: Changes of the scheduler's configuration.
-        memory: See `Memory`.
+        memory: Settings that save memory.
         without: Components that are not loaded, such as SD 3's third text encoder.
 
     Raises:
-        GraftError: It is no pipeline, lacks a part, is of a kind that is not known here, or its scheduler cannot be
-            mapped to alpha and sigma.
+        GraftError: There is no such pipeline, it lacks a part, its kind is unknown, or its scheduler has no alpha and
+            sigma.
     """
 
     def __init__(
@@ -67,16 +69,18 @@ class Pipeline:
         without: Sequence[str] = (),
     ) -> None:
         if dtype not in DTYPES:
-            raise GraftError(f"model.dtype is {dtype!r}, but it is one of {', '.join(DTYPES)}")
+            raise GraftError(f"model.dtype is {dtype!r}; it must be one of {', '.join(DTYPES)}")
         self.memory = memory or Memory()
         self.folder = folder(weights, variant, revision)
         self.family = _family(self.folder, weights)
         self.dtype = DTYPES[dtype]
-        ours = _solver(self.folder, self.family, scheduler or {})  # first: it may be refused, and weights are large
+        ours = _solver(
+            self.folder, self.family, scheduler or {}
+        )  # before the weights, which are large: the scheduler may be refused
         unused = loading.left_aside(self.folder, self.family, without)
         self.pipe = loading.load(self.folder, weights, self.family, DTYPES[dtype], variant, unused, ours)
         self.loaded = {"dtype": dtype, "variant": variant, "revision": revision, **unused}
-        """What ``DiffusionPipeline.from_pretrained`` must be given to load the same pipeline."""
+        """Arguments of ``DiffusionPipeline.from_pretrained`` that load the same pipeline."""
         self.network = getattr(self.pipe, self.family.part)
         if getattr(self.network.config, "time_cond_proj_dim", None) is not None:
             raise GraftError(
@@ -98,10 +102,14 @@ class Pipeline:
             self.pipe.vae.enable_tiling()
 
     def shape(self, height: "int | None", width: "int | None") -> tuple[int, int, int]:
-        """(C, H, W) of the latents of pictures of so many pixels; of the size it was trained with if not given.
+        """Return (C, H, W) of the latents of pictures of a size in pixels.
+
+        Args:
+            height: Height of the pictures; None for that of the training.
+            width: Width of the pictures; None for that of the training.
 
         Raises:
-            GraftError: Such pictures have no whole latents.
+            GraftError: The size is not a multiple of the size of a latent.
         """
         factor = int(self.pipe.vae_scale_factor)
         unit = factor * (2 if self.family.part == "transformer" else 1)
@@ -110,26 +118,26 @@ class Pipeline:
         pixels = [asked or own * factor for asked, own in zip((height, width), default, strict=True)]
         for name, value in zip(("height", "width"), pixels, strict=True):
             if value < unit or value % unit:
-                raise GraftError(f"model.{name} is {value} pixels, but this model's pictures have multiples of {unit}")
+                raise GraftError(f"model.{name} is {value} pixels; it must be a multiple of {unit}")
         return (self.family.channels(self.network), pixels[0] // factor, pixels[1] // factor)
 
     def process(self, steps: int, shape: tuple[int, int, int], eta: float, guided: bool = False) -> LatentGaussian:
-        """See `domains.images.text.process.process`."""
+        """Return the process of the scheduler (`domains.images.text.process.process`)."""
         if steps < 1:
-            raise GraftError(f"model.steps is {steps}, but a sampler takes at least 1")
+            raise GraftError(f"model.steps is {steps}; it must be at least 1")
         return process(
             self.pipe.scheduler, steps, shape, eta, guided, **self.family.set_timesteps_kwargs(self.pipe, steps, shape)
         )
 
     @torch.no_grad()
     def encode(self, prompt: str, shape: tuple[int, int, int], device: torch.device) -> Given:
-        """What a prompt is to the network, one row of each tensor, in the processor's memory."""
+        """Return the embedding of a prompt, one row of each tensor, in CPU memory."""
         with self._on(device, self.family.text):
             return self._kept(self.family.encode(self.pipe, prompt, device), shape)
 
     @torch.no_grad()
     def negative(self, prompt: "str | None", shape: tuple[int, int, int], device: torch.device) -> Given:
-        """What the network is given in the place of a prompt, as `encode`."""
+        """Return the embedding of the negative prompt, in the form of `encode`."""
         with self._on(device, self.family.text):
             return self._kept(self.family.negative(self.pipe, prompt, device), shape)
 
@@ -141,13 +149,13 @@ class Pipeline:
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:
-        """(B, 3, H, W) float32 pixels of (B, C, H, W) latents, 0 to 255 in whole numbers, as the pipeline has them."""
+        """Return (B, 3, H, W) float32 pixels, whole numbers from 0 to 255, of (B, C, H, W) latents."""
         vae = self.pipe.vae
         config = vae.config
         dtype = vae.dtype
         upcast = dtype == torch.float16 and config.get("force_upcast", False)
         if upcast:
-            vae.to(torch.float32)  # it overflows
+            vae.to(torch.float32)  # the VAE overflows in float16
         with self._on(latents.device, ("vae",)):
             mean, std = config.get("latents_mean"), config.get("latents_std")
             x = latents / config.scaling_factor
@@ -176,10 +184,10 @@ class Pipeline:
 
 
 def folder(weights: str, variant: "str | None" = None, revision: "str | None" = None) -> Path:
-    """The folder of a pipeline, fetched from the hub if it is not one here.
+    """Return the folder of a pipeline, downloaded from the hub if there is no such folder.
 
     Raises:
-        GraftError: There is none.
+        GraftError: There is no such pipeline.
     """
     path = Path(weights)
     if path.is_dir():
@@ -190,7 +198,7 @@ def folder(weights: str, variant: "str | None" = None, revision: "str | None" = 
 
     try:
         return Path(DiffusionPipeline.download(weights, variant=variant, revision=revision))
-    except Exception as error:  # of the network, of the hub, of the file system
+    except Exception as error:  # the network, the hub and the file system raise errors of many types
         raise GraftError(
             f"{weights!r} is no folder here, and cannot be had from the hub ({first_line(error)}): give a folder that "
             "save_pretrained made"
@@ -210,7 +218,7 @@ def _family(path: Path, weights: str) -> PipelineAdapter:
     family = next((each for each in FAMILIES if name in each.pipelines), None)
     if family is None:
         known = ", ".join(each for family in FAMILIES for each in family.pipelines)
-        raise GraftError(f"{weights} is a {name}, but what can be tuned is {known}")
+        raise GraftError(f"{weights} is a {name}; it must be one of {known}")
     for part in family.needed:
         named = index.get(part)
         if not isinstance(named, list) or named[0] is None or not (path / part).is_dir():
@@ -226,14 +234,14 @@ def _solver(path: Path, family: PipelineAdapter, changes: dict[str, Any]) -> Any
         raise GraftError(f"this diffusers has no {name}, the scheduler of {path}: install a newer one")
     try:
         theirs = getattr(diffusers, name).from_pretrained(path, subfolder="scheduler")
-    except Exception as error:  # of a dozen kinds
+    except Exception as error:  # diffusers raises errors of a dozen types
         raise GraftError(f"the scheduler of {path} cannot be loaded: {first_line(error)}") from None
     corrected = {key: value for key, value in family.scheduler_overrides.items() if key in theirs.config}
     return sampling_scheduler(theirs, {**corrected, **changes})
 
 
 def _hash(path: Path, family: PipelineAdapter) -> str:
-    """Of the denoiser's files and of every component's configuration."""
+    """Return the hash of the denoiser's files and of every component's configuration."""
     chosen = sorted({*path.glob("*/*.json"), *(path / family.part).rglob("*")})
     digest = hashlib.sha256()
     for file in chosen:

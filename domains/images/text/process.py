@@ -1,17 +1,20 @@
-"""The noise process of a diffusers scheduler: its tables as a schedule of the core, with the sampler's levels as knots.
+"""The process of a diffusers scheduler: its tables as a schedule.
 
-Level u = j / steps is where diffusers' own sampler stands after ``steps`` − j of its steps, exactly; between two of
-them the schedule follows the table that the network was trained with.
+The sampler's levels are the knots of the schedule.
+
+Level u = j / steps is exactly the place of diffusers' own sampler after ``steps`` − j of its steps. Between two levels
+the schedule follows the table that the network was trained with.
 """
 
 from typing import Any
 
 import torch
 from torch import Generator, Tensor
+from typing_extensions import override
 
 from graft.errors import GraftError
 from graft.process import Gaussian
-from graft.process.gaussian import Prediction
+from graft.process.predictions import Prediction
 from graft.process.schedules import Schedule
 from graft.state import Condition, size
 
@@ -32,7 +35,7 @@ TABLES = {
     "DEISMultistepScheduler",
     "UniPCMultistepScheduler",
 }
-"""Schedulers that are solvers of one and the same process, a table of betas."""
+"""Schedulers that solve the same process, a table of betas."""
 
 FLOWS = {"FlowMatchEulerDiscreteScheduler", "FlowMatchHeunDiscreteScheduler"}
 """Schedulers of flow matching, x = (1 − sigma) x_0 + sigma eps."""
@@ -41,58 +44,65 @@ PREDICTIONS: dict[str, Prediction] = {"epsilon": "eps", "sample": "x0", "v_predi
 
 
 class SchedulerBetas(Schedule):
-    """A table of alpha² that the sampler visits at some of its entries.
+    """A table of alpha² with some entries as the sampler's levels.
 
-    Entry 0 of the table is where diffusers' last step ends: data, or (``set_alpha_to_one: false``, as Stable Diffusion
-    has it) the least noise that the network knows. Entry k is diffusers' ``alphas_cumprod[k − 1]``.
+    Entry 0 of the table is the end of diffusers' last step: data, or (``set_alpha_to_one: false``, as in Stable
+    Diffusion) the lowest noise that the network was trained with. Entry k is diffusers' ``alphas_cumprod[k − 1]``.
 
     Args:
-        alpha2: (T + 1,) float64.
+        alpha2: (T + 1,) float64 alpha².
         knots: (N + 1,) float64 entries at the levels 0, 1/N, …, 1.
     """
 
     def __init__(self, alpha2: Tensor, knots: Tensor) -> None:
         self.alpha2, self.knots = alpha2.double(), knots.double()
 
+    @override
     def alpha_sigma(self, t: Tensor) -> tuple[Tensor, Tensor]:
-        """See `Schedule.alpha_sigma`; linear in alpha² between entries."""
+        """Return alpha and sigma; alpha² is linear between entries."""
         place = _linear(self.knots, t * (len(self.knots) - 1))
-        return _linear(self.alpha2, place).sqrt(), _linear(1 - self.alpha2, place).sqrt()  # no difference near data
+        return _linear(self.alpha2, place).sqrt(), _linear(
+            1 - self.alpha2, place
+        ).sqrt()  # 1 - alpha² keeps its digits near data
 
+    @override
     def network_time(self, t: Tensor) -> Tensor:
-        """The index of diffusers' table, 0 to T − 1."""
+        """Return the index of diffusers' table, 0 to T − 1."""
         return (_linear(self.knots, t * (len(self.knots) - 1)) - 1).clamp(min=0)
 
 
 class SchedulerSigmas(Schedule):
-    """Flow matching, alpha = 1 − sigma, at the sigmas that the sampler visits.
+    """Flow matching, alpha = 1 − sigma, at the sigmas of the sampler's levels.
 
     Args:
         sigmas: (N + 1,) float64 sigma at the levels 0, 1/N, …, 1.
-        scale: The network is told sigma times this.
+        scale: Factor from sigma to the network's time.
     """
 
     def __init__(self, sigmas: Tensor, scale: float = 1000.0) -> None:
         self.sigmas, self.scale = sigmas.double(), scale
 
+    @override
     def alpha_sigma(self, t: Tensor) -> tuple[Tensor, Tensor]:
-        """See `Schedule.alpha_sigma`."""
         sigma = _linear(self.sigmas, t * (len(self.sigmas) - 1))
         return 1 - sigma, sigma
 
+    @override
     def network_time(self, t: Tensor) -> Tensor:
-        """``scale`` · sigma."""
+        """Return ``scale`` · sigma."""
         return self.scale * self.alpha_sigma(t)[1]
 
 
 class LatentGaussian(Gaussian):
-    """`Gaussian`, started as diffusers' pipelines do: from N(0, I), whatever sigma is at level 1 (0.998 for SD).
+    """`Gaussian` that starts from N(0, I) at level 1, as diffusers' pipelines do.
+
+    The scheduler's sigma at level 1 may differ from 1; it is 0.998 for SD.
 
     Args:
-        *args: See `Gaussian`.
-        guided: Classifier-free guidance is on. A guided output is no estimate of x_0 under any one law, so no eta makes
-            its sampler reverse the forward process, and targets that count on that are biased.
-        **kwargs: See `Gaussian`.
+        *args: Arguments of `Gaussian`.
+        guided: Classifier-free guidance is on. A guided output is not an estimate of x_0 under any one distribution, so
+            no eta makes its sampler reverse the forward process, and targets that assume it are biased.
+        **kwargs: Arguments of `Gaussian`.
     """
 
     def __init__(self, *args: Any, guided: bool = False, **kwargs: Any) -> None:
@@ -100,26 +110,26 @@ class LatentGaussian(Gaussian):
         self.guided = guided
 
     @property
+    @override
     def reverses_in_law(self) -> bool:
-        """See `Process.reverses_in_law`."""
         return super().reverses_in_law and not self.guided
 
+    @override
     def prior(self, condition: Condition, generator: "Generator | None" = None) -> Tensor:
-        """See `Process.prior`."""
         like = next(iter(condition.values()))
         x = torch.empty(0, device=like.device).new_empty((size(condition), *self.shape))
         return self.noise(x, condition, generator)
 
 
 def sampling_scheduler(scheduler: Any, changes: "dict[str, Any] | None" = None) -> Any:
-    """The scheduler whose steps are ours: DDIM with the same table, or Euler's method with the same flow.
+    """Return DDIM with the table of a scheduler, or Euler's method with its flow.
 
     Args:
-        scheduler: A pipeline's.
-        changes: Of its configuration, such as ``{"timestep_spacing": "trailing"}``.
+        scheduler: Scheduler of the pipeline.
+        changes: Changes of its configuration, such as ``{"timestep_spacing": "trailing"}``.
 
     Raises:
-        GraftError: It cannot be mapped to alpha and sigma.
+        GraftError: The scheduler cannot be mapped to alpha and sigma.
     """
     from diffusers import DDIMScheduler, FlowMatchEulerDiscreteScheduler
 
@@ -129,38 +139,36 @@ def sampling_scheduler(scheduler: Any, changes: "dict[str, Any] | None" = None) 
         raise GraftError(f"model.scheduler has {unknown[0]!r}, which {name} does not know")
     for flag in ("thresholding", "invert_sigmas", "stochastic_sampling", "use_flow_sigmas"):
         if config.get(flag):
-            raise GraftError(_refused(name, f"{flag} is set, which no alpha and sigma stand for"))
+            raise GraftError(_refused(name, f"{flag} is set, which alpha and sigma cannot express"))
     if name in FLOWS:
         return FlowMatchEulerDiscreteScheduler.from_config(scheduler.config, **(changes or {}))
     if name not in TABLES:
-        raise GraftError(_refused(name, "only tables of betas and flow matching can be"))
+        raise GraftError(_refused(name, "only tables of betas and flow matching can"))
     if config.get("prediction_type", "epsilon") not in PREDICTIONS:
         raise GraftError(_refused(name, f"the network predicts {config['prediction_type']!r}"))
     if name.startswith("DD") and config.get("clip_sample"):
         raise GraftError(
-            _refused(
-                name, "clip_sample is set, and a clipped sampler has other laws: use model.scheduler.clip_sample=false"
-            )
+            _refused(name, "clip_sample is set, which changes the distribution: use model.scheduler.clip_sample=false")
         )
-    # not of the merged configuration: a key that a scheduler has by default would be left to DDIM's own default
+    # changes are passed apart, since a merged configuration would reset defaults of the scheduler to DDIM's
     return DDIMScheduler.from_config(scheduler.config, **{**(changes or {}), "clip_sample": False})
 
 
 def process(
     scheduler: Any, steps: int, shape: tuple[int, ...], eta: float, guided: bool = False, **given: Any
 ) -> LatentGaussian:
-    """The process of a `solver`, on latents of ``shape``, with the sampler's ``steps`` as levels.
+    """Return the process of a scheduler on latents, with the sampler's steps as levels.
 
     Args:
-        scheduler: The solver.
-        steps: Of the sampler.
+        scheduler: Scheduler of `sampling_scheduler`.
+        steps: Number of steps of the sampler.
         shape: (C, H, W) of a latent.
-        eta: See `Gaussian`.
-        guided: See `LatentGaussian`.
-        **given: For the solver's ``set_timesteps``, as the pipeline calls it.
+        eta: Noise of the steps, as in `Gaussian`.
+        guided: Classifier-free guidance is on.
+        **given: Arguments of the scheduler's ``set_timesteps``, as the pipeline calls it.
 
     Raises:
-        GraftError: diffusers cannot sample in so many steps.
+        GraftError: diffusers cannot sample with this number of steps.
     """
     name = type(scheduler).__name__
     if name in FLOWS:
@@ -173,7 +181,7 @@ def process(
     try:
         scheduler.set_timesteps(steps)
     except ValueError:
-        raise GraftError(f"model.steps is {steps}, but the network knows {total} levels of noise") from None
+        raise GraftError(f"model.steps is {steps}; it must be at most {total}, the network's levels of noise") from None
     times = torch.as_tensor(scheduler.timesteps).double()
     if len(times) != steps or bool((times[:-1] - total // steps != times[1:]).any()):
         spacing = scheduler.config.timestep_spacing
@@ -182,7 +190,9 @@ def process(
             f"next: take a number of steps that divides {total}, or model.scheduler.timestep_spacing=leading"
         )
     alpha2 = torch.cat([torch.as_tensor(scheduler.final_alpha_cumprod)[None], scheduler.alphas_cumprod]).double()
-    knots = torch.cat([times + 1, times.new_full((1,), float(alpha2[0] == alpha2[1]))]).flip(0)  # entry 0, or its equal
+    knots = torch.cat([times + 1, times.new_full((1,), float(alpha2[0] == alpha2[1]))]).flip(
+        0
+    )  # entry 0, or entry 1 with the same value
     prediction = PREDICTIONS[scheduler.config.prediction_type]
     return LatentGaussian(SchedulerBetas(alpha2, knots), prediction, shape, eta, guided=guided)
 
@@ -192,7 +202,7 @@ def _refused(name: str, why: str) -> str:
 
 
 def _linear(table: Tensor, place: Tensor) -> Tensor:
-    """``table`` at fractional entries."""
+    """Return ``table`` at fractional entries."""
     table = table.to(place.device)
     low = place.floor().clamp(0, len(table) - 2).long()
     share = place - low

@@ -1,4 +1,4 @@
-"""Prompts from files: plain text, CSV, JSON and JSONL, as the benchmarks of the field have them."""
+"""Prompts from files: plain text, CSV, JSON and JSONL."""
 
 import csv
 from collections.abc import Sequence
@@ -9,13 +9,13 @@ from typing import Any
 from graft import files, text
 from graft.errors import GraftError
 
-COLUMNS = ("prompt", "caption", "text")  # where a prompt stands if nobody says
-TAGS = ("tag", "category", "challenge")  # where its kind does
+COLUMNS = ("prompt", "caption", "text")  # columns of prompts, if none is given
+TAGS = ("tag", "category", "challenge")  # columns of tags
 
 
 @dataclass(frozen=True)
 class Prompt:
-    """A prompt, and what kind of prompt it is (a skill of a benchmark), if anybody says."""
+    """A prompt and its tag (a skill of a benchmark), "" if there is none."""
 
     text: str
     tag: str = ""
@@ -23,24 +23,24 @@ class Prompt:
     def __post_init__(self) -> None:
         try:
             (self.text + self.tag).encode()
-        except UnicodeEncodeError:  # JSON may escape half of a pair of UTF-16, which no tokenizer takes
+        except UnicodeEncodeError:  # JSON may escape half of a UTF-16 pair, which tokenizers refuse
             raise GraftError(f"the prompt {self.text!r} holds half of a character: write it in UTF-8") from None
 
 
 def read(paths: "str | Sequence[str]", column: "str | None" = None) -> list[Prompt]:
-    """The prompts of files, in order; empty ones are left out.
+    """Return the prompts of files, in order; empty ones are left out.
 
-    ``.txt``: one in each line; several files tag their prompts with their names, as T2I-CompBench++ has one for each
-    category. ``.csv`` and ``.tsv``: a column. ``.jsonl``: an object in each line (GenEval's
-    ``evaluation_metadata.jsonl``, whose ``tag`` is kept). ``.json``: a list of strings or objects, or objects by number
+    ``.txt``: one prompt in each line; several files tag their prompts with their names, as in T2I-CompBench++, which
+    has one file for each category. ``.csv`` and ``.tsv``: a column. ``.jsonl``: an object in each line (GenEval's
+    ``evaluation_metadata.jsonl``; its ``tag`` is kept). ``.json``: a list of strings or objects, or objects by number
     (GenAI-Bench's ``genai_image.json``).
 
     Args:
         paths: A file or several, by path or by name.
-        column: Column or key of the prompts; ``prompt``, ``caption`` or ``text`` if not given, whichever there is.
+        column: Column or key of the prompts; the first of ``prompt``, ``caption`` and ``text`` if not given.
 
     Raises:
-        GraftError: There are none, or the file is of another kind.
+        GraftError: There are no prompts, or a file is of another kind.
     """
     names = [paths] if isinstance(paths, str) else list(paths)
     found: list[Prompt] = []

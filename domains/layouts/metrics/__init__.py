@@ -1,7 +1,7 @@
-"""What a set of layouts is worth, as torchmetrics of objects with ``labels`` and ``boxes``; every share is a fraction.
+"""Metrics of a set of layouts, as torchmetrics; every share is a fraction.
 
-Objects are any that have ``labels`` (n,) and ``boxes`` (n, 4) left, top, right, bottom in fractions of the page, or all
-of a set at once as `LayoutBatch`.
+Objects are any with ``labels`` (n,) and ``boxes`` (n, 4) left, top, right, bottom in fractions of the page, or a whole
+set as `LayoutBatch`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -62,13 +62,13 @@ def make_metrics(
     network: "Features | None" = None,
     of: "str | Convention" = "layoutformer",
 ) -> dict[str, Metric]:
-    """Fresh metrics by name, as `graft.GraftModule.metrics` gives them.
+    """Return fresh metrics by name, in the form of `graft.GraftModule.metrics`.
 
     Args:
-        names: Of the classes.
-        real: Layouts to compare with; without them there are no more than alignment, overlap and element counts.
-        network: Features of n layouts; without it there are no fid and coverage.
-        of: The convention.
+        names: Names of the classes.
+        real: Layouts for comparison; without them there are only alignment, overlap and element counts.
+        network: Function from n layouts to (n, d) features; without it there are no fid and coverage.
+        of: Convention.
     """
     kind = convention(of)
     found: dict[str, Metric] = {
@@ -91,7 +91,7 @@ def make_metrics(
 
 
 def compute_metrics(items: Sequence[Elements], found: Mapping[str, Metric]) -> dict[str, float]:
-    """What `metrics` say of some layouts."""
+    """Return the value of each metric for some layouts."""
     for metric in found.values():
         metric.reset()
         metric.update(items)

@@ -1,7 +1,7 @@
-"""The two families of layout papers, whose figures are not to be mixed, and tables that name the one they are of.
+"""Conventions of the two families of layout papers, and tables that name theirs.
 
-Both families' public code for Alignment compares elements with the padding of the batch as well; the formula does not
-say so, and `FORMULA` is for what it says.
+Figures of different conventions must not be mixed. The public code of both families compares elements with the padding
+of the batch in Alignment, which the formula does not; `FORMULA` follows the formula.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,14 +13,14 @@ from graft.errors import GraftError
 
 @dataclass(frozen=True)
 class Convention:
-    """What one family measures, and on what.
+    """Data and metrics of one family of papers.
 
     Attributes:
-        name: For tables.
-        papers: That follow it.
-        max_elements: Layouts with more elements are not part of its data: they are left out.
-        align_to_padding: Alignment compares with padding too, see `domains.layouts.metrics.quality.alignment`.
-        overlap_ignored_classes: Names of classes that are meant to lie over others: Overlap is of the other elements.
+        name: Name in tables.
+        papers: Papers that follow it.
+        max_elements: Largest number of elements of a layout in its data; larger layouts are left out.
+        align_to_padding: Alignment compares with padding too (`domains.layouts.metrics.quality.alignment`).
+        overlap_ignored_classes: Names of classes that may lie over others and are left out of Overlap.
     """
 
     name: str
@@ -30,12 +30,12 @@ class Convention:
     overlap_ignored_classes: tuple[str, ...] = ()
 
     def pages(self, items: "Sequence[Elements] | LayoutBatch") -> LayoutBatch:
-        """The layouts that are measured."""
+        """Return the layouts that count."""
         pages = LayoutBatch.of(items)
         return pages[pages.counts <= self.max_elements]
 
     def ignored(self, names: Sequence[str]) -> tuple[int, ...]:
-        """The classes that Overlap leaves out, of a data set whose classes are ``names``."""
+        """Return the positions in ``names`` of the classes that Overlap leaves out."""
         return tuple(i for i, name in enumerate(names) if name in self.overlap_ignored_classes)
 
 
@@ -44,7 +44,7 @@ LAYOUTFORMER = Convention(
     "LayoutFormer++, LayoutDiffusion, LayoutFlow",
     20,
     True,
-    ("List Item", "Card", "Background Image", "Modal"),  # of RICO
+    ("List Item", "Card", "Background Image", "Modal"),  # classes of RICO
 )
 LAYOUTDM = Convention("layoutdm", "LayoutDM, LACE", 25, True)
 FORMULA = Convention("formula", "no paper: the formulas as they are written", 25, False)
@@ -52,10 +52,10 @@ CONVENTIONS = {each.name: each for each in (LAYOUTFORMER, LAYOUTDM, FORMULA)}
 
 
 def convention(name: "str | Convention") -> Convention:
-    """By name.
+    """Return a convention by its name.
 
     Raises:
-        GraftError: There is none of that name.
+        GraftError: There is no convention of that name.
     """
     if isinstance(name, Convention):
         return name
@@ -75,11 +75,11 @@ PRINTED = {
     "elements": ("Elements", 1, 2),
     "w_elements": ("W_elements ↓", 1, 2),
 }
-"""Column, factor and decimals of each figure; a table is the only place where one is multiplied."""
+"""Column, factor and decimals of each figure; figures are multiplied in tables only."""
 
 
 def table(rows: Mapping[str, Mapping[str, float]], of: "str | Convention") -> str:
-    """Figures by row and name as a Markdown table that says which convention they follow."""
+    """Return figures by row and name as a Markdown table that names its convention."""
     kind = convention(of)
     shown = [name for name in PRINTED if any(name in figures for figures in rows.values())]
     lines = [

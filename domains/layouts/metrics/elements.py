@@ -1,4 +1,4 @@
-"""Layouts as arrays: boxes, classes and a mask, for the metrics."""
+"""Layouts as arrays for metrics: boxes, classes and a mask."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from graft.errors import GraftError
 
 
 class Elements(Protocol):
-    """Any object that says what is on one page.
+    """Any object with the elements of one page.
 
     Attributes:
         labels: (n,) class of each element.
@@ -33,8 +33,8 @@ class LayoutBatch:
     """A set of layouts, padded.
 
     Attributes:
-        boxes: (B, N, 4) float64 left, top, right, bottom, as fractions of the page; 0 where there is nothing.
-        labels: (B, N) int64; −1 where there is nothing.
+        boxes: (B, N, 4) float64 left, top, right, bottom, as fractions of the page; 0 for padding.
+        labels: (B, N) int64; −1 for padding.
     """
 
     boxes: Tensor
@@ -42,7 +42,7 @@ class LayoutBatch:
 
     @classmethod
     def of(cls, items: "Sequence[Elements] | LayoutBatch") -> "LayoutBatch":
-        """Objects as arrays."""
+        """Return objects as arrays."""
         if isinstance(items, LayoutBatch):
             return items
         size = max([len(item.labels) for item in items] + [1])
@@ -55,7 +55,16 @@ class LayoutBatch:
 
     @classmethod
     def centred(cls, boxes: Any, labels: Any, mask: Any) -> "LayoutBatch":
-        """Of boxes (B, N, 4) given as centre x, centre y, width, height, labels (B, N) and mask (B, N)."""
+        """Return a set from boxes (B, N, 4) as centre x, centre y, width, height.
+
+        Args:
+            boxes: (B, N, 4) boxes.
+            labels: (B, N) classes.
+            mask: (B, N) above 0 where an element is.
+
+        Raises:
+            GraftError: The shapes do not belong together.
+        """
         box, label = torch.as_tensor(boxes, dtype=torch.float64), torch.as_tensor(labels, dtype=torch.long)
         there = torch.as_tensor(mask) > 0
         if box.shape != (*label.shape, 4) or there.shape != label.shape:
@@ -69,14 +78,14 @@ class LayoutBatch:
 
     @classmethod
     def cat(cls, parts: "Iterable[LayoutBatch]") -> "LayoutBatch":
-        """One set of several."""
+        """Return several sets as one."""
         each = list(parts)
         size = max([part.labels.shape[1] for part in each] + [1])
         grown = [part.pad_to(size) for part in each]
         return cls(torch.cat([part.boxes for part in grown]), torch.cat([part.labels for part in grown]))
 
     def pad_to(self, size: int) -> "LayoutBatch":
-        """With so many places for elements in each, more or fewer."""
+        """Return the set with room for ``size`` elements in each layout, more or fewer."""
         more = size - self.labels.shape[1]
         pad = torch.nn.functional.pad
         return LayoutBatch(pad(self.boxes, (0, 0, 0, more)), pad(self.labels, (0, more), value=-1))
@@ -89,7 +98,7 @@ class LayoutBatch:
 
     @property
     def mask(self) -> Tensor:
-        """(B, N) bool, where there is an element."""
+        """(B, N) bool, True where an element is."""
         return self.labels >= 0
 
     @property
@@ -99,23 +108,23 @@ class LayoutBatch:
 
     @property
     def center_size(self) -> Tensor:
-        """(elements, 4) centre x, centre y, width, height of all that there are."""
+        """(elements, 4) centre x, centre y, width, height of all elements."""
         boxes = self.boxes[self.mask]
         low, high = boxes[:, :2], boxes[:, 2:]
         return torch.cat([(low + high) / 2, high - low], 1)
 
     def without(self, labels: Sequence[int]) -> "LayoutBatch":
-        """Less the elements of some classes."""
+        """Return the set without the elements of some classes."""
         gone = torch.isin(self.labels, torch.tensor(list(labels), dtype=torch.long))
         return LayoutBatch(self.boxes * ~gone[..., None], torch.where(gone, -1, self.labels))
 
 
 def intersections(a: Tensor, b: Tensor) -> Tensor:
-    """Area of a ∩ b of boxes (..., 4) left, top, right, bottom that broadcast."""
+    """Return the areas of a ∩ b of boxes (..., 4) left, top, right, bottom that broadcast."""
     low, high = torch.maximum(a[..., :2], b[..., :2]), torch.minimum(a[..., 2:], b[..., 2:])
     return (high - low).clamp(min=0).prod(-1)
 
 
 def areas(boxes: Tensor) -> Tensor:
-    """Of boxes (..., 4); 0 where a side is negative."""
+    """Return the areas of boxes (..., 4); 0 for a negative side."""
     return (boxes[..., 2:] - boxes[..., :2]).clamp(min=0).prod(-1)

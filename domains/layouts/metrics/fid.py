@@ -1,24 +1,27 @@
-"""FID and coverage of layouts, on the features of any network."""
+"""FID and coverage of layouts, in the features of any network."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
-from torchmetrics import Metric
-from torchmetrics.utilities import dim_zero_cat
+from typing_extensions import override
 
 from domains.layouts.metrics.conventions import Convention
 from domains.layouts.metrics.conventions import convention as by_name
 from domains.layouts.metrics.elements import Elements
 from graft.distance import coverage
 from graft.errors import GraftError
+from graft.metrics import Collected
 
-Features = Callable[[Sequence[Any]], Tensor]  # n layouts in, (n, d) out
+Features = Callable[[Sequence[Any]], Tensor]  # from n layouts to (n, d) features
 
 
 def moments(features: Tensor) -> Tensor:
-    """(d + 1, d) float64 mean, and below it the covariance, of features (n, d): as published statistics are stored."""
+    """Return (d + 1, d) float64 mean and, below it, covariance of features (n, d).
+
+    Published statistics have this form.
+    """
     x = features.double()
     if len(x) < 2:
         raise GraftError(f"{len(x)} layouts have no covariance: 2 are needed")
@@ -26,9 +29,9 @@ def moments(features: Tensor) -> Tensor:
 
 
 def frechet_of_moments(a: Tensor, b: Tensor) -> float:
-    """Fréchet distance |μ_a − μ_b|² + tr(Σ_a + Σ_b − 2 (Σ_a Σ_b)^½) of two `moments`.
+    """Return the Fréchet distance |μ_a − μ_b|² + tr(Σ_a + Σ_b − 2 (Σ_a Σ_b)^½) of two `moments`.
 
-    The last trace is the sum of the singular values of Σ_a^½ Σ_b^½, which stays real where a covariance is singular.
+    The last trace is the sum of the singular values of Σ_a^½ Σ_b^½, which stays real for a singular covariance.
     """
     if a.shape != b.shape or a.ndim != 2 or len(a) != a.shape[1] + 1:
         raise GraftError(f"moments of {tuple(a.shape)} and {tuple(b.shape)} cannot be compared: (d + 1, d) each")
@@ -44,51 +47,49 @@ def _root(covariance: Tensor) -> Tensor:
     return root
 
 
-class _Likeness(Metric):
-    """Features of the layouts seen, beside the real ones'.
+class _Likeness(Collected):
+    """A comparison of the features of the layouts with those of real ones.
 
     Args:
         real: (n, d) features of the real layouts.
-        network: Of n layouts, (n, d) features.
-        convention: See `domains.layouts.metrics.conventions`: larger layouts are left out; of ``real`` you do that.
-        **kwargs: Of `torchmetrics.Metric`.
+        network: Function from n layouts to (n, d) features.
+        convention: Convention of `domains.layouts.metrics.conventions`, which leaves out larger layouts; ``real`` must
+            already be without them.
+        **kwargs: Arguments of `torchmetrics.Metric`.
     """
-
-    full_state_update = False
-    features: "list[Tensor] | Tensor"
 
     def __init__(
         self, real: Tensor, network: Features, convention: "str | Convention" = "layoutformer", **kwargs: Any
     ) -> None:
         super().__init__(**kwargs)
         self.real, self.network, self.convention = real, network, by_name(convention)
-        self.add_state("features", [], dist_reduce_fx="cat")
 
+    @override
     def update(self, items: Sequence[Elements]) -> None:
-        """Note the features of some layouts."""
         some = [item for item in items if len(item.labels) <= self.convention.max_elements]
-        assert isinstance(self.features, list)
         if some:
-            self.features.append(self.network(some).detach().to(self.device))
+            self.collect(self.network(some).detach())
 
     @property
     def seen(self) -> Tensor:
-        """(n, d) all that was noted."""
-        return dim_zero_cat(self.features).cpu() if len(self.features) else self.real[:0]
+        """(n, d) all features that were kept."""
+        return self.collected(self.real[:0]).cpu()
 
 
 class FID(_Likeness):
-    """`frechet_of_moments` of the layouts seen and the real ones, in the features' unit squared.
+    """`frechet_of_moments` of the layouts and the real ones, in the features' unit squared.
 
-    Comparable only between sets of like size, on features of one network; a floor, two halves of the real layouts,
-    belongs beside it. ``real`` may be the published `moments` (d + 1, d) of such a network, with ``moments`` true.
+    It is comparable only between sets of similar size, in features of one network; report it with a floor, the FID of
+    two halves of the real layouts. ``real`` may be the published `moments` (d + 1, d) of such a network, with ``known``
+    true.
 
     Args:
         real: (n, d) features of the real layouts, or their moments.
-        network: Of n layouts, (n, d) features.
-        convention: See `domains.layouts.metrics.conventions`: larger layouts are left out; of ``real`` you do that.
-        known: ``real`` are moments.
-        **kwargs: Of `torchmetrics.Metric`.
+        network: Function from n layouts to (n, d) features.
+        convention: Convention of `domains.layouts.metrics.conventions`, which leaves out larger layouts; ``real`` must
+            already be without them.
+        known: ``real`` holds moments.
+        **kwargs: Arguments of `torchmetrics.Metric`.
     """
 
     higher_is_better = False
@@ -104,22 +105,26 @@ class FID(_Likeness):
         super().__init__(real, network, convention, **kwargs)
         self.moments = real if known else moments(real)
 
+    @override
     def compute(self) -> Tensor:
-        """The distance; NaN of fewer than two layouts."""
+        """Return the distance; NaN for fewer than two layouts."""
         seen = self.seen
         value = frechet_of_moments(moments(seen), self.moments) if len(seen) > 1 else float("nan")
         return torch.tensor(value, dtype=torch.float64)
 
 
 class Coverage(_Likeness):
-    """`graft.distance.coverage`: the share of the real layouts that have a generated one among their ``k`` nearest.
+    """Share of the real layouts with a generated one among their ``k`` nearest.
+
+    It is `graft.distance.coverage`.
 
     Args:
         real: (n, d) features of the real layouts.
-        network: Of n layouts, (n, d) features.
-        convention: See `domains.layouts.metrics.conventions`: larger layouts are left out; of ``real`` you do that.
-        k: Neighbours (Naeem et al. 2020).
-        **kwargs: Of `torchmetrics.Metric`.
+        network: Function from n layouts to (n, d) features.
+        convention: Convention of `domains.layouts.metrics.conventions`, which leaves out larger layouts; ``real`` must
+            already be without them.
+        k: Number of neighbours (Naeem et al. 2020).
+        **kwargs: Arguments of `torchmetrics.Metric`.
     """
 
     higher_is_better = True
@@ -135,8 +140,9 @@ class Coverage(_Likeness):
         super().__init__(real, network, convention, **kwargs)
         self.k = k
 
+    @override
     def compute(self) -> Tensor:
-        """The share; 0 of nothing."""
+        """Return the share; 0 for an empty set."""
         seen = self.seen
         value = coverage(self.real, seen, self.k) if len(seen) else 0.0
         return torch.tensor(value, dtype=torch.float64)

@@ -1,4 +1,7 @@
-"""MaxIoU: how well each generated layout can be found among the real ones of the same classes (Kikuchi et al. 2021)."""
+"""MaxIoU: similarity of generated and real layouts of the same classes.
+
+Kikuchi et al. 2021.
+"""
 
 from collections.abc import Sequence
 from itertools import permutations
@@ -11,33 +14,34 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
+from typing_extensions import override
 
 from domains.layouts.metrics.conventions import Convention
 from domains.layouts.metrics.conventions import convention as by_name
 from domains.layouts.metrics.elements import Elements, LayoutBatch, areas, intersections
 
-SMALL = 3  # so many elements of a class are matched by listing the permutations
-PAIRS = 20_000  # at a time: bounds memory
+SMALL = 3  # elements of a class up to which all permutations are tried
+PAIRS = 20_000  # pairs of layouts at a time, to limit memory
 
 
 def maximum_iou(generated: LayoutBatch, real: LayoutBatch) -> float:
-    """MaxIoU of two sets, in [0, 1]; 0 if no two have the same multiset of classes.
+    """Return MaxIoU of two sets, in [0, 1]; 0 if no two layouts have the same classes.
 
-    Layouts are grouped by their multiset of classes. Two of a group are as alike as the mean IoU of their elements in
-    the best one-to-one assignment within each class; then the generated and the real ones of a group are assigned one
-    to one, and the mean is taken over all pairs so made.
+    Layouts are grouped by their multiset of classes. The similarity of two layouts of a group is the mean IoU of their
+    elements in the best one-to-one assignment within each class. Then the generated and the real layouts of a group are
+    assigned one to one, and the mean is taken over all pairs of the assignments.
     """
     scores = matched_ious(generated, real)
     return float(np.concatenate(scores).mean()) if scores else 0.0
 
 
 def matched_ious(generated: LayoutBatch, real: LayoutBatch) -> list[NDArray[np.float64]]:
-    """The IoU of the pairs made in each group that both sets have."""
+    """Return the similarities of the assigned pairs of each group that both sets have."""
     generated, real = _sorted(generated), _sorted(real)
     ours, theirs = _groups(generated), _groups(real)
     out = []
     for key in sorted(ours.keys() & theirs.keys()):
-        if not key:  # empty layouts are like nothing
+        if not key:  # empty layouts have no similarity
             continue
         score = pairwise_mean_iou(generated.boxes[ours[key], : len(key)], real.boxes[theirs[key], : len(key)], key)
         out.append(score[linear_sum_assignment(score, maximize=True)])
@@ -45,7 +49,7 @@ def matched_ious(generated: LayoutBatch, real: LayoutBatch) -> list[NDArray[np.f
 
 
 def _groups(pages: LayoutBatch) -> dict[tuple[int, ...], Tensor]:
-    """Positions of `_sorted` layouts by multiset of classes."""
+    """Return the positions of `_sorted` layouts by multiset of classes."""
     groups: dict[tuple[int, ...], list[int]] = {}
     for i, labels in enumerate(pages.labels.tolist()):
         groups.setdefault(tuple(label for label in labels if label >= 0), []).append(i)
@@ -53,19 +57,19 @@ def _groups(pages: LayoutBatch) -> dict[tuple[int, ...], Tensor]:
 
 
 def _sorted(pages: LayoutBatch) -> LayoutBatch:
-    """With the elements in the order of their classes, nothing last."""
+    """Return the layouts with their elements in the order of the classes, padding last."""
     last = torch.iinfo(torch.long).max
     order = torch.where(pages.mask, pages.labels, last).argsort(dim=1, stable=True)
     return LayoutBatch(pages.boxes.gather(1, order[..., None].expand(-1, -1, 4)), pages.labels.gather(1, order))
 
 
 def pairwise_mean_iou(ours: Tensor, theirs: Tensor, labels: Sequence[int]) -> NDArray[np.float64]:
-    """(A, B) mean IoU of layouts of one multiset, elements assigned within their class.
+    """Return (A, B) mean IoU of layouts of one multiset, elements assigned within their class.
 
     Args:
         ours: (A, n, 4) boxes in the order of ``labels``.
-        theirs: (B, n, 4) likewise.
-        labels: (n,) ascending.
+        theirs: (B, n, 4) boxes in the order of ``labels``.
+        labels: (n,) classes, ascending.
     """
     total = np.zeros((len(ours), len(theirs)))
     kinds = np.asarray(labels)
@@ -79,7 +83,7 @@ def pairwise_mean_iou(ours: Tensor, theirs: Tensor, labels: Sequence[int]) -> ND
 
 
 def _iou(ours: Tensor, theirs: Tensor) -> NDArray[np.float64]:
-    """(A, B, m, m) of every element with every other of two sets of boxes (A, m, 4) and (B, m, 4)."""
+    """Return (A, B, m, m) IoU of all pairs of boxes (A, m, 4) and (B, m, 4)."""
     a, b = ours[:, None, :, None], theirs[None, :, None]
     shared = intersections(a, b)
     union = areas(a) + areas(b) - shared
@@ -88,7 +92,7 @@ def _iou(ours: Tensor, theirs: Tensor) -> NDArray[np.float64]:
 
 
 def _assigned(iou: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(A, B) largest sum of one-to-one pairs of (A, B, m, m)."""
+    """Return (A, B) largest sum of one-to-one pairs of (A, B, m, m)."""
     size = iou.shape[-1]
     rows = np.arange(size)
     if size <= SMALL:
@@ -103,12 +107,12 @@ def _assigned(iou: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 class MaxIoU(Metric):
-    """`maximum_iou` of the layouts seen with the real ones.
+    """`maximum_iou` of the layouts with the real ones.
 
     Args:
-        real: The real layouts.
-        convention: See `domains.layouts.metrics.conventions`.
-        **kwargs: Of `torchmetrics.Metric`.
+        real: Real layouts.
+        convention: Convention of `domains.layouts.metrics.conventions`.
+        **kwargs: Arguments of `torchmetrics.Metric`.
     """
 
     full_state_update = False
@@ -125,15 +129,15 @@ class MaxIoU(Metric):
         self.add_state("boxes", [], dist_reduce_fx="cat")
         self.add_state("labels", [], dist_reduce_fx="cat")
 
+    @override
     def update(self, items: "Sequence[Elements] | LayoutBatch") -> None:
-        """Note some layouts."""
         pages = _sorted(self.convention.pages(items)).pad_to(self.convention.max_elements)
         assert isinstance(self.boxes, list) and isinstance(self.labels, list)
         self.boxes.append(pages.boxes.to(self.device))
         self.labels.append(pages.labels.to(self.device))
 
+    @override
     def compute(self) -> Tensor:
-        """The mean over the pairs."""
         if not len(self.labels):
             return torch.tensor(0.0)
         pages = LayoutBatch(dim_zero_cat(self.boxes).cpu(), dim_zero_cat(self.labels).cpu())

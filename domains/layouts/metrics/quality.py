@@ -1,4 +1,4 @@
-"""Alignment and Overlap: what a designer sees at a glance, of each layout by itself (Kikuchi et al. 2021)."""
+"""Alignment and Overlap of each layout by itself (Kikuchi et al. 2021)."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -6,25 +6,25 @@ from typing import Any
 import torch
 from torch import Tensor
 from torchmetrics import Metric
+from typing_extensions import override
 
 from domains.layouts.metrics.conventions import Convention, convention
 from domains.layouts.metrics.elements import Elements, LayoutBatch, areas, intersections
 
-CHUNK = 512  # layouts at a time: bounds memory
+CHUNK = 512  # layouts at a time, to limit memory
 
 
 def alignment(pages: LayoutBatch, places: int = 0) -> Tensor:
-    r"""(B,) Alignment of each layout, a fraction (papers print it x 100).
+    r"""Return (B,) Alignment of each layout, a fraction (papers print it x 100).
 
     .. math:: \frac{1}{N} \sum_i -\log(1 - d_i), \qquad d_i = \min_{a,\ j \ne i} |a_i - a_j|,
 
-    a among left, centre-x, right, top, centre-y and bottom; 0 where there is one element or none.
+    a among left, centre-x, right, top, centre-y and bottom; 0 for one element or none.
 
     Args:
-        pages: The layouts.
-        places: The public code of both families lets the padding of layouts with fewer elements than so many take part,
-            as boxes at the page's left top corner. That lowers d_i near the margins, and gives a single element one.
-            Real PubLayNet pages have 1.2 (test) and 1.7 (validation) times the Alignment that they have without.
+        pages: Layouts.
+        places: Number of elements up to which padding takes part, as boxes at the page's left top corner, as in the
+            public code of both families. Padding lowers d_i near the margins, and gives a single element one.
     """
     return _chunked(lambda some: _alignment(some, places), pages)
 
@@ -40,16 +40,18 @@ def _alignment(pages: LayoutBatch, places: int) -> Tensor:
     nearest = gaps.masked_fill(~pairs, torch.inf).amin(-1)
     corner = lines.abs().amin(-1).masked_fill((pages.counts >= places)[:, None] | ~pages.mask, torch.inf)
     nearest = torch.minimum(nearest, corner)
-    nearest = torch.where(nearest.isinf(), 0.0, nearest).clamp(max=1 - 1e-9)  # of boxes far outside the page
+    nearest = torch.where(nearest.isinf(), 0.0, nearest).clamp(max=1 - 1e-9)  # boxes far outside the page exceed 1
     return -torch.log1p(-nearest).sum(1) / pages.counts.clamp(min=1)
 
 
 def overlap(pages: LayoutBatch, ignored: Sequence[int] = ()) -> Tensor:
-    r"""(B,) Overlap of each layout: :math:`\frac{1}{N} \sum_i \sum_{j \ne i} area(i \cap j) / area(i)`.
+    r"""Return (B,) Overlap of each layout.
+
+    .. math:: \frac{1}{N} \sum_i \sum_{j \ne i} area(i \cap j) / area(i)
 
     Args:
-        pages: The layouts.
-        ignored: Classes whose elements are taken out first, of N too.
+        pages: Layouts.
+        ignored: Classes with elements that are left out, also from N.
     """
     return _chunked(_overlap, pages.without(ignored) if ignored else pages)
 
@@ -58,7 +60,7 @@ def _overlap(pages: LayoutBatch) -> Tensor:
     shared = intersections(pages.boxes[:, :, None], pages.boxes[:, None])
     shared.diagonal(dim1=1, dim2=2).zero_()
     own = areas(pages.boxes)[..., None]
-    ratio = torch.where(own > 0, shared / own.clamp(min=1e-300), 0.0)  # what has no area is not covered
+    ratio = torch.where(own > 0, shared / own.clamp(min=1e-300), 0.0)  # a box without area is not covered
     return ratio.sum((1, 2)) / pages.counts.clamp(min=1)
 
 
@@ -68,7 +70,7 @@ def _chunked(function: Any, pages: LayoutBatch) -> Tensor:
 
 
 class _Mean(Metric):
-    """A figure of each layout, its mean over the layouts."""
+    """Mean over the layouts of a figure of each."""
 
     full_state_update = False
     higher_is_better: "bool | None" = False
@@ -82,17 +84,18 @@ class _Mean(Metric):
         self.add_state("count", torch.tensor(0), dist_reduce_fx="sum")
 
     def each(self, pages: LayoutBatch) -> Tensor:
-        """(B,) of each layout."""
+        """Return (B,) figures."""
         raise NotImplementedError
 
+    @override
     def update(self, items: "Sequence[Elements] | LayoutBatch") -> None:
-        """Measure some layouts."""
         found = self.each(self.convention.pages(items))
         self.total += found.sum().to(self.device)
         self.count += len(found)
 
+    @override
     def compute(self) -> Tensor:
-        """The mean; 0 of nothing."""
+        """Return the mean; 0 for an empty set."""
         return self.total / self.count.clamp(min=1)
 
 
@@ -100,12 +103,12 @@ class Alignment(_Mean):
     """Mean `alignment`.
 
     Args:
-        convention: See `domains.layouts.metrics.conventions`.
-        **kwargs: Of `torchmetrics.Metric`.
+        convention: Convention of `domains.layouts.metrics.conventions`.
+        **kwargs: Arguments of `torchmetrics.Metric`.
     """
 
+    @override
     def each(self, pages: LayoutBatch) -> Tensor:
-        """See `alignment`."""
         return alignment(pages, self.convention.max_elements if self.convention.align_to_padding else 0)
 
 
@@ -113,9 +116,9 @@ class Overlap(_Mean):
     """Mean `overlap`.
 
     Args:
-        convention: See `domains.layouts.metrics.conventions`.
-        names: Of the classes, among which the convention has some to leave out.
-        **kwargs: Of `torchmetrics.Metric`.
+        convention: Convention of `domains.layouts.metrics.conventions`.
+        names: Names of the classes; the convention leaves some of them out.
+        **kwargs: Arguments of `torchmetrics.Metric`.
     """
 
     def __init__(
@@ -124,18 +127,18 @@ class Overlap(_Mean):
         super().__init__(convention, **kwargs)
         self.ignored = self.convention.ignored(names)
 
+    @override
     def each(self, pages: LayoutBatch) -> Tensor:
-        """See `overlap`."""
         return overlap(pages, self.ignored)
 
 
 class ElementCount(_Mean):
-    """Mean number of elements: rewards like pages with few."""
+    """Mean number of elements; rewards tend to prefer pages with few."""
 
     higher_is_better = None
 
+    @override
     def each(self, pages: LayoutBatch) -> Tensor:
-        """The number of elements."""
         return pages.counts.double()
 
 

@@ -1,4 +1,7 @@
-"""W_class and W_bbox: whether a set has the classes, the places and the sizes of another (LayoutFlow's figures)."""
+"""W_class and W_bbox: distances of the classes, places and sizes of two sets.
+
+They are figures of LayoutFlow.
+"""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,39 +10,45 @@ import torch
 from scipy.stats import wasserstein_distance
 from torch import Tensor
 from torchmetrics import Metric
-from torchmetrics.utilities import dim_zero_cat
+from typing_extensions import override
 
 from domains.layouts.metrics.conventions import Convention
 from domains.layouts.metrics.conventions import convention as by_name
 from domains.layouts.metrics.elements import Elements, LayoutBatch
+from graft.metrics import Collected
 
 
 def class_counts(pages: LayoutBatch, classes: int) -> Tensor:
-    """(classes,) how many elements there are of each."""
+    """Return (classes,) number of elements of each class."""
     return torch.bincount(pages.labels[pages.mask], minlength=classes)
 
 
 def w_class(a: Tensor, b: Tensor) -> float:
-    """Σ |p − q| of the class frequencies of two sets with counts a and b (classes,), in [0, 2]."""
+    """Return Σ |p − q| of the class frequencies of two sets with counts (classes,), in [0, 2]."""
     p, q = (counts.double() / counts.sum().clamp(min=1) for counts in (a, b))
     return float((p - q).abs().sum())
 
 
 def w_bbox(a: Tensor, b: Tensor) -> float:
-    """The mean over xc, yc, w and h of the 1-D Wasserstein distance of elements (n, 4) and (m, 4), in page sizes."""
+    """Return the mean 1-D Wasserstein distance of xc, yc, w and h, in page sizes.
+
+    Args:
+        a: (n, 4) elements.
+        b: (m, 4) elements.
+    """
     if not len(a) or not len(b):
         return 0.0
     return float(sum(wasserstein_distance(a[:, i].numpy(), b[:, i].numpy()) for i in range(4)) / 4)
 
 
 class WClass(Metric):
-    """`w_class` of the layouts seen and the real ones.
+    """`w_class` of the layouts and the real ones.
 
     Args:
-        real: The real layouts.
-        classes: How many there are.
-        convention: See `domains.layouts.metrics.conventions`.
-        **kwargs: Of `torchmetrics.Metric`.
+        real: Real layouts.
+        classes: Number of classes.
+        convention: Convention of `domains.layouts.metrics.conventions`.
+        **kwargs: Arguments of `torchmetrics.Metric`.
     """
 
     full_state_update = False
@@ -58,21 +67,19 @@ class WClass(Metric):
         self.real = class_counts(self.convention.pages(real), classes)
         self.add_state("counts", torch.zeros(classes, dtype=torch.long), dist_reduce_fx="sum")
 
+    @override
     def update(self, items: "Sequence[Elements] | LayoutBatch") -> None:
-        """Count some layouts' classes."""
         self.counts += class_counts(self.convention.pages(items), self.classes).to(self.device)
 
+    @override
     def compute(self) -> Tensor:
-        """The distance."""
         return torch.tensor(w_class(self.counts.cpu(), self.real), dtype=torch.float64)
 
 
-class _Values(Metric):
-    """Numbers of the elements or layouts seen, beside the real ones'."""
+class _Values(Collected):
+    """A comparison of values of the elements or layouts with those of real ones."""
 
-    full_state_update = False
     higher_is_better = False
-    values: "list[Tensor] | Tensor"
 
     def __init__(
         self, real: "Sequence[Elements] | LayoutBatch", convention: "str | Convention" = "layoutformer", **kwargs: Any
@@ -80,58 +87,56 @@ class _Values(Metric):
         super().__init__(**kwargs)
         self.convention = by_name(convention)
         self.real = self.of(self.convention.pages(real))
-        self.add_state("values", [], dist_reduce_fx="cat")
 
     def of(self, pages: LayoutBatch) -> Tensor:
-        """(n, 4) or (n,) of layouts."""
+        """Return (n, 4) or (n,) values of layouts."""
         raise NotImplementedError
 
+    @override
     def update(self, items: "Sequence[Elements] | LayoutBatch") -> None:
-        """Note some layouts."""
-        assert isinstance(self.values, list)
-        self.values.append(self.of(self.convention.pages(items)).to(self.device))
+        self.collect(self.of(self.convention.pages(items)))
 
     @property
     def seen(self) -> Tensor:
-        """All that was noted."""
-        return dim_zero_cat(self.values).cpu() if len(self.values) else self.real[:0]
+        """All values that were kept."""
+        return self.collected(self.real[:0]).cpu()
 
 
 class WBbox(_Values):
-    """`w_bbox` of the layouts seen and the real ones.
+    """`w_bbox` of the layouts and the real ones.
 
     Args:
-        real: The real layouts.
-        convention: See `domains.layouts.metrics.conventions`.
-        **kwargs: Of `torchmetrics.Metric`.
+        real: Real layouts.
+        convention: Convention of `domains.layouts.metrics.conventions`.
+        **kwargs: Arguments of `torchmetrics.Metric`.
     """
 
+    @override
     def of(self, pages: LayoutBatch) -> Tensor:
-        """Centres and sizes."""
         return pages.center_size
 
+    @override
     def compute(self) -> Tensor:
-        """The distance."""
         return torch.tensor(w_bbox(self.seen, self.real), dtype=torch.float64)
 
 
 class WElements(_Values):
-    """The Wasserstein distance of the numbers of elements of the layouts seen and of the real ones, in elements.
+    """Wasserstein distance of the numbers of elements of the layouts and of the real ones.
 
-    No published figure; it shows what a reward did to the number of elements.
+    No paper reports it; it shows the effect of a reward on the number of elements.
 
     Args:
-        real: The real layouts.
-        convention: See `domains.layouts.metrics.conventions`.
-        **kwargs: Of `torchmetrics.Metric`.
+        real: Real layouts.
+        convention: Convention of `domains.layouts.metrics.conventions`.
+        **kwargs: Arguments of `torchmetrics.Metric`.
     """
 
+    @override
     def of(self, pages: LayoutBatch) -> Tensor:
-        """Numbers of elements."""
         return pages.counts.double()
 
+    @override
     def compute(self) -> Tensor:
-        """The distance."""
         seen = self.seen
         value = wasserstein_distance(seen.numpy(), self.real.numpy()) if len(seen) and len(self.real) else 0.0
         return torch.tensor(float(value), dtype=torch.float64)

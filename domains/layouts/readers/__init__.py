@@ -1,4 +1,4 @@
-"""Layouts from files, one reader for each format, and pages that are made here."""
+"""Layouts from files, with one reader for each format, and generated pages."""
 
 from domains.layouts.readers.collection import Element, LayoutSet, describe_invalid, pack_records
 from domains.layouts.readers.read import read

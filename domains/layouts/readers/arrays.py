@@ -1,4 +1,6 @@
-"""Tensors and arrays of the public preprocessings: ``.pt`` (read with ``weights_only=True``) and ``.npz``.
+"""Tensors and arrays of public preprocessings: ``.pt`` and ``.npz`` files.
+
+``.pt`` files are read with ``weights_only=True``.
 
 Known are the collated graphs of LayoutGAN++ and LayoutDM (``x`` (V, 4) centre x, centre y, width, height; ``y`` (V,);
 slices), the list of records of LayoutFormer++ (``labels`` counted from 1, ``bboxes`` left, top, width, height), and
@@ -21,10 +23,10 @@ from graft.errors import GraftError
 
 
 def read(path: Path) -> "Iterator[Record | Unusable]":
-    """Yield the layouts of a file; a record of another kind is left out.
+    """Yield the layouts of a file; a record of another kind is invalid.
 
     Raises:
-        GraftError: It cannot be read safely, or holds something else.
+        GraftError: The file cannot be read without running code, or holds no layouts.
     """
     content = _content(path)
     try:
@@ -40,7 +42,7 @@ def _content(path: Path) -> Any:
             with np.load(path, allow_pickle=False) as file:
                 return dict(file)
         return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # zip, pickle and value errors of many kinds
+    except Exception as error:  # zip, pickle and value errors of many types
         text = str(error).strip().splitlines() or [type(error).__name__]
         raise GraftError(
             f"{path} cannot be read without running code that it may hold ({text[0][:200]}): save plain tensors, "
@@ -66,7 +68,7 @@ Arrays = tuple[NDArray[Any], NDArray[Any]]
 
 
 def _layouts(content: Any) -> "Iterator[Callable[[], Arrays]]":
-    """Yield what makes the arrays of each layout, and fails where that layout is odd."""
+    """Yield for each layout a function that makes its arrays; it raises for an invalid layout."""
     if isinstance(content, list):
         for record in content:
             yield functools.partial(_of_record, record)
@@ -98,15 +100,11 @@ def _of_centres(boxes: NDArray[Any], labels: NDArray[Any]) -> Arrays:
 
 
 def _boxes(value: Any) -> NDArray[Any]:
-    """(n, 4) numbers; NumPy would stretch boxes of three."""
+    """Return (n, 4) numbers, since NumPy would broadcast boxes of another width."""
     found = _array(value).astype(float)
     if found.ndim != 2 or found.shape[1] != 4:
         raise ValueError(f"boxes of shape {found.shape}, where (n, 4) is needed")
     return found
-
-
-def _elements(labels: NDArray[Any], boxes: NDArray[Any]) -> "list[Element | Unusable]":
-    return [(int(label), box) for label, box in zip(labels.reshape(-1), boxes, strict=True)]
 
 
 def _array(value: Any) -> NDArray[Any]:

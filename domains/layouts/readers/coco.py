@@ -1,4 +1,7 @@
-"""COCO object annotations, as PubLayNet comes: pages are images, elements annotations, classes categories."""
+"""COCO object annotations, the format of PubLayNet: images are pages, annotations elements.
+
+Categories are the classes.
+"""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,11 +14,11 @@ from domains.layouts.readers.record import Element, Record, Unusable, numbers
 from graft.errors import GraftError
 
 ENOUGH = 0.95  # share of the boxes (or areas) that a convention must explain
-SLACK = 1.01  # of the page: a box may stick out by so much
+SLACK = 1.01  # a box may reach to this multiple of the page's size
 
 
 def fits(content: Any) -> bool:
-    """Whether this is the schema of a parsed JSON file."""
+    """Return True if parsed JSON has the schema of COCO."""
     return isinstance(content, dict) and {"images", "annotations", "categories"} <= set(content)
 
 
@@ -23,7 +26,7 @@ def records(content: Any, path: Path) -> "Iterator[Record | Unusable]":
     """Yield the elements of each image; ``bbox`` is left, top, width, height in pixels.
 
     Raises:
-        GraftError: It is no list of images, annotations and categories, or its boxes are in another unit.
+        GraftError: The file has no lists of images, annotations and categories, or its boxes are in another unit.
     """
     for name in ("images", "annotations", "categories"):
         if not isinstance(content[name], list):
@@ -37,7 +40,7 @@ def records(content: Any, path: Path) -> "Iterator[Record | Unusable]":
             continue
         name, size = f"image {image['id']}", numbers([image.get("width"), image.get("height")], 2)
         if image["id"] in pages:
-            yield Unusable("images whose id is there twice", name, layout=True)
+            yield Unusable("images with an id that occurs twice", name, layout=True)
         elif size is None or min(size) <= 0:
             yield Unusable("images without a width and a height", name, layout=True)
         else:
@@ -48,7 +51,7 @@ def records(content: Any, path: Path) -> "Iterator[Record | Unusable]":
 
 
 def _names(categories: "list[Any]", path: Path) -> dict[Any, str]:
-    """Return the name of each category by its id; a category without either is left out."""
+    """Return the name of each category by its id; categories without name or id are left out."""
     found: dict[Any, str] = {}
     for each in categories:
         if not isinstance(each, dict) or "name" not in each or not _is_id(each.get("id")):
@@ -68,7 +71,7 @@ def _fill(
     pages: dict[Any, Record],
     path: Path,
 ) -> "Iterator[Unusable]":
-    """Put the annotations into their pages; yield those that belong to none."""
+    """Put the annotations into their pages; yield those without a page."""
     seen: set[tuple[Any, ...]] = set()
     measured: list[list[float]] = []
     for number, each in enumerate(annotations, 1):
@@ -80,7 +83,7 @@ def _fill(
         if image is None or image not in pages:
             yield Unusable("annotations of an image that is not there", name)
             continue
-        if image not in sizes:  # the whole page is left out
+        if image not in sizes:  # the whole page is invalid
             continue
         name = f"{name} of image {image}"
         if each.get("iscrowd"):
@@ -106,7 +109,7 @@ def _fill(
 
 
 def _odd_box(box: Any) -> str:
-    """Why a ``bbox`` is no four finite numbers."""
+    """Return why a ``bbox`` is not four finite numbers."""
     if not box:
         return "annotations without a box"
     if not isinstance(box, list):
@@ -117,16 +120,18 @@ def _odd_box(box: Any) -> str:
 
 
 def _area(annotation: dict[str, Any]) -> float:
-    """Return the annotation's own ``area``, 0 where it has none."""
+    """Return the annotation's own ``area``, 0 if it has none."""
     return (numbers([annotation.get("area")], 1) or [0.0])[0]
 
 
 def _check_unit(found: NDArray[np.float64], path: Path) -> None:
-    """Raise GraftError if the boxes are corners or fractions, which would be read as other, smaller boxes.
+    """Raise GraftError if the boxes are corners or fractions.
+
+    They would be read as other, smaller boxes.
 
     Args:
-        found: (n, 7) the four numbers, the page's width and height, and the area that the file says (0: none).
-        path: Of the file.
+        found: (n, 7) the four numbers, the page's width and height, and the file's own area (0 for none).
+        path: Path of the file.
     """
     if not len(found):
         return

@@ -1,4 +1,4 @@
-"""Many layouts as padded arrays, and which elements and layouts of a source cannot be used."""
+"""Layouts as padded arrays, and the invalid elements and layouts of a source."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -15,8 +15,8 @@ from graft.rounds.summary import by_reason
 
 __all__ = ["OUTSIDE", "Element", "LayoutSet", "describe_invalid", "pack_records"]
 
-OUTSIDE = 0.01  # of the page: boxes that stick out by no more are cut at its edge
-MOST_FAULTY = 0.5  # share of a source's elements, or of its layouts
+OUTSIDE = 0.01  # fraction of the page; boxes that reach outside by no more are cut at its edge
+MOST_FAULTY = 0.5  # largest share of faulty elements or layouts of a source
 
 
 @dataclass
@@ -24,12 +24,12 @@ class LayoutSet:
     """M layouts of at most N elements.
 
     Attributes:
-        labels: (M, N) int64, 0 beyond a layout's elements.
-        boxes: (M, N, 4) float32 left, top, right, bottom, fractions of the page; 0 beyond.
-        counts: (M,) int64.
-        names: Of the classes.
-        left_out: How many elements and layouts could not be used, by reason.
-        named: (where it stands, why) of each of them.
+        labels: (M, N) int64, 0 for padding.
+        boxes: (M, N, 4) float32 left, top, right, bottom, fractions of the page; 0 for padding.
+        counts: (M,) int64 number of elements.
+        names: Names of the classes.
+        left_out: Number of invalid elements and layouts by reason.
+        named: (place in the source, reason) of each of them.
     """
 
     labels: NDArray[np.int64]
@@ -43,11 +43,11 @@ class LayoutSet:
         return len(self.counts)
 
     def take(self, rows: NDArray[Any]) -> "LayoutSet":
-        """Some of them."""
+        """Return the layouts at ``rows``."""
         return LayoutSet(self.labels[rows], self.boxes[rows], self.counts[rows], self.names)
 
     def layouts(self) -> list[Layout]:
-        """As objects."""
+        """Return the layouts as objects."""
         return [
             Layout(labels[:n], boxes[:n].astype(np.float64), self.names)
             for labels, boxes, n in zip(self.labels, self.boxes, self.counts.tolist(), strict=True)
@@ -59,14 +59,14 @@ def pack_records(
 ) -> LayoutSet:
     """Return the usable layouts of ``records``.
 
-    Elements of unknown classes, without an area or outside the page (by more than `OUTSIDE`) are left out; layouts that
-    then have no element, or more than ``most``, are too.
+    Elements of unknown classes, without an area or outside the page (by more than `OUTSIDE`) are left out. Layouts that
+    then have no element, or more than ``most``, are left out too.
 
     Args:
-        records: Of one source.
-        names: Of the classes.
-        most: Elements of a layout.
-        source: Name of the source in the message.
+        records: Records of one source.
+        names: Names of the classes.
+        most: Largest number of elements of a layout.
+        source: Name of the source in messages.
 
     Raises:
         GraftError: More than half of the elements, or of the layouts, are faulty.
@@ -114,7 +114,7 @@ def pack_records(
 
 
 def describe_invalid(named: Sequence[tuple[str, str]]) -> str:
-    """Return what was left out in one line: each reason, how many there are of it, and the first one."""
+    """Return one line about invalid records: each reason, its number, and the first record."""
     first: dict[str, str] = {}
     for name, why in named:
         first.setdefault(why.partition(":")[0], name)
@@ -123,7 +123,10 @@ def describe_invalid(named: Sequence[tuple[str, str]]) -> str:
 
 
 def _refuse(left_out: Sequence[Unusable], elements: int, layouts: int, source: str) -> None:
-    """Raise GraftError if most elements or most layouts are faulty: the file is another one than it seems."""
+    """Raise GraftError if most elements or most layouts are faulty.
+
+    The file then is probably of another format.
+    """
     for layout, total, what in ((False, elements, "elements"), (True, layouts, "layouts")):
         faulty = [each for each in left_out if each.faulty and each.layout == layout]
         if len(faulty) > MOST_FAULTY * total:
@@ -134,7 +137,7 @@ def _refuse(left_out: Sequence[Unusable], elements: int, layouts: int, source: s
 
 
 def _unusable(box: Sequence[float]) -> str:
-    """Why, or nothing."""
+    """Return why a box is invalid, or ""."""
     if len(box) != 4 or not all(map(math.isfinite, box)):
         return "elements with a box that is not finite"
     if not all(-OUTSIDE <= place <= 1 + OUTSIDE for place in box):

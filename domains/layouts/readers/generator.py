@@ -1,8 +1,8 @@
-"""Plausible document pages that are made here, so that nothing must be downloaded.
+"""Generated document pages that look plausible, so that no download is needed.
 
 A page has margins and one or two columns; a title may span them. A column is filled from the top: paragraphs, headings
 close above theirs, lists, figures with the caption below, tables with the caption above. Gaps are even on a page, and
-blocks fill their column's width, so that alignment and overlap are those of a clean page: both are nearly 0.
+blocks fill their column's width, so alignment and overlap are nearly 0, as on a clean page.
 """
 
 from collections.abc import Iterator
@@ -25,13 +25,13 @@ class _Column:
 
 
 def pages(count: int, seed: int = 0) -> "Iterator[list[Element]]":
-    """So many pages, always the same ones for a seed."""
+    """Yield ``count`` pages, the same ones for a seed."""
     for number in range(count):
         yield page(np.random.default_rng([seed, number]))
 
 
 def page(random: np.random.Generator) -> "list[Element]":
-    """One page of PubLayNet's classes; left, top, right, bottom as fractions of the page."""
+    """Return one page of PubLayNet's classes; left, top, right, bottom as fractions of the page."""
     side, top, bottom = random.uniform(0.06, 0.13), random.uniform(0.06, 0.1), random.uniform(0.9, 0.94)
     gap, gutter = random.uniform(0.008, 0.018), random.uniform(0.025, 0.045)
     made: list[Element] = []
@@ -73,7 +73,7 @@ def _filled(random: np.random.Generator, column: _Column, gap: float) -> "list[E
             block = [("title", (column.left, column.top, column.left + width, column.top + line))]
         else:
             height = min(left, random.gamma(2.0, 0.05) + 0.02)
-            height = left if left - height < 0.04 else height  # no widows
+            height = left if left - height < 0.04 else height  # the rest of the column would be too small for a block
             inset = random.uniform(0.01, 0.03) if kind == "list" else 0.0
             name = "list" if kind == "list" else "text"
             block = [(name, (column.left + inset, column.top, column.right, column.top + height))]
@@ -83,7 +83,7 @@ def _filled(random: np.random.Generator, column: _Column, gap: float) -> "list[E
 
 
 def _float(random: np.random.Generator, column: _Column, gap: float, kind: str) -> "list[Element]":
-    """A figure with its caption below, or a table with it above."""
+    """Return a figure with its caption below, or a table with its caption above."""
     room = column.bottom - column.top
     body, caption = random.uniform(0.35, 0.7) * min(room, 0.5), random.uniform(0.015, 0.04)
     width = (column.right - column.left) * (1.0 if random.random() < 0.7 else random.uniform(0.6, 0.95))

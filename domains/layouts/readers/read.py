@@ -1,4 +1,4 @@
-"""Which reader a source goes to."""
+"""Choose the reader of a source."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,18 +14,18 @@ GENERATED = "generated"
 
 
 def read(source: str, names: tuple[str, ...], most: int, count: int = 20000, seed: int = 0) -> LayoutSet:
-    """The layouts of a source.
+    """Return the layouts of a source.
 
     Args:
-        source: ``generated``: document pages that are made here; a COCO ``.json`` (graft writes such, too), a ``.txt``
+        source: ``generated`` for generated document pages; a COCO ``.json`` (graft writes such files too), a ``.txt``
             of tokens, a ``.pt`` or ``.npz`` of arrays, or a ``.json`` or folder of RICO semantic annotations.
-        names: The classes that are known.
-        most: Layouts of more elements are left out.
-        count: Collection to make.
-        seed: Of the pages that are made.
+        names: Names of the classes.
+        most: Largest number of elements; larger layouts are left out.
+        count: Number of generated pages.
+        seed: Seed of generated pages.
 
     Raises:
-        GraftError: There is no such file, it is of another kind, more than half of it is faulty, or none of its layouts
+        GraftError: There is no such file, its format is unknown, more than half of it is faulty, or none of its layouts
             can be used.
     """
     records = (

@@ -1,4 +1,4 @@
-"""What readers give: layouts as they stand in a file, and what of them cannot be used."""
+"""Records of readers: layouts as they stand in a file, and their invalid parts."""
 
 import math
 from collections.abc import Sequence
@@ -6,18 +6,18 @@ from dataclasses import dataclass, field
 from typing import Any
 
 Element = tuple["str | int", Sequence[float]]
-"""Class name, or its position among the names; left, top, right, bottom as fractions of the page."""
+"""Class name or its position among the names; left, top, right, bottom as fractions of the page."""
 
 
 @dataclass(frozen=True)
 class Unusable:
-    """An element or a layout that cannot be used.
+    """An invalid element or layout.
 
     Attributes:
-        why: Reason, in the same words for all of a kind; what follows a colon is about this one alone.
-        name: Where it stands, such as ``annotation 37``.
-        layout: It is a whole layout.
-        faulty: It is damaged. False for what a sound file may hold, such as annotations of crowds.
+        why: Reason, in the same words for all of a kind; the text after a colon concerns this one alone.
+        name: Place in the source, such as ``annotation 37``.
+        layout: True for a whole layout.
+        faulty: True if it is damaged, False if a sound file may hold it, such as annotations of crowds.
     """
 
     why: str
@@ -31,8 +31,8 @@ class Record:
     """One layout of a file.
 
     Attributes:
-        name: Where it stands, such as ``image 7`` or ``line 12``.
-        elements: Its elements, usable or not.
+        name: Place in the source, such as ``image 7`` or ``line 12``.
+        elements: Elements, usable or not.
     """
 
     name: str
@@ -40,7 +40,7 @@ class Record:
 
 
 def numbers(value: Any, count: int) -> "list[float] | None":
-    """Return ``count`` finite numbers of a parsed JSON list, or None if ``value`` is anything else."""
+    """Return ``count`` finite numbers of a parsed JSON list, or None for any other value."""
     if not isinstance(value, list | tuple) or len(value) != count or any(isinstance(each, bool) for each in value):
         return None
     try:

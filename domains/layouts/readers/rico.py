@@ -1,4 +1,6 @@
-"""RICO's semantic annotations: one JSON file for each screen, a tree of components with bounds in pixels.
+"""RICO's semantic annotations: one JSON file for each screen.
+
+A file holds a tree of components with bounds in pixels.
 
 A raw view hierarchy of RICO, which has the tree at ``activity.root``, is read too if its components have labels.
 """
@@ -13,7 +15,7 @@ from graft.errors import GraftError
 
 
 def fits(content: Any) -> bool:
-    """Whether this is the schema of a parsed JSON file."""
+    """Return True if parsed JSON has the schema of a semantic annotation."""
     root = _root(content)
     return isinstance(root, dict) and {"bounds", "children"} <= set(root)
 
@@ -54,7 +56,7 @@ def records(content: Any, path: Path) -> "Iterator[Record | Unusable]":
 
 
 def read(folder: Path) -> "Iterator[Record | Unusable]":
-    """Yield the screens of a folder of ``.json`` files; a file of another kind is left out.
+    """Yield the screens of a folder of ``.json`` files; a file of another kind is invalid.
 
     Raises:
         GraftError: The folder has no such files.
@@ -78,12 +80,12 @@ def read(folder: Path) -> "Iterator[Record | Unusable]":
 
 
 def _root(content: Any) -> Any:
-    """Return the screen: what the file holds, or the root of a raw view hierarchy."""
+    """Return the screen: the file's content, or the root of a raw view hierarchy."""
     activity = content.get("activity") if isinstance(content, dict) else None
     return activity.get("root") if isinstance(activity, dict) else content
 
 
 def _children(node: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return the components below one; RICO has ``null`` among them."""
+    """Return the components below one, without RICO's ``null`` entries."""
     children = node.get("children")
     return [child for child in children if isinstance(child, dict)] if isinstance(children, list) else []

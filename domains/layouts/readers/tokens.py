@@ -1,6 +1,6 @@
-"""The token streams of the public preprocessings: ``text 10 47 61 64 | title 10 17 103 25``, one layout a line.
+"""Token streams of public preprocessings: ``text 10 47 61 64 | title 10 17 103 25``.
 
-A coordinate (left, top, right, bottom) is one of 128 places, 0 to 127.
+A line is a layout. A coordinate (left, top, right, bottom) is one of 128 places, 0 to 127.
 """
 
 from collections.abc import Iterator
@@ -13,10 +13,10 @@ from graft.errors import GraftError
 
 
 def read(path: Path) -> "Iterator[Record | Unusable]":
-    """Yield the layouts of a file; a line of another kind is left out.
+    """Yield the layouts of a file; a line of another kind is invalid.
 
     Raises:
-        GraftError: The file is no text.
+        GraftError: The file is not text.
     """
     try:
         lines = text.lines(text.read(path))

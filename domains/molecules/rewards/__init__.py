@@ -1,4 +1,4 @@
-"""Rewards of a molecule, one idea a file; a new one is a new file, named by its class's path in a config."""
+"""Rewards of molecules, one idea in each file; configs name a class by its path."""
 
 from domains.molecules.rewards.combine import DesirabilityWindow, GeometricMean
 from domains.molecules.rewards.counts import RingCount, SmartsCount

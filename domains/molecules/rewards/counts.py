@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from typing_extensions import override
+
 from domains.molecules.rewards.base import TargetDescriptor, pattern
 
 
@@ -9,11 +11,11 @@ class RingCount(TargetDescriptor):
     """Number of rings (of the smallest set of smallest rings).
 
     Args:
-        size: Atoms of a ring that counts; ``null``: any.
-        aromatic: True: aromatic rings only, False: others only; ``null``: both.
-        target: Reward nearness to this count; ``null``: the count itself.
-        width: Of the window around ``target``.
-        higher_is_better: Without a target: False if fewer are better.
+        size: Number of atoms of the rings that count; ``null`` for any.
+        aromatic: True for aromatic rings only, False for the others only, ``null`` for both.
+        target: Target of the reward, as in `TargetDescriptor`; ``null`` for the count itself.
+        width: Width of the window around ``target``.
+        higher_is_better: False if fewer rings are better, without a target.
     """
 
     min_value = 0.0
@@ -31,8 +33,8 @@ class RingCount(TargetDescriptor):
         self.size, self.aromatic, self.higher_is_better = size, aromatic, higher_is_better
         super().__init__(target, width)
 
+    @override
     def value(self, mol: Any) -> float:
-        """The count."""
         rings = [ring for ring in mol.GetRingInfo().AtomRings() if self.size in (None, len(ring))]
         aromatic = [all(mol.GetAtomWithIdx(i).GetIsAromatic() for i in ring) for ring in rings]
         return float(sum(self.aromatic in (None, is_aromatic) for is_aromatic in aromatic))
@@ -42,10 +44,10 @@ class SmartsCount(TargetDescriptor):
     """Number of distinct places in the molecule where a SMARTS pattern matches.
 
     Args:
-        smarts: The pattern.
-        target: Reward nearness to this count; ``null``: the count itself.
-        width: Of the window around ``target``.
-        higher_is_better: Without a target: False if fewer are better.
+        smarts: Pattern.
+        target: Target of the reward, as in `TargetDescriptor`; ``null`` for the count itself.
+        width: Width of the window around ``target``.
+        higher_is_better: False if fewer matches are better, without a target.
     """
 
     min_value = 0.0
@@ -57,6 +59,6 @@ class SmartsCount(TargetDescriptor):
         self._query = pattern(smarts)
         super().__init__(target, width)
 
+    @override
     def value(self, mol: Any) -> float:
-        """The count."""
         return float(len(mol.GetSubstructMatches(self._query, uniquify=True)))

@@ -1,13 +1,13 @@
-"""Descriptors that RDKit computes of a molecule's graph."""
+"""Descriptors that RDKit computes from a molecule's graph."""
 
 from typing import Any
 
-from rdkit.Chem import Descriptors
 from rdkit.Chem.QED import qed
 from rdkit.Chem.rdMolDescriptors import CalcCrippenDescriptors, CalcTPSA
+from typing_extensions import override
 
+from domains.molecules.rdkit_descriptors import find_descriptor
 from domains.molecules.rewards.base import Descriptor, TargetDescriptor
-from graft.errors import GraftError
 
 
 class QED(Descriptor):
@@ -16,8 +16,8 @@ class QED(Descriptor):
     name = "QED"
     worst_value = 0.0
 
+    @override
     def value(self, mol: Any) -> float:
-        """The descriptor."""
         return float(qed(mol))  # type: ignore[no-untyped-call]
 
 
@@ -25,8 +25,8 @@ class LogP(TargetDescriptor):
     """Octanol-water partition coefficient by atom contributions (Wildman and Crippen, 1999).
 
     Args:
-        target: Reward nearness to this value, exp(-((logP - target) / width)² / 2); ``null``: the larger the better.
-        width: Of the window around ``target``.
+        target: Target of the reward exp(-((logP - target) / width)² / 2); ``null`` for logP, larger is better.
+        width: Width of the window around ``target``.
     """
 
     name = "LogP"
@@ -34,8 +34,8 @@ class LogP(TargetDescriptor):
     def __init__(self, target: "float | None" = None, width: float = 1.0) -> None:
         super().__init__(target, width)
 
+    @override
     def value(self, mol: Any) -> float:
-        """The descriptor."""
         return float(CalcCrippenDescriptors(mol)[0])
 
 
@@ -43,8 +43,8 @@ class TPSA(TargetDescriptor):
     """Topological polar surface area in Å² (Ertl et al., 2000).
 
     Args:
-        target: Reward nearness to this value, exp(-((TPSA - target) / width)² / 2); ``null``: the larger the better.
-        width: Of the window around ``target``, in Å².
+        target: Target of the reward exp(-((TPSA - target) / width)² / 2); ``null`` for the TPSA, larger is better.
+        width: Width of the window around ``target``, in Å².
     """
 
     name = "TPSA"
@@ -54,36 +54,28 @@ class TPSA(TargetDescriptor):
     def __init__(self, target: "float | None" = None, width: float = 10.0) -> None:
         super().__init__(target, width)
 
+    @override
     def value(self, mol: Any) -> float:
-        """The descriptor."""
         return float(CalcTPSA(mol))
 
 
 class RDKitDescriptor(TargetDescriptor):
-    """Any descriptor of `rdkit.Chem.Descriptors` by its name, such as ``MolWt`` or ``FractionCSP3``.
+    """Any descriptor of `rdkit.Chem.Descriptors`, such as ``MolWt`` or ``FractionCSP3``.
 
     Args:
-        descriptor: The name.
-        target: Reward nearness to this value, exp(-((value - target) / width)² / 2); ``null``: the value itself.
-        width: Of the window around ``target``, in the descriptor's unit.
-        higher_is_better: Without a target: False if smaller is better.
+        descriptor: Name of the descriptor.
+        target: Target of the reward exp(-((value - target) / width)² / 2); ``null`` for the value itself.
+        width: Width of the window around ``target``, in the unit of the descriptor.
+        higher_is_better: False if smaller values are better, without a target.
     """
 
     def __init__(
         self, descriptor: str, target: "float | None" = None, width: float = 1.0, higher_is_better: bool = True
     ) -> None:
-        known = dict(Descriptors.descList)
-        if descriptor not in known:
-            near = sorted(name for name in known if descriptor.lower() in name.lower()) or ["MolWt", "FractionCSP3"]
-            raise GraftError(f"RDKit has no descriptor {descriptor!r}: give one such as {', '.join(near[:5])}")
-        self.name, self.descriptor, self.higher_is_better, self._of = (
-            descriptor,
-            descriptor,
-            higher_is_better,
-            known[descriptor],
-        )
+        self._of = find_descriptor(descriptor)
+        self.name, self.descriptor, self.higher_is_better = descriptor, descriptor, higher_is_better
         super().__init__(target, width)
 
+    @override
     def value(self, mol: Any) -> float:
-        """The descriptor."""
         return float(self._of(mol))

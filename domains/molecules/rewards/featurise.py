@@ -1,4 +1,4 @@
-"""From molecules to the numbers that a trained predictor takes."""
+"""Features of molecules for trained predictors."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -6,18 +6,19 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from rdkit.Chem import Descriptors, rdFingerprintGenerator
+from rdkit.Chem import rdFingerprintGenerator
+from typing_extensions import override
 
-from graft.errors import GraftError
+from domains.molecules.rdkit_descriptors import find_descriptor
 from graft.recorded_arguments import Described
 
 
 class Featuriser(Described, ABC):
-    """Molecules in, one row of numbers each out."""
+    """A function from molecules to one row of numbers each."""
 
     @abstractmethod
     def __call__(self, mols: Sequence[Any]) -> NDArray[np.float32]:
-        """(n, d) features of valid molecules whose hydrogens are no atoms."""
+        """Return (n, d) features of valid molecules without explicit hydrogens."""
 
 
 class MorganFeatures(Featuriser):
@@ -25,8 +26,8 @@ class MorganFeatures(Featuriser):
 
     Args:
         radius: Bonds of an environment; 2 is ECFP4.
-        bits: Of the fingerprint.
-        counts: How often an environment occurs, not only whether it does.
+        bits: Length of the fingerprint.
+        counts: Count environments, instead of marking which occur.
     """
 
     def __init__(self, radius: int = 2, bits: int = 2048, counts: bool = False) -> None:
@@ -34,8 +35,8 @@ class MorganFeatures(Featuriser):
         generator = rdFingerprintGenerator.GetMorganGenerator(radius=radius, fpSize=bits)
         self._of = generator.GetCountFingerprintAsNumPy if counts else generator.GetFingerprintAsNumPy
 
+    @override
     def __call__(self, mols: Sequence[Any]) -> NDArray[np.float32]:
-        """See `Featuriser`."""
         return np.array([self._of(mol) for mol in mols], np.float32).reshape(len(mols), self.bits)
 
 
@@ -43,15 +44,12 @@ class DescriptorFeatures(Featuriser):
     """Descriptors of `rdkit.Chem.Descriptors` by their names.
 
     Args:
-        names: In the order in which the predictor takes them.
+        names: Names in the order in which the predictor takes them.
     """
 
     def __init__(self, names: "list[str]") -> None:
-        known = dict(Descriptors.descList)
-        if unknown := [name for name in names if name not in known]:
-            raise GraftError(f"RDKit has no descriptor {unknown[0]!r}: see rdkit.Chem.Descriptors.descList")
-        self.names, self._of = names, [known[name] for name in names]
+        self.names, self._of = names, [find_descriptor(name) for name in names]
 
+    @override
     def __call__(self, mols: Sequence[Any]) -> NDArray[np.float32]:
-        """See `Featuriser`."""
         return np.array([[of(mol) for of in self._of] for mol in mols], np.float32).reshape(len(mols), len(self.names))

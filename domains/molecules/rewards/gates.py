@@ -1,4 +1,4 @@
-"""Conditions that a molecule must meet before a reward is asked for it at all."""
+"""Conditions that a molecule must meet before a reward is called for it."""
 
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
@@ -6,12 +6,13 @@ from typing import Any, Literal
 
 from rdkit import Chem
 from rdkit.Chem.FilterCatalog import FilterCatalog, FilterCatalogParams
+from typing_extensions import override
 
 from domains.molecules.chemistry import is_connected, is_stable, is_valid
 from domains.molecules.rewards.base import pattern
 from graft.copies import copied
 from graft.errors import GraftError
-from graft.reward import Reward, Scorer, Scores, ask, scorer
+from graft.reward import Scorer, Scores, WrappedReward, ask, scorer
 
 _CONDITIONS: dict[str, Callable[[Any], bool]] = {
     "stable": is_stable,
@@ -20,16 +21,16 @@ _CONDITIONS: dict[str, Callable[[Any], bool]] = {
 }
 
 
-class Gate(Reward):
-    """A reward of molecules that may pass, and a fixed value for all others, which are no failures.
+class Gate(WrappedReward):
+    """A reward of the molecules that pass a test, and a fixed value for all others.
+
+    The others are not failures.
 
     Args:
-        reward: The reward.
-        fallback: The reward of other molecules, which should be no better than any that it gives; ``null``: the worst
-            it can give, 0 for QED and 10 for the SA score. LogP, energies and functions of yours have none: say it.
+        reward: Inner reward.
+        fallback: Reward of the other molecules, no better than any value of the reward; ``null`` for its worst value, 0
+            for QED and 10 for the SA score. LogP, energies and user functions have no worst value and need a fallback.
     """
-
-    copies_items = True
 
     def __init__(self, reward: "Scorer", fallback: "float | None" = None) -> None:
         reward = scorer(reward, f"the reward of {type(self).__name__}")
@@ -42,26 +43,24 @@ class Gate(Reward):
         self.name, self.unit, self.higher_is_better = reward.name, reward.unit, reward.higher_is_better
 
     @property
-    def parts(self) -> Sequence[Reward]:
-        """The reward."""
-        return (self.reward,)
-
-    @property
+    @override
     def worst_value(self) -> float:
-        """The reward's, or what others get where that is worse or the only one known."""
+        """Return the worst value of the reward or the fallback, the worse of both."""
         known = self.fallback if self.reward.worst_value is None else self.reward.worst_value
         return min(known, self.fallback) if self.higher_is_better else max(known, self.fallback)
 
     @abstractmethod
     def passes(self, item: Any) -> bool:
-        """Whether a molecule goes to the reward."""
+        """Return True if the reward is called for the molecule."""
 
+    @override
     def score(self, item: Any) -> float:
-        """The reward, or what others get."""
+        """Return the reward, or the fallback."""
         return self.reward.score(copied(item)) if self.passes(copied(item)) else self.fallback
 
+    @override
     def __call__(self, items: Sequence[Any]) -> Scores:
-        """Score every molecule; those that pass go to the reward together."""
+        """Score every molecule; the reward is called once for all that pass."""
         chosen = [i for i, item in enumerate(items) if self.passes(copied(item))]
         inner = ask(self.reward, [items[i] for i in chosen])
         failures = {chosen[j]: why for j, why in inner.failures.items()}
@@ -71,23 +70,17 @@ class Gate(Reward):
             scores.values[i] = value
         return scores
 
-    def setup(self) -> None:
-        """Get the reward ready."""
-        self.reward.setup()
-
-    def teardown(self) -> None:
-        """Free what the reward holds."""
-        self.reward.teardown()
-
 
 class Gated(Gate):
-    """A reward of molecules that meet some conditions, and a fixed value for all others, which are no failures.
+    """A reward of the molecules that meet some conditions, and a fixed value for all others.
+
+    The others are not failures.
 
     Args:
-        reward: The reward.
-        require: What a molecule must be to be given to it.
-        fallback: The reward of other molecules, which should be no better than any that it gives; ``null``: the worst
-            it can give, 0 for QED and 10 for the SA score. LogP, energies and functions of yours have none: say it.
+        reward: Inner reward.
+        require: Conditions that a molecule must meet.
+        fallback: Reward of the other molecules, no better than any value of the reward; ``null`` for its worst value, 0
+            for QED and 10 for the SA score. LogP, energies and user functions have no worst value and need a fallback.
     """
 
     def __init__(
@@ -103,21 +96,21 @@ class Gated(Gate):
             raise GraftError(f"unknown condition {min(unknown)!r} of a molecule: give some of {', '.join(_CONDITIONS)}")
         self._conditions = [_CONDITIONS[name] for name in require]
 
+    @override
     def passes(self, item: Any) -> bool:
-        """All conditions hold."""
         return all(condition(item) for condition in self._conditions)
 
 
 class AlertFree(Gate):
-    """A reward of molecules without alerts, and a fixed value for those with one and for those that are not valid.
+    """A reward of the valid molecules without alerts, and a fixed value for all others.
 
     Args:
-        reward: The reward.
-        catalogues: RDKit's: ``PAINS`` (assay interference; Baell and Holloway, 2010), ``BRENK`` (unwanted groups; Brenk
-            et al., 2008), ``NIH``, ``ZINC``, ``CHEMBL`` and their parts.
+        reward: Inner reward.
+        catalogues: Catalogues of RDKit: ``PAINS`` (assay interference; Baell and Holloway, 2010), ``BRENK`` (unwanted
+            groups; Brenk et al., 2008), ``NIH``, ``ZINC``, ``CHEMBL`` and their parts.
         smarts: Further patterns that must not occur.
-        fallback: The reward of other molecules, which should be no better than any that it gives; ``null``: the worst
-            it can give, 0 for QED and 10 for the SA score. LogP, energies and functions of yours have none: say it.
+        fallback: Reward of the other molecules, no better than any value of the reward; ``null`` for its worst value, 0
+            for QED and 10 for the SA score. LogP, energies and user functions have no worst value and need a fallback.
     """
 
     def __init__(
@@ -139,12 +132,12 @@ class AlertFree(Gate):
         self._queries = [pattern(text) for text in smarts]
         self.name = f"{self.reward.name} if no {' or '.join([*self.catalogues, *self.smarts])} alert"
 
+    @override
     def passes(self, item: Any) -> bool:
-        """It is valid and has no alert."""
         return is_valid(item) and not self.alerts(item)
 
     def alerts(self, item: Any) -> list[str]:
-        """Names of the alerts that a valid molecule has."""
+        """Return the names of the alerts of a valid molecule."""
         mol = Chem.RemoveHs(item)
         own = [text for text, query in zip(self.smarts, self._queries, strict=True) if mol.HasSubstructMatch(query)]
         return [entry.GetDescription() for entry in self._catalogue.GetMatches(mol)] + own

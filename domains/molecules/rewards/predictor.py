@@ -1,4 +1,7 @@
-"""A trained predictor as a reward, loaded without pickle: scikit-learn through skops, torch through safetensors."""
+"""Trained predictors as rewards, loaded without pickle.
+
+scikit-learn models are read by skops, torch networks by safetensors.
+"""
 
 import math
 from abc import abstractmethod
@@ -10,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from rdkit import Chem
 from torch import nn
+from typing_extensions import override
 
 from domains.molecules.chemistry import is_valid
 from domains.molecules.rewards.featurise import Featuriser, MorganFeatures
@@ -21,14 +25,16 @@ from graft.reward import BatchReward, Scores
 
 
 class Predictor(BatchReward):
-    """What a trained model predicts of a molecule's features; a molecule that is not valid counts as failed.
+    """Prediction of a trained model from a molecule's features.
+
+    An invalid molecule counts as failed.
 
     Args:
-        path: Of the model's file.
-        features: What the model was trained on; Morgan fingerprints of 2048 bits if not given.
+        path: File of the model.
+        features: Features that the model was trained on; Morgan fingerprints of 2048 bits if not given.
         higher_is_better: False if smaller is better.
-        name: Shown in tables; the file's if not given.
-        unit: Shown behind values.
+        name: Name in tables; the file's if not given.
+        unit: Unit of the prediction.
     """
 
     def __init__(
@@ -42,17 +48,18 @@ class Predictor(BatchReward):
         )
         self.name = name or files.find_file(path).stem
 
+    @override
     def identity(self) -> Any:
-        """See `graft.fingerprint.fingerprint`: with the hash of the model's file."""
+        """Return the settings and the hash of the model's file."""
         public = {name: value for name, value in public_attributes(self).items() if name not in ("path", "name")}
         return {"predictor": type(self).__qualname__, "file": files.sha256(files.find_file(self.path)), **public}
 
     @abstractmethod
     def predict(self, features: NDArray[np.float32]) -> NDArray[Any]:
-        """(n,) predictions from (n, d) features."""
+        """Return (n,) predictions from (n, d) features."""
 
+    @override
     def __call__(self, items: Sequence[Any]) -> Scores:
-        """Predict all at once."""
         scores = Scores([math.nan] * len(items))
         valid = [i for i, item in enumerate(items) if is_valid(item)]
         scores.failures = {i: "the molecule is not valid" for i in range(len(items)) if i not in set(valid)}
@@ -60,13 +67,15 @@ class Predictor(BatchReward):
             return scores
         try:
             values = np.asarray(self.predict(self.features([Chem.RemoveHs(items[i]) for i in valid])), float).ravel()
-        except (ValueError, RuntimeError) as error:  # of other features than it was trained on: no molecule's fault
+        except (ValueError, RuntimeError) as error:  # features of another kind fail for all molecules
             raise GraftError(
                 f"{self.path} cannot predict from these features ({str(error).splitlines()[0]}): give the features "
-                "that it was trained on"
+                "of its training"
             ) from None
         if len(values) != len(valid):
-            raise GraftError(f"{self.path} predicts {len(values)} numbers of {len(valid)} molecules: it must be one")
+            raise GraftError(
+                f"{self.path} predicts {len(values)} numbers for {len(valid)} molecules; it must predict one for each"
+            )
         for i, value in zip(valid, values.tolist(), strict=True):
             if math.isfinite(value):
                 scores.values[i] = value
@@ -76,18 +85,20 @@ class Predictor(BatchReward):
 
 
 class SklearnPredictor(Predictor):
-    """A scikit-learn model in a ``.skops`` file (``skops.io.dump(model, path)``), which runs no code when it is read.
+    """A scikit-learn model in a ``.skops`` file, read without running code.
+
+    ``skops.io.dump(model, path)`` writes such a file.
 
     Args:
-        path: Of the file.
-        features: What the model was trained on; Morgan fingerprints of 2048 bits if not given.
-        probability: Of a classifier: the probability of its last class instead of the prediction.
-        trusted: Types in the file that you trust, besides those that skops knows to be safe. Trees are none of them
-            (``sklearn.tree._tree.Tree``: random forests, gradient boosting), for a forged tree can crash the process:
-            name them for files that you, or someone whom you trust, wrote.
+        path: File of the model.
+        features: Features that the model was trained on; Morgan fingerprints of 2048 bits if not given.
+        probability: For a classifier: take the probability of its last class instead of the prediction.
+        trusted: Types in the file that you trust, in addition to those that skops knows to be safe. Tree models
+            (``sklearn.tree._tree.Tree``: random forests, gradient boosting) must be named, for a forged tree can crash
+            the process: name them only for files from a source that you trust.
         higher_is_better: False if smaller is better.
-        name: Shown in tables; the file's if not given.
-        unit: Shown behind values.
+        name: Name in tables; the file's if not given.
+        unit: Unit of the prediction.
     """
 
     def __init__(
@@ -106,8 +117,8 @@ class SklearnPredictor(Predictor):
         if probability and not hasattr(self._model, "predict_proba"):
             raise GraftError(f"{path} holds a {type(self._model).__name__}, which gives no probabilities")
 
+    @override
     def predict(self, features: NDArray[np.float32]) -> NDArray[Any]:
-        """See `Predictor.predict`."""
         if self.probability:
             return np.asarray(self._model.predict_proba(features))[:, -1]
         found = np.asarray(self._model.predict(features))
@@ -121,16 +132,16 @@ class SklearnPredictor(Predictor):
 
 
 class TorchPredictor(Predictor):
-    """A torch network with its weights in a safetensors file (or a state dict that torch reads as tensors only).
+    """A torch network with weights in a safetensors file, or in a state dict of tensors only.
 
     Args:
-        path: Of the weights.
-        network: (n, d) features -> (n,) or (n, 1); `MLP` or any class by its path.
-        features: What the network was trained on; Morgan fingerprints of 2048 bits if not given.
-        output: What is made of the network's number: ``sigmoid`` for logits of a probability.
+        path: File of the weights.
+        network: Network (n, d) features -> (n,) or (n, 1); `MLP` or any class by its path.
+        features: Features that the network was trained on; Morgan fingerprints of 2048 bits if not given.
+        output: ``sigmoid`` for a network that returns logits of a probability.
         higher_is_better: False if smaller is better.
-        name: Shown in tables; the file's if not given.
-        unit: Shown behind values.
+        name: Name in tables; the file's if not given.
+        unit: Unit of the prediction.
     """
 
     def __init__(
@@ -157,20 +168,20 @@ class TorchPredictor(Predictor):
         require_finite_network(network, path, "give another file")
         self.network = network.eval()
 
+    @override
     def predict(self, features: NDArray[np.float32]) -> NDArray[Any]:
-        """See `Predictor.predict`."""
         with torch.no_grad():
             out = self.network(torch.from_numpy(features))
         return (out.sigmoid() if self.output == "sigmoid" else out).double().numpy()  # type: ignore[no-any-return]
 
 
 class MLP(nn.Sequential):
-    """Layers of ReLU units and a linear one: a predictor from features.
+    """A multilayer perceptron of ReLU units with one linear output.
 
     Args:
-        inputs: Features.
-        width: Of the hidden layers.
-        layers: Hidden layers.
+        inputs: Number of features.
+        width: Width of the hidden layers.
+        layers: Number of hidden layers.
     """
 
     def __init__(self, inputs: int = 2048, width: int = 256, layers: int = 2) -> None:
@@ -199,5 +210,5 @@ def _skops(path: str, trusted: "list[str]") -> Any:
             f"{path} holds types that are not known to be safe; if it is from someone you trust, name them: "
             f"`trusted: [{', '.join(unknown)}]`"
         ) from None
-    except Exception as error:  # a dozen kinds: no zip, no schema, a truncated array
+    except Exception as error:  # no zip, no schema, a truncated array: a dozen types
         raise GraftError(f"{path} is no model that skops wrote, or is truncated ({type(error).__name__})") from None

@@ -1,4 +1,4 @@
-"""A command-line program as a reward: xTB, docking, anything that reads a molecule's file and prints a number."""
+"""A command-line program as a reward, such as xTB or docking."""
 
 import os
 import re
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from rdkit import Chem, rdBase
+from typing_extensions import override
 
 from domains.molecules.chemistry import is_valid, key
 from graft import files as found
@@ -20,30 +21,31 @@ from graft.fingerprint import public_attributes
 from graft.reward import Reward, Scores, to_finite_float
 
 NUMBER = r"([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)"
-TAIL = 1 << 20  # bytes of the end of the output that are read
+TAIL = 1 << 20  # bytes that are read, from the end of the output
 
 
 class ExternalProgram(Reward):
-    r"""The number that a program prints of a molecule.
+    r"""The number that a program prints for a molecule.
 
     Each call runs in a temporary folder of its own, which holds the molecule's file and is removed afterwards. A call
-    that ends with another status than 0, prints no number where one is expected, or takes too long (it is killed, with
-    all that it started) costs its molecule, which is counted.
+    fails if its status is not 0, if it prints no number, or if it takes too long; the program and its children are then
+    killed. A failed call costs its molecule alone.
 
     Args:
         command: Program and arguments, each a word of its own (no shell). ``{input}`` is the name of the molecule's
             file in the temporary folder, ``{smiles}`` its SMILES. For xTB's energy ``[xtb, "{input}", --gfn, "2"]``
             with ``pattern: 'TOTAL ENERGY\s+(\S+)'``.
-        format: Of the molecule's file: ``xyz``, ``sdf`` or ``pdb`` with its conformer, hydrogens added, or ``smi``.
+        format: Format of the molecule's file: ``xyz``, ``sdf`` or ``pdb`` with its conformer and added hydrogens, or
+            ``smi``.
         pattern: Regular expression with one group, the number; the last match counts. The last number if not given.
-        output: File in the temporary folder that the program writes and the number is in; ``null``: what it prints.
-        files: Files that the program needs in its folder, such as a docking receptor.
-        timeout: Seconds.
-        workers: Calls at a time.
-        environment: Variables that are set for the program, such as ``{OMP_NUM_THREADS: "1"}``.
+        output: File in the temporary folder that holds the number; ``null`` for the printed output.
+        files: Files that are copied to the temporary folder, such as a docking receptor.
+        timeout: Time limit of a call in seconds.
+        workers: Number of calls at a time.
+        environment: Environment variables of the program, such as ``{OMP_NUM_THREADS: "1"}``.
         higher_is_better: False if smaller is better.
-        name: Shown in tables; the program's if not given.
-        unit: Shown behind values.
+        name: Name in tables; the program's if not given.
+        unit: Unit of the number.
     """
 
     def __init__(
@@ -64,7 +66,7 @@ class ExternalProgram(Reward):
             raise GraftError("the command of an external program is empty: give the program and its arguments")
         words = set(re.findall(r"\{[A-Za-z_]\w*\}", " ".join(command)))
         if not words or not words <= {"{input}", "{smiles}"}:
-            wrong = f"has {min(words - {'{input}', '{smiles}'})}" if words else "says nothing of the molecule"
+            wrong = f"has {min(words - {'{input}', '{smiles}'})}" if words else "has neither {input} nor {smiles}"
             raise GraftError(
                 f"the command of {command[0]} {wrong}: {{input}} stands for the molecule's file, {{smiles}} for its "
                 "SMILES"
@@ -74,7 +76,7 @@ class ExternalProgram(Reward):
         try:
             self._pattern = re.compile(pattern, re.MULTILINE)
         except re.error as error:
-            raise GraftError(f"{pattern!r} is no regular expression: {error}") from None
+            raise GraftError(f"{pattern!r} is not a regular expression: {error}") from None
         if self._pattern.groups != 1:
             raise GraftError(f"the pattern {pattern!r} has {self._pattern.groups} groups: it needs one, the number")
         self.command, self.format, self.pattern, self.output = command, format, pattern, output
@@ -82,19 +84,17 @@ class ExternalProgram(Reward):
         self.environment = environment or {}
         self.higher_is_better, self.unit, self.name = higher_is_better, unit, name or Path(command[0]).name
 
+    @override
     def identity(self) -> Any:
-        """See `graft.fingerprint.fingerprint`: the command, with the hashes of the files that it needs."""
+        """Return the command and the hashes of its files."""
         public = public_attributes(self)
         for name in ("timeout", "workers", "name"):
             public.pop(name)
         return {"program": public, "files": [found.sha256(found.find_file(name)) for name in self.files]}
 
+    @override
     def setup(self) -> None:
-        """Find the program and its files.
-
-        Raises:
-            GraftError: One is missing.
-        """
+        """Raise GraftError if the program or one of its files is missing."""
         if self._located() is None:
             raise GraftError(
                 f"there is no program {self.command[0]!r}: install it, or give its path as the first word of command"
@@ -102,8 +102,15 @@ class ExternalProgram(Reward):
         for name in self.files:
             found.find_file(name)
 
+    @override
     def score(self, item: Any) -> float:
-        """The number; ValueError, RuntimeError or TimeoutError where there is none."""
+        """Return the number.
+
+        Raises:
+            ValueError: The molecule is not valid, or the program prints no number.
+            RuntimeError: The program ends with another status than 0.
+            TimeoutError: The program takes too long.
+        """
         if not is_valid(item):
             raise ValueError("the molecule is not valid")
         with tempfile.TemporaryDirectory(prefix="graft-") as name:
@@ -114,8 +121,9 @@ class ExternalProgram(Reward):
             self._run(folder, key(item))
             return self._number(folder / (self.output or "stdout"))
 
+    @override
     def __call__(self, items: Sequence[Any]) -> Scores:
-        """Score every molecule, as many at a time as there are workers."""
+        """Score every molecule, ``workers`` of them at a time."""
         if self.workers == 1:
             return super().__call__(items)
         with ThreadPoolExecutor(self.workers) as pool:
@@ -124,7 +132,7 @@ class ExternalProgram(Reward):
         return Scores([part.values[0] for part in parts], failures)
 
     def _located(self) -> "str | None":
-        """The program's path: the molecule's folder is another one than that in which it was named."""
+        """Return the absolute path of the program, since it runs in another folder."""
         path = shutil.which(self.command[0])
         return os.path.abspath(path) if path is not None else None
 
@@ -144,7 +152,7 @@ class ExternalProgram(Reward):
                 stdout=out,
                 stderr=err,
                 env={**os.environ, **self.environment},
-                start_new_session=True,  # so that what it starts can be ended with it
+                start_new_session=True,  # a group of its own, so that its children can be killed too
             )
             try:
                 status = process.wait(self.timeout)
@@ -153,8 +161,8 @@ class ExternalProgram(Reward):
             finally:
                 _end(process)
         if status != 0:
-            said = _tail(folder / "stderr").strip().splitlines()
-            raise RuntimeError(f"{self.name} ended with status {status}" + (f": {said[-1]}" if said else ""))
+            output = _tail(folder / "stderr").strip().splitlines()
+            raise RuntimeError(f"{self.name} ended with status {status}" + (f": {output[-1]}" if output else ""))
 
     def _number(self, path: Path) -> float:
         if not path.is_file():
@@ -173,7 +181,7 @@ def _float(text: str, name: str) -> float:
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:
-    """End a process and all that it started."""
+    """Kill a process and all its children."""
     try:
         os.killpg(process.pid, signal.SIGKILL)
     except ProcessLookupError:
@@ -188,7 +196,7 @@ def _tail(path: Path) -> str:
 
 
 def written(item: Any, format: str) -> str:
-    """A molecule as the text of a file, hydrogens included."""
+    """Return a molecule as the text of a file, with hydrogens added."""
     if format == "smi":
         return f"{key(item)}\n"
     with rdBase.BlockLogs():

@@ -1,6 +1,8 @@
-"""Whether a molecule is one at all."""
+"""Validity and stability as rewards."""
 
 from typing import Any
+
+from typing_extensions import override
 
 from domains.molecules.chemistry import is_stable, is_valid
 from graft.reward import Reward
@@ -12,8 +14,8 @@ class Stability(Reward):
     name = "stability"
     worst_value = 0.0
 
+    @override
     def score(self, item: Any) -> float:
-        """1 or 0."""
         return float(is_stable(item))
 
 
@@ -23,6 +25,6 @@ class Validity(Reward):
     name = "validity"
     worst_value = 0.0
 
+    @override
     def score(self, item: Any) -> float:
-        """1 or 0."""
         return float(is_valid(item))

@@ -1,10 +1,11 @@
-"""Likeness to a given molecule."""
+"""Similarity to a given molecule."""
 
 from typing import Any, Literal
 
 from rdkit import Chem, DataStructs
 from rdkit.Chem import rdFingerprintGenerator
 from rdkit.Chem.Scaffolds import MurckoScaffold
+from typing_extensions import override
 
 from domains.molecules.rewards.base import Descriptor, TargetDescriptor, molecule
 from graft.errors import GraftError
@@ -14,12 +15,13 @@ class Similarity(TargetDescriptor):
     """Tanimoto similarity of Morgan fingerprints to a given molecule, 0 to 1.
 
     Args:
-        smiles: The molecule.
+        smiles: Given molecule.
         radius: Bonds of an environment; 2 is ECFP4.
-        bits: Of the fingerprint.
-        counts: Compare how often an environment occurs, not only whether it does.
-        target: Reward nearness to this similarity (to be like it, but not the same); ``null``: the similarity.
-        width: Of the window around ``target``.
+        bits: Length of the fingerprint.
+        counts: Compare counts of environments, instead of which occur.
+        target: Target of the reward, as in `TargetDescriptor`, for similar but not equal molecules; ``null`` for the
+            similarity.
+        width: Width of the window around ``target``.
     """
 
     min_value = 0.0
@@ -40,17 +42,19 @@ class Similarity(TargetDescriptor):
         self._given = self._of(molecule(smiles))
         super().__init__(target, width)
 
+    @override
     def value(self, mol: Any) -> float:
-        """The similarity."""
         return float(DataStructs.TanimotoSimilarity(self._of(mol), self._given))
 
 
 class Scaffold(Descriptor):
-    """1 if the molecule has the scaffold of a given one (rings and what joins them; Bemis and Murcko, 1996), else 0.
+    """1 if the molecule has the scaffold of a given molecule (Bemis and Murcko, 1996), else 0.
+
+    A scaffold is the rings and the chains between them.
 
     Args:
-        smiles: The given molecule, which must have a ring.
-        match: ``same``: its scaffold is that scaffold; ``contains``: it contains it, perhaps within a larger one.
+        smiles: Given molecule, with at least one ring.
+        match: ``same``: the scaffolds are equal; ``contains``: the molecule contains the given scaffold.
         generic: Compare frameworks only: every atom as carbon, every bond as single.
     """
 
@@ -64,8 +68,8 @@ class Scaffold(Descriptor):
         self._key = _smiles(self._scaffold)
         self.name = f"scaffold {self._key}"
 
+    @override
     def value(self, mol: Any) -> float:
-        """1 or 0."""
         if self.match == "contains":
             whole = _generic(mol) if self.generic else mol
             return float(whole.HasSubstructMatch(self._scaffold))

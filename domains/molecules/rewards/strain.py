@@ -4,19 +4,22 @@ from typing import Any
 
 from rdkit import Chem, rdBase
 from rdkit.Chem import rdForceFieldHelpers
+from typing_extensions import override
 
 from domains.molecules.chemistry import is_valid
 from graft.reward import Reward
 
 
 class Strain(Reward):
-    """Energy of the generated conformer above the next minimum of MMFF94, in kcal/mol; smaller is better.
+    """Energy of the conformer above the nearest minimum of MMFF94, in kcal/mol.
 
-    Hydrogens that the model does not place are added and relaxed first with everything else in place, so that they are
-    not counted. A molecule that is not valid, or that MMFF94 has no parameters for, counts as failed.
+    Smaller is better.
+
+    Missing hydrogens are added and relaxed first, with the other atoms fixed, so that they do not count. A molecule
+    that is not valid, or that MMFF94 has no parameters for, counts as failed.
 
     Args:
-        steps: Most steps of a minimisation; one that has not converged by then counts as failed.
+        steps: Largest number of steps of a minimisation; without convergence the molecule counts as failed.
         per_atom: Divide by the number of heavy atoms.
     """
 
@@ -29,8 +32,9 @@ class Strain(Reward):
         if per_atom:
             self.name, self.unit = "strain per heavy atom", "kcal/mol"
 
+    @override
     def score(self, item: Any) -> float:
-        """The strain, 0 or more."""
+        """Return the strain, 0 or more."""
         if not is_valid(item):
             raise ValueError("the molecule is not valid")
         with rdBase.BlockLogs():

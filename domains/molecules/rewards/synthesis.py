@@ -1,4 +1,4 @@
-"""How hard a molecule is to make."""
+"""Synthetic accessibility."""
 
 import importlib.util
 from functools import lru_cache
@@ -6,19 +6,20 @@ from pathlib import Path
 from typing import Any
 
 from rdkit import RDConfig
+from typing_extensions import override
 
 from domains.molecules.rewards.base import TargetDescriptor
 from graft.errors import GraftError
 
 
 class SyntheticAccessibility(TargetDescriptor):
-    """SA score, 1 (easy) to 10 (hard), from fragment frequencies and complexity (Ertl and Schuffenhauer, 2009).
+    """SA score, 1 (easy) to 10 (hard), from fragment frequencies and complexity.
 
-    It is that of RDKit's Contrib, which comes with RDKit. It was fitted to drug-sized molecules.
+    Ertl and Schuffenhauer (2009); the code is that of RDKit's Contrib. The score was fitted to drug-sized molecules.
 
     Args:
-        target: Reward nearness to this value, exp(-((SA - target) / width)² / 2); ``null``: the smaller the better.
-        width: Of the window around ``target``.
+        target: Target of the reward exp(-((SA - target) / width)² / 2); ``null`` for the score, smaller is better.
+        width: Width of the window around ``target``.
     """
 
     name = "SA score"
@@ -28,16 +29,13 @@ class SyntheticAccessibility(TargetDescriptor):
     def __init__(self, target: "float | None" = None, width: float = 1.0) -> None:
         super().__init__(target, width)
 
+    @override
     def setup(self) -> None:
-        """Load the table of fragments.
-
-        Raises:
-            GraftError: This RDKit came without its Contrib.
-        """
+        """Load the table of fragments; raise GraftError if RDKit was installed without its Contrib."""
         scorer()
 
+    @override
     def value(self, mol: Any) -> float:
-        """The score."""
         if mol.GetNumAtoms() == 0:
             raise ValueError("the molecule has no heavy atom")
         return float(scorer().calculateScore(mol))
@@ -45,10 +43,10 @@ class SyntheticAccessibility(TargetDescriptor):
 
 @lru_cache(1)
 def scorer() -> Any:
-    """RDKit's ``sascorer`` module.
+    """Return RDKit's ``sascorer`` module.
 
     Raises:
-        GraftError: There is none.
+        GraftError: RDKit was installed without its Contrib.
     """
     path = Path(RDConfig.RDContribDir) / "SA_Score" / "sascorer.py"
     spec = importlib.util.spec_from_file_location("sascorer", path)

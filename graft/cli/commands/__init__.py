@@ -1,1 +1,1 @@
-"""A file for each command, whose ``run(args)`` is called with the arguments after its name."""
+"""A file for each command; ``run(args)`` takes the arguments after the command's name."""

@@ -17,13 +17,13 @@ USAGE = """usage: graft compare --config NAME --methods a,b --seeds 0,1,2 [--SET
   --seeds LIST       of the runs
   --levels LIST      numbers or auto, for methods that have a level; the configuration's own if not given
   --baseline METHOD  that differences are taken to; the first one if not given
-  --target_draws N      draws of the reference for the accepted law; as many as a run's if not given
-  --run_dir FOLDER   where; runs/compare-NAME/N if not given. A comparison that is there goes on.
+  --target_draws N      draws of the reference for the accepted distribution; as many as a run's if not given
+  --run_dir FOLDER   where; runs/compare-NAME/N if not given. A comparison that is there is resumed.
 """
 
 
 def run(args: list[str]) -> None:
-    """Run what is missing, and show the table."""
+    """Run the missing runs, and print the table."""
     own, rest = split_flags(args, ("methods", "seeds", "levels", "baseline", "target_draws", "run_dir"))
     if {"-h", "--help"} & set(rest):
         print(f"{USAGE}\nmethods:\n{methods.describe_methods()}\n")

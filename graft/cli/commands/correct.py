@@ -7,7 +7,7 @@ from graft.correct.command import correct
 
 
 def run(args: list[str]) -> None:
-    """Recover the noise of data, learn it, and show what it bought."""
+    """Recover the noise of data, train the corrector on it, and print the table."""
     cli, config, folder, checkpoint = start_run("correct", args)
     rank_zero_print(cli, f"graft: run in {folder}")
     again = command_line("correct", [*args, *drawn_seed(cli)])

@@ -9,21 +9,21 @@ from graft.errors import GraftError
 
 
 def run(args: list[str]) -> None:
-    """Draw several times, and show means and spreads."""
+    """Sample several times, and print means and spreads of the metrics."""
     parser = ArgumentParser(
         prog="graft evaluate",
         description="The domain's metrics of fresh samples, over several runs with seeds of their own.",
         exit_on_error=False,
     )
     add_flags(parser, 10_000)
-    parser.add_argument("--runs", type=int, default=3, help="How often the samples are drawn.")
+    parser.add_argument("--runs", type=int, default=3, help="Number of runs.")
     given, args = model_overrides(args)
     asked = parser.parse_args(args)
     if asked.number < 1 or asked.runs < 1:
         raise GraftError(f"-n is {asked.number} and --runs {asked.runs}, but both are at least 1")
     cli = load_run(asked, given, "")
     found = evaluate.evaluate(cli.model, cli.trainer, asked.number, asked.runs)
-    about = {"n": asked.number, "runs": asked.runs, "seed": asked.seed, "steps": cli.model.steps}
+    about = {"n": asked.number, "runs": asked.runs, "seed": asked.seed, "steps": cli.model.policy.steps}
     if asked.out is not None:
         files.write_json(asked.out, {**evaluate.plain(found), **about, "versions": commands.versions()})
-    print(f"{asked.runs} runs of {asked.number} samples, {cli.model.steps} steps\n{evaluate.table(found)}")
+    print(f"{asked.runs} runs of {asked.number} samples, {cli.model.policy.steps} steps\n{evaluate.table(found)}")

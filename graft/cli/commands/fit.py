@@ -6,7 +6,7 @@ from graft.cli.context import drawn_seed, rank_zero_print, start_run
 
 
 def run(args: list[str]) -> None:
-    """Fine-tune, and show the table."""
+    """Fine-tune, and print the table."""
     cli, config, folder, checkpoint = start_run("fit", args)
     rank_zero_print(cli, f"graft: run in {folder}")
     again = command_line("fit", [*args, *drawn_seed(cli)])

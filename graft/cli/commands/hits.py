@@ -13,7 +13,7 @@ from graft.evaluation import SampleEvaluator
 
 
 def run(args: list[str]) -> None:
-    """Rank, and write the file."""
+    """Rank the objects of a run, and write the file."""
     parser = ArgumentParser(
         prog="graft hits",
         description="The best distinct objects of a run's rounds, and of fresh samples, ranked. FILE may be of any of "
@@ -21,7 +21,9 @@ def run(args: list[str]) -> None:
         exit_on_error=False,
     )
     add_flags(parser, 100)
-    parser.add_argument("--draws", type=int, default=0, help="Draw and score so many more with the run's weights.")
+    parser.add_argument(
+        "--draws", type=int, default=0, help="Number of further draws of the run's weights, which are scored."
+    )
     given, args = model_overrides(args)
     asked = parser.parse_args(args)
     if asked.number < 1 or asked.draws < 0:
@@ -31,19 +33,19 @@ def run(args: list[str]) -> None:
     check_output_suffix(cli.model, out, ".csv", ".png", ".html")
     data.run_dir = path.parent
     rounds = sum(
-        1 for _ in itertools.takewhile(lambda n: (data.round_dir(n) / "round.json").exists(), itertools.count())
+        1 for _ in itertools.takewhile(lambda n: (data.rounds.round_dir(n) / "round.json").exists(), itertools.count())
     )
-    judge = SampleEvaluator(data.require_reward, {})
-    data.require_reward.setup()
+    evaluator = SampleEvaluator(data.rounds.require_reward, {})
+    data.rounds.require_reward.setup()
     try:
         for items, calls in commands.sample(cli.model, cli.trainer, asked.draws, "hits") if asked.draws else ():
-            judge.update(items, calls)
-        found = hits.top_samples(cli.model, data, rounds, judge.items, judge.rewards, asked.number)
+            evaluator.update(items, calls)
+        found = hits.top_samples(cli.model, data, rounds, evaluator.items, evaluator.rewards, asked.number)
         if asked.postprocess:
             found = hits.postprocessed(cli.model, data, found)
     finally:
-        data.require_reward.teardown()
+        data.rounds.require_reward.teardown()
     if not found:
         raise GraftError(f"{path.parent} keeps no scored draws: draw some with --draws 1000")
-    hits.write(cli.model, found, out, data.reward_label[0])
-    print(f"{len(found)} hits in {out}, {data.reward_label[0]} {found[0].reward:.4g} to {found[-1].reward:.4g}")
+    hits.write(cli.model, found, out, data.rounds.reward_label[0])
+    print(f"{len(found)} hits in {out}, {data.rounds.reward_label[0]} {found[0].reward:.4g} to {found[-1].reward:.4g}")

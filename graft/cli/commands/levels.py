@@ -1,4 +1,4 @@
-"""``graft levels``: how much of the reward is decided at each level, and which one to choose."""
+"""``graft levels``: the share of the reward that is decided at each level, and the level to choose."""
 
 from graft import commands
 from graft.cli.configs import config_name
@@ -9,7 +9,7 @@ from graft.levels import show
 
 
 def run(args: list[str]) -> None:
-    """Draw, score, and show the table of levels."""
+    """Sample and score, and print the table of levels."""
     cli, config = parse_and_build("levels", args)
     for name in ("weights", "ckpt_path"):
         if cli.config[name] is not None:

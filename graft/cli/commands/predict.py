@@ -1,13 +1,13 @@
-"""``graft predict``: draw from a model into the run's folder."""
+"""``graft predict``: sample a model into the run's folder."""
 
 from graft import commands, files
 from graft.cli.context import rank_zero_print, start_run
 
 
 def run(args: list[str]) -> None:
-    """Draw as many as the comparison's."""
+    """Sample as many objects as ``data.evaluation.test_draws``, and write them."""
     cli, _, folder, _ = start_run("predict", args, "_predict")
-    drawn = commands.sample(cli.model, cli.trainer, cli.datamodule.test_draws, "predict")
+    drawn = commands.sample(cli.model, cli.trainer, cli.datamodule.evaluation.test_draws, "predict")
     items = [item for part, _ in drawn for item in part]
     path = folder / f"samples{cli.model.file_suffix}"
     if cli.trainer.is_global_zero:

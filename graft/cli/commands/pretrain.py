@@ -5,7 +5,7 @@ from graft.cli.context import rank_zero_print, start_run
 
 
 def run(args: list[str]) -> None:
-    """Train, and show how good it is."""
+    """Train, and print the metrics of the reference."""
     cli, config, folder, checkpoint = start_run("pretrain", args)
     rank_zero_print(cli, f"graft: run in {folder}")
     summary = commands.pretrain(cli.model, cli.datamodule, folder, cli.trainer, config, checkpoint)

@@ -1,4 +1,4 @@
-"""``graft sample``: draw objects from a run's weights into a file."""
+"""``graft sample``: sample objects from the weights of a run into a file."""
 
 import math
 from pathlib import Path
@@ -15,9 +15,9 @@ from graft.reward import ask
 
 
 def run(args: list[str]) -> None:
-    """Draw, and write the file."""
+    """Sample, and write the file."""
     parser = ArgumentParser(
-        prog="graft sample", description="Draw objects from a run's weights into a file.", exit_on_error=False
+        prog="graft sample", description="Sample objects from the weights of a run into a file.", exit_on_error=False
     )
     add_flags(parser, 256)
     parser.add_argument(
@@ -25,21 +25,21 @@ def run(args: list[str]) -> None:
         type=float | None,
         default=None,
         metavar="W",
-        help="Draw with the weights W * tuned + (1 - W) * reference: 0 is the reference, 1 the tuned model.",
+        help="Sample with the weights W * tuned + (1 - W) * reference: 0 is the reference, 1 the tuned model.",
     )
     parser.add_argument(
         "--best_of",
         type=int | None,
         default=None,
         metavar="N",
-        help="For each object draw N under the same condition and keep the one that the run's reward likes best.",
+        help="For each object, sample N under the same condition and keep the one with the best reward.",
     )
     parser.add_argument(
         "--condition",
         type=str | None,
         default=None,
         metavar="FILE",
-        help="What is given to every draw, in a file of the domain's: a brief of a page's elements.",
+        help="File of the domain with the fixed part of every sample, such as some elements of a page.",
     )
     given, args = model_overrides(args)
     asked = parser.parse_args(args)
@@ -74,7 +74,7 @@ def run(args: list[str]) -> None:
     if out.suffix == ".png":
         picture = cli.model.render(items)
         if picture is None:
-            raise GraftError(f"{type(cli.model).__name__} draws no pictures")
+            raise GraftError(f"{type(cli.model).__name__} renders no pictures")
         files.write_bytes(out, picture)
     else:
         files.write_with(out, lambda path: cli.model.write(items, path, rewards))
@@ -82,7 +82,7 @@ def run(args: list[str]) -> None:
 
 
 def _scored(reward: Any, rewards: list[float]) -> str:
-    """What objects score, in words."""
+    """Return the mean reward of objects and the number of failed rewards, in words."""
     right = [value for value in rewards if not math.isnan(value)]
     failed = f", {len(rewards) - len(right)} without a reward" if len(right) < len(rewards) else ""
     return f"mean {reward.name} {report.format_number(sum(right) / len(right) if right else math.nan)}{failed}"

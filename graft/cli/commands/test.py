@@ -6,11 +6,11 @@ from graft.cli.parser import parse_and_build
 
 
 def run(args: list[str]) -> None:
-    """Judge draws of both."""
+    """Evaluate draws of both, and print the metrics side by side."""
     cli, _ = parse_and_build("test", args)
     load_initial_weights(cli)
     commands.evaluate_both(cli.model, cli.datamodule, cli.trainer)
-    sides = {name: judge.summary() for name, judge in cli.model.evaluators.items()}
+    sides = {name: evaluator.summary() for name, evaluator in cli.model.evaluators.items()}
     rank_zero_print(cli, f"{'':<20} {'reference':>12} {'tuned':>12}")
     for name in sides["tuned"]:
         values = "".join(f" {report.format_number(sides[side][name]):>12}" for side in ("reference", "tuned"))

@@ -1,4 +1,4 @@
-"""``graft validate``: judge draws of a model."""
+"""``graft validate``: evaluate draws of a model."""
 
 from graft import report
 from graft.cli.context import load_initial_weights, rank_zero_print
@@ -6,7 +6,7 @@ from graft.cli.parser import parse_and_build
 
 
 def run(args: list[str]) -> None:
-    """Draw and score."""
+    """Sample and score, and print the metrics."""
     cli, _ = parse_and_build("validate", args)
     load_initial_weights(cli)
     cli.trainer.validate(cli.model, cli.datamodule, verbose=False)

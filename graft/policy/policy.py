@@ -1,0 +1,329 @@
+"""Policy: the tuned and the reference network as one sampler, and the denoising loss of the tuned one."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import replace
+from typing import Any, Literal
+
+import torch
+from torch import Generator, Tensor, nn
+
+from graft import limits, seeding
+from graft.corrector import NoiseCorrector
+from graft.datatypes import SampleRequest, TrainingBatch, Weights
+from graft.domain import Domain
+from graft.errors import GraftError
+from graft.network import (
+    EMA,
+    AutoBatchSize,
+    LoRA,
+    adapter_disabled,
+    add_lora,
+    eval_mode,
+    frozen_copy,
+    trainable_parameters,
+)
+from graft.network.weights import persistent_buffers
+from graft.policy.interval import Interval, tuned_interval, upper_level_on_grid
+from graft.policy.tuning import Tuning
+from graft.process import Model, Process, checked
+from graft.sampler import Stage, Trajectory, explained, run_stages
+from graft.solvers import Euler, Solver
+from graft.state import Condition, State, size
+
+
+class Policy(nn.Module):
+    """The network that is tuned, the frozen reference, and the sampler that takes a state through both.
+
+    The tuned network samples within an interval of the clock; the reference samples above and below it. With a
+    corrector the reference samples the whole clock, and the corrector makes the noise that it starts from.
+
+    Args:
+        backbone: The network with the reference's weights, ``(state, time (B,), condition) -> output``.
+        process: The forward process and the sampler's step.
+        steps: Number of sampler steps.
+        level: The level at which the tuned network hands over to the reference; ``auto``: it is set later.
+        upper_level: The level at which the tuned network takes over from the reference.
+        solver: The solver of the sampler's steps; Euler's if not given.
+        corrector: The flow that shapes the noise of a deterministic sampler.
+        lora: The adapters that are trained; without them the whole network is.
+        tuning: How the network is trained; `Tuning` if not given.
+        reference_file: ``path`` and ``sha256`` of the reference's weights; None: there is no reference.
+        in_memory: The reference's weights, if they were given in memory.
+        domain: Constrains and augments what the network gets and gives; None: nothing does.
+
+    Attributes:
+        backbone: The trained network. With a corrector it is the corrector's.
+        reference: The frozen reference. None if there is none; with adapters it is the backbone without them, and None.
+        ema: The moving average of the trained weights, or None.
+        behaviour: The weights that rounds are sampled with if an objective keeps other ones than the tuned, or None.
+
+    Raises:
+        GraftError: A setting is outside its range, or the solver or the corrector does not suit the process.
+    """
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        process: Process,
+        steps: int = 24,
+        level: 'float | Literal["auto"]' = 0.0,
+        upper_level: float = 1.0,
+        solver: "Solver | None" = None,
+        corrector: "NoiseCorrector | None" = None,
+        lora: "LoRA | None" = None,
+        tuning: "Tuning | None" = None,
+        reference_file: "dict[str, str] | None" = None,
+        in_memory: "dict[str, Tensor] | None" = None,
+        domain: "Domain | None" = None,
+    ) -> None:
+        super().__init__()
+        limits.check("model.steps", steps, 1, limits.MOST_STEPS)
+        if corrector is not None and (reference_file is None or lora is not None):
+            raise GraftError("model.corrector corrects a frozen reference: give model.weights, and no model.lora")
+        if isinstance(level, str) and level != "auto":
+            raise GraftError(f"model.level is {level!r}, but a level is a number in [0, 1), or 'auto'")
+        if corrector is not None and level == "auto":
+            raise GraftError("model.level is 'auto', but a corrector shapes the noise: use --model.level 1")
+        if lora is not None and reference_file is None:
+            raise GraftError("model.lora adapts a reference: give model.weights")
+        self.process, self.steps, self.corrector = process, steps, corrector
+        self.solver = solver if solver is not None else Euler()
+        self.solver.check(process)
+        if corrector is not None:
+            corrector.check_compatible(process)
+        self.upper_level = upper_level_on_grid(upper_level, steps, corrector is not None)
+        self._interval: Interval | None = None
+        if level != "auto":
+            self.set_level(float(level))
+        tuning = tuning if tuning is not None else Tuning()
+        tuning.check()
+        self.timestep_sampler, self.reference_file = tuning.timestep_sampler, reference_file
+        self.in_memory = in_memory
+        self.reference: nn.Module | None = None
+        self.backbone = backbone
+        if corrector is not None:
+            self.reference, self.backbone = backbone.requires_grad_(False).eval(), corrector.backbone
+        elif lora is not None:
+            self.backbone = add_lora(backbone, lora)
+        elif reference_file is not None:
+            self.reference = frozen_copy(backbone)
+        self.ema = EMA(self.backbone, tuning.ema_decay) if tuning.ema_decay is not None else None
+        self.behaviour: EMA | None = None
+        self.auto_batch_size = AutoBatchSize()
+        if tuning.compile:
+            for network in self.networks():
+                network.compile(backend="inductor" if tuning.compile is True else tuning.compile)
+        self._domain = (domain,)  # in a tuple, so that torch does not take a module for a part of this one
+        self.register_state_dict_post_hook(_drop_frozen)  # type: ignore[no-untyped-call]
+        self.register_load_state_dict_pre_hook(_fill_frozen)  # type: ignore[no-untyped-call]
+
+    # Interval
+
+    @property
+    def interval(self) -> Interval:
+        """The part of the clock that the tuned network samples.
+
+        Raises:
+            GraftError: ``model.level`` is ``auto``, and no level has been chosen yet.
+        """
+        if self._interval is None:
+            raise GraftError(
+                "model.level is 'auto' and no level has been chosen yet: graft fit chooses it before its first round; "
+                "give the weights of such a run with --weights, or a number"
+            )
+        return self._interval
+
+    def set_level(self, level: float) -> None:
+        """Hand over to the reference at ``level``.
+
+        Raises:
+            GraftError: It is outside its range.
+        """
+        self._interval = tuned_interval(level, self.upper_level, self.steps, self.corrector is not None)
+
+    # Sampling
+
+    @property
+    def has_fixed_part(self) -> bool:
+        """A part of every sample is fixed by the domain."""
+        return self._domain[0] is not None and self._domain[0].has_fixed_part
+
+    @property
+    def tuned_stage(self) -> Stage:
+        """The stage of the tuned network. It ends with the state whose distribution is learned."""
+        if self.corrector is not None:
+            own = self.corrector
+            return Stage(own.process, self.backbone, steps=own.steps, solver=own.solver)
+        return Stage(self.process, self.backbone, self.interval.high, self.interval.low, solver=self.solver)
+
+    def sampling_stages(self, weights: Weights) -> list[Stage]:
+        """Return the stages of the sampler: the reference alone, or the tuned network and the reference around it."""
+        whole = Stage(self.process, self.reference_forward, solver=self.solver)
+        if weights == "reference":
+            return [whole]
+        tuned = self.tuned_stage
+        if self.corrector is not None:
+            return [tuned, whole]
+        stages = replace(whole, stop=tuned.start), tuned, replace(whole, start=tuned.stop)
+        return [stage for stage in stages if stage.start > stage.stop]
+
+    def reference_forward(self, state: State, time: Tensor, condition: Condition) -> State:
+        """Return the output of the reference.
+
+        Raises:
+            GraftError: There is no reference.
+        """
+        if self.reference is not None:
+            output: State = self.reference(state, time, condition)
+            return output
+        if self.reference_file is None:
+            raise GraftError("there is no reference: give model.weights")
+        with adapter_disabled(self.backbone):
+            output = self.backbone(state, time, condition)
+        return output
+
+    def sample(self, request: SampleRequest, generator: "Generator | None" = None) -> Trajectory:
+        """Return the samples that a request asks for.
+
+        Raises:
+            NotFiniteError: A sample is not finite.
+        """
+        stages = self.sampling_stages(request.weights)
+        if request.start < 1:  # only stages on the sampler's own clock
+            stages = [
+                replace(stage, start=min(stage.start, request.start))
+                for stage in stages
+                if stage.stop < request.start and stage.steps is None
+            ]
+        domain, repeats = self._domain[0], 1
+        if domain is not None:
+            repeats = domain.num_resamples
+            if domain.has_fixed_part:
+                stages = [_constrained(stage, domain) if stage.steps is None else stage for stage in stages]
+        stages = [replace(stage, model=self.auto_batch_size(stage.model)) for stage in stages]
+        with explained(request.weights), self.eval_weights(request.weights):
+            drawn = run_stages(
+                stages, request.condition, self.steps, request.record, generator, request.state, None, repeats
+            )
+            for level, state in drawn.states.items() if request.predict_x0 else ():
+                # the stage that goes on from that level
+                stage = next(stage for stage in stages if stage.stop < level and stage.steps is None)
+                output = stage.process(stage.model, state, level, request.condition)
+                drawn.x0_predictions[level] = stage.process.predict_x0(output, state, level, request.condition)
+                drawn.denoiser_calls += 1
+        return drawn
+
+    def denoiser_calls(self, weights: Weights) -> int:
+        """Return the number of denoiser calls that a sample takes."""
+        own = self.corrector if weights != "reference" else None
+        repeats = self._domain[0].num_resamples if self._domain[0] is not None else 1
+        calls = self.solver.denoiser_calls(self.steps)
+        if repeats > 1 and self.steps > 1:
+            calls += (repeats - 1) * self.solver.denoiser_calls(self.steps - 1)
+        return calls + (own.solver.denoiser_calls(own.steps) if own is not None else 0)
+
+    @contextmanager
+    def eval_weights(self, weights: Weights = "tuned") -> Iterator[None]:
+        """Within the block the network is in evaluation mode and has the weights that sample.
+
+        These are the averaged weights if there is an average, and for ``current`` those in ``behaviour`` if there are
+        any.
+        """
+        behaviour = weights == "current" and self.behaviour is not None
+        with eval_mode(self.backbone), torch.no_grad():
+            with self.behaviour_weights() if behaviour else self.ema_weights():
+                yield
+
+    def ema_weights(self) -> AbstractContextManager[None]:
+        """Within the block the network has the averaged weights, if there is an average."""
+        return nullcontext() if self.ema is None else self.ema.average_parameters(self.backbone)
+
+    def behaviour_weights(self) -> AbstractContextManager[None]:
+        """Within the block the network has the weights that rounds are sampled with."""
+        return self.ema_weights() if self.behaviour is None else self.behaviour.average_parameters(self.backbone)
+
+    def update_ema(self) -> None:
+        """Move the average towards the trained weights by one step, if there is an average."""
+        if self.ema is not None:
+            self.ema.update(self.backbone)
+
+    def restart_ema(self) -> None:
+        """Start the average from the trained weights as they are now, if there is an average."""
+        if self.ema is not None:
+            self.ema = EMA(self.backbone, self.ema.decay)
+
+    # Training
+
+    def loss(self, batch: TrainingBatch, generator: "Generator | None" = None) -> Tensor:
+        """Return the mean weighted denoising loss () of the given states, at `sample_levels`."""
+        domain, stage = self._domain[0], self.tuned_stage
+        if domain is not None:
+            batch = domain.augment(batch, generator)
+        lowest = max(stage.stop, batch.from_level)  # the reference samples below it
+        level = self.sample_levels(size(batch.state), lowest, generator)
+        loss = stage.process.loss(
+            stage.model, batch.state, level, batch.from_level, batch.condition, batch.x0_target, generator
+        )
+        auxiliary = domain.auxiliary_loss(batch, level) if domain is not None else None
+        loss = loss if auxiliary is None else loss + auxiliary
+        return (loss if batch.weight is None else loss * batch.weight.to(loss)).mean()
+
+    def sample_levels(self, count: int, lowest: float, generator: "Generator | None" = None) -> Tensor:
+        """Return (count,) levels above ``lowest``, and at most the upper level, to train the network at."""
+        highest = self.tuned_stage.start
+        even = seeding.stratified_levels(count, lowest, generator, highest)
+        if self.timestep_sampler is None:
+            return even
+        return seeding.logit_normal(even, lowest, *self.timestep_sampler, highest)
+
+    # Weights
+
+    def trained_parameters(self) -> dict[str, nn.Parameter]:
+        """Return the parameters that are not the reference's by name: the trained ones, or all without a reference."""
+        if self.reference_file is None or self.corrector is not None:
+            return dict(self.backbone.named_parameters())
+        return trainable_parameters(self.backbone)
+
+    def trained_buffers(self) -> dict[str, Tensor]:
+        """Return the buffers that are not the reference's, by name. With adapters all are the reference's."""
+        adapter = self.reference_file is not None and self.reference is None
+        return {} if adapter else persistent_buffers(self.backbone)
+
+    def frozen_state(self) -> dict[str, Tensor]:
+        """Return the tensors that checkpoints leave out because they are the reference's, by their names here."""
+        if self.reference_file is None:
+            return {}
+        own = self.trained_parameters()
+        rest: dict[str, Tensor] = {}
+        rest |= {f"backbone.{name}": p for name, p in self.backbone.named_parameters() if name not in own}
+        if not self.trained_buffers():
+            rest |= {f"backbone.{name}": buffer for name, buffer in persistent_buffers(self.backbone).items()}
+        copy = self.reference.state_dict() if self.reference is not None else {}
+        return rest | {f"reference.{name}": tensor for name, tensor in copy.items()}
+
+    def networks(self) -> Sequence[nn.Module]:
+        """Return the trained network and, if it is another one, the reference."""
+        return [self.backbone] if self.reference is None else [self.backbone, self.reference]
+
+
+def _constrained(stage: Stage, domain: Domain) -> Stage:
+    """Return the stage with the fixed part of the network's output replaced by its given value."""
+    inner: Model = stage.model
+
+    def model(state: State, time: Tensor, condition: Condition) -> State:
+        return domain.apply_constraint(checked(inner(state, time, condition), state), condition)
+
+    return replace(stage, model=model)
+
+
+def _drop_frozen(policy: Any, state_dict: dict[str, Any], prefix: str, _: Any) -> None:
+    """Keep the reference's tensors out of a state dict."""
+    for name in policy.frozen_state():
+        state_dict.pop(prefix + name, None)
+
+
+def _fill_frozen(policy: Any, state_dict: dict[str, Any], prefix: str, *_: Any) -> None:
+    """Put the reference's tensors back before a state dict is loaded."""
+    for name, tensor in policy.frozen_state().items():
+        state_dict[prefix + name] = tensor.detach()

@@ -1,0 +1,61 @@
+"""Divide the chunks of a round among ranks, with progress, barriers and stop signals."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from lightning.pytorch import Trainer
+from tqdm.auto import tqdm
+
+from graft.runs import interruption
+
+
+class Ranks:
+    """The ranks that run a round together.
+
+    Args:
+        trainer: The trainer of the run.
+        chunk_sizes: Number of samples in each chunk of a round.
+    """
+
+    def __init__(self, trainer: Trainer, chunk_sizes: Sequence[int]) -> None:
+        self.trainer, self.chunk_sizes, self.total = trainer, chunk_sizes, sum(chunk_sizes)
+        self.rank, self.world_size = trainer.global_rank, trainer.world_size
+
+    @property
+    def is_global_zero(self) -> bool:
+        """Return True on rank 0."""
+        return bool(self.trainer.is_global_zero)
+
+    def progress(self, number: int, what: str) -> Any:
+        """Return a progress bar of a round that counts samples."""
+        quiet = self.trainer.progress_bar_callback is None or not self.is_global_zero
+        title = f"round {number + 1}/{self.trainer.max_epochs} {what}"
+        return tqdm(total=self.total, desc=title, unit="draw", disable=quiet, leave=True, mininterval=0.5)
+
+    def chunks(self, number: int, what: str) -> Iterator[int]:
+        """Yield the index of each chunk of this rank, until this rank receives a stop signal."""
+        with self.progress(number, what) as bar:
+            for index in range(self.rank, len(self.chunk_sizes), self.world_size):
+                if self._asked_to_stop:
+                    return
+                yield index
+                bar.update(min(self.chunk_sizes[0] * self.world_size, self.total - bar.n))
+
+    @property
+    def _asked_to_stop(self) -> bool:
+        asked = interruption.find_interruption(self.trainer)
+        return asked is not None and asked.asked is not None
+
+    def stop_if_asked(self) -> None:
+        """End the run if any rank received a stop signal. All ranks must call it."""
+        if (asked := interruption.find_interruption(self.trainer)) is not None:
+            asked.stop(self.trainer)
+
+    def barrier(self) -> None:
+        """Wait for the other ranks."""
+        self.trainer.strategy.barrier()
+
+    def wait(self) -> None:
+        """Wait for the other ranks, and end the run if any rank received a stop signal."""
+        self.barrier()
+        self.stop_if_asked()

@@ -1,0 +1,180 @@
+"""RoundRunner: sample, score and accept a round, and write the accepted draws."""
+
+from collections import Counter
+from collections.abc import Sequence
+from time import perf_counter
+
+import torch
+from lightning.pytorch import Trainer
+from torch import Tensor
+
+from graft import files
+from graft.domain import Domain
+from graft.objectives import Objective, ScoredRound
+from graft.policy import Policy
+from graft.reward import Scores, by_term, oriented
+from graft.rounds.acceptance import Accepted, accept_round, check_variation
+from graft.rounds.ranks import Ranks
+from graft.rounds.round_store import ACCEPTED, ALL, RoundStore, prune_round
+from graft.rounds.sampling import RoundSampler
+from graft.rounds.scoring import RoundScorer
+from graft.rounds.settings import RoundSettings
+from graft.rounds.summary import RoundSummary, accepted_csv, condition_matched_mean, invalid_records_csv
+from graft.rounds.variation import Variation
+from graft.runs import refuse_linked_round
+
+
+class RoundRunner:
+    """Runs the rounds of a run. A step of a round that is on disk is not repeated.
+
+    Args:
+        domain: The domain of the objects.
+        policy: The policy that samples.
+        objective: The objective that learns from the rounds.
+        settings: The settings of the rounds.
+        trainer: The trainer of the run, with its strategy set up.
+
+    Attributes:
+        saturated: True if the last round left nothing to select.
+        seconds_per_draw: Seconds to sample and score one draw in the last round.
+    """
+
+    def __init__(
+        self, domain: Domain, policy: Policy, objective: Objective, settings: RoundSettings, trainer: Trainer
+    ) -> None:
+        self.domain, self.policy, self.objective, self.settings = domain, policy, objective, settings
+        self.trainer = trainer
+        self.saturated, self.seconds_per_draw = False, 0.0
+
+    @property
+    def ranks(self) -> Ranks:
+        """Return the ranks that run a round together."""
+        return Ranks(self.trainer, self.settings.chunk_sizes)
+
+    @property
+    def record_levels(self) -> tuple[float, ...]:
+        """Return the levels at which the objective needs states."""
+        return self.objective.record_levels(self.policy) if self.settings.source.is_model else ()
+
+    def run(self, number: int, summaries: Sequence[RoundSummary] = ()) -> RoundSummary:
+        """Run a round and return its summary: sample, score, accept and write.
+
+        Args:
+            number: Number of the round, counted from 0.
+            summaries: The summaries of earlier rounds.
+
+        Raises:
+            GraftError: Too many rewards fail, or there is nothing to select.
+        """
+        settings, ranks = self.settings, self.ranks
+        refuse_linked_round(settings.round_dir(number))
+        origin = settings.source.origin(self.domain, self.policy, number, str(self.trainer.precision))
+        store = settings.store(number, origin)
+        began = perf_counter()
+        sampler = RoundSampler(self.domain, self.policy, settings, self.trainer)
+        sampler.sample(store, number, self.record_levels)
+        ranks.wait()
+        failed = sum(each.failed_rewards for each in summaries)
+        scores, keys = RoundScorer(self.domain, settings, ranks, failed).score(store, number)
+        self.seconds_per_draw = (perf_counter() - began) / sum(store.rows)
+        accepted = accept_round(self.domain, store, scores, keys, settings, number)
+        former = summaries[-1] if summaries else None
+        varied, self.saturated = check_variation(accepted, settings, number, former, self.objective.uses_rewards)
+        denoiser_calls = self.policy.denoiser_calls(sampler.weights)
+        summary = summarise(settings, store, number, scores, accepted, varied, denoiser_calls)
+        if ranks.is_global_zero:
+            self._write(store, scores, accepted, summary)
+        ranks.barrier()
+        return summary
+
+    def _write(self, store: RoundStore, scores: Scores, accepted: Accepted, summary: RoundSummary) -> None:
+        index, weight = accepted.selection.index, accepted.selection.weight
+        store.write_subset(ACCEPTED, index, self.record_levels)
+        if self.objective.needs_rejected:
+            store.write_subset(ALL, torch.arange(len(scores.values)), self.record_levels)
+        table = accepted_csv(index, weight, scores.values, accepted.keys)
+        files.write_text(store.folder / "accepted.csv", table)
+        if not self.settings.source.is_model:
+            records = invalid_records_csv(self.settings.source.left_out)
+            files.write_text(store.folder / "invalid_records.csv", records)
+        summary.write(store.folder, index, weight)  # the summary comes last, because it marks the round as finished
+
+    def scored(self, number: int) -> ScoredRound:
+        """Return the accepted draws of a finished round from disk, or all its draws with weights.
+
+        All draws are returned if the objective needs rejected draws; a rejected draw has weight 0.
+        """
+        _, index, weight = RoundSummary.read(self.settings.round_dir(number))
+        store = self.settings.store(number)
+        rewards = torch.tensor(store.scores()[0].values, dtype=torch.float64)
+        if self.objective.needs_rejected:
+            chunk, weight = store.read_subset(ALL), torch.zeros_like(rewards).index_put((index,), weight)
+        else:
+            chunk, rewards = store.read_subset(ACCEPTED), rewards[index]
+        signed = oriented(rewards, self.settings.accept_higher_is_better)
+        return ScoredRound(chunk, signed, self.domain.group(chunk.condition), weight, self.settings.source.behaviour)
+
+    def accepted(self, number: int) -> ScoredRound:
+        """Return the accepted draws of a round; an unfinished round is run first."""
+        if not (self.settings.round_dir(number) / "round.json").exists():
+            self.run(number)
+        return self.scored(number)
+
+    def prune(self, number: int) -> None:
+        """Remove the samples of old rounds when round ``number`` begins, by ``keep_last_rounds``."""
+        if self.settings.keep_last_rounds is not None and self.trainer.is_global_zero:
+            for old in range(number + 1 - self.settings.keep_last_rounds):
+                refuse_linked_round(self.settings.round_dir(old))
+                prune_round(self.settings.round_dir(old), but=(ACCEPTED,) if self.settings.filters else ())
+
+
+def summarise(
+    settings: RoundSettings,
+    store: RoundStore,
+    number: int,
+    scores: Scores,
+    accepted: Accepted,
+    varied: Variation,
+    denoiser_calls: int,
+) -> RoundSummary:
+    """Return the summary of a round.
+
+    Args:
+        settings: The settings of the rounds.
+        store: The store of the round.
+        number: Number of the round.
+        scores: The scores of all samples.
+        accepted: The outcome of the acceptance.
+        varied: Variation of the rewards.
+        denoiser_calls: Number of denoiser calls of one sample.
+    """
+    rewards: Tensor = accepted.rewards
+    selection, sampled = accepted.selection, settings.source.is_model
+    chunks = range(len(store.rows))
+    mean, covered = condition_matched_mean(rewards, accepted.groups, selection.index, selection.weight)
+    named = [key for key in accepted.keys if key]
+    reused = sum(store.rows[i] for i in chunks if store.is_cached(i))
+    return RoundSummary(
+        round=number,
+        source=settings.source.name,
+        draws=len(rewards),
+        accepted=len(selection.index),
+        acceptance_rate=len(selection.index) / (len(rewards) if accepted.proxy else int(accepted.scored.sum())),
+        effective_sample_size=selection.effective_sample_size,
+        kl_nats=selection.kl_nats if sampled else None,
+        failed_rewards=len(scores.failures),
+        duplicates=len(named) - len(set(named)),
+        reward=float(rewards.nanmean()),
+        accepted_reward=mean,
+        matched_share=covered,
+        denoiser_calls=(len(rewards) - reused) * denoiser_calls if sampled else 0,
+        reward_calls=sum(store.reward_calls(i) for i in chunks) if sampled else 0,
+        failures=dict(Counter(scores.failures.values()).most_common(5)),
+        not_scored=int(rewards.isnan().sum()) - len(scores.failures),
+        reused=reused,
+        invalid_records=len(settings.source.left_out),
+        filtered=dict(accepted.candidates.rejected_by),
+        reward_calls_by_term=by_term(settings.reward, map(store.calls_by_term, chunks)) if sampled else {},
+        constant_conditions=varied.constant,
+        conditions=varied.conditions,
+    )
