@@ -271,33 +271,18 @@ def levels(
         raise GraftError("model.weights is not set; levels are compared on draws of a reference: give model.weights")
     distributed.launch(trainer, module)
     folder = prepare_run_dir(trainer, run_dir)
-    comparison = _Comparison(data)
-    trainer.predict(module, comparison, return_predictions=False)
-    assert comparison.found is not None
+
+    def search_within() -> results.Analysis:
+        data.trainer = trainer
+        data.rounds.require_reward.setup()
+        return search.search_levels(data)
+
+    found = distributed.run_within(trainer, module, search_within)
     if trainer.is_global_zero:
-        show.write(comparison.found, folder)
+        show.write(found, folder)
         if config:
             files.write_text(folder / "levels.yaml", config)
-    return comparison.found
-
-
-class _Comparison(LightningDataModule):
-    """Compares levels when Lightning loads data to predict, with the strategy set up."""
-
-    def __init__(self, data: Rollouts) -> None:
-        super().__init__()
-        self.data = data
-        self.found: results.Analysis | None = None
-
-    @override
-    def setup(self, stage: str) -> None:
-        self.data.rounds.require_reward.setup()
-
-    @override
-    def predict_dataloader(self) -> "list[Any]":
-        self.data.trainer = self.trainer
-        self.found = search.search_levels(self.data)
-        return []
+    return found
 
 
 class RoundWeightsCallback(Callback):
@@ -468,21 +453,21 @@ def _summary(module: GraftModule, data: Rollouts, seconds: float, chosen: "resul
             in_std = oriented(found.reward, data.rounds.higher_is_better) / reference["reward_std"]
     counts = data.source.summary
     apart = found is None or not data.accept.is_selective or not data.rounds.same_scale
-    beside = to_json({} if found is None or apart else {"gain": found.accepted, "of": found.of_accepted})
+    accepted = to_json({} if found is None or apart else {"gain": found.accepted, "of": found.of_accepted})
     return {
         "reference": reference,
         "tuned": tuned,
         "accepted_reward": last.accepted_reward,
-        "accepted_gain": beside.get("gain"),
+        "accepted_gain": accepted.get("gain"),
         "matched_share": None if found is None else found.share,
         "gain": {
             "reward": None if found is None else found.reward,
             "in_reference_std": in_std,
-            "of_accepted": beside.get("of"),
+            "of_accepted": accepted.get("of"),
         },
         "reward": {"name": name, "unit": unit, "higher_is_better": data.rounds.higher_is_better},
         "level": module.policy.interval.low,
-        "start": module.policy.interval.high,
+        "upper_level": module.policy.interval.high,
         **({"levels": chosen.account()} if chosen is not None else {}),
         "steps": module.policy.steps,
         "objective": module.objective.describe(module.policy),

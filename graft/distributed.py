@@ -1,7 +1,8 @@
 """Helpers for several ranks: launch them, divide work, gather results and share errors.
 
 A run does not depend on the number of ranks. Draws come in chunks with their own generators, acceptance sees the draws
-of all ranks, and training noise is drawn for the whole batch before each rank takes its rows (`graft.seeding.share`).
+of all ranks, and training noise is drawn for the whole batch before each rank takes its rows
+(`graft.seeding.shard_generator`).
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -9,10 +10,11 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import torch
-from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.strategies import FSDPStrategy
 from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
 from torchmetrics import Metric
+from typing_extensions import override
 
 from graft import limits
 from graft.errors import GraftError
@@ -48,6 +50,33 @@ def launch(trainer: Trainer, module: LightningModule) -> None:
         launcher.launch(trainer.strategy.setup_environment)
     else:
         trainer.strategy.setup_environment()
+
+
+class _Within(LightningDataModule):
+    """Calls a function when Lightning asks for the data to predict, because the strategy is set up by then."""
+
+    def __init__(self, function: Callable[[], Any]) -> None:
+        super().__init__()
+        self.function, self.result = function, None
+
+    @override
+    def predict_dataloader(self) -> "list[Any]":
+        self.result = self.function()
+        return []
+
+
+def run_within(trainer: Trainer, module: LightningModule, function: Callable[[], T]) -> T:
+    """Return the result of a function that is called with the trainer's strategy set up, as for a round.
+
+    Args:
+        trainer: Trainer of the run.
+        module: Module of the run.
+        function: Function without arguments. All ranks call it.
+    """
+    within = _Within(function)
+    trainer.predict(module, within, return_predictions=False)
+    result: Any = within.result
+    return result  # type: ignore[no-any-return]
 
 
 def on_rank_zero(trainer: Trainer, function: Callable[[], T]) -> T:

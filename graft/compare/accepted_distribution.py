@@ -1,17 +1,16 @@
 """The accepted distribution: the acceptance rule applied to fresh draws of the reference, by plain rejection."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.pytorch import LightningDataModule
 from torch import Tensor
-from typing_extensions import override
 
 from graft import seeding
 from graft.accept.selection import systematic_sample
 from graft.distance import internal_diversity
+from graft.distributed import run_within
 from graft.module import GraftModule
 from graft.reward import oriented
 from graft.rollouts import Rollouts
@@ -73,41 +72,41 @@ class AcceptedDistribution:
         return out
 
 
-class _Rounds(LightningDataModule):
-    """Runs the rounds when Lightning asks for the data to predict.
+@dataclass
+class _Rounds:
+    """The outcome of the rounds.
 
-    The strategy of the trainer is ready then.
+    Attributes:
+        items: The accepted objects.
+        groups: Condition of each object.
+        accepted: Reward, condition and weight of the accepted draws of each round.
+        draws: Reward and condition of the draws of each round.
     """
 
-    def __init__(self, data: Rollouts, count: int) -> None:
-        super().__init__()
-        self.data, self.count = data, count
-        self.items: list[Any] = []
-        self.groups: list[Tensor] = []  # condition of each item
-        self.accepted: list[tuple[Tensor, Tensor, Tensor]] = []  # reward, condition and weight of each accepted draw
-        self.draws: list[tuple[Tensor, Tensor]] = []  # reward and condition of each draw
+    items: list[Any] = field(default_factory=list)
+    groups: list[Tensor] = field(default_factory=list)
+    accepted: list[tuple[Tensor, Tensor, Tensor]] = field(default_factory=list)
+    draws: list[tuple[Tensor, Tensor]] = field(default_factory=list)
 
-    @override
-    def setup(self, stage: str) -> None:
-        self.data.rounds.require_reward.setup()
 
-    @override
-    def predict_dataloader(self) -> "list[Any]":
-        self.data.trainer = self.trainer
-        module, rule = self.data.module, seeding.make_generator(SEED, "rejection")
-        for number in range(self.count):
-            scored = self.data.runner().accepted(number)
-            items = module.decode(scored.chunk.state, scored.chunk.condition)
-            # A rule that weights its draws stands for rejection with a probability in proportion to the weight.
-            kept = systematic_sample(scored.weight / scored.weight.max(), rule).sort().values.tolist()
-            self.items += [items[i] for i in kept]
-            self.groups.append(scored.groups[kept])
-            rewards = oriented(scored.rewards, self.data.rounds.accept_higher_is_better)
-            self.accepted.append((rewards, scored.groups, scored.weight))
-            store = self.data.rounds.store(number)
-            rewards = torch.tensor(store.scores()[0].values, dtype=torch.float64)
-            self.draws.append((rewards, store_groups(self.data.module, store)))
-        return []
+def _run_rounds(data: Rollouts, trainer: Any) -> _Rounds:
+    """Run the missing rounds, and return what all rounds accepted."""
+    data.trainer = trainer
+    data.rounds.require_reward.setup()
+    module, rule, out = data.module, seeding.make_generator(SEED, "rejection"), _Rounds()
+    for number in range(trainer.max_epochs):
+        scored = data.runner().accepted(number)
+        items = module.decode(scored.chunk.state, scored.chunk.condition)
+        # A rule that weights its draws stands for rejection with a probability in proportion to the weight.
+        kept = systematic_sample(scored.weight / scored.weight.max(), rule).sort().values.tolist()
+        out.items += [items[i] for i in kept]
+        out.groups.append(scored.groups[kept])
+        rewards = oriented(scored.rewards, data.rounds.accept_higher_is_better)
+        out.accepted.append((rewards, scored.groups, scored.weight))
+        store = data.rounds.store(number)
+        rewards = torch.tensor(store.scores()[0].values, dtype=torch.float64)
+        out.draws.append((rewards, store_groups(module, store)))
+    return out
 
 
 def sample_accepted(module: GraftModule, data: Rollouts, trainer: Any, folder: Path) -> AcceptedDistribution:
@@ -120,8 +119,7 @@ def sample_accepted(module: GraftModule, data: Rollouts, trainer: Any, folder: P
         folder: Folder of the rounds.
     """
     data.run_dir = folder
-    rounds = _Rounds(data, trainer.max_epochs)
-    trainer.predict(module, rounds, return_predictions=False)
+    rounds = run_within(trainer, module, lambda: _run_rounds(data, trainer))
     accounts = [asdict(RoundSummary.read(data.rounds.round_dir(n))[0]) for n in range(trainer.max_epochs)]
     accepted = means(*(torch.cat(each) for each in zip(*rounds.accepted, strict=True)))
     rewards, conditions = (torch.cat(each) for each in zip(*rounds.draws, strict=True))

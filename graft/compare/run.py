@@ -238,7 +238,9 @@ class Comparison:
         ]
         built = self.build(flags)
         try:
-            return accepted_distribution.sample_accepted(built.module, built.data, built.trainer, self.folder / "law")
+            return accepted_distribution.sample_accepted(
+                built.module, built.data, built.trainer, self.folder / "accepted"
+            )
         finally:
             built.data.rounds.require_reward.teardown()
 
@@ -280,7 +282,7 @@ class Comparison:
             "baseline": self.baseline,
             "budget": asdict(self.budget),
             "samples": data.evaluation.test_draws,
-            "law": self.accepted.about(),
+            "accepted_distribution": self.accepted.about(),
             "methods": {job.label: job.method.about for job in self.lines},
             "settings": {job.label: job.method.flags for job in self.lines},
             "command": self.command,

@@ -147,7 +147,7 @@ def render_figure(found: Groups, about: dict[str, Any], kind: 'Literal["png", "s
     every = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
     for axes, (name, label) in zip(every, panels, strict=True):
         _scatter(axes, found, name)
-        level = about["law"]["accepted_reward"]
+        level = about["accepted_distribution"]["accepted_reward"]
         axes.axhline(level, color=accepted, linewidth=1, linestyle=":", label="accepted distribution")
         axes.set_xlabel(label, fontsize=9)
         hide_spines(axes)
@@ -158,8 +158,10 @@ def render_figure(found: Groups, about: dict[str, Any], kind: 'Literal["png", "s
         if floor is not None:
             label = "floor: two halves of the accepted samples"
             every[0].axvline(floor, color=MARK, linewidth=1.2, linestyle="--", label=label)
-        if "internal_diversity" in about["law"]:
-            every[1].axvline(about["law"]["internal_diversity"], color=accepted, linewidth=1, linestyle=":")
+        if "internal_diversity" in about["accepted_distribution"]:
+            every[1].axvline(
+                about["accepted_distribution"]["internal_diversity"], color=accepted, linewidth=1, linestyle=":"
+            )
     handles, labels = every[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside right upper", frameon=False, fontsize=8)
     return to_bytes(figure, kind)
@@ -221,7 +223,7 @@ def _write_page(path: Path, found: Groups, rows: Sequence[Row], about: dict[str,
     def scrolled(head: Sequence[str], body: Sequence[Sequence[str]]) -> str:
         return f"<div style='overflow-x:auto'>{html_table(body, head, small=True)}</div>"
 
-    (results, costs), accepted = tables(found), about["law"]
+    (results, costs), accepted = tables(found), about["accepted_distribution"]
     title = f"Methods compared: {about['reward']['name']}"
     cells = [["" if v is None else v if isinstance(v, str) else format_number(v) for v in row.values()] for row in rows]
     methods = "".join(f"<li>{html.escape(name)}: {html.escape(what)}</li>" for name, what in about["methods"].items())

@@ -4,10 +4,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.pytorch import LightningDataModule, Trainer
+from lightning.pytorch import Trainer
 from lightning.pytorch.strategies import FSDPStrategy, ModelParallelStrategy
 from torch import nn
-from typing_extensions import override
 
 from graft import commands, distributed, files, flops, runs, seeding
 from graft.correct import show, train_longer
@@ -104,10 +103,14 @@ def _compare(
     commands.evaluate_both(module, data, trainer)
     cost = _cost(module, data, trainer)
     longer = _train_longer(module, data, cost, folder, trainer)
-    measurement = _Measurement(module, data, None if longer is None else longer[0])
-    trainer.predict(module, measurement, return_predictions=False)
-    assert measurement.found is not None
-    summary = _summary(module, data, measurement.found) | {
+
+    def measure_within() -> Frontier:
+        data.trainer = trainer
+        with trainer.precision_plugin.tensor_init_context():  # noise has the precision of the samples
+            return measure_frontier(module, data, None if longer is None else longer[0])
+
+    frontier = distributed.run_within(trainer, module, measure_within)
+    summary = _summary(module, data, frontier) | {
         "flops": cost,
         "trained_longer": None if longer is None else longer[1],
         "seconds": round(clock.seconds, 1),
@@ -132,26 +135,6 @@ def _write(module: GraftModule, folder: Path, summary: dict[str, Any], command: 
         {name: png for name, png in pictures.items() if png is not None},
     )
     files.write_json(folder / "summary.json", summary)  # written last, since a run with this file is finished
-
-
-class _Measurement(LightningDataModule):
-    """Measures the frontier when Lightning asks for the data to predict.
-
-    The strategy of the trainer is ready then.
-    """
-
-    def __init__(self, module: GraftModule, data: InvertedNoiseData, longer: "nn.Module | None") -> None:
-        super().__init__()
-        self.module, self.data, self.longer = module, data, longer
-        self.found: Frontier | None = None
-
-    @override
-    def predict_dataloader(self) -> "list[Any]":
-        assert self.trainer is not None
-        self.data.trainer = self.trainer
-        with self.trainer.precision_plugin.tensor_init_context():  # noise has the precision of the samples
-            self.found = measure_frontier(self.module, self.data, self.longer)
-        return []
 
 
 def _cost(module: GraftModule, data: InvertedNoiseData, trainer: Trainer) -> dict[str, float]:

@@ -27,24 +27,23 @@ class Interval:
         return self == Interval()
 
 
-def tuned_interval(level: float, upper_level: float, steps: int, corrector: bool = False) -> Interval:
-    """Return the interval between two levels, each moved to the nearest step of the sampler.
+def tuned_interval(level: float, high: float, steps: int, corrector: bool = False) -> Interval:
+    """Return the interval from ``high`` down to a level, moved to the nearest step of the sampler.
 
     Args:
         level: ``model.level``.
-        upper_level: ``model.upper_level``.
+        high: ``model.upper_level`` on the grid, as `upper_level_on_grid` returns it.
         steps: Number of sampler steps.
         corrector: A corrector shapes the noise: the interval is level 1 alone.
 
     Raises:
-        GraftError: A level is outside its range, or the interval contains no step.
+        GraftError: The level is outside its range, or the interval contains no step.
     """
     if corrector != (level == 1):
         raise GraftError(
             f"model.level is {level:g}, but level 1, the noise, goes with a model.corrector and a level in [0, 1) "
             "without one"
         )
-    high = upper_level_on_grid(upper_level, steps, corrector)
     if corrector:
         return Interval(1.0, 1.0)
     if not 0 <= level < 1:

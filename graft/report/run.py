@@ -41,7 +41,7 @@ def breakdown_rows(summary: dict[str, Any]) -> dict[str, list[tuple[str, str, st
 
 def run_facts(summary: dict[str, Any]) -> list[tuple[str, str]]:
     """Return the (name, value) rows of the run as a whole."""
-    std, start = summary["gain"]["in_reference_std"], summary["start"]
+    std, start = summary["gain"]["in_reference_std"], summary["upper_level"]
     reference_part = f", after the reference from 1 to {start:.4g}" if start < 1 else ""
     return [
         ("method", f"{summary['objective']} at u* = {summary['level']:.4g}{reference_part}"),

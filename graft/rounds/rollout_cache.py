@@ -29,7 +29,7 @@ class RolloutCache:
 
     def __init__(self, folders: "Iterable[str | Path]") -> None:
         self._chunks: dict[str, Path] = {}
-        self._laws: dict[str, dict[str, Any]] = {}
+        self._distributions: dict[str, dict[str, Any]] = {}
         for folder in folders:
             chunks = list(_chunks(Path(folder)))
             if not chunks:
@@ -40,8 +40,8 @@ class RolloutCache:
                 origin = files.read_metadata(path).get("origin")
                 if isinstance(origin, dict):
                     self._chunks[cache_key_hash(origin)] = path
-                    law = {name: value for name, value in origin.items() if name not in WHICH}
-                    self._laws[cache_key_hash(law)] = law
+                    distribution = {name: value for name, value in origin.items() if name not in WHICH}
+                    self._distributions[cache_key_hash(distribution)] = distribution
 
     def __len__(self) -> int:
         return len(self._chunks)
@@ -58,7 +58,7 @@ class RolloutCache:
         found = self._chunks.get(cache_key_hash(origin))
         if found is not None:
             return found
-        differing = [_differing(origin, law) for law in self._laws.values()]
+        differing = [_differing(origin, distribution) for distribution in self._distributions.values()]
         if differing and all(differing):
             nearest = min(differing, key=len)
             raise GraftError(

@@ -104,7 +104,7 @@ class ModelSource(Source):
             with policy.eval_weights("current"):
                 weights = {name: full_tensor(weight) for name, weight in trainable_parameters(policy.backbone).items()}
                 origin |= {"weights": files.hash_tensors(weights), "level": policy.interval.low}
-                origin |= {"start": policy.interval.high} if policy.interval.high < 1 else {}
+                origin |= {"upper_level": policy.interval.high} if policy.interval.high < 1 else {}
             if policy.corrector is not None:
                 origin["corrector"] = fingerprint_hash(policy.corrector)
         return origin

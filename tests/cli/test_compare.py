@@ -106,7 +106,8 @@ def test_only_what_differs_is_trained(there: Path) -> None:
 def test_files(there: Path) -> None:
     content = json.loads(Path("all/compare.json").read_text(), parse_constant=pytest.fail)
     assert content["budget"] == {"reward_calls": 256, "denoiser_calls": 2048, "optimizer_steps": 8}
-    assert content["law"]["draws"] == 256 and 60 <= content["law"]["count"] <= 68 and content["baseline"] == "reference"
+    about = content["accepted_distribution"]
+    assert about["draws"] == 256 and 60 <= about["count"] <= 68 and content["baseline"] == "reference"
     assert len(content["rows"]) == 26 and content["command"].startswith("graft compare --config")
     reward = content["lines"]["graft"]["columns"]["reward"]
     pair = [float(line("all", "graft", seed)["reward"]) for seed in (0, 1)]
@@ -323,7 +324,8 @@ def test_molecules(small: list[str], folder: Path) -> None:
     assert all(0 <= float(row[name]) <= 1 for name in ("validity", "uniqueness", "novelty", "molecule_stability"))
     assert float(row["internal_diversity"]) > 0 and "atom_types" not in row
     content = json.loads(Path("a/compare.json").read_text(), parse_constant=pytest.fail)
-    assert content["law"]["draws"] == 128 and content["law"]["internal_diversity"] > 0
+    about = content["accepted_distribution"]
+    assert about["draws"] == 128 and about["internal_diversity"] > 0
     assert len({row["frechet_floor"] for row in rows("a")}) == 1  # everyone's halves
 
     module, _, trainer = graft.load(small[1], *small[2:])
@@ -331,7 +333,7 @@ def test_molecules(small: list[str], folder: Path) -> None:
     items = [item for part, _ in graft.sample(module, trainer, 32, "test", chunk=32) for item in part]
     law, groups = [], []
     for number in (0, 1):
-        tensors, _ = read_tensors(f"a/law/rounds/{number}/accepted.safetensors")
+        tensors, _ = read_tensors(f"a/accepted/rounds/{number}/accepted.safetensors")
         state = {name: tensors[f"state/{name}"] for name in ("x", "h")}
         law += module.decode(state, {"mask": tensors["condition/mask"]})
         groups.append(tensors["condition/mask"].sum(1).long())
@@ -341,7 +343,7 @@ def test_molecules(small: list[str], folder: Path) -> None:
     from graft.dataloaders.sampling import groups as conditions
     from graft.seeding import make_generator
 
-    assert content["law"]["count"] == len(law)
+    assert content["accepted_distribution"]["count"] == len(law)
     theirs = conditions(SampleRequests(module, 32, 32, ("test",), "reference"))
     matched = match(torch.cat(groups), theirs, make_generator(SEED, "halves"))
     assert int(row["distance_n"]) == len(matched.half) and float(row["distance_share"]) == pytest.approx(matched.share)

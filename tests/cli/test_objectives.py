@@ -99,7 +99,7 @@ def test_anchored(folder: Path, small: list[str], reference: Path) -> None:
     done("fit", *small, *ONE, *OBJECTIVES["anchored"])
     made = folder / "runs/molecule/1"
     told = summary(made)
-    assert told["objective"] == "anchored P-GRAFT" and told["start"] == 0.75 and told["selective"]
+    assert told["objective"] == "anchored P-GRAFT" and told["upper_level"] == 0.75 and told["selective"]
     account = told["rounds"][0]
     assert 0 < account["accepted"] < account["draws"] == 64 and told["kl_nats"] > 0
     assert len(next(iter(load_file(made / "rounds/0/all.safetensors").values()))) == 64
