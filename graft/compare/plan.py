@@ -218,9 +218,7 @@ def sampling_flags(job: Cell, seed: int, level: "float | None", base: Budget, bu
 def budget(built: Setup) -> Budget:
     """Return the cost of a run of these settings."""
     data, rounds = built.data, built.trainer.max_epochs or 1
-    calls = min(data.rounds.reward_calls, data.draws)
-    if data.proxy_reward is not None:
-        calls = min(calls, int(data.budget.proxy_fraction * data.draws))
+    calls = data.rounds.max_scored
     return Budget(
         rounds * calls,
         rounds * data.draws * built.module.policy.denoiser_calls("reference"),

@@ -1,0 +1,102 @@
+"""Train a reference on data."""
+
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import LightningDataModule, Trainer
+
+from graft import distributed, files, rounds, runs
+from graft.commands.samples import sample, write_samples
+from graft.commands.session import attach_logging, prepare_run_dir, train, versions
+from graft.commands.summary import to_json
+from graft.dataloaders.seeded import seeded_train_dataloader
+from graft.errors import GraftError
+from graft.evaluation import SampleEvaluator
+from graft.module import GraftModule
+from graft.runs import loggers
+from graft.runs.lock import holding
+from graft.runs.python_runs import checkpoint_of, of_objects
+from graft.runs.stopwatch import Stopwatch
+
+
+def pretrain(
+    module: GraftModule,
+    data: LightningDataModule,
+    run_dir: "str | Path",
+    trainer: Trainer,
+    config: str = "",
+    checkpoint: "str | Path | None" = None,
+    draws: int = 1000,
+    overwrite: bool = False,
+) -> dict[str, Any]:
+    """Train a reference on data, write its weights and samples, and return the summary.
+
+    Args:
+        module: The model without weights.
+        data: The data module of the domain.
+        run_dir: Folder of the run.
+        trainer: The Lightning Trainer.
+        config: Configuration as YAML, stored with the run and the weights; if empty, it is written from the objects.
+        checkpoint: Checkpoint to resume from: a file, or ``last`` for the checkpoint of the run.
+        draws: Number of samples to evaluate.
+        overwrite: True to remove an earlier run in the folder.
+
+    Returns:
+        The content of ``summary.json``.
+
+    Raises:
+        GraftError: The folder holds a run, and the call neither resumes nor overwrites it.
+    """
+    with runs.withdrawn(Path(run_dir)), holding(), Stopwatch() as clock:
+        return _pretrain(clock, module, data, run_dir, trainer, config, checkpoint, draws, overwrite)
+
+
+def _pretrain(
+    clock: Stopwatch,
+    module: GraftModule,
+    data: LightningDataModule,
+    run_dir: "str | Path",
+    trainer: Trainer,
+    config: str,
+    asked: "str | Path | None",
+    draws: int,
+    overwrite: bool,
+) -> dict[str, Any]:
+    if module.level_setting == "auto" or module.policy.interval.low or module.policy.interval.high < 1:
+        raise GraftError("pretrain trains the whole network: leave model.level at 0 and model.upper_level at 1")
+    distributed.launch(trainer, module)
+    folder = prepare_run_dir(trainer, run_dir)
+    checkpoint = distributed.on_rank_zero(trainer, lambda: checkpoint_of(folder, asked, overwrite))
+    clock.keep(folder, trainer)
+    config = config or distributed.on_rank_zero(
+        trainer, lambda: of_objects(module, data, trainer, folder, asked is not None)
+    )
+    attach_logging(trainer, folder, config, checkpoint)
+    with seeded_train_dataloader(data, trainer, module.seed):
+        train(module, data, trainer, folder, checkpoint)
+    module.save_weights(folder / "reference.safetensors", config)
+    judge = SampleEvaluator(None, module.metrics())
+    for items, calls in sample(module, trainer, draws, "pretrain"):
+        judge.update(items, calls)
+    module.evaluators = {"reference": judge}
+    if (log := loggers.of(trainer)) is not None:
+        log.samples(trainer, module, "test/{}/samples")
+    left_out: Any = getattr(data, "left_out", None)  # a list of records, or a dict of counts by reason
+    if isinstance(left_out, list) and trainer.is_global_zero:
+        files.write_text(folder / "invalid_records.csv", rounds.invalid_records_csv(left_out))
+    summary = {
+        "reference": to_json(judge.summary()),
+        **({"invalid": len(left_out)} if isinstance(left_out, list) else {}),
+        **({"invalid": sum(left_out.values()), "invalid_by_reason": left_out} if isinstance(left_out, dict) else {}),
+        "steps": trainer.global_step,
+        "parameters": sum(p.numel() for p in module.policy.backbone.parameters()),
+        "seconds": round(clock.seconds, 1),
+        "seed": module.seed,
+        "versions": versions(),
+    }
+    if trainer.is_global_zero:
+        write_samples(module, folder)
+        files.write_json(folder / "summary.json", summary)
+    clock.finish()
+    trainer.strategy.barrier()
+    return summary

@@ -1,0 +1,81 @@
+"""The report of a run that fine-tunes, and its best samples."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import Trainer
+
+from graft import hits, report
+from graft.commands.samples import render_samples
+from graft.levels import show
+from graft.module import GraftModule
+from graft.rollouts import Rollouts
+from graft.rounds import RoundSummary
+from graft.rounds import gain as gains
+from graft.rounds.scoring import store_groups
+from graft.runs import loggers
+
+HITS = 100  # number of best objects in the hits of a run
+
+
+def write_report(
+    module: GraftModule, data: Rollouts, trainer: Trainer, folder: Path, summary: dict[str, Any], command: str
+) -> None:
+    """Write ``report.html`` and the best samples of a run.
+
+    Args:
+        module: The model after the comparison with the reference.
+        data: The rollouts after the last round.
+        trainer: The trainer of the run.
+        folder: Folder of the run.
+        summary: Content of ``summary.json``.
+        command: Command that repeats the run.
+    """
+    last = len(data.accounts) - 1
+    _, index, weight = RoundSummary.read(data.rounds.round_dir(last))
+    scores = data.rounds.store(last).scores()[0].values
+    matching = gains.matching(store_groups(module, data.rounds.store(last)), index, weight).tolist()
+    rewards = {
+        "reference": _finite(module.evaluators["reference"].rewards),
+        **({"accepted": _finite([scores[i] for i in index.tolist()])} if data.rounds.same_scale else {}),
+        "tuned": _finite(module.evaluators["tuned"].rewards),
+    }
+    pictures = {name: render_samples(module, judge) for name, judge in module.evaluators.items()}
+    curves: dict[str, list[tuple[float, float]]] = {}
+    number = 0
+    for row in loggers.metrics_file(trainer).rows:
+        for name, value in row.items():
+            if name.startswith("validation/") and name.count("/") == 1:
+                curves.setdefault(name.removeprefix("validation/"), []).append((float(row["epoch"]) + 1, float(value)))
+    for account in data.accounts:
+        number += 1
+        curves.setdefault(report.accepted_label(summary), []).append((number, account.accepted_reward))
+    reference = report.reference_values(summary)
+    curves = {
+        name: ([(0, reference[name]), *points] if reference.get(name) is not None else points)
+        for name, points in curves.items()
+        if name not in ("reward_stderr", "reward_std", "failed_rewards")
+    }
+    title = f"{type(module).__name__}: {data.rounds.reward_label[0]}"
+    shown = {name: png for name, png in pictures.items() if png is not None}
+    best = _write_hits(module, data, folder)
+    levels = show.section(folder)
+    report.write(folder / "report.html", summary, title, command, rewards, curves, shown, levels, best, matching)
+
+
+def _write_hits(module: GraftModule, data: Rollouts, folder: Path) -> str:
+    """Write the best objects of a run, and return the HTML section of the report on them."""
+    judge = module.evaluators["tuned"]
+    best = hits.top_samples(module, data, len(data.accounts), judge.items, judge.rewards, HITS) if judge.rewards else []
+    if not best:
+        return ""
+    hits.write(module, best, folder / "hits.csv", data.rounds.reward_label[0])
+    if module.file_suffix not in ("", ".csv"):
+        hits.write(module, best, folder / f"hits{module.file_suffix}", data.rounds.reward_label[0])
+    return hits.section(module, best, data.rounds.reward_label[0])
+
+
+def _finite(values: Sequence[float]) -> list[float]:
+    return [value for value in values if math.isfinite(value)]

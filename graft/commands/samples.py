@@ -1,0 +1,71 @@
+"""Sample objects, evaluate samples, and write samples as files and pictures."""
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import Trainer
+
+from graft import feasible, files, report
+from graft.dataloaders.sampling import SampleRequests, sample_objects
+from graft.datatypes import Weights
+from graft.evaluation import SampleEvaluator
+from graft.module import GraftModule
+
+SHOWN = 24  # number of objects in a picture
+
+
+def sample(
+    module: GraftModule,
+    trainer: Trainer,
+    count: int,
+    purpose: str = "sample",
+    weights: Weights = "tuned",
+    chunk: "int | None" = None,
+) -> "list[tuple[list[Any], int]]":
+    """Sample objects and return (objects, denoiser calls) of each chunk.
+
+    Args:
+        module: The model.
+        trainer: The trainer that samples.
+        count: Number of samples.
+        purpose: Word that seeds the conditions and the noise.
+        weights: Name of the weights that sample.
+        chunk: Number of samples in a chunk; the default of the domain if None.
+
+    Raises:
+        GraftError: The samples take more than a year, or more than the memory.
+    """
+    feasible.check_sampling(module, module.policy, "-n", count)
+    return list(
+        sample_objects(
+            module, trainer, SampleRequests(module, count, chunk or module.default_batch_size, (purpose,), weights)
+        )
+    )
+
+
+def evaluate_both(module: GraftModule, data: Any, trainer: Trainer) -> None:
+    """Evaluate fresh samples of the reference and of the tuned model from the same noise."""
+    try:
+        trainer.test(module, data, verbose=False)
+    finally:
+        if data.reward is not None:
+            data.reward.teardown()
+
+
+def write_samples(module: GraftModule, folder: Path) -> None:
+    """Write the evaluated samples of each evaluator as a file and a picture."""
+    for name, judge in module.evaluators.items():
+        if module.file_suffix:
+            path = folder / "samples" / f"{name}{module.file_suffix}"
+            files.write_with(path, partial(module.write, judge.items, rewards=judge.rewards or None))
+        drawing = render_samples(module, judge)
+        if drawing is not None:
+            files.write_bytes(folder / "samples" / f"{name}.png", drawing)
+
+
+def render_samples(module: GraftModule, judge: SampleEvaluator) -> "bytes | None":
+    """Return a PNG of the first evaluated objects, or None if the domain renders none."""
+    legends: Sequence[str] | None = [report.format_number(r) for r in judge.rewards[:SHOWN]] if judge.rewards else None
+    return module.render(judge.items[:SHOWN], legends)
