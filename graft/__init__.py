@@ -3,13 +3,13 @@
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from graft import threads as threads  # first: its environment variables must be set before torch is imported
+from graft.core import threads as threads  # first: its environment variables must be set before torch is imported
 from graft.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from graft.cli import load
     from graft.commands import fit, pretrain, sample, trainer
-    from graft.datatypes import SampleRequest, TrainingBatch
+    from graft.core.datatypes import SampleRequest, TrainingBatch
     from graft.domain import Domain
     from graft.errors import GraftError
     from graft.module import GraftModule
@@ -46,7 +46,7 @@ _WHERE = {
     "GraftError": "errors",
     "Domain": "domain",
     **dict.fromkeys(("Policy", "Tuning"), "policy"),
-    **dict.fromkeys(("SampleRequest", "TrainingBatch"), "datatypes"),
+    **dict.fromkeys(("SampleRequest", "TrainingBatch"), "core.datatypes"),
     "GraftModule": "module",
     "Objective": "objectives",
     "Reward": "reward",

@@ -10,15 +10,16 @@ from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 from typing_extensions import Self, override
 
-from graft import seeding
-from graft.callbacks import check_checkpoint, keep_double, missing, note_reference, with_graft_callbacks
-from graft.corrector import NoiseCorrector
-from graft.datatypes import SampleRequest, TrainingBatch
-from graft.distributed import shared_errors
+from graft.core import seeding
+from graft.core.datatypes import SampleRequest, TrainingBatch
+from graft.core.distributed import shared_errors
+from graft.core.finite import NotFiniteError, require_finite_network
+from graft.core.recorded_arguments import Described
+from graft.core.state import size
 from graft.domain import Domain
 from graft.evaluation import SampleEvaluator
-from graft.finite import NotFiniteError, require_finite_network
 from graft.network import LoRA
+from graft.network.corrector import NoiseCorrector
 from graft.network.weights import Reference, read_reference, take_reference
 from graft.objectives import Objective, Shaping
 from graft.optimizers import FusedAdamW, check_optimizer, configure_optimizers
@@ -26,13 +27,12 @@ from graft.policy import TUNING, Policy, Tuning
 from graft.policy.weights import interpolate, read_weights, write_weights
 from graft.pretrained.model import from_pretrained
 from graft.process import Process
-from graft.recorded_arguments import Described
 from graft.runs import finite_steps
 from graft.runs.architecture import TRAINING_SETTINGS, described, reference_name
+from graft.runs.callbacks import check_checkpoint, keep_double, missing, note_reference, with_graft_callbacks
+from graft.runs.sharding import shard, shards
 from graft.sampler import Trajectory
-from graft.sharding import shard, shards
 from graft.solvers import Solver
-from graft.state import size
 
 
 class GraftModule(Described, Domain, LightningModule):

@@ -10,7 +10,7 @@ from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 from typing_extensions import override
 
-from graft import limits
+from graft.core import limits
 from graft.errors import GraftError
 
 

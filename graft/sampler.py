@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 import torch
 from torch import Generator, Tensor
 
+from graft.core.finite import NotFiniteError, extremes
+from graft.core.state import Condition, State, fields_of
 from graft.errors import GraftError
-from graft.finite import NotFiniteError, extremes
 from graft.process import Model, Process
 from graft.solvers import Euler, Solver
-from graft.state import Condition, State, fields_of
 
 EULER = Euler()
 

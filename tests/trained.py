@@ -6,7 +6,7 @@ from typing import Any
 from graft.optimizers import FusedAdamW, WarmupCosine
 from graft.policy import Tuning
 from graft.rollouts import Rollouts
-from graft.settings import Evaluation, RewardBudget, Storage
+from graft.rollouts.settings import Evaluation, RewardBudget, Storage
 
 GROUPS = {"budget": RewardBudget, "evaluation": Evaluation, "storage": Storage}
 

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from domains.images import pretrained
+from graft.core.finite import require_finite_network
+from graft.core.recorded_arguments import Described
 from graft.errors import GraftError
-from graft.finite import require_finite_network
-from graft.recorded_arguments import Described
 
 
 class Autoencoder(Described):

@@ -5,8 +5,8 @@ from typing import Any
 from torch import Tensor
 from typing_extensions import override
 
+from graft.core.state import Condition
 from graft.errors import GraftError
-from graft.state import Condition
 
 try:
     from diffusers import UNet2DModel

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from domains.images.features import Features
-from graft.feature_training import load_network, save_network
+from graft.domain.feature_training import load_network, save_network
 
 
 class Network(nn.Module):

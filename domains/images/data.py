@@ -12,8 +12,8 @@ from typing_extensions import override
 from domains.images.dataset.pictures import Pictures
 from domains.images.dataset.read import describe, describe_invalid, read
 from domains.images.pixels import to_float
-from graft.data_modules import InMemoryDataModule
-from graft.distributed import rank_zero_print
+from graft.core.distributed import rank_zero_print
+from graft.dataloaders.in_memory import InMemoryDataModule
 from graft.errors import GraftError
 
 Batch = dict[str, Tensor]

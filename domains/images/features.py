@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from domains.images.pixels import pil_to_tensor, to_float
+from graft.core.recorded_arguments import Described
 from graft.errors import GraftError
-from graft.recorded_arguments import Described
 
 
 class Features(Described, ABC):

@@ -14,9 +14,10 @@ from domains.images.dataset.decode import decode, in_bytes
 from domains.images.grid import draw
 from domains.images.picture_tables import make_picture, read_table
 from domains.images.pixels import pil_to_tensor, to_pil
-from graft import files
-from graft.csv_files import write_csv
 from graft.errors import GraftError
+from graft.io.atomic import atomic_write, write_bytes
+from graft.io.csv_files import write_csv
+from graft.io.paths import find_file
 
 TABLE = "index.csv"  # table of a folder
 
@@ -42,11 +43,11 @@ def write(images: Sequence[Image.Image], path: "str | Path", rewards: "Sequence[
             arrays["labels"] = np.array([image.info["label"] for image in images], np.int64)
         if rewards is not None:
             arrays["reward"] = np.array(rewards, np.float64)
-        with files.atomic_write(path) as temporary, open(temporary, "wb") as file:
+        with atomic_write(path) as temporary, open(temporary, "wb") as file:
             np.savez_compressed(file, allow_pickle=False, **arrays)
     elif path.suffix.lower() == ".png":
         legends = None if rewards is None else [f"{reward:.4g}" for reward in rewards]
-        files.write_bytes(path, draw(images, legends=legends))
+        write_bytes(path, draw(images, legends=legends))
     elif path.suffix == "":
         _folder(images, path, rewards)
     else:
@@ -62,7 +63,7 @@ def read(path: "str | Path") -> list[Image.Image]:
     path = Path(path)
     if path.is_dir():
         return _read_folder(path)
-    found = read_npz(files.find_file(path))
+    found = read_npz(find_file(path))
     infos = None if found.labels is None else [{"label": label} for label in found.labels.tolist()]
     return to_pil(torch.from_numpy(found.pixels).movedim(-1, 1), infos)
 
@@ -81,7 +82,7 @@ def _folder(images: Sequence[Image.Image], path: Path, rewards: "Sequence[float]
         rows.append({"file": f"{i:0{wide}d}.png", **about})
         note = PngImagePlugin.PngInfo()
         note.add_itxt("graft", json.dumps(about))
-        with files.atomic_write(path / rows[-1]["file"]) as temporary:
+        with atomic_write(path / rows[-1]["file"]) as temporary:
             image.save(temporary, "PNG", pnginfo=note)
     names = list(dict.fromkeys(name for row in rows for name in row)) or ["file"]
     write_csv(path / TABLE, names, [[row.get(name) for name in names] for row in rows], line_end="\r\n")

@@ -10,8 +10,8 @@ from torch import Tensor
 from typing_extensions import override
 
 from domains.images.features import Features
-from graft import files
 from graft.errors import GraftError
+from graft.io.paths import find_file
 
 
 class Inception(Features):
@@ -37,7 +37,7 @@ class Inception(Features):
         super().__init__(batch_size)
         self.size, self.weights = size, weights
         self._device = device
-        path = None if weights is None else str(files.find_file(weights))
+        path = None if weights is None else str(find_file(weights))
         try:
             from torchmetrics.image.fid import NoTrainInceptionV3
 

@@ -7,8 +7,8 @@ import numpy as np
 from PIL import Image
 from typing_extensions import override
 
+from graft.core.recorded_arguments import Described
 from graft.errors import GraftError
-from graft.recorded_arguments import Described
 
 
 class ImageKey(Described, ABC):

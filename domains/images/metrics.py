@@ -23,9 +23,9 @@ from typing_extensions import override
 from domains.images.classifier import ClassifierFeatures
 from domains.images.features import Features
 from domains.images.pixels import pil_to_tensor, to_float
-from graft import seeding
-from graft.distance import coverage, internal_diversity
-from graft.metrics import Collected, Frequencies, Share
+from graft.core import seeding
+from graft.domain.distance import coverage, internal_diversity
+from graft.domain.metrics import Collected, Frequencies, Share
 
 Distance = Callable[[Tensor, Tensor], float]  # from (n, d) real and (n, d) other samples
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
-from graft.state import Condition
+from graft.core.state import Condition
 
 
 class SmallMLP(nn.Module):

@@ -15,14 +15,15 @@ from domains.images.data import ImageData, read_tensor
 from domains.images.features import Features, Pixels
 from domains.images.keys import ImageKey, PixelHash
 from domains.images.pixels import check_channels, to_pil
-from graft import GraftError, GraftModule, seeding
-from graft.data_modules import pretraining_data
-from graft.datatypes import ScoredSet
-from graft.distance import frechet
+from graft import GraftError, GraftModule
+from graft.core import seeding
+from graft.core.datatypes import ScoredSet
+from graft.core.state import Condition, State
+from graft.dataloaders.in_memory import pretraining_data
+from graft.domain.distance import frechet
+from graft.domain.training_set import KeySet
 from graft.process import Gaussian, Process
 from graft.runs.architecture import require_network
-from graft.state import Condition, State
-from graft.training_set import KeySet
 
 
 class Images(GraftModule):

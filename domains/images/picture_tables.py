@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from graft.csv_files import unescape_formula
 from graft.errors import GraftError
+from graft.io.csv_files import unescape_formula
 
 
 def read_table(path: Path) -> "list[dict[str, str | None]]":

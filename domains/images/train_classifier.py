@@ -10,10 +10,11 @@ from torch.optim.lr_scheduler import CosineAnnealingLR
 from domains.images.classifier import Network
 from domains.images.dataset.read import read
 from domains.images.pixels import to_float
-from graft import plain_yaml, seeding
 from graft.cli.script import script
+from graft.core import seeding
+from graft.domain.feature_training import Accuracy, minimise, seeded_network
 from graft.errors import GraftError
-from graft.feature_training import Accuracy, minimise, seeded_network
+from graft.io import yaml_files
 
 
 def train(
@@ -94,5 +95,5 @@ def _accuracy(network: Network, pixels: Tensor, labels: Tensor) -> float:
 
 
 if __name__ == "__main__":
-    plain_yaml.install()
+    yaml_files.install()
     script(train, __doc__)

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from domains.layouts.conditioning import merge_given, to_boxes
+from graft.core.state import Condition, State
 from graft.process.schedules import CosineSchedule, Schedule
-from graft.state import Condition, State
 
 SCALES = (0.01, 0.04, 0.16)  # scales of differences of lines, fractions of the page
 FREQUENCIES = 5  # frequencies of a line's place: half a period a page and its octaves

@@ -11,7 +11,7 @@ from typing import Literal, get_args
 import torch
 from torch import Generator, Tensor
 
-from graft.state import Condition
+from graft.core.state import Condition
 
 Task = Literal["unconditional", "label", "size", "completion", "refinement"]
 TASKS: tuple[Task, ...] = get_args(Task)

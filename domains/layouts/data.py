@@ -11,8 +11,8 @@ from typing_extensions import override
 from domains.layouts.conditioning import Task, make_condition, to_state
 from domains.layouts.layout import classes_of
 from domains.layouts.readers import LayoutSet, describe_invalid, read
-from graft.data_modules import BatchDataset, InMemoryDataModule
-from graft.distributed import rank_zero_print
+from graft.core.distributed import rank_zero_print
+from graft.dataloaders.in_memory import BatchDataset, InMemoryDataModule
 from graft.errors import GraftError
 
 TASK_SHARES: dict[Task, float] = {

@@ -15,9 +15,10 @@ from typing_extensions import override
 
 from domains.layouts.conditioning import to_state
 from domains.layouts.layout import Layout
-from graft import files
+from graft.domain.feature_training import load_network, save_network
 from graft.errors import GraftError
-from graft.feature_training import load_network, save_network
+from graft.io.checksum import hash_tensors
+from graft.io.paths import find_file
 
 SHIPPED = "domains/layouts/reference/features.safetensors"
 
@@ -86,7 +87,7 @@ def network_of(names: tuple[str, ...], path: "str | None" = None) -> "Encoder | 
     if path is None:
         shipped = encoder()
         return shipped if shipped.names == names else None
-    own = encoder(str(files.find_file(path).resolve()))
+    own = encoder(str(find_file(path).resolve()))
     if own.names != names:
         raise GraftError(
             f"model.features is {path}, a network of the classes {', '.join(own.names)}, but the model's are "
@@ -100,7 +101,7 @@ def fingerprint(network: Encoder) -> Tensor:
 
     Distances are comparable within the features of one network only.
     """
-    digest = bytes.fromhex(files.hash_tensors(dict(network.state_dict())))
+    digest = bytes.fromhex(hash_tensors(dict(network.state_dict())))
     return torch.tensor([int.from_bytes(digest[:8], "big", signed=True)])
 
 

@@ -7,8 +7,9 @@ from typing import Any
 
 from domains.layouts.layout import Layout
 from domains.layouts.render import png, svg
-from graft import __version__, files
+from graft import __version__
 from graft.errors import GraftError
+from graft.io.atomic import write_bytes
 
 
 def write(items: Sequence[Layout], path: Path, rewards: "Sequence[float] | None" = None) -> None:
@@ -24,7 +25,7 @@ def write(items: Sequence[Layout], path: Path, rewards: "Sequence[float] | None"
     if suffix not in _WRITERS:
         raise GraftError(f"layouts cannot be written to {str(path)!r}: its name must end in {', '.join(_WRITERS)}")
     path.parent.mkdir(parents=True, exist_ok=True)
-    files.write_bytes(path, _WRITERS[suffix](items, rewards))
+    write_bytes(path, _WRITERS[suffix](items, rewards))
 
 
 def coco(items: Sequence[Layout], rewards: "Sequence[float] | None" = None) -> dict[str, Any]:

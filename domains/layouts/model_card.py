@@ -13,7 +13,9 @@ from domains.layouts.data import LayoutData
 from domains.layouts.metrics import compute_metrics, make_metrics, table
 from domains.layouts.module import Layouts
 from domains.layouts.readers import read
-from graft import files, plain_yaml
+from graft.io import yaml_files
+from graft.io.paths import find_file
+from graft.io.tensors import read_metadata
 
 
 def card(
@@ -65,8 +67,8 @@ def card(
 def _module(weights: str, steps: "int | None", seed: int) -> "tuple[Layouts, dict[str, Any]]":
     """Return the model of a weights file, and the settings of its training's split."""
     overrides: dict[str, Any] = {"seed": seed} | ({} if steps is None else {"steps": steps})
-    path = files.find_file(weights)
-    return Layouts.from_pretrained(path, **overrides), _split(files.read_metadata(path))
+    path = find_file(weights)
+    return Layouts.from_pretrained(path, **overrides), _split(read_metadata(path))
 
 
 def _split(about: dict[str, Any]) -> dict[str, Any]:
@@ -79,7 +81,7 @@ def _split(about: dict[str, Any]) -> dict[str, Any]:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    plain_yaml.install()
+    yaml_files.install()
     parser = jsonargparse.ArgumentParser(description=__doc__)
     parser.add_function_arguments(card)
     print(card(**parser.parse_args()))

@@ -21,11 +21,11 @@ from domains.layouts.partial_layout import read as read_brief
 from domains.layouts.readers import LayoutSet, describe_invalid, read
 from domains.layouts.render import png
 from graft import GraftError, GraftModule
-from graft.data_modules import pretraining_data
-from graft.distributed import rank_zero_print
+from graft.core.distributed import rank_zero_print
+from graft.core.state import Condition, State
+from graft.dataloaders.in_memory import pretraining_data
 from graft.process import CosineSchedule, Gaussian, MaskProjection, MultiFieldProcess, Process
 from graft.runs.architecture import require_network
-from graft.state import Condition, State
 
 THINNEST = 1e-3  # smallest side of a box, fraction of the page
 EXAMPLES = 2000  # generated pages that tasks take their fixed parts from

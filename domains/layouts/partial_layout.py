@@ -19,9 +19,10 @@ import torch
 from torch import Tensor
 
 from domains.layouts.conditioning import CENTRE, SPREAD, unconditional
-from graft import files, text
+from graft.core.state import Condition
 from graft.errors import GraftError
-from graft.state import Condition
+from graft.io import text
+from graft.io.paths import find_file
 
 
 @dataclass
@@ -61,7 +62,7 @@ def read(path: "str | Path", names: tuple[str, ...], elements: int) -> PartialLa
     Raises:
         GraftError: The file holds no partial layout, or has elements or classes that the model does not know.
     """
-    found = files.find_file(path)
+    found = find_file(path)
     content = text.read_json(found)
     if not isinstance(content, dict) or not isinstance(content.get("elements"), list) or not content["elements"]:
         raise GraftError(f'{path} is no brief, which is {{"elements": [{{"class": "title", "box": [l, t, w, h]}}, …]}}')

@@ -12,10 +12,11 @@ from domains.layouts.data import LayoutData
 from domains.layouts.features import Encoder, pad_layouts
 from domains.layouts.layout import BINS
 from domains.layouts.readers import LayoutSet
-from graft import plain_yaml, seeding
 from graft.cli.script import script
+from graft.core import seeding
+from graft.domain.feature_training import Accuracy, minimise, seeded_network
 from graft.errors import GraftError
-from graft.feature_training import Accuracy, minimise, seeded_network
+from graft.io import yaml_files
 
 MOST = 0.2  # standard deviation of the strongest disturbance, fraction of the page
 LEAST = 0.05  # standard deviation of the weakest disturbance
@@ -148,5 +149,5 @@ def _batch(
 
 
 if __name__ == "__main__":
-    plain_yaml.install()
+    yaml_files.install()
     script(train, __doc__)

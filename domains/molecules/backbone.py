@@ -14,8 +14,8 @@ from typing_extensions import override
 
 from domains.molecules.egnn_layer import DistanceBasis, Layer, length
 from domains.molecules.pairs import DensePairs, EdgePairs, Pairs, SumMessages, complete_graph_pairs
+from graft.core.state import Condition, State
 from graft.process.schedules import PolynomialSchedule, Schedule
-from graft.state import Condition, State
 
 
 class EGNN(nn.Module):

@@ -12,8 +12,8 @@ from typing_extensions import override
 from domains.molecules.dataset import MoleculeDataset, to_graphs
 from domains.molecules.sources import read
 from domains.molecules.vocabulary import VOCABULARIES
-from graft.data_modules import BatchDataset, InMemoryDataModule
-from graft.distributed import rank_zero_print
+from graft.core.distributed import rank_zero_print
+from graft.dataloaders.in_memory import BatchDataset, InMemoryDataModule
 
 
 class MoleculeData(InMemoryDataModule[MoleculeDataset]):

@@ -9,9 +9,9 @@ from rdkit.Chem import rdDepictor
 from rdkit.Chem.Draw import rdMolDraw2D
 
 from domains.molecules.chemistry import is_connected, is_stable, is_valid, key
-from graft.csv_files import csv_text
 from graft.errors import GraftError
-from graft.files import write_bytes, write_with
+from graft.io.atomic import write_bytes, write_with
+from graft.io.csv_files import csv_text
 
 
 def write(mols: Sequence[Any], path: "str | Path") -> None:

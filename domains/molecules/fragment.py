@@ -18,9 +18,9 @@ from torch import Tensor
 from domains.molecules import records
 from domains.molecules.bond_check import first_bond_mismatch
 from domains.molecules.vocabulary import EXPLICIT, Vocabulary
-from graft import files
+from graft.core.state import Condition, State
 from graft.errors import GraftError
-from graft.state import Condition, State
+from graft.io.paths import find_file
 
 NEVER = -30.0  # logit of the types of other elements
 
@@ -41,7 +41,7 @@ class Fragment:
         return len(self.elements)
 
     def identity(self) -> Any:
-        """Return elements and positions, for `graft.fingerprint.fingerprint`."""
+        """Return elements and positions, for `graft.io.fingerprint.fingerprint`."""
         return [self.elements.tolist(), self.positions.tolist()]
 
 
@@ -51,7 +51,7 @@ def read(path: str) -> Fragment:
     Raises:
         GraftError: The file has no usable record or an atom of another element, or the distance rule misreads a bond.
     """
-    file = files.find_file(path)
+    file = find_file(path)
     if file.suffix.lower() not in (".sdf", ".xyz"):
         raise GraftError(f"a fragment is read from an .sdf or .xyz file with a 3-D structure, not from {path}")
     record = next(records.read(file), None)

@@ -11,8 +11,8 @@ from typing_extensions import override
 
 from domains.molecules.chemistry import is_stable, is_valid, key, stable_atoms
 from domains.molecules.vocabulary import VOCABULARIES
-from graft.metrics import Collected, Frequencies, Share
-from graft.training_set import key_hashes
+from graft.domain.metrics import Collected, Frequencies, Share
+from graft.domain.training_set import key_hashes
 
 
 class AtomStability(Share):

@@ -22,8 +22,10 @@ from domains.molecules.size_distribution import size_probabilities
 from domains.molecules.view import view
 from domains.molecules.vocabulary import VOCABULARIES
 from graft import GraftError, GraftModule
-from graft.data_modules import pretraining_data
-from graft.datatypes import ScoredSet, TrainingBatch
+from graft.core.datatypes import ScoredSet, TrainingBatch
+from graft.core.state import Condition, State
+from graft.dataloaders.in_memory import pretraining_data
+from graft.domain.training_set import KeySet
 from graft.process import (
     Categorical,
     Gaussian,
@@ -34,8 +36,6 @@ from graft.process import (
     ZeroCenterOfMass,
 )
 from graft.runs.architecture import require_network
-from graft.state import Condition, State
-from graft.training_set import KeySet
 
 Convention: TypeAlias = Literal["heavy", "explicit"]
 

@@ -12,8 +12,8 @@ from rdkit import Chem, rdBase
 from typing_extensions import override
 
 from domains.molecules.conformers import embed_conformer
-from graft import text
 from graft.errors import GraftError
+from graft.io import text
 
 UNREADABLE, FLAT, CHARGED = "unparseable", "without a 3-D structure", "charged"
 

@@ -14,7 +14,7 @@ from domains.molecules.conformers import relax_conformer
 from domains.molecules.enumeration import embed, enumerate_molecules
 from domains.molecules.vocabulary import EXPLICIT
 from graft.errors import GraftError
-from graft.files import write_with
+from graft.io.atomic import write_with
 
 Arrays = dict[str, NDArray[Any]]
 """``num_atoms`` (M,), ``charges`` (M, N) atomic numbers with 0 as padding, ``positions`` (M, N, 3) Å; no pickles."""

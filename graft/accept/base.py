@@ -11,8 +11,8 @@ from torch import Generator, Tensor
 
 from graft.accept.deduplicate import keep_one_per_key, shares
 from graft.accept.selection import systematic_sample
+from graft.core.recorded_arguments import Described
 from graft.errors import GraftError
-from graft.recorded_arguments import Described
 
 
 @dataclass

@@ -81,12 +81,12 @@ def load(config: str, *flags: str) -> tuple[Any, Any, Any]:
         config: Name or path of the configuration.
         *flags: Flags of the command line, such as ``--model.level=0.25``.
     """
-    from graft import plain_yaml
     from graft.cli.parser import parse_and_build
+    from graft.io import yaml_files
     from graft.runs.config_of_objects import remember
 
     cli, text = parse_and_build("fit", ["--config", config, *flags])
-    remember(cli.model, cli.datamodule, cli.trainer, plain_yaml.load(text, config))
+    remember(cli.model, cli.datamodule, cli.trainer, yaml_files.load(text, config))
     return cli.model, cli.datamodule, cli.trainer
 
 

@@ -4,8 +4,8 @@ import shlex
 from collections.abc import Sequence
 from typing import Any
 
-from graft import plain_yaml
 from graft.errors import GraftError
+from graft.io import yaml_files
 
 
 def command_line(command: str, args: list[str]) -> str:
@@ -40,5 +40,5 @@ def model_overrides(args: list[str]) -> tuple[dict[str, Any], list[str]]:
         text = value if equals else next(left, None)
         if text is None:
             raise GraftError(f"{flag} needs a value")
-        given[flag.removeprefix("--model.")] = plain_yaml.load(text, f"the value of {flag}")
+        given[flag.removeprefix("--model.")] = yaml_files.load(text, f"the value of {flag}")
     return given, rest

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from graft import files
 from graft.errors import GraftError
+from graft.io.paths import find_file, list_files, search_paths
 from graft.pretrained.parsing import read_config
 from graft.runs import config_of_objects
 
@@ -11,11 +11,11 @@ from graft.runs import config_of_objects
 def list_configs() -> list[str]:
     """Return the names of the configurations that ``--config`` finds."""
     names: list[str] = []
-    for root in files.search_paths():
+    for root in search_paths():
         if root.name == "configs":
-            names += files.list_files(root, ".yaml")
+            names += list_files(root, ".yaml")
         elif root != Path.cwd():
-            names += [f"domains/{name}" for name in files.list_files(root / "domains", ".yaml")]
+            names += [f"domains/{name}" for name in list_files(root / "domains", ".yaml")]
     return sorted(set(names))
 
 
@@ -30,7 +30,7 @@ def resolve_config_paths(command: str, args: list[str]) -> list[str]:
             raise GraftError("--config needs a name")
         name = value if equals else out[i + 1]
         try:
-            path = str(files.find_file(name))
+            path = str(find_file(name))
         except GraftError:
             raise GraftError(f"there is no configuration {name!r}; there are {', '.join(list_configs())}") from None
         settings = [flag.partition("=")[0].removeprefix("--") for flag in args if flag.startswith("--")]

@@ -3,9 +3,10 @@
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from graft import distributed, runs
+from graft import runs
 from graft.cli.configs import config_name
 from graft.cli.parser import parse_and_build
+from graft.core import distributed
 from graft.runs.config_of_objects import whole
 
 

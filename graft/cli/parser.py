@@ -10,20 +10,20 @@ from lightning.pytorch import LightningDataModule
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from typing_extensions import override
 
-from graft import plain_yaml
 from graft.cli.configs import list_configs, resolve_config_paths
 from graft.cli.seed import settle
 from graft.cli.warning_filters import install_warning_filters
 from graft.commands import TRAINER_DEFAULTS, saves
-from graft.correct import InvertedNoiseData
+from graft.commands.correct import InvertedNoiseData
 from graft.errors import GraftError
+from graft.io import yaml_files
 from graft.module import GraftModule
 from graft.pretrained.model import GivenModel, given_model, model_below
 from graft.pretrained.parsing import read_config, shorten_parser_error
 from graft.rollouts import Rollouts
 from graft.runs.architecture import missing_network
 
-plain_yaml.install()  # before any parser reads a configuration or a value
+yaml_files.install()  # before any parser reads a configuration or a value
 
 
 def parse_and_build(command: str, args: "list[str] | dict[str, Any]") -> "tuple[Any, str]":

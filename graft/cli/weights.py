@@ -3,9 +3,11 @@
 from pathlib import Path
 from typing import Any
 
-from graft import files, plain_yaml, runs
+from graft import runs
 from graft.cli.parser import parse_and_build
 from graft.errors import GraftError
+from graft.io import yaml_files
+from graft.io.tensors import read_tensors
 from graft.pretrained.model import architecture, trusted_config
 
 NUMBERS = ("draws", "batch_size", "test_draws", "validation_draws")
@@ -74,7 +76,7 @@ def load_run(asked: Any, given: dict[str, Any], by_reward: str) -> Any:
         GraftError: The file names a class that is no part of a model, or a needed reward is missing.
     """
     path = runs.find_weights(asked.weights)
-    _, about = files.read_tensors(path)
+    _, about = read_tensors(path)
     if asked.trust:
         names = [*(f"model.{name}" for name in given), *(["data.reward"] if asked.reward is not None else [])]
         config = trusted_config(asked.weights, path, about, names, bool(by_reward))
@@ -108,9 +110,9 @@ def _data(path: Path, asked: Any, said: Any, by_reward: str) -> dict[str, Any]:
     if asked.reward is not None:
         numbers = {name: data[name] for name in NUMBERS if name in data}
         if not numbers and (config := Path(asked.weights) / "config.yaml").is_file():
-            content = plain_yaml.read(config)
+            content = yaml_files.read(config)
             theirs = content.get("data") if isinstance(content, dict) else None
             theirs = theirs if isinstance(theirs, dict) else {}
             numbers = {k: v for k, v in theirs.items() if k in NUMBERS and type(v) is int}
-        data = {**data, **numbers, "reward": plain_yaml.load(asked.reward, "the value of --data.reward")}
+        data = {**data, **numbers, "reward": yaml_files.load(asked.reward, "the value of --data.reward")}
     return data

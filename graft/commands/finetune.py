@@ -6,15 +6,17 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 from typing_extensions import override
 
-from graft import distributed, files, runs
-from graft.alarms import AlarmCallback
+from graft import runs
+from graft.commands.levels import results
+from graft.commands.levels.choose import ChooseLevel
 from graft.commands.run_report import write_report
 from graft.commands.samples import evaluate_both, write_samples
 from graft.commands.session import attach_logging, prepare_run_dir, train
 from graft.commands.summary import monitor_summary, run_summary
+from graft.core import distributed
 from graft.errors import GraftError
-from graft.levels import results
-from graft.levels.choose import ChooseLevel
+from graft.evaluation.alarms import AlarmCallback
+from graft.io.json_files import write_json
 from graft.module import GraftModule
 from graft.policy.weights import keep_reference
 from graft.rollouts import Rollouts
@@ -105,9 +107,7 @@ def _fit(
     if trainer.is_global_zero:
         write_samples(module, folder)
         write_report(module, data, trainer, folder, summary, command)
-        files.write_json(
-            folder / "summary.json", summary
-        )  # the summary comes last, because it marks the run as finished
+        write_json(folder / "summary.json", summary)  # the summary comes last, because it marks the run as finished
     clock.finish()
     trainer.strategy.barrier()
     return summary

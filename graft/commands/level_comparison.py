@@ -4,10 +4,11 @@ from pathlib import Path
 
 from lightning.pytorch import Trainer
 
-from graft import distributed, files
+from graft.commands.levels import results, search, show
 from graft.commands.session import prepare_run_dir
+from graft.core import distributed
 from graft.errors import GraftError
-from graft.levels import results, search, show
+from graft.io.atomic import write_text
 from graft.module import GraftModule
 from graft.rollouts import Rollouts
 
@@ -43,5 +44,5 @@ def levels(
     if trainer.is_global_zero:
         show.write(found, folder)
         if config:
-            files.write_text(folder / "levels.yaml", config)
+            write_text(folder / "levels.yaml", config)
     return found

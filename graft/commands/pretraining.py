@@ -5,13 +5,16 @@ from typing import Any
 
 from lightning.pytorch import LightningDataModule, Trainer
 
-from graft import distributed, files, rounds, runs
+from graft import rounds, runs
 from graft.commands.samples import sample, write_samples
 from graft.commands.session import attach_logging, prepare_run_dir, train, versions
 from graft.commands.summary import to_json
+from graft.core import distributed
 from graft.dataloaders.seeded import seeded_train_dataloader
 from graft.errors import GraftError
 from graft.evaluation import SampleEvaluator
+from graft.io.atomic import write_text
+from graft.io.json_files import write_json
 from graft.module import GraftModule
 from graft.runs import loggers
 from graft.runs.lock import holding
@@ -83,7 +86,7 @@ def _pretrain(
         log.samples(trainer, module, "test/{}/samples")
     left_out: Any = getattr(data, "left_out", None)  # a list of records, or a dict of counts by reason
     if isinstance(left_out, list) and trainer.is_global_zero:
-        files.write_text(folder / "invalid_records.csv", rounds.invalid_records_csv(left_out))
+        write_text(folder / "invalid_records.csv", rounds.invalid_records_csv(left_out))
     summary = {
         "reference": to_json(judge.summary()),
         **({"invalid": len(left_out)} if isinstance(left_out, list) else {}),
@@ -96,7 +99,7 @@ def _pretrain(
     }
     if trainer.is_global_zero:
         write_samples(module, folder)
-        files.write_json(folder / "summary.json", summary)
+        write_json(folder / "summary.json", summary)
     clock.finish()
     trainer.strategy.barrier()
     return summary

@@ -7,10 +7,11 @@ from typing import Any
 
 from lightning.pytorch import Trainer
 
-from graft import hits, report
+from graft import report
+from graft.commands.levels import show
 from graft.commands.samples import render_samples
-from graft.levels import show
 from graft.module import GraftModule
+from graft.report import hits
 from graft.rollouts import Rollouts
 from graft.rounds import RoundSummary
 from graft.rounds import gain as gains

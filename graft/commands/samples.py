@@ -7,11 +7,13 @@ from typing import Any
 
 from lightning.pytorch import Trainer
 
-from graft import feasible, files, report
+from graft import report
+from graft.core.datatypes import Weights
 from graft.dataloaders.sampling import SampleRequests, sample_objects
-from graft.datatypes import Weights
 from graft.evaluation import SampleEvaluator
+from graft.io.atomic import write_bytes, write_with
 from graft.module import GraftModule
+from graft.rollouts import feasible
 
 SHOWN = 24  # number of objects in a picture
 
@@ -59,10 +61,10 @@ def write_samples(module: GraftModule, folder: Path) -> None:
     for name, judge in module.evaluators.items():
         if module.file_suffix:
             path = folder / "samples" / f"{name}{module.file_suffix}"
-            files.write_with(path, partial(module.write, judge.items, rewards=judge.rewards or None))
+            write_with(path, partial(module.write, judge.items, rewards=judge.rewards or None))
         drawing = render_samples(module, judge)
         if drawing is not None:
-            files.write_bytes(folder / "samples" / f"{name}.png", drawing)
+            write_bytes(folder / "samples" / f"{name}.png", drawing)
 
 
 def render_samples(module: GraftModule, judge: SampleEvaluator) -> "bytes | None":

@@ -12,9 +12,11 @@ from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch import Callback, LightningDataModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint, RichProgressBar, TQDMProgressBar
 
-from graft import distributed, files, runs, threads
+from graft import runs
 from graft.commands.samples import render_samples
+from graft.core import distributed, threads
 from graft.errors import GraftError
+from graft.io.atomic import write_text
 from graft.module import GraftModule
 from graft.runs import last_checkpoint, loggers
 from graft.runs.checkpoint import ChecksummedCheckpointIO
@@ -102,7 +104,7 @@ def attach_logging(trainer: Trainer, folder: Path, config: str, checkpoint: "Pat
     if isinstance(bar, TQDMProgressBar | RichProgressBar) and bar.refresh_rate == 1:
         bar._refresh_rate = 10  # a refresh at every step takes milliseconds
     if config and trainer.is_global_zero:
-        files.write_text(folder / "config.yaml", config)
+        write_text(folder / "config.yaml", config)
 
 
 def train(

@@ -6,10 +6,10 @@ from typing import Any
 
 import torch
 
-from graft.alarms import AlarmCallback
+from graft.commands.levels import results
 from graft.commands.session import versions
 from graft.dataloaders.sampling import SampleRequests, groups
-from graft.levels import results
+from graft.evaluation.alarms import AlarmCallback
 from graft.module import GraftModule
 from graft.reward import by_term, oriented
 from graft.rollouts import Rollouts

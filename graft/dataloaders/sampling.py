@@ -9,9 +9,9 @@ from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from graft import seeding
-from graft.datatypes import SampleRequest, Weights
-from graft.distributed import gather_dict, launch, shared_errors
+from graft.core import seeding
+from graft.core.datatypes import SampleRequest, Weights
+from graft.core.distributed import gather_dict, launch, shared_errors
 from graft.domain import Domain
 from graft.sampler import Trajectory
 

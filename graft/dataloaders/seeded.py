@@ -8,7 +8,7 @@ import torch
 from lightning.pytorch import LightningDataModule, Trainer
 from torch.utils.data import DataLoader, DistributedSampler, IterableDataset, RandomSampler, SequentialSampler
 
-from graft import seeding
+from graft.core import seeding
 
 
 class SeededDataLoader:

@@ -9,10 +9,10 @@ from lightning.pytorch import Trainer
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
-from graft import seeding
-from graft.datatypes import TrainingBatch
+from graft.core import seeding
+from graft.core.datatypes import TrainingBatch
+from graft.core.state import State, apply, size
 from graft.errors import GraftError
-from graft.state import State, apply, size
 
 
 class RoundDataset(Dataset[Any]):

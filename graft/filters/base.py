@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Generator, Tensor
 
+from graft.core.recorded_arguments import Described
 from graft.errors import GraftError
-from graft.recorded_arguments import Described
 
 
 @dataclass

@@ -8,9 +8,9 @@ the whole batch, up to rounding in batches of another size.
 import torch
 from torch import Tensor
 
+from graft.core.state import Condition, State, as_dict, cat, size, take
 from graft.errors import GraftError
 from graft.process import Model, checked
-from graft.state import Condition, State, as_dict, cat, size, take
 
 
 class AutoBatchSize:

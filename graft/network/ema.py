@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 from torch.func import functional_call
 
-from graft.state import Condition, State
+from graft.core.state import Condition, State
 
 
 class EMA(nn.Module):

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from graft import files
-from graft.distributed import rank_zero_print
+from graft.core.distributed import rank_zero_print
 from graft.errors import GraftError
+from graft.io.checksum import hash_tensors
 
 SHOWN = 3
 """Number of names in a message."""
@@ -89,7 +89,7 @@ def matched(
 def fingerprint(tensors: Mapping[str, Tensor]) -> str:
     """Return a SHA-256 of the names, dtypes, shapes and values of tensors."""
     shapes = [(name, str(tensors[name].dtype), tuple(tensors[name].shape)) for name in sorted(tensors)]
-    return hashlib.sha256(f"{shapes!r}{files.hash_tensors(dict(tensors))}".encode()).hexdigest()
+    return hashlib.sha256(f"{shapes!r}{hash_tensors(dict(tensors))}".encode()).hexdigest()
 
 
 def shape(tensor: "Tensor | None") -> str:

@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
-from graft import files
+from graft.core.finite import require_finite_weights
 from graft.errors import GraftError
-from graft.finite import require_finite_weights
+from graft.io.checksum import sha256
+from graft.io.foreign_weights import load_state_dict
+from graft.io.paths import domain_roots, find_file
 from graft.network.match import fingerprint, matched
 from graft.network.sharded import copy_into
 
@@ -36,15 +38,15 @@ def read_reference(
     Raises:
         GraftError: The file holds the weights of another network, or tuned weights.
     """
-    path = files.find_file(weights)
-    tensors, about = files.load_state_dict(path)
+    path = find_file(weights)
+    tensors, about = load_state_dict(path)
     if about.get("reference"):
         raise GraftError(f"{weights} holds tuned weights, not a reference: give the file it was tuned from")
     own = with_prefix(tensors, "backbone")
     load_tensors(backbone, own, weights, dict(backbone.named_parameters()), persistent_buffers(backbone), prefix)
-    shipped = any(path.is_relative_to(root) for root in files.domain_roots())
+    shipped = any(path.is_relative_to(root) for root in domain_roots())
     name = str(weights) if shipped else str(path.resolve())  # found from any folder
-    hashed = fingerprint(own) if about.get("memory") else files.sha256(path)
+    hashed = fingerprint(own) if about.get("memory") else sha256(path)
     return with_prefix(tensors, "statistics"), {"path": name, "sha256": hashed}
 
 
@@ -73,17 +75,17 @@ def take_reference(
     return own, {"path": MEMORY, "sha256": fingerprint(own)}
 
 
-def is_reference(path: Path, sha256: Any) -> bool:
+def is_reference(path: Path, recorded: Any) -> bool:
     """Return whether a file is the reference of that hash, as weights that were tuned from it note it.
 
     Raises:
         GraftError: The file is damaged.
     """
-    if files.sha256(path) == sha256:
+    if sha256(path) == recorded:
         return True
-    if path.suffix != ".safetensors" or not files.load_state_dict(path)[1].get("memory"):
+    if path.suffix != ".safetensors" or not load_state_dict(path)[1].get("memory"):
         return False
-    return bool(fingerprint(with_prefix(files.load_state_dict(path)[0], "backbone")) == sha256)
+    return bool(fingerprint(with_prefix(load_state_dict(path)[0], "backbone")) == recorded)
 
 
 def with_prefix(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

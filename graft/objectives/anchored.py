@@ -20,12 +20,12 @@ import torch
 from torch import Generator, Tensor
 from typing_extensions import override
 
-from graft.datatypes import TrainingBatch
+from graft.core.datatypes import TrainingBatch
+from graft.core.state import size
 from graft.errors import GraftError
 from graft.network import EMA, eval_mode
 from graft.objectives.base import Objective, RoundSpec, ScoredRound
 from graft.policy import Policy
-from graft.state import size
 
 
 class AnchoredShaping(Objective):

@@ -8,11 +8,11 @@ from torch import Generator, Tensor, nn
 from typing_extensions import override
 
 from graft.accept import AcceptAll, AcceptanceRule
-from graft.datatypes import Chunk, TrainingBatch
+from graft.core.datatypes import Chunk, TrainingBatch
+from graft.core.recorded_arguments import Described
 from graft.errors import GraftError
 from graft.network import EMA
 from graft.policy import Policy
-from graft.recorded_arguments import Described
 
 
 @dataclass(frozen=True)

@@ -23,13 +23,13 @@ import torch
 from torch import Generator, Tensor
 from typing_extensions import override
 
-from graft.datatypes import TrainingBatch
+from graft.core.datatypes import TrainingBatch
+from graft.core.state import State, apply, size
 from graft.errors import GraftError
 from graft.network import eval_mode
 from graft.objectives.advantages import AdvantageTracker
 from graft.objectives.base import OnPolicy, RoundSpec, ScoredRound
 from graft.policy import Policy
-from graft.state import State, apply, size
 
 
 class DiffusionNFT(OnPolicy):

@@ -12,15 +12,15 @@ import torch
 from torch import Generator, Tensor
 from typing_extensions import override
 
-from graft import seeding
-from graft.datatypes import TrainingBatch
+from graft.core import seeding
+from graft.core.datatypes import TrainingBatch
+from graft.core.state import apply, size, take
 from graft.errors import GraftError
 from graft.network import eval_mode
 from graft.objectives.advantages import AdvantageTracker
 from graft.objectives.base import OnPolicy, RoundSpec, ScoredRound
 from graft.policy import Policy
 from graft.sampler import level_grid
-from graft.state import apply, size, take
 
 
 class PolicyGradient(OnPolicy):

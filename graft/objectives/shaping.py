@@ -5,7 +5,7 @@ from typing import Literal
 from torch import Generator, Tensor
 from typing_extensions import override
 
-from graft.datatypes import TrainingBatch
+from graft.core.datatypes import TrainingBatch
 from graft.errors import GraftError
 from graft.objectives.base import Objective, RoundSpec, ScoredRound
 from graft.policy import Policy

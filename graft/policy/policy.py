@@ -8,9 +8,9 @@ from typing import Any, Literal
 import torch
 from torch import Generator, Tensor, nn
 
-from graft import limits, seeding
-from graft.corrector import NoiseCorrector
-from graft.datatypes import SampleRequest, TrainingBatch, Weights
+from graft.core import limits, seeding
+from graft.core.datatypes import SampleRequest, TrainingBatch, Weights
+from graft.core.state import Condition, State, size
 from graft.domain import Domain
 from graft.errors import GraftError
 from graft.network import (
@@ -23,13 +23,13 @@ from graft.network import (
     frozen_copy,
     trainable_parameters,
 )
+from graft.network.corrector import NoiseCorrector
 from graft.network.weights import persistent_buffers
 from graft.policy.interval import Interval, tuned_interval, upper_level_on_grid
 from graft.policy.tuning import Tuning
 from graft.process import Model, Process, checked
 from graft.sampler import Stage, Trajectory, explained, run_stages
 from graft.solvers import Euler, Solver
-from graft.state import Condition, State, size
 
 
 class Policy(nn.Module):

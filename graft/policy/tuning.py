@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from graft import limits
+from graft.core import limits
 
 
 @dataclass

@@ -6,10 +6,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from graft import files
-from graft.distributed import is_rank_zero
+from graft.core.distributed import is_rank_zero
+from graft.core.finite import require_finite_weights
 from graft.errors import GraftError
-from graft.finite import require_finite_weights
+from graft.io.tensors import read_tensors, write_tensors
 from graft.network import trainable_parameters
 from graft.network.sharded import full_tensor
 from graft.network.weights import load_tensors, persistent_buffers, with_prefix
@@ -37,7 +37,7 @@ def write_weights(policy: Policy, path: "str | Path", statistics: dict[str, Tens
     require_finite_weights(tensors | buffers, f"{path} was not written", "lower model.optimizer.lr", buffers)
     if is_rank_zero():
         kept = {f"statistics/{name}": tensor for name, tensor in statistics.items()}
-        files.write_tensors(path, tensors | buffers | kept, note)
+        write_tensors(path, tensors | buffers | kept, note)
 
 
 def read_weights(policy: Policy, path: "str | Path") -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -49,7 +49,7 @@ def read_weights(policy: Policy, path: "str | Path") -> tuple[dict[str, Tensor],
     Raises:
         GraftError: The weights belong to another network, or were tuned from another reference.
     """
-    tensors, about = files.read_tensors(path)
+    tensors, about = read_tensors(path)
     theirs, ours = about.get("reference"), policy.reference_file
     if theirs and not (isinstance(theirs, dict) and all(isinstance(theirs.get(n), str) for n in ("path", "sha256"))):
         raise GraftError(f"{path} is damaged: what it says of its reference is no name and hash")
@@ -75,7 +75,7 @@ def keep_reference(policy: Policy, folder: Path) -> None:
     path = (folder / "checkpoints" / "reference.safetensors").resolve()
     if is_rank_zero():
         tensors = {f"backbone/{name}": tensor for name, tensor in policy.in_memory.items()}
-        files.write_tensors(path, tensors, {"memory": True})
+        write_tensors(path, tensors, {"memory": True})
     policy.reference_file["path"] = str(path)
 
 

@@ -15,13 +15,13 @@ from typing import Any
 from lightning.pytorch import Callback, LightningDataModule, Trainer
 from torch import nn
 
-from graft import plain_yaml
 from graft.accept import AcceptanceRule
-from graft.corrector import NoiseCorrector
 from graft.domain import Domain
 from graft.errors import GraftError
 from graft.filters import Filter
+from graft.io import yaml_files
 from graft.network import LoRA
+from graft.network.corrector import NoiseCorrector
 from graft.objectives import Objective
 from graft.process import Process, Projection, Schedule
 from graft.reward import Reward
@@ -120,7 +120,7 @@ def _check_string(path: Path, key: str, text: str) -> None:
     if PATH.fullmatch(text) and (text.startswith(PACKAGES) or _importable(text.partition(".")[0])):
         _check_name(path, key, text)  # the parser would import it
         raise _refused(path, key, text, "a class or function where a plain setting is due")
-    if plain_yaml.holds_collection(text):
+    if yaml_files.holds_collection(text):
         raise GraftError(f"{path} has {name}, settings written as text: it is not to be trusted")
 
 

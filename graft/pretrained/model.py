@@ -16,9 +16,12 @@ from typing import Any
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser
 
-from graft import files, plain_yaml, runs
+from graft import runs
 from graft.domain import Domain
 from graft.errors import GraftError
+from graft.io import yaml_files
+from graft.io.paths import find_file
+from graft.io.tensors import ForeignError, read_metadata
 from graft.network.weights import is_reference
 from graft.pretrained import allowed_classes
 from graft.pretrained.parsing import read_config, shorten_parser_error
@@ -28,7 +31,7 @@ from graft.runs.architecture import TRAINING_SETTINGS, missing_network
 TUNING = ("level", "upper_level", "lora", "corrector")
 """Settings of a header that say how the weights were tuned: a model that starts from a reference has its own."""
 
-plain_yaml.install()  # before a parser reads a value
+yaml_files.install()  # before a parser reads a value
 
 
 @dataclass
@@ -74,7 +77,7 @@ class GivenModel:
         elif len(path) == 1:
             value: Any = text
             with suppress(GraftError):  # the parser says what is wrong with it
-                value = plain_yaml.load(text, f"the value of --model.{name}")
+                value = yaml_files.load(text, f"the value of --model.{name}")
             self.set(path[0], value)
         elif path[1:] == ["class_path"]:
             self.replaced[path[0]] = {"class_path": text}
@@ -93,7 +96,7 @@ def given_model(args: list[str]) -> GivenModel:
             found.from_python |= Path(text).read_text(encoding="utf-8-sig").startswith(config_of_objects.KEPT)
         elif flag == "--model":
             with suppress(GraftError):  # the parser says what is wrong with it
-                found.add(plain_yaml.load(text, "the value of --model"))
+                found.add(yaml_files.load(text, "the value of --model"))
         else:
             found.set_flag(flag.removeprefix("--model."), text)
     return found
@@ -120,7 +123,7 @@ def model_below(given: GivenModel, trust: bool = False) -> "str | None":
     if given.weights is None:
         return _default_process(given)
     try:
-        path = files.find_file(given.weights)
+        path = find_file(given.weights)
     except GraftError:  # a pipeline on a hub; a missing file is named when it is loaded
         return None
     about = read_header(path)
@@ -203,8 +206,8 @@ def read_header(path: Path) -> "dict[str, Any] | None":
     if path.suffix.lower() != ".safetensors":
         return None
     try:
-        return files.read_metadata(path)
-    except files.ForeignError:
+        return read_metadata(path)
+    except ForeignError:
         return None
 
 
@@ -266,7 +269,7 @@ def trusted_config(
     file = _run(Path(run)) / "config.yaml"
     if not file.is_file():
         raise GraftError(f"--trust is for the folder of a run with its config.yaml, and {run} is none: leave it out")
-    config: Any = plain_yaml.read(file)
+    config: Any = yaml_files.read(file)
     needed = ("model", *(("data.reward",) if rewarded else ()))
     config_of_objects.refuse(file.read_text(encoding="utf-8-sig"), str(file), given, needed)
     if not isinstance(config, dict) or not isinstance(config.get("model"), dict):
@@ -284,7 +287,7 @@ def _described(about: dict[str, Any], path: "Path | str" = "the weights") -> "di
     """Return the model that a header describes, unchecked; None if it describes none."""
     model = about.get("architecture")
     if model is None and isinstance(text := about.get("config"), str):
-        config = plain_yaml.load(text or "null", f"the configuration in {path}")
+        config = yaml_files.load(text or "null", f"the configuration in {path}")
         model = config.get("model") if isinstance(config, dict) else None
     if not isinstance(model, dict) or not isinstance(model.get("class_path"), str):
         return model if isinstance(model, dict) and "class_path" in model else None
@@ -351,7 +354,7 @@ def _reference(path: Path, reference: Any) -> str:
         if "://" in place or place.startswith(("//", "\\\\")):
             continue
         try:
-            file = files.find_file(place)
+            file = find_file(place)
             if is_reference(file, reference.get("sha256")):
                 return place
         except (GraftError, OSError, ValueError):
@@ -371,7 +374,7 @@ def _places(path: Path, name: str, relative: str) -> Iterator[str]:
         yield str(path.parent / relative)
     for folder in (path.parent, path.parent.parent.parent):  # of a run, and of one of its rounds
         try:
-            config = plain_yaml.read(folder / "config.yaml") if (folder / "config.yaml").is_file() else None
+            config = yaml_files.read(folder / "config.yaml") if (folder / "config.yaml").is_file() else None
         except GraftError:
             continue
         model = config.get("model") if isinstance(config, dict) else None

@@ -5,15 +5,15 @@ import re
 from pathlib import Path
 from typing import Any
 
-from graft import plain_yaml
 from graft.errors import GraftError
+from graft.io import yaml_files
 
 NOISE = ("Does not validate", "Subtypes:", "Errors:", "Expected NoneType", "Expected a path but", "Given value")
 
 
 def read_config(path: str) -> dict[str, Any]:
     """Return the settings of a configuration file, by section."""
-    read = plain_yaml.read(Path(path))
+    read = yaml_files.read(Path(path))
     if not isinstance(read, dict | None):
         raise GraftError(f"{path} is no configuration: it holds no settings by name")
     for name, value in (read or {}).items():

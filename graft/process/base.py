@@ -8,10 +8,10 @@ import torch
 from scipy.optimize import brentq
 from torch import Generator, Tensor
 
+from graft.core.recorded_arguments import Described
+from graft.core.state import Condition, State, fields_of, size
 from graft.errors import GraftError
 from graft.process.output import checked
-from graft.recorded_arguments import Described
-from graft.state import Condition, State, fields_of, size
 
 Level: TypeAlias = "float | Tensor"
 """u in [0, 1]: one number for the batch, or (B,), one for each sample."""

@@ -44,12 +44,12 @@ import torch
 from torch import Generator, Tensor
 from typing_extensions import override
 
+from graft.core.state import Condition, State, as_tensor
 from graft.errors import GraftError
 from graft.process.base import Level
 from graft.process.categorical_path import CategoricalPath
 from graft.process.precision import single, to_double
 from graft.process.projections import Projection
-from graft.state import Condition, State, as_tensor
 
 Weight = Literal["elbo", "equal"]
 

@@ -6,11 +6,11 @@ import torch
 from torch import Generator, Tensor
 from typing_extensions import override
 
-from graft import seeding
+from graft.core import seeding
+from graft.core.state import Condition, State, as_tensor, broadcast_to
 from graft.process.base import Level
 from graft.process.precision import double, to_double
 from graft.process.single_field import SingleFieldProcess
-from graft.state import Condition, State, as_tensor, broadcast_to
 
 
 class CategoricalPath(SingleFieldProcess):

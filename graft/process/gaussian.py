@@ -13,6 +13,7 @@ from typing import get_args
 from torch import Generator, Tensor
 from typing_extensions import override
 
+from graft.core.state import Condition, State, as_tensor, broadcast_to
 from graft.errors import GraftError
 from graft.process.base import Level
 from graft.process.gaussian_loss import GaussianLoss
@@ -21,7 +22,6 @@ from graft.process.predictions import Prediction, x0_coefficients
 from graft.process.projections import Projection
 from graft.process.ranges import require
 from graft.process.schedules import Schedule
-from graft.state import Condition, State, as_tensor, broadcast_to
 
 LEAST_SIGNAL = 3e-3
 """Least alpha at level 1 for eps prediction without clipping: EDM's schedule, which predicts eps, keeps 3.2e-3."""

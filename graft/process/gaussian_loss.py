@@ -4,11 +4,11 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
+from graft.core.state import Condition, State, as_tensor, broadcast_to
 from graft.process.base import Level
 from graft.process.gaussian_path import GaussianPath
 from graft.process.precision import to_single
 from graft.process.predictions import target_coefficients, x0_coefficients, x0_weight
-from graft.state import Condition, State, as_tensor, broadcast_to
 
 SOUND = 1e6
 """Least sigma, in units of the rounding error, at which an error of x_0 may be divided by it."""

@@ -10,13 +10,13 @@ import torch
 from torch import Generator, Tensor
 from typing_extensions import override
 
-from graft import seeding
+from graft.core import seeding
+from graft.core.state import Condition, State, as_tensor, broadcast_to
 from graft.process.base import Level
 from graft.process.precision import to_single
 from graft.process.predictions import Prediction, x0_from
 from graft.process.schedules import Schedule
 from graft.process.single_field import SingleFieldProcess
-from graft.state import Condition, State, as_tensor, broadcast_to
 
 
 class GaussianPath(SingleFieldProcess):

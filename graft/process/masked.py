@@ -20,9 +20,9 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
+from graft.core.state import broadcast_to
 from graft.process.base import Level
 from graft.process.categorical import Categorical
-from graft.state import broadcast_to
 
 
 class MaskedCategorical(Categorical):

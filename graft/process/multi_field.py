@@ -7,9 +7,9 @@ import torch
 from torch import Generator, Tensor
 from typing_extensions import override
 
+from graft.core.state import Condition, State, as_dict
 from graft.process.base import Level, Process
 from graft.process.ranges import require
-from graft.state import Condition, State, as_dict
 
 
 class MultiFieldProcess(Process):

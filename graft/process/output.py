@@ -4,8 +4,8 @@ from typing import Any
 
 from torch import Tensor
 
+from graft.core.state import State
 from graft.errors import GraftError
-from graft.state import State
 
 
 def checked(output: Any, state: State) -> State:

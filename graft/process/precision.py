@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from graft.state import State, as_tensor
+from graft.core.state import State, as_tensor
 
 
 def single(x: Tensor) -> torch.dtype:

@@ -5,8 +5,8 @@ from abc import ABC, abstractmethod
 from torch import Tensor
 from typing_extensions import override
 
-from graft.recorded_arguments import Described
-from graft.state import Condition
+from graft.core.recorded_arguments import Described
+from graft.core.state import Condition
 
 
 class Projection(Described, ABC):

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
+from graft.core.recorded_arguments import Described
 from graft.errors import GraftError
 from graft.process.ranges import require
-from graft.recorded_arguments import Described
 
 
 class Schedule(Described, ABC):

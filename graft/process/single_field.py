@@ -7,10 +7,10 @@ import torch
 from torch import Generator, Tensor
 from typing_extensions import override
 
+from graft.core.state import Condition, State, as_tensor, size
 from graft.process.base import Level, Process
 from graft.process.projections import Projection
 from graft.process.ranges import require
-from graft.state import Condition, State, as_tensor, size
 
 
 class SingleFieldProcess(Process):

@@ -5,7 +5,7 @@ import html
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from graft import files
+from graft.io.atomic import write_text
 
 STYLE = """
 body{font:16px/1.5 system-ui,sans-serif;max-width:62rem;margin:2rem auto;padding:0 1rem;color:#1c2430;background:#fff}
@@ -48,7 +48,7 @@ def write_page(path: "str | Path", title: str, sections: Sequence[str]) -> None:
         title: Title of the browser's tab, as plain text.
         sections: HTML of the body, in order.
     """
-    files.write_text(path, render_page(title, sections))
+    write_text(path, render_page(title, sections))
 
 
 def embed_image(png: bytes, alt: str, caption: str = "") -> str:

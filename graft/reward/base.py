@@ -15,10 +15,10 @@ from uuid import uuid4
 from torch import Tensor
 from typing_extensions import override
 
-from graft.copies import copies
+from graft.core.copies import copies
+from graft.core.recorded_arguments import Described
 from graft.errors import GraftError
-from graft.fingerprint import public_attributes
-from graft.recorded_arguments import Described
+from graft.io.fingerprint import public_attributes
 from graft.reward.code import described
 from graft.reward.isolation import isolated
 
@@ -69,7 +69,7 @@ class Reward(Described, ABC):
     """True if the reward copies its objects before anything may edit them, so that `ask` does not."""
 
     def identity(self) -> Any:
-        """Describe the reward for `graft.fingerprint.fingerprint`.
+        """Describe the reward for `graft.io.fingerprint.fingerprint`.
 
         The description is the class with its code, the constructor's arguments and the public attributes. If a part has
         no description, no other reward is the same, and scores are not reused.

@@ -11,9 +11,9 @@ from typing import Any
 
 from typing_extensions import override
 
-from graft.copies import copied
+from graft.core.copies import copied
 from graft.errors import GraftError
-from graft.fingerprint import fingerprint, fingerprint_hash
+from graft.io.fingerprint import fingerprint, fingerprint_hash
 from graft.reward.base import BatchReward, Scores, ask, to_finite_float
 from graft.reward.function import Scorer, import_callable, scorer
 from graft.reward.wrapped import WrappedReward

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from graft import files
-from graft.fingerprint import fingerprint, source_hash
+from graft.io.checksum import hash_tensors
+from graft.io.fingerprint import fingerprint, source_hash
 
 VALUES = (type(None), bool, int, float, complex, str, bytes, type(...))
 BLIND = {"eval", "exec", "globals", "locals", "vars", "open", "__import__", "input"}
@@ -92,7 +92,7 @@ def _of(value: Any, inside: tuple[int, ...]) -> Any:
     if kind in (dict, OrderedDict):
         return {"dict": [[_of(key, inside), _of(each, inside)] for key, each in value.items()]}
     if isinstance(value, Tensor):
-        return {"tensor": [str(value.dtype), list(value.shape), files.hash_tensors({"": value})]}
+        return {"tensor": [str(value.dtype), list(value.shape), hash_tensors({"": value})]}
     if kind is np.ndarray or isinstance(value, np.generic):
         return _numbers(np.asarray(value))
     if isinstance(value, types.ModuleType):

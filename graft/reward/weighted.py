@@ -8,7 +8,7 @@ from typing import Any
 
 from typing_extensions import override
 
-from graft.copies import copied
+from graft.core.copies import copied
 from graft.errors import GraftError
 from graft.reward.base import Reward, Scores, ask, format_error
 from graft.reward.function import Scorer, scorer

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from queue import SimpleQueue
 from typing import Any
 
-from graft import threads
+from graft.core import threads
 from graft.errors import GraftError
 from graft.reward.worker import Worker
 

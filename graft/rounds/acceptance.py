@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from graft import distributed, seeding
 from graft.accept import Selection
+from graft.core import distributed, seeding
 from graft.domain import Domain
 from graft.filters import Candidates
 from graft.reward import Scores, oriented

@@ -4,9 +4,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from graft import files
 from graft.errors import GraftError
-from graft.fingerprint import fingerprint_hash
+from graft.io.fingerprint import fingerprint_hash
+from graft.io.tensors import read_metadata
 
 WHICH = ("round", "chunk", "rows")
 """Names in an origin that number the draws of a distribution; all other names identify the distribution."""
@@ -37,7 +37,7 @@ class RolloutCache:
                     f"there are no draws of a run in {str(folder)!r}: name folders of runs that graft made"
                 )
             for path in chunks:
-                origin = files.read_metadata(path).get("origin")
+                origin = read_metadata(path).get("origin")
                 if isinstance(origin, dict):
                     self._chunks[cache_key_hash(origin)] = path
                     distribution = {name: value for name, value in origin.items() if name not in WHICH}

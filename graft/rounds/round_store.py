@@ -10,12 +10,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from graft import files
-from graft.datatypes import Chunk
+from graft.core.datatypes import Chunk
+from graft.core.state import Condition, State, cat, flatten, take, unflatten
 from graft.errors import GraftError
+from graft.io.atomic import atomic_write
+from graft.io.json_files import read_checked_json, write_checked_json
+from graft.io.mapped import mapped_writer
+from graft.io.tensors import read_metadata, read_tensors, write_tensors
 from graft.reward import Scores, bounded
 from graft.rounds.rollout_cache import RolloutCache
-from graft.state import Condition, State, cat, flatten, take, unflatten
 
 ACCEPTED = "accepted.safetensors"
 ALL = "all.safetensors"  # for objectives that contrast accepted and rejected draws
@@ -29,7 +32,7 @@ class RoundStore:
         folder: ``rounds/<n>`` of a run.
         origin: Settings that the draws depend on (seed, weights, steps, …); None to read chunks of any origin.
         rows: Number of draws in each chunk.
-        reward: Hash of the reward by `graft.fingerprint.fingerprint_hash`. Scores of another reward are ignored.
+        reward: Hash of the reward by `graft.io.fingerprint.fingerprint_hash`. Scores of another reward are ignored.
     """
 
     def __init__(
@@ -85,7 +88,7 @@ class RoundStore:
         """Write the draws of a chunk."""
         levels = list(chunk.recorded)
         about = {"origin": self.cache_key(index), "levels": levels}
-        files.write_tensors(self._chunk(index), _flat(chunk, levels), about)
+        write_tensors(self._chunk(index), _flat(chunk, levels), about)
 
     def read_chunk(self, index: int) -> Chunk:
         """Return the draws of a chunk.
@@ -95,7 +98,7 @@ class RoundStore:
         """
         path, ours = self._chunk(index), self.cache_key(index)
         try:
-            tensors, about = files.read_tensors(path)
+            tensors, about = read_tensors(path)
         except GraftError as error:
             raise GraftError(f"{error}: remove the file, and the chunk is sampled again") from None
         theirs = about.get("origin")
@@ -121,7 +124,7 @@ class RoundStore:
         source = store.find(self.cache_key(index))
         if source is None:
             return False
-        recorded = files.read_metadata(source)["levels"]
+        recorded = read_metadata(source)["levels"]
         if missing := [level for level in levels if level not in recorded]:
             raise GraftError(
                 f"the draws in data.storage.reuse_runs have no state at level {missing[0]:g}, only at "
@@ -162,7 +165,7 @@ class RoundStore:
             "again": list(again),
             "keys": keys,
         }
-        files.write_checked_json(self.folder / f"{SCORES}_{index:05d}.json", content)
+        write_checked_json(self.folder / f"{SCORES}_{index:05d}.json", content)
 
     def proxy_scores(self, index: int, by: str, scores: "Callable[[], Sequence[float]]") -> list[float]:
         """Return the proxy rewards of a chunk; NaN for a failed one.
@@ -175,7 +178,7 @@ class RoundStore:
         path = self.folder / f"{SCREEN}_{index:05d}.json"
         if not path.exists() or _content(path)["reward"] != by:
             values = [None if value != value else value for value in scores()]
-            files.write_checked_json(path, {"reward": by, "values": values, "failures": {}, "keys": [""] * len(values)})
+            write_checked_json(path, {"reward": by, "values": values, "failures": {}, "keys": [""] * len(values)})
         return [float("nan") if value is None else float(value) for value in _content(path)["values"]]
 
     def mark_failures_for_retry(self) -> None:
@@ -235,7 +238,7 @@ class RoundStore:
         """
         starts = torch.tensor([0, *self.rows]).cumsum(0)
         like: dict[str, Tensor] = {}
-        with files.mapped_writer(self.folder / name, len(index), {"levels": list(levels)}) as mapped:
+        with mapped_writer(self.folder / name, len(index), {"levels": list(levels)}) as mapped:
             for number in range(len(self.rows)):
                 inside = (index >= starts[number]) & (index < starts[number + 1])
                 if not bool(inside.any()):
@@ -248,7 +251,7 @@ class RoundStore:
     def read_subset(self, name: str) -> Chunk:
         """Return the draws that `write_subset` copied. The tensors are memory-mapped."""
         path = self.folder / name
-        return _unflat(path, *files.read_tensors(path))
+        return _unflat(path, *read_tensors(path))
 
 
 def _flat(chunk: Chunk, levels: Sequence[float]) -> dict[str, Tensor]:
@@ -280,7 +283,7 @@ def _content(path: Path) -> dict[str, Any]:
 @functools.lru_cache(maxsize=1024)
 def _parsed(path: Path, *version: int) -> dict[str, Any]:
     remedy = "remove it, and the chunk is scored again"
-    content = {"reward": None, "asked": 0, "calls": {}, "again": [], **files.read_checked_json(path, remedy)}
+    content = {"reward": None, "asked": 0, "calls": {}, "again": [], **read_checked_json(path, remedy)}
     try:
         if not isinstance(content["values"], list) or len(content["keys"]) != len(content["values"]):
             raise ValueError("not a score and a key for each draw")
@@ -300,7 +303,7 @@ def _link(source: Path, target: Path) -> None:
 
     A link is safe because graft never writes to a finished file.
     """
-    with files.atomic_write(target) as temporary:
+    with atomic_write(target) as temporary:
         try:
             os.link(source, temporary)
         except OSError:

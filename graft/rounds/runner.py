@@ -8,8 +8,8 @@ import torch
 from lightning.pytorch import Trainer
 from torch import Tensor
 
-from graft import files
 from graft.domain import Domain
+from graft.io.atomic import write_text
 from graft.objectives import Objective, ScoredRound
 from graft.policy import Policy
 from graft.reward import Scores, by_term, oriented
@@ -93,10 +93,10 @@ class RoundRunner:
         if self.objective.needs_rejected:
             store.write_subset(ALL, torch.arange(len(scores.values)), self.record_levels)
         table = accepted_csv(index, weight, scores.values, accepted.keys)
-        files.write_text(store.folder / "accepted.csv", table)
+        write_text(store.folder / "accepted.csv", table)
         if not self.settings.source.is_model:
             records = invalid_records_csv(self.settings.source.left_out)
-            files.write_text(store.folder / "invalid_records.csv", records)
+            write_text(store.folder / "invalid_records.csv", records)
         summary.write(store.folder, index, weight)  # the summary comes last, because it marks the round as finished
 
     def scored(self, number: int) -> ScoredRound:

@@ -2,9 +2,9 @@
 
 from lightning.pytorch import Trainer
 
-from graft import distributed
+from graft.core import distributed
+from graft.core.datatypes import Chunk, Weights
 from graft.dataloaders.sampling import SampleRequests, sample_batch
-from graft.datatypes import Chunk, Weights
 from graft.domain import Domain
 from graft.policy import Policy
 from graft.rounds.ranks import Ranks

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 import torch
 from torch import Generator, Tensor
 
-from graft import seeding
-from graft.distributed import rank_zero_print
+from graft.core import seeding
+from graft.core.distributed import rank_zero_print
 from graft.domain import Domain
 from graft.errors import GraftError
-from graft.fingerprint import fingerprint_hash
+from graft.io.fingerprint import fingerprint_hash
 from graft.reward import Reward, Scores, ask, bounded, oriented
 from graft.rounds.asked import even, screened
 from graft.rounds.ranks import Ranks

@@ -8,7 +8,7 @@ from typing import Any
 from graft.accept import AcceptanceRule
 from graft.errors import GraftError
 from graft.filters import Filter
-from graft.fingerprint import fingerprint, fingerprint_hash
+from graft.io.fingerprint import fingerprint, fingerprint_hash
 from graft.objectives import RoundSpec
 from graft.reward import Reward
 from graft.rounds.rollout_cache import RolloutCache

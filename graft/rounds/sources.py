@@ -9,18 +9,20 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from graft import distributed, files
-from graft.datatypes import Chunk, ScoredSet
+from graft.core import distributed
+from graft.core.datatypes import Chunk, ScoredSet
+from graft.core.state import take
 from graft.domain import Domain
 from graft.errors import GraftError
-from graft.fingerprint import fingerprint_hash, public_attributes
+from graft.io.checksum import hash_tensors, sha256
+from graft.io.fingerprint import fingerprint_hash, public_attributes
+from graft.io.paths import find_file
 from graft.network import trainable_parameters
 from graft.network.sharded import full_tensor
 from graft.policy import Policy
 from graft.reward import Scores
 from graft.rounds.summary import by_reason
 from graft.solvers import Euler
-from graft.state import take
 
 VERSION = 3  # part of the cache key: raise it whenever the same origin yields other draws
 
@@ -103,7 +105,7 @@ class ModelSource(Source):
         if self.name == "current":
             with policy.eval_weights("current"):
                 weights = {name: full_tensor(weight) for name, weight in trainable_parameters(policy.backbone).items()}
-                origin |= {"weights": files.hash_tensors(weights), "level": policy.interval.low}
+                origin |= {"weights": hash_tensors(weights), "level": policy.interval.low}
                 origin |= {"upper_level": policy.interval.high} if policy.interval.high < 1 else {}
             if policy.corrector is not None:
                 origin["corrector"] = fingerprint_hash(policy.corrector)
@@ -142,7 +144,7 @@ class ScoredFileSource(Source):
             GraftError: The file cannot be read, or too many records are invalid.
         """
         if self._content is None:
-            path = files.find_file(self.path)
+            path = find_file(self.path)
             content = _finite(domain.read_scored(path, self.score))
             usable, unusable = len(content.values) + content.replicates, len(content.left_out)
             if not usable or unusable > self.max_invalid_fraction * (usable + unusable):
@@ -152,7 +154,7 @@ class ScoredFileSource(Source):
                     f"share is {self.max_invalid_fraction:.0%}: fix the file, or raise "
                     "data.source.max_invalid_fraction"
                 )
-            self._content, self._hash = content, files.sha256(path)
+            self._content, self._hash = content, sha256(path)
             averaged = f", {content.replicates} of them averaged as replicates" if content.replicates else ""
             left_out = "; ".join(f"{number} left out: {why}" for why, number in by_reason(content.left_out).items())
             counts = f"{len(content.values)} objects of {usable} records{averaged}"
@@ -229,7 +231,7 @@ def make_source(source: "Any") -> Source:
     """Return the source of samples.
 
     Args:
-        source: ``reference``, ``current``, or a `graft.settings.ScoredFile`.
+        source: ``reference``, ``current``, or a `graft.rollouts.ScoredFile`.
 
     Raises:
         GraftError: ``source`` is another value.

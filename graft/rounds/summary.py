@@ -8,9 +8,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from graft import files
-from graft.csv_files import csv_text
 from graft.errors import GraftError
+from graft.io.csv_files import csv_text
+from graft.io.json_files import read_checked_json, write_checked_json
 
 
 @dataclass
@@ -60,9 +60,7 @@ class RoundSummary:
 
         The file is written last, because it marks the round as finished.
         """
-        files.write_checked_json(
-            folder / "round.json", {**asdict(self), "index": index.tolist(), "weight": weight.tolist()}
-        )
+        write_checked_json(folder / "round.json", {**asdict(self), "index": index.tolist(), "weight": weight.tolist()})
 
     @classmethod
     def read(cls, folder: Path) -> "tuple[RoundSummary, Tensor, Tensor]":
@@ -73,7 +71,7 @@ class RoundSummary:
         """
         path = folder / "round.json"
         remedy = "restore the file, or start a new run with --weights from the last round of this run"
-        content = files.read_checked_json(path, remedy)
+        content = read_checked_json(path, remedy)
         try:
             index = torch.tensor(content.pop("index"), dtype=torch.long)
             weight = torch.tensor(content.pop("weight"), dtype=torch.float64)

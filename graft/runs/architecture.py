@@ -11,8 +11,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from graft import files, plain_yaml
 from graft.errors import GraftError
+from graft.io import yaml_files
+from graft.io.paths import domain_roots, find_file
+from graft.io.tensors import ForeignError, read_metadata
 from graft.runs.config_of_objects import missing
 from graft.version import __version__
 
@@ -46,7 +48,7 @@ def described(module: Any, config: str) -> dict[str, Any]:
         numbers and short texts of the run's other settings by name, and ``unsaid``, the settings of the model that the
         configuration of a run from Python cannot describe, if any; empty without a configuration.
     """
-    settings = plain_yaml.load(config, "the configuration") if config else None
+    settings = yaml_files.load(config, "the configuration") if config else None
     if not isinstance(settings, dict):
         return {}
     model = settings.get("model")
@@ -88,7 +90,7 @@ def is_path(text: str) -> bool:
 def is_shipped(text: str) -> bool:
     """Return whether a text names weights in an installed package."""
     named = text.startswith("domains/") and text.endswith(".safetensors") and ".." not in text.split("/")
-    return named and any((root / text).is_file() for root in files.domain_roots())
+    return named and any((root / text).is_file() for root in domain_roots())
 
 
 def reference_name(reference: "dict[str, str] | None", path: "str | Path") -> "dict[str, str] | None":
@@ -105,7 +107,7 @@ def reference_name(reference: "dict[str, str] | None", path: "str | Path") -> "d
         return {"path": name, "sha256": sha256}
     file, home, here = Path(name), Path(path).resolve().parent, Path.cwd()
     with suppress(GraftError, OSError, ValueError):
-        file = files.find_file(name).resolve()
+        file = find_file(name).resolve()
     if not file.is_absolute():
         return {"path": _last(name) if OUTSIDE.match(name) else name, "sha256": sha256}
     if found := _shipped_name(file):
@@ -147,8 +149,8 @@ def missing_network(weights: Any) -> GraftError:
         )
     about: dict[str, Any] = {}
     if Path(weights).suffix.lower() == ".safetensors":
-        with suppress(files.ForeignError):  # another program's file
-            about = files.read_metadata(files.find_file(weights))
+        with suppress(ForeignError):  # another program's file
+            about = read_metadata(find_file(weights))
     if about.get("reference"):
         return GraftError(f"{weights} holds tuned weights, not a reference: give the file it was tuned from")
     said = about.get("architecture")
@@ -162,14 +164,14 @@ def missing_network(weights: Any) -> GraftError:
 
 def _exists(text: str) -> bool:
     try:
-        return Path(text).exists() or files.find_file(text).exists()
+        return Path(text).exists() or find_file(text).exists()
     except (GraftError, OSError, ValueError):
         return False
 
 
 def _shipped_name(file: Path) -> "str | None":
     """Return the name of a file of an installed package, from its path; None for another file."""
-    for root in files.domain_roots() if file.is_absolute() else ():
+    for root in domain_roots() if file.is_absolute() else ():
         if file.is_relative_to(root / "domains") and is_shipped(name := file.relative_to(root).as_posix()):
             return name
     return None

@@ -9,10 +9,10 @@ from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from torch import Tensor
 from typing_extensions import override
 
-from graft import files
+from graft.core.finite import require_finite_weights
 from graft.errors import GraftError
-from graft.finite import require_finite_weights
-from graft.sharding import check_index, verify_checksums
+from graft.io.atomic import atomic_write
+from graft.runs.sharding import check_index, verify_checksums
 
 FORMAT = 2
 """Format number of checkpoints. From format 2 on, a checkpoint holds a checksum."""
@@ -33,7 +33,7 @@ class ChecksummedCheckpointIO(TorchCheckpointIO):
         note.pop("sha256", None)
         noted = {**checkpoint, "graft": note}
         note["sha256"] = _seal(noted)
-        with files.atomic_write(path) as temporary:
+        with atomic_write(path) as temporary:
             try:
                 with open(temporary, "wb") as file:
                     torch.save(noted, file)

@@ -21,10 +21,10 @@ import yaml
 from lightning.pytorch import Trainer
 from torch import nn
 
-from graft import plain_yaml
+from graft.core.recorded_arguments import Described
 from graft.errors import GraftError
-from graft.fingerprint import public_attributes
-from graft.recorded_arguments import Described
+from graft.io import yaml_files
+from graft.io.fingerprint import public_attributes
 from graft.reward import FunctionReward
 from graft.reward.code import importable
 
@@ -116,7 +116,7 @@ def whole(text: str, config: str, parser: Any) -> str:
         return text
     from jsonargparse import ArgumentError
 
-    settings, ours = (plain_yaml.load(each, "config.yaml") for each in (text, config))
+    settings, ours = (yaml_files.load(each, "config.yaml") for each in (text, config))
     for place in missing(text):
         _set(settings, place.split("."), _get(ours, place.split(".")))
     try:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from graft import distributed
+from graft.core import distributed
 from graft.errors import GraftError, WriteError
 from graft.runs.lock import hold, holding
 
@@ -15,7 +15,7 @@ CONFIG = "config.yaml"
 ELAPSED = "elapsed.json"
 PROGRESS = ("metrics.csv", "levels.json")  # these files exist only after a run has begun
 FOLDERS = ("rounds", "checkpoints", "recovered", "samples")  # folders that graft fills
-TEMPORARY = re.compile(r"\..+\.(\d+)\.(part|old)")  # names by `graft.files`, with the process id
+TEMPORARY = re.compile(r"\..+\.(\d+)\.(part|old)")  # names by `graft.io`, with the process id
 
 
 def refuse_foreign(folder: Path) -> None:

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 from typing_extensions import override
 
-from graft.distributed import gathered
-from graft.finite import NotFiniteError, extremes, first_not_finite, gradient_norm, tensors_in
+from graft.core.distributed import gathered
+from graft.core.finite import NotFiniteError, extremes, first_not_finite, gradient_norm, tensors_in
 from graft.runs import interruption
 
 

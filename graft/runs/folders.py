@@ -5,8 +5,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from graft import files, plain_yaml
 from graft.errors import GraftError
+from graft.io import yaml_files
+from graft.io.paths import find_file
 from graft.runs.contents import refuse_foreign
 
 LOCATION_KEYS = {"run_dir", "ckpt_path", "config"}  # settings of places, which change no result
@@ -99,7 +100,7 @@ def find_checkpoint(name: "str | Path") -> Path:
         GraftError: There is none.
     """
     sharded = Path(name).is_dir() and any(Path(name).glob("*.distcp"))
-    return Path(name) if sharded else files.find_file(name)
+    return Path(name) if sharded else find_file(name)
 
 
 def _begun(name: str) -> "Path | None":
@@ -137,12 +138,12 @@ def first_difference(
         GraftError: The file is damaged.
     """
     try:
-        theirs = dict(flatten_config(plain_yaml.read(path)))
+        theirs = dict(flatten_config(yaml_files.read(path)))
         if whole is not None:
-            theirs = dict(flatten_config(plain_yaml.load(whole(path.read_text(encoding="utf-8-sig")), str(path))))
+            theirs = dict(flatten_config(yaml_files.load(whole(path.read_text(encoding="utf-8-sig")), str(path))))
     except GraftError as error:
         raise GraftError(f"{path} is damaged: the run cannot go on ({error})") from None
-    ours = dict(flatten_config(plain_yaml.load(config, "the configuration")))
+    ours = dict(flatten_config(yaml_files.load(config, "the configuration")))
     for key in sorted(theirs.keys() | ours.keys()):
         moved = key.startswith(HARDWARE_KEYS)
         before, now = theirs.get(key), ours.get(key)
@@ -169,7 +170,7 @@ def recorded(run_dir: "str | None", name: str, ckpt_path: str) -> dict[str, Any]
     else:
         folder = Path(run_dir) if run_dir else Path(ckpt_path).parent.parent
     try:
-        found = plain_yaml.read(folder / "config.yaml") if folder is not None else {}
+        found = yaml_files.read(folder / "config.yaml") if folder is not None else {}
     except GraftError:
         return {}
     return found if isinstance(found, dict) else {}
@@ -187,4 +188,4 @@ def find_weights(run: "str | Path") -> Path:
             if (path / name).exists():
                 return path / name
         raise GraftError(f"{path} holds no tuned.safetensors: the run did not end, or it is another folder")
-    return files.find_file(run)
+    return find_file(run)

@@ -14,8 +14,8 @@ from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.utilities import rank_zero_only
 from typing_extensions import override
 
-from graft import files
 from graft.errors import GraftError, WriteError
+from graft.io.atomic import write_text
 
 
 class ResumableCSVLogger(Logger):
@@ -94,7 +94,7 @@ class ResumableCSVLogger(Logger):
     def _anew(self, rows: "list[dict[str, Any]]") -> None:
         self._names = list(dict.fromkeys(name for row in rows for name in row))
         if rows:
-            files.write_text(self.path, self._text([dict(zip(self._names, self._names, strict=True)), *rows]))
+            write_text(self.path, self._text([dict(zip(self._names, self._names, strict=True)), *rows]))
 
     def _text(self, rows: "list[dict[str, Any]]") -> str:
         text = io.StringIO()

@@ -15,8 +15,9 @@ from lightning.pytorch.trainer.states import TrainerFn
 from numpy.typing import NDArray
 from typing_extensions import override
 
-from graft import distributed, plain_yaml
+from graft.core import distributed
 from graft.errors import GraftError
+from graft.io import yaml_files
 from graft.runs.folders import LOCATION_KEYS
 from graft.runs.logger import ResumableCSVLogger
 
@@ -175,7 +176,7 @@ def hyperparameters(config: str, trainer: Trainer, module: Any, data: Any) -> di
     if config:
         return {
             name: value
-            for name, value in plain_yaml.load(config, "the configuration").items()
+            for name, value in yaml_files.load(config, "the configuration").items()
             if name not in LOCATION_KEYS
         }
     settings = {"max_epochs": trainer.max_epochs, "precision": trainer.precision}

@@ -4,8 +4,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from graft import plain_yaml
 from graft.errors import GraftError
+from graft.io import yaml_files
 from graft.runs.config_of_objects import KEPT, configuration, missing
 from graft.runs.folders import HARDWARE_KEYS, LOCATION_KEYS, find_checkpoint, flatten_config
 
@@ -73,7 +73,7 @@ def agreed(folder: Path, config: str) -> str:
     if not path.exists():
         return config
     text = path.read_text(encoding="utf-8-sig")
-    theirs, ours = (dict(flatten_config(plain_yaml.load(each, str(path)) or {})) for each in (text, config))
+    theirs, ours = (dict(flatten_config(yaml_files.load(each, str(path)) or {})) for each in (text, config))
     unsaid = (*missing(text), *missing(config), *HARDWARE_KEYS, *LOCATION_KEYS)
     for key in sorted(theirs.keys() | ours.keys() if text.startswith(KEPT) else theirs.keys() & ours.keys()):
         if not key.startswith(unsaid) and theirs.get(key) != ours.get(key):

@@ -11,7 +11,8 @@ from weakref import WeakKeyDictionary
 
 from lightning.pytorch import Trainer
 
-from graft import distributed, plain_json
+from graft.core import distributed
+from graft.io.json_files import parse_json
 
 NAME = "elapsed.json"
 """File in the folder of an unfinished run that holds the seconds of its sessions so far."""
@@ -115,7 +116,7 @@ def read(folder: Path) -> float:
     if not path.exists() or (folder / "summary.json").exists():
         return 0.0
     try:
-        seconds = float(plain_json.parse(path.read_text(encoding="utf-8-sig"))["seconds"])
+        seconds = float(parse_json(path.read_text(encoding="utf-8-sig"))["seconds"])
         if not (math.isfinite(seconds) and seconds >= 0):
             raise ValueError(f"{seconds} seconds")
         return seconds

@@ -4,12 +4,12 @@ from abc import ABC, abstractmethod
 
 from torch import Generator, Tensor
 
+from graft.core.recorded_arguments import Described
+from graft.core.state import Condition, State, as_dict, size, take
 from graft.errors import InversionError
 from graft.process.base import Model, Process
-from graft.recorded_arguments import Described
 from graft.solvers.fixed_point.anderson import Anderson
 from graft.solvers.fixed_point.base import FixedPointSolver, Solution
-from graft.state import Condition, State, as_dict, size, take
 
 
 class Solver(Described, ABC):

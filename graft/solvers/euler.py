@@ -3,9 +3,9 @@
 from torch import Generator
 from typing_extensions import override
 
+from graft.core.state import Condition, State
 from graft.process.base import Model, Process
 from graft.solvers.base import Solver
-from graft.state import Condition, State
 
 
 class Euler(Solver):

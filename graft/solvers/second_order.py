@@ -21,11 +21,11 @@ import copy
 from torch import Generator
 from typing_extensions import override
 
+from graft.core.state import Condition, State, apply
 from graft.errors import GraftError
 from graft.process.base import Model, Process
 from graft.solvers.base import Solver
 from graft.solvers.fixed_point.base import FixedPointSolver, Solution
-from graft.state import Condition, State, apply
 
 
 class RungeKutta2(Solver):

@@ -24,9 +24,10 @@ from toys import BLOBS, FOLDER, Toy, quiet, trainer
 from trained import training
 
 import graft
-from graft import cli, seeding
-from graft.correct import InvertedNoiseData, correct
-from graft.corrector import NoiseCorrector
+from graft import cli
+from graft.commands.correct import InvertedNoiseData, correct
+from graft.core import seeding
+from graft.network.corrector import NoiseCorrector
 from graft.process import Gaussian, LinearSchedule, TrigFlow
 
 HERE = Path(__file__).parent

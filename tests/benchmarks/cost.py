@@ -26,7 +26,7 @@ def measured(domain, what, amount, steps, wider):
     import torch
 
     import graft
-    from graft.datatypes import TrainingBatch
+    from graft.core.datatypes import TrainingBatch
     from graft.sampler import run_stages
 
     torch.set_num_threads(1)

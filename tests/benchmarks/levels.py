@@ -21,7 +21,7 @@ import torch
 from toys import FOLDER, JUDGED, TOYS, Law, drawn, module, quiet, reference, rollouts, trainer, tuned
 
 from graft import commands
-from graft.settings import SURVIVING, LevelSearch
+from graft.rollouts.settings import SURVIVING, LevelSearch
 
 SEEDS = range(5)
 FIXED = (0.0, 0.125, 0.25, 0.375, 0.5)

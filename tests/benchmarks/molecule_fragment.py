@@ -23,9 +23,9 @@ from rdkit import Chem
 from rdkit.Chem import rdDistGeom
 
 from domains.molecules.chemistry import is_connected, is_stable, is_valid
-from graft import seeding
 from graft.cli import load
-from graft.datatypes import SampleRequest
+from graft.core import seeding
+from graft.core.datatypes import SampleRequest
 
 NODES = "--model.sizes=8"
 

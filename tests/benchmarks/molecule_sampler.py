@@ -11,9 +11,9 @@ import time
 import torch
 
 from domains.molecules.chemistry import is_connected, is_stable, key
-from graft import seeding
 from graft.cli import load
-from graft.datatypes import SampleRequest
+from graft.core import seeding
+from graft.core.datatypes import SampleRequest
 
 SETTINGS = [
     *[(steps, eta, 2.0) for steps in (6, 12, 24, 48, 96) for eta in (1.0, 0.5, 0.0)],

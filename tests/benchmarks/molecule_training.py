@@ -23,8 +23,8 @@ from domains.molecules.backbone import EGNN
 from domains.molecules.chemistry import is_connected, is_stable, key
 from domains.molecules.data import MoleculeData
 from domains.molecules.egnn_layer import length
-from graft import seeding
-from graft.datatypes import SampleRequest, TrainingBatch
+from graft.core import seeding
+from graft.core.datatypes import SampleRequest, TrainingBatch
 from graft.policy import Tuning
 from graft.process import Gaussian, MultiFieldProcess, PolynomialSchedule
 from graft.process.projections import MaskProjection, ZeroCenterOfMass

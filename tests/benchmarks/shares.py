@@ -10,8 +10,7 @@ import time
 import torch
 
 import graft
-from graft import rollouts
-from graft.rollouts import Rollouts
+from graft.rollouts import Rollouts, data_module
 
 ROUNDS = 3
 
@@ -33,7 +32,7 @@ def main():
     torch.set_num_threads(1)
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else ROUNDS
     spent: dict[str, float] = {}
-    timed(rollouts, "resolve", spent)
+    timed(data_module, "resolve", spent)
     for name in ("_sample", "_score", "_round", "train_dataloader"):
         timed(Rollouts, name, spent)
     with tempfile.TemporaryDirectory() as folder:

@@ -13,8 +13,8 @@ from pathlib import Path
 import torch
 
 from graft.accept import TopFraction
+from graft.core.datatypes import Chunk, TrainingBatch
 from graft.dataloaders.training import RoundDataset
-from graft.datatypes import Chunk, TrainingBatch
 from graft.reward import Scores
 from graft.rounds import RolloutCache, RoundStore
 

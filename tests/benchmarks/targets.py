@@ -19,7 +19,9 @@ from levels import append, error, mean, pm, read
 from toys import FOLDER, TOYS, Law, best, drawn, module, quiet, reference, rollouts, tuned
 
 import graft
-from graft import TrainingBatch, distance, seeding
+from graft import TrainingBatch
+from graft.core import seeding
+from graft.domain import distance
 from graft.objectives import Shaping
 from graft.sampler import run_stages
 

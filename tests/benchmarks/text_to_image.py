@@ -86,7 +86,7 @@ def now(device: str) -> float:
 
 def ours(model, seed: int):
     """A rollout as a round draws it, and its pictures as the reward gets them: (final latents, pictures)."""
-    from graft.datatypes import SampleRequest
+    from graft.core.datatypes import SampleRequest
 
     condition = model.conditions_for(("rollout", 0), 0, BATCH, torch.Generator())
     condition = {name: value.to(model.device) for name, value in condition.items()}
@@ -97,7 +97,7 @@ def ours(model, seed: int):
 
 def theirs(model, pipe, seed: int, output: str = "pil"):
     """The same prompts through the pipeline's own call."""
-    from graft import seeding
+    from graft.core import seeding
 
     condition = model.conditions_for(("rollout", 0), 0, BATCH, torch.Generator())
     texts = [model.prompts[i].text for i in condition["prompt"].tolist()]

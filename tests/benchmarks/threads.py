@@ -24,7 +24,7 @@ def sample(repeats: int) -> None:
     import torch
 
     import graft
-    from graft import seeding
+    from graft.core import seeding
     from graft.sampler import Stage, run_stages
 
     module, _, _ = graft.load("domains/molecule.yaml")

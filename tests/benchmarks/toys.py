@@ -21,9 +21,11 @@ from torch.utils.data import DataLoader, Dataset
 from trained import rollouts_of, training
 
 import graft
-from graft import GraftModule, Rollouts, SampleRequest, commands, distance, seeding
+from graft import GraftModule, Rollouts, SampleRequest, commands
 from graft.accept import TopFraction
 from graft.cli import IGNORED_WARNINGS
+from graft.core import seeding
+from graft.domain import distance
 from graft.process import CosineSchedule, Gaussian
 from graft.reward import Reward, Scores
 from graft.sampler import run_stages

@@ -27,8 +27,9 @@ from lightning.pytorch.callbacks import Callback
 from torch import nn
 
 import graft
-from graft import commands, seeding
+from graft import commands
 from graft.cli import IGNORED_WARNINGS
+from graft.core import seeding
 from graft.network import EMA
 from graft.runs.progress import RoundProgressCallback
 

@@ -15,8 +15,8 @@ from torch import Generator, Tensor, nn
 from torch.utils.data import DataLoader
 
 from graft import GraftModule
+from graft.core.state import Condition, State
 from graft.reward import BatchReward, Reward, Scores
-from graft.state import Condition, State
 
 PLANE = """
 model:

@@ -10,7 +10,7 @@ from lightning.pytorch import Callback
 from torch import nn
 
 from domains.molecules.backbone import EGNN
-from graft.fingerprint import fingerprint
+from graft.io.fingerprint import fingerprint
 from graft.reward import Reward
 
 STEP = int(os.environ.get("TRIED_STEP", "6"))  # the sixth is in the second round of 4 steps

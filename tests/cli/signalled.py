@@ -5,7 +5,7 @@ from typing import Any
 
 from lightning.pytorch import Callback
 
-from graft.correct import inverter, pareto, train_longer
+from graft.commands.correct import inverter, pareto, train_longer
 
 PLACES: dict[str, tuple[Any, str]] = {  # of functions that are called several times each
     "inverting": (inverter, "invert"),

@@ -11,8 +11,9 @@ import torch
 from called import TOY, done, run
 from safetensors.torch import load_file
 
-from graft import files
-from graft.alarms import tolerances
+from graft.evaluation.alarms import tolerances
+from graft.io.checksum import hash_tensors
+from graft.io.tensors import read_tensors
 
 RUN = "runs/molecule/1"
 HELD_OUT = [
@@ -44,7 +45,7 @@ def alarm_in_the_second_round(monkeypatch: pytest.MonkeyPatch) -> None:
             each.alarm = number == 1 and each.statistic == "validity"
         return found
 
-    monkeypatch.setattr("graft.alarms.callback.check_tolerances", judge)
+    monkeypatch.setattr("graft.evaluation.alarms.callback.check_tolerances", judge)
 
 
 def test_watched_by_default(finished: Path) -> None:
@@ -132,10 +133,10 @@ def test_early_stop(small: list[str], alarm_in_the_second_round: None) -> None:
     told = summary()
     assert told["stopped_by_alarm"] and told["restored_round"] == 0 and len(told["rounds"]) == 2
     assert not Path(RUN, "rounds/2").exists()
-    _, about = files.read_tensors(Path(RUN, "rounds/1/chunk_00000.safetensors"))
+    _, about = read_tensors(Path(RUN, "rounds/1/chunk_00000.safetensors"))
     parameters = {name.removeprefix("backbone/"): tensor for name, tensor in tuned().items()}
     trained = {name: tensor for name, tensor in parameters.items() if tensor.is_floating_point()}
-    assert files.hash_tensors(trained) == about["origin"]["weights"]
+    assert hash_tensors(trained) == about["origin"]["weights"]
     good = load_file(Path(RUN, "checkpoints/good.safetensors"))
     assert all(torch.equal(good[name], tensor) for name, tensor in tuned().items())
     # and it goes on from there, if it ended before its last file: nothing more is drawn
@@ -173,7 +174,7 @@ def test_alarm_in_the_first_round(small: list[str], reference: Path, monkeypatch
         found[0].alarm = True
         return found
 
-    monkeypatch.setattr("graft.alarms.callback.check_tolerances", judge)
+    monkeypatch.setattr("graft.evaluation.alarms.callback.check_tolerances", judge)
     assert "the weights are those of the start" in done("fit", *small, *STOP).out
     assert summary()["restored_round"] is None and len(summary()["rounds"]) == 1
     before = load_file(reference)

@@ -14,7 +14,8 @@ import yaml
 from called import MOLECULE, TOY, done, run
 from safetensors.torch import save_file
 
-from graft import GraftError, files
+from graft import GraftError
+from graft.io.tensors import read_tensors, write_tensors
 
 ONE = [
     "--trainer.max_epochs",
@@ -285,9 +286,9 @@ def test_checkpoint_of_another_reference(interrupted: Path, small: list[str], fo
 
 
 def _changed(weights: Path, to: Path) -> None:
-    tensors, about = files.read_tensors(weights)
+    tensors, about = read_tensors(weights)
     name = next(name for name in tensors if name.startswith("backbone/") and tensors[name].is_floating_point())
-    files.write_tensors(to, {**tensors, name: tensors[name] + 1}, about)
+    write_tensors(to, {**tensors, name: tensors[name] + 1}, about)
 
 
 @pytest.mark.parametrize("spoil", [truncate, foreign, bare_code, text, empty])
@@ -362,18 +363,18 @@ def test_disk_that_fills_up(folder: Path, small: list[str], monkeypatch: pytest.
     """In the second chunk: the first stays, and the run goes on from it."""
     import errno
 
-    real = files.save_file
+    real = save_file
 
-    def full(tensors: dict, path: Path, about: dict) -> None:
+    def full(plain: dict, path: Path, about: dict) -> None:
         if "00001" in path.name:
             raise OSError(errno.ENOSPC, "No space left on device")
-        real(tensors, path, about)
+        real(plain, path, about)
 
-    monkeypatch.setattr(files, "save_file", full)
+    monkeypatch.setattr("graft.io.tensors.save_file", full)
     said = run("fit", *small).said
     assert "No space left on device" in said and "chunk_00001" in said
     assert [path.name for path in Path(NEWLY, "rounds/0").iterdir()] == ["chunk_00000.safetensors"]
-    monkeypatch.setattr(files, "save_file", real)
+    monkeypatch.setattr("graft.io.tensors.save_file", real)
     done("fit", *small, *LAST)
 
 

@@ -10,8 +10,10 @@ import yaml
 from called import MOLECULE, QUIET, REWARD, SMALL, done, run
 from rdkit import Chem
 
-from graft import cli, files, runs
+from graft import cli, runs
 from graft.cli.parser import parse_and_build
+from graft.io.paths import find_file
+from graft.io.tensors import read_metadata
 
 TESTED = [
     "--data.evaluation.validation_draws",
@@ -44,7 +46,7 @@ def test_sample_from_the_reference_that_ships(folder: Path) -> None:
     done("sample", "--weights", shipped, "-n", "7", "--out", "a.sdf")
     assert len(molecules("a.sdf")) == 7
     _, config = parse_and_build("pretrain", ["--config", "domains/molecule_pretrain.yaml"])
-    about = files.read_metadata(files.find_file(shipped))
+    about = read_metadata(find_file(shipped))
     theirs, ours = (
         dict(runs.flatten_config(model)) for model in (about["architecture"], yaml.safe_load(config)["model"])
     )

@@ -12,10 +12,11 @@ import torch
 from called import QUIET, TOY, done, run
 
 import graft
-from graft.compare import cost_callback
-from graft.compare.methods import METHODS
-from graft.distance import frechet, paired_mmd
-from graft.files import hash_tensors, read_tensors
+from graft.commands.compare import cost_callback
+from graft.commands.compare.methods import METHODS
+from graft.domain.distance import frechet, paired_mmd
+from graft.io.checksum import hash_tensors
+from graft.io.tensors import read_tensors
 from graft.report.page import POLICY
 
 ALL = ",".join(METHODS)
@@ -159,8 +160,8 @@ def test_interpolation_by_hand(there: Path) -> None:
 
 def test_best_of_by_hand(there: Path) -> None:
     """Four candidates under each of everyone's conditions, drawn in one batch."""
-    from graft.datatypes import SampleRequest
-    from graft.seeding import make_generator
+    from graft.core.datatypes import SampleRequest
+    from graft.core.seeding import make_generator
 
     module, _, _ = graft.load("domains/mixture/mixture.yaml", *toy(there)[2:])
     label = module.sample_conditions(64, make_generator(0, "condition", "test", 0))["label"]
@@ -173,7 +174,7 @@ def test_best_of_by_hand(there: Path) -> None:
 def test_a_stopped_comparison_goes_on(stop: str, there: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """To the same rows, and what is there is left alone."""
     from graft import commands
-    from graft.compare import run as comparing
+    from graft.commands.compare import run as comparing
 
     args = ["compare", *toy(there), "--methods", "pgraft,graft,best_of", "--seeds", "0"]
     stopped = tmp_path / "stopped"
@@ -337,11 +338,11 @@ def test_molecules(small: list[str], folder: Path) -> None:
         state = {name: tensors[f"state/{name}"] for name in ("x", "h")}
         law += module.decode(state, {"mask": tensors["condition/mask"]})
         groups.append(tensors["condition/mask"].sum(1).long())
-    from graft.compare.accepted_distribution import SEED
-    from graft.compare.matched import match
+    from graft.commands.compare.accepted_distribution import SEED
+    from graft.commands.compare.matched import match
+    from graft.core.seeding import make_generator
     from graft.dataloaders.sampling import SampleRequests
     from graft.dataloaders.sampling import groups as conditions
-    from graft.seeding import make_generator
 
     assert content["accepted_distribution"]["count"] == len(law)
     theirs = conditions(SampleRequests(module, 32, 32, ("test",), "reference"))

@@ -12,12 +12,12 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from graft import files
 from graft.cli.messages import user_message
 from graft.cli.parser import parse_and_build
+from graft.io.paths import find_file
 
 few = settings(max_examples=8, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck), database=None)
-CONFIG = yaml.safe_load(files.find_file("domains/molecule.yaml").read_text())
+CONFIG = yaml.safe_load(find_file("domains/molecule.yaml").read_text())
 PLACES = [
     *[
         ("data", name)

@@ -14,13 +14,14 @@ from test_not_finite import FIT, QUICK, plane_of, trained
 from trained import rollouts_of
 
 import graft
-from graft import best_of, cli
+from graft import cli
 from graft.accept import AcceptAll, Threshold, TopFraction
-from graft.datatypes import ScoredSet
+from graft.commands.compare import best_of
+from graft.core.datatypes import ScoredSet
 from graft.errors import GraftError
 from graft.objectives import DiffusionNFT
 from graft.reward import Reward
-from graft.settings import ScoredFile
+from graft.rollouts.settings import ScoredFile
 
 pytestmark = [pytest.mark.filterwarnings(f"ignore:{message}") for message in cli.IGNORED_WARNINGS]
 
@@ -116,7 +117,7 @@ def test_saturation(higher_is_better: bool, weights: str, folder: Path, capsys: 
     assert summary["saturated"] and len(summary["rounds"]) == 3 and summary["tuned"]["reward"] == sign
     assert summary["reward_calls"] == 3 * 48
     tuned, second = (
-        graft.files.read_tensors(f"run/{name}")[0] for name in ("tuned.safetensors", "rounds/1/tuned.safetensors")
+        graft.io.tensors.read_tensors(f"run/{name}")[0] for name in ("tuned.safetensors", "rounds/1/tuned.safetensors")
     )
     assert (
         all(torch.equal(tuned[name], second[name]) for name in second)

@@ -33,7 +33,7 @@ model:
     level: 1
     steps: 6
     corrector:
-      class_path: graft.corrector.NoiseCorrector
+      class_path: graft.network.NoiseCorrector
       init_args:
         process: {class_path: graft.process.TrigFlow, init_args: {shape: [2]}}
         backbone: {class_path: domains.mixture.Network, init_args: {width: 8}}

@@ -12,7 +12,10 @@ import torch
 from called import done, run
 from safetensors.torch import load_file, save_file
 
-from graft import GraftError, files
+from graft import GraftError
+from graft.io.atomic import write_with
+from graft.io.mapped import mapped_writer
+from graft.io.tensors import read_metadata, read_tensors, write_tensors
 from graft.runs.checkpoint import ChecksummedCheckpointIO, read
 from graft.runs.logger import ResumableCSVLogger
 
@@ -71,7 +74,7 @@ def test_full_disk_leaves_the_last_checkpoint(tmp_path: Path) -> None:
 def test_full_disk_for_what_is_filled_in_place(tmp_path: Path) -> None:
     """Said before: a mapped file that outgrows its disk would end the process."""
     with room(50_000), pytest.raises(GraftError, match="free the disk"):
-        with files.mapped_writer(tmp_path / "f.safetensors", 10_000) as mapped:
+        with mapped_writer(tmp_path / "f.safetensors", 10_000) as mapped:
             mapped({"a": torch.ones(1, 8)})
     assert not list(tmp_path.iterdir())
 
@@ -87,7 +90,7 @@ def test_full_disk_for_curves_and_samples(tmp_path: Path) -> None:
         ResumableCSVLogger(tmp_path / "metrics.csv", step=5).rows[0]["a"] == "1.0"
     )  # whatever became of the last line
     with room(10), pytest.raises(GraftError, match=r"cannot write .*mols\.txt"):
-        files.write_with(tmp_path / "mols.txt", lambda path: path.write_text("C" * 100))
+        write_with(tmp_path / "mols.txt", lambda path: path.write_text("C" * 100))
     assert [each.name for each in tmp_path.iterdir()] == ["metrics.csv"]
 
 
@@ -142,10 +145,10 @@ def test_another_version(interrupted: Path, finished: Path, small: list[str]) ->
     scores = interrupted / "rounds/0/scores_00000.json"
     scores.write_text(json.dumps({**json.loads(scores.read_text()), "format": 99}))
     assert "another version of graft" in run("fit", *small, *LAST).said
-    tensors, about = files.read_tensors(finished / "tuned.safetensors")
+    tensors, about = read_tensors(finished / "tuned.safetensors")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(files, "FORMAT", 3)
-        files.write_tensors("later.safetensors", tensors, about)
+        patch.setattr("graft.io.tensors.FORMAT", 3)
+        write_tensors("later.safetensors", tensors, about)
     assert "another version of graft" in run("fit", *small, "--weights", "later.safetensors").said
 
 
@@ -160,10 +163,10 @@ def test_checkpoint_of_another_run(interrupted: Path, small: list[str], folder: 
 def test_files_of_version_one_are_read(finished: Path, reference: Path, folder: Path) -> None:
     """They have no hash, and hold the run's whole configuration, of which the model is read."""
     path, tuned = folder / "first.safetensors", finished / "tuned.safetensors"
-    about = {"format": 1, "reference": files.read_metadata(tuned)["reference"], "level": 0.0}
+    about = {"format": 1, "reference": read_metadata(tuned)["reference"], "level": 0.0}
     about["config"] = (finished / "config.yaml").read_text()
     save_file(load_file(tuned), path, {"graft": json.dumps(about)})
-    assert files.read_metadata(path)["format"] == 1 and files.read_tensors(path)[0]
+    assert read_metadata(path)["format"] == 1 and read_tensors(path)[0]
     done("sample", "--weights", path, "-n", "2", "--out", "a.sdf", "--model.weights", reference)
 
 
@@ -188,8 +191,8 @@ def test_a_configuration_is_data(interrupted: Path, small: list[str], folder: Pa
 @pytest.mark.parametrize("name", ["os.system", "antigravity.Net", "builtins.exec"])
 def test_weights_name_no_part_of_python(name: str, finished: Path, folder: Path) -> None:
     """A file of weights says how to build its model: of classes that are here, and of none of Python's own library."""
-    tensors, about = files.read_tensors(finished / "tuned.safetensors")
+    tensors, about = read_tensors(finished / "tuned.safetensors")
     about["architecture"]["init_args"]["backbone"]["class_path"] = name
-    files.write_tensors("theirs.safetensors", tensors, about)
+    write_tensors("theirs.safetensors", tensors, about)
     said = run("sample", "--weights", "theirs.safetensors", "-n", "2", "--out", "a.sdf").said
     assert f"names {name}" in said

@@ -15,12 +15,12 @@ from trained import rollouts_of, training
 
 import graft
 from graft.cli import IGNORED_WARNINGS
-from graft.datatypes import SampleRequest
+from graft.core.datatypes import SampleRequest
+from graft.core.seeding import make_generator
 from graft.errors import GraftError
 from graft.runs.checkpoint import read
 from graft.runs.interruption import Interrupted
-from graft.seeding import make_generator
-from graft.sharding import FullyShard
+from graft.runs.sharding import FullyShard
 
 pytestmark = [pytest.mark.filterwarnings(f"ignore:{message}") for message in IGNORED_WARNINGS]
 SHIPPED = ["domains/molecule.yaml", "domains/layout.yaml", "domains/image.yaml"]

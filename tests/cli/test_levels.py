@@ -122,7 +122,7 @@ def test_resume(when: str, chosen: Path, small: list[str], folder: Path, monkeyp
     """The level is that of the run's folder, which is not asked again, and the weights come out bit for bit."""
     import callbacks
 
-    from graft.levels import search
+    from graft.commands.levels import search
 
     args = ["fit", *small, *AUTO]
     if when == "end":
@@ -158,7 +158,7 @@ def test_resume(when: str, chosen: Path, small: list[str], folder: Path, monkeyp
 def test_interrupted_comparison_starts_over(
     chosen: Path, small: list[str], folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from graft.levels import search
+    from graft.commands.levels import search
 
     handler = signal.getsignal(signal.SIGINT)
     with monkeypatch.context() as patch:

@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 
 import graft
 from graft import GraftModule, report
-from graft.callbacks import with_graft_callbacks
+from graft.runs.callbacks import with_graft_callbacks
 
 SMALL = [
     "--data.draws",

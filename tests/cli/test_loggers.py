@@ -15,7 +15,7 @@ from tracked import EVERY, FIT, TRACKER, Tracker, tracked
 
 import graft
 from graft import GraftModule, report
-from graft.compare import show
+from graft.commands.compare import show
 from graft.runs.loggers import pixels
 
 COMMANDS = {

@@ -15,10 +15,10 @@ from safetensors.torch import load_file, save_file
 from trained import rollouts_of, training
 
 import graft
-from graft import files
 from graft.cli import IGNORED_WARNINGS
+from graft.core.finite import NotFiniteError
 from graft.errors import GraftError
-from graft.finite import NotFiniteError
+from graft.io.tensors import read_tensors, write_tensors
 from graft.process import CosineSchedule, Gaussian
 from graft.runs import checkpoint as checkpoints
 from graft.runs.checkpoint import read as read_checkpoint
@@ -245,10 +245,10 @@ def test_samples(weights: Path, folder: Path) -> None:
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 def test_weights_are_refused(value: float, weights: Path, folder: Path) -> None:
     """graft's own file and a state dict in two formats; the first tensor is named."""
-    found, about = files.read_tensors(weights)
+    found, about = read_tensors(weights)
     found["backbone/layers.2.weight"] = found["backbone/layers.2.weight"].clone()
     found["backbone/layers.2.weight"][1, 3] = value
-    files.write_tensors("bad.safetensors", found, about)
+    write_tensors("bad.safetensors", found, about)
     plain = {key.removeprefix("backbone/"): tensor for key, tensor in found.items() if key.startswith("backbone/")}
     torch.save({"state_dict": plain}, "bad.pt")
     save_file(plain, "plain.safetensors")
@@ -263,7 +263,7 @@ def test_weights_are_refused(value: float, weights: Path, folder: Path) -> None:
 
 def test_weights_that_overflow_in_the_network(weights: Path, folder: Path) -> None:
     """Finite in a file of another precision."""
-    found, _ = files.read_tensors(weights)
+    found, _ = read_tensors(weights)
     plain = {key.removeprefix("backbone/"): t.double() for key, t in found.items() if key.startswith("backbone/")}
     plain["layers.0.bias"][0] = 1e300
     save_file(plain, "double.safetensors")
@@ -294,8 +294,8 @@ def test_masks(folder: Path) -> None:
     """A buffer with −infinity is as it should be, and is kept; with NaN it is refused like a weight."""
     graft.pretrain(plane_of(broken.Masked()), broken.Points(), "pre", trained(1), draws=8)
     fitted(folder / "pre/reference.safetensors", broken.Masked(), {"Rounds": 1})
-    found, about = files.read_tensors("pre/reference.safetensors")
+    found, about = read_tensors("pre/reference.safetensors")
     assert found["backbone/mask"].min() == -math.inf
-    files.write_tensors("bad.safetensors", {**found, "backbone/mask": found["backbone/mask"] * 0}, about)
+    write_tensors("bad.safetensors", {**found, "backbone/mask": found["backbone/mask"] * 0}, about)
     with pytest.raises(GraftError, match="the tensor mask holds values that are not finite"):
         plane_of(broken.Masked(), weights="bad.safetensors")

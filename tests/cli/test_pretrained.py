@@ -11,7 +11,9 @@ from called import QUIET, done, run
 from trained import rollouts_of
 
 import graft
-from graft import GraftError, GraftModule, files
+from graft import GraftError, GraftModule
+from graft.io.checksum import sha256
+from graft.io.tensors import read_tensors, write_tensors
 from graft.policy import Tuning
 from graft.runs.config_of_objects import configuration
 
@@ -46,9 +48,9 @@ def work(toy: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def changed(work: Path, **settings: Any) -> str:
     """A reference in whose header somebody has changed settings of the model."""
-    tensors, about = files.read_tensors(work / "run" / "reference.safetensors")
+    tensors, about = read_tensors(work / "run" / "reference.safetensors")
     about["architecture"]["init_args"].update(settings)
-    files.write_tensors(work / "theirs.safetensors", tensors, about)
+    write_tensors(work / "theirs.safetensors", tensors, about)
     return "theirs.safetensors"
 
 
@@ -64,7 +66,7 @@ def test_a_configuration_of_the_data_alone(work: Path) -> None:
     whole = yaml.safe_load(Path("short/config.yaml").read_text())
     Path("whole.yaml").write_text(yaml.safe_dump(whole))
     done("fit", "--config", "whole.yaml", *QUIET, "--run_dir", "long")
-    assert files.sha256("short/tuned.safetensors") == files.sha256("long/tuned.safetensors")
+    assert sha256("short/tuned.safetensors") == sha256("long/tuned.safetensors")
     Path("short/summary.json").unlink()
     again = ["fit", "--config", "short/config.yaml", "--run_dir", "short", "--ckpt_path", "last"]
     done(*again)

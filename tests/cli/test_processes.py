@@ -21,7 +21,7 @@ from tracked import FIT, TRACKER, tracked
 
 from graft.errors import GraftError
 from graft.runs.checkpoint import read as checkpoint_of
-from graft.sharding import INDEX, check_index
+from graft.runs.sharding import INDEX, check_index
 
 DOUBLE = ["--trainer.precision", "64-true"]  # sums of another order show in the last places only
 TWO = ["--config", "trainer/ddp.yaml", "--trainer.accelerator", "cpu", "--trainer.devices", "2"]

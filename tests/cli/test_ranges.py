@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 from called import MOLECULE, run
 
-from graft import GraftError, limits
-from graft.feasible import state_bytes
+from graft import GraftError
+from graft.core import limits
+from graft.rollouts.feasible import state_bytes
 
 X = "--model.process.init_args.fields.x.init_args"
 

@@ -15,8 +15,8 @@ import torch
 from called import HERE, QUIET, done, run
 from safetensors.torch import load_file
 
-from graft.callbacks import Hooks
 from graft.cli.configs import config_name
+from graft.runs.callbacks import Hooks
 
 LAST = ["--ckpt_path", "last"]
 CALLBACK = ["--trainer.callbacks", "callbacks.Killed"]

@@ -10,7 +10,7 @@ from called import QUIET, done, run
 from test_correct import CONFIG
 
 from graft import GraftModule
-from graft.compare import show
+from graft.commands.compare import show
 from graft.runs import stopwatch
 
 LOST = 1000.0

@@ -8,7 +8,8 @@ import pytest
 import yaml
 from called import done, run
 
-from graft import files
+from graft.io.paths import find_file
+from graft.io.tensors import read_metadata
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 FIT = ("molecule", "layout", "image", "molecule_qm9", "image_noise", "image_flow")
@@ -43,7 +44,7 @@ def resolved(*names: str, flags: "list[str] | None" = None) -> dict[str, Any]:
 
 def described(weights: str) -> dict[str, Any]:
     """The settings in the header of a shipped file."""
-    return files.read_metadata(files.find_file(weights))["architecture"]["init_args"]
+    return read_metadata(find_file(weights))["architecture"]["init_args"]
 
 
 def within(part: Any, whole: Any) -> bool:
@@ -127,12 +128,12 @@ def test_headers_hold_no_path_of_a_machine(weights: str) -> None:
             return [text for inner in value for text in texts(inner)]
         return [value] if isinstance(value, str) else []
 
-    about = files.read_metadata(files.find_file(weights))
+    about = read_metadata(find_file(weights))
     assert about["reference"] is None and {*about} <= {
         *("reference", "level", "architecture", "training", "format", "sha256")
     }
     found = [text for text in texts(about) if "/" in text or "\\" in text or "~" in text]
-    assert all(text.startswith("domains/") and files.find_file(text).is_file() for text in found), found
+    assert all(text.startswith("domains/") and find_file(text).is_file() for text in found), found
     assert "file:" not in json.dumps(about)
 
 

@@ -30,7 +30,8 @@ def test_another_rule_without_sampling(finished: Path, small: list[str]) -> None
 def test_the_same_settings_give_the_same_weights(finished: Path, small: list[str]) -> None:
     done("fit", *small, "--data.storage.reuse_runs", f"[{finished.parent.parent}]")  # the folder of all runs
     tensors = [Path(run, "tuned.safetensors") for run in (NEW, finished)]
-    from graft.files import hash_tensors, read_tensors
+    from graft.io.checksum import hash_tensors
+    from graft.io.tensors import read_tensors
 
     assert hash_tensors(read_tensors(tensors[0])[0]) == hash_tensors(read_tensors(tensors[1])[0])
 

@@ -12,7 +12,8 @@ import pytest
 import yaml
 from called import QUIET, TOY, done, run
 
-from graft import files
+from graft.io.paths import find_file
+from graft.io.tensors import read_metadata, read_tensors, write_tensors
 from graft.module import GraftModule
 from graft.runs.architecture import portable
 from graft.solvers import Euler
@@ -86,13 +87,13 @@ def changed(work: Path, change: "Callable[[dict[str, Any]], Any]", old: bool = F
         old: Write the whole configuration into the header, as earlier versions did.
         more: Other entries of the header.
     """
-    tensors, about = files.read_tensors(work / "run" / "tuned.safetensors")
+    tensors, about = read_tensors(work / "run" / "tuned.safetensors")
     architecture = about.pop("architecture")
     config = yaml.safe_load((work / "run" / "config.yaml").read_text())
     config["model"] = architecture
     change(config)
     said = {"config": yaml.safe_dump(config)} if old else {"architecture": config["model"], "data": config["data"]}
-    files.write_tensors(work / "theirs.safetensors", tensors, {**about, **said, **more})
+    write_tensors(work / "theirs.safetensors", tensors, {**about, **said, **more})
     return "theirs.safetensors"
 
 
@@ -195,7 +196,7 @@ def test_what_a_header_says(work: Path) -> None:
         "scores.one",
     )
     for file in ("given/reference", "run/tuned", "other/tuned"):
-        about = files.read_metadata(work / f"{file}.safetensors")
+        about = read_metadata(work / f"{file}.safetensors")
         assert set(about) == {"reference", "level", "architecture", "training", "format", "sha256"}
         assert not set(about["architecture"]["init_args"]) & {*GraftModule.only_training}
         assert about["training"]["model.optimizer.init_args.lr"] > 0 and about["training"]["seed_everything"] == 0
@@ -211,9 +212,7 @@ def test_files_of_the_machine_are_named_and_not_found(work: Path) -> None:
     """A setting that named a file is asked for; one that names a file that ships stays."""
     brief = str(work / "notes.yaml")
     shipped = "domains/images/reference/features.safetensors"
-    found = portable(
-        {"a": brief, "b": ["notes.yaml", "plain", shipped], "c": str(files.find_file(shipped)), "d": "~/x"}
-    )
+    found = portable({"a": brief, "b": ["notes.yaml", "plain", shipped], "c": str(find_file(shipped)), "d": "~/x"})
     assert found == {"a": "file:notes.yaml", "b": ["file:notes.yaml", "plain", shipped], "c": shipped, "d": "file:x"}
     weights = changed(work, lambda config: config["model"]["init_args"].update(brief=found["a"]))
     assert "give it with --model.brief" in run("sample", "--weights", weights, *TWO).said
@@ -231,8 +230,8 @@ def test_a_reference_is_found_from_other_folders(work: Path, monkeypatch: pytest
     config = Path("deeper/run/config.yaml")
     config.write_text(config.read_text().replace("given/ref", f"{work}/given/ref"))
     done("sample", "--weights", "deeper/run", *TWO)
-    tensors, about = files.read_tensors(work / "given" / "reference.safetensors")
-    files.write_tensors(work / "given" / "reference.safetensors", tensors, {**about, "another": 1})
+    tensors, about = read_tensors(work / "given" / "reference.safetensors")
+    write_tensors(work / "given" / "reference.safetensors", tensors, {**about, "another": 1})
     assert "--model.weights FILE" in run("sample", "--weights", "deeper/run", *TWO).said
 
 
@@ -276,7 +275,7 @@ NAMES = [
         "torch.nn.Module.load_state_dict",
     ],
     *["evil.run", "evil.Plain", "evil.Score", "evil.nothing", "evil.os.system", "__main__.Net", "nowhere.Net", "evil"],
-    *["graft.reward.FunctionReward", "graft.reward.worker.Worker", "graft.files.sha256", "graft.__main__.x"],
+    *["graft.reward.FunctionReward", "graft.reward.worker.Worker", "graft.io.checksum.sha256", "graft.__main__.x"],
     *[
         "domains.molecules.rewards.ExternalProgram",
         "graft.rollouts.Rollouts",
@@ -367,7 +366,7 @@ def test_references_that_are_not_here(reference: Any, work: Path) -> None:
 )
 @pytest.mark.parametrize("name", ["config", "architecture"])
 def test_headers_of_another_kind(name: str, config: Any, work: Path) -> None:
-    tensors, about = files.read_tensors(work / "run" / "tuned.safetensors")
+    tensors, about = read_tensors(work / "run" / "tuned.safetensors")
     about.pop("architecture")
-    files.write_tensors(work / "theirs.safetensors", tensors, {**about, name: config})
+    write_tensors(work / "theirs.safetensors", tensors, {**about, name: config})
     assert "theirs.safetensors" in run("sample", "--weights", "theirs.safetensors", *TWO).said

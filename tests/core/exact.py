@@ -8,10 +8,10 @@ from unittest import mock
 import torch
 from torch import Tensor
 
+from graft.core.state import Condition, State
 from graft.process import BetaSchedule, Gaussian, Model, Process
 from graft.process.base import Level
 from graft.solvers import Euler
-from graft.state import Condition, State
 
 SNAP = 36_000  # networks are told float32 times; the levels of these tests are multiples of 1/36000
 

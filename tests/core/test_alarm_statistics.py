@@ -7,8 +7,8 @@ import torch
 from exact import f64
 from torchmetrics import MeanMetric, Metric
 
-from graft.alarms import Alarms, SampleSet, Statistic, check_tolerances, statistics
 from graft.errors import GraftError
+from graft.evaluation.alarms import Alarms, SampleSet, Statistic, check_tolerances, statistics
 
 
 class Share(Metric):

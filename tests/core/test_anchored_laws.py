@@ -8,9 +8,10 @@ from exact import Exact, Mixture, extrapolate, f64, gap, noise_is, normal, propa
 from line import Line, line, table_of
 from torch import Tensor, nn
 
-from graft import GraftError, TrainingBatch, seeding
+from graft import GraftError, TrainingBatch
 from graft.accept import TopFraction
-from graft.datatypes import Chunk
+from graft.core import seeding
+from graft.core.datatypes import Chunk
 from graft.objectives import AnchoredShaping, DiffusionNFT, PolicyGradient, RoundSpec, ScoredRound, Shaping
 from graft.process import CosineSchedule, Gaussian, LinearSchedule, Process
 from graft.sampler import run_stages

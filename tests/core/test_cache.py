@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from graft import GraftError
-from graft.fingerprint import fingerprint
+from graft.io.fingerprint import fingerprint
 from graft.reward import CachedReward, Reward
 
 

@@ -10,8 +10,9 @@ from scipy.stats import kstest, norm
 from torch import nn
 
 import graft
-from graft import GraftError, seeding
-from graft.best_of import best_of_n
+from graft import GraftError
+from graft.commands.compare.best_of import best_of_n
+from graft.core import seeding
 from graft.network import EMA, LoRA, add_lora
 from graft.policy.weights import interpolate
 from graft.process import CosineSchedule, Gaussian

@@ -17,7 +17,7 @@ import graft
 from domains.images.rewards.base import PictureReward, TensorReward
 from domains.molecules.rewards import DesirabilityWindow, Gated
 from graft import GraftModule, cli
-from graft.copies import copied, copies
+from graft.core.copies import copied, copies
 from graft.reward import BatchReward, CachedReward, FunctionReward, Reward, Scores, WeightedSum, ask
 
 pytestmark = [pytest.mark.filterwarnings(f"ignore:{message}") for message in cli.IGNORED_WARNINGS]  # Lightning's

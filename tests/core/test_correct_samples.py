@@ -17,7 +17,7 @@ from torch.utils.data import (
     TensorDataset,
 )
 
-from graft.correct.samples import SplitSource, split
+from graft.commands.correct.samples import SplitSource, split
 from graft.errors import GraftError
 
 COUNT, CLASSES = 1000, 4

@@ -13,8 +13,8 @@ import torch
 from discrete import LAW, Table, count, index_of, kernel, listed, noised, states_of, steps, whole
 from torch import Tensor
 
-from graft.corrector import GaussianCorrector, NoiseCorrector
 from graft.errors import GraftError, InversionError
+from graft.network.corrector import GaussianCorrector, NoiseCorrector
 from graft.process import (
     Categorical,
     Gaussian,

@@ -9,7 +9,7 @@ from exact import f64
 from mpmath import mp, mpf
 from torch import Tensor
 
-from graft import seeding
+from graft.core import seeding
 from graft.process import Categorical, MaskedCategorical, MaskProjection, UniformCategorical
 
 mp.dps = 60

@@ -18,7 +18,7 @@ from trained import rollouts_of, training
 import graft
 from graft import GraftError, GraftModule, Objective, Rollouts, cli, commands
 from graft.accept import AcceptAll, ExponentialTilt
-from graft.datatypes import Chunk, TrainingBatch
+from graft.core.datatypes import Chunk, TrainingBatch
 from graft.objectives import AnchoredShaping, DiffusionNFT, PolicyGradient, ScoredRound, Shaping
 from graft.process import (
     Categorical,
@@ -29,8 +29,8 @@ from graft.process import (
     UniformCategorical,
 )
 from graft.reward import Reward
+from graft.rollouts.settings import LevelSearch
 from graft.sampler import Stage, run_stages
-from graft.settings import LevelSearch
 
 pytestmark = [pytest.mark.filterwarnings(f"ignore:{message}") for message in cli.IGNORED_WARNINGS]  # Lightning's
 

@@ -7,7 +7,7 @@ import torch
 from exact import f64
 from torchmetrics.image.kid import poly_mmd
 
-from graft.distance import (
+from graft.domain.distance import (
     DistanceWithFloor,
     coverage,
     frechet,

@@ -10,7 +10,7 @@ from lightning.pytorch.plugins import MixedPrecision
 from torch import Tensor, nn
 
 from graft.cli import IGNORED_WARNINGS
-from graft.finite import NotFiniteError, first_not_finite, gradient_norm, is_finite, tensors_in
+from graft.core.finite import NotFiniteError, first_not_finite, gradient_norm, is_finite, tensors_in
 from graft.runs.finite_steps import FiniteSteps, of
 from graft.runs.logger import ResumableCSVLogger, read
 

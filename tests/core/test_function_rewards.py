@@ -17,7 +17,7 @@ from trained import rollouts_of
 
 import graft
 from graft import GraftError, Rollouts, cli
-from graft.fingerprint import fingerprint, fingerprint_hash
+from graft.io.fingerprint import fingerprint, fingerprint_hash
 from graft.reward import CachedReward, FunctionReward, Reward, WeightedSum, scorer
 from graft.reward.code import unidentified
 

@@ -12,7 +12,8 @@ from line import line
 from mpmath import mp, mpf
 from torch import Tensor, nn
 
-from graft import GraftError, TrainingBatch, seeding
+from graft import GraftError, TrainingBatch
+from graft.core import seeding
 from graft.errors import InversionError
 from graft.objectives import AnchoredShaping, DiffusionNFT
 from graft.process import (

@@ -12,7 +12,7 @@ from torchmetrics import Metric
 import graft
 from graft import GraftError, cli
 from graft.filters import Novelty, Similarity
-from graft.hits import TopSample, columns, table
+from graft.report.hits import TopSample, columns, table
 
 pytestmark = [pytest.mark.filterwarnings(f"ignore:{message}") for message in cli.IGNORED_WARNINGS]  # Lightning's
 

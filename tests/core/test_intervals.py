@@ -6,7 +6,7 @@ import pytest
 import torch
 from scipy import stats
 
-from graft.intervals import mean_interval, paired_difference
+from graft.evaluation.confidence import mean_interval, paired_difference
 
 
 def test_t_interval() -> None:

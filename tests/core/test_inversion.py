@@ -5,6 +5,7 @@ import torch
 from exact import Exact, Mixture, f64, rows
 from torch import Tensor
 
+from graft.core.state import Condition, State
 from graft.errors import GraftError, InversionError
 from graft.process import (
     BetaSchedule,
@@ -21,7 +22,6 @@ from graft.process import (
 )
 from graft.sampler import Stage, run_stages
 from graft.solvers.fixed_point import Anderson
-from graft.state import Condition, State
 
 LAW = Mixture(
     f64([0.4, 0.6]),

@@ -6,10 +6,10 @@ from exact import f64
 from torch import Tensor
 from torch.autograd import forward_ad
 
+from graft.core.state import State
 from graft.errors import GraftError
 from graft.solvers.fixed_point import Anderson, FixedPointSolver, Newton
 from graft.solvers.fixed_point.newton import gmres
-from graft.state import State
 
 METHODS: dict[str, FixedPointSolver] = {"fixed point": Anderson(memory=1), "anderson": Anderson(), "newton": Newton()}
 each = pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)

@@ -7,13 +7,13 @@ from test_inversion import LAW, coupled, mixing, seeded
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from graft.correct.invert import DeterministicSampler, invert, recovery_error
+from graft.commands.correct.invert import DeterministicSampler, invert, recovery_error
+from graft.core.state import Condition
 from graft.errors import InversionError
 from graft.process import Gaussian
 from graft.process import LinearSchedule as Straight
 from graft.solvers import Euler, Heun, Midpoint
 from graft.solvers.fixed_point import Anderson, Newton
-from graft.state import Condition
 
 PROCESS = Gaussian(Straight(), "velocity", (2,), eta=0.0)
 SOLVERS = {"euler": Euler(), "heun": Heun(), "midpoint": Midpoint()}

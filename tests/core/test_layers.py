@@ -7,34 +7,31 @@ import graft
 
 LAYERS = (
     # values, files and helpers
-    {"errors", "version", "state", "seeding", "plain_json", "threads", "samples", "intervals", "recorded_arguments"},
-    {"limits", "plain_yaml", "text", "datatypes", "distance", "files", "finite"},
-    {"distributed", "csv_files", "fingerprint", "optimizers"},
-    {"copies", "training_set", "metrics"},
-    {"hooks"},
+    {"errors", "version"},
+    {"core"},
+    {"io"},
+    {"optimizers"},
     # what a model is made of
     {"process"},
     {"solvers"},
     {"sampler"},
-    {"network", "accept", "filters", "reward", "domain", "corrector", "flops"},
+    {"domain"},
+    {"network", "accept", "filters", "reward"},
     {"policy"},
     # what a round is made of
-    {"objectives", "dataloaders", "evaluation", "feasible", "sharding", "feature_training"},
-    {"runs", "preflight"},
-    {"rounds", "callbacks"},
+    {"objectives", "dataloaders"},
+    {"evaluation"},
+    {"runs"},
+    {"rounds"},
     # the two classes of Lightning
     {"pretrained"},
     {"module"},
-    {"data_modules"},
-    {"alarms", "rollout_checks"},
-    {"settings"},
     {"rollouts"},
-    # analyses and pages
-    {"report", "best_of"},
-    {"levels", "hits", "evaluate"},
-    # commands
+    # pages and commands
+    {"report"},
+    {"commands.levels"},
     {"commands"},
-    {"compare", "correct"},
+    {"commands.compare", "commands.correct"},
     {"cli"},
     {"__main__", "__init__"},
 )
@@ -42,9 +39,18 @@ ROOT = Path(graft.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
 
 
-def unit(path: Path) -> str:
-    """Return the folder or file directly below graft/ that a file belongs to."""
-    return path.relative_to(ROOT).parts[0].removesuffix(".py")
+PLACE = {name: number for number, layer in enumerate(LAYERS) for name in layer}
+
+
+def unit(name: str) -> str:
+    """Return the unit of a module: the folder or file directly below graft/, or a folder that `LAYERS` names."""
+    parts = name.split(".")[1:] or ["__init__"]
+    folder = ".".join(parts[:2])
+    return folder if folder in PLACE else parts[0]
+
+
+def module(path: Path) -> str:
+    return ".".join(("graft", *path.relative_to(ROOT).with_suffix("").parts))
 
 
 def imported(path: Path) -> set[str]:
@@ -65,26 +71,24 @@ def imported(path: Path) -> set[str]:
 
 def test_every_unit_has_a_layer() -> None:
     named = [name for layer in LAYERS for name in layer]
-    assert sorted(named) == sorted({unit(path) for path in FILES})
+    assert sorted(named) == sorted({unit(module(path)) for path in FILES})
 
 
 def test_nothing_imports_upwards() -> None:
     """An import within a layer is allowed between the files of one unit only."""
-    place = {name: number for number, layer in enumerate(LAYERS) for name in layer}
     upwards = []
     for path in FILES:
-        own = unit(path)
+        own = unit(module(path))
         for name in imported(path):
-            other = name.split(".")[1] if "." in name else "__init__"
-            if own != other and place[other] >= place[own]:
+            other = unit(name)
+            if own != other and PLACE[other] >= PLACE[own]:
                 upwards.append(f"{path.relative_to(ROOT)} ({own}) imports {name}")
     assert not upwards, "\n".join(upwards)
 
 
 def test_no_cycles_of_files() -> None:
     """The files of one unit import each other in an order, too."""
-    names = {".".join(("graft", *path.relative_to(ROOT).with_suffix("").parts)): path for path in FILES}
-    names = {name.removesuffix(".__init__"): path for name, path in names.items()}
+    names = {module(path).removesuffix(".__init__"): path for path in FILES}
     edges = {name: {each for each in imported(path) if each in names and each != name} for name, path in names.items()}
     while edges:
         free = {name for name, targets in edges.items() if not targets & edges.keys()}

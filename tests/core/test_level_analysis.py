@@ -12,12 +12,12 @@ from trained import rollouts_of
 
 import graft
 from graft import GraftError, GraftModule, Rollouts, cli, commands
-from graft.levels import show
-from graft.levels.results import Analysis
-from graft.levels.search import origin
+from graft.commands.levels import show
+from graft.commands.levels.results import Analysis
+from graft.commands.levels.search import origin
 from graft.process import CosineSchedule, Gaussian
 from graft.reward import Reward
-from graft.settings import LevelSearch
+from graft.rollouts.settings import LevelSearch
 
 pytestmark = [pytest.mark.filterwarnings(f"ignore:{message}") for message in cli.IGNORED_WARNINGS]  # Lightning's
 

@@ -8,7 +8,7 @@ from scipy import stats
 
 from domains.molecules import Molecules
 from domains.molecules.backbone import EGNN
-from graft import seeding
+from graft.core import seeding
 from graft.errors import GraftError
 from graft.policy import Tuning
 from graft.process import Gaussian, MaskProjection, MultiFieldProcess, ZeroCenterOfMass

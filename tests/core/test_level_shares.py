@@ -17,10 +17,10 @@ from torch import Tensor
 
 from graft import GraftError
 from graft.accept import Preference, TopFraction
-from graft.levels import statistics
-from graft.levels.results import Level
-from graft.levels.search import EXACT, select_level
-from graft.levels.statistics import Estimate
+from graft.commands.levels import statistics
+from graft.commands.levels.results import Level
+from graft.commands.levels.search import EXACT, select_level
+from graft.commands.levels.statistics import Estimate
 from graft.process import (
     CosineSchedule,
     Gaussian,
@@ -31,8 +31,8 @@ from graft.process import (
     ZeroCenterOfMass,
 )
 from graft.process.base import Process
+from graft.rollouts.settings import LevelSearch
 from graft.rounds import condition_matched_mean
-from graft.settings import LevelSearch
 
 MEAN, VARIANCE, GOAL = 0.4, 0.7, 1.0
 PROCESS = Gaussian(CosineSchedule(), "v", (1,))

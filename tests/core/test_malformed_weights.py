@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
-from graft import GraftError, files
+from graft import GraftError
+from graft.io.foreign_weights import load_state_dict
+from graft.io.tensors import read_tensors
 
 
 def tensors_file(header: Any, body: bytes = b"\0" * 16, length: "int | None" = None) -> bytes:
@@ -54,8 +56,8 @@ MALFORMED = {
 def test_malformed_header(name: str, tmp_path: Path) -> None:
     path = tmp_path / "weights.safetensors"
     path.write_bytes(MALFORMED[name])
-    for read in (files.read_tensors, files.load_state_dict):
-        if read is files.load_state_dict and name == "an account that is a number":
+    for read in (read_tensors, load_state_dict):
+        if read is load_state_dict and name == "an account that is a number":
             continue  # another program's file with an entry of that name
         with pytest.raises(GraftError) as raised:
             read(path)

@@ -13,9 +13,9 @@ from exact import f64
 from torch import Tensor
 
 from graft.accept import AcceptanceRule, ExponentialTilt, Threshold, TopFraction
-from graft.compare.matched import match
-from graft.compare.measure import distances
-from graft.distance import coverage, frechet, internal_diversity, paired_mmd, with_floor
+from graft.commands.compare.matched import match
+from graft.commands.compare.measure import distances
+from graft.domain.distance import coverage, frechet, internal_diversity, paired_mmd, with_floor
 from graft.errors import GraftError
 from graft.rounds.gain import gain, matching, means
 

@@ -11,7 +11,8 @@ from line import line
 from torch import Tensor
 
 from graft import GraftError, TrainingBatch
-from graft.datatypes import SampleRequest
+from graft.core.datatypes import SampleRequest
+from graft.core.state import Condition, State
 from graft.network import AutoBatchSize
 from graft.objectives import AnchoredShaping, DiffusionNFT, PolicyGradient
 from graft.process import (
@@ -26,7 +27,6 @@ from graft.process import (
 )
 from graft.sampler import Stage, run_stages
 from graft.solvers import Euler, Heun, Midpoint
-from graft.state import Condition, State
 
 COUNT, SIZE = 4, 6
 

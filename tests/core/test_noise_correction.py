@@ -15,9 +15,9 @@ from trained import training
 
 import graft
 from graft import GraftError, GraftModule, cli
-from graft.correct import InvertedNoiseData, correct
-from graft.correct.pareto import Frontier, Row, summarize_frontier
-from graft.corrector import GaussianCorrector, NoiseCorrector
+from graft.commands.correct import InvertedNoiseData, correct
+from graft.commands.correct.pareto import Frontier, Row, summarize_frontier
+from graft.network.corrector import GaussianCorrector, NoiseCorrector
 from graft.process import Gaussian, LinearSchedule, TrigFlow
 from graft.solvers import Euler, Heun, Solver
 from graft.solvers.fixed_point import Anderson

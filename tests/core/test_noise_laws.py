@@ -17,10 +17,12 @@ from torch import Tensor
 from trained import rollouts_of, training
 
 import graft
-from graft import GraftError, GraftModule, cli, files
+from graft import GraftError, GraftModule, cli
 from graft.accept import AcceptanceRule, ExponentialTilt, Preference
-from graft.corrector import GaussianCorrector, NoiseCorrector
-from graft.datatypes import TrainingBatch
+from graft.core.datatypes import TrainingBatch
+from graft.core.seeding import make_generator
+from graft.io.tensors import read_tensors
+from graft.network.corrector import GaussianCorrector, NoiseCorrector
 from graft.process import (
     CosineSchedule,
     Gaussian,
@@ -34,7 +36,6 @@ from graft.process import (
 )
 from graft.reward import Reward
 from graft.sampler import Stage, run_stages
-from graft.seeding import make_generator
 
 pytestmark = [pytest.mark.filterwarnings(f"ignore:{message}") for message in cli.IGNORED_WARNINGS]  # Lightning's
 
@@ -243,7 +244,7 @@ def test_trained_corrector_and_its_files(tmp_path: Path) -> None:
     assert gap(moments(found), pushed(propagate(process, best, STANDARD, steps))) < 0.08
     assert 0.85 < summary["gain"]["of_accepted"] < 1.15
     assert all(torch.equal(p, before[name]) for name, p in made.policy.reference.named_parameters())
-    weights = files.read_tensors(tmp_path / "run/tuned.safetensors")
+    weights = read_tensors(tmp_path / "run/tuned.safetensors")
     assert list(weights[0]) == ["backbone/table"] and weights[1]["reference"]["path"] == "base.pt"
     checkpoint = torch.load(tmp_path / "run/checkpoints/last.ckpt", weights_only=True)
     assert {name.split(".")[1] for name in checkpoint["state_dict"]} == {"backbone", "ema"}

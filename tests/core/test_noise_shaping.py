@@ -18,12 +18,12 @@ from trained import rollouts_of, training
 import graft
 from graft import GraftModule, cli
 from graft.accept import TopFraction
-from graft.corrector import GaussianCorrector, NoiseCorrector
+from graft.core.seeding import make_generator
+from graft.core.state import State
+from graft.network.corrector import GaussianCorrector, NoiseCorrector
 from graft.process import Gaussian, LinearSchedule, TrigFlow
 from graft.reward import Reward
 from graft.sampler import Stage, run_stages
-from graft.seeding import make_generator
-from graft.state import State
 
 pytestmark = [pytest.mark.filterwarnings(f"ignore:{message}") for message in cli.IGNORED_WARNINGS]  # Lightning's
 

@@ -12,9 +12,10 @@ from exact import Exact, Moments, extrapolate, f64, gap, noise_is, normal, propa
 from line import Line, line, table_of
 from torch import Tensor
 
-from graft import GraftError, TrainingBatch, seeding
+from graft import GraftError, TrainingBatch
 from graft.accept import AcceptAll, ExponentialTilt
-from graft.datatypes import Chunk
+from graft.core import seeding
+from graft.core.datatypes import Chunk
 from graft.objectives import DiffusionNFT, Objective, PolicyGradient, RoundSpec, ScoredRound, Shaping
 from graft.objectives.advantages import AdvantageTracker
 from graft.process import CosineSchedule, Gaussian, LinearSchedule

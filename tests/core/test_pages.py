@@ -4,8 +4,7 @@ import re
 from html.parser import HTMLParser
 from pathlib import Path
 
-from graft import hits
-from graft.report import page
+from graft.report import hits, page
 
 ROOT = Path(page.__file__).parents[2]
 SOURCES = [path for folder in ("graft", "domains") for path in (ROOT / folder).rglob("*.py")]

@@ -7,7 +7,8 @@ import jsonargparse
 import pytest
 
 import graft
-from graft import GraftError, plain_yaml
+from graft import GraftError
+from graft.io import yaml_files
 
 MERGES = "\n".join(
     ["a0: &a0 {x: 1}", *(f"a{i}: &a{i} {{<<: [{', '.join([f'*a{i - 1}'] * 9)}]}}" for i in range(1, 20))]
@@ -62,7 +63,7 @@ def nested(depth: int, width: int) -> str:
 )
 def test_refused_at_once(text: str, words: str) -> None:
     with pytest.raises(GraftError, match=r"^here ") as error:
-        plain_yaml.load(text, "here")
+        yaml_files.load(text, "here")
     assert words in str(error.value)
 
 
@@ -78,27 +79,27 @@ def test_refused_at_once(text: str, words: str) -> None:
     ],
 )
 def test_taken(text: str, value: object) -> None:
-    assert plain_yaml.load(text, "here") == value
+    assert yaml_files.load(text, "here") == value
 
 
 def test_files(tmp_path: Path) -> None:
     path = tmp_path / "a.yaml"
     path.write_bytes(b"\xef\xbb\xbfa: 1\n")  # with a byte order mark
-    assert plain_yaml.read(path) == {"a": 1}
+    assert yaml_files.read(path) == {"a": 1}
     path.write_bytes(b"a: \xff")
     for broken in (path, tmp_path / "none.yaml", tmp_path):
         with pytest.raises(GraftError, match="no YAML file"):
-            plain_yaml.read(broken)
+            yaml_files.read(broken)
     if Path("/dev/zero").exists():
         with pytest.raises(GraftError, match="characters"):
-            plain_yaml.read(Path("/dev/zero"))
+            yaml_files.read(Path("/dev/zero"))
 
 
 @pytest.mark.parametrize("text", ["{a: 1, a: 2}", nested(30, 10), "{a: &a [*a]}"])
 def test_parsers_of_command_lines(text: str, tmp_path: Path) -> None:
     """Inline values and files that a parser reads by itself."""
-    plain_yaml.install()
-    plain_yaml.install()  # twice is once
+    yaml_files.install()
+    yaml_files.install()  # twice is once
     parser = jsonargparse.ArgumentParser(exit_on_error=False)
     parser.add_argument("--config", action="config")
     parser.add_argument("--a", type=dict)

@@ -13,10 +13,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from mangle import mangled, values
 
-from graft import GraftError, files, runs
-from graft.compare import rows
-from graft.datatypes import Chunk
-from graft.levels.results import Analysis
+from graft import GraftError, runs
+from graft.commands.compare import rows
+from graft.commands.levels.results import Analysis
+from graft.core.datatypes import Chunk
+from graft.io.foreign_weights import load_state_dict
+from graft.io.json_files import read_checked_json, write_checked_json
+from graft.io.tensors import read_tensors, write_tensors
 from graft.reward import Scores
 from graft.rounds import RoundStore, RoundSummary
 from graft.runs.checkpoint import ChecksummedCheckpointIO
@@ -90,10 +93,10 @@ KINDS: dict[str, tuple[str, Callable[[Path], Any], Callable[[Path], Any]]] = {
     "account": ("round.json", lambda path: a_round(path.parent), read_round),
     "weights": (
         "a.safetensors",
-        lambda path: files.write_tensors(path, {"backbone/a": torch.ones(3)}, {"level": 0.5}),
-        files.load_state_dict,
+        lambda path: write_tensors(path, {"backbone/a": torch.ones(3)}, {"level": 0.5}),
+        load_state_dict,
     ),
-    "torch file": ("a.pt", state_dict, files.load_state_dict),
+    "torch file": ("a.pt", state_dict, load_state_dict),
     "checkpoint": ("last.ckpt", checkpoint, read_checkpoint),
     "metrics": ("metrics.csv", text("step,a,b\n1,0.5,\n2,,0.25\n"), read_metrics),
     "config": ("config.yaml", text("a: {b: [1, 2]}\nc: null\n"), lambda path: runs.first_difference(path, "a: 1")),
@@ -126,11 +129,9 @@ def test_json_whose_hash_fits(name: str, data: st.DataObject) -> None:
     folder = fresh()
     a_round(folder)
     path = folder / name
-    content = (
-        files.read_checked_json(path, "") if path.exists() else {"reward": "reward", "values": [1.0], "keys": [""]}
-    )
+    content = read_checked_json(path, "") if path.exists() else {"reward": "reward", "values": [1.0], "keys": [""]}
     key = data.draw(st.sampled_from([*sorted(content), "failures", "again", "unknown"]))
-    files.write_checked_json(path, {**content, key: data.draw(values)})
+    write_checked_json(path, {**content, key: data.draw(values)})
     attempt(lambda: read_round(path))
 
 
@@ -142,7 +143,7 @@ NAMED = st.dictionaries(st.sampled_from(["state", "condition/n", "level/0.5", "x
 def test_tensors_of_something_else(sizes: dict[str, int], levels: Any) -> None:
     folder = fresh()
     path = folder / "chunk_00000.safetensors"
-    files.write_tensors(path, {name: torch.zeros(size, 2) for name, size in sizes.items()}, {"levels": levels})
+    write_tensors(path, {name: torch.zeros(size, 2) for name, size in sizes.items()}, {"levels": levels})
     attempt(lambda: RoundStore(folder, None, [3, 2], "reward").read_chunk(0))
 
 
@@ -150,20 +151,20 @@ def test_tensors_of_something_else(sizes: dict[str, int], levels: Any) -> None:
 @given(about=values)
 def test_tensors_are_read_as_they_were_written(about: Any) -> None:
     path = fresh() / "a.safetensors"
-    files.write_tensors(path, {"a": torch.ones(2), "b": torch.zeros(0, 3)}, {"about": about})
-    tensors, read = files.read_tensors(path)
+    write_tensors(path, {"a": torch.ones(2), "b": torch.zeros(0, 3)}, {"about": about})
+    tensors, read = read_tensors(path)
     assert sorted(tensors) == ["a", "b"] and json.dumps(read["about"]) == json.dumps(about)
 
 
 def test_every_byte_counts(tmp_path: Path) -> None:
     """A file in which any one byte is another is refused, or says the same."""
     path = tmp_path / "a.safetensors"
-    files.write_tensors(path, {"a": torch.arange(6.0)}, {"level": 0.5, "origin": {"seed": 1}})
+    write_tensors(path, {"a": torch.arange(6.0)}, {"level": 0.5, "origin": {"seed": 1}})
     whole = path.read_bytes()
     for place in range(len(whole)):
         path.write_bytes(whole[:place] + bytes([whole[place] ^ 4]) + whole[place + 1 :])
         try:
-            tensors, about = files.read_tensors(path)
+            tensors, about = read_tensors(path)
         except GraftError:
             continue
         assert torch.equal(tensors["a"], torch.arange(6.0)) and about == {"level": 0.5, "origin": {"seed": 1}}

@@ -5,9 +5,9 @@ import torch
 from exact import Exact, f64, normal, rows
 from torch import Tensor
 
+from graft.core.state import Condition
 from graft.process import CosineSchedule, Gaussian, LinearSchedule
 from graft.sampler import Stage, run_stages
-from graft.state import Condition
 
 LAW = normal(f64([0.5, -1.0]), f64([[0.3, 0.18], [0.18, 0.2]]))
 

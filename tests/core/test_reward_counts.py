@@ -13,12 +13,12 @@ from trained import rollouts_of
 import graft
 from domains.molecules.rewards import DesirabilityWindow, Gated, GeometricMean
 from graft import cli, commands
-from graft.best_of import best_of_n
+from graft.commands.compare.best_of import best_of_n
 from graft.evaluation import SampleEvaluator
 from graft.process import CosineSchedule, Gaussian
 from graft.reward import CachedReward, Reward, WeightedSum, ask, by_term, leaves
+from graft.rollouts.settings import LevelSearch
 from graft.rounds import RoundStore
-from graft.settings import LevelSearch
 
 pytestmark = [pytest.mark.filterwarnings(f"ignore:{message}") for message in cli.IGNORED_WARNINGS]  # Lightning's
 CALLS: Counter[str] = Counter()

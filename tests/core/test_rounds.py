@@ -8,9 +8,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from graft import GraftError, files
-from graft.datatypes import Chunk
-from graft.fingerprint import fingerprint, fingerprint_hash
+from graft import GraftError
+from graft.core.datatypes import Chunk
+from graft.io.fingerprint import fingerprint, fingerprint_hash
+from graft.io.mapped import mapped_writer
+from graft.io.tensors import read_tensors
 from graft.process import Gaussian, LinearSchedule, PolynomialSchedule
 from graft.rounds import RolloutCache, RoundStore
 from graft.rounds.asked import even, screen_information, screened
@@ -54,12 +56,12 @@ def test_identity_of_a_function_is_its_file(tmp_path: Path, monkeypatch: pytest.
 @pytest.mark.parametrize("kind", [torch.float32, torch.float64, torch.int64, torch.bool, torch.bfloat16])
 def test_file_filled_in_place(kind: torch.dtype, tmp_path: Path) -> None:
     whole = {"a": torch.arange(14).reshape(7, 2).to(kind), "b": torch.arange(7, dtype=torch.float64)}
-    with files.mapped_writer(tmp_path / "f.safetensors", 7, {"x": 1}) as mapped:
+    with mapped_writer(tmp_path / "f.safetensors", 7, {"x": 1}) as mapped:
         into = mapped({name: tensor[:3] for name, tensor in whole.items()})
         for rows in (slice(4, 7), slice(0, 4)):
             for name, tensor in whole.items():
                 into[name][rows] = tensor[rows]
-    tensors, about = files.read_tensors(tmp_path / "f.safetensors")
+    tensors, about = read_tensors(tmp_path / "f.safetensors")
     assert about == {"x": 1} and all(torch.equal(tensors[name], whole[name]) for name in whole)
 
 

@@ -5,6 +5,7 @@ import torch
 from exact import Exact, f64, normal, rows
 from torch import Tensor
 
+from graft.core.state import Condition
 from graft.errors import GraftError
 from graft.process import (
     CosineSchedule,
@@ -17,7 +18,6 @@ from graft.process import (
 )
 from graft.sampler import Stage, level_grid, nearest_level, run_stages
 from graft.solvers import Euler
-from graft.state import Condition
 
 LAW = normal(f64([0.5, -1.0]), f64([[0.3, 0.1], [0.1, 0.2]]))
 

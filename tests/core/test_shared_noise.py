@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from domains.images.text.process import LatentGaussian
-from graft import seeding
+from graft.core import seeding
+from graft.core.state import Condition, State, apply, cat, size, take
 from graft.process import (
     CosineSchedule,
     Gaussian,
@@ -21,7 +22,6 @@ from graft.process import (
     UniformCategorical,
     ZeroCenterOfMass,
 )
-from graft.state import Condition, State, apply, cat, size, take
 
 NODES, CLASSES = 5, 4
 

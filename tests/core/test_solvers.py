@@ -10,6 +10,7 @@ from exact import Exact, Mixture, Precise, f64, normal, rows
 from test_inversion import CASES, LAW, coupled, ids, mixing, seeded
 from torch import Tensor
 
+from graft.core.state import State
 from graft.errors import GraftError, InversionError
 from graft.process import (
     BetaSchedule,
@@ -28,7 +29,6 @@ from graft.process import (
 )
 from graft.sampler import Stage, run_stages
 from graft.solvers import Euler, Heun, Midpoint, RungeKutta2, Solver
-from graft.state import State
 
 SECOND = {"heun": Heun(), "midpoint": Midpoint(), "ralston": RungeKutta2(2 / 3)}
 MEAN, COV = f64([0.5, -1.0]), f64([[0.6, 0.2], [0.2, 0.3]])

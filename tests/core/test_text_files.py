@@ -12,9 +12,10 @@ import graft
 from domains.images import scored_files
 from domains.images.text import prompts
 from domains.molecules import records
-from graft import GraftError, text
-from graft.compare import rows
-from graft.files import read_json
+from graft import GraftError
+from graft.commands.compare import rows
+from graft.io import text
+from graft.io.json_files import read_json
 from graft.pretrained import parsing
 from graft.runs.folders import first_difference
 from graft.runs.logger import read as read_metrics

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from graft import threads
+from graft.core import threads
 from graft.reward.workers import Workers
 
 NAMES = (*threads.CHOSEN_BY_USER, threads.THREADS)
@@ -20,7 +20,10 @@ def started(code: str, **environment: str) -> str:
     return done.stdout.strip()
 
 
-SHOWN = "import graft, os, sys; print(os.environ.get('OMP_WAIT_POLICY'), graft.threads.PASSIVE, 'torch' in sys.modules)"
+SHOWN = """
+import graft, os, sys
+print(os.environ.get("OMP_WAIT_POLICY"), graft.core.threads.PASSIVE, "torch" in sys.modules)
+"""
 
 
 def test_threads_sleep_unless_the_user_says_otherwise() -> None:

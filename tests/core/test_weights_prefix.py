@@ -13,7 +13,8 @@ from safetensors.torch import save_file, save_model
 from torch import Tensor, nn
 
 import graft
-from graft import GraftError, cli, files
+from graft import GraftError, cli
+from graft.io.tensors import read_tensors
 from graft.network.weights import is_reference
 from graft.process import Gaussian, LinearSchedule
 
@@ -228,7 +229,7 @@ def test_a_network_in_memory(tmp_path: Path) -> None:
     data = plane.data(lambda p: p[0], alarms=None)
     graft.fit(module, data, tmp_path / "run", plane.trainer(1))
     kept = tmp_path / "run/checkpoints/reference.safetensors"
-    _, about = files.read_tensors(tmp_path / "run/tuned.safetensors")
+    _, about = read_tensors(tmp_path / "run/tuned.safetensors")
     assert about["reference"]["relative_path"] == "checkpoints/reference.safetensors" and str(tmp_path) not in str(
         about
     )

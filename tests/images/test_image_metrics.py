@@ -13,8 +13,8 @@ from domains.images.classifier import ClassifierFeatures
 from domains.images.dataset import digits
 from domains.images.features import Features, Pixels
 from domains.images.pixels import to_pil
-from graft.alarms import SampleSet, statistics
-from graft.distance import frechet, mmd
+from graft.domain.distance import frechet, mmd
+from graft.evaluation.alarms import SampleSet, statistics
 
 G = torch.Generator().manual_seed(0)
 REAL = torch.from_numpy(digits.read().pixels[:400]).movedim(-1, 1).contiguous()

@@ -21,8 +21,8 @@ from domains.images.keys import PerceptualHash
 from graft import commands
 from graft.cli import IGNORED_WARNINGS as QUIETED
 from graft.cli import main
+from graft.core.state import take
 from graft.process import BetaSchedule, CosineSchedule, Gaussian, LinearSchedule
-from graft.state import take
 
 TINY = {
     "sample_size": 8,

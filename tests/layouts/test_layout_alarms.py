@@ -11,9 +11,9 @@ from domains.layouts.features import features
 from domains.layouts.layout import PUBLAYNET, Layout
 from domains.layouts.metrics import LayoutBatch, alignment
 from domains.layouts.readers import LayoutSet, read
-from graft.alarms import Alarms
-from graft.alarms.statistics import SampleSet, statistics
-from graft.alarms.tolerances import check_tolerances
+from graft.evaluation.alarms import Alarms
+from graft.evaluation.alarms.statistics import SampleSet, statistics
+from graft.evaluation.alarms.tolerances import check_tolerances
 
 
 @pytest.fixture(scope="module")

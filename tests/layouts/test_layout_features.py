@@ -9,9 +9,9 @@ import torch
 
 from domains.layouts.features import Encoder, encoder
 from domains.layouts.train_features import train
-from graft import files
 from graft.cli.script import script
 from graft.errors import GraftError
+from graft.io.tensors import write_tensors
 
 
 @pytest.fixture
@@ -52,6 +52,6 @@ def test_weights_that_are_not_finite(tmp_path: Path) -> None:
     with pytest.raises(GraftError, match="was not written: the tensor token holds values that are not finite"):
         network.save(str(tmp_path / "a.safetensors"), {})
     note = {"network": {"names": ["text"], "width": 8, "layers": 1, "heads": 1}}
-    files.write_tensors(tmp_path / "b.safetensors", dict(network.state_dict()), note)
+    write_tensors(tmp_path / "b.safetensors", dict(network.state_dict()), note)
     with pytest.raises(GraftError, match=r"b.safetensors: the tensor token holds values"):
         encoder(str(tmp_path / "b.safetensors"))

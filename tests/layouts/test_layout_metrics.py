@@ -33,7 +33,7 @@ from domains.layouts.metrics import (
     table,
 )
 from domains.layouts.metrics.maximum_iou import pairwise_mean_iou
-from graft.distance import frechet
+from graft.domain.distance import frechet
 from graft.errors import GraftError
 
 NAMES = ("text", "title", "list", "table", "figure")

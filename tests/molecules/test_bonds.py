@@ -8,8 +8,9 @@ from domains.molecules import Molecules
 from domains.molecules.backbone import EGNN, MessagePassingEGNN
 from domains.molecules.bond_loss import cross_entropy
 from domains.molecules.vocabulary import HEAVY
-from graft import GraftError, files
-from graft.datatypes import TrainingBatch
+from graft import GraftError
+from graft.core.datatypes import TrainingBatch
+from graft.io.tensors import write_tensors
 from graft.network import weights
 from graft.process import Gaussian, MaskProjection, MultiFieldProcess, ZeroCenterOfMass
 from graft.process.schedules import PolynomialSchedule
@@ -57,7 +58,7 @@ def test_a_checkpoint_with_the_head_fits_a_network_without(tmp_path):
         EGNN(10, hidden_dim=8, num_layers=1),
     )
     for network, other in ((with_head, without), (without, with_head)):
-        files.write_tensors(tmp_path / "a.safetensors", {f"backbone/{n}": t for n, t in network.state_dict().items()})
+        write_tensors(tmp_path / "a.safetensors", {f"backbone/{n}": t for n, t in network.state_dict().items()})
         if other.bonds is None:
             weights.read_reference(other, str(tmp_path / "a.safetensors"))
             assert torch.equal(other.embed.weight, network.embed.weight)

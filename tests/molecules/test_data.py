@@ -19,7 +19,7 @@ from domains.molecules.enumeration import embed, enumerate_molecules
 from domains.molecules.files import write
 from domains.molecules.vocabulary import EXPLICIT, HEAVY
 from graft.errors import GraftError
-from graft.files import write_with
+from graft.io.atomic import write_with
 
 QM9 = Path(__file__).parents[2].parent / "shared/data/qm9_edm_test_split/qm9_test.npz"
 needs_qm9 = pytest.mark.skipif(not QM9.is_file(), reason="QM9's test split is not here")

@@ -15,11 +15,11 @@ from domains.molecules.conformers import embed_conformer as conformer
 from domains.molecules.files import write
 from domains.molecules.size_distribution import size_probabilities
 from domains.molecules.vocabulary import EXPLICIT, HEAVY
-from graft import seeding
 from graft.accept import AcceptAll
-from graft.datatypes import SampleRequest
+from graft.core import seeding
+from graft.core.datatypes import SampleRequest
 from graft.errors import GraftError
-from graft.fingerprint import fingerprint_hash
+from graft.io.fingerprint import fingerprint_hash
 from graft.objectives import PolicyGradient, RoundSpec
 from graft.process import Gaussian, MaskProjection, MultiFieldProcess, ZeroCenterOfMass
 from graft.process.schedules import PolynomialSchedule

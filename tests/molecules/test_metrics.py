@@ -12,7 +12,7 @@ from domains.molecules.metrics import (
     Uniqueness,
     Validity,
 )
-from graft.training_set import key_hash, key_hashes
+from graft.domain.training_set import key_hash, key_hashes
 
 
 def mols(*smiles):

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 
 from domains.molecules.rewards import MLP, DescriptorFeatures, MorganFeatures, SklearnPredictor, TorchPredictor
 from graft.errors import GraftError
-from graft.fingerprint import fingerprint_hash
+from graft.io.fingerprint import fingerprint_hash
 
 skops = pytest.importorskip("skops.io")
 from sklearn.ensemble import RandomForestClassifier  # noqa: E402

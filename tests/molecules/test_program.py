@@ -9,7 +9,7 @@ from mols import BAD, GOOD, embedded
 
 from domains.molecules.rewards import ExternalProgram
 from graft.errors import GraftError
-from graft.fingerprint import fingerprint_hash
+from graft.io.fingerprint import fingerprint_hash
 
 ATOMS = """
 import sys

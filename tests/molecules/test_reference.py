@@ -1,8 +1,9 @@
 """The reference with explicit hydrogens that ships: it loads by name from anywhere and makes molecules."""
 
 from domains.molecules.chemistry import is_stable, stable_atoms
-from graft import load, seeding
-from graft.datatypes import SampleRequest
+from graft import load
+from graft.core import seeding
+from graft.core.datatypes import SampleRequest
 
 
 def test_the_qm9_reference(tmp_path, monkeypatch):

@@ -16,7 +16,7 @@ from diffusers import StableDiffusionPipeline
 
 from domains import images
 from domains.images.text import Guidance, TextToImage
-from graft import seeding
+from graft.core import seeding
 from graft.network import LoRA
 from graft.sampler import run_stages
 

@@ -16,8 +16,9 @@ import torch
 import yaml
 from diffusers import DDIMScheduler, DiffusionPipeline, FlowMatchEulerDiscreteScheduler, UNet2DConditionModel
 
-from graft import cli, seeding
-from graft.files import read_tensors
+from graft import cli
+from graft.core import seeding
+from graft.io.tensors import read_tensors
 from graft.sampler import run_stages
 
 CONFIGS = Path(__file__).parents[2] / "configs"

@@ -9,7 +9,7 @@ import torch
 
 from domains.images.text.module import TextToImage
 from domains.images.text.prompts import Prompt, read
-from graft.seeding import make_generator
+from graft.core.seeding import make_generator
 
 
 def test_text(folder: Path) -> None:

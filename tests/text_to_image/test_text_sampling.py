@@ -14,7 +14,8 @@ from diffusers import DDIMScheduler, DiffusionPipeline, EulerDiscreteScheduler, 
 from domains.images.classifier import ClassifierFeatures
 from domains.images.text import Guidance, Memory, TextToImage
 from domains.images.text.process import process, sampling_scheduler
-from graft import GraftError, seeding
+from graft import GraftError
+from graft.core import seeding
 from graft.sampler import Trajectory, run_stages
 
 STEPS = 10

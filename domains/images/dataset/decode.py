@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageCms, ImageOps
 
 from domains.images.dataset.pictures import DARKEST
-from graft import plain_json
+from graft.io.json_files import parse_json
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "DIB", "GIF", "TIFF", "PPM", "AVIF", "JPEG2000")
 """Formats that a file may have, whatever its suffix. EPS is not among them: Pillow would run it in another program."""
@@ -200,7 +200,7 @@ def _scaled(picture: Decoded, own: "float | None", white: float, reach: float) -
 def _about(note: Any) -> dict[str, Any]:
     """Return the entries that graft wrote into a picture; {} if another program used the name."""
     try:
-        found = plain_json.parse(note) if isinstance(note, str) else {}
+        found = parse_json(note) if isinstance(note, str) else {}
     except ValueError:
         return {}
     return found if isinstance(found, dict) else {}

@@ -11,7 +11,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from domains.images.pixels import pil_to_tensor, to_float
-from graft.copies import copies
+from graft.core.copies import copies
 from graft.reward import Reward, Scores, score_batches, to_finite_float
 
 

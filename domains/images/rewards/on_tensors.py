@@ -12,7 +12,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from domains.images.rewards.base import TensorReward
-from graft import fingerprint
+from graft.io import fingerprint
 from graft.reward import import_callable
 
 

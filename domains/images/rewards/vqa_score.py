@@ -11,8 +11,8 @@ from typing_extensions import override
 
 from domains.images import pretrained
 from domains.images.rewards.prompted import Dtype, PromptReward
-from graft import plain_json
 from graft.errors import GraftError
+from graft.io.json_files import parse_json
 
 # The protocol that CLIP-FlanT5 was trained with: the text before and after the picture
 BEFORE = (
@@ -82,7 +82,7 @@ class VQAScore(PromptReward):
         dtype = getattr(torch, self.dtype)
         folder = _folder(self.model)
         try:
-            settings = plain_json.parse((folder / "config.json").read_text(encoding="utf-8-sig"))
+            settings = parse_json((folder / "config.json").read_text(encoding="utf-8-sig"))
         except (OSError, ValueError) as error:
             raise GraftError(f"{folder / 'config.json'} is missing or damaged: {error}") from None
         foreign = {"model_type", "architectures", "auto_map", "torch_dtype", "dtype", "transformers_version"}

@@ -9,8 +9,8 @@ from typing_extensions import override
 from domains.images.text.families import Given, PipelineAdapter
 from domains.images.text.guidance import Guidance
 from domains.images.text.pipeline import Pipeline
-from graft.fingerprint import fingerprint_hash
-from graft.state import Condition
+from graft.core.state import Condition
+from graft.io.fingerprint import fingerprint_hash
 
 
 class PromptEmbeddings:

@@ -9,9 +9,10 @@ from torch import Tensor
 from torch.distributed.tensor import DTensor
 
 from domains.images.text import handover
-from graft import files
-from graft.distributed import is_rank_zero
-from graft.finite import require_finite_weights
+from graft.core.distributed import is_rank_zero
+from graft.core.finite import require_finite_weights
+from graft.io.atomic import write_text, written_folder
+from graft.io.json_files import write_json
 from graft.network.sharded import full_tensor
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ def write(module: "TextToImage", folder: Path) -> None:
             require_finite_weights(adapter, f"the adapter in {folder} was not written", "lower model.optimizer.lr")
         if not is_rank_zero():
             return
-        files.written_folder(folder, partial(_write, module, adapter))
+        written_folder(folder, partial(_write, module, adapter))
 
 
 def _write(module: "TextToImage", adapter: "dict[str, Any] | None", folder: Path) -> None:
@@ -48,7 +49,7 @@ def _write(module: "TextToImage", adapter: "dict[str, Any] | None", folder: Path
     elif not any(isinstance(parameter, DTensor) for parameter in pipeline.network.parameters()):
         pipeline.network.save_pretrained(folder / part)
     pipe.scheduler.save_pretrained(folder / "scheduler")
-    files.write_text(folder / "handover.py", inspect.getsource(handover))
+    write_text(folder / "handover.py", inspect.getsource(handover))
     guidance = module.guidance
     flux = pipeline.family.pipelines[0] == "FluxPipeline"
     call: dict[str, Any] = {"num_inference_steps": module.policy.steps}
@@ -73,7 +74,7 @@ def _write(module: "TextToImage", adapter: "dict[str, Any] | None", folder: Path
         "scheduler": type(pipe.scheduler).__name__,
     }
     about |= {"level": module.policy.interval.low, "denoiser": part, "lora": adapter is not None}
-    files.write_json(folder / SETTINGS, {**about, "eta": eta, "call": call})
+    write_json(folder / SETTINGS, {**about, "eta": eta, "call": call})
 
 
 def lora(backbone: Any) -> "dict[str, Tensor] | None":

@@ -11,15 +11,15 @@ from torch import nn
 
 from domains.images import pretrained
 from domains.images.text.families import PipelineAdapter
-from graft import plain_json
 from graft.errors import GraftError
+from graft.io.json_files import parse_json
 
 LIBRARIES = ("diffusers", "transformers")
 
 
 def index(path: Path) -> dict[str, Any]:
     """Return the pipeline's ``model_index.json``: its class, and the class of each component."""
-    found: dict[str, Any] = plain_json.parse((path / "model_index.json").read_text(encoding="utf-8-sig"))
+    found: dict[str, Any] = parse_json((path / "model_index.json").read_text(encoding="utf-8-sig"))
     return found
 
 
@@ -134,7 +134,7 @@ def _config(folder: Path) -> dict[str, Any]:
     An unreadable one gives {}, since loading gives a better message.
     """
     try:
-        found = plain_json.parse((folder / "config.json").read_text(encoding="utf-8-sig"))
+        found = parse_json((folder / "config.json").read_text(encoding="utf-8-sig"))
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}

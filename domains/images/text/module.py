@@ -21,11 +21,12 @@ from domains.images.text import export, prompts
 from domains.images.text.denoiser import Denoiser, PromptEmbeddings
 from domains.images.text.guidance import Guidance
 from domains.images.text.pipeline import Memory, Pipeline
-from graft import GraftError, GraftModule, seeding
-from graft import files as core_files
-from graft.datatypes import TrainingBatch
-from graft.distributed import rank_zero_print
-from graft.state import Condition, State
+from graft import GraftError, GraftModule
+from graft.core import seeding
+from graft.core.datatypes import TrainingBatch
+from graft.core.distributed import rank_zero_print
+from graft.core.state import Condition, State
+from graft.io.atomic import atomic_write
 
 EVALUATED = ("validation", "test", "sample", "predict")  # purposes of draws that are not trained on
 
@@ -199,7 +200,7 @@ class TextToImage(GraftModule):
         if path.suffix == ".npz":
             with np.load(io.BytesIO(path.read_bytes())) as stored:
                 arrays = dict(stored) | {"prompts": np.array([item.info["prompt"] for item in items], np.str_)}
-            with core_files.atomic_write(path) as temporary, open(temporary, "wb") as file:
+            with atomic_write(path) as temporary, open(temporary, "wb") as file:
                 np.savez_compressed(file, allow_pickle=False, **arrays)
 
     @override

@@ -14,8 +14,9 @@ from domains.images.pretrained import first_line
 from domains.images.text import loading
 from domains.images.text.families import FAMILIES, Given, PipelineAdapter
 from domains.images.text.process import LatentGaussian, process, sampling_scheduler
-from graft import files, plain_json
 from graft.errors import GraftError
+from graft.io.checksum import sha256
+from graft.io.json_files import parse_json
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -207,7 +208,7 @@ def folder(weights: str, variant: "str | None" = None, revision: "str | None" = 
 
 def _family(path: Path, weights: str) -> PipelineAdapter:
     try:
-        index = plain_json.parse((path / "model_index.json").read_text(encoding="utf-8-sig"))
+        index = parse_json((path / "model_index.json").read_text(encoding="utf-8-sig"))
         name = str(index["_class_name"])
     except FileNotFoundError:
         raise GraftError(
@@ -229,7 +230,7 @@ def _family(path: Path, weights: str) -> PipelineAdapter:
 def _solver(path: Path, family: PipelineAdapter, changes: dict[str, Any]) -> Any:
     import diffusers
 
-    name = plain_json.parse((path / "model_index.json").read_text(encoding="utf-8-sig"))["scheduler"][1]
+    name = parse_json((path / "model_index.json").read_text(encoding="utf-8-sig"))["scheduler"][1]
     if not hasattr(diffusers, name):
         raise GraftError(f"this diffusers has no {name}, the scheduler of {path}: install a newer one")
     try:
@@ -246,5 +247,5 @@ def _hash(path: Path, family: PipelineAdapter) -> str:
     digest = hashlib.sha256()
     for file in chosen:
         if file.is_file():
-            digest.update(f"{file.relative_to(path)} {files.sha256(file)}\n".encode())
+            digest.update(f"{file.relative_to(path)} {sha256(file)}\n".encode())
     return digest.hexdigest()

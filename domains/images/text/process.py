@@ -12,11 +12,11 @@ import torch
 from torch import Generator, Tensor
 from typing_extensions import override
 
+from graft.core.state import Condition, size
 from graft.errors import GraftError
 from graft.process import Gaussian
 from graft.process.predictions import Prediction
 from graft.process.schedules import Schedule
-from graft.state import Condition, size
 
 TABLES = {
     "DDIMScheduler",

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from graft import files, text
 from graft.errors import GraftError
+from graft.io import text
+from graft.io.paths import find_file
 
 COLUMNS = ("prompt", "caption", "text")  # columns of prompts, if none is given
 TAGS = ("tag", "category", "challenge")  # columns of tags
@@ -45,7 +46,7 @@ def read(paths: "str | Sequence[str]", column: "str | None" = None) -> list[Prom
     names = [paths] if isinstance(paths, str) else list(paths)
     found: list[Prompt] = []
     for name in names:
-        path = files.find_file(name)
+        path = find_file(name)
         try:
             part = _read(path, column)
         except (UnicodeDecodeError, csv.Error) as error:

@@ -10,9 +10,9 @@ from typing_extensions import override
 from domains.layouts.metrics.conventions import Convention
 from domains.layouts.metrics.conventions import convention as by_name
 from domains.layouts.metrics.elements import Elements
-from graft.distance import coverage
+from graft.domain.distance import coverage
+from graft.domain.metrics import Collected
 from graft.errors import GraftError
-from graft.metrics import Collected
 
 Features = Callable[[Sequence[Any]], Tensor]  # from n layouts to (n, d) features
 
@@ -116,7 +116,7 @@ class FID(_Likeness):
 class Coverage(_Likeness):
     """Share of the real layouts with a generated one among their ``k`` nearest.
 
-    It is `graft.distance.coverage`.
+    It is `graft.domain.distance.coverage`.
 
     Args:
         real: (n, d) features of the real layouts.

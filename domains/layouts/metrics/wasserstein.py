@@ -15,7 +15,7 @@ from typing_extensions import override
 from domains.layouts.metrics.conventions import Convention
 from domains.layouts.metrics.conventions import convention as by_name
 from domains.layouts.metrics.elements import Elements, LayoutBatch
-from graft.metrics import Collected
+from graft.domain.metrics import Collected
 
 
 def class_counts(pages: LayoutBatch, classes: int) -> Tensor:

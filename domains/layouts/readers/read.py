@@ -7,8 +7,9 @@ from typing import Any
 from domains.layouts.readers import arrays, coco, generator, rico, tokens
 from domains.layouts.readers.collection import LayoutSet, describe_invalid, pack_records
 from domains.layouts.readers.record import Record, Unusable
-from graft import files, text
 from graft.errors import GraftError
+from graft.io import text
+from graft.io.paths import find_file
 
 GENERATED = "generated"
 
@@ -31,7 +32,7 @@ def read(source: str, names: tuple[str, ...], most: int, count: int = 20000, see
     records = (
         _made(count, seed)
         if source == GENERATED
-        else _records(Path(source) if Path(source).is_dir() else files.find_file(source))
+        else _records(Path(source) if Path(source).is_dir() else find_file(source))
     )
     pages = pack_records(records, names, most, source)
     if not len(pages):

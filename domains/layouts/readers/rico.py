@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from domains.layouts.readers.record import Record, Unusable, numbers
-from graft import text
 from graft.errors import GraftError
+from graft.io import text
 
 
 def fits(content: Any) -> bool:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from domains.layouts.layout import BINS
 from domains.layouts.readers.record import Record, Unusable
-from graft import text
 from graft.errors import GraftError
+from graft.io import text
 
 
 def read(path: Path) -> "Iterator[Record | Unusable]":

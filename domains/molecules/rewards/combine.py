@@ -6,7 +6,7 @@ from typing import Any
 
 from typing_extensions import override
 
-from graft.copies import copied
+from graft.core.copies import copied
 from graft.errors import GraftError
 from graft.reward import CompositeReward, Scorer, Scores, WrappedReward, ask, scorer
 

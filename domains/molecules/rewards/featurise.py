@@ -10,7 +10,7 @@ from rdkit.Chem import rdFingerprintGenerator
 from typing_extensions import override
 
 from domains.molecules.rdkit_descriptors import find_descriptor
-from graft.recorded_arguments import Described
+from graft.core.recorded_arguments import Described
 
 
 class Featuriser(Described, ABC):

@@ -10,7 +10,7 @@ from typing_extensions import override
 
 from domains.molecules.chemistry import is_connected, is_stable, is_valid
 from domains.molecules.rewards.base import pattern
-from graft.copies import copied
+from graft.core.copies import copied
 from graft.errors import GraftError
 from graft.reward import Scorer, Scores, WrappedReward, ask, scorer
 

@@ -17,10 +17,12 @@ from typing_extensions import override
 
 from domains.molecules.chemistry import is_valid
 from domains.molecules.rewards.featurise import Featuriser, MorganFeatures
-from graft import files
+from graft.core.finite import require_finite_network
 from graft.errors import GraftError
-from graft.fingerprint import public_attributes
-from graft.finite import require_finite_network
+from graft.io.checksum import sha256
+from graft.io.fingerprint import public_attributes
+from graft.io.foreign_weights import load_state_dict
+from graft.io.paths import find_file
 from graft.reward import BatchReward, Scores
 
 
@@ -46,13 +48,13 @@ class Predictor(BatchReward):
             higher_is_better,
             unit,
         )
-        self.name = name or files.find_file(path).stem
+        self.name = name or find_file(path).stem
 
     @override
     def identity(self) -> Any:
         """Return the settings and the hash of the model's file."""
         public = {name: value for name, value in public_attributes(self).items() if name not in ("path", "name")}
-        return {"predictor": type(self).__qualname__, "file": files.sha256(files.find_file(self.path)), **public}
+        return {"predictor": type(self).__qualname__, "file": sha256(find_file(self.path)), **public}
 
     @abstractmethod
     def predict(self, features: NDArray[np.float32]) -> NDArray[Any]:
@@ -156,7 +158,7 @@ class TorchPredictor(Predictor):
     ) -> None:
         super().__init__(path, features, higher_is_better, name, unit)
         self.output = output
-        tensors, _ = files.load_state_dict(files.find_file(path))
+        tensors, _ = load_state_dict(find_file(path))
         weights = {name.removeprefix("backbone/"): tensor for name, tensor in tensors.items()}
         try:
             network.load_state_dict(weights)
@@ -197,7 +199,7 @@ def _skops(path: str, trusted: "list[str]") -> Any:
         from skops.io.exceptions import UntrustedTypesFoundException
     except ImportError:
         raise GraftError("scikit-learn predictors are read by skops: pip install 'graft-diffusion[sklearn]'") from None
-    file = files.find_file(path)
+    file = find_file(path)
     if file.suffix != ".skops":
         raise GraftError(
             f"{path} is no .skops file: pickles run code when they are read, so write the model with skops.io.dump"

@@ -15,9 +15,10 @@ from rdkit import Chem, rdBase
 from typing_extensions import override
 
 from domains.molecules.chemistry import is_valid, key
-from graft import files as found
 from graft.errors import GraftError
-from graft.fingerprint import public_attributes
+from graft.io.checksum import sha256
+from graft.io.fingerprint import public_attributes
+from graft.io.paths import find_file
 from graft.reward import Reward, Scores, to_finite_float
 
 NUMBER = r"([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)"
@@ -90,7 +91,7 @@ class ExternalProgram(Reward):
         public = public_attributes(self)
         for name in ("timeout", "workers", "name"):
             public.pop(name)
-        return {"program": public, "files": [found.sha256(found.find_file(name)) for name in self.files]}
+        return {"program": public, "files": [sha256(find_file(name)) for name in self.files]}
 
     @override
     def setup(self) -> None:
@@ -100,7 +101,7 @@ class ExternalProgram(Reward):
                 f"there is no program {self.command[0]!r}: install it, or give its path as the first word of command"
             )
         for name in self.files:
-            found.find_file(name)
+            find_file(name)
 
     @override
     def score(self, item: Any) -> float:
@@ -117,7 +118,7 @@ class ExternalProgram(Reward):
             folder = Path(name)
             (folder / f"molecule.{self.format}").write_text(written(item, self.format), encoding="utf-8")
             for needed in self.files:
-                shutil.copy(found.find_file(needed), folder)
+                shutil.copy(find_file(needed), folder)
             self._run(folder, key(item))
             return self._number(folder / (self.output or "stdout"))
 

@@ -6,8 +6,8 @@ from graft import runs
 from graft.cli.arguments import command_line, split_flags
 from graft.cli.configs import config_name
 from graft.cli.parser import parse_and_build
-from graft.compare import methods, plan, show
-from graft.compare.run import Comparison
+from graft.commands.compare import methods, plan, show
+from graft.commands.compare.run import Comparison
 from graft.errors import GraftError
 from graft.runs.stopwatch import Stopwatch
 

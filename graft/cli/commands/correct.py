@@ -2,8 +2,8 @@
 
 from graft.cli.arguments import command_line
 from graft.cli.context import drawn_seed, rank_zero_print, start_run
-from graft.correct import show
-from graft.correct.command import correct
+from graft.commands.correct import show
+from graft.commands.correct.command import correct
 
 
 def run(args: list[str]) -> None:

@@ -2,10 +2,12 @@
 
 from jsonargparse import ArgumentParser
 
-from graft import commands, evaluate, files
+from graft import commands
 from graft.cli.arguments import model_overrides
 from graft.cli.weights import add_flags, load_run
+from graft.commands import evaluation
 from graft.errors import GraftError
+from graft.io.json_files import write_json
 
 
 def run(args: list[str]) -> None:
@@ -22,8 +24,8 @@ def run(args: list[str]) -> None:
     if asked.number < 1 or asked.runs < 1:
         raise GraftError(f"-n is {asked.number} and --runs {asked.runs}, but both are at least 1")
     cli = load_run(asked, given, "")
-    found = evaluate.evaluate(cli.model, cli.trainer, asked.number, asked.runs)
+    found = evaluation.evaluate(cli.model, cli.trainer, asked.number, asked.runs)
     about = {"n": asked.number, "runs": asked.runs, "seed": asked.seed, "steps": cli.model.policy.steps}
     if asked.out is not None:
-        files.write_json(asked.out, {**evaluate.plain(found), **about, "versions": commands.versions()})
-    print(f"{asked.runs} runs of {asked.number} samples, {cli.model.policy.steps} steps\n{evaluate.table(found)}")
+        write_json(asked.out, {**evaluation.plain(found), **about, "versions": commands.versions()})
+    print(f"{asked.runs} runs of {asked.number} samples, {cli.model.policy.steps} steps\n{evaluation.table(found)}")

@@ -5,11 +5,12 @@ from pathlib import Path
 
 from jsonargparse import ArgumentParser
 
-from graft import commands, hits, runs
+from graft import commands, runs
 from graft.cli.arguments import model_overrides
 from graft.cli.weights import add_flags, check_output_suffix, load_run
 from graft.errors import GraftError
 from graft.evaluation import SampleEvaluator
+from graft.report import hits
 
 
 def run(args: list[str]) -> None:

@@ -4,8 +4,8 @@ from graft import commands
 from graft.cli.configs import config_name
 from graft.cli.context import assign_run_dir, rank_zero_print
 from graft.cli.parser import parse_and_build
+from graft.commands.levels import show
 from graft.errors import GraftError
-from graft.levels import show
 
 
 def run(args: list[str]) -> None:

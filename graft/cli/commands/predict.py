@@ -1,7 +1,8 @@
 """``graft predict``: sample a model into the run's folder."""
 
-from graft import commands, files
+from graft import commands
 from graft.cli.context import rank_zero_print, start_run
+from graft.io.atomic import write_with
 
 
 def run(args: list[str]) -> None:
@@ -11,5 +12,5 @@ def run(args: list[str]) -> None:
     items = [item for part, _ in drawn for item in part]
     path = folder / f"samples{cli.model.file_suffix}"
     if cli.trainer.is_global_zero:
-        files.write_with(path, lambda temporary: cli.model.write(items, temporary))
+        write_with(path, lambda temporary: cli.model.write(items, temporary))
     rank_zero_print(cli, f"{len(items)} objects in {path}")

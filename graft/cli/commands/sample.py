@@ -6,11 +6,12 @@ from typing import Any
 
 from jsonargparse import ArgumentParser
 
-from graft import commands, files, report
-from graft.best_of import best_of_n
+from graft import commands, report
 from graft.cli.arguments import model_overrides
 from graft.cli.weights import add_flags, check_output_suffix, load_run
+from graft.commands.compare.best_of import best_of_n
 from graft.errors import GraftError
+from graft.io.atomic import write_bytes, write_with
 from graft.reward import ask
 
 
@@ -75,9 +76,9 @@ def run(args: list[str]) -> None:
         picture = cli.model.render(items)
         if picture is None:
             raise GraftError(f"{type(cli.model).__name__} renders no pictures")
-        files.write_bytes(out, picture)
+        write_bytes(out, picture)
     else:
-        files.write_with(out, lambda path: cli.model.write(items, path, rewards))
+        write_with(out, lambda path: cli.model.write(items, path, rewards))
     print(f"{len(items)} objects in {out}{cost}")
 
 

@@ -8,9 +8,9 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
+from graft.core.recorded_arguments import Described
+from graft.core.state import State, flatten_state, unflatten_state
 from graft.errors import GraftError
-from graft.recorded_arguments import Described
-from graft.state import State, flatten_state, unflatten_state
 
 DERIVATIVE = 2
 """Cost in evaluations of a function and its derivative along a direction, in forward mode."""

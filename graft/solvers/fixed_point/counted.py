@@ -3,9 +3,9 @@
 from torch import Tensor
 from torch.autograd import forward_ad
 
+from graft.core.state import Condition, State, fields_of, size
 from graft.process.base import Model
 from graft.solvers.fixed_point.base import DERIVATIVE
-from graft.state import Condition, State, fields_of, size
 
 
 class Counted:

@@ -10,8 +10,8 @@ from torch import Generator, Tensor, nn
 from torch.utils.data import DataLoader
 
 from graft import GraftModule
+from graft.core.state import Condition, State
 from graft.reward import Reward
-from graft.state import Condition, State
 
 CENTRES = torch.tensor([[-2.0, 0.0], [1.0, 1.5], [1.0, -1.5]])
 

@@ -1,0 +1,141 @@
+"""The accepted distribution: the acceptance rule applied to fresh draws of the reference, by plain rejection."""
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from graft.accept.selection import systematic_sample
+from graft.core import seeding
+from graft.core.distributed import run_within
+from graft.domain.distance import internal_diversity
+from graft.module import GraftModule
+from graft.reward import oriented
+from graft.rollouts import Rollouts
+from graft.rounds import RoundSummary
+from graft.rounds.gain import means
+from graft.rounds.scoring import store_groups
+
+SEED = 251002692
+"""Seed of the draws; a comparison refuses it as the seed of a run."""
+MOST = 2000
+"""Largest number of samples that the internal diversity is computed from."""
+SETTINGS = [  # the configuration's own rounds, but with no proxy reward and no budget between draws and rule
+    *["--model.level", "0", "--model.objective", "graft.objectives.Shaping"],
+    *["--data.source", "reference", "--data.budget.proxy_reward", "null", "--data.budget.max_calls", "null"],
+]
+
+
+@dataclass
+class AcceptedDistribution:
+    """Samples of the accepted distribution.
+
+    Each condition comes as often as the rule accepts draws of it.
+
+    Attributes:
+        features: (n, d) features of the samples; None if the domain has no features.
+        groups: (n,) integer of the condition of each sample.
+        count: n, the number of samples.
+        draws: Number of draws of the reference that the samples were accepted from.
+        accepted: Mean reward of the accepted draws by condition.
+        often: Number of draws by condition.
+        reward: Mean reward of the draws, each condition with its share of the draws.
+        accepted_reward: Mean reward of the accepted draws, each condition with its share of the draws.
+        matched_share: Share of the draws with accepted draws of their condition; the two means above are over these.
+        reward_calls: Number of reward calls.
+        denoiser_calls: Number of denoiser calls.
+    """
+
+    features: "Tensor | None"
+    groups: Tensor
+    count: int
+    draws: int
+    accepted: dict[int, float]
+    often: dict[int, int]
+    reward: float
+    accepted_reward: float
+    matched_share: float
+    reward_calls: int
+    denoiser_calls: int
+
+    def about(self) -> dict[str, Any]:
+        """Return the entry of ``compare.json``."""
+        names = ("count", "draws", "reward", "accepted_reward", "matched_share", "reward_calls", "denoiser_calls")
+        out: dict[str, Any] = {name: getattr(self, name) for name in names} | {"seed": SEED}
+        if self.features is not None and self.count > 1:
+            groups = self.groups[:MOST]
+            values, inverse, number = torch.unique(groups, return_inverse=True, return_counts=True)
+            often = torch.tensor([self.often[value] for value in values.tolist()], dtype=torch.float64)
+            out["internal_diversity"] = internal_diversity(self.features[:MOST], (often / number)[inverse])
+        return out
+
+
+@dataclass
+class _Rounds:
+    """The outcome of the rounds.
+
+    Attributes:
+        items: The accepted objects.
+        groups: Condition of each object.
+        accepted: Reward, condition and weight of the accepted draws of each round.
+        draws: Reward and condition of the draws of each round.
+    """
+
+    items: list[Any] = field(default_factory=list)
+    groups: list[Tensor] = field(default_factory=list)
+    accepted: list[tuple[Tensor, Tensor, Tensor]] = field(default_factory=list)
+    draws: list[tuple[Tensor, Tensor]] = field(default_factory=list)
+
+
+def _run_rounds(data: Rollouts, trainer: Any) -> _Rounds:
+    """Run the missing rounds, and return what all rounds accepted."""
+    data.trainer = trainer
+    data.rounds.require_reward.setup()
+    module, rule, out = data.module, seeding.make_generator(SEED, "rejection"), _Rounds()
+    for number in range(trainer.max_epochs):
+        scored = data.runner().accepted(number)
+        items = module.decode(scored.chunk.state, scored.chunk.condition)
+        # A rule that weights its draws stands for rejection with a probability in proportion to the weight.
+        kept = systematic_sample(scored.weight / scored.weight.max(), rule).sort().values.tolist()
+        out.items += [items[i] for i in kept]
+        out.groups.append(scored.groups[kept])
+        rewards = oriented(scored.rewards, data.rounds.accept_higher_is_better)
+        out.accepted.append((rewards, scored.groups, scored.weight))
+        store = data.rounds.store(number)
+        rewards = torch.tensor(store.scores()[0].values, dtype=torch.float64)
+        out.draws.append((rewards, store_groups(module, store)))
+    return out
+
+
+def sample_accepted(module: GraftModule, data: Rollouts, trainer: Any, folder: Path) -> AcceptedDistribution:
+    """Return samples of the accepted distribution; missing rounds are run.
+
+    Args:
+        module: The configuration's model, with `SETTINGS` and the seed `SEED`.
+        data: The configuration's rollouts, with `SETTINGS` and the seed `SEED`.
+        trainer: Trainer; its ``max_epochs`` is the number of rounds.
+        folder: Folder of the rounds.
+    """
+    data.run_dir = folder
+    rounds = run_within(trainer, module, lambda: _run_rounds(data, trainer))
+    accounts = [asdict(RoundSummary.read(data.rounds.round_dir(n))[0]) for n in range(trainer.max_epochs)]
+    accepted = means(*(torch.cat(each) for each in zip(*rounds.accepted, strict=True)))
+    rewards, conditions = (torch.cat(each) for each in zip(*rounds.draws, strict=True))
+    drawn = means(rewards, conditions)
+    often = dict(zip(*(each.tolist() for each in torch.unique(conditions, return_counts=True)), strict=True))
+    covered = sum(often[value] for value in accepted)
+    return AcceptedDistribution(
+        features=module.features(rounds.items).double() if module.supports("features") else None,
+        groups=torch.cat(rounds.groups),
+        count=len(rounds.items),
+        draws=len(rewards),
+        accepted=accepted,
+        often=often,
+        reward=sum(often[value] * drawn[value] for value in accepted) / covered,
+        accepted_reward=sum(often[value] * accepted[value] for value in accepted) / covered,
+        matched_share=covered / len(rewards),
+        reward_calls=sum(each["reward_calls"] for each in accounts),
+        denoiser_calls=sum(each["denoiser_calls"] for each in accounts),
+    )

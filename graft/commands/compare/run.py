@@ -1,0 +1,314 @@
+"""The comparison: trains the runs, samples and evaluates each line; resumes where it was stopped."""
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from graft import commands, runs
+from graft.commands.compare import accepted_distribution, cost_callback, plan, rows
+from graft.commands.compare.accepted_distribution import AcceptedDistribution
+from graft.commands.compare.measure import measure
+from graft.commands.compare.methods import METHODS, PURPOSE
+from graft.commands.compare.plan import Build, Cell, ComparisonSpec
+from graft.commands.compare.rows import Row
+from graft.commands.levels import results, show
+from graft.dataloaders.sampling import SampleRequests, groups
+from graft.errors import GraftError
+from graft.io import yaml_files
+from graft.io.atomic import write_text
+from graft.io.json_files import read_json, write_json
+from graft.reward import ask
+from graft.sampler import nearest_level
+
+SETTINGS = "compare.yaml"
+"""File with the settings that the comparison was started with."""
+
+
+class Comparison:
+    """Methods at levels with seeds.
+
+    `open` takes the folder, and `run` computes the missing rows.
+
+    Args:
+        asked: Arguments of the command.
+        build: Function that builds the objects of a configuration from flags on top of the user's.
+        command: Command that repeats the comparison.
+
+    Raises:
+        GraftError: The settings do not fit; nothing has been trained or sampled.
+    """
+
+    def __init__(self, asked: ComparisonSpec, build: Build, command: str = "") -> None:
+        self.asked, self.build, self.command = asked, build, command
+        self.lines, self.built, self.budget = plan.preflight(asked, build)
+        self.baseline = plan.baseline(asked, self.lines)
+        self.folder = Path()
+        self.accepted: AcceptedDistribution | None = None
+        self.rows: list[Row] = []
+        self._reference: dict[int, list[float]] = {}
+
+    @property
+    def higher_is_better(self) -> bool:
+        """True if a larger reward is better."""
+        return self.built.data.rounds.higher_is_better
+
+    def open(self, folder: Path) -> None:
+        """Take the folder, and resume the comparison in it.
+
+        A resumed comparison may get more methods, levels or seeds.
+
+        Args:
+            folder: Folder of the comparison.
+
+        Raises:
+            GraftError: The folder holds something else, or a comparison with other settings.
+        """
+        config = yaml_files.load(self.built.config, "the configuration")
+        given = {k: v for k, v in config.items() if k not in runs.LOCATION_KEYS}
+        ours = {"compare": self.asked.describe(), "settings": given}
+        path = folder / SETTINGS
+        if path.exists():
+            theirs, asked = _known(path), ours["compare"]["methods"]
+            again = {label: asked.get(label, known) for label, known in theirs.items()}
+            found = runs.first_difference(
+                path, yaml.safe_dump({**ours, "compare": {**ours["compare"], "methods": again}})
+            )
+            if found is not None:
+                raise GraftError(
+                    f"the comparison in {folder} was started with {found[0]}={found[1]!r}, now it is {found[2]!r}. "
+                    "Resume with the same settings, or choose another --run_dir."
+                )
+        else:
+            runs.refuse_foreign(folder)
+            runs.make_run_dir(folder)
+            theirs, asked = {}, ours["compare"]["methods"]
+        ours["compare"]["methods"] = theirs | asked
+        runs.refuse_links(folder)
+        runs.remove_temporary(folder, everywhere=True)
+        write_text(path, yaml.safe_dump(ours, sort_keys=False))
+        self.folder, self.rows = folder, rows.read(folder / rows.NAME)
+
+    @property
+    def rows_shown(self) -> list[Row]:
+        """The rows of the requested lines and seeds, in the order of the lines.
+
+        The folder may have more rows.
+        """
+        places = {(line.label, seed): (i, seed) for i, line in enumerate(self.lines) for seed in self.asked.seeds}
+        mine = [row for row in self.rows if (row["line"], row["seed"]) in places]
+        return sorted(mine, key=lambda row: places[row["line"], row["seed"]])
+
+    def run(self) -> None:
+        """Compute the missing rows, seed by seed, so that a stopped comparison has whole seeds."""
+        missing = [(seed, job) for seed in self.asked.seeds for job in self.lines if not self._has(job, seed)]
+        total = len(self.asked.seeds) * len(self.lines)
+        if len(missing) < total:
+            self._print(f"{total - len(missing)} of {total} are there and are not computed again")
+        draws = self._accepted_rounds * self.built.data.draws
+        self._print(f"the accepted distribution, {draws:,} draws of the reference")
+        self.accepted = self._sample_accepted()
+        for seed, job in missing:
+            number = self.asked.seeds.index(seed) * len(self.lines) + self.lines.index(job) + 1
+            self.rows.append(self._row(job, seed, f"{number} of {total}: {job.label}, seed {seed}"))
+            rows.write(self.folder / rows.NAME, self.rows)
+
+    def _has(self, job: Cell, seed: int) -> bool:
+        return any((row["line"], row["seed"]) == (job.label, seed) for row in self.rows)
+
+    def _row(self, job: Cell, seed: int, title: str) -> Row:
+        level, chosen = self._level(job, seed)
+        name = job.run(seed, level)
+        run = self.folder / "runs" / name if name is not None else None
+        if run is not None and not (run / "summary.json").exists():
+            self._print(f"{title}: trains{'' if job.method.weights == 'own' else ' graft'}")
+            self._train(job, seed, level, run)
+        self._print(f"{title}: samples {self.built.data.evaluation.test_draws:,} objects")
+        started = time.perf_counter()
+        built = self.build(plan.sampling_flags(job, seed, level, self.budget, self.built) if run else _seeded(seed))
+        if run is not None:
+            job.method.load_weights(built.module, run, job.method.value)
+        data = self._evaluation_data(seed)
+        try:
+            samples = job.method.sample(built.module, data, built.trainer, job.method.value)
+            seconds = time.perf_counter() - started
+            rewards, asked = (samples.rewards, 0) if samples.rewards else self._score(data, samples.items)
+            reference = rewards if job.label == "reference" else self._reference_rewards(seed)
+        finally:
+            data.rounds.require_reward.teardown()
+        assert self.accepted is not None
+        requests = SampleRequests(built.module, data.evaluation.test_draws, data.batch_size, (PURPOSE,), "reference")
+        return {
+            "line": job.label,
+            "method": job.method.label,
+            "level": "" if job.level is None else str(job.level),
+            "u": None if run is None else built.module.policy.interval.low,
+            "seed": seed,
+            "run": name or "",
+            **measure(
+                built.module, samples, rewards, reference, groups(requests), self.accepted, self.higher_is_better
+            ),
+            **self._cost(job, run, chosen),
+            "inference_reward_calls": samples.reward_calls,
+            "inference_denoiser_calls": samples.denoiser_calls,
+            "evaluation_reward_calls": asked,
+            **self._seconds(job, run),
+            "inference_seconds": round(seconds, 3),
+        }
+
+    def _level(self, job: Cell, seed: int) -> "tuple[float | None, results.Analysis | None]":
+        """Return (level of the line, analysis behind ``auto`` or None).
+
+        The analysis is stored, one for each seed.
+        """
+        if job.level != "auto":  # on the sampler's grid, so that a chosen level and an equal given level share a run
+            return (
+                None if job.level is None else nearest_level(float(job.level), self.built.module.policy.steps)
+            ), None
+        folder = self.folder / "levels" / str(seed)
+        if (folder / results.NAME).exists():
+            found = results.Analysis.read(folder)
+        else:
+            self._print(f"levels are compared for seed {seed}")
+            built = self.build([*_seeded(seed), "--model.level", "auto"])
+            found = commands.levels(built.module, built.data, folder, built.trainer, built.config)
+            built.data.rounds.require_reward.teardown()
+            print(show.table(found), flush=True)
+        return found.level, found
+
+    def _train(self, job: Cell, seed: int, level: "float | None", folder: Path) -> None:
+        """Train the run of a line, or resume it."""
+        flags = plan.training_flags(job, seed, level, self.budget, self.built)
+        built = self.build(flags)
+        last = "last" if (folder / "config.yaml").exists() else None
+        _, checkpoint = runs.resolve_run(str(folder), folder.name, built.config, last)
+        built.trainer.loggers = list(built.loggers)
+        built.trainer.callbacks.append(cost_callback.TrainingCostCallback(folder))  # type: ignore[attr-defined]
+        commands.fit(built.module, built.data, folder, built.trainer, built.config, self.command, checkpoint)
+
+    def _evaluation_data(self, seed: int) -> Any:
+        """Return rollouts with the configuration's own reward and number of samples.
+
+        The settings of a method do not apply.
+        """
+        return self.build(_seeded(seed)).data
+
+    def _reference_rewards(self, seed: int) -> list[float]:
+        """Return the rewards of the reference's samples, from disk if they are there.
+
+        The samples share noise and conditions with those of all lines.
+        """
+        path = self.folder / "reference" / f"{seed}.json"
+        if seed not in self._reference and not path.exists():
+            built = self.build(_seeded(seed))
+            samples = METHODS["reference"].sample(built.module, built.data, built.trainer, math.nan)
+            try:
+                values, _ = self._score(built.data, samples.items)
+            finally:
+                built.data.rounds.require_reward.teardown()
+            write_json(path, [None if math.isnan(value) else value for value in values])
+        if seed not in self._reference:
+            remedy = "remove it, and the reference is evaluated again"
+            values = read_json(path, remedy)
+            try:
+                self._reference[seed] = [math.nan if value is None else float(value) for value in values]
+            except (TypeError, ValueError) as error:
+                raise GraftError(f"{path} is damaged ({error}): {remedy}") from None
+        return self._reference[seed]
+
+    def _score(self, data: Any, items: Sequence[Any]) -> tuple[list[float], int]:
+        """Return (rewards, number of reward calls)."""
+        size = data.batch_size
+        parts = [ask(data.rounds.require_reward, items[i : i + size]) for i in range(0, len(items), size)]
+        return [value for part in parts for value in part.values], sum(part.asked for part in parts)
+
+    @property
+    def _accepted_rounds(self) -> int:
+        """Number of rounds of the reference's draws for the accepted distribution."""
+        draws = self.asked.target_draws
+        return math.ceil(draws / self.built.data.draws) if draws else self.built.trainer.max_epochs or 1
+
+    def _sample_accepted(self) -> AcceptedDistribution:
+        flags = [
+            *_seeded(accepted_distribution.SEED),
+            *accepted_distribution.SETTINGS,
+            "--trainer.max_epochs",
+            str(self._accepted_rounds),
+        ]
+        built = self.build(flags)
+        try:
+            return accepted_distribution.sample_accepted(
+                built.module, built.data, built.trainer, self.folder / "accepted"
+            )
+        finally:
+            built.data.rounds.require_reward.teardown()
+
+    def _cost(self, job: Cell, run: "Path | None", chosen: "results.Analysis | None") -> dict[str, Any]:
+        """Return the cost of training by name; for an earlier round, the cost up to that round."""
+        rounds, steps, evaluations = list[dict[str, Any]](), 0, 0
+        if run is not None:
+            done = _count(job, run)
+            summary = read_json(run / "summary.json", f"remove {run}, and it is trained again")
+            rounds = summary["rounds"][:done]
+            last = cost_callback.read(run)[done - 1]
+            steps, evaluations = last["optimizer_steps"], last["network_evaluations"]
+        return {
+            "rounds": len(rounds),
+            "training_reward_calls": sum(each["reward_calls"] for each in rounds),
+            "rollout_denoiser_calls": sum(each["denoiser_calls"] for each in rounds),
+            "optimizer_steps": steps,
+            "training_network_evaluations": evaluations,
+            "level_reward_calls": chosen.reward_calls if chosen is not None else 0,
+            "level_denoiser_calls": chosen.denoiser_calls if chosen is not None else 0,
+        }
+
+    def _seconds(self, job: Cell, run: "Path | None") -> dict[str, Any]:
+        return {"training_seconds": 0.0 if run is None else cost_callback.read(run)[_count(job, run) - 1]["seconds"]}
+
+    def _print(self, text: str) -> None:
+        if self.built.trainer.is_global_zero:
+            print(f"graft: {text}", flush=True)
+
+    def about(self) -> dict[str, Any]:
+        """Return the content of ``compare.json`` except the rows and their means."""
+        data = self.built.data
+        name, unit = data.rounds.reward_label
+        assert self.accepted is not None
+        return {
+            "reward": {"name": name, "unit": unit, "higher_is_better": self.higher_is_better},
+            "rule": data.rounds.describe(),
+            "seeds": list(self.asked.seeds),
+            "baseline": self.baseline,
+            "budget": asdict(self.budget),
+            "samples": data.evaluation.test_draws,
+            "accepted_distribution": self.accepted.about(),
+            "methods": {job.label: job.method.about for job in self.lines},
+            "settings": {job.label: job.method.flags for job in self.lines},
+            "command": self.command,
+            "versions": commands.versions(),
+        }
+
+
+def _known(path: Path) -> dict[str, Any]:
+    """Return the methods of a comparison on disk, by label.
+
+    Raises:
+        GraftError: The file is damaged.
+    """
+    try:
+        return dict(yaml_files.read(path)["compare"]["methods"])
+    except (GraftError, ValueError, TypeError, KeyError):
+        raise GraftError(f"{path} is damaged. Choose another --run_dir.") from None
+
+
+def _seeded(seed: int) -> list[str]:
+    return ["--seed_everything", str(seed)]
+
+
+def _count(job: Cell, run: Path) -> int:
+    """Return the number of rounds of a run that a method uses."""
+    return int(job.method.value) if job.method.name == "graft_early" else len(cost_callback.read(run))

@@ -1,0 +1,1 @@
+"""Data loaders: requests for samples, training examples, and data sets in memory."""

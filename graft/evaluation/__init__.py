@@ -1,0 +1,5 @@
+"""Evaluation of a model by its samples: the reward, the metrics, confidence intervals and alarms."""
+
+from graft.evaluation.evaluator import SampleEvaluator
+
+__all__ = ["SampleEvaluator"]

@@ -1,0 +1,1 @@
+"""Files: found by name, written atomically, checked by a checksum, and never unpickled."""

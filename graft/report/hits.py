@@ -1,0 +1,216 @@
+"""Hits: the best distinct objects that a run has scored, ranked, as a page, a picture, a table or a domain's file."""
+
+import csv
+import html
+import math
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from graft.io.atomic import write_bytes, write_text, write_with
+from graft.io.csv_files import csv_text
+from graft.module import GraftModule
+from graft.report.page import embed_image, render_page
+from graft.report.tables import Markup, format_number, html_table
+from graft.reward import ask, oriented
+from graft.rollouts import Rollouts
+
+COLUMNS = ("rank", "key", "reward", "times", "origin")
+IN_PICTURE = 24
+"""Largest number of hits in the picture."""
+IN_VIEWER = 8
+"""Largest number of hits in the 3-D viewer of a domain that has one."""
+
+
+@dataclass
+class TopSample:
+    """One of the best objects of a run.
+
+    Attributes:
+        item: The object.
+        reward: Reward of the object.
+        key: Key of the object; empty if the domain has no keys.
+        origin: ``round N``, or ``samples`` for the samples of the final comparison.
+        times: Number of draws with this key.
+    """
+
+    item: Any
+    reward: float
+    key: str
+    origin: str
+    times: int
+
+
+def top_samples(
+    module: GraftModule, data: Rollouts, rounds: int, items: Sequence[Any], rewards: Sequence[float], count: int
+) -> list[TopSample]:
+    """Return the best ``count`` scored objects of a run with distinct keys, best first.
+
+    The objects are the draws of the run's rounds and further samples.
+
+    An object with a failed reward is no hit, nor is a record of a scored file. Objects of equal reward stay in the
+    order in which they were sampled.
+
+    Args:
+        module: The model; it decodes the draws of the rounds.
+        data: The rollouts; their ``run_dir`` has the rounds.
+        rounds: Number of rounds.
+        items: Further samples.
+        rewards: Reward of each further sample, NaN where the reward failed.
+        count: Largest number of hits.
+    """
+    pool: list[tuple[float, str, int, int]] = []  # reward, key, round (-1 for the samples), position
+    for number_ in range(rounds if data.source.is_model else 0):
+        scores, keys = data.rounds.store(number_).kept_scores()
+        pool += [(value, key, number_, i) for i, (value, key) in enumerate(zip(scores.values, keys, strict=True))]
+    keys = [module.key(item) if module.supports("key") else "" for item in items]
+    pool += [(value, key, -1, i) for i, (value, key) in enumerate(zip(rewards, keys, strict=True))]
+    pool = [each for each in pool if not math.isnan(each[0])]
+    times: dict[str, int] = {}
+    for _, key, _, _ in pool:
+        times[key] = times.get(key, 0) + 1
+    pool.sort(key=lambda each: -oriented(each[0], data.rounds.higher_is_better))
+    seen: set[str] = set()
+    best: list[tuple[float, str, int, int]] = []
+    for each in pool:
+        if len(best) < count and each[1] not in seen:
+            best.append(each)
+            seen |= {each[1]} - {""}
+    decoded: dict[tuple[int, int], Any] = {(-1, i): items[i] for _, _, number_, i in best if number_ == -1}
+    for number_ in {each[2] for each in best} - {-1}:
+        places = sorted(i for _, _, n, i in best if n == number_)
+        mols = module.decode(*data.rounds.store(number_).take(torch.tensor(places)))
+        decoded |= {(number_, i): item for i, item in zip(places, mols, strict=True)}
+    return [
+        TopSample(decoded[n, i], value, key, "samples" if n == -1 else f"round {n + 1}", times[key] if key else 1)
+        for value, key, n, i in best
+    ]
+
+
+def postprocessed(module: GraftModule, data: Rollouts, hits: Sequence[TopSample]) -> list[TopSample]:
+    """Return the hits after the domain's post-processing, scored and ranked again.
+
+    Post-processing may change the reward of an object.
+
+    A hit is dropped if its reward fails after post-processing.
+
+    Args:
+        module: The model; it post-processes the objects.
+        data: The rollouts; their reward scores the objects.
+        hits: The hits.
+    """
+    items = module.postprocess([hit.item for hit in hits])
+    scored = [
+        replace(hit, item=item, reward=value)
+        for hit, item, value in zip(hits, items, ask(data.rounds.require_reward, items).values, strict=True)
+        if not math.isnan(value)
+    ]
+    return sorted(scored, key=lambda hit: -oriented(hit.reward, data.rounds.higher_is_better))
+
+
+def write(module: GraftModule, hits: Sequence[TopSample], path: Path, label: str) -> None:
+    """Write hits as a page, a picture, a table or a file of the domain's format.
+
+    The suffix ``.html`` gives a page, ``.png`` a picture and ``.csv`` a table.
+
+    Args:
+        module: The model; it renders and writes the objects.
+        hits: The hits, best first.
+        path: Path of the file; the suffix says the format.
+        label: Name of the reward.
+
+    Raises:
+        GraftError: The domain writes no file with this suffix.
+    """
+    if path.suffix == ".html":
+        write_text(path, page(module, hits, label))
+    elif path.suffix == ".png" and (png := render_picture(module, hits)) is not None:
+        write_bytes(path, png)
+    elif path.suffix == ".csv":
+        write_text(path, table(hits, columns(module, hits)))
+    else:
+        items, rewards = [hit.item for hit in hits], [hit.reward for hit in hits]
+        write_with(path, lambda temporary: module.write(items, temporary, rewards))
+
+
+def table(hits: Sequence[TopSample], objects: "Mapping[str, Sequence[str]] | None" = None) -> str:
+    """Return hits as CSV text, with the columns of `COLUMNS` and the objects' own columns.
+
+    Args:
+        hits: The hits, best first.
+        objects: Cells of the objects' own columns by name, as `columns` returns them.
+    """
+    own = {name: cells for name, cells in (objects or {}).items() if name not in COLUMNS}
+    rows = [
+        (rank, hit.key, hit.reward, hit.times, hit.origin, *(cells[rank - 1] for cells in own.values()))
+        for rank, hit in enumerate(hits, 1)
+    ]
+    return csv_text((*COLUMNS, *own), rows)
+
+
+def columns(module: GraftModule, hits: Sequence[TopSample]) -> dict[str, list[str]]:
+    """Return the cells of the objects' own columns by name.
+
+    They are the cells that the domain writes into a CSV file.
+
+    The result is empty if CSV is not the domain's main format: the objects are then in a file of the main format.
+    Without a header the columns are called ``object_1``, ``object_2`` and so on. If the file does not have one line for
+    each object, the only column is ``object``, with the ``repr`` of each object.
+    """
+    if module.file_suffix != ".csv" or not hits:
+        return {}
+    with tempfile.TemporaryDirectory(prefix="graft-") as folder:
+        path = Path(folder) / "hits.csv"
+        module.write([hit.item for hit in hits], path, [hit.reward for hit in hits])
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            lines = [line for line in csv.reader(file) if line]
+    widths = {len(line) for line in lines}
+    if len(widths) != 1 or len(lines) not in (len(hits), len(hits) + 1):
+        return {"object": [repr(hit.item) for hit in hits]}
+    names = [f"object_{i + 1}" for i in range(max(widths))]
+    if len(lines) > len(hits):
+        names, *lines = lines
+    return {name: [line[i] for line in lines] for i, name in enumerate(names)}
+
+
+def render_picture(module: GraftModule, hits: Sequence[TopSample]) -> "bytes | None":
+    """Return a PNG of the first hits with their rewards; None if the domain renders no pictures."""
+    first = hits[:IN_PICTURE]
+    return module.render([hit.item for hit in first], _legends(first)) if first else None
+
+
+def section(module: GraftModule, hits: Sequence[TopSample], label: str) -> str:
+    """Return hits as an HTML section; "" if there are no hits."""
+    if not hits:
+        return ""
+    png = render_picture(module, hits)
+    view = module.render_html([hit.item for hit in hits[:IN_VIEWER]], _legends(hits[:IN_VIEWER]))
+    image = embed_image(png, f"the best {len(hits[:IN_PICTURE])}") if png is not None else ""
+    rows = [
+        (
+            str(rank),
+            format_number(hit.reward),
+            str(hit.times),
+            hit.origin,
+            Markup(f"<code>{html.escape(hit.key)}</code>"),
+        )
+        for rank, hit in enumerate(hits, 1)
+    ]
+    return (
+        f"<h2>Hits</h2><p class='note'>The best {len(hits)} distinct objects of all that were sampled and scored.</p>"
+        f"{image}{view}<details><summary>table</summary>"
+        f"{html_table(rows, ('rank', label, 'times', 'from', 'key'))}</details>"
+    )
+
+
+def page(module: GraftModule, hits: Sequence[TopSample], label: str) -> str:
+    """Return hits as an HTML page that needs no network."""
+    return render_page("Hits", [section(module, hits, label)])
+
+
+def _legends(hits: Sequence[TopSample]) -> list[str]:
+    return [format_number(hit.reward) for hit in hits]

@@ -1,0 +1,85 @@
+"""Checks before the first round: settings that contradict each other, runs that cannot be done, hooks that fail."""
+
+from typing import Any
+
+from lightning.pytorch import Trainer
+
+from graft.dataloaders.training import local_batch_size
+from graft.errors import GraftError
+from graft.module import GraftModule
+from graft.rollouts import feasible, preflight
+
+
+def check(data: Any, module: GraftModule, trainer: Trainer) -> None:
+    """Raise GraftError for what would otherwise fail after a round.
+
+    Args:
+        data: The `graft.rollouts.Rollouts`.
+        module: The model.
+        trainer: The trainer of the run.
+    """
+    policy, rounds, evaluation = module.policy, data.num_rounds, data.evaluation
+    if module.level_setting == "auto":
+        _check_auto_level(data, module)
+    else:  # otherwise it is checked when the level is known
+        module.objective.check(policy, data.rounds.spec)
+    local_batch_size(trainer, data.train_batch_size)
+    data.source.open(module)
+    feasible.check_rounds(
+        module,
+        policy,
+        data.run_dir,
+        draws=data.draws if data.source.is_model else 0,
+        levels=len(data.rounds.record_levels) + 1,
+        rounds=rounds,
+        batch_size=data.batch_size,
+        train_batch_size=data.train_batch_size,
+        steps_per_round=data.steps_per_epoch,
+    )
+    name = "data.evaluation"
+    feasible.check_sampling(module, policy, f"{name}.validation_draws", evaluation.validation_draws, rounds)
+    feasible.check_sampling(module, policy, f"{name}.test_draws", evaluation.test_draws, 2)
+    least, share = data.accept.min_draws, data.budget.proxy_fraction
+    if data.proxy_reward is not None and share * data.draws < least:
+        raise GraftError(
+            f"data.budget.proxy_fraction is {share:g}, so that the reward is asked for less than {least} of "
+            f"{data.draws} draws, which the rule '{data.accept}' needs: raise it"
+        )
+    calls = data.rounds.reward_calls
+    if data.budget.max_calls is not None and calls < least:
+        raise GraftError(
+            f"data.budget.max_calls is {data.budget.max_calls}, of which validation and comparison take "
+            f"{evaluation.reward_calls(rounds)}: the {rounds} rounds have {max(0, calls)} calls each, but the rule "
+            f"'{data.accept}' needs {least}: raise it, or lower {name}.test_draws and {name}.validation_draws"
+        )
+
+
+def _check_auto_level(data: Any, module: GraftModule) -> None:
+    if not data.source.is_model:
+        raise GraftError("model.level 'auto' asks the reference and the reward, not a scored file: give a level")
+    upper = module.policy.upper_level
+    if max(data.level_search.candidates_on_grid(module.policy.steps)) >= upper:
+        raise GraftError(
+            f"model.level 'auto' chooses among data.level_search.candidates, which must lie below model.upper_level, "
+            f"{upper:g}: name such ones"
+        )
+    if data.budget.max_calls is not None:
+        raise GraftError(
+            "data.budget.max_calls does not cover what model.level 'auto' asks of the reward: give the level, from "
+            "graft levels"
+        )
+
+
+def check_hooks(data: Any) -> None:
+    """Call the domain's hooks once before the first round of a session, so that a broken hook fails early."""
+    trainer = data.trainer
+    assert trainer is not None
+    if trainer is data.hooks_checked or trainer.current_epoch == trainer.max_epochs:
+        return
+    data.hooks_checked = trainer
+    needs = frozenset().union(*(each.requires for each in data.filters))
+    evaluation, module = data.evaluation, data.module
+    monitored = evaluation.alarms is not None and evaluation.validation_draws and module.supports("features")
+    count = min(filter(None, (evaluation.validation_draws, evaluation.test_draws)))
+    features = "features" in needs or bool(monitored)
+    preflight.check(module, trainer, data.reward is not None, features, "known" in needs, count, "reference")
