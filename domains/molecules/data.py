@@ -1,6 +1,7 @@
 """Molecules for pre-training: a LightningDataModule over enumerated molecules, QM9 or files."""
 
 from collections import Counter
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -9,11 +10,15 @@ from numpy.typing import NDArray
 from torch.utils.data import Dataset
 from typing_extensions import override
 
+from domains.molecules.conformers import SECONDS
 from domains.molecules.dataset import MoleculeDataset, to_graphs
-from domains.molecules.sources import read
+from domains.molecules.sources import Found, Reading, read
+from domains.molecules.standardise import Standard
 from domains.molecules.vocabulary import VOCABULARIES
+from graft.core import limits
 from graft.core.distributed import rank_zero_print
 from graft.dataloaders.in_memory import BatchDataset, InMemoryDataModule
+from graft.rounds.summary import check_invalid, describe_invalid
 
 
 class MoleculeData(InMemoryDataModule[MoleculeDataset]):
@@ -24,14 +29,21 @@ class MoleculeData(InMemoryDataModule[MoleculeDataset]):
     Args:
         source: ``enumerated`` (small organic molecules, enumerated and cached); ``qm9:train``, ``qm9:valid`` or
             ``qm9:test`` (downloaded by torch_geometric, EDM's split); or the path of a ``.npz`` in the arrays of EDM's
-            QM9 files, of an ``.sdf`` or ``.xyz`` with conformers, or of a ``.smi`` or ``.csv`` with SMILES, which are
-            embedded.
+            QM9 files, of an ``.sdf`` or ``.xyz`` with conformers, or of a ``.smi``, ``.csv``, ``.tsv`` or ``.txt`` with
+            SMILES, which are embedded by all cores and cached. ``.gz`` may follow.
         max_heavy_atoms: Largest number of heavy atoms; larger molecules are left out.
-        max_embedded: Number of enumerated molecules that are embedded, always the same ones; ``null`` for all.
+        max_embedded: Number of enumerated molecules or SMILES that are embedded, always the same ones; ``null`` for
+            all.
         convention: ``heavy``: a node is a heavy atom typed by its element and number of hydrogens; ``explicit``:
             hydrogens are nodes, the convention of EDM.
         max_atoms: Largest number of nodes of a molecule; ``null`` for any.
         clean: Relax the conformers of SDF and XYZ files by MMFF94.
+        smiles_column: Column of the SMILES in a table; ``null`` for a column of that name.
+        largest_fragment: Keep the largest fragment of a salt or mixture, which is left out otherwise.
+        neutralise: Remove charges by adding and removing protons.
+        embedding_seconds: Limit of the embedding of one molecule.
+        embedding_workers: Number of processes that embed; ``null`` for the number of cores.
+        max_invalid_fraction: Largest share of records that cannot be used.
         batch_size: Molecules per batch.
         limit: Number of molecules that are used, chosen at random with ``seed``; ``null`` for all.
         validation: Share of the molecules in the validation part.
@@ -48,6 +60,12 @@ class MoleculeData(InMemoryDataModule[MoleculeDataset]):
         convention: Literal["heavy", "explicit"] = "heavy",
         max_atoms: "int | None" = None,
         clean: bool = False,
+        smiles_column: "str | None" = None,
+        largest_fragment: bool = False,
+        neutralise: bool = False,
+        embedding_seconds: float = SECONDS,
+        embedding_workers: "int | None" = None,
+        max_invalid_fraction: float = 0.5,
         batch_size: int = 128,
         limit: "int | None" = None,
         validation: float = 0.05,
@@ -57,22 +75,37 @@ class MoleculeData(InMemoryDataModule[MoleculeDataset]):
         self.max_heavy_atoms, self.max_embedded = max_heavy_atoms, max_embedded
         self.vocabulary = VOCABULARIES[convention]
         self.max_atoms, self.clean = max_atoms, clean
-        self.left_out: dict[str, int] = {}
-        """Number of records of the source that cannot be used, by reason; known after `setup`."""
+        limits.check("data.max_invalid_fraction", max_invalid_fraction, 0, 1)
+        self.max_invalid_fraction = max_invalid_fraction
+        standard = Standard(self.vocabulary, max_heavy_atoms, max_atoms, largest_fragment, neutralise)
+        self.reading = Reading(standard, smiles_column, max_embedded, embedding_seconds, embedding_workers)
+        self.left_out: list[tuple[int, str]] = []
+        """(record, reason) of the records that cannot be used; known after `setup`."""
+        self._found: Found | None = None
 
     @override
     def prepare_data(self) -> None:
-        """Make the cache of enumerated molecules, or download QM9, on one rank."""
-        if self.source == "enumerated" or self.source.startswith("qm9"):
-            read(self.source, self.max_heavy_atoms, self.max_embedded)
+        """Enumerate, embed or download the molecules on one rank; the other ranks find them in the cache."""
+        if Path(self.source).suffix != ".npz":
+            self._found = self._read_source()
+
+    def _read_source(self) -> Found:
+        return read(self.source, self.max_heavy_atoms, self.max_embedded, self.clean, self.reading)
 
     @override
     def read(self) -> tuple[MoleculeDataset, str]:
-        arrays, unread = read(self.source, self.max_heavy_atoms, self.max_embedded, self.clean)
-        molecules, unused = to_graphs(arrays, self.vocabulary, self.max_heavy_atoms, self.max_atoms)
-        self.left_out = unread | dict(Counter(why for why in unused if why))
-        invalid = "; ".join(f"{number} left out: {why}" for why, number in self.left_out.items())
-        rank_zero_print(f"{len(molecules)} molecules from {self.source}" + (f" ({invalid})" if invalid else ""))
+        found = self._found or self._read_source()
+        self._found = None
+        molecules, unused = to_graphs(found.arrays, self.vocabulary, self.max_heavy_atoms, self.max_atoms)
+        rows = zip(found.numbers, found.titles, unused, strict=True)
+        unfit = [(number, f"{why}: {title}" if title else why) for number, title, why in rows if why]
+        self.left_out = sorted([*found.left_out, *unfit])
+        invalid = describe_invalid(self.left_out)
+        check_invalid(
+            len(molecules), self.left_out, self.max_invalid_fraction, self.source, "data.max_invalid_fraction"
+        )
+        said = [*([invalid] if invalid else []), *found.notes]
+        rank_zero_print(f"{len(molecules)} molecules from {self.source}" + (f" ({'; '.join(said)})" if said else ""))
         return molecules, invalid
 
     @override

@@ -235,13 +235,22 @@ class Molecules(GraftModule):
         }
 
     @override
-    def read_scored(self, path: Path, score: str) -> ScoredSet:
-        """Read an SDF file with a property, or a CSV table of SMILES with a column."""
-        molecules, values, left_out, replicates = scored_files.read(path, score, self.vocabulary, self.atoms)
-        if not len(molecules):
-            return ScoredSet({}, {}, [], [], left_out)
-        state, condition = self.encode(molecules.batch(list(range(len(molecules)))))
-        return ScoredSet(state, condition, values, list(molecules.keys), left_out, replicates)
+    def read_scored(self, path: Path, score: str, **options: Any) -> ScoredSet:
+        """Read an SDF file with a property, or a table of SMILES with a column.
+
+        Args:
+            path: Path of the file.
+            score: Property or column that holds the score.
+            **options: Settings of `domains.molecules.scored_files.Options`.
+        """
+        found = scored_files.read(path, score, self.vocabulary, self.atoms, scored_files.options(options))
+        if not len(found.molecules):
+            return ScoredSet({}, {}, [], [], found.left_out, 0, found.filtered, found.notes)
+        state, condition = self.encode(found.molecules.batch(list(range(len(found.molecules)))))
+        keys = list(found.molecules.keys)
+        return ScoredSet(
+            state, condition, found.values, keys, found.left_out, found.replicates, found.filtered, found.notes
+        )
 
     @override
     def render(self, items: Sequence[Any], legends: "Sequence[str] | None" = None) -> bytes:

@@ -1,22 +1,34 @@
 """Molecules with scores: a file of `records.KINDS` with the score in a property or column."""
 
 import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from statistics import fmean
-from typing import Any, NamedTuple
+from statistics import fmean, pstdev
+from typing import Any
 
 import torch
-from rdkit import Chem
 
 from domains.molecules import records
 from domains.molecules.bond_check import first_bond_mismatch
+from domains.molecules.conformers import SECONDS
 from domains.molecules.dataset import LARGE, OTHER, MoleculeDataset, to_graphs
-from domains.molecules.sources import atoms, pad_arrays
+from domains.molecules.filtering import PropertyFilters, unquoted, value_of
+from domains.molecules.records import Record
+from domains.molecules.sources import Entry, Reading, arrays_of, entries_of, notes_of
+from domains.molecules.standardise import Standard
 from domains.molecules.vocabulary import EXPLICIT, Vocabulary
+from graft.core import limits
 from graft.errors import GraftError
 
+_CENSORED = re.compile(r"'?([<>≤≥]=?|>>|<<)'?\s*[-+]?[\d.]")
+_CHOICES = ("standardrelation", "relation", "standardtype", "standardunits", "units")
+"""Columns that tell scores apart which should not be averaged, as in exports of ChEMBL; compared in plain letters."""
 
-class Scored(NamedTuple):
+
+@dataclass
+class Scored:
     """Molecules of a file and their scores.
 
     Attributes:
@@ -24,77 +36,208 @@ class Scored(NamedTuple):
         values: Score of each usable molecule.
         left_out: (record, counted from 1, reason) of the invalid records.
         replicates: Number of records of a molecule that an earlier record has; the mean of their scores is taken.
+        filtered: Number of records that the filters remove.
+        notes: Sentences on the file that are no faults of a record.
     """
 
     molecules: MoleculeDataset
     values: list[float]
     left_out: list[tuple[int, str]]
-    replicates: int
+    replicates: int = 0
+    filtered: int = 0
+    notes: list[str] = field(default_factory=list)
 
 
-def read(path: Path, score: str, vocabulary: Vocabulary, nodes: int) -> Scored:
+@dataclass(frozen=True)
+class Options:
+    """Settings with which a file of scored molecules is read.
+
+    Args:
+        filters: Value, list of values or range ``{low: 1, high: 5}`` that a column must have, by its name
+            (`domains.molecules.filtering.PropertyFilters`).
+        smiles_column: Column of the SMILES in a table; None for a column of that name.
+        largest_fragment: Keep the largest fragment of a salt or mixture, which is left out otherwise.
+        neutralise: Remove charges by adding and removing protons.
+        max_replicate_factor: Replicates differ widely if their largest score is more than this many times the
+            smallest, where both are positive.
+        max_replicate_deviations: Replicates also differ widely if their range is more than this many standard
+            deviations of all scores.
+        embedding_seconds: Limit of the embedding of one molecule.
+        embedding_workers: Number of processes that embed; None for the number of cores.
+    """
+
+    filters: "Mapping[str, Any] | None" = None
+    smiles_column: "str | None" = None
+    largest_fragment: bool = False
+    neutralise: bool = False
+    max_replicate_factor: float = 10.0
+    max_replicate_deviations: float = 1.0
+    embedding_seconds: float = SECONDS
+    embedding_workers: "int | None" = None
+
+    def __post_init__(self) -> None:
+        """Raise GraftError if a setting is out of range."""
+        limits.check("max_replicate_factor", self.max_replicate_factor, 1)
+        limits.check("max_replicate_deviations", self.max_replicate_deviations, 0, above=True)
+        for name in ("largest_fragment", "neutralise"):
+            if not isinstance(getattr(self, name), bool):
+                raise GraftError(f"{name} is {getattr(self, name)!r}; it must be true or false")
+
+
+def options(given: Mapping[str, Any]) -> Options:
+    """Return the options of a configuration.
+
+    Raises:
+        GraftError: There is no such option, or a value is out of range.
+    """
+    known = [each.name for each in fields(Options)]
+    for name in given:
+        if name not in known:
+            raise GraftError(f"files of molecules have no option {name!r}; there are: {', '.join(known)}")
+    return Options(**given)
+
+
+def read(path: Path, score: str, vocabulary: Vocabulary, nodes: int, options: "Options | None" = None) -> Scored:
     """Return the molecules of a file and their scores.
 
     SDF records need a 3-D structure; the SMILES of a table are embedded by ETKDG and MMFF94. Records of one SMILES
-    (stereoisomers differ) are replicates: one molecule with their mean score. Structures of one molecule in an SDF or
-    XYZ file are poses, each with its own score.
+    (stereoisomers and isotopes differ) are replicates: one molecule with their mean score. Replicates that differ
+    widely are counted in a note. Structures of one molecule in an SDF or XYZ file are poses, each with its own score.
 
     Args:
         path: Path of the file.
         score: Property or column that holds the score.
         vocabulary: Vocabulary of the nodes.
         nodes: Largest number of nodes of a molecule.
+        options: Filters and further settings.
 
     Raises:
         GraftError: The file is of another kind, or has no such property or column.
     """
-    if path.suffix.lower() not in records.KINDS:
+    options = options or Options()
+    if records.suffix(path) not in records.KINDS:
         *some, last = records.KINDS
         kinds = f"{', '.join(some)} and {last}"
-        raise GraftError(f"scored molecules are read from {kinds} files, not from {str(path)!r}")
-    mols: list[Any] = []
-    values: list[list[float]] = []
-    numbers: list[list[int]] = []
-    place: dict[str, int] = {}  # position in `mols` by SMILES
-    left_out: list[tuple[int, str]] = []
-    names: dict[str, None] = {}
-    for number, record in enumerate(records.read(path), 1):
-        names |= dict.fromkeys(record.properties)
-        text = record.properties.get(score, "")
-        value = _number(text)
-        # a row without a score is not embedded, which would take time
-        mol, why = record.molecule() if value is not None or path.suffix.lower() != ".csv" else (None, "")
-        if mol is None and why:
-            left_out.append((number, why))
-        elif value is None:
-            left_out.append((number, f"no score: {score} is {text!r}" if text else f"no score: {score} is missing"))
-        else:
-            smiles = Chem.MolToSmiles(Chem.RemoveHs(mol)) if path.suffix.lower() in (".csv", ".smi") else str(number)
-            if smiles not in place:
-                place[smiles] = len(mols)
-                mols.append(mol)
-                values.append([])
-                numbers.append([])
-            values[place[smiles]].append(value)
-            numbers[place[smiles]].append(number)
-    if score not in names:
-        what = "has no column" if path.suffix.lower() == ".csv" else "has no record with a property"
-        raise GraftError(f"{path} {what} {score!r}; there are: {', '.join(names) or 'none'}")
-    if not mols:
+        raise GraftError(f"scored molecules are read from {kinds} files (or these with .gz), not from {str(path)!r}")
+    scores = _Scores(score, PropertyFilters(options.filters))
+    standard = Standard(vocabulary, None, nodes, options.largest_fragment, options.neutralise)
+    reading = Reading(standard, options.smiles_column, None, options.embedding_seconds, options.embedding_workers)
+    kept = list(scores.of(records.read(path, options.smiles_column)))
+    scores.check(path)
+    entries, left_out = entries_of(kept, reading)
+    left_out += scores.left_out
+    groups: dict[str, list[Entry]] = {}
+    for entry in entries:
+        groups.setdefault(str(entry.number) if entry.record.has_structure else entry.identity, []).append(entry)
+    firsts = [group[0] for group in groups.values()]
+    if not firsts:
         none = torch.zeros(0, dtype=torch.long)
-        return Scored(MoleculeDataset(none, torch.zeros(0, 3), none, []), [], left_out, 0)
-    molecules, unused = to_graphs(pad_arrays([atoms(mol) for mol in mols]), vocabulary, nodes, nodes)
-    reasons = {
-        OTHER: f"{OTHER} than {', '.join(dict.fromkeys(EXPLICIT.symbols))}",
-        LARGE: f"{LARGE}, of more than {nodes} {'atoms' if vocabulary is EXPLICIT else 'heavy atoms'}",
-    }
-    for mol, of, why in zip(mols, numbers, unused, strict=True):
-        if why:
-            because = reasons[why] if why in reasons else _misread_bond(mol) or why
-            left_out += [(number, because) for number in of]
-    fit = [i for i, why in enumerate(unused) if not why]
-    replicates = sum(len(numbers[i]) - 1 for i in fit)
-    return Scored(molecules, [fmean(values[i]) for i in fit], sorted(left_out), replicates)
+        empty = MoleculeDataset(none, torch.zeros(0, 3), none, [])
+        return Scored(empty, [], sorted(left_out), 0, scores.filtered, scores.notes)
+    molecules, unused = to_graphs(arrays_of(firsts), vocabulary, nodes, nodes)
+    fit: list[list[Entry]] = []
+    for group, why in zip(groups.values(), unused, strict=True):
+        if not why:
+            fit.append(group)
+            continue
+        because = _explained(why, group[0], vocabulary, nodes)
+        left_out += [(entry.number, f"{because}: {entry.record.title}") for entry in group]
+    values = [[scores.values[entry.number] for entry in group] for group in fit]
+    apart = _differing(fit, values, options)
+    notes = [*scores.notes, *apart, *notes_of([entry for group in fit for entry in group])]
+    means = [fmean(each) for each in values]
+    return Scored(molecules, means, sorted(left_out), sum(map(len, fit)) - len(fit), scores.filtered, notes)
+
+
+class _Scores:
+    """Scores of the records that pass the filters.
+
+    Attributes:
+        values: Score by the number of its record.
+        left_out: (record, reason) of the records without a score.
+        filtered: Number of records that the filters remove.
+    """
+
+    def __init__(self, name: str, filters: PropertyFilters) -> None:
+        self.name, self.filters = name, filters
+        self.values: dict[int, float] = {}
+        self.left_out: list[tuple[int, str]] = []
+        self.filtered = 0
+        self._found = False
+        self._names: dict[str, None] = {}
+        self._choices: dict[str, dict[str, None]] = {}
+
+    def of(self, found: Iterator[Record]) -> Iterator[tuple[int, Record]]:
+        """Yield (number, record) of the records that pass the filters and have a score."""
+        for number, record in enumerate(found, 1):
+            self._names |= dict.fromkeys(record.properties)
+            text = value_of(record, self.name)
+            self._found |= text is not None
+            if not self.filters.passes(record):
+                self.filtered += 1
+                continue
+            value = _number(text or "")
+            if value is None:
+                self.left_out.append((number, self._reason(text or "")))
+                continue
+            self.values[number] = value
+            for name, choice in record.properties.items():
+                if records.plain(name) in _CHOICES:
+                    self._choices.setdefault(name, {})[unquoted(choice)] = None
+            yield number, record
+
+    def _reason(self, text: str) -> str:
+        if _CENSORED.match(text):
+            return f"a censored value: {self.name} is {text!r}"
+        return f"no score: {self.name} is {text!r}" if text else f"no score: {self.name} is missing"
+
+    def check(self, path: Path) -> None:
+        """Raise GraftError if the file has no such score, or a filter leaves nothing."""
+        if not self._found:
+            what = "has no column" if records.suffix(path) in records.TABLES else "has no record with a property"
+            raise GraftError(f"{path} {what} {self.name!r}; there are: {', '.join(self._names) or 'none'}")
+        self.filters.check(path)
+
+    @property
+    def notes(self) -> list[str]:
+        """Return what the filters removed, and the columns that tell scores apart."""
+        mixed = [
+            f"{name} has {len(values)} values ({', '.join(map(repr, list(values)[:4]))}{', ...' * (len(values) > 4)}), "
+            "which data.source.filters can choose from"
+            for name, values in self._choices.items()
+            if len(values) > 1
+        ]
+        return [*([f"{self.filtered} records removed by filters"] if self.filtered else []), *mixed]
+
+
+def _differing(groups: Sequence[Sequence[Entry]], values: Sequence[Sequence[float]], options: Options) -> list[str]:
+    """Return a note on the molecules whose replicates differ widely; empty if there are none."""
+    spread = pstdev([value for each in values for value in each]) if values else 0.0
+    apart = []
+    for group, each in zip(groups, values, strict=True):
+        low, high = min(each), max(each)
+        ratio = low > 0 and high > options.max_replicate_factor * low
+        if ratio or high - low > options.max_replicate_deviations * spread:
+            apart.append((group, each))
+    if not apart:
+        return []
+    group, each = apart[0]
+    numbers = ", ".join(str(entry.number) for entry in group)
+    scores = ", ".join(f"{value:g}" for value in each)
+    many = "molecule has" if len(apart) == 1 else "molecules have"
+    return [
+        f"{len(apart)} {many} replicates that differ widely, such as records {numbers} of {group[0].record.title} "
+        f"with {scores}"
+    ]
+
+
+def _explained(why: str, entry: Entry, vocabulary: Vocabulary, nodes: int) -> str:
+    """Return the reason of `to_graphs` with its limit or bond."""
+    if why == OTHER:
+        return f"{OTHER} than {', '.join(dict.fromkeys(EXPLICIT.symbols))}"
+    if why == LARGE:
+        return f"{LARGE}, of more than {nodes} {'atoms' if vocabulary is EXPLICIT else 'heavy atoms'}"
+    return _misread_bond(entry.molecule()) or why
 
 
 def _misread_bond(mol: Any) -> str:
@@ -102,14 +245,10 @@ def _misread_bond(mol: Any) -> str:
 
     It is "" if the bonds of the record do not show the reason.
     """
-    if mol.GetNumBonds() and len(Chem.GetMolFrags(mol)) > 1:  # an XYZ file has no bonds
-        return "in pieces"
-    if any(atom.GetFormalCharge() for atom in mol.GetAtoms()):
-        return "with charged atoms"
     bond = first_bond_mismatch(mol, range(mol.GetNumAtoms()))
     if bond is None:
         return ""
-    return f"the distance rule misreads {bond.given}: {bond.ends}, {bond.distance:.2f} Å, as {bond.found}"
+    return f"the distance rule misreads {bond.given} ({bond.ends}, {bond.distance:.2f} Å) as {bond.found}"
 
 
 def _number(text: str) -> "float | None":

@@ -1,40 +1,112 @@
 """Molecules from a source (enumeration, QM9, files) as atomic numbers and positions."""
 
-import os
-from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from rdkit import Chem, rdBase
 
 from domains.molecules import qm9, records
 from domains.molecules.builder import build
-from domains.molecules.conformers import relax_conformer
+from domains.molecules.cache import cache_folder
+from domains.molecules.conformers import SECONDS, Embedded, embed_all, relax_conformer
 from domains.molecules.enumeration import embed, enumerate_molecules
+from domains.molecules.records import Record
+from domains.molecules.standardise import Standard, Standardised, standardise
 from domains.molecules.vocabulary import EXPLICIT
 from graft.errors import GraftError
 from graft.io.atomic import write_with
 
 Arrays = dict[str, NDArray[Any]]
-"""``num_atoms`` (M,), ``charges`` (M, N) atomic numbers with 0 as padding, ``positions`` (M, N, 3) Å; no pickles."""
+"""Molecules with their hydrogens, as in EDM's QM9 files; no pickles.
+
+``num_atoms`` (M,), ``charges`` (M, N) atomic numbers with 0 as padding, ``positions`` (M, N, 3) Å. Molecules of files
+also have ``formal_charges`` (M, N) and ``smiles`` (M,), which is "" if the file has no bonds.
+"""
 
 _VERSION = 1  # version of the cache, raised when enumeration or embedding changes its results
 
 
-def read(
-    source: str, max_heavy_atoms: int, embedded: "int | None" = None, clean: bool = False
-) -> tuple[Arrays, dict[str, int]]:
-    """Return the molecules of a source and the number of invalid records by reason.
+@dataclass(frozen=True)
+class Reading:
+    """Settings with which a file of molecules is read.
 
-    Molecules include their hydrogens.
+    Args:
+        standard: Vocabulary, largest sizes, and the treatment of salts and charges.
+        smiles_column: Column of the SMILES in a table; None for a column of that name.
+        max_embedded: Number of SMILES that are embedded, always the same ones; None for all.
+        seconds: Limit of the embedding of one molecule.
+        workers: Number of processes that embed; None for the number of cores.
+    """
+
+    standard: Standard = field(default_factory=lambda: Standard(EXPLICIT))
+    smiles_column: "str | None" = None
+    max_embedded: "int | None" = None
+    seconds: float = SECONDS
+    workers: "int | None" = None
+
+
+class Entry(NamedTuple):
+    """A molecule of a file with one conformer.
+
+    Attributes:
+        number: Number of its record, counted from 1.
+        record: Its record.
+        smiles: Its SMILES, "" without bonds.
+        identity: Its SMILES with isotopes: records of one identity are the same molecule.
+        molecule: Function that returns the molecule with hydrogens.
+        elements: (n,) atomic numbers.
+        charges: (n,) formal charges.
+        positions: (n, 3) Å.
+    """
+
+    number: int
+    record: Record
+    smiles: str
+    identity: str
+    molecule: Callable[[], Any]
+    elements: NDArray[Any]
+    charges: NDArray[Any]
+    positions: NDArray[Any]
+
+
+class Found(NamedTuple):
+    """Molecules of a source.
+
+    Attributes:
+        arrays: The molecules.
+        left_out: (record, reason) of each invalid record; records are counted from 1.
+        numbers: Number of the record of each molecule.
+        titles: Name or SMILES of each molecule, "" if it has none.
+        notes: Sentences on the file that are no faults of a record.
+    """
+
+    arrays: Arrays
+    left_out: list[tuple[int, str]]
+    numbers: list[int]
+    titles: list[str]
+    notes: list[str]
+
+
+def read(
+    source: str,
+    max_heavy_atoms: int,
+    embedded: "int | None" = None,
+    clean: bool = False,
+    reading: "Reading | None" = None,
+) -> Found:
+    """Return the molecules of a source and its invalid records.
 
     Args:
         source: ``enumerated``; ``qm9:train``, ``qm9:valid`` or ``qm9:test``; or the path of a ``.npz`` in the arrays of
             EDM's QM9 files, or of a file of `records.KINDS`.
-        max_heavy_atoms: Largest size that is enumerated; it has no effect on files.
+        max_heavy_atoms: Largest size that is enumerated.
         embedded: Number of enumerated molecules that are embedded, always the same ones; None for all.
         clean: Relax the conformers of `records.KINDS` by MMFF94.
+        reading: Settings for files of `records.KINDS`.
 
     Raises:
         GraftError: The source is unknown, or its file is missing or invalid.
@@ -47,29 +119,24 @@ def read(
             chosen = np.random.default_rng(0).permutation(len(smiles))[:embedded]
             arrays = embed(smiles if embedded is None else [smiles[i] for i in sorted(chosen)])
             write_with(path, lambda temporary: np.savez_compressed(temporary, **arrays))  # type: ignore[arg-type]
-        return _npz(path), {}
+        return _unnamed(_npz(path))
     if source.partition(":")[0] == "qm9":
-        return pad_arrays(qm9.read(source.partition(":")[2] or "train", str(cache_folder() / "qm9"))), {}
+        return _unnamed(pad_arrays(qm9.read(source.partition(":")[2] or "train", str(cache_folder() / "qm9"))))
     path = Path(source)
-    if path.suffix.lower() not in (".npz", *records.KINDS):
+    if path.suffix.lower() != ".npz" and records.suffix(path) not in records.KINDS:
         kinds = ", ".join(records.KINDS)
         raise GraftError(
             f"unknown source of molecules {source!r}: give 'enumerated', 'qm9:train', or a path that ends in .npz, "
-            f"{kinds}"
+            f"{kinds}, the last ones with or without .gz"
         )
     if not path.is_file():
         raise GraftError(f"there is no file {source!r} to read molecules from")
-    return (_npz(path), {}) if path.suffix.lower() == ".npz" else _file(path, clean)
+    return _unnamed(_npz(path)) if path.suffix.lower() == ".npz" else _file(path, clean, reading or Reading())
 
 
-def cache_folder() -> Path:
-    """Return ``$GRAFT_CACHE``, ``$XDG_CACHE_HOME/graft`` or ``~/.cache/graft``.
-
-    The first that is set counts.
-    """
-    if own := os.environ.get("GRAFT_CACHE"):
-        return Path(own)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "graft"
+def _unnamed(arrays: Arrays) -> Found:
+    count = len(arrays["num_atoms"])
+    return Found(arrays, [], list(range(1, count + 1)), [""] * count, [])
 
 
 def _npz(path: Path) -> Arrays:
@@ -92,19 +159,118 @@ def _npz(path: Path) -> Arrays:
     return arrays
 
 
-def _file(path: Path, clean: bool) -> tuple[Arrays, dict[str, int]]:
-    left_out: Counter[str] = Counter()
-    kept: list[tuple[NDArray[Any], NDArray[Any]]] = []
-    for record in records.read(path):
-        mol, why = record.molecule()
-        if mol is None:
-            left_out[why if why in (records.UNREADABLE, records.FLAT, records.CHARGED) else _EMBEDDED] += 1
+def _file(path: Path, clean: bool, reading: Reading) -> Found:
+    numbered = enumerate(records.read(path, reading.smiles_column), 1)
+    entries, left_out = entries_of(numbered, reading)
+    if clean:
+        entries = [_relaxed(entry) for entry in entries]
+    arrays = arrays_of(entries)
+    titles = [entry.record.title or entry.smiles for entry in entries]
+    return Found(arrays, left_out, [entry.number for entry in entries], titles, notes_of(entries))
+
+
+def entries_of(numbered: Iterable[tuple[int, Record]], reading: Reading) -> tuple[list[Entry], list[tuple[int, str]]]:
+    """Return the molecules of records with one conformer each, and (record, reason) of the invalid ones.
+
+    All checks come before any embedding. SMILES are embedded by `embed_all`.
+
+    Args:
+        numbered: (number, record) pairs.
+        reading: The settings.
+
+    Raises:
+        GraftError: A setting is out of range.
+    """
+    entries: list[Entry] = []
+    left_out: list[tuple[int, str]] = []
+    waiting: list[tuple[int, Record]] = []
+    for number, record in numbered:
+        if not record.has_structure:
+            waiting.append((number, record))
         else:
-            kept.append(atoms(relax_or_build_bonds(mol) if clean else mol))
-    return pad_arrays(kept), dict(left_out)
+            entry = _entry(number, record, reading.standard)
+            if isinstance(entry, Entry):
+                entries.append(entry)
+            else:
+                left_out.append((number, entry))
+    order: Sequence[int] = range(len(waiting))
+    if reading.max_embedded is not None:
+        order = np.random.default_rng(0).permutation(len(waiting)).tolist()
+    chosen: list[tuple[int, Record, Standardised]] = []
+    for i in order:
+        if len(chosen) == reading.max_embedded:
+            break
+        number, record = waiting[i]
+        found = _prepared(record, reading.standard)
+        if isinstance(found, str):
+            left_out.append((number, found))
+        else:
+            chosen.append((number, record, found._replace(mol=None)))  # many would fill the memory
+    chosen.sort(key=lambda each: each[0])
+    answers = embed_all([found.smiles for _, _, found in chosen], reading.seconds, reading.workers)
+    for (number, record, found), answer in zip(chosen, answers, strict=True):
+        if isinstance(answer, Embedded):
+            parts = answer.elements, answer.charges, answer.positions
+            entries.append(Entry(number, record, found.smiles, found.identity, answer.molecule, *parts))
+        else:
+            left_out.append((number, f"{answer}: {record.title}"))
+    return sorted(entries, key=lambda entry: entry.number), sorted(left_out)
 
 
-_EMBEDDED = "no SMILES of a molecule that can be embedded"
+def _prepared(record: Record, standard: Standard) -> "Standardised | str":
+    """Return the standardised molecule of a record, or the reason why there is none."""
+    mol, why = record.parsed()
+    if mol is not None:
+        found = standardise(mol, standard, record.bare)
+        if found.mol is not None:
+            return found
+        why = found.why
+    return f"{why}: {record.title}" if record.title else why
+
+
+def _entry(number: int, record: Record, standard: Standard) -> "Entry | str":
+    """Return the molecule of a record with a structure, or the reason why there is none."""
+    found = _prepared(record, standard)
+    if isinstance(found, str):
+        return found
+    mol = found.mol
+    if not record.bare:
+        with rdBase.BlockLogs():
+            mol = Chem.AddHs(mol, addCoords=True)
+    packed = mol.ToBinary()  # a molecule in memory is many times as large
+    return Entry(number, record, found.smiles, found.identity, lambda: Chem.Mol(packed), *_parts(mol))
+
+
+def _parts(mol: Any) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+    """Return (n,) atomic numbers, (n,) formal charges and (n, 3) positions, Å."""
+    elements, positions = atoms(mol)
+    return elements, np.array([atom.GetFormalCharge() for atom in mol.GetAtoms()], np.int8), positions
+
+
+def _relaxed(entry: Entry) -> Entry:
+    elements, charges, positions = _parts(relax_or_build_bonds(entry.molecule()))
+    return entry._replace(elements=elements, charges=charges, positions=positions)
+
+
+def notes_of(entries: Sequence[Entry]) -> list[str]:
+    """Return sentences on what the molecules lose without being invalid."""
+    isotopes = [entry for entry in entries if entry.identity != entry.smiles]
+    if not isotopes:
+        return []
+    first = isotopes[0]
+    return [
+        f"{len(isotopes)} records have isotopes, which the model does not represent "
+        f"(record {first.number}: {first.record.title or first.smiles})"
+    ]
+
+
+def arrays_of(entries: Sequence[Entry]) -> Arrays:
+    """Return the molecules as padded arrays, with formal charges and SMILES."""
+    arrays = pad_arrays([(entry.elements, entry.positions) for entry in entries])
+    charges = np.zeros(arrays["charges"].shape, np.int8)
+    for row, entry in zip(charges, entries, strict=True):
+        row[: len(entry.charges)] = entry.charges
+    return arrays | {"formal_charges": charges, "smiles": np.array([entry.smiles for entry in entries], dtype=np.str_)}
 
 
 def relax_or_build_bonds(mol: Any) -> Any:

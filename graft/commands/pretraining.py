@@ -84,13 +84,16 @@ def _pretrain(
     module.evaluators = {"reference": judge}
     if (log := loggers.of(trainer)) is not None:
         log.samples(trainer, module, "test/{}/samples")
-    left_out: Any = getattr(data, "left_out", None)  # a list of records, or a dict of counts by reason
+    left_out: Any = getattr(data, "left_out", None)
     if isinstance(left_out, list) and trainer.is_global_zero:
         write_text(folder / "invalid_records.csv", rounds.invalid_records_csv(left_out))
     summary = {
         "reference": to_json(judge.summary()),
-        **({"invalid": len(left_out)} if isinstance(left_out, list) else {}),
-        **({"invalid": sum(left_out.values()), "invalid_by_reason": left_out} if isinstance(left_out, dict) else {}),
+        **(
+            {"invalid": len(left_out), "invalid_by_reason": rounds.by_reason(left_out)}
+            if isinstance(left_out, list)
+            else {}
+        ),
         "steps": trainer.global_step,
         "parameters": sum(p.numel() for p in module.policy.backbone.parameters()),
         "seconds": round(clock.seconds, 1),

@@ -64,6 +64,8 @@ class ScoredSet:
         keys: (B,) canonical keys.
         left_out: (record, reason) of each record that cannot be used. Records are counted from 1.
         replicates: The number of records whose score was averaged with that of an earlier record of the same object.
+        filtered: The number of records that the filters of the source remove.
+        notes: Sentences on the file that are no faults of a record, such as replicates that differ widely.
     """
 
     state: State
@@ -72,6 +74,8 @@ class ScoredSet:
     keys: list[str]
     left_out: list[tuple[int, str]] = field(default_factory=list)
     replicates: int = 0
+    filtered: int = 0
+    notes: list[str] = field(default_factory=list)
 
 
 @dataclass

@@ -32,9 +32,13 @@ def of_workers(count: int) -> dict[str, str]:
     """
     if THREADS in os.environ:
         return {}
+    return {THREADS: str(max(1, cores() // count))}
+
+
+def cores() -> int:
+    """Return the number of cores that this process may use."""
     affinity = getattr(os, "sched_getaffinity", None)  # the cores of a container or a job, on some systems
-    cores = len(affinity(0)) if affinity is not None else os.cpu_count() or 1
-    return {THREADS: str(max(1, cores // count))}
+    return len(affinity(0)) if affinity is not None else os.cpu_count() or 1
 
 
 PASSIVE = wait_passively()

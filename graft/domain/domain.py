@@ -124,7 +124,8 @@ class Domain(ABC):
     def read_scored(self, path: Path, score: str) -> ScoredSet:
         """Return the objects of a file with the scores in its column or property ``score``.
 
-        A record that cannot be used is listed with the reason.
+        A record that cannot be used is listed with the reason. A domain whose reader has settings takes them as further
+        keyword arguments: ``filters`` is ``data.source.filters``, and the others are those of ``data.source.options``.
 
         Raises:
             GraftError: The file has another format, or no column or property ``score``.

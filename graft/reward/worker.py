@@ -90,7 +90,7 @@ class Worker:
                 text = f"it ended with status {status} while it imported the module"
             elif isinstance(error, TimeoutError):
                 text = f"the module was not imported within {STARTUP:g} s"
-            raise GraftError(f"the reward {self.path} could not be started in a worker process: {text}") from None
+            raise GraftError(f"{self.path} could not be started in a worker process: {text}") from None
         if not ok:
             self.close()
             raise GraftError(value)

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass, field
+from typing import Any
 
 from graft.core import limits
 from graft.errors import GraftError
@@ -130,12 +131,17 @@ class ScoredFile:
         score_column: The column or property that holds the scores.
         higher_is_better: A larger score is better.
         max_invalid_fraction: Largest share of records that cannot be used.
+        filters: Value, list of values or range ``{low: 1, high: 5}`` that a column must have, by its name, as
+            ``{standard_type: IC50}``. Other records are not used, and are not invalid.
+        options: Further settings of the domain's reader, such as ``{smiles_column: Drug, largest_fragment: true}``.
     """
 
     path: str
     score_column: str
     higher_is_better: bool = True
     max_invalid_fraction: float = 0.5
+    filters: "dict[str, Any] | None" = None
+    options: "dict[str, Any] | None" = None
 
     def check(self) -> None:
         """Raise GraftError if a setting is outside its range."""

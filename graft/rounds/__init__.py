@@ -2,7 +2,7 @@
 
 from graft.rounds.rollout_cache import RolloutCache
 from graft.rounds.round_store import ACCEPTED, ALL, RoundStore, prune_round
-from graft.rounds.summary import RoundSummary, accepted_csv, condition_matched_mean, invalid_records_csv
+from graft.rounds.summary import RoundSummary, accepted_csv, by_reason, condition_matched_mean, invalid_records_csv
 
 __all__ = [
     "ACCEPTED",
@@ -11,6 +11,7 @@ __all__ = [
     "RoundStore",
     "RoundSummary",
     "accepted_csv",
+    "by_reason",
     "condition_matched_mean",
     "invalid_records_csv",
     "prune_round",

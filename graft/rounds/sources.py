@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import replace
+from inspect import Parameter, signature
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,7 +22,7 @@ from graft.network import trainable_parameters
 from graft.network.sharded import full_tensor
 from graft.policy import Policy
 from graft.reward import Scores
-from graft.rounds.summary import by_reason
+from graft.rounds.summary import by_reason, check_invalid, describe_invalid
 from graft.solvers import Euler
 
 VERSION = 3  # part of the cache key: raise it whenever the same origin yields other draws
@@ -122,16 +123,25 @@ class ScoredFileSource(Source):
         score: Name of the column or property that holds the scores.
         higher_is_better: True if a larger score is better.
         max_invalid_fraction: Largest share of invalid records.
+        filters: Condition by column, for the domain's reader.
+        options: Further settings of the domain's reader.
     """
 
     behaviour = "current"
     is_model = False
 
     def __init__(
-        self, path: "str | Path", score: str, higher_is_better: bool = True, max_invalid_fraction: float = 0.5
+        self,
+        path: "str | Path",
+        score: str,
+        higher_is_better: bool = True,
+        max_invalid_fraction: float = 0.5,
+        filters: "dict[str, Any] | None" = None,
+        options: "dict[str, Any] | None" = None,
     ) -> None:
         self.path, self.score, self.max_invalid_fraction = Path(path), score, max_invalid_fraction
         self.higher_is_better = higher_is_better
+        self.options = {**({"filters": filters} if filters else {}), **(options or {})}
         self.name, self.label = self.path.name, score
         self._content: ScoredSet | None = None
         self._hash = ""
@@ -145,27 +155,42 @@ class ScoredFileSource(Source):
         """
         if self._content is None:
             path = find_file(self.path)
-            content = _finite(domain.read_scored(path, self.score))
-            usable, unusable = len(content.values) + content.replicates, len(content.left_out)
-            if not usable or unusable > self.max_invalid_fraction * (usable + unusable):
-                first = f" (first: record {content.left_out[0][0]}: {content.left_out[0][1]})" if unusable else ""
-                raise GraftError(
-                    f"{unusable} of {usable + unusable} records of {path} cannot be used{first}; the largest "
-                    f"share is {self.max_invalid_fraction:.0%}: fix the file, or raise "
-                    "data.source.max_invalid_fraction"
-                )
+            content = _finite(self._read_file(domain, path))
+            usable = len(content.values) + content.replicates
+            if not usable and not content.left_out:
+                raise GraftError(f"{path} has no record")
+            check_invalid(usable, content.left_out, self.max_invalid_fraction, path, "data.source.max_invalid_fraction")
             self._content, self._hash = content, sha256(path)
             averaged = f", {content.replicates} of them averaged as replicates" if content.replicates else ""
-            left_out = "; ".join(f"{number} left out: {why}" for why, number in by_reason(content.left_out).items())
+            said = "; ".join(each for each in (describe_invalid(content.left_out), *content.notes) if each)
             counts = f"{len(content.values)} objects of {usable} records{averaged}"
-            distributed.rank_zero_print(f"{self.path}: {counts}" + (f" ({left_out})" if left_out else ""))
+            distributed.rank_zero_print(f"{self.path}: {counts}" + (f" ({said})" if said else ""))
+
+    def _read_file(self, domain: Domain, path: Path) -> ScoredSet:
+        """Return the content of the file.
+
+        Raises:
+            GraftError: The file cannot be read, or the domain's reader has no such option.
+        """
+        read: Any = domain.read_scored
+        _, _, *parameters = signature(read).parameters.values()  # without the path and the score
+        any_name = any(each.kind is Parameter.VAR_KEYWORD for each in parameters)
+        for name in self.options:
+            if name in ("path", "score") or not (any_name or name in [each.name for each in parameters]):
+                where = "data.source.filters" if name == "filters" else f"data.source.options.{name}"
+                raise GraftError(
+                    f"{where} is set, and {type(domain).__name__} reads scored files without it: remove it"
+                )
+        content: ScoredSet = read(path, self.score, **self.options)
+        return content
 
     @override
     def origin(self, domain: Domain, policy: Policy, number: int, precision: str) -> dict[str, Any]:
         """Return the hash of the file and the name of the score, the same in every round."""
         self.open(domain)
         name = f"{type(domain).__module__}.{type(domain).__qualname__}"
-        return {"version": VERSION, "domain": name, "file": self._hash, "score": self.score}
+        given = {"options": fingerprint_hash(self.options)} if self.options else {}
+        return {"version": VERSION, "domain": name, "file": self._hash, "score": self.score, **given}
 
     @property
     def _read(self) -> ScoredSet:
@@ -198,7 +223,9 @@ class ScoredFileSource(Source):
             "score": self.score,
             "objects": len(content.values),
             "replicates": content.replicates,
+            "filtered": content.filtered,
             "invalid_by_reason": left_out,
+            "notes": content.notes,
         }
 
 
@@ -238,7 +265,14 @@ def make_source(source: "Any") -> Source:
     """
     if not isinstance(source, str):
         source.check()
-        return ScoredFileSource(source.path, source.score_column, source.higher_is_better, source.max_invalid_fraction)
+        return ScoredFileSource(
+            source.path,
+            source.score_column,
+            source.higher_is_better,
+            source.max_invalid_fraction,
+            source.filters,
+            source.options,
+        )
     if source in ("reference", "current"):
         return ModelSource(source)  # type: ignore[arg-type]
     if Path(source).suffix == "":

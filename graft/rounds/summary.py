@@ -119,6 +119,41 @@ def by_reason(records: "Sequence[tuple[int | str, str]]") -> dict[str, int]:
     return dict(Counter(why.partition(":")[0] for _, why in records).most_common())
 
 
+def describe_invalid(records: "Sequence[tuple[int | str, str]]") -> str:
+    """Return the number of invalid records by reason, each with its first record; "" if there are none."""
+    first: dict[str, tuple[int | str, str]] = {}
+    for number, why in records:
+        reason, _, detail = why.partition(":")
+        first.setdefault(reason, (number, detail.strip()))
+    parts = []
+    for reason, count in by_reason(records).items():
+        number, detail = first[reason]
+        parts.append(f"{count} left out: {reason} (record {number}{': ' if detail else ''}{detail})")
+    return "; ".join(parts)
+
+
+def check_invalid(
+    usable: int, invalid: "Sequence[tuple[int | str, str]]", largest: float, path: "str | Path", setting: str
+) -> None:
+    """Raise GraftError if too large a share of the records of a file is invalid.
+
+    Args:
+        usable: Number of usable records.
+        invalid: (record, reason) of each invalid record.
+        largest: Largest share of invalid records.
+        path: The file, for the message.
+        setting: Setting of ``largest``, for the message.
+
+    Raises:
+        GraftError: The share is larger, or no record is usable.
+    """
+    if invalid and (not usable or len(invalid) > largest * (usable + len(invalid))):
+        raise GraftError(
+            f"{len(invalid)} of {usable + len(invalid)} records of {path} cannot be used "
+            f"({describe_invalid(invalid)}); the largest share is {largest:.0%}: fix the file, or raise {setting}"
+        )
+
+
 def accepted_csv(index: Tensor, weight: Tensor, values: Sequence[float], keys: Sequence[str]) -> str:
     """Return the accepted draws as CSV text: position, key, reward, training weight."""
     rows = [(i, keys[i], values[i], w) for i, w in zip(index.tolist(), weight.tolist(), strict=True)]

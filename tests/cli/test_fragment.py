@@ -68,10 +68,10 @@ def test_data_with_larger_molecules(folder: Path) -> None:
     (folder / "a.smi").write_text((folder / "a.smi").read_text() + "C[NH3+]\nCS\nnonsense\n")
     said = done(*args, "--data.max_atoms", "8").out
     reasons = {
-        "no SMILES of a molecule that can be embedded": 1,
-        "charged": 1,
-        "too large": 1,
-        "with other elements": 1,
+        "no SMILES": 1,
+        "charged (set neutralise)": 1,
+        "too large, of more than 8 heavy atoms": 1,
+        "with other elements than H, C, N, O, F": 1,
     }
     summary = json.loads(max(Path("runs").glob("*/*/summary.json")).read_text())
     assert summary["invalid"] == 4 and summary["invalid_by_reason"] == reasons

@@ -55,7 +55,8 @@ def test_assay_table(small: list[str]) -> None:
     assert {float(row["reward"]) for row in rows} == {2.5, 2.0, 1.0}
     counts = summary["scored_set"]
     assert (counts["objects"], counts["replicates"]) == (8, 1) and sum(counts["invalid_by_reason"].values()) == 6
-    assert "graft: assay.csv: 8 objects of 9 records, 1 of them averaged as replicates (3 left out: no score; " in said
+    assert "graft: assay.csv: 8 objects of 9 records, 1 of them averaged as replicates (3 left out: no score (" in said
+    assert "no score (record 4: pIC50 is missing); 1 left out: no SMILES (record 6: nonsense); 1 left out: too" in said
     left = list(csv.DictReader(Path(NEW, "rounds/0/invalid_records.csv").read_text().splitlines()))
     assert [int(row["record"]) for row in left] == [4, 6, 7, 9, 11, 13]
     assert "nonsense" in left[1]["why"] and "high" in left[2]["why"]
@@ -94,12 +95,11 @@ def test_refusals(small: list[str], folder: Path) -> None:
     assert "'reference', 'current', or a scored file" in run("fit", *small, "--data.source", "refrence").said
     said = run("fit", *small, *FILE, "--data.source.max_invalid_fraction", "0.2").said
     assert "6 of 14 records" in said and "record 4" in said and "20%" in said
-    (folder / "assay.csv").write_bytes(b"smiles,pIC50\nCC,\xff\xfe\n")
-    assert "UTF-8" in run("fit", *small, *FILE).said
-    (folder / "assay.txt").write_text("CC 1")
-    assert (
-        ".smi and .csv" in run("fit", *small, "--data.source.path", "assay.txt", "--data.source.score_column", "a").said
-    )
+    (folder / "assay.csv").write_bytes(b"smiles,pIC50\nCC,\x00\x01\n")
+    assert "no text" in run("fit", *small, *FILE).said
+    (folder / "assay.xlsx").write_text("CC 1")
+    said = run("fit", *small, "--data.source.path", "assay.xlsx", "--data.source.score_column", "a").said
+    assert ".smi, .csv, .tsv and .txt files" in said
 
 
 def test_deterministic_sampler(small: list[str]) -> None:

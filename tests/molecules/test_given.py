@@ -11,7 +11,7 @@ from rdkit import Chem
 from domains.molecules import Molecules, qm9
 from domains.molecules import fragment as fragments
 from domains.molecules.backbone import EGNN
-from domains.molecules.conformers import embed_conformer as conformer
+from domains.molecules.conformers import embed_all
 from domains.molecules.files import write
 from domains.molecules.size_distribution import size_probabilities
 from domains.molecules.vocabulary import EXPLICIT, HEAVY
@@ -163,7 +163,7 @@ def test_fragments_that_cannot_be(ring, tmp_path):
 
 def saved(smiles, path, stretch=None, kekulise=True):
     """The molecule in MMFF94's geometry as SDF, its first two atoms ``stretch`` Å further apart."""
-    mol, _ = conformer(smiles)
+    mol = embed_all([smiles], cache=False)[0].molecule()
     if stretch is not None:
         x = mol.GetConformer().GetPositions()
         x[0] += stretch * (x[0] - x[1]) / np.linalg.norm(x[0] - x[1])
@@ -191,7 +191,7 @@ def test_orders_of_a_fragments_bonds(tmp_path, kekulise):
 @pytest.mark.parametrize("shift", [0, 1])
 def test_both_kekule_forms_are_the_aromatic_ring(tmp_path, shift):
     """Benzene with alternating bonds is read as in the file, in either of its two forms."""
-    mol, _ = conformer("c1ccccc1")
+    mol = embed_all(["c1ccccc1"], cache=False)[0].molecule()
     angle = np.deg2rad([0, 54, 120, 174, 240, 294])  # sides of 1.27 and 1.53 Å
     for start, radius in ((0, 1.4), (6, 2.5)):
         for i, a in enumerate(angle):

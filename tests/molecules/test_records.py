@@ -14,11 +14,11 @@ from torch_geometric.data import Data
 from domains.molecules import qm9, records, scored_files, sources
 from domains.molecules.builder import build
 from domains.molecules.chemistry import is_stable, key
-from domains.molecules.conformers import embed_conformer as conformer
-from domains.molecules.conformers import relax_conformer
+from domains.molecules.conformers import embed_all, relax_conformer
 from domains.molecules.data import MoleculeData
-from domains.molecules.dataset import LARGE, OTHER, to_graphs
+from domains.molecules.dataset import to_graphs
 from domains.molecules.files import write
+from domains.molecules.standardise import Standard
 from domains.molecules.vocabulary import EXPLICIT, HEAVY
 from graft.errors import GraftError
 
@@ -45,7 +45,7 @@ def files(tmp_path):
 @pytest.mark.parametrize("suffix", ["sdf", "xyz", "smi", "csv"])
 @pytest.mark.parametrize("vocabulary", [HEAVY, EXPLICIT], ids=["heavy", "explicit"])
 def test_what_is_written_is_read(files, suffix, vocabulary):
-    arrays, left_out = sources.read(str(files / f"some.{suffix}"), 9)
+    arrays, left_out, *_ = sources.read(str(files / f"some.{suffix}"), 9)
     found, unused = to_graphs(arrays, vocabulary, 9)
     assert sorted(found.keys) == sorted(Chem.CanonSmiles(smiles) for smiles in SMILES)
     assert not left_out and not any(unused)
@@ -55,9 +55,10 @@ def test_what_is_written_is_read(files, suffix, vocabulary):
 
 @pytest.mark.parametrize("suffix", ["sdf", "xyz", "csv"])
 def test_scores_come_with_them(files, suffix):
-    molecules, values, left_out, replicates = scored_files.read(files / f"some.{suffix}", "reward", EXPLICIT, 10)
-    assert dict(zip(molecules.keys, values, strict=True))["CCF"] == 4 and len(values) == 7
-    assert left_out == [(3, "too large, of more than 10 atoms")] and replicates == 0
+    found = scored_files.read(files / f"some.{suffix}", "reward", EXPLICIT, 10)
+    assert dict(zip(found.molecules.keys, found.values, strict=True))["CCF"] == 4 and len(found.values) == 7
+    ((number, why),) = found.left_out
+    assert number == 3 and why.startswith("too large, of more than 10 atoms") and found.replicates == 0
 
 
 def test_hydrogens_are_placed_in_xyz(tmp_path):
@@ -87,8 +88,8 @@ GOOD = "3\nenergy=-1.5 other\nO 0 0 0\nH 0.96 0 0\nH -0.24 0.93 0\n"
 )
 def test_frames_of_xyz(tmp_path, text, usable, unusable):
     (tmp_path / "some.xyz").write_text(text)
-    arrays, left_out = sources.read(str(tmp_path / "some.xyz"), 9)
-    assert len(arrays["num_atoms"]) == usable and left_out == ({records.UNREADABLE: unusable} if unusable else {})
+    arrays, left_out, *_ = sources.read(str(tmp_path / "some.xyz"), 9)
+    assert len(arrays["num_atoms"]) == usable and [why for _, why in left_out] == [records.UNREADABLE] * unusable
     if usable:
         np.testing.assert_allclose(arrays["positions"][0, 1], [0.96, 0, 0])
         assert next(records.read(tmp_path / "some.xyz")).properties == {"energy": "-1.5"} or "nonsense" in text
@@ -102,16 +103,22 @@ def test_records_that_cannot_be_used_are_counted(tmp_path):
             rdDistGeom.EmbedMolecule(mol, randomSeed=0)
             writer.write(mol)
         writer.write(Chem.MolFromSmiles("CCO"))
-    arrays, left_out = sources.read(str(tmp_path / "some.sdf"), 9)
-    assert left_out == {records.CHARGED: 1, records.FLAT: 1}
-    found, unused = to_graphs(arrays, EXPLICIT, 9, 10)
-    assert found.keys == ["O"] and unused == [OTHER, LARGE, ""]
+    reading = sources.Reading(Standard(EXPLICIT, 9, 10))
+    arrays, left_out, *_ = sources.read(str(tmp_path / "some.sdf"), 9, reading=reading)
+    assert [(number, why.split(" (")[0].split(",")[0]) for number, why in left_out] == [
+        (1, "charged"),
+        (2, "with other elements than H"),
+        (3, "too large"),
+        (5, records.FLAT),
+    ]
+    assert to_graphs(arrays, EXPLICIT, 9, 10)[0].keys == ["O"]
     data = MoleculeData(str(tmp_path / "some.sdf"), convention="explicit", max_atoms=10)
-    with pytest.raises(GraftError, match=r"only 1 molecules.*1 left out: charged"):
+    with pytest.raises(GraftError, match=r"4 of 5 records.*1 left out: charged"):
         data.setup()
     (tmp_path / "some.csv").write_text("id,SMILES\n1,CC\n2,C[NH3+]\n3,C(\n4,CCO\n")
-    arrays, left_out = sources.read(str(tmp_path / "some.csv"), 9)
-    assert len(arrays["num_atoms"]) == 2 and sum(left_out.values()) == 2 and left_out[records.CHARGED] == 1
+    arrays, left_out, *_ = sources.read(str(tmp_path / "some.csv"), 9)
+    assert len(arrays["num_atoms"]) == 2 and [number for number, _ in left_out] == [2, 3]
+    assert left_out[0][1].startswith("charged") and left_out[1][1] == "no SMILES: C("
 
 
 @pytest.mark.parametrize(
@@ -126,14 +133,14 @@ def test_records_that_cannot_be_used_are_counted(tmp_path):
 )
 def test_tables_of_smiles(tmp_path, text):
     (tmp_path / "some.csv").write_text(text, encoding="utf-8")
-    arrays, left_out = sources.read(str(tmp_path / "some.csv"), 9)
+    arrays, left_out, *_ = sources.read(str(tmp_path / "some.csv"), 9)
     assert to_graphs(arrays, HEAVY, 9)[0].keys == ["CC", "CO"] and not left_out
 
 
 def test_an_unknown_element_is_said_once(tmp_path, capfd):
     """RDKit prints a stack trace of its own."""
     (tmp_path / "some.xyz").write_text(GOOD + "1\n\nXx 0 0 0\n1\n\n999 0 0 0\n")
-    assert sources.read(str(tmp_path / "some.xyz"), 9)[1] == {records.UNREADABLE: 2}
+    assert sources.read(str(tmp_path / "some.xyz"), 9).left_out == [(2, records.UNREADABLE), (3, records.UNREADABLE)]
     assert capfd.readouterr() == ("", "")
 
 
@@ -145,25 +152,30 @@ def scores(path, *rows, nodes=6):
 def test_why_a_scored_molecule_is_left_out(tmp_path):
     """Each for what it is: charges, pieces and aromatic rings are not one reason."""
     smiles = ["CS", "CCCCCCC", "CC.CC", "C[N+](=O)[O-]", "c1ccccc1", "c1cc[nH]c1", "C[NH3+]"]
-    molecules, _, left_out, _ = scores(tmp_path / "a.csv", *((each, 1) for each in smiles))
-    assert molecules.keys == ["c1cc[nH]c1"]
-    said = dict(left_out)
-    assert said.pop(5).startswith("the distance rule misreads an aromatic bond: C1 and C")
+    found = scores(tmp_path / "a.csv", *((each, 1) for each in smiles))
+    assert found.molecules.keys == ["c1cc[nH]c1"]
+    said = dict(found.left_out)
+    assert said.pop(5).startswith("the distance rule misreads an aromatic bond (C1 and C")
     assert said == {
-        1: "with other elements than H, C, N, O, F",
-        2: "too large, of more than 6 heavy atoms",
-        3: "in pieces",
-        4: "with charged atoms",
-        7: "charged",
+        1: "with other elements than H, C, N, O, F: CS",
+        2: "too large, of more than 6 heavy atoms: CCCCCCC",
+        3: "a salt or mixture of 2 fragments (set largest_fragment): CC.CC",
+        4: "charged, with an atom N+: C[N+](=O)[O-]",
+        7: "charged (set neutralise): C[NH3+]",
     }
 
 
 def test_replicates_are_averaged(tmp_path):
     """One molecule with the mean of its scores, however its SMILES is written; a stereoisomer is another one."""
     rows = [("CCO", 5), ("C[C@H](F)O", 1), ("OCC", 6), ("C(O)C", 9), ("C[C@@H](F)O", 2), ("CCO", "none"), ("CCN", 4)]
-    molecules, values, left_out, replicates = scores(tmp_path / "a.csv", *rows)
-    assert molecules.keys == ["CCO", "CC(O)F", "CC(O)F", "CCN"] and values == [pytest.approx(20 / 3), 1, 2, 4]
-    assert replicates == 2 and left_out == [(6, "no score: pIC50 is 'none'")]
+    found = scores(tmp_path / "a.csv", *rows)
+    assert found.molecules.keys == ["CCO", "CC(O)F", "CC(O)F", "CCN"] and found.values == [
+        pytest.approx(20 / 3),
+        1,
+        2,
+        4,
+    ]
+    assert found.replicates == 2 and found.left_out == [(6, "no score: pIC50 is 'none'")]
     assert [number for number, _ in scores(tmp_path / "b.csv", ("CC.CC", 1), ("CO", 2), ("CC.CC", 3)).left_out] == [
         1,
         3,
@@ -177,15 +189,18 @@ def test_replicates_are_averaged(tmp_path):
 
 def test_files_that_cannot_be_read(tmp_path):
     (tmp_path / "a.csv").write_text("name\nCC\n")
-    (tmp_path / "b.csv").write_bytes(b"smiles\n\xff\xfe\n")
-    (tmp_path / "c.xyz").write_bytes(b"\xff\xfe\x00")
-    for name, said in (("a.csv", "no column 'smiles'"), ("b.csv", "UTF-8"), ("c.xyz", "UTF-8")):
-        with pytest.raises(GraftError, match=said):
+    (tmp_path / "b.csv").write_bytes(b"smiles\n\x00\x01\n")
+    (tmp_path / "c.xyz").write_bytes(b"\x89PNG\x00")
+    (tmp_path / "d.smi.gz").write_bytes(b"no archive")
+    (tmp_path / "e.sdf").write_bytes(b"")
+    said = {"a.csv": "no column 'smiles'", "b.csv": "no text", "c.xyz": "no text", "d.smi.gz": "cannot be read"}
+    for name, why in {**said, "e.sdf": "no SDF file"}.items():
+        with pytest.raises(GraftError, match=why):
             sources.read(str(tmp_path / name), 9)
 
 
 def test_conformers_cleaned_on_request(tmp_path):
-    mol, _ = conformer("CCO")
+    mol = embed_all(["CCO"])[0].molecule()
     x = mol.GetConformer().GetPositions()
     mol.GetConformer().SetPositions(x + 0.04 * (-1) ** np.arange(len(x))[:, None])
     bent = embedded_again(mol)
@@ -196,8 +211,8 @@ def test_conformers_cleaned_on_request(tmp_path):
     assert embedded_again(bent).GetConformer().GetPositions() == pytest.approx(bent.GetConformer().GetPositions())
     for suffix in ("sdf", "xyz"):
         write([bent], tmp_path / f"bent.{suffix}")
-        rough, _ = sources.read(str(tmp_path / f"bent.{suffix}"), 9)
-        clean, _ = sources.read(str(tmp_path / f"bent.{suffix}"), 9, clean=True)
+        rough = sources.read(str(tmp_path / f"bent.{suffix}"), 9).arrays
+        clean = sources.read(str(tmp_path / f"bent.{suffix}"), 9, clean=True).arrays
         ends = [np.linalg.norm(a["positions"][0, 0] - a["positions"][0, 1]) for a in (rough, clean)]
         assert ends[0] == pytest.approx(np.linalg.norm(np.subtract(*bent.GetConformer().GetPositions()[:2])), abs=1e-3)
         assert ends[1] == pytest.approx(np.linalg.norm(np.subtract(*tidy.GetConformer().GetPositions()[:2])), abs=0.02)
