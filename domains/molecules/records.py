@@ -68,6 +68,8 @@ class _Structure(Record):
 
     def __init__(self, mol: Any, properties: dict[str, str], title: str = "", bare: bool = False) -> None:
         self._mol, self.properties, self.title, self.bare = mol, properties, title, bare
+        if not title and mol is not None and not bare:
+            self.title = _unsanitised_smiles(mol)
 
     @override
     def parsed(self) -> tuple[Any, str]:
@@ -82,6 +84,17 @@ class _Structure(Record):
         if mol is not None and not self.bare and (abs(x[:, 2]) < FLAT_Z).all() and _is_depiction(mol, x):
             return None, DEPICTION
         return mol, why
+
+
+def _unsanitised_smiles(mol: Any) -> str:
+    """Return a SMILES that names a molecule without a title in messages; "" if there is none."""
+    try:
+        with rdBase.BlockLogs():
+            copy = Chem.Mol(mol)
+            copy.UpdatePropertyCache(strict=False)
+            return str(Chem.MolToSmiles(Chem.RemoveHs(copy, sanitize=False)))
+    except (RuntimeError, ValueError):
+        return ""
 
 
 def _without_implicit_hydrogens(mol: Any) -> tuple[Any, str]:
@@ -334,17 +347,18 @@ def _table(path: Path, named: "str | None" = None) -> Iterator[Record]:
 
     Commas, semicolons or tabs separate the columns.
     """
-    content = _text(path)
+    content = _text(path).lstrip("\n")
+    content = re.sub(r"^sep=.\n+", "", content)  # a line of spreadsheets
     try:
-        tables = {}
-        for separator in ",;\t":  # no SMILES holds one of these; csv.Sniffer would try all characters
-            table = csv.DictReader(io.StringIO(content, newline=""), delimiter=separator)
-            names: list[str] = [name.strip() for name in table.fieldnames or []]
-            table.fieldnames = names
-            tables[separator] = (names, table)
-        # the right separator makes the most columns
-        columns, rows = max(tables.values(), key=lambda each: len(each[0]))
-        column = smiles_column(columns) if named is None else find_column(columns, named)
+        header = content.partition("\n")[0]
+        # no SMILES holds one of these, and the right one makes the most columns; csv.Sniffer would try all characters
+        names = {each: [name.strip() for name in next(csv.reader([header], delimiter=each), [])] for each in ",;\t"}
+        ordered = sorted(names, key=lambda each: -len(names[each]))
+        found = {
+            each: smiles_column(names[each]) if named is None else find_column(names[each], named) for each in ordered
+        }
+        separator = next((each for each in ordered if found[each] is not None), ordered[0])
+        columns, column = names[separator], found[separator]
         if column is None:
             there = ", ".join(columns) or "none"
             if named is not None:
@@ -352,10 +366,20 @@ def _table(path: Path, named: "str | None" = None) -> Iterator[Record]:
             raise GraftError(
                 f"{path} has no column 'smiles' or 'canonical_smiles'; there are: {there}. Name one with smiles_column"
             )
-        for row in rows:
-            yield Smiles((row[column] or "").strip(), {name: (row[name] or "").strip() for name in columns})
+        for row in _rows(content, separator)[1:]:
+            if row:
+                cells = {name: cell.strip() for name, cell in zip(columns, row, strict=False)}
+                yield Smiles(cells.get(column, ""), {name: "" for name in columns} | cells)
     except csv.Error as error:
         raise GraftError(f"{path} is no table ({error})") from None
+
+
+def _rows(content: str, separator: str) -> list[list[str]]:
+    """Return the rows of a table; a quote without an end spoils its own line alone."""
+    try:
+        return list(csv.reader(io.StringIO(content, newline=""), delimiter=separator, strict=True))
+    except csv.Error:
+        return [next(csv.reader([line], delimiter=separator), []) for line in text.lines(content)]
 
 
 def plain(name: str) -> str:
@@ -381,8 +405,9 @@ def smiles_column(names: Sequence[str]) -> "str | None":
     for name in ("smiles", "isomericsmiles", "canonicalsmiles"):
         if name in found:
             return found[name]
-    alike = [name for name in found if "smiles" in name]
-    return found[alike[0]] if len(alike) == 1 else None
+    # a name with a separator is that of several columns
+    alike = [name for name in names if "smiles" in plain(name) and not re.search(r'[,;\t"]', name)]
+    return alike[0] if len(alike) == 1 else None
 
 
 TABLES = (".csv", ".tsv", ".txt")

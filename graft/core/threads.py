@@ -7,6 +7,7 @@ that it waits for, and a run becomes many times slower. Sleeping threads cost li
 
 import os
 import sys
+from pathlib import Path
 
 WAIT_POLICY = "OMP_WAIT_POLICY"
 CHOSEN_BY_USER = (WAIT_POLICY, "GOMP_SPINCOUNT", "KMP_BLOCKTIME")  # each variable sets how long threads spin
@@ -35,10 +36,19 @@ def of_workers(count: int) -> dict[str, str]:
     return {THREADS: str(max(1, cores() // count))}
 
 
-def cores() -> int:
-    """Return the number of cores that this process may use."""
-    affinity = getattr(os, "sched_getaffinity", None)  # the cores of a container or a job, on some systems
-    return len(affinity(0)) if affinity is not None else os.cpu_count() or 1
+def cores(quota: "str | Path" = "/sys/fs/cgroup/cpu.max") -> int:
+    """Return the number of cores that this process may use.
+
+    Args:
+        quota: File of Linux with the CPU time of a container per period, both in microseconds.
+    """
+    affinity = getattr(os, "sched_getaffinity", None)  # the cores of a job, on some systems
+    count = len(affinity(0)) if affinity is not None else os.cpu_count() or 1
+    try:
+        given, period = Path(quota).read_text(encoding="utf-8-sig").split()
+        return max(1, min(count, round(int(given) / int(period))))
+    except (OSError, ValueError, ZeroDivisionError):  # another system, or "max" for no limit
+        return count
 
 
 PASSIVE = wait_passively()

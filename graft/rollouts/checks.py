@@ -4,6 +4,7 @@ from typing import Any
 
 from lightning.pytorch import Trainer
 
+from graft.core import distributed
 from graft.dataloaders.training import local_batch_size
 from graft.errors import GraftError
 from graft.module import GraftModule
@@ -24,6 +25,8 @@ def check(data: Any, module: GraftModule, trainer: Trainer) -> None:
     else:  # otherwise it is checked when the level is known
         module.objective.check(policy, data.rounds.spec)
     local_batch_size(trainer, data.train_batch_size)
+    # a scored file takes time to prepare, and the other ranks find the results in the cache
+    distributed.on_rank_zero(trainer, lambda: data.source.open(module))
     data.source.open(module)
     feasible.check_rounds(
         module,

@@ -1,6 +1,7 @@
 """Fine-tuning on a set that is scored already, without sampling."""
 
 import csv
+import gzip
 import json
 from pathlib import Path
 
@@ -107,3 +108,35 @@ def test_deterministic_sampler(small: list[str]) -> None:
     assert "scored file" in said and "eta=1" in said
     auto = run("fit", *small, *FILE, "--model.level", "auto").said
     assert "'auto'" in auto and "scored file" in auto
+
+
+def test_filters_and_options(small: list[str], folder: Path) -> None:
+    """An export of a database: columns by other names, several kinds of values, salts, and a compressed file."""
+    rows = [("Drug", "Standard Type", "Standard Relation", "Value")]
+    for i, (smiles, _) in enumerate(TABLE[:4] * 3):
+        rows.append((f"{smiles}.Cl" if i < 4 else smiles, "IC50" if i < 8 else "Ki", "'='", str(10**i)))
+    rows += [("CCF", "IC50", "'>'", "5"), ("*CC", "IC50", "'='", "5")]
+    with gzip.open("export.tsv.gz", "wt") as file:
+        file.write("\n".join("\t".join(row) for row in rows))
+    kept = [arg for arg in small if arg not in REWARD]
+    given = [*kept, "--data.reward", "null", "--data.source.path", "export.tsv.gz"]
+    given += [
+        "--data.source.score_column",
+        "value",
+        "--data.source.filters",
+        '{standard_type: IC50, Standard Relation: "="}',
+    ]
+    options = ["--data.source.options", "{smiles_column: Drug, largest_fragment: true}"]
+    said = done("fit", *given, *options).out
+    summary = json.loads(Path(NEW, "summary.json").read_text())["scored_set"]
+    assert (summary["objects"], summary["replicates"], summary["filtered"]) == (4, 4, 5)
+    assert summary["invalid_by_reason"] == {"with an attachment point (*), which only a fragment may have": 1}
+    assert "5 records removed by filters" in said and "4 molecules have replicates that differ widely" in said
+    assert "differ widely" in " ".join(summary["notes"]) and "only a fragment may have (record 14: *CC)" in said
+    said = run("fit", *given, "--data.source.options.smiles_column", "Drug").said
+    assert "5 of 9 records" in said and "4 left out: a salt or mixture of 2 fragments (set largest_fragment)" in said
+    assert "no column 'Drugs'" in run("fit", *given, "--data.source.options", "{smiles_column: Drugs}").said
+    said = run("fit", *given, "--data.source.options", "{smiles: Drug}").said
+    assert "no option 'smiles'; there are: " in said and "smiles_column" in said
+    images = ["fit", "--config", "domains/image.yaml", *FILE, "--data.source.filters", "{a: 1}"]
+    assert "data.source.filters is set, and Images reads scored files without it" in run(*images).said

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -53,3 +54,12 @@ def test_a_worker_has_its_share(monkeypatch: pytest.MonkeyPatch) -> None:
         assert workers.call(threads.THREADS) == "2"
     finally:
         workers.close()
+
+
+@pytest.mark.parametrize(("quota", "cores"), [("max 100000", 8), ("250000 100000", 2), ("50000 100000", 1), ("x", 8)])
+def test_cores_are_those_that_are_given(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, quota: str, cores: int
+) -> None:
+    monkeypatch.setattr(threads.os, "sched_getaffinity", lambda process: range(8), raising=False)
+    (tmp_path / "cpu.max").write_text(quota)
+    assert threads.cores(tmp_path / "cpu.max") == cores and threads.cores(tmp_path / "none") == 8
