@@ -37,7 +37,7 @@ def parse_and_build(command: str, args: "list[str] | dict[str, Any]") -> "tuple[
     for name in ("ckpt_path", "run_dir"):  # a record of the settings, not of the place or the resumes
         if name in config:
             config[name] = None
-    return cli, cli.parser.dump(config, skip_none=False)
+    return cli, cli.parser.dump(config, skip_none=False, skip_check=True)  # the parser has checked the settings
 
 
 def make_cli(command: str, args: "list[str] | dict[str, Any]") -> Any:

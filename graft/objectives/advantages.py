@@ -1,5 +1,6 @@
 """Advantages: rewards relative to other draws of the same condition."""
 
+import math
 from typing import Any
 
 import torch
@@ -43,19 +44,25 @@ class AdvantageTracker(nn.Module):
     def forward(self, rewards: Tensor, groups: Tensor) -> Tensor:
         """Return (n,) advantages of finite rewards (n,) under the conditions ``groups`` (n,)."""
         self.previous_history = dict(self.history)
-        rewards = rewards.double()
-        everyone = _statistics(rewards)
-        out = torch.zeros_like(rewards)
-        for group in torch.unique(groups).tolist():
-            inside = groups == group
-            now = rewards[inside].tolist()
-            known = (self.history.get(group, []) + now)[-max(self.stat_buffer_size, len(now)) :]
+        order = torch.argsort(groups, stable=True)  # one sort: a mask for each group would take groups × draws steps
+        sorted_rewards = rewards[order].double()
+        names, counts = torch.unique(groups, return_counts=True)
+        values = sorted_rewards.tolist()
+        everyone = _statistics(values)
+        statistics, start = [], 0
+        for group, count in zip(names.tolist(), counts.tolist(), strict=True):
+            now = values[start : start + count]
+            start += count
+            known = (self.history.get(group, []) + now)[-max(self.stat_buffer_size, count) :]
             self.history[group] = known[-self.stat_buffer_size :] if self.stat_buffer_size else []
             own = len(known) >= max(self.stat_min_count, 2)
-            mean, deviation = _statistics(rewards.new_tensor(known)) if own else everyone
-            if deviation > 0:  # equal rewards have advantage 0
-                out[inside] = (rewards[inside] - mean) / deviation
-        return out.clamp(-self.clip, self.clip)
+            statistics.append(_statistics(known) if own else everyone)
+        each = sorted_rewards.new_tensor(statistics).reshape(-1, 2)
+        mean, deviation = each.repeat_interleave(counts.to(each.device), 0).unbind(1)
+        advantages = (sorted_rewards - mean) / deviation.where(deviation > 0, math.inf)  # equal rewards: advantage 0
+        out = torch.zeros_like(sorted_rewards)
+        out[order] = advantages.clamp(-self.clip, self.clip)
+        return out
 
     @override
     def get_extra_state(self) -> dict[str, Any]:
@@ -66,5 +73,8 @@ class AdvantageTracker(nn.Module):
         self.history, self.previous_history = dict(state["former"]), dict(state["before"])
 
 
-def _statistics(rewards: Tensor) -> tuple[float, float]:
-    return float(rewards.mean()), float(rewards.std()) if len(rewards) > 1 else 0.0
+def _statistics(rewards: list[float]) -> tuple[float, float]:
+    if len(rewards) < 2 or min(rewards) == max(rewards):  # rounding would give equal rewards a deviation
+        return (rewards[0] if rewards else math.nan), 0.0
+    mean = math.fsum(rewards) / len(rewards)
+    return mean, math.sqrt(math.fsum((reward - mean) ** 2 for reward in rewards) / (len(rewards) - 1))

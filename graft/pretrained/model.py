@@ -7,7 +7,7 @@ All of them use `architecture`.
 
 import importlib
 import inspect
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -241,9 +241,7 @@ def architecture(
     allowed_classes.check(path, model, named)
     assert model is not None
     kind = kind or _imported(model["class_path"])
-    _, parsed = _parsed(path, kind, model["init_args"], given)
-    resolved = (parsed.get("model") or parsed).as_dict() if model["init_args"] else {}
-    resolved = {name: resolved[name] for name in model["init_args"]}
+    resolved = _resolved(path, kind, model["init_args"], given)
     allowed_classes.check_classes(path, {**model, "init_args": resolved}, named)
     reference = about.get("reference")
     if reference and "weights" not in given:
@@ -292,6 +290,24 @@ def _described(about: dict[str, Any], path: "Path | str" = "the weights") -> "di
     if not isinstance(model, dict) or not isinstance(model.get("class_path"), str):
         return model if isinstance(model, dict) and "class_path" in model else None
     return model if isinstance(model.get("init_args") or {}, dict) else None
+
+
+def _resolved(path: Path, kind: type, settings: dict[str, Any], given: Iterable[str]) -> dict[str, Any]:
+    """Return settings of a class with the names of their classes resolved.
+
+    Raises:
+        GraftError: The class does not take the settings.
+    """
+    key = kind, repr(settings), frozenset(given)
+    if key not in _RESOLVED:
+        _, parsed = _parsed(path, kind, settings, given)
+        resolved = (parsed.get("model") or parsed).as_dict() if settings else {}
+        _RESOLVED[key] = {name: resolved[name] for name in settings}
+    return _RESOLVED[key]
+
+
+_RESOLVED: dict[Hashable, dict[str, Any]] = {}
+"""Results of `_resolved`: a comparison builds one model for each row, and the parser takes most of that time."""
 
 
 def _parsed(path: Path, kind: type, settings: Mapping[str, Any], given: Iterable[str]) -> "tuple[Any, Any]":
