@@ -17,7 +17,7 @@ from domains.layouts.conditioning import to_state
 from domains.layouts.layout import Layout
 from graft.domain.feature_training import load_network, save_network
 from graft.errors import GraftError
-from graft.io.checksum import hash_tensors
+from graft.io.checksum import checksum
 from graft.io.paths import find_file
 
 SHIPPED = "domains/layouts/reference/features.safetensors"
@@ -101,7 +101,7 @@ def fingerprint(network: Encoder) -> Tensor:
 
     Distances are comparable within the features of one network only.
     """
-    digest = bytes.fromhex(hash_tensors(dict(network.state_dict())))
+    digest = bytes.fromhex(checksum(dict(network.state_dict())))
     return torch.tensor([int.from_bytes(digest[:8], "big", signed=True)])
 
 

@@ -1,6 +1,5 @@
 """Fingerprints: objects as JSON and as hashes, so that runs can share draws and scores."""
 
-import hashlib
 import inspect
 import json
 from collections.abc import Mapping
@@ -10,7 +9,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor, nn
 
-from graft.io.checksum import hash_tensors, sha256
+from graft.io.checksum import checksum, file_checksum
 
 
 def fingerprint(value: Any) -> Any:
@@ -25,11 +24,8 @@ def fingerprint(value: Any) -> Any:
         return value
     if isinstance(value, Path):
         return str(value)
-    if isinstance(value, Tensor):
-        return hash_tensors({"": value})
-    if isinstance(value, np.ndarray) and not value.dtype.hasobject:
-        content = hashlib.sha256(np.ascontiguousarray(value).tobytes()).hexdigest()
-        return {"array": [str(value.dtype), list(value.shape), content]}
+    if isinstance(value, Tensor) or (isinstance(value, np.ndarray) and not value.dtype.hasobject):
+        return checksum(value)
     if isinstance(value, Mapping):
         return {str(k): fingerprint(v) for k, v in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
@@ -59,12 +55,11 @@ def source_hash(value: Any) -> "str | None":
     """Return the hash of the source file of a class or function; None without a file."""
     try:
         path = inspect.getsourcefile(value)
-        return sha256(path) if path else None
+        return file_checksum(path) if path else None
     except (TypeError, OSError):
         return None
 
 
 def fingerprint_hash(value: Any) -> str:
     """Return 96 bits of the SHA-256 of the `fingerprint`, in hexadecimal."""
-    text = json.dumps(fingerprint(value), sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()[:24]
+    return checksum(json.dumps(fingerprint(value), sort_keys=True))[:24]

@@ -6,8 +6,7 @@ from typing import Any
 
 from graft.errors import GraftError
 from graft.io.atomic import write_text
-from graft.io.checksum import hash_json
-from graft.io.format import FORMAT, check_format
+from graft.io.format import with_checksum, without_checksum
 
 
 def parse_json(text: "str | bytes") -> Any:
@@ -45,8 +44,7 @@ def read_json(path: "str | Path", remedy: str) -> Any:
 
 def write_checked_json(path: "str | Path", content: "dict[str, Any]") -> None:
     """Write a JSON object atomically, with its format and checksum."""
-    plain = {**content, "format": FORMAT}
-    write_json(path, {**plain, "sha256": hash_json(plain)})
+    write_json(path, with_checksum(content, {}))
 
 
 def read_checked_json(path: "str | Path", remedy: str) -> dict[str, Any]:
@@ -62,9 +60,4 @@ def read_checked_json(path: "str | Path", remedy: str) -> dict[str, Any]:
     content = read_json(path, remedy)
     if not isinstance(content, dict):
         raise GraftError(f"{path} is damaged (it holds no names): {remedy}")
-    check_format(path, content)
-    said = content.pop("sha256", None)
-    if said != hash_json(content):
-        raise GraftError(f"{path} was changed since it was written (its checksum does not match): {remedy}")
-    del content["format"]
-    return content
+    return without_checksum(path, content, {}, remedy)

@@ -14,8 +14,7 @@ from torch import Tensor
 
 from graft.errors import GraftError
 from graft.io.atomic import atomic_write
-from graft.io.checksum import seal
-from graft.io.format import FORMAT
+from graft.io.format import FORMAT, content_checksum
 
 
 @contextmanager
@@ -77,7 +76,7 @@ def mapped_writer(
             raise GraftError(f"there is nothing to write to {path}")
         with open(temporary, "r+b") as file:  # the mapped tensors and the file share the same pages
             file.seek(place[0])
-            file.write(seal(made, note).encode())
+            file.write(content_checksum(note, made).encode())
 
 
 PLACE = "0" * 64  # placeholder of the checksum

@@ -12,8 +12,7 @@ from torch import Tensor
 
 from graft.errors import GraftError
 from graft.io.atomic import atomic_write, mode_of_new_file
-from graft.io.checksum import seal
-from graft.io.format import FORMAT, check_format
+from graft.io.format import check_format, with_checksum, without_checksum
 from graft.io.json_files import parse_json
 
 
@@ -31,9 +30,8 @@ def write_tensors(path: "str | Path", tensors: dict[str, Tensor], about: "dict[s
     """
     with atomic_write(path) as temporary:
         plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-        note = {**(about or {}), "format": FORMAT}
         mode = mode_of_new_file(temporary)
-        save_file(plain, temporary, {"graft": json.dumps({**note, "sha256": seal(plain, note)})})
+        save_file(plain, temporary, {"graft": json.dumps(with_checksum(about or {}, plain))})
         temporary.chmod(mode)
 
 
@@ -65,11 +63,7 @@ def read_tensors(path: "str | Path") -> tuple[dict[str, Tensor], dict[str, Any]]
     """
     with _opened(path) as (file, about):
         tensors = {name: file.get_tensor(name) for name in file.keys()}
-    said = about.pop("sha256", None)
-    if (said or about.get("format", 1) > 1) and said != seal(tensors, about):
-        raise GraftError(f"{path} was changed since it was written: its checksum does not match")
-    about.pop("format", None)
-    return tensors, about
+    return tensors, without_checksum(path, about, tensors, "give another file")
 
 
 def read_metadata(path: "str | Path") -> dict[str, Any]:

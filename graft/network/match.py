@@ -5,7 +5,6 @@ A wrapper puts a prefix before its network's names (``net.``), and so do a Light
 ``_orig_mod.`` anywhere in a name.
 """
 
-import hashlib
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
@@ -14,7 +13,6 @@ from torch import Tensor
 
 from graft.core.distributed import rank_zero_print
 from graft.errors import GraftError
-from graft.io.checksum import hash_tensors
 
 SHOWN = 3
 """Number of names in a message."""
@@ -84,12 +82,6 @@ def matched(
                 f"with model.weights_prefix: {'; '.join(ways[:SHOWN])}"
             )
     raise GraftError(_explained(found, given, wanted, ours, source, network))
-
-
-def fingerprint(tensors: Mapping[str, Tensor]) -> str:
-    """Return a SHA-256 of the names, dtypes, shapes and values of tensors."""
-    shapes = [(name, str(tensors[name].dtype), tuple(tensors[name].shape)) for name in sorted(tensors)]
-    return hashlib.sha256(f"{shapes!r}{hash_tensors(dict(tensors))}".encode()).hexdigest()
 
 
 def shape(tensor: "Tensor | None") -> str:

@@ -8,10 +8,10 @@ from torch import Tensor, nn
 
 from graft.core.finite import require_finite_weights
 from graft.errors import GraftError
-from graft.io.checksum import sha256
+from graft.io.checksum import checksum, file_checksum
 from graft.io.foreign_weights import load_state_dict
 from graft.io.paths import domain_roots, find_file
-from graft.network.match import fingerprint, matched
+from graft.network.match import matched
 from graft.network.sharded import copy_into
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def read_reference(
     load_tensors(backbone, own, weights, dict(backbone.named_parameters()), persistent_buffers(backbone), prefix)
     shipped = any(path.is_relative_to(root) for root in domain_roots())
     name = str(weights) if shipped else str(path.resolve())  # found from any folder
-    hashed = fingerprint(own) if about.get("memory") else sha256(path)
+    hashed = checksum(own) if about.get("memory") else file_checksum(path)
     return with_prefix(tensors, "statistics"), {"path": name, "sha256": hashed}
 
 
@@ -72,7 +72,7 @@ def take_reference(
     expected, buffers = dict(backbone.named_parameters()), persistent_buffers(backbone)
     own = load_tensors(backbone, found, "the network in memory", expected, buffers, prefix)
     own = {name: tensor.detach().cpu().clone() for name, tensor in own.items()}
-    return own, {"path": MEMORY, "sha256": fingerprint(own)}
+    return own, {"path": MEMORY, "sha256": checksum(own)}
 
 
 def is_reference(path: Path, recorded: Any) -> bool:
@@ -81,11 +81,11 @@ def is_reference(path: Path, recorded: Any) -> bool:
     Raises:
         GraftError: The file is damaged.
     """
-    if sha256(path) == recorded:
+    if file_checksum(path) == recorded:
         return True
     if path.suffix != ".safetensors" or not load_state_dict(path)[1].get("memory"):
         return False
-    return bool(fingerprint(with_prefix(load_state_dict(path)[0], "backbone")) == recorded)
+    return bool(checksum(with_prefix(load_state_dict(path)[0], "backbone")) == recorded)
 
 
 def with_prefix(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

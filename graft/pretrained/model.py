@@ -218,7 +218,7 @@ def architecture(
 
     Args:
         path: The weights file.
-        about: What its header says; files of earlier versions say the whole configuration, whose model alone is read.
+        about: What its header says;
         given: Settings of the model that the user gives in the place of the file's; they are not looked at.
         kind: Class that the user names, the file's or a subclass; None for the file's, which is then checked.
 
@@ -226,14 +226,11 @@ def architecture(
         GraftError: The file names something that no model needs, or its reference is not here.
     """
     given = set(given)
-    text = about.get("config")
     unsaid = about.get("unsaid")
     if isinstance(unsaid, dict):
         holes = "".join(f"{config_of_objects.MISSING}{place} ({str(what)[:200]})\n" for place, what in unsaid.items())
         config_of_objects.refuse(holes, str(path), [f"model.{name}" for name in given], ("model",))
-    if about.get("architecture") is None and isinstance(text, str):
-        config_of_objects.refuse(text, str(path), [f"model.{name}" for name in given], ("model",))
-    model = _described(about, path)
+    model = _described(about)
     if model is not None:
         leave = {*given, *TRAINING_SETTINGS}
         model = {**model, "init_args": {k: v for k, v in (model.get("init_args") or {}).items() if k not in leave}}
@@ -281,12 +278,9 @@ def trusted_config(
     return dict(config)
 
 
-def _described(about: dict[str, Any], path: "Path | str" = "the weights") -> "dict[str, Any] | None":
+def _described(about: dict[str, Any]) -> "dict[str, Any] | None":
     """Return the model that a header describes, unchecked; None if it describes none."""
     model = about.get("architecture")
-    if model is None and isinstance(text := about.get("config"), str):
-        config = yaml_files.load(text or "null", f"the configuration in {path}")
-        model = config.get("model") if isinstance(config, dict) else None
     if not isinstance(model, dict) or not isinstance(model.get("class_path"), str):
         return model if isinstance(model, dict) and "class_path" in model else None
     return model if isinstance(model.get("init_args") or {}, dict) else None

@@ -2,7 +2,6 @@
 
 import builtins
 import functools
-import hashlib
 import importlib.machinery
 import os
 import sys
@@ -14,7 +13,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from graft.io.checksum import hash_tensors
+from graft.io.checksum import checksum
 from graft.io.fingerprint import fingerprint, source_hash
 
 VALUES = (type(None), bool, int, float, complex, str, bytes, type(...))
@@ -92,7 +91,7 @@ def _of(value: Any, inside: tuple[int, ...]) -> Any:
     if kind in (dict, OrderedDict):
         return {"dict": [[_of(key, inside), _of(each, inside)] for key, each in value.items()]}
     if isinstance(value, Tensor):
-        return {"tensor": [str(value.dtype), list(value.shape), hash_tensors({"": value})]}
+        return {"tensor": checksum(value)}
     if kind is np.ndarray or isinstance(value, np.generic):
         return _numbers(np.asarray(value))
     if isinstance(value, types.ModuleType):
@@ -145,8 +144,7 @@ def unidentified(description: Any) -> bool:
 def _numbers(array: Any) -> Any:
     if array.dtype.hasobject:
         raise _Unknown
-    content = hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()
-    return {"array": [str(array.dtype), list(array.shape), content]}
+    return {"array": checksum(array)}
 
 
 def _file(module: types.ModuleType) -> "str | None":
@@ -186,4 +184,4 @@ def _code(code: types.CodeType, inside: tuple[int, ...]) -> Any:
     ]
     shape = code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount, code.co_flags
     names = code.co_names, code.co_varnames, code.co_freevars, code.co_cellvars
-    return [hashlib.sha256(code.co_code).hexdigest(), constants, list(shape), [list(each) for each in names]]
+    return [checksum(code.co_code), constants, list(shape), [list(each) for each in names]]

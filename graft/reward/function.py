@@ -14,7 +14,7 @@ from typing_extensions import override
 
 from graft.core.copies import copied, copies
 from graft.errors import GraftError
-from graft.io.checksum import sha256
+from graft.io.checksum import file_checksum
 from graft.reward import importing
 from graft.reward.base import Reward, Scores, format_error, to_finite_float
 from graft.reward.code import described, importable
@@ -101,7 +101,7 @@ class FunctionReward(Reward):
         spec = None
         with contextlib.suppress(ImportError, ValueError):
             spec = importlib.util.find_spec(self.path.rpartition(".")[0])
-        file = sha256(spec.origin) if spec is not None and spec.origin and os.path.isfile(spec.origin) else None
+        file = file_checksum(spec.origin) if spec is not None and spec.origin and os.path.isfile(spec.origin) else None
         return {"function": self.path, "file": file, "batch": self.batched}
 
     @override

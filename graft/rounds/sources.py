@@ -15,7 +15,7 @@ from graft.core.datatypes import Chunk, ScoredSet
 from graft.core.state import take
 from graft.domain import Domain
 from graft.errors import GraftError
-from graft.io.checksum import hash_tensors, sha256
+from graft.io.checksum import checksum, file_checksum
 from graft.io.fingerprint import fingerprint_hash, public_attributes
 from graft.io.paths import find_file
 from graft.network import trainable_parameters
@@ -106,7 +106,7 @@ class ModelSource(Source):
         if self.name == "current":
             with policy.eval_weights("current"):
                 weights = {name: full_tensor(weight) for name, weight in trainable_parameters(policy.backbone).items()}
-                origin |= {"weights": hash_tensors(weights), "level": policy.interval.low}
+                origin |= {"weights": checksum(weights), "level": policy.interval.low}
                 origin |= {"upper_level": policy.interval.high} if policy.interval.high < 1 else {}
             if policy.corrector is not None:
                 origin["corrector"] = fingerprint_hash(policy.corrector)
@@ -160,7 +160,7 @@ class ScoredFileSource(Source):
             if not usable and not content.left_out:
                 raise GraftError(f"{path} has no record")
             check_invalid(usable, content.left_out, self.max_invalid_fraction, path, "data.source.max_invalid_fraction")
-            self._content, self._hash = content, sha256(path)
+            self._content, self._hash = content, file_checksum(path)
             averaged = f", {content.replicates} of them averaged as replicates" if content.replicates else ""
             said = "; ".join(each for each in (describe_invalid(content.left_out), *content.notes) if each)
             counts = f"{len(content.values)} objects of {usable} records{averaged}"

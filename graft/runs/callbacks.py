@@ -103,7 +103,7 @@ def _evaluators(trainer: Trainer, module: Any, *networks: Weights) -> dict[str, 
 
 def note_reference(module: Any, checkpoint: dict[str, Any]) -> None:
     """Add the path and checksum of the reference to a checkpoint, which lacks its weights."""
-    checkpoint["graft"] = {"format": 1, "reference": module.policy.reference_file}
+    checkpoint["graft"] = {"reference": module.policy.reference_file}
 
 
 def check_checkpoint(module: Any, checkpoint: dict[str, Any]) -> None:

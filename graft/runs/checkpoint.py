@@ -1,6 +1,5 @@
 """Checkpoints: atomic files with a format and a checksum, read as plain data only."""
 
-import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +11,9 @@ from typing_extensions import override
 from graft.core.finite import require_finite_weights
 from graft.errors import GraftError
 from graft.io.atomic import atomic_write
+from graft.io.checksum import checksum
+from graft.io.format import FORMAT, check_format
 from graft.runs.sharding import check_index, verify_checksums
-
-FORMAT = 2
-"""Format number of checkpoints. From format 2 on, a checkpoint holds a checksum."""
 
 
 class ChecksummedCheckpointIO(TorchCheckpointIO):
@@ -32,7 +30,7 @@ class ChecksummedCheckpointIO(TorchCheckpointIO):
         note = {**checkpoint.get("graft", {}), "format": FORMAT}
         note.pop("sha256", None)
         noted = {**checkpoint, "graft": note}
-        note["sha256"] = _seal(noted)
+        note["sha256"] = checksum(noted)
         with atomic_write(path) as temporary:
             try:
                 with open(temporary, "wb") as file:
@@ -69,12 +67,9 @@ def read(path: Path) -> dict[str, Any]:
     if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get("graft"), dict):
         raise GraftError(f"{path} was not written by graft: warm starts from weights use --weights")
     note = checkpoint["graft"]
-    if note.get("format") not in range(1, FORMAT + 1):
-        raise GraftError(
-            f"{path} was written by another version of graft: its format is {note.get('format')!r}, not {FORMAT}"
-        )
+    check_format(path, note)
     said = note.pop("sha256", None)
-    if whole and (said or note["format"] > 1) and said != _seal(checkpoint):
+    if whole and said != checksum(checkpoint):
         raise GraftError(
             f"{path} was changed since it was written (its checksum does not match): give another --ckpt_path, or "
             "remove it and resume from the rounds with --ckpt_path last"
@@ -114,28 +109,3 @@ def _tensors(value: Any, name: str) -> dict[str, Tensor]:
     for key, each in items:
         found |= _tensors(each, f"{name}.{key}" if name else str(key))
     return found
-
-
-def _seal(value: Any) -> str:
-    digest = hashlib.sha256()
-    _take(value, digest.update)
-    return digest.hexdigest()
-
-
-def _take(value: Any, update: Any) -> None:
-    """Feed every value with its type and position to a hash."""
-    if isinstance(value, Tensor):
-        plain = value.detach().cpu().contiguous()
-        update(f"tensor {plain.dtype} {tuple(plain.shape)} ".encode())
-        update(plain.reshape(-1).view(torch.uint8).numpy())
-    elif isinstance(value, dict):
-        update(f"dict {len(value)} ".encode())
-        for key in sorted(value, key=repr):
-            update(f"{key!r} ".encode())
-            _take(value[key], update)
-    elif isinstance(value, list | tuple):
-        update(f"list {len(value)} ".encode())
-        for each in value:
-            _take(each, update)
-    else:
-        update(f"{value!r} ".encode())

@@ -16,11 +16,11 @@ from typing_extensions import override
 
 from graft.errors import GraftError
 from graft.io.atomic import synced
-from graft.io.checksum import sha256
+from graft.io.checksum import file_checksum
 from graft.io.json_files import read_checked_json, write_checked_json
 from graft.policy import Policy
 
-SEAL = "parts.json"  # file of a sharded checkpoint with the checksum of each shard
+CHECKSUMS = "checksums.json"  # file of a sharded checkpoint with the checksum of each shard
 INDEX = ".metadata"  # file of a sharded checkpoint that torch writes as a pickle
 OTHERS = {  # names allowed in an index in addition to the classes of torch.distributed.checkpoint
     ("torch", "Size"),
@@ -119,8 +119,8 @@ def shards(strategy: Any) -> bool:
 
 def write_checksums(folder: Path) -> None:
     """Write the checksum of every shard of a sharded checkpoint."""
-    parts = sorted(path.name for path in folder.iterdir() if path.name != SEAL)
-    write_checked_json(folder / SEAL, {"sha256 of": {name: sha256(folder / name) for name in parts}})
+    parts = sorted(path.name for path in folder.iterdir() if path.name != CHECKSUMS)
+    write_checked_json(folder / CHECKSUMS, {"shards": {name: file_checksum(folder / name) for name in parts}})
 
 
 def verify_checksums(folder: Path) -> None:
@@ -130,8 +130,8 @@ def verify_checksums(folder: Path) -> None:
         GraftError: A shard is missing or was changed, or the checksums are missing.
     """
     remedy = "give another --ckpt_path"
-    for name, hashed in read_checked_json(folder / SEAL, remedy)["sha256 of"].items():
-        if not (folder / name).is_file() or sha256(folder / name) != hashed:
+    for name, hashed in read_checked_json(folder / CHECKSUMS, remedy)["shards"].items():
+        if not (folder / name).is_file() or file_checksum(folder / name) != hashed:
             raise GraftError(f"{folder / name} is missing or was changed since it was written: {remedy}")
 
 

@@ -15,7 +15,7 @@ import graft
 from graft.commands.compare import cost_callback
 from graft.commands.compare.methods import METHODS
 from graft.domain.distance import frechet, paired_mmd
-from graft.io.checksum import hash_tensors
+from graft.io.checksum import checksum
 from graft.io.tensors import read_tensors
 from graft.report.page import POLICY
 
@@ -215,7 +215,7 @@ def test_a_stopped_comparison_goes_on(stop: str, there: Path, tmp_path: Path, mo
     ]
     assert untimed(stopped) == whole[1::-1] + whole[2:]  # in the order asked for
     for name in ("graft_seed0", "pgraft_0.25_seed0"):
-        tensors = [hash_tensors(read_tensors(Path(f, "runs", name, "tuned.safetensors"))[0]) for f in ("all", stopped)]
+        tensors = [checksum(read_tensors(Path(f, "runs", name, "tuned.safetensors"))[0]) for f in ("all", stopped)]
         assert tensors[0] == tensors[1]
     finished = (stopped / "compare.csv").read_bytes()
     with monkeypatch.context() as patch:

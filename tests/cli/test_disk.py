@@ -10,12 +10,11 @@ from pathlib import Path
 import pytest
 import torch
 from called import done, run
-from safetensors.torch import load_file, save_file
 
 from graft import GraftError
 from graft.io.atomic import write_with
 from graft.io.mapped import mapped_writer
-from graft.io.tensors import read_metadata, read_tensors, write_tensors
+from graft.io.tensors import read_tensors, write_tensors
 from graft.runs.checkpoint import ChecksummedCheckpointIO, read
 from graft.runs.logger import ResumableCSVLogger
 
@@ -63,7 +62,7 @@ def test_full_disk(which: str, finished: Path, small: list[str]) -> None:
 
 
 def test_full_disk_leaves_the_last_checkpoint(tmp_path: Path) -> None:
-    note = {"graft": {"format": 1}, "state_dict": {}, "global_step": 3, "loops": {}, "pytorch-lightning_version": "2"}
+    note = {"graft": {}, "state_dict": {}, "global_step": 3, "loops": {}, "pytorch-lightning_version": "2"}
     path = tmp_path / "last.ckpt"
     ChecksummedCheckpointIO().save_checkpoint(note, path)
     with room(50_000), pytest.raises(GraftError, match="free the disk"):
@@ -147,7 +146,7 @@ def test_another_version(interrupted: Path, finished: Path, small: list[str]) ->
     assert "another version of graft" in run("fit", *small, *LAST).said
     tensors, about = read_tensors(finished / "tuned.safetensors")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("graft.io.tensors.FORMAT", 3)
+        patch.setattr("graft.io.format.FORMAT", 99)
         write_tensors("later.safetensors", tensors, about)
     assert "another version of graft" in run("fit", *small, "--weights", "later.safetensors").said
 
@@ -158,16 +157,6 @@ def test_checkpoint_of_another_run(interrupted: Path, small: list[str], folder: 
     done("fit", *lora, "--run_dir", "other")
     shutil.copy("other/checkpoints/last.ckpt", interrupted / "checkpoints/last.ckpt")
     assert "does not fit the network" in run("fit", *small, *LAST).said
-
-
-def test_files_of_version_one_are_read(finished: Path, reference: Path, folder: Path) -> None:
-    """They have no hash, and hold the run's whole configuration, of which the model is read."""
-    path, tuned = folder / "first.safetensors", finished / "tuned.safetensors"
-    about = {"format": 1, "reference": read_metadata(tuned)["reference"], "level": 0.0}
-    about["config"] = (finished / "config.yaml").read_text()
-    save_file(load_file(tuned), path, {"graft": json.dumps(about)})
-    assert read_metadata(path)["format"] == 1 and read_tensors(path)[0]
-    done("sample", "--weights", path, "-n", "2", "--out", "a.sdf", "--model.weights", reference)
 
 
 def test_a_configuration_is_data(interrupted: Path, small: list[str], folder: Path) -> None:

@@ -18,9 +18,9 @@ import graft
 from graft.cli import IGNORED_WARNINGS
 from graft.core.finite import NotFiniteError
 from graft.errors import GraftError
+from graft.io.checksum import checksum
 from graft.io.tensors import read_tensors, write_tensors
 from graft.process import CosineSchedule, Gaussian
-from graft.runs import checkpoint as checkpoints
 from graft.runs.checkpoint import read as read_checkpoint
 
 pytestmark = [pytest.mark.filterwarnings(f"ignore:{message}") for message in IGNORED_WARNINGS]
@@ -283,7 +283,7 @@ def test_checkpoint_is_refused(where: str, weights: Path, folder: Path) -> None:
     else:
         content["optimizer_states"][0]["state"][0]["exp_avg_sq"][0, 0] = math.inf
     del content["graft"]["sha256"]
-    content["graft"]["sha256"] = checkpoints._seal(content)
+    content["graft"]["sha256"] = checksum(content)
     torch.save(content, path)
     name = "policy.backbone.layers.0.bias" if where == "weight" else "optimizer.0.state.0.exp_avg_sq"
     with pytest.raises(GraftError, match=f"last.ckpt: the tensor {name} holds values that are not finite"):

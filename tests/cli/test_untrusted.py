@@ -78,13 +78,12 @@ def work(toy: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def changed(work: Path, change: "Callable[[dict[str, Any]], Any]", old: bool = False, **more: Any) -> str:
+def changed(work: Path, change: "Callable[[dict[str, Any]], Any]", **more: Any) -> str:
     """Weights whose header somebody has changed, sealed anew.
 
     Args:
         work: Folder.
         change: Of the run's configuration, whose model alone becomes the architecture.
-        old: Write the whole configuration into the header, as earlier versions did.
         more: Other entries of the header.
     """
     tensors, about = read_tensors(work / "run" / "tuned.safetensors")
@@ -92,7 +91,7 @@ def changed(work: Path, change: "Callable[[dict[str, Any]], Any]", old: bool = F
     config = yaml.safe_load((work / "run" / "config.yaml").read_text())
     config["model"] = architecture
     change(config)
-    said = {"config": yaml.safe_dump(config)} if old else {"architecture": config["model"], "data": config["data"]}
+    said = {"architecture": config["model"], "data": config["data"]}
     write_tensors(work / "theirs.safetensors", tensors, {**about, **said, **more})
     return "theirs.safetensors"
 
@@ -112,11 +111,10 @@ REWARDS = {
 }
 
 
-@pytest.mark.parametrize("old", [False, True])
 @pytest.mark.parametrize("command", ["sample", "hits", "evaluate"])
 @pytest.mark.parametrize("kind", REWARDS)
-def test_no_reward_comes_from_a_weights_file(command: str, kind: str, old: bool, work: Path) -> None:
-    weights = changed(work, lambda config: config["data"].update(reward=REWARDS[kind]), old)
+def test_no_reward_comes_from_a_weights_file(command: str, kind: str, work: Path) -> None:
+    weights = changed(work, lambda config: config["data"].update(reward=REWARDS[kind]))
     if command == "evaluate":
         done("evaluate", "--weights", weights, "-n", "4", "--runs", "1")
     else:
@@ -127,12 +125,11 @@ def test_no_reward_comes_from_a_weights_file(command: str, kind: str, old: bool,
     assert not (work / "taken over").exists() and "evil" not in sys.modules
 
 
-@pytest.mark.parametrize("old", [False, True])
 @pytest.mark.parametrize("kind", REWARDS)
 @pytest.mark.parametrize(
     "place", ["backbone", "process", "solver", "corrector", "features", "reward", "process.anything"]
 )
-def test_a_reward_in_the_place_of_a_part_of_the_model(place: str, kind: str, old: bool, work: Path) -> None:
+def test_a_reward_in_the_place_of_a_part_of_the_model(place: str, kind: str, work: Path) -> None:
     def change(config: dict[str, Any]) -> None:
         inner = config["model"]["init_args"]
         if place == "process.anything":
@@ -140,7 +137,7 @@ def test_a_reward_in_the_place_of_a_part_of_the_model(place: str, kind: str, old
         else:
             inner[place] = REWARDS[kind]
 
-    run("sample", "--weights", changed(work, change, old), *TWO).said  # noqa: B018
+    run("sample", "--weights", changed(work, change), *TWO).said  # noqa: B018
     assert not (work / "taken over").exists() and "evil" not in sys.modules
 
 
@@ -275,7 +272,12 @@ NAMES = [
         "torch.nn.Module.load_state_dict",
     ],
     *["evil.run", "evil.Plain", "evil.Score", "evil.nothing", "evil.os.system", "__main__.Net", "nowhere.Net", "evil"],
-    *["graft.reward.FunctionReward", "graft.reward.worker.Worker", "graft.io.checksum.sha256", "graft.__main__.x"],
+    *[
+        "graft.reward.FunctionReward",
+        "graft.reward.worker.Worker",
+        "graft.io.checksum.checksum",
+        "graft.__main__.x",
+    ],
     *[
         "domains.molecules.rewards.ExternalProgram",
         "graft.rollouts.Rollouts",
@@ -364,9 +366,8 @@ def test_references_that_are_not_here(reference: Any, work: Path) -> None:
 @pytest.mark.parametrize(
     "config", [3, [], {"model": 1}, "a: b", "model: {class_path: [1]}", "model: x", "&a [*a]", "a: 1\na: 2"]
 )
-@pytest.mark.parametrize("name", ["config", "architecture"])
-def test_headers_of_another_kind(name: str, config: Any, work: Path) -> None:
+def test_headers_of_another_kind(config: Any, work: Path) -> None:
     tensors, about = read_tensors(work / "run" / "tuned.safetensors")
     about.pop("architecture")
-    write_tensors(work / "theirs.safetensors", tensors, {**about, name: config})
+    write_tensors(work / "theirs.safetensors", tensors, {**about, "architecture": config})
     assert "theirs.safetensors" in run("sample", "--weights", "theirs.safetensors", *TWO).said

@@ -79,7 +79,7 @@ def test_enumerated_molecules(moved: list[tuple[str, bool]], tmp_path: Path, mon
     from domains.molecules import sources
 
     monkeypatch.setenv("GRAFT_CACHE", str(tmp_path))
-    arrays, _ = sources.read("enumerated", 2)
+    arrays, *_ = sources.read("enumerated", 2)
     assert len(arrays["num_atoms"]) > 3 and [done for _, done in moved] == [True]
     (path,) = tmp_path.iterdir()
     monkeypatch.setattr(sources, "embed", None)  # from the file, not made again

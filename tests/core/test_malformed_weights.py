@@ -9,6 +9,7 @@ import pytest
 
 from graft import GraftError
 from graft.io.foreign_weights import load_state_dict
+from graft.io.format import FORMAT
 from graft.io.tensors import read_tensors
 
 
@@ -19,7 +20,6 @@ def tensors_file(header: Any, body: bytes = b"\0" * 16, length: "int | None" = N
 
 
 TENSOR = {"dtype": "F32", "shape": [4], "data_offsets": [0, 16]}
-ABOUT = {"format": 1}
 
 
 def with_about(about: Any) -> bytes:
@@ -46,9 +46,9 @@ MALFORMED = {
     "an account that is a number": with_about(5),
     "an account's format in words": with_about({"format": "new"}),
     "an account's format from the future": with_about({"format": 10**9}),
-    "no hash": with_about({"format": 2}),
-    "another hash": with_about({"format": 2, "sha256": "0" * 64}),
-    "a hash of another kind": with_about({"format": 2, "sha256": [1]}),
+    "no hash": with_about({"format": FORMAT}),
+    "another hash": with_about({"format": FORMAT, "sha256": "0" * 64}),
+    "a hash of another kind": with_about({"format": FORMAT, "sha256": [1]}),
 }
 
 

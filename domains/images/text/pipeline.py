@@ -1,6 +1,5 @@
 """A diffusers pipeline from a folder or the hub, checked before it is loaded."""
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from domains.images.text import loading
 from domains.images.text.families import FAMILIES, Given, PipelineAdapter
 from domains.images.text.process import LatentGaussian, process, sampling_scheduler
 from graft.errors import GraftError
-from graft.io.checksum import sha256
+from graft.io.checksum import checksum, file_checksum
 from graft.io.json_files import parse_json
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -244,8 +243,4 @@ def _solver(path: Path, family: PipelineAdapter, changes: dict[str, Any]) -> Any
 def _hash(path: Path, family: PipelineAdapter) -> str:
     """Return the hash of the denoiser's files and of every component's configuration."""
     chosen = sorted({*path.glob("*/*.json"), *(path / family.part).rglob("*")})
-    digest = hashlib.sha256()
-    for file in chosen:
-        if file.is_file():
-            digest.update(f"{file.relative_to(path)} {sha256(file)}\n".encode())
-    return digest.hexdigest()
+    return checksum({file.relative_to(path).as_posix(): file_checksum(file) for file in chosen if file.is_file()})

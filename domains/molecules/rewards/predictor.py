@@ -19,7 +19,7 @@ from domains.molecules.chemistry import is_valid
 from domains.molecules.rewards.featurise import Featuriser, MorganFeatures
 from graft.core.finite import require_finite_network
 from graft.errors import GraftError
-from graft.io.checksum import sha256
+from graft.io.checksum import file_checksum
 from graft.io.fingerprint import public_attributes
 from graft.io.foreign_weights import load_state_dict
 from graft.io.paths import find_file
@@ -54,7 +54,7 @@ class Predictor(BatchReward):
     def identity(self) -> Any:
         """Return the settings and the hash of the model's file."""
         public = {name: value for name, value in public_attributes(self).items() if name not in ("path", "name")}
-        return {"predictor": type(self).__qualname__, "file": sha256(find_file(self.path)), **public}
+        return {"predictor": type(self).__qualname__, "file": file_checksum(find_file(self.path)), **public}
 
     @abstractmethod
     def predict(self, features: NDArray[np.float32]) -> NDArray[Any]:

@@ -16,7 +16,7 @@ from typing_extensions import override
 
 from domains.molecules.chemistry import is_valid, key
 from graft.errors import GraftError
-from graft.io.checksum import sha256
+from graft.io.checksum import file_checksum
 from graft.io.fingerprint import public_attributes
 from graft.io.paths import find_file
 from graft.reward import Reward, Scores, to_finite_float
@@ -91,7 +91,7 @@ class ExternalProgram(Reward):
         public = public_attributes(self)
         for name in ("timeout", "workers", "name"):
             public.pop(name)
-        return {"program": public, "files": [sha256(find_file(name)) for name in self.files]}
+        return {"program": public, "files": [file_checksum(find_file(name)) for name in self.files]}
 
     @override
     def setup(self) -> None:

@@ -16,7 +16,7 @@ from graft.core.datatypes import Weights
 from graft.errors import GraftError
 from graft.evaluation.samples import Samples
 from graft.io import yaml_files
-from graft.io.checksum import sha256
+from graft.io.checksum import file_checksum
 from graft.io.paths import find_file
 from graft.module import GraftModule
 
@@ -268,5 +268,5 @@ def _file(asked: str) -> Method:
         f"the settings of {asked}",
         ("--config", str(path)),
         "fixed" if own else "each",
-        content=sha256(path),
+        content=file_checksum(path),
     )

@@ -16,7 +16,7 @@ from graft.commands.correct.inverted_chunk import InvertedChunk, concatenate, pa
 from graft.core import seeding
 from graft.core.state import Condition, State, apply, size, take
 from graft.errors import GraftError
-from graft.io.checksum import hash_tensors
+from graft.io.checksum import checksum
 from graft.io.fingerprint import fingerprint_hash
 from graft.module import GraftModule
 from graft.network.corrector import gaussian_fields
@@ -185,7 +185,7 @@ class Inverter:
         if std := settings.dequantize_std:
             noise = self.module.policy.process.noise(data, given, generator)
             data = apply(lambda x, z: x + std * z, data, noise)
-        origin = self._origin(hash_tensors(_flat(data) | {f"condition/{n}": f for n, f in given.items()}))
+        origin = self._origin(checksum(_flat(data) | {f"condition/{n}": f for n, f in given.items()}))
         self._stop_if_interrupted()
         if not path.exists() and self.trainer.is_global_zero:
             moved, moved_condition = to_device(self.trainer, (data, given))
