@@ -143,9 +143,10 @@ def _answers(smiles: Sequence[str], seconds: float, count: int) -> "Iterator[tup
             for each_done in done:
                 yield each_done.result()
     finally:
+        pool.shutdown(wait=False, cancel_futures=True)  # no thread may start another process
         for worker in workers:
             worker.kill()
-        pool.shutdown(cancel_futures=True)
+        pool.shutdown()
 
 
 def _embedded(smiles: str, answer: "etkdg.Answer | str", seconds: float) -> "Embedded | str":

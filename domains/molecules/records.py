@@ -20,7 +20,7 @@ from graft.errors import GraftError
 from graft.io import text
 
 UNREADABLE, FLAT = "unparseable", "without a 3-D structure"
-DEPICTION = "a flat depiction (all z are 0)"
+DEPICTION = "a flat depiction without a 3-D structure (all z are equal)"
 KEKULE = "with aromatic bonds that have no Kekulé form, since hydrogens of aromatic atoms are missing"
 FLAT_Z = 1e-4  # Å; the coordinates of an SDF have four decimals
 
@@ -81,7 +81,7 @@ class _Structure(Record):
             return None, FLAT
         with rdBase.BlockLogs():
             mol, why = _without_implicit_hydrogens(mol) if self.bare else _sanitised(mol)
-        if mol is not None and not self.bare and (abs(x[:, 2]) < FLAT_Z).all() and _is_depiction(mol, x):
+        if mol is not None and not self.bare and np.ptp(x[:, 2]) < FLAT_Z and _is_depiction(mol, x):
             return None, DEPICTION
         return mol, why
 

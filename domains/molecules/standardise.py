@@ -79,7 +79,8 @@ def standardise(mol: Any, standard: Standard, bare: bool = False) -> Standardise
         if any(atom.GetNumRadicalElectrons() for atom in mol.GetAtoms()):
             return Standardised(None, why=RADICAL)
         if why := unrepresentable(mol, standard):
-            return Standardised(None, why=why)
+            done = " (set neutralise)" if standard.neutralise else ""
+            return Standardised(None, why=why.removesuffix(done))
         smiles = identity = str(Chem.MolToSmiles(Chem.RemoveHs(mol)))
         if any(atom.GetIsotope() for atom in mol.GetAtoms()):
             mol = Chem.Mol(mol)

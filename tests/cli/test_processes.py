@@ -200,6 +200,19 @@ def test_rewards_of_one_process_fail(small: list[str], folder: Path, pair: Pair)
     assert summary["tuned"]["n"] == 32 and summary["tuned"]["failed_rewards"] == 0  # one request, of the first process
 
 
+def test_molecules_of_files(small: list[str], folder: Path, pair: Pair) -> None:
+    """The first process embeds them, and the other one finds the conformers; both refuse a file of little use."""
+    rows = "".join(f"{'C' * (1 + i % 7)}{end},{i}\n" for i, end in enumerate("ON" * 8))
+    (folder / "assay.csv").write_text(f"smiles,score\n{rows}nonsense,3\n")
+    given = ["fit", *small, "--data.source.path", "assay.csv", "--data.source.score_column", "score", *TWO]
+    for result in pair(*given, "--trainer.max_epochs", "1", "--run_dir", "two"):
+        assert result.status == 0, result.err
+    scored = json.loads((folder / "two" / "summary.json").read_text())["scored_set"]
+    assert (scored["objects"], scored["replicates"]) == (14, 2) and scored["invalid_by_reason"] == {"no SMILES": 1}
+    for result in pair(*given, "--data.source.max_invalid_fraction", "0.01", "--run_dir", "none"):
+        assert result.status == 2 and "1 of 17 records" in result.err, result.err
+
+
 def test_all_rewards_fail(small: list[str], folder: Path, pair: Pair) -> None:
     """Every process ends, with the sentence."""
     failing = [*REWARD, "--data.reward.path", "tried.raises"]

@@ -1,5 +1,6 @@
 """Whatever is in a file of molecules, the readers give molecules or one clear error."""
 
+import gzip
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -50,6 +51,7 @@ M  END
 $$$$
 """
 CSV = "smiles,score\nCO,0.5\nC,x\n,1\n"
+XYZ = "2\nscore=0.5\nC 0 0 0\nO 1.4 0.1 8*^-3\n1341.3 13\n"
 ARRAYS = {"num_atoms": np.array([1, 2]), "charges": np.array([[6, 0], [6, 8]]), "positions": np.ones((2, 2, 3))}
 
 
@@ -67,6 +69,9 @@ KINDS: dict[str, tuple[str, Callable[[Path], Any]]] = {
     "npz": ("a.npz", whole),
     "scored sdf": ("a.sdf", scored),
     "scored csv": ("a.csv", scored),
+    "xyz": ("a.xyz", whole),
+    "scored xyz": ("a.xyz", scored),
+    "compressed sdf": ("a.sdf.gz", whole),
 }
 
 
@@ -74,7 +79,9 @@ def content(name: str, path: Path) -> bytes:
     if name == "a.npz":
         np.savez(path, **ARRAYS)  # type: ignore[arg-type]
         return path.read_bytes()
-    return (SDF * 2 if name == "a.sdf" else CSV).encode()
+    if name == "a.sdf.gz":
+        return gzip.compress((SDF * 2).encode())
+    return {"a.sdf": SDF * 2, "a.csv": CSV, "a.xyz": XYZ * 2}[name].encode()
 
 
 def attempt(read: Callable[[Path], Any], path: Path) -> None:

@@ -230,13 +230,19 @@ def test_salts_and_charges_on_request(tmp_path: Path) -> None:
     assert len(data.train_set) + len(data.val_set) == 6
 
 
+def test_charges_that_no_proton_removes(tmp_path: Path) -> None:
+    path = table(tmp_path / "a.csv", "smiles,pIC50\nC[N+](C)(C)C,5\nCCO,5\n")
+    (((_, why),), ((_, tried),)) = (read(path, vocabulary=HEAVY, neutralise=each).left_out for each in (False, True))
+    assert why.startswith("charged") and tried.startswith("charged") and "set neutralise" not in tried
+
+
 def test_salts_and_charges_in_three_dimensions(tmp_path: Path) -> None:
     """The coordinates of the heavy atoms stay, and so do those of hydrogens where no charge changes."""
     salt, ammonium = embedded("CCO.Cl"), embedded("C[NH3+]")
     text = "".join(f"{Chem.MolToMolBlock(mol)}>  <pIC50>\n1\n\n$$$$\n" for mol in (salt, ammonium))
     path = table(tmp_path / "a.sdf", text)
     whys = [why for _, why in read(path).left_out]
-    assert whys[0].startswith("a salt") and whys[1].startswith("charged")
+    assert whys[0].startswith("a salt") and whys[1].startswith("charged (set neutralise)")
     found = read(path, largest_fragment=True, neutralise=True)
     assert found.molecules.keys == ["CCO", "CN"] and not found.left_out
     x = salt.GetConformer().GetPositions()
@@ -342,6 +348,20 @@ def test_flat_depictions_are_refused(tmp_path: Path, smiles: str, hydrogens: boo
     assert why == (records.DEPICTION if smiles != "c1ccncc1" or not hydrogens else "")
     real = embedded("c1ccncc1")
     assert next(records.read(sdf(tmp_path / "b.sdf", Chem.MolToMolBlock(real)))).parsed()[1] == ""
+
+
+def test_records_of_version_3000(tmp_path: Path) -> None:
+    text = Chem.MolToV3KMolBlock(embedded("CCO"))
+    assert read(sdf(tmp_path / "a.sdf", text, text)).molecules.keys == ["CCO", "CCO"]
+    (tmp_path / "a.mol").write_text(text)
+    assert sources.read(str(tmp_path / "a.mol"), 9).numbers == [1]
+
+
+def test_a_compressed_file_that_is_cut_off(tmp_path: Path) -> None:
+    whole = gzip.compress(b"CCO\n" * 1000)
+    (tmp_path / "a.smi.gz").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(GraftError, match=r"a\.smi\.gz cannot be read"):
+        sources.read(str(tmp_path / "a.smi.gz"), 9)
 
 
 def test_a_property_in_another_encoding_is_skipped_alone(tmp_path: Path) -> None:
