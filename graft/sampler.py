@@ -11,7 +11,7 @@ from graft.core.finite import NotFiniteError, extremes
 from graft.core.state import Condition, State, fields_of
 from graft.errors import GraftError
 from graft.process import Model, Process
-from graft.solvers import Euler, Solver
+from graft.solvers import BoundModel, Euler, Solver
 
 EULER = Euler()
 
@@ -107,7 +107,7 @@ def run_stages(
     trajectory = Trajectory(state)
     seen: list[tuple[str, Tensor]] = [("at the start", _finite(state))]
     for stage in stages:
-        model = _counted(stage.model, trajectory)
+        model = BoundModel(stage.process, _counted(stage.model, trajectory), condition)
         own, kept = (steps, wanted) if stage.steps is None else (stage.steps, {})
         start, stop = _index(stage.start, own), _index(stage.stop, own)
         if start in kept:
@@ -116,9 +116,9 @@ def run_stages(
         for i in range(start, stop, direction):
             following = i + direction
             for _ in range(repeats - 1 if direction < 0 < following and stage.steps is None else 0):
-                state = stage.solver.step(stage.process, model, state, i / own, following / own, condition, generator)
+                state = stage.solver.step(model, state, i / own, following / own, generator)
                 state = stage.process.corrupt(state, i / own, following / own, condition, generator)
-            state = stage.solver.step(stage.process, model, state, i / own, following / own, condition, generator)
+            state = stage.solver.step(model, state, i / own, following / own, generator)
             if following in kept:
                 trajectory.states[kept[following]] = state
             if strict:  # the result stays on the device until the end, so no step waits for it

@@ -31,14 +31,7 @@ def split_flags(args: list[str], names: Sequence[str]) -> tuple[dict[str, str], 
 
 def model_overrides(args: list[str]) -> tuple[dict[str, Any], list[str]]:
     """Return (settings of the model by name, the other arguments)."""
-    given, rest, left = dict[str, Any](), list[str](), iter(args)
-    for arg in left:
-        flag, equals, value = arg.partition("=")
-        if not flag.startswith("--model."):
-            rest.append(arg)
-            continue
-        text = value if equals else next(left, None)
-        if text is None:
-            raise GraftError(f"{flag} needs a value")
-        given[flag.removeprefix("--model.")] = yaml_files.load(text, f"the value of {flag}")
+    flags = [arg.partition("=")[0].removeprefix("--") for arg in args if arg.startswith("--model.")]
+    own, rest = split_flags(args, flags)
+    given = {name.removeprefix("model."): yaml_files.load(text, f"the value of --{name}") for name, text in own.items()}
     return given, rest

@@ -6,8 +6,9 @@ from graft.commands.pretraining import pretrain
 from graft.commands.samples import evaluate_both, render_samples, sample, write_samples
 from graft.commands.session import (
     TRAINER_DEFAULTS,
+    OpenRun,
     attach_logging,
-    prepare_run_dir,
+    open_run,
     saves,
     train,
     trainer,
@@ -17,12 +18,13 @@ from graft.commands.summary import to_json
 
 __all__ = [
     "TRAINER_DEFAULTS",
+    "OpenRun",
     "RoundWeightsCallback",
     "attach_logging",
     "evaluate_both",
     "fit",
     "levels",
-    "prepare_run_dir",
+    "open_run",
     "pretrain",
     "render_samples",
     "sample",

@@ -6,24 +6,18 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 from typing_extensions import override
 
-from graft import runs
 from graft.commands.levels import results
 from graft.commands.levels.choose import ChooseLevel
 from graft.commands.run_report import write_report
 from graft.commands.samples import evaluate_both, write_samples
-from graft.commands.session import attach_logging, prepare_run_dir, train
+from graft.commands.session import OpenRun, open_run, train
 from graft.commands.summary import monitor_summary, run_summary
-from graft.core import distributed
 from graft.errors import GraftError
 from graft.evaluation.alarms import AlarmCallback
 from graft.io.json_files import write_json
 from graft.module import GraftModule
-from graft.policy.weights import keep_reference
 from graft.rollouts import Rollouts
-from graft.runs.lock import holding
 from graft.runs.progress import RoundProgressCallback
-from graft.runs.python_runs import checkpoint_of, of_objects
-from graft.runs.stopwatch import Stopwatch
 
 
 def fit(
@@ -54,37 +48,18 @@ def fit(
     Raises:
         GraftError: The folder holds a run, and the call neither resumes nor overwrites it.
     """
-    with runs.withdrawn(Path(run_dir)), holding(), Stopwatch() as clock:
-        return _fit(clock, module, data, run_dir, trainer, config, command, checkpoint, overwrite)
-
-
-def _fit(
-    clock: Stopwatch,
-    module: GraftModule,
-    data: Rollouts,
-    run_dir: "str | Path",
-    trainer: Trainer,
-    config: str,
-    command: str,
-    asked: "str | Path | None",
-    overwrite: bool,
-) -> dict[str, Any]:
     if module.policy.reference_file is None:
         raise GraftError("model.weights is not set; fine-tuning needs the weights of a reference: give model.weights")
     if trainer.max_epochs is not None and trainer.max_epochs < 1:
         raise GraftError(
             f"trainer.max_epochs is {trainer.max_epochs}; it must be at least 1, since a round is an epoch"
         )
-    distributed.launch(trainer, module)
-    folder = prepare_run_dir(trainer, run_dir)
-    checkpoint = distributed.on_rank_zero(trainer, lambda: checkpoint_of(folder, asked, overwrite))
-    clock.keep(folder, trainer)
-    data.run_dir = folder
-    keep_reference(module.policy, folder)
-    config = config or distributed.on_rank_zero(
-        trainer, lambda: of_objects(module, data, trainer, folder, asked is not None)
-    )
-    attach_logging(trainer, folder, config, checkpoint)
+    with open_run(module, data, run_dir, trainer, config, checkpoint, overwrite) as run:
+        return _fit(module, data, trainer, run, command)
+
+
+def _fit(module: GraftModule, data: Rollouts, trainer: Trainer, run: OpenRun, command: str) -> dict[str, Any]:
+    folder = data.run_dir = run.folder
     watch = (
         AlarmCallback(data.evaluation.alarms, data.held_out_reward, folder)
         if data.evaluation.alarms is not None and data.evaluation.validation_draws
@@ -95,21 +70,19 @@ def _fit(
     trainer.callbacks.insert(0, ChooseLevel())  # type: ignore[attr-defined]
     trainer.callbacks.append(RoundProgressCallback())  # type: ignore[attr-defined]
     if data.storage.save_round_weights:
-        trainer.callbacks.insert(0, RoundWeightsCallback(config))  # type: ignore[attr-defined]
-    train(module, data, trainer, folder, checkpoint)
+        trainer.callbacks.insert(0, RoundWeightsCallback(run.config))  # type: ignore[attr-defined]
+    train(module, data, trainer, folder, run.checkpoint)
     if not data.accounts:
         raise GraftError("no round was done: raise trainer.max_epochs, trainer.max_steps or trainer.max_time")
-    module.save_weights(folder / "tuned.safetensors", config)
+    module.save_weights(folder / "tuned.safetensors", run.config)
     module.export(folder)
     evaluate_both(module, data, trainer)
     chosen = results.Analysis.read(folder) if module.level_setting == "auto" else None
-    summary = run_summary(module, data, clock.seconds, chosen) | monitor_summary(watch)
+    summary = run_summary(module, data, run.clock.seconds, chosen) | monitor_summary(watch)
     if trainer.is_global_zero:
         write_samples(module, folder)
         write_report(module, data, trainer, folder, summary, command)
-        write_json(folder / "summary.json", summary)  # the summary comes last, because it marks the run as finished
-    clock.finish()
-    trainer.strategy.barrier()
+        write_json(folder / "summary.json", summary)  # written last, because it marks the run as finished
     return summary
 
 

@@ -5,11 +5,10 @@ from typing import Any
 
 from lightning.pytorch import LightningDataModule, Trainer
 
-from graft import rounds, runs
+from graft import rounds
 from graft.commands.samples import sample, write_samples
-from graft.commands.session import attach_logging, prepare_run_dir, train, versions
+from graft.commands.session import OpenRun, open_run, train, versions
 from graft.commands.summary import to_json
-from graft.core import distributed
 from graft.dataloaders.seeded import seeded_train_dataloader
 from graft.errors import GraftError
 from graft.evaluation import SampleEvaluator
@@ -17,9 +16,6 @@ from graft.io.atomic import write_text
 from graft.io.json_files import write_json
 from graft.module import GraftModule
 from graft.runs import loggers
-from graft.runs.lock import holding
-from graft.runs.python_runs import checkpoint_of, of_objects
-from graft.runs.stopwatch import Stopwatch
 
 
 def pretrain(
@@ -50,34 +46,19 @@ def pretrain(
     Raises:
         GraftError: The folder holds a run, and the call neither resumes nor overwrites it.
     """
-    with runs.withdrawn(Path(run_dir)), holding(), Stopwatch() as clock:
-        return _pretrain(clock, module, data, run_dir, trainer, config, checkpoint, draws, overwrite)
+    if module.level_setting == "auto" or module.policy.interval.low or module.policy.interval.high < 1:
+        raise GraftError("pretrain trains the whole network: leave model.level at 0 and model.upper_level at 1")
+    with open_run(module, data, run_dir, trainer, config, checkpoint, overwrite) as run:
+        return _pretrain(module, data, trainer, run, draws)
 
 
 def _pretrain(
-    clock: Stopwatch,
-    module: GraftModule,
-    data: LightningDataModule,
-    run_dir: "str | Path",
-    trainer: Trainer,
-    config: str,
-    asked: "str | Path | None",
-    draws: int,
-    overwrite: bool,
+    module: GraftModule, data: LightningDataModule, trainer: Trainer, run: OpenRun, draws: int
 ) -> dict[str, Any]:
-    if module.level_setting == "auto" or module.policy.interval.low or module.policy.interval.high < 1:
-        raise GraftError("pretrain trains the whole network: leave model.level at 0 and model.upper_level at 1")
-    distributed.launch(trainer, module)
-    folder = prepare_run_dir(trainer, run_dir)
-    checkpoint = distributed.on_rank_zero(trainer, lambda: checkpoint_of(folder, asked, overwrite))
-    clock.keep(folder, trainer)
-    config = config or distributed.on_rank_zero(
-        trainer, lambda: of_objects(module, data, trainer, folder, asked is not None)
-    )
-    attach_logging(trainer, folder, config, checkpoint)
+    folder = run.folder
     with seeded_train_dataloader(data, trainer, module.seed):
-        train(module, data, trainer, folder, checkpoint)
-    module.save_weights(folder / "reference.safetensors", config)
+        train(module, data, trainer, folder, run.checkpoint)
+    module.save_weights(folder / "reference.safetensors", run.config)
     judge = SampleEvaluator(None, module.metrics())
     for items, calls in sample(module, trainer, draws, "pretrain"):
         judge.update(items, calls)
@@ -96,13 +77,11 @@ def _pretrain(
         ),
         "steps": trainer.global_step,
         "parameters": sum(p.numel() for p in module.policy.backbone.parameters()),
-        "seconds": round(clock.seconds, 1),
+        "seconds": round(run.clock.seconds, 1),
         "seed": module.seed,
         "versions": versions(),
     }
     if trainer.is_global_zero:
         write_samples(module, folder)
         write_json(folder / "summary.json", summary)
-    clock.finish()
-    trainer.strategy.barrier()
     return summary

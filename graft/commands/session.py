@@ -1,8 +1,10 @@
-"""What all commands that train share: the trainer, the folder of the run, its log, and the fit of Lightning."""
+"""Parts of all commands that train: the trainer, the folder of the run, its log, and the fit of Lightning."""
 
 import importlib.metadata
 import platform
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +20,15 @@ from graft.core import distributed, threads
 from graft.errors import GraftError
 from graft.io.atomic import write_text
 from graft.module import GraftModule
+from graft.policy.weights import keep_reference
 from graft.runs import last_checkpoint, loggers
 from graft.runs.checkpoint import ChecksummedCheckpointIO
 from graft.runs.checkpoint import read as read_checkpoint
 from graft.runs.interruption import Interruption
-from graft.runs.lock import hold
+from graft.runs.lock import hold, holding
 from graft.runs.logger import ResumableCSVLogger
+from graft.runs.python_runs import checkpoint_of, of_objects
+from graft.runs.stopwatch import Stopwatch
 
 TRAINER_DEFAULTS: dict[str, Any] = {
     "logger": False,  # `attach_logging` adds metrics.csv to the loggers of the user
@@ -56,6 +61,62 @@ def saves(callbacks: "Sequence[Callback] | Callback | None") -> bool:
     """Return True if a callback of the user saves checkpoints, which Lightning must know."""
     listed = [callbacks] if isinstance(callbacks, Callback) else callbacks or []
     return any(isinstance(each, Checkpoint) for each in listed)
+
+
+@dataclass
+class OpenRun:
+    """A run that a command works on.
+
+    Attributes:
+        folder: Folder of the run.
+        config: Configuration as YAML.
+        checkpoint: Checkpoint to resume from, or None.
+        clock: Stopwatch of the run.
+    """
+
+    folder: Path
+    config: str
+    checkpoint: "Path | None"
+    clock: Stopwatch
+
+
+@contextmanager
+def open_run(
+    module: GraftModule,
+    data: LightningDataModule,
+    run_dir: "str | Path",
+    trainer: Trainer,
+    config: str,
+    checkpoint: "str | Path | None",
+    overwrite: bool,
+) -> Iterator[OpenRun]:
+    """Make and lock the folder of a run, attach its log to the trainer, and finish the run after the block.
+
+    Args:
+        module: The model.
+        data: The data module.
+        run_dir: Folder of the run.
+        trainer: Trainer of the run.
+        config: Configuration as YAML; if empty, it is written from the objects.
+        checkpoint: Checkpoint to resume from: a file, or ``last`` for the checkpoint of the run.
+        overwrite: True to remove an earlier run in the folder.
+
+    Raises:
+        GraftError: The folder holds a run, and the call neither resumes nor overwrites it.
+    """
+    with runs.withdrawn(Path(run_dir)), holding(), Stopwatch() as clock:
+        distributed.launch(trainer, module)
+        folder = prepare_run_dir(trainer, run_dir)
+        resumed = distributed.on_rank_zero(trainer, lambda: checkpoint_of(folder, checkpoint, overwrite))
+        clock.keep(folder, trainer)
+        keep_reference(module.policy, folder)
+        config = config or distributed.on_rank_zero(
+            trainer, lambda: of_objects(module, data, trainer, folder, checkpoint is not None)
+        )
+        attach_logging(trainer, folder, config, resumed)
+        yield OpenRun(folder, config, resumed, clock)
+        clock.finish()
+        trainer.strategy.barrier()
 
 
 def prepare_run_dir(trainer: Trainer, run_dir: "str | Path") -> Path:

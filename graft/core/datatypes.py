@@ -103,11 +103,9 @@ class TrainingBatch:
         def moved(tensor: Tensor) -> Tensor:
             return tensor.to(device, non_blocking=not blocking)
 
-        condition = apply(moved, self.condition)
-        assert isinstance(condition, dict)
         return TrainingBatch(
             apply(moved, self.state),
-            condition,
+            apply(moved, self.condition),
             None if self.weight is None else moved(self.weight),
             self.from_level,
             None if self.x0_target is None else apply(moved, self.x0_target),
@@ -115,11 +113,9 @@ class TrainingBatch:
 
     def take(self, index: Tensor) -> "TrainingBatch":
         """Return the rows ``index``."""
-        condition = take(self.condition, index)
-        assert isinstance(condition, dict)
         return TrainingBatch(
             take(self.state, index),
-            condition,
+            take(self.condition, index),
             None if self.weight is None else self.weight[index],
             self.from_level,
             None if self.x0_target is None else take(self.x0_target, index),

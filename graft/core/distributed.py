@@ -102,12 +102,8 @@ def on_rank_zero(trainer: Trainer, function: Callable[[], T]) -> T:
 
 def gather_dict(trainer: Any, mine: dict[int, T]) -> dict[int, T]:
     """Return the entries of all ranks, sorted by key; the lowest rank wins for a common key."""
-    if trainer is None or trainer.world_size == 1:
-        return dict(sorted(mine.items()))
-    parts: list[Any] = [None] * trainer.world_size
-    torch.distributed.all_gather_object(parts, mine)
     merged: dict[int, T] = {}
-    for part in parts:
+    for part in gathered(trainer, mine):
         merged = part | merged
     return dict(sorted(merged.items()))
 
@@ -157,10 +153,7 @@ def assert_same(trainer: Trainer, what: str, mine: Any) -> None:
     Raises:
         GraftError: The values differ.
     """
-    if trainer.world_size == 1:
-        return
-    parts: list[Any] = [None] * trainer.world_size
-    torch.distributed.all_gather_object(parts, mine)
+    parts = gathered(trainer, mine)
     if any(part != parts[0] for part in parts):
         raise GraftError(f"the ranks do not agree on {what}: use a folder that all ranks share")
 

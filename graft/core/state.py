@@ -5,16 +5,18 @@ label, prompt embedding). Ragged fields are padded, and the condition holds thei
 """
 
 from collections.abc import Callable, Sequence
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 import torch
 from torch import Tensor
 
 State: TypeAlias = "Tensor | dict[str, Tensor]"
 Condition: TypeAlias = dict[str, Tensor]
+AnyState = TypeVar("AnyState", Tensor, dict[str, Tensor], State)
+"""A tensor, a dict of tensors, or either. `apply`, `take`, `cat` and `move` return the kind of their argument."""
 
 
-def apply(function: Callable[..., Tensor], state: State, *others: State) -> State:
+def apply(function: Callable[..., Tensor], state: AnyState, *others: State) -> AnyState:
     """Return ``function`` of each field of the states, or of the states if they are tensors."""
     if isinstance(state, Tensor):
         return function(state, *others)
@@ -52,7 +54,7 @@ def broadcast_to(value: Tensor, x: Tensor) -> Tensor:
     return value if value.ndim == 0 else value.reshape(-1, *[1] * (x.ndim - 1))
 
 
-def take(state: State, index: "Tensor | slice | tuple[Tensor, ...]") -> State:
+def take(state: AnyState, index: "Tensor | slice | tuple[Tensor, ...]") -> AnyState:
     """Return the rows ``index``.
 
     ``index`` holds positions, a boolean mask, a slice, or positions in the first dimensions.
@@ -60,14 +62,14 @@ def take(state: State, index: "Tensor | slice | tuple[Tensor, ...]") -> State:
     return apply(lambda field: field[index], state)
 
 
-def cat(states: Sequence[State]) -> State:
+def cat(states: Sequence[AnyState]) -> AnyState:
     """Return one batch of several."""
     if isinstance(states[0], Tensor):
         return torch.cat([s for s in states if isinstance(s, Tensor)])
     return {name: torch.cat([s[name] for s in states if isinstance(s, dict)]) for name in states[0]}
 
 
-def move(state: State, device: "torch.device | str") -> State:
+def move(state: AnyState, device: "torch.device | str") -> AnyState:
     """Return the state on ``device``."""
     return apply(lambda field: field.to(device), state)
 

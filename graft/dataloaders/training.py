@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 from graft.core import seeding
 from graft.core.datatypes import TrainingBatch
-from graft.core.state import State, apply, size
+from graft.core.state import AnyState, apply, size
 from graft.errors import GraftError
 
 
@@ -54,11 +54,9 @@ class RoundDataset(Dataset[Any]):
             for part, inside, start in zip(self.parts, rows, self.starts[:-1], strict=True)
         ]
         first = taken[0]
-        condition = _merged(rows, [part.condition for part in taken])
-        assert isinstance(condition, dict)
         return TrainingBatch(
             _merged(rows, [part.state for part in taken]),
-            condition,
+            _merged(rows, [part.condition for part in taken]),
             None if first.weight is None else _plain(rows, [p.weight for p in taken if p.weight is not None]),
             first.from_level,
             None if first.x0_target is None else _merged(rows, [p.x0_target for p in taken if p.x0_target is not None]),
@@ -122,7 +120,7 @@ def identity_collate(batch: Any) -> Any:
     return batch
 
 
-def _merged(rows: Sequence[Tensor], parts: Sequence[State]) -> State:
+def _merged(rows: Sequence[Tensor], parts: Sequence[AnyState]) -> AnyState:
     return apply(lambda *fields: _plain(rows, fields), parts[0], *parts[1:])
 
 

@@ -8,7 +8,7 @@ the whole batch, up to rounding in batches of another size.
 import torch
 from torch import Tensor
 
-from graft.core.state import Condition, State, as_dict, cat, size, take
+from graft.core.state import Condition, State, cat, size, take
 from graft.errors import GraftError
 from graft.process import Model, checked
 
@@ -73,4 +73,4 @@ SMALLER = "the network needs a device with more memory, or a lower trainer.preci
 
 def _part(model: Model, state: State, time: Tensor, condition: Condition, rows: slice) -> State:
     part = take(state, rows)
-    return checked(model(part, time[rows], as_dict(take(condition, rows))), part)
+    return checked(model(part, time[rows], take(condition, rows)), part)

@@ -109,7 +109,6 @@ class PolicyGradient(OnPolicy):
         state = take(batch.state, (row, step))
         following = take(batch.state, (row, step + 1))
         condition = take(batch.condition, row)
-        assert isinstance(condition, dict)
         place = levels[step], levels[step + 1], condition
         process = policy.process
         with eval_mode(policy.backbone):

@@ -60,8 +60,9 @@ def check(path: Path, model: Any, named: bool = False) -> None:
             _check_name(path, key, spec["class_path"])
         if not set(spec) <= SPEC:
             raise _refused(path, key, spec["class_path"], "which has more than its settings")
-    for key, text in _strings(model, "model"):
-        _check_string(path, key, text)
+    for key, text in _nodes(model, "model"):
+        if isinstance(text, str) and not key.endswith(".class_path"):
+            _check_string(path, key, text)
     check_classes(path, model, named)
 
 
@@ -93,7 +94,7 @@ def check_classes(path: Path, model: Mapping[str, Any], named: bool = False) -> 
 
 def _check_keys(path: Path, key: str, value: Any) -> None:
     """Raise GraftError for a name of a setting that the parser would read as a path to other settings."""
-    for at, name in _names(value, key):
+    for at, name in ((at, name) for at, each in _nodes(value, key) if isinstance(each, dict) for name in each):
         if not isinstance(name, str | int) or not re.fullmatch(r"[A-Za-z0-9]\w*", str(name), re.ASCII):
             raise GraftError(f"{path} has a setting {str(name)[:80]!r} in its {at}: it is not to be trusted")
 
@@ -139,40 +140,17 @@ def _refused(path: Path, key: str, name: Any, why: str) -> GraftError:
     )
 
 
+def _nodes(value: Any, key: str) -> Iterator[tuple[str, Any]]:
+    """Yield (place, value) of a setting and of all settings within it."""
+    yield key, value
+    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list | tuple) else ()
+    for name, each in inner:
+        yield from _nodes(each, f"{key}.{name}")
+
+
 def _specs(value: Any, key: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield (setting, class with its settings) of all named classes."""
-    if isinstance(value, dict):
-        if "class_path" in value:
-            yield key, value
-        for name, inner in value.items():
-            yield from _specs(inner, f"{key}.{name}")
-    elif isinstance(value, list | tuple):
-        for number, inner in enumerate(value):
-            yield from _specs(inner, f"{key}.{number}")
-
-
-def _names(value: Any, key: str) -> Iterator[tuple[str, Any]]:
-    """Yield (place, name) of all settings."""
-    if isinstance(value, dict):
-        for name, inner in value.items():
-            yield key, name
-            yield from _names(inner, f"{key}.{name}")
-    elif isinstance(value, list):
-        for number, inner in enumerate(value):
-            yield from _names(inner, f"{key}.{number}")
-
-
-def _strings(value: Any, key: str) -> Iterator[tuple[str, str]]:
-    """Yield (setting, text) of all text except names of classes."""
-    if isinstance(value, str):
-        yield key, value
-    elif isinstance(value, dict):
-        for name, inner in value.items():
-            if name != "class_path":
-                yield from _strings(inner, f"{key}.{name}")
-    elif isinstance(value, list):
-        for number, inner in enumerate(value):
-            yield from _strings(inner, f"{key}.{number}")
+    """Yield (place, class with its settings) of all named classes."""
+    return ((place, each) for place, each in _nodes(value, key) if isinstance(each, dict) and "class_path" in each)
 
 
 def _package(name: str) -> str:

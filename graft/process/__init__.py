@@ -1,6 +1,6 @@
 """Forward processes, which noise states, and one step back along them."""
 
-from graft.process.base import Level, Model, Process
+from graft.process.base import Level, Model, NoisyExample, Process
 from graft.process.categorical import Categorical
 from graft.process.gaussian import Gaussian
 from graft.process.masked import MaskedCategorical
@@ -29,6 +29,7 @@ __all__ = [
     "MaskedCategorical",
     "Model",
     "MultiFieldProcess",
+    "NoisyExample",
     "PolynomialSchedule",
     "Process",
     "Projection",

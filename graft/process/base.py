@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TypeAlias
 
 import torch
@@ -9,7 +10,7 @@ from scipy.optimize import brentq
 from torch import Generator, Tensor
 
 from graft.core.recorded_arguments import Described
-from graft.core.state import Condition, State, fields_of, size
+from graft.core.state import Condition, State, as_dict, fields_of, size
 from graft.errors import GraftError
 from graft.process.output import checked
 
@@ -18,6 +19,33 @@ Level: TypeAlias = "float | Tensor"
 
 Model: TypeAlias = Callable[[State, Tensor, Condition], State]
 """(state, network time (B,), condition) -> output of the state's shape."""
+
+
+@dataclass(frozen=True)
+class NoisyExample:
+    """Training states with the noise that was added to them.
+
+    Attributes:
+        noisy: (B, ...) states at ``level``, corrupt_given_noise(state, noise, level, since).
+        state: (B, ...) training states, at level ``since``.
+        noise: (B, ...) result of `Process.noise`.
+        level: (B,) level of ``noisy``.
+        since: (B,) level of ``state``.
+        target: (B, ...) x_0 of the trajectories for target (b) of `Process.loss`; None for target (a).
+    """
+
+    noisy: State
+    state: State
+    noise: State
+    level: Tensor
+    since: Tensor
+    target: "State | None" = None
+
+    def field(self, name: str) -> "NoisyExample":
+        """Return the example with the field ``name`` of each state."""
+        target = None if self.target is None else as_dict(self.target)[name]
+        noisy, state, noise = (as_dict(each)[name] for each in (self.noisy, self.state, self.noise))
+        return NoisyExample(noisy, state, noise, self.level, self.since, target)
 
 
 class Process(Described, ABC):
@@ -102,21 +130,8 @@ class Process(Described, ABC):
         """
 
     @abstractmethod
-    def output_loss(
-        self,
-        output: State,
-        noisy: State,
-        state: State,
-        noise: State,
-        level: Tensor,
-        since: Tensor,
-        target: "State | None",
-        condition: Condition,
-    ) -> Tensor:
-        """Return the (B,) `loss` of the network's ``output`` at ``noisy``.
-
-        ``noisy`` is corrupt_given_noise(state, noise, level, since).
-        """
+    def output_loss(self, output: State, example: "NoisyExample", condition: Condition) -> Tensor:
+        """Return the (B,) `loss` of the network's ``output`` at ``example.noisy``."""
 
     @property
     def why_not_invertible(self) -> str:
@@ -323,7 +338,7 @@ class Process(Described, ABC):
         noise = self.noise(state, condition, generator)
         noisy = self.corrupt_given_noise(state, noise, level, since)
         output = self(model, noisy, level, condition)
-        return self.output_loss(output, noisy, state, noise, level, since, target, condition)
+        return self.output_loss(output, NoisyExample(noisy, state, noise, level, since, target), condition)
 
     def _no_ode(self) -> GraftError:
         return GraftError(f"{type(self).__name__} has no ODE, which solvers of higher order need: use the Euler solver")

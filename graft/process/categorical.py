@@ -46,7 +46,7 @@ from typing_extensions import override
 
 from graft.core.state import Condition, State, as_tensor
 from graft.errors import GraftError
-from graft.process.base import Level
+from graft.process.base import Level, NoisyExample
 from graft.process.categorical_path import CategoricalPath
 from graft.process.precision import single, to_double
 from graft.process.projections import Projection
@@ -178,26 +178,16 @@ class Categorical(CategoricalPath):
     # Losses
 
     @override
-    def output_loss(
-        self,
-        output: State,
-        noisy: State,
-        state: State,
-        noise: State,
-        level: Tensor,
-        since: Tensor,
-        target: "State | None",
-        condition: Condition,
-    ) -> Tensor:
+    def output_loss(self, output: State, example: NoisyExample, condition: Condition) -> Tensor:
         """Return the (B,) loss in nats per position; padding counts as 0.
 
         It is least where eq. (1) of the module holds.
         """
-        x = as_tensor(noisy)
-        if target is None:
-            goal, at = as_tensor(state), since
+        x, level = as_tensor(example.noisy), example.level
+        if example.target is None:
+            goal, at = as_tensor(example.state), example.since
         else:
-            goal, at = as_tensor(target), torch.zeros_like(since)
+            goal, at = as_tensor(example.target), torch.zeros_like(example.since)
         if self.weight == "elbo":
             log_chance = to_double(output).log_softmax(-1)
             nats = self.elbo_rate(log_chance, x, goal.to(log_chance), level, at)

@@ -5,7 +5,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from graft.core.state import Condition, State, as_tensor, broadcast_to
-from graft.process.base import Level
+from graft.process.base import Level, NoisyExample
 from graft.process.gaussian_path import GaussianPath
 from graft.process.precision import to_single
 from graft.process.predictions import target_coefficients, x0_coefficients, x0_weight
@@ -25,17 +25,7 @@ class GaussianLoss(GaussianPath):
     snr_weight_clamp: "tuple[float, float] | None"
 
     @override
-    def output_loss(
-        self,
-        output: State,
-        noisy: State,
-        state: State,
-        noise: State,
-        level: Tensor,
-        since: Tensor,
-        target: "State | None",
-        condition: Condition,
-    ) -> Tensor:
+    def output_loss(self, output: State, example: NoisyExample, condition: Condition) -> Tensor:
         r"""Return (B,) share · weight · mean squared error, or the cross-entropy of logits.
 
         The cross-entropy needs data: ``since`` is 0, or a ``target`` is given.
@@ -52,48 +42,38 @@ class GaussianLoss(GaussianPath):
         :math:`(\sigma_u / \sigma_{u|s}) \epsilon` that this x_0 implies, and q times this x_0. An error of x_0 would be
         divided by sigma, which has no bound near the data.
         """
-        out, x, eps = to_single(output), to_single(noisy), to_single(noise)
-        if self.prediction_type == "logits" and (target is not None or bool((since == 0).all())):
-            clean = to_single(state if target is None else target)
+        out, x, level, since = to_single(output), to_single(example.noisy), example.level, example.since
+        if self.prediction_type == "logits" and (example.target is not None or bool((since == 0).all())):
+            clean = to_single(example.state if example.target is None else example.target)
             entropy = -torch.where(clean != 0, clean / self.one_hot_scale * out.log_softmax(-1), 0.0).flatten(1).sum(1)
             return entropy * broadcast_to(self._x0_weight(level), entropy) / (x[0].numel() / x.shape[-1])
         sigma, sigma_s = self.alpha_sigma(level)[1], self.alpha_sigma(since)[1]
         # where sigma is large enough to divide by, the error of x_0 is as precise as that of the prediction
-        if bool((sigma_s >= SOUND * torch.finfo(as_tensor(noisy).dtype).eps).all()):
+        if bool((sigma_s >= SOUND * torch.finfo(as_tensor(example.noisy).dtype).eps).all()):
             predicted = self.x0(out, x, level, condition)
             (p, q), weight = target_coefficients("x0", sigma, sigma), self._x0_weight(level)
         else:
             predicted = self.loss_output(out, x, level, condition)
             p, q = target_coefficients(self.prediction_type, *self.alpha_sigma(level))
             weight = self._prediction_weight(level)
-        clean_or_none = None if target is None else to_single(target)
-        error = self._weighted_error(predicted, p, q, eps, to_single(state), level, since, clean_or_none)
-        square = error.square().flatten(1).mean(1)
+        square = self._weighted_error(predicted, p, q, example).square().flatten(1).mean(1)
         return square * broadcast_to(weight, square)
 
-    def _weighted_error(
-        self,
-        predicted: Tensor,
-        p: Tensor,
-        q: Tensor,
-        eps: Tensor,
-        state: Tensor,
-        level: Tensor,
-        since: Tensor,
-        target: "Tensor | None",
-    ) -> Tensor:
+    def _weighted_error(self, predicted: Tensor, p: Tensor, q: Tensor, example: NoisyExample) -> Tensor:
         """Return (B, ...) sqrt(share) · (``predicted`` − p eps − q x_0) of `output_loss`.
 
         It is finite up to u = s.
         """
-        sigma, (ratio, sigma_us) = self.alpha_sigma(level)[1], self.kernel(level, since)
-        alpha_s, sigma_s = self.alpha_sigma(since)
+        state, eps = to_single(example.state), to_single(example.noise)
+        sigma, (ratio, sigma_us) = self.alpha_sigma(example.level)[1], self.kernel(example.level, example.since)
+        alpha_s, sigma_s = self.alpha_sigma(example.since)
         is_noisy = sigma > 0  # at level 0 the state is the data
         safe = torch.where(is_noisy, sigma, 1.0)
         share = torch.where(is_noisy, sigma_us / safe, 1.0)
-        if target is None:
+        if example.target is None:
             error = broadcast_to(share, predicted) * (predicted - broadcast_to(q / alpha_s, predicted) * state)
             return error + broadcast_to(q * (ratio * sigma_s**2 / (alpha_s * safe)) - p, predicted) * eps
+        target = to_single(example.target)
         error = predicted - broadcast_to(q, predicted) * target
         if not bool(p.any()):
             return error

@@ -8,7 +8,7 @@ from torch import Generator, Tensor
 from typing_extensions import override
 
 from graft.core.state import Condition, State, as_dict
-from graft.process.base import Level, Process
+from graft.process.base import Level, NoisyExample, Process
 from graft.process.ranges import require
 
 
@@ -147,24 +147,12 @@ class MultiFieldProcess(Process):
         return self._weighted(self._each("x0_error", (one, other), level))
 
     @override
-    def output_loss(
-        self,
-        output: State,
-        noisy: State,
-        state: State,
-        noise: State,
-        level: Tensor,
-        since: Tensor,
-        target: "State | None",
-        condition: Condition,
-    ) -> Tensor:
+    def output_loss(self, output: State, example: NoisyExample, condition: Condition) -> Tensor:
         """Return the sum over the fields, weighted by `weights`."""
-        targets: dict[str, Any] = dict.fromkeys(self.fields) if target is None else as_dict(target)
-        terms = {}
-        for name, process in self.fields.items():
-            out, x_u, x, z = (as_dict(each)[name] for each in (output, noisy, state, noise))
-            terms[name] = process.output_loss(out, x_u, x, z, level, since, targets[name], condition)
-        return self._weighted(terms)
+        out = as_dict(output)
+        return self._weighted(
+            {name: p.output_loss(out[name], example.field(name), condition) for name, p in self.fields.items()}
+        )
 
     @override
     def score_gap(self, estimate: State, state: State, level: float, condition: Condition) -> Tensor:

@@ -17,7 +17,7 @@ from graft.io.atomic import atomic_write
 from graft.io.json_files import read_checked_json, write_checked_json
 from graft.io.mapped import mapped_writer
 from graft.io.tensors import read_metadata, read_tensors, write_tensors
-from graft.reward import Scores, bounded
+from graft.reward import Scores, bounded, joined
 from graft.rounds.rollout_cache import RolloutCache
 
 ACCEPTED = "accepted.safetensors"
@@ -201,13 +201,7 @@ class RoundStore:
 
     def scores(self) -> tuple[Scores, list[str]]:
         """Return the scores of all chunks and the keys of their objects."""
-        out, names = Scores([]), []
-        for index in range(len(self.rows)):
-            part, keys = self.read_scores(index)
-            out.failures |= {len(out.values) + i: why for i, why in part.failures.items()}
-            out.values += part.values
-            names += keys
-        return out, names
+        return join_parts([self.read_scores(index) for index in range(len(self.rows))])
 
     def kept_scores(self) -> tuple[Scores, list[str]]:
         """Return the scores of all chunks and the keys, both empty if samples are missing on disk."""
@@ -217,16 +211,14 @@ class RoundStore:
     def take(self, index: Tensor) -> tuple[State, Condition]:
         """Return the final states and conditions of draws at ascending positions (A,)."""
         starts = torch.tensor([0, *self.rows]).cumsum(0)
-        states, conditions = [], []
+        states, conditions = list[State](), list[Condition]()
         for number in range(len(self.rows)):
             inside = index[(index >= starts[number]) & (index < starts[number + 1])] - starts[number]
             if len(inside):
                 chunk = self.read_chunk(number)
                 states.append(take(chunk.state, inside))
                 conditions.append(take(chunk.condition, inside))
-        condition = cat(conditions)
-        assert isinstance(condition, dict)
-        return cat(states), condition
+        return cat(states), cat(conditions)
 
     def write_subset(self, name: str, index: Tensor, levels: Sequence[float]) -> None:
         """Copy chosen draws into one file of the round, one chunk at a time.
@@ -252,6 +244,11 @@ class RoundStore:
         """Return the draws that `write_subset` copied. The tensors are memory-mapped."""
         path = self.folder / name
         return _unflat(path, *read_tensors(path))
+
+
+def join_parts(parts: Sequence[tuple[Scores, list[str]]]) -> tuple[Scores, list[str]]:
+    """Return the joined scores and keys of several chunks."""
+    return joined([scores for scores, _ in parts]), [key for _, keys in parts for key in keys]
 
 
 def _flat(chunk: Chunk, levels: Sequence[float]) -> dict[str, Tensor]:

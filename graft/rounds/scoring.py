@@ -3,7 +3,6 @@
 import itertools
 import math
 from collections import Counter
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -17,7 +16,7 @@ from graft.io.fingerprint import fingerprint_hash
 from graft.reward import Reward, Scores, ask, bounded, oriented
 from graft.rounds.asked import even, screened
 from graft.rounds.ranks import Ranks
-from graft.rounds.round_store import RoundStore
+from graft.rounds.round_store import RoundStore, join_parts
 from graft.rounds.settings import RoundSettings
 from graft.rounds.variation import variation
 
@@ -59,7 +58,7 @@ class RoundScorer:
         parts |= {i: store.read_scores(i) for i in range(len(store.rows)) if i not in parts and store.has_scores(i)}
         if self.settings.source.is_model:
             self._check_failures(store, parts)
-        return joined_parts([parts[index] for index in range(len(store.rows))])
+        return join_parts([parts[index] for index in range(len(store.rows))])
 
     def _take_scores(self, store: RoundStore) -> None:
         for index in range(len(store.rows)):
@@ -142,16 +141,6 @@ class RoundScorer:
             f"the reward {reward.name} failed {failures}: fix the reward and resume with --ckpt_path last, which "
             f"scores only the failed draws again; the draws are kept in {store.folder}"
         )
-
-
-def joined_parts(parts: Iterable[Part]) -> Part:
-    """Return the joined scores and keys of several chunks."""
-    out, names = Scores([]), list[str]()
-    for scores, keys in parts:
-        out.failures |= {len(out.values) + i: why for i, why in scores.failures.items()}
-        out.values += scores.values
-        names += keys
-    return out, names
 
 
 def counted(scores: Scores) -> tuple[int, int]:

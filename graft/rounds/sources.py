@@ -205,9 +205,8 @@ class ScoredFileSource(Source):
     @override
     def preloaded(self, rows: slice) -> "tuple[Chunk, Scores, list[str]] | None":
         content = self._read
-        condition = take(content.condition, rows)
-        assert isinstance(condition, dict)
-        return Chunk(take(content.state, rows), {}, condition), Scores(content.values[rows]), content.keys[rows]
+        chunk = Chunk(take(content.state, rows), {}, take(content.condition, rows))
+        return chunk, Scores(content.values[rows]), content.keys[rows]
 
     @property
     @override
@@ -242,12 +241,10 @@ def _finite(content: ScoredSet) -> ScoredSet:
         i: "the score is not finite" if not values[i].isfinite() else "the state is not finite"
         for i in (~good).nonzero()[:, 0].tolist()
     }
-    condition = take(content.condition, rows)
-    assert isinstance(condition, dict)
     return replace(
         content,
         state=take(content.state, rows),
-        condition=condition,
+        condition=take(content.condition, rows),
         values=[content.values[i] for i in rows.tolist()],
         keys=[content.keys[i] for i in rows.tolist()],
         left_out=[*content.left_out, *((i + 1, why) for i, why in whys.items())],

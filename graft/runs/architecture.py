@@ -59,7 +59,7 @@ def described(module: Any, config: str) -> dict[str, Any]:
     if needed.get("level") == "auto":
         needed["level"] = module.policy.interval.low
     rest = {name: value for name, value in given.items() if name in module.only_training}
-    training = {"graft": __version__, **_facts({**settings, "model": rest})}
+    training = {"graft": __version__, **dict(_plain({**settings, "model": rest}, ""))}
     said: dict[str, Any] = {"class_path": model["class_path"], "init_args": needed}
     out = {"architecture": said, "training": training}
     names = {place: what for place, what in missing(config).items() if place.split(".")[0] == "model"}
@@ -181,12 +181,8 @@ def _last(text: str) -> str:
     return re.split(r"[\\/]", text.rstrip("\\/"))[-1][:LONGEST]
 
 
-def _facts(config: dict[str, Any]) -> dict[str, Any]:
-    """Return the numbers and short texts of settings by their dotted names; of a reward only its class."""
-    return dict(_plain(config, ""))
-
-
 def _plain(value: Any, key: str) -> Iterator[tuple[str, Any]]:
+    """Yield (dotted name, value) of the numbers and short texts of settings; for a reward, its class alone."""
     if isinstance(value, dict):
         for name, inner in value.items():
             at = f"{key}.{name}" if key else str(name)

@@ -4,7 +4,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from graft.core import distributed
@@ -90,7 +90,7 @@ def _lives(process: int) -> bool:
     except (ProcessLookupError, OverflowError):
         return False
     except OSError:  # the process belongs to another user
-        return True
+        pass
     return True
 
 
@@ -136,7 +136,8 @@ def _withdraw(folder: Path) -> None:
             (folder / name).unlink(missing_ok=True)
         for path in (folder / name for name in FOLDERS):
             if not path.is_symlink():
-                _remove_if_empty(path)
+                with suppress(OSError):  # not there, or not empty
+                    path.rmdir()
 
 
 def resumable(folder: Path) -> bool:
@@ -144,10 +145,3 @@ def resumable(folder: Path) -> bool:
     if any((folder / name).exists() for name in PROGRESS):
         return True
     return any(path.is_file() for name in FOLDERS if name != "samples" for path in _below(folder / name))
-
-
-def _remove_if_empty(folder: Path) -> None:
-    try:
-        folder.rmdir()
-    except OSError:  # not there, or not empty
-        pass

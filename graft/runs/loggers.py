@@ -1,6 +1,5 @@
 """Lightning loggers of the user: they receive scalars, the configuration and pictures."""
 
-import inspect
 import io
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -34,7 +33,7 @@ def attach(trainer: Trainer, metrics: ResumableCSVLogger, config: str, picture: 
     Args:
         trainer: Trainer of the run.
         metrics: Logger of ``metrics.csv``.
-        config: Configuration of the run as YAML; empty for a run from Python.
+        config: Configuration of the run as YAML.
         picture: Function that renders samples.
 
     Raises:
@@ -75,7 +74,7 @@ class RunLog(Callback):
     Pictures are logged after each validation and after the comparison at the end.
 
     Args:
-        config: Configuration of the run as YAML; empty for a run from Python.
+        config: Configuration of the run as YAML.
         picture: Function that renders samples.
     """
 
@@ -87,10 +86,9 @@ class RunLog(Callback):
     def setup(self, trainer: Trainer, pl_module: Any, stage: str) -> None:
         """Log the configuration."""
         if stage == "fit" and trainer.is_global_zero:
-            data = trainer.datamodule  # type: ignore[attr-defined]
-            found = hyperparameters(self.config, trainer, pl_module, data)
+            settings = yaml_files.load(self.config, "the configuration")
             for logger in _theirs(trainer):
-                logger.log_hyperparams(found)
+                logger.log_hyperparams({k: v for k, v in settings.items() if k not in LOCATION_KEYS})
 
     @override
     def on_validation_end(self, trainer: Trainer, pl_module: Any) -> None:
@@ -162,50 +160,6 @@ def pixels(png: bytes) -> NDArray[np.uint8]:
     colour, alpha = (image[..., :-1], image[..., -1:]) if image.shape[-1] in (2, 4) else (image, np.float32(1))
     blended = np.broadcast_to(colour * alpha + (1 - alpha), (*image.shape[:2], 3))
     return (blended * 255).round().astype(np.uint8)
-
-
-def hyperparameters(config: str, trainer: Trainer, module: Any, data: Any) -> dict[str, Any]:
-    """Return the configuration of a run as nested plain values.
-
-    Args:
-        config: Configuration as YAML; if empty, the settings are read from the objects.
-        trainer: Trainer of the run.
-        module: Module of the run.
-        data: Data module of the run.
-    """
-    if config:
-        return {
-            name: value
-            for name, value in yaml_files.load(config, "the configuration").items()
-            if name not in LOCATION_KEYS
-        }
-    settings = {"max_epochs": trainer.max_epochs, "precision": trainer.precision}
-    return {"model": _described(module), "data": _described(data), "trainer": settings}
-
-
-def _described(value: Any) -> dict[str, Any]:
-    """Return the class of an object and the constructor arguments that it keeps as attributes."""
-    kept: dict[str, Any] = {}
-    for name in inspect.signature(type(value)).parameters:
-        try:
-            kept[name] = _plain(getattr(value, name))
-        except (AttributeError, GraftError):  # the argument is not kept, or a level is not chosen yet
-            continue
-    return {"class_path": _path(value), "init_args": kept}
-
-
-def _plain(value: Any) -> Any:
-    if value is None or isinstance(value, bool | int | float | str):
-        return value
-    if isinstance(value, list | tuple):
-        return [_plain(each) for each in value]
-    if isinstance(value, Mapping):
-        return {str(name): _plain(each) for name, each in value.items()}
-    return _path(value)
-
-
-def _path(value: Any) -> str:
-    return f"{type(value).__module__}.{type(value).__qualname__}"
 
 
 def _theirs(trainer: Trainer) -> Iterator[Logger]:

@@ -1,15 +1,43 @@
 """The interface of a solver: one step of a sampler, and the fixed-point map that inverts it."""
 
 from abc import ABC, abstractmethod
+from dataclasses import dataclass, replace
 
 from torch import Generator, Tensor
 
 from graft.core.recorded_arguments import Described
-from graft.core.state import Condition, State, as_dict, size, take
+from graft.core.state import Condition, State, size, take
 from graft.errors import InversionError
-from graft.process.base import Model, Process
+from graft.process.base import Level, Model, Process
 from graft.solvers.fixed_point.anderson import Anderson
 from graft.solvers.fixed_point.base import FixedPointSolver, Solution
+
+
+@dataclass(frozen=True)
+class BoundModel:
+    """A network with its process and the condition of the samples.
+
+    Attributes:
+        process: Process of the network.
+        network: Network.
+        condition: Condition of each sample.
+    """
+
+    process: Process
+    network: Model
+    condition: Condition
+
+    def __call__(self, state: State, level: Level) -> State:
+        """Return the network's output (B, ...) for ``state`` at ``level``."""
+        return self.process(self.network, state, level, self.condition)
+
+    def slope(self, state: State, level: float) -> State:
+        """Return the slope (B, ...) of the process's ODE at ``state``.
+
+        Raises:
+            GraftError: There is no ODE, or its slope is not known at that level.
+        """
+        return self.process.ode_velocity(self(state, level), state, level, self.condition)
 
 
 class Solver(Described, ABC):
@@ -24,62 +52,35 @@ class Solver(Described, ABC):
 
     @abstractmethod
     def denoise_step(
-        self,
-        process: Process,
-        model: Model,
-        state: State,
-        level: float,
-        next_level: float,
-        condition: Condition,
-        generator: "Generator | None" = None,
+        self, model: BoundModel, state: State, level: float, next_level: float, generator: "Generator | None"
     ) -> State:
         """Return the state at ``next_level <= level``."""
 
     @abstractmethod
-    def inverse_map(
-        self,
-        process: Process,
-        model: Model,
-        guess: State,
-        state: State,
-        level: float,
-        next_level: float,
-        condition: Condition,
-    ) -> State:
+    def inverse_map(self, model: BoundModel, guess: State, state: State, level: float, next_level: float) -> State:
         """Return one evaluation of the map with the inverse of `denoise_step` as fixed point.
 
         The fixed point is the state at ``level`` that `denoise_step` turns into ``state``.
 
         Args:
-            process: Process of the step.
-            model: Network.
+            model: Network with its process and the condition.
             guess: Guess of the state at ``level``, (B, ...).
             state: State at ``next_level < level``, (B, ...).
             level: Level at which the step down begins.
             next_level: Level at which the step down ends.
-            condition: Condition of each sample.
         """
 
     def step(
-        self,
-        process: Process,
-        model: Model,
-        state: State,
-        level: float,
-        next_level: float,
-        condition: Condition,
-        generator: "Generator | None" = None,
+        self, model: BoundModel, state: State, level: float, next_level: float, generator: "Generator | None"
     ) -> State:
-        """Return the state at ``next_level``; a step up inverts the step down.
-
-        Up means ``next_level > level``.
+        """Return the state at ``next_level``; a step up, ``next_level > level``, inverts the step down.
 
         Raises:
             InversionError: The step is stochastic, or its inverse was not found for some sample.
         """
         if next_level <= level:
-            return self.denoise_step(process, model, state, level, next_level, condition, generator)
-        solution = self.invert_step(process, model, state, level, next_level, condition, Anderson())
+            return self.denoise_step(model, state, level, next_level, generator)
+        solution = self.invert_step(model, state, level, next_level, Anderson())
         unsolved = int((~solution.solved).sum())
         if unsolved:
             raise InversionError(
@@ -91,35 +92,32 @@ class Solver(Described, ABC):
 
     def invert_step(
         self,
-        process: Process,
-        model: Model,
+        model: BoundModel,
         state: State,
         level: float,
         next_level: float,
-        condition: Condition,
         method: FixedPointSolver,
         start: "State | None" = None,
     ) -> Solution:
         """Return the states at ``next_level > level`` that `denoise_step` turns into ``state``.
 
         Args:
-            process: Process of the step.
-            model: Network.
+            model: Network with its process and the condition.
             state: State at ``level``, (B, ...).
             level: Level of ``state``.
             next_level: Level of the result, above ``level``.
-            condition: Condition of each sample.
             method: Solver of the fixed-point equation; it may leave samples unsolved.
             start: First guess of the result; ``state`` if None.
 
         Raises:
             InversionError: The step is stochastic.
         """
+        process = model.process
         if not process.invertible:
             raise InversionError(f"{type(process).__name__} {process.why_not_invertible}")
 
         def function(guess: State, rows: Tensor) -> State:
-            own = as_dict(take(condition, rows))
-            return self.inverse_map(process, model, guess, take(state, rows), next_level, level, own)
+            own = replace(model, condition=take(model.condition, rows))
+            return self.inverse_map(own, guess, take(state, rows), next_level, level)
 
         return method(function, state if start is None else start)

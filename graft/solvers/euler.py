@@ -3,9 +3,8 @@
 from torch import Generator
 from typing_extensions import override
 
-from graft.core.state import Condition, State
-from graft.process.base import Model, Process
-from graft.solvers.base import Solver
+from graft.core.state import State
+from graft.solvers.base import BoundModel, Solver
 
 
 class Euler(Solver):
@@ -17,28 +16,11 @@ class Euler(Solver):
 
     @override
     def denoise_step(
-        self,
-        process: Process,
-        model: Model,
-        state: State,
-        level: float,
-        next_level: float,
-        condition: Condition,
-        generator: "Generator | None" = None,
+        self, model: BoundModel, state: State, level: float, next_level: float, generator: "Generator | None"
     ) -> State:
-        output = process(model, state, level, condition)
-        return process.denoise_step(output, state, level, next_level, condition, generator)
+        return model.process.denoise_step(model(state, level), state, level, next_level, model.condition, generator)
 
     @override
-    def inverse_map(
-        self,
-        process: Process,
-        model: Model,
-        guess: State,
-        state: State,
-        level: float,
-        next_level: float,
-        condition: Condition,
-    ) -> State:
+    def inverse_map(self, model: BoundModel, guess: State, state: State, level: float, next_level: float) -> State:
         """Return `Process.invert_step` of the network's output for ``guess``."""
-        return process.invert_step(process(model, guess, level, condition), state, level, next_level, condition)
+        return model.process.invert_step(model(guess, level), state, level, next_level, model.condition)

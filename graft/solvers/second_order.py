@@ -21,10 +21,10 @@ import copy
 from torch import Generator
 from typing_extensions import override
 
-from graft.core.state import Condition, State, apply
+from graft.core.state import State, apply
 from graft.errors import GraftError
-from graft.process.base import Model, Process
-from graft.solvers.base import Solver
+from graft.process.base import Process
+from graft.solvers.base import BoundModel, Solver
 from graft.solvers.fixed_point.base import FixedPointSolver, Solution
 
 
@@ -65,63 +65,37 @@ class RungeKutta2(Solver):
 
     @override
     def denoise_step(
-        self,
-        process: Process,
-        model: Model,
-        state: State,
-        level: float,
-        next_level: float,
-        condition: Condition,
-        generator: "Generator | None" = None,
+        self, model: BoundModel, state: State, level: float, next_level: float, generator: "Generator | None"
     ) -> State:
-        slope = self._slope(process, model, state, level, next_level, condition)
-        return process.ode_step(state, slope, level, next_level)
+        return model.process.ode_step(state, self._slope(model, state, level, next_level), level, next_level)
 
     @override
-    def inverse_map(
-        self,
-        process: Process,
-        model: Model,
-        guess: State,
-        state: State,
-        level: float,
-        next_level: float,
-        condition: Condition,
-    ) -> State:
+    def inverse_map(self, model: BoundModel, guess: State, state: State, level: float, next_level: float) -> State:
         """Return ``state`` moved back along the slope at ``guess``."""
-        slope = self._slope(process, model, guess, level, next_level, condition)
-        return process.ode_step(state, slope, next_level, level)
+        return model.process.ode_step(state, self._slope(model, guess, level, next_level), next_level, level)
 
     @override
     def invert_step(
         self,
-        process: Process,
-        model: Model,
+        model: BoundModel,
         state: State,
         level: float,
         next_level: float,
-        condition: Condition,
         method: FixedPointSolver,
         start: "State | None" = None,
     ) -> Solution:
         """Return the inverse; the level of the second slope is found once for all evaluations."""
-        prepared = copy.copy(self)
+        prepared, process = copy.copy(self), model.process
         prepared._second = process.second_slope(next_level, level, self.alpha) if process.invertible else None
-        return Solver.invert_step(prepared, process, model, state, level, next_level, condition, method, start)
+        return Solver.invert_step(prepared, model, state, level, next_level, method, start)
 
-    def _slope(
-        self, process: Process, model: Model, state: State, level: float, next_level: float, condition: Condition
-    ) -> State:
+    def _slope(self, model: BoundModel, state: State, level: float, next_level: float) -> State:
         """Return the mean slope of a step down."""
-        first = process.ode_velocity(process(model, state, level, condition), state, level, condition)
-        if self._second is None:
-            between, weight = process.second_slope(level, next_level, self.alpha)
-        else:
-            between, weight = self._second
+        first = model.slope(state, level)
+        between, weight = self._second or model.process.second_slope(level, next_level, self.alpha)
         if between == 0 and not self.evaluate_at_zero:
             return first
-        middle = process.ode_step(state, first, level, between)
-        second = process.ode_velocity(process(model, middle, between, condition), middle, between, condition)
+        second = model.slope(model.process.ode_step(state, first, level, between), between)
         return apply(lambda k1, k2, w: (1 - w) * k1 + w * k2, first, second, weight)
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from graft.core.state import Condition, State
 from graft.process import BetaSchedule, Gaussian, Model, Process
 from graft.process.base import Level
-from graft.solvers import Euler
+from graft.solvers import BoundModel, Euler
 
 SNAP = 36_000  # networks are told float32 times; the levels of these tests are multiples of 1/36000
 
@@ -174,7 +174,7 @@ def propagate(
     x, noise = torch.cat([none[:1], eye, none]), torch.cat([none[:1], none, eye])
     with noise_is(process, noise):
         for i in range(round(start * steps), round(stop * steps), -1):
-            y = Euler().denoise_step(process, model, x, i / steps, (i - 1) / steps, rows(len(x)))
+            y = Euler().denoise_step(BoundModel(process, model, rows(len(x))), x, i / steps, (i - 1) / steps, None)
             by_state, by_noise = (y[1 : d + 1] - y[0]).mT, (y[d + 1 :] - y[0]).mT
             mean = by_state @ mean + y[0]
             cov = by_state @ cov @ by_state.mT + by_noise @ by_noise.mT

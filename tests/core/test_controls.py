@@ -18,7 +18,7 @@ from graft.policy.weights import interpolate
 from graft.process import CosineSchedule, Gaussian
 from graft.reward import Reward
 from graft.sampler import run_stages
-from graft.solvers import Euler
+from graft.solvers import BoundModel, Euler
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning")  # lightning 2.6 under torch 2.13
 
@@ -142,7 +142,7 @@ def test_switch_is_the_tuned_network_above_and_the_reference_below() -> None:
         def network(s, t, c, w=table):
             return s * w[0, 0, 0] + w[0, 0, 1]
 
-        x = Euler().denoise_step(process, network, x, i / 4, (i - 1) / 4, condition, generator)
+        x = Euler().denoise_step(BoundModel(process, network, condition), x, i / 4, (i - 1) / 4, generator)
     assert torch.allclose(found.state, x) and f64([0.0]).dtype == x.dtype
 
 

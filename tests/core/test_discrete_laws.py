@@ -21,10 +21,11 @@ from graft.process import (
     LinearSchedule,
     MaskedCategorical,
     MultiFieldProcess,
+    NoisyExample,
     UniformCategorical,
 )
 from graft.process.projections import MaskProjection
-from graft.solvers import Euler
+from graft.solvers import BoundModel, Euler
 
 KINDS = [MaskedCategorical, UniformCategorical]
 TILT = torch.tensor([0.3, 1.0, 2.0, 0.2, 1.0, 3.0, 0.1, 1.5, 0.7], dtype=torch.float64)  # P(accept | x_0), unscaled
@@ -99,7 +100,7 @@ def test_steps_draw_from_their_probabilities(kind: type[Categorical]) -> None:
     x = (states[-1] if kind is MaskedCategorical else states[4]).expand(20_000, -1, -1)
     condition = count(len(x))
     generator = torch.Generator().manual_seed(0)
-    y = Euler().denoise_step(process, Table(process, LAW), x, 0.75, 0.25, condition, generator)
+    y = Euler().denoise_step(BoundModel(process, Table(process, LAW), condition), x, 0.75, 0.25, generator)
     share = torch.bincount(index_of(process, y), minlength=len(states)) / len(x)
     output = process(Table(process, LAW), x[: len(states)], 0.75, count(len(states)))
     right = process.log_prob(output, x[: len(states)], states, 0.75, 0.25, count(len(states))).exp()
@@ -126,7 +127,7 @@ def expected(
     u = torch.full((len(first),), level, dtype=torch.float64)
     s = torch.full_like(u, since)
     probability = joint.flatten()
-    error = process.output_loss(logits[last], states[last], from_, from_, u, s, goal, count(len(first)))
+    error = process.output_loss(logits[last], NoisyExample(states[last], from_, from_, u, s, goal), count(len(first)))
     return (probability * error)[probability > 0].sum()
 
 
@@ -236,8 +237,8 @@ def test_padding_never_changes(kind: type[Categorical]) -> None:
     level = torch.full((16,), 0.6, dtype=torch.float64)
     noisy = process.corrupt(clean, level, 0.0, condition, generator)
     zero = torch.zeros_like(level)
-    loss = process.output_loss(output, noisy, clean, noisy, level, zero, None, condition)
-    two = alone.output_loss(output[:, :2], noisy[:, :2], clean[:, :2], noisy, level, zero, None, condition)
+    loss = process.output_loss(output, NoisyExample(noisy, clean, noisy, level, zero), condition)
+    two = alone.output_loss(output[:, :2], NoisyExample(noisy[:, :2], clean[:, :2], noisy, level, zero), condition)
     assert torch.allclose(3 * loss, 2 * two)
     other = output.detach().roll(1, 0)
     kl = process.step_kl(output, other, noisy, level, level / 2, condition)
@@ -298,11 +299,11 @@ def test_steps_cannot_be_inverted(kind: type[Categorical]) -> None:
     process = kind((1, 3))
     assert process.stochastic and process.reverses_in_law and process.has_log_prob and not process.invertible
     with pytest.raises(InversionError, match=rf"{kind.__name__} draws the classes of a discrete field"):
-        Euler().step(process, Table(process, LAW[:3]), states_of(process), 0.5, 0.75, {})
+        Euler().step(BoundModel(process, Table(process, LAW[:3]), {}), states_of(process), 0.5, 0.75, None)
     both = MultiFieldProcess({"kind": process, "place": Gaussian(LinearSchedule(), "velocity", (1,), eta=0.0)})
     with pytest.raises(InversionError, match=r"'kind' draws the classes of a discrete field.*leave this field out"):
         state = {"kind": states_of(process), "place": states_of(process)[:, 0]}
-        Euler().step(both, lambda s, t, c: s, state, 0.5, 0.75, {})
+        Euler().step(BoundModel(both, lambda s, t, c: s, {}), state, 0.5, 0.75, None)
 
 
 @pytest.mark.parametrize("kind", KINDS)

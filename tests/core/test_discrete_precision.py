@@ -10,7 +10,7 @@ from mpmath import mp, mpf
 from torch import Tensor
 
 from graft.core import seeding
-from graft.process import Categorical, MaskedCategorical, MaskProjection, UniformCategorical
+from graft.process import Categorical, MaskedCategorical, MaskProjection, NoisyExample, UniformCategorical
 
 mp.dps = 60
 KINDS = [MaskedCategorical, UniformCategorical]
@@ -131,7 +131,7 @@ def test_loss(kind: type[Categorical], classes: int, warp: float, weight: Any, d
         noisy, goal = (rows_of(process, list(places), dtype) for places in zip(*pairs, strict=True))
         output = out.expand(len(pairs), 1, -1).clone().requires_grad_()
         u, s = (torch.full((len(pairs),), v, dtype=torch.float64) for v in (level, since))
-        loss = process.output_loss(output, noisy, goal, noisy, u, s, None, {})
+        loss = process.output_loss(output, NoisyExample(noisy, goal, noisy, u, s), {})
         assert loss.dtype == torch.float32
         (slope,) = torch.autograd.grad(loss.sum(), output)
         assert bool(slope.isfinite().all())
@@ -199,7 +199,7 @@ def test_classes_may_be_ruled_out(kind: type[Categorical]) -> None:
         noisy = torch.zeros_like(x) if kind is MaskedCategorical else x.flip(1)
         output = torch.tensor([0.3, -0.2, -torch.inf]).expand(2, 2, 3).clone().requires_grad_()
         level, zero = f64([0.4, 0.9]), f64([0.0, 0.0])
-        loss = process.output_loss(output, noisy, x, noisy, level, zero, None, {})
+        loss = process.output_loss(output, NoisyExample(noisy, x, noisy, level, zero), {})
         (slope,) = torch.autograd.grad(loss.sum(), output)
         assert bool(loss.isfinite().all()) and bool(slope.isfinite().all())
 

@@ -20,7 +20,7 @@ from graft.process import (
     VarianceExploding,
 )
 from graft.sampler import Stage, run_stages
-from graft.solvers import Euler
+from graft.solvers import BoundModel, Euler
 
 
 def betas(kind: str, start: float = 1e-4, end: float = 0.02, fineness: int = 20) -> BetaSchedule:
@@ -97,7 +97,7 @@ def propagate_once(
     """(mean, variance, covariance with the state before) after one step of a scalar state."""
     x, noise = f64([[0.0], [1.0], [0.0]]), f64([[0.0], [0.0], [1.0]])
     with noise_is(process, noise):
-        y = Euler().denoise_step(process, model, x, level, following, rows(3))
+        y = Euler().denoise_step(BoundModel(process, model, rows(3)), x, level, following, None)
     by_state, by_noise = y[1, 0] - y[0, 0], y[2, 0] - y[0, 0]
     return by_state * law[0] + y[0], by_state**2 * law[1] + by_noise**2, by_state * law[1][0, 0]
 
@@ -266,7 +266,7 @@ def test_network_is_told_the_time() -> None:
 
     for schedule, right in ((LinearSchedule(), 0.25), (BetaSchedule(), 249.0)):
         process = Gaussian(schedule, "x0", (1,), warp=2.0)
-        Euler().denoise_step(process, model, torch.zeros(3, 1), 0.5, 0.25, rows(3))
+        Euler().denoise_step(BoundModel(process, model, rows(3)), torch.zeros(3, 1), 0.5, 0.25, None)
         assert told[-1].dtype == torch.float32
         assert told[-1].tolist() == [right] * 3
 

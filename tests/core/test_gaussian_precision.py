@@ -22,6 +22,7 @@ from graft.process import (
     Gaussian,
     LinearSchedule,
     MultiFieldProcess,
+    NoisyExample,
     PolynomialSchedule,
     Schedule,
     TrigFlow,
@@ -90,7 +91,7 @@ def test_loss(name: str, prediction: Any, warp: float, weight: "tuple[float, flo
         noisy = process.corrupt_given_noise(state, noise, level, since)
         said = out.clone().requires_grad_()
         s = torch.full_like(level, since)
-        found = process.output_loss(said, noisy, state, noise, level, s, given, rows(len(level)))
+        found = process.output_loss(said, NoisyExample(noisy, state, noise, level, s, given), rows(len(level)))
         (slope,) = torch.autograd.grad(found.sum(), said)
         found = found.detach()
         assert bool(found.isfinite().all()) and bool(slope.isfinite().all())
@@ -141,7 +142,7 @@ def test_distance_is_the_loss_of_data(name: str, prediction: Any) -> None:
     clean, noise, output = (numbers(COUNT, SIZE, seed=i) for i in range(3))
     noisy = process.corrupt_given_noise(clean, noise, level, 0.0)
     found = process.x0_error(process.loss_output(output, noisy, level), process.loss_target(clean, noise, level), level)
-    wanted = process.output_loss(output, noisy, clean, noise, level, torch.zeros_like(level), None, rows(COUNT))
+    wanted = process.output_loss(output, NoisyExample(noisy, clean, noise, level, torch.zeros_like(level)), rows(COUNT))
     assert torch.allclose(found, wanted, rtol=1e-4)
 
 

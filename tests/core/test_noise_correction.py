@@ -237,7 +237,7 @@ def test_conclusions() -> None:
     others = [row("trained longer", "Euler", n, 2.0, 10.0 * n, 3 / n) for n in (4, 8)]
     others += [row("Gaussian", "Euler", 4, 2.0, 40.0, 0.7)]
     found = summarize_frontier(
-        Frontier([*rows, *others, row("corrected", "Euler", 4, 2.0, 50.0, 1 / 6)], {"fid": [0.01]}, 9, 10.0, 2.0)
+        Frontier([*rows, *others, row("corrected", "Euler", 4, 2.0, 50.0, 1 / 6)], {"fid": [0.01]}, 9)
     )
     assert found["flops_at_equal_distance"] == pytest.approx(50 / 60)  # six steps at warp 1 are as near
     assert found["flops_at_equal_distance_same_warp"] is None  # 16 steps at warp 2 are not
@@ -245,14 +245,12 @@ def test_conclusions() -> None:
     assert found["best_solver_at_equal_flops"] == {"solver": "Euler", "warp": 1.0, "distance": pytest.approx(1 / 5)}
     assert (found["gaussian"], found["trained_longer_at_equal_flops"]) == (0.7, pytest.approx(0.6))
     nearer = [*rows, *others, row("corrected", "Euler", 4, 2.0, 50.0, 1 / 3)]
-    found = summarize_frontier(Frontier(nearer, {"fid": [0.01]}, 9, 10.0, 2.0))
+    found = summarize_frontier(Frontier(nearer, {"fid": [0.01]}, 9))
     assert found["flops_at_equal_distance"] == pytest.approx(50 / 30)
     assert found["flops_at_equal_distance_same_warp"] == pytest.approx(50 / 120)
     for strange in (0.0, -0.1, float("nan"), float("inf")):  # some distances are 0 of equal sets, or below it
         odd = [*rows[:3], *others, row("flow", "Midpoint", 2, 1.0, 40.0, strange)]
-        told = summarize_frontier(
-            Frontier([*odd, row("corrected", "Euler", 4, 2.0, 50.0, strange)], {"fid": [0.0]}, 9, 10.0, 2.0)
-        )
+        told = summarize_frontier(Frontier([*odd, row("corrected", "Euler", 4, 2.0, 50.0, strange)], {"fid": [0.0]}, 9))
         assert told["flops_at_equal_distance"] is None and json.dumps(told, allow_nan=False)
 
 

@@ -17,7 +17,7 @@ from graft.process import (
     ZeroCenterOfMass,
 )
 from graft.sampler import Stage, level_grid, nearest_level, run_stages
-from graft.solvers import Euler
+from graft.solvers import BoundModel, Euler
 
 LAW = normal(f64([0.5, -1.0]), f64([[0.3, 0.1], [0.1, 0.2]]))
 
@@ -208,7 +208,7 @@ def test_states_stay_in_their_subspace(eta: float) -> None:
     check_subspace(prior)
     check_subspace(process.corrupt(prior, 0.7, 0.0, condition, seed))
     check_subspace(process.corrupt(prior, f64([0.7, 0.9, 0.3]), 0.2, condition, seed))
-    check_subspace(Euler().denoise_step(process, careless, prior, 1.0, 0.75, condition, seed))
+    check_subspace(Euler().denoise_step(BoundModel(process, careless, condition), prior, 1.0, 0.75, seed))
     drawn = run_stages([Stage(process, careless)], condition, 8, record=[0.5], generator=seed)
     check_subspace(drawn.states[0.5])
     check_subspace(drawn.state)

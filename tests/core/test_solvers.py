@@ -28,7 +28,7 @@ from graft.process import (
     ZeroCenterOfMass,
 )
 from graft.sampler import Stage, run_stages
-from graft.solvers import Euler, Heun, Midpoint, RungeKutta2, Solver
+from graft.solvers import BoundModel, Euler, Heun, Midpoint, RungeKutta2, Solver
 
 SECOND = {"heun": Heun(), "midpoint": Midpoint(), "ralston": RungeKutta2(2 / 3)}
 MEAN, COV = f64([0.5, -1.0]), f64([[0.6, 0.2], [0.2, 0.3]])
@@ -115,7 +115,7 @@ def test_error_does_not_depend_on_the_warp(schedule: Schedule, prediction: str) 
         model, x = Exact(process, LAW), process.prior(rows(32), seeded())
         levels = (times[::every] ** (1 / warp)).tolist()
         for now, then in itertools.pairwise(levels):
-            x = solver.step(process, model, x, now, then, rows(32))
+            x = solver.step(BoundModel(process, model, rows(32)), x, now, then, None)
         return x
 
     process = Precise(schedule, prediction, (2,), eta=0.0)

@@ -13,6 +13,7 @@ from graft.process import (
     LinearSchedule,
     MaskProjection,
     MultiFieldProcess,
+    NoisyExample,
     PolynomialSchedule,
     Process,
     ZeroCenterOfMass,
@@ -123,7 +124,8 @@ def test_distance_is_the_denoising_error(prediction: str, weight: "tuple[float, 
     noisy = process.corrupt_given_noise(clean, noise, level, 0.0)
     said, goal = process.loss_output(output, noisy, level), process.loss_target(clean, noise, level)
     found = process.x0_error(said, goal, level)
-    wanted = process.output_loss(output, noisy, clean, noise, level, torch.zeros(3, dtype=torch.float64), None, rows(3))
+    example = NoisyExample(noisy, clean, noise, level, torch.zeros(3, dtype=torch.float64))
+    wanted = process.output_loss(output, example, rows(3))
     assert torch.allclose(found, wanted)
     if weight is None:
         alpha, sigma = (c[:, None] for c in process.alpha_sigma(level))

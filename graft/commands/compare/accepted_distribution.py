@@ -1,6 +1,6 @@
 """The accepted distribution: the acceptance rule applied to fresh draws of the reference, by plain rejection."""
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -72,43 +72,6 @@ class AcceptedDistribution:
         return out
 
 
-@dataclass
-class _Rounds:
-    """The outcome of the rounds.
-
-    Attributes:
-        items: The accepted objects.
-        groups: Condition of each object.
-        accepted: Reward, condition and weight of the accepted draws of each round.
-        draws: Reward and condition of the draws of each round.
-    """
-
-    items: list[Any] = field(default_factory=list)
-    groups: list[Tensor] = field(default_factory=list)
-    accepted: list[tuple[Tensor, Tensor, Tensor]] = field(default_factory=list)
-    draws: list[tuple[Tensor, Tensor]] = field(default_factory=list)
-
-
-def _run_rounds(data: Rollouts, trainer: Any) -> _Rounds:
-    """Run the missing rounds, and return what all rounds accepted."""
-    data.trainer = trainer
-    data.rounds.require_reward.setup()
-    module, rule, out = data.module, seeding.make_generator(SEED, "rejection"), _Rounds()
-    for number in range(trainer.max_epochs):
-        scored = data.runner().accepted(number)
-        items = module.decode(scored.chunk.state, scored.chunk.condition)
-        # A rule that weights its draws stands for rejection with a probability in proportion to the weight.
-        kept = systematic_sample(scored.weight / scored.weight.max(), rule).sort().values.tolist()
-        out.items += [items[i] for i in kept]
-        out.groups.append(scored.groups[kept])
-        rewards = oriented(scored.rewards, data.rounds.accept_higher_is_better)
-        out.accepted.append((rewards, scored.groups, scored.weight))
-        store = data.rounds.store(number)
-        rewards = torch.tensor(store.scores()[0].values, dtype=torch.float64)
-        out.draws.append((rewards, store_groups(module, store)))
-    return out
-
-
 def sample_accepted(module: GraftModule, data: Rollouts, trainer: Any, folder: Path) -> AcceptedDistribution:
     """Return samples of the accepted distribution; missing rounds are run.
 
@@ -119,23 +82,45 @@ def sample_accepted(module: GraftModule, data: Rollouts, trainer: Any, folder: P
         folder: Folder of the rounds.
     """
     data.run_dir = folder
-    rounds = run_within(trainer, module, lambda: _run_rounds(data, trainer))
-    accounts = [asdict(RoundSummary.read(data.rounds.round_dir(n))[0]) for n in range(trainer.max_epochs)]
-    accepted = means(*(torch.cat(each) for each in zip(*rounds.accepted, strict=True)))
-    rewards, conditions = (torch.cat(each) for each in zip(*rounds.draws, strict=True))
-    drawn = means(rewards, conditions)
+    items, parts = run_within(trainer, module, lambda: _run_rounds(data, trainer))
+    summaries = [RoundSummary.read(data.rounds.round_dir(n))[0] for n in range(trainer.max_epochs)]
+    groups, *weighted, rewards, conditions = (torch.cat(each) for each in zip(*parts, strict=True))
+    accepted, drawn = means(*weighted), means(rewards, conditions)
     often = dict(zip(*(each.tolist() for each in torch.unique(conditions, return_counts=True)), strict=True))
     covered = sum(often[value] for value in accepted)
     return AcceptedDistribution(
-        features=module.features(rounds.items).double() if module.supports("features") else None,
-        groups=torch.cat(rounds.groups),
-        count=len(rounds.items),
+        features=module.features(items).double() if module.supports("features") else None,
+        groups=groups,
+        count=len(items),
         draws=len(rewards),
         accepted=accepted,
         often=often,
         reward=sum(often[value] * drawn[value] for value in accepted) / covered,
         accepted_reward=sum(often[value] * accepted[value] for value in accepted) / covered,
         matched_share=covered / len(rewards),
-        reward_calls=sum(each["reward_calls"] for each in accounts),
-        denoiser_calls=sum(each["denoiser_calls"] for each in accounts),
+        reward_calls=sum(each.reward_calls for each in summaries),
+        denoiser_calls=sum(each.denoiser_calls for each in summaries),
     )
+
+
+def _run_rounds(data: Rollouts, trainer: Any) -> tuple[list[Any], list[tuple[Tensor, ...]]]:
+    """Run the missing rounds; return the accepted objects and, for each round, tensors of its draws.
+
+    The tensors are: condition of each accepted object; reward, condition and weight of each accepted draw; reward and
+    condition of each draw.
+    """
+    data.trainer = trainer
+    data.rounds.require_reward.setup()
+    module, rule = data.module, seeding.make_generator(SEED, "rejection")
+    items, parts = list[Any](), list[tuple[Tensor, ...]]()
+    for number in range(trainer.max_epochs):
+        scored = data.runner().accepted(number)
+        accepted = module.decode(scored.chunk.state, scored.chunk.condition)
+        # A rule that weights its draws stands for rejection with a probability in proportion to the weight.
+        kept = systematic_sample(scored.weight / scored.weight.max(), rule).sort().values.tolist()
+        items += [accepted[i] for i in kept]
+        signed = oriented(scored.rewards, data.rounds.accept_higher_is_better)
+        store = data.rounds.store(number)
+        rewards = torch.tensor(store.scores()[0].values, dtype=torch.float64)
+        parts.append((scored.groups[kept], signed, scored.groups, scored.weight, rewards, store_groups(module, store)))
+    return items, parts

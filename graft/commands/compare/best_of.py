@@ -32,9 +32,7 @@ class RepeatedRequests(SampleRequests):
     def __getitem__(self, index: int) -> SampleRequest:
         request = super().__getitem__(index)
         rows = torch.arange(len(next(iter(request.condition.values())))).repeat_interleave(self.each)
-        condition = take(request.condition, rows)
-        assert isinstance(condition, dict)
-        return SampleRequest(condition, request.seed_key, request.weights)
+        return SampleRequest(take(request.condition, rows), request.seed_key, request.weights)
 
 
 def best_of_n(

@@ -16,12 +16,8 @@ from graft.module import GraftModule
 from graft.rollouts import Rollouts
 
 COMMON = [
-    "--data.evaluation.validation_draws",
-    "0",
-    "--data.storage.save_round_weights",
-    "true",
-    "--data.storage.keep_last_rounds",
-    "null",
+    *["--data.evaluation.validation_draws", "0", "--data.storage.save_round_weights", "true"],
+    *["--data.storage.keep_last_rounds", "null"],
 ]
 """Flags of every run. Validation takes rewards for curves only, and a method with more rounds would take more."""
 
@@ -267,12 +263,8 @@ def preflight(asked: ComparisonSpec, build: Build) -> tuple[list[Cell], Setup, B
         GraftError: A method does not fit the configuration, or its budget differs from the configuration's.
     """
     built = build([])
-    if built.module.level_setting == "auto":
-        substitute = ["--model.level", repr(_smallest(built))]
-        check(build([*COMMON, *substitute]))
-    else:
-        substitute = []
-        check(build([*COMMON]))
+    substitute = ["--model.level", repr(_smallest(built))] if built.module.level_setting == "auto" else []
+    check(build([*COMMON, *substitute]))
     plain = build([*COMMON, *substitute])
     plain.data.trainer = plain.trainer
     base, lines = budget(plain), cells(asked, built)

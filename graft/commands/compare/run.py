@@ -132,7 +132,7 @@ class Comparison:
         built = self.build(plan.sampling_flags(job, seed, level, self.budget, self.built) if run else _seeded(seed))
         if run is not None:
             job.method.load_weights(built.module, run, job.method.value)
-        data = self._evaluation_data(seed)
+        data = self.build(_seeded(seed)).data  # the configuration's own reward and number of samples
         try:
             samples = job.method.sample(built.module, data, built.trainer, job.method.value)
             seconds = time.perf_counter() - started
@@ -156,7 +156,7 @@ class Comparison:
             "inference_reward_calls": samples.reward_calls,
             "inference_denoiser_calls": samples.denoiser_calls,
             "evaluation_reward_calls": asked,
-            **self._seconds(job, run),
+            "training_seconds": 0.0 if run is None else cost_callback.read(run)[_count(job, run) - 1]["seconds"],
             "inference_seconds": round(seconds, 3),
         }
 
@@ -165,10 +165,10 @@ class Comparison:
 
         The analysis is stored, one for each seed.
         """
+        if job.level is None:
+            return None, None
         if job.level != "auto":  # on the sampler's grid, so that a chosen level and an equal given level share a run
-            return (
-                None if job.level is None else nearest_level(float(job.level), self.built.module.policy.steps)
-            ), None
+            return nearest_level(float(job.level), self.built.module.policy.steps), None
         folder = self.folder / "levels" / str(seed)
         if (folder / results.NAME).exists():
             found = results.Analysis.read(folder)
@@ -190,20 +190,15 @@ class Comparison:
         built.trainer.callbacks.append(cost_callback.TrainingCostCallback(folder))  # type: ignore[attr-defined]
         commands.fit(built.module, built.data, folder, built.trainer, built.config, self.command, checkpoint)
 
-    def _evaluation_data(self, seed: int) -> Any:
-        """Return rollouts with the configuration's own reward and number of samples.
-
-        The settings of a method do not apply.
-        """
-        return self.build(_seeded(seed)).data
-
     def _reference_rewards(self, seed: int) -> list[float]:
         """Return the rewards of the reference's samples, from disk if they are there.
 
         The samples share noise and conditions with those of all lines.
         """
+        if seed in self._reference:
+            return self._reference[seed]
         path = self.folder / "reference" / f"{seed}.json"
-        if seed not in self._reference and not path.exists():
+        if not path.exists():
             built = self.build(_seeded(seed))
             samples = METHODS["reference"].sample(built.module, built.data, built.trainer, math.nan)
             try:
@@ -211,13 +206,12 @@ class Comparison:
             finally:
                 built.data.rounds.require_reward.teardown()
             write_json(path, [None if math.isnan(value) else value for value in values])
-        if seed not in self._reference:
-            remedy = "remove it, and the reference is evaluated again"
-            values = read_json(path, remedy)
-            try:
-                self._reference[seed] = [math.nan if value is None else float(value) for value in values]
-            except (TypeError, ValueError) as error:
-                raise GraftError(f"{path} is damaged ({error}): {remedy}") from None
+        remedy = "remove it, and the reference is evaluated again"
+        values = read_json(path, remedy)
+        try:
+            self._reference[seed] = [math.nan if value is None else float(value) for value in values]
+        except (TypeError, ValueError) as error:
+            raise GraftError(f"{path} is damaged ({error}): {remedy}") from None
         return self._reference[seed]
 
     def _score(self, data: Any, items: Sequence[Any]) -> tuple[list[float], int]:
@@ -233,13 +227,8 @@ class Comparison:
         return math.ceil(draws / self.built.data.draws) if draws else self.built.trainer.max_epochs or 1
 
     def _sample_accepted(self) -> AcceptedDistribution:
-        flags = [
-            *_seeded(accepted_distribution.SEED),
-            *accepted_distribution.SETTINGS,
-            "--trainer.max_epochs",
-            str(self._accepted_rounds),
-        ]
-        built = self.build(flags)
+        rounds = ["--trainer.max_epochs", str(self._accepted_rounds)]
+        built = self.build([*_seeded(accepted_distribution.SEED), *accepted_distribution.SETTINGS, *rounds])
         try:
             return accepted_distribution.sample_accepted(
                 built.module, built.data, built.trainer, self.folder / "accepted"
@@ -265,9 +254,6 @@ class Comparison:
             "level_reward_calls": chosen.reward_calls if chosen is not None else 0,
             "level_denoiser_calls": chosen.denoiser_calls if chosen is not None else 0,
         }
-
-    def _seconds(self, job: Cell, run: "Path | None") -> dict[str, Any]:
-        return {"training_seconds": 0.0 if run is None else cost_callback.read(run)[_count(job, run) - 1]["seconds"]}
 
     def _print(self, text: str) -> None:
         if self.built.trainer.is_global_zero:

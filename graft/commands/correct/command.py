@@ -8,10 +8,11 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.strategies import FSDPStrategy, ModelParallelStrategy
 from torch import nn
 
-from graft import commands, runs
+from graft import commands
 from graft.commands.correct import flops, show, train_longer
 from graft.commands.correct.data import InvertedNoiseData
 from graft.commands.correct.inverted_chunk import summarize_inversion
+from graft.commands.correct.inverter import check_invertible
 from graft.commands.correct.pareto import Frontier, finite, measure_frontier, summarize_frontier
 from graft.core import distributed, seeding
 from graft.core.state import size
@@ -21,9 +22,6 @@ from graft.io.json_files import write_json
 from graft.module import GraftModule
 from graft.network.corrector import GaussianCorrector
 from graft.runs import interruption, loggers
-from graft.runs.lock import holding
-from graft.runs.python_runs import checkpoint_of
-from graft.runs.stopwatch import Stopwatch
 
 
 def correct(
@@ -46,7 +44,7 @@ def correct(
         data: The domain's data, which are inverted.
         run_dir: Folder of the run.
         trainer: ``graft.trainer(epochs)``, or another trainer with its settings.
-        config: The configuration as YAML, stored with the run and with the weights.
+        config: Configuration as YAML, stored with the run and the weights; if empty, it is written from the objects.
         command: Command that repeats the run, for the report.
         checkpoint: Checkpoint to resume from: a file, or ``last`` for the run's own.
         overwrite: True to remove a run that is in the folder.
@@ -55,53 +53,29 @@ def correct(
         GraftError: The settings do not fit, too many samples cannot be inverted, or the folder holds a run that is
             neither resumed nor overwritten.
     """
-    with runs.withdrawn(Path(run_dir)), holding(), Stopwatch() as clock:
-        return _correct(clock, module, data, run_dir, trainer, config, command, checkpoint, overwrite)
-
-
-def _correct(
-    clock: Stopwatch,
-    module: GraftModule,
-    data: InvertedNoiseData,
-    run_dir: "str | Path",
-    trainer: Trainer,
-    config: str,
-    command: str,
-    asked: "str | Path | None",
-    overwrite: bool,
-) -> dict[str, Any]:
     if module.policy.reference_file is None:
         raise GraftError("model.weights is null; graft correct corrects a frozen flow. Give model.weights.")
     if trainer.max_epochs is not None and trainer.max_epochs < 1:
         raise GraftError(f"trainer.max_epochs is {trainer.max_epochs}; it must be at least 1")
-    data.check(module)
+    check_invertible(module)
     if isinstance(trainer.strategy, ModelParallelStrategy | FSDPStrategy):
         raise GraftError(
             "trainer.strategy shards the weights; it must not, since samples need different numbers of network calls. "
             "Use ddp."
         )
-    distributed.launch(trainer, module)
-    folder = commands.prepare_run_dir(trainer, run_dir)
-    checkpoint = distributed.on_rank_zero(trainer, lambda: checkpoint_of(folder, asked, overwrite))
-    clock.keep(folder, trainer)
-    data.run_dir = folder
-    commands.attach_logging(trainer, folder, config, checkpoint)
-    commands.train(module, data, trainer, folder, checkpoint)
-    with interruption.at_once(folder, "in the comparison at the end"):
-        return _compare(clock, module, data, folder, trainer, config, command)
+    with commands.open_run(module, data, run_dir, trainer, config, checkpoint, overwrite) as run:
+        data.run_dir = run.folder
+        commands.train(module, data, trainer, run.folder, run.checkpoint)
+        with interruption.at_once(run.folder, "in the comparison at the end"):
+            return _compare(module, data, trainer, run, command)
 
 
 def _compare(
-    clock: Stopwatch,
-    module: GraftModule,
-    data: InvertedNoiseData,
-    folder: Path,
-    trainer: Trainer,
-    config: str,
-    command: str,
+    module: GraftModule, data: InvertedNoiseData, trainer: Trainer, run: commands.OpenRun, command: str
 ) -> dict[str, Any]:
     """Compare the ways to sample, write the files and return the summary."""
-    module.save_weights(folder / "tuned.safetensors", config)
+    folder = run.folder
+    module.save_weights(folder / "tuned.safetensors", run.config)
     commands.evaluate_both(module, data, trainer)
     cost = _cost(module, data, trainer)
     longer = _train_longer(module, data, cost, folder, trainer)
@@ -109,18 +83,16 @@ def _compare(
     def measure_within() -> Frontier:
         data.trainer = trainer
         with trainer.precision_plugin.tensor_init_context():  # noise has the precision of the samples
-            return measure_frontier(module, data, None if longer is None else longer[0])
+            return measure_frontier(module, data, cost, None if longer is None else longer[0])
 
     frontier = distributed.run_within(trainer, module, measure_within)
     summary = _summary(module, data, frontier) | {
         "flops": cost,
         "trained_longer": None if longer is None else longer[1],
-        "seconds": round(clock.seconds, 1),
+        "seconds": round(run.clock.seconds, 1),
     }
     if trainer.is_global_zero:
         _write(module, folder, summary, command, trainer)
-    clock.finish()
-    trainer.strategy.barrier()
     return summary
 
 

@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader, DistributedSampler
 from typing_extensions import override
 
 from graft.commands.correct.inverted_chunk import InvertedChunk, passes_round_trip
-from graft.commands.correct.inverter import InversionSettings, Inverter, check_invertible, last_step_std, to_device
+from graft.commands.correct.inverter import InversionSettings, Inverter, check_invertible, last_step_std
 from graft.commands.correct.samples import SplitSource
 from graft.core import seeding
 from graft.core.datatypes import TrainingBatch, Weights
@@ -159,10 +159,6 @@ class InvertedNoiseData(LightningDataModule):
         """Return the standard deviation of the noise that is added to the data, in the state's unit."""
         return last_step_std(module) if isinstance(self.dequantize_std, str) else self.dequantize_std
 
-    def check(self, module: GraftModule) -> None:
-        """Raise GraftError if the model has no corrector, or its flow cannot be inverted."""
-        check_invertible(module)
-
     @override
     def prepare_data(self) -> None:
         self.source.prepare_data()
@@ -175,7 +171,7 @@ class InvertedNoiseData(LightningDataModule):
             GraftError: The flow cannot be inverted, or the reward cannot score.
         """
         if stage == "fit":
-            self.check(self.module)
+            check_invertible(self.module)
             assert self.trainer is not None
             local_batch_size(self.trainer, self.train_batch_size)
             self.source.setup("fit")
@@ -220,9 +216,7 @@ class InvertedNoiseData(LightningDataModule):
                 "Trainer(reload_dataloaders_every_n_epochs=1)."
             )
         done = interruption.completed_batches(self.trainer)
-        if self.recovered is None:
-            with self.trainer.precision_plugin.tensor_init_context():  # noise has the precision of the samples
-                self.recover()
+        self.recover()
         epoch = self.trainer.current_epoch
         if epoch == self.trainer.max_epochs:  # the run resumes after its last epoch
             return []
@@ -238,10 +232,7 @@ class InvertedNoiseData(LightningDataModule):
     @override
     def val_dataloader(self) -> "DataLoader[Any] | list[Any]":
         """Return batches of the held-out noise; every rank gets all of them."""
-        assert self.trainer is not None
-        if self.recovered is None:
-            with self.trainer.precision_plugin.tensor_init_context():  # noise has the precision of the samples
-                self.recover()
+        self.recover()
         examples = self.examples(held_out=True)
         count = size(examples.condition) if examples.condition else 0
         if not count:
@@ -271,16 +262,16 @@ class InvertedNoiseData(LightningDataModule):
         order = torch.randperm(items, generator=seeding.make_generator(self.seed, "validation"))
         apart = torch.isin(chunk.item, order[: math.floor(self.val_fraction * items)])
         rows = (good & (apart if held_out else ~apart)).nonzero()[:, 0]
-        condition = take(chunk.condition, rows)
-        assert isinstance(condition, dict)
-        return TrainingBatch(take(chunk.inverted.noise, rows), condition)
+        return TrainingBatch(take(chunk.inverted.noise, rows), take(chunk.condition, rows))
 
     def recover(self) -> None:
-        """Invert the data, and the samples of known noise; chunks on disk are read.
+        """Invert the data and the samples of known noise once; chunks on disk are read.
 
         Raises:
             GraftError: Too many samples cannot be inverted.
         """
+        if self.recovered is not None:
+            return
         assert self.trainer is not None and self.run_dir is not None
         settings = InversionSettings(
             num_dequantizations=self.num_dequantizations,
@@ -293,10 +284,6 @@ class InvertedNoiseData(LightningDataModule):
             seed=self.seed,
         )
         inverter = Inverter(self.module, self.trainer, settings, self.run_dir / "recovered")
-        self.recovered = inverter.invert_data(lambda number: self.chosen.training(number) if number else self.real)
-        self.certificate = inverter.invert_known() if self.num_certificate_draws else None
-
-    def to_device(self, batch: Any) -> Any:
-        """Return a batch in the trainer's precision, on its device."""
-        assert self.trainer is not None
-        return to_device(self.trainer, batch)
+        with self.trainer.precision_plugin.tensor_init_context():  # noise has the precision of the samples
+            self.recovered = inverter.invert_data(lambda number: self.chosen.training(number) if number else self.real)
+            self.certificate = inverter.invert_known() if self.num_certificate_draws else None

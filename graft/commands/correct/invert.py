@@ -5,10 +5,10 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Generator, Tensor
 
-from graft.core.state import Condition, State, apply, as_dict, broadcast_to, flatten_state, size, take
+from graft.core.state import Condition, State, apply, broadcast_to, flatten_state, size, take
 from graft.process.base import Model, Process
 from graft.sampler import Stage, run_stages
-from graft.solvers import Solver
+from graft.solvers import BoundModel, Solver
 from graft.solvers.fixed_point import FixedPointSolver
 from graft.solvers.fixed_point.counted import Counted
 
@@ -108,8 +108,8 @@ def invert(
     Raises:
         InversionError: The flow's steps draw noise.
     """
-    model = Counted(flow.model)
-    flow = replace(flow, model=model)
+    counted = Counted(flow.model)
+    flow = replace(flow, model=counted)
     count, like = size(data), flatten_state(data)
     direction = flow.process.noise(data, condition, generator)
     scale = PROBE * _rms(like) / _rms(flatten_state(direction)).clamp(min=torch.finfo(like.dtype).tiny)
@@ -123,12 +123,12 @@ def invert(
     for i, step in enumerate(steps):
         if not len(rows):
             break
-        own = as_dict(take(condition, rows))
+        model = BoundModel(flow.process, counted, take(condition, rows))
         levels = (i / flow.steps, (i + 1) / flow.steps)
         below, perturbed = take(noise, rows), take(probe, rows)
-        found = flow.solver.invert_step(flow.process, flow.model, below, *levels, own, method)
+        found = flow.solver.invert_step(model, below, *levels, method)
         guess = apply(lambda x, y, z: x + (z - y), found.state, below, perturbed)
-        moved = flow.solver.invert_step(flow.process, flow.model, perturbed, *levels, own, method, guess)
+        moved = flow.solver.invert_step(model, perturbed, *levels, method, guess)
         apply(lambda whole, part, rows=rows: whole.index_copy_(0, rows, part), noise, found.state)
         apply(lambda whole, part, rows=rows: whole.index_copy_(0, rows, part), probe, moved.state)
         evaluations[rows] += found.calls + moved.calls
@@ -143,11 +143,10 @@ def invert(
     )
     round_trip = torch.full_like(stopped, torch.inf)
     if len(rows):
-        own = as_dict(take(condition, rows))
-        again = flatten_state(flow.sample(take(noise, rows), own))
+        again = flatten_state(flow.sample(take(noise, rows), take(condition, rows)))
         round_trip[rows] = _rms(again - like[rows])
     round_trip = torch.where(round_trip.isnan(), torch.inf, round_trip)
-    return InversionResult(noise, solved, stopped, round_trip, gain, evaluations, model.calls, steps)
+    return InversionResult(noise, solved, stopped, round_trip, gain, evaluations, counted.calls, steps)
 
 
 @torch.no_grad()

@@ -82,8 +82,6 @@ PER_SAMPLE = ("solved", "stopped", "round_trip", "noise_gain", "evaluations")
 
 def concatenate(chunks: Sequence[InvertedChunk]) -> InvertedChunk:
     """Return several chunks as one."""
-    condition = cat([chunk.condition for chunk in chunks])
-    assert isinstance(condition, dict)
     steps = [StepStatistics(step.level) for step in chunks[0].inverted.steps]
     for chunk in chunks:
         for step, part in zip(steps, chunk.inverted.steps, strict=True):
@@ -95,7 +93,7 @@ def concatenate(chunks: Sequence[InvertedChunk]) -> InvertedChunk:
     found = InversionResult(cat([chunk.inverted.noise for chunk in chunks]), **each, calls=calls, steps=steps)
     return InvertedChunk(
         cat([chunk.data for chunk in chunks]),
-        condition,
+        cat([chunk.condition for chunk in chunks]),
         torch.cat([chunk.item for chunk in chunks]),
         found,
         torch.cat([chunk.noise_error for chunk in chunks]),

@@ -14,7 +14,7 @@ from tqdm.auto import tqdm
 from graft.commands.correct.invert import DeterministicSampler, InversionResult, invert, recovery_error
 from graft.commands.correct.inverted_chunk import InvertedChunk, concatenate, passes_round_trip, too_many_lost_message
 from graft.core import seeding
-from graft.core.state import Condition, State, apply, size, take
+from graft.core.state import Condition, State, apply, flatten, size, take
 from graft.errors import GraftError
 from graft.io.checksum import checksum
 from graft.io.fingerprint import fingerprint_hash
@@ -180,12 +180,11 @@ class Inverter:
         settings = self.settings
         path = self.folder / f"chunk_{number:03d}_{int(rows[0]) // settings.batch_size:05d}.safetensors"
         data, given = take(state, rows), take(condition, rows)
-        assert isinstance(given, dict)
         generator = seeding.make_generator(settings.seed, "dequantise", number, int(rows[0]))
         if std := settings.dequantize_std:
             noise = self.module.policy.process.noise(data, given, generator)
             data = apply(lambda x, z: x + std * z, data, noise)
-        origin = self._origin(checksum(_flat(data) | {f"condition/{n}": f for n, f in given.items()}))
+        origin = self._origin(checksum(flatten(data, "state") | flatten(given, "condition")))
         self._stop_if_interrupted()
         if not path.exists() and self.trainer.is_global_zero:
             moved, moved_condition = to_device(self.trainer, (data, given))
@@ -221,7 +220,3 @@ class Inverter:
 def _to_cpu(found: InversionResult) -> InversionResult:
     moved = {name: value.cpu() for name, value in vars(found).items() if isinstance(value, Tensor)}
     return InversionResult(**{**vars(found), **moved, "noise": apply(lambda x: x.cpu(), found.noise)})
-
-
-def _flat(state: State) -> dict[str, Tensor]:
-    return {"state": state} if isinstance(state, Tensor) else {f"state/{n}": f for n, f in state.items()}

@@ -3,7 +3,7 @@
 import copy
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from graft.commands.correct import flops
 from graft.commands.correct.data import InvertedNoiseData
+from graft.commands.correct.inverter import to_device
 from graft.core import seeding
 from graft.core.state import Condition, State, flatten_state
 from graft.module import GraftModule
@@ -61,15 +62,11 @@ class Frontier:
         rows: Ways to sample.
         floor: Distances between two halves of the held-out data by name, one for each set.
         n: Number of samples on either side of a distance.
-        call: Operations of a call of the flow's network for one sample.
-        corrector_call: Operations of a call of the corrector's network for one sample.
     """
 
     rows: list[Row]
     floor: dict[str, list[float]]
     n: int
-    call: float
-    corrector_call: float
 
     @property
     def distance(self) -> str:
@@ -94,7 +91,9 @@ def solvers(module: GraftModule) -> list[Solver]:
     return [module.policy.solver, *(s for s in every if type(s) is not type(module.policy.solver))]
 
 
-def measure_frontier(module: GraftModule, data: InvertedNoiseData, longer: "nn.Module | None") -> Frontier:
+def measure_frontier(
+    module: GraftModule, data: InvertedNoiseData, cost: Mapping[str, float], longer: "nn.Module | None"
+) -> Frontier:
     """Return the distance and the cost of all ways to sample, which share their noise.
 
     The strategy of the trainer must be set up.
@@ -102,6 +101,7 @@ def measure_frontier(module: GraftModule, data: InvertedNoiseData, longer: "nn.M
     Args:
         module: The model with a trained corrector.
         data: The data of the run.
+        cost: Operations of one call for one sample, of the flow (``call``) and of the corrector (``corrector_call``).
         longer: The flow after more training; None for no such baseline.
     """
     assert data.trainer is not None and module.policy.corrector is not None
@@ -118,16 +118,12 @@ def measure_frontier(module: GraftModule, data: InvertedNoiseData, longer: "nn.M
         for name, measure in measures.items()
     }
 
-    condition = data.to_device(module.sample_conditions(8, seeding.make_generator(data.seed, "flops")))
-    noise = module.policy.process.prior(condition)
-    call = flops.call(module.policy.process, module.policy.reference_forward, noise, condition)
-    shaped = module.policy.tuned_stage
-    corrector_call = flops.call(shaped.process, shaped.model, noise, condition)
+    condition = to_device(data.trainer, module.sample_conditions(8, seeding.make_generator(data.seed, "flops")))
     gaussian = GaussianCorrector()
     gaussian.check_compatible(module.policy.process)
     gaussian.fit([data.examples()])
     fitted = Stage(gaussian.process, gaussian.backbone.to(device), steps=gaussian.steps)
-    gaussian_call = flops.call(gaussian.process, gaussian.backbone, noise, condition)
+    gaussian_call = flops.call(gaussian.process, gaussian.backbone, module.policy.process.prior(condition), condition)
 
     ways: list[tuple[Row, list[Stage]]] = []
 
@@ -142,8 +138,8 @@ def measure_frontier(module: GraftModule, data: InvertedNoiseData, longer: "nn.M
         warp: float = own,
     ) -> None:
         last = Stage(with_warp(module.policy.process, warp), model or module.policy.reference_forward, solver=solver)
-        cost = flops.sampling([*before, (last, call)], steps)
-        ways.append((Row(name, type(solver).__name__, steps, warp, cost), [*(s for s, _ in before), last]))
+        total = flops.sampling([*before, (last, cost["call"])], steps)
+        ways.append((Row(name, type(solver).__name__, steps, warp, total), [*(s for s, _ in before), last]))
 
     for warp in sorted({own, *data.baseline_warps}):
         for solver in solvers(module):
@@ -151,7 +147,7 @@ def measure_frontier(module: GraftModule, data: InvertedNoiseData, longer: "nn.M
                 {*data.baseline_steps, *([module.policy.steps] if solver is module.policy.solver else [])}
             ):
                 way(FLOW, solver, steps, [], warp=warp)
-    way(CORRECTED, module.policy.solver, module.policy.steps, [(shaped, corrector_call)])
+    way(CORRECTED, module.policy.solver, module.policy.steps, [(module.policy.tuned_stage, cost["corrector_call"])])
     way(GAUSSIAN, module.policy.solver, module.policy.steps, [(fitted, gaussian_call)])
     if longer is not None:
         network = longer.to(device)
@@ -163,7 +159,7 @@ def measure_frontier(module: GraftModule, data: InvertedNoiseData, longer: "nn.M
                 features = _sample_features(module, data, stages, row.steps, n, r)
                 for name, measure in measures.items():
                     row.distances.setdefault(name, []).append(measure(real[order[:n]], features))
-    return Frontier([row for row, _ in ways], floor, n, call, corrector_call)
+    return Frontier([row for row, _ in ways], floor, n)
 
 
 def _sample_features(
@@ -173,11 +169,12 @@ def _sample_features(
 
     The noise of a repeat is the same for all ways to sample.
     """
+    assert data.trainer is not None
     parts = []
     for i, start in enumerate(range(0, count, data.batch_size)):
         some = min(data.batch_size, count - start)
         given = module.sample_conditions(some, seeding.make_generator(data.seed, "condition", "frontier", repeat, i))
-        condition = data.to_device(given)
+        condition = to_device(data.trainer, given)
         generator = seeding.make_generator(data.seed, "frontier", repeat, i)
         parts.append(_features(module, run_stages(stages, condition, steps, generator=generator).state, condition))
     return torch.cat(parts)
@@ -208,19 +205,16 @@ def summarize_frontier(found: Frontier) -> dict[str, Any]:
     for row in found.rows:
         if row.name == FLOW:
             alone.setdefault((row.solver, row.warp), []).append(row)
-    equal, at = dict[float, float](), dict[tuple[str, float], float]()
-    for key, rows in alone.items():
-        points = _points(rows, name)
-        cost = None if distance is None else _interpolated(_falling(points), distance)
-        if cost is not None and key[0] == ours.solver:
-            equal[key[1]] = ours.flops / math.exp(cost)
-        value = _interpolated([(y, x) for x, y in points], math.log(ours.flops))
-        if value is not None:
-            at[key] = math.exp(value)
+    equal = dict[float, float]()
+    for (solver, warp), rows in alone.items():
+        cost = None if distance is None else _interpolated(_falling(_points(rows, name)), distance)
+        if cost is not None and solver == ours.solver:
+            equal[warp] = ours.flops / math.exp(cost)
+    each = {key: _distance_at(rows, name, ours.flops) for key, rows in alone.items()}
+    at = {key: value for key, value in each.items() if value is not None}
     same = [value for key, value in at.items() if key[0] == ours.solver]
     best = min(at, key=lambda key: at[key]) if at else None
-    longer = _points([row for row in found.rows if row.name == LONGER], name)
-    trained = _interpolated([(y, x) for x, y in longer], math.log(ours.flops))
+    longer = [row for row in found.rows if row.name == LONGER]
     gaussian = next(row for row in found.rows if row.name == GAUSSIAN)
     return {
         "distance": ours.mean(name),
@@ -232,7 +226,7 @@ def summarize_frontier(found: Frontier) -> dict[str, Any]:
         if best is None
         else {"solver": best[0], "warp": best[1], "distance": at[best]},
         "gaussian": gaussian.mean(name),
-        "trained_longer_at_equal_flops": None if trained is None else math.exp(trained),
+        "trained_longer_at_equal_flops": _distance_at(longer, name, ours.flops),
     }
 
 
@@ -248,6 +242,12 @@ def _points(rows: Sequence[Row], name: str) -> list[tuple[float, float]]:
     """
     found = [(_log(row.mean(name)), math.log(row.flops)) for row in rows]
     return [(distance, cost) for distance, cost in found if distance is not None]
+
+
+def _distance_at(rows: Sequence[Row], name: str, cost: float) -> "float | None":
+    """Return the distance at a cost, interpolated between rows; None outside."""
+    value = _interpolated([(y, x) for x, y in _points(rows, name)], math.log(cost))
+    return None if value is None else math.exp(value)
 
 
 def _log(value: "float | None") -> "float | None":

@@ -181,9 +181,7 @@ class SplitSource:
             raise GraftError(f"{type(self.source).__name__} has no samples. Give more data.")
         if self._positions is None:
             self._batch = size(parts[0][1])
-        condition = cat([part[1] for part in parts])
-        assert isinstance(condition, dict)
-        return cat([part[0] for part in parts]), condition
+        return cat([part[0] for part in parts]), cat([part[1] for part in parts])
 
 
 class _InMemory(Dataset[Any]):
@@ -203,9 +201,7 @@ class _InMemory(Dataset[Any]):
 
 
 def _select(samples: Encoded, rows: Tensor) -> Encoded:
-    condition = take(samples[1], rows)
-    assert isinstance(condition, dict)
-    return take(samples[0], rows), condition
+    return take(samples[0], rows), take(samples[1], rows)
 
 
 def _positions(loader: Any) -> "list[Any] | None":

@@ -1,6 +1,6 @@
 """Samples for a comparison of levels: draws of the reference with predictions at each level, and re-rolled states."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
@@ -115,7 +115,6 @@ class AcceptedStates:
         """Return the request to sample from the states of draws at a level, with new noise."""
         start = take(cat([chunk.recorded[level] for chunk in self.chunks]), rows)
         condition = take(cat([chunk.condition for chunk in self.chunks]), rows)
-        assert isinstance(condition, dict)
         return SampleRequest(condition, purpose, "reference", start=level, state=start)
 
 
@@ -168,18 +167,9 @@ def _on_all_ranks(data: Rollouts, title: str, count: int, work: Callable[[int], 
     """
     assert data.trainer is not None
     trainer = data.trainer
-    rank, world = trainer.global_rank, trainer.world_size
+    mine = range(trainer.global_rank, count, trainer.world_size)
+    quiet = trainer.progress_bar_callback is None or not trainer.is_global_zero
     with distributed.shared_errors(trainer):
-        mine = {index: work(index) for index in _progress(data, title, range(rank, count, world))}
-    if world > 1:
-        parts: list[dict[int, T]] = [{} for _ in range(world)]
-        torch.distributed.all_gather_object(parts, mine)
-        mine = {index: result for part in parts for index, result in part.items()}
-    return [mine[index] for index in range(count)]
-
-
-def _progress(data: Rollouts, title: str, chunks: range) -> Iterator[int]:
-    trainer = data.trainer
-    assert trainer is not None
-    disable = trainer.progress_bar_callback is None or not trainer.is_global_zero
-    yield from tqdm(chunks, desc=f"levels: {title}", unit="chunk", disable=disable, mininterval=0.5)
+        chunks = tqdm(mine, desc=f"levels: {title}", unit="chunk", disable=quiet, mininterval=0.5)
+        results = {index: work(index) for index in chunks}
+    return list(distributed.gather_dict(trainer, results).values())
