@@ -106,7 +106,7 @@ class ImageData(InMemoryDataModule[PictureSet]):
 
 
 def read_tensor(source: str, size: "int | None", channels: "Literal[1, 3] | None") -> Tensor:
-    """Return (N, C, H, W) uint8 pixels of a source, and print what could not be read.
+    """Return (N, C, H, W) uint8 pixels of a source, and print the invalid records.
 
     Args:
         source: Source of `dataset.read.read`.

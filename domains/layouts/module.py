@@ -100,8 +100,8 @@ class Layouts(GraftModule):
         """Return the process of layouts of up to 20 elements, or of up to 25 in the convention ``layoutdm``.
 
         Args:
-            classes: As of the class.
-            convention: As of the class.
+            classes: Names of the classes, as in the constructor.
+            convention: Convention of the metrics, as in the constructor.
         """
         size, schedule = 25 if convention == "layoutdm" else 20, CosineSchedule()
         box = Gaussian(schedule, "v", (size, 4), 1.0, 2.0, projection=MaskProjection("free_box"))

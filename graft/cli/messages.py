@@ -13,7 +13,7 @@ def user_message(error: BaseException) -> "str | None":
     """Return an error of the user as one sentence; None for any other error."""
     cause: BaseException | None = error
     known: str | None = None
-    while cause is not None:  # the parser wraps what the constructors of its classes raise
+    while cause is not None:  # the parser wraps errors of the constructors of its classes
         if isinstance(cause, GraftError | MisconfigurationException):
             known = str(cause)
         cause = cause.__cause__
@@ -23,13 +23,13 @@ def user_message(error: BaseException) -> "str | None":
         return broken
     if isinstance(error, torch.OutOfMemoryError):  # sampling halves its batches by itself
         return (
-            f"out of memory ({str(error).splitlines()[0]}): lower data.train_batch_size, or have it in parts with "
-            "trainer.accumulate_grad_batches, which changes nothing else"
+            f"out of memory ({str(error).splitlines()[0]}): lower data.train_batch_size, or split its batches with "
+            "trainer.accumulate_grad_batches, which gives the same result"
         )
     if lost_process(error):
         return (
-            "another process of this run ended, so this one cannot go on: its own message says why; go on with "
-            "--ckpt_path last"
+            "another process of this run ended, so this one cannot continue: the message of that process has the "
+            "reason; resume with --ckpt_path last"
         )
     if isinstance(error, OSError) and error.errno is not None:  # no space, no permission
         return str(error)

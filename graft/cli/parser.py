@@ -27,7 +27,7 @@ yaml_files.install()  # before any parser reads a configuration or a value
 
 
 def parse_and_build(command: str, args: "list[str] | dict[str, Any]") -> "tuple[Any, str]":
-    """Return (command, configuration as YAML); the command holds what `make_cli` builds."""
+    """Return (command, configuration as YAML); the command is the result of `make_cli`."""
     install_warning_filters()  # again, because the import of Lightning sets levels
     if isinstance(args, list) and {"-h", "--help"} & set(args):
         _help(command, args)
@@ -157,9 +157,8 @@ def _help(command: str, args: list[str]) -> None:
         for place, value in places.items():
             if isinstance(value, dict) and "class_path" in value:
                 classes[place] = value["class_path"]
-    levels = (
-        [] if command in ("pretrain", "correct") else [["--data.level_search.help"]]
-    )  # its settings have a help of their own
+    # the settings of the level search have a help of their own
+    levels = [] if command in ("pretrain", "correct") else [["--data.level_search.help"]]
     for extra in [["--help"], *([f"--{place}.help={name}"] for place, name in classes.items()), *levels]:
         try:
             make_cli(command, extra)

@@ -17,10 +17,10 @@ NUMBERS = ("draws", "batch_size", "test_draws", "validation_draws")
 def add_flags(parser: Any, number: int) -> None:
     """Add the flags of a command that samples a run's weights, with a default number of objects."""
     parser.add_argument("--weights", type=str, required=True, help="A run's folder, or its weights file.")
-    parser.add_argument("-n", "--number", type=int, default=number, help="How many objects.")
+    parser.add_argument("-n", "--number", type=int, default=number, help="Number of objects.")
     needed = parser.prog != "graft evaluate"
     kind = str if needed else str | None
-    parser.add_argument("--out", type=kind, required=needed, help="File; its suffix says the format.")
+    parser.add_argument("--out", type=kind, required=needed, help="Output file; its suffix sets the format.")
     parser.add_argument("--seed", type=int, default=0, help="Seed of the draws.")
     parser.add_argument(
         "--level",
@@ -85,9 +85,7 @@ def load_run(asked: Any, given: dict[str, Any], by_reward: str) -> Any:
     model = config["model"]
     model["init_args"] = dict(model.get("init_args") or {})
     model["init_args"] |= {k: v for k, v in {"level": asked.level, "steps": asked.steps}.items() if v is not None}
-    model["init_args"].pop(
-        "compile", None
-    )  # compiling takes a minute, which pays for many samples only: a flag asks for it
+    model["init_args"].pop("compile", None)  # compiling takes a minute, so it needs a flag of this command
     model["init_args"] |= given
     settings = {"seed_everything": asked.seed, "model": model}
     command = "predict" if by_reward else "sample"

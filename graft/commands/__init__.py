@@ -1,4 +1,4 @@
-"""One Python function for each command of the command line, and what these functions share."""
+"""One Python function for each command of the command line, and the parts that these functions share."""
 
 from graft.commands.finetune import RoundWeightsCallback, fit
 from graft.commands.level_comparison import levels

@@ -62,8 +62,8 @@ class AutoBatchSize:
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
         print(
-            f"graft: out of memory with {rows} draws at a time: going on with {self.max_rows}; the draws are those of "
-            "the whole batch",
+            f"graft: out of memory with {rows} draws at a time: the network now gets {self.max_rows}; the draws are "
+            "those of the whole batch",
             flush=True,
         )
 

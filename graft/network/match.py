@@ -78,8 +78,8 @@ def matched(
         if ways:
             raise GraftError(
                 f"{source} has more tensors than the network {network}: {len(given)}, of which {len(needed)} fit "
-                f"({_listed(given.values(), found)}); the network's are {_listed(ours.values(), wanted)}. Say which "
-                f"with model.weights_prefix: {'; '.join(ways[:SHOWN])}"
+                f"({_listed(given.values(), found)}); the network's are {_listed(ours.values(), wanted)}. Choose a "
+                f"prefix with model.weights_prefix: {'; '.join(ways[:SHOWN])}"
             )
     raise GraftError(_explained(found, given, wanted, ours, source, network))
 
@@ -173,8 +173,8 @@ def _explained(
     return (
         f"{source} does not fit the network {network}: it has {len(given)} tensors ({_listed(given.values(), found)}), "
         f"the network has {len(ours)} ({_listed(ours.values(), wanted)}), and {same} are the same{changed}: "
-        f"{'; '.join(differ[:SHOWN])}{more}. Give the weights of this network; if they lie below a name in the file, "
-        "say it with model.weights_prefix"
+        f"{'; '.join(differ[:SHOWN])}{more}. Give the weights of this network; if their names have a prefix in the "
+        "file, set model.weights_prefix"
     )
 
 

@@ -16,7 +16,7 @@ from graft.network.sharded import copy_into
 
 if TYPE_CHECKING:
     Reference = str | Path | nn.Module | Mapping[str, Tensor]
-else:  # what a configuration can say
+else:  # a configuration can only name a file
     Reference = str
 
 MEMORY = "a network in memory"  # in the place of a path
@@ -30,7 +30,7 @@ def read_reference(
     Args:
         backbone: The network.
         weights: Path of the file, or its name in an installed package.
-        prefix: The prefix of the network's names in the file; None: a prefix that all names share is found.
+        prefix: Prefix of the network's names in the file; None to find a prefix that all names share.
 
     Returns:
         (statistics of the training data, ``path`` and ``sha256`` of the file).
@@ -58,7 +58,7 @@ def take_reference(
     Args:
         backbone: The network.
         weights: A network, or its state dict.
-        prefix: The prefix of the network's names in the state dict; None: a prefix that all names share is found.
+        prefix: Prefix of the network's names in the state dict; None to find a prefix that all names share.
 
     Returns:
         (the weights by the network's names, ``path`` and ``sha256`` as a file would have them).
@@ -75,8 +75,8 @@ def take_reference(
     return own, {"path": MEMORY, "sha256": checksum(own)}
 
 
-def is_reference(path: Path, recorded: Any) -> bool:
-    """Return whether a file is the reference of that hash, as weights that were tuned from it note it.
+def is_reference(path: Path, sha256: Any) -> bool:
+    """Return True if a file is the reference with the hash that tuned weights name.
 
     Raises:
         GraftError: The file is damaged.
@@ -109,20 +109,20 @@ def load_tensors(
         path: The file, for messages.
         expected: The parameters that must be there, by the network's names.
         buffers: The buffers that must be there, by the network's names.
-        prefix: The prefix of the names in the file; None: a prefix that all names share is found.
+        prefix: Prefix of the names in the file; None to find a prefix that all names share.
 
     Returns:
         The tensors that were put into the network, by the network's names.
 
     Raises:
-        GraftError: They belong to another network, are quantised, or are not finite.
+        GraftError: The tensors belong to another network, are quantised, or are not finite.
     """
     wanted = {**expected, **buffers}
-    # A head that only training asks may be left out of the network: it makes no sample.
+    # the network may lack auxiliary heads, which are used in training only
     auxiliary = tuple(getattr(network, "auxiliary", ()))
     tensors = {name: t for name, t in tensors.items() if name in wanted or not name.startswith(auxiliary)}
     own = matched(tensors, wanted, prefix, path, type(network).__name__)
-    for name, tensor in own.items():  # before any is put
+    for name, tensor in own.items():  # all tensors are checked before one is copied
         if wanted[name].is_floating_point() and not tensor.is_floating_point():
             raise GraftError(
                 f"{path} has {name} as {tensor.dtype}, which is {wanted[name].dtype} in {type(network).__name__}: give "

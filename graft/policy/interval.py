@@ -21,11 +21,6 @@ class Interval:
     low: float = 0.0
     high: float = 1.0
 
-    @property
-    def is_whole(self) -> bool:
-        """The tuned network samples the whole clock."""
-        return self == Interval()
-
 
 def tuned_interval(level: float, high: float, steps: int, corrector: bool = False) -> Interval:
     """Return the interval from ``high`` down to a level, moved to the nearest step of the sampler.
@@ -34,7 +29,7 @@ def tuned_interval(level: float, high: float, steps: int, corrector: bool = Fals
         level: ``model.level``.
         high: ``model.upper_level`` on the grid, as `upper_level_on_grid` returns it.
         steps: Number of sampler steps.
-        corrector: A corrector shapes the noise: the interval is level 1 alone.
+        corrector: True if a corrector shapes the noise; the interval is then level 1 alone.
 
     Raises:
         GraftError: The level is outside its range, or the interval contains no step.
@@ -62,7 +57,7 @@ def upper_level_on_grid(upper_level: float, steps: int, corrector: bool = False)
     """Return ``model.upper_level`` moved to the nearest step.
 
     Raises:
-        GraftError: It is not in (0, 1], or it is below 1 and there is a corrector.
+        GraftError: ``upper_level`` is not in (0, 1], or is below 1 with a corrector.
     """
     if not 0 < upper_level <= 1 or (corrector and upper_level < 1):
         raise GraftError(

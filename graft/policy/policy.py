@@ -46,17 +46,18 @@ class Policy(nn.Module):
         upper_level: The level at which the tuned network takes over from the reference.
         solver: The solver of the sampler's steps; Euler's if not given.
         corrector: The flow that shapes the noise of a deterministic sampler.
-        lora: The adapters that are trained; without them the whole network is.
-        tuning: How the network is trained; `Tuning` if not given.
-        reference_file: ``path`` and ``sha256`` of the reference's weights; None: there is no reference.
-        in_memory: The reference's weights, if they were given in memory.
-        domain: Constrains and augments what the network gets and gives; None: nothing does.
+        lora: Settings of the trained adapters; None to train the whole network.
+        tuning: Settings of training; `Tuning` if not given.
+        reference_file: ``path`` and ``sha256`` of the reference's weights; None without a reference.
+        in_memory: Weights of the reference, if they were given in memory.
+        domain: Domain that constrains outputs of the network and augments training batches; None for no such domain.
 
     Attributes:
         backbone: The trained network. With a corrector it is the corrector's.
-        reference: The frozen reference. None if there is none; with adapters it is the backbone without them, and None.
-        ema: The moving average of the trained weights, or None.
-        behaviour: The weights that rounds are sampled with if an objective keeps other ones than the tuned, or None.
+        reference: The frozen reference; None without a reference, and with adapters, where the backbone without them is
+            the reference.
+        ema: Moving average of the trained weights, or None.
+        behaviour: Weights that sample rounds, if the objective keeps other weights than the tuned ones; else None.
 
     Raises:
         GraftError: A setting is outside its range, or the solver or the corrector does not suit the process.
@@ -135,10 +136,10 @@ class Policy(nn.Module):
         return self._interval
 
     def set_level(self, level: float) -> None:
-        """Hand over to the reference at ``level``.
+        """Set the level at which the tuned network hands over to the reference.
 
         Raises:
-            GraftError: It is outside its range.
+            GraftError: The level is outside its range.
         """
         self._interval = tuned_interval(level, self.upper_level, self.steps, self.corrector is not None)
 
@@ -146,7 +147,7 @@ class Policy(nn.Module):
 
     @property
     def has_fixed_part(self) -> bool:
-        """A part of every sample is fixed by the domain."""
+        """True if the domain fixes a part of every sample."""
         return self._domain[0] is not None and self._domain[0].has_fixed_part
 
     @property
@@ -207,7 +208,7 @@ class Policy(nn.Module):
                 stages, request.condition, self.steps, request.record, generator, request.state, None, repeats
             )
             for level, state in drawn.states.items() if request.predict_x0 else ():
-                # the stage that goes on from that level
+                # the stage that samples below that level
                 stage = next(stage for stage in stages if stage.stop < level and stage.steps is None)
                 output = stage.process(stage.model, state, level, request.condition)
                 drawn.x0_predictions[level] = stage.process.predict_x0(output, state, level, request.condition)
@@ -225,10 +226,10 @@ class Policy(nn.Module):
 
     @contextmanager
     def eval_weights(self, weights: Weights = "tuned") -> Iterator[None]:
-        """Within the block the network is in evaluation mode and has the weights that sample.
+        """Put the network into evaluation mode with the weights that sample, within the block.
 
-        These are the averaged weights if there is an average, and for ``current`` those in ``behaviour`` if there are
-        any.
+        The weights are those in ``behaviour`` for ``current`` if there are any, else the averaged ones if there is an
+        average.
         """
         behaviour = weights == "current" and self.behaviour is not None
         with eval_mode(self.backbone), torch.no_grad():
@@ -236,11 +237,11 @@ class Policy(nn.Module):
                 yield
 
     def ema_weights(self) -> AbstractContextManager[None]:
-        """Within the block the network has the averaged weights, if there is an average."""
+        """Return a context in which the network has the averaged weights, if there is an average."""
         return nullcontext() if self.ema is None else self.ema.average_parameters(self.backbone)
 
     def behaviour_weights(self) -> AbstractContextManager[None]:
-        """Within the block the network has the weights that rounds are sampled with."""
+        """Return a context in which the network has the weights that sample rounds."""
         return self.ema_weights() if self.behaviour is None else self.behaviour.average_parameters(self.backbone)
 
     def update_ema(self) -> None:

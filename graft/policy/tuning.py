@@ -1,4 +1,4 @@
-"""Tuning: how the network of a policy is trained."""
+"""Tuning: settings of the training of a policy's network."""
 
 from dataclasses import dataclass
 
@@ -7,11 +7,11 @@ from graft.core import limits
 
 @dataclass
 class Tuning:
-    """Settings of training that samples do not depend on, other than through the weights.
+    """Settings of training that change samples through the weights alone.
 
     Args:
-        ema_decay: Decay of the moving average of the trained weights. The averaged weights are sampled from and saved.
-            ``null``: there is no average.
+        ema_decay: Decay of the moving average of the trained weights. The averaged weights sample and are saved;
+            ``null`` for no average.
         timestep_sampler: Mean and standard deviation of the logit of the levels that training samples, as shares of the
             way from ``level`` to ``upper_level`` (Esser et al. 2024, section 3.1). ``null``: levels are sampled evenly.
         compile: Compile the networks with torch.compile, which takes about a minute at the start. A string names
@@ -34,4 +34,4 @@ class Tuning:
 
 
 TUNING = Tuning()
-"""The default."""
+"""Default settings."""

@@ -24,7 +24,7 @@ def write_weights(policy: Policy, path: "str | Path", statistics: dict[str, Tens
     Args:
         policy: The policy.
         path: The file.
-        statistics: Statistics of the training data, kept with the weights.
+        statistics: Statistics of the training data, stored with the weights.
         note: The file's header.
 
     Raises:
@@ -52,7 +52,7 @@ def read_weights(policy: Policy, path: "str | Path") -> tuple[dict[str, Tensor],
     tensors, about = read_tensors(path)
     theirs, ours = about.get("reference"), policy.reference_file
     if theirs and not (isinstance(theirs, dict) and all(isinstance(theirs.get(n), str) for n in ("path", "sha256"))):
-        raise GraftError(f"{path} is damaged: what it says of its reference is no name and hash")
+        raise GraftError(f"{path} is damaged: its entry `reference` is not a path and a hash")
     if theirs and ours and theirs["sha256"] != ours["sha256"]:
         raise GraftError(
             f"{path} was tuned from another reference ({theirs['path']}, sha256 {theirs['sha256'][:12]}…) than "
@@ -83,12 +83,12 @@ def keep_reference(policy: Policy, folder: Path) -> None:
 def interpolate(policy: Policy, share: float) -> None:
     """Replace the trained weights by ``share`` · tuned + (1 − share) · reference.
 
-    The tuned weights are the averaged ones if there is an average. Of an adapter the update is scaled, through one of
+    The tuned weights are the averaged ones if there is an average. The update of an adapter is scaled through one of
     its two factors.
 
     Raises:
-        GraftError: There is no reference; or there is a corrector, whose weights have no counterpart in the reference;
-            or the share is so large that weights overflow.
+        GraftError: There is no reference, the model has a corrector (another network than the reference), or weights
+            overflow.
     """
     if policy.corrector is not None:
         raise GraftError("a corrector's weights cannot be mixed with a reference's: it is another network")

@@ -53,7 +53,7 @@ def check(path: Path, model: Any, named: bool = False) -> None:
         named: The user names the class of the model, which is then not checked.
     """
     if not isinstance(model, dict) or "class_path" not in model:
-        raise GraftError(f"{path} does not say what model it belongs to: use graft predict --config … --weights {path}")
+        raise GraftError(f"{path} describes no model: use graft predict --config … --weights {path}")
     _check_keys(path, "model", model)
     for key, spec in _specs(model, "model"):
         if key != "model" or not named:

@@ -36,13 +36,13 @@ yaml_files.install()  # before a parser reads a value
 
 @dataclass
 class GivenModel:
-    """What the user's configurations and flags say of the model.
+    """The model that the user's configurations and flags describe.
 
     Attributes:
         class_path: Class, as the user names it; None if no source names one.
         weights: Reference; None if no source names one.
-        replaced: Settings that replace those of the weights; a setting given in part is not among them.
-        from_python: A configuration was kept by a run from Python, in which a missing setting means its default.
+        replaced: Settings that replace those of the weights, without settings that are given in part.
+        from_python: True if a configuration is of a run from Python, where a missing setting has its default.
     """
 
     class_path: "str | None" = None
@@ -51,7 +51,7 @@ class GivenModel:
     from_python: bool = False
 
     def add(self, model: Any) -> None:
-        """Add a ``model`` section; it lies above what was added before."""
+        """Add a ``model`` section, which replaces settings that were added before."""
         if isinstance(model, str):
             self.class_path = model
         elif isinstance(model, dict):
@@ -76,7 +76,7 @@ class GivenModel:
             self.class_path = text
         elif len(path) == 1:
             value: Any = text
-            with suppress(GraftError):  # the parser says what is wrong with it
+            with suppress(GraftError):  # the parser has a better message
                 value = yaml_files.load(text, f"the value of --model.{name}")
             self.set(path[0], value)
         elif path[1:] == ["class_path"]:
@@ -84,7 +84,7 @@ class GivenModel:
 
 
 def given_model(args: list[str]) -> GivenModel:
-    """Return what arguments, with the paths of their configurations, say of the model; the last source wins."""
+    """Return the model that arguments with paths of configurations describe; the last source wins."""
     found, left = GivenModel(), iter(args)
     for arg in left:
         flag, equals, value = arg.partition("=")
@@ -95,7 +95,7 @@ def given_model(args: list[str]) -> GivenModel:
             found.add(read_config(text).get("model"))  # first, because it raises GraftError for what is no text
             found.from_python |= Path(text).read_text(encoding="utf-8-sig").startswith(config_of_objects.KEPT)
         elif flag == "--model":
-            with suppress(GraftError):  # the parser says what is wrong with it
+            with suppress(GraftError):  # the parser has a better message
                 found.add(yaml_files.load(text, "the value of --model"))
         else:
             found.set_flag(flag.removeprefix("--model."), text)
@@ -105,15 +105,15 @@ def given_model(args: list[str]) -> GivenModel:
 def model_below(given: GivenModel, trust: bool = False) -> "str | None":
     """Return as YAML the model that the user's weights describe; it lies below the user's configurations and flags.
 
-    A setting that the user gives whole, with a value or a class, replaces that of the weights and is not looked at. The
-    user's class may be the one of the weights or a subclass.
+    A setting that the user gives whole, with a value or a class, replaces that of the weights; the latter is then not
+    checked. The user's class may be the one of the weights or a subclass.
 
     Args:
-        given: What the user says of the model.
-        trust: Read ``config.yaml`` in the folder of the weights, which may name any class and file.
+        given: The model that the user describes.
+        trust: True to read ``config.yaml`` in the folder of the weights, which may name any class and file.
 
     Returns:
-        None if the file is another program's, is not here, holds tuned weights, or is of another class.
+        None if the file is missing, comes from another program, holds tuned weights, or is of another class.
 
     Raises:
         GraftError: The file names something that no model needs.
@@ -148,9 +148,9 @@ def model_below(given: GivenModel, trust: bool = False) -> "str | None":
 
 
 def _default_process(given: GivenModel) -> "str | None":
-    """Return as YAML the ``default_process`` of the user's domain, for a model without weights; None if it has none.
+    """Return the ``default_process`` of the user's domain as YAML, for a model without weights, or None.
 
-    The configuration then says the whole process, so that an overlay can change a part.
+    The configuration then holds the whole process, so that an overlay can change a part.
     """
     if given.class_path is None or "process" in given.replaced:
         return None
@@ -158,7 +158,7 @@ def _default_process(given: GivenModel) -> "str | None":
         make = _imported(given.class_path).default_process
         names = inspect.signature(make).parameters
         process = make(**{name: value for name, value in given.replaced.items() if name in names})
-    except Exception:  # the constructor says what is wrong with its settings
+    except Exception:  # the constructor has a better message
         return None
     model = {"class_path": given.class_path, "init_args": {"process": config_of_objects.setting_of(process)}}
     return yaml.safe_dump({"model": model}, sort_keys=False)
@@ -198,7 +198,7 @@ def from_pretrained(kind: type[Domain], path: "str | Path", trust: bool, overrid
 
 
 def read_header(path: Path) -> "dict[str, Any] | None":
-    """Return what graft wrote into the header of a weights file, without its tensors; None for another program's file.
+    """Return the header that graft wrote into a weights file; None for a file of another program.
 
     Raises:
         GraftError: The file is damaged.
@@ -218,9 +218,9 @@ def architecture(
 
     Args:
         path: The weights file.
-        about: What its header says;
-        given: Settings of the model that the user gives in the place of the file's; they are not looked at.
-        kind: Class that the user names, the file's or a subclass; None for the file's, which is then checked.
+        about: Header of the file.
+        given: Settings of the model that the user replaces; those of the file are not checked.
+        kind: Class that the user names, the file's or a subclass; None for the file's class, which is then checked.
 
     Raises:
         GraftError: The file names something that no model needs, or its reference is not here.
@@ -254,9 +254,9 @@ def trusted_config(
     Args:
         run: The folder of the run, or of one of its rounds.
         path: The weights file.
-        about: What its header says.
-        given: Settings that the user gives, by dotted names; the configuration need not say them.
-        rewarded: The reward is needed too.
+        about: Header of the file.
+        given: Dotted names of the settings that the user gives; the configuration may lack them.
+        rewarded: True if the reward is needed too.
 
     Raises:
         GraftError: The folder holds no configuration of a run, or the configuration misses a setting.
@@ -271,7 +271,7 @@ def trusted_config(
         raise GraftError(f"{file} is no configuration of a run: it has no model")
     if not isinstance(config["model"].get("init_args") or {}, dict):
         raise GraftError(f"{file} is no configuration of a run: model.init_args are no settings")
-    with suppress(GraftError):  # a pipeline's folder, which is as the configuration says
+    with suppress(GraftError):  # the reference is the folder of a pipeline, which the configuration names
         if about.get("reference"):
             reference = _reference(path, about["reference"])
             config["model"]["init_args"] = {**(config["model"].get("init_args") or {}), "weights": reference}
@@ -321,9 +321,9 @@ def _parsed(path: Path, kind: type, settings: Mapping[str, Any], given: Iterable
 
 
 def _user_class(ours: "str | None", theirs: Any) -> "tuple[type[Domain] | None, bool]":
-    """Return (the class that the user names, whether it is the class of the weights or a subclass).
+    """Return (class that the user names, True if it is the class of the weights or a subclass).
 
-    The class is None where the user leaves it to the weights.
+    The class is None if the user names none.
     """
     if ours is None:
         return None, True
@@ -331,7 +331,7 @@ def _user_class(ours: "str | None", theirs: Any) -> "tuple[type[Domain] | None, 
         return None, str(theirs).rpartition(".")[2] == ours
     try:
         kind = _imported(ours)
-    except Exception:  # the parser says what is wrong with it
+    except Exception:  # the parser has a better message
         return None, False
     same = isinstance(kind, type) and any(theirs in _names(each) for each in kind.__mro__)
     return kind, same and issubclass(kind, Domain)
@@ -357,7 +357,7 @@ def _run(folder: Path) -> Path:
 
 
 def _reference(path: Path, reference: Any) -> str:
-    """Return the file of the reference that weights were tuned from: of its name or the run's settings, by its hash."""
+    """Return the file of the reference that weights were tuned from, found by its name and checked by its hash."""
     reference = reference if isinstance(reference, dict) else {}
     name = str(reference.get("path", ""))
     for place in _places(path, name, str(reference.get("relative_path", ""))):
@@ -376,7 +376,7 @@ def _reference(path: Path, reference: Any) -> str:
 
 
 def _places(path: Path, name: str, relative: str) -> Iterator[str]:
-    """Yield where a reference may be: by its name, by its path from the weights, and as the run's settings say."""
+    """Yield paths of a reference: its name, its path from the weights, and the path in the settings of the run."""
     if name:
         yield name
         yield str(path.parent / name)

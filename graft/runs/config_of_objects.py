@@ -28,8 +28,8 @@ from graft.io.fingerprint import public_attributes
 from graft.reward import FunctionReward
 from graft.reward.code import importable
 
-KEPT = "# kept by graft from Python: what it does not name has its default\n"
-MISSING = "# made in Python, so that no file says it: "
+KEPT = "# written by graft from Python objects: a setting that is missing has its default\n"
+MISSING = "# made in Python, so that no configuration describes it: "
 REWARDS = ("reward",)
 PLACES = ("seed", "run_dir")  # settings of objects that stand elsewhere in a configuration
 

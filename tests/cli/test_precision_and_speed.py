@@ -112,8 +112,8 @@ def test_batch_that_does_not_fit(small: list[str], monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(EGNN, "forward", limited(EGNN.forward, 12))
     out = done("fit", *settings, "--run_dir", "parts").out
     assert [line.split(";")[0] for line in out.splitlines() if "out of memory" in line] == [
-        "graft: out of memory with 32 draws at a time: going on with 16",
-        "graft: out of memory with 16 draws at a time: going on with 8",
+        "graft: out of memory with 32 draws at a time: the network now gets 16",
+        "graft: out of memory with 16 draws at a time: the network now gets 8",
     ]
     whole, parts = (load_file(f"{run}/rounds/0/chunk_00000.safetensors") for run in ("whole", "parts"))
     assert all(torch.allclose(whole[name], parts[name], atol=1e-9) for name in whole)

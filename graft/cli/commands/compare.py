@@ -14,11 +14,11 @@ from graft.runs.stopwatch import Stopwatch
 USAGE = """usage: graft compare --config NAME --methods a,b --seeds 0,1,2 [--SETTING VALUE ...]
 
   --methods LIST     methods, see below, or configuration files of settings: pgraft,best_of:8,mine.yaml
-  --seeds LIST       of the runs
+  --seeds LIST       seeds of the runs
   --levels LIST      numbers or auto, for methods that have a level; the configuration's own if not given
-  --baseline METHOD  that differences are taken to; the first one if not given
-  --target_draws N      draws of the reference for the accepted distribution; as many as a run's if not given
-  --run_dir FOLDER   where; runs/compare-NAME/N if not given. A comparison that is there is resumed.
+  --baseline METHOD  method that the others are compared with; the first one if not given
+  --target_draws N   draws of the reference for the accepted distribution; as many as in a run if not given
+  --run_dir FOLDER   folder of the comparison; runs/compare-NAME/N if not given. An earlier comparison is resumed.
 """
 
 
@@ -36,7 +36,7 @@ def run(args: list[str]) -> None:
         for name in ("weights", "ckpt_path"):
             if cli.config[name] is not None:
                 raise GraftError(
-                    f"graft compare trains from the reference and goes on by --run_dir: leave out --{name}"
+                    f"graft compare trains from the reference and resumes by --run_dir: leave out --{name}"
                 )
         loggers, cli.trainer.loggers = cli.trainer.loggers, []
         return plan.Setup(cli.model, cli.datamodule, cli.trainer, config, loggers)

@@ -111,7 +111,7 @@ def passes_round_trip(chunk: InvertedChunk, furthest: float) -> Tensor:
 def too_many_lost_message(chunk: InvertedChunk, furthest: float, most: float, steps: int) -> str:
     """Return the message for too many samples that cannot be inverted.
 
-    It says how many there are, at which step, and what to change.
+    The message has their number, the step at which most of them fail, and advice.
 
     Args:
         chunk: Samples so far.
