@@ -75,7 +75,7 @@ def take_reference(
     return own, {"path": MEMORY, "sha256": checksum(own)}
 
 
-def is_reference(path: Path, sha256: Any) -> bool:
+def is_reference(path: Path, recorded: Any) -> bool:
     """Return True if a file is the reference with the hash that tuned weights name.
 
     Raises:
