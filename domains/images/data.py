@@ -12,9 +12,9 @@ from typing_extensions import override
 from domains.images.dataset.pictures import Pictures
 from domains.images.dataset.read import describe, describe_invalid, read
 from domains.images.pixels import to_float
+from graft.core import limits
 from graft.core.distributed import rank_zero_print
 from graft.dataloaders.in_memory import InMemoryDataModule
-from graft.errors import GraftError
 
 Batch = dict[str, Tensor]
 
@@ -81,8 +81,7 @@ class ImageData(InMemoryDataModule[PictureSet]):
         seed: int = 0,
     ) -> None:
         super().__init__(source, batch_size, limit, validation, seed)
-        if dequantise < 0:
-            raise GraftError(f"data.dequantise is {dequantise:g}; it must be at least 0")
+        limits.check("data.dequantise", dequantise, 0)
         self.size, self.channels, self.max_invalid_fraction = size, channels, max_invalid_fraction
         self.dequantise, self.flip = dequantise, flip
         self.left_out: list[tuple[str, str]] = []

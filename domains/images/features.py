@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from domains.images.pixels import pil_to_tensor, to_float
+from graft.core import limits
 from graft.core.recorded_arguments import Described
-from graft.errors import GraftError
 
 
 class Features(Described, ABC):
@@ -67,8 +67,7 @@ class Pixels(Features):
 
     def __init__(self, side: int = 8) -> None:
         super().__init__()
-        if side < 1:
-            raise GraftError(f"features of {side} pixels a side: give at least 1")
+        limits.check("model.features.side", side, 1)
         self.side, self.size = side, side * side
 
     @override

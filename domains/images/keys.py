@@ -7,8 +7,8 @@ import numpy as np
 from PIL import Image
 from typing_extensions import override
 
+from graft.core import limits
 from graft.core.recorded_arguments import Described
-from graft.errors import GraftError
 
 
 class ImageKey(Described, ABC):
@@ -39,10 +39,8 @@ class PerceptualHash(ImageKey):
     """
 
     def __init__(self, size: int = 4, grey_levels: int = 4) -> None:
-        if size < 1 or not 2 <= grey_levels <= 256:
-            raise GraftError(
-                f"a perceptual key has size {size} and {grey_levels} grey levels: give 1 or more and 2 to 256"
-            )
+        limits.check("model.keys.size", size, 1)
+        limits.check("model.keys.grey_levels", grey_levels, 2, 256)
         self.size, self.grey_levels = size, grey_levels
 
     @override

@@ -16,7 +16,7 @@ from domains.images.features import Features, Pixels
 from domains.images.keys import ImageKey, PixelHash
 from domains.images.pixels import check_channels, to_pil
 from graft import GraftError, GraftModule
-from graft.core import seeding
+from graft.core import limits, seeding
 from graft.core.datatypes import ScoredSet
 from graft.core.state import Condition, State
 from graft.dataloaders.in_memory import pretraining_data
@@ -72,8 +72,7 @@ class Images(GraftModule):
             raise GraftError("pictures need a Gaussian process of shape [channels, height, width]")
         if autoencoder is None:
             check_channels(self.policy.process.shape[0])
-        if classes is not None and classes < 1:
-            raise GraftError(f"model.classes is {classes}: give the number of classes, or null")
+        limits.check("model.classes", classes, 1)
         self.classes, self.autoencoder, self.num_real_images = classes, autoencoder, num_real_images
         self.feature_extractor, self.keys = features or Pixels(), keys or PixelHash()
         if real is not None:

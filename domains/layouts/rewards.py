@@ -17,7 +17,7 @@ from typing_extensions import override
 from domains.layouts.layout import Layout, classes_of
 from domains.layouts.metrics import LayoutBatch, alignment, overlap
 from domains.layouts.metrics.elements import areas, intersections
-from graft.errors import GraftError
+from graft.core import limits
 from graft.reward import Reward, Scores, score_batches
 
 
@@ -47,7 +47,8 @@ class NegativeAlignment(_Batched):
     name = "minus alignment x 100"
 
     def __init__(self, tolerance: float = 0.0) -> None:
-        self.tolerance = _tolerance(tolerance)
+        limits.check("data.reward.tolerance", tolerance, 0)
+        self.tolerance = tolerance
 
     @override
     def each(self, pages: LayoutBatch) -> Tensor:
@@ -65,17 +66,12 @@ class NegativeOverlap(_Batched):
     name = "minus overlap"
 
     def __init__(self, ignored: Sequence[int] = (), tolerance: float = 0.0) -> None:
-        self.ignored, self.tolerance = tuple(ignored), _tolerance(tolerance)
+        limits.check("data.reward.tolerance", tolerance, 0)
+        self.ignored, self.tolerance = tuple(ignored), tolerance
 
     @override
     def each(self, pages: LayoutBatch) -> Tensor:
         return -(overlap(pages, self.ignored) - self.tolerance).clamp(min=0)
-
-
-def _tolerance(value: float) -> float:
-    if not value >= 0:
-        raise GraftError(f"tolerance is {value:g}; it must be at least 0")
-    return value
 
 
 class InPage(_Batched):
@@ -103,10 +99,8 @@ class Margins(_Batched):
     name = "minus margins and gutters missed"
 
     def __init__(self, margin: float = 0.06, gutter: float = 0.01) -> None:
-        if not 0 <= margin < 0.5 or not 0 <= gutter < 1:
-            raise GraftError(
-                f"margin {margin:g} and gutter {gutter:g} are fractions of the page: below 0.5, and below 1"
-            )
+        limits.check("data.reward.margin", margin, 0, 0.5, below=True)
+        limits.check("data.reward.gutter", gutter, 0, 1, below=True)
         self.margin, self.gutter = margin, gutter
 
     @override

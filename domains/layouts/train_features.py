@@ -13,9 +13,8 @@ from domains.layouts.features import Encoder, pad_layouts
 from domains.layouts.layout import BINS
 from domains.layouts.readers import LayoutSet
 from graft.cli.script import script
-from graft.core import seeding
+from graft.core import limits, seeding
 from graft.domain.feature_training import Accuracy, minimise, seeded_network
-from graft.errors import GraftError
 from graft.io import yaml_files
 
 MOST = 0.2  # standard deviation of the strongest disturbance, fraction of the page
@@ -91,8 +90,7 @@ def train(
         GraftError: There are too few steps for a learning rate that rises and falls.
         NotFiniteError: The loss or the gradient of a step is not finite; nothing is written.
     """
-    if steps < 4:
-        raise GraftError(f"steps is {steps}; it must be at least 4")
+    limits.check("steps", steps, 4)
     data = LayoutData(source, classes, elements, validation=held_out, seed=seed)
     generator = seeding.make_generator(seed, "features")
     network = seeded_network(lambda: RealOrDisturbed(Encoder(data.names, width, layers, heads), elements), seed)

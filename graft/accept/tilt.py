@@ -7,6 +7,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from graft.accept.base import AcceptanceRule
+from graft.core import limits
 from graft.errors import GraftError
 
 RESAMPLES = 256
@@ -41,8 +42,7 @@ class ExponentialTilt(AcceptanceRule):
         min_group_size: int = 32,
     ) -> None:
         super().__init__(group_by, deduplicate, min_group_size)
-        if not temperature > 0:
-            raise GraftError(f"`temperature` is {temperature:g}; it must be positive. Change it in data.accept")
+        limits.check("data.accept.temperature", temperature, 0, above=True)
         self.temperature, self.reward_bound = temperature, reward_bound
 
     @override

@@ -7,7 +7,7 @@ from typing_extensions import override
 
 from graft.accept.kl import cdf_intervals
 from graft.accept.ranked import Ranked
-from graft.errors import GraftError
+from graft.core import limits
 
 
 class TopFraction(Ranked):
@@ -31,8 +31,7 @@ class TopFraction(Ranked):
         min_group_size: int = 32,
     ) -> None:
         super().__init__(group_by, deduplicate, min_group_size)
-        if not 0 < fraction <= 1:
-            raise GraftError(f"`fraction` is {fraction:g}; it must lie in (0, 1]. Change it in data.accept")
+        limits.check("data.accept.fraction", fraction, 0, 1, above=True)
         self.fraction = fraction
 
     @override

@@ -8,7 +8,7 @@ from typing_extensions import override
 
 from graft.accept.kl import cdf_intervals, log_choose
 from graft.accept.ranked import Ranked
-from graft.errors import GraftError
+from graft.core import limits
 
 
 class TopK(Ranked):
@@ -37,10 +37,7 @@ class TopK(Ranked):
         min_group_size: int = 1,
     ) -> None:
         super().__init__(group_by, deduplicate, min_group_size)
-        if not 1 <= keep <= draws:
-            raise GraftError(
-                f"`keep` is {keep} of {draws} draws; it must lie between 1 and {draws}. Change data.accept"
-            )
+        limits.check("data.accept.keep", keep, 1, draws)
         self.keep, self.draws, self.min_draws = keep, draws, draws
 
     @override

@@ -58,19 +58,15 @@ def make_cli(command: str, args: "list[str] | dict[str, Any]") -> Any:
 
         @override
         def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-            parser.add_argument(
-                "--run_dir", type=str | None, default=None, help="Folder of the run; runs/NAME/N if null."
-            )
+            parser.add_argument("--run_dir", type=str | None, help="Folder of the run; runs/NAME/N if null.")
             parser.add_argument(
                 "--ckpt_path",
                 type=str | None,
-                default=None,
                 help="Resume an interrupted run: a checkpoint, 'last', or 'auto', the last if any.",
             )
             parser.add_argument(
                 "--weights",
                 type=str | None,
-                default=None,
                 help="Start from the tuned weights of a run: its folder or its weights file.",
             )
             parser.link_arguments("seed_everything", "model.init_args.seed", compute_fn=int)

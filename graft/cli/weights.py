@@ -23,18 +23,15 @@ def add_flags(parser: Any, number: int) -> None:
     parser.add_argument("--out", type=kind, required=needed, help="Output file; its suffix sets the format.")
     parser.add_argument("--seed", type=int, default=0, help="Seed of the draws.")
     parser.add_argument(
-        "--level",
-        type=float | None,
-        default=None,
-        help="Level at which the reference takes over, instead of the run's.",
+        "--level", type=float | None, help="Level of the hand-over to the reference."
     )
-    parser.add_argument("--steps", type=int | None, default=None, help="Steps of the sampler instead of the run's.")
+    parser.add_argument("--steps", type=int | None, help="Steps of the sampler instead of the run's.")
     parser.add_argument(
         "--trust",
         action="store_true",
         help="Build the model and the reward of config.yaml in the run's folder: for runs of your own only.",
     )
-    parser.add_argument("--data.reward", dest="reward", type=str | None, default=None, help="Reward, as in graft fit.")
+    parser.add_argument("--data.reward", dest="reward", type=str | None, help="Reward, as in graft fit.")
     if not needed:
         return
     parser.add_argument(

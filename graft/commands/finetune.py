@@ -12,6 +12,7 @@ from graft.commands.run_report import write_report
 from graft.commands.samples import evaluate_both, write_samples
 from graft.commands.session import OpenRun, open_run, train
 from graft.commands.summary import monitor_summary, run_summary
+from graft.core import limits
 from graft.errors import GraftError
 from graft.evaluation.alarms import AlarmCallback
 from graft.io.json_files import write_json
@@ -50,10 +51,7 @@ def fit(
     """
     if module.policy.reference_file is None:
         raise GraftError("model.weights is not set; fine-tuning needs the weights of a reference: give model.weights")
-    if trainer.max_epochs is not None and trainer.max_epochs < 1:
-        raise GraftError(
-            f"trainer.max_epochs is {trainer.max_epochs}; it must be at least 1, since a round is an epoch"
-        )
+    limits.check("trainer.max_epochs", trainer.max_epochs, 1)
     with open_run(module, data, run_dir, trainer, config, checkpoint, overwrite) as run:
         return _fit(module, data, trainer, run, command)
 

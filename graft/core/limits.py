@@ -22,7 +22,7 @@ MOST_LOGIT = 30.0  # a level with a larger logit is 0 or 1 in single precision
 
 def check(
     name: str,
-    value: float,
+    value: "float | None",
     low: float = -math.inf,
     high: float = math.inf,
     *,
@@ -33,7 +33,7 @@ def check(
 
     Args:
         name: Setting as the user writes it, for the message.
-        value: Value of the setting.
+        value: Value of the setting; None for a setting that is not given, which passes.
         low: Smallest allowed value.
         high: Largest allowed value.
         above: True to exclude ``low`` itself.
@@ -42,6 +42,8 @@ def check(
     Raises:
         GraftError: The number is out of range or not finite.
     """
+    if value is None:
+        return
     inside = (value > low if above else value >= low) and (value < high if below else value <= high)
     try:
         finite = math.isfinite(value)
@@ -75,22 +77,18 @@ def check_trainer(trainer: Any) -> None:
     check("trainer.accumulate_grad_batches", trainer.accumulate_grad_batches, 1, MOST_STEPS)
     for name in ("limit_train_batches", "limit_test_batches", "limit_predict_batches"):
         check(f"trainer.{name}", getattr(trainer, name), 0, above=True)
-    if trainer.val_check_interval is not None:
-        check("trainer.val_check_interval", trainer.val_check_interval, 0, above=True)
-    if trainer.check_val_every_n_epoch is not None:
-        check("trainer.check_val_every_n_epoch", trainer.check_val_every_n_epoch, 1)
+    check("trainer.val_check_interval", trainer.val_check_interval, 0, above=True)
+    check("trainer.check_val_every_n_epoch", trainer.check_val_every_n_epoch, 1)
+    check("trainer.log_every_n_steps", trainer.log_every_n_steps, 0)
+    check("trainer.gradient_clip_val", trainer.gradient_clip_val, 0)
     cores = os.cpu_count() or 1
     if trainer.accelerator.__class__.__name__ == "CPUAccelerator" and trainer.num_devices > MOST_PROCESSES * cores:
         raise GraftError(
             f"trainer.devices is {trainer.num_devices} processes; this machine's {cores} cores take at most "
             f"{MOST_PROCESSES * cores}"
         )
-    if trainer.log_every_n_steps is not None and trainer.log_every_n_steps < 0:
-        raise GraftError(f"trainer.log_every_n_steps is {trainer.log_every_n_steps}; it must be at least 0")
     if trainer.max_steps == 0:
         raise GraftError("trainer.max_steps is 0; it must be at least 1, or -1 for no limit")
-    if trainer.gradient_clip_val is not None:
-        check("trainer.gradient_clip_val", trainer.gradient_clip_val, 0)
 
 
 def shown(value: float) -> str:

@@ -7,7 +7,7 @@ import torch
 from torch import Generator, Tensor
 from typing_extensions import override
 
-from graft.errors import GraftError
+from graft.core import limits
 from graft.filters.base import AcceptedHistory, Candidates, Filter
 
 
@@ -27,10 +27,8 @@ class Memory(Filter):
     hint = "draw more, raise 'bucket_size', or remember fewer 'rounds'"
 
     def __init__(self, bucket_size: int = 1, rounds: "int | None" = None) -> None:
-        if bucket_size < 1:
-            raise GraftError(f"bucket_size is {bucket_size}; it must be at least 1")
-        if rounds is not None and rounds < 1:
-            raise GraftError(f"rounds is {rounds}; it must be at least 1, or null for all")
+        limits.check("bucket_size", bucket_size, 1)
+        limits.check("rounds", rounds, 1)
         self.bucket_size, self.rounds = bucket_size, rounds
 
     @override

@@ -7,7 +7,7 @@ import torch
 from torch import Generator, Tensor
 from typing_extensions import override
 
-from graft.errors import GraftError
+from graft.core import limits
 from graft.filters.base import AcceptedHistory, Candidates, Filter
 
 BLOCK = 512  # draws that are compared at once, to limit memory
@@ -38,10 +38,8 @@ class Similarity(Filter):
         group_by: Literal["condition", "global"] = "condition",
         rounds: "int | None" = None,
     ) -> None:
-        if not 0 <= threshold < 1:
-            raise GraftError(f"threshold is {threshold:g}; it must be in [0, 1)")
-        if rounds is not None and rounds < 0:
-            raise GraftError(f"rounds is {rounds}; it must be at least 0, or null for all")
+        limits.check("threshold", threshold, 0, 1, below=True)
+        limits.check("rounds", rounds, 0)
         self.threshold, self.measure, self.group_by, self.rounds = threshold, measure, group_by, rounds
 
     @override

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
+from graft.core import limits
 from graft.core.datatypes import TrainingBatch
 from graft.core.finite import NotFiniteError, is_finite
 from graft.core.recorded_arguments import Described
@@ -47,8 +48,7 @@ class NoiseCorrector(Described):
         steps: int = 12,
         solver: "Solver | None" = None,
     ) -> None:
-        if steps < 1:
-            raise GraftError(f"model.corrector.steps is {steps}; it must be at least 1")
+        limits.check("model.corrector.steps", steps, 1)
         if backbone is None:
             raise GraftError("model.corrector.backbone is null; it must be a network. Give its class_path")
         self.backbone, self.steps = backbone, steps

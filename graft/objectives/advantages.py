@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
-from graft.errors import GraftError
+from graft.core import limits
 
 
 class AdvantageTracker(nn.Module):
@@ -30,8 +30,7 @@ class AdvantageTracker(nn.Module):
     def __init__(self, stat_buffer_size: int = 64, stat_min_count: int = 16, clip: float = 5.0) -> None:
         super().__init__()
         for name, value in (("stat_buffer_size", stat_buffer_size), ("stat_min_count", stat_min_count)):
-            if value < 0:
-                raise GraftError(f"model.objective.{name} is {value}; it must be at least 0")
+            limits.check(f"model.objective.{name}", value, 0)
         self.stat_buffer_size, self.stat_min_count, self.clip = stat_buffer_size, stat_min_count, clip
         self.history: dict[int, list[float]] = {}
         self.previous_history: dict[int, list[float]] = {}

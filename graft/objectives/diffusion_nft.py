@@ -23,9 +23,9 @@ import torch
 from torch import Generator, Tensor
 from typing_extensions import override
 
+from graft.core import limits
 from graft.core.datatypes import TrainingBatch
 from graft.core.state import State, apply, size
-from graft.errors import GraftError
 from graft.network import eval_mode
 from graft.objectives.advantages import AdvantageTracker
 from graft.objectives.base import OnPolicy, RoundSpec, ScoredRound
@@ -62,19 +62,12 @@ class DiffusionNFT(OnPolicy):
     ) -> None:
         super().__init__()
         for name, value in (("beta", beta), ("advantage_clip", advantage_clip)):
-            if not value > 0:
-                raise GraftError(f"model.objective.{name} is {value:g}, but it must be positive")
+            limits.check(f"model.objective.{name}", value, 0, above=True)
         for name, value in (("kl_coef", kl_coef), ("decay_increment", decay_increment)):
-            if not value >= 0:
-                raise GraftError(f"model.objective.{name} is {value:g}, but it cannot be negative")
-        if not 0 <= decay < 1:
-            raise GraftError(f"model.objective.decay is {decay:g}, but a share that is kept lies in [0, 1)")
-        self.beta, self.advantage_clip, self.kl_coef, self.adaptive_weighting = (
-            beta,
-            advantage_clip,
-            kl_coef,
-            adaptive_weighting,
-        )
+            limits.check(f"model.objective.{name}", value, 0)
+        limits.check("model.objective.decay", decay, 0, 1, below=True)
+        self.beta, self.advantage_clip, self.kl_coef = beta, advantage_clip, kl_coef
+        self.adaptive_weighting = adaptive_weighting
         self.decay, self.decay_increment = decay, decay_increment
         self.advantages = AdvantageTracker(stat_buffer_size, stat_min_count, advantage_clip)
         self.register_buffer("begun", torch.zeros((), dtype=torch.long))

@@ -12,7 +12,7 @@ import torch
 from torch import Generator, Tensor
 from typing_extensions import override
 
-from graft.core import seeding
+from graft.core import limits, seeding
 from graft.core.datatypes import TrainingBatch
 from graft.core.state import apply, size, take
 from graft.errors import GraftError
@@ -52,16 +52,10 @@ class PolicyGradient(OnPolicy):
         stat_min_count: int = 16,
     ) -> None:
         super().__init__()
-        if not clip_range > 0:
-            raise GraftError(f"model.objective.clip_range is {clip_range:g}, but it must be positive")
-        if steps_per_sample < 0:
-            raise GraftError(
-                f"model.objective.steps_per_sample is {steps_per_sample}, but a batch cannot take fewer than none"
-            )
-        if not kl_coef >= 0:
-            raise GraftError(f"model.objective.kl_coef is {kl_coef:g}, but a penalty cannot be negative")
-        if not advantage_clip > 0:
-            raise GraftError(f"model.objective.advantage_clip is {advantage_clip:g}, but it must be positive")
+        limits.check("model.objective.clip_range", clip_range, 0, above=True)
+        limits.check("model.objective.steps_per_sample", steps_per_sample, 0)
+        limits.check("model.objective.kl_coef", kl_coef, 0)
+        limits.check("model.objective.advantage_clip", advantage_clip, 0, above=True)
         self.clip_range, self.steps_per_sample, self.kl_coef = clip_range, steps_per_sample, kl_coef
         self.advantages = AdvantageTracker(stat_buffer_size, stat_min_count, advantage_clip)
 

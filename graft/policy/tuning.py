@@ -24,8 +24,7 @@ class Tuning:
 
     def check(self) -> None:
         """Raise GraftError if a setting is outside its range."""
-        if self.ema_decay is not None:
-            limits.check("model.tuning.ema_decay", self.ema_decay, 0, 1, below=True)
+        limits.check("model.tuning.ema_decay", self.ema_decay, 0, 1, below=True)
         if self.timestep_sampler is not None:
             mean, deviation = self.timestep_sampler
             most = limits.MOST_LOGIT

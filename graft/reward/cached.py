@@ -11,6 +11,7 @@ from typing import Any
 
 from typing_extensions import override
 
+from graft.core import limits
 from graft.core.copies import copied
 from graft.errors import GraftError
 from graft.io.fingerprint import fingerprint, fingerprint_hash
@@ -39,8 +40,7 @@ class CachedReward(WrappedReward, BatchReward):
     def __init__(
         self, reward: "Scorer", key: "str | None" = None, path: "str | None" = None, max_entries: int = 100_000
     ) -> None:
-        if max_entries < 1:
-            raise GraftError(f"max_entries is {max_entries}; it must be at least 1")
+        limits.check("max_entries", max_entries, 1)
         reward = scorer(reward, "the reward of CachedReward")
         self.reward, self.key, self.path, self.max_entries = reward, key, path, max_entries
         self.name, self.unit, self.higher_is_better = reward.name, reward.unit, reward.higher_is_better

@@ -12,6 +12,7 @@ from uuid import uuid4
 
 from typing_extensions import override
 
+from graft.core import limits
 from graft.core.copies import copied, copies
 from graft.errors import GraftError
 from graft.io.checksum import file_checksum
@@ -72,8 +73,7 @@ class FunctionReward(Reward):
             path, timeout = _name(given), None
             if python is not None:
                 raise GraftError(f"the reward {path} cannot be imported by {python}: move it into a module")
-        if timeout is not None and not timeout > 0:
-            raise GraftError(f"the timeout of the reward {path} is {timeout:g} seconds; it must be above 0")
+        limits.check(f"the timeout of the reward {path}", timeout, 0, above=True)
         if workers < 1 or (timeout is None and workers > 1):
             raise GraftError(
                 f"the reward {path} has {workers} workers: give at least 1, and more only with a timeout and for a "

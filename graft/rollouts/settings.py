@@ -45,12 +45,9 @@ class RewardBudget:
 
     def check(self) -> None:
         """Raise GraftError if a setting is outside its range."""
-        if self.max_calls is not None:
-            limits.check("data.budget.max_calls", self.max_calls, 1)
-        if self.max_failures is not None:
-            limits.check("data.budget.max_failures", self.max_failures, 0)
-        if not 0 < self.proxy_fraction <= 1:
-            raise GraftError(f"data.budget.proxy_fraction is {self.proxy_fraction:g}, but it is a share in (0, 1]")
+        limits.check("data.budget.max_calls", self.max_calls, 1)
+        limits.check("data.budget.max_failures", self.max_failures, 0)
+        limits.check("data.budget.proxy_fraction", self.proxy_fraction, 0, 1, above=True)
 
     def calls_per_round(self, draws: int, rounds: int, evaluation_calls: int) -> int:
         """Return the largest number of reward calls in a round, below 1 if the evaluation needs all of them."""
@@ -107,10 +104,8 @@ class Storage:
 
     def check(self, replay_rounds: int) -> None:
         """Raise GraftError if a setting is outside its range."""
-        if any(not 0 <= level <= 1 for level in self.record_levels or ()):
-            raise GraftError(
-                f"data.storage.record_levels is {self.record_levels}, but levels are fractions of the steps in [0, 1]"
-            )
+        for level in self.record_levels or ():
+            limits.check("a level of data.storage.record_levels", level, 0, 1)
         if self.keep_last_rounds is not None and self.keep_last_rounds < replay_rounds:
             raise GraftError(
                 f"data.storage.keep_last_rounds is {self.keep_last_rounds}, but data.replay_rounds trains on the last "
@@ -171,10 +166,8 @@ class LevelSearch:
     def __post_init__(self) -> None:
         if not self.candidates or not all(0 < level < 1 for level in self.candidates):
             raise GraftError(f"data.level_search.candidates is {list(self.candidates)}; it must be levels in (0, 1)")
-        if self.draws is not None and self.draws < 2:
-            raise GraftError(f"data.level_search.draws is {self.draws}; it must be at least 2")
-        if self.n_bootstrap < 1:
-            raise GraftError(f"data.level_search.n_bootstrap is {self.n_bootstrap}; it must be at least 1")
+        limits.check("data.level_search.draws", self.draws, 2)
+        limits.check("data.level_search.n_bootstrap", self.n_bootstrap, 1)
 
     def candidates_on_grid(self, steps: int) -> tuple[float, ...]:
         """Return the candidates on the grid of a sampler of ``steps`` steps, ascending, each once.

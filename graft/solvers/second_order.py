@@ -21,6 +21,7 @@ import copy
 from torch import Generator
 from typing_extensions import override
 
+from graft.core import limits
 from graft.core.state import State, apply
 from graft.errors import GraftError
 from graft.process.base import Process
@@ -44,8 +45,7 @@ class RungeKutta2(Solver):
     """
 
     def __init__(self, alpha: float, evaluate_at_zero: bool = True) -> None:
-        if not 0 < alpha <= 1:
-            raise GraftError(f"`alpha` is {alpha:g}; it must be a share in (0, 1]. Change it in model.solver")
+        limits.check("model.solver.alpha", alpha, 0, 1, above=True)
         self.alpha, self.evaluate_at_zero = alpha, evaluate_at_zero
         self._second: tuple[float, State] | None = None
         """(level, weight) of the second slope, in the copy that `invert_step` prepares."""

@@ -261,7 +261,7 @@ def test_a_comparison_is_widened(there: Path, tmp_path: Path) -> None:
         (["--methods", "graft_early:2"], "must be below 2"),
         (["--methods", "graft_early", "--trainer.max_epochs", "1"], "Raise trainer.max_epochs"),
         (["--methods", "ddpo:3"], "it must divide 4"),
-        (["--methods", "rwr:-1"], "`temperature` is -1"),
+        (["--methods", "rwr:-1"], "data.accept.temperature is -1"),
         (["--methods", "more.yaml"], "more@0.25 takes 512 reward calls"),
         (["--seeds", ""], "--seeds is empty"),
         (["--seeds", "0,x"], "'x'"),

@@ -7,7 +7,7 @@ from PIL import Image
 from typing_extensions import override
 
 from domains.images.rewards.base import PictureReward
-from graft.errors import GraftError
+from graft.core import limits
 
 Subsampling = Literal["4:4:4", "4:2:2", "4:2:0"]
 
@@ -16,10 +16,8 @@ class _Jpeg(PictureReward):
     unit = "kB"
 
     def __init__(self, quality: int = 95, subsampling: Subsampling = "4:2:0", scale: int = 1) -> None:
-        if not 1 <= quality <= 100:
-            raise GraftError(f"the quality of a JPEG is {quality}: it lies in 1 to 100")
-        if scale < 1:
-            raise GraftError(f"pictures are scaled by {scale} before they are compressed: give at least 1")
+        limits.check("data.reward.quality", quality, 1, 100)
+        limits.check("data.reward.scale", scale, 1)
         self.quality, self.subsampling, self.scale = quality, subsampling, scale
 
     @override

@@ -10,6 +10,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from domains.images.rewards.base import check
+from graft.core import limits
 from graft.errors import GraftError
 from graft.reward import Reward, Scores, score_batches, to_finite_float
 
@@ -31,8 +32,7 @@ class PromptReward(Reward):
     """
 
     def __init__(self, model: str, dtype: Dtype, device: "str | None", batch_size: int) -> None:
-        if batch_size < 1:
-            raise GraftError(f"data.reward.batch_size is {batch_size}; it must be at least 1")
+        limits.check("data.reward.batch_size", batch_size, 1)
         self.model, self.dtype, self.batch_size = model, dtype, batch_size
         self._device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self._networks: list[torch.nn.Module] = []

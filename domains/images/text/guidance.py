@@ -8,7 +8,7 @@ from typing import Literal
 
 from torch import Tensor
 
-from graft.errors import GraftError
+from graft.core import limits
 
 
 @dataclass(frozen=True)
@@ -36,12 +36,8 @@ class Guidance:
     prompt_dropout: float = 0.1
 
     def __post_init__(self) -> None:
-        if not self.guidance_scale >= 1:
-            raise GraftError(
-                f"model.guidance.guidance_scale is {self.guidance_scale:g}; it must be at least 1, which is no guidance"
-            )
-        if not 0 <= self.prompt_dropout < 1:
-            raise GraftError(f"model.guidance.prompt_dropout is {self.prompt_dropout:g}; it must be in [0, 1)")
+        limits.check("model.guidance.guidance_scale", self.guidance_scale, 1)
+        limits.check("model.guidance.prompt_dropout", self.prompt_dropout, 0, 1, below=True)
 
     @property
     def on(self) -> bool:

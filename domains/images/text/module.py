@@ -22,7 +22,7 @@ from domains.images.text.denoiser import Denoiser, PromptEmbeddings
 from domains.images.text.guidance import Guidance
 from domains.images.text.pipeline import Memory, Pipeline
 from graft import GraftError, GraftModule
-from graft.core import seeding
+from graft.core import limits, seeding
 from graft.core.datatypes import TrainingBatch
 from graft.core.distributed import rank_zero_print
 from graft.core.state import Condition, State
@@ -89,8 +89,8 @@ class TextToImage(GraftModule):
         real: "str | None" = None,
         **kwargs: Any,
     ) -> None:
-        if num_images_per_prompt < 1 or sample_batch < 1:
-            raise GraftError("model.num_images_per_prompt and model.sample_batch are at least 1")
+        limits.check("model.num_images_per_prompt", num_images_per_prompt, 1)
+        limits.check("model.sample_batch", sample_batch, 1)
         guidance = guidance or Guidance()
         found, evaluated = _prompts(prompts, evaluation_prompts, prompt_column)
         pipeline = Pipeline(weights, dtype, variant, revision, scheduler, memory, skip_components or ())

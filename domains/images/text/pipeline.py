@@ -13,6 +13,7 @@ from domains.images.pretrained import first_line
 from domains.images.text import loading
 from domains.images.text.families import FAMILIES, Given, PipelineAdapter
 from domains.images.text.process import LatentGaussian, process, sampling_scheduler
+from graft.core import limits
 from graft.errors import GraftError
 from graft.io.checksum import checksum, file_checksum
 from graft.io.json_files import parse_json
@@ -123,8 +124,7 @@ class Pipeline:
 
     def process(self, steps: int, shape: tuple[int, int, int], eta: float, guided: bool = False) -> LatentGaussian:
         """Return the process of the scheduler (`domains.images.text.process.process`)."""
-        if steps < 1:
-            raise GraftError(f"model.steps is {steps}; it must be at least 1")
+        limits.check("model.steps", steps, 1)
         return process(
             self.pipe.scheduler, steps, shape, eta, guided, **self.family.set_timesteps_kwargs(self.pipe, steps, shape)
         )

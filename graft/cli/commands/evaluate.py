@@ -6,7 +6,7 @@ from graft import commands
 from graft.cli.arguments import model_overrides
 from graft.cli.weights import add_flags, load_run
 from graft.commands import evaluation
-from graft.errors import GraftError
+from graft.core import limits
 from graft.io.json_files import write_json
 
 
@@ -21,8 +21,8 @@ def run(args: list[str]) -> None:
     parser.add_argument("--runs", type=int, default=3, help="Number of runs.")
     given, args = model_overrides(args)
     asked = parser.parse_args(args)
-    if asked.number < 1 or asked.runs < 1:
-        raise GraftError(f"-n is {asked.number} and --runs {asked.runs}, but both are at least 1")
+    limits.check("-n", asked.number, 1)
+    limits.check("--runs", asked.runs, 1)
     cli = load_run(asked, given, "")
     found = evaluation.evaluate(cli.model, cli.trainer, asked.number, asked.runs)
     about = {"n": asked.number, "runs": asked.runs, "seed": asked.seed, "steps": cli.model.policy.steps}

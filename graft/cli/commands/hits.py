@@ -8,6 +8,7 @@ from jsonargparse import ArgumentParser
 from graft import commands, runs
 from graft.cli.arguments import model_overrides
 from graft.cli.weights import add_flags, check_output_suffix, load_run
+from graft.core import limits
 from graft.errors import GraftError
 from graft.evaluation import SampleEvaluator
 from graft.report import hits
@@ -27,8 +28,8 @@ def run(args: list[str]) -> None:
     )
     given, args = model_overrides(args)
     asked = parser.parse_args(args)
-    if asked.number < 1 or asked.draws < 0:
-        raise GraftError(f"-n is {asked.number} and --draws {asked.draws}, but they are at least 1 and 0")
+    limits.check("-n", asked.number, 1)
+    limits.check("--draws", asked.draws, 0)
     cli = load_run(asked, given, "hits could be ranked")
     data, path, out = cli.datamodule, runs.find_weights(asked.weights), Path(asked.out)
     check_output_suffix(cli.model, out, ".csv", ".png", ".html")

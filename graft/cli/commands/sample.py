@@ -10,6 +10,7 @@ from graft import commands, report
 from graft.cli.arguments import model_overrides
 from graft.cli.weights import add_flags, check_output_suffix, load_run
 from graft.commands.compare.best_of import best_of_n
+from graft.core import limits
 from graft.errors import GraftError
 from graft.io.atomic import write_bytes, write_with
 from graft.reward import ask
@@ -24,32 +25,26 @@ def run(args: list[str]) -> None:
     parser.add_argument(
         "--interpolate",
         type=float | None,
-        default=None,
         metavar="W",
         help="Sample with the weights W * tuned + (1 - W) * reference: 0 is the reference, 1 the tuned model.",
     )
     parser.add_argument(
         "--best_of",
         type=int | None,
-        default=None,
         metavar="N",
         help="For each object, sample N under the same condition and keep the one with the best reward.",
     )
     parser.add_argument(
         "--condition",
         type=str | None,
-        default=None,
         metavar="FILE",
         help="File of the domain with the fixed part of every sample, such as some elements of a page.",
     )
     given, args = model_overrides(args)
     asked = parser.parse_args(args)
-    if asked.number < 1:
-        raise GraftError(f"-n is {asked.number}, but it must be at least 1")
-    if asked.interpolate is not None and not math.isfinite(asked.interpolate):
-        raise GraftError(f"--interpolate is {asked.interpolate}, but it must be a finite number")
-    if asked.best_of is not None and asked.best_of < 1:
-        raise GraftError(f"--best_of is {asked.best_of}, but it takes at least 1 candidate")
+    limits.check("-n", asked.number, 1)
+    limits.check("--interpolate", asked.interpolate)
+    limits.check("--best_of", asked.best_of, 1)
     cli, out = load_run(asked, given, "--best_of could choose" if asked.best_of is not None else ""), Path(asked.out)
     check_output_suffix(cli.model, out, ".png")
     if asked.condition is not None:

@@ -8,11 +8,11 @@ from lightning.pytorch import Trainer
 from torch import Tensor
 from typing_extensions import override
 
+from graft.core import limits
 from graft.core.datatypes import SampleRequest, Weights
 from graft.core.distributed import rank_zero_print
 from graft.core.state import take
 from graft.dataloaders.sampling import SampleRequests, sample_objects
-from graft.errors import GraftError
 from graft.evaluation.samples import Samples
 from graft.module import GraftModule
 from graft.reward import Scorer, ask, oriented
@@ -65,8 +65,7 @@ def best_of_n(
     Raises:
         GraftError: ``candidates`` is below 1, or the samples would take years or more memory than there is.
     """
-    if candidates < 1:
-        raise GraftError(f"the number of candidates is {candidates}; it must be at least 1. Take more candidates.")
+    limits.check("the number of candidates", candidates, 1)
     feasible.check_sampling(module, module.policy, "each the best of several", count * candidates)
     requests = RepeatedRequests(
         module, count, max(1, (chunk or module.default_batch_size) // candidates), (purpose,), weights, each=candidates

@@ -11,6 +11,7 @@ from lightning.pytorch.loggers.logger import Logger
 
 from graft.commands.compare.accepted_distribution import SEED
 from graft.commands.compare.methods import METHODS, SPLIT, Method, parse_method
+from graft.core import limits
 from graft.errors import GraftError
 from graft.module import GraftModule
 from graft.rollouts import Rollouts
@@ -137,8 +138,7 @@ def parse_spec(
     values = tuple(_level(level) for level in _list(levels))
     _once("level", values)
     draws = _int("--target_draws", target_draws)
-    if draws < 0:
-        raise GraftError(f"--target_draws is {draws}; it must be at least 0")
+    limits.check("--target_draws", draws, 0)
     return ComparisonSpec(found, numbers, values, baseline, draws)
 
 
@@ -231,8 +231,7 @@ def check(built: Setup) -> None:
     module, data, trainer = built.module, built.data, built.trainer
     if module.policy.reference_file is None:
         raise GraftError("fine-tuning needs a reference. Give model.weights.")
-    if trainer.max_epochs is None or trainer.max_epochs < 1:
-        raise GraftError(f"trainer.max_epochs is {trainer.max_epochs}; it must be at least 1")
+    limits.check("trainer.max_epochs", trainer.max_epochs or 0, 1)
     if trainer.world_size > 1:
         raise GraftError(
             f"the trainer has {trainer.world_size} ranks; a comparison must have one. Use trainer.devices=1."

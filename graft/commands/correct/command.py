@@ -14,7 +14,7 @@ from graft.commands.correct.data import InvertedNoiseData
 from graft.commands.correct.inverted_chunk import summarize_inversion
 from graft.commands.correct.inverter import check_invertible
 from graft.commands.correct.pareto import Frontier, finite, measure_frontier, summarize_frontier
-from graft.core import distributed, seeding
+from graft.core import distributed, limits, seeding
 from graft.core.state import size
 from graft.errors import GraftError
 from graft.io.fingerprint import fingerprint_hash
@@ -55,8 +55,7 @@ def correct(
     """
     if module.policy.reference_file is None:
         raise GraftError("model.weights is null; graft correct corrects a frozen flow. Give model.weights.")
-    if trainer.max_epochs is not None and trainer.max_epochs < 1:
-        raise GraftError(f"trainer.max_epochs is {trainer.max_epochs}; it must be at least 1")
+    limits.check("trainer.max_epochs", trainer.max_epochs, 1)
     check_invertible(module)
     if isinstance(trainer.strategy, ModelParallelStrategy | FSDPStrategy):
         raise GraftError(

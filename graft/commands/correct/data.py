@@ -12,7 +12,7 @@ from typing_extensions import override
 from graft.commands.correct.inverted_chunk import InvertedChunk, passes_round_trip
 from graft.commands.correct.inverter import InversionSettings, Inverter, check_invertible, last_step_std
 from graft.commands.correct.samples import SplitSource
-from graft.core import seeding
+from graft.core import limits, seeding
 from graft.core.datatypes import TrainingBatch, Weights
 from graft.core.state import Condition, State, size, take
 from graft.dataloaders.sampling import SampleRequests
@@ -98,7 +98,7 @@ class InvertedNoiseData(LightningDataModule):
     ) -> None:
         super().__init__()
         for name, value, least in (
-            ("samples", 2 if samples is None else samples, 2),
+            ("samples", samples, 2),
             ("num_dequantizations", num_dequantizations, 1),
             ("num_certificate_draws", num_certificate_draws, 0),
             ("batch_size", batch_size, 1),
@@ -108,34 +108,25 @@ class InvertedNoiseData(LightningDataModule):
             ("num_repeats", num_repeats, 1),
             *(("baseline_steps", steps, 1) for steps in baseline_steps or ()),
         ):
-            if value < least:
-                raise GraftError(f"data.{name} is {value}; it must be at least {least}")
+            limits.check(f"data.{name}", value, least)
         for name, share in (("val_fraction", val_fraction), ("max_invalid_fraction", max_invalid_fraction)):
-            if not 0 <= share < 1:
-                raise GraftError(f"data.{name} is {share:g}; it must be in [0, 1)")
-        if not 0 < test_share < 1:
-            raise GraftError(
-                f"data.test_share is {test_share:g}; it must be between 0 and 1, since some samples are inverted and "
-                "distances are measured to others"
-            )
+            limits.check(f"data.{name}", share, 0, 1, below=True)
+        limits.check("data.test_share", test_share, 0, 1, above=True, below=True)
         if (dequantize_std != "auto") if isinstance(dequantize_std, str) else not dequantize_std >= 0:
             raise GraftError(f"data.dequantize_std is {dequantize_std!r}; it must be at least 0, or 'auto'")
         self.source, self.samples = source, samples
         self.num_dequantizations, self.dequantize_std = num_dequantizations, dequantize_std
         self.fixed_point_solver = fixed_point_solver if fixed_point_solver is not None else Anderson()
-        self.max_round_trip_error, self.max_invalid_fraction, self.num_certificate_draws = (
-            max_round_trip_error,
-            max_invalid_fraction,
-            num_certificate_draws,
-        )
+        self.max_round_trip_error, self.max_invalid_fraction = max_round_trip_error, max_invalid_fraction
+        self.num_certificate_draws = num_certificate_draws
         self.batch_size, self.train_batch_size, self.steps_per_epoch = batch_size, train_batch_size, steps_per_epoch
         self.val_fraction, self.test_draws, self.test_share = val_fraction, test_draws, test_share
         self.num_repeats = num_repeats
         self.reward = FunctionReward(reward) if isinstance(reward, str) else reward
         self.baseline_steps = baseline_steps if baseline_steps is not None else [1, 2, 4, 8, 16, 32]
         self.baseline_warps = baseline_warps if baseline_warps is not None else [1.0]
-        if any(not warp > 0 for warp in self.baseline_warps):
-            raise GraftError(f"data.baseline_warps is {self.baseline_warps}; all warps of t = u^warp must be above 0")
+        for warp in self.baseline_warps:
+            limits.check("a warp of data.baseline_warps", warp, 0, above=True)
         self.train_longer_baseline, self.longer_learning_rate = train_longer_baseline, longer_learning_rate
         self.run_dir = Path(run_dir) if run_dir is not None else None
         self.seed = seed

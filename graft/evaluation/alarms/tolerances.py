@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from graft.errors import GraftError
+from graft.core import limits
 from graft.evaluation.alarms.statistics import Statistic
 
 METRIC = 0.25
@@ -43,12 +43,8 @@ class Alarms:
 
     def __post_init__(self) -> None:
         for name, band in self.tolerances.items():
-            if band is not None and not band >= 0:
-                raise GraftError(
-                    f"data.alarms.tolerances.{name} is {band:g}; it must be at least 0, or null for no alarm"
-                )
-        if not self.z >= 0:
-            raise GraftError(f"data.alarms.z is {self.z:g}; it must be at least 0")
+            limits.check(f"data.alarms.tolerances.{name}", band, 0)
+        limits.check("data.alarms.z", self.z, 0)
 
     def band(self, name: str) -> "float | None":
         """Return the tolerance of a statistic; None if it is not monitored."""

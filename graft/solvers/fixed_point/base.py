@@ -8,9 +8,9 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
+from graft.core import limits
 from graft.core.recorded_arguments import Described
 from graft.core.state import State, flatten_state, unflatten_state
-from graft.errors import GraftError
 
 DERIVATIVE = 2
 """Cost in evaluations of a function and its derivative along a direction, in forward mode."""
@@ -48,10 +48,7 @@ class FixedPointSolver(Described, ABC):
     """
 
     def __init__(self, tolerance: "float | None" = None, iterations: int = 200) -> None:
-        if iterations < 1:
-            raise GraftError(
-                f"`iterations` is {iterations}; it must be at least 1. Change it in the fixed-point solver"
-            )
+        limits.check("`iterations` of the fixed-point solver", iterations, 1)
         self.tolerance, self.iterations = tolerance, iterations
 
     def __call__(self, function: FixedPointMap, start: State) -> Solution:
