@@ -35,7 +35,7 @@ class Autoencoder(Described):
         try:
             network: Any = pretrained.load(AutoencoderKL, folder, f"the autoencoder in {folder!r}")
         except (OSError, ValueError) as error:
-            raise GraftError(f"the autoencoder in {folder!r} cannot be read ({str(error).splitlines()[0]})") from None
+            raise GraftError(f"the autoencoder in {folder!r} cannot be read ({pretrained.first_line(error)})") from None
         require_finite_network(network, folder, "give another folder")
         self._network = network.requires_grad_(False).eval()
         self.scaling = scaling if scaling is not None else float(network.config.scaling_factor)

@@ -6,16 +6,15 @@ from collections.abc import Sequence
 from PIL import Image, ImageDraw, ImageFont
 
 GAP, LINE = 6, 16  # pixels between cells, and height of a legend
+COLUMNS, CELL = 8, 96  # largest number of columns, and side of a cell in pixels
 
 
-def draw(
-    images: Sequence[Image.Image], columns: int = 8, legends: "Sequence[str] | None" = None, cell: int = 96
-) -> bytes:
-    """Return a PNG of the pictures in a grid of cells of ``cell`` pixels, with legends below.
+def draw(images: Sequence[Image.Image], legends: "Sequence[str] | None" = None) -> bytes:
+    """Return a PNG of the pictures in a grid, with legends below.
 
     Small pictures are enlarged by a whole number, pixel by pixel; large ones are scaled down.
     """
-    columns = max(1, min(columns, len(images)))
+    columns, cell = max(1, min(COLUMNS, len(images))), CELL
     rows = max(1, -(-len(images) // columns))
     height = cell + (LINE if legends is not None else 0)
     sheet = Image.new("RGB", (columns * (cell + GAP) + GAP, rows * (height + GAP) + GAP), "white")

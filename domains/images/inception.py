@@ -10,6 +10,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from domains.images.features import Features
+from domains.images.pretrained import first_line
 from graft.errors import GraftError
 from graft.io.paths import find_file
 
@@ -45,8 +46,8 @@ class Inception(Features):
         except ModuleNotFoundError:
             raise GraftError("Inception is torch-fidelity's: pip install 'graft-diffusion[inception]'") from None
         except Exception as error:  # errors of the network, the disk and the file
-            why = str(error).strip().splitlines() or [type(error).__name__]
-            raise GraftError(f"Inception's weights cannot be read ({why[0]}): give their file as weights") from None
+            why = first_line(error)
+            raise GraftError(f"Inception's weights cannot be read ({why}): give their file as weights") from None
         self._network = network.to(device).eval()
 
     @override

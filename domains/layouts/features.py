@@ -15,11 +15,13 @@ from typing_extensions import override
 
 from domains.layouts.conditioning import to_state
 from domains.layouts.layout import Layout
+from domains.layouts.metrics.elements import LayoutBatch
 from graft.domain.feature_training import load_network, save_network
 from graft.errors import GraftError
 from graft.io.checksum import checksum
 from graft.io.paths import find_file
 
+CHUNK = 512  # layouts at a time
 SHIPPED = "domains/layouts/reference/features.safetensors"
 
 
@@ -112,28 +114,22 @@ def pad_layouts(items: Sequence[Layout], most: "int | None" = None) -> tuple[Ten
         items: Layouts.
         most: Number of elements N; None for that of the largest layout.
     """
-    size = max([len(item) for item in items] + [1]) if most is None else most
-    labels = torch.zeros(len(items), size, dtype=torch.long)
-    boxes, mask = torch.zeros(len(items), size, 4), torch.zeros(len(items), size)
-    for i, item in enumerate(items):
-        labels[i, : len(item)] = torch.from_numpy(item.labels)
-        boxes[i, : len(item)] = torch.from_numpy(item.boxes).float()
-        mask[i, : len(item)] = 1
-    return labels, boxes, mask
+    pages = LayoutBatch.of(items)
+    pages = pages if most is None else pages.pad_to(most)
+    return pages.labels.clamp(min=0), pages.boxes.float(), pages.mask.float()
 
 
 @torch.no_grad()
-def features(items: Sequence[Layout], network: "Encoder | None" = None, chunk: int = 512) -> Tensor:
+def features(items: Sequence[Layout], network: "Encoder | None" = None) -> Tensor:
     """Return (n, width) features of layouts.
 
     Args:
         items: Layouts.
         network: Feature network; the shipped one if not given.
-        chunk: Layouts at a time.
     """
     if network is None:
         network = encoder()
     out = torch.zeros(len(items), network.width)
-    for start in range(0, len(items), chunk):
-        out[start : start + chunk] = network(*pad_layouts(items[start : start + chunk]))
+    for start in range(0, len(items), CHUNK):
+        out[start : start + CHUNK] = network(*pad_layouts(items[start : start + CHUNK]))
     return out

@@ -14,6 +14,7 @@ from matplotlib.patches import Rectangle
 
 from domains.layouts.layout import PUBLAYNET, Layout
 
+COLUMNS = 8
 WIDTH, GAP, TEXT = 110.0, 14.0, 11.0  # width of a page, gap of pages, height of text; in units of the picture
 _DOCUMENT = dict(zip(PUBLAYNET, ("#4c78a8", "#e45756", "#54a24b", "#b279a2", "#f2a541"), strict=True))
 
@@ -76,9 +77,9 @@ def _rectangles(
             yield "box", left + x * WIDTH, top + y * height, (r - x) * WIDTH, (b - y) * height, fill, line
 
 
-def svg(items: Sequence[Layout], legends: "Sequence[str] | None" = None, columns: int = 8) -> str:
+def svg(items: Sequence[Layout], legends: "Sequence[str] | None") -> str:
     """Return an SVG picture of the layouts."""
-    columns = max(1, min(columns, len(items)))
+    columns = max(1, min(COLUMNS, len(items)))
     width, height, below = _size(items, columns)
     out = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:g} {height:g}" width="{width:g}" '
@@ -107,11 +108,11 @@ def svg(items: Sequence[Layout], legends: "Sequence[str] | None" = None, columns
     return "\n".join([*out, "</svg>", ""])
 
 
-def png(items: Sequence[Layout], legends: "Sequence[str] | None" = None, columns: int = 8, dpi: int = 120) -> bytes:
+def png(items: Sequence[Layout], legends: "Sequence[str] | None") -> bytes:
     """Return a PNG picture of the layouts."""
-    columns = max(1, min(columns, len(items)))
+    columns = max(1, min(COLUMNS, len(items)))
     width, height, below = _size(items, columns)
-    figure = Figure(figsize=(width / 72, height / 72), dpi=dpi, facecolor="#f0f0f0")
+    figure = Figure(figsize=(width / 72, height / 72), dpi=120, facecolor="#f0f0f0")
     FigureCanvasAgg(figure)
     axes = figure.add_axes((0.0, 0.0, 1.0, 1.0))
     axes.set(xlim=(0, width), ylim=(height, 0))

@@ -22,9 +22,7 @@ def add_flags(parser: Any, number: int) -> None:
     kind = str if needed else str | None
     parser.add_argument("--out", type=kind, required=needed, help="Output file; its suffix sets the format.")
     parser.add_argument("--seed", type=int, default=0, help="Seed of the draws.")
-    parser.add_argument(
-        "--level", type=float | None, help="Level of the hand-over to the reference."
-    )
+    parser.add_argument("--level", type=float | None, help="Level of the hand-over to the reference.")
     parser.add_argument("--steps", type=int | None, help="Steps of the sampler instead of the run's.")
     parser.add_argument(
         "--trust",

@@ -5,13 +5,15 @@ from typing import Any
 
 from lightning.pytorch import Trainer
 
-from graft.core.datatypes import Weights
 from graft.dataloaders.sampling import SampleRequests, sample_objects
 from graft.evaluation import SampleEvaluator
 from graft.evaluation.confidence import mean_interval
 from graft.module import GraftModule
 from graft.report.tables import format_name
 from graft.rollouts import feasible
+
+CHUNK = 128
+"""Number of samples in a batch."""
 
 
 @dataclass
@@ -29,9 +31,7 @@ class MetricInterval:
     runs: list[float]
 
 
-def evaluate(
-    module: GraftModule, trainer: Trainer, count: int, runs: int, weights: Weights = "tuned", chunk: int = 128
-) -> dict[str, MetricInterval]:
+def evaluate(module: GraftModule, trainer: Trainer, count: int, runs: int) -> dict[str, MetricInterval]:
     """Return the domain's metrics by name, over ``runs`` independent sets of ``count`` samples.
 
     Args:
@@ -39,8 +39,6 @@ def evaluate(
         trainer: Lightning's trainer.
         count: Number of samples of a run.
         runs: Number of runs; each run has its own seed.
-        weights: Weights that sample.
-        chunk: Number of samples in a batch.
 
     Raises:
         GraftError: The samples would take years, or more memory than there is.
@@ -49,9 +47,8 @@ def evaluate(
     values: dict[str, list[float]] = {}
     for run in range(runs):
         evaluator = SampleEvaluator(None, module.metrics())
-        for items, calls in sample_objects(
-            module, trainer, SampleRequests(module, count, chunk, ("evaluate", run), weights)
-        ):
+        requests = SampleRequests(module, count, CHUNK, ("evaluate", run), "tuned")
+        for items, calls in sample_objects(module, trainer, requests):
             evaluator.update(items, calls)
         for name, value in evaluator.summary().items():
             values.setdefault(name, []).append(value)

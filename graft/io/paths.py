@@ -1,7 +1,6 @@
 """Paths: a name is found in the current folder, in the installed configurations and in the domains."""
 
 import importlib.util
-from collections.abc import Callable
 from pathlib import Path
 
 from graft.errors import GraftError
@@ -40,6 +39,6 @@ def find_file(name: "str | Path") -> Path:
     raise GraftError(f"there is no file {str(name)!r}, neither here nor in the installed packages")
 
 
-def list_files(root: Path, suffix: str, keep: Callable[[Path], bool] = lambda path: True) -> list[str]:
+def list_files(root: Path, suffix: str) -> list[str]:
     """Return the sorted paths, relative to ``root``, of all files with a suffix below it."""
-    return sorted(str(path.relative_to(root)) for path in root.rglob(f"*{suffix}") if keep(path))
+    return sorted(str(path.relative_to(root)) for path in root.rglob(f"*{suffix}"))

@@ -134,12 +134,7 @@ def model_below(given: GivenModel, trust: bool = False) -> "str | None":
     if not same:
         return None
     replaced = {*given.replaced, *TUNING}
-    if trust:
-        model = trusted_config(path.parent, path, about, [f"model.{name}" for name in replaced], False)["model"]
-        names = {*(said.get("init_args") or {})} - replaced
-        model = {**model, "init_args": {k: v for k, v in (model.get("init_args") or {}).items() if k in names}}
-    else:
-        model = architecture(path, about, replaced, kind)
+    model = _chosen(path, about, said, replaced, kind, trust)
     if given.class_path is not None:
         model["class_path"] = given.class_path
         if not model["init_args"]:
@@ -176,12 +171,7 @@ def from_pretrained(kind: type[Domain], path: "str | Path", trust: bool, overrid
     below = not named and any(theirs in _names(each) for each in kind.__mro__)
     tuned = bool(about.get("reference"))
     replaced = {*overrides, *(() if tuned else TUNING)}
-    if trust:
-        model = trusted_config(file.parent, file, about, [f"model.{name}" for name in overrides], False)["model"]
-        names = {*(said.get("init_args") or {}), *(["weights"] if tuned else [])} - replaced
-        model = {**model, "init_args": {k: v for k, v in (model.get("init_args") or {}).items() if k in names}}
-    else:
-        model = architecture(file, about, replaced, kind if named or below else None)
+    model = _chosen(file, about, said, replaced, kind if named or below else None, trust)
     built = kind if named or below else _imported(model["class_path"])
     if not issubclass(built, kind):
         raise GraftError(f"{path} holds weights of {theirs}; they are no weights of {kind.__name__}")
@@ -195,6 +185,22 @@ def from_pretrained(kind: type[Domain], path: "str | Path", trust: bool, overrid
     if tuned:
         module.load_weights(file)
     return module
+
+
+def _chosen(
+    path: Path,
+    about: dict[str, Any],
+    said: dict[str, Any],
+    replaced: set[str],
+    kind: "type[Domain] | None",
+    trust: bool,
+) -> dict[str, Any]:
+    """Return the model that a header describes, without replaced settings; with ``trust`` from the run's folder."""
+    if not trust:
+        return architecture(path, about, replaced, kind)
+    model = trusted_config(path.parent, path, about, [f"model.{name}" for name in replaced], False)["model"]
+    names = {*(said.get("init_args") or {}), *(["weights"] if about.get("reference") else [])} - replaced
+    return {**model, "init_args": {k: v for k, v in (model.get("init_args") or {}).items() if k in names}}
 
 
 def read_header(path: Path) -> "dict[str, Any] | None":

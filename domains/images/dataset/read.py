@@ -15,6 +15,7 @@ from graft.errors import GraftError
 __all__ = ["Pictures", "describe", "describe_invalid", "read"]
 
 MOST_NAMES = 20  # names of classes in a message
+MOST_RECORDS = 5  # invalid records in a message
 
 
 def read(
@@ -47,12 +48,12 @@ def read(
     return _converted(found, size, channels)
 
 
-def describe_invalid(left_out: "list[tuple[str, str]]", most: int = 5) -> str:
+def describe_invalid(left_out: "list[tuple[str, str]]") -> str:
     """Return the invalid records in one line."""
     if not left_out:
         return ""
-    some = "; ".join(f"{name}: {why}" for name, why in left_out[:most])
-    return f"{len(left_out)} left out ({some}{'; ...' if len(left_out) > most else ''})"
+    some = "; ".join(f"{name}: {why}" for name, why in left_out[:MOST_RECORDS])
+    return f"{len(left_out)} left out ({some}{'; ...' if len(left_out) > MOST_RECORDS else ''})"
 
 
 def describe(found: Pictures, source: str) -> str:

@@ -9,6 +9,7 @@ from PIL import Image
 from torch import Tensor
 from typing_extensions import override
 
+from domains.images.pretrained import first_line
 from domains.images.rewards.base import check
 from graft.core import limits
 from graft.errors import GraftError
@@ -67,9 +68,8 @@ class PromptReward(Reward):
             except GraftError:
                 raise
             except Exception as error:  # the hub, the network and the files raise errors of many types
-                first = (str(error).strip().splitlines() or [type(error).__name__])[0]
                 raise GraftError(
-                    f"{self.name} cannot load {self.model!r} ({first}): give the folder of its files with "
+                    f"{self.name} cannot load {self.model!r} ({first_line(error)}): give the folder of its files with "
                     "data.reward.model, or a connection to the hub"
                 ) from None
         for network in self._networks:
