@@ -44,7 +44,7 @@ def test_margins_and_gutters() -> None:
     # 0.04 into the left margin, 0.02 into the lower one, and twice 0.006 nearer than the gutter
     assert Margins(0.06, 0.01).score(item) == pytest.approx(-(0.04 + 0.02 + 2 * 0.006) / 2)
     assert Margins().score(ONE) == 0
-    with pytest.raises(GraftError, match="data.reward.margin is"):
+    with pytest.raises(GraftError, match=r"margin is 0\.5"):
         Margins(margin=0.5)
 
 
