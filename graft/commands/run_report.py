@@ -45,13 +45,11 @@ def write_report(
     }
     pictures = {name: render_samples(module, judge) for name, judge in module.evaluators.items()}
     curves: dict[str, list[tuple[float, float]]] = {}
-    number = 0
     for row in loggers.metrics_file(trainer).rows:
         for name, value in row.items():
             if name.startswith("validation/") and name.count("/") == 1:
                 curves.setdefault(name.removeprefix("validation/"), []).append((float(row["epoch"]) + 1, float(value)))
-    for account in data.accounts:
-        number += 1
+    for number, account in enumerate(data.accounts, 1):
         curves.setdefault(report.accepted_label(summary), []).append((number, account.accepted_reward))
     reference = report.reference_values(summary)
     curves = {

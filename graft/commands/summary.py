@@ -93,14 +93,13 @@ def _gain(module: GraftModule, data: Rollouts) -> gains.Gain:
 
 def monitor_summary(watch: "AlarmCallback | None") -> dict[str, Any]:
     """Return the monitored metrics of each round and the alarms, for the summary."""
-    found = [asdict(each) for each in watch.history] if watch is not None else []
-    stopped = watch is not None and watch.stopped
-    kept = watch.good_round if watch is not None and watch.stopped else None
+    if watch is None:
+        return {"alarms": [], "monitored": [], "stopped_by_alarm": False, "restored_round": None}
     return {
-        "alarms": [str(each) for each in watch.alarms] if watch is not None else [],
-        "monitored": found,
-        "stopped_by_alarm": stopped,
-        "restored_round": kept,
+        "alarms": [str(each) for each in watch.alarms],
+        "monitored": [asdict(each) for each in watch.history],
+        "stopped_by_alarm": watch.stopped,
+        "restored_round": watch.good_round if watch.stopped else None,
     }
 
 

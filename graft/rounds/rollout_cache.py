@@ -12,13 +12,8 @@ WHICH = ("round", "chunk", "rows")
 """Names in an origin that number the draws of a distribution; all other names identify the distribution."""
 
 
-def cache_key_hash(origin: dict[str, Any]) -> str:
-    """Return the cache key of a chunk: a hash of its origin (seed, weights, round, …)."""
-    return fingerprint_hash(origin)
-
-
 class RolloutCache:
-    """The chunks in folders of runs, by cache key. The constructor reads only file headers.
+    """The chunks in folders of runs, by cache key, a hash of the origin. The constructor reads only file headers.
 
     Args:
         folders: Folders of runs, or folders that hold folders of runs.
@@ -39,9 +34,9 @@ class RolloutCache:
             for path in chunks:
                 origin = read_metadata(path).get("origin")
                 if isinstance(origin, dict):
-                    self._chunks[cache_key_hash(origin)] = path
+                    self._chunks[fingerprint_hash(origin)] = path
                     distribution = {name: value for name, value in origin.items() if name not in WHICH}
-                    self._distributions[cache_key_hash(distribution)] = distribution
+                    self._distributions[fingerprint_hash(distribution)] = distribution
 
     def __len__(self) -> int:
         return len(self._chunks)
@@ -55,7 +50,7 @@ class RolloutCache:
         Raises:
             GraftError: All draws in the cache are of other distributions. The message names the difference.
         """
-        found = self._chunks.get(cache_key_hash(origin))
+        found = self._chunks.get(fingerprint_hash(origin))
         if found is not None:
             return found
         differing = [_differing(origin, distribution) for distribution in self._distributions.values()]

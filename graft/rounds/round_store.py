@@ -41,7 +41,7 @@ class RoundStore:
         self.folder, self._origin, self.rows, self.reward = folder, origin, rows, reward
 
     def cache_key(self, index: int) -> dict[str, Any]:
-        """Return the origin of a chunk; `cache_key_hash` of it is the cache key."""
+        """Return the origin of a chunk; its `fingerprint_hash` is the cache key."""
         return {**(self._origin or {}), "chunk": index, "rows": self.rows[index]}
 
     def _chunk(self, index: int) -> Path:

@@ -49,11 +49,9 @@ def search_levels(data: Rollouts) -> Analysis:
         data: The rollouts, within a trainer that has set up its strategy.
 
     Raises:
-        GraftError: There is no reference, the reward fails for all draws, or the rule accepts no gain.
+        GraftError: The reward fails for all draws, or the rule accepts no gain.
     """
     module, about = data.module, origin(data)
-    if module.policy.reference_file is None:
-        raise GraftError("levels are compared on draws of a reference: give model.weights")
     candidates: tuple[float, ...] = tuple(about["candidates"])
     feasible.check_sampling(module, module.policy, "data.level_search.draws", about["draws"], 1 + len(candidates))
     stochastic = module.policy.process.stochastic
