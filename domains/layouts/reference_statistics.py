@@ -86,9 +86,8 @@ def metrics(
         "elements": ElementCount(convention),
     }
     if by_name(convention).align_to_padding:
-        found["alignment_formula"] = Alignment(
-            FORMULA
-        )  # without padding, which would count the margin of a single element
+        # without padding, which would count the margin of a single element
+        found["alignment_formula"] = Alignment(FORMULA)
     if "real_classes" in facts:
         by_class, by_box = WClass(NOTHING, len(names), convention), WBbox(NOTHING, convention)
         by_count = WElements(NOTHING, convention)

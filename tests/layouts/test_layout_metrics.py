@@ -233,11 +233,11 @@ def test_nothing_seen() -> None:
 def test_published_moments_serve_as_the_real_ones() -> None:
     real, made = random_pages(80, 1), random_pages(60, 2)
     features = areas_and_counts(real)
-    pair = [FID(features, areas_and_counts), FID(moments(features), areas_and_counts, known=True)]
+    pair = [FID(features, areas_and_counts, "formula"), FID(moments(features), areas_and_counts, "formula", known=True)]
     for metric in pair:
         metric.update(made)
     assert float(pair[0].compute()) == pytest.approx(float(pair[1].compute()))
-    assert Coverage(features, areas_and_counts).k == 5 and MaxIoU(real).higher_is_better
+    assert Coverage(features, areas_and_counts, "formula").k == 5 and MaxIoU(real, "formula").higher_is_better
 
 
 def test_pages_of_centres() -> None:

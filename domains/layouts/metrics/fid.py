@@ -58,9 +58,7 @@ class _Likeness(Collected):
         **kwargs: Arguments of `torchmetrics.Metric`.
     """
 
-    def __init__(
-        self, real: Tensor, network: Features, convention: "str | Convention" = "layoutformer", **kwargs: Any
-    ) -> None:
+    def __init__(self, real: Tensor, network: Features, convention: "str | Convention", **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.real, self.network, self.convention = real, network, by_name(convention)
 
@@ -95,12 +93,7 @@ class FID(_Likeness):
     higher_is_better = False
 
     def __init__(
-        self,
-        real: Tensor,
-        network: Features,
-        convention: "str | Convention" = "layoutformer",
-        known: bool = False,
-        **kwargs: Any,
+        self, real: Tensor, network: Features, convention: "str | Convention", known: bool = False, **kwargs: Any
     ) -> None:
         super().__init__(real, network, convention, **kwargs)
         self.moments = real if known else moments(real)
@@ -130,12 +123,7 @@ class Coverage(_Likeness):
     higher_is_better = True
 
     def __init__(
-        self,
-        real: Tensor,
-        network: Features,
-        convention: "str | Convention" = "layoutformer",
-        k: int = 5,
-        **kwargs: Any,
+        self, real: Tensor, network: Features, convention: "str | Convention", k: int = 5, **kwargs: Any
     ) -> None:
         super().__init__(real, network, convention, **kwargs)
         self.k = k

@@ -120,9 +120,7 @@ class MaxIoU(Metric):
     boxes: "list[Tensor] | Tensor"
     labels: "list[Tensor] | Tensor"
 
-    def __init__(
-        self, real: "Sequence[Elements] | LayoutBatch", convention: "str | Convention" = "layoutformer", **kwargs: Any
-    ) -> None:
+    def __init__(self, real: "Sequence[Elements] | LayoutBatch", convention: "str | Convention", **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.convention = by_name(convention)
         self.real = self.convention.pages(real)

@@ -77,7 +77,7 @@ class _Mean(Metric):
     total: Tensor
     count: Tensor
 
-    def __init__(self, convention: "str | Convention" = "layoutformer", **kwargs: Any) -> None:
+    def __init__(self, convention: "str | Convention", **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.convention = _convention(convention)
         self.add_state("total", torch.tensor(0.0, dtype=torch.float64), dist_reduce_fx="sum")
@@ -121,9 +121,7 @@ class Overlap(_Mean):
         **kwargs: Arguments of `torchmetrics.Metric`.
     """
 
-    def __init__(
-        self, convention: "str | Convention" = "layoutformer", names: Sequence[str] = (), **kwargs: Any
-    ) -> None:
+    def __init__(self, convention: "str | Convention", names: Sequence[str] = (), **kwargs: Any) -> None:
         super().__init__(convention, **kwargs)
         self.ignored = self.convention.ignored(names)
 

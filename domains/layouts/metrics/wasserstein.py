@@ -56,11 +56,7 @@ class WClass(Metric):
     counts: Tensor
 
     def __init__(
-        self,
-        real: "Sequence[Elements] | LayoutBatch",
-        classes: int,
-        convention: "str | Convention" = "layoutformer",
-        **kwargs: Any,
+        self, real: "Sequence[Elements] | LayoutBatch", classes: int, convention: "str | Convention", **kwargs: Any
     ) -> None:
         super().__init__(**kwargs)
         self.convention, self.classes = by_name(convention), classes
@@ -81,9 +77,7 @@ class _Values(Collected):
 
     higher_is_better = False
 
-    def __init__(
-        self, real: "Sequence[Elements] | LayoutBatch", convention: "str | Convention" = "layoutformer", **kwargs: Any
-    ) -> None:
+    def __init__(self, real: "Sequence[Elements] | LayoutBatch", convention: "str | Convention", **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.convention = by_name(convention)
         self.real = self.of(self.convention.pages(real))
