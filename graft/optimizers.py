@@ -82,7 +82,7 @@ def configure_optimizers(
 
 
 def without_fused_update(optimizer: Optimizer) -> Optimizer:
-    """Return the optimizer with its update not fused, because Lightning does not clip fused ones in mixed precision."""
+    """Return the optimizer without a fused update, which Lightning cannot clip in mixed precision."""
     if optimizer.defaults.get("fused"):
         for group in [optimizer.defaults, *optimizer.param_groups]:
             group["fused"] = False

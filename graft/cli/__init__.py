@@ -127,10 +127,10 @@ def _interrupted(args: list[str], error: BaseException) -> int:
         error = error.__context__
     if not isinstance(error, Interrupted) or args[0] == "compare":
         how = "the same command and --run_dir" if args[0] == "compare" else "--ckpt_path last"
-        print(f"graft: interrupted; go on with {how}", file=sys.stderr)
+        print(f"graft: interrupted; resume with {how}", file=sys.stderr)
         return error.status if isinstance(error, Interrupted) else 130
     _, rest = split_flags(args[1:], ("ckpt_path", "run_dir"))
     how = command_line(args[0], [*rest, "--run_dir", str(error.folder), "--ckpt_path", "last"])
     if os.environ.get("LOCAL_RANK", "0") == "0":
-        print(f"graft: interrupted {error.where}, nothing is lost; go on with: {how}", file=sys.stderr)
+        print(f"graft: interrupted {error.where}, nothing is lost; resume with: {how}", file=sys.stderr)
     return error.status

@@ -90,7 +90,7 @@ def open_run(
     checkpoint: "str | Path | None",
     overwrite: bool,
 ) -> Iterator[OpenRun]:
-    """Make and lock the folder of a run, attach its log to the trainer, and finish the run after the block.
+    """Open the folder of a run and attach its log; mark the run as finished after the block.
 
     Args:
         module: The model.

@@ -84,11 +84,11 @@ class Domain(ABC):
         raise GraftError(f"{type(self).__name__} does not know its training data: novelty needs that")
 
     def features(self, items: Sequence[Any]) -> Tensor:
-        """Return (n, d) features of objects, for similarity, diversity and distances; zeros for an invalid object."""
+        """Return (n, d) features of objects for comparisons; zeros for an invalid object."""
         raise GraftError(f"{type(self).__name__} has no features for its objects: similarity and distances need them")
 
     def distances(self) -> Mapping[str, Callable[[Tensor, Tensor], float]]:
-        """Return distances of two sets of features, (n, d) and (m, d), by name in snake_case; the first one decides.
+        """Return distances of features (n, d) and (m, d) by snake_case name; the first one decides.
 
         The default is the Fréchet distance of features. Without features it is the sliced Wasserstein distance of
         states.
@@ -146,7 +146,7 @@ class Domain(ABC):
 
     @property
     def cache_key_extras(self) -> Any:
-        """Return further settings that samples depend on, for the cache key of samples; None if there are none."""
+        """Return further settings that samples depend on, for their cache key, or None."""
         return None
 
     def encode(self, batch: Any) -> tuple[State, Condition]:

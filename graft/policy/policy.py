@@ -159,7 +159,7 @@ class Policy(nn.Module):
         return Stage(self.process, self.backbone, self.interval.high, self.interval.low, solver=self.solver)
 
     def sampling_stages(self, weights: Weights) -> list[Stage]:
-        """Return the stages of the sampler: the reference alone, or the tuned network and the reference around it."""
+        """Return the stages of the sampler: the reference, or the tuned network within the reference."""
         whole = Stage(self.process, self.reference_forward, solver=self.solver)
         if weights == "reference":
             return [whole]
@@ -281,7 +281,7 @@ class Policy(nn.Module):
     # Weights
 
     def trained_parameters(self) -> dict[str, nn.Parameter]:
-        """Return the parameters that are not the reference's by name: the trained ones, or all without a reference."""
+        """Return the trained parameters by name; all parameters without a reference."""
         if self.reference_file is None or self.corrector is not None:
             return dict(self.backbone.named_parameters())
         return trainable_parameters(self.backbone)

@@ -103,7 +103,7 @@ def given_model(args: list[str]) -> GivenModel:
 
 
 def model_below(given: GivenModel, trust: bool = False) -> "str | None":
-    """Return as YAML the model that the user's weights describe; it lies below the user's configurations and flags.
+    """Return the model of the user's weights as YAML, below the user's configurations and flags.
 
     A setting that the user gives whole, with a value or a class, replaces that of the weights; the latter is then not
     checked. The user's class may be the one of the weights or a subclass.
@@ -195,7 +195,7 @@ def _chosen(
     kind: "type[Domain] | None",
     trust: bool,
 ) -> dict[str, Any]:
-    """Return the model that a header describes, without replaced settings; with ``trust`` from the run's folder."""
+    """Return the model of a header without replaced settings; with ``trust`` that of the run's folder."""
     if not trust:
         return architecture(path, about, replaced, kind)
     model = trusted_config(path.parent, path, about, [f"model.{name}" for name in replaced], False)["model"]
@@ -220,7 +220,7 @@ def read_header(path: Path) -> "dict[str, Any] | None":
 def architecture(
     path: Path, about: dict[str, Any], given: Iterable[str], kind: "type[Domain] | None" = None
 ) -> dict[str, Any]:
-    """Return the checked model of a weights file, ``class_path`` and ``init_args``, with the file of its reference.
+    """Return the checked ``class_path`` and ``init_args`` of the model of a weights file.
 
     Args:
         path: The weights file.
@@ -349,7 +349,7 @@ def _imported(name: str) -> Any:
 
 
 def _names(kind: type) -> set[str]:
-    """Return the paths under which a class is imported: that of its module, and those of packages above it."""
+    """Return the dotted paths of a class: in its module, and in packages that export it."""
     parts = kind.__module__.split(".")
     modules = [".".join(parts[: i + 1]) for i in range(len(parts))]
     found = {name for name in modules[:-1] if getattr(importlib.import_module(name), kind.__name__, None) is kind}
@@ -363,7 +363,7 @@ def _run(folder: Path) -> Path:
 
 
 def _reference(path: Path, reference: Any) -> str:
-    """Return the file of the reference that weights were tuned from, found by its name and checked by its hash."""
+    """Return the file of the reference that weights were tuned from, checked by its hash."""
     reference = reference if isinstance(reference, dict) else {}
     name = str(reference.get("path", ""))
     for place in _places(path, name, str(reference.get("relative_path", ""))):
@@ -382,7 +382,7 @@ def _reference(path: Path, reference: Any) -> str:
 
 
 def _places(path: Path, name: str, relative: str) -> Iterator[str]:
-    """Yield paths of a reference: its name, its path from the weights, and the path in the settings of the run."""
+    """Yield possible paths of a reference: by its name, from the weights, and in the run's settings."""
     if name:
         yield name
         yield str(path.parent / name)

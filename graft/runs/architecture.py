@@ -94,7 +94,7 @@ def is_shipped(text: str) -> bool:
 
 
 def reference_name(reference: "dict[str, str] | None", path: "str | Path") -> "dict[str, str] | None":
-    """Return the name and hash of a reference for the weights in ``path``, without a folder of the machine.
+    """Return the name and hash of a reference, without a folder of the machine, for weights in ``path``.
 
     ``sha256``, and ``path``: the name of a file that ships, a path from the current folder, or else the last part of
     the path; and ``relative_path``, the path from the weights, where both lie in the current folder or the reference in
@@ -182,7 +182,7 @@ def _last(text: str) -> str:
 
 
 def _plain(value: Any, key: str) -> Iterator[tuple[str, Any]]:
-    """Yield (dotted name, value) of the numbers and short texts of settings; for a reward, its class alone."""
+    """Yield (dotted name, value) of numbers and short texts; for a reward, its class alone."""
     if isinstance(value, dict):
         for name, inner in value.items():
             at = f"{key}.{name}" if key else str(name)

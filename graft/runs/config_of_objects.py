@@ -97,7 +97,7 @@ def refuse(text: str, of: str, given: Iterable[str] = (), places: Iterable[str] 
         names = ", ".join(f"{place} ({what})" for place, what in holes.items())
         raise GraftError(
             f"{of} is of a run that was started from Python and does not say {names}: give it with "
-            f"--{next(iter(holes))}, or go on in Python with graft.fit(..., checkpoint='last')"
+            f"--{next(iter(holes))}, or resume in Python with graft.fit(..., checkpoint='last')"
         )
 
 

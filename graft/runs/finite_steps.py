@@ -115,7 +115,7 @@ def of(trainer: Any) -> "FiniteSteps | None":
 
 
 def clip(trainer: Any, optimizer: Any, value: "float | None", algorithm: "str | None") -> bool:
-    """Clip gradients by the norm that the check of the step has computed; return False if Lightning has to do it."""
+    """Clip gradients by the norm of the check of the step; return False if Lightning must clip."""
     check = of(trainer)
     scaled = getattr(trainer.precision_plugin, "scaler", None) is not None
     if not value or check is None or scaled or algorithm not in (None, "norm"):

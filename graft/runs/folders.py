@@ -50,7 +50,7 @@ def resolve_run(
         folder = Path(run_dir) if run_dir else _newest(name)
         checkpoint = folder / "checkpoints" / "last.ckpt"
     if not (folder / "config.yaml").exists():
-        raise GraftError(f"there is no run in {folder} to go on with: leave out --ckpt_path to start one")
+        raise GraftError(f"there is no run in {folder} to resume: leave out --ckpt_path to start one")
     if (folder / "summary.json").exists():
         raise GraftError(f"the run in {folder} is finished: start a new one, from its weights with --weights {folder}")
     _same(folder / "config.yaml", config, whole)
@@ -64,7 +64,7 @@ def _new(run_dir: "str | None", name: str) -> Path:
             raise GraftError(f"{folder} holds a finished run: choose another --run_dir")
         if (folder / "config.yaml").exists():
             raise GraftError(
-                f"{folder} holds an unfinished run: go on with --ckpt_path last, or choose another --run_dir"
+                f"{folder} holds an unfinished run: resume it with --ckpt_path last, or choose another --run_dir"
             )
         refuse_foreign(folder)
         return make_run_dir(folder)
@@ -119,7 +119,7 @@ def _same(path: Path, config: str, whole: "Callable[[str], str] | None") -> None
     if found is not None:
         key, theirs, ours = found
         raise GraftError(
-            f"the run in {path.parent} was started with {key}={theirs!r}, now it is {ours!r}: go on with the same "
+            f"the run in {path.parent} was started with {key}={theirs!r}, now it is {ours!r}: resume with the same "
             "settings, or start a new run (from its weights with --weights)"
         )
 
@@ -127,7 +127,7 @@ def _same(path: Path, config: str, whole: "Callable[[str], str] | None") -> None
 def first_difference(
     path: Path, config: str, whole: "Callable[[str], str] | None" = None
 ) -> "tuple[str, Any, Any] | None":
-    """Return (setting, value in the file, value in ``config``) of the first difference; None if there is none.
+    """Return (setting, value in the file, value in ``config``) of the first difference, or None.
 
     Args:
         path: The file.
@@ -142,7 +142,7 @@ def first_difference(
         if whole is not None:
             theirs = dict(flatten_config(yaml_files.load(whole(path.read_text(encoding="utf-8-sig")), str(path))))
     except GraftError as error:
-        raise GraftError(f"{path} is damaged: the run cannot go on ({error})") from None
+        raise GraftError(f"{path} is damaged: the run cannot be resumed ({error})") from None
     ours = dict(flatten_config(yaml_files.load(config, "the configuration")))
     for key in sorted(theirs.keys() | ours.keys()):
         moved = key.startswith(HARDWARE_KEYS)
@@ -164,7 +164,7 @@ def flatten_config(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def recorded(run_dir: "str | None", name: str, ckpt_path: str) -> dict[str, Any]:
-    """Return the configuration of the run that `resolve_run` resumes; empty if there is none or it is damaged."""
+    """Return the configuration of the run that `resolve_run` resumes; {} if missing or damaged."""
     if ckpt_path in ("last", "auto"):
         folder = Path(run_dir) if run_dir else _begun(name)
     else:

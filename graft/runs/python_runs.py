@@ -48,19 +48,19 @@ def checkpoint_of(folder: Path, checkpoint: "str | Path | None", overwrite: bool
     if checkpoint is None:
         if last.exists():
             raise GraftError(
-                f"{folder} holds an unfinished run: go on with checkpoint='last', choose another folder, or "
+                f"{folder} holds an unfinished run: resume it with checkpoint='last', choose another folder, or "
                 "overwrite=True to remove that run first"
             )
         return None
     if str(checkpoint) == "last":
         if not last.exists() and not (folder / "rounds").is_dir():
-            raise GraftError(f"there is no run in {folder} to go on with: leave out checkpoint to start one")
+            raise GraftError(f"there is no run in {folder} to resume: leave out checkpoint to start one")
         return last if last.exists() else None
     return find_checkpoint(checkpoint)
 
 
 def agreed(folder: Path, config: str) -> str:
-    """Return the configuration to keep: that of the run itself where the run is resumed.
+    """Return the configuration to store: that of the run itself if the run is resumed.
 
     Args:
         folder: Folder of the run.
@@ -78,13 +78,13 @@ def agreed(folder: Path, config: str) -> str:
     for key in sorted(theirs.keys() | ours.keys() if text.startswith(KEPT) else theirs.keys() & ours.keys()):
         if not key.startswith(unsaid) and theirs.get(key) != ours.get(key):
             raise GraftError(
-                f"the run in {folder} was started with {key}={theirs.get(key)!r}, now it is {ours.get(key)!r}: go on "
+                f"the run in {folder} was started with {key}={theirs.get(key)!r}, now it is {ours.get(key)!r}: resume "
                 "with the same settings, or start a new run (from its weights with load_weights)"
             )
     return text
 
 
-def of_objects(module: Any, data: Any, trainer: Any, folder: Path, goes_on: bool) -> str:
+def of_objects(module: Any, data: Any, trainer: Any, folder: Path, resumed: bool) -> str:
     """Return the configuration of a run's objects, for its folder.
 
     Args:
@@ -92,13 +92,13 @@ def of_objects(module: Any, data: Any, trainer: Any, folder: Path, goes_on: bool
         data: The rollouts, or the data set.
         trainer: Trainer of the run.
         folder: Folder of the run.
-        goes_on: The run is resumed, so that its settings must be the same.
+        resumed: True if the run is resumed, so that its settings must be the same.
 
     Raises:
         GraftError: A setting differs.
     """
     config = configuration(module, data, trainer)
-    return agreed(folder, config) if goes_on else config
+    return agreed(folder, config) if resumed else config
 
 
 def _clear(folder: Path) -> None:

@@ -182,7 +182,7 @@ def test_signals(
         patch.setenv("TRIED_SIGNAL", str(int(number)))
         result = run(*correct(*SIGNALLED, "--run_dir", "cut"))
     assert result.status == 128 + number
-    assert f"interrupted {words}, nothing is lost; go on with: graft correct" in result.err
+    assert f"interrupted {words}, nothing is lost; resume with: graft correct" in result.err
     assert [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)] == handlers
     assert len(list(Path("cut/recovered").iterdir())) == chunks
     resumed_as(whole, work / "cut")

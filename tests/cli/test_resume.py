@@ -121,7 +121,7 @@ def test_interruption(when: str, args: list[str], whole: Path, folder: Path, mon
     assert [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)] == handlers
     said = result.err.strip()
     assert said.startswith("graft: interrupted ") and len(said.splitlines()) == 1
-    command = shlex.split(said.partition("go on with: ")[2])
+    command = shlex.split(said.partition("resume with: ")[2])
     assert command[0] == "graft" and command[-4:] == ["--run_dir", "runs/molecule/1", "--ckpt_path", "last"]
     resumed = folder / "runs/molecule/1"
     assert torch.load(resumed / "checkpoints/last.ckpt", weights_only=True)["global_step"] == step
@@ -181,7 +181,7 @@ def test_interrupted_pretraining(folder: Path, monkeypatch: pytest.MonkeyPatch) 
         patch.setattr(callbacks.Killed, "on_train_batch_end", callbacks.interrupt(signal.SIGTERM, 9))
         result = run(*args, "--run_dir", "stopped")
     assert result.status == 143 and "after step 9" in result.err
-    done(*shlex.split(result.err.partition("go on with: ")[2])[1:])
+    done(*shlex.split(result.err.partition("resume with: ")[2])[1:])
     whole, stopped = ((folder / name / "reference.safetensors").read_bytes() for name in ("whole", "stopped"))
     assert whole == stopped
 
