@@ -47,11 +47,8 @@ class Images(GraftModule):
 
     file_suffix = ".npz"
     file_suffixes = (".npz", ".png", "")
-    only_training = (
-        *GraftModule.only_training,
-        "real",
-        "num_real_images",
-    )  # weights hold the pictures and keys that these settings select
+    # weights hold the pictures and keys that these settings select
+    only_training = (*GraftModule.only_training, "real", "num_real_images")
 
     def __init__(
         self,

@@ -30,9 +30,8 @@ class SeededDataLoader:
 
     def __iter__(self) -> Iterator[Any]:
         epoch, rank = self.trainer.current_epoch, self.trainer.global_rank
-        skip = (
-            self.trainer.fit_loop.epoch_loop.batch_progress.current.ready
-        )  # a resumed run has restored it by now; else 0
+        # number of batches before the interruption of a resumed run; else 0
+        skip = self.trainer.fit_loop.epoch_loop.batch_progress.current.ready
         if isinstance(self.loader.sampler, DistributedSampler):
             self.loader.sampler.set_epoch(epoch)
         generator = seeding.make_generator(self.seed, "data", epoch, rank)

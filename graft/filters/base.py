@@ -65,9 +65,8 @@ class Filter(Described, ABC):
     rate counts rejected draws among the draws.
     """
 
-    requires: frozenset[str] = frozenset(
-        {"keys"}
-    )  # hooks that the domain must implement, among "keys", "features", "known"
+    # hooks that the domain must implement, among "keys", "features", "known"
+    requires: frozenset[str] = frozenset({"keys"})
     hint: str = "draw more, or leave the filter out"  # advice in the message if no draw is left
 
     @abstractmethod

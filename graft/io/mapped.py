@@ -43,9 +43,8 @@ def mapped_writer(
         def mapped(like: dict[str, Tensor]) -> dict[str, Tensor]:
             shapes = {name: (rows, *tensor.shape[1:]) for name, tensor in like.items()}
             sizes = {name: math.prod(shapes[name]) * tensor.element_size() for name, tensor in like.items()}
-            order = sorted(
-                like, key=lambda name: (-like[name].element_size(), name)
-            )  # the widest types come first, so that all are aligned
+            # the widest types come first, so that all are aligned
+            order = sorted(like, key=lambda name: (-like[name].element_size(), name))
             ends = dict(zip(order, itertools.accumulate(sizes[name] for name in order), strict=True))
             header: dict[str, Any] = {"__metadata__": {"graft": json.dumps({**note, "sha256": PLACE})}}
             for name in order:

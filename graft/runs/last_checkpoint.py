@@ -63,6 +63,5 @@ def attach(trainer: Trainer, folder: Path) -> None:
     for each in callbacks:
         if isinstance(each, ModelCheckpoint) and each.dirpath is None:
             each.dirpath = str((folder / "checkpoints").resolve())  # Lightning stores absolute paths
-    callbacks.append(
-        LastCheckpoint(folder)
-    )  # it comes last, so that its checkpoint holds the states of the other callbacks
+    # the run's callback comes last, so that its checkpoint holds the states of the others
+    callbacks.append(LastCheckpoint(folder))

@@ -105,9 +105,8 @@ def shard(policy: Policy, objective: Any, mesh: Any) -> None:
             for block in part if isinstance(part, nn.ModuleList) else ():
                 if any(True for _ in block.parameters()):
                     fully_shard(block, mesh=mesh)
-        fully_shard(
-            network, mesh=mesh, reshard_after_forward=True
-        )  # reshard, because weights are swapped between calls
+        # reshard, because weights are swapped between calls
+        fully_shard(network, mesh=mesh, reshard_after_forward=True)
     policy.restart_ema()
     objective.setup(policy)
 

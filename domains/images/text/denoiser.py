@@ -82,9 +82,8 @@ class Denoiser(nn.Module):
         super().__init__()
         self.network = pipeline.network
         self.guidance = guidance
-        self.prompts = fingerprint_hash(
-            texts.prompts
-        )  # part of the fingerprint, since rounds hold the prompts' indices
+        # part of the fingerprint, since rounds hold the prompts' indices
+        self.prompts = fingerprint_hash(texts.prompts)
         self._dtype = pipeline.dtype
         self._family: PipelineAdapter = pipeline.family
         self._texts = texts

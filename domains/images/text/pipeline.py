@@ -75,9 +75,8 @@ class Pipeline:
         self.folder = folder(weights, variant, revision)
         self.family = _family(self.folder, weights)
         self.dtype = DTYPES[dtype]
-        ours = _solver(
-            self.folder, self.family, scheduler or {}
-        )  # before the weights, which are large: the scheduler may be refused
+        # the scheduler may be refused, so it is read before the weights, which are large
+        ours = _solver(self.folder, self.family, scheduler or {})
         unused = loading.left_aside(self.folder, self.family, without)
         self.pipe = loading.load(self.folder, weights, self.family, DTYPES[dtype], variant, unused, ours)
         self.loaded = {"dtype": dtype, "variant": variant, "revision": revision, **unused}

@@ -190,9 +190,8 @@ def process(
             f"next: take a number of steps that divides {total}, or model.scheduler.timestep_spacing=leading"
         )
     alpha2 = torch.cat([torch.as_tensor(scheduler.final_alpha_cumprod)[None], scheduler.alphas_cumprod]).double()
-    knots = torch.cat([times + 1, times.new_full((1,), float(alpha2[0] == alpha2[1]))]).flip(
-        0
-    )  # entry 0, or entry 1 with the same value
+    # the last knot is entry 0, or entry 1 if that has the same value
+    knots = torch.cat([times + 1, times.new_full((1,), float(alpha2[0] == alpha2[1]))]).flip(0)
     prediction = PREDICTIONS[scheduler.config.prediction_type]
     return LatentGaussian(SchedulerBetas(alpha2, knots), prediction, shape, eta, guided=guided)
 
