@@ -4,6 +4,7 @@ import csv
 import html
 import math
 import tempfile
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -70,9 +71,7 @@ def top_samples(
     keys = [module.key(item) if module.supports("key") else "" for item in items]
     pool += [(value, key, -1, i) for i, (value, key) in enumerate(zip(rewards, keys, strict=True))]
     pool = [each for each in pool if not math.isnan(each[0])]
-    times: dict[str, int] = {}
-    for _, key, _, _ in pool:
-        times[key] = times.get(key, 0) + 1
+    times = Counter(key for _, key, _, _ in pool)
     pool.sort(key=lambda each: -oriented(each[0], data.rounds.higher_is_better))
     seen: set[str] = set()
     best: list[tuple[float, str, int, int]] = []
@@ -120,7 +119,7 @@ def write(module: GraftModule, hits: Sequence[TopSample], path: Path, label: str
     Args:
         module: The model; it renders and writes the objects.
         hits: The hits, best first.
-        path: Path of the file; the suffix says the format.
+        path: Path of the file; the suffix sets the format.
         label: Name of the reward.
 
     Raises:

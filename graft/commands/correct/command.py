@@ -156,7 +156,7 @@ def _train_longer(
         return None
     settings = {"steps": steps, "batch": batch, "learning_rate": data.longer_learning_rate}
     about = {**settings, "samples": fingerprint_hash(chosen.split.training)}
-    return train_longer.train_longer(module, chosen.batches, chosen.encoded, about, folder, trainer), settings
+    return train_longer.train_longer(module, chosen, about, folder, trainer), settings
 
 
 def _summary(module: GraftModule, data: InvertedNoiseData, found: Frontier) -> dict[str, Any]:

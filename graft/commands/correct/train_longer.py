@@ -1,7 +1,6 @@
 """Baseline: the flow is trained longer, for as many floating-point operations as the correction took."""
 
 import copy
-import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,9 @@ from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor, nn
 from typing_extensions import override
 
+from graft import commands
 from graft.commands.correct.flops import BACKWARD
+from graft.commands.correct.samples import SplitSource
 from graft.core import seeding
 from graft.core.finite import require_finite_weights
 from graft.core.state import Condition, State, size
@@ -65,11 +66,7 @@ class TrainLonger(LightningModule):
     def configure_optimizers(self) -> Any:
         """Return AdamW and a half-cosine schedule by the step."""
         optimizer = torch.optim.AdamW(self.network.parameters(), lr=self.learning_rate, weight_decay=0.0)
-
-        def factor(step: int) -> float:
-            return 0.5 + 0.5 * math.cos(math.pi * min(1.0, step / self.steps))
-
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, self.steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
@@ -85,19 +82,13 @@ def steps_for_flops(cost: float, call: float, batch: int) -> int:
 
 
 def train_longer(
-    module: GraftModule,
-    batches: Callable[[], Any],
-    encode: Encode,
-    about: dict[str, Any],
-    folder: Path,
-    trainer: Trainer,
+    module: GraftModule, data: SplitSource, about: dict[str, Any], folder: Path, trainer: Trainer
 ) -> nn.Module:
     """Return the flow after more training, from disk if the run has trained it before.
 
     Args:
         module: The model; its reference is the flow.
-        batches: Function that returns a loader of batches of data.
-        encode: Function that turns a batch into (state, condition).
+        data: The training samples.
         about: Settings that the result depends on: ``steps`` of the optimizer, its ``learning_rate``, the data.
         folder: Folder of the run.
         trainer: Trainer of the run, for the kind of device.
@@ -106,28 +97,25 @@ def train_longer(
         GraftError: The weights are not finite.
     """
     steps = about["steps"]
-    longer = TrainLonger(module, encode, steps, about["learning_rate"])
+    longer = TrainLonger(module, data.encoded, steps, about["learning_rate"])
     path = folder / FILE
     buffers = dict(longer.network.named_buffers())
     about = {**about, "reference": reference_name(module.policy.reference_file, path)}
     if not path.exists() or read_metadata(path) != about:
         device = trainer.strategy.root_device.type
-        own = Trainer(
+        own = commands.trainer(
             accelerator="cpu" if device == "cpu" else "gpu",
             devices=1,
             precision=trainer.precision,
             max_steps=steps,
             max_epochs=-1,
-            logger=False,
-            enable_checkpointing=False,
-            enable_model_summary=False,
             callbacks=[FiniteSteps("data.longer_learning_rate")],
             enable_progress_bar=trainer.progress_bar_callback is not None,
-            gradient_clip_val=1.0,
+            reload_dataloaders_every_n_epochs=0,
         )
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seeding.make_generator(module.seed, "longer").initial_seed() % 2**32)
-            own.fit(longer, batches())
+            own.fit(longer, data.batches())
         if own.interrupted:
             raise KeyboardInterrupt
         with longer.average.average_parameters(longer.network), torch.no_grad():
