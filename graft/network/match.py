@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from graft.core.distributed import rank_zero_print
@@ -19,6 +20,27 @@ SHOWN = 3
 
 COMPILED = "_orig_mod"
 """Part that torch.compile puts into names."""
+
+
+@dataclass(frozen=True)
+class _Side:
+    """The tensors of the file or of the network.
+
+    Attributes:
+        tensors: Tensors by name.
+        names: Names in ``tensors`` by the names without torch.compile's part.
+    """
+
+    tensors: Mapping[str, Tensor]
+    names: dict[str, str]
+
+    def shape(self, name: str) -> "torch.Size | None":
+        """Return the shape of the tensor of a plain name; None if there is none."""
+        return self.tensors[self.names[name]].shape if name in self.names else None
+
+    def listed(self) -> str:
+        """Return the first names with their shapes, for messages."""
+        return _listed(self.names.values(), self.tensors)
 
 
 @dataclass(frozen=True)
@@ -55,10 +77,10 @@ def matched(
     Raises:
         GraftError: The tensors do not fit, or only a part of the state dict fits and ``prefix`` is None.
     """
-    given, ours = _plain(found), _plain(wanted)
-    needed = _one_each(wanted, ours)
+    theirs, ours = _Side(found, _plain(found)), _Side(wanted, _plain(wanted))
+    needed = _one_each(ours)
     if prefix is not None:
-        start = f"{prefix}." if prefix and not prefix.endswith(".") else prefix
+        start, given = f"{prefix}." if prefix and not prefix.endswith(".") else prefix, theirs.names
         chosen = {name: each for name, each in given.items() if name.startswith(start)}
         if not chosen:
             raise GraftError(
@@ -68,25 +90,30 @@ def matched(
         if left := len(given) - len(chosen):
             rest = _listed([given[name] for name in given if name not in chosen], found)
             rank_zero_print(f"{source}: {len(chosen)} tensors below {start} are loaded, {left} others are not: {rest}")
-        given = {name.removeprefix(start): each for name, each in chosen.items()}
-    fitting = [each for each in _rewritings(given, ours, needed) if _same_shapes(each, found, given, wanted, ours)]
+        theirs = _Side(found, {name.removeprefix(start): each for name, each in chosen.items()})
+    count = len(theirs.names)
+    fitting = [
+        each
+        for each in _rewritings(theirs.names, ours.names, needed)
+        if all(theirs.shape(there) == ours.shape(name) for name, there in each.names.items())
+    ]
     for each in fitting:
-        if len(each.names) == len(given):  # at most one replacement uses all names
-            return {ours[name]: found[given[theirs]] for name, theirs in each.names.items()}
+        if len(each.names) == count:  # at most one replacement uses all names
+            return {ours.names[name]: found[theirs.names[there]] for name, there in each.names.items()}
     if prefix is None:
-        ways = [f"{each.old or '(none)'}, which leaves out {len(given) - len(each.names)}" for each in fitting]
+        ways = [f"{each.old or '(none)'}, which leaves out {count - len(each.names)}" for each in fitting]
         if ways:
             raise GraftError(
-                f"{source} has more tensors than the network {network}: {len(given)}, of which {len(needed)} fit "
-                f"({_listed(given.values(), found)}); the network's are {_listed(ours.values(), wanted)}. Choose a "
+                f"{source} has more tensors than the network {network}: {count}, of which {len(needed)} fit "
+                f"({theirs.listed()}); the network's are {ours.listed()}. Choose a "
                 f"prefix with model.weights_prefix: {'; '.join(ways[:SHOWN])}"
             )
-    raise GraftError(_explained(found, given, wanted, ours, source, network))
+    raise GraftError(_explained(theirs, ours, source, network))
 
 
-def shape(tensor: "Tensor | None") -> str:
-    """Return a shape as text, for messages."""
-    return "absent" if tensor is None else "x".join(map(str, tensor.shape)) or "a number"
+def shape(size: "torch.Size | None") -> str:
+    """Return a shape as text, for messages; "absent" for None."""
+    return "absent" if size is None else "x".join(map(str, size)) or "a number"
 
 
 def _plain(names: Iterable[str]) -> dict[str, str]:
@@ -96,11 +123,11 @@ def _plain(names: Iterable[str]) -> dict[str, str]:
     return plain if len(plain) == len(names) else {name: name for name in names}
 
 
-def _one_each(wanted: Mapping[str, Tensor], ours: Mapping[str, str]) -> list[set[str]]:
+def _one_each(ours: _Side) -> list[set[str]]:
     """Return the set of names of each tensor of the network; one of them is enough."""
     same: dict[object, set[str]] = {}
-    for name, original in ours.items():
-        tensor = wanted[original]
+    for name, original in ours.names.items():
+        tensor = ours.tensors[original]
         try:
             place = tensor.data_ptr()
         except RuntimeError:  # a sharded tensor has no address
@@ -133,46 +160,30 @@ def _rewritings(given: Collection[str], ours: Collection[str], needed: list[set[
     return out
 
 
-def _same_shapes(
-    each: _Rewriting,
-    found: Mapping[str, Tensor],
-    given: Mapping[str, str],
-    wanted: Mapping[str, Tensor],
-    ours: Mapping[str, str],
-) -> bool:
-    return all(found[given[theirs]].shape == wanted[ours[name]].shape for name, theirs in each.names.items())
-
-
-def _explained(
-    found: Mapping[str, Tensor],
-    given: Mapping[str, str],
-    wanted: Mapping[str, Tensor],
-    ours: Mapping[str, str],
-    source: object,
-    network: str,
-) -> str:
+def _explained(theirs: _Side, ours: _Side, source: object, network: str) -> str:
     """Return a message about both sides, after the prefix replacement with the best fit."""
-    olds = [prefix for prefix, _ in Counter(p for name in given for p in _prefixes(name)).most_common(20)]
-    news = [prefix for prefix, _ in Counter(p for name in ours for p in _prefixes(name)).most_common(20)]
-    known = set(ours)
+    olds, news = (
+        [prefix for prefix, _ in Counter(p for name in side.names for p in _prefixes(name)).most_common(20)]
+        for side in (theirs, ours)
+    )
 
     def hits(old: str, new: str) -> int:
-        return sum(name.startswith(old) and new + name.removeprefix(old) in known for name in given)
+        return sum(name.startswith(old) and new + name.removeprefix(old) in ours.names for name in theirs.names)
 
     old, new = max(((a, b) for a in olds for b in news), key=lambda pair: hits(*pair), default=("", ""))
-    theirs = {new + n.removeprefix(old) if n.startswith(old) else n: given[n] for n in given}
-    differ = []
-    for name in sorted(known | theirs.keys()):
-        there = found[theirs[name]] if name in theirs else None
-        here = wanted[ours[name]] if name in ours else None
-        if shape(there) != shape(here):
-            differ.append(f"{name} is {shape(there)} there and {shape(here)} in {network}")
-    same = len(known | theirs.keys()) - len(differ)
+    names = {new + n.removeprefix(old) if n.startswith(old) else n: each for n, each in theirs.names.items()}
+    moved = _Side(theirs.tensors, names)
+    every = sorted(ours.names.keys() | names.keys())
+    unlike = [name for name in every if moved.shape(name) != ours.shape(name)]
+    differ = [
+        f"{name} is {shape(moved.shape(name))} there and {shape(ours.shape(name))} in {network}" for name in unlike
+    ]
+    same = len(every) - len(differ)
     changed = f" once {old or 'nothing'} is replaced by {new or 'nothing'}" if old != new else ""
     more = f"; and {len(differ) - SHOWN} more" if len(differ) > SHOWN else ""
     return (
-        f"{source} does not fit the network {network}: it has {len(given)} tensors ({_listed(given.values(), found)}), "
-        f"the network has {len(ours)} ({_listed(ours.values(), wanted)}), and {same} are the same{changed}: "
+        f"{source} does not fit the network {network}: it has {len(theirs.names)} tensors ({theirs.listed()}), "
+        f"the network has {len(ours.names)} ({ours.listed()}), and {same} are the same{changed}: "
         f"{'; '.join(differ[:SHOWN])}{more}. Give the weights of this network; if their names have a prefix in the "
         "file, set model.weights_prefix"
     )
@@ -185,5 +196,5 @@ def _first(names: Iterable[str]) -> list[str]:
 
 def _listed(names: Iterable[str], tensors: Mapping[str, Tensor]) -> str:
     names = list(names)
-    some = [f"{name} {shape(tensors[name])}" if name in tensors else name for name in names[:SHOWN]]
+    some = [f"{name} {shape(tensors[name].shape)}" if name in tensors else name for name in names[:SHOWN]]
     return ", ".join(some) + (", …" if len(names) > SHOWN else "")

@@ -28,17 +28,7 @@ def check(data: Any, module: GraftModule, trainer: Trainer) -> None:
     # a scored file takes time to prepare, and the other ranks find the results in the cache
     distributed.on_rank_zero(trainer, lambda: data.source.open(module))
     data.source.open(module)
-    feasible.check_rounds(
-        module,
-        policy,
-        data.run_dir,
-        draws=data.draws if data.source.is_model else 0,
-        levels=len(data.rounds.record_levels) + 1,
-        rounds=rounds,
-        batch_size=data.batch_size,
-        train_batch_size=data.train_batch_size,
-        steps_per_round=data.steps_per_epoch,
-    )
+    feasible.check_rounds(module, policy, data.rounds, rounds, data.train_batch_size, data.steps_per_epoch)
     name = "data.evaluation"
     feasible.check_sampling(module, policy, f"{name}.validation_draws", evaluation.validation_draws, rounds)
     feasible.check_sampling(module, policy, f"{name}.test_draws", evaluation.test_draws, 2)

@@ -1,12 +1,11 @@
 """Raise GraftError for samples and steps that exceed memory, disk or a year of time."""
 
-from pathlib import Path
-
 from torch import Tensor
 
 from graft.core import limits, seeding
 from graft.domain import Domain
 from graft.policy import Policy
+from graft.rounds.settings import RoundSettings
 
 
 def state_bytes(domain: Domain, policy: Policy) -> int:
@@ -38,34 +37,22 @@ def check_sampling(domain: Domain, policy: Policy, name: str, count: int, times:
 
 
 def check_rounds(
-    domain: Domain,
-    policy: Policy,
-    folder: "Path | None",
-    *,
-    draws: int,
-    levels: int,
-    rounds: int,
-    batch_size: int,
-    train_batch_size: int,
-    steps_per_round: int,
+    domain: Domain, policy: Policy, settings: RoundSettings, rounds: int, train_batch_size: int, steps: int
 ) -> None:
     """Raise GraftError if this machine cannot run a number of rounds.
 
     Args:
         domain: The domain that samples the conditions.
         policy: The policy that samples the states.
-        folder: Folder of the rounds; None if it is not known yet.
-        draws: Number of draws in a round; 0 for a scored file.
-        levels: Number of levels with recorded states, without the final states.
+        settings: The settings of the rounds.
         rounds: Number of rounds.
-        batch_size: Number of draws in a chunk.
         train_batch_size: Number of samples in an optimizer step.
-        steps_per_round: Number of optimizer steps in a round.
+        steps: Number of optimizer steps in a round.
 
     Raises:
         GraftError: The rounds take more than a year, or more than the memory or the free disk.
     """
-    size = state_bytes(domain, policy)
+    size, draws = state_bytes(domain, policy), settings.draws if settings.source.is_model else 0
     calls = limits.product(draws, rounds, policy.denoiser_calls("tuned"))
     limits.check_time(
         f"{limits.shown(rounds)} rounds of {limits.shown(draws)} draws",
@@ -73,19 +60,22 @@ def check_rounds(
         "lower data.draws or trainer.max_epochs",
     )
     limits.check_time(
-        f"{limits.shown(rounds)} rounds of {limits.shown(steps_per_round)} optimizer steps",
-        limits.product(steps_per_round, rounds) * limits.FASTEST_STEP,
+        f"{limits.shown(rounds)} rounds of {limits.shown(steps)} optimizer steps",
+        limits.product(steps, rounds) * limits.FASTEST_STEP,
         "lower data.steps_per_round or trainer.max_epochs",
     )
     if draws:  # a batch has no more rows than a round
-        batch = f"batches of {limits.shown(min(batch_size, draws))} draws"
-        limits.check_memory(batch, limits.product(size, min(batch_size, draws)), "lower data.batch_size")
-    served = limits.product(steps_per_round, train_batch_size, 8)  # the order in which samples are served, int64
+        rows = min(settings.batch_size, draws)
+        limits.check_memory(
+            f"batches of {limits.shown(rows)} draws", limits.product(size, rows), "lower data.batch_size"
+        )
+    served = limits.product(steps, train_batch_size, 8)  # the order in which samples are served, int64
     limits.check_memory(
         f"steps of {limits.shown(train_batch_size)} samples",
         max(limits.product(size, train_batch_size), served),
         "lower data.train_batch_size or data.steps_per_round",
     )
-    if folder is not None:
-        states = f"the states of {limits.shown(draws)} draws at {levels + 1} levels"
-        limits.check_disk(states, limits.product(size, draws, levels + 1), folder, "lower data.draws")
+    if settings.run_dir is not None:
+        levels = len(settings.record_levels) + 2  # those of the user, the final state and that of the objective
+        states = f"the states of {limits.shown(draws)} draws at {levels} levels"
+        limits.check_disk(states, limits.product(size, draws, levels), settings.run_dir, "lower data.draws")

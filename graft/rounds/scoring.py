@@ -72,10 +72,33 @@ class RoundScorer:
         generator = seeding.make_generator(settings.seed, "asked", number)
         most = int(min(settings.max_scored, count))
         if settings.proxy_reward is not None:
-            return select_by_proxy(self.domain, settings.proxy_reward, store, most, number, self.ranks, generator)
+            return self._select_by_proxy(settings.proxy_reward, store, most, number, generator)
         if most >= count:
             return torch.ones(count, dtype=torch.bool)
         return even(store_groups(self.domain, store), most, generator)
+
+    def _select_by_proxy(
+        self, screen: Reward, store: RoundStore, most: int, number: int, generator: Generator
+    ) -> Tensor:
+        """Return (draws,) bool: the ``most`` samples with the best proxy reward in their condition.
+
+        The proxy reward is closed at the end.
+        """
+        by = fingerprint_hash(screen)
+        try:
+            for index in self.ranks.chunks(number, "proxy rewards"):
+                _screen_values(self.domain, screen, by, store, index)
+            self.ranks.wait()
+            values = screen_values(self.domain, screen, store)
+        finally:
+            screen.teardown()
+        groups, there = store_groups(self.domain, store), ~values.isnan()
+        bins = [((groups == group) & there).nonzero()[:, 0] for group in torch.unique(groups)]
+        if not variation(values, bins).selectable:
+            rank_zero_print(
+                f"the proxy reward {screen.name} does not vary within any condition: it passes arbitrary draws"
+            )
+        return screened(values, groups, most, generator)
 
     def _score_chunks(self, store: RoundStore, asked: Tensor, number: int) -> dict[int, Part]:
         starts = [0, *itertools.accumulate(store.rows)]
@@ -175,42 +198,6 @@ class FailureBudget:
 
 ENOUGH = 100
 """Smallest number of scores from which a failure rate is computed."""
-
-
-def select_by_proxy(
-    domain: Domain,
-    screen: Reward,
-    store: RoundStore,
-    most: int,
-    number: int,
-    ranks: Ranks,
-    generator: "Generator | None",
-) -> Tensor:
-    """Return (draws,) bool: the ``most`` samples with the best proxy reward in their condition.
-
-    Args:
-        domain: The domain that decodes the samples.
-        screen: The proxy reward. It is closed at the end.
-        store: The store of the round, with its samples.
-        most: Number of samples to choose.
-        number: Number of the round.
-        ranks: The ranks that score together.
-        generator: Source of the choice among equal values.
-    """
-    by = fingerprint_hash(screen)
-    try:
-        for index in ranks.chunks(number, "proxy rewards"):
-            _screen_values(domain, screen, by, store, index)
-        ranks.wait()
-        values = screen_values(domain, screen, store)
-    finally:
-        screen.teardown()
-    groups, there = store_groups(domain, store), ~values.isnan()
-    if not variation(
-        values, [((groups == group) & there).nonzero()[:, 0] for group in torch.unique(groups)]
-    ).selectable:
-        rank_zero_print(f"the proxy reward {screen.name} does not vary within any condition: it passes arbitrary draws")
-    return screened(values, groups, most, generator)
 
 
 def screen_values(domain: Domain, screen: Reward, store: RoundStore) -> Tensor:
