@@ -34,7 +34,7 @@ def resolve_config_paths(command: str, args: list[str]) -> list[str]:
         except GraftError:
             raise GraftError(f"there is no configuration {name!r}; there are {', '.join(list_configs())}") from None
         settings = [flag.partition("=")[0].removeprefix("--") for flag in args if flag.startswith("--")]
-        data = read_config(path).get("data", {})  # first, because it raises GraftError for what is no text
+        data = read_config(path).get("data", {})  # first, because it raises GraftError for a file that is not text
         config_of_objects.refuse(Path(path).read_text(encoding="utf-8-sig"), name, settings)
         if isinstance(data, str):  # a class by its path
             data = {"class_path": data}

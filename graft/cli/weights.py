@@ -68,7 +68,7 @@ def load_run(asked: Any, given: dict[str, Any], by_reward: str) -> Any:
         by_reward: Words for the message about a missing reward; empty if no reward is needed.
 
     Raises:
-        GraftError: The file names a class that is no part of a model, or a needed reward is missing.
+        GraftError: The file names a class that does not belong in a model, or a needed reward is missing.
     """
     path = runs.find_weights(asked.weights)
     _, about = read_tensors(path)

@@ -32,7 +32,7 @@ class Candidates:
     """Draws of a round, before and after filters.
 
     Attributes:
-        rewards: (n,) larger is better; NaN for a failed reward: such a draw is no candidate.
+        rewards: (n,) larger is better; NaN for a failed reward, whose draw is not a candidate.
         keys: Canonical key of each draw; an empty key equals no other.
         groups: (n,) integer of the condition of each draw.
         features: (n, d) features of each draw; None if no filter needs them.

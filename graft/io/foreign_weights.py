@@ -35,7 +35,7 @@ def load_state_dict(path: "str | Path") -> tuple[dict[str, Tensor], dict[str, An
                     f"{path} holds a Python object ({named[1].rstrip('.')}), which could run code and is not loaded: "
                     "save the network's state dict alone, torch.save(network.state_dict(), FILE)"
                 ) from None
-            raise GraftError(f"{path} is no file of tensors, or is truncated ({type(error).__name__})") from None
+            raise GraftError(f"{path} is not a file of tensors, or is truncated ({type(error).__name__})") from None
         found = _state_dict(content)
         if not found:
             raise GraftError(f"{path} holds no state dict: save the network's, torch.save(network.state_dict(), FILE)")

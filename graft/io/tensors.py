@@ -50,7 +50,7 @@ def _opened(path: "str | Path") -> "Iterator[tuple[Any, dict[str, Any]]]":
     except GraftError:
         raise
     except (SafetensorError, OSError, ValueError, RecursionError) as error:
-        raise GraftError(f"{path} is no safetensors file or is truncated ({error})") from None
+        raise GraftError(f"{path} is not a safetensors file or is truncated ({error})") from None
 
 
 def read_tensors(path: "str | Path") -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -44,7 +44,7 @@ def parse_json(text: str, where: str) -> Any:
     try:
         return json.loads(text, strict=False)
     except (ValueError, RecursionError) as error:
-        raise GraftError(f"{where} is no JSON: {error}") from None
+        raise GraftError(f"{where} is not JSON: {error}") from None
 
 
 def read_json(path: "str | Path") -> Any:
@@ -56,4 +56,4 @@ def read_json(path: "str | Path") -> Any:
     try:
         return json.loads(read(path), strict=False)
     except (OSError, ValueError, RecursionError) as error:
-        raise GraftError(f"{path} is no JSON file: {error}") from None
+        raise GraftError(f"{path} is not a JSON file: {error}") from None

@@ -44,7 +44,7 @@ def load(text: str, where: str) -> Any:
         check(text, where)
         return yaml.load(text, Loader=_Loader)
     except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
-        raise GraftError(f"{where} is no YAML: {error}") from None
+        raise GraftError(f"{where} is not YAML: {error}") from None
 
 
 def read(path: Path) -> Any:
@@ -61,7 +61,7 @@ def read(path: Path) -> Any:
             content = file.read(4 * MOST_CHARACTERS + 1)  # UTF-8 has at most 4 bytes per character
         text = content.decode("utf-8-sig")
     except (OSError, ValueError) as error:
-        raise GraftError(f"{path} is no YAML file: {error}") from None
+        raise GraftError(f"{path} is not a YAML file: {error}") from None
     return load(text, str(path))
 
 

@@ -68,7 +68,7 @@ def take_reference(
     """
     found = weights.state_dict() if isinstance(weights, nn.Module) else dict(weights)
     if odd := [name for name, tensor in found.items() if not isinstance(name, str) or not isinstance(tensor, Tensor)]:
-        raise GraftError(f"model.weights has {odd[0]!r}, which is no tensor by its name; it must be a state dict")
+        raise GraftError(f"model.weights has {odd[0]!r}; it must be a state dict, with a tensor for each name")
     expected, buffers = dict(backbone.named_parameters()), persistent_buffers(backbone)
     own = load_tensors(backbone, found, "the network in memory", expected, buffers, prefix)
     own = {name: tensor.detach().cpu().clone() for name, tensor in own.items()}

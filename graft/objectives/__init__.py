@@ -1,4 +1,4 @@
-"""What the network learns from a round's draws and rewards; a new method is a new file here, or a class elsewhere."""
+"""Objectives: the losses that train the network on a round's draws and rewards. A new method is one more class."""
 
 from graft.objectives.anchored import AnchoredShaping
 from graft.objectives.base import Objective, RoundSpec, ScoredRound

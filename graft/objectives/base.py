@@ -54,7 +54,7 @@ class ScoredRound:
 
 
 class Objective(Described, nn.Module, ABC):
-    """What the tuned network of a `Policy` learns from rounds of samples.
+    """The loss that trains the tuned network of a `Policy` on rounds of samples.
 
     `setup` is called once. A round calls `on_round_start`, samples with the states at `record_levels`, scores, accepts,
     and calls `training_batch` once and `loss` for each batch. State that an objective keeps between rounds is in

@@ -92,7 +92,7 @@ def given_model(args: list[str]) -> GivenModel:
             continue
         text = value if equals else next(left, "")
         if flag in ("--config", "-c"):
-            found.add(read_config(text).get("model"))  # first, because it raises GraftError for what is no text
+            found.add(read_config(text).get("model"))  # first, because it raises GraftError for a file that is not text
             found.from_python |= Path(text).read_text(encoding="utf-8-sig").startswith(config_of_objects.KEPT)
         elif flag == "--model":
             with suppress(GraftError):  # the parser has a better message

@@ -344,4 +344,4 @@ class Process(Described, ABC):
         return GraftError(f"{type(self).__name__} has no ODE, which solvers of higher order need: use the Euler solver")
 
     def _no_loss_space(self) -> GraftError:
-        return GraftError(f"the outputs of {type(self).__name__} are no predictions that could be mixed")
+        return GraftError(f"the outputs of {type(self).__name__} cannot be mixed: they are not predictions")

@@ -51,10 +51,8 @@ def top_samples(
 ) -> list[TopSample]:
     """Return the best ``count`` scored objects of a run with distinct keys, best first.
 
-    The objects are the draws of the run's rounds and further samples.
-
-    An object with a failed reward is no hit, nor is a record of a scored file. Objects of equal reward stay in the
-    order in which they were sampled.
+    The objects are the draws of the run's rounds and further samples. Objects whose reward failed and records of a
+    scored file are left out. Objects of equal reward stay in the order in which they were sampled.
 
     Args:
         module: The model; it decodes the draws of the rounds.
@@ -93,9 +91,7 @@ def top_samples(
 def postprocessed(module: GraftModule, data: Rollouts, hits: Sequence[TopSample]) -> list[TopSample]:
     """Return the hits after the domain's post-processing, scored and ranked again.
 
-    Post-processing may change the reward of an object.
-
-    A hit is dropped if its reward fails after post-processing.
+    Post-processing may change the reward of an object. A hit is dropped if its reward fails after post-processing.
 
     Args:
         module: The model; it post-processes the objects.
@@ -154,11 +150,10 @@ def table(hits: Sequence[TopSample], objects: "Mapping[str, Sequence[str]] | Non
 def columns(module: GraftModule, hits: Sequence[TopSample]) -> dict[str, list[str]]:
     """Return the cells of the objects' own columns by name.
 
-    They are the cells that the domain writes into a CSV file.
-
-    The result is empty if CSV is not the domain's main format: the objects are then in a file of the main format.
-    Without a header the columns are called ``object_1``, ``object_2`` and so on. If the file does not have one line for
-    each object, the only column is ``object``, with the ``repr`` of each object.
+    They are the cells that the domain writes into a CSV file. The result is empty if CSV is not the domain's main
+    format: the objects are then in a file of the main format. Without a header the columns are called ``object_1``,
+    ``object_2`` and so on. If the file does not have one line for each object, the only column is ``object``, with the
+    ``repr`` of each object.
     """
     if module.file_suffix != ".csv" or not hits:
         return {}

@@ -169,7 +169,7 @@ class FunctionReward(Reward):
             return to_finite_float(answer)
         values = _listed(answer)
         if values is None:
-            raise ValueError(f"with batched=true it returned {type(answer).__name__}, which is no list of numbers")
+            raise ValueError(f"with batched=true it returned {type(answer).__name__}, which is not a list of numbers")
         if len(values) != 1:
             raise ValueError(f"the function returned {len(values)} values for 1 object")
         return to_finite_float(values[0])
@@ -191,7 +191,7 @@ class FunctionReward(Reward):
 
 
 def _listed(values: Any) -> "list[Any] | None":
-    """Return a batch's values as a list; None if they are no list, or an error."""
+    """Return a batch's values as a list; None if they are not a list, or an error."""
     if isinstance(values, str | bytes | Mapping | Set):  # iterable, but not a list of numbers in order
         return None
     try:

@@ -41,7 +41,7 @@ def find(path: str) -> "Callable[..., Any]":
     except Exception:  # the module's own __getattr__ may raise
         raise ImportFault(f"there is no reward function {path!r} ({module} has no {name!r}): {advice}") from None
     if not callable(found):
-        raise ImportFault(f"{path!r} is no function but {type(found).__name__}: {advice}")
+        raise ImportFault(f"{path!r} is not a function but {type(found).__name__}: {advice}")
     function: Callable[..., Any] = found
     return function
 

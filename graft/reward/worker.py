@@ -106,7 +106,7 @@ class Worker:
                 if data is not None:
                     send(stdin, data)
                 answer.append(receive(stdout))
-            except Exception:  # a dead child and an answer that does not unpickle are no answer
+            except Exception:  # the child is dead, or its answer does not unpickle
                 pass
 
         thread = threading.Thread(target=talk, daemon=True)

@@ -62,7 +62,7 @@ def read(path: Path) -> dict[str, Any]:
         checkpoint = torch.load(path if whole else path / "meta.pt", map_location="cpu", weights_only=True)
     except Exception as error:  # torch.load raises a dozen kinds
         raise GraftError(
-            f"{path} is no checkpoint of graft or is truncated ({type(error).__name__}): give another --ckpt_path"
+            f"{path} is not a checkpoint of graft or is truncated ({type(error).__name__}): give another --ckpt_path"
         ) from None
     if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get("graft"), dict):
         raise GraftError(f"{path} was not written by graft: warm starts from weights use --weights")
@@ -77,7 +77,7 @@ def read(path: Path) -> dict[str, Any]:
     require_finite(checkpoint, path, "give another --ckpt_path")
     needed = {"global_step", "loops", "pytorch-lightning_version", *(["state_dict"] if whole else [])}
     if not needed <= checkpoint.keys():
-        raise GraftError(f"{path} is no checkpoint of a run: warm starts from weights use --weights")
+        raise GraftError(f"{path} is not a checkpoint of a run: warm starts from weights use --weights")
     return checkpoint
 
 

@@ -86,7 +86,7 @@ def test_a_worker_that_dies(modules: Path) -> None:
         ("nowhere.reward", "'nowhere.reward' (No module named 'nowhere')"),
         ("fine.deeper.reward", "'fine.deeper.reward' (No module named 'fine.deeper'"),
         ("fine.nothing", "'fine.nothing' (fine has no 'nothing')"),
-        ("fine.number", "'fine.number' is no function but int"),
+        ("fine.number", "'fine.number' is not a function but int"),
         ("reward", "'reward'"),
         ("", "''"),
         ("fine..reward", "'fine..reward'"),

@@ -36,7 +36,7 @@ def test_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", ["{", "", "[" * 3000, b"\xff\xfe{}"], ids=["cut", "empty", "deep", "UTF-16"])
 def test_what_is_no_json(content: "str | bytes", tmp_path: Path) -> None:
     (tmp_path / "a.json").write_bytes(content.encode() if isinstance(content, str) else content)
-    with pytest.raises(GraftError, match=r"a\.json is no JSON file") as error:
+    with pytest.raises(GraftError, match=r"a\.json is not a JSON file") as error:
         text.read_json(tmp_path / "a.json")
     assert "\n" not in str(error.value)
 

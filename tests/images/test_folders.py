@@ -100,7 +100,7 @@ def test_what_is_no_file(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.png")
     (tmp_path / "folder.png").mkdir()
     found = read(str(tmp_path))
-    assert found.left_out == [("pipe.png", "it is no file")] and len(found.pixels) == 10
+    assert found.left_out == [("pipe.png", "it is not a file")] and len(found.pixels) == 10
 
 
 @pytest.mark.parametrize(

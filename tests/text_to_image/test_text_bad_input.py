@@ -215,8 +215,8 @@ def test_prompts(folder: Path, pipelines: dict[str, Path]) -> None:
         ("empty.csv", "prompt\n", "there are no prompts in"),
         ("wrong.csv", "sentence,id\na dog,1\n", "no column 'prompt' or 'caption' or 'text'.*are: sentence, id"),
         ("wrong.jsonl", '{"sentence": "a dog"}\n', "no column 'prompt'"),
-        ("broken.jsonl", '{"prompt": "a dog"}\n{"prompt":\n', "line 2 of .* is no JSON"),
-        ("broken.json", "[", "is no JSON"),
+        ("broken.jsonl", '{"prompt": "a dog"}\n{"prompt":\n', "line 2 of .* is not JSON"),
+        ("broken.json", "[", "is not JSON"),
         ("number.json", "3", "holds int, not a list"),
         ("numbers.json", "[3]", "has a prompt that is int"),
         ("prompts.parquet", "x", "are read from .txt, .csv"),
@@ -224,7 +224,7 @@ def test_prompts(folder: Path, pipelines: dict[str, Path]) -> None:
         (folder / name).write_text(text)
         refused(path, says, name)
     (folder / "binary.txt").write_bytes(b"\xff\xfe\x00\xd8")
-    refused(path, "is no text", "binary.txt")
+    refused(path, "is not text", "binary.txt")
     refused(path, "there is no file 'nowhere.txt'", "nowhere.txt")
     refused(path, "no column 'title'", "prompts.json", **{"prompt_column": "title"}) if (
         (folder / "prompts.json").write_text('[{"prompt": "a dog"}]')

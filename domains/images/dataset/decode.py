@@ -64,7 +64,7 @@ def decode(file: Path, size: "int | None" = None, channels: "Literal[1, 3] | Non
     """
     try:
         if file.exists() and not file.is_file():
-            raise ValueError("it is no file")
+            raise ValueError("it is not a file")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow warns of large pictures and of damaged metadata
             with Image.open(file, formats=_formats()) as opened:

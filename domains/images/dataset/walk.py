@@ -79,7 +79,7 @@ def _look(root: Path, folder: Path, above: list[tuple[int, int]], seen: set[tupl
         elif each.is_file():
             found.files.append(each)
         else:
-            why = "the link leads nowhere" if each.is_symlink() else "it is no file"
+            why = "the link leads nowhere" if each.is_symlink() else "it is not a file"
             found.left_out.append((shown(each.relative_to(root)), why))
 
 

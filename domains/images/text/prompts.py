@@ -50,7 +50,7 @@ def read(paths: "str | Sequence[str]", column: "str | None" = None) -> list[Prom
         try:
             part = _read(path, column)
         except (UnicodeDecodeError, csv.Error) as error:
-            raise GraftError(f"{path} is no text: {error}") from None
+            raise GraftError(f"{path} is not text: {error}") from None
         if not part:
             raise GraftError(f"there are no prompts in {path}: give one in each line")
         tagged = len(names) > 1 and path.suffix.lower() == ".txt"

@@ -30,7 +30,7 @@ def records(content: Any, path: Path) -> "Iterator[Record | Unusable]":
     """
     for name in ("images", "annotations", "categories"):
         if not isinstance(content[name], list):
-            raise GraftError(f"{path} is no COCO file of boxes: its {name} are no list")
+            raise GraftError(f"{path} is not a COCO file of boxes: its {name} are not a list")
     names = _names(content["categories"], path)
     sizes: dict[Any, list[float]] = {}
     pages: dict[Any, Record] = {}
@@ -59,7 +59,7 @@ def _names(categories: "list[Any]", path: Path) -> dict[Any, str]:
         name = str(each["name"])
         if found.setdefault(each["id"], name) != name:
             raise GraftError(
-                f"{path} is no COCO file of boxes: category {each['id']} is both {found[each['id']]!r} and {name!r}"
+                f"{path} is not a COCO file of boxes: category {each['id']} is both {found[each['id']]!r} and {name!r}"
             )
     return found
 
@@ -113,7 +113,7 @@ def _odd_box(box: Any) -> str:
     if not box:
         return "annotations without a box"
     if not isinstance(box, list):
-        return "annotations with a box that is no list"
+        return "annotations with a box that is not a list"
     if len(box) == 5:
         return "annotations with a rotated box (five numbers)"
     return "annotations with a box that is not four numbers" if len(box) != 4 else "annotations with a box not finite"

@@ -21,7 +21,7 @@ def read(path: Path) -> "Iterator[Record | Unusable]":
     try:
         lines = text.lines(text.read(path))
     except (OSError, UnicodeDecodeError) as error:
-        raise GraftError(f"{path} is no text file ({error})") from None
+        raise GraftError(f"{path} is not a text file ({error})") from None
     for number, line in enumerate(lines, 1):
         found = Record(f"line {number}")
         try:

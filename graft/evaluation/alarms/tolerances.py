@@ -115,7 +115,7 @@ def check_tolerances(
         replicates = _excess(name, ours.leave_one_out, theirs.leave_one_out, ours.direction, band, held_out_std)
         parts = len(replicates)
         stderr = float(((parts - 1) / parts * (replicates - replicates.mean()).square().sum()).sqrt())
-        alarm = excess > settings.z * stderr + 1e-12  # rounding is no alarm
+        alarm = excess > settings.z * stderr + 1e-12  # so that rounding raises no alarm
         out.append(Alarm(number, name, ours.value, theirs.value, excess, stderr, alarm))
     return sorted(out, key=lambda each: each.statistic)
 
