@@ -291,7 +291,7 @@ def setting_of(value: Any) -> Any:
         return {key: setting_of(each) for key, each in value.items()}
     if isinstance(value, FunctionReward):
         return _function(value)
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+    if _is_group(value):
         return {each.name: setting_of(getattr(value, each.name)) for each in dataclasses.fields(value) if each.init}
     if isinstance(value, Described):
         made = {name: setting_of(each) for name, each in _made(value).items()}

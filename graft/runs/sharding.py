@@ -147,7 +147,7 @@ def check_index(folder: Path) -> None:
             _Index(file).load()
     except Exception as error:  # a damaged pickle raises a dozen kinds
         raise GraftError(
-            f"{folder} is not a checkpoint of graft, is damaged or was changed ({error}): give another --ckpt_path"
+            f"{folder} is damaged, tampered with or not a checkpoint of graft ({error}): give another --ckpt_path"
         ) from None
 
 
