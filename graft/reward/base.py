@@ -105,8 +105,7 @@ class Reward(Described, ABC):
     def worst_value(self) -> "float | None":
         """The bound of the values on the bad side, or None if there is none or it is not known.
 
-        It is the smallest value, or the largest one if smaller is better. A subclass sets it in a line: ``worst_value =
-        0.0``.
+        It is the smallest value, or the largest one if smaller is better. A subclass may set it as a class attribute.
         """
         return None
 
@@ -168,9 +167,8 @@ def score_batches(
 ) -> Scores:
     """Score objects batch by batch.
 
-    A batch that raises is scored again object by object with `Reward.score`.
-
-    A failure then costs only the object that causes it.
+    A batch that raises is scored again object by object with `Reward.score`, so that only the object with the fault
+    fails.
 
     Args:
         reward: Reward of the objects; its `score` scores one.

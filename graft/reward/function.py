@@ -92,8 +92,8 @@ class FunctionReward(Reward):
     def identity(self) -> Any:
         """Return the path of the callable with the hash of its file.
 
-        A callable without a file is its code and all that it uses; without such a description no other reward is the
-        same.
+        A callable that cannot be imported is described by its code and all that the code uses. If that is not possible,
+        the identity is unique.
         """
         if self._local:
             found = described(self._function)
@@ -191,7 +191,7 @@ class FunctionReward(Reward):
 
 
 def _listed(values: Any) -> "list[Any] | None":
-    """Return a batch's values as a list; None if they are not a list, or an error."""
+    """Return a batch's values as a list; None if they are not a list of values."""
     if isinstance(values, str | bytes | Mapping | Set):  # iterable, but not a list of numbers in order
         return None
     try:
