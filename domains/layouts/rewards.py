@@ -116,9 +116,7 @@ class Margins(_Batched):
 class TargetLayoutIoU(Reward):
     """Nearness to a target layout: the best one-to-one IoU within each class.
 
-    It is computed as in MaxIoU.
-
-    It is 1 for equal layouts; an element without a partner counts 0.
+    The reward is computed as in MaxIoU. It is 1 for equal layouts; an element without a partner counts 0.
 
     Args:
         path: Target layout: the first one of a file that `domains.layouts.readers.read` reads.

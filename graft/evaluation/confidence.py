@@ -42,9 +42,8 @@ def mean_interval(values: Sequence[float]) -> "MeanInterval | None":
 def paired_difference(values: Mapping[int, float], baseline: Mapping[int, float]) -> "MeanInterval | None":
     """Return the mean of value − baseline over common seeds, with its interval.
 
-    None if no seed is in both.
-
     Runs of one seed share noise and conditions, so that the interval of the difference is narrower than that of either.
+    The result is None if no seed is in both.
 
     Args:
         values: Value by seed.

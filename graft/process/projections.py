@@ -49,9 +49,8 @@ class MaskProjection(Projection):
 class ZeroCenterOfMass(Projection):
     """Move the centre of mass of x (B, N, d) to zero and set padding to zero.
 
-    condition["mask"] (B, N) is 1 for entries that are not padding.
-
-    Noise so projected is the isotropic Gaussian of the translation-free subspace (Hoogeboom et al. 2022, section 3.1).
+    condition["mask"] (B, N) is 1 for entries that are not padding. Noise after this projection is the isotropic
+    Gaussian of the translation-free subspace (Hoogeboom et al. 2022, section 3.1).
     """
 
     @override

@@ -41,8 +41,6 @@ def read_idx(path: Path) -> Pictures:
 
     The labels lie in the same folder, in the file with ``labels`` and ``idx1`` in its name.
 
-    The file of labels lies in the same folder.
-
     Raises:
         GraftError: The file is of another kind or truncated.
     """

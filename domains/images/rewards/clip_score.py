@@ -10,9 +10,8 @@ from domains.images.rewards.prompted import Dtype
 class CLIPScore(ClipCosine):
     """max(100 · cosine, 0) of CLIP's embeddings of picture and prompt.
 
-    Hessel et al. 2021, with the factor 100 in place of their 2.5.
-
-    Model: ``openai/clip-vit-large-patch14``, MIT licence, 0.4 billion parameters.
+    The score is that of Hessel et al. 2021, with the factor 100 in place of their 2.5. The default model has the MIT
+    licence and 0.4 billion parameters.
 
     Args:
         model: Folder of a CLIP model of transformers, or its name on the hub.

@@ -19,11 +19,10 @@ Dtype = Literal["float32", "bfloat16", "float16"]
 
 
 class PromptReward(Reward):
-    """A number of each picture and its prompt (``info["prompt"]``).
+    """A reward of each picture and its prompt (``info["prompt"]``).
 
-    A picture without a prompt fails.
-
-    `setup` loads the networks, and `teardown` moves them to the CPU, so that training has the device to itself.
+    A picture without a prompt fails. `setup` loads the networks, and `teardown` moves them to the CPU, so that training
+    has the device to itself.
 
     Args:
         model: Folder of the network, or its name on the hub.

@@ -16,9 +16,8 @@ NAME = "training.json"
 class TrainingCostCallback(Callback):
     """Counts the network evaluations of training steps.
 
-    Each sample counts once for each network, frozen networks included.
-
-    The count is over all ranks and continues on resume. The seconds are those of all sessions of the run.
+    Each sample counts once for each network, frozen networks included. The count is over all ranks and continues on
+    resume. The seconds are those of all sessions of the run.
 
     Args:
         folder: Folder of the run; its ``training.json`` gets the cost up to the end of each round.

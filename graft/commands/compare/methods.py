@@ -63,9 +63,7 @@ def _sample_with(weights: Weights) -> Sample:
 def _sample_best(module: GraftModule, data: Any, trainer: Any, value: float) -> Samples:
     """Sample the best of ``value`` candidates.
 
-    A batch has as many conditions as the batches of other methods.
-
-    The conditions depend on the batch and are therefore the same for all methods.
+    A batch has as many conditions as the batches of other methods, so that all methods have the same conditions.
     """
     each = int(value)
     rows = each * data.batch_size

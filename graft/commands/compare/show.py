@@ -125,9 +125,7 @@ def legend(about: dict[str, Any]) -> str:
 
 
 def render_figure(found: Groups, about: dict[str, Any], kind: 'Literal["png", "svg"]') -> bytes:
-    """Return a figure of the reward against the distance and against diversity.
-
-    The distance is that to the accepted distribution.
+    """Return a figure of the reward against the distance to the accepted distribution and against diversity.
 
     If the domain has no features, the figure shows the rewards alone.
 

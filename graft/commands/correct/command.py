@@ -140,9 +140,8 @@ def _train_longer(
 ) -> "tuple[nn.Module, dict[str, Any]] | None":
     """Return the flow after more training and the settings of that training.
 
-    The training costs as much as the correction.
-
-    The training data are the samples that were inverted. None without this baseline, and for several ranks.
+    The training costs as much as the correction, and its data are the samples that were inverted. The result is None
+    without this baseline and for several ranks.
     """
     if not data.train_longer_baseline or trainer.world_size > 1:
         return None

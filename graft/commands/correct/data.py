@@ -30,9 +30,8 @@ SIDES: tuple[Weights, Weights] = ("reference", "tuned")
 class InvertedNoiseData(LightningDataModule):
     """Inverts the model's frozen flow on data and serves the noise to the corrector.
 
-    The noise is stored on disk.
-
-    Needs ``Trainer(reload_dataloaders_every_n_epochs=1)``: an epoch is ``steps_per_epoch`` batches in a new order.
+    The noise is stored on disk. The trainer needs ``reload_dataloaders_every_n_epochs=1``, because an epoch is
+    ``steps_per_epoch`` batches in a new order.
 
     Args:
         source: The domain's data, as `graft pretrain` takes them.

@@ -114,9 +114,8 @@ def fitted(rewards: Tensor, guesses: Tensor, groups: Tensor, fold: Tensor, count
 def decided(rewards: Tensor, guesses: Tensor, groups: Tensor, fold: Tensor, counts: Tensor) -> Tensor:
     """Return (B,) ρ²(u): the share of the rewards' variance that the level decides.
 
-    The variance is that within conditions, and the share is by the fit.
-
-    The result is NaN if all rewards of each condition are equal.
+    The variance is that within conditions. The fit gives the share that is decided. The result is NaN if all rewards
+    of each condition are equal.
 
     Args:
         rewards: (n,) reward of each draw.
