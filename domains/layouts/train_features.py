@@ -101,7 +101,7 @@ def train(
         nonlocal right, step
         value, share = network(*_batch(seen, batch_size, generator))
         step += 1
-        right += (float(share) - right) / min(step, 200)  # of the last 200 steps, roughly
+        right += (float(share) - right) / min(step, 200)  # mean over about the last 200 steps
         return value  # type: ignore[no-any-return]
 
     def schedule(optimizer: torch.optim.Optimizer) -> OneCycleLR:
@@ -111,7 +111,7 @@ def train(
     with torch.no_grad():
         other = [float(network(*_batch(kept, 256, generator))[1]) for _ in range(8)]
     result = Accuracy(right, sum(other) / len(other))
-    name = source.replace("\\", "/").rpartition("/")[2]  # of the file, not where it was
+    name = source.replace("\\", "/").rpartition("/")[2]  # the file's name without its folder
     network.encoder.save(out, {"source": name, "seed": seed, "steps": steps, "accuracy": vars(result)})
     return result
 

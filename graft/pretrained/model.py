@@ -388,7 +388,7 @@ def _places(path: Path, name: str, relative: str) -> Iterator[str]:
         yield str(path.parent / name)
     if relative:
         yield str(path.parent / relative)
-    for folder in (path.parent, path.parent.parent.parent):  # of a run, and of one of its rounds
+    for folder in (path.parent, path.parent.parent.parent):  # the folder may be that of a run or of one of its rounds
         try:
             config = yaml_files.read(folder / "config.yaml") if (folder / "config.yaml").is_file() else None
         except GraftError:

@@ -224,9 +224,9 @@ def _now(value: Any, name: str) -> Any:
     for owner, each in ((value, name), (value, f"_{name}"), (policy, name)):
         try:
             found = getattr(owner, each)
-        except Exception:  # also of a property
+        except Exception:  # a property may raise any error
             continue
-        if not inspect.ismethod(found):  # a method of that name is no argument
+        if not inspect.ismethod(found):  # a method of that name is not an argument
             return found
     return _LOST
 
@@ -331,7 +331,7 @@ def _network(value: nn.Module) -> Any:
             again = type(value)(**made)
         shapes = [{name: tensor.shape for name, tensor in each.state_dict().items()} for each in (again, value)]
         same = shapes[0] == shapes[1] and public_attributes(again) == public_attributes(value)
-    except Exception:  # of the network's own constructor
+    except Exception:  # the network's own constructor may raise any error
         raise _Unsaid(_word(value)) from None
     if not same:
         raise _Unsaid(_word(value))

@@ -83,7 +83,7 @@ def _sample_chunk(data: Rollouts, request: SampleRequest, index: int, scored: bo
         chunk.keys = [module.key(item) for item in items] if data.accept.deduplicate else []
         chunk.rewards, chunk.failed, chunk.reward_calls = _score(data, items)
         for u, state in predicted.items():
-            # A prediction that cannot be scored is no failure of the reward: many blurred objects have no reward.
+            # A prediction without a score is not a failure of the reward: many blurred objects have no reward.
             chunk.guesses[u], _, chunk.guess_calls[u] = _score(data, module.decode(state, condition))
     return chunk
 
