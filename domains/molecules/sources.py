@@ -259,7 +259,8 @@ def notes_of(entries: Sequence[Entry]) -> list[str]:
         return []
     first = isotopes[0]
     return [
-        f"{len(isotopes)} records have isotopes, which the model does not represent "
+        f"{len(isotopes)} {'record has' if len(isotopes) == 1 else 'records have'} isotopes, which the model does not "
+        "represent "
         f"(record {first.number}: {first.record.title or first.smiles})"
     ]
 

@@ -1,5 +1,6 @@
 """Standardise the molecules of files: fragments, charges, isotopes, and what a vocabulary cannot represent."""
 
+import functools
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -21,7 +22,8 @@ class Standard:
         max_heavy_atoms: Largest number of heavy atoms; None for any.
         max_nodes: Largest number of nodes; None for any.
         largest_fragment: Keep the largest fragment of a salt or mixture, by RDKit's ``LargestFragmentChooser``.
-        neutralise: Remove charges by adding and removing protons, by RDKit's ``Uncharger``.
+        neutralise: Remove charges by writing groups such as sulfones without them, and by adding and removing protons,
+            by RDKit's ``Normalizer`` and ``Uncharger``.
     """
 
     vocabulary: Vocabulary
@@ -75,7 +77,7 @@ def standardise(mol: Any, standard: Standard, bare: bool = False) -> Standardise
         if fragments > 1:
             mol = _largest_fragment(mol)
         if standard.neutralise and any(atom.GetFormalCharge() for atom in mol.GetAtoms()):
-            mol = _neutralised(mol)
+            mol = neutralised(mol)
         if any(atom.GetNumRadicalElectrons() for atom in mol.GetAtoms()):
             return Standardised(None, why=RADICAL)
         if why := unrepresentable(mol, standard):
@@ -98,11 +100,17 @@ def _largest_fragment(mol: Any) -> Any:
     return next((part for part in parts if Chem.MolToSmiles(Chem.RemoveHs(part)) == chosen), parts[0])
 
 
-def _neutralised(mol: Any) -> Any:
-    """Return the molecule with as few charges as protons allow; new hydrogens are implicit."""
+def neutralised(mol: Any) -> Any:
+    """Return the molecule with as few charges as bonds and protons allow; new hydrogens are implicit."""
     light = Chem.RemoveHs(mol)  # the uncharger leaves explicit hydrogens in place
-    neutral = rdMolStandardize.Uncharger().uncharge(light)
+    neutral = rdMolStandardize.Uncharger().uncharge(_normalizer().normalize(light))
     return mol if Chem.MolToSmiles(neutral) == Chem.MolToSmiles(light) else neutral
+
+
+@functools.cache
+def _normalizer() -> Any:
+    """Return RDKit's normalizer, which writes groups such as sulfones without separated charges."""
+    return rdMolStandardize.Normalizer()
 
 
 def unrepresentable(mol: Any, standard: Standard, bare: bool = False) -> str:

@@ -15,6 +15,7 @@ from rdkit.Chem import rdDepictor, rdDistGeom, rdForceFieldHelpers
 from domains.molecules import records, scored_files, sources
 from domains.molecules.data import MoleculeData
 from domains.molecules.scored_files import Options, Scored
+from domains.molecules.standardise import neutralised
 from domains.molecules.vocabulary import EXPLICIT, HEAVY, Vocabulary
 from graft.errors import GraftError
 
@@ -234,6 +235,19 @@ def test_charges_that_no_proton_removes(tmp_path: Path) -> None:
     path = table(tmp_path / "a.csv", "smiles,pIC50\nC[N+](C)(C)C,5\nCCO,5\n")
     (((_, why),), ((_, tried),)) = (read(path, vocabulary=HEAVY, neutralise=each).left_out for each in (False, True))
     assert why.startswith("charged") and tried.startswith("charged") and "set neutralise" not in tried
+
+
+def test_groups_with_separated_charges() -> None:
+    """A sulfone with two charges is the same molecule; a nitro group, a betaine and their structure stay."""
+    for smiles, right in (
+        ("C[S+2]([O-])([O-])C", "CS(C)(=O)=O"),
+        ("CC[N+](=O)[O-]", "CC[N+](=O)[O-]"),
+        ("C[N+](C)(C)CC([O-])=O", "C[N+](C)(C)CC(=O)[O-]"),
+        ("[NH3+]CC([O-])=O", "NCC(=O)O"),
+    ):
+        assert Chem.MolToSmiles(neutralised(Chem.MolFromSmiles(smiles))) == right
+        mol = neutralised(embedded(smiles))
+        assert mol.GetNumConformers() == 1 and Chem.MolToSmiles(Chem.RemoveHs(mol)) == right
 
 
 def test_salts_and_charges_in_three_dimensions(tmp_path: Path) -> None:
