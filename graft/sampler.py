@@ -60,6 +60,15 @@ def level_grid(steps: int) -> list[float]:
     return [(steps - i) / steps for i in range(steps + 1)]
 
 
+def step_of(level: float, steps: int) -> int:
+    """Return the index of a level in `level_grid`: the number of sampler steps from the prior to the level.
+
+    Raises:
+        ValueError: The level is not on the grid.
+    """
+    return level_grid(steps).index(level)
+
+
 def nearest_level(level: float, steps: int) -> float:
     """Return the level of `level_grid` that is nearest to ``level``."""
     return round(level * steps) / steps

@@ -19,6 +19,7 @@ from graft.io.mapped import mapped_writer
 from graft.io.tensors import read_metadata, read_tensors, write_tensors
 from graft.reward import Scores, bounded, joined
 from graft.rounds.rollout_cache import RolloutCache
+from graft.sampler import step_of
 
 ACCEPTED = "accepted.safetensors"
 ALL = "all.safetensors"  # for objectives that contrast accepted and rejected draws
@@ -86,9 +87,9 @@ class RoundStore:
 
     def write_chunk(self, index: int, chunk: Chunk) -> None:
         """Write the draws of a chunk."""
-        levels = list(chunk.recorded)
-        about = {"origin": self.cache_key(index), "levels": levels}
-        write_tensors(self._chunk(index), _flat(chunk, levels), about)
+        origin, levels = self.cache_key(index), list(chunk.recorded)
+        grid = _grid(levels, origin.get("steps"))
+        write_tensors(self._chunk(index), _flat(chunk, levels, grid), {"origin": origin, **grid})
 
     def read_chunk(self, index: int) -> Chunk:
         """Return the draws of a chunk.
@@ -124,7 +125,7 @@ class RoundStore:
         source = store.find(self.cache_key(index))
         if source is None:
             return False
-        recorded = read_metadata(source)["levels"]
+        recorded = _levels(read_metadata(source))
         if missing := [level for level in levels if level not in recorded]:
             raise GraftError(
                 f"the draws in data.storage.reuse_runs have no state at level {missing[0]:g}, only at "
@@ -229,13 +230,14 @@ class RoundStore:
             levels: Levels at which states are copied, in addition to the final states.
         """
         starts = torch.tensor([0, *self.rows]).cumsum(0)
+        grid = _grid(levels, read_metadata(self._chunk(0))["steps"])
         like: dict[str, Tensor] = {}
-        with mapped_writer(self.folder / name, len(index), {"levels": list(levels)}) as mapped:
+        with mapped_writer(self.folder / name, len(index), grid) as mapped:
             for number in range(len(self.rows)):
                 inside = (index >= starts[number]) & (index < starts[number + 1])
                 if not bool(inside.any()):
                     continue
-                fields = _flat(self.read_chunk(number), levels)
+                fields = _flat(self.read_chunk(number), levels, grid)
                 like = like or mapped(fields)
                 for field, tensor in fields.items():
                     like[field][inside] = tensor[index[inside] - starts[number]]
@@ -251,23 +253,49 @@ def join_parts(parts: Sequence[tuple[Scores, list[str]]]) -> tuple[Scores, list[
     return joined([scores for scores, _ in parts]), [key for _, keys in parts for key in keys]
 
 
-def _flat(chunk: Chunk, levels: Sequence[float]) -> dict[str, Tensor]:
+def _grid(levels: Sequence[float], steps: "int | None") -> dict[str, Any]:
+    """Return the recorded levels as metadata: the number of sampler steps, and the index of each level in the grid.
+
+    The index names a level exactly, in files of any program, which the decimal digits of a float do not.
+    """
+    if not levels:
+        return {"steps": steps, "recorded": []}
+    assert steps is not None, "recorded levels lie on the grid of a sampler"
+    return {"steps": steps, "recorded": [step_of(level, steps) for level in levels]}
+
+
+def _levels(about: dict[str, Any]) -> list[float]:
+    """Return the recorded levels of a file from its metadata.
+
+    Raises:
+        ValueError: The metadata holds no steps of a sampler.
+    """
+    steps, recorded = about["steps"], about["recorded"]
+    if recorded and not (isinstance(steps, int) and all(isinstance(i, int) and 0 <= i <= steps for i in recorded)):
+        raise ValueError("no steps of a sampler")
+    return [(steps - i) / steps for i in recorded]
+
+
+def _flat(chunk: Chunk, levels: Sequence[float], grid: dict[str, Any]) -> dict[str, Tensor]:
     tensors = flatten(chunk.state, "state") | flatten(chunk.condition, "condition")
-    for level in levels:
-        tensors |= flatten(chunk.recorded[level], f"level/{level!r}")
+    for level, step in zip(levels, grid["recorded"], strict=True):
+        tensors |= flatten(chunk.recorded[level], f"step/{step}")
     return tensors
 
 
 def _unflat(path: Path, tensors: dict[str, Tensor], about: dict[str, Any], rows: "int | None" = None) -> Chunk:
     try:
         condition = unflatten(tensors, "condition")
-        recorded = {float(level): unflatten(tensors, f"level/{level!r}") for level in about["levels"]}
+        recorded = {
+            level: unflatten(tensors, f"step/{step}")
+            for level, step in zip(_levels(about), about["recorded"], strict=True)
+        }
         chunk = Chunk(unflatten(tensors, "state"), recorded, condition if isinstance(condition, dict) else {})
         sizes = {len(tensor) for tensor in tensors.values()}
         if len(sizes) != 1 or rows not in (None, *sizes) or not (len(chunk.state) and chunk.condition):
             raise ValueError("not a state and a condition for each draw")
         return chunk
-    except (KeyError, TypeError, ValueError, IndexError) as error:
+    except (KeyError, TypeError, ValueError, IndexError, ArithmeticError) as error:
         raise GraftError(f"{path} holds no draws ({error})") from None
 
 

@@ -29,7 +29,7 @@ def resident():
 
 def made(folder):
     rows = [min(CHUNK, DRAWS - start) for start in range(0, DRAWS, CHUNK)]
-    store = RoundStore(folder / "run/rounds/0", {"seed": 0, "round": 0}, rows, "reward")
+    store = RoundStore(folder / "run/rounds/0", {"seed": 0, "round": 0, "steps": 8}, rows, "reward")
     generator = torch.Generator().manual_seed(0)
     for index, count in enumerate(rows):
         final, early, late = (

@@ -72,8 +72,8 @@ def test_run(kind: str, source: str, folder: Path, given: list[str], reference: 
     checkpoint = torch.load(made / "checkpoints/last.ckpt", weights_only=True)
     assert {name.split(".")[1] for name in checkpoint["state_dict"]} <= {"backbone", "ema"}
     recorded = load_file(made / "rounds/0/accepted.safetensors")
-    assert {"level/1.0/x", "level/1.0/h"} <= recorded.keys()
-    assert float(recorded["level/1.0/x"].sum(1).abs().max()) < 1e-4
+    assert {"step/0/x", "step/0/h"} <= recorded.keys()
+    assert float(recorded["step/0/x"].sum(1).abs().max()) < 1e-4
 
     done("sample", "--weights", made, "-n", "9", "--out", "a.sdf")
     done("sample", "--weights", made / "rounds/1", "-n", "9", "--out", "same.sdf")

@@ -53,7 +53,7 @@ def attempt(read: Callable[[], Any]) -> None:
 
 
 def a_round(folder: Path) -> RoundStore:
-    store = RoundStore(folder, None, [3, 2], "reward")
+    store = RoundStore(folder, {"steps": 2}, [3, 2], "reward")
     for index, count in enumerate(store.rows):
         store.write_chunk(index, Chunk(torch.ones(count, 2), {0.5: torch.zeros(count, 2)}, {"n": torch.arange(count)}))
         store.write_scores(index, Scores([1.5] * (count - 1) + [float("nan")], {count - 1: "no"}), ["a"] * count)
@@ -135,15 +135,17 @@ def test_json_whose_hash_fits(name: str, data: st.DataObject) -> None:
     attempt(lambda: read_round(path))
 
 
-NAMED = st.dictionaries(st.sampled_from(["state", "condition/n", "level/0.5", "x"]), st.integers(0, 4))
+NAMED = st.dictionaries(st.sampled_from(["state", "condition/n", "step/1", "x"]), st.integers(0, 4))
 
 
 @few
-@given(sizes=NAMED, levels=values)
-def test_tensors_of_something_else(sizes: dict[str, int], levels: Any) -> None:
+@given(sizes=NAMED, steps=values, recorded=values)
+def test_tensors_of_something_else(sizes: dict[str, int], steps: Any, recorded: Any) -> None:
     folder = fresh()
     path = folder / "chunk_00000.safetensors"
-    write_tensors(path, {name: torch.zeros(size, 2) for name, size in sizes.items()}, {"levels": levels})
+    write_tensors(
+        path, {name: torch.zeros(size, 2) for name, size in sizes.items()}, {"steps": steps, "recorded": recorded}
+    )
     attempt(lambda: RoundStore(folder, None, [3, 2], "reward").read_chunk(0))
 
 

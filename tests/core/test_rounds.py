@@ -16,6 +16,7 @@ from graft.io.tensors import read_tensors
 from graft.process import Gaussian, LinearSchedule, PolynomialSchedule
 from graft.rounds import RolloutCache, RoundStore
 from graft.rounds.asked import even, screen_information, screened
+from graft.sampler import level_grid
 
 
 class Net(nn.Module):
@@ -67,7 +68,7 @@ def test_file_filled_in_place(kind: torch.dtype, tmp_path: Path) -> None:
 
 def a_round(folder: Path, chunks: int = 3, seed: int = 0) -> tuple[RoundStore, Tensor]:
     rows = [5] * (chunks - 1) + [2]
-    store = RoundStore(folder, {"seed": seed, "round": 0}, rows, "reward")
+    store = RoundStore(folder, {"seed": seed, "round": 0, "steps": 2}, rows, "reward")
     x = torch.randn(sum(rows), 2, generator=torch.Generator().manual_seed(seed))
     for i, count in enumerate(rows):
         part = x[5 * i : 5 * i + count]
@@ -82,6 +83,21 @@ def test_gathered_draws(tmp_path: Path) -> None:
     chunk = store.read_subset("g.safetensors")
     assert torch.equal(chunk.recorded[0.5], x[index] + 1) and torch.equal(chunk.state, x[index])
     assert torch.equal(chunk.condition["n"], index)
+
+
+@pytest.mark.parametrize("steps", [1, 6, 7, 49])
+def test_recorded_levels_are_steps_of_the_grid(steps: int, tmp_path: Path) -> None:
+    """A level comes back as the same float, from a name without one."""
+    grid = level_grid(steps)[:-1]
+    store = RoundStore(tmp_path, {"steps": steps}, [2])
+    recorded = {level: torch.full((2, 1), level) for level in grid}
+    store.write_chunk(0, Chunk(torch.zeros(2, 1), recorded, {"n": torch.arange(2)}))
+    names = read_tensors(tmp_path / "chunk_00000.safetensors")[0].keys()
+    assert names == {"state", "condition/n", *(f"step/{i}" for i in range(steps))}
+    found = RoundStore(tmp_path, None, [2]).read_chunk(0).recorded
+    assert list(found) == grid and all(torch.equal(found[level], recorded[level]) for level in grid)
+    with pytest.raises(ValueError):
+        store.write_chunk(0, Chunk(torch.zeros(2, 1), {0.123: torch.zeros(2, 1)}, {"n": torch.arange(2)}))
 
 
 def test_store_finds_by_content(tmp_path: Path) -> None:

@@ -80,7 +80,7 @@ def test_run(kind: str, runs: dict[str, Path], pipelines: dict[str, Path]) -> No
     chunk, _ = read_tensors(runs[kind] / "rounds/0/chunk_00000.safetensors")
     assert {name: tuple(t.shape) for name, t in chunk.items()} == {
         "state": (6, 4, 8, 8),
-        "level/0.5": (6, 4, 8, 8),
+        "step/2": (6, 4, 8, 8),
         "condition/prompt": (6,),
     }
     with np.load(runs[kind] / "samples/tuned.npz") as stored:
