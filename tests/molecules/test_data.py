@@ -197,7 +197,10 @@ def test_bad_records_of_an_sdf_are_counted(tmp_path):
     path = tmp_path / "bad.sdf"
     path.write_text(f"{flat}$$$$\nnonsense\nmore\n\nnot a count line\n$$$$\n")
     arrays, left_out, *_ = sources.read(str(path), 9)
-    assert left_out == [(1, "without a 3-D structure"), (2, "unparseable: nonsense")] and len(arrays["num_atoms"]) == 0
+    assert (
+        left_out == [(1, "without a 3-D structure: CCO"), (2, "unparseable: nonsense")]
+        and len(arrays["num_atoms"]) == 0
+    )
     with pytest.raises(GraftError, match="2 of 2 records"):
         MoleculeData(str(path)).setup()
 

@@ -109,7 +109,7 @@ def test_records_that_cannot_be_used_are_counted(tmp_path):
         (1, "charged"),
         (2, "with other elements than H"),
         (3, "too large"),
-        (5, records.FLAT),
+        (5, f"{records.FLAT}: CCO"),
     ]
     assert to_graphs(arrays, EXPLICIT, 9, 10)[0].keys == ["O"]
     data = MoleculeData(str(tmp_path / "some.sdf"), convention="explicit", max_atoms=10)
