@@ -9,12 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from domains.molecules.bond_orders import bond_orders
+from domains.molecules.builder import bond_orders
 from domains.molecules.vocabulary import Vocabulary
 
 
 def cross_entropy(logits: Tensor, x: Tensor, h: Tensor, mask: Tensor, vocabulary: Vocabulary) -> Tensor:
-    """Return (B,) mean cross-entropy of the pairs' predicted bonds with those by distance.
+    """Return (B,) mean cross-entropy of the pairs' predicted bonds with those of the rule of the vocabulary.
 
     Args:
         logits: (B, P, 4) of the P pairs of N rows in the order of `pairs.DensePairs`, or (E, 4) of the pairs of atoms
@@ -26,8 +26,9 @@ def cross_entropy(logits: Tensor, x: Tensor, h: Tensor, mask: Tensor, vocabulary
     """
     first, second = np.triu_indices(mask.shape[1], 1)
     there = mask[:, first] * mask[:, second] > 0
-    elements = vocabulary.elements[h.argmax(-1).cpu().numpy()] * (mask.cpu().numpy() > 0)
-    orders = torch.from_numpy(bond_orders(elements, x.cpu().numpy())[:, first, second]).long().to(logits.device)[there]
+    counts = mask.sum(1).long().cpu().numpy()
+    found = bond_orders(h.argmax(-1).cpu().numpy(), x.cpu().numpy(), counts, vocabulary)
+    orders = torch.from_numpy(found[:, first, second]).long().to(logits.device)[there]
     predicted = (logits if logits.ndim == 2 else logits[there]).float()
     wrong = torch.zeros(there.shape, dtype=predicted.dtype, device=predicted.device)
     wrong = wrong.masked_scatter(there, nn.functional.cross_entropy(predicted, orders, reduction="none"))

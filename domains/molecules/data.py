@@ -2,7 +2,7 @@
 
 from collections import Counter
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ from domains.molecules.conformers import SECONDS
 from domains.molecules.dataset import MoleculeDataset, to_graphs
 from domains.molecules.sources import Found, Reading, read
 from domains.molecules.standardise import Standard
-from domains.molecules.vocabulary import VOCABULARIES
+from domains.molecules.vocabulary import Convention, find_vocabulary
 from graft.core import limits
 from graft.core.distributed import rank_zero_print
 from graft.dataloaders.in_memory import BatchDataset, InMemoryDataModule
@@ -34,8 +34,7 @@ class MoleculeData(InMemoryDataModule[MoleculeDataset]):
         max_heavy_atoms: Largest number of heavy atoms; larger molecules are left out.
         max_embedded: Number of enumerated molecules or SMILES that are embedded, always the same ones; ``null`` for
             all.
-        convention: ``heavy``: a node is a heavy atom typed by its element and number of hydrogens; ``explicit``:
-            hydrogens are nodes, the convention of EDM.
+        convention: Convention of the nodes, as in `domains.molecules.Molecules`.
         max_atoms: Largest number of nodes of a molecule; ``null`` for any.
         clean: Relax the conformers of SDF and XYZ files by MMFF94.
         smiles_column: Column of the SMILES in a table; ``null`` for a column of that name.
@@ -57,7 +56,7 @@ class MoleculeData(InMemoryDataModule[MoleculeDataset]):
         source: str = "enumerated",
         max_heavy_atoms: int = 7,
         max_embedded: "int | None" = None,
-        convention: Literal["heavy", "explicit"] = "heavy",
+        convention: Convention = "heavy",
         max_atoms: "int | None" = None,
         clean: bool = False,
         smiles_column: "str | None" = None,
@@ -73,7 +72,7 @@ class MoleculeData(InMemoryDataModule[MoleculeDataset]):
     ) -> None:
         super().__init__(source, batch_size, limit, validation, seed)
         self.max_heavy_atoms, self.max_embedded = max_heavy_atoms, max_embedded
-        self.vocabulary = VOCABULARIES[convention]
+        self.vocabulary = find_vocabulary(convention)
         self.max_atoms, self.clean = max_atoms, clean
         limits.check("data.max_invalid_fraction", max_invalid_fraction, 0, 1)
         self.max_invalid_fraction = max_invalid_fraction
@@ -122,6 +121,7 @@ class MoleculeData(InMemoryDataModule[MoleculeDataset]):
         counts = self.train_set.counts[torch.as_tensor(self.train_set.indices())]
         return dict(sorted(Counter(counts.tolist()).items()))
 
-    def keys(self) -> list[str]:
-        """Return the keys of the training molecules, "" for an invalid one."""
-        return [self.train_set.keys[i] for i in self.train_set.indices()]
+    def keys(self, stereo: bool = False) -> list[str]:
+        """Return the keys of the training molecules, with stereochemistry on request, "" for an invalid one."""
+        keys = self.train_set.isomeric_keys if stereo else self.train_set.keys
+        return [keys[i] for i in self.train_set.indices()]

@@ -6,18 +6,20 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from rdkit import Chem
 from torch import Tensor
 from torch_geometric.data import Batch, Data, Dataset
 from typing_extensions import override
 
-from domains.molecules.bond_orders import bond_orders
 from domains.molecules.builder import build
 from domains.molecules.chemistry import is_connected, is_stable, is_valid, key
 from domains.molecules.sources import Arrays
-from domains.molecules.vocabulary import EXPLICIT, Vocabulary
+from domains.molecules.valence_bonds import connected
+from domains.molecules.vocabulary import Vocabulary
 
 OTHER, LARGE = "with other elements", "too large"
-UNSTABLE = "not stable, valid and connected by the distance rule"
+UNSTABLE = "not stable, valid and connected by the rule for bonds"
+MISREAD = "another molecule by the rule for bonds"
 
 
 class MoleculeDataset(Dataset):  # type: ignore[misc]
@@ -32,11 +34,15 @@ class MoleculeDataset(Dataset):  # type: ignore[misc]
         pos: (nodes, 3) float32 Å, each molecule with zero centre of mass (all nodes weigh the same).
         counts: (M,) int64 number of nodes of each molecule.
         keys: M canonical SMILES (`domains.molecules.chemistry.key`).
+        isomeric_keys: The same with stereochemistry; ``keys`` if not given.
     """
 
-    def __init__(self, types: Tensor, pos: Tensor, counts: Tensor, keys: Sequence[str]) -> None:
+    def __init__(
+        self, types: Tensor, pos: Tensor, counts: Tensor, keys: Sequence[str], isomeric_keys: "Sequence[str]" = ()
+    ) -> None:
         super().__init__()
         self.types, self.pos, self.counts, self.keys = types, pos, counts, keys
+        self.isomeric_keys = isomeric_keys or keys
         self._starts = counts.cumsum(0) - counts
 
     @override
@@ -71,41 +77,59 @@ def to_graphs(
 ) -> tuple[MoleculeDataset, list[str]]:
     """Return the usable molecules, and for each of ``arrays`` the reason why not, or "".
 
-    If hydrogens are part of the types, a molecule is usable only if the distance rule finds it stable, valid and
-    connected. With explicit hydrogens all are usable, as in EDM's data.
+    If hydrogens are part of the types, a molecule is usable only if the bonds that are read from its positions make it
+    valid and connected, and the same molecule as its SMILES where it has one. With explicit hydrogens all are usable,
+    as in EDM's data.
     """
-    charges, counts = arrays["charges"], arrays["num_atoms"]
+    elements, counts = arrays["charges"], arrays["num_atoms"]
     positions = arrays["positions"].astype(np.float64)
-    charges = np.where(np.arange(charges.shape[1]) < counts[:, None], charges, 0)
-    size = (charges > 1).sum(1)
-    known = np.isin(charges, [0, *EXPLICIT.elements]).all(1) & (size > 0)
-    nodes = counts if vocabulary is EXPLICIT else size
+    elements = np.where(np.arange(elements.shape[1]) < counts[:, None], elements, 0)
+    formal = arrays.get("formal_charges", np.zeros_like(elements)).astype(np.int64)
+    size = (elements > 1).sum(1)
+    known = np.isin(elements, [0, 1, *vocabulary.elements]).all(1) & (size > 0)
+    nodes = counts if vocabulary.explicit else size
     small = known & (size <= max_heavy_atoms) & (nodes <= (max_nodes or nodes))
     why = np.where(small, "", np.where(known, LARGE, OTHER)).astype(object)
-    charges, positions = charges[small], positions[small]
-    if vocabulary is EXPLICIT:
-        types, fits = _lookup(charges, np.zeros_like(charges), vocabulary)
+    elements, positions, formal = elements[small], positions[small], formal[small]
+    if vocabulary.explicit:
+        types, fits = _lookup(elements, np.zeros_like(elements), np.zeros_like(elements), vocabulary)
     else:
-        hydrogens, attached = _hydrogens(charges, positions)
-        charges = np.where(charges > 1, charges, 0)
-        types, fits = _lookup(charges, hydrogens, vocabulary)
+        hydrogens, attached = _hydrogens(elements, positions)
+        elements = np.where(elements > 1, elements, 0)
+        types, fits = _lookup(elements, hydrogens, formal, vocabulary)
         fits &= attached
-    types, positions, counts = _packed(charges > 0, types, positions)
+    types, positions, counts = _packed(elements > 0, types, positions)
     mols = build(types, positions, counts, vocabulary)
-    if vocabulary is not EXPLICIT:
+    if not vocabulary.explicit:
         fits &= np.array([is_stable(m) and is_valid(m) and is_connected(m) for m in mols], bool)
         why[np.flatnonzero(small)[~fits]] = UNSTABLE
+        if "smiles" in arrays:
+            same = np.array([_is(mol, text) for mol, text in zip(mols, arrays["smiles"][small], strict=True)], bool)
+            why[np.flatnonzero(small)[fits & ~same]] = MISREAD
+            fits &= same
+    return _dataset(types, positions, counts, mols, fits), why.tolist()
+
+
+def _is(mol: Any, smiles: str) -> bool:
+    """Return True if a molecule has some SMILES, stereochemistry aside, or if there are none."""
+    return not smiles or key(mol) == key(Chem.MolFromSmiles(str(smiles)))
+
+
+def _dataset(
+    types: NDArray[Any], positions: NDArray[Any], counts: NDArray[Any], mols: Sequence[Any], fits: NDArray[Any]
+) -> MoleculeDataset:
+    """Return the molecules that fit as a data set, each with zero centre of mass."""
     inside = np.arange(types.shape[1]) < counts[:, None]
-    positions -= ((positions * inside[..., None]).sum(1) / counts[:, None])[:, None]
+    centred = positions - ((positions * inside[..., None]).sum(1) / counts[:, None])[:, None]
     inside &= fits[:, None]
-    keys = [key(mol) for mol, fit in zip(mols, fits, strict=True) if fit]
-    molecules = MoleculeDataset(
+    chosen = [mol for mol, fit in zip(mols, fits, strict=True) if fit]
+    return MoleculeDataset(
         torch.from_numpy(types[inside]),
-        torch.from_numpy(positions[inside]).float(),
+        torch.from_numpy(centred[inside]).float(),
         torch.from_numpy(counts[fits]),
-        keys,
+        [key(mol) for mol in chosen],
+        [key(mol, stereo=True) for mol in chosen],
     )
-    return molecules, why.tolist()
 
 
 def _hydrogens(charges: NDArray[Any], positions: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.bool_]]:
@@ -115,7 +139,7 @@ def _hydrogens(charges: NDArray[Any], positions: NDArray[Any]) -> tuple[NDArray[
         z, x = charges[start : start + 1024], positions[start : start + 1024]
         distances = np.linalg.norm(x[:, :, None] - x[:, None], axis=-1) + np.where(z > 1, 0, np.inf)[:, None]
         nearest = distances.argmin(-1)
-        bonded = np.take_along_axis(bond_orders(z, x), nearest[..., None], -1)[..., 0] > 0
+        bonded = connected(z, np.take_along_axis(z, nearest, -1), distances.min(-1))
         attached[start : start + 1024] = (bonded | (z != 1)).all(1)
         row, atom = np.nonzero(z == 1)
         np.add.at(numbers, (row + start, nearest[row, atom]), 1)
@@ -123,14 +147,15 @@ def _hydrogens(charges: NDArray[Any], positions: NDArray[Any]) -> tuple[NDArray[
 
 
 def _lookup(
-    charges: NDArray[Any], hydrogens: NDArray[Any], vocabulary: Vocabulary
+    elements: NDArray[Any], hydrogens: NDArray[Any], formal: NDArray[Any], vocabulary: Vocabulary
 ) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Return (M, N) types, 0 for an unknown node; (M,) True if every node has a type."""
-    table = np.full((10, charges.shape[1] + 1), -1)
-    for (element, number), index in vocabulary.index.items():
-        table[element, number : number + 1] = index
-    types = table[charges, hydrogens]
-    return np.maximum(types, 0), ((types >= 0) | (charges == 0)).all(1)
+    """Return (M, N) types of nodes, 0 for an unknown node; (M,) True if every node has a type."""
+    far = int(max(4, np.abs(formal).max(initial=0)))
+    table = np.full((max(elements.max(initial=0), *vocabulary.elements) + 1, elements.shape[1] + 1, 2 * far + 1), -1)
+    for (element, number, charge), index in vocabulary.index.items():
+        table[element, number : number + 1, charge + far] = index
+    types = table[elements, hydrogens, formal + far]
+    return np.maximum(types, 0), ((types >= 0) | (elements == 0)).all(1)
 
 
 def _packed(inside: NDArray[Any], types: NDArray[Any], positions: NDArray[Any]) -> tuple[NDArray[Any], ...]:

@@ -12,7 +12,8 @@ from rdkit import Chem, rdBase
 from rdkit.Chem import rdDistGeom, rdForceFieldHelpers
 from tqdm import tqdm
 
-from domains.molecules.bond_orders import BOND_TYPES, VALENCE
+from domains.molecules.builder import BOND_TYPES
+from domains.molecules.vocabulary import VALENCES
 
 _C, _N, _O, _F = 6, 7, 8, 9
 # Highest bond order of each pair of elements. O-O, N-F, O-F and F-F have no bonds.
@@ -70,7 +71,7 @@ def enumerate_molecules(max_heavy_atoms: int = 7) -> list[str]:
 
 
 def _free(graph: Graph) -> list[int]:
-    free = [VALENCE[z] for z in graph[0]]
+    free = [VALENCES[z, 0][0] for z in graph[0]]
     for (a, b), order in graph[1].items():
         free[a] -= order
         free[b] -= order

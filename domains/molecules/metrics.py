@@ -3,16 +3,24 @@
 Every share is a fraction, also over several ranks.
 """
 
-from typing import Any, Literal
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 from typing_extensions import override
 
+<<<<<<< HEAD
 from domains.molecules.chemistry import is_stable, is_valid, key, stable_atoms
 from domains.molecules.vocabulary import VOCABULARIES
 from graft.domain.metrics import Collected, Frequencies, Share
 from graft.domain.training_set import key_hashes
+=======
+from domains.molecules.chemistry import is_connected, is_stable, is_valid, key, stable_atoms
+from domains.molecules.vocabulary import NodeType, find_vocabulary
+from graft.metrics import Collected, Frequencies, Share
+from graft.training_set import key_hashes
+>>>>>>> e1ada8c (Bonds by valence: connectivity from distances, orders by a matching; drug-like node types with charges; stereochemistry from positions)
 
 
 class AtomStability(Share):
@@ -41,7 +49,7 @@ class MoleculeStability(Share):
 
 
 class Validity(Share):
-    """Molecules that RDKit sanitises / all molecules."""
+    """Valid molecules / all molecules (`domains.molecules.chemistry.is_valid`)."""
 
     @override
     def update(self, mols: "list[Any]") -> None:
@@ -49,14 +57,32 @@ class Validity(Share):
         self.all += len(mols)
 
 
-class _Keys(Collected):
-    """Hashed keys of the valid molecules."""
-
-    higher_is_better = True
+class ValidAndConnected(Share):
+    """Molecules that are valid and one fragment / all molecules."""
 
     @override
     def update(self, mols: "list[Any]") -> None:
-        self.collect(key_hashes(map(key, mols)))
+        self.some += sum(is_valid(mol) and is_connected(mol) for mol in mols)
+        self.all += len(mols)
+
+
+class _Keys(Collected):
+    """Hashed keys of the valid molecules.
+
+    Args:
+        stereo: Keys have the marks of stereochemistry.
+        **kwargs: Arguments of `torchmetrics.Metric`.
+    """
+
+    higher_is_better = True
+
+    def __init__(self, stereo: bool = False, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.stereo = stereo
+
+    @override
+    def update(self, mols: "list[Any]") -> None:
+        self.collect(key_hashes(key(mol, self.stereo) for mol in mols))
 
     def _all(self) -> Tensor:
         return self.collected(torch.zeros(0, dtype=torch.long, device=self.device))
@@ -83,8 +109,8 @@ class ValidAndUnique(_Keys):
     watched = False  # both of its factors are monitored
     all: Tensor
 
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
+    def __init__(self, stereo: bool = False, **kwargs: Any) -> None:
+        super().__init__(stereo, **kwargs)
         self.add_state("all", torch.tensor(0), dist_reduce_fx="sum")
 
     @override
@@ -101,14 +127,15 @@ class Novelty(_Keys):
     """Distinct keys that are not in the training set / distinct keys; 0 if there are none.
 
     Args:
-        known: (K,) int64 `key_hashes` of the training molecules, made by the same distance rule.
+        known: (K,) int64 `key_hashes` of the training molecules, made by the same rule for bonds.
+        stereo: Keys have the marks of stereochemistry.
         **kwargs: Arguments of `torchmetrics.Metric`.
     """
 
     known: Tensor
 
-    def __init__(self, known: Tensor, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
+    def __init__(self, known: Tensor, stereo: bool = False, **kwargs: Any) -> None:
+        super().__init__(stereo, **kwargs)
         self.register_buffer("known", known, persistent=False)
 
     @override
@@ -122,16 +149,21 @@ class AtomTypes(Frequencies):
     """Frequency of each type of node; it shows which types a reward favours.
 
     Args:
-        convention: ``heavy`` (C, CH, CH2, ...) or ``explicit`` (H, C, N, O, F). Atoms of no such type are not counted.
+        convention: Convention of the nodes, as in `domains.molecules.Molecules`. Atoms of no such type are not counted.
         **kwargs: Arguments of `torchmetrics.Metric`.
     """
 
-    def __init__(self, convention: Literal["heavy", "explicit"] = "heavy", **kwargs: Any) -> None:
-        super().__init__(VOCABULARIES[convention].names, **kwargs)
-        self.vocabulary = VOCABULARIES[convention]
+    def __init__(self, convention: "str | Sequence[str]" = "heavy", **kwargs: Any) -> None:
+        vocabulary = find_vocabulary(convention)
+        super().__init__(vocabulary.names, **kwargs)
+        self.vocabulary = vocabulary
 
     @override
     def update(self, mols: "list[Any]") -> None:
-        kinds = ((atom.GetAtomicNum(), atom.GetTotalNumHs()) for mol in mols for atom in mol.GetAtoms())
+        kinds = (
+            NodeType(atom.GetAtomicNum(), atom.GetTotalNumHs(), atom.GetFormalCharge())
+            for mol in mols
+            for atom in mol.GetAtoms()
+        )
         types = [self.vocabulary.index[kind] for kind in kinds if kind in self.vocabulary.index]
         self.count(torch.tensor(types, dtype=torch.long))

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal
 
 import torch
 from torch import Generator, Tensor, nn
@@ -20,7 +20,7 @@ from domains.molecules.features import features
 from domains.molecules.files import draw, write
 from domains.molecules.size_distribution import size_probabilities
 from domains.molecules.view import view
-from domains.molecules.vocabulary import VOCABULARIES
+from domains.molecules.vocabulary import Convention, find_vocabulary
 from graft import GraftError, GraftModule
 from graft.core.datatypes import ScoredSet, TrainingBatch
 from graft.core.state import Condition, State
@@ -37,8 +37,6 @@ from graft.process import (
 )
 from graft.runs.architecture import require_network
 
-Convention: TypeAlias = Literal["heavy", "explicit"]
-
 
 def _by_logits(types: "Gaussian | Categorical") -> bool:
     return not isinstance(types, Gaussian) or types.prediction_type == "logits"
@@ -50,19 +48,26 @@ class Molecules(GraftModule):
     Types are a (scaled) one-hot.
 
     The state is {"x": (B, N, 3), "h": (B, N, types)}. The condition is {"mask": (B, N)}: its number of atoms is drawn
-    from the training data's histogram. Objects are `rdkit.Chem.Mol` with one conformer; distances decide the bonds.
+    from the training data's histogram. Objects are `rdkit.Chem.Mol` with one conformer, whose bonds and stereochemistry
+    come from the positions (`builder.build`).
+
+    Networks that are equivariant to reflections, as those of `domains.molecules.backbone`, give a molecule and its
+    mirror image the same probability: no reward makes them prefer one enantiomer.
 
     Args:
         backbone: Network, as in `graft.GraftModule`.
         process: Process; ``null`` without weights: `default_process`.
-        convention: ``heavy``: a node is a heavy atom typed by element and number of hydrogens; ``explicit``: hydrogens
-            are nodes.
+        convention: ``heavy``: a node is a heavy atom of C, N, O or F, typed by element and number of hydrogens;
+            ``drug_like``: also B, P, S, Cl, Br and I, typed by formal charge, too; ``explicit``: hydrogens are nodes,
+            the convention of EDM; or a list of types of heavy atoms, such as ``[C, CH, CH2, CH3, O, OH, N+, O-]``.
+        max_atoms: Largest number of nodes of the default process.
         sizes: Number of atoms (nodes) of a sample: a number, or a share for each number, as ``{7: 1, 8: 3}``; ``qm9``
             for EDM's histogram; ``null`` for the training data's.
         fragment: SDF or XYZ file of a fragment: its heavy atoms have their elements and positions in every sample, and
             the rest, including hydrogens, is generated around it.
         resample: With a fragment: number of times that each sampler step is taken (`graft.sampler.run_stages`); more
             make the two parts fit better and take more denoiser calls.
+        stereo_keys: Take stereoisomers as different molecules in keys, and thus in duplicates, uniqueness and novelty.
         **kwargs: Arguments of `graft.GraftModule`.
     """
 
@@ -75,16 +80,20 @@ class Molecules(GraftModule):
         process: "Process | None" = None,
         *args: Any,
         convention: Convention = "heavy",
+        max_atoms: "int | None" = None,
         sizes: 'int | dict[int, float] | Literal["qm9"] | None' = None,
         fragment: "str | None" = None,
         resample: int = 4,
+        stereo_keys: bool = False,
         **kwargs: Any,
     ) -> None:
         weights = args[0] if args else kwargs.get("weights")
-        backbone, process = require_network(backbone, process, weights, lambda: self.default_process(convention))
+        backbone, process = require_network(
+            backbone, process, weights, lambda: self.default_process(convention, max_atoms)
+        )
         super().__init__(backbone, process, *args, **kwargs)
-        self.convention = convention
-        self.vocabulary = VOCABULARIES[convention]
+        self.convention, self.stereo_keys = convention, stereo_keys
+        self.vocabulary = find_vocabulary(convention)
         fields = self.policy.process.fields if isinstance(self.policy.process, MultiFieldProcess) else {}
         x, h = fields.get("x"), fields.get("h")
         if (
@@ -94,10 +103,10 @@ class Molecules(GraftModule):
         ):
             raise GraftError(
                 "molecules need a MultiFieldProcess of two fields, x, Gaussian, of shape [N, 3] and h of shape "
-                f"[N, {len(self.vocabulary)}] ({convention} atoms: {', '.join(self.vocabulary.names)})"
+                f"[N, {len(self.vocabulary)}] ({self.vocabulary.name} atoms: {', '.join(self.vocabulary.names)})"
             )
         self.atoms, self.scale, self.sizes = x.shape[0], h.one_hot_scale, sizes
-        self.fragment = fragments.read(fragment) if fragment is not None else None
+        self.fragment = fragments.read(fragment, self.vocabulary) if fragment is not None else None
         self.has_fixed_part, self.num_resamples = fragment is not None, resample if fragment is not None else 1
         if resample < 1 or (self.has_fixed_part and (x.prediction_type != "x0" or not _by_logits(h))):
             raise GraftError(
@@ -107,17 +116,21 @@ class Molecules(GraftModule):
             self._shares()  # raises GraftError before anything is sampled
 
     @staticmethod
-    def default_process(convention: Convention = "heavy") -> MultiFieldProcess:
-        """Return the process of molecules of up to 8 heavy atoms, or of up to 29 atoms with hydrogens as nodes.
+    def default_process(convention: Convention = "heavy", max_atoms: "int | None" = None) -> MultiFieldProcess:
+        """Return the process of molecules of at most ``max_atoms`` nodes.
 
         Args:
             convention: As of the class.
+            max_atoms: Largest number of nodes; None for 8 heavy atoms, 16 drug-like ones, or 29 atoms with hydrogens.
         """
-        size, types, snr, one_hot_scale = {"heavy": (8, 10, 300.0, 0.18), "explicit": (29, 5, 1000.0, 0.25)}[convention]
+        vocabulary = find_vocabulary(convention)
+        size = max_atoms or {"heavy": 8, "explicit": 29}.get(vocabulary.name, 16)
+        snr, one_hot_scale = (1000.0, 0.25) if vocabulary.explicit else (300.0, 0.18)
         schedule = PolynomialSchedule()
         x = Gaussian(schedule, "x0", (size, 3), 1.0, 2.0, (0.2, snr), projection=ZeroCenterOfMass())
         # The one-hot is small, so that the types are decided last, when the positions show the bonds.
-        h = Gaussian(schedule, "logits", (size, types), 1.0, 2.0, (0.2, 10.0), one_hot_scale, MaskProjection())
+        shape = (size, len(vocabulary))
+        h = Gaussian(schedule, "logits", shape, 1.0, 2.0, (0.2, 10.0), one_hot_scale, MaskProjection())
         return MultiFieldProcess({"x": x, "h": h}, {"x": 1.0, "h": 0.05})
 
     @override
@@ -133,7 +146,7 @@ class Molecules(GraftModule):
                         f"ones out with --data.max_atoms {self.atoms}, or give the process's fields a larger shape"
                     )
                 counts[count] = number
-            self.dataset_statistics = {"histogram": counts, "keys": KeySet.of(data.keys()).hashes}
+            self.dataset_statistics = {"histogram": counts, "keys": KeySet.of(data.keys(self.stereo_keys)).hashes}
 
     @override
     def sample_conditions(self, count: int, generator: Generator) -> Condition:
@@ -173,7 +186,7 @@ class Molecules(GraftModule):
     def apply_constraint(self, output: State, condition: Condition) -> State:
         """Return the output with the fragment in place of the estimate of its nodes."""
         assert isinstance(output, dict)
-        return fragments.constrain(output, condition, self.vocabulary) if "kept" in condition else output
+        return fragments.constrain(output, condition) if "kept" in condition else output
 
     @override
     def group(self, condition: Condition) -> Tensor:
@@ -200,7 +213,7 @@ class Molecules(GraftModule):
 
     @override
     def decode(self, state: State, condition: Condition) -> list[Any]:
-        """Return RDKit molecules with bonds by distance (`builder.build`)."""
+        """Return RDKit molecules with the bonds of the positions (`builder.build`)."""
         assert isinstance(state, dict)
         counts = condition["mask"].sum(1).long()
         types, x = state["h"].argmax(-1).cpu(), state["x"].double().cpu()
@@ -210,7 +223,7 @@ class Molecules(GraftModule):
 
     @override
     def key(self, item: Any) -> str:
-        return chemistry.key(item)
+        return chemistry.key(item, self.stereo_keys)
 
     @override
     def in_training_set(self, keys: Sequence[str]) -> Tensor:
@@ -223,15 +236,18 @@ class Molecules(GraftModule):
 
     @override
     def metrics(self) -> Mapping[str, Metric]:
-        """Return stability, validity, uniqueness, novelty and frequencies of atom types."""
+        """Return validity, stability, uniqueness, novelty and frequencies of atom types."""
+        whole: dict[str, Metric] = {"molecule_stability": metrics.MoleculeStability()}
         return {
-            "molecule_stability": metrics.MoleculeStability(),
+            **(whole if self.vocabulary.explicit else {"valid_connected": metrics.ValidAndConnected()}),
             "atom_stability": metrics.AtomStability(),
             "validity": metrics.Validity(),
-            "uniqueness": metrics.Uniqueness(),
-            "valid_unique": metrics.ValidAndUnique(),
+            "uniqueness": metrics.Uniqueness(self.stereo_keys),
+            "valid_unique": metrics.ValidAndUnique(self.stereo_keys),
             "atom_types": metrics.AtomTypes(self.convention),
-            "novelty": metrics.Novelty(self.dataset_statistics.get("keys", torch.zeros(0, dtype=torch.long))),
+            "novelty": metrics.Novelty(
+                self.dataset_statistics.get("keys", torch.zeros(0, dtype=torch.long)), self.stereo_keys
+            ),
         }
 
     @override

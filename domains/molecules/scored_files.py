@@ -18,7 +18,7 @@ from domains.molecules.filtering import PropertyFilters, unquoted, value_of
 from domains.molecules.records import Record
 from domains.molecules.sources import Entry, Reading, arrays_of, entries_of, notes_of
 from domains.molecules.standardise import Standard
-from domains.molecules.vocabulary import EXPLICIT, Vocabulary
+from domains.molecules.vocabulary import Vocabulary
 from graft.core import limits
 from graft.errors import GraftError
 
@@ -234,18 +234,18 @@ def _differing(groups: Sequence[Sequence[Entry]], values: Sequence[Sequence[floa
 def _explained(why: str, entry: Entry, vocabulary: Vocabulary, nodes: int) -> str:
     """Return the reason of `to_graphs` with its limit or bond."""
     if why == OTHER:
-        return f"{OTHER} than {', '.join(dict.fromkeys(EXPLICIT.symbols))}"
+        return f"{OTHER} than {', '.join(dict.fromkeys(['H', *vocabulary.symbols]))}"
     if why == LARGE:
-        return f"{LARGE}, of more than {nodes} {'atoms' if vocabulary is EXPLICIT else 'heavy atoms'}"
-    return _misread_bond(entry.molecule()) or why
+        return f"{LARGE}, of more than {nodes} {'atoms' if vocabulary.explicit else 'heavy atoms'}"
+    return _misread_bond(entry.molecule(), vocabulary) or why
 
 
-def _misread_bond(mol: Any) -> str:
+def _misread_bond(mol: Any, vocabulary: Vocabulary) -> str:
     """Return why the distance rule makes another molecule of a record.
 
     It is "" if the bonds of the record do not show the reason.
     """
-    bond = first_bond_mismatch(mol, range(mol.GetNumAtoms()))
+    bond = first_bond_mismatch(mol, range(mol.GetNumAtoms()), vocabulary)
     if bond is None:
         return ""
     return f"the distance rule misreads {bond.given} ({bond.ends}, {bond.distance:.2f} Å) as {bond.found}"

@@ -16,7 +16,7 @@ from domains.molecules.conformers import SECONDS, Embedded, embed_all, relax_con
 from domains.molecules.enumeration import embed, enumerate_molecules
 from domains.molecules.records import Record
 from domains.molecules.standardise import Standard, Standardised, standardise
-from domains.molecules.vocabulary import EXPLICIT
+from domains.molecules.vocabulary import EXPLICIT, NodeType
 from graft.errors import GraftError
 from graft.io.atomic import write_with
 
@@ -283,7 +283,7 @@ def relax_or_build_bonds(mol: Any) -> Any:
         z, x = atoms(mol)
         if not set(z.tolist()) <= set(EXPLICIT.elements.tolist()):
             return mol  # `to_graphs` counts the molecule as invalid
-        types = np.array([[EXPLICIT.index[int(n), 0] for n in z]])
+        types = np.array([[EXPLICIT.index[NodeType(int(n))] for n in z]])
         mol = build(types, x[None], np.array([len(z)]), EXPLICIT)[0]
     return relax_conformer(mol)
 

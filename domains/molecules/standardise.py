@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from rdkit import Chem, rdBase
 from rdkit.Chem.MolStandardize import rdMolStandardize
 
-from domains.molecules.vocabulary import EXPLICIT, Vocabulary
+from domains.molecules.vocabulary import NodeType, Vocabulary
 
 ATTACHED = "with an attachment point (*), which only a fragment may have"
 RADICAL = "a radical"
@@ -124,13 +124,13 @@ def unrepresentable(mol: Any, standard: Standard, bare: bool = False) -> str:
     vocabulary, atoms = standard.vocabulary, list(mol.GetAtoms())
     elements = {1, *vocabulary.elements.tolist()}
     if not {atom.GetAtomicNum() for atom in atoms} <= elements:
-        return f"with other elements than {', '.join(dict.fromkeys(EXPLICIT.symbols))}"
+        return f"with other elements than {', '.join(dict.fromkeys(['H', *vocabulary.symbols]))}"
     heavy = [atom for atom in atoms if atom.GetAtomicNum() > 1]
     if not heavy:
         return "without a heavy atom"
     if standard.max_heavy_atoms is not None and len(heavy) > standard.max_heavy_atoms:
         return f"too large, of more than {standard.max_heavy_atoms} heavy atoms"
-    explicit = vocabulary is EXPLICIT
+    explicit = vocabulary.explicit
     nodes = len(atoms) + sum(atom.GetTotalNumHs() for atom in atoms) if explicit else len(heavy)
     if standard.max_nodes is not None and nodes > standard.max_nodes:
         return f"too large, of more than {standard.max_nodes} {'atoms' if explicit else 'heavy atoms'}"
@@ -138,20 +138,17 @@ def unrepresentable(mol: Any, standard: Standard, bare: bool = False) -> str:
 
 
 def _untyped(mol: Any, heavy: "list[Any]", vocabulary: Vocabulary) -> str:
-    """Return why an atom has no type, or ""; a vocabulary without charges represents neutral molecules."""
-    charged = any(len(kind) > 2 for kind in vocabulary.index)
+    """Return why an atom has no type, or ""; with explicit hydrogens the molecule must be neutral as a whole."""
+    charged = any(kind.charge for kind in vocabulary.kinds)
     if not charged and Chem.GetFormalCharge(mol) != 0:
         return "charged (set neutralise)"
-    if not charged and vocabulary is EXPLICIT:
+    if vocabulary.explicit:
         return ""
     for atom in heavy:
-        hydrogens = 0 if vocabulary is EXPLICIT else atom.GetTotalNumHs(includeNeighbors=True)
-        charge = atom.GetFormalCharge()
-        kind: Any = (atom.GetAtomicNum(), hydrogens, charge) if charged else (atom.GetAtomicNum(), hydrogens)
-        if kind not in vocabulary.index or (charge and not charged):
-            name = atom.GetSymbol() + ("" if hydrogens == 0 else "H" if hydrogens == 1 else f"H{hydrogens}")
-            if charge:
-                sign = "+" if charge > 0 else "-"
-                return f"charged, with an atom {name}{sign if abs(charge) == 1 else f'{abs(charge)}{sign}'}"
-            return f"with an atom {name}, which has no type"
+        hydrogens = atom.GetTotalNumHs(includeNeighbors=True)
+        kind = NodeType(atom.GetAtomicNum(), hydrogens, atom.GetFormalCharge())
+        if kind not in vocabulary.index:
+            if kind.charge and not charged:
+                return f"charged, with an atom {kind}"
+            return f"with an atom {kind}, which has no type"
     return ""

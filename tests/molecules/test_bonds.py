@@ -20,7 +20,7 @@ def test_the_bonds_of_propene():
     """Certain and right costs nothing, certain and wrong of one pair of three what that logit says."""
     mol = embedded("CC=C", HEAVY)
     x = torch.tensor(mol.GetConformer().GetPositions()).float()[None]
-    types = [HEAVY.index[(6, atom.GetTotalNumHs())] for atom in mol.GetAtoms()]
+    types = [HEAVY.index[6, atom.GetTotalNumHs(), 0] for atom in mol.GetAtoms()]
     h, mask = torch.nn.functional.one_hot(torch.tensor([types]), len(HEAVY)).float(), torch.ones(1, 3)
     right = torch.nn.functional.one_hot(torch.tensor([[1, 0, 2]]), 4) * 50.0  # pairs 01, 02, 12
     assert cross_entropy(right, x, h, mask, HEAVY).item() == pytest.approx(0, abs=1e-6)

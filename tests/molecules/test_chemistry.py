@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from rdkit import Chem
 
-from domains.molecules.bond_orders import bond_orders
 from domains.molecules.builder import build
 from domains.molecules.chemistry import is_connected, is_stable, is_valid, key, stable_atoms
+from domains.molecules.edm_bonds import bond_orders
 from domains.molecules.vocabulary import EXPLICIT, HEAVY
 
 QM9 = Path(__file__).parents[2].parent / "shared/data/qm9_edm_test_split/qm9_test.npz"
@@ -20,7 +20,7 @@ C, N, O, F = 6, 7, 8, 9  # noqa: E741
 
 def heavy(kinds, positions):
     """One molecule of the heavy convention from (element, hydrogens) pairs."""
-    types = np.array([[HEAVY.index[kind] for kind in kinds]])
+    types = np.array([[HEAVY.index[(*kind, 0)] for kind in kinds]])
     return build(types, np.array([positions], float), np.array([len(kinds)]), HEAVY)[0]
 
 

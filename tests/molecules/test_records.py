@@ -221,7 +221,7 @@ def test_conformers_cleaned_on_request(tmp_path):
 def embedded_again(mol):
     """The molecule as the domain builds it of atoms and positions."""
     z, x = sources.atoms(mol)
-    return build(np.array([[EXPLICIT.index[int(n), 0] for n in z]]), x[None], np.array([len(z)]), EXPLICIT)[0]
+    return build(np.array([[EXPLICIT.index[int(n), 0, 0] for n in z]]), x[None], np.array([len(z)]), EXPLICIT)[0]
 
 
 def energy(mol):

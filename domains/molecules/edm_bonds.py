@@ -1,16 +1,12 @@
-"""Bonds by distance: valences, typical bond lengths and EDM's rule (Hoogeboom et al., 2022)."""
+"""Bonds by EDM's table of lengths, the metric of molecules with explicit hydrogens (Hoogeboom et al., 2022).
+
+The table knows H, C, N, O and F. It misreads aromatic six-rings: use `valence_bonds` for molecules that are kept.
+"""
 
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from rdkit import Chem
-
-VALENCE = {1: 1, 6: 4, 7: 3, 8: 2, 9: 1}
-"""Bonds of a stable neutral atom by atomic number (H, C, N, O, F)."""
-
-BOND_TYPES = {1: Chem.BondType.SINGLE, 2: Chem.BondType.DOUBLE, 3: Chem.BondType.TRIPLE}
-"""RDKit's bond type of each order."""
 
 # Typical bond lengths in pm (single, double, triple) by atomic numbers, as used by EDM.
 _LENGTHS: dict[tuple[int, int], tuple[int, ...]] = {
