@@ -10,17 +10,10 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-<<<<<<< HEAD
-from domains.molecules.chemistry import is_stable, is_valid, key, stable_atoms
-from domains.molecules.vocabulary import VOCABULARIES
-from graft.domain.metrics import Collected, Frequencies, Share
-from graft.domain.training_set import key_hashes
-=======
 from domains.molecules.chemistry import is_connected, is_stable, is_valid, key, stable_atoms
 from domains.molecules.vocabulary import NodeType, find_vocabulary
-from graft.metrics import Collected, Frequencies, Share
-from graft.training_set import key_hashes
->>>>>>> e1ada8c (Bonds by valence: connectivity from distances, orders by a matching; drug-like node types with charges; stereochemistry from positions)
+from graft.domain.metrics import Collected, Frequencies, Share
+from graft.domain.training_set import key_hashes
 
 
 class AtomStability(Share):
