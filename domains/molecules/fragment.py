@@ -12,12 +12,10 @@ The distribution of the rest is only approximately the conditional one; more res
 """
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from rdkit import Chem, rdBase
 from torch import Tensor
 
 from domains.molecules import records
@@ -65,7 +63,8 @@ def read(path: str, vocabulary: Vocabulary) -> Fragment:
     file = find_file(path)
     if file.suffix.lower() not in (".sdf", ".xyz"):
         raise GraftError(f"a fragment is read from an .sdf or .xyz file with a 3-D structure, not from {path}")
-    mol, why = _first(file)
+    record = next(records.read(file), None)
+    mol, why = record.parsed() if record is not None else (None, "no record")
     if mol is None:
         raise GraftError(f"the fragment in {path} cannot be used: {why}")
     points = [atom for atom in mol.GetAtoms() if atom.GetAtomicNum() == 0]
@@ -91,27 +90,6 @@ def read(path: str, vocabulary: Vocabulary) -> Fragment:
         )
     x = mol.GetConformer().GetPositions()[indices]
     return Fragment(torch.from_numpy(elements), torch.from_numpy(x), torch.from_numpy(allowed))
-
-
-def _first(path: Path) -> tuple[Any, str]:
-    """Return (the molecule of the first record, ""), or (None, the reason)."""
-    if path.suffix.lower() == ".xyz":
-        record = next(records.read(path), None)
-        return record.molecule() if record is not None else (None, "no record")
-    with rdBase.BlockLogs():
-        try:
-            supplier = Chem.SDMolSupplier(str(path), sanitize=False, removeHs=False)
-            mol = supplier[0] if len(supplier) else None
-        except (OSError, RuntimeError, ValueError, IndexError):  # RDKit raises any of these for an invalid file
-            mol = None
-        if mol is None or mol.GetNumAtoms() == 0:
-            return None, records.UNREADABLE
-        x = mol.GetConformer().GetPositions()
-        if not mol.GetConformer().Is3D() or not np.isfinite(x).all() or (len(x) > 3 and not x[:, 2].any()):
-            return None, records.FLAT
-        if Chem.SanitizeMol(mol, catchErrors=True) != Chem.SanitizeFlags.SANITIZE_NONE:
-            return None, "RDKit cannot sanitise it"
-    return mol, ""
 
 
 def _allowed(atom: Any, points: bool, bonds: bool, vocabulary: Vocabulary) -> list[bool]:

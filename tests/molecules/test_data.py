@@ -84,9 +84,10 @@ def test_both_conventions_find_the_molecules_that_were_meant(small):
     assert left_out.count(UNSTABLE) <= 0.1 * len(small["smiles"])
     full, _ = to_graphs(small, EXPLICIT, 4)
     assert set(light.keys) <= set(small["smiles"])
+    assert len(light) >= 0.95 * len(small["smiles"])
     assert len(full) == len(small["smiles"])
     agree = np.mean([key == smiles for key, smiles in zip(full.keys, small["smiles"], strict=True)])
-    assert agree > 0.95
+    assert agree > 0.9  # some molecules of the table of EDM are radicals
 
 
 def test_explicit_graphs_keep_hydrogens_and_heavy_ones_count_them(small):
@@ -95,7 +96,7 @@ def test_explicit_graphs_keep_hydrogens_and_heavy_ones_count_them(small):
     for smiles in ("CCO", "C#CC#N", "CC(N)=O"):
         with_hydrogens = Chem.AddHs(Chem.MolFromSmiles(smiles))
         kinds = sorted(HEAVY.kinds[t] for t in light[light.keys.index(smiles)].type)
-        assert kinds == sorted((a.GetAtomicNum(), a.GetTotalNumHs()) for a in Chem.MolFromSmiles(smiles).GetAtoms())
+        assert kinds == sorted((a.GetAtomicNum(), a.GetTotalNumHs(), 0) for a in Chem.MolFromSmiles(smiles).GetAtoms())
         elements = sorted(EXPLICIT.elements[full[full.keys.index(smiles)].type])
         assert elements == sorted(a.GetAtomicNum() for a in with_hydrogens.GetAtoms())
 
@@ -169,8 +170,8 @@ def test_every_molecule_has_zero_centre_of_mass():
 def test_qm9():
     light = MoleculeData(str(QM9), max_heavy_atoms=9)
     light.setup()
-    assert [why for _, why in light.left_out] == [UNSTABLE] * 626
-    assert len(light.train_set) + len(light.val_set) == 13_083 - 626
+    assert [why for _, why in light.left_out] == [UNSTABLE] * 225
+    assert len(light.train_set) + len(light.val_set) == 13_083 - 225
     assert len(set(light.keys())) == len(light.keys())
     full = MoleculeData(str(QM9), max_heavy_atoms=9, convention="explicit")
     assert len(full.train_set) + len(full.val_set) == 13_083
