@@ -21,7 +21,7 @@ def write(mols: Sequence[Any], path: "str | Path") -> None:
 
     ``.sdf``: all molecules with their 3-D structures. ``.csv``: all; smiles, valid, stable, connected, reward.
     ``.xyz``: all, one frame each, missing hydrogens added; SMILES, flags and reward in the comment.
-    ``.smi``: SMILES of the valid molecules, one per line. SMILES are keys (`domains.molecules.chemistry.key`).
+    ``.smi``: SMILES of the valid molecules, one per line. SMILES have stereochemistry.
 
     Raises:
         GraftError: The suffix is unknown.
@@ -108,7 +108,7 @@ def _depicted(mol: Any) -> Any:
 def _columns(mol: Any) -> dict[str, str]:
     reward = str(mol.GetProp("reward")) if mol.HasProp("reward") else ""
     flags = {"valid": is_valid(mol), "stable": is_stable(mol), "connected": is_connected(mol)}
-    return {"smiles": key(mol), **{name: str(int(flag)) for name, flag in flags.items()}, "reward": reward}
+    return {"smiles": key(mol, stereo=True), **{name: str(int(flag)) for name, flag in flags.items()}, "reward": reward}
 
 
 def _sdf(mols: Sequence[Any], path: str) -> None:
@@ -136,7 +136,7 @@ def _xyz(mols: Sequence[Any], path: str) -> None:
 
 
 def _smi(mols: Sequence[Any], path: str) -> None:
-    Path(path).write_text("".join(f"{key(mol)}\n" for mol in mols if is_valid(mol)), encoding="utf-8")
+    Path(path).write_text("".join(f"{key(mol, stereo=True)}\n" for mol in mols if is_valid(mol)), encoding="utf-8")
 
 
 def _csv(mols: Sequence[Any], path: str) -> None:

@@ -226,6 +226,11 @@ class Molecules(GraftModule):
         return chemistry.key(item, self.stereo_keys)
 
     @override
+    def table_columns(self, items: Sequence[Any]) -> Mapping[str, Sequence[str]]:
+        """Return the SMILES of the molecules with stereochemistry."""
+        return {"smiles": [chemistry.key(item, stereo=True) for item in items]}
+
+    @override
     def in_training_set(self, keys: Sequence[str]) -> Tensor:
         return KeySet.from_statistics(self.dataset_statistics).contains(keys)
 

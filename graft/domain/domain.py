@@ -113,6 +113,10 @@ class Domain(ABC):
         """Return self-contained HTML with a 3-D viewer, or "" if there is none."""
         return ""
 
+    def table_columns(self, items: Sequence[Any]) -> Mapping[str, Sequence[str]]:
+        """Return cells that describe objects in tables of hits, by the name of their column; {} for none."""
+        return {}
+
     def postprocess(self, items: Sequence[Any]) -> list[Any]:
         """Return cleaned copies of objects for export. Metrics and rewards use the raw samples."""
         raise GraftError(f"{type(self).__name__} has nothing to clean in its objects: leave out --postprocess")

@@ -150,13 +150,15 @@ def table(hits: Sequence[TopSample], objects: "Mapping[str, Sequence[str]] | Non
 def columns(module: GraftModule, hits: Sequence[TopSample]) -> dict[str, list[str]]:
     """Return the cells of the objects' own columns by name.
 
-    They are the cells that the domain writes into a CSV file. The result is empty if CSV is not the domain's main
-    format: the objects are then in a file of the main format. Without a header the columns are called ``object_1``,
-    ``object_2`` and so on. If the file does not have one line for each object, the only column is ``object``, with the
-    ``repr`` of each object.
+    They are those of the hook ``table_columns`` and, if CSV is the main format of the domain, the cells that the domain
+    writes into a CSV file. Other domains have the objects in a file of their main format.
+
+    Without a header the columns are called ``object_1``, ``object_2`` and so on. If the file does not have one line for
+    each object, the only column is ``object``, with the ``repr`` of each object.
     """
+    own = {name: list(cells) for name, cells in module.table_columns([hit.item for hit in hits]).items()}
     if module.file_suffix != ".csv" or not hits:
-        return {}
+        return own
     with tempfile.TemporaryDirectory(prefix="graft-") as folder:
         path = Path(folder) / "hits.csv"
         module.write([hit.item for hit in hits], path, [hit.reward for hit in hits])
@@ -164,11 +166,11 @@ def columns(module: GraftModule, hits: Sequence[TopSample]) -> dict[str, list[st
             lines = [line for line in csv.reader(file) if line]
     widths = {len(line) for line in lines}
     if len(widths) != 1 or len(lines) not in (len(hits), len(hits) + 1):
-        return {"object": [repr(hit.item) for hit in hits]}
+        return {**own, "object": [repr(hit.item) for hit in hits]}
     names = [f"object_{i + 1}" for i in range(max(widths))]
     if len(lines) > len(hits):
         names, *lines = lines
-    return {name: [line[i] for line in lines] for i, name in enumerate(names)}
+    return {**own, **{name: [line[i] for line in lines] for i, name in enumerate(names)}}
 
 
 def render_picture(module: GraftModule, hits: Sequence[TopSample]) -> "bytes | None":
@@ -184,20 +186,24 @@ def section(module: GraftModule, hits: Sequence[TopSample], label: str) -> str:
     png = render_picture(module, hits)
     view = module.render_html([hit.item for hit in hits[:IN_VIEWER]], _legends(hits[:IN_VIEWER]))
     image = embed_image(png, f"the best {len(hits[:IN_PICTURE])}") if png is not None else ""
+    own = module.table_columns([hit.item for hit in hits])
     rows = [
         (
             str(rank),
             format_number(hit.reward),
             str(hit.times),
             hit.origin,
-            Markup(f"<code>{html.escape(hit.key)}</code>"),
+            *(
+                Markup(f"<code>{html.escape(text)}</code>")
+                for text in (hit.key, *(each[rank - 1] for each in own.values()))
+            ),
         )
         for rank, hit in enumerate(hits, 1)
     ]
     return (
         f"<h2>Hits</h2><p class='note'>The best {len(hits)} distinct objects of all that were sampled and scored.</p>"
         f"{image}{view}<details><summary>table</summary>"
-        f"{html_table(rows, ('rank', label, 'times', 'from', 'key'))}</details>"
+        f"{html_table(rows, ('rank', label, 'times', 'from', 'key', *own))}</details>"
     )
 
 

@@ -136,7 +136,7 @@ def molecules(path: Path) -> None:
             folder = base / str(seed) / target
             shutil.rmtree(folder, ignore_errors=True)
             summary = graft.fit(made, data, folder, trainer)
-            ours = {k: summary["tuned"][k] for k in ("reward", "molecule_stability", "validity", "uniqueness")}
+            ours = {k: summary["tuned"][k] for k in ("reward", "valid_connected", "validity", "uniqueness")}
             theirs = {f"reference_{k}": summary["reference"][k] for k in ours}
             items = made.evaluators["tuned"].items
             row = {"molecules": True, "target": target, "seed": seed, **ours, **theirs, **_far(made, data, items)}
@@ -208,7 +208,7 @@ def table(path: Path) -> None:
     if not chemistry["transition"]:
         return
     print("\nMolecules\n")
-    names = ("reward", "molecule_stability", "validity", "uniqueness", "mmd")
+    names = ("reward", "valid_connected", "validity", "uniqueness", "mmd")
     print(f"| target | {' | '.join(names)} | reward less (a)'s | MMD² less (a)'s | n |")
     print("|---" * (len(names) + 4) + "|")
     for target, runs in chemistry.items():

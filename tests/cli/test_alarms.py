@@ -24,7 +24,7 @@ HELD_OUT = [
     "null",
 ]
 STOP = ["--data.evaluation.alarms.stop_on_alarm", "true", "--trainer.max_epochs", "3", "--data.source", "current"]
-ALWAYS = {"molecule_stability", "atom_stability", "validity", "uniqueness", "novelty", "internal_diversity"}
+ALWAYS = {"valid_connected", "atom_stability", "validity", "uniqueness", "novelty", "internal_diversity"}
 
 
 def summary(folder: "str | Path" = RUN) -> dict:
@@ -184,7 +184,7 @@ def test_alarm_in_the_first_round(small: list[str], reference: Path, monkeypatch
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        (["--data.evaluation.alarms.tolerances", "{validty: 0.1}"], "'validty'; it must be one of molecule_stability"),
+        (["--data.evaluation.alarms.tolerances", "{validty: 0.1}"], "'validty'; it must be one of valid_connected"),
         (["--data.evaluation.alarms.tolerances", "{validity: -0.1}"], "alarms.tolerances.validity is -0.1"),
         (
             ["--data.evaluation.alarms.tolerances", "{validity: much}"],

@@ -121,7 +121,7 @@ def test_validate(finished: Path, small: list[str], folder: Path) -> None:
     """It says what fit's validation after the last round said, of the same draws."""
     result = done("validate", *small, "--weights", finished)
     values = dict(re.findall(r"^(\w[\w ]*?) +([-\d.]+)$", result.out, re.M))
-    assert {"reward", "reward stderr", "validity", "molecule stability", "uniqueness", "n"} <= values.keys()
+    assert {"reward", "reward stderr", "validity", "valid connected", "uniqueness", "n"} <= values.keys()
     with (finished / "metrics.csv").open(newline="") as file:
         last = [row for row in csv.DictReader(file) if row["validation/reward"]][-1]
     assert float(values["reward"]) == pytest.approx(float(last["validation/reward"]), rel=1e-3)

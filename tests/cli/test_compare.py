@@ -322,7 +322,7 @@ def test_molecules(small: list[str], folder: Path) -> None:
     args = [*small, "--data.accept.deduplicate", "true", "--target_draws", "128", "--run_dir", "a"]
     done("compare", *args, "--methods", "pgraft,reference,best_of:2", "--seeds", "0")
     row = line("a", "pgraft@0.167")
-    assert all(0 <= float(row[name]) <= 1 for name in ("validity", "uniqueness", "novelty", "molecule_stability"))
+    assert all(0 <= float(row[name]) <= 1 for name in ("validity", "uniqueness", "novelty", "valid_connected"))
     assert float(row["internal_diversity"]) > 0 and "atom_types" not in row
     content = json.loads(Path("a/compare.json").read_text(), parse_constant=pytest.fail)
     about = content["accepted_distribution"]

@@ -20,7 +20,7 @@ def test_runs_and_their_spread(finished: Path, folder: Path) -> None:
     assert atoms["interval"] == pytest.approx(4.302653 * deviation / 3**0.5)
     each = zip(*(found[name]["runs"] for name in ("validity", "uniqueness", "valid_unique")), strict=True)
     assert all(valid * unique == pytest.approx(both) for valid, unique, both in each)
-    assert f"molecule stability     {found['molecule_stability']['mean']:.4f} ±" in out
+    assert f"valid connected        {found['valid_connected']['mean']:.4f} ±" in out
     one = done("evaluate", "--weights", finished, "-n", 5, "--runs", 1).out
     assert "±" not in one and "1 runs of 5 samples" in one
 

@@ -70,7 +70,7 @@ def test_config_repeats_the_run(finished: Path, folder: Path) -> None:
 
 def test_summary(summary: dict) -> None:
     """The keys that scripts rely on."""
-    shares = {"molecule_stability", "atom_stability", "validity", "uniqueness", "novelty"}
+    shares = {"valid_connected", "atom_stability", "validity", "uniqueness", "novelty"}
     for side in ("reference", "tuned"):
         values = summary[side]
         assert {"reward", "reward_stderr", "reward_std", "n"} | shares <= values.keys()

@@ -11,6 +11,8 @@ from rdkit import Chem, rdBase
 from domains.molecules.builder import build
 from domains.molecules.chemistry import is_connected, is_valid, key, stable_atoms
 from domains.molecules.conformers import embed_all
+from domains.molecules.files import write
+from domains.molecules.rewards import program
 from domains.molecules.valence_bonds import complete
 from domains.molecules.vocabulary import DRUG_LIKE, HEAVY, VOCABULARIES, NodeType, find_vocabulary
 from graft.errors import GraftError
@@ -214,3 +216,20 @@ def test_drugs_are_read_back(name, share, noise, least):
     known = [mol for mol in mols if representable(mol)]
     same = sum(key(found) == key(mol) for found, mol in zip(rebuilt(known, noise), known, strict=True))
     assert same / len(known) >= least and same / len(mols) >= (share if noise == 0 else 0)
+
+
+@pytest.mark.parametrize(
+    "smiles", ["C/C(=N\\O)c1ccccc1", "C/C(=N/O)c1ccccc1", "C[C@H](N)C(=O)O", "C[C@H](O)/C=C\\C(F)=O"]
+)
+def test_stereochemistry_is_in_every_file(smiles, tmp_path):
+    """RDKit reads the same stereoisomer from each file and each input of a program."""
+    found = rebuilt([embed_all([smiles], cache=False, progress=False)[0].molecule()])
+    wanted = Chem.MolToSmiles(Chem.MolFromSmiles(smiles))
+    for suffix in (".sdf", ".smi", ".csv"):
+        write(found, tmp_path / f"a{suffix}")
+    assert Chem.MolToSmiles(Chem.RemoveHs(next(iter(Chem.SDMolSupplier(str(tmp_path / "a.sdf")))))) == wanted
+    assert (tmp_path / "a.smi").read_text() == f"{wanted}\n"
+    assert wanted in (tmp_path / "a.csv").read_text()
+    assert program.written(found[0], "smi") == f"{wanted}\n"
+    block = program.written(found[0], "sdf").removesuffix("$$$$\n")
+    assert Chem.MolToSmiles(Chem.RemoveHs(Chem.MolFromMolBlock(block))) == wanted

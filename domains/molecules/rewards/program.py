@@ -119,7 +119,7 @@ class ExternalProgram(Reward):
             (folder / f"molecule.{self.format}").write_text(written(item, self.format), encoding="utf-8")
             for needed in self.files:
                 shutil.copy(find_file(needed), folder)
-            self._run(folder, key(item))
+            self._run(folder, key(item, stereo=True))
             return self._number(folder / (self.output or "stdout"))
 
     @override
@@ -199,7 +199,7 @@ def _tail(path: Path) -> str:
 def written(item: Any, format: str) -> str:
     """Return a molecule as the text of a file, with hydrogens added."""
     if format == "smi":
-        return f"{key(item)}\n"
+        return f"{key(item, stereo=True)}\n"
     with rdBase.BlockLogs():
         mol = Chem.AddHs(item, addCoords=True)
         if format == "sdf":
