@@ -1,6 +1,7 @@
 """The image domain: a `graft.GraftModule` of pictures."""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from graft.core.state import Condition, State
 from graft.dataloaders.in_memory import pretraining_data
 from graft.domain.distance import frechet
 from graft.domain.training_set import KeySet
-from graft.process import Gaussian, Process
+from graft.process import CosineSchedule, Gaussian, Process
 from graft.runs.architecture import require_network
 
 
@@ -34,7 +35,8 @@ class Images(GraftModule):
 
     Args:
         backbone: Network, as in `graft.GraftModule`.
-        process: Process, a `graft.process.Gaussian` of shape (channels, height, width).
+        process: Process, a `graft.process.Gaussian` of shape (channels, height, width); ``null`` without weights:
+            `default_process`.
         classes: Number of classes in the condition; ``null`` for none.
         autoencoder: Autoencoder of the latents that are the state; ``null`` if the state is the pixels.
         features: Features for metrics, distances and similarity; small grey pictures if not given.
@@ -63,7 +65,9 @@ class Images(GraftModule):
         num_real_images: int = 2048,
         **kwargs: Any,
     ) -> None:
-        backbone, process = require_network(backbone, process, args[0] if args else kwargs.get("weights"))
+        weights = args[0] if args else kwargs.get("weights")
+        default = None if backbone is None else partial(self.default_process, backbone)
+        backbone, process = require_network(backbone, process, weights, default)
         super().__init__(backbone, process, *args, **kwargs)
         if not isinstance(self.policy.process, Gaussian) or len(self.policy.process.shape) != 3:
             raise GraftError("pictures need a Gaussian process of shape [channels, height, width]")
@@ -74,6 +78,25 @@ class Images(GraftModule):
         self.feature_extractor, self.keys = features or Pixels(), keys or PixelHash()
         if real is not None:
             self.dataset_statistics["images"] = self._some(self._read(real), num_real_images)
+
+    @staticmethod
+    def default_process(backbone: Any = None) -> Gaussian:
+        """Return a diffusion process of square states with the size and channels of the network.
+
+        Args:
+            backbone: A network of diffusers, or its ``class_path`` and ``init_args``.
+
+        Raises:
+            GraftError: The network does not state the size and channels of its states.
+        """
+        settings = backbone.get("init_args") if isinstance(backbone, Mapping) else getattr(backbone, "config", None)
+        size, channels = ((settings or {}).get(name) for name in ("sample_size", "in_channels"))
+        if not isinstance(size, int) or not isinstance(channels, int):
+            raise GraftError(
+                "the network does not state its sample_size and in_channels as numbers, which give the process its "
+                "shape: give model.process"
+            )
+        return Gaussian(CosineSchedule(), "v", (channels, size, size))
 
     @override
     def setup(self, stage: str) -> None:

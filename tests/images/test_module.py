@@ -118,6 +118,16 @@ def test_conditions_and_groups() -> None:
     assert plain.key(images[0]) == plain.key(images[1])
 
 
+def test_default_process_has_the_size_of_the_network() -> None:
+    process = Images(UNet(**{**TINY, "sample_size": 16})).policy.process
+    assert isinstance(process, Gaussian) and process.shape == (TINY["in_channels"], 16, 16)
+    assert process.prediction_type == "v" and isinstance(process.schedule, CosineSchedule)
+    with pytest.raises(graft.GraftError, match=r"sample_size and in_channels.*give model\.process"):
+        Images(torch.nn.Linear(2, 2))
+    with pytest.raises(graft.GraftError, match="the model has no network"):
+        Images()
+
+
 @pytest.mark.parametrize(("shape", "words"), [([2, 8, 8], "not 2"), ([8, 8], "height, width")])
 def test_shapes_that_are_no_pictures(shape: list[int], words: str) -> None:
     with pytest.raises(graft.GraftError, match=words):
