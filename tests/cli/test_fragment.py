@@ -92,4 +92,4 @@ def test_other_settings_of_the_model_in_sampling(finished: Path, folder: Path) -
     sample = ["sample", "--weights", finished, "--out", "a.sdf"]
     assert "sizs" in run(*sample, "--model.sizs", "3").said
     assert "needs a value" in run(*sample, "--model.sizes").said
-    assert "no YAML" in run(*sample, "--model.sizes", "{a").said
+    assert "not YAML" in run(*sample, "--model.sizes", "{a").said

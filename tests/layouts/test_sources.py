@@ -124,12 +124,12 @@ class Code:
 @pytest.mark.parametrize(
     ("name", "content", "words"),
     [
-        ("a.json", "{", "no JSON file"),
+        ("a.json", "{", "not a JSON file"),
         ("a.json", {"layouts": []}, "another schema"),
         ("a.json", {**COCO, "annotations": [{"image_id": 7}]}, "1 of the 1 elements .* annotation number 1 of image 7"),
         ("a.json", {**COCO, "annotations": {"1": {}}}, "its annotations are not a list"),
         ("a.json", {**COCO, "categories": [{"id": 3, "name": n} for n in "ab"]}, "category 3 is both 'a' and 'b'"),
-        ("a.json", "[" * 2000, "no JSON file"),
+        ("a.json", "[" * 2000, "not a JSON file"),
         ("a.json", {**COCO, "annotations": []}, "no layout that can be used"),
         ("a.json", {"bounds": [0, 0], "children": []}, "no semantic annotation"),
         ("a.txt", "text 1 2 3", "line 1"),
