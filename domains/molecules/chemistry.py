@@ -106,6 +106,14 @@ def key(mol: Any, stereo: bool = False) -> str:
     return str(mol.GetProp(name))
 
 
+def mirror_image(smiles: str) -> str:
+    """Return the canonical SMILES of the mirror image of a molecule: equal to ``smiles`` if it is not chiral."""
+    mol = Chem.MolFromSmiles(smiles)
+    for atom in mol.GetAtoms():
+        atom.InvertChirality()
+    return str(Chem.MolToSmiles(mol))
+
+
 def _key(mol: Any, stereo: bool) -> str:
     fragments = [mol] if is_connected(mol) else Chem.GetMolFrags(mol, asMols=True, sanitizeFrags=False)
     most = max(fragment.GetNumAtoms() for fragment in fragments)

@@ -12,6 +12,7 @@ import torch
 
 from domains.molecules import records
 from domains.molecules.bond_check import first_bond_mismatch
+from domains.molecules.chemistry import mirror_image
 from domains.molecules.conformers import SECONDS
 from domains.molecules.dataset import LARGE, OTHER, MoleculeDataset, to_graphs
 from domains.molecules.filtering import PropertyFilters, unquoted, value_of
@@ -144,8 +145,13 @@ def read(path: Path, score: str, vocabulary: Vocabulary, nodes: int, options: "O
         left_out += [(entry.number, f"{because}: {entry.record.title}") for entry in group]
     values = [[scores.values[entry.number] for entry in group] for group in fit]
     apart = _differing(fit, values, options)
-    notes = [*scores.notes, *apart, *notes_of([entry for group in fit for entry in group])]
     means = [fmean(each) for each in values]
+    notes = [
+        *scores.notes,
+        *apart,
+        *_mirror_images([group[0].number for group in fit], molecules.isomeric_keys, means),
+        *notes_of([entry for group in fit for entry in group]),
+    ]
     return Scored(molecules, means, sorted(left_out), sum(map(len, fit)) - len(fit), scores.filtered, notes)
 
 
@@ -228,6 +234,26 @@ def _differing(groups: Sequence[Sequence[Entry]], values: Sequence[Sequence[floa
     return [
         f"{len(apart)} {many} replicates that differ widely, such as records {numbers} of {group[0].record.title} "
         f"with {scores}"
+    ]
+
+
+def _mirror_images(numbers: Sequence[int], keys: Sequence[str], values: Sequence[float]) -> list[str]:
+    """Return a note on pairs of enantiomers with different scores; empty if there are none."""
+    first: dict[str, int] = {}
+    for i, key in enumerate(keys):
+        first.setdefault(key, i)
+    pairs = []
+    for key, i in first.items():
+        j = first.get(mirror_image(key), i) if "@" in key else i
+        if i < j and values[i] != values[j]:
+            pairs.append((i, j))
+    if not pairs:
+        return []
+    i, j = pairs[0]
+    many = "pair of mirror images has" if len(pairs) == 1 else "pairs of mirror images have"
+    return [
+        f"{len(pairs)} {many} different scores, such as records {numbers[i]} and {numbers[j]} with {values[i]:g} and "
+        f"{values[j]:g}: a network that is equivariant to reflections gives both the same probability"
     ]
 
 

@@ -119,7 +119,9 @@ def test_worker_stays_until_it_must_not(function) -> None:
     check(reward([2.0]), [2.5])  # and it can be called again
 
 
-@pytest.mark.parametrize(("name", "why"), [("one_short", "0 values for 1 object"), ("no_list", "not a list of numbers")])
+@pytest.mark.parametrize(
+    ("name", "why"), [("one_short", "0 values for 1 object"), ("no_list", "not a list of numbers")]
+)
 @pytest.mark.parametrize("timeout", [20.0, None], ids=["worker", "here"])
 def test_batch_of_wrong_length(function, name: str, why: str, timeout: "float | None") -> None:
     """Values that cannot be told apart are no values."""

@@ -16,7 +16,7 @@ from domains.molecules import records, scored_files, sources
 from domains.molecules.data import MoleculeData
 from domains.molecules.scored_files import Options, Scored
 from domains.molecules.standardise import neutralised
-from domains.molecules.vocabulary import EXPLICIT, HEAVY, Vocabulary
+from domains.molecules.vocabulary import DRUG_LIKE, EXPLICIT, HEAVY, Vocabulary
 from graft.errors import GraftError
 
 CASES = Path(__file__).parents[2].parent / "shared/cases/molecules"
@@ -466,3 +466,17 @@ def test_shared_cases() -> None:
     assert sources.read(str(CASES / "qm9_raw.xyz"), 9).arrays["num_atoms"].tolist() == [5]
     chosen = {"standard_type": "IC50", "standard_relation": "=", "standard_units": "nM"}
     assert read(CASES / "chembl_export.csv", "Standard Value", filters=chosen).values == [120]
+
+
+def test_mirror_images_with_different_scores_are_reported(tmp_path):
+    """The pair is told once; diastereomers, meso forms and equal scores are no such pair."""
+    rows = ["C[C@H](N)C(=O)O,9", "C[C@@H](N)C(=O)O,4", "C[C@H](O)CC,1", "C[C@@H](O)CC,1", "F/C=C/Cl,1", "F/C=C\\Cl,2",
+            "C[C@H](O)[C@@H](C)O,3", "CCO,5"]  # fmt: skip
+    (tmp_path / "a.csv").write_text("smiles,score\n" + "\n".join(rows) + "\n")
+    found = scored_files.read(tmp_path / "a.csv", "score", DRUG_LIKE, 8)
+    assert len(found.values) == 8
+    notes = [note for note in found.notes if "mirror" in note]
+    assert len(notes) == 1 and notes[0].startswith(
+        "1 pair of mirror images has different scores, such as records 1 and 2"
+    )
+    assert "with 9 and 4" in notes[0]
