@@ -79,6 +79,7 @@ def test_the_viewer_works_under_it() -> None:
     class Module:
         render = staticmethod(lambda items, legends: b"\x89PNG")
         render_html = staticmethod(turning)
+        table_columns = staticmethod(lambda items: {"smiles": ["<CCO>"] * len(items)})
 
     text = hits.page(Module, [hits.TopSample(mol, 1.0, "<CCO>", "round 1", 2)], "reward")  # type: ignore[arg-type]
     assert text.count("<canvas") == 1 and not refused(text)
