@@ -8,11 +8,10 @@ Run ``python -m domains.molecules.fragment_library MOLECULES.smi.gz FRAGMENTS.sm
 """
 
 import argparse
-import gzip
 import os
 import random
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from itertools import islice
@@ -23,6 +22,7 @@ from rdkit import Chem, rdBase
 from rdkit.Chem import BRICS
 from tqdm import tqdm
 
+from domains.molecules import records
 from graft.errors import GraftError
 from graft.io.atomic import write_text
 
@@ -121,17 +121,12 @@ def library(molecules: Iterable[str], low: int, high: int, processes: int = 1) -
     return found
 
 
-def _lines(path: Path) -> Iterator[str]:
-    with gzip.open(path, "rt") if path.suffix == ".gz" else open(path, encoding="utf-8") as file:
-        for line in file:
-            if line.strip():
-                yield line.split()[0]
-
-
 def main(arguments: "list[str] | None" = None) -> None:
     """Write a library of fragments, in random order."""
     parser = argparse.ArgumentParser(prog="python -m domains.molecules.fragment_library", description=main.__doc__)
-    parser.add_argument("molecules", type=Path, help="SMILES file (.smi or .smi.gz), one molecule a line")
+    parser.add_argument(
+        "molecules", type=Path, help="SMILES file (.smi) or table (.csv, .tsv, .txt), with or without .gz"
+    )
     parser.add_argument("fragments", type=Path, help="SMILES file that is written")
     parser.add_argument("--low", type=int, default=8, help="smallest number of heavy atoms (default 8)")
     parser.add_argument("--high", type=int, default=16, help="largest number of heavy atoms (default 16)")
@@ -140,7 +135,9 @@ def main(arguments: "list[str] | None" = None) -> None:
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1, help="processes (default: one a CPU)")
     parser.add_argument("--seed", type=int, default=0, help="seed of the order (default 0)")
     args = parser.parse_args(arguments)
-    chosen = list(_lines(args.molecules))
+    if records.suffix(args.molecules) not in (".smi", *records.TABLES):
+        raise GraftError(f"{args.molecules} must end in .smi, {', '.join(records.TABLES)}, or one of these and .gz")
+    chosen = [record.title for record in records.read(args.molecules)]
     random.Random(args.seed).shuffle(chosen)
     found = sorted(library(chosen[: args.molecules_used], args.low, args.high, args.processes))
     if not found:
@@ -151,4 +148,8 @@ def main(arguments: "list[str] | None" = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except GraftError as error:
+        print(f"fragment_library: {error}", file=sys.stderr)
+        sys.exit(2)

@@ -258,7 +258,7 @@ def test_refusals() -> None:
                 state=torch.zeros(2, 2),
             )
     for a in (0.0, 1.5, math.nan):
-        with pytest.raises(GraftError, match=r"`alpha` is .* share in"):
+        with pytest.raises(GraftError, match=r"alpha is .*; it must be above 0 and at most 1"):
             RungeKutta2(a)
 
 
