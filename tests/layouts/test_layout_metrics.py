@@ -161,13 +161,15 @@ def test_assignments_are_the_best(size: int) -> None:
     assert maximum_iou(*each) == pytest.approx(pairs)
 
 
-def test_laws_by_hand() -> None:
+def test_distances_by_hand() -> None:
     real = [page((0, 0.0, 0.0, 0.2, 0.2), (1, 0.4, 0.4, 0.6, 0.8)), page((0, 0.0, 0.0, 0.2, 0.2))]
     moved = [Page(p.labels, [[x0 + 0.1, y0, x1 + 0.1, y1 + 0.2] for x0, y0, x1, y1 in p.boxes]) for p in real]
-    found = compute_metrics(moved, {"w_class": WClass(real, 3), "w_bbox": WBbox(real), "w_elements": WElements(real)})
+    by = "layoutformer"
+    distances = {"w_class": WClass(real, 3, by), "w_bbox": WBbox(real, by), "w_elements": WElements(real, by)}
+    found = compute_metrics(moved, distances)
     assert found == pytest.approx({"w_class": 0.0, "w_bbox": (0.1 + 0.1 + 0.0 + 0.2) / 4, "w_elements": 0.0})
     other = [page((2, 0.0, 0.0, 0.2, 0.2))]
-    found = compute_metrics(other, {"w_class": WClass(real, 3), "w_elements": WElements(real)})
+    found = compute_metrics(other, {"w_class": WClass(real, 3, by), "w_elements": WElements(real, by)})
     assert found == pytest.approx({"w_class": 2.0, "w_elements": 0.5})
 
 
