@@ -12,9 +12,10 @@ from graft.io.paths import find_file
 from graft.io.tensors import read_metadata
 
 CONFIGS = Path(__file__).parents[2] / "configs"
-FIT = ("molecule", "layout", "image", "molecule_qm9", "image_noise", "image_flow")
+FIT = ("molecule", "molecule_drug_like", "layout", "image", "molecule_qm9", "image_noise", "image_flow")
 PRETRAIN = {  # and the file that ships for it
     "molecule_pretrain": "molecules/reference/heavy",
+    "molecule_drug_like_pretrain": "molecules/reference/drug_like",
     "molecule_qm9_pretrain": "molecules/reference/qm9",
     "layout_pretrain": "layouts/reference/publaynet",
     "image_pretrain": "images/reference/digits",
