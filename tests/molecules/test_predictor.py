@@ -88,7 +88,7 @@ def test_files_that_are_not_read(folder, tmp_path):
     with pytest.raises(GraftError, match="no file"):
         SklearnPredictor("missing.skops")
     (tmp_path / "evil.pt").write_bytes(evil.read_bytes())
-    with pytest.raises(GraftError, match="no file of tensors"):
+    with pytest.raises(GraftError, match="not a file of tensors"):
         TorchPredictor(str(tmp_path / "evil.pt"), MLP(64, 8, 1))
 
 
