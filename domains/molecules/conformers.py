@@ -171,7 +171,9 @@ def relax_conformer(mol: Any) -> Any:
         return mol
     with rdBase.BlockLogs():
         copy = Chem.AddHs(mol, addCoords=True)
-        if rdForceFieldHelpers.MMFFOptimizeMolecule(copy, maxIters=etkdg.STEPS) < 0:
+        relaxed = Chem.Mol(copy)  # MMFF94 gives it its own aromaticity, which changes SMILES and keys
+        if rdForceFieldHelpers.MMFFOptimizeMolecule(relaxed, maxIters=etkdg.STEPS) < 0:
             return mol
+        copy.GetConformer().SetPositions(relaxed.GetConformer().GetPositions())
     copy.ClearProp("stable_atoms")  # the count does not include the added hydrogens
     return copy

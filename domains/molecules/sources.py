@@ -16,7 +16,7 @@ from domains.molecules.conformers import SECONDS, Embedded, embed_all, relax_con
 from domains.molecules.enumeration import embed, enumerate_molecules
 from domains.molecules.records import Record
 from domains.molecules.standardise import Standard, Standardised, standardise
-from domains.molecules.vocabulary import EXPLICIT, NodeType
+from domains.molecules.vocabulary import ATOMS, EXPLICIT, NodeType
 from graft.errors import GraftError
 from graft.io.atomic import write_with
 
@@ -277,14 +277,14 @@ def arrays_of(entries: Sequence[Entry]) -> Arrays:
 def relax_or_build_bonds(mol: Any) -> Any:
     """Return a molecule relaxed by MMFF94.
 
-    A molecule without bonds (XYZ) first gets those of the distance rule.
+    A molecule without bonds (XYZ) first gets bonds by valence, with all of its atoms neutral.
     """
     if mol.GetNumBonds() == 0:
         z, x = atoms(mol)
-        if not set(z.tolist()) <= set(EXPLICIT.elements.tolist()):
+        if not set(z.tolist()) <= set(ATOMS.elements.tolist()):
             return mol  # `to_graphs` counts the molecule as invalid
-        types = np.array([[EXPLICIT.index[NodeType(int(n))] for n in z]])
-        mol = build(types, x[None], np.array([len(z)]), EXPLICIT)[0]
+        types = np.array([[ATOMS.index[NodeType(int(n))] for n in z]])
+        mol = build(types, x[None], np.array([len(z)]), ATOMS)[0]
     return relax_conformer(mol)
 
 

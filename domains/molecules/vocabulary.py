@@ -139,6 +139,8 @@ DRUG_LIKE = Vocabulary(
 """A node is a heavy atom of drug-like molecules, typed by element, number of hydrogens and formal charge."""
 EXPLICIT = Vocabulary("explicit", _kinds("H C N O F"), explicit=True)
 """A node is an atom, hydrogens included, in EDM's order."""
+ATOMS = Vocabulary("atoms", _kinds("H B C N O F P S Cl Br I"))
+"""A node is a neutral atom, hydrogens included, and bonds follow the valences: for files without bonds."""
 VOCABULARIES = {vocabulary.name: vocabulary for vocabulary in (HEAVY, DRUG_LIKE, EXPLICIT)}
 
 

@@ -197,6 +197,31 @@ def test_files_that_cannot_be_read(tmp_path):
             sources.read(str(tmp_path / name), 9)
 
 
+@pytest.mark.parametrize(
+    "smiles", ["c1ccncc1", "NS(=O)(=O)c1ccc(Cl)cc1", "Cn1cnc2c1c(=O)[nH]c(=O)n2C", "CC#N", "OB(O)C"]
+)
+def test_atoms_without_bonds_get_them_before_they_are_relaxed(smiles):
+    """The table of EDM would make radicals of aromatic rings, and knows no S, Cl and B."""
+    whole = embed_all([smiles], cache=False, progress=False)[0].molecule()
+    bare = Chem.RWMol(whole)
+    for bond in list(whole.GetBonds()):
+        bare.RemoveBond(bond.GetBeginAtomIdx(), bond.GetEndAtomIdx())
+    for atom in bare.GetAtoms():
+        atom.SetNoImplicit(True)
+        atom.SetNumExplicitHs(0)
+        atom.SetIsAromatic(False)
+    found = sources.relax_or_build_bonds(Chem.Mol(bare))
+    assert key(found) == key(Chem.MolFromSmiles(smiles)) and found.GetNumAtoms() == whole.GetNumAtoms()
+
+
+def test_relaxing_leaves_the_aromaticity_of_rdkit():
+    """MMFF94 takes the six-ring of theophylline as not aromatic."""
+    mol = embed_all(["Cn1cnc2c1c(=O)[nH]c(=O)n2C"], cache=False, progress=False)[0].molecule()
+    relaxed = relax_conformer(mol)
+    assert Chem.MolToSmiles(Chem.RemoveHs(relaxed)) == Chem.MolToSmiles(Chem.RemoveHs(mol))
+    assert [bond.GetIsAromatic() for bond in relaxed.GetBonds()] == [bond.GetIsAromatic() for bond in mol.GetBonds()]
+
+
 def test_conformers_cleaned_on_request(tmp_path):
     mol = embed_all(["CCO"])[0].molecule()
     x = mol.GetConformer().GetPositions()
