@@ -85,8 +85,8 @@ def read(path: str, vocabulary: Vocabulary) -> Fragment:
     bond = first_bond_mismatch(mol, indices, vocabulary)
     if bond is not None:  # no molecule with such a bond is stable, or the bond is another one in all samples
         raise GraftError(
-            f"in the fragment in {path} {bond.ends} are {bond.distance:.2f} Å apart, which the distance rule reads as "
-            f"{bond.found} where the file has {bond.given}: give it another geometry"
+            f"in the fragment in {path} {bond.ends} are {bond.distance:.2f} Å apart, which is {bond.found} where the "
+            f"file has {bond.given}: give it another geometry"
         )
     x = mol.GetConformer().GetPositions()[indices]
     return Fragment(torch.from_numpy(elements), torch.from_numpy(x), torch.from_numpy(allowed))

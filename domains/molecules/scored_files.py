@@ -267,14 +267,14 @@ def _explained(why: str, entry: Entry, vocabulary: Vocabulary, nodes: int) -> st
 
 
 def _misread_bond(mol: Any, vocabulary: Vocabulary) -> str:
-    """Return why the distance rule makes another molecule of a record.
+    """Return why the positions of a record show other bonds than the record has.
 
     It is "" if the bonds of the record do not show the reason.
     """
     bond = first_bond_mismatch(mol, range(mol.GetNumAtoms()), vocabulary)
     if bond is None:
         return ""
-    return f"the distance rule misreads {bond.given} ({bond.ends}, {bond.distance:.2f} Å) as {bond.found}"
+    return f"the positions show {bond.found} where the record has {bond.given} ({bond.ends}, {bond.distance:.2f} Å)"
 
 
 def _number(text: str) -> "float | None":

@@ -3,7 +3,7 @@
 ``python tests/benchmarks/drug_like.py SAMPLES.sdf HELD_OUT.smi [--train TRAIN.smi] [--poses 500]``
 
 ``SAMPLES.sdf`` is what ``graft sample --out`` writes: all samples, valid or not. Distances are total variations between
-the valid and connected samples and the held-out molecules, beside those of two halves of the held-out molecules.
+the valid and connected samples and the held-out molecules; those of two halves of the held-out molecules are the floor.
 PoseBusters and FCD take part where the packages ``posebusters`` and ``fcd`` are installed.
 """
 

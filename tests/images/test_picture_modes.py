@@ -282,7 +282,7 @@ def bomb(width: int, height: int) -> bytes:
     [
         (bomb(50000, 50000), "decompression bomb"),
         (b"", "cannot identify"),
-        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n(/tmp/run) (w) file\n", "cannot identify"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n(a) (w) file\n", "cannot identify"),
         (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "cannot identify"),
         (saved(colour, "PNG")[:-40], "truncated|broken|not enough"),
         (saved(colour, "TIFF")[:60], "not enough|identify|truncated|read"),

@@ -178,9 +178,7 @@ def saved(smiles, path, stretch=None, kekulise=True):
 def test_orders_of_a_fragments_bonds(tmp_path, kekulise):
     """With hydrogens as nodes, aromatic bonds may be read as any Kekulé form, and as nothing else."""
     path = tmp_path / "a.sdf"
-    with pytest.raises(
-        GraftError, match=r"1\.39 Å apart, .* reads as a single bond where the file has an aromatic bond"
-    ):
+    with pytest.raises(GraftError, match=r"1\.39 Å apart, .* is a single bond where the file has an aromatic bond"):
         fragments.read(saved("c1ccccc1", path, kekulise=kekulise), EXPLICIT)
     for smiles in ("c1cc[nH]c1", "c1ccoc1", "Cc1nnco1", "CC=CC#N", "NC(C)=O", "C1CC1"):
         found = fragments.read(saved(smiles, path, kekulise=kekulise), EXPLICIT)

@@ -469,7 +469,7 @@ def test_shared_cases() -> None:
 
 
 def test_mirror_images_with_different_scores_are_reported(tmp_path):
-    """The pair is told once; diastereomers, meso forms and equal scores are no such pair."""
+    """The pair is reported once; diastereomers, meso forms and equal scores are no such pair."""
     rows = ["C[C@H](N)C(=O)O,9", "C[C@@H](N)C(=O)O,4", "C[C@H](O)CC,1", "C[C@@H](O)CC,1", "F/C=C/Cl,1", "F/C=C\\Cl,2",
             "C[C@H](O)[C@@H](C)O,3", "CCO,5"]  # fmt: skip
     (tmp_path / "a.csv").write_text("smiles,score\n" + "\n".join(rows) + "\n")
