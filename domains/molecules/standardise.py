@@ -145,8 +145,7 @@ def _untyped(mol: Any, heavy: "list[Any]", vocabulary: Vocabulary) -> str:
     if vocabulary.explicit:
         return ""
     for atom in heavy:
-        hydrogens = atom.GetTotalNumHs(includeNeighbors=True)
-        kind = NodeType(atom.GetAtomicNum(), hydrogens, atom.GetFormalCharge())
+        kind = NodeType.of(atom)
         if kind not in vocabulary.index:
             if kind.charge and not charged:
                 return f"charged, with an atom {kind}"

@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,6 +48,11 @@ class NodeType(NamedTuple):
         charge = ("+" if self.charge > 0 else "-") * (self.charge != 0)
         number = str(abs(self.charge)) if abs(self.charge) > 1 else ""
         return Chem.GetPeriodicTable().GetElementSymbol(self.element) + hydrogens + charge + number
+
+    @classmethod
+    def of(cls, atom: Any) -> "NodeType":
+        """Return the type of a heavy atom of a molecule, whose hydrogens may be implicit or atoms."""
+        return cls(atom.GetAtomicNum(), atom.GetTotalNumHs(includeNeighbors=True), atom.GetFormalCharge())
 
     @classmethod
     def parse(cls, name: str) -> "NodeType":

@@ -27,10 +27,7 @@ except ImportError:
 
 def by_graft(mol, x):
     heavy = [atom for atom in mol.GetAtoms() if atom.GetAtomicNum() > 1]
-    kinds = [
-        NodeType(atom.GetAtomicNum(), atom.GetTotalNumHs(includeNeighbors=True), atom.GetFormalCharge())
-        for atom in heavy
-    ]
+    kinds = [NodeType.of(atom) for atom in heavy]
     if not set(kinds) <= set(DRUG_LIKE.index):
         return ""
     types = np.array([[DRUG_LIKE.index[kind] for kind in kinds]])

@@ -63,10 +63,7 @@ def rebuilt(mols, noise=0.0, vocabulary=DRUG_LIKE, seed=0):
     out = []
     for mol in mols:
         heavy = [atom for atom in mol.GetAtoms() if atom.GetAtomicNum() > 1]
-        kinds = [
-            NodeType(atom.GetAtomicNum(), atom.GetTotalNumHs(includeNeighbors=True), atom.GetFormalCharge())
-            for atom in heavy
-        ]
+        kinds = [NodeType.of(atom) for atom in heavy]
         x = mol.GetConformer().GetPositions()[[atom.GetIdx() for atom in heavy]]
         x = x + noise * rng.normal(size=x.shape)
         types = np.array([[vocabulary.index[kind] for kind in kinds]])
@@ -200,10 +197,7 @@ def read(name):
 
 def representable(mol):
     heavy = [atom for atom in mol.GetAtoms() if atom.GetAtomicNum() > 1]
-    kinds = {
-        NodeType(atom.GetAtomicNum(), atom.GetTotalNumHs(includeNeighbors=True), atom.GetFormalCharge())
-        for atom in heavy
-    }
+    kinds = {NodeType.of(atom) for atom in heavy}
     return len(heavy) <= 40 and kinds <= set(DRUG_LIKE.index)
 
 
