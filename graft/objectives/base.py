@@ -104,7 +104,7 @@ class Objective(Described, nn.Module, ABC):
         """
         low, high = policy.interval.low, policy.interval.high
         partial = ["model.level > 0"] * (low > 0) + ["model.upper_level < 1"] * (high < 1)
-        if partial and not policy.process.reverses_in_law:
+        if partial and not policy.process.reverses_in_distribution:
             raise GraftError(
                 f"{type(self).__name__} noises final samples again, which is biased at {' and '.join(partial)} unless "
                 "the sampler reverses the process in distribution: use eta=1, or the whole clock"

@@ -41,7 +41,7 @@ class Shaping(Objective):
         Raises:
             GraftError: The target that was asked for is biased for them.
         """
-        right = policy.process.reverses_in_law
+        right = policy.process.reverses_in_distribution
         if self.setting == "auto":
             return "transition" if not right else "trajectory" if source == "reference" else "renoised"
         if self.setting != "transition" and not right:

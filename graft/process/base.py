@@ -68,7 +68,7 @@ class Process(Described, ABC):
 
     @property
     @abstractmethod
-    def reverses_in_law(self) -> bool:
+    def reverses_in_distribution(self) -> bool:
         """Return True if sampling reverses the forward process in distribution.
 
         Then x_u given the final x_0 follows the forward kernel.
@@ -331,7 +331,8 @@ class Process(Described, ABC):
             condition: Condition of each sample, an input of the network.
             target: None for target (a), the noise between x_since and x_u, weighted by its share of the total. It is
                 right for any distribution of x_since. Or the trajectories' own x_0 for target (b), which is right only
-                where x_since given x_0 follows the forward kernel (`reverses_in_law`). The two agree for since = 0.
+                where x_since given x_0 follows the forward kernel (`reverses_in_distribution`). The two agree for
+                since = 0.
             generator: Generator of the noise.
         """
         since = torch.as_tensor(since, dtype=torch.float64, device=level.device).expand(level.shape)

@@ -74,7 +74,7 @@ class Categorical(CategoricalPath):
 
     stochastic = True
     invertible = False
-    reverses_in_law = True
+    reverses_in_distribution = True
     has_log_prob = True
 
     def __init__(

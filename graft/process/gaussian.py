@@ -3,13 +3,14 @@ r"""Gaussian processes: DDPM, EDM-style and flow matching as settings of one cla
 `GaussianPath` noises states, `GaussianLoss` has the loss, and `Gaussian` steps back:
 
 .. math:: x_s = \alpha_s \hat x_0 + \sqrt{\sigma_s^2 - c^2}\,(x_t - \alpha_t \hat x_0) / \sigma_t + c z, \quad
-    c = \eta\, \sigma_s \sigma_{t|s} / \sigma_t
+    c = \min(\eta\, \sigma_{t|s} / \sigma_t,\, 1)\, \sigma_s
 """
 
 import math
 from collections.abc import Sequence
 from typing import get_args
 
+import torch
 from torch import Generator, Tensor
 from typing_extensions import override
 
@@ -36,7 +37,10 @@ class Gaussian(GaussianLoss):
             ``velocity`` = eps − x_0, the flow's dx/dt; ``logits`` of a one-hot field, x_0 = scale · softmax.
         shape: Shape of one sample, without the batch dimension.
         eta: Noise of a step (Song et al. 2021, eq. 16): 1 is the ancestral sampler that reverses the process in
-            distribution, 0 is the deterministic sampler (DDIM; for `LinearSchedule`, Euler's method on the flow).
+            distribution, 0 is the deterministic sampler (DDIM; for `LinearSchedule`, Euler's method on the flow). Above
+            1 a step draws more noise and removes more, which corrects errors of the steps before it (as the noise of
+            Karras et al. 2022, section 4, does). Small steps have the same marginals for every eta; large steps with
+            eta far above 1 make samples more alike.
         warp: Exponent of the clock, t = u^warp; 2 halves the steps that molecules need.
         snr_weight_clamp: Bounds of the loss's weight SNR = alpha²/sigma² on the squared error of x_0; ``null`` weighs
             all levels alike in the error of the prediction itself.
@@ -72,7 +76,7 @@ class Gaussian(GaussianLoss):
     def _check(self) -> None:
         """Raise GraftError if a setting is out of its range."""
         eta, weight, clip = self.eta, self.snr_weight_clamp, self.clip_sample_range
-        require(0 <= eta <= 1, "eta", eta, "lie in [0, 1], from DDIM to the ancestral sampler")
+        require(0 <= eta < math.inf, "eta", eta, "be at least 0: 0 is DDIM, 1 the ancestral sampler")
         require(0 < self.one_hot_scale < math.inf, "one_hot_scale", self.one_hot_scale, "be positive")
         if weight is not None:
             right = len(weight) == 2 and 0 <= weight[0] <= weight[1] < math.inf
@@ -113,7 +117,7 @@ class Gaussian(GaussianLoss):
 
     @property
     @override
-    def reverses_in_law(self) -> bool:
+    def reverses_in_distribution(self) -> bool:
         """Return True for eta = 1, the only eta with the forward process's joint distribution."""
         return self.eta == 1
 
@@ -161,7 +165,7 @@ class Gaussian(GaussianLoss):
     def _coefficients(self, level: Level, next_level: Level) -> tuple[Tensor, Tensor, Tensor]:
         """Return (keep, move, c) of x_s = keep x_t + move x_0 + c z, float64."""
         (alpha_t, sigma_t), (alpha_s, sigma_s) = (self.alpha_sigma(u) for u in (level, next_level))
-        c = self.eta * sigma_s * self.kernel(level, next_level)[1] / sigma_t
+        c = torch.minimum(self.eta * sigma_s * self.kernel(level, next_level)[1] / sigma_t, sigma_s)
         keep = (sigma_s**2 - c**2).clamp(min=0).sqrt() / sigma_t
         return keep, alpha_s - alpha_t * keep, c
 

@@ -51,8 +51,8 @@ class MultiFieldProcess(Process):
 
     @property
     @override
-    def reverses_in_law(self) -> bool:
-        return all(p.reverses_in_law for p in self.fields.values())
+    def reverses_in_distribution(self) -> bool:
+        return all(p.reverses_in_distribution for p in self.fields.values())
 
     @property
     @override

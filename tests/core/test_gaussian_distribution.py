@@ -77,6 +77,22 @@ def test_gaussian_between_ode_and_ancestral() -> None:
     check_gaussian(Gaussian(PolynomialSchedule(), "eps", (2,), eta=0.5), handover=0.25)
 
 
+@pytest.mark.parametrize(("name", "prediction"), [("flow", "velocity"), ("polynomial", "x0"), ("cosine", "v")])
+def test_more_noise_than_ancestral_has_the_same_marginals(name: str, prediction: str) -> None:
+    check_gaussian(Gaussian(SCHEDULES[name], prediction, (2,), eta=1.5))
+
+
+@pytest.mark.parametrize("eta", [1.5, 4.0, 100.0])
+def test_noise_of_a_step_is_at_most_that_of_its_end(eta: float) -> None:
+    """The true x_0 gives x_s = alpha_s x_0 + sigma_s eps for every eta, so keep² sigma_t² + c² = sigma_s²."""
+    process = Gaussian(PolynomialSchedule(), "x0", (1,), eta=eta)
+    for level, following in itertools.pairwise((1.0, 0.9, 0.5, 0.3, 1e-3, 0.0)):
+        keep, _, c = process._coefficients(level, following)
+        (_, sigma_t), (_, sigma_s) = process.alpha_sigma(level), process.alpha_sigma(following)
+        assert 0 <= c <= sigma_s
+        torch.testing.assert_close(keep**2 * sigma_t**2 + c**2, sigma_s**2)
+
+
 @pytest.mark.parametrize(("name", "prediction"), [("flow", "velocity"), ("polynomial", "eps"), ("exploding", "v")])
 def test_one_step_keeps_two_times_joint(name: str, prediction: str) -> None:
     """An ancestral step has the covariance of x_s and x_t that the kernel has (x_s | x_t, x_0 is exact for a point)."""

@@ -16,6 +16,7 @@ from graft.core.state import Condition, size
 from graft.errors import GraftError
 from graft.process import Gaussian
 from graft.process.predictions import Prediction
+from graft.process.ranges import require
 from graft.process.schedules import Schedule
 
 TABLES = {
@@ -107,12 +108,13 @@ class LatentGaussian(Gaussian):
 
     def __init__(self, *args: Any, guided: bool = False, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        require(self.eta <= 1, "eta", self.eta, "lie in [0, 1], as in diffusers")
         self.guided = guided
 
     @property
     @override
-    def reverses_in_law(self) -> bool:
-        return super().reverses_in_law and not self.guided
+    def reverses_in_distribution(self) -> bool:
+        return super().reverses_in_distribution and not self.guided
 
     @override
     def prior(self, condition: Condition, generator: "Generator | None" = None) -> Tensor:
