@@ -11,6 +11,7 @@ from domains.molecules.rewards.quality import Stability, Validity
 from domains.molecules.rewards.similarity import Scaffold, Similarity
 from domains.molecules.rewards.strain import Strain
 from domains.molecules.rewards.synthesis import SyntheticAccessibility
+from domains.molecules.rewards.vina import Vina
 from graft.reward import WeightedSum
 
 __all__ = [
@@ -36,5 +37,6 @@ __all__ = [
     "SyntheticAccessibility",
     "TorchPredictor",
     "Validity",
+    "Vina",
     "WeightedSum",
 ]

@@ -1,13 +1,8 @@
 """A command-line program as a reward, such as xTB or docking."""
 
-import os
 import re
 import shutil
-import signal
-import subprocess
 import tempfile
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,17 +10,17 @@ from rdkit import Chem, rdBase
 from typing_extensions import override
 
 from domains.molecules.chemistry import is_valid, key
+from domains.molecules.rewards.calls import ProgramReward, located, tail
 from graft.errors import GraftError
 from graft.io.checksum import file_checksum
 from graft.io.fingerprint import public_attributes
 from graft.io.paths import find_file
-from graft.reward import Reward, Scores, to_finite_float
+from graft.reward import to_finite_float
 
 NUMBER = r"([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)"
-TAIL = 1 << 20  # bytes that are read, from the end of the output
 
 
-class ExternalProgram(Reward):
+class ExternalProgram(ProgramReward):
     r"""The number that a program prints for a molecule.
 
     Each call runs in a temporary folder of its own, which holds the molecule's file and is removed afterwards. A call
@@ -72,8 +67,7 @@ class ExternalProgram(Reward):
                 f"the command of {command[0]} {wrong}: {{input}} stands for the molecule's file, {{smiles}} for its "
                 "SMILES"
             )
-        if timeout <= 0 or workers < 1:
-            raise GraftError(f"{command[0]} has a time limit of {timeout:g} s and {workers} workers: both are positive")
+        super().__init__(command[0], timeout, workers, environment, name or Path(command[0]).name)
         try:
             self._pattern = re.compile(pattern, re.MULTILINE)
         except re.error as error:
@@ -81,9 +75,7 @@ class ExternalProgram(Reward):
         if self._pattern.groups != 1:
             raise GraftError(f"the pattern {pattern!r} has {self._pattern.groups} groups: it needs one, the number")
         self.command, self.format, self.pattern, self.output = command, format, pattern, output
-        self.files, self.timeout, self.workers = files or [], timeout, workers
-        self.environment = environment or {}
-        self.higher_is_better, self.unit, self.name = higher_is_better, unit, name or Path(command[0]).name
+        self.files, self.higher_is_better, self.unit = files or [], higher_is_better, unit
 
     @override
     def identity(self) -> Any:
@@ -96,7 +88,7 @@ class ExternalProgram(Reward):
     @override
     def setup(self) -> None:
         """Raise GraftError if the program or one of its files is missing."""
-        if self._located() is None:
+        if located(self.command[0]) is None:
             raise GraftError(
                 f"there is no program {self.command[0]!r}: install it, or give its path as the first word of command"
             )
@@ -122,53 +114,17 @@ class ExternalProgram(Reward):
             self._run(folder, key(item, stereo=True))
             return self._number(folder / (self.output or "stdout"))
 
-    @override
-    def __call__(self, items: Sequence[Any]) -> Scores:
-        """Score every molecule, ``workers`` of them at a time."""
-        if self.workers == 1:
-            return super().__call__(items)
-        with ThreadPoolExecutor(self.workers) as pool:
-            parts = list(pool.map(lambda item: super(ExternalProgram, self).__call__([item]), items))
-        failures = {i: part.failures[0] for i, part in enumerate(parts) if part.failures}
-        return Scores([part.values[0] for part in parts], failures)
-
-    def _located(self) -> "str | None":
-        """Return the absolute path of the program, since it runs in another folder."""
-        path = shutil.which(self.command[0])
-        return os.path.abspath(path) if path is not None else None
-
     def _run(self, folder: Path, smiles: str) -> None:
         names = {"{input}": f"molecule.{self.format}", "{smiles}": smiles}
         words = list(self.command)
         for mark, meant in names.items():
             words = [word.replace(mark, meant) for word in words]
-        program = self._located()
-        if program is None:
-            raise RuntimeError(f"there is no program {self.command[0]!r}")
-        with open(folder / "stdout", "wb") as out, open(folder / "stderr", "wb") as err:
-            process = subprocess.Popen(
-                [program, *words[1:]],
-                cwd=folder,
-                stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=err,
-                env={**os.environ, **self.environment},
-                start_new_session=True,  # a group of its own, so that its children can be killed too
-            )
-            try:
-                status = process.wait(self.timeout)
-            except subprocess.TimeoutExpired:
-                raise TimeoutError(f"{self.name} gave no answer within {self.timeout:g} s") from None
-            finally:
-                _end(process)
-        if status != 0:
-            output = _tail(folder / "stderr").strip().splitlines()
-            raise RuntimeError(f"{self.name} ended with status {status}" + (f": {output[-1]}" if output else ""))
+        self.run(words, folder)
 
     def _number(self, path: Path) -> float:
         if not path.is_file():
             raise ValueError(f"{self.name} did not write {path.name}")
-        matches = self._pattern.findall(_tail(path))
+        matches = self._pattern.findall(tail(path))
         if not matches:
             raise ValueError(f"{self.name} gave no number that {self.pattern!r} finds")
         return to_finite_float(_float(matches[-1], self.name))
@@ -179,21 +135,6 @@ def _float(text: str, name: str) -> float:
         return float(text)
     except ValueError:
         raise ValueError(f"{name} gave {text[:40]!r} where a number is expected") from None
-
-
-def _end(process: "subprocess.Popen[bytes]") -> None:
-    """Kill a process and all its children."""
-    try:
-        os.killpg(process.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
-    process.wait()
-
-
-def _tail(path: Path) -> str:
-    with open(path, "rb") as file:
-        file.seek(max(0, path.stat().st_size - TAIL))
-        return file.read().decode("utf-8", errors="replace")
 
 
 def written(item: Any, format: str) -> str:

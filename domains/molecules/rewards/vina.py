@@ -1,0 +1,337 @@
+"""Docking by AutoDock Vina."""
+
+import importlib.util
+import io
+import math
+import re
+import shutil
+import tempfile
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rdkit import Chem, rdBase
+from rdkit.Chem import rdForceFieldHelpers
+from typing_extensions import override
+
+from domains.molecules.chemistry import is_connected, is_valid, key
+from domains.molecules.etkdg import STEPS
+from domains.molecules.rewards.calls import ProgramReward, located
+from graft.errors import GraftError
+from graft.io.atomic import write_text
+from graft.io.checksum import checksum, file_checksum
+from graft.io.fingerprint import public_attributes
+from graft.io.paths import find_file
+
+CUTOFF = 8.0
+"""Distance in Å beyond which two atoms do not interact in Vina's scoring function."""
+
+_RESULT = re.compile(r"^REMARK VINA RESULT:\s+(\S+)", re.MULTILINE)
+_OTHER_FILES = ("pdbqt", "pdb", "sdf", "mol")
+_INSTALL = "install the system package autodock-vina, or give the path of Vina 1.2 or later as program"
+
+
+@dataclass
+class Docking:
+    """The result of docking a molecule.
+
+    Attributes:
+        affinity: Affinity of the best pose in kcal/mol.
+        poses: Molecules with hydrogens, one for each pose, the best first. Each has the property ``affinity``.
+    """
+
+    affinity: float
+    poses: list[Any]
+
+
+class Vina(ProgramReward):
+    """Affinity of the best pose that AutoDock Vina finds, in kcal/mol.
+
+    Smaller is better.
+
+    The molecule gets its missing hydrogens and is relaxed by MMFF94; Vina keeps its bond lengths, angles and rings, and
+    searches its place and torsions. meeko writes it for Vina. Protonation states and tautomers are those of the
+    molecule: nothing is changed for a pH. A molecule that fits nowhere, so that its best affinity is not below 0,
+    counts as failed, as do molecules in several pieces and elements that Vina does not know, such as boron.
+
+    Args:
+        receptor: Prepared receptor, a ``.pdbqt`` file.
+        center: Centre (x, y, z) of the box in Å.
+        size: Edges of the box in Å.
+        ligand: Ligand in the binding site (``.pdbqt``, ``.pdb``, ``.sdf`` or ``.mol``), in place of ``center``
+            and ``size``: the box is put around it.
+        margin: Distance in Å from the atoms of ``ligand`` to the faces of the box.
+        exhaustiveness: Number of Vina's independent searches.
+        seed: Seed of the searches, 1 or more.
+        modes: Largest number of poses that are kept.
+        cpu: Number of threads of a call.
+        relax: Relax the molecule before it is docked. A molecule that MMFF94 has no parameters for is docked as it is.
+        timeout: Time limit of a call in seconds.
+        workers: Number of calls at a time.
+        poses: Folder of the poses, one SDF file for each distinct molecule, with the best of its dockings; ``null`` for
+            none. A score that is not computed again leaves no pose.
+        program: Name or path of Vina.
+    """
+
+    unit = "kcal/mol"
+    higher_is_better = False
+
+    def __init__(
+        self,
+        receptor: str,
+        center: "list[float] | None" = None,
+        size: "list[float] | None" = None,
+        ligand: "str | None" = None,
+        margin: float = 5.0,
+        exhaustiveness: int = 8,
+        seed: int = 1,
+        modes: int = 1,
+        cpu: int = 1,
+        relax: bool = True,
+        timeout: float = 300.0,
+        workers: int = 1,
+        poses: "str | None" = None,
+        program: str = "vina",
+    ) -> None:
+        super().__init__(program, timeout, workers, {}, f"Vina {Path(receptor).stem}")
+        if Path(receptor).suffix != ".pdbqt":
+            raise GraftError(
+                f"the receptor {receptor!r} is no .pdbqt file: prepare it with meeko's mk_prepare_receptor.py"
+            )
+        if (center is None) != (size is None) or (center is None) == (ligand is None):
+            raise GraftError(
+                "the box of Vina needs either center and size, or ligand, the file of a ligand in the site"
+            )
+        for name, triple in (("center", center), ("size", size)):
+            if triple is not None and (len(triple) != 3 or not all(map(math.isfinite, triple))):
+                raise GraftError(f"the {name} of Vina's box is {triple}: give three numbers in Å")
+        if size is not None and min(size) <= 0:
+            raise GraftError(f"the size of Vina's box is {size}: all edges are positive")
+        if ligand is not None and Path(ligand).suffix.lower()[1:] not in _OTHER_FILES:
+            raise GraftError(f"the ligand {ligand!r} gives no box: its name must end in .{', .'.join(_OTHER_FILES)}")
+        for name, number in (("exhaustiveness", exhaustiveness), ("seed", seed), ("modes", modes), ("cpu", cpu)):
+            if number < 1:  # a seed of 0 means a random one
+                raise GraftError(f"{name} of Vina is {number}: it must be 1 or more")
+        if not (math.isfinite(margin) and margin >= 0):
+            raise GraftError(f"the margin of Vina's box is {margin:g} Å: it must be 0 or more")
+        self.receptor, self.center, self.size, self.ligand, self.margin = receptor, center, size, ligand, margin
+        self.exhaustiveness, self.seed, self.modes, self.cpu, self.relax = exhaustiveness, seed, modes, cpu, relax
+        self.poses, self.program = poses, program
+
+    @property
+    @override
+    def worst_value(self) -> float:
+        """Return 0: an affinity that is not below it counts as failed."""
+        return 0.0
+
+    @override
+    def identity(self) -> Any:
+        """Return the settings, the receptor's hash and the box."""
+        public = public_attributes(self)
+        for name in ("receptor", "ligand", "center", "size", "margin", "timeout", "workers", "name", "poses", "cpu"):
+            public.pop(name)
+        return {"vina": public, "receptor": file_checksum(find_file(self.receptor)), "box": checksum(self.box())}
+
+    @override
+    def setup(self) -> None:
+        """Raise GraftError if a program, package or file is missing, or if the box is not at the receptor."""
+        if located(self.program) is None:
+            raise GraftError(f"there is no program {self.program!r}: {_INSTALL}")
+        missing = [name for name in ("meeko", "gemmi") if importlib.util.find_spec(name) is None]
+        if missing:
+            raise GraftError(
+                f"there is no package {missing[0]!r}, which Vina's ligands need: pip install 'graft-diffusion[docking]'"
+            )
+        text = find_file(self.receptor).read_text(encoding="utf-8", errors="replace")
+        if re.search(r"^ROOT", text, re.MULTILINE):
+            raise GraftError(f"{self.receptor} is the file of a ligand (it has a ROOT): give the receptor's")
+        atoms = _positions(text)
+        if not len(atoms):
+            raise GraftError(f"the receptor {self.receptor} has no atoms: it is no PDBQT file")
+        center, size = self.box()
+        outside = np.maximum(np.abs(atoms - center) - np.array(size) / 2, 0)
+        nearest = float(np.linalg.norm(outside, axis=1).min())
+        if nearest > CUTOFF:
+            raise GraftError(
+                f"Vina's box is {nearest:.1f} Å away from the receptor {self.receptor}, where nothing binds: correct "
+                "its centre"
+            )
+
+    def box(self) -> tuple[list[float], list[float]]:
+        """Return the centre and the edges of the box in Å.
+
+        Raises:
+            GraftError: The file of the ligand is missing or has no atoms.
+        """
+        if self.ligand is None:
+            return list(self.center or ()), list(self.size or ())
+        atoms = _ligand_positions(find_file(self.ligand))
+        if not len(atoms):
+            raise GraftError(
+                f"the ligand {self.ligand} has no atoms that can be read: give another file, or center and size"
+            )
+        low, high = atoms.min(0) - self.margin, atoms.max(0) + self.margin
+        if (high - low).min() <= 0:
+            raise GraftError(f"the box around {self.ligand} has no volume: give a margin above 0")
+        return ((low + high) / 2).round(3).tolist(), (high - low).round(3).tolist()
+
+    @override
+    def score(self, item: Any) -> float:
+        """Return the affinity, and write the poses if there is a folder for them.
+
+        Raises:
+            ValueError: The molecule is not valid, or does not fit into the box.
+            RuntimeError: Vina ends with another status than 0.
+            TimeoutError: Vina takes too long.
+        """
+        docking = self.dock(item)
+        if self.poses is not None:
+            _keep(docking, pose_file(self.poses, item), key(item, stereo=True))
+        return docking.affinity
+
+    def dock(self, item: Any) -> Docking:
+        """Return the affinity and the poses of a molecule; `score` names the errors."""
+        ligand = self._prepared(item)
+        center, size = self.box()
+        with tempfile.TemporaryDirectory(prefix="graft-") as name:
+            folder = Path(name)
+            (folder / "ligand.pdbqt").write_text(ligand, encoding="utf-8")
+            shutil.copy(find_file(self.receptor), folder / "receptor.pdbqt")
+            words = [self.program, "--receptor", "receptor.pdbqt", "--ligand", "ligand.pdbqt", "--out", "poses.pdbqt"]
+            for option, values in (("center", center), ("size", size)):
+                for axis, value in zip("xyz", values, strict=True):
+                    words += [f"--{option}_{axis}", str(value)]
+            for option in ("exhaustiveness", "seed", "cpu"):
+                words += [f"--{option}", str(getattr(self, option))]
+            self.run([*words, "--num_modes", str(self.modes)], folder)
+            out = folder / "poses.pdbqt"
+            text = out.read_text(encoding="utf-8", errors="replace") if out.is_file() else ""
+        affinities = parse_affinities(text)
+        if affinities[0] >= 0:
+            raise ValueError(f"the molecule does not fit into the box: its best affinity is {affinities[0]:g} kcal/mol")
+        return Docking(affinities[0], _molecules(text, affinities))
+
+    @override
+    def complaint(self, lines: Sequence[str]) -> str:
+        """Return the first line and the line of the file that it is about."""
+        return " ".join(line.strip() for line in lines[:2])
+
+    def _prepared(self, item: Any) -> str:
+        """Return the molecule as PDBQT."""
+        from meeko import MoleculePreparation, PDBQTWriterLegacy  # imported here, because it takes seconds
+
+        if not is_valid(item):
+            raise ValueError("the molecule is not valid")
+        if not is_connected(item):
+            raise ValueError("the molecule is in several pieces: Vina docks one")
+        if not item.GetNumConformers():
+            raise ValueError("the molecule has no conformer")
+        with rdBase.BlockLogs():
+            mol = Chem.AddHs(item, addCoords=True)
+            if self.relax and rdForceFieldHelpers.MMFFHasAllMoleculeParams(mol):
+                rdForceFieldHelpers.MMFFOptimizeMolecule(mol, maxIters=STEPS)
+            Chem.SetAromaticity(mol)  # generated molecules are kekulised, and Vina has a type of aromatic carbon
+            try:
+                (setup,) = MoleculePreparation().prepare(mol)
+                text, fine, said = PDBQTWriterLegacy.write_string(setup)
+            except Exception as error:  # meeko raises many types
+                raise ValueError(f"meeko cannot prepare the molecule: {error}") from None
+        if not fine:
+            raise ValueError(f"meeko cannot prepare the molecule: {said}")
+        return str(text)
+
+
+def pose_file(folder: "str | Path", item: Any) -> Path:
+    """Return the path of a molecule's poses in a folder: one for each key with stereochemistry."""
+    return Path(folder) / f"{checksum(key(item, stereo=True))[:16]}.sdf"
+
+
+def parse_affinities(text: str) -> list[float]:
+    """Return the affinities of Vina's poses, the best first.
+
+    Args:
+        text: PDBQT file that Vina wrote.
+
+    Raises:
+        ValueError: There is no pose, or an affinity is not a number.
+    """
+    found = _RESULT.findall(text)
+    if not found:
+        raise ValueError("Vina found no pose in the box")
+    try:
+        affinities = [float(each) for each in found]
+    except ValueError:
+        raise ValueError(f"Vina gave {found[0][:40]!r} where an affinity is expected") from None
+    if not all(map(math.isfinite, affinities)):
+        raise ValueError(f"Vina gave an affinity of {affinities[0]}")
+    return affinities
+
+
+def _molecules(text: str, affinities: Sequence[float]) -> list[Any]:
+    """Return the poses as molecules, from a PDBQT file of meeko's ligand."""
+    from meeko import PDBQTMolecule, RDKitMolCreate  # imported here, because it takes seconds
+
+    with rdBase.BlockLogs():
+        try:
+            (all_poses,) = RDKitMolCreate.from_pdbqt_mol(PDBQTMolecule(text, skip_typing=True))
+        except Exception as error:  # meeko raises many types
+            raise ValueError(f"meeko cannot read the poses of Vina: {error}") from None
+    if all_poses is None or all_poses.GetNumConformers() != len(affinities):
+        raise ValueError("meeko cannot read the poses of Vina: they do not name the atoms of the molecule")
+    poses = []
+    for conformer, affinity in zip(all_poses.GetConformers(), affinities, strict=True):
+        pose = Chem.Mol(all_poses, confId=conformer.GetId())
+        pose.ClearProp("meeko")
+        pose.SetDoubleProp("affinity", affinity)
+        poses.append(pose)
+    return poses
+
+
+_KEEPING = threading.Lock()  # threads of a process would write the same temporary file
+
+
+def _keep(docking: Docking, path: Path, smiles: str) -> None:
+    """Write the poses, unless the file has a better one."""
+    text = io.StringIO()
+    with Chem.SDWriter(text) as writer:
+        for pose in docking.poses:
+            pose.SetProp("SMILES", smiles)
+            writer.write(pose)
+    with _KEEPING:
+        if not path.is_file() or docking.affinity < _best_of(path):
+            write_text(path, text.getvalue())
+
+
+def _best_of(path: Path) -> float:
+    """Return the affinity of the first pose of a file; infinity if it has none."""
+    found = re.search(r"^>\s+<affinity>.*\n(\S+)", path.read_text(encoding="utf-8", errors="replace"), re.MULTILINE)
+    try:
+        return float(found[1]) if found else math.inf
+    except ValueError:
+        return math.inf
+
+
+def _positions(text: str) -> np.ndarray[Any, Any]:
+    """Return the positions (n, 3) of the atoms of a PDB or PDBQT file."""
+    found = []
+    for line in text.splitlines():
+        if line.startswith(("ATOM", "HETATM")):
+            try:
+                found.append([float(line[at : at + 8]) for at in (30, 38, 46)])
+            except ValueError:
+                continue  # no atom: the caller reports a file without any
+    return np.array(found).reshape(-1, 3)
+
+
+def _ligand_positions(path: Path) -> np.ndarray[Any, Any]:
+    """Return the positions (n, 3) of the atoms of a ligand's file, of its first molecule."""
+    if path.suffix.lower() in (".pdb", ".pdbqt"):
+        first = path.read_text(encoding="utf-8", errors="replace").split("\nENDMDL")[0]
+        return _positions(first)
+    with rdBase.BlockLogs():
+        block = path.read_text(encoding="utf-8", errors="replace").split("$$$$")[0]
+        mol = Chem.MolFromMolBlock(block, sanitize=False, removeHs=False)
+    return mol.GetConformer().GetPositions() if mol is not None and mol.GetNumConformers() else np.zeros((0, 3))
