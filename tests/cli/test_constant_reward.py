@@ -9,7 +9,7 @@ import broken
 import pytest
 import torch
 from broken import PLANE
-from called import done, run
+from called import MOLECULE, QUIET, done, run
 from test_not_finite import FIT, QUICK, plane_of, trained
 from trained import rollouts_of
 
@@ -66,6 +66,33 @@ def test_one_value(weights: str, folder: Path) -> None:
     assert "the reward zero is 0 for all 48 candidates of round 1: the accepted draws are arbitrary" in result.out
     (account,) = json.loads((folder / "run/summary.json").read_text())["rounds"]
     assert account["constant_conditions"] == account["conditions"] > 0 and account["accepted"] == 24
+
+
+def test_docking_with_one_affinity(folder: Path) -> None:
+    """A docking program that says the same of every molecule, such as for a box in the void."""
+    pytest.importorskip("meeko", reason="meeko prepares ligands for Vina")
+    (folder / "receptor.pdbqt").write_text(
+        "ATOM      1  C   UNL A   1       0.000   0.000   0.000  1.00  0.00     0.0 C\n"
+    )
+    (folder / "vina").write_text(
+        """#!/bin/sh
+        while [ $# -gt 1 ]; do case $1 in --out) out=$2;; --ligand) ligand=$2;; esac; shift; done
+        { echo "REMARK VINA RESULT:    -5.000      0.000      0.000"; cat $ligand; } > $out
+        """
+    )
+    (folder / "vina").chmod(0o755)
+    reward = {"receptor": "receptor.pdbqt", "center": [0, 0, 0], "size": [9, 9, 9], "program": str(folder / "vina")}
+    args = [
+        *MOLECULE,
+        "--model.weights",
+        "domains/molecules/reference/heavy.safetensors",
+        *QUIET,
+        "--model.steps",
+        "12",
+    ]
+    args += ["--data.reward", json.dumps({"class_path": "domains.molecules.rewards.Vina", "init_args": reward})]
+    said = run("fit", *args, "--data.draws", "24", "--trainer.max_epochs", "1", "--data.replay_rounds", "1").said
+    assert "the reward Vina receptor is -5" in said and "candidates of round 1" in said
 
 
 def test_one_value_for_each_condition(weights: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

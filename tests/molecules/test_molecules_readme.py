@@ -11,7 +11,7 @@ import yaml
 from jsonargparse import ArgumentParser
 from mols import GOOD, embedded
 
-from domains.molecules.rewards import ExternalProgram, Gated, SklearnPredictor
+from domains.molecules.rewards import ExternalProgram, Gated, SklearnPredictor, Vina
 from graft.errors import GraftError
 from graft.reward import Reward
 
@@ -47,8 +47,8 @@ def test_configurations_of_rewards(tmp_path, monkeypatch):
     found = [
         reward for text in re.findall(r"```yaml\n(.*?)```", README.read_text(), re.DOTALL) for reward in rewards(text)
     ]
-    assert [type(reward) for reward in found] == [Gated, ExternalProgram, ExternalProgram, SklearnPredictor]
-    assert 0 < found[0].score(GOOD) < 1 and np.isfinite(found[3].score(GOOD))
+    assert [type(reward) for reward in found] == [Gated, ExternalProgram, ExternalProgram, Vina, SklearnPredictor]
+    assert 0 < found[0].score(GOOD) < 1 and np.isfinite(found[4].score(GOOD))
     monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
     Path("receptor.pdbqt").write_text("-4.2")
     for reward, name, code, expected in ((found[1], "xtb", XTB, -8), (found[2], "smina", SMINA, -4.2)):

@@ -1,0 +1,220 @@
+"""Docking by AutoDock Vina: with the program where it is installed, and with stand-ins for its answers."""
+
+import importlib.util
+import shutil
+import sys
+
+import pytest
+from mols import BAD, GOOD, PIECES, embedded
+from rdkit import Chem
+from rdkit.Chem import rdDistGeom
+
+from domains.molecules.rewards import Gated, Vina
+from domains.molecules.rewards.vina import parse_affinities, pose_file
+from graft.errors import GraftError
+from graft.io.fingerprint import fingerprint_hash
+
+needs_meeko = pytest.mark.skipif(
+    any(importlib.util.find_spec(name) is None for name in ("meeko", "gemmi")),
+    reason="meeko prepares ligands for Vina: pip install 'graft-diffusion[docking]'",
+)
+needs_vina = pytest.mark.skipif(shutil.which("vina") is None, reason="the program vina is not installed")
+
+# Vina's answer with the ligand where it came from; a stand-in for the program needs no engine
+STUB = """
+import sys
+words = dict(zip(sys.argv[1::2], sys.argv[2::2]))
+ligand = open(words["--ligand"]).read()
+for name in ("--receptor", "--center_x", "--size_z", "--exhaustiveness", "--seed", "--cpu"):
+    assert name in words, name
+with open(words["--out"], "w") as out:
+    for i, affinity in enumerate(AFFINITIES):
+        out.write(f"MODEL {i + 1}\\nREMARK VINA RESULT: {affinity:>9} 0.000 0.000\\n{ligand}ENDMDL\\n")
+"""
+
+
+def receptor_of(mol):
+    """A rigid receptor as PDBQT: polar hydrogens alone, Vina's types of atoms."""
+    lines = []
+    for atom, xyz in zip(mol.GetAtoms(), mol.GetConformer().GetPositions(), strict=True):
+        symbol = atom.GetSymbol()
+        if symbol == "H" and atom.GetNeighbors()[0].GetSymbol() == "C":
+            continue
+        kind = "A" if symbol == "C" and atom.GetIsAromatic() else {"H": "HD", "O": "OA", "S": "SA"}.get(symbol, symbol)
+        place = "".join(f"{x:8.3f}" for x in xyz)
+        lines.append(f"ATOM  {len(lines) + 1:5d}  {symbol:<3} UNL A   1    {place}  1.00  0.00    +0.000 {kind:<2}")
+    return "\n".join([*lines, "TER", ""])
+
+
+@pytest.fixture(scope="module")
+def peptide():
+    mol = Chem.AddHs(Chem.MolFromSequence("GFWK"))
+    assert rdDistGeom.EmbedMolecule(mol, randomSeed=1) == 0
+    return receptor_of(mol)
+
+
+@pytest.fixture
+def made(tmp_path, monkeypatch, peptide):
+    """Gives the reward; with a stand-in for Vina that writes ``affinities`` or runs ``code``."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "receptor.pdbqt").write_text(peptide)
+
+    def make(affinities=None, code=None, **settings):
+        if affinities is not None or code is not None:
+            path = tmp_path / "stub"
+            path.write_text(f"#!{sys.executable}\n" + (code or STUB.replace("AFFINITIES", repr(affinities))))
+            path.chmod(0o755)
+            settings["program"] = str(path)
+        box = {} if "ligand" in settings else {"center": [0.0, 0.0, 0.0], "size": [14.0, 14.0, 14.0]}
+        return Vina(**{"receptor": "receptor.pdbqt", **box, **settings})
+
+    return make
+
+
+@needs_meeko
+@needs_vina
+def test_vina_docks(made, tmp_path):
+    reward = made(exhaustiveness=1, modes=2, poses="poses")
+    reward.setup()
+    ethanol = embedded("CCO")
+    scores = reward([ethanol, BAD])
+    assert -4 < scores.values[0] < -0.5 and scores.failures == {1: "the molecule is not valid"}
+    assert [path.name for path in (tmp_path / "poses").iterdir()] == [pose_file("poses", ethanol).name]
+    poses = [*Chem.SDMolSupplier(str(pose_file("poses", ethanol)), removeHs=False)]
+    assert 1 <= len(poses) <= 2 and all(Chem.MolToSmiles(Chem.RemoveHs(pose)) == "CCO" for pose in poses)
+    assert float(poses[0].GetProp("affinity")) == scores.values[0] and poses[0].GetNumAtoms() == 9
+    assert abs(poses[0].GetConformer().GetPositions()).max() < 7 + 2  # in the box, but for hydrogens
+    assert made(exhaustiveness=1, modes=2).score(ethanol) == scores.values[0]  # the seed decides
+    tight = made(exhaustiveness=1, size=[2.0, 2.0, 2.0])([embedded("CCCCCC")])
+    assert "does not fit into the box" in tight.failures[0] or "no pose" in tight.failures[0]
+
+
+@needs_meeko
+@pytest.mark.parametrize("workers", [1, 2])
+def test_poses_and_scores(made, workers):
+    reward = made(["-5.5", "-4.25"], poses="poses", workers=workers)
+    reward.setup()
+    assert reward([GOOD, PIECES, embedded("CC"), GOOD]).values == pytest.approx(
+        [-5.5, float("nan"), -5.5, -5.5], nan_ok=True
+    )
+    poses = [*Chem.SDMolSupplier(str(pose_file("poses", GOOD)))]
+    assert [float(pose.GetProp("affinity")) for pose in poses] == [-5.5, -4.25]
+    assert poses[0].GetProp("SMILES") == "CCO"
+    made(["-3"], poses="poses").score(GOOD)  # a worse docking does not replace it
+    assert len([*Chem.SDMolSupplier(str(pose_file("poses", GOOD)))]) == 2
+    made(["-7"], poses="poses").score(GOOD)
+    assert [pose.GetProp("affinity") for pose in Chem.SDMolSupplier(str(pose_file("poses", GOOD)))] == ["-7"]
+
+
+@needs_meeko
+def test_benzene_has_aromatic_atoms(made):
+    """Vina's type of a carbon decides its affinity, and generated molecules are kekulised."""
+    code = "import sys\nsys.exit(sys.argv[sys.argv.index('--ligand') + 1] and open('ligand.pdbqt').read().count(' A '))"
+    assert made(code=code, relax=False)([embedded("c1ccncc1C")]).failures == {0: "Vina receptor ended with status 5"}
+
+
+@needs_meeko
+@pytest.mark.parametrize(
+    ("affinities", "code", "said"),
+    [
+        (["0.000"], None, "does not fit into the box: its best affinity is 0 kcal/mol"),
+        (["12.5"], None, "does not fit into the box: its best affinity is 12.5 kcal/mol"),
+        ([], None, "Vina found no pose in the box"),
+        (["nan"], None, "Vina gave an affinity of nan"),
+        (["****"], None, "'****' where an affinity"),
+        (None, "pass", "Vina found no pose in the box"),
+        (
+            None,
+            "import sys; sys.exit('\\nAtom type B is not valid\\n > ATOM B')",
+            "1: Atom type B is not valid > ATOM B",
+        ),
+        (None, "import time; time.sleep(60)", "gave no answer within"),
+    ],
+    ids=["zero", "positive", "no pose", "nan", "asterisks", "no file", "refused", "hangs"],
+)
+def test_what_costs_the_molecule_alone(made, affinities, code, said):
+    scores = made(affinities, code, timeout=1 if code and "sleep" in code else 60)([GOOD])
+    assert said in scores.failures[0] and scores.values[0] != scores.values[0]
+
+
+def test_affinities():
+    line = "REMARK VINA RESULT:    {}      0.000      0.000\n"
+    assert parse_affinities("MODEL 1\n" + line.format("-7.3") + "MODEL 2\n" + line.format("-6.9")) == [-7.3, -6.9]
+    with pytest.raises(ValueError, match="no pose"):
+        parse_affinities("REMARK INTER: -3\n")
+
+
+def test_a_gate_gives_the_worst_value(made):
+    assert Gated(made(["-5"])).score(BAD) == 0
+
+
+def test_the_box_around_a_ligand(made, tmp_path):
+    mol = embedded("CCO")
+    x = mol.GetConformer().GetPositions()
+    for name, text in (
+        ("a.sdf", Chem.MolToMolBlock(mol) + "$$$$\n"),
+        ("a.pdb", Chem.MolToPDBBlock(mol)),
+        ("a.pdbqt", receptor_of(mol)),
+    ):
+        (tmp_path / name).write_text(text)
+        center, size = made(ligand=name, margin=4.0).box()
+        assert center == pytest.approx(((x.min(0) + x.max(0)) / 2).tolist(), abs=2e-3), name
+        assert size == pytest.approx((x.max(0) - x.min(0) + 8).tolist(), abs=2e-3), name
+    (tmp_path / "empty.sdf").write_text("")
+    with pytest.raises(GraftError, match=r"empty\.sdf has no atoms"):
+        made(ligand="empty.sdf").box()
+    with pytest.raises(GraftError, match="no file 'missing"):
+        made(ligand="missing.sdf").box()
+
+
+def test_what_it_is(made, tmp_path):
+    """Scores are shared between runs that dock in the same way."""
+    first = fingerprint_hash(made())
+    assert fingerprint_hash(made(workers=2, timeout=9, poses="poses", cpu=2)) == first
+    assert fingerprint_hash(made(seed=2)) != first != fingerprint_hash(made(size=[15.0, 14.0, 14.0]))
+    (tmp_path / "receptor.pdbqt").write_text("ATOM")
+    assert fingerprint_hash(made()) != first
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"receptor": "receptor.pdb"}, r"no \.pdbqt file: prepare it"),
+        ({"size": None}, "either center and size, or ligand"),
+        ({"center": None, "size": None}, "either center and size, or ligand"),
+        ({"ligand": "a.sdf", "center": [0, 0, 0], "size": [9, 9, 9]}, "either center and size, or ligand"),
+        ({"ligand": "a.xlsx"}, "a.xlsx' gives no box"),
+        ({"center": [0.0, 0.0]}, "center of Vina's box"),
+        ({"center": [0.0, 0.0, float("nan")]}, "center of Vina's box"),
+        ({"size": [9.0, 9.0, 0.0]}, "all edges are positive"),
+        ({"exhaustiveness": 0}, "exhaustiveness of Vina is 0"),
+        ({"seed": 0}, "seed of Vina is 0"),
+        ({"modes": 0}, "modes of Vina is 0"),
+        ({"timeout": 0}, "time limit of 0"),
+        ({"ligand": "a.sdf", "margin": -1.0}, "margin of Vina's box is -1"),
+    ],
+)
+def test_arguments(made, settings, said):
+    with pytest.raises(GraftError, match=said):
+        made(**settings)
+
+
+def test_a_missing_program_or_package(made, monkeypatch):
+    with pytest.raises(GraftError, match="no program 'vina-that-is-missing': install the system package autodock-vina"):
+        made(program="vina-that-is-missing").setup()
+    monkeypatch.setitem(sys.modules, "meeko", None)
+    with pytest.raises(GraftError, match=r"no package 'meeko'.*graft-diffusion\[docking\]"):
+        made([]).setup()
+
+
+@needs_meeko
+def test_what_setup_says_of_the_receptor(made, tmp_path):
+    with pytest.raises(GraftError, match=r"box is \d+\.\d Å away from the receptor"):
+        made([], center=[0.0, 0.0, 100.0]).setup()
+    for text, said in (("ROOT\nENDROOT\n", "file of a ligand"), ("nothing\n", "has no atoms")):
+        (tmp_path / "receptor.pdbqt").write_text(text)
+        with pytest.raises(GraftError, match=said):
+            made([]).setup()
+    (tmp_path / "receptor.pdbqt").unlink()
+    with pytest.raises(GraftError, match=r"no file 'receptor\.pdbqt'"):
+        made([]).setup()
