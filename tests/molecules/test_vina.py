@@ -114,6 +114,13 @@ def test_benzene_has_aromatic_atoms(made):
 
 
 @needs_meeko
+def test_rings_stay_closed(made):
+    """The attraction that closes an opened ring counts in Vina's affinity."""
+    code = "import sys\nsys.exit(9 if ' CG0' in open('ligand.pdbqt').read() else 4)"
+    assert made(code=code)([embedded("C1CCCCCN1")]).failures == {0: "Vina receptor ended with status 4"}
+
+
+@needs_meeko
 @pytest.mark.parametrize(
     ("affinities", "code", "said"),
     [

@@ -235,7 +235,8 @@ class Vina(ProgramReward):
                 rdForceFieldHelpers.MMFFOptimizeMolecule(mol, maxIters=STEPS)
             Chem.SetAromaticity(mol)  # generated molecules are kekulised, and Vina has a type of aromatic carbon
             try:
-                (setup,) = MoleculePreparation().prepare(mol)
+                # A ring that meeko opens closes by an attraction that counts in the affinity: small rings would win.
+                (setup,) = MoleculePreparation(rigid_macrocycles=True).prepare(mol)
                 text, fine, said = PDBQTWriterLegacy.write_string(setup)
             except Exception as error:  # meeko raises many types
                 raise ValueError(f"meeko cannot prepare the molecule: {error}") from None
