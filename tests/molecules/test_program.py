@@ -113,7 +113,7 @@ def test_what_cannot_work_is_said_at_once(tmp_path):
         ({"command": ["x", "{input}", "--charge={charge}"]}, r"x has \{charge\}: .*\{smiles\} for its SMILES"),
         ({"pattern": "("}, "not a regular expression"),
         ({"pattern": r"\d+"}, "0 groups"),
-        ({"timeout": 0}, "time limit of 0"),
+        ({"timeout": 0}, "timeout is 0"),
     ):
         with pytest.raises(GraftError, match=words):
             ExternalProgram(**{"command": ["x", "{input}"], **settings})

@@ -10,7 +10,7 @@ from rdkit import Chem
 from rdkit.Chem import rdDistGeom
 
 from domains.molecules.rewards import Gated, Vina
-from domains.molecules.rewards.vina import parse_affinities, pose_file
+from domains.molecules.rewards.vina import parse_affinities
 from graft.errors import GraftError
 from graft.io.fingerprint import fingerprint_hash
 
@@ -79,8 +79,8 @@ def test_vina_docks(made, tmp_path):
     ethanol = embedded("CCO")
     scores = reward([ethanol, BAD])
     assert -4 < scores.values[0] < -0.5 and scores.failures == {1: "the molecule is not valid"}
-    assert [path.name for path in (tmp_path / "poses").iterdir()] == [pose_file("poses", ethanol).name]
-    poses = [*Chem.SDMolSupplier(str(pose_file("poses", ethanol)), removeHs=False)]
+    assert [path.name for path in (tmp_path / "poses").iterdir()] == [reward.pose_file(ethanol).name]
+    poses = [*Chem.SDMolSupplier(str(reward.pose_file(ethanol)), removeHs=False)]
     assert 1 <= len(poses) <= 2 and all(Chem.MolToSmiles(Chem.RemoveHs(pose)) == "CCO" for pose in poses)
     assert float(poses[0].GetProp("affinity")) == scores.values[0] and poses[0].GetNumAtoms() == 9
     assert abs(poses[0].GetConformer().GetPositions()).max() < 7 + 2  # in the box, but for hydrogens
@@ -97,13 +97,14 @@ def test_poses_and_scores(made, workers):
     assert reward([GOOD, PIECES, embedded("CC"), GOOD]).values == pytest.approx(
         [-5.5, float("nan"), -5.5, -5.5], nan_ok=True
     )
-    poses = [*Chem.SDMolSupplier(str(pose_file("poses", GOOD)))]
+    path = reward.pose_file(GOOD)
+    poses = [*Chem.SDMolSupplier(str(path))]
     assert [float(pose.GetProp("affinity")) for pose in poses] == [-5.5, -4.25]
     assert poses[0].GetProp("SMILES") == "CCO"
     made(["-3"], poses="poses").score(GOOD)  # a worse docking does not replace it
-    assert len([*Chem.SDMolSupplier(str(pose_file("poses", GOOD)))]) == 2
+    assert len([*Chem.SDMolSupplier(str(path))]) == 2
     made(["-7"], poses="poses").score(GOOD)
-    assert [pose.GetProp("affinity") for pose in Chem.SDMolSupplier(str(pose_file("poses", GOOD)))] == ["-7"]
+    assert [pose.GetProp("affinity") for pose in Chem.SDMolSupplier(str(path))] == ["-7"]
 
 
 @needs_meeko
@@ -168,7 +169,7 @@ def test_the_box_around_a_ligand(made, tmp_path):
         assert center == pytest.approx(((x.min(0) + x.max(0)) / 2).tolist(), abs=2e-3), name
         assert size == pytest.approx((x.max(0) - x.min(0) + 8).tolist(), abs=2e-3), name
     (tmp_path / "empty.sdf").write_text("")
-    with pytest.raises(GraftError, match=r"empty\.sdf has no atoms"):
+    with pytest.raises(GraftError, match=r"empty\.sdf', which has no readable atoms"):
         made(ligand="empty.sdf").box()
     with pytest.raises(GraftError, match="no file 'missing"):
         made(ligand="missing.sdf").box()
@@ -186,19 +187,19 @@ def test_what_it_is(made, tmp_path):
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"receptor": "receptor.pdb"}, r"no \.pdbqt file: prepare it"),
+        ({"receptor": "receptor.pdb"}, r"it must be a \.pdbqt file"),
         ({"size": None}, "either center and size, or ligand"),
         ({"center": None, "size": None}, "either center and size, or ligand"),
         ({"ligand": "a.sdf", "center": [0, 0, 0], "size": [9, 9, 9]}, "either center and size, or ligand"),
-        ({"ligand": "a.xlsx"}, "a.xlsx' gives no box"),
-        ({"center": [0.0, 0.0]}, "center of Vina's box"),
-        ({"center": [0.0, 0.0, float("nan")]}, "center of Vina's box"),
-        ({"size": [9.0, 9.0, 0.0]}, "all edges are positive"),
-        ({"exhaustiveness": 0}, "exhaustiveness of Vina is 0"),
-        ({"seed": 0}, "seed of Vina is 0"),
-        ({"modes": 0}, "modes of Vina is 0"),
-        ({"timeout": 0}, "time limit of 0"),
-        ({"ligand": "a.sdf", "margin": -1.0}, "margin of Vina's box is -1"),
+        ({"ligand": "a.xlsx"}, r"a.xlsx'; its name must end in"),
+        ({"center": [0.0, 0.0]}, "center is .*three finite numbers"),
+        ({"center": [0.0, 0.0, float("nan")]}, "center is .*three finite numbers"),
+        ({"size": [9.0, 9.0, 0.0]}, "all edges must be above 0"),
+        ({"exhaustiveness": 0}, "exhaustiveness is 0; it must be at least 1"),
+        ({"seed": 0}, "seed is 0; it must be at least 1"),
+        ({"modes": 0}, "modes is 0; it must be at least 1"),
+        ({"timeout": 0}, "timeout is 0; it must be above 0"),
+        ({"ligand": "a.sdf", "margin": -1.0}, "margin is -1; it must be at least 0"),
     ],
 )
 def test_arguments(made, settings, said):
@@ -207,10 +208,10 @@ def test_arguments(made, settings, said):
 
 
 def test_a_missing_program_or_package(made, monkeypatch):
-    with pytest.raises(GraftError, match="no program 'vina-that-is-missing': install the system package autodock-vina"):
+    with pytest.raises(GraftError, match=r"program is 'vina-that-is-missing'; .*autodock-vina"):
         made(program="vina-that-is-missing").setup()
     monkeypatch.setitem(sys.modules, "meeko", None)
-    with pytest.raises(GraftError, match=r"no package 'meeko'.*graft-diffusion\[docking\]"):
+    with pytest.raises(GraftError, match=r"package 'meeko'.*graft-diffusion\[docking\]"):
         made([]).setup()
 
 
@@ -218,7 +219,7 @@ def test_a_missing_program_or_package(made, monkeypatch):
 def test_what_setup_says_of_the_receptor(made, tmp_path):
     with pytest.raises(GraftError, match=r"box is \d+\.\d Å away from the receptor"):
         made([], center=[0.0, 0.0, 100.0]).setup()
-    for text, said in (("ROOT\nENDROOT\n", "file of a ligand"), ("nothing\n", "has no atoms")):
+    for text, said in (("ROOT\nENDROOT\n", "ligand's file with a ROOT"), ("nothing\n", "which has no atoms")):
         (tmp_path / "receptor.pdbqt").write_text(text)
         with pytest.raises(GraftError, match=said):
             made([]).setup()

@@ -11,7 +11,7 @@ from typing import Any
 
 from typing_extensions import override
 
-from graft.errors import GraftError
+from graft.core import limits
 from graft.reward import Reward, Scores
 
 TAIL = 1 << 20  # bytes that are read, from the end of the output
@@ -21,18 +21,15 @@ class ProgramReward(Reward):
     """A reward that calls a program for each molecule.
 
     Args:
-        program: Name or path of the program.
         timeout: Time limit of a call in seconds.
         workers: Number of calls at a time.
         environment: Environment variables of the program.
         name: Name in tables.
     """
 
-    def __init__(
-        self, program: str, timeout: float, workers: int, environment: "dict[str, str] | None", name: str
-    ) -> None:
-        if timeout <= 0 or workers < 1:
-            raise GraftError(f"{program} has a time limit of {timeout:g} s and {workers} workers: both are positive")
+    def __init__(self, timeout: float, workers: int, environment: "dict[str, str] | None", name: str) -> None:
+        limits.check("timeout", timeout, 0, above=True)
+        limits.check("workers", workers, 1)
         self.timeout, self.workers, self.environment, self.name = timeout, workers, environment or {}, name
 
     @override
@@ -78,11 +75,11 @@ class ProgramReward(Reward):
             finally:
                 _end(process)
         if status != 0:
-            said = self.complaint([line for line in tail(folder / "stderr").splitlines() if line.strip()])
-            raise RuntimeError(f"{self.name} ended with status {status}" + (f": {said}" if said else ""))
+            message = self.error_message([line for line in tail(folder / "stderr").splitlines() if line.strip()])
+            raise RuntimeError(f"{self.name} ended with status {status}" + (f": {message}" if message else ""))
 
-    def complaint(self, lines: Sequence[str]) -> str:
-        """Return what is shown of the errors of a program that fails.
+    def error_message(self, lines: Sequence[str]) -> str:
+        """Return the part of a failed program's errors that is shown.
 
         Args:
             lines: Lines that the program wrote to ``stderr``, without empty ones.

@@ -67,7 +67,7 @@ class ExternalProgram(ProgramReward):
                 f"the command of {command[0]} {wrong}: {{input}} stands for the molecule's file, {{smiles}} for its "
                 "SMILES"
             )
-        super().__init__(command[0], timeout, workers, environment, name or Path(command[0]).name)
+        super().__init__(timeout, workers, environment, name or Path(command[0]).name)
         try:
             self._pattern = re.compile(pattern, re.MULTILINE)
         except re.error as error:

@@ -20,18 +20,19 @@ from typing_extensions import override
 from domains.molecules.chemistry import is_connected, is_valid, key
 from domains.molecules.etkdg import STEPS
 from domains.molecules.rewards.calls import ProgramReward, located
+from graft.core import limits
 from graft.errors import GraftError
 from graft.io.atomic import write_text
 from graft.io.checksum import checksum, file_checksum
-from graft.io.fingerprint import public_attributes
+from graft.io.fingerprint import fingerprint_hash, public_attributes
 from graft.io.paths import find_file
 
 CUTOFF = 8.0
 """Distance in Å beyond which two atoms do not interact in Vina's scoring function."""
 
 _RESULT = re.compile(r"^REMARK VINA RESULT:\s+(\S+)", re.MULTILINE)
-_OTHER_FILES = ("pdbqt", "pdb", "sdf", "mol")
-_INSTALL = "install the system package autodock-vina, or give the path of Vina 1.2 or later as program"
+_LIGAND_FILES = ("pdbqt", "pdb", "sdf", "mol")
+_INSTALL = "Install the system package autodock-vina, or give the path of Vina 1.2 or later."
 
 
 @dataclass
@@ -96,27 +97,25 @@ class Vina(ProgramReward):
         poses: "str | None" = None,
         program: str = "vina",
     ) -> None:
-        super().__init__(program, timeout, workers, {}, f"Vina {Path(receptor).stem}")
+        super().__init__(timeout, workers, {}, f"Vina {Path(receptor).stem}")
         if Path(receptor).suffix != ".pdbqt":
             raise GraftError(
-                f"the receptor {receptor!r} is no .pdbqt file: prepare it with meeko's mk_prepare_receptor.py"
+                f"receptor is {receptor!r}; it must be a .pdbqt file. Prepare it with meeko's mk_prepare_receptor.py."
             )
         if (center is None) != (size is None) or (center is None) == (ligand is None):
             raise GraftError(
-                "the box of Vina needs either center and size, or ligand, the file of a ligand in the site"
+                "the box of Vina must have either center and size, or ligand, the file of a ligand in the site"
             )
         for name, triple in (("center", center), ("size", size)):
             if triple is not None and (len(triple) != 3 or not all(map(math.isfinite, triple))):
-                raise GraftError(f"the {name} of Vina's box is {triple}: give three numbers in Å")
+                raise GraftError(f"{name} is {triple}; it must be three finite numbers in Å")
         if size is not None and min(size) <= 0:
-            raise GraftError(f"the size of Vina's box is {size}: all edges are positive")
-        if ligand is not None and Path(ligand).suffix.lower()[1:] not in _OTHER_FILES:
-            raise GraftError(f"the ligand {ligand!r} gives no box: its name must end in .{', .'.join(_OTHER_FILES)}")
+            raise GraftError(f"size is {size}; all edges must be above 0")
+        if ligand is not None and Path(ligand).suffix.lower()[1:] not in _LIGAND_FILES:
+            raise GraftError(f"ligand is {ligand!r}; its name must end in .{', .'.join(_LIGAND_FILES)}")
         for name, number in (("exhaustiveness", exhaustiveness), ("seed", seed), ("modes", modes), ("cpu", cpu)):
-            if number < 1:  # a seed of 0 means a random one
-                raise GraftError(f"{name} of Vina is {number}: it must be 1 or more")
-        if not (math.isfinite(margin) and margin >= 0):
-            raise GraftError(f"the margin of Vina's box is {margin:g} Å: it must be 0 or more")
+            limits.check(name, number, 1)  # Vina takes a seed of 0 as a random one
+        limits.check("margin", margin, 0)
         self.receptor, self.center, self.size, self.ligand, self.margin = receptor, center, size, ligand, margin
         self.exhaustiveness, self.seed, self.modes, self.cpu, self.relax = exhaustiveness, seed, modes, cpu, relax
         self.poses, self.program = poses, program
@@ -139,25 +138,28 @@ class Vina(ProgramReward):
     def setup(self) -> None:
         """Raise GraftError if a program, package or file is missing, or if the box is not at the receptor."""
         if located(self.program) is None:
-            raise GraftError(f"there is no program {self.program!r}: {_INSTALL}")
+            raise GraftError(f"program is {self.program!r}; there is no such program. {_INSTALL}")
         missing = [name for name in ("meeko", "gemmi") if importlib.util.find_spec(name) is None]
         if missing:
             raise GraftError(
-                f"there is no package {missing[0]!r}, which Vina's ligands need: pip install 'graft-diffusion[docking]'"
+                f"the package {missing[0]!r}, which prepares Vina's ligands, is missing. Call pip install "
+                "'graft-diffusion[docking]'."
             )
         text = find_file(self.receptor).read_text(encoding="utf-8", errors="replace")
         if re.search(r"^ROOT", text, re.MULTILINE):
-            raise GraftError(f"{self.receptor} is the file of a ligand (it has a ROOT): give the receptor's")
+            raise GraftError(
+                f"receptor is {self.receptor!r}, a ligand's file with a ROOT; it must be the file of a rigid receptor"
+            )
         atoms = _positions(text)
         if not len(atoms):
-            raise GraftError(f"the receptor {self.receptor} has no atoms: it is no PDBQT file")
+            raise GraftError(f"receptor is {self.receptor!r}, which has no atoms; it must be a PDBQT file")
         center, size = self.box()
         outside = np.maximum(np.abs(atoms - center) - np.array(size) / 2, 0)
         nearest = float(np.linalg.norm(outside, axis=1).min())
         if nearest > CUTOFF:
             raise GraftError(
-                f"Vina's box is {nearest:.1f} Å away from the receptor {self.receptor}, where nothing binds: correct "
-                "its centre"
+                f"Vina's box is {nearest:.1f} Å away from the receptor {self.receptor}; it must be within {CUTOFF:g} "
+                "Å. Correct its centre."
             )
 
     def box(self) -> tuple[list[float], list[float]]:
@@ -171,11 +173,11 @@ class Vina(ProgramReward):
         atoms = _ligand_positions(find_file(self.ligand))
         if not len(atoms):
             raise GraftError(
-                f"the ligand {self.ligand} has no atoms that can be read: give another file, or center and size"
+                f"ligand is {self.ligand!r}, which has no readable atoms. Give another file, or center and size."
             )
         low, high = atoms.min(0) - self.margin, atoms.max(0) + self.margin
         if (high - low).min() <= 0:
-            raise GraftError(f"the box around {self.ligand} has no volume: give a margin above 0")
+            raise GraftError(f"margin is {self.margin:g}; it must be above 0 for the flat {self.ligand}")
         return ((low + high) / 2).round(3).tolist(), (high - low).round(3).tolist()
 
     @override
@@ -189,7 +191,7 @@ class Vina(ProgramReward):
         """
         docking = self.dock(item)
         if self.poses is not None:
-            _keep(docking, pose_file(self.poses, item), key(item, stereo=True))
+            _keep(docking, self.pose_file(item), key(item, stereo=True))
         return docking.affinity
 
     def dock(self, item: Any) -> Docking:
@@ -214,9 +216,14 @@ class Vina(ProgramReward):
             raise ValueError(f"the molecule does not fit into the box: its best affinity is {affinities[0]:g} kcal/mol")
         return Docking(affinities[0], _molecules(text, affinities))
 
+    def pose_file(self, item: Any) -> Path:
+        """Return the path of a molecule's poses: one for each SMILES with stereochemistry and way of docking."""
+        assert self.poses is not None
+        return Path(self.poses) / f"{checksum([fingerprint_hash(self), key(item, stereo=True)])[:16]}.sdf"
+
     @override
-    def complaint(self, lines: Sequence[str]) -> str:
-        """Return the first line and the line of the file that it is about."""
+    def error_message(self, lines: Sequence[str]) -> str:
+        """Return the first two lines: the error, and the line of the file with the fault."""
         return " ".join(line.strip() for line in lines[:2])
 
     def _prepared(self, item: Any) -> str:
@@ -237,17 +244,12 @@ class Vina(ProgramReward):
             try:
                 # A ring that meeko opens closes by an attraction that counts in the affinity: small rings would win.
                 (setup,) = MoleculePreparation(rigid_macrocycles=True).prepare(mol)
-                text, fine, said = PDBQTWriterLegacy.write_string(setup)
+                text, success, message = PDBQTWriterLegacy.write_string(setup)
             except Exception as error:  # meeko raises many types
                 raise ValueError(f"meeko cannot prepare the molecule: {error}") from None
-        if not fine:
-            raise ValueError(f"meeko cannot prepare the molecule: {said}")
+        if not success:
+            raise ValueError(f"meeko cannot prepare the molecule: {message}")
         return str(text)
-
-
-def pose_file(folder: "str | Path", item: Any) -> Path:
-    """Return the path of a molecule's poses in a folder: one for each key with stereochemistry."""
-    return Path(folder) / f"{checksum(key(item, stereo=True))[:16]}.sdf"
 
 
 def parse_affinities(text: str) -> list[float]:
