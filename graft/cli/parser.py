@@ -18,7 +18,8 @@ from graft.commands.correct import InvertedNoiseData
 from graft.errors import GraftError
 from graft.io import yaml_files
 from graft.module import GraftModule
-from graft.pretrained.model import GivenModel, given_model, model_below
+from graft.pretrained.given import GivenModel, given_model
+from graft.pretrained.model import model_below
 from graft.pretrained.parsing import read_config, shorten_parser_error
 from graft.rollouts import Rollouts
 from graft.runs.architecture import missing_network

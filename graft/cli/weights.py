@@ -8,7 +8,7 @@ from graft.cli.parser import parse_and_build
 from graft.errors import GraftError
 from graft.io import yaml_files
 from graft.io.tensors import read_tensors
-from graft.pretrained.model import architecture, trusted_config
+from graft.pretrained.header import architecture, trusted_config
 
 NUMBERS = ("draws", "batch_size", "test_draws", "validation_draws")
 """Numbers in the settings of a run's data that say how its rounds are stored."""
