@@ -104,10 +104,11 @@ class Objective(Described, nn.Module, ABC):
         """
         low, high = policy.interval.low, policy.interval.high
         partial = ["model.level > 0"] * (low > 0) + ["model.upper_level < 1"] * (high < 1)
-        if partial and not policy.process.reverses_in_distribution:
+        if partial and not policy.process.reverses_in_distribution(high if high < 1 else low):
             raise GraftError(
                 f"{type(self).__name__} noises final samples again, which is biased at {' and '.join(partial)} unless "
-                "the sampler reverses the process in distribution: use eta=1, or the whole clock"
+                "the sampler reverses the process in distribution: use eta=1, eta_above of at least that level, or the "
+                "whole clock"
             )
 
 

@@ -41,13 +41,13 @@ class Shaping(Objective):
         Raises:
             GraftError: The target that was asked for is biased for them.
         """
-        right = policy.process.reverses_in_distribution
+        right = policy.process.reverses_in_distribution(policy.interval.low)
         if self.setting == "auto":
             return "transition" if not right else "trajectory" if source == "reference" else "renoised"
         if self.setting != "transition" and not right:
             raise GraftError(
                 f"model.objective.target '{self.setting}' is biased unless the sampler reverses the process "
-                "in distribution (eta=1): use 'transition'"
+                "in distribution from model.level down (eta=1, or eta_above at least model.level): use 'transition'"
             )
         if self.setting == "trajectory" and source == "current":
             raise GraftError(
@@ -66,7 +66,8 @@ class Shaping(Objective):
         if not spec.is_sampled and policy.interval.low > 0 and target != "renoised":
             raise GraftError(
                 "a scored file has no states between noise and data: at model.level above 0 it needs a sampler that "
-                f"reverses the process in distribution (eta=1) and the target 'renoised' or 'auto', not '{target}'"
+                "reverses the process in distribution from that level down (eta=1, or eta_above at least model.level) "
+                f"and the target 'renoised' or 'auto', not '{target}'"
             )
 
     @override

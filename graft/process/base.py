@@ -66,12 +66,11 @@ class Process(Described, ABC):
     def invertible(self) -> bool:
         """Return True if a step can be inverted, from ``next_level`` up to ``level``."""
 
-    @property
     @abstractmethod
-    def reverses_in_distribution(self) -> bool:
-        """Return True if sampling reverses the forward process in distribution.
+    def reverses_in_distribution(self, level: float) -> bool:
+        """Return True if sampling from ``level`` to 0 reverses the forward process in distribution.
 
-        Then x_u given the final x_0 follows the forward kernel.
+        Then x_level given the final x_0 follows the forward kernel.
         """
 
     @abstractmethod

@@ -74,7 +74,6 @@ class Categorical(CategoricalPath):
 
     stochastic = True
     invertible = False
-    reverses_in_distribution = True
     has_log_prob = True
 
     def __init__(
@@ -144,6 +143,10 @@ class Categorical(CategoricalPath):
         """
         x = as_tensor(state)
         return self._project(self.posterior(self.x0_probabilities(output), x, level, next_level), condition)
+
+    @override
+    def reverses_in_distribution(self, level: float) -> bool:
+        return True
 
     @override
     def denoise_step(

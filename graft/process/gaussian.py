@@ -41,6 +41,8 @@ class Gaussian(GaussianLoss):
             1 a step draws more noise and removes more, which corrects errors of the steps before it (as the noise of
             Karras et al. 2022, section 4, does). Small steps have the same marginals for every eta; large steps with
             eta far above 1 make samples more alike.
+        eta_above: Level above which steps take ``eta``; steps from this level down are ancestral, so that objectives
+            that need a sampler that reverses the process below u* can be used with u* up to this level.
         warp: Exponent of the clock, t = u^warp; 2 halves the steps that molecules need.
         snr_weight_clamp: Bounds of the loss's weight SNR = alpha²/sigma² on the squared error of x_0; ``null`` weighs
             all levels alike in the error of the prediction itself.
@@ -66,17 +68,19 @@ class Gaussian(GaussianLoss):
         one_hot_scale: float = 1.0,
         projection: "Projection | None" = None,
         clip_sample_range: "float | None" = None,
+        eta_above: float = 0.0,
     ) -> None:
         super().__init__(shape, warp, projection)
         self.schedule, self.prediction_type, self.eta = schedule, prediction_type, eta
         self.snr_weight_clamp, self.one_hot_scale = snr_weight_clamp, one_hot_scale
-        self.clip_sample_range = clip_sample_range
+        self.clip_sample_range, self.eta_above = clip_sample_range, eta_above
         self._check()
 
     def _check(self) -> None:
         """Raise GraftError if a setting is out of its range."""
         eta, weight, clip = self.eta, self.snr_weight_clamp, self.clip_sample_range
         require(0 <= eta < math.inf, "eta", eta, "be at least 0: 0 is DDIM, 1 the ancestral sampler")
+        require(0 <= self.eta_above <= 1, "eta_above", self.eta_above, "be a level, from 0 to 1")
         require(0 < self.one_hot_scale < math.inf, "one_hot_scale", self.one_hot_scale, "be positive")
         if weight is not None:
             right = len(weight) == 2 and 0 <= weight[0] <= weight[1] < math.inf
@@ -101,25 +105,24 @@ class Gaussian(GaussianLoss):
     @property
     @override
     def stochastic(self) -> bool:
-        return self.eta > 0
+        return self.eta > 0 or self.eta_above > 0
 
     @property
     @override
     def invertible(self) -> bool:
-        return self.eta == 0 and self.clip_sample_range is None
+        return not self.stochastic and self.clip_sample_range is None
 
     @property
     @override
     def why_not_invertible(self) -> str:
-        if self.eta == 0 and self.clip_sample_range is not None:
+        if not self.stochastic and self.clip_sample_range is not None:
             return "clips its estimates of x_0, so its steps cannot be inverted: leave out clip_sample_range"
         return super().why_not_invertible
 
-    @property
     @override
-    def reverses_in_distribution(self) -> bool:
-        """Return True for eta = 1, the only eta with the forward process's joint distribution."""
-        return self.eta == 1
+    def reverses_in_distribution(self, level: float) -> bool:
+        """Return True where steps are ancestral, the only ones with the forward process's joint distribution."""
+        return self.eta == 1 or level <= self.eta_above
 
     @property
     @override
@@ -165,7 +168,8 @@ class Gaussian(GaussianLoss):
     def _coefficients(self, level: Level, next_level: Level) -> tuple[Tensor, Tensor, Tensor]:
         """Return (keep, move, c) of x_s = keep x_t + move x_0 + c z, float64."""
         (alpha_t, sigma_t), (alpha_s, sigma_s) = (self.alpha_sigma(u) for u in (level, next_level))
-        c = torch.minimum(self.eta * sigma_s * self.kernel(level, next_level)[1] / sigma_t, sigma_s)
+        eta = torch.where(torch.as_tensor(level) > self.eta_above, self.eta, 1.0).to(sigma_s)
+        c = torch.minimum(eta * sigma_s * self.kernel(level, next_level)[1] / sigma_t, sigma_s)
         keep = (sigma_s**2 - c**2).clamp(min=0).sqrt() / sigma_t
         return keep, alpha_s - alpha_t * keep, c
 

@@ -49,10 +49,9 @@ class MultiFieldProcess(Process):
         found = [f"{name!r} {p.why_not_invertible}" for name, p in self.fields.items() if not p.invertible]
         return f"cannot be inverted: {'; '.join(found)}"
 
-    @property
     @override
-    def reverses_in_distribution(self) -> bool:
-        return all(p.reverses_in_distribution for p in self.fields.values())
+    def reverses_in_distribution(self, level: float) -> bool:
+        return all(p.reverses_in_distribution(level) for p in self.fields.values())
 
     @property
     @override

@@ -297,7 +297,9 @@ def test_divergence_of_steps(kind: type[Categorical]) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_steps_cannot_be_inverted(kind: type[Categorical]) -> None:
     process = kind((1, 3))
-    assert process.stochastic and process.reverses_in_distribution and process.has_log_prob and not process.invertible
+    assert (
+        process.stochastic and process.reverses_in_distribution(1.0) and process.has_log_prob and not process.invertible
+    )
     with pytest.raises(InversionError, match=rf"{kind.__name__} draws the classes of a discrete field"):
         Euler().step(BoundModel(process, Table(process, LAW[:3]), {}), states_of(process), 0.5, 0.75, None)
     both = MultiFieldProcess({"kind": process, "place": Gaussian(LinearSchedule(), "velocity", (1,), eta=0.0)})

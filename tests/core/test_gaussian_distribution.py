@@ -80,6 +80,24 @@ def test_gaussian_between_ode_and_ancestral() -> None:
 @pytest.mark.parametrize(("name", "prediction"), [("flow", "velocity"), ("polynomial", "x0"), ("cosine", "v")])
 def test_more_noise_than_ancestral_has_the_same_marginals(name: str, prediction: str) -> None:
     check_gaussian(Gaussian(SCHEDULES[name], prediction, (2,), eta=1.5))
+    check_gaussian(Gaussian(SCHEDULES[name], prediction, (2,), eta=1.5, eta_above=0.25))
+
+
+def test_steps_are_ancestral_below_a_level() -> None:
+    """A sample from level 0.2 has the joint distribution of ancestral steps, and one from 0.6 has not."""
+    mixed = Gaussian(PolynomialSchedule(), "x0", (2,), eta=0.0, eta_above=0.3)
+    above, below = (Gaussian(PolynomialSchedule(), "x0", (2,), eta=eta) for eta in (0.0, 1.0))
+    for level, following, same in ((0.6, 0.4, above), (0.4, 0.2, above), (0.3, 0.2, below), (0.2, 0.0, below)):
+        assert mixed._coefficients(level, following) == same._coefficients(level, following)
+    assert mixed.reverses_in_distribution(0.3) and not mixed.reverses_in_distribution(0.31)
+    assert mixed.stochastic and not mixed.invertible and not mixed.has_log_prob
+    levels = f64([0.6, 0.2])  # a batch may hold both kinds of level
+    torch.testing.assert_close(
+        torch.stack(mixed._coefficients(levels, levels / 2)),
+        torch.stack(
+            [torch.stack(each._coefficients(v, v / 2)) for each, v in ((above, levels[0]), (below, levels[1]))], -1
+        ),
+    )
 
 
 @pytest.mark.parametrize("eta", [1.5, 4.0, 100.0])

@@ -131,8 +131,8 @@ def test_dict_state() -> None:
 def test_stochastic_steps_do_not_invert() -> None:
     stochastic = Gaussian(LinearSchedule(), "velocity", (2,), eta=1.0)
     mixed = MultiFieldProcess({"x": Gaussian(LinearSchedule(), "velocity", (2,), eta=0.0), "h": stochastic})
-    assert stochastic.stochastic and not stochastic.invertible and stochastic.reverses_in_distribution
-    assert mixed.stochastic and not mixed.invertible and not mixed.reverses_in_distribution
+    assert stochastic.stochastic and not stochastic.invertible and stochastic.reverses_in_distribution(1.0)
+    assert mixed.stochastic and not mixed.invertible and not mixed.reverses_in_distribution(1.0)
     x = torch.zeros(2, 2, dtype=torch.float64)
     states: list[tuple[Process, State]] = [(stochastic, x), (mixed, {"x": x, "h": x})]
     for process, state in states:

@@ -89,6 +89,9 @@ CASES: list[tuple[Schedule, str, float, str]] = [
     (LinearSchedule(), "velocity", 1.0, "b"),
     (CosineSchedule(), "v", 1.0, "b"),
     (PolynomialSchedule(offset=1e-10), "eps", 1.0, "b"),
+    (CosineSchedule(), "v", 1.4, "a"),  # more noise above the handover, ancestral below it
+    (CosineSchedule(), "v", 1.4, "b"),
+    (LinearSchedule(), "x0", 1.4, "b"),
 ]
 
 
@@ -113,7 +116,8 @@ def test_law_at_the_handover(
 ) -> None:
     """Sampling 1 → u* with the fitted network gives the law of accepted x_{u*}; the hand-over finishes it rightly."""
     clip = 1e6 if prediction == "eps" else None  # never reached, but asked for where there is next to no signal
-    process = Gaussian(schedule, prediction, (2,), eta=eta, warp=warp, clip_sample_range=clip)
+    above = HANDOVER if eta > 1 else 0.0
+    process = Gaussian(schedule, prediction, (2,), eta=eta, warp=warp, clip_sample_range=clip, eta_above=above)
     made = rollouts(process, tilt)
     before = DATA.at(process, HANDOVER).moments()
     assert gap(made.law, before) > 0.1  # there is something to learn

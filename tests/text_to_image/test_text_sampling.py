@@ -148,7 +148,7 @@ def test_which_samplers_reverse_the_process_in_law(pipelines: dict[str, Path]) -
     laws = {
         (eta, scale): module(pipelines["eps"], eta=eta, guidance=Guidance(scale)) for eta in (0, 1) for scale in (1, 4)
     }
-    assert {key: model.policy.process.reverses_in_distribution for key, model in laws.items()} == {
+    assert {key: model.policy.process.reverses_in_distribution(0.5) for key, model in laws.items()} == {
         (0, 1): False,
         (0, 4): False,
         (1, 1): True,

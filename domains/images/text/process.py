@@ -111,10 +111,9 @@ class LatentGaussian(Gaussian):
         require(self.eta <= 1, "eta", self.eta, "lie in [0, 1], as in diffusers")
         self.guided = guided
 
-    @property
     @override
-    def reverses_in_distribution(self) -> bool:
-        return super().reverses_in_distribution and not self.guided
+    def reverses_in_distribution(self, level: float) -> bool:
+        return super().reverses_in_distribution(level) and not self.guided
 
     @override
     def prior(self, condition: Condition, generator: "Generator | None" = None) -> Tensor:
