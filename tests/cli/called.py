@@ -12,6 +12,7 @@ HERE = Path(__file__).parent
 TOY = HERE / "toy"  # a third-party package with a domain of its own
 
 MOLECULE = ["--config", "domains/molecule.yaml"]
+MIXTURE = ["--config", str(TOY / "domains" / "mixture" / "mixture.yaml")]
 QUIET = ["--trainer.enable_progress_bar", "false"]
 SMALL = [
     *["--data.draws", "64", "--data.batch_size", "32", "--data.train_batch_size", "16", "--data.steps_per_round", "4"],
@@ -28,7 +29,7 @@ SMALL = [
     *["--trainer.log_every_n_steps", "1"],
     *["--data.source", "reference"],
 ]
-REWARD = [  # says something of molecules of any quality
+REWARD = [  # says something of points, and of molecules of any quality
     *[
         "--data.reward",
         "graft.reward.FunctionReward",

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from called import HALF, HERE, MOLECULE, QUIET, REWARD, SMALL, TOY, done
+from called import HALF, HERE, MIXTURE, MOLECULE, QUIET, REWARD, SMALL, TOY, done
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -13,6 +13,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Enumerated molecules go to a folder of this session's."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GRAFT_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.syspath_prepend(TOY)  # domains.mixture, from every folder
         patch.syspath_prepend(HERE)  # tried.py; pytest's own order of paths is not to be relied on
         yield
 
@@ -57,16 +58,38 @@ def toy(mixture: Path, folder: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def small(reference: Path) -> list[str]:
-    """Arguments of a fit that takes a second."""
+    """Arguments of a small fit of molecules; a test that needs no molecules takes `mixture_fit`."""
     return [*MOLECULE, "--model.weights", str(reference), *SMALL, *QUIET, *REWARD, *HALF]
 
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory, small: list[str]) -> Path:
-    """The folder of a finished run, which no test may change."""
+    """The folder of a finished run of molecules, which no test may change."""
     folder = tmp_path_factory.mktemp("finished")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         result = done("fit", *small)
     (folder / "out.txt").write_text(result.out)
     return folder / "runs" / "molecule" / "1"
+
+
+@pytest.fixture(scope="session")
+def mixture_reference(mixture: Path) -> Path:
+    """The reference of the toy domain."""
+    return mixture / "run" / "reference.safetensors"
+
+
+@pytest.fixture(scope="session")
+def mixture_fit(mixture_reference: Path) -> list[str]:
+    """Arguments of a small fit of the toy domain, for tests of what all domains share."""
+    return [*MIXTURE, "--model.weights", str(mixture_reference), *SMALL, *QUIET, *REWARD, *HALF]
+
+
+@pytest.fixture(scope="session")
+def mixture_run(tmp_path_factory: pytest.TempPathFactory, mixture_fit: list[str]) -> Path:
+    """The folder of a finished run of the toy domain, which no test may change."""
+    folder = tmp_path_factory.mktemp("mixture_run")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        done("fit", *mixture_fit)
+    return folder / "runs" / "mixture" / "1"

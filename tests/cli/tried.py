@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 
-def spread(mol: Any) -> float:
-    """How far the atoms are from their centre, Å: any molecule has it."""
-    return float((mol.GetConformer().GetPositions() ** 2).sum(1).mean() ** 0.5)
+def spread(item: Any) -> float:
+    """How far the atoms, Å, or a point are from the centre: every object has it."""
+    if isinstance(item, tuple):
+        return math.hypot(*item)
+    return float((item.GetConformer().GetPositions() ** 2).sum(1).mean() ** 0.5)
 
 
 def narrow(mol: Any) -> float:
