@@ -53,7 +53,7 @@ class Result:
     @property
     def said(self) -> str:
         """The one line of a refusal."""
-        lines = self.err.strip().splitlines()
+        lines = [line for line in self.err.strip().split("\n") if "\r" not in line]  # without progress
         assert self.status == 2 and len(lines) == 1 and lines[0].startswith("graft: "), (self.status, self.err)
         return lines[0]
 

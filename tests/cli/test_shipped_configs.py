@@ -101,9 +101,10 @@ def test_an_overlay_resolves(name: str) -> None:
 def test_an_overlay_changes_what_it_says(base: str) -> None:
     plain, ode = (resolved(base, *more)["model"]["init_args"] for more in ([], ["process/molecule_ode"]))
     fields = ode["process"]["init_args"]["fields"]
-    assert {name: field["init_args"].pop("eta") for name, field in fields.items()} == {"x": 0, "h": 0}
-    for field in plain["process"]["init_args"]["fields"].values():
-        field["init_args"].pop("eta")
+    for name in ("eta", "eta_above"):
+        assert [field["init_args"].pop(name) for field in fields.values()] == [0, 0]
+        for field in plain["process"]["init_args"]["fields"].values():
+            field["init_args"].pop(name)
     assert ode == plain
 
 
