@@ -9,6 +9,7 @@ from rdkit.Chem import rdDepictor
 from rdkit.Chem.Draw import rdMolDraw2D
 
 from domains.molecules.chemistry import is_connected, is_stable, is_valid, key
+from domains.molecules.view import AROUND
 from graft.errors import GraftError
 from graft.io.atomic import write_bytes, write_with
 from graft.io.csv_files import csv_text
@@ -116,7 +117,7 @@ def _sdf(mols: Sequence[Any], path: str) -> None:
         for mol in mols:
             columns = {name: value for name, value in _columns(mol).items() if value}
             record = Chem.Mol(mol)
-            for name in list(record.GetPropNames()):
+            for name in [*record.GetPropNames(), AROUND]:  # RDKit writes private properties too
                 record.ClearProp(name)
             for name, value in columns.items():
                 record.SetProp("SMILES" if name == "smiles" else name, value)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from rdkit import Chem, rdBase
 
 from domains.molecules.chemistry import is_valid
@@ -15,6 +16,11 @@ STYLE = (
     ".mol3d canvas{border:1px solid #dde3ea;border-radius:6px;cursor:grab;touch-action:none}"
     ".mol3d figcaption{font-weight:400}</style>"
 )
+
+AROUND = "_around"
+"""Private property of a molecule: the atoms around it and their bonds, as JSON."""
+LONGEST_BOND = 1.95
+"""Distance in Å below which two heavy atoms around a molecule are shown as bonded."""
 
 
 def view(mols: Sequence[Any], legends: "Sequence[str] | None" = None, side: int = 230) -> str:
@@ -38,7 +44,7 @@ def view(mols: Sequence[Any], legends: "Sequence[str] | None" = None, side: int 
 
 
 def _data(mol: Any) -> str:
-    """Return a molecule as JSON: elements and positions in Å, bonds with their orders.
+    """Return a molecule as JSON: elements and positions in Å, bonds with their orders, and atoms around it.
 
     Missing hydrogens are added.
     """
@@ -49,4 +55,20 @@ def _data(mol: Any) -> str:
     positions = mol.GetConformer().GetPositions().round(3).tolist()
     atoms = [[atom.GetSymbol(), *x] for atom, x in zip(mol.GetAtoms(), positions, strict=True)]
     bonds = [[b.GetBeginAtomIdx(), b.GetEndAtomIdx(), int(b.GetBondTypeAsDouble())] for b in mol.GetBonds()]
-    return json.dumps({"atoms": atoms, "bonds": bonds}, separators=(",", ":"))
+    around = json.loads(mol.GetProp(AROUND)) if mol.HasProp(AROUND) else {"atoms": [], "bonds": []}
+    return json.dumps({"atoms": atoms, "bonds": bonds, "around": around}, separators=(",", ":"))
+
+
+def surround(mol: Any, elements: Sequence[str], positions: "np.ndarray[Any, Any]") -> None:
+    """Give a molecule heavy atoms around it, such as those of a pocket, which `view` shows as thin sticks.
+
+    Args:
+        mol: Molecule, which gets a private property that no file has.
+        elements: Symbol of each atom.
+        positions: Positions (n, 3) of the atoms in Å.
+    """
+    apart = np.linalg.norm(positions[:, None] - positions[None], axis=-1)
+    first, second = np.nonzero(np.triu(apart < LONGEST_BOND, 1))
+    atoms = [[element, *x] for element, x in zip(elements, positions.round(3).tolist(), strict=True)]
+    bonds = [[int(i), int(j)] for i, j in zip(first, second, strict=True)]
+    mol.SetProp(AROUND, json.dumps({"atoms": atoms, "bonds": bonds}, separators=(",", ":")))

@@ -1,10 +1,12 @@
 // Turns molecules in the browser: drag to rotate, wheel to zoom, arrow keys, double click to put it back.
-// Each <figure class="mol3d"> has a canvas and its molecule as JSON: {atoms: [[element, x, y, z]], bonds: [[i, j, order]]}.
+// Each <figure class="mol3d"> has a canvas and its molecule as JSON: {atoms: [[element, x, y, z]], bonds: [[i, j, order]], around}.
+// around, {atoms: [[element, x, y, z]], bonds: [[i, j]]}, is a pocket: thin sticks, and small balls without bonds.
 (() => {
   const STYLE = { // radius in Å of what is drawn, colour
     H: [0.24, "#f4f4f4"], C: [0.38, "#5b626c"], N: [0.38, "#3b62d8"], O: [0.38, "#d63a35"], F: [0.34, "#5fb04a"],
   };
   const OTHER = [0.4, "#b37bc0"];
+  const WALL = { N: "#8fa6ea", O: "#e89a97", S: "#d9c25f" }; // colours of a pocket; carbon and others are grey
 
   function turn(r, dx, dy) { // rotation matrix r (rows), turned by dx about y and dy about x of the screen
     const [a, b, c, d] = [Math.cos(dx), Math.sin(dx), Math.cos(dy), Math.sin(dy)];
@@ -41,6 +43,18 @@
     }
   }
 
+  function thin(ctx, p, q, colours, scale) { // a bond of the pocket: two halves in the colours of its atoms
+    const middle = { x: (p.x + q.x) / 2, y: (p.y + q.y) / 2 };
+    ctx.lineWidth = scale * 0.07;
+    [[p, colours[0]], [q, colours[1]]].forEach(([end, colour]) => {
+      ctx.strokeStyle = colour;
+      ctx.beginPath();
+      ctx.moveTo(end.x, end.y);
+      ctx.lineTo(middle.x, middle.y);
+      ctx.stroke();
+    });
+  }
+
   function show(figure) {
     const canvas = figure.querySelector("canvas"), mol = JSON.parse(figure.querySelector("script").textContent);
     const ctx = canvas.getContext("2d"), ratio = window.devicePixelRatio || 1;
@@ -48,18 +62,21 @@
     canvas.style.width = canvas.style.height = side + "px";
     canvas.width = canvas.height = side * ratio;
     const mean = [1, 2, 3].map(k => mol.atoms.reduce((s, a) => s + a[k], 0) / Math.max(1, mol.atoms.length));
-    const centred = mol.atoms.map(a => [a[1] - mean[0], a[2] - mean[1], a[3] - mean[2]]);
-    const reach = Math.max(1.5, ...centred.map(v => Math.hypot(...v))) + 0.6;
+    const shift = a => [a[1] - mean[0], a[2] - mean[1], a[3] - mean[2]];
+    const centred = mol.atoms.map(shift), around = mol.around || { atoms: [], bonds: [] };
+    const pocket = around.atoms.map(shift), bonded = new Set(around.bonds.flat());
+    const reach = Math.max(1.5, ...centred.map(v => Math.hypot(...v))) + (pocket.length ? 2.5 : 0.6);
     const start = turn([[1, 0, 0], [0, 1, 0], [0, 0, 1]], 0.5, 0.35);
     let rotation = start, zoom = 1, grip = null;
 
     function draw() {
       const scale = zoom * side * ratio / (2 * reach), half = side * ratio / 2;
-      const at = centred.map(v => {
+      const seen = v => {
         const [x, y, z] = rotation.map(row => row[0] * v[0] + row[1] * v[1] + row[2] * v[2]);
         const near = 1 / (1 - z / (6 * reach)); // a weak perspective
         return { x: half + x * scale * near, y: half - y * scale * near, z, near };
-      });
+      };
+      const at = centred.map(seen), walls = pocket.map(seen);
       ctx.clearRect(0, 0, canvas.width, canvas.height);
       const parts = mol.bonds.map(([i, j, order]) => ({
         z: (at[i].z + at[j].z) / 2, draw: () => stick(ctx, at[i], at[j], order, scale * (at[i].near + at[j].near) / 2),
@@ -67,6 +84,13 @@
         const [radius, colour] = STYLE[a[0]] || OTHER;
         return { z: at[i].z, draw: () => ball(ctx, at[i].x, at[i].y, radius * scale * at[i].near, colour) };
       }));
+      around.bonds.forEach(([i, j]) => {
+        const colours = [i, j].map(k => WALL[around.atoms[k][0]] || "#a9b1bb");
+        parts.push({ z: (walls[i].z + walls[j].z) / 2, draw: () => thin(ctx, walls[i], walls[j], colours, scale) });
+      });
+      walls.filter((_, i) => !bonded.has(i)).forEach(p => { // ions
+        parts.push({ z: p.z, draw: () => ball(ctx, p.x, p.y, 0.25 * scale, OTHER[1]) });
+      });
       parts.sort((a, b) => a.z - b.z).forEach(part => part.draw());
     }
 

@@ -73,7 +73,7 @@ def _write_hits(module: GraftModule, data: Rollouts, folder: Path) -> str:
     hits.write(module, best, folder / "hits.csv", data.rounds.reward_label[0])
     if module.file_suffix not in ("", ".csv"):
         hits.write(module, best, folder / f"hits{module.file_suffix}", data.rounds.reward_label[0])
-    return hits.section(module, best, data.rounds.reward_label[0])
+    return hits.section(module, best, data.rounds.reward_label[0], data.reward)
 
 
 def _finite(values: Sequence[float]) -> list[float]:

@@ -3,6 +3,7 @@
 from graft.reward.base import (
     BatchReward,
     Reward,
+    ScoredForm,
     Scores,
     ask,
     bounded,
@@ -16,6 +17,7 @@ from graft.reward.base import (
 )
 from graft.reward.cached import CachedReward
 from graft.reward.function import FunctionReward, Scorer, Scoring, import_callable, scorer
+from graft.reward.scored_form import scored_forms
 from graft.reward.weighted import CompositeReward, WeightedSum
 from graft.reward.wrapped import WrappedReward
 
@@ -25,6 +27,7 @@ __all__ = [
     "CompositeReward",
     "FunctionReward",
     "Reward",
+    "ScoredForm",
     "Scorer",
     "Scores",
     "Scoring",
@@ -39,6 +42,7 @@ __all__ = [
     "leaves",
     "oriented",
     "score_batches",
+    "scored_forms",
     "scorer",
     "to_finite_float",
 ]

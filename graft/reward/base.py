@@ -53,6 +53,19 @@ class Scores:
         return len(self.values) - len(self.free)
 
 
+@dataclass
+class ScoredForm:
+    """An object in the form in which a reward scored it, such as a docked pose.
+
+    Attributes:
+        item: Object that the domain can render and write.
+        value: Value of the reward for this form.
+    """
+
+    item: Any
+    value: float
+
+
 class Reward(Described, ABC):
     """A black-box score of one decoded object.
 
@@ -127,6 +140,14 @@ class Reward(Described, ABC):
             except (Exception, SystemExit) as error:  # a reward that exits ends its own call alone
                 scores.failures[i] = format_error(error)
         return scores
+
+    def scored_form(self, item: Any) -> "ScoredForm | None":
+        """Return the object in the form in which the reward scored it; None if the reward changes nothing.
+
+        A report shows the forms of the best objects, and ``graft hits --as_scored`` writes them. The reward may be torn
+        down before.
+        """
+        return None
 
     def setup(self) -> None:
         """Prepare the reward, so that errors appear before anything is sampled.

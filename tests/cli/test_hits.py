@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import tried
-from called import done, run
+from called import REWARD, done, run
 from rdkit import Chem, rdBase
 
 from graft.report.page import POLICY
@@ -97,3 +97,36 @@ def test_refusals(finished: Path, reference: Path, folder: Path) -> None:
     reward = "{class_path: graft.reward.FunctionReward, init_args: {path: tried.spread, timeout: null}}"
     flags = ["--data.reward", reward, "--model.weights", reference]  # which lies in no place that the weights know
     assert "--draws" in run("hits", "--weights", alone, "--out", "a.sdf", *flags).said
+
+
+def test_objects_as_the_reward_scored_them(small: list[str], folder: Path) -> None:
+    """A composite reward shows the forms of its part; without such forms the flag is refused."""
+    other = {"class_path": "graft.reward.FunctionReward", "init_args": {"path": "tried.spread", "timeout": None}}
+    terms = [{"class_path": "tried.Grown"}, other]
+    reward = {"class_path": "graft.reward.WeightedSum", "init_args": {"terms": terms, "weights": [1.0, 0.0]}}
+    settings = [arg for arg in small if arg not in REWARD]
+    done("fit", *settings, "--data.reward", json.dumps(reward), "--trainer.max_epochs", 1, "--run_dir", "run")
+    rows = ranked(folder / "run/hits.csv")
+    page = (folder / "run/report.html").read_text()
+    assert page.count("<h3>As size of the grown scored them</h3>") == 1
+    first = page[page.index("<h3>As size") :]
+    legends = re.findall(r"<figcaption>(\d): ([\d.]+) Å</figcaption>", first)
+    result = done("hits", "--weights", "run", "--trust", "-n", len(rows), "--out", "grown.sdf", "--as_scored")
+    with rdBase.BlockLogs():
+        plain = list(Chem.SDMolSupplier(str(folder / "run/hits.sdf"), sanitize=False))
+        grown = list(Chem.SDMolSupplier(str(folder / "grown.sdf"), sanitize=False))
+    kept = [i for i, mol in enumerate(plain) if mol.GetNumAtoms() != 3]
+    assert 0 < len(kept) == len(grown) and [int(rank) - 1 for rank, _ in legends] == [i for i in kept if i < 8]
+    assert f"({len(plain) - len(kept)} more have no such form)" in result.out or len(kept) == len(plain)
+    for i, mol in zip(kept, grown, strict=True):
+        twice = 2 * plain[i].GetConformer().GetPositions()
+        assert mol.GetConformer().GetPositions() == pytest.approx(twice, abs=2e-4)
+        assert mol.GetDoubleProp("reward") == pytest.approx(float(rows[i]["reward"]), rel=1e-4)
+    for rank, value in legends:
+        assert float(value) == pytest.approx(float(rows[int(rank) - 1]["reward"]), rel=1e-3)
+
+
+def test_a_reward_without_scored_forms(finished: Path) -> None:
+    args = ["hits", "--weights", finished, "--trust", "--out", "a.sdf", "--as_scored"]
+    assert "scores objects as they are. Leave out --as_scored." in run(*args).said
+    assert "exclude each other" in run(*args, "--postprocess").said

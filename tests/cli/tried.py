@@ -6,12 +6,29 @@ import time
 from pathlib import Path
 from typing import Any
 
+from graft.reward import Reward, ScoredForm
+
 
 def spread(item: Any) -> float:
     """How far the atoms, Å, or a point are from the centre: every object has it."""
     if isinstance(item, tuple):
         return math.hypot(*item)
     return float((item.GetConformer().GetPositions() ** 2).sum(1).mean() ** 0.5)
+
+
+class Grown(Reward):
+    """`spread` of a molecule that is twice as large; the scored form of a molecule of three atoms is unknown."""
+
+    name, unit = "size of the grown", "Å"
+
+    def score(self, item: Any) -> float:
+        return 2 * spread(item)
+
+    def scored_form(self, item: Any) -> ScoredForm:
+        if item.GetNumAtoms() == 3:
+            raise ValueError("no form")
+        item.GetConformer().SetPositions(2 * item.GetConformer().GetPositions())
+        return ScoredForm(item, spread(item))
 
 
 def narrow(mol: Any) -> float:

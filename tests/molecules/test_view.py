@@ -1,15 +1,17 @@
 """Molecules that turn in the browser: the data is right, and nothing is loaded from anywhere."""
 
+import copy
 import json
 import re
 import shutil
 import subprocess
 from pathlib import Path
 
+import numpy as np
 import pytest
 from mols import BAD, GOOD, PIECES, RADICAL, embedded
 
-from domains.molecules.view import view
+from domains.molecules.view import surround, view
 from domains.molecules.vocabulary import EXPLICIT
 
 VIEWER = Path(__file__).parents[2] / "domains/molecules/viewer.js"
@@ -45,10 +47,11 @@ def test_the_script_draws_and_turns(tmp_path):
     (tmp_path / "run.js").write_text(
         """
         const fs = require("fs"), log = [], handlers = {};
+        let strokes = 0;
         const gradient = { addColorStop() {} };
         const ctx = new Proxy({}, {
           get: (t, name) => name === "createRadialGradient" ? (...a) => { log.push(a[3].toFixed(3)); return gradient; }
-            : () => {},
+            : name === "stroke" ? () => { strokes += 1; } : () => {},
           set: () => true,
         });
         const canvas = { width: 100, height: 100, style: {}, getContext: () => ctx, setPointerCapture() {},
@@ -57,18 +60,25 @@ def test_the_script_draws_and_turns(tmp_path):
         global.window = { devicePixelRatio: 2 };
         global.document = { querySelectorAll: () => [figure] };
         eval(fs.readFileSync(process.argv[2], "utf8"));
-        const first = log.splice(0);
+        const first = log.splice(0), lines = strokes;
         handlers.keydown({ key: "ArrowLeft", preventDefault() {} });
         const turned = log.splice(0);
         handlers.dblclick();
         const back = log.splice(0), shown = figure.dataset.shown, w = canvas.width;
-        console.log(JSON.stringify({ first, turned, back, shown, w }));
+        console.log(JSON.stringify({ first, turned, back, shown, w, lines }));
         """
     )
-    data = json.dumps(shown(view([GOOD]))[0])
-    done = subprocess.run(
-        ["node", tmp_path / "run.js", VIEWER, data], capture_output=True, text=True, timeout=60, check=True
-    )
-    out = json.loads(done.stdout)
+
+    def drawn(mol):
+        data = json.dumps(shown(view([mol]))[0])
+        done = subprocess.run(
+            ["node", tmp_path / "run.js", VIEWER, data], capture_output=True, text=True, timeout=60, check=True
+        )
+        return json.loads(done.stdout)
+
+    out, docked = drawn(GOOD), copy.deepcopy(GOOD)
+    surround(docked, ["C", "N", "Zn"], np.array([[4.0, 0, 0], [4.0, 1.4, 0], [9.0, 0, 0]]))
+    pocket = drawn(docked)
+    assert len(pocket["first"]) == 9 + 1 and pocket["lines"] == out["lines"] + 2  # a ball of zinc, a bond of two halves
     assert len(out["first"]) == 9 and out["first"] == out["back"] != out["turned"] and out["shown"] == "yes"
     assert out["w"] == 200

@@ -1,18 +1,23 @@
 """Docking by AutoDock Vina: with the program where it is installed, and with stand-ins for its answers."""
 
 import importlib.util
+import json
 import shutil
 import sys
 
+import numpy as np
 import pytest
 from mols import BAD, GOOD, PIECES, embedded
 from rdkit import Chem
 from rdkit.Chem import rdDistGeom
 
+from domains.molecules.files import write
 from domains.molecules.rewards import Gated, Vina
 from domains.molecules.rewards.vina import parse_affinities
+from domains.molecules.view import view
 from graft.errors import GraftError
 from graft.io.fingerprint import fingerprint_hash
+from graft.reward import scored_forms
 
 needs_meeko = pytest.mark.skipif(
     any(importlib.util.find_spec(name) is None for name in ("meeko", "gemmi")),
@@ -105,6 +110,33 @@ def test_poses_and_scores(made, workers):
     assert len([*Chem.SDMolSupplier(str(path))]) == 2
     made(["-7"], poses="poses").score(GOOD)
     assert [pose.GetProp("affinity") for pose in Chem.SDMolSupplier(str(path))] == ["-7"]
+
+
+@needs_meeko
+def test_the_scored_form_is_the_pose(made, tmp_path):
+    """From the file of poses, or docked again; the receptor's heavy atoms near it are shown around it."""
+    receptor = [line.split() for line in (tmp_path / "receptor.pdbqt").read_text().splitlines() if "ATOM" in line]
+    for poses in (None, "poses"):
+        reward = made(["-5.5", "-4.25"], poses=poses)
+        reward.score(GOOD)
+        if poses is not None:
+            (tmp_path / "stub").write_text("#!/bin/sh\nexit 1\n")  # it cannot dock again: the file must be read
+        form = reward.scored_form(GOOD)
+        assert form.value == -5.5 and Chem.MolToSmiles(Chem.RemoveHs(form.item)) == "CCO"
+        around = json.loads(form.item.GetProp("_around"))
+        ligand = form.item.GetConformer().GetPositions()
+        near = [
+            line
+            for line in receptor
+            if line[-1] != "HD" and np.linalg.norm(ligand - np.array(line[5:8], float), axis=1).min() < 5
+        ]
+        assert len(around["atoms"]) == len(near) > 5 and len(around["bonds"]) >= len(near) - 3
+        assert {atom[0] for atom in around["atoms"]} <= {"C", "N", "O"}
+        assert scored_forms(Gated(reward), [GOOD, BAD])[0][1][1] is None
+    writing = tmp_path / "pose.sdf"
+    write([form.item], writing)
+    assert "_around" not in writing.read_text() and "CCO" in writing.read_text()
+    assert '"around":{"atoms":[[' in view([form.item])
 
 
 @needs_meeko

@@ -14,23 +14,28 @@ from typing import Any
 
 import numpy as np
 from rdkit import Chem, rdBase
-from rdkit.Chem import rdForceFieldHelpers
 from typing_extensions import override
 
 from domains.molecules.chemistry import is_connected, is_valid, key
-from domains.molecules.etkdg import STEPS
+from domains.molecules.conformers import relax_conformer
 from domains.molecules.rewards.calls import ProgramReward, located
+from domains.molecules.view import surround
 from graft.core import limits
 from graft.errors import GraftError
 from graft.io.atomic import write_text
 from graft.io.checksum import checksum, file_checksum
 from graft.io.fingerprint import fingerprint_hash, public_attributes
 from graft.io.paths import find_file
+from graft.reward import ScoredForm
 
 CUTOFF = 8.0
 """Distance in Å beyond which two atoms do not interact in Vina's scoring function."""
 
+POCKET = 5.0
+"""Distance in Å from a pose within which atoms of the receptor are shown around it."""
+
 _RESULT = re.compile(r"^REMARK VINA RESULT:\s+(\S+)", re.MULTILINE)
+_ELEMENTS = {"A": "C", "OA": "O", "NA": "N", "SA": "S", "NS": "N", "OS": "O", "HD": "H", "HS": "H"}  # of Vina's types
 _LIGAND_FILES = ("pdbqt", "pdb", "sdf", "mol")
 _INSTALL = "Install the system package autodock-vina, or give the path of Vina 1.2 or later."
 
@@ -73,7 +78,7 @@ class Vina(ProgramReward):
         timeout: Time limit of a call in seconds.
         workers: Number of calls at a time.
         poses: Folder of the poses, one SDF file for each distinct molecule, with the best of its dockings; ``null`` for
-            none. A score that is not computed again leaves no pose.
+            none. A score that is not computed again leaves no pose. Without a file, `scored_form` docks again.
         program: Name or path of Vina.
     """
 
@@ -194,6 +199,20 @@ class Vina(ProgramReward):
             _keep(docking, self.pose_file(item), key(item, stereo=True))
         return docking.affinity
 
+    @override
+    def scored_form(self, item: Any) -> ScoredForm:
+        """Return the best pose with its affinity, from its file or docked again, and the receptor around it."""
+        path = self.pose_file(item) if self.poses is not None else None
+        pose = _first_pose(path) if path is not None and path.is_file() else None
+        if pose is None:
+            pose = self.dock(item).poses[0]
+        receptor = find_file(self.receptor).read_text(encoding="utf-8", errors="replace")
+        elements, positions = _heavy_atoms(receptor)
+        ligand = pose.GetConformer().GetPositions()
+        near = np.linalg.norm(positions[:, None] - ligand[None], axis=-1).min(1) < POCKET
+        surround(pose, [element for element, kept in zip(elements, near, strict=True) if kept], positions[near])
+        return ScoredForm(pose, pose.GetDoubleProp("affinity"))
+
     def dock(self, item: Any) -> Docking:
         """Return the affinity and the poses of a molecule; `score` names the errors."""
         ligand = self._prepared(item)
@@ -237,10 +256,9 @@ class Vina(ProgramReward):
         if not item.GetNumConformers():
             raise ValueError("the molecule has no conformer")
         with rdBase.BlockLogs():
-            mol = Chem.AddHs(item, addCoords=True)
-            if self.relax and rdForceFieldHelpers.MMFFHasAllMoleculeParams(mol):
-                rdForceFieldHelpers.MMFFOptimizeMolecule(mol, maxIters=STEPS)
-            Chem.SetAromaticity(mol)  # generated molecules are kekulised, and Vina has a type of aromatic carbon
+            mol = Chem.AddHs(relax_conformer(item) if self.relax else item, addCoords=True)
+            Chem.Kekulize(mol, clearAromaticFlags=True)
+            Chem.SetAromaticity(mol)  # Vina has a type of aromatic carbon, and a molecule may be kekulised
             try:
                 # A ring that meeko opens closes by an attraction that counts in the affinity: small rings would win.
                 (setup,) = MoleculePreparation(rigid_macrocycles=True).prepare(mol)
@@ -315,6 +333,29 @@ def _best_of(path: Path) -> float:
         return float(found[1]) if found else math.inf
     except ValueError:
         return math.inf
+
+
+def _first_pose(path: Path) -> Any:
+    """Return the first pose of a file with its affinity; None if it cannot be read."""
+    with rdBase.BlockLogs():
+        found = Chem.MolFromMolBlock(path.read_text(encoding="utf-8", errors="replace"), removeHs=False)
+    affinity = _best_of(path)
+    if found is None or not math.isfinite(affinity):
+        return None
+    found.SetDoubleProp("affinity", affinity)
+    return found
+
+
+def _heavy_atoms(text: str) -> tuple[list[str], np.ndarray[Any, Any]]:
+    """Return the elements and the positions (n, 3) of the heavy atoms of a receptor in PDBQT."""
+    lines = [line for line in text.splitlines() if line.startswith(("ATOM", "HETATM")) and len(line.split()) > 3]
+    kinds = [line.split()[-1] for line in lines]
+    elements = [_ELEMENTS.get(kind, kind.capitalize()) for kind in kinds]
+    positions = _positions("\n".join(lines))
+    if len(positions) != len(lines):
+        return [], np.zeros((0, 3))
+    heavy = [i for i, element in enumerate(elements) if element != "H"]
+    return [elements[i] for i in heavy], positions[heavy]
 
 
 def _positions(text: str) -> np.ndarray[Any, Any]:

@@ -26,10 +26,17 @@ def run(args: list[str]) -> None:
     parser.add_argument(
         "--draws", type=int, default=0, help="Number of further draws of the run's weights, which are scored."
     )
+    parser.add_argument(
+        "--as_scored",
+        action="store_true",
+        help="Write the objects in the form in which the reward scored them, such as docked poses, with its value.",
+    )
     given, args = model_overrides(args)
     asked = parser.parse_args(args)
     limits.check("-n", asked.number, 1)
     limits.check("--draws", asked.draws, 0)
+    if asked.as_scored and asked.postprocess:
+        raise GraftError("--as_scored and --postprocess exclude each other. Leave out one.")
     cli = load_run(asked, given, "hits could be ranked")
     data, path, out = cli.datamodule, runs.find_weights(asked.weights), Path(asked.out)
     check_output_suffix(cli.model, out, ".csv", ".png", ".html")
@@ -45,9 +52,14 @@ def run(args: list[str]) -> None:
         found = hits.top_samples(cli.model, data, rounds, evaluator.items, evaluator.rewards, asked.number)
         if asked.postprocess:
             found = hits.postprocessed(cli.model, data, found)
+        label, count = data.rounds.reward_label[0], len(found)
+        if asked.as_scored and found:
+            found, part = hits.as_scored(data.rounds.require_reward, found)
+            label = part.name
     finally:
         data.rounds.require_reward.teardown()
     if not found:
         raise GraftError(f"{path.parent} keeps no scored draws: draw some with --draws 1000")
-    hits.write(cli.model, found, out, data.rounds.reward_label[0])
-    print(f"{len(found)} hits in {out}, {data.rounds.reward_label[0]} {found[0].reward:.4g} to {found[-1].reward:.4g}")
+    hits.write(cli.model, found, out, label)
+    without = f" ({count - len(found)} more have no such form)" if len(found) < count else ""
+    print(f"{len(found)} hits in {out}, {label} {found[0].reward:.4g} to {found[-1].reward:.4g}{without}")
