@@ -12,6 +12,7 @@ from graft.commands.levels import show
 from graft.commands.samples import render_samples
 from graft.module import GraftModule
 from graft.report import hits
+from graft.reward import scored_forms
 from graft.rollouts import Rollouts
 from graft.rounds import RoundSummary
 from graft.rounds import gain as gains
@@ -73,7 +74,13 @@ def _write_hits(module: GraftModule, data: Rollouts, folder: Path) -> str:
     hits.write(module, best, folder / "hits.csv", data.rounds.reward_label[0])
     if module.file_suffix not in ("", ".csv"):
         hits.write(module, best, folder / f"hits{module.file_suffix}", data.rounds.reward_label[0])
-    return hits.section(module, best, data.rounds.reward_label[0], data.reward)
+    first = best[: hits.IN_VIEWER]
+    forms = scored_forms(data.reward, [hit.item for hit in first]) if data.reward is not None else []
+    if forms and module.file_suffix:
+        part, found = forms[0]
+        path = folder / f"hits_as_scored{module.file_suffix}"
+        hits.write(module, hits.as_scored(first, found), path, part.name)
+    return hits.section(module, best, data.rounds.reward_label[0], forms)
 
 
 def _finite(values: Sequence[float]) -> list[float]:

@@ -12,13 +12,12 @@ from typing import Any
 
 import torch
 
-from graft.errors import GraftError
 from graft.io.atomic import write_bytes, write_text, write_with
 from graft.io.csv_files import csv_text
 from graft.module import GraftModule
 from graft.report.page import embed_image, render_page
 from graft.report.tables import Markup, format_number, html_table
-from graft.reward import Reward, ask, oriented, scored_forms
+from graft.reward import PartForms, ScoredForm, ask, oriented
 from graft.rollouts import Rollouts
 
 COLUMNS = ("rank", "key", "reward", "times", "origin")
@@ -108,25 +107,10 @@ def postprocessed(module: GraftModule, data: Rollouts, hits: Sequence[TopSample]
     return sorted(scored, key=lambda hit: -oriented(hit.reward, data.rounds.higher_is_better))
 
 
-def as_scored(reward: Reward, hits: Sequence[TopSample]) -> tuple[list[TopSample], Reward]:
-    """Return (hits in the form in which the reward scored them, that reward).
-
-    Of several rewards the first one with such forms counts. The value of a hit is then that of the form, and the order
-    stays. A hit without a form is dropped.
-
-    Args:
-        reward: Reward of the run.
-        hits: The hits.
-
-    Raises:
-        GraftError: The reward has no such forms.
-    """
-    found = scored_forms(reward, [hit.item for hit in hits])
-    if not found:
-        raise GraftError(f"the reward {reward.name} scores objects as they are. Leave out --as_scored.")
-    part, forms = found[0]
+def as_scored(hits: Sequence[TopSample], forms: Sequence["ScoredForm | None"]) -> list[TopSample]:
+    """Return the hits in the form in which a reward scored them, with its value; a hit without a form is dropped."""
     shown = [(hit, form) for hit, form in zip(hits, forms, strict=True) if form is not None]
-    return [replace(hit, item=form.item, reward=form.value) for hit, form in shown], part
+    return [replace(hit, item=form.item, reward=form.value) for hit, form in shown]
 
 
 def write(module: GraftModule, hits: Sequence[TopSample], path: Path, label: str) -> None:
@@ -201,14 +185,14 @@ def render_picture(module: GraftModule, hits: Sequence[TopSample]) -> "bytes | N
     return module.render([hit.item for hit in first], _legends(first)) if first else None
 
 
-def section(module: GraftModule, hits: Sequence[TopSample], label: str, reward: "Reward | None" = None) -> str:
+def section(module: GraftModule, hits: Sequence[TopSample], label: str, forms: Sequence[PartForms] = ()) -> str:
     """Return hits as an HTML section; "" if there are no hits.
 
     Args:
         module: The model; it renders the objects.
         hits: The hits, best first.
         label: Name of the reward.
-        reward: Reward that may have scored the objects in another form, such as docked poses; these are shown too.
+        forms: Forms of the first hits in which parts of the reward scored them.
     """
     if not hits:
         return ""
@@ -231,16 +215,16 @@ def section(module: GraftModule, hits: Sequence[TopSample], label: str, reward: 
     ]
     return (
         f"<h2>Hits</h2><p class='note'>The best {len(hits)} distinct objects of all that were sampled and scored.</p>"
-        f"{image}{view}{_scored_section(module, hits[:IN_VIEWER], reward)}<details><summary>table</summary>"
+        f"{image}{view}{_scored_section(module, forms)}<details><summary>table</summary>"
         f"{html_table(rows, ('rank', label, 'times', 'from', 'key', *own))}</details>"
     )
 
 
-def _scored_section(module: GraftModule, hits: Sequence[TopSample], reward: "Reward | None") -> str:
+def _scored_section(module: GraftModule, forms: Sequence[PartForms]) -> str:
     """Return the HTML of the hits in the form in which each part of the reward scored them; "" if there is none."""
     out = ""
-    for part, forms in scored_forms(reward, [hit.item for hit in hits]) if reward is not None else ():
-        shown = [(rank, form) for rank, form in enumerate(forms, 1) if form is not None]
+    for part, found in forms:
+        shown = [(rank, form) for rank, form in enumerate(found, 1) if form is not None]
         items = [form.item for _, form in shown]
         legends = [f"{rank}: {format_number(form.value)} {part.unit}".strip() for rank, form in shown]
         content = module.render_html(items, legends)

@@ -17,7 +17,7 @@ from graft.reward.base import (
 )
 from graft.reward.cached import CachedReward
 from graft.reward.function import FunctionReward, Scorer, Scoring, import_callable, scorer
-from graft.reward.scored_form import scored_forms
+from graft.reward.scored_form import PartForms, scored_forms
 from graft.reward.weighted import CompositeReward, WeightedSum
 from graft.reward.wrapped import WrappedReward
 
@@ -26,6 +26,7 @@ __all__ = [
     "CachedReward",
     "CompositeReward",
     "FunctionReward",
+    "PartForms",
     "Reward",
     "ScoredForm",
     "Scorer",

@@ -7,9 +7,12 @@ from graft.core.copies import copied
 from graft.reward.base import Reward, ScoredForm, leaves
 from graft.reward.isolation import isolated
 
+PartForms = tuple[Reward, list["ScoredForm | None"]]
+"""A part of a reward, and the form in which it scored each object, or None."""
 
-def scored_forms(reward: Reward, items: Sequence[Any]) -> list[tuple[Reward, list["ScoredForm | None"]]]:
-    """Return (reward, scored form of each object) for the parts of a reward with such forms.
+
+def scored_forms(reward: Reward, items: Sequence[Any]) -> list[PartForms]:
+    """Return (part, scored form of each object) for the parts of a reward with such forms.
 
     A form is None if the reward has none of the object, or cannot compute it. A part without a form of any object is
     left out.

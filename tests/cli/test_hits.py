@@ -11,6 +11,7 @@ import tried
 from called import REWARD, done, run
 from rdkit import Chem, rdBase
 
+from graft.report import hits
 from graft.report.page import POLICY
 
 
@@ -111,22 +112,31 @@ def test_objects_as_the_reward_scored_them(small: list[str], folder: Path) -> No
     assert page.count("<h3>As size of the grown scored them</h3>") == 1
     first = page[page.index("<h3>As size") :]
     legends = re.findall(r"<figcaption>(\d): ([\d.]+) Å</figcaption>", first)
-    result = done("hits", "--weights", "run", "--trust", "-n", len(rows), "--out", "grown.sdf", "--as_scored")
-    with rdBase.BlockLogs():
-        plain = list(Chem.SDMolSupplier(str(folder / "run/hits.sdf"), sanitize=False))
-        grown = list(Chem.SDMolSupplier(str(folder / "grown.sdf"), sanitize=False))
-    kept = [i for i, mol in enumerate(plain) if mol.GetNumAtoms() != 3]
-    assert 0 < len(kept) == len(grown) and [int(rank) - 1 for rank, _ in legends] == [i for i in kept if i < 8]
-    assert f"({len(plain) - len(kept)} more have no such form)" in result.out or len(kept) == len(plain)
-    for i, mol in zip(kept, grown, strict=True):
-        twice = 2 * plain[i].GetConformer().GetPositions()
-        assert mol.GetConformer().GetPositions() == pytest.approx(twice, abs=2e-4)
-        assert mol.GetDoubleProp("reward") == pytest.approx(float(rows[i]["reward"]), rel=1e-4)
     for rank, value in legends:
         assert float(value) == pytest.approx(float(rows[int(rank) - 1]["reward"]), rel=1e-3)
+    flags = ["--weights", "run", "--trust", "-n", 64, "--out"]
+    done("hits", *flags, "plain.sdf")
+    out = done("hits", *flags, "grown.sdf", "--as_scored").out
+    plain, kept = grown(folder / "plain.sdf", folder / "grown.sdf")
+    assert 0 < len(kept) and (len(kept) == len(plain) or f"({len(plain) - len(kept)} more have no such form)" in out)
+    _, kept = grown(folder / "run/hits.sdf", folder / "run/hits_as_scored.sdf", hits.IN_VIEWER)
+    assert [int(rank) - 1 for rank, _ in legends] == kept
+
+
+def grown(plain: Path, forms: Path, most: int = 1000) -> tuple[list[Chem.Mol], list[int]]:
+    """The molecules of a file and the places of those with a form; the forms of a second file are twice as large."""
+    with rdBase.BlockLogs():
+        mols = list(Chem.SDMolSupplier(str(plain), sanitize=False))[:most]
+        found = list(Chem.SDMolSupplier(str(forms), sanitize=False))
+    kept = [i for i, mol in enumerate(mols) if mol.GetNumAtoms() != 3]
+    for i, form in zip(kept, found, strict=True):
+        twice = 2 * mols[i].GetConformer().GetPositions()
+        assert form.GetConformer().GetPositions() == pytest.approx(twice, abs=2e-4)
+        assert form.GetDoubleProp("reward") == pytest.approx(mols[i].GetDoubleProp("reward"), rel=1e-4)
+    return mols, kept
 
 
 def test_a_reward_without_scored_forms(finished: Path) -> None:
     args = ["hits", "--weights", finished, "--trust", "--out", "a.sdf", "--as_scored"]
-    assert "scores objects as they are. Leave out --as_scored." in run(*args).said
+    assert "has no other form of these objects. Leave out --as_scored." in run(*args).said
     assert "exclude each other" in run(*args, "--postprocess").said

@@ -12,6 +12,7 @@ from graft.core import limits
 from graft.errors import GraftError
 from graft.evaluation import SampleEvaluator
 from graft.report import hits
+from graft.reward import scored_forms
 
 
 def run(args: list[str]) -> None:
@@ -54,8 +55,10 @@ def run(args: list[str]) -> None:
             found = hits.postprocessed(cli.model, data, found)
         label, count = data.rounds.reward_label[0], len(found)
         if asked.as_scored and found:
-            found, part = hits.as_scored(data.rounds.require_reward, found)
-            label = part.name
+            forms = scored_forms(data.rounds.require_reward, [hit.item for hit in found])
+            if not forms:
+                raise GraftError(f"the reward {label} has no other form of these objects. Leave out --as_scored.")
+            found, label = hits.as_scored(found, forms[0][1]), forms[0][0].name
     finally:
         data.rounds.require_reward.teardown()
     if not found:
