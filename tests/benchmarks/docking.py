@@ -5,8 +5,9 @@
 
 FOLDER has ``NAME_target.pdbqt`` and ``NAME_conf.txt`` of each target, such as ``dockstring/resources/targets`` of the
 package dockstring (58 receptors, Apache-2.0). The program ``vina`` and the package meeko must be installed. ``run``
-calls ``graft compare`` for each target, which prints its progress; the same command resumes it. Then it writes the best
-distinct molecules of each run as docked poses, ``hits_poses.sdf`` in the run's folder. ``table`` prints the tables.
+calls ``graft compare`` for each target, which prints its progress; the same command resumes it. The docked poses of the
+best molecules of a run are in its folder, ``compare/runs/*/hits_as_scored.sdf``, and all poses in ``poses``. ``table``
+prints the tables.
 
 A molecule that is not valid or in pieces has the reward 0 and takes no docking call. Each method that trains docks
 ``--calls`` molecules. Best of N needs no training: N is such that ``--test_draws`` samples have about as many valid
@@ -62,16 +63,6 @@ def compare(args: argparse.Namespace, target: str) -> None:
     command += ["--data.evaluation.test_draws", str(args.test_draws)]
     print(f"{target}: {' '.join(command)}", flush=True)
     subprocess.run(command, check=True)
-
-
-def poses(folder: Path) -> None:
-    """Write the docked poses of the hits of each run, which are in the folder of poses already."""
-    for run in sorted((folder / "compare/runs").iterdir()):
-        out = run / "hits_poses.sdf"
-        if out.exists() or not (run / "summary.json").exists():
-            continue
-        command = [sys.executable, "-m", "graft", "hits", "--weights", str(run), "--trust", "-n", str(HITS)]
-        subprocess.run([*command, "--as_scored", "--out", str(out)], check=True)
 
 
 def docked(run: Path, samples: str) -> dict[str, float]:
@@ -156,7 +147,6 @@ def main() -> None:
             parser.error("run needs --receptors")
         for target in args.targets.split(","):
             compare(args, target)
-            poses(args.out / target)
     table(args.out)
 
 
