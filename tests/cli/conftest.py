@@ -27,12 +27,13 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture(scope="session")
 def reference(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Weights that the shipped pre-training config made of few molecules: the network is the shipped one's."""
+    """Weights that the shipped pre-training config made of few molecules, with a smaller network."""
     folder = tmp_path_factory.mktemp("reference")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         settings = ["--data.max_heavy_atoms", "4", "--trainer.max_epochs", "1", "--model.steps", "8", *QUIET]
         settings += ["--trainer.log_every_n_steps", "1"]
+        settings += ["--model.backbone.init_args.hidden_dim", "32", "--model.backbone.init_args.num_layers", "2"]
         done("pretrain", "--config", "domains/molecule_pretrain.yaml", *settings, "--run_dir", folder / "run")
     return folder / "run" / "reference.safetensors"
 

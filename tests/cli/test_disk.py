@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from called import done, run
+from called import QUIET, TOY, done, run
+from safetensors.torch import load_file
 
 from graft import GraftError
 from graft.io.atomic import write_with
@@ -19,7 +20,8 @@ from graft.runs.checkpoint import ChecksummedCheckpointIO, read
 from graft.runs.logger import ResumableCSVLogger
 
 LAST = ["--ckpt_path", "last"]
-RUN = Path("runs/molecule/1")
+RUN = Path("runs/mixture/1")
+PRETRAIN = TOY / "domains" / "mixture" / "pretrain.yaml"
 
 
 @contextmanager
@@ -34,9 +36,9 @@ def room(size: int) -> Iterator[None]:
 
 
 @pytest.fixture
-def interrupted(finished: Path, folder: Path) -> Path:
+def interrupted(mixture_run: Path, folder: Path) -> Path:
     """A run that ended just before its last file."""
-    shutil.copytree(finished, RUN)
+    shutil.copytree(mixture_run, RUN)
     (RUN / "summary.json").unlink()
     return RUN
 
@@ -51,14 +53,20 @@ def interrupted(finished: Path, folder: Path) -> Path:
         ),
     ],
 )
-def test_full_disk(which: str, finished: Path, small: list[str]) -> None:
-    """Whatever file it is that has no room."""
-    with room(int(0.9 * (finished / which).stat().st_size)):
-        said = run("fit", *small).said
+def test_full_disk(which: str, mixture_fit: list[str]) -> None:
+    """Whatever file it is that has no room; the network and the chunks are larger than the files before them."""
+    wide = ["--model.backbone.init_args.width", "256"]
+    done("pretrain", "--config", PRETRAIN, *wide, "--trainer.max_epochs", "1", *QUIET, "--run_dir", "wide")
+    args = [*mixture_fit, *wide, "--model.weights", "wide/reference.safetensors"]
+    args += ["--data.draws", "4096", "--data.batch_size", "2048"] if "chunk" in which else []
+    done("fit", *args, "--run_dir", "whole")
+    with room(int(0.9 * Path("whole", which).stat().st_size)):
+        said = run("fit", *args).said
     assert "cannot write" in said and f"{RUN / which} (" in said and "free the disk" in said
     assert not (RUN / which).exists() and not list(RUN.rglob("*.part"))
-    done("fit", *small, *LAST)
-    assert (RUN / "tuned.safetensors").read_bytes() == (finished / "tuned.safetensors").read_bytes()
+    done("fit", *args, *LAST)
+    found, right = (load_file(folder / "tuned.safetensors") for folder in (RUN, Path("whole")))
+    assert found.keys() == right.keys() and all(torch.equal(found[name], right[name]) for name in right)
 
 
 def test_full_disk_leaves_the_last_checkpoint(tmp_path: Path) -> None:
@@ -93,13 +101,13 @@ def test_full_disk_for_curves_and_samples(tmp_path: Path) -> None:
     assert [each.name for each in tmp_path.iterdir()] == ["metrics.csv"]
 
 
-def test_round_that_is_gone(interrupted: Path, small: list[str]) -> None:
+def test_round_that_is_gone(interrupted: Path, mixture_fit: list[str]) -> None:
     """One that has to be known: a later one cannot be told without it."""
     shutil.rmtree(interrupted / "rounds/0")
-    said = run("fit", *small, *LAST).said
+    said = run("fit", *mixture_fit, *LAST).said
     assert "rounds/0/round.json is missing" in said and "restore the file" in said
     shutil.rmtree(interrupted / "checkpoints")  # from the start: then it is drawn again
-    done("fit", *small, *LAST)
+    done("fit", *mixture_fit, *LAST)
 
 
 @pytest.mark.parametrize(
@@ -111,7 +119,7 @@ def test_round_that_is_gone(interrupted: Path, small: list[str]) -> None:
         ("checkpoints/last.ckpt", "--ckpt_path"),
     ],
 )
-def test_one_byte(which: str, remedy: str, interrupted: Path, small: list[str]) -> None:
+def test_one_byte(which: str, remedy: str, interrupted: Path, mixture_fit: list[str]) -> None:
     """In the middle of a file, where nothing else would notice."""
     if "rounds/1" in which:
         shutil.rmtree(interrupted / "checkpoints")
@@ -120,46 +128,58 @@ def test_one_byte(which: str, remedy: str, interrupted: Path, small: list[str]) 
     place = content.index(b"0.", 100) + 2 if path.suffix == ".json" else len(content) // 2
     content[place] ^= 1
     path.write_bytes(content)
-    said = run("fit", *small, *LAST).said
+    said = run("fit", *mixture_fit, *LAST).said
     assert path.name in said and "was changed since it was written" in said and remedy in said
 
 
 @pytest.mark.parametrize("flag", ["--weights", "--model.weights"])
-def test_one_byte_of_weights(flag: str, finished: Path, reference: Path, small: list[str], folder: Path) -> None:
-    source = finished / "tuned.safetensors" if flag == "--weights" else reference
+def test_one_byte_of_weights(
+    flag: str, mixture_run: Path, mixture_reference: Path, mixture_fit: list[str], folder: Path
+) -> None:
+    source = mixture_run / "tuned.safetensors" if flag == "--weights" else mixture_reference
     content = bytearray(source.read_bytes())
     content[-5] ^= 1
     Path("mine.safetensors").write_bytes(content)
-    assert "mine.safetensors was changed since it was written" in run("fit", *small, flag, "mine.safetensors").said
+    assert (
+        "mine.safetensors was changed since it was written" in run("fit", *mixture_fit, flag, "mine.safetensors").said
+    )
     assert [path.name for path in folder.iterdir()] == ["mine.safetensors"]
 
 
-def test_another_version(interrupted: Path, finished: Path, small: list[str]) -> None:
+def test_another_version(interrupted: Path, mixture_run: Path, mixture_fit: list[str]) -> None:
     path = interrupted / "checkpoints/last.ckpt"
     content = torch.load(path, weights_only=True)
     content["graft"]["format"] = 99
     torch.save(content, path)
-    assert "another version of graft: its format is 99" in run("fit", *small, *LAST).said
+    assert "another version of graft: its format is 99" in run("fit", *mixture_fit, *LAST).said
     shutil.rmtree(interrupted / "checkpoints")
     scores = interrupted / "rounds/0/scores_00000.json"
     scores.write_text(json.dumps({**json.loads(scores.read_text()), "format": 99}))
-    assert "another version of graft" in run("fit", *small, *LAST).said
-    tensors, about = read_tensors(finished / "tuned.safetensors")
+    assert "another version of graft" in run("fit", *mixture_fit, *LAST).said
+    tensors, about = read_tensors(mixture_run / "tuned.safetensors")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("graft.io.format.FORMAT", 99)
         write_tensors("later.safetensors", tensors, about)
-    assert "another version of graft" in run("fit", *small, "--weights", "later.safetensors").said
+    assert "another version of graft" in run("fit", *mixture_fit, "--weights", "later.safetensors").said
 
 
-def test_checkpoint_of_another_run(interrupted: Path, small: list[str], folder: Path) -> None:
+def test_checkpoint_of_another_run(interrupted: Path, mixture_fit: list[str], folder: Path) -> None:
     """Of the same reference, but with other parameters."""
-    lora = [*small, "--model.lora.rank", "2", "--trainer.max_epochs", "1", "--data.evaluation.validation_draws", "0"]
+    lora = [
+        *mixture_fit,
+        "--model.lora.rank",
+        "2",
+        "--trainer.max_epochs",
+        "1",
+        "--data.evaluation.validation_draws",
+        "0",
+    ]
     done("fit", *lora, "--run_dir", "other")
     shutil.copy("other/checkpoints/last.ckpt", interrupted / "checkpoints/last.ckpt")
-    assert "does not fit the network" in run("fit", *small, *LAST).said
+    assert "does not fit the network" in run("fit", *mixture_fit, *LAST).said
 
 
-def test_a_configuration_is_data(interrupted: Path, small: list[str], folder: Path) -> None:
+def test_a_configuration_is_data(interrupted: Path, mixture_fit: list[str], folder: Path) -> None:
     """What a checkpoint or a run says is compared with what the command says, and not built."""
     (folder / "taken.py").write_text("import os\nos.mkdir('taken over')\nclass Net: pass\n")
     path = interrupted / "checkpoints/last.ckpt"
@@ -168,20 +188,20 @@ def test_a_configuration_is_data(interrupted: Path, small: list[str], folder: Pa
     ChecksummedCheckpointIO().save_checkpoint(content, path)
     config = interrupted / "config.yaml"
     given = config.read_text()
-    config.write_text(given.replace("domains.molecules.backbone.EGNN", "taken.Net"))
-    assert "taken.Net" in run("fit", *small, *LAST).said
+    config.write_text(given.replace("domains.mixture.Network", "taken.Net"))
+    assert "taken.Net" in run("fit", *mixture_fit, *LAST).said
     config.write_text("a: !!python/object/apply:os.mkdir ['taken over']")
-    assert "config.yaml is damaged" in run("fit", *small, *LAST).said
+    assert "config.yaml is damaged" in run("fit", *mixture_fit, *LAST).said
     config.write_text(given)
-    done("fit", *small, *LAST)
+    done("fit", *mixture_fit, *LAST)
     assert not (folder / "taken over").exists()
 
 
 @pytest.mark.parametrize("name", ["os.system", "antigravity.Net", "builtins.exec"])
-def test_weights_name_no_part_of_python(name: str, finished: Path, folder: Path) -> None:
+def test_weights_name_no_part_of_python(name: str, mixture_run: Path, folder: Path) -> None:
     """A file of weights says how to build its model: of classes that are here, and of none of Python's own library."""
-    tensors, about = read_tensors(finished / "tuned.safetensors")
+    tensors, about = read_tensors(mixture_run / "tuned.safetensors")
     about["architecture"]["init_args"]["backbone"]["class_path"] = name
     write_tensors("theirs.safetensors", tensors, about)
-    said = run("sample", "--weights", "theirs.safetensors", "-n", "2", "--out", "a.sdf").said
+    said = run("sample", "--weights", "theirs.safetensors", "-n", "2", "--out", "a.csv").said
     assert f"names {name}" in said

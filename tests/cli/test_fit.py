@@ -169,12 +169,12 @@ def test_weights_changed(finished: Path, reference: Path) -> None:
 
 
 @pytest.mark.parametrize(("seed", "equal"), [(0, True), (1, False)])
-def test_seed(seed: int, equal: bool, finished: Path, folder: Path, small: list[str]) -> None:
-    done("fit", *small, "--seed_everything", seed)
-    run = folder / "runs/molecule/1"
-    assert same(tuned(run), tuned(finished)) == equal
-    for name in ("metrics.csv", "samples/tuned.sdf"):
-        assert ((run / name).read_bytes() == (finished / name).read_bytes()) == equal
+def test_seed(seed: int, equal: bool, mixture_run: Path, folder: Path, mixture_fit: list[str]) -> None:
+    done("fit", *mixture_fit, "--seed_everything", seed)
+    run = folder / "runs/mixture/1"
+    assert same(tuned(run), tuned(mixture_run)) == equal
+    for name in ("metrics.csv", "samples/tuned.csv"):
+        assert ((run / name).read_bytes() == (mixture_run / name).read_bytes()) == equal
     assert json.loads((run / "summary.json").read_text())["seed"] == seed
 
 
@@ -197,24 +197,21 @@ def test_seed(seed: int, equal: bool, finished: Path, folder: Path, small: list[
             {"rule": "tilt at temperature 0.2 (weights)"},
         ),
         (
-            ["--data.accept", "ExponentialTilt", "--data.accept.temperature", "0.5", "--data.accept.reward_bound", "3"],
-            {"rule": "bound 3"},
+            ["--data.accept", "ExponentialTilt", "--data.accept.temperature", "3", "--data.accept.reward_bound", "8"],
+            {"rule": "bound 8"},
         ),
         (["--data.accept", "AcceptAll"], {"rule": "all"}),
-        (
-            ["--data.accept.group_by", "global", "--data.accept.deduplicate", "true"],
-            {"rule": "de-duplicated, then top"},
-        ),
+        (["--data.accept.group_by", "global"], {"rule": "top 0.5"}),
         (["--data.reward.higher_is_better", "false"], {}),
-        (["--model.process.init_args.fields.x.init_args.eta", "0"], {}),
+        (["--model.process.init_args.eta", "0"], {}),
     ],
     ids=lambda value: " ".join(value).replace("--", "") if isinstance(value, list) else "",
 )
-def test_settings(flags: list[str], told: dict, folder: Path, small: list[str], reference: Path) -> None:
+def test_settings(flags: list[str], told: dict, folder: Path, mixture_fit: list[str], mixture_reference: Path) -> None:
     if "Threshold" in flags or "maximum" in str(flags):  # the accepted share is the reward's: any will do
         flags = [*flags, "--data.draws", "128"]
-    done("fit", *small, *ONE, *flags)
-    run = folder / "runs/molecule/1"
+    done("fit", *mixture_fit, *ONE, *flags)
+    run = folder / "runs/mixture/1"
     summary = json.loads((run / "summary.json").read_text())
     for key, value in told.items():
         assert value in summary[key] if isinstance(value, str) else value == summary[key]
@@ -227,11 +224,19 @@ def test_settings(flags: list[str], told: dict, folder: Path, small: list[str], 
         assert better < 0 if "false" in flags else better > 0
     assert not same(
         {name: tensor for name, tensor in tuned(run).items() if name.startswith("backbone/")},
-        {name: tensor for name, tensor in load_file(reference).items() if name.startswith("backbone/")},
+        {name: tensor for name, tensor in load_file(mixture_reference).items() if name.startswith("backbone/")},
     )
 
 
-def test_targets_differ(folder: Path, small: list[str]) -> None:
+def test_duplicates_are_not_accepted(folder: Path, small: list[str]) -> None:
+    done("fit", *small, *ONE, "--data.accept.group_by", "global", "--data.accept.deduplicate", "true")
+    summary = json.loads((folder / "runs/molecule/1/summary.json").read_text())
+    assert "de-duplicated, then top" in summary["rule"]
+    (account,) = summary["rounds"]
+    assert account["accepted_reward"] > account["reward"]
+
+
+def test_targets_differ(folder: Path, mixture_fit: list[str]) -> None:
     """The setting has an effect, and 'auto' takes the target that is right and of the least variance."""
     weights = {}
     for source in ("reference", "current"):
@@ -239,7 +244,7 @@ def test_targets_differ(folder: Path, small: list[str]) -> None:
             if (source, target) == ("current", "trajectory"):
                 continue
             flags = [*TARGET, target, "--data.source", source]
-            done("fit", *small, *ONE, *flags, "--run_dir", f"{source}_{target}")
+            done("fit", *mixture_fit, *ONE, *flags, "--run_dir", f"{source}_{target}")
             weights[source, target] = tuned(folder / f"{source}_{target}")
     for source, right in (("reference", "trajectory"), ("current", "renoised")):
         for target in ("transition", "trajectory", "renoised"):
@@ -247,45 +252,64 @@ def test_targets_differ(folder: Path, small: list[str]) -> None:
                 assert same(weights[source, "auto"], weights[source, target]) == (target == right)
 
 
-def test_trajectory_of_a_deterministic_sampler_is_refused(folder: Path, small: list[str]) -> None:
+def test_trajectory_of_a_deterministic_sampler_is_refused(folder: Path, mixture_fit: list[str]) -> None:
     """Before anything is drawn."""
-    eta = ["--model.process.init_args.fields.x.init_args.eta", "0"]
-    assert "biased" in run("fit", *small, *eta, *TARGET, "trajectory").said
-    assert "biased" in run("fit", *small, "--data.source", "current", *TARGET, "trajectory").said
+    eta = ["--model.process.init_args.eta", "0"]
+    assert "biased" in run("fit", *mixture_fit, *eta, *TARGET, "trajectory").said
+    assert "biased" in run("fit", *mixture_fit, "--data.source", "current", *TARGET, "trajectory").said
     assert not list(folder.rglob("chunk_*"))
 
 
-@pytest.mark.parametrize("flags", [["--model.lora.rank", "4"], ["--model.lora", "{rank: 4, alpha: 8}"]])
-def test_lora(flags: list[str], folder: Path, small: list[str], reference: Path) -> None:
-    done("fit", *small, *ONE, *flags)
+def test_lora(finished: Path, folder: Path, small: list[str], reference: Path) -> None:
+    done("fit", *small, *ONE, "--model.lora.rank", "4")
     run = folder / "runs/molecule/1"
-    assert yaml.safe_load((run / "config.yaml").read_text())["model"]["init_args"]["lora"]["rank"] == 4
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    assert config["model"]["init_args"]["lora"]["rank"] == 4
+    config = yaml.safe_load(done("fit", *small, "--model.lora", "{rank: 4, alpha: 8}", "--print_config").out)
+    assert (config["model"]["init_args"]["lora"]["rank"], config["model"]["init_args"]["lora"]["alpha"]) == (4, 8)
     names = [name for name in tuned(run) if name.startswith("backbone/")]
     trained = [name for name in names if "lora_" in name]
     assert trained and sum(tuned(run)[name].numel() for name in names) < 0.5 * sum(
         tensor.numel() for name, tensor in load_file(reference).items() if name.startswith("backbone/")
     )
-    assert (run / "checkpoints/last.ckpt").stat().st_size < reference.stat().st_size
+    sizes = [(each / "checkpoints/last.ckpt").stat().st_size for each in (run, finished)]
+    assert sizes[0] < 0.7 * sizes[1]  # the adapter alone, and the state of its optimizer
     done("sample", "--weights", run, "-n", "5", "--out", "a.sdf")
     assert len(Chem.SDMolSupplier("a.sdf", sanitize=False)) == 5
 
 
-def test_warm_start(finished: Path, folder: Path, small: list[str]) -> None:
+def test_warm_start(mixture_run: Path, folder: Path, mixture_fit: list[str]) -> None:
     """--weights starts from a run's tuned weights; the reference stays."""
-    for number, weights in enumerate((finished, finished / "tuned.safetensors"), 1):
-        done("fit", *small, *ONE, "--weights", weights)
-        assert not same(tuned(folder / f"runs/molecule/{number}"), tuned(finished))
-    assert same(tuned(folder / "runs/molecule/1"), tuned(folder / "runs/molecule/2"))
-    done("fit", *small, *ONE)
-    assert not same(tuned(folder / "runs/molecule/1"), tuned(folder / "runs/molecule/3"))
+    for number, weights in enumerate((mixture_run, mixture_run / "tuned.safetensors"), 1):
+        done("fit", *mixture_fit, *ONE, "--weights", weights)
+        assert not same(tuned(folder / f"runs/mixture/{number}"), tuned(mixture_run))
+    assert same(tuned(folder / "runs/mixture/1"), tuned(folder / "runs/mixture/2"))
+    done("fit", *mixture_fit, *ONE)
+    assert not same(tuned(folder / "runs/mixture/1"), tuned(folder / "runs/mixture/3"))
 
 
-def test_progress_is_in_draws(folder: Path, small: list[str]) -> None:
-    result = done("fit", *small, *ONE, "--trainer.enable_progress_bar", "true")
+def test_progress_is_in_draws(folder: Path, mixture_fit: list[str]) -> None:
+    result = done("fit", *mixture_fit, *ONE, "--trainer.enable_progress_bar", "true")
     assert "round 1/1 sampling" in result.err and "64/64" in result.err and "draw/s" in result.err
 
 
-def test_no_validation_draws(folder: Path, small: list[str]) -> None:
-    done("fit", *small, *ONE)
-    header = (folder / "runs/molecule/1/metrics.csv").read_text().splitlines()[0]
+def test_no_validation_draws(folder: Path, mixture_fit: list[str]) -> None:
+    done("fit", *mixture_fit, *ONE)
+    header = (folder / "runs/mixture/1/metrics.csv").read_text().splitlines()[0]
     assert "validation/" not in header and "rollout/reward" in header
+
+
+def test_best_of(finished: Path, reference: Path, folder: Path) -> None:
+    """Of the same candidates, the best by the run's reward; counted."""
+    result = done("sample", "--weights", finished, "--trust", "-n", "6", "--best_of", "4", "--out", "best.sdf")
+    assert "6 objects in best.sdf, the best of 4 each: 24 reward calls, 192 denoiser calls, mean spread" in result.out
+    best = [float(mol.GetProp("reward")) for mol in Chem.SDMolSupplier("best.sdf", sanitize=False)]
+    done("sample", "--weights", finished, "--trust", "-n", "6", "--best_of", "1", "--out", "one.sdf")
+    one = [float(mol.GetProp("reward")) for mol in Chem.SDMolSupplier("one.sdf", sanitize=False)]
+    assert len(best) == len(one) == 6 and sum(best) > sum(one)
+    done("sample", "--weights", finished, "-n", "6", "--out", "plain.sdf")
+    assert [mol.GetNumAtoms() for mol in Chem.SDMolSupplier("best.sdf", sanitize=False)] == [
+        mol.GetNumAtoms() for mol in Chem.SDMolSupplier("plain.sdf", sanitize=False)
+    ]  # the same conditions
+    assert "--best_of is 0" in run("sample", "--weights", finished, "--out", "a.sdf", "--best_of", "0").said
+    assert "has no reward" in run("sample", "--weights", reference, "--out", "a.sdf", "--best_of", "2").said

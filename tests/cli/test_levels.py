@@ -18,14 +18,14 @@ FILES = {"levels.json", "levels.png"}
 
 
 @pytest.fixture(scope="module")
-def chosen(tmp_path_factory: pytest.TempPathFactory, small: list[str]) -> Path:
+def chosen(tmp_path_factory: pytest.TempPathFactory, mixture_fit: list[str]) -> Path:
     """The folder of a finished run that chose its level."""
     folder = tmp_path_factory.mktemp("chosen")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        result = done("fit", *small, *AUTO)
+        result = done("fit", *mixture_fit, *AUTO)
     (folder / "out.txt").write_text(result.out)
-    return folder / "runs/molecule/1"
+    return folder / "runs/mixture/1"
 
 
 def content(path: Path) -> dict:
@@ -36,14 +36,14 @@ def summary(run: Path) -> dict:
     return {name: value for name, value in content(run / "summary.json").items() if name != "seconds"}
 
 
-def test_levels(folder: Path, small: list[str]) -> None:
-    """The shipped configuration, small: a table, the choice in a sentence, a picture."""
-    out = done("levels", *small).out
-    run_dir = folder / "runs/molecule_levels/1"
+def test_levels(folder: Path, mixture_fit: list[str]) -> None:
+    """The shipped configuration, mixture_fit: a table, the choice in a sentence, a picture."""
+    out = done("levels", *mixture_fit).out
+    run_dir = folder / "runs/mixture_levels/1"
     assert {path.name for path in run_dir.iterdir()} == {*FILES, "levels.yaml"}
     found = content(run_dir / "levels.json")
     assert [level["level"] for level in found["levels"]] == [0, 0.125, 0.25, 0.375, 0.5, 0.625, 0.75]
-    assert [level["time"] for level in found["levels"]] == pytest.approx([(i / 8) ** 2 for i in range(7)])
+    assert [level["time"] for level in found["levels"]] == pytest.approx([i / 8 for i in range(7)])
     assert (found["draws"], found["failed_rewards"], found["origin"]["reward"]) == (64, 0, "spread")
     assert found["denoiser_calls"] == 64 * (8 + 6) + found["resampled"] * sum(range(1, 7))
     assert found["reward_calls"] == (64 + found["resampled"]) * 6 + 64
@@ -52,19 +52,19 @@ def test_levels(folder: Path, small: list[str]) -> None:
             assert level[name]["low"] <= level[name]["value"] <= level[name]["high"]
     assert found["reason"] in out and f"{found['draws']} draws of the reference" in out
     assert len(re.findall(r"^ *0\.\d+ .*\d$|^ *0\.\d+ .*⟵$", out, re.M)) == 6
-    again = done("levels", *small, "--trainer.accelerator", "cpu", "--run_dir", "again").out
+    again = done("levels", *mixture_fit, "--trainer.accelerator", "cpu", "--run_dir", "again").out
     assert found["reason"] in again and content(folder / "again/levels.json") == found
     assert Path("again/levels.png").read_bytes() == (run_dir / "levels.png").read_bytes()
 
 
-def test_levels_of_an_ode(folder: Path, small: list[str]) -> None:
-    out = done("levels", *small, "--config", "process/molecule_ode.yaml").out
-    found = content(folder / "runs/molecule_levels/1/levels.json")
+def test_levels_of_an_ode(folder: Path, mixture_fit: list[str]) -> None:
+    out = done("levels", *mixture_fit, "--model.process.init_args.eta", "0").out
+    found = content(folder / "runs/mixture_levels/1/levels.json")
     assert found["level"] == 0.75 and not found["stochastic"] and found["reward_calls"] == 0
     assert "by definition" in out
 
 
-def test_settings(folder: Path, small: list[str]) -> None:
+def test_settings(folder: Path, mixture_fit: list[str]) -> None:
     plan = [
         "--data.level_search.candidates",
         "[0.25, 0.5]",
@@ -73,12 +73,12 @@ def test_settings(folder: Path, small: list[str]) -> None:
         "--data.level_search.n_bootstrap",
         "10",
     ]
-    done("levels", *small, *plan)
-    found = content(folder / "runs/molecule_levels/1/levels.json")
+    done("levels", *mixture_fit, *plan)
+    found = content(folder / "runs/mixture_levels/1/levels.json")
     assert [level["level"] for level in found["levels"]] == [0, 0.25, 0.5] and found["draws"] == 40
 
 
-def test_auto(chosen: Path, small: list[str], folder: Path) -> None:
+def test_auto(chosen: Path, mixture_fit: list[str], folder: Path) -> None:
     found, told = content(chosen / "levels.json"), content(chosen / "summary.json")
     assert told["level"] == found["level"] in {level["level"] for level in found["levels"]}
     account = {name: found[name] for name in ("level", "reason", "draws", "resampled", "failed_rewards")}
@@ -90,44 +90,44 @@ def test_auto(chosen: Path, small: list[str], folder: Path) -> None:
     assert base64.b64decode(picture) == (chosen / "levels.png").read_bytes()
     assert not re.search(r"""(src|href)\s*=\s*['"]?\s*(https?:)?//""", page) and "<h2>Levels</h2>" in page
     # what graft levels says of the same settings is what was done
-    done("levels", *small, *AUTO, "--run_dir", "same")
+    done("levels", *mixture_fit, *AUTO, "--run_dir", "same")
     assert content(folder / "same/levels.json") == found
 
 
-def test_level_goes_with_the_weights(chosen: Path, small: list[str], folder: Path) -> None:
+def test_level_goes_with_the_weights(chosen: Path, mixture_fit: list[str], folder: Path) -> None:
     """Its own config says auto; sampling, testing and a run with that level as a number agree on what it is."""
     level = content(chosen / "summary.json")["level"]
-    done("sample", "--weights", chosen, "-n", "5", "--out", "a.sdf")
-    done("sample", "--weights", chosen, "-n", "5", "--out", "b.sdf", "--level", level)
-    assert Path("a.sdf").read_bytes() == Path("b.sdf").read_bytes()
-    done("test", *small, *AUTO, "--weights", chosen)
-    assert "no level has been chosen yet" in run("predict", *small, *AUTO).said
-    assert "no level has been chosen yet" in run("validate", *small, *AUTO).said
-    done("fit", *small, *AUTO, "--model.level", level, "--run_dir", "fixed")
+    done("sample", "--weights", chosen, "-n", "5", "--out", "a.csv")
+    done("sample", "--weights", chosen, "-n", "5", "--out", "b.csv", "--level", level)
+    assert Path("a.csv").read_bytes() == Path("b.csv").read_bytes()
+    done("test", *mixture_fit, *AUTO, "--weights", chosen)
+    assert "no level has been chosen yet" in run("predict", *mixture_fit, *AUTO).said
+    assert "no level has been chosen yet" in run("validate", *mixture_fit, *AUTO).said
+    done("fit", *mixture_fit, *AUTO, "--model.level", level, "--run_dir", "fixed")
     ours, theirs = (load_file(path / "tuned.safetensors") for path in (folder / "fixed", chosen))
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
     assert "levels" not in content(folder / "fixed/summary.json")
 
 
-def test_warm_start_chooses_for_itself(chosen: Path, small: list[str], folder: Path) -> None:
+def test_warm_start_chooses_for_itself(chosen: Path, mixture_fit: list[str], folder: Path) -> None:
     tiny = ["--trainer.max_epochs", "1", "--data.evaluation.test_draws", "4", "--data.evaluation.validation_draws", "0"]
-    done("fit", *small, *AUTO, *tiny, "--seed_everything", "1", "--weights", chosen, "--run_dir", "warm")
+    done("fit", *mixture_fit, *AUTO, *tiny, "--seed_everything", "1", "--weights", chosen, "--run_dir", "warm")
     assert content(folder / "warm/levels.json")["origin"]["seed"] == 1
 
 
 @pytest.mark.parametrize(
     "when", ["first round", *(pytest.param(each, marks=pytest.mark.slow) for each in ("last round", "end"))]
 )
-def test_resume(when: str, chosen: Path, small: list[str], folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_resume(when: str, chosen: Path, mixture_fit: list[str], folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The level is that of the run's folder, which is not asked again, and the weights come out bit for bit."""
     import callbacks
 
     from graft.commands.levels import search
 
-    args = ["fit", *small, *AUTO]
+    args = ["fit", *mixture_fit, *AUTO]
     if when == "end":
-        shutil.copytree(chosen, "runs/molecule/1")
-        Path("runs/molecule/1/summary.json").unlink()
+        shutil.copytree(chosen, "runs/mixture/1")
+        Path("runs/mixture/1/summary.json").unlink()
     else:
         stopped = [*args, "--trainer.callbacks", "callbacks.Killed"]
         handler = signal.getsignal(signal.SIGINT)
@@ -141,14 +141,14 @@ def test_resume(when: str, chosen: Path, small: list[str], folder: Path, monkeyp
             assert run(*stopped).status == 130
         signal.signal(signal.SIGINT, handler)
         args = stopped
-    before = {name: Path("runs/molecule/1", name).stat().st_mtime_ns for name in FILES}
+    before = {name: Path("runs/mixture/1", name).stat().st_mtime_ns for name in FILES}
 
     def never(*_: object) -> None:
         raise AssertionError("the levels were compared again")
 
     monkeypatch.setattr(search, "search_levels", never)
     done(*args, *LAST)
-    resumed = folder / "runs/molecule/1"
+    resumed = folder / "runs/mixture/1"
     assert {name: (resumed / name).stat().st_mtime_ns for name in FILES} == before
     ours, theirs = (load_file(path / "tuned.safetensors") for path in (resumed, chosen))
     assert ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
@@ -156,7 +156,7 @@ def test_resume(when: str, chosen: Path, small: list[str], folder: Path, monkeyp
 
 
 def test_interrupted_comparison_starts_over(
-    chosen: Path, small: list[str], folder: Path, monkeypatch: pytest.MonkeyPatch
+    chosen: Path, mixture_fit: list[str], folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from graft.commands.levels import search
 
@@ -167,11 +167,11 @@ def test_interrupted_comparison_starts_over(
             raise KeyboardInterrupt
 
         patch.setattr(search, "reroll", interrupt)
-        assert run("fit", *small, *AUTO).status == 130
+        assert run("fit", *mixture_fit, *AUTO).status == 130
     signal.signal(signal.SIGINT, handler)
-    resumed = folder / "runs/molecule/1"
+    resumed = folder / "runs/mixture/1"
     assert not FILES & {path.name for path in resumed.iterdir()}
-    done("fit", *small, *AUTO, *LAST)
+    done("fit", *mixture_fit, *AUTO, *LAST)
     assert summary(resumed) == summary(chosen)
 
 
@@ -181,7 +181,7 @@ def test_interrupted_comparison_starts_over(
         (["fit", "--model.level", "atuo"], "model.level: Expected float or 'auto'. Got value: atuo"),
         (["fit", *AUTO, "--model.weights", "null"], "give model.weights"),
         (["levels", "--model.weights", "null"], "give model.weights"),
-        (["levels", "--weights", "runs/molecule/1"], "leave out --weights"),
+        (["levels", "--weights", "runs/mixture/1"], "leave out --weights"),
         (["levels", "--ckpt_path", "last"], "leave out --ckpt_path"),
         (["levels", "--data.level_search.candidates", "[0.5, 1.5]"], "data.level_search.candidates"),
         (["levels", "--data.level_search.draws", "1"], "data.level_search.draws is 1"),
@@ -192,8 +192,8 @@ def test_interrupted_comparison_starts_over(
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
-def test_refusals(args: list[str], words: str, small: list[str], folder: Path) -> None:
-    assert words in run(args[0], *small, *args[1:]).said
+def test_refusals(args: list[str], words: str, mixture_fit: list[str], folder: Path) -> None:
+    assert words in run(args[0], *mixture_fit, *args[1:]).said
     assert not list(folder.rglob("levels.*")) and not list(folder.rglob("summary.json"))
 
 
@@ -204,11 +204,11 @@ def test_pretrain_needs_a_level_of_0(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("spoilt", ["{", '{"levels": [{"level": 1}]}', "[]"])
-def test_damaged_choice(spoilt: str, chosen: Path, small: list[str]) -> None:
-    shutil.copytree(chosen, "runs/molecule/1")
-    Path("runs/molecule/1/summary.json").unlink()
-    Path("runs/molecule/1/levels.json").write_text(spoilt)
-    assert "levels.json is damaged" in run("fit", *small, *AUTO, *LAST).said
+def test_damaged_choice(spoilt: str, chosen: Path, mixture_fit: list[str]) -> None:
+    shutil.copytree(chosen, "runs/mixture/1")
+    Path("runs/mixture/1/summary.json").unlink()
+    Path("runs/mixture/1/levels.json").write_text(spoilt)
+    assert "levels.json is damaged" in run("fit", *mixture_fit, *AUTO, *LAST).said
 
 
 def test_help() -> None:

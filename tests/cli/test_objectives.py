@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 import torch
 from called import done, run
-from rdkit import Chem
 from safetensors.torch import load_file
 
 ONE = ["--trainer.max_epochs", "1", "--data.evaluation.validation_draws", "0", "--data.evaluation.test_draws", "16"]
@@ -27,7 +26,7 @@ OBJECTIVES = {
     "nft": ["--model.objective", "DiffusionNFT", "--model.objective.decay_increment", "0.3", *ALL],
     "anchored": ["--model.objective", "AnchoredShaping", "--model.upper_level", "0.75", *ALL[:4]],
 }
-ETA = "--model.process.init_args.fields.x.init_args.eta"
+ETA = "--model.process.init_args.eta"
 
 
 def tensors(path: Path) -> dict[str, torch.Tensor]:
@@ -70,9 +69,9 @@ def summary(run: Path) -> dict:
     ],
     ids=lambda value: " ".join(value).replace("--", "") if isinstance(value, list) else value,
 )
-def test_objective(name: str, flags: list[str], folder: Path, small: list[str], reference: Path) -> None:
-    done("fit", *small, *ONE, *OBJECTIVES[name], *flags)
-    made = folder / "runs/molecule/1"
+def test_objective(name: str, flags: list[str], folder: Path, mixture_fit: list[str], mixture_reference: Path) -> None:
+    done("fit", *mixture_fit, *ONE, *OBJECTIVES[name], *flags)
+    made = folder / "runs/mixture/1"
     told = summary(made)
     assert told["objective"] == {"ddpo": "policy gradient (DDPO)", "nft": "DiffusionNFT"}[name]
     account = told["rounds"][0]
@@ -89,15 +88,15 @@ def test_objective(name: str, flags: list[str], folder: Path, small: list[str], 
     assert len(rows) == 4 and all(row[f"train/{what}"] for row in rows for what in wanted)
     assert float(rows[0][f"train/{wanted[-1]}"]) == pytest.approx(0, abs=1e-6)  # the old policy is the network yet
     changed = {n: t for n, t in tensors(made).items() if n.startswith("backbone/")}
-    before = load_file(reference)
+    before = load_file(mixture_reference)
     assert any("lora" in n or not torch.equal(t, before[n]) for n, t in changed.items())
-    done("sample", "--weights", made, "-n", "5", "--out", "a.sdf")
+    done("sample", "--weights", made, "-n", "5", "--out", "a.csv")
 
 
-def test_anchored(folder: Path, small: list[str], reference: Path) -> None:
+def test_anchored(folder: Path, mixture_fit: list[str], mixture_reference: Path) -> None:
     """It is given all draws, and its report says what was accepted."""
-    done("fit", *small, *ONE, *OBJECTIVES["anchored"])
-    made = folder / "runs/molecule/1"
+    done("fit", *mixture_fit, *ONE, *OBJECTIVES["anchored"])
+    made = folder / "runs/mixture/1"
     told = summary(made)
     assert told["objective"] == "anchored P-GRAFT" and told["upper_level"] == 0.75 and told["selective"]
     account = told["rounds"][0]
@@ -107,18 +106,26 @@ def test_anchored(folder: Path, small: list[str], reference: Path) -> None:
         rows = [row for row in csv.DictReader(file) if row["train/loss"]]
     first, last = (float(rows[i]["train/old_distance"]) for i in (0, -1))
     assert first == pytest.approx(0, abs=1e-6) and last > 1e-6
-    before = load_file(reference)
+    before = load_file(mixture_reference)
     assert any(not torch.equal(t, before[n]) for n, t in tensors(made).items() if n.startswith("backbone/"))
     assert "share of the accepted gain" in (made / "report.html").read_text()
-    done("sample", "--weights", made, "-n", "5", "--out", "a.sdf")
+    done("sample", "--weights", made, "-n", "5", "--out", "a.csv")
 
 
 @pytest.mark.parametrize("name", ["nft", *(pytest.param(n, marks=pytest.mark.slow) for n in OBJECTIVES if n != "nft")])
-def test_interruption(name: str, folder: Path, small: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_interruption(name: str, folder: Path, mixture_fit: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """In the second of three rounds: the old policy and the running statistics go on too."""
     import callbacks
 
-    args = ["fit", *small, "--trainer.callbacks", "callbacks.Killed", *OBJECTIVES[name], "--trainer.max_epochs", "3"]
+    args = [
+        "fit",
+        *mixture_fit,
+        "--trainer.callbacks",
+        "callbacks.Killed",
+        *OBJECTIVES[name],
+        "--trainer.max_epochs",
+        "3",
+    ]
     done(*args, "--run_dir", "whole")
     handler = signal.getsignal(signal.SIGINT)
     with monkeypatch.context() as patch:
@@ -126,7 +133,7 @@ def test_interruption(name: str, folder: Path, small: list[str], monkeypatch: py
         assert run(*args).status == 130
     signal.signal(signal.SIGINT, handler)
     done(*args, "--ckpt_path", "last")
-    resumed, whole = folder / "runs/molecule/1", folder / "whole"
+    resumed, whole = folder / "runs/mixture/1", folder / "whole"
     assert same(tensors(resumed), tensors(whole))
     assert summary(resumed) == summary(whole)
     assert (resumed / "metrics.csv").read_bytes() == (whole / "metrics.csv").read_bytes()
@@ -163,70 +170,45 @@ def test_interruption(name: str, folder: Path, small: list[str], monkeypatch: py
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
-def test_refusals(flags: list[str], words: str, folder: Path, small: list[str]) -> None:
-    assert words in run("fit", *small, *ONE, *flags).said
+def test_refusals(flags: list[str], words: str, folder: Path, mixture_fit: list[str]) -> None:
+    assert words in run("fit", *mixture_fit, *ONE, *flags).said
     assert not list(folder.rglob("chunk_*"))
 
 
-def test_objective_that_differs(folder: Path, small: list[str]) -> None:
+def test_objective_that_differs(folder: Path, mixture_fit: list[str]) -> None:
     """A run goes on with its own objective only."""
-    done("fit", *small, *ONE, *OBJECTIVES["nft"])
-    (folder / "runs/molecule/1/summary.json").unlink()
-    said = run("fit", *small, *ONE, *OBJECTIVES["nft"], "--model.objective.beta", "0.3", "--ckpt_path", "last").said
+    done("fit", *mixture_fit, *ONE, *OBJECTIVES["nft"])
+    (folder / "runs/mixture/1/summary.json").unlink()
+    said = run(
+        "fit", *mixture_fit, *ONE, *OBJECTIVES["nft"], "--model.objective.beta", "0.3", "--ckpt_path", "last"
+    ).said
     assert "objective" in said and "beta" in said
 
 
-def test_rounds_keep_their_weights(finished: Path, folder: Path, small: list[str]) -> None:
+def test_rounds_keep_their_weights(mixture_run: Path, folder: Path, mixture_fit: list[str]) -> None:
     """Those of round n are a run's that was stopped there; the last round's are the run's."""
-    assert same(tensors(finished / "rounds/1"), tensors(finished))
-    assert not same(tensors(finished / "rounds/0"), tensors(finished))
+    assert same(tensors(mixture_run / "rounds/1"), tensors(mixture_run))
+    assert not same(tensors(mixture_run / "rounds/0"), tensors(mixture_run))
     for number in (0, 1):
-        done("sample", "--weights", finished / f"rounds/{number}", "-n", "5", "--out", f"{number}.sdf")
-    assert Path("0.sdf").read_bytes() != Path("1.sdf").read_bytes()
-    done(
-        "fit",
-        *small,
-        "--trainer.max_epochs",
-        "1",
-        "--model.lr_scheduler",
-        "null",
-        "--run_dir",
-        "a",
-    )
-    done("fit", *small, "--model.lr_scheduler", "null", "--run_dir", "b")
-    early = tensors(folder / "a")
-    assert same(early, tensors(folder / "b/rounds/0"))
-    done("fit", *small, *ONE, "--data.storage.save_round_weights", "false", "--run_dir", "c")
+        done("sample", "--weights", mixture_run / f"rounds/{number}", "-n", "5", "--out", f"{number}.csv")
+    assert Path("0.csv").read_bytes() != Path("1.csv").read_bytes()
+    done("fit", *mixture_fit, "--trainer.max_epochs", "1", "--run_dir", "a")  # of a constant learning rate
+    assert same(tensors(folder / "a"), tensors(mixture_run / "rounds/0"))
+    done("fit", *mixture_fit, *ONE, "--data.storage.save_round_weights", "false", "--run_dir", "c")
     assert not (folder / "c/rounds/0/tuned.safetensors").exists()
 
 
-def test_interpolation(finished: Path, reference: Path, folder: Path) -> None:
+def test_interpolation(mixture_run: Path, mixture_reference: Path, folder: Path) -> None:
     """At 0 it is the reference and at 1 the tuned model, to the byte; the switch is a level."""
     for name, weights, extra in [
-        ("tuned", finished, []),
-        ("one", finished, ["--interpolate", "1"]),
-        ("half", finished, ["--interpolate", "0.5"]),
-        ("zero", finished, ["--interpolate", "0"]),
-        ("reference", reference, ["--steps", "8"]),
+        ("tuned", mixture_run, []),
+        ("one", mixture_run, ["--interpolate", "1"]),
+        ("half", mixture_run, ["--interpolate", "0.5"]),
+        ("zero", mixture_run, ["--interpolate", "0"]),
+        ("reference", mixture_reference, ["--steps", "8"]),
     ]:
-        done("sample", "--weights", weights, "-n", "9", "--out", f"{name}.sdf", *extra)
-    drawn = {name: Path(f"{name}.sdf").read_bytes() for name in ("tuned", "one", "half", "zero", "reference")}
+        done("sample", "--weights", weights, "-n", "9", "--out", f"{name}.csv", *extra)
+    drawn = {name: Path(f"{name}.csv").read_bytes() for name in ("tuned", "one", "half", "zero", "reference")}
     assert drawn["one"] == drawn["tuned"] and drawn["zero"] == drawn["reference"] and len(set(drawn.values())) == 3
-    assert "reference" in run("sample", "--weights", reference, "--out", "a.sdf", "--interpolate", "0.5").said
-    assert "--interpolate" in run("sample", "--weights", finished, "--out", "a.sdf", "--interpolate", ".inf").said
-
-
-def test_best_of(finished: Path, reference: Path, folder: Path) -> None:
-    """Of the same candidates, the best by the run's reward; counted."""
-    result = done("sample", "--weights", finished, "--trust", "-n", "6", "--best_of", "4", "--out", "best.sdf")
-    assert "6 objects in best.sdf, the best of 4 each: 24 reward calls, 192 denoiser calls, mean spread" in result.out
-    best = [float(mol.GetProp("reward")) for mol in Chem.SDMolSupplier("best.sdf", sanitize=False)]
-    done("sample", "--weights", finished, "--trust", "-n", "6", "--best_of", "1", "--out", "one.sdf")
-    one = [float(mol.GetProp("reward")) for mol in Chem.SDMolSupplier("one.sdf", sanitize=False)]
-    assert len(best) == len(one) == 6 and sum(best) > sum(one)
-    done("sample", "--weights", finished, "-n", "6", "--out", "plain.sdf")
-    assert [mol.GetNumAtoms() for mol in Chem.SDMolSupplier("best.sdf", sanitize=False)] == [
-        mol.GetNumAtoms() for mol in Chem.SDMolSupplier("plain.sdf", sanitize=False)
-    ]  # the same conditions
-    assert "--best_of is 0" in run("sample", "--weights", finished, "--out", "a.sdf", "--best_of", "0").said
-    assert "has no reward" in run("sample", "--weights", reference, "--out", "a.sdf", "--best_of", "2").said
+    assert "reference" in run("sample", "--weights", mixture_reference, "--out", "a.csv", "--interpolate", "0.5").said
+    assert "--interpolate" in run("sample", "--weights", mixture_run, "--out", "a.csv", "--interpolate", ".inf").said

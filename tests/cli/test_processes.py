@@ -15,7 +15,7 @@ from typing import Any
 import broken
 import pytest
 import torch
-from called import HERE, REWARD, Result, done, run
+from called import HERE, REWARD, TOY, Result, done, run
 from safetensors.torch import load_file
 from tracked import FIT, TRACKER, tracked
 
@@ -30,6 +30,8 @@ PARTS = ["--trainer.strategy.save_distributed_checkpoint", "true"]
 LORA = ["--model.lora.rank", "2", "--model.lora.target_modules", "all-linear"]
 NODES = [*TWO, "--trainer.devices", "1", "--trainer.num_nodes", "2"]
 UNEVEN = ["--data.draws", "72", "--data.batch_size", "24", "--data.accept.fraction", "0.3"]  # 3 requests, 21 or so kept
+OF_ARGS = [*DOUBLE, *UNEVEN, "--data.steps_per_round", "10"]
+PATHS = os.pathsep.join(filter(None, (str(HERE), str(TOY), os.environ.get("PYTHONPATH"))))  # of other processes
 Pair = Callable[..., list[Result]]
 NFT = [
     *["--model.objective", "DiffusionNFT", "--model.objective.decay_increment", "0.3", "--data.source", "current"],
@@ -39,8 +41,8 @@ KILLED = ["--trainer.callbacks", "callbacks.Killed"]
 
 
 @pytest.fixture(scope="module")
-def args(small: list[str]) -> list[str]:
-    return ["fit", *small, *DOUBLE, *UNEVEN, "--data.steps_per_round", "10"]
+def args(mixture_fit: list[str]) -> list[str]:
+    return ["fit", *mixture_fit, *OF_ARGS]
 
 
 @pytest.fixture(scope="module")
@@ -53,10 +55,9 @@ def one(args: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def start(*args: object, command: "tuple[str, ...]" = ("-m", "graft"), **environment: str) -> "subprocess.Popen[str]":
     """A process that may start others."""
-    paths = os.pathsep.join(filter(None, (str(HERE), os.environ.get("PYTHONPATH"))))
     return subprocess.Popen(
         [sys.executable, *command, *map(str, args)],
-        env={**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1", **environment},
+        env={**os.environ, "PYTHONPATH": PATHS, "OMP_NUM_THREADS": "1", **environment},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -77,7 +78,7 @@ def pair() -> "Iterator[Pair]":
             [sys.executable, HERE / "waiting.py"],
             env={
                 **os.environ,
-                "PYTHONPATH": os.pathsep.join(filter(None, (str(HERE), os.environ.get("PYTHONPATH")))),
+                "PYTHONPATH": PATHS,
                 **{"OMP_NUM_THREADS": "1", "WORLD_SIZE": "2", "RANK": rank, "LOCAL_RANK": rank, "NODE_RANK": "0"},
             },
             stdin=subprocess.PIPE,
@@ -157,8 +158,9 @@ def test_two_processes(args: list[str], one: Path, folder: Path) -> None:
 
 
 @pytest.mark.slow
-def test_two_processes_of_a_discrete_field(args: list[str], folder: Path, pair: Pair) -> None:
+def test_two_processes_of_a_discrete_field(small: list[str], folder: Path, pair: Pair) -> None:
     """Atom types are noised as classes and positions with Gaussian noise; every rank gets its samples' noise."""
+    args = ["fit", *small, *OF_ARGS]
     field = "--model.process.init_args.fields.h"
     discrete = [field, "graft.process.UniformCategorical", f"{field}.shape", "[8, 10]"]
     discrete += [f"{field}.projection", "graft.process.MaskProjection", "--trainer.max_epochs", "2"]
@@ -186,10 +188,10 @@ def test_two_nodes(how: str, args: list[str], one: Path, folder: Path) -> None:
     same(folder / "two", one)
 
 
-def test_rewards_of_one_process_fail(small: list[str], folder: Path, pair: Pair) -> None:
+def test_rewards_of_one_process_fail(mixture_fit: list[str], folder: Path, pair: Pair) -> None:
     """They are counted, and what the other process scored is learned from, by both."""
     failing = [*REWARD, "--data.reward.path", "tried.fails_in_another_process"]
-    for result in pair("fit", *small, *failing, *TWO, "--trainer.max_epochs", "1", "--run_dir", "two"):
+    for result in pair("fit", *mixture_fit, *failing, *TWO, "--trainer.max_epochs", "1", "--run_dir", "two"):
         assert result.status == 0, result.err
     with (folder / "two" / "metrics.csv").open(newline="") as file:
         assert float(next(csv.DictReader(file))["rollout/failed_rewards"]) == 32  # of 64
@@ -200,6 +202,7 @@ def test_rewards_of_one_process_fail(small: list[str], folder: Path, pair: Pair)
     assert summary["tuned"]["n"] == 32 and summary["tuned"]["failed_rewards"] == 0  # one request, of the first process
 
 
+@pytest.mark.slow
 def test_molecules_of_files(small: list[str], folder: Path, pair: Pair) -> None:
     """The first process embeds them, and the other one finds the conformers; both refuse a file of little use."""
     rows = "".join(f"{'C' * (1 + i % 7)}{end},{i}\n" for i, end in enumerate("ON" * 8))
@@ -213,10 +216,10 @@ def test_molecules_of_files(small: list[str], folder: Path, pair: Pair) -> None:
         assert result.status == 2 and "1 of 17 records" in result.err, result.err
 
 
-def test_all_rewards_fail(small: list[str], folder: Path, pair: Pair) -> None:
+def test_all_rewards_fail(mixture_fit: list[str], folder: Path, pair: Pair) -> None:
     """Every process ends, with the sentence."""
     failing = [*REWARD, "--data.reward.path", "tried.raises"]
-    for result in pair("fit", *small, *failing, *TWO, "--run_dir", "two"):
+    for result in pair("fit", *mixture_fit, *failing, *TWO, "--run_dir", "two"):
         assert result.status == 2 and "docking program is not installed" in result.err, result.err
 
 
@@ -238,6 +241,7 @@ def test_goes_on_with_another_number(
     same(folder / "run", one)
 
 
+@pytest.mark.slow
 def test_one_process_is_asked_to_stop(args: list[str], one: Path, folder: Path) -> None:
     """Both finish the step, and one process goes on from there."""
     asked = start(*args, *KILLED, *TWO, "--run_dir", "run", TRIED_KILL="asked", TRIED_STEP="16")
@@ -249,7 +253,7 @@ def test_one_process_is_asked_to_stop(args: list[str], one: Path, folder: Path) 
 
 
 @pytest.mark.parametrize("how", ["one file", pytest.param("a folder", marks=pytest.mark.slow)])
-def test_sharded(how: str, small: list[str], folder: Path) -> None:
+def test_sharded(how: str, mixture_fit: list[str], folder: Path) -> None:
     """FSDP2 on two processes, stopped and gone on with: as one process does it, to float32's precision.
 
     A checkpoint in one file, here of an objective that keeps weights of its own, is gone on with by one process; one in
@@ -257,7 +261,7 @@ def test_sharded(how: str, small: list[str], folder: Path) -> None:
     """
     method = LORA if how == "a folder" else NFT
     uneven = UNEVEN if how == "a folder" else UNEVEN[:-2]  # it learns from all draws
-    settings = ["fit", *small, *uneven, *KILLED, "--data.steps_per_round", "10", *method]
+    settings = ["fit", *mixture_fit, *uneven, *KILLED, "--data.steps_per_round", "10", *method]
     done(*settings, "--run_dir", "one")
     two = [*settings, *SHARDED, *(PARTS if how == "a folder" else []), "--run_dir", "two"]
     killed = start(*two, TRIED_KILL="training", TRIED_STEP="16")
@@ -291,8 +295,10 @@ def test_sharded_index_that_would_run_code(name: str, folder: Path) -> None:
     assert not (folder / "ran").exists()
 
 
-def test_networks_that_cannot_be_sharded(small: list[str], folder: Path) -> None:
-    said = run("fit", *small, "--trainer.strategy", "fsdp", "--trainer.accelerator", "cpu", "--trainer.devices", "1")
+def test_networks_that_cannot_be_sharded(mixture_fit: list[str], folder: Path) -> None:
+    said = run(
+        "fit", *mixture_fit, "--trainer.strategy", "fsdp", "--trainer.accelerator", "cpu", "--trainer.devices", "1"
+    )
     assert said.status == 2 and "FSDP" in said.err
 
 

@@ -10,7 +10,7 @@ from graft import GraftError
 from graft.core import limits
 from graft.rollouts.feasible import state_bytes
 
-X = "--model.process.init_args.fields.x.init_args"
+SCHEDULE = ["--model.lr_scheduler=graft.optimizers.WarmupCosine", "--model.lr_scheduler.warmup_steps=0"]
 
 
 @pytest.mark.parametrize(
@@ -43,8 +43,8 @@ X = "--model.process.init_args.fields.x.init_args"
         ("--trainer.accelerator", "tpu", "torch_xla"),
     ],
 )
-def test_a_number_out_of_its_range(flag: str, value: str, words: str, folder: Path, small: list[str]) -> None:
-    assert words in run("fit", *small, f"{flag}={value}").said
+def test_a_number_out_of_its_range(flag: str, value: str, words: str, folder: Path, mixture_fit: list[str]) -> None:
+    assert words in run("fit", *mixture_fit, *SCHEDULE, f"{flag}={value}").said
     assert not list(folder.rglob("*.safetensors"))
 
 
@@ -104,7 +104,7 @@ def test_figures_of_what_is_refused(tmp_path: Path) -> None:
         limits.check_disk("9 states", 1e21, tmp_path / "not" / "there", "lower it")
 
 
-def test_bytes_of_a_state(small: list[str]) -> None:
+def test_bytes_of_a_state() -> None:
     """The molecules' state is positions and one-hot types of 8 atoms, in single precision."""
     import graft
 

@@ -11,11 +11,12 @@ from graft.cli import main
 
 README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
 SMALL = [
+    "--model.steps=8",
     "--data.draws=64",
     "--data.batch_size=32",
     "--data.steps_per_round=4",
-    "--data.evaluation.validation_draws=16",
-    "--data.evaluation.test_draws=32",
+    "--data.evaluation.validation_draws=8",
+    "--data.evaluation.test_draws=16",
     "--trainer.enable_progress_bar=false",
 ]
 
@@ -80,7 +81,7 @@ def test_domain_and_wrapped_network(folder: Path) -> None:
     (folder / "points.yaml").write_text(config)
     for line in blocks("domain")[0].strip().splitlines():
         run(line)
-    assert (folder / "runs/points/1/samples/tuned.csv").read_text().count("\n") == 32
+    assert (folder / "runs/points/1/samples/tuned.csv").read_text().count("\n") == 16
     exec(blocks("wrap")[0].replace("accelerator=", "enable_progress_bar=False, accelerator="), {})
     assert (folder / "runs/mine/tuned.safetensors").exists()
 

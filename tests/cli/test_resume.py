@@ -23,8 +23,8 @@ CALLBACK = ["--trainer.callbacks", "callbacks.Killed"]
 
 
 @pytest.fixture(scope="module")
-def args(small: list[str]) -> list[str]:
-    return ["fit", *small, *CALLBACK]
+def args(mixture_fit: list[str]) -> list[str]:
+    return ["fit", *mixture_fit, *CALLBACK]
 
 
 @pytest.fixture(scope="module")
@@ -34,14 +34,14 @@ def whole(args: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         done(*args)
-    return folder / "runs" / "molecule" / "1"
+    return folder / "runs" / "mixture" / "1"
 
 
 @pytest.fixture
-def interrupted(finished: Path, folder: Path) -> Path:
+def interrupted(mixture_run: Path, folder: Path) -> Path:
     """A run that ended just before its last file."""
-    copy = folder / "runs" / "molecule" / "1"
-    shutil.copytree(finished, copy)
+    copy = folder / "runs" / "mixture" / "1"
+    shutil.copytree(mixture_run, copy)
     (copy / "summary.json").unlink()
     return copy
 
@@ -76,7 +76,7 @@ def test_killed_run_goes_on(
         timeout=200,
     )
     assert killed.returncode == -signal.SIGKILL, killed.stderr
-    resumed = folder / "runs" / "molecule" / "1"
+    resumed = folder / "runs" / "mixture" / "1"
     before = {path: path.stat().st_mtime_ns for path in (resumed / "rounds").rglob("*_0000*")}
     assert len([path for path in before if path.suffix == ".safetensors"]) == drawn
     assert len([path for path in before if path.suffix == ".json"]) == scored
@@ -122,8 +122,8 @@ def test_interruption(when: str, args: list[str], whole: Path, folder: Path, mon
     said = result.err.strip()
     assert said.startswith("graft: interrupted ") and len(said.splitlines()) == 1
     command = shlex.split(said.partition("resume with: ")[2])
-    assert command[0] == "graft" and command[-4:] == ["--run_dir", "runs/molecule/1", "--ckpt_path", "last"]
-    resumed = folder / "runs/molecule/1"
+    assert command[0] == "graft" and command[-4:] == ["--run_dir", "runs/mixture/1", "--ckpt_path", "last"]
+    resumed = folder / "runs/mixture/1"
     assert torch.load(resumed / "checkpoints/last.ckpt", weights_only=True)["global_step"] == step
     steps: list[int] = []
     with monkeypatch.context() as patch:
@@ -145,17 +145,19 @@ def test_interruption_of_a_rollout(args: list[str], whole: Path, folder: Path) -
         patch.setattr(callbacks.Killed, "setup", callbacks.interrupt_drawing)
         result = run(*args)
     assert result.status == 130 and "between two rounds" in result.err
-    resumed = folder / "runs/molecule/1"
+    resumed = folder / "runs/mixture/1"
     assert [path.name for path in (resumed / "rounds/0").iterdir()] == ["chunk_00000.safetensors"]
     done(*args, *LAST)
     assert (resumed / "tuned.safetensors").read_bytes() == (whole / "tuned.safetensors").read_bytes()
 
 
-def test_interruption_of_the_comparison(interrupted: Path, small: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_interruption_of_the_comparison(
+    interrupted: Path, mixture_fit: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Lightning alone would take no notice of a SIGTERM there."""
     handlers = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)}
     monkeypatch.setattr(Hooks, "on_test_epoch_start", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
-    result = run("fit", *small, "--ckpt_path", interrupted / "checkpoints/last.ckpt")
+    result = run("fit", *mixture_fit, "--ckpt_path", interrupted / "checkpoints/last.ckpt")
     for each, handler in handlers.items():
         signal.signal(each, handler)
     assert result.status == 143 and "in the comparison at the end" in result.err
@@ -186,32 +188,42 @@ def test_interrupted_pretraining(folder: Path, monkeypatch: pytest.MonkeyPatch) 
     assert whole == stopped
 
 
-def test_explicit_checkpoint(interrupted: Path, finished: Path, small: list[str]) -> None:
+def test_explicit_checkpoint(interrupted: Path, mixture_run: Path, mixture_fit: list[str]) -> None:
     """Named, it goes on in its own run."""
-    done("fit", *small, "--ckpt_path", interrupted / "checkpoints" / "last.ckpt")
-    assert summary(interrupted) == summary(finished)
-    assert rows(interrupted) == rows(finished)
+    done("fit", *mixture_fit, "--ckpt_path", interrupted / "checkpoints" / "last.ckpt")
+    assert summary(interrupted) == summary(mixture_run)
+    assert rows(interrupted) == rows(mixture_run)
     assert [path.name for path in interrupted.parent.iterdir()] == ["1"]
 
 
-def test_checkpoint_without_its_run(interrupted: Path, folder: Path, small: list[str]) -> None:
+def test_checkpoint_without_its_run(interrupted: Path, folder: Path, mixture_fit: list[str]) -> None:
     lost = folder / "elsewhere" / "last.ckpt"
     lost.parent.mkdir()
     shutil.copy(interrupted / "checkpoints" / "last.ckpt", lost)
-    assert "no run in" in run("fit", *small, "--ckpt_path", lost).said
+    assert "no run in" in run("fit", *mixture_fit, "--ckpt_path", lost).said
 
 
-def test_nothing_to_go_on_with(folder: Path, small: list[str]) -> None:
-    assert "no unfinished run in runs/molecule" in run("fit", *small, *LAST).said
+def test_nothing_to_go_on_with(folder: Path, mixture_fit: list[str]) -> None:
+    assert "no unfinished run in runs/mixture" in run("fit", *mixture_fit, *LAST).said
     assert not (folder / "runs").exists()
-    assert "no run in mine" in run("fit", *small, *LAST, "--run_dir", "mine").said
+    assert "no run in mine" in run("fit", *mixture_fit, *LAST, "--run_dir", "mine").said
     assert not (folder / "mine").exists()
-    assert "'nowhere.ckpt'" in run("fit", *small, "--ckpt_path", "nowhere.ckpt").said
+    assert "'nowhere.ckpt'" in run("fit", *mixture_fit, "--ckpt_path", "nowhere.ckpt").said
 
 
-def test_started_again_by_a_scheduler(finished: Path, folder: Path, small: list[str]) -> None:
+def test_started_again_by_a_scheduler(mixture_run: Path, folder: Path, mixture_fit: list[str]) -> None:
     """The same command starts the run, and goes on with it; a finished one stays as it is."""
-    again = [*small, "--data.draws", "32", "--trainer.max_epochs", "1", "--run_dir", "mine", "--ckpt_path", "auto"]
+    again = [
+        *mixture_fit,
+        "--data.draws",
+        "32",
+        "--trainer.max_epochs",
+        "1",
+        "--run_dir",
+        "mine",
+        "--ckpt_path",
+        "auto",
+    ]
     done("fit", *again)
     assert "is finished" in run("fit", *again).said
     (folder / "mine" / "summary.json").unlink()
@@ -220,11 +232,11 @@ def test_started_again_by_a_scheduler(finished: Path, folder: Path, small: list[
     assert before == {path: path.stat().st_mtime_ns for path in (folder / "mine" / "rounds").rglob("chunk*")}
 
 
-def test_finished_run(finished: Path, folder: Path, small: list[str]) -> None:
-    shutil.copytree(finished, folder / "runs" / "molecule" / "1")
-    assert "no unfinished run" in run("fit", *small, *LAST).said
-    assert "is finished" in run("fit", *small, *LAST, "--run_dir", "runs/molecule/1").said
-    assert "is finished" in run("fit", *small, "--ckpt_path", "runs/molecule/1/checkpoints/last.ckpt").said
+def test_finished_run(mixture_run: Path, folder: Path, mixture_fit: list[str]) -> None:
+    shutil.copytree(mixture_run, folder / "runs" / "mixture" / "1")
+    assert "no unfinished run" in run("fit", *mixture_fit, *LAST).said
+    assert "is finished" in run("fit", *mixture_fit, *LAST, "--run_dir", "runs/mixture/1").said
+    assert "is finished" in run("fit", *mixture_fit, "--ckpt_path", "runs/mixture/1/checkpoints/last.ckpt").said
 
 
 @pytest.mark.parametrize(
@@ -240,51 +252,53 @@ def test_finished_run(finished: Path, folder: Path, small: list[str]) -> None:
 )
 @pytest.mark.parametrize("how", ["last", "path"])
 def test_flag_that_differs(
-    flag: str, value: str, key: str, how: str, interrupted: Path, finished: Path, small: list[str]
+    flag: str, value: str, key: str, how: str, interrupted: Path, mixture_run: Path, mixture_fit: list[str]
 ) -> None:
     """Lightning would let the checkpoint override it in silence."""
     before = {path: path.read_bytes() for path in interrupted.rglob("*") if path.is_file()}
     checkpoint = "last" if how == "last" else interrupted / "checkpoints" / "last.ckpt"
-    said = run("fit", *small, flag, value or finished, "--ckpt_path", checkpoint).said
-    assert key in said and (value or str(finished)) in said
+    said = run("fit", *mixture_fit, flag, value or mixture_run, "--ckpt_path", checkpoint).said
+    assert key in said and (value or str(mixture_run)) in said
     assert {path: path.read_bytes() for path in interrupted.rglob("*") if path.is_file()} == before
 
 
-def test_runs_are_numbered(interrupted: Path, folder: Path, small: list[str]) -> None:
+def test_runs_are_numbered(interrupted: Path, folder: Path, mixture_fit: list[str]) -> None:
     """Each in a folder of its own; 'last' is the newest that did not end."""
     (interrupted.parent / "7").mkdir()
     (interrupted.parent / "notes").mkdir()
     tiny = ["--data.evaluation.test_draws", "4", "--trainer.max_epochs", "1", "--data.evaluation.validation_draws", "0"]
-    assert "runs/molecule/8" in done("fit", *small, *tiny).out
+    assert "runs/mixture/8" in done("fit", *mixture_fit, *tiny).out
     assert (interrupted.parent / "8" / "summary.json").exists()
-    assert "runs/molecule/1" in done("fit", *small, *LAST).out
+    assert "runs/mixture/1" in done("fit", *mixture_fit, *LAST).out
     assert (interrupted / "summary.json").exists()
 
 
-def test_occupied_folder(finished: Path, interrupted: Path, folder: Path, small: list[str]) -> None:
-    assert "finished" in run("fit", *small, "--run_dir", finished).said
-    said = run("fit", *small, "--run_dir", interrupted).said
+def test_occupied_folder(mixture_run: Path, interrupted: Path, folder: Path, mixture_fit: list[str]) -> None:
+    assert "finished" in run("fit", *mixture_fit, "--run_dir", mixture_run).said
+    said = run("fit", *mixture_fit, "--run_dir", interrupted).said
     assert "unfinished" in said and "--ckpt_path last" in said
 
 
-def test_run_in_a_folder_of_one_s_own(folder: Path, small: list[str], finished: Path) -> None:
+def test_run_in_a_folder_of_one_s_own(folder: Path, mixture_fit: list[str], mixture_run: Path) -> None:
     tiny = ["--data.evaluation.test_draws", "4", "--trainer.max_epochs", "1", "--data.evaluation.validation_draws", "0"]
-    done("fit", *small, *tiny, "--run_dir", "deep/down")
+    done("fit", *mixture_fit, *tiny, "--run_dir", "deep/down")
     assert (folder / "deep/down/summary.json").exists() and not (folder / "runs").exists()
     (folder / "deep/down/summary.json").unlink()
-    done("fit", *small, *tiny, "--run_dir", "deep/down", *LAST)
+    done("fit", *mixture_fit, *tiny, "--run_dir", "deep/down", *LAST)
 
 
-def test_chunks_of_another_run_are_refused(interrupted: Path, finished: Path, small: list[str], folder: Path) -> None:
+def test_chunks_of_another_run_are_refused(
+    interrupted: Path, mixture_run: Path, mixture_fit: list[str], folder: Path
+) -> None:
     """A folder of rounds from somewhere else is not taken for this run's."""
     other = folder / "other"
-    shutil.copytree(finished / "rounds", other / "rounds")
-    assert "must be empty" in run("fit", *small, "--seed_everything", "5", "--run_dir", "other").said
-    config = (finished / "config.yaml").read_text()
+    shutil.copytree(mixture_run / "rounds", other / "rounds")
+    assert "must be empty" in run("fit", *mixture_fit, "--seed_everything", "5", "--run_dir", "other").said
+    config = (mixture_run / "config.yaml").read_text()
     (other / "config.yaml").write_text(config.replace("seed_everything: 0", "seed_everything: 5"))
-    said = run("fit", *small, "--seed_everything", "5", "--run_dir", "other", *LAST).said
+    said = run("fit", *mixture_fit, "--seed_everything", "5", "--run_dir", "other", *LAST).said
     assert "another seed" in said and "--run_dir" in said
 
 
-def test_commands_name(small: list[str]) -> None:
+def test_commands_name(mixture_fit: list[str]) -> None:
     assert config_name(["--config=domains/a.yaml", "--config", "b.yaml"]) == "a"

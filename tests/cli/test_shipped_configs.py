@@ -22,8 +22,7 @@ PRETRAIN = {  # and the file that ships for it
     "image_flow_pretrain": "images/reference/flow",
 }
 SHIPPED = [f"domains/{name}.safetensors" for name in PRETRAIN.values()]
-BASES = {  # configurations that an overlay is laid over
-    **{key: ["molecule"] for key in ("accept", "filters", "objective", "trainer", "corrector")},
+BASES = {  # configurations that an overlay is laid over; test_configs.py has those of the molecules
     "layout": ["layout"],
     "text_to_image": ["text_to_image"],
 }
@@ -87,14 +86,14 @@ def test_pretraining_makes_the_reference_that_ships(name: str) -> None:
 OVERLAYS = sorted(path.relative_to(CONFIGS).with_suffix("").as_posix() for path in CONFIGS.glob("*/*.yaml"))
 
 
-@pytest.mark.parametrize("name", [name for name in OVERLAYS if not name.startswith("domains/")])
+@pytest.mark.parametrize("name", [name for name in OVERLAYS if name.split("/")[0] in (*BASES, "process")])
 def test_an_overlay_resolves(name: str) -> None:
     """Over each configuration that it is for."""
     kind, _, last = name.partition("/")
     bases = BASES.get(kind) or [base for base in ("molecule", "layout") if last.startswith(base)]
     bases = bases + [f"{base}_pretrain" for base in bases if kind == "process"]
     for base in bases:
-        assert resolved(base, *(["process/molecule_ode"] if kind == "corrector" else []), name)
+        assert resolved(base, name)
 
 
 @pytest.mark.parametrize("base", ["molecule", "molecule_pretrain"])
@@ -139,7 +138,9 @@ def test_headers_hold_no_path_of_a_machine(weights: str) -> None:
     assert "file:" not in json.dumps(about)
 
 
-@pytest.mark.parametrize("command", ["fit", "levels", "test"])
+@pytest.mark.parametrize(
+    "command", ["fit", *(pytest.param(each, marks=pytest.mark.slow) for each in ("levels", "test"))]
+)
 def test_settings_of_the_user_lie_above_the_weights(command: str, folder: Path) -> None:
     """A value or a class replaces that of the weights, a setting in part changes that part, the last weights count."""
     (folder / "mine.yaml").write_text(

@@ -154,12 +154,12 @@ def near(one: tuple[Tensor, Tensor], other: tuple[Tensor, Tensor], shares: float
 @pytest.mark.parametrize(
     ("kind", "target", "level"),
     [
-        (MaskedCategorical, "transition", HANDOVER),
+        pytest.param(MaskedCategorical, "transition", HANDOVER, marks=pytest.mark.slow),
         (MaskedCategorical, "trajectory", HANDOVER),
         (UniformCategorical, "transition", HANDOVER),
         (UniformCategorical, "auto", 0.0),
         (MaskedCategorical, "anchored", HANDOVER),
-        (UniformCategorical, "anchored", 0.0),
+        pytest.param(UniformCategorical, "anchored", 0.0, marks=pytest.mark.slow),
     ],
 )
 def test_fit_learns_the_accepted_law(kind: type[Categorical], target: Any, level: float, tmp_path: Path) -> None:

@@ -113,7 +113,7 @@ def test_closed_forms(name: str, reward: Callable[[Tensor], Tensor], level: floa
     assert found == pytest.approx(right(reward, level, name), abs=0.02)
 
 
-@pytest.mark.parametrize("reward", [linear, quadratic])
+@pytest.mark.parametrize("reward", [linear, pytest.param(quadratic, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", ["decided", "predicted", "measured"])
 def test_interval_covers(name: str, reward: Callable[[Tensor], Tensor]) -> None:
     """Of 95 % intervals from 500 draws, with 63 accepted, nearly so many contain the truth."""

@@ -50,9 +50,10 @@ SMOOTH: list[tuple[Schedule, str]] = [  # a table of betas has kinks
     (VarianceExploding(sigma_max=20.0, rho=3.0), "velocity"),
 ]
 WARPS = [1.0, 2.0, 3.0]
+SOME_WARPS = [1.0, pytest.param(2.0, marks=pytest.mark.slow), 3.0]
 
 
-@pytest.mark.parametrize("warp", WARPS)
+@pytest.mark.parametrize("warp", SOME_WARPS)
 @pytest.mark.parametrize(("schedule", "prediction"), SMOOTH, ids=ids)
 def test_order(schedule: Schedule, prediction: str, warp: float) -> None:
     """Half the step is a quarter of the error, half of it for Euler; and the limit is the flow of the law."""
@@ -91,7 +92,7 @@ def two_stages(share: float, law: Mixture, x: Tensor, times: Sequence[float]) ->
     return y
 
 
-@pytest.mark.parametrize("warp", WARPS)
+@pytest.mark.parametrize("warp", SOME_WARPS)
 @pytest.mark.parametrize(("schedule", "prediction"), [*SMOOTH, (BetaSchedule(), "v")], ids=ids)
 def test_second_slope_is_a_share_of_the_odes_time(schedule: Schedule, prediction: str, warp: float) -> None:
     """A step is the one that Runge-Kutta's method takes in τ = σ / (α + σ), whatever the schedule and the warp."""
@@ -180,8 +181,17 @@ def test_first_slope_is_ddim(schedule: Schedule, prediction: str, warp: float) -
     assert torch.allclose(process.ode_step(there, output, 0.25, 0.75), x, rtol=1e-9, atol=1e-9)
 
 
-@pytest.mark.parametrize("solver", [*SECOND.values(), Heun(evaluate_at_zero=False)], ids=[*SECOND, "heun to Euler"])
-@pytest.mark.parametrize(("schedule", "prediction", "warp"), CASES, ids=ids)
+SOLVERS = {**SECOND, "heun to Euler": Heun(evaluate_at_zero=False)}
+PAIRS = [  # each case with one solver and each solver with several cases; the others with -m slow
+    pytest.param(
+        *case, solver, id=f"{ids(case[0])}-{case[1]}-{case[2]}-{name}", marks=[pytest.mark.slow] * (i % 4 != j)
+    )
+    for i, case in enumerate(CASES)
+    for j, (name, solver) in enumerate(SOLVERS.items())
+]
+
+
+@pytest.mark.parametrize(("schedule", "prediction", "warp", "solver"), PAIRS)
 def test_noise_to_data_and_back(schedule: Schedule, prediction: str, warp: float, solver: Solver) -> None:
     process = Gaussian(schedule, prediction, (2,), eta=0.0, warp=warp)
     model = Exact(process, LAW)
