@@ -16,6 +16,7 @@ from graft.reward.base import (
     to_finite_float,
 )
 from graft.reward.cached import CachedReward
+from graft.reward.distributed import DistributedReward
 from graft.reward.function import FunctionReward, Scorer, Scoring, import_callable, scorer
 from graft.reward.scored_form import PartForms, scored_forms
 from graft.reward.weighted import CompositeReward, WeightedSum
@@ -25,6 +26,7 @@ __all__ = [
     "BatchReward",
     "CachedReward",
     "CompositeReward",
+    "DistributedReward",
     "FunctionReward",
     "PartForms",
     "Reward",

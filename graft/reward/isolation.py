@@ -20,8 +20,11 @@ def isolated() -> Iterator[None]:
 
     They are the current folder, the random state of Python, NumPy and torch, the number of threads, torch's gradient
     mode, default type and device, deterministic algorithms, the handlers of signals and their mask, environment
-    variables, the filters of warnings, the umask and the standard streams.
+    variables, the filters of warnings, the umask and the standard streams. Within `shared` the block is not isolated.
     """
+    if getattr(_THREAD, "shared", False):
+        yield
+        return
     folder = _folder()
     environment = dict(os.environ)
     states = random.getstate(), np.random.get_state(), torch.get_rng_state()
@@ -63,6 +66,22 @@ def isolated() -> Iterator[None]:
         if folder is not None and _folder() != folder:
             with contextlib.suppress(OSError):  # the folder may be removed
                 os.chdir(folder)
+
+
+_THREAD = threading.local()
+
+
+@contextlib.contextmanager
+def shared() -> Iterator[None]:
+    """Turn `isolated` off in this thread within the block.
+
+    Threads share the settings of their process: one that restored them would undo the changes of others.
+    """
+    before, _THREAD.shared = getattr(_THREAD, "shared", False), True
+    try:
+        yield
+    finally:
+        _THREAD.shared = before
 
 
 _SIGNALS = [

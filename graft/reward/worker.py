@@ -153,6 +153,10 @@ class Worker:
                 pass
         self._process = None
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Return the state without the child: a copy starts its own, with the variables of the copy's process."""
+        return self.__dict__ | {"_process": None, "environment": {}}
+
     def __del__(self) -> None:
         self.kill()
 

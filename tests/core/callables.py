@@ -133,3 +133,18 @@ def leaks_files(x: float) -> float:
     resource.setrlimit(resource.RLIMIT_NOFILE, (32, 32))
     leaked.extend(os.open(os.devnull, os.O_RDONLY) for _ in range(4))
     return x
+
+
+def fatal_once(call: tuple[str, float]) -> float:
+    """Return the number and a half; the first call with a path kills its process and leaves the file."""
+    path, number = call
+    if path and not Path(path).exists():
+        Path(path).touch()
+        os.kill(os.getpid(), 9)
+    return number + 0.5
+
+
+def slow(x: float) -> float:
+    """Return the number; a negative one takes a minute."""
+    time.sleep(60 if x < 0 else 0)
+    return x
