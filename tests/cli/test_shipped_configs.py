@@ -21,6 +21,7 @@ PRETRAIN = {  # and the file that ships for it
     "image_pretrain": "images/reference/digits",
     "image_flow_pretrain": "images/reference/flow",
 }
+UNSHIPPED = ("molecule_large_pretrain",)  # for graphics processors
 SHIPPED = [f"domains/{name}.safetensors" for name in PRETRAIN.values()]
 BASES = {  # configurations that an overlay is laid over; test_configs.py has those of the molecules
     "layout": ["layout"],
@@ -81,6 +82,11 @@ def test_pretraining_makes_the_reference_that_ships(name: str) -> None:
         header["backbone"]["init_args"], found["backbone"]["init_args"]
     )
     assert found["steps"] == header["steps"]
+
+
+@pytest.mark.parametrize("name", UNSHIPPED)
+def test_pretraining_without_a_file_that_ships(name: str) -> None:
+    assert "weights" not in {key for key, value in resolved(name)["model"]["init_args"].items() if value is not None}
 
 
 OVERLAYS = sorted(path.relative_to(CONFIGS).with_suffix("").as_posix() for path in CONFIGS.glob("*/*.yaml"))
