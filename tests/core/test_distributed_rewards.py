@@ -248,6 +248,7 @@ def test_an_answer_is_numbers_and_texts() -> None:
         read_answer(text, 3)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("default")  # Dask's own
 def test_a_dask_cluster_with_a_killed_worker(tmp_path: Path) -> None:
     distributed = pytest.importorskip("distributed")
