@@ -25,7 +25,7 @@ from graft.reward.remote import Unanswered, ignore_interrupts, read_answer, scor
 from graft.reward.wrapped import WrappedReward
 
 GRACE = 60.0
-"""Seconds beyond the time limit after which a chunk of a pool of known size counts as lost without an answer."""
+"""Seconds beyond the time limit of a chunk after which its answer, or any answer of a cluster, is missing."""
 PATIENCE = 30.0
 """Seconds without a worker after which a message says that the run waits for one."""
 MOST_BREAKS = 20
@@ -88,14 +88,13 @@ class DistributedReward(WrappedReward, BatchReward):
     def setup(self) -> None:
         """Open the executor and let one worker set the reward up."""
         pickled, answers = self._pickled(), SimpleQueue[Future[Any]]()
-        future = self._opened().submit(pickled, [], None)
+        future = _submitted(self._opened(), pickled, [], None)
         future.add_done_callback(answers.put)
         try:
             answers.get(timeout=PATIENCE)
         except Empty:
-            from graft.core.distributed import (
-                rank_zero_print,
-            )  # imported here, because Lightning takes seconds to import
+            # imported here, because Lightning takes seconds to import
+            from graft.core.distributed import rank_zero_print
 
             rank_zero_print(f"the reward {self.name} waits for a worker of {_name(self.executor)}")
             answers.get()
@@ -182,12 +181,13 @@ class _Scoring:
         self.calls: Counter[str] = Counter()
         self.names = [leaf.name for leaf in leaves(owner.reward)]
         self.breaks = 0
+        self.last_answer = time.monotonic()
 
     def run(self) -> None:
         """Score all objects.
 
         Raises:
-            GraftError: No worker can score with the reward, or the executor cannot be opened.
+            GraftError: No worker can score with the reward or is left, or the executor cannot be opened.
         """
         try:
             while self.waiting or self.suspects or self.running:
@@ -196,7 +196,9 @@ class _Scoring:
                     future = self.done.get(timeout=1.0)
                 except Empty:
                     self._abandon_silent_chunks()
+                    self._require_workers()
                     continue
+                self.last_answer = time.monotonic()
                 chunk = self.running.pop(future, None)
                 if chunk is not None:  # the answer of an abandoned chunk comes too late
                     self._take(future, chunk)
@@ -219,11 +221,7 @@ class _Scoring:
 
     def _start(self, opened: "_Opened", chunk: _Chunk) -> None:
         chunk.start = time.monotonic()
-        try:
-            future = opened.submit(self.reward, [self.pickles[i] for i in chunk.rows], self.owner.timeout)
-        except Exception as error:  # the executor is broken, or its cluster is gone
-            future = Future()
-            future.set_exception(error if isinstance(error, BrokenExecutor) else BrokenExecutor(format_error(error)))
+        future = _submitted(opened, self.reward, [self.pickles[i] for i in chunk.rows], self.owner.timeout)
         self.running[future] = chunk
         future.add_done_callback(self.done.put)
 
@@ -292,6 +290,27 @@ class _Scoring:
                 future.cancel()
                 opened.busy = True
                 self._lose(chunk, f"no answer within {limit:g} s")
+
+    def _require_workers(self) -> None:
+        """Raise GraftError if no worker of a cluster has answered for longer than a chunk may take."""
+        limit = self.owner.timeout
+        if limit is None or self.owner._opened().workers is not None:
+            return
+        if time.monotonic() - self.last_answer > limit + GRACE:
+            raise GraftError(
+                f"no worker of {_name(self.owner.executor)} has answered for {limit + GRACE:g} s: start workers and "
+                "resume the run, or set a larger timeout of the reward"
+            )
+
+
+def _submitted(opened: "_Opened", reward: bytes, items: Sequence[bytes], timeout: "float | None") -> "Future[Any]":
+    """Return the future of a chunk; an executor that takes no chunk gives a future with a BrokenExecutor."""
+    try:
+        return opened.submit(reward, items, timeout)
+    except Exception as error:  # the executor is broken, or its cluster is gone
+        future: Future[Any] = Future()
+        future.set_exception(error if isinstance(error, BrokenExecutor) else BrokenExecutor(format_error(error)))
+        return future
 
 
 def _result(future: "Future[Any]") -> Any:

@@ -89,3 +89,10 @@ def _first_time(marker: str) -> bool:
     except FileExistsError:
         return False
     return True
+
+
+def kills_for_one(mol: Any) -> float:
+    """The first object kills the process, once in a folder."""
+    if _first_time("killed"):
+        os.kill(os.getpid(), 9)
+    return spread(mol)

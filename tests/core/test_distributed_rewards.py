@@ -13,7 +13,7 @@ import callables
 import pytest
 
 from graft import GraftError
-from graft.reward import CachedReward, DistributedReward, FunctionReward, Reward, WeightedSum, ask
+from graft.reward import CachedReward, DistributedReward, FunctionReward, Reward, WeightedSum, ask, distributed
 from graft.reward.isolation import isolated, shared
 from graft.reward.remote import Unanswered, read_answer, score_chunk
 
@@ -182,6 +182,33 @@ def test_an_executor_that_breaks_always_ends_the_run() -> None:
         reward([1.0])
 
 
+class Silent(Fake):
+    """Answers the check before a run, and no chunk with objects."""
+
+    def submit(self, function: Any, /, *args: Any, **kwargs: Any) -> "Future[Any]":
+        return Future() if args[1] else super().submit(function, *args, **kwargs)
+
+
+def test_a_cluster_without_workers_ends_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(distributed, "GRACE", 0.5)
+    reward = DistributedReward(here(SQUARE), Silent, timeout=0.5)
+    reward.setup()
+    with pytest.raises(GraftError, match=r"no worker of Silent has answered for 1 s: start workers and resume the run"):
+        reward([1.0])
+    reward.teardown()
+
+
+def test_an_executor_that_takes_nothing_is_refused_at_the_start() -> None:
+    class Gone(Fake):
+        def submit(self, function: Any, /, *args: Any, **kwargs: Any) -> "Future[Any]":
+            raise RuntimeError("cannot schedule new futures")
+
+    reward = DistributedReward(here(SQUARE), Gone)
+    with pytest.raises(GraftError, match="cannot schedule new futures"):
+        reward.setup()
+    assert reward._open is None
+
+
 class Unset(Reward):
     def setup(self) -> None:
         raise GraftError("the program vina is not installed")
@@ -251,12 +278,14 @@ def test_an_answer_is_numbers_and_texts() -> None:
 @pytest.mark.slow
 @pytest.mark.filterwarnings("default")  # Dask's own
 def test_a_dask_cluster_with_a_killed_worker(tmp_path: Path) -> None:
-    distributed = pytest.importorskip("distributed")
-    with distributed.LocalCluster(
+    dask = pytest.importorskip("distributed", reason="Dask is not installed")
+    with dask.LocalCluster(
         n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None, host="127.0.0.1"
     ) as cluster:
         options = {"address": cluster.scheduler_address}
-        reward = DistributedReward(here("callables.fatal_once"), "distributed.Client", options, chunk_size=2)
+        reward = DistributedReward(
+            here("callables.fatal_once"), "distributed.Client", options, chunk_size=2, timeout=300
+        )
         reward.setup()
         items = [("", 0.0), (str(tmp_path / "died"), 1.0), ("", 2.0), ("", 3.0), ("", 4.0)]
         scores = ask(reward, items)
@@ -264,8 +293,8 @@ def test_a_dask_cluster_with_a_killed_worker(tmp_path: Path) -> None:
         assert (tmp_path / "died").exists() and scores.calls == {"fatal_once": 5}
         reward.teardown()
         assert reward._open is None and callables.fatal_once(("", 1.0)) == 1.5
-        fatal = DistributedReward(here("callables.faulty"), "distributed.Client", options, chunk_size=2, retries=0)
-        with distributed.Client(cluster.scheduler_address) as client:
+        fatal = DistributedReward(here("callables.faulty"), "distributed.Client", options, 2, timeout=300, retries=0)
+        with dask.Client(cluster.scheduler_address) as client:
             client.run_on_scheduler(lambda dask_scheduler: setattr(dask_scheduler, "allowed_failures", 0))
         scores = ask(fatal, [("work", 1.0), ("work", 2.0), ("kill", 3.0)])
         fatal.teardown()
