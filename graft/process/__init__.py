@@ -16,6 +16,7 @@ from graft.process.schedules import (
     Schedule,
     VarianceExploding,
 )
+from graft.process.symmetric_pairs import SymmetricPairs
 from graft.process.uniform import UniformCategorical
 
 __all__ = [
@@ -34,6 +35,7 @@ __all__ = [
     "Process",
     "Projection",
     "Schedule",
+    "SymmetricPairs",
     "TrigFlow",
     "UniformCategorical",
     "VarianceExploding",

@@ -86,6 +86,11 @@ class Categorical(CategoricalPath):
                 f"`shape` is {list(self.shape)}; its last dimension must be at least 2, the number of classes. Change "
                 "it in the process"
             )
+        if projection is not None and projection.mixes_positions:
+            raise GraftError(
+                f"`projection` is {type(projection).__name__}, which mixes the classes of positions; it must be "
+                "MaskProjection. Give the process of a field of pairs each pair once, or use Gaussian"
+            )
         if weight not in ("elbo", "equal"):
             raise GraftError(f"`weight` is {weight!r}; it must be elbo or equal. Change it in the process")
 

@@ -12,6 +12,9 @@ from graft.core.state import Condition
 class Projection(Described, ABC):
     """A linear, orthogonal projection of a field, given the condition."""
 
+    mixes_positions: bool = True
+    """False if each position of a field stays as it is or becomes zero, as a field of classes needs."""
+
     @abstractmethod
     def __call__(self, x: Tensor, condition: "Condition | None") -> Tensor:
         """Return the projection of ``x`` (B, ...)."""
@@ -27,6 +30,8 @@ class MaskProjection(Projection):
     Args:
         key: Key of the mask in the condition, 1 for free parts: (B, N) for whole rows, or (B, N, d).
     """
+
+    mixes_positions = False
 
     def __init__(self, key: str = "mask") -> None:
         self.key = key
