@@ -121,6 +121,7 @@ def _sdf(mols: Sequence[Any], path: str) -> None:
                 record.ClearProp(name)
             for name, value in columns.items():
                 record.SetProp("SMILES" if name == "smiles" else name, value)
+            writer.SetKekulize(is_valid(mol))  # aromatic bonds of an invalid molecule may have no Kekulé form
             writer.write(record)
 
 

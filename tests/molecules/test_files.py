@@ -97,3 +97,20 @@ def test_anything_is_written_and_drawn(vocabulary, tmp_path):
     write(found, tmp_path / "some.sdf")
     with rdBase.BlockLogs():
         assert len(list(Chem.SDMolSupplier(str(tmp_path / "some.sdf"), sanitize=False))) == 60
+
+
+@pytest.mark.parametrize("suffix", ["sdf", "xyz", "csv", "smi"])
+def test_aromatic_bonds_without_a_kekule_form_are_written(suffix, tmp_path):
+    """A generator with an aromatic class of bonds marks chains aromatic; such a molecule is not valid."""
+    mol = Chem.RWMol(Chem.MolFromSmiles("CCO"))
+    bond = mol.GetBondWithIdx(0)
+    bond.SetBondType(Chem.BondType.AROMATIC)
+    for part in (bond, bond.GetBeginAtom(), bond.GetEndAtom()):
+        part.SetIsAromatic(True)
+    mol.AddConformer(Chem.Conformer(3))
+    assert not is_valid(mol)
+    write([mol, mol], tmp_path / f"out.{suffix}")
+    assert draw([mol])
+    if suffix == "sdf":
+        with Chem.SDMolSupplier(str(tmp_path / "out.sdf"), sanitize=False) as found:
+            assert [each.GetBondWithIdx(0).GetBondType() for each in found] == [Chem.BondType.AROMATIC] * 2
