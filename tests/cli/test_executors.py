@@ -1,11 +1,14 @@
 """`graft fit` with the workers of an executor that the configuration names by its class path."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
+import yaml
 from called import HALF, MOLECULE, QUIET, SMALL, done, run
 
+PAGE = (Path(__file__).parents[2] / "docs/distributed_rewards.md").read_text(encoding="utf-8")
 CONFIG = """
 data:
   reward:
@@ -44,3 +47,15 @@ def test_another_class_is_refused_in_one_sentence(executor: str, words: str) -> 
     said = run("fit", *MOLECULE, *SMALL, *HALF, *ONE, *QUIET, "--config", "many.yaml", "--run_dir", "out").said
     assert words in said
     assert not list(Path("out").glob("rounds/*/*"))  # before anything is sampled
+
+
+def test_the_configurations_of_the_page_are_read() -> None:
+    blocks = re.findall(r"<!-- file: (\S+) -->\n```yaml\n(.*?)```", PAGE, re.DOTALL)
+    assert [name for name, _ in blocks] == ["many.yaml", "docking.yaml"]
+    for name, text in blocks:
+        Path(name).write_text(text, encoding="utf-8")
+        shown = yaml.safe_load(done("fit", *MOLECULE, "--config", name, "--print_config").out)["data"]["reward"]
+        given = yaml.safe_load(text)["data"]["reward"]["init_args"]
+        assert shown["class_path"] == "graft.reward.DistributedReward"
+        assert shown["init_args"]["options"] == given["options"]
+        assert shown["init_args"]["executor"] == given["executor"]

@@ -295,6 +295,7 @@ def test_a_dask_cluster_with_a_killed_worker(tmp_path: Path) -> None:
         assert reward._open is None and callables.fatal_once(("", 1.0)) == 1.5
         fatal = DistributedReward(here("callables.faulty"), "distributed.Client", options, 2, timeout=300, retries=0)
         with dask.Client(cluster.scheduler_address) as client:
+            client.wait_for_workers(2, timeout=300)  # the nanny has started the killed one again
             client.run_on_scheduler(lambda dask_scheduler: setattr(dask_scheduler, "allowed_failures", 0))
         scores = ask(fatal, [("work", 1.0), ("work", 2.0), ("kill", 3.0)])
         fatal.teardown()
