@@ -62,7 +62,8 @@ def compare(args: argparse.Namespace, target: str) -> None:
     command += ["--data.batch_size", str(min(50, args.calls)), "--data.steps_per_round", str(args.steps)]
     command += ["--data.evaluation.test_draws", str(args.test_draws)]
     print(f"{target}: {' '.join(command)}", flush=True)
-    subprocess.run(command, check=True)
+    if status := subprocess.run(command, check=False).returncode:
+        sys.exit(f"graft compare ended with status {status}; the same command resumes it")
 
 
 def docked(run: Path, samples: str) -> dict[str, float]:
@@ -137,7 +138,7 @@ def main() -> None:
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--test_draws", type=int, default=60, help="samples that evaluate a method")
     parser.add_argument("--steps", type=int, default=240, help="optimizer steps of a method")
-    parser.add_argument("--valid", type=float, default=0.65, help="share of the reference's samples that is docked")
+    parser.add_argument("--valid", type=float, default=0.8, help="share of the reference's samples that is docked")
     parser.add_argument("--size", type=float, default=20.0, help="edge of the box in Å")
     parser.add_argument("--exhaustiveness", type=int, default=1)
     parser.add_argument("--workers", type=int, default=2, help="dockings at a time")
