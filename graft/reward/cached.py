@@ -14,15 +14,15 @@ from typing_extensions import override
 from graft.core import limits
 from graft.core.copies import copied
 from graft.errors import GraftError
-from graft.io.fingerprint import fingerprint, fingerprint_hash
-from graft.reward.base import BatchReward, Scores, ask, to_finite_float
+from graft.io.fingerprint import fingerprint_hash
+from graft.reward.base import Scores, ask, to_finite_float
 from graft.reward.function import Scorer, import_callable, scorer
-from graft.reward.wrapped import WrappedReward
+from graft.reward.wrapped import SameScores
 
 WAIT = 60.0  # seconds to wait for another process that holds the file
 
 
-class CachedReward(WrappedReward, BatchReward):
+class CachedReward(SameScores):
     """A cache in front of a reward, with the reward and the content of the object as the key.
 
     The reward must be a function of that content. Failures are not cached: the reward is called again for them. A
@@ -41,22 +41,11 @@ class CachedReward(WrappedReward, BatchReward):
         self, reward: "Scorer", key: "str | None" = None, path: "str | None" = None, max_entries: int = 100_000
     ) -> None:
         limits.check("max_entries", max_entries, 1)
-        reward = scorer(reward, "the reward of CachedReward")
-        self.reward, self.key, self.path, self.max_entries = reward, key, path, max_entries
-        self.name, self.unit, self.higher_is_better = reward.name, reward.unit, reward.higher_is_better
+        super().__init__(scorer(reward, "the reward of CachedReward"))
+        self.key, self.path, self.max_entries = key, path, max_entries
         self._by = import_callable(key) if key is not None else None
         self._known: dict[bytes, float] = {}
         self._salt = b""
-
-    @property
-    @override
-    def worst_value(self) -> "float | None":
-        return self.reward.worst_value
-
-    @override
-    def identity(self) -> Any:
-        """Return the description of the inner reward, since the cache does not change scores."""
-        return fingerprint(self.reward)
 
     @override
     def __call__(self, items: Sequence[Any]) -> Scores:

@@ -202,17 +202,16 @@ def test_reward_with_a_wrong_number_of_values(mixture_fit: list[str]) -> None:
 
 
 def test_reward_in_the_current_folder(folder: Path, mixture_fit: list[str]) -> None:
-    """A user's own module is found beside the runs, in a worker and in this process."""
-    (folder / "beside.py").write_text("def norm(point):\n    return abs(point[0])\n")
+    """A module in the current folder is found, in a worker and in this process."""
+    (folder / "rewards_here.py").write_text("def norm(point):\n    return abs(point[0])\n")
     (folder / "own.py").write_text(
         "from graft.reward import Reward\n\n\nclass Own(Reward):\n    name = 'own'\n\n"
         "    def score(self, item):\n        return abs(item[0])\n"
     )
-    anew = [arg for arg in mixture_fit if not arg.startswith("--data.reward")]
-    rest = [flag for flag in mixture_fit[mixture_fit.index("--data.reward") :]][:6]
-    without = [arg for arg in anew if arg not in rest]
+    rest = mixture_fit[mixture_fit.index("--data.reward") :][:6]
+    without = [arg for arg in mixture_fit if not arg.startswith("--data.reward") and arg not in rest]
     assert "--data.reward" not in without
-    for number, reward in enumerate((["beside.norm"], ["own.Own"]), 1):
+    for number, reward in enumerate((["rewards_here.norm"], ["own.Own"]), 1):
         done("fit", *without, *ONE, "--data.reward", *reward)
         summary = json.loads((folder / f"runs/mixture/{number}/summary.json").read_text())
         assert summary["tuned"]["reward"] > 0 and summary["tuned"]["failed_rewards"] == 0

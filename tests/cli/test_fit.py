@@ -179,7 +179,7 @@ def test_seed(seed: int, equal: bool, mixture_run: Path, folder: Path, mixture_f
 
 
 @pytest.mark.parametrize(
-    ("flags", "told"),
+    ("flags", "expected"),
     [
         (["--data.source", "current", "--trainer.max_epochs", "2"], {}),
         (["--model.level", "0"], {"level": 0}),
@@ -207,13 +207,15 @@ def test_seed(seed: int, equal: bool, mixture_run: Path, folder: Path, mixture_f
     ],
     ids=lambda value: " ".join(value).replace("--", "") if isinstance(value, list) else "",
 )
-def test_settings(flags: list[str], told: dict, folder: Path, mixture_fit: list[str], mixture_reference: Path) -> None:
+def test_settings(
+    flags: list[str], expected: dict, folder: Path, mixture_fit: list[str], mixture_reference: Path
+) -> None:
     if "Threshold" in flags or "maximum" in str(flags):  # the accepted share is the reward's: any will do
         flags = [*flags, "--data.draws", "128"]
     done("fit", *mixture_fit, *ONE, *flags)
     run = folder / "runs/mixture/1"
     summary = json.loads((run / "summary.json").read_text())
-    for key, value in told.items():
+    for key, value in expected.items():
         assert value in summary[key] if isinstance(value, str) else value == summary[key]
     account = summary["rounds"][-1]
     assert account["source"] == ("current" if "current" in flags else "reference")

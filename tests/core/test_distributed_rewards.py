@@ -13,7 +13,7 @@ import callables
 import pytest
 
 from graft import GraftError
-from graft.reward import CachedReward, DistributedReward, FunctionReward, Reward, WeightedSum, ask, distributed
+from graft.reward import CachedReward, DistributedReward, FunctionReward, Reward, WeightedSum, ask, chunk_scoring
 from graft.reward.isolation import isolated, shared
 from graft.reward.remote import Unanswered, read_answer, score_chunk
 
@@ -73,7 +73,7 @@ def test_scores_in_order_and_counts_calls(executor: str) -> None:
         reward.teardown()  # opens again at the next call
     assert reward.name == "area" and reward.unit == "nm" and (executor == PROCESSES or reward.score(3.0) == 9)
     reward.teardown()
-    assert ask(reward, []).values == [] and reward._open is None
+    assert ask(reward, []).values == [] and reward._handle._open is None
 
 
 def test_a_reward_with_workers_of_its_own() -> None:
@@ -190,7 +190,7 @@ class Silent(Fake):
 
 
 def test_a_cluster_without_workers_ends_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(distributed, "GRACE", 0.5)
+    monkeypatch.setattr(chunk_scoring, "GRACE", 0.5)
     reward = DistributedReward(here(SQUARE), Silent, timeout=0.5)
     reward.setup()
     with pytest.raises(GraftError, match=r"no worker of Silent has answered for 1 s: start workers and resume the run"):
@@ -206,7 +206,7 @@ def test_an_executor_that_takes_nothing_is_refused_at_the_start() -> None:
     reward = DistributedReward(here(SQUARE), Gone)
     with pytest.raises(GraftError, match="cannot schedule new futures"):
         reward.setup()
-    assert reward._open is None
+    assert reward._handle._open is None
 
 
 class Unset(Reward):
@@ -231,7 +231,7 @@ def test_what_cannot_work_is_refused_at_the_start() -> None:
             continue
         with pytest.raises(GraftError, match=words):
             reward.setup()
-        assert reward._open is None
+        assert reward._handle._open is None
     for settings in ({"chunk_size": 0}, {"timeout": 0}, {"retries": -1}):
         with pytest.raises(GraftError, match=next(iter(settings))):
             DistributedReward(SQUARE, **settings)
@@ -292,7 +292,7 @@ def test_a_dask_cluster_with_a_killed_worker(tmp_path: Path) -> None:
         assert scores.values == [0.5, 1.5, 2.5, 3.5, 4.5] and not scores.failures
         assert (tmp_path / "died").exists() and scores.calls == {"fatal_once": 5}
         reward.teardown()
-        assert reward._open is None and callables.fatal_once(("", 1.0)) == 1.5
+        assert reward._handle._open is None and callables.fatal_once(("", 1.0)) == 1.5
         fatal = DistributedReward(here("callables.faulty"), "distributed.Client", options, 2, timeout=300, retries=0)
         with dask.Client(cluster.scheduler_address) as client:
             client.wait_for_workers(2, timeout=300)  # the nanny has started the killed one again

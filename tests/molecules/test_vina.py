@@ -13,7 +13,7 @@ from rdkit.Chem import rdDistGeom
 
 from domains.molecules.files import write
 from domains.molecules.rewards import Gated, Vina
-from domains.molecules.rewards.vina import parse_affinities
+from domains.molecules.rewards.pdbqt import parse_affinities
 from domains.molecules.view import view
 from graft.errors import GraftError
 from graft.io.fingerprint import fingerprint_hash

@@ -143,18 +143,18 @@ def test_steps_that_ddim_cannot_take() -> None:
         process(trailing, 1001, (4, 8, 8), 0.0)
 
 
-def test_which_samplers_reverse_the_process_in_law(pipelines: dict[str, Path]) -> None:
+def test_which_samplers_reverse_the_process_in_distribution(pipelines: dict[str, Path]) -> None:
     """Target (b) needs that; a guided sampler does not, whatever its noise."""
-    laws = {
+    models = {
         (eta, scale): module(pipelines["eps"], eta=eta, guidance=Guidance(scale)) for eta in (0, 1) for scale in (1, 4)
     }
-    assert {key: model.policy.process.reverses_in_distribution(0.5) for key, model in laws.items()} == {
+    assert {key: model.policy.process.reverses_in_distribution(0.5) for key, model in models.items()} == {
         (0, 1): False,
         (0, 4): False,
         (1, 1): True,
         (1, 4): False,
     }
-    targets = {key: model.objective.target(model.policy, "reference") for key, model in laws.items()}
+    targets = {key: model.objective.target(model.policy, "reference") for key, model in models.items()}
     assert targets[1, 1] == "trajectory" and {targets[0, 1], targets[0, 4], targets[1, 4]} == {"transition"}
 
 

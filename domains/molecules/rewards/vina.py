@@ -1,14 +1,11 @@
 """Docking by AutoDock Vina."""
 
 import importlib.util
-import io
 import math
 import re
 import shutil
 import tempfile
-import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +16,11 @@ from typing_extensions import override
 from domains.molecules.chemistry import is_connected, is_valid, key
 from domains.molecules.conformers import relax_conformer
 from domains.molecules.rewards.calls import ProgramReward, located
+from domains.molecules.rewards.docked_poses import Docking, first_pose, keep_best
+from domains.molecules.rewards.pdbqt import heavy_atoms, ligand_positions, parse_affinities, poses_of, positions_of
 from domains.molecules.view import surround
 from graft.core import limits
 from graft.errors import GraftError
-from graft.io.atomic import write_text
 from graft.io.checksum import checksum, file_checksum
 from graft.io.fingerprint import fingerprint_hash, public_attributes
 from graft.io.paths import find_file
@@ -34,23 +32,8 @@ CUTOFF = 8.0
 POCKET = 5.0
 """Distance in Å from a pose within which atoms of the receptor are shown around it."""
 
-_RESULT = re.compile(r"^REMARK VINA RESULT:\s+(\S+)", re.MULTILINE)
-_ELEMENTS = {"A": "C", "OA": "O", "NA": "N", "SA": "S", "NS": "N", "OS": "O", "HD": "H", "HS": "H"}  # of Vina's types
 _LIGAND_FILES = ("pdbqt", "pdb", "sdf", "mol")
 _INSTALL = "Install the system package autodock-vina, or give the path of Vina 1.2 or later."
-
-
-@dataclass
-class Docking:
-    """The result of docking a molecule.
-
-    Attributes:
-        affinity: Affinity of the best pose in kcal/mol.
-        poses: Molecules with hydrogens, one for each pose, the best first. Each has the property ``affinity``.
-    """
-
-    affinity: float
-    poses: list[Any]
 
 
 class Vina(ProgramReward):
@@ -155,7 +138,7 @@ class Vina(ProgramReward):
             raise GraftError(
                 f"receptor is {self.receptor!r}, a ligand's file with a ROOT; it must be the file of a rigid receptor"
             )
-        atoms = _positions(text)
+        atoms = positions_of(text)
         if not len(atoms):
             raise GraftError(f"receptor is {self.receptor!r}, which has no atoms; it must be a PDBQT file")
         center, size = self.box()
@@ -175,7 +158,7 @@ class Vina(ProgramReward):
         """
         if self.ligand is None:
             return list(self.center or ()), list(self.size or ())
-        atoms = _ligand_positions(find_file(self.ligand))
+        atoms = ligand_positions(find_file(self.ligand))
         if not len(atoms):
             raise GraftError(
                 f"ligand is {self.ligand!r}, which has no readable atoms. Give another file, or center and size."
@@ -196,18 +179,18 @@ class Vina(ProgramReward):
         """
         docking = self.dock(item)
         if self.poses is not None:
-            _keep(docking, self.pose_file(item), key(item, stereo=True))
+            keep_best(docking, self.pose_file(item), key(item, stereo=True))
         return docking.affinity
 
     @override
     def scored_form(self, item: Any) -> ScoredForm:
         """Return the best pose with its affinity, from its file or docked again, and the receptor around it."""
         path = self.pose_file(item) if self.poses is not None else None
-        pose = _first_pose(path) if path is not None and path.is_file() else None
+        pose = first_pose(path) if path is not None and path.is_file() else None
         if pose is None:
             pose = self.dock(item).poses[0]
         receptor = find_file(self.receptor).read_text(encoding="utf-8", errors="replace")
-        elements, positions = _heavy_atoms(receptor)
+        elements, positions = heavy_atoms(receptor)
         ligand = pose.GetConformer().GetPositions()
         near = np.linalg.norm(positions[:, None] - ligand[None], axis=-1).min(1) < POCKET
         surround(pose, [element for element, kept in zip(elements, near, strict=True) if kept], positions[near])
@@ -233,7 +216,7 @@ class Vina(ProgramReward):
         affinities = parse_affinities(text)
         if affinities[0] >= 0:
             raise ValueError(f"the molecule does not fit into the box: its best affinity is {affinities[0]:g} kcal/mol")
-        return Docking(affinities[0], _molecules(text, affinities))
+        return Docking(affinities[0], poses_of(text, affinities))
 
     def pose_file(self, item: Any) -> Path:
         """Return the path of a molecule's poses: one for each SMILES with stereochemistry and way of docking."""
@@ -268,114 +251,3 @@ class Vina(ProgramReward):
         if not success:
             raise ValueError(f"meeko cannot prepare the molecule: {message}")
         return str(text)
-
-
-def parse_affinities(text: str) -> list[float]:
-    """Return the affinities of Vina's poses, the best first.
-
-    Args:
-        text: PDBQT file that Vina wrote.
-
-    Raises:
-        ValueError: There is no pose, or an affinity is not a number.
-    """
-    found = _RESULT.findall(text)
-    if not found:
-        raise ValueError("Vina found no pose in the box")
-    try:
-        affinities = [float(each) for each in found]
-    except ValueError:
-        raise ValueError(f"Vina gave {found[0][:40]!r} where an affinity is expected") from None
-    if not all(map(math.isfinite, affinities)):
-        raise ValueError(f"Vina gave an affinity of {affinities[0]}")
-    return affinities
-
-
-def _molecules(text: str, affinities: Sequence[float]) -> list[Any]:
-    """Return the poses as molecules, from a PDBQT file of meeko's ligand."""
-    from meeko import PDBQTMolecule, RDKitMolCreate  # imported here, because it takes seconds
-
-    with rdBase.BlockLogs():
-        try:
-            (all_poses,) = RDKitMolCreate.from_pdbqt_mol(PDBQTMolecule(text, skip_typing=True))
-        except Exception as error:  # meeko raises many types
-            raise ValueError(f"meeko cannot read the poses of Vina: {error}") from None
-    if all_poses is None or all_poses.GetNumConformers() != len(affinities):
-        raise ValueError("meeko cannot read the poses of Vina: they do not name the atoms of the molecule")
-    poses = []
-    for conformer, affinity in zip(all_poses.GetConformers(), affinities, strict=True):
-        pose = Chem.Mol(all_poses, confId=conformer.GetId())
-        pose.ClearProp("meeko")
-        pose.SetDoubleProp("affinity", affinity)
-        poses.append(pose)
-    return poses
-
-
-_KEEPING = threading.Lock()  # threads of a process would write the same temporary file
-
-
-def _keep(docking: Docking, path: Path, smiles: str) -> None:
-    """Write the poses, unless the file has a better one."""
-    text = io.StringIO()
-    with Chem.SDWriter(text) as writer:
-        for pose in docking.poses:
-            pose.SetProp("SMILES", smiles)
-            writer.write(pose)
-    with _KEEPING:
-        if not path.is_file() or docking.affinity < _best_of(path):
-            write_text(path, text.getvalue())
-
-
-def _best_of(path: Path) -> float:
-    """Return the affinity of the first pose of a file; infinity if it has none."""
-    found = re.search(r"^>\s+<affinity>.*\n(\S+)", path.read_text(encoding="utf-8", errors="replace"), re.MULTILINE)
-    try:
-        return float(found[1]) if found else math.inf
-    except ValueError:
-        return math.inf
-
-
-def _first_pose(path: Path) -> Any:
-    """Return the first pose of a file with its affinity; None if it cannot be read."""
-    with rdBase.BlockLogs():
-        found = Chem.MolFromMolBlock(path.read_text(encoding="utf-8", errors="replace"), removeHs=False)
-    affinity = _best_of(path)
-    if found is None or not math.isfinite(affinity):
-        return None
-    found.SetDoubleProp("affinity", affinity)
-    return found
-
-
-def _heavy_atoms(text: str) -> tuple[list[str], np.ndarray[Any, Any]]:
-    """Return the elements and the positions (n, 3) of the heavy atoms of a receptor in PDBQT."""
-    lines = [line for line in text.splitlines() if line.startswith(("ATOM", "HETATM")) and len(line.split()) > 3]
-    kinds = [line.split()[-1] for line in lines]
-    elements = [_ELEMENTS.get(kind, kind.capitalize()) for kind in kinds]
-    positions = _positions("\n".join(lines))
-    if len(positions) != len(lines):
-        return [], np.zeros((0, 3))
-    heavy = [i for i, element in enumerate(elements) if element != "H"]
-    return [elements[i] for i in heavy], positions[heavy]
-
-
-def _positions(text: str) -> np.ndarray[Any, Any]:
-    """Return the positions (n, 3) of the atoms of a PDB or PDBQT file."""
-    found = []
-    for line in text.splitlines():
-        if line.startswith(("ATOM", "HETATM")):
-            try:
-                found.append([float(line[at : at + 8]) for at in (30, 38, 46)])
-            except ValueError:
-                continue  # no atom: the caller reports a file without any
-    return np.array(found).reshape(-1, 3)
-
-
-def _ligand_positions(path: Path) -> np.ndarray[Any, Any]:
-    """Return the positions (n, 3) of the atoms of a ligand's file, of its first molecule."""
-    if path.suffix.lower() in (".pdb", ".pdbqt"):
-        first = path.read_text(encoding="utf-8", errors="replace").split("\nENDMDL")[0]
-        return _positions(first)
-    with rdBase.BlockLogs():
-        block = path.read_text(encoding="utf-8", errors="replace").split("$$$$")[0]
-        mol = Chem.MolFromMolBlock(block, sanitize=False, removeHs=False)
-    return mol.GetConformer().GetPositions() if mol is not None and mol.GetNumConformers() else np.zeros((0, 3))
