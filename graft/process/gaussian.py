@@ -79,7 +79,7 @@ class Gaussian(GaussianLoss):
     def _check(self) -> None:
         """Raise GraftError if a setting is out of its range."""
         eta, weight, clip = self.eta, self.snr_weight_clamp, self.clip_sample_range
-        require(0 <= eta < math.inf, "eta", eta, "be at least 0: 0 is DDIM, 1 the ancestral sampler")
+        require(0 <= eta < math.inf, "eta", eta, "be at least 0 and finite: 0 is DDIM, 1 the ancestral sampler")
         require(0 <= self.eta_above <= 1, "eta_above", self.eta_above, "be a level, from 0 to 1")
         require(0 < self.one_hot_scale < math.inf, "one_hot_scale", self.one_hot_scale, "be positive")
         if weight is not None:

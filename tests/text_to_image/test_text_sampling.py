@@ -134,6 +134,11 @@ def test_zero_terminal_snr() -> None:
         process(sampling_scheduler(tiny.scheduler(), changes), 8, (4, 8, 8), 0.0)
 
 
+def test_more_noise_than_diffusers_has_is_refused() -> None:
+    with pytest.raises(GraftError, match=r"`eta` is 1.5; it must lie in \[0, 1\], as in diffusers"):
+        process(tiny.scheduler(), 10, (4, 8, 8), 1.5)
+
+
 def test_steps_that_ddim_cannot_take() -> None:
     trailing = sampling_scheduler(tiny.scheduler(), {"timestep_spacing": "trailing"})
     process(trailing, 8, (4, 8, 8), 0.0)
