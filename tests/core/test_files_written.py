@@ -133,7 +133,10 @@ PLAIN = {
     "domains/images/text/export.py": "into the temporary folder of written_folder",
     "domains/molecules/files.py": "into the temporary file of write_with",
     "domains/molecules/sources.py": "into the temporary file of write_with",
+    "domains/molecules/rewards/calls.py": "the temporary folder that a program runs in",
     "domains/molecules/rewards/program.py": "the temporary folder that a program runs in",
+    "domains/molecules/rewards/vina.py": "the temporary folder that Vina runs in",
+    "domains/molecules/rewards/docked_poses.py": "SDF in memory, which write_text of graft.io writes",
 }
 """Files that write without `graft.io`, and why that is right."""
 

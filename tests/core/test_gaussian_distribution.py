@@ -83,21 +83,6 @@ def test_more_noise_than_ancestral_has_the_same_marginals(name: str, prediction:
     check_gaussian(Gaussian(SCHEDULES[name], prediction, (2,), eta=1.5, eta_above=0.25))
 
 
-@pytest.mark.parametrize(
-    ("settings", "words"),
-    [
-        ({"eta": -0.1}, "`eta` is -0.1; it must be at least 0"),
-        ({"eta": math.nan}, "`eta` is nan; it must be at least 0"),
-        ({"eta": math.inf}, "`eta` is inf; it must be at least 0"),
-        ({"eta_above": 1.1}, "`eta_above` is 1.1; it must be a level"),
-        ({"eta_above": -0.1}, "`eta_above` is -0.1; it must be a level"),
-    ],
-)
-def test_noise_out_of_range_is_refused(settings: dict[str, float], words: str) -> None:
-    with pytest.raises(GraftError, match=words):
-        Gaussian(PolynomialSchedule(), "x0", (2,), **settings)
-
-
 def test_steps_are_ancestral_below_a_level() -> None:
     """A sample from level 0.2 has the joint distribution of ancestral steps, and one from 0.6 has not."""
     mixed = Gaussian(PolynomialSchedule(), "x0", (2,), eta=0.0, eta_above=0.3)

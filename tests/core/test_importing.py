@@ -109,10 +109,14 @@ def test_ctrl_c_is_no_fault_of_the_module(modules: Path) -> None:
     (modules / "slow.py").write_text("while True:\n    pass\n")
     if threading.current_thread() is not threading.main_thread() or os.name == "nt":
         pytest.skip("signals go to the main thread")
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background ignores the signal
     timer = threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT))
     timer.start()
-    with pytest.raises(KeyboardInterrupt):
-        load("slow")
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            load("slow")
+    finally:
+        signal.signal(signal.SIGINT, before)
     timer.join()
 
 

@@ -18,7 +18,7 @@ def open_binary(path: Path) -> "IO[bytes]":
     return gzip.open(path, "rb") if path.name.lower().endswith(".gz") else open(path, "rb")  # type: ignore[return-value]
 
 
-def read_text(path: Path) -> str:
+def decode_file(path: Path) -> str:
     """Return the text of a file in UTF-8, UTF-16 with a byte-order mark, or Latin-1.
 
     Raises:

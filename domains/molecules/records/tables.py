@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from domains.molecules.records.columns import find_column, smiles_column
-from domains.molecules.records.content import read_text
+from domains.molecules.records.content import decode_file
 from domains.molecules.records.record import Record, Smiles
 from graft.errors import GraftError
 from graft.io import text
@@ -18,7 +18,7 @@ def read_smi(path: Path) -> Iterator[Record]:
 
     A first line that names the column is skipped.
     """
-    for number, line in enumerate(text.lines(read_text(path))):
+    for number, line in enumerate(text.lines(decode_file(path))):
         if line.strip():
             smiles, *name = line.split(maxsplit=1)
             if number == 0 and smiles_column([smiles]) is not None:
@@ -31,7 +31,7 @@ def read_table(path: Path, named: "str | None" = None) -> Iterator[Record]:
 
     Commas, semicolons or tabs separate the columns.
     """
-    content = read_text(path).lstrip("\n")
+    content = decode_file(path).lstrip("\n")
     content = re.sub(r"^sep=.\n+", "", content)  # a line of spreadsheets
     try:
         header = content.partition("\n")[0]

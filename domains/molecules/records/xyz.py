@@ -8,7 +8,7 @@ from typing import Any
 
 from rdkit import Chem, rdBase
 
-from domains.molecules.records.content import read_text
+from domains.molecules.records.content import decode_file
 from domains.molecules.records.record import Record, Structure
 from graft.io import text
 
@@ -22,7 +22,7 @@ def read_xyz(path: Path) -> Iterator[Record]:
     The molecules have no bonds, which are found from the distances later. Lines after the atoms that are no number, as
     in the raw files of QM9, belong to the frame.
     """
-    lines = text.lines(read_text(path))
+    lines = text.lines(decode_file(path))
     at = 0
     while at < len(lines):
         if not lines[at].strip():

@@ -81,9 +81,9 @@ def positions_of(text: str) -> np.ndarray[Any, Any]:
 def ligand_positions(path: Path) -> np.ndarray[Any, Any]:
     """Return the positions (n, 3) of the atoms of a ligand's file, of its first molecule."""
     if path.suffix.lower() in (".pdb", ".pdbqt"):
-        first = path.read_text(encoding="utf-8", errors="replace").split("\nENDMDL")[0]
+        first = path.read_text(encoding="utf-8-sig", errors="replace").split("\nENDMDL")[0]
         return positions_of(first)
     with rdBase.BlockLogs():
-        block = path.read_text(encoding="utf-8", errors="replace").split("$$$$")[0]
+        block = path.read_text(encoding="utf-8-sig", errors="replace").split("$$$$")[0]
         mol = Chem.MolFromMolBlock(block, sanitize=False, removeHs=False)
     return mol.GetConformer().GetPositions() if mol is not None and mol.GetNumConformers() else np.zeros((0, 3))

@@ -133,7 +133,7 @@ class Vina(ProgramReward):
                 f"the package {missing[0]!r}, which prepares Vina's ligands, is missing. Call pip install "
                 "'graft-diffusion[docking]'."
             )
-        text = find_file(self.receptor).read_text(encoding="utf-8", errors="replace")
+        text = find_file(self.receptor).read_text(encoding="utf-8-sig", errors="replace")
         if re.search(r"^ROOT", text, re.MULTILINE):
             raise GraftError(
                 f"receptor is {self.receptor!r}, a ligand's file with a ROOT; it must be the file of a rigid receptor"
@@ -189,7 +189,7 @@ class Vina(ProgramReward):
         pose = first_pose(path) if path is not None and path.is_file() else None
         if pose is None:
             pose = self.dock(item).poses[0]
-        receptor = find_file(self.receptor).read_text(encoding="utf-8", errors="replace")
+        receptor = find_file(self.receptor).read_text(encoding="utf-8-sig", errors="replace")
         elements, positions = heavy_atoms(receptor)
         ligand = pose.GetConformer().GetPositions()
         near = np.linalg.norm(positions[:, None] - ligand[None], axis=-1).min(1) < POCKET
@@ -212,7 +212,7 @@ class Vina(ProgramReward):
                 words += [f"--{option}", str(getattr(self, option))]
             self.run([*words, "--num_modes", str(self.modes)], folder)
             out = folder / "poses.pdbqt"
-            text = out.read_text(encoding="utf-8", errors="replace") if out.is_file() else ""
+            text = out.read_text(encoding="utf-8-sig", errors="replace") if out.is_file() else ""
         affinities = parse_affinities(text)
         if affinities[0] >= 0:
             raise ValueError(f"the molecule does not fit into the box: its best affinity is {affinities[0]:g} kcal/mol")
