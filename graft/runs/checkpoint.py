@@ -1,5 +1,6 @@
 """Checkpoints: atomic files with a format and a checksum, read as plain data only."""
 
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,11 @@ from graft.io.atomic import atomic_write
 from graft.io.checksum import checksum
 from graft.io.format import FORMAT, check_format
 from graft.runs.sharding import check_index, verify_checksums
+
+CHANGED = (
+    "was changed since it was written (its checksum does not match): give another --ckpt_path, or remove it and resume "
+    "from the rounds with --ckpt_path last"
+)
 
 
 class ChecksummedCheckpointIO(TorchCheckpointIO):
@@ -58,22 +64,24 @@ def read(path: Path) -> dict[str, Any]:
     if not whole:  # each rank wrote its shard
         check_index(path)
         verify_checksums(path)
+    file = path if whole else path / "meta.pt"
     try:
-        checkpoint = torch.load(path if whole else path / "meta.pt", map_location="cpu", weights_only=True)
+        with zipfile.ZipFile(file) as archive:  # first, because changed bytes can unpickle to anything
+            intact = archive.testzip() is None
+        checkpoint = torch.load(file, map_location="cpu", weights_only=True) if intact else None
     except Exception as error:  # torch.load raises a dozen kinds
         raise GraftError(
             f"{path} is not a checkpoint of graft or is truncated ({type(error).__name__}): give another --ckpt_path"
         ) from None
+    if not intact:
+        raise GraftError(f"{path} {CHANGED}")
     if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get("graft"), dict):
         raise GraftError(f"{path} was not written by graft: warm starts from weights use --weights")
     note = checkpoint["graft"]
     check_format(path, note)
     said = note.pop("sha256", None)
     if whole and said != checksum(checkpoint):
-        raise GraftError(
-            f"{path} was changed since it was written (its checksum does not match): give another --ckpt_path, or "
-            "remove it and resume from the rounds with --ckpt_path last"
-        )
+        raise GraftError(f"{path} {CHANGED}")
     require_finite(checkpoint, path, "give another --ckpt_path")
     needed = {"global_step", "loops", "pytorch-lightning_version", *(["state_dict"] if whole else [])}
     if not needed <= checkpoint.keys():

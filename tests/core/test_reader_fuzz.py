@@ -3,6 +3,7 @@
 import io
 import json
 import tempfile
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -172,3 +173,18 @@ def test_every_byte_counts(tmp_path: Path) -> None:
         assert torch.equal(tensors["a"], torch.arange(6.0)) and about == {"level": 0.5, "origin": {"seed": 1}}
     buffer = io.BytesIO(whole)
     assert buffer.getbuffer().nbytes == len(whole)
+
+
+def test_every_byte_of_a_checkpoint_counts(tmp_path: Path) -> None:
+    """A changed byte is named as such, in the tensors and in the pickled values, before anything is unpickled."""
+    path = tmp_path / "last.ckpt"
+    checkpoint(path)
+    whole = path.read_bytes()
+    with zipfile.ZipFile(path) as archive:
+        contents = [archive.read(each) for each in archive.infolist() if each.file_size]
+    for content in contents:
+        start = whole.index(content)
+        for place in range(start, start + len(content)):
+            path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+            with pytest.raises(GraftError, match=r"last\.ckpt was changed since it was written .*--ckpt_path"):
+                read_checkpoint(path)
