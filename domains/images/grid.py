@@ -7,14 +7,18 @@ from PIL import Image, ImageDraw, ImageFont
 
 GAP, LINE = 6, 16  # pixels between cells, and height of a legend
 COLUMNS, CELL = 8, 96  # largest number of columns, and side of a cell in pixels
+ALONE = (512, 1024)  # smallest and largest side of the cell of a single picture
 
 
 def draw(images: Sequence[Image.Image], legends: "Sequence[str] | None" = None) -> bytes:
     """Return a PNG of the pictures in a grid, with legends below.
 
-    Small pictures are enlarged by a whole number, pixel by pixel; large ones are scaled down.
+    Small pictures are enlarged by a whole number, pixel by pixel; large ones are scaled down. A single picture has a
+    large cell.
     """
     columns, cell = max(1, min(COLUMNS, len(images))), CELL
+    if len(images) == 1:
+        cell = min(max(ALONE[0], *images[0].size), ALONE[1])
     rows = max(1, -(-len(images) // columns))
     height = cell + (LINE if legends is not None else 0)
     sheet = Image.new("RGB", (columns * (cell + GAP) + GAP, rows * (height + GAP) + GAP), "white")

@@ -201,6 +201,11 @@ class Images(GraftModule):
         return self.policy.process.shape if self.autoencoder is None else None
 
     @override
+    def caption(self, item: Any) -> str:
+        """Return the class of a picture."""
+        return f"class {item.info['label']}" if "label" in item.info else ""
+
+    @override
     def render(self, items: Sequence[Any], legends: "Sequence[str] | None" = None) -> bytes:
         return grid.draw(items, legends=legends)
 

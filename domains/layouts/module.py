@@ -226,6 +226,11 @@ class Layouts(GraftModule):
         return features_of(items, network)
 
     @override
+    def caption(self, item: Any) -> str:
+        """Return the number of elements of a layout."""
+        return f"{len(item)} elements"
+
+    @override
     def render(self, items: Sequence[Any], legends: "Sequence[str] | None" = None) -> bytes:
         return png(items, legends)
 

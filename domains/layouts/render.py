@@ -16,6 +16,7 @@ from domains.layouts.layout import PUBLAYNET, Layout
 
 COLUMNS = 8
 WIDTH, GAP, TEXT = 110.0, 14.0, 11.0  # width of a page, gap of pages, height of text; in units of the picture
+ALONE = 4 * WIDTH  # width of a single page
 _DOCUMENT = dict(zip(PUBLAYNET, ("#4c78a8", "#e45756", "#54a24b", "#b279a2", "#f2a541"), strict=True))
 
 
@@ -27,14 +28,18 @@ def colour(name: str, names: Sequence[str]) -> str:
     return "#" + "".join(f"{round(255 * part):02x}" for part in colorsys.hls_to_rgb(hue, 0.55, 0.55))
 
 
+def _page_width(items: Sequence[Layout]) -> float:
+    return ALONE if len(items) == 1 else WIDTH
+
+
 def _cells(items: Sequence[Layout], columns: int) -> "Iterator[tuple[int, float, float, float]]":
     """Yield (position, left, top, height) of each page; rows start below the row above."""
-    top = GAP
+    top, wide = GAP, _page_width(items)
     for start in range(0, len(items), columns):
         row = items[start : start + columns]
-        heights = [WIDTH * item.page[1] / item.page[0] for item in row]
+        heights = [wide * item.page[1] / item.page[0] for item in row]
         for i, height in enumerate(heights):
-            yield start + i, GAP + i * (WIDTH + GAP), top, height
+            yield start + i, GAP + i * (wide + GAP), top, height
         top += max(heights) + GAP + TEXT
 
 
@@ -43,7 +48,7 @@ def _size(items: Sequence[Layout], columns: int) -> tuple[float, float, float]:
     cells = list(_cells(items, columns))
     bottom = max((top + height for _, _, top, height in cells), default=0.0) + GAP + TEXT
     names = items[0].names if items else PUBLAYNET
-    width = max(GAP + columns * (WIDTH + GAP), 4 * WIDTH)
+    width = max(GAP + columns * (_page_width(items) + GAP), 4 * WIDTH)
     return width, bottom + TEXT * 1.8 * len(_rows(names, width)), bottom
 
 
@@ -66,15 +71,16 @@ def _rectangles(
 
     A rectangle is (kind, left, top, width, height, colour, line width).
     """
+    wide = _page_width(items)
     for i, left, top, height in _cells(items, columns):
         item = items[i]
-        yield "page", left, top, WIDTH, height, "#ffffff", 0.8
+        yield "page", left, top, wide, height, "#ffffff", 0.8
         area = (item.widths * item.heights).tolist()
         for j in sorted(range(len(item)), key=lambda j: -area[j]):
             x, y, r, b = item.boxes[j].tolist()
             fill = colour(item.classes[j], item.names)
             line = 2.2 if item.given[j] else 0.8
-            yield "box", left + x * WIDTH, top + y * height, (r - x) * WIDTH, (b - y) * height, fill, line
+            yield "box", left + x * wide, top + y * height, (r - x) * wide, (b - y) * height, fill, line
 
 
 def svg(items: Sequence[Layout], legends: "Sequence[str] | None") -> str:
@@ -92,10 +98,9 @@ def svg(items: Sequence[Layout], legends: "Sequence[str] | None") -> str:
             f'<rect x="{x:.2f}" y="{y:.2f}" width="{w:.2f}" height="{h:.2f}" fill="{fill}" '
             f'stroke-width="{line:g}" {style}/>'
         )
+    half = _page_width(items) / 2
     for (_, x, y, h), text in zip(_cells(items, columns), legends or (), strict=False):
-        out.append(
-            f'<text x="{x + WIDTH / 2:.1f}" y="{y + h + TEXT * 1.1:.1f}" text-anchor="middle">{escape(text)}</text>'
-        )
+        out.append(f'<text x="{x + half:.1f}" y="{y + h + TEXT * 1.1:.1f}" text-anchor="middle">{escape(text)}</text>')
     for i, line_ in enumerate(_rows(items[0].names if items else (), width)):
         for name, x in line_:
             y = below + TEXT * 1.8 * i
@@ -121,7 +126,7 @@ def png(items: Sequence[Layout], legends: "Sequence[str] | None") -> bytes:
         face, edge = (fill, "#888888") if kind == "page" else (f"{fill}8c", fill)
         axes.add_patch(Rectangle((x, y), w, h, facecolor=face, edgecolor=edge, linewidth=line))
     for (_, x, y, h), text in zip(_cells(items, columns), legends or (), strict=False):
-        axes.text(x + WIDTH / 2, y + h + TEXT * 0.7, text, ha="center", va="center", fontsize=TEXT * 0.75)
+        axes.text(x + _page_width(items) / 2, y + h + TEXT * 0.7, text, ha="center", va="center", fontsize=TEXT * 0.75)
     for i, line_ in enumerate(_rows(items[0].names if items else (), width)):
         for name, x in line_:
             y, fill = below + TEXT * 1.8 * i, colour(name, items[0].names)

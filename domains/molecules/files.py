@@ -38,7 +38,7 @@ def draw(
     path: "str | Path | None" = None,
     columns: int = 8,
     legends: "Sequence[str] | None" = None,
-    size: int = 160,
+    size: "int | None" = None,
 ) -> bytes:
     """Return a PNG grid of 2-D depictions.
 
@@ -49,16 +49,17 @@ def draw(
         path: File to which the picture is written too.
         columns: Molecules per row.
         legends: Line below each molecule; its reward if not given.
-        size: Width of a cell in pixels.
+        size: Width of a cell in pixels; 160 if not given, or 480 for a single molecule.
     """
     columns = min(columns, len(mols))
+    size = size or (480 if len(mols) == 1 else 160)
     rows = -(-len(mols) // columns)
     height = size + 20  # room for the legend
     canvas = rdMolDraw2D.MolDraw2DCairo(columns * size, rows * height, size, height)
     options: Any = canvas.drawOptions()
     options.prepareMolsBeforeDrawing = False  # preparing raises on invalid molecules
     options.legendFontSize, options.legendFraction = 14, 20 / height
-    options.bondLineWidth, options.padding = 1.5, 0.08
+    options.bondLineWidth, options.padding = max(1.5, size / 160), 0.08
     options.drawMolsSameScale = False
     options.fixedBondLength = size / 6  # an upper limit, so that small molecules are not enlarged
     texts = [_reward(mol) for mol in mols] if legends is None else legends

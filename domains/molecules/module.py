@@ -278,6 +278,13 @@ class Molecules(GraftModule):
         )
 
     @override
+    def caption(self, item: Any) -> str:
+        """Return the number of atoms of a molecule."""
+        if self.vocabulary.explicit:
+            return f"{item.GetNumAtoms()} atoms"
+        return f"{item.GetNumHeavyAtoms()} heavy atoms"
+
+    @override
     def render(self, items: Sequence[Any], legends: "Sequence[str] | None" = None) -> bytes:
         """Return a PNG grid, which marks molecules that are invalid, in pieces or not stable."""
         return draw(items, legends=legends)

@@ -105,8 +105,18 @@ class Domain(ABC):
         """
         return {}
 
+    def caption(self, item: Any) -> str:
+        """Return the condition of an object in words, such as its prompt; "" if there is only one condition.
+
+        Objects of one caption are compared with each other where people rate them.
+        """
+        return ""
+
     def render(self, items: Sequence[Any], legends: "Sequence[str] | None" = None) -> "bytes | None":
-        """Return a PNG of objects in a grid, or None if the domain has no pictures."""
+        """Return a PNG of objects in a grid, or None if the domain has no pictures.
+
+        A single object should be large, because people rate pictures of one object.
+        """
         return None
 
     def render_html(self, items: Sequence[Any], legends: "Sequence[str] | None" = None) -> str:

@@ -14,8 +14,8 @@ import torch
 
 from graft.io.atomic import write_bytes, write_text, write_with
 from graft.io.csv_files import csv_text
+from graft.io.page import embed_image, render_page
 from graft.module import GraftModule
-from graft.report.page import embed_image, render_page
 from graft.report.tables import Markup, format_number, html_table
 from graft.reward import PartForms, ScoredForm, ask, oriented
 from graft.rollouts import Rollouts

@@ -8,8 +8,8 @@ from typing import Any
 import matplotlib
 from matplotlib.figure import Figure
 
+from graft.io.page import embed_image, repeat_section, write_page
 from graft.report.figures import COLOURS, hide_spines, svg_element, to_bytes
-from graft.report.page import embed_image, repeat_section, write_page
 from graft.report.tables import format_name, format_number, html_table, text_facts, text_table
 
 HEAD = ("", "reference", "tuned")

@@ -17,7 +17,7 @@ from called import HERE, MOLECULE, TOY, done, run
 from safetensors.torch import load_file
 from test_processes import DOUBLE, TWO, alike, output, start
 
-from graft.report.page import POLICY
+from graft.io.page import policy
 
 SIGNALLED = ["--trainer.callbacks", "signalled.Signalled"]
 QUIET = ["--trainer.enable_progress_bar", "false"]
@@ -91,7 +91,7 @@ def test_run(work: Path) -> None:
     assert {row["name"] for row in summary["frontier"]} == {"flow", "corrected", "Gaussian", "trained longer"}
     assert "known noise recovered" in said and "corrected" in said and str(Path("runs/toy/1/report.html")) in said
     page = (made / "report.html").read_text()
-    assert POLICY in page
+    assert policy() in page
     assert "sliced wasserstein" in page and "graft correct --config toy.yaml" in page and "held-out loss" in page
     assert (made / "frontier.png").read_bytes()[:4] == b"\x89PNG"
     own = {name for name in load_file(made / "tuned.safetensors") if name.startswith("backbone/")}

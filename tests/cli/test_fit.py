@@ -14,7 +14,7 @@ from called import done, run
 from rdkit import Chem
 from safetensors.torch import load_file
 
-from graft.report.page import POLICY
+from graft.io.page import policy
 
 ONE = [
     "--trainer.max_epochs",
@@ -122,7 +122,7 @@ def test_accounts_of_rounds(finished: Path, summary: dict) -> None:
 
 def test_report_stands_alone(finished: Path, summary: dict) -> None:
     page = (finished / "report.html").read_text()
-    assert page.count(POLICY) == 1 and page.index(POLICY) < page.index("<style>")
+    assert page.count(policy()) == 1 and page.index(policy()) < page.index("<style>")
     assert not re.search(r"""(src|href)\s*=\s*['"]?\s*(https?:)?//""", page)
     assert not re.search(r"url\(\s*['\"]?https?:|@import|<link", page)
     pictures = re.findall(r"<img alt='samples of the (\w+)' src='data:image/png;base64,([^']+)'", page)

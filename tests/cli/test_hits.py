@@ -11,8 +11,8 @@ import tried
 from called import REWARD, done, run
 from rdkit import Chem, rdBase
 
+from graft.io.page import policy
 from graft.report import hits
-from graft.report.page import POLICY
 
 
 def ranked(path: Path) -> list[dict[str, str]]:
@@ -51,8 +51,8 @@ def test_a_run_leaves_its_hits(finished: Path) -> None:
 
 def test_the_report_shows_them(finished: Path) -> None:
     page = (finished / "report.html").read_text()
-    assert "<h2>Hits</h2>" in page and page.count("<figure class='mol3d'>") == 8 and POLICY in page
-    assert page.index(POLICY) < page.index("<style>")
+    assert "<h2>Hits</h2>" in page and page.count("<figure class='mol3d'>") == 8 and policy() in page
+    assert page.index(policy()) < page.index("<style>")
     assert not re.search(r"<script[^>]+src|fetch\(|XMLHttpRequest|import\(", page)
 
 

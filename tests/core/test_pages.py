@@ -4,7 +4,8 @@ import re
 from html.parser import HTMLParser
 from pathlib import Path
 
-from graft.report import hits, page
+from graft.io import page
+from graft.report import hits
 
 ROOT = Path(page.__file__).parents[2]
 SOURCES = [path for folder in ("graft", "domains") for path in (ROOT / folder).rglob("*.py")]

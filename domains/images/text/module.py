@@ -190,6 +190,11 @@ class TextToImage(GraftModule):
         return metrics.image_metrics(self.alike, self.real)
 
     @override
+    def caption(self, item: Any) -> str:
+        """Return the prompt of a picture."""
+        return str(item.info["prompt"])
+
+    @override
     def render(self, items: Sequence[Any], legends: "Sequence[str] | None" = None) -> bytes:
         return grid.draw(items, legends=legends)
 

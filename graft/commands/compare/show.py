@@ -14,8 +14,8 @@ from graft.commands.compare.rows import TEXT, Row
 from graft.evaluation.confidence import MeanInterval, mean_interval, paired_difference
 from graft.io.atomic import write_bytes
 from graft.io.json_files import write_json
+from graft.io.page import repeat_section, write_page
 from graft.report.figures import COLOURS, MARK, hide_spines, svg_element, to_bytes
-from graft.report.page import repeat_section, write_page
 from graft.report.tables import format_name, format_number, html_table, text_table
 
 Groups = dict[str, dict[str, Any]]

@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 
 from graft.commands.correct.pareto import CORRECTED, FLOW, GAUSSIAN, LONGER
 from graft.io.atomic import write_bytes
+from graft.io.page import embed_image, repeat_section, write_page
 from graft.report.figures import COLOURS, MARK, hide_spines, to_bytes
-from graft.report.page import embed_image, repeat_section, write_page
 from graft.report.tables import format_name, format_number, html_table, text_facts, text_table
 
 PICTURE = "frontier.png"

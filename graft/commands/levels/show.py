@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 from graft.commands.levels.results import NAME, Analysis, Level
 from graft.commands.levels.statistics import Estimate
 from graft.io.atomic import write_bytes
+from graft.io.page import embed_image
 from graft.report.figures import COLOURS, MARK, hide_spines, to_bytes
-from graft.report.page import embed_image
 from graft.report.tables import format_number, html_table, text_table
 from graft.rollouts.settings import SURVIVING
 

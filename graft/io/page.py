@@ -1,6 +1,7 @@
 """HTML pages: one skeleton and one content-security policy for every page that graft writes."""
 
 import base64
+import hashlib
 import html
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,25 +18,42 @@ code,pre{background:#f3f5f8;border-radius:4px;padding:.1rem .3rem}pre{padding:.8
 .note{color:#5a6675}
 """
 
-POLICY = (
-    '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; img-src data:; '
-    "style-src 'unsafe-inline'; script-src 'unsafe-inline'; base-uri 'none'; form-action 'none'\">"
-)
+DIRECTIVES = {
+    "default-src": "'none'",
+    "img-src": "data:",
+    "style-src": "'unsafe-inline'",
+    "script-src": "'unsafe-inline'",
+    "base-uri": "'none'",
+    "form-action": "'none'",
+}
 """Content-security policy of a page: a browser loads nothing from anywhere, whatever the page contains.
 
 Inline styles, inline scripts (the 3-D viewer) and embedded images work.
 """
 
 
-def render_page(title: str, sections: Sequence[str]) -> str:
+def policy(directives: Mapping[str, str] = DIRECTIVES) -> str:
+    """Return the text of a content-security policy from the sources by directive."""
+    return "; ".join(f"{name} {sources}" for name, sources in directives.items())
+
+
+def hash_source(text: str) -> str:
+    """Return the source of a policy that allows one inline script or style, by its hash."""
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+
+
+def render_page(title: str, sections: Sequence[str], directives: Mapping[str, str] = DIRECTIVES) -> str:
     """Return a whole HTML page.
 
     Args:
         title: Title of the browser's tab, as plain text.
         sections: HTML of the body, in order.
+        directives: Content-security policy; one of a page that a server sends may allow more than a file needs.
     """
     return (
-        f"<!doctype html><html lang='en'><head><meta charset='utf-8'>{POLICY}"
+        f"<!doctype html><html lang='en'><head><meta charset='utf-8'>"
+        f'<meta http-equiv="Content-Security-Policy" content="{policy(directives)}">'
+        "<meta name='viewport' content='width=device-width, initial-scale=1'>"
         f"<title>{html.escape(title)}</title><style>{STYLE}</style></head><body>{''.join(sections)}</body></html>"
     )
 
