@@ -24,12 +24,12 @@ ADAPTERS = ("adapter_config.json", "pytorch_lora_weights.safetensors", "pytorch_
 """Files of adapters that the libraries ignore, or apply to a network without a message."""
 
 
-def load(kind: Any, folder: "str | Path", what: str, **given: Any) -> Any:
+def load(kind: Any, folder: "str | Path | None", what: str, **given: Any) -> Any:
     """Return ``kind.from_pretrained(folder, **given)``.
 
     Args:
         kind: Class of diffusers or transformers.
-        folder: Folder of the model, or a name on the hub.
+        folder: Folder of the model, or a name on the hub; None for the ``config`` and ``state_dict`` of ``given``.
         what: Name of the model in messages, such as ``the unet of stable-diffusion-2-base``.
         **given: Arguments of ``from_pretrained``.
 

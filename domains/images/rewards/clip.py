@@ -8,11 +8,11 @@ from PIL import Image
 from torch import Tensor
 from typing_extensions import override
 
-from domains.images import pretrained
-from domains.images.rewards.prompted import Dtype, PromptReward
+from domains.images.rewards.network import Dtype, NetworkReward
+from domains.images.rewards.parts import load_network
 
 
-class ClipCosine(PromptReward):
+class ClipCosine(NetworkReward):
     """A multiple of the cosine between the embeddings of a picture and its prompt.
 
     Prompts are cut at 77 tokens.
@@ -41,13 +41,12 @@ class ClipCosine(PromptReward):
 
     @override
     def load(self) -> list[torch.nn.Module]:
-        from transformers import AutoImageProcessor, AutoTokenizer, CLIPModel
+        from transformers import CLIPModel
 
-        self._clip = pretrained.load(
-            CLIPModel, self.model, f"the model {self.model!r}", dtype=getattr(torch, self.dtype)
-        )
-        self._tokenizer = AutoTokenizer.from_pretrained(self.processor)
-        self._image_processor = AutoImageProcessor.from_pretrained(self.processor)
+        dtype = getattr(torch, self.dtype)
+        self._clip = load_network(CLIPModel, self.name, "the model", self.model, "model", dtype=dtype)
+        self._tokenizer = self.tokenizer_of(self.processor)
+        self._image_processor = self.image_processor(self.processor)
         return [self._clip]
 
     @override

@@ -4,7 +4,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from domains.images.rewards.clip import ClipCosine
-from domains.images.rewards.prompted import Dtype
+from domains.images.rewards.network import Dtype
 
 
 class PickScore(ClipCosine):

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from domains.images import pretrained
-from domains.images.rewards.prompted import Dtype, PromptReward
+from domains.images.rewards.network import Dtype, NetworkReward
+from domains.images.rewards.parts import load_network
 from graft.errors import GraftError
 from graft.io.json_files import parse_json
 
@@ -24,7 +25,7 @@ ANSWER = "Yes"
 HIDDEN = -2  # layer of the vision tower that gives the patches for the language model
 
 
-class VQAScore(PromptReward):
+class VQAScore(NetworkReward):
     """Likelihood of the answer "Yes" to 'Does this figure show "…"?', 0 to 1.
 
     Lin et al. 2024, arXiv 2404.01291. It is exp of the mean log-likelihood of the answer's tokens, its end included, as
@@ -71,13 +72,7 @@ class VQAScore(PromptReward):
         Raises:
             GraftError: The weights have no projector.
         """
-        from transformers import (
-            AutoTokenizer,
-            CLIPImageProcessor,
-            CLIPVisionModel,
-            T5Config,
-            T5ForConditionalGeneration,
-        )
+        from transformers import CLIPVisionModel, T5Config, T5ForConditionalGeneration
 
         dtype = getattr(torch, self.dtype)
         folder = _folder(self.model)
@@ -92,9 +87,9 @@ class VQAScore(PromptReward):
         self._t5 = pretrained.load(T5ForConditionalGeneration, folder, what, config=config, dtype=dtype)
         self._projector = _projector(folder, dtype)
         tower = self.vision or settings.get("mm_vision_tower", "openai/clip-vit-large-patch14-336")
-        self._tower = pretrained.load(CLIPVisionModel, tower, f"the model {tower!r}", dtype=dtype)
-        self._processor = CLIPImageProcessor.from_pretrained(tower)
-        self._tokens = AutoTokenizer.from_pretrained(self.tokenizer)
+        self._tower = load_network(CLIPVisionModel, self.name, "the vision tower", tower, "vision", dtype=dtype)
+        self._processor = self.image_processor(tower, "vision")
+        self._tokens = self.tokenizer_of(self.tokenizer, "tokenizer")
         return [self._t5, self._tower, self._projector]
 
     @override

@@ -1,4 +1,4 @@
-"""Base of rewards of a picture and its prompt, by networks that are loaded once."""
+"""Base of rewards by networks that are loaded once: of a picture and its prompt, or of a picture alone."""
 
 from abc import abstractmethod
 from collections.abc import Sequence
@@ -11,6 +11,7 @@ from typing_extensions import override
 
 from domains.images.pretrained import first_line
 from domains.images.rewards.base import check
+from domains.images.rewards.parts import cannot_load, load_part
 from graft.core import limits
 from graft.errors import GraftError
 from graft.reward import Reward, Scores, score_batches, to_finite_float
@@ -18,11 +19,14 @@ from graft.reward import Reward, Scores, score_batches, to_finite_float
 Dtype = Literal["float32", "bfloat16", "float16"]
 
 
-class PromptReward(Reward):
-    """A reward of each picture and its prompt (``info["prompt"]``).
+class NetworkReward(Reward):
+    """A reward of each picture and its prompt (``info["prompt"]``) by networks.
 
     A picture without a prompt fails. `setup` loads the networks, and `teardown` moves them to the CPU, so that training
     has the device to itself.
+
+    Attributes:
+        needs_prompt: False for a reward of the picture alone; prompts are then empty texts.
 
     Args:
         model: Folder of the network, or its name on the hub.
@@ -30,6 +34,8 @@ class PromptReward(Reward):
         device: Device of the network; a GPU if there is one, if not given.
         batch_size: Pictures at a time.
     """
+
+    needs_prompt: bool = True
 
     def __init__(self, model: str, dtype: Dtype, device: "str | None", batch_size: int) -> None:
         limits.check("data.reward.batch_size", batch_size, 1)
@@ -51,6 +57,26 @@ class PromptReward(Reward):
         It is called without gradients and with the networks on the device.
         """
 
+    def image_processor(self, name: str, setting: str = "processor") -> Any:
+        """Return the preprocessing of pictures in a folder or on the hub.
+
+        Args:
+            name: Folder or name.
+            setting: Setting of the reward with that name, for messages.
+
+        Raises:
+            GraftError: There is none.
+        """
+        from transformers import AutoImageProcessor
+
+        return load_part(AutoImageProcessor, self.name, "the image processor", name, setting)
+
+    def tokenizer_of(self, name: str, setting: str = "processor") -> Any:
+        """Return the tokenizer in a folder or on the hub; see `image_processor`."""
+        from transformers import AutoTokenizer
+
+        return load_part(AutoTokenizer, self.name, "the tokenizer", name, setting)
+
     @override
     def setup(self) -> None:
         """Load the network and move it to the device.
@@ -67,10 +93,7 @@ class PromptReward(Reward):
             except GraftError:
                 raise
             except Exception as error:  # the hub, the network and the files raise errors of many types
-                raise GraftError(
-                    f"{self.name} cannot load {self.model!r} ({first_line(error)}): give the folder of its files with "
-                    "data.reward.model, or a connection to the hub"
-                ) from None
+                raise cannot_load(self.name, "the model", self.model, "model", first_line(error)) from None
         for network in self._networks:
             network.to(self._device)
 
@@ -94,9 +117,9 @@ class PromptReward(Reward):
     def _scores(self, items: Sequence[Any]) -> list[float]:
         for item in items:
             check(item)
-            if not item.info.get("prompt"):
+            if self.needs_prompt and not item.info.get("prompt"):
                 raise ValueError("the picture has no prompt")
         self.setup()
         images = [item.convert("RGB") for item in items]
-        found = self.values(images, [str(item.info["prompt"]) for item in items])
+        found = self.values(images, [str(item.info.get("prompt") or "") for item in items])
         return [to_finite_float(value) for value in found.float().tolist()]
