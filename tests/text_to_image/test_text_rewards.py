@@ -175,7 +175,7 @@ def test_loaded_once_and_refused_in_a_sentence(clip: Path, flan: dict[str, Path]
     reward.teardown()
     reward(PICTURES[:1])
     assert reward._clip is network
-    with pytest.raises(GraftError, match="CLIPScore cannot load the model from '/no/such' .there is no such file"):
+    with pytest.raises(GraftError, match=r"CLIPScore cannot load the model from '/no/such' .there is no such file"):
         CLIPScore("/no/such", device="cpu").setup()
     with pytest.raises(GraftError, match="its weights have no mm_projector"):
         VQAScore(_without_projector(flan), str(flan["tokenizer"]), device="cpu").setup()

@@ -9,6 +9,7 @@ from domains.images.rewards.image_reward import ImageReward
 from domains.images.rewards.jpeg import Compressibility, Incompressibility
 from domains.images.rewards.on_tensors import TensorFunction
 from domains.images.rewards.pick_score import PickScore
+from domains.images.rewards.rendered_text import RenderedText
 from domains.images.rewards.symmetry import Symmetry
 from domains.images.rewards.vqa_score import VQAScore
 
@@ -22,6 +23,7 @@ __all__ = [
     "ImageReward",
     "Incompressibility",
     "PickScore",
+    "RenderedText",
     "Symmetry",
     "TensorFunction",
     "VQAScore",
