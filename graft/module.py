@@ -28,7 +28,7 @@ from graft.policy.weights import interpolate, read_weights, write_weights
 from graft.pretrained.model import from_pretrained
 from graft.process import Process
 from graft.runs import finite_steps
-from graft.runs.architecture import TRAINING_SETTINGS, described, reference_name
+from graft.runs.architecture import TRAINING_SETTINGS, header_of, reference_name
 from graft.runs.callbacks import check_checkpoint, keep_double, missing, note_reference, with_graft_callbacks
 from graft.runs.sharding import shard, shards
 from graft.sampler import Trajectory
@@ -217,7 +217,7 @@ class GraftModule(Described, Domain, LightningModule):
             config: The run's configuration as YAML. The file holds its settings of the model, without `only_training`.
         """
         note = {"reference": reference_name(self.policy.reference_file, path), "level": self.policy.interval.low}
-        write_weights(self.policy, path, self.dataset_statistics, note | described(self, config))
+        write_weights(self.policy, path, self.dataset_statistics, note | header_of(self, config))
 
     def load_weights(self, path: "str | Path") -> None:
         """Load weights that `save_weights` wrote. A level ``auto`` becomes theirs.

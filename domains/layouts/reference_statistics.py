@@ -55,25 +55,25 @@ def compute_statistics(real: LayoutSet, network: "features.Encoder | None" = Non
     return found
 
 
-def comparable(facts: "dict[str, Tensor]", network: "features.Encoder | None") -> bool:
+def comparable(statistics: "dict[str, Tensor]", network: "features.Encoder | None") -> bool:
     """Return True if ``real_moments`` are moments of the features of ``network``.
 
     Moments without a ``real_network`` belong to the shipped network.
     """
-    if network is None or "real_moments" not in facts:
+    if network is None or "real_moments" not in statistics:
         return False
     return torch.equal(
-        facts.get("real_network", features.fingerprint(features.encoder())), features.fingerprint(network)
+        statistics.get("real_network", features.fingerprint(features.encoder())), features.fingerprint(network)
     )
 
 
 def metrics(
-    facts: "dict[str, Tensor]", names: tuple[str, ...], convention: str, network: "features.Encoder | None" = None
+    statistics: "dict[str, Tensor]", names: tuple[str, ...], convention: str, network: "features.Encoder | None" = None
 ) -> dict[str, Metric]:
-    """Return fresh metrics by name; comparisons with real layouts only if ``facts`` holds them.
+    """Return fresh metrics by name; comparisons with real layouts only if ``statistics`` holds them.
 
     Args:
-        facts: Statistics of `compute_statistics`.
+        statistics: Statistics of `compute_statistics`.
         names: Names of the classes.
         convention: Convention of `domains.layouts.metrics.conventions`.
         network: Network of the features; the shipped one if not given. There is no FID if it has other classes, or if
@@ -88,15 +88,15 @@ def metrics(
     if by_name(convention).align_to_padding:
         # without padding, which would count the margin of a single element
         found["alignment_formula"] = Alignment(FORMULA)
-    if "real_classes" in facts:
+    if "real_classes" in statistics:
         by_class, by_box = WClass(NOTHING, len(names), convention), WBbox(NOTHING, convention)
         by_count = WElements(NOTHING, convention)
-        by_class.real, by_box.real = facts["real_classes"], facts["real_boxes"].double()
-        by_count.real = facts["real_counts"].double()
+        by_class.real, by_box.real = statistics["real_classes"], statistics["real_boxes"].double()
+        by_count.real = statistics["real_counts"].double()
         found |= {"w_class": by_class, "w_bbox": by_box, "w_elements": by_count}
-    if comparable(facts, network):
+    if comparable(statistics, network):
         of_network = functools.partial(features.features, network=network)
-        found["fid"] = FID(facts["real_moments"].double(), of_network, convention, known=True)
+        found["fid"] = FID(statistics["real_moments"].double(), of_network, convention, known=True)
     return found
 
 

@@ -103,8 +103,9 @@ class MoleculeData(InMemoryDataModule[MoleculeDataset]):
         check_invalid(
             len(molecules), self.left_out, self.max_invalid_fraction, self.source, "data.max_invalid_fraction"
         )
-        said = [*([invalid] if invalid else []), *found.notes]
-        rank_zero_print(f"{len(molecules)} molecules from {self.source}" + (f" ({'; '.join(said)})" if said else ""))
+        remarks = [*([invalid] if invalid else []), *found.notes]
+        more = f" ({'; '.join(remarks)})" if remarks else ""
+        rank_zero_print(f"{len(molecules)} molecules from {self.source}{more}")
         return molecules, invalid
 
     @override

@@ -19,7 +19,7 @@ def keep_one_per_key(keys: Sequence[str], usable: Tensor, generator: "Generator 
     return keep
 
 
-def shares(keys: Sequence[str], kept: Tensor, spare: Tensor) -> Tensor:
+def shares(keys: Sequence[str], kept: Tensor, interchangeable: Tensor) -> Tensor:
     """Return (n,) log a of each kept draw, 0 for a draw with no rejected duplicate.
 
     a is the probability that a draw of the key is kept. Where t of c copies are kept, it is t / c. The number of copies
@@ -30,12 +30,12 @@ def shares(keys: Sequence[str], kept: Tensor, spare: Tensor) -> Tensor:
     Args:
         keys: Key of each draw.
         kept: True for the kept draws, (n,) bool.
-        spare: True for the draws that were rejected by chance for another draw of their key, (n,) bool.
+        interchangeable: True for the draws that were rejected by chance for another draw of their key, (n,) bool.
     """
-    places = kept | spare
+    places = kept | interchangeable
     total = int(places.sum())
     there = Counter(keys[i] for i in places.nonzero()[:, 0].tolist())
-    lost = Counter(keys[i] for i in spare.nonzero()[:, 0].tolist())
+    lost = Counter(keys[i] for i in interchangeable.nonzero()[:, 0].tolist())
     out = torch.zeros(len(places), dtype=torch.float64)
     for i in kept.nonzero()[:, 0].tolist():
         if lost[keys[i]]:

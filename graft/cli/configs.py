@@ -5,7 +5,7 @@ from pathlib import Path
 from graft.errors import GraftError
 from graft.io.paths import find_file, list_files, search_paths
 from graft.pretrained.parsing import read_config
-from graft.runs import config_of_objects
+from graft.runs.python_config import require_described
 
 
 def list_configs() -> list[str]:
@@ -35,7 +35,7 @@ def resolve_config_paths(command: str, args: list[str]) -> list[str]:
             raise GraftError(f"there is no configuration {name!r}; there are {', '.join(list_configs())}") from None
         settings = [flag.partition("=")[0].removeprefix("--") for flag in args if flag.startswith("--")]
         data = read_config(path).get("data", {})  # first, because it raises GraftError for a file that is not text
-        config_of_objects.refuse(Path(path).read_text(encoding="utf-8-sig"), name, settings)
+        require_described(Path(path).read_text(encoding="utf-8-sig"), name, settings)
         if isinstance(data, str):  # a class by its path
             data = {"class_path": data}
         corrects = isinstance(data.get("source"), dict)

@@ -7,7 +7,7 @@ from graft import runs
 from graft.cli.configs import config_name
 from graft.cli.parser import parse_and_build
 from graft.core import distributed
-from graft.runs.config_of_objects import whole
+from graft.runs.python_config import with_defaults
 
 
 class Run(NamedTuple):
@@ -38,7 +38,7 @@ def assign_run_dir(cli: Any, config: str, name: str) -> Run:
     found = distributed.on_rank_zero(
         cli.trainer,
         lambda: runs.resolve_run(
-            cli.config.run_dir, name, config, cli.config.ckpt_path, lambda text: whole(text, config, cli.parser)
+            cli.config.run_dir, name, config, cli.config.ckpt_path, lambda text: with_defaults(text, config, cli.parser)
         ),
     )
     return Run(cli, config, *found)

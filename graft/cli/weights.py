@@ -91,9 +91,9 @@ def load_run(asked: Any, given: dict[str, Any], by_reward: str) -> Any:
     return cli
 
 
-def _data(path: Path, asked: Any, said: Any, by_reward: str) -> dict[str, Any]:
+def _data(path: Path, asked: Any, kept_data: Any, by_reward: str) -> dict[str, Any]:
     """Return the settings of the data: those of a trusted run, or the reward of the command line alone."""
-    data: dict[str, Any] = dict(said) if isinstance(said, dict) else {}
+    data: dict[str, Any] = dict(kept_data) if isinstance(kept_data, dict) else {}
     if asked.reward is None and not data.get("reward"):
         folder = Path(asked.weights)
         own = f", or add --trust to take that of {folder}" if folder.is_dir() and not asked.trust else ""

@@ -59,17 +59,17 @@ def _pretrain(
     with seeded_train_dataloader(data, trainer, module.seed):
         train(module, data, trainer, folder, run.checkpoint)
     module.save_weights(folder / "reference.safetensors", run.config)
-    judge = SampleEvaluator(None, module.metrics())
+    evaluator = SampleEvaluator(None, module.metrics())
     for items, calls in sample(module, trainer, draws, "pretrain"):
-        judge.update(items, calls)
-    module.evaluators = {"reference": judge}
+        evaluator.update(items, calls)
+    module.evaluators = {"reference": evaluator}
     if (log := loggers.of(trainer)) is not None:
         log.samples(trainer, module, "test/{}/samples")
     left_out: Any = getattr(data, "left_out", None)
     if isinstance(left_out, list) and trainer.is_global_zero:
         write_text(folder / "invalid_records.csv", rounds.invalid_records_csv(left_out))
     summary = {
-        "reference": to_json(judge.summary()),
+        "reference": to_json(evaluator.summary()),
         **(
             {"invalid": len(left_out), "invalid_by_reason": rounds.by_reason(left_out)}
             if isinstance(left_out, list)

@@ -44,7 +44,7 @@ def write_report(
         **({"accepted": _finite([scores[i] for i in index.tolist()])} if data.rounds.same_scale else {}),
         "tuned": _finite(module.evaluators["tuned"].rewards),
     }
-    pictures = {name: render_samples(module, judge) for name, judge in module.evaluators.items()}
+    pictures = {name: render_samples(module, evaluator) for name, evaluator in module.evaluators.items()}
     curves: dict[str, list[tuple[float, float]]] = {}
     for row in loggers.metrics_file(trainer).rows:
         for name, value in row.items():
@@ -67,8 +67,10 @@ def write_report(
 
 def _write_hits(module: GraftModule, data: Rollouts, folder: Path) -> str:
     """Write the best objects of a run, and return the HTML section of the report on them."""
-    judge = module.evaluators["tuned"]
-    best = hits.top_samples(module, data, len(data.accounts), judge.items, judge.rewards, HITS) if judge.rewards else []
+    evaluator = module.evaluators["tuned"]
+    if not evaluator.rewards:
+        return ""
+    best = hits.top_samples(module, data, len(data.accounts), evaluator.items, evaluator.rewards, HITS)
     if not best:
         return ""
     hits.write(module, best, folder / "hits.csv", data.rounds.reward_label[0])

@@ -1,6 +1,5 @@
 """Sample objects, evaluate samples, and write samples as files and pictures."""
 
-from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -58,16 +57,16 @@ def evaluate_both(module: GraftModule, data: Any, trainer: Trainer) -> None:
 
 def write_samples(module: GraftModule, folder: Path) -> None:
     """Write the evaluated samples of each evaluator as a file and a picture."""
-    for name, judge in module.evaluators.items():
+    for name, evaluator in module.evaluators.items():
         if module.file_suffix:
             path = folder / "samples" / f"{name}{module.file_suffix}"
-            write_with(path, partial(module.write, judge.items, rewards=judge.rewards or None))
-        drawing = render_samples(module, judge)
+            write_with(path, partial(module.write, evaluator.items, rewards=evaluator.rewards or None))
+        drawing = render_samples(module, evaluator)
         if drawing is not None:
             write_bytes(folder / "samples" / f"{name}.png", drawing)
 
 
-def render_samples(module: GraftModule, judge: SampleEvaluator) -> "bytes | None":
+def render_samples(module: GraftModule, evaluator: SampleEvaluator) -> "bytes | None":
     """Return a PNG of the first evaluated objects, or None if the domain renders none."""
-    legends: Sequence[str] | None = [report.format_number(r) for r in judge.rewards[:SHOWN]] if judge.rewards else None
-    return module.render(judge.items[:SHOWN], legends)
+    legends = [report.format_number(reward) for reward in evaluator.rewards[:SHOWN]]
+    return module.render(evaluator.items[:SHOWN], legends or None)

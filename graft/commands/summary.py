@@ -30,8 +30,8 @@ def run_summary(
         chosen: The comparison of levels if ``model.level`` is ``auto``.
     """
     reference, tuned = (to_json(module.evaluators[w].summary()) for w in ("reference", "tuned"))
-    for judged in (reference, tuned):
-        judged |= {name: judged.get(name) for name in ("reward", "reward_stderr", "reward_std")}
+    for figures in (reference, tuned):
+        figures |= {name: figures.get(name) for name in ("reward", "reward_stderr", "reward_std")}
     last = data.accounts[-1]
     name, unit = data.rounds.reward_label
     found = in_std = None  # None if the reward failed for all samples of a model
@@ -69,9 +69,9 @@ def run_summary(
         "reward_calls": sum(a.reward_calls for a in data.accounts),
         "denoiser_calls": sum(a.denoiser_calls for a in data.accounts),
         "reward_calls_by_term": by_term(data.reward, (a.reward_calls_by_term for a in data.accounts)),
-        "evaluation_reward_calls": sum(judge.reward_calls for judge in module.evaluators.values()),
+        "evaluation_reward_calls": sum(evaluator.reward_calls for evaluator in module.evaluators.values()),
         "evaluation_reward_calls_by_term": by_term(data.reward, (j.calls_by_term for j in module.evaluators.values())),
-        "evaluation_denoiser_calls": sum(judge.denoiser_calls for judge in module.evaluators.values()),
+        "evaluation_denoiser_calls": sum(evaluator.denoiser_calls for evaluator in module.evaluators.values()),
         "seconds": round(seconds, 1),
         "seed": module.seed,
         "versions": versions(),

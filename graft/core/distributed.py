@@ -87,13 +87,13 @@ def on_rank_zero(trainer: Trainer, function: Callable[[], T]) -> T:
     """
     if trainer.world_size == 1:
         return function()
-    said: tuple[Any, str | None] = None, None
+    answer: tuple[Any, str | None] = None, None
     if trainer.is_global_zero:
         try:
-            said = function(), None
+            answer = function(), None
         except GraftError as error:
-            said = None, str(error)
-    value, wrong = trainer.strategy.broadcast(said)
+            answer = None, str(error)
+    value, wrong = trainer.strategy.broadcast(answer)
     if wrong is not None:
         raise GraftError(wrong)
     result: T = value

@@ -7,7 +7,7 @@ if TYPE_CHECKING:
 
 
 class Described:
-    """A base class that records constructor arguments for `graft.runs.config_of_objects`."""
+    """A base class that records constructor arguments for `graft.runs.object_settings`."""
 
     _arguments: tuple[tuple[Any, ...], dict[str, Any]]
 

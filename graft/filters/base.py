@@ -102,9 +102,9 @@ def apply_filters(
         before = int(draws.eligible.sum())
         if not before:
             break  # the reward failed for all draws; the rule reports it
-        left, spare = each(draws, past, generator)
+        left, duplicates = each(draws, past, generator)
         draws.rejected_by[str(each)] += before - int(left.sum())
-        draws.eligible, draws.interchangeable = left, draws.interchangeable | spare
+        draws.eligible, draws.interchangeable = left, draws.interchangeable | duplicates
         if not bool(left.any()):
             raise GraftError(
                 f"the filter '{each}' rejects all {before} candidates that are left of {len(draws.rewards)} draws: "

@@ -37,7 +37,7 @@ class Memory(Filter):
     ) -> tuple[Tensor, Tensor]:
         remembered = past if self.rounds is None else past[-self.rounds :]
         accepted = Counter(key for round_ in remembered for key in round_.keys)
-        left, spare, taken = draws.eligible.clone(), torch.zeros_like(draws.eligible), Counter[str]()
+        left, duplicates, taken = draws.eligible.clone(), torch.zeros_like(draws.eligible), Counter[str]()
         for i in torch.randperm(len(left), generator=generator).tolist():
             key = draws.keys[i]
             if not left[i] or not key:
@@ -45,8 +45,8 @@ class Memory(Filter):
             if accepted[key] + taken[key] < self.bucket_size:
                 taken[key] += 1
             else:
-                left[i], spare[i] = False, taken[key] > 0
-        return left, spare
+                left[i], duplicates[i] = False, taken[key] > 0
+        return left, duplicates
 
     @override
     def __str__(self) -> str:

@@ -78,10 +78,10 @@ class Similarity(Filter):
         """
         rewards = draws.rewards.tolist()
         places = {(draws.keys[i], rewards[i]) for i in left.nonzero()[:, 0].tolist() if draws.keys[i]}
-        spare = torch.zeros_like(left)
+        duplicates = torch.zeros_like(left)
         for i in (draws.eligible & ~left).nonzero()[:, 0].tolist():
-            spare[i] = (draws.keys[i], rewards[i]) in places
-        return spare
+            duplicates[i] = (draws.keys[i], rewards[i]) in places
+        return duplicates
 
     @override
     def __str__(self) -> str:

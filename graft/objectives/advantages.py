@@ -47,7 +47,7 @@ class AdvantageTracker(nn.Module):
         sorted_rewards = rewards[order].double()
         names, counts = torch.unique(groups, return_counts=True)
         values = sorted_rewards.tolist()
-        everyone = _statistics(values)
+        of_all = _statistics(values)
         statistics, start = [], 0
         for group, count in zip(names.tolist(), counts.tolist(), strict=True):
             now = values[start : start + count]
@@ -55,7 +55,7 @@ class AdvantageTracker(nn.Module):
             known = (self.history.get(group, []) + now)[-max(self.stat_buffer_size, count) :]
             self.history[group] = known[-self.stat_buffer_size :] if self.stat_buffer_size else []
             own = len(known) >= max(self.stat_min_count, 2)
-            statistics.append(_statistics(known) if own else everyone)
+            statistics.append(_statistics(known) if own else of_all)
         each = sorted_rewards.new_tensor(statistics).reshape(-1, 2)
         mean, deviation = each.repeat_interleave(counts.to(each.device), 0).unbind(1)
         advantages = (sorted_rewards - mean) / deviation.where(deviation > 0, math.inf)  # equal rewards: advantage 0

@@ -47,7 +47,7 @@ class DiffusionNFT(OnPolicy):
         stat_min_count: Smallest number of rewards of a condition for statistics of its own.
     """
 
-    begun: Tensor
+    rounds_started: Tensor
 
     def __init__(
         self,
@@ -70,7 +70,7 @@ class DiffusionNFT(OnPolicy):
         self.adaptive_weighting = adaptive_weighting
         self.decay, self.decay_increment = decay, decay_increment
         self.advantages = AdvantageTracker(stat_buffer_size, stat_min_count, advantage_clip)
-        self.register_buffer("begun", torch.zeros((), dtype=torch.long))
+        self.register_buffer("rounds_started", torch.zeros((), dtype=torch.long))
 
     @override
     def check(self, policy: Policy, spec: RoundSpec) -> None:
@@ -79,9 +79,9 @@ class DiffusionNFT(OnPolicy):
 
     @override
     def on_round_start(self, policy: Policy, number: int) -> None:
-        if number >= int(self.begun):  # a round that its checkpoint holds has done it already
+        if number >= int(self.rounds_started):  # a round that its checkpoint holds has done it already
             self.sampling_weights(policy).lerp(policy.backbone, 1 - min(self.decay, self.decay_increment * number))
-            self.begun.fill_(number + 1)
+            self.rounds_started.fill_(number + 1)
 
     @override
     def on_round_resume(self, policy: Policy) -> None:

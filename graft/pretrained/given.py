@@ -8,7 +8,7 @@ from typing import Any
 from graft.errors import GraftError
 from graft.io import yaml_files
 from graft.pretrained.parsing import read_config
-from graft.runs import config_of_objects
+from graft.runs.python_config import HEADING
 
 
 @dataclass
@@ -70,7 +70,7 @@ def given_model(args: list[str]) -> GivenModel:
         text = value if equals else next(left, "")
         if flag in ("--config", "-c"):
             found.add(read_config(text).get("model"))  # first, because it raises GraftError for a file that is not text
-            found.from_python |= Path(text).read_text(encoding="utf-8-sig").startswith(config_of_objects.KEPT)
+            found.from_python |= Path(text).read_text(encoding="utf-8-sig").startswith(HEADING)
         elif flag == "--model":
             with suppress(GraftError):  # the parser has a better message
                 found.add(yaml_files.load(text, "the value of --model"))

@@ -15,8 +15,9 @@ from graft.pretrained import allowed_classes
 from graft.pretrained.classes import import_name
 from graft.pretrained.parsing import shorten_parser_error
 from graft.pretrained.reference_file import find_reference
-from graft.runs import config_of_objects
+from graft.runs import python_config
 from graft.runs.architecture import TRAINING_SETTINGS
+from graft.runs.object_settings import parameters
 
 
 def read_header(path: Path) -> "dict[str, Any] | None":
@@ -48,10 +49,10 @@ def architecture(
         GraftError: The file names something that no model needs, or its reference is not here.
     """
     given = set(given)
-    unsaid = about.get("unsaid")
-    if isinstance(unsaid, dict):
-        holes = "".join(f"{config_of_objects.MISSING}{place} ({str(what)[:200]})\n" for place, what in unsaid.items())
-        config_of_objects.refuse(holes, str(path), [f"model.{name}" for name in given], ("model",))
+    holes = about.get("undescribed")
+    if isinstance(holes, dict):
+        text = python_config.comments({place: str(what)[:200] for place, what in holes.items()})
+        python_config.require_described(text, str(path), [f"model.{name}" for name in given], ("model",))
     model = described_model(about)
     if model is not None:
         leave = {*given, *TRAINING_SETTINGS}
@@ -88,7 +89,7 @@ def trusted_config(
         raise GraftError(f"--trust is for the folder of a run with its config.yaml, and {run} is none: leave it out")
     config: Any = yaml_files.read(file)
     needed = ("model", *(("data.reward",) if rewarded else ()))
-    config_of_objects.refuse(file.read_text(encoding="utf-8-sig"), str(file), given, needed)
+    python_config.require_described(file.read_text(encoding="utf-8-sig"), str(file), given, needed)
     if not isinstance(config, dict) or not isinstance(config.get("model"), dict):
         raise GraftError(f"{file} is no configuration of a run: it has no model")
     if not isinstance(config["model"].get("init_args") or {}, dict):
@@ -133,7 +134,7 @@ def parse_settings(path: Path, kind: type, settings: Mapping[str, Any], given: I
         GraftError: The class does not take the settings.
     """
     parser = ArgumentParser(exit_on_error=False)
-    required = {name for name, each in config_of_objects.parameters(kind).items() if each.default is each.empty}
+    required = {name for name, each in parameters(kind).items() if each.default is each.empty}
     absent = required - {*settings}  # the constructor asks for them
     parser.add_class_arguments(kind, "model", skip={*given, *absent}, instantiate=False)
     try:

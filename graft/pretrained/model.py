@@ -20,8 +20,9 @@ from graft.io.paths import find_file
 from graft.pretrained.classes import dotted_names, import_name, user_class
 from graft.pretrained.given import GivenModel
 from graft.pretrained.header import architecture, described_model, parse_settings, read_header, trusted_config
-from graft.runs import config_of_objects
 from graft.runs.architecture import missing_network
+from graft.runs.config_of_objects import remember_settings
+from graft.runs.object_settings import setting_of
 
 TUNING = ("level", "upper_level", "lora", "corrector")
 """Settings of a header that say how the weights were tuned: a model that starts from a reference has its own."""
@@ -54,14 +55,14 @@ def model_below(given: GivenModel, trust: bool = False) -> "str | None":
     except GraftError:  # a pipeline on a hub; a missing file is named when it is loaded
         return None
     about = read_header(path)
-    said = described_model(about) if about is not None else None
-    if about is None or said is None or about.get("reference") or not isinstance(said["class_path"], str):
+    described = described_model(about) if about is not None else None
+    if about is None or described is None or about.get("reference") or not isinstance(described["class_path"], str):
         return None
-    kind, same = user_class(given.class_path, said["class_path"])
+    kind, same = user_class(given.class_path, described["class_path"])
     if not same:
         return None
     replaced = {*given.replaced, *TUNING}
-    model = _chosen(path, about, said, replaced, kind, trust)
+    model = _chosen(path, about, described, replaced, kind, trust)
     if given.class_path is not None:
         model["class_path"] = given.class_path
         if not model["init_args"]:
@@ -82,7 +83,7 @@ def _default_process(given: GivenModel) -> "str | None":
         process = make(**{name: value for name, value in given.replaced.items() if name in names})
     except Exception:  # the constructor has a better message
         return None
-    model = {"class_path": given.class_path, "init_args": {"process": config_of_objects.setting_of(process)}}
+    model = {"class_path": given.class_path, "init_args": {"process": setting_of(process)}}
     return yaml.safe_dump({"model": model}, sort_keys=False)
 
 
@@ -90,15 +91,15 @@ def from_pretrained(kind: type[Domain], path: "str | Path", trust: bool, overrid
     """Return the model of a weights file or of a run's folder; see `graft.GraftModule.from_pretrained`."""
     file = runs.find_weights(path)
     about = read_header(file)
-    said = described_model(about) if about is not None else None
-    if about is None or said is None:
+    described = described_model(about) if about is not None else None
+    if about is None or described is None:
         raise missing_network(str(path))
-    theirs = str(said["class_path"])
+    theirs = str(described["class_path"])
     named = theirs in dotted_names(kind)
     below = not named and any(theirs in dotted_names(each) for each in kind.__mro__)
     tuned = bool(about.get("reference"))
     replaced = {*overrides, *(() if tuned else TUNING)}
-    model = _chosen(file, about, said, replaced, kind if named or below else None, trust)
+    model = _chosen(file, about, described, replaced, kind if named or below else None, trust)
     built = kind if named or below else import_name(model["class_path"])
     if not issubclass(built, kind):
         raise GraftError(f"{path} holds weights of {theirs}; they are no weights of {kind.__name__}")
@@ -108,7 +109,7 @@ def from_pretrained(kind: type[Domain], path: "str | Path", trust: bool, overrid
     reference = model["init_args"].get("weights") if tuned else str(file if Path(path).is_dir() else path)
     given = {"weights": reference, **{name: objects[name] for name in settings}, **overrides}
     module: Any = built(**given)
-    config_of_objects.remember_settings(module, {name: (settings[name], given[name]) for name in settings})
+    remember_settings(module, {name: (settings[name], given[name]) for name in settings})
     if tuned:
         module.load_weights(file)
     return module
@@ -117,7 +118,7 @@ def from_pretrained(kind: type[Domain], path: "str | Path", trust: bool, overrid
 def _chosen(
     path: Path,
     about: dict[str, Any],
-    said: dict[str, Any],
+    described: dict[str, Any],
     replaced: set[str],
     kind: "type[Domain] | None",
     trust: bool,
@@ -126,5 +127,5 @@ def _chosen(
     if not trust:
         return architecture(path, about, replaced, kind)
     model = trusted_config(path.parent, path, about, [f"model.{name}" for name in replaced], False)["model"]
-    names = {*(said.get("init_args") or {}), *(["weights"] if about.get("reference") else [])} - replaced
+    names = {*(described.get("init_args") or {}), *(["weights"] if about.get("reference") else [])} - replaced
     return {**model, "init_args": {k: v for k, v in (model.get("init_args") or {}).items() if k in names}}

@@ -162,9 +162,9 @@ class ScoredFileSource(Source):
             check_invalid(usable, content.left_out, self.max_invalid_fraction, path, "data.source.max_invalid_fraction")
             self._content, self._hash = content, file_checksum(path)
             averaged = f", {content.replicates} of them averaged as replicates" if content.replicates else ""
-            said = "; ".join(each for each in (describe_invalid(content.left_out), *content.notes) if each)
+            remarks = "; ".join(each for each in (describe_invalid(content.left_out), *content.notes) if each)
             counts = f"{len(content.values)} objects of {usable} records{averaged}"
-            distributed.rank_zero_print(f"{self.path}: {counts}" + (f" ({said})" if said else ""))
+            distributed.rank_zero_print(f"{self.path}: {counts}" + (f" ({remarks})" if remarks else ""))
 
     def _read_file(self, domain: Domain, path: Path) -> ScoredSet:
         """Return the content of the file.

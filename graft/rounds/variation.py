@@ -40,18 +40,18 @@ def variation(rewards: Tensor, bins: Sequence[Tensor]) -> Variation:
         rewards: (n,) rewards.
         bins: Positions of the candidates of each condition, as in `graft.accept.Selection`.
     """
-    everyone = rewards[torch.cat([*bins])] if bins else rewards[:0]
+    all_rewards = rewards[torch.cat([*bins])] if bins else rewards[:0]
     informative = [rewards[members] for members in bins if len(members) > 1]
     constant = [values for values in informative if _alike(values)]
-    same = len(everyone) > 1 and _alike(everyone)
-    most = 2 * sum(len(values) for values in informative) >= len(everyone)
+    same = len(all_rewards) > 1 and _alike(all_rewards)
+    most = 2 * sum(len(values) for values in informative) >= len(all_rewards)
     within = bool(informative) and len(constant) == len(informative) and most
     return Variation(
-        candidates=len(everyone),
+        candidates=len(all_rewards),
         conditions=len(informative),
         constant=len(constant),
-        value=float(everyone[0]) if same else None,
-        mean=float(everyone.mean()) if len(everyone) else float("nan"),
+        value=float(all_rewards[0]) if same else None,
+        mean=float(all_rewards.mean()) if len(all_rewards) else float("nan"),
         selectable=not (same or within),
     )
 

@@ -15,7 +15,7 @@ from graft.errors import GraftError
 from graft.io import yaml_files
 from graft.io.paths import domain_roots, find_file
 from graft.io.tensors import ForeignError, read_metadata
-from graft.runs.config_of_objects import missing
+from graft.runs.python_config import undescribed
 from graft.version import __version__
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ TRAINING_SETTINGS = ("weights", "weights_prefix", "objective", "tuning", "optimi
 LONGEST = 200  # characters of a text in the record of training
 
 
-def described(module: Any, config: str) -> dict[str, Any]:
+def header_of(module: Any, config: str) -> dict[str, Any]:
     """Return the header of a weights file of this module.
 
     Args:
@@ -45,8 +45,8 @@ def described(module: Any, config: str) -> dict[str, Any]:
 
     Returns:
         ``architecture``, the ``class_path`` and ``init_args`` of the module that sampling needs, and ``training``, the
-        numbers and short texts of the run's other settings by name, and ``unsaid``, the settings of the model that the
-        configuration of a run from Python cannot describe, if any; empty without a configuration.
+        numbers and short texts of the run's other settings by name, and ``undescribed``, the settings of the model that
+        the configuration of a run from Python cannot describe, if any; empty without a configuration.
     """
     settings = yaml_files.load(config, "the configuration") if config else None
     if not isinstance(settings, dict):
@@ -60,11 +60,11 @@ def described(module: Any, config: str) -> dict[str, Any]:
         needed["level"] = module.policy.interval.low
     rest = {name: value for name, value in given.items() if name in module.only_training}
     training = {"graft": __version__, **dict(_plain({**settings, "model": rest}, ""))}
-    said: dict[str, Any] = {"class_path": model["class_path"], "init_args": needed}
-    out = {"architecture": said, "training": training}
-    names = {place: what for place, what in missing(config).items() if place.split(".")[0] == "model"}
-    unsaid = {place: what for place, what in names.items() if place.split(".")[-1] not in module.only_training}
-    return {**out, "unsaid": unsaid} if unsaid else out
+    built: dict[str, Any] = {"class_path": model["class_path"], "init_args": needed}
+    out = {"architecture": built, "training": training}
+    names = {place: what for place, what in undescribed(config).items() if place.split(".")[0] == "model"}
+    holes = {place: what for place, what in names.items() if place.split(".")[-1] not in module.only_training}
+    return {**out, "undescribed": holes} if holes else out
 
 
 def portable(value: Any) -> Any:
@@ -110,14 +110,14 @@ def reference_name(reference: "dict[str, str] | None", path: "str | Path") -> "d
         file = find_file(name).resolve()
     if not file.is_absolute():
         return {"path": _last(name) if OUTSIDE.match(name) else name, "sha256": sha256}
-    if found := _shipped_name(file):
-        return {"path": found, "sha256": sha256}
+    if shipped := _shipped_name(file):
+        return {"path": shipped, "sha256": sha256}
     own = file.parent.name == "checkpoints" and home.is_relative_to(file.parent.parent)
     known = file.is_relative_to(here)
-    said = {"path": file.relative_to(here).as_posix() if known else file.name, "sha256": sha256}
+    found = {"path": file.relative_to(here).as_posix() if known else file.name, "sha256": sha256}
     if own or (known and home.is_relative_to(here)):
-        said["relative_path"] = Path(os.path.relpath(file, home)).as_posix()
-    return said
+        found["relative_path"] = Path(os.path.relpath(file, home)).as_posix()
+    return found
 
 
 def require_network(
@@ -153,10 +153,10 @@ def missing_network(weights: Any) -> GraftError:
             about = read_metadata(find_file(weights))
     if about.get("reference"):
         return GraftError(f"{weights} holds tuned weights, not a reference: give the file it was tuned from")
-    said = about.get("architecture")
-    if isinstance(said, dict) and isinstance(said.get("class_path"), str):
+    model = about.get("architecture")
+    if isinstance(model, dict) and isinstance(model.get("class_path"), str):
         return GraftError(
-            f"weights {weights} are of {said['class_path'][:LONGEST]}; give model.class_path that class, or "
+            f"weights {weights} are of {model['class_path'][:LONGEST]}; give model.class_path that class, or "
             "model.backbone and model.process. In Python, build the model with its from_pretrained"
         )
     return GraftError(f"weights {weights} do not say their network; give model.backbone and model.process")

@@ -72,10 +72,10 @@ class Hooks(Callback):
 
         `graft.GraftModule.evaluators` keeps the objects.
         """
-        for weights, judge in pl_module.evaluators.items():
-            judge.gather(trainer)
-            if judge.items:
-                pl_module.log_dict({f"test/{weights}/{name}": value for name, value in judge.summary().items()})
+        for weights, evaluator in pl_module.evaluators.items():
+            evaluator.gather(trainer)
+            if evaluator.items:
+                pl_module.log_dict({f"test/{weights}/{name}": value for name, value in evaluator.summary().items()})
 
     @override
     def on_save_checkpoint(self, trainer: Trainer, pl_module: Any, checkpoint: dict[str, Any]) -> None:

@@ -79,8 +79,8 @@ def read(path: Path) -> dict[str, Any]:
         raise GraftError(f"{path} was not written by graft: warm starts from weights use --weights")
     note = checkpoint["graft"]
     check_format(path, note)
-    said = note.pop("sha256", None)
-    if whole and said != checksum(checkpoint):
+    recorded = note.pop("sha256", None)
+    if whole and recorded != checksum(checkpoint):
         raise GraftError(f"{path} {CHANGED}")
     require_finite(checkpoint, path, "give another --ckpt_path")
     needed = {"global_step", "loops", "pytorch-lightning_version", *(["state_dict"] if whole else [])}

@@ -75,8 +75,8 @@ class FiniteSteps(Callback):
             bad = [each for each in bad if math.isnan(each)]
         found: dict[str, Any] = {"loss": bad[0] if bad else None, "data": self._spoilt(), "weight": _spoilt(pl_module)}
         self._batch, self._earlier = None, []
-        everyone = gathered(trainer, found)
-        first = {name: next((each[name] for each in everyone if each[name]), None) for name in found}
+        by_rank = gathered(trainer, found)
+        first = {name: next((each[name] for each in by_rank if each[name]), None) for name in found}
         if scaler is not None and not any(first.values()) and float(scaler.get_scale()) >= 1:
             return
         raise NotFiniteError(self._sentence(trainer, optimizer, first))

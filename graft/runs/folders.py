@@ -39,8 +39,8 @@ def resolve_run(
         GraftError: There is no run to resume, the configuration differs, or the folder is taken or not writable.
     """
     if ckpt_path == "auto":  # for schedulers, which restart a job with the same command
-        begun = _begun(name) if run_dir is None else (Path(run_dir) / "config.yaml").exists()
-        ckpt_path = "last" if begun else None
+        unfinished = _find_unfinished(name) if run_dir is None else (Path(run_dir) / "config.yaml").exists()
+        ckpt_path = "last" if unfinished else None
     if ckpt_path is None:
         return _new(run_dir, name), None
     if ckpt_path != "last":
@@ -87,7 +87,7 @@ def make_run_dir(folder: Path) -> Path:
 
 
 def _newest(name: str) -> Path:
-    found = _begun(name)
+    found = _find_unfinished(name)
     if found is None:
         raise GraftError(f"there is no unfinished run in {Path('runs') / name}: leave out --ckpt_path to start one")
     return found
@@ -103,7 +103,7 @@ def find_checkpoint(name: "str | Path") -> Path:
     return Path(name) if sharded else find_file(name)
 
 
-def _begun(name: str) -> "Path | None":
+def _find_unfinished(name: str) -> "Path | None":
     """Return the folder of the newest unfinished run; None if there is none."""
     base = Path("runs") / name
     numbers = sorted((int(p.name) for p in base.glob("*") if p.name.isdigit()), reverse=True) if base.is_dir() else []
@@ -166,7 +166,7 @@ def flatten_config(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 def recorded(run_dir: "str | None", name: str, ckpt_path: str) -> dict[str, Any]:
     """Return the configuration of the run that `resolve_run` resumes; {} if missing or damaged."""
     if ckpt_path in ("last", "auto"):
-        folder = Path(run_dir) if run_dir else _begun(name)
+        folder = Path(run_dir) if run_dir else _find_unfinished(name)
     else:
         folder = Path(run_dir) if run_dir else Path(ckpt_path).parent.parent
     try:

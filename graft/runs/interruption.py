@@ -191,6 +191,6 @@ def completed_batches(trainer: Any) -> int:
     if asked is not None:
         asked.install_handlers()
     progress = trainer.fit_loop.epoch_progress.current
-    begun = progress.started > progress.processed
+    started = progress.started > progress.processed
     progress.completed = progress.processed  # Lightning counts the epoch of a checkpoint as completed later
-    return int(trainer.fit_loop.epoch_loop.batch_progress.current.processed) if begun else 0
+    return int(trainer.fit_loop.epoch_loop.batch_progress.current.processed) if started else 0

@@ -34,7 +34,7 @@ class ResumableCSVLogger(Logger):
         self._names: list[str] = []
         self._pending: list[dict[str, Any]] = []
         if step and path.exists():
-            self._anew([row for row in read(path) if int(row["step"]) < step])
+            self._rewrite([row for row in read(path) if int(row["step"]) < step])
 
     @property
     def rows(self) -> list[dict[str, Any]]:
@@ -81,7 +81,7 @@ class ResumableCSVLogger(Logger):
             WriteError: The file cannot be written, for example because the disk is full.
         """
         if any(name not in self._names for row in self._pending for name in row):
-            self._anew(self.rows)
+            self._rewrite(self.rows)
         elif self._pending:
             try:
                 with self.path.open("a", newline="", encoding="utf-8") as file:
@@ -91,7 +91,7 @@ class ResumableCSVLogger(Logger):
         self._pending = []
 
     @rank_zero_only
-    def _anew(self, rows: "list[dict[str, Any]]") -> None:
+    def _rewrite(self, rows: "list[dict[str, Any]]") -> None:
         self._names = list(dict.fromkeys(name for row in rows for name in row))
         if rows:
             write_text(self.path, self._text([dict(zip(self._names, self._names, strict=True)), *rows]))

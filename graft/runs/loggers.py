@@ -112,13 +112,13 @@ class RunLog(Callback):
             name: Name of the picture in the loggers; ``{}`` stands for the name of the evaluator.
         """
         takers = [each for each in _theirs(trainer) if takes_pictures(each)] if trainer.is_global_zero else []
-        for judged, judge in module.evaluators.items() if takers else ():
+        for weights, evaluator in module.evaluators.items() if takers else ():
             try:
-                png = self.picture(module, judge) if judge.items else None
+                png = self.picture(module, evaluator) if evaluator.items else None
                 if png is None:
                     continue
                 for logger in takers:
-                    log_picture(logger, name.format(judged), pixels(png), trainer.global_step)
+                    log_picture(logger, name.format(weights), pixels(png), trainer.global_step)
             except Exception as error:
                 if not self._failed:
                     distributed.rank_zero_print(

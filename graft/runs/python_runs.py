@@ -6,8 +6,9 @@ from typing import Any
 
 from graft.errors import GraftError
 from graft.io import yaml_files
-from graft.runs.config_of_objects import KEPT, configuration, missing
+from graft.runs.config_of_objects import configuration
 from graft.runs.folders import HARDWARE_KEYS, LOCATION_KEYS, find_checkpoint, flatten_config
+from graft.runs.python_config import HEADING, undescribed
 
 OURS = (  # names in a run's folder that graft writes
     *(
@@ -74,9 +75,9 @@ def agreed(folder: Path, config: str) -> str:
         return config
     text = path.read_text(encoding="utf-8-sig")
     theirs, ours = (dict(flatten_config(yaml_files.load(each, str(path)) or {})) for each in (text, config))
-    unsaid = (*missing(text), *missing(config), *HARDWARE_KEYS, *LOCATION_KEYS)
-    for key in sorted(theirs.keys() | ours.keys() if text.startswith(KEPT) else theirs.keys() & ours.keys()):
-        if not key.startswith(unsaid) and theirs.get(key) != ours.get(key):
+    ignored = (*undescribed(text), *undescribed(config), *HARDWARE_KEYS, *LOCATION_KEYS)
+    for key in sorted(theirs.keys() | ours.keys() if text.startswith(HEADING) else theirs.keys() & ours.keys()):
+        if not key.startswith(ignored) and theirs.get(key) != ours.get(key):
             raise GraftError(
                 f"the run in {folder} was started with {key}={theirs.get(key)!r}, now it is {ours.get(key)!r}: resume "
                 "with the same settings, or start a new run (from its weights with load_weights)"

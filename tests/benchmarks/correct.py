@@ -102,25 +102,25 @@ def plane(trained: str, steps: int, seed: int) -> dict:
 
 
 def pretrained(classes: bool, seed: int) -> tuple[Path, list[str]]:
-    """(the weights of the flow of `flow_digits.yaml`, the flags with which it is told classes)."""
+    """(the weights of the flow of `flow_digits.yaml`, the flags that give it classes)."""
     base = FOLDER / ("digits-classes" if classes else "digits-flow") / "pretrained" / str(seed)
-    told = ["--model.classes", "10", "--model.backbone.init_args.classes", "10"] if classes else []
+    flags = ["--model.classes", "10", "--model.backbone.init_args.classes", "10"] if classes else []
     if not (base / "summary.json").exists():
         configs = ["--config", str(HERE / "flow_digits.yaml"), "--config", str(HERE / "flow_digits_pretrain.yaml")]
-        assert cli.main(["pretrain", *configs, "--run_dir", str(base), "--seed_everything", str(seed), *told]) == 0
-    return base / "reference.safetensors", told
+        assert cli.main(["pretrain", *configs, "--run_dir", str(base), "--seed_everything", str(seed), *flags]) == 0
+    return base / "reference.safetensors", flags
 
 
 def digits(solver: str, steps: int, warp: float, seed: int, classes: bool = False) -> dict:
     """The summary of a cell: the flow of `flow_digits.yaml`."""
-    base, told = pretrained(classes, seed)
-    told += ["--model.corrector.init_args.backbone.init_args.classes", "10"] if classes else []
-    settings = ["--config", str(HERE / "flow_digits.yaml"), *SHARED, "--model.weights", str(base), *told]
+    base, flags = pretrained(classes, seed)
+    flags += ["--model.corrector.init_args.backbone.init_args.classes", "10"] if classes else []
+    settings = ["--config", str(HERE / "flow_digits.yaml"), *SHARED, "--model.weights", str(base), *flags]
     return _ran(base.parents[2] / f"{solver}-{steps}-{warp:g}" / str(seed), settings, solver, steps, warp, seed)
 
 
 def classes(solver: str, steps: int, warp: float, seed: int) -> dict:
-    """The summary of a cell: network and corrector are told the digit's class."""
+    """The summary of a cell: network and corrector receive the digit's class."""
     return digits(solver, steps, warp, seed, True)
 
 
@@ -209,7 +209,7 @@ def _own(summary: dict) -> float:
     return row["distances"][summary["distance"]["name"]]["mean"]
 
 
-def _told(values: list) -> str:
+def _format_values(values: list) -> str:
     known = [value for value in values if value is not None]
     if not known:
         return "none"
@@ -225,7 +225,7 @@ def main(which: str, seeds: list[int]) -> None:
     print("| cell | " + " | ".join(columns) + " |\n" + "|---" * (len(columns) + 1) + "|")
     for run, cell in CELLS[which]:
         found = [run(*cell, seed) for seed in seeds]
-        cells = [_told([column(summary) for summary in found]) for column in columns.values()]
+        cells = [_format_values([column(summary) for summary in found]) for column in columns.values()]
         print(f"| {', '.join(map(str, cell))} | " + " | ".join(cells) + " |", flush=True)
 
 

@@ -47,8 +47,8 @@ def read_samples(path):
     """All samples of a file. graft says of each whether it is valid; RDKit alone would accept radicals."""
     with rdBase.BlockLogs():
         for mol in Chem.SDMolSupplier(str(path), sanitize=False, removeHs=False):
-            said = mol is not None and mol.HasProp("valid") and bool(int(mol.GetProp("valid")))
-            yield mol if said and is_valid(mol) and is_connected(mol) else None
+            flagged = mol is not None and mol.HasProp("valid") and bool(int(mol.GetProp("valid")))
+            yield mol if flagged and is_valid(mol) and is_connected(mol) else None
 
 
 def main() -> None:

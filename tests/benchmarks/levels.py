@@ -18,7 +18,7 @@ import time
 from pathlib import Path
 
 import torch
-from toys import FOLDER, JUDGED, TOYS, Law, drawn, module, quiet, reference, rollouts, trainer, tuned
+from toys import FOLDER, JUDGED, TOYS, Distribution, drawn, module, quiet, reference, rollouts, trainer, tuned
 
 from graft import commands
 from graft.rollouts.settings import SURVIVING, LevelSearch
@@ -54,7 +54,7 @@ def analysed(toy: str, reward: str, seed: int, draws: "int | None" = None) -> di
     return {"chosen": found.level, "draws": found.draws, "accepted": found.accepted, **shares}
 
 
-def once(toy: str, reward: str, seed: int, level: float, law: Law) -> dict:
+def once(toy: str, reward: str, seed: int, level: float, distribution: Distribution) -> dict:
     started = time.perf_counter()
     made = module(toy, reference(toy), level=level, seed=seed)
     folder = Path(tempfile.mkdtemp())
@@ -62,11 +62,11 @@ def once(toy: str, reward: str, seed: int, level: float, law: Law) -> dict:
         x = tuned(made, rollouts(TOYS[toy]["rewards"][reward](), seed), folder)
     finally:
         shutil.rmtree(folder)
-    return {"share": law.share(x), **law.to(x), "seconds": round(time.perf_counter() - started, 1)}
+    return {"share": distribution.share(x), **distribution.to(x), "seconds": round(time.perf_counter() - started, 1)}
 
 
 def everything(path: Path) -> None:
-    laws: dict[tuple[str, str], Law] = {}
+    distributions: dict[tuple[str, str], Distribution] = {}
     done = {(r["kind"], r["toy"], r["reward"], r.get("seed"), r.get("level")) for r in read(path)}
     for toy in TOYS:
         for reward in TOYS[toy]["rewards"]:
@@ -86,12 +86,23 @@ def everything(path: Path) -> None:
                 missing = [u for u in sorted(wanted) if ("run", toy, reward, seed, u) not in done]
                 if not missing:
                     continue
-                law = laws[toy, reward] = laws.get((toy, reward)) or Law(toy, reward)
-                if ("law", toy, reward, None, None) not in done and seed == SEEDS[0]:
-                    append(path, {"kind": "law", **where, "base": law.base, "gain": law.gain, "floor": law.floor})
+                distribution = distributions[toy, reward] = distributions.get((toy, reward)) or Distribution(
+                    toy, reward
+                )
+                if ("distribution", toy, reward, None, None) not in done and seed == SEEDS[0]:
+                    append(
+                        path,
+                        {
+                            "kind": "distribution",
+                            **where,
+                            "base": distribution.base,
+                            "gain": distribution.gain,
+                            "floor": distribution.floor,
+                        },
+                    )
                 for level in missing:
                     row = {"kind": "run", **where, "seed": seed, "level": level}
-                    append(path, {**row, **once(toy, reward, seed, level, law)})
+                    append(path, {**row, **once(toy, reward, seed, level, distribution)})
 
 
 def mean(values: list[float]) -> float:
@@ -156,20 +167,26 @@ def tables(path: Path) -> None:
 
     untuned = {}
     for cell in truth:
-        law, x = Law(*cell), drawn(cell[0], JUDGED, 777).state
-        untuned[cell] = {"share": law.share(x), **law.to(x)}
+        distribution, x = Distribution(*cell), drawn(cell[0], JUDGED, 777).state
+        untuned[cell] = {"share": distribution.share(x), **distribution.to(x)}
     for name, title, digits in (
-        ("share", "Reward: share of the accepted law's gain", 2),
-        ("mmd", "Distance to the accepted law: 1000 MMD²", 2),
-        ("frechet", "Distance to the accepted law: 1000 Fréchet", 1),
+        ("share", "Reward: share of the accepted distribution's gain", 2),
+        ("mmd", "Distance to the accepted distribution: 1000 MMD²", 2),
+        ("frechet", "Distance to the accepted distribution: 1000 Fréchet", 1),
     ):
         print(f"\n{title} (mean ± standard error over seeds; floor: two real sets)\n")
         fixed = " | ".join(f"{u:g}" for u in FIXED)
         print(f"| toy, reward | floor | not tuned | {fixed} | `auto` | truth's level |")
         print("|---" * (len(FIXED) + 5) + "|")
         for cell in truth:
-            law = of("law", *cell)
-            floor = "1" if name == "share" else "{:.2f} ± {:.2f}".format(*law[0]["floor"][name]) if law else ""
+            distribution = of("distribution", *cell)
+            floor = (
+                "1"
+                if name == "share"
+                else "{:.2f} ± {:.2f}".format(*distribution[0]["floor"][name])
+                if distribution
+                else ""
+            )
             cols = [f"{untuned[cell][name]:.{digits}f}"]
             cols += [pm([r[name] for r in of("run", *cell) if r["level"] == u], digits) for u in FIXED]
             autos = {r["seed"]: r["chosen"] for r in of("auto", *cell)}

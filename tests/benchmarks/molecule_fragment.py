@@ -1,12 +1,12 @@
-"""How near what grows around a kept fragment is to the law that it should have.
+"""How near what grows around a kept fragment is to the distribution that it should have.
 
     python tests/benchmarks/molecule_fragment.py [--samples 1000] [--drawn 20000]
 
-The fragment is cyclopropane's ring, the model the heavy-atom reference that ships with 8 atoms. The exact law is had by
-rejection: of many free samples those are kept in which three carbons are bonded to each other by single bonds, once for
+The fragment is cyclopropane's ring, the model the heavy-atom reference that ships with 8 atoms. Rejection gives the
+exact distribution: of many free samples those are kept in which three carbons are bonded to each other, once for
 each such ring; they follow the conditional, but for the ring's bonds, which there have the lengths that the model gives
-them. Compared is the law of the ring's surroundings: the numbers of hydrogens of its carbons, sorted, and the elements
-that are bonded to it.
+them. Compared is the distribution of the ring's surroundings: the sorted numbers of hydrogens of its carbons, and the
+elements that are bonded to it.
 """
 
 import argparse
@@ -52,10 +52,10 @@ def rings(mol: Any) -> list[tuple[int, ...]]:
 
 def surroundings(mol: Any, ring: tuple[int, ...]) -> dict[str, str]:
     atoms = [mol.GetAtomWithIdx(i) for i in ring]
-    beside = sorted(n.GetSymbol() for atom in atoms for n in atom.GetNeighbors() if n.GetIdx() not in ring)
+    neighbours = sorted(n.GetSymbol() for atom in atoms for n in atom.GetNeighbors() if n.GetIdx() not in ring)
     return {
         "hydrogens": "".join(map(str, sorted(atom.GetTotalNumHs() for atom in atoms))),
-        "neighbours": "".join(beside),
+        "neighbours": "".join(neighbours),
     }
 
 
@@ -70,7 +70,7 @@ def apart(first: list[str], second: list[str]) -> float:
 
 
 def floor(pool: list[str], first: int, second: int, repeats: int = 200) -> float:
-    """The mean distance of two samples of one law, of so many each."""
+    """The mean distance of two samples of one distribution, of so many each."""
     rng, values = np.random.default_rng(0), np.array(pool)
     return float(
         np.mean([apart(list(rng.choice(values, first)), list(rng.choice(values, second))) for _ in range(repeats)])

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import torch
 from levels import append, error, mean, pm, read
-from toys import FOLDER, TOYS, Law, best, drawn, module, quiet, reference, rollouts, tuned
+from toys import FOLDER, TOYS, Distribution, best, drawn, module, quiet, reference, rollouts, tuned
 
 import graft
 from graft import TrainingBatch
@@ -96,19 +96,21 @@ def toys(path: Path) -> None:
     for toy, reward, level in CELLS:
         for eta in (1.0, 0.0):
             wanted = [(t, s) for s in SEEDS for t in TARGETS if (toy, reward, eta, level, t, s) not in done]
-            law = Law(toy, reward, eta) if wanted else None
+            distribution = Distribution(toy, reward, eta) if wanted else None
             for target, seed in wanted:
                 started = time.perf_counter()
                 made = module(toy, reference(toy), eta, level=level, seed=seed, objective=Forced(target))
                 folder = Path(tempfile.mkdtemp())
                 try:
-                    x = tuned(made, rollouts(law.score, seed), folder)
+                    x = tuned(made, rollouts(distribution.score, seed), folder)
                 finally:
                     shutil.rmtree(folder)
                 where = {"toy": toy, "reward": reward, "eta": eta, "level": level, "target": target, "seed": seed}
-                floor = {f"{name}_floor": value for name, value in law.floor.items()}
+                floor = {f"{name}_floor": value for name, value in distribution.floor.items()}
                 seconds = round(time.perf_counter() - started, 1)
-                append(path, {**where, "share": law.share(x), **law.to(x), **floor, "seconds": seconds})
+                append(
+                    path, {**where, "share": distribution.share(x), **distribution.to(x), **floor, "seconds": seconds}
+                )
 
 
 # Fine-tuning molecules
@@ -145,7 +147,7 @@ def molecules(path: Path) -> None:
 
 def _far(made, data, items: list) -> dict[str, float]:
     """1000 MMD² of the features to fresh rejection samples of the reference, and its floor, at equal n."""
-    file = FOLDER / "molecules" / "law.pt"
+    file = FOLDER / "molecules" / "distribution.pt"
     if not file.exists():
         features, rewards, groups, keys = [], [], [], []
         for number in range(64):
@@ -160,10 +162,10 @@ def _far(made, data, items: list) -> dict[str, float]:
             groups.append(made.group(condition))
             keys += [made.key(item) for item in drawn]
         data.reward.teardown()
-        chosen = data.accept(torch.tensor(rewards), torch.cat(groups), keys, seeding.make_generator(0, "law"))
+        chosen = data.accept(torch.tensor(rewards), torch.cat(groups), keys, seeding.make_generator(0, "distribution"))
         torch.save(torch.cat(features)[chosen.index], file)
-    law = torch.load(file)
-    found = distance.with_floor(distance.mmd, law, made.features(items), seeding.make_generator(0, "halves"))
+    distribution = torch.load(file)
+    found = distance.with_floor(distance.mmd, distribution, made.features(items), seeding.make_generator(0, "halves"))
     return {"mmd": 1e3 * found.value, "mmd_floor": 1e3 * found.floor, "n": found.n}
 
 

@@ -1,4 +1,4 @@
-"""How OpenMP's threads wait: the default molecule network samples 128 draws in 8 steps, alone and beside busy programs.
+"""How OpenMP's threads wait: the default molecule network samples 128 draws in 8 steps, alone and with busy programs.
 
     python tests/benchmarks/threads.py [REPEATS]
 

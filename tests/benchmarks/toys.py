@@ -246,8 +246,8 @@ def best(values: Tensor) -> Tensor:
     return values.argsort(descending=True)[: round(FRACTION * len(values))]
 
 
-class Law:
-    """The accepted law of a reward: fresh rejection samples of the reference, twice `JUDGED`.
+class Distribution:
+    """The accepted distribution of a reward: fresh rejection samples of the reference, twice `JUDGED`.
 
     Attributes:
         base: Mean reward of the reference.
@@ -313,7 +313,7 @@ def rollouts(reward: Reward, seed: int, draws: int = 512, steps: int = 400, **se
 
 def tuned(made: Toy, data: Rollouts, folder: Path) -> Tensor:
     """Samples of the model after `graft.fit`."""
-    with mock.patch.object(commands, "_write_report"):  # nobody looks at the page
+    with mock.patch.object(commands, "_write_report"):  # the page is not read
         graft.fit(made, data, folder, trainer())
     return made.predict_step(SampleRequest({"row": torch.zeros(JUDGED)}, ("judged",))).state
 

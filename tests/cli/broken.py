@@ -192,7 +192,7 @@ class Infinite(BatchReward):
         return Scores([math.inf if x > 0 else x for x, *_ in items])
 
 
-class Beside(Plane):
+class AuxiliaryLoss(Plane):
     """A part of the loss is NaN in the third step, on the last rank, and has no gradient."""
 
     def auxiliary_loss(self, examples: Any, level: Tensor) -> "Tensor | None":

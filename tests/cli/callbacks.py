@@ -1,4 +1,4 @@
-"""A callback that ends the process where it is told to."""
+"""A callback that ends the process at a given place."""
 
 import gc
 import os

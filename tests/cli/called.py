@@ -51,7 +51,7 @@ class Result:
     err: str
 
     @property
-    def said(self) -> str:
+    def message(self) -> str:
         """The one line of a refusal."""
         lines = [line for line in self.err.strip().split("\n") if "\r" not in line]  # without progress
         assert self.status == 2 and len(lines) == 1 and lines[0].startswith("graft: "), (self.status, self.err)

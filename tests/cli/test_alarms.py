@@ -49,18 +49,20 @@ def alarm_in_the_second_round(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_watched_by_default(finished: Path) -> None:
-    """Each statistic beside the reference's in each round, without being asked."""
-    told = summary(finished)
-    assert told["alarms"] == [str(tolerances.Alarm(**each)) for each in told["monitored"] if each["alarm"]]
-    assert not told["stopped_by_alarm"] and told["restored_round"] is None
+    """Each statistic and the reference's are in each round, without a setting."""
+    run_summary = summary(finished)
+    assert run_summary["alarms"] == [
+        str(tolerances.Alarm(**each)) for each in run_summary["monitored"] if each["alarm"]
+    ]
+    assert not run_summary["stopped_by_alarm"] and run_summary["restored_round"] is None
     for number in (0, 1):
-        names = {each["statistic"] for each in told["monitored"] if each["round"] == number}
+        names = {each["statistic"] for each in run_summary["monitored"] if each["round"] == number}
         assert names - {"feature_distance"} == ALWAYS
-    own = {each["statistic"]: each["reference"] for each in told["monitored"] if each["round"] == 0}
-    assert all(each["reference"] == own[each["statistic"]] for each in told["monitored"])
+    own = {each["statistic"]: each["reference"] for each in run_summary["monitored"] if each["round"] == 0}
+    assert all(each["reference"] == own[each["statistic"]] for each in run_summary["monitored"])
     with (finished / "metrics.csv").open(newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["validation/reward"]]
-    for each in told["monitored"]:
+    for each in run_summary["monitored"]:
         row = rows[each["round"]]
         assert float(row[f"validation/{each['statistic']}"]) == pytest.approx(each["tuned"])
         assert float(row[f"alarm/{each['statistic']}"]) == each["alarm"]
@@ -83,9 +85,11 @@ def test_reference_has_the_same_noise(small: list[str]) -> None:
         "--model.tuning.ema_decay",
         "null",
     )
-    told = summary()
-    assert told["alarms"] == [] and {each["statistic"] for each in told["monitored"]} >= ALWAYS | {"held_out"}
-    for each in told["monitored"]:
+    run_summary = summary()
+    assert run_summary["alarms"] == [] and {each["statistic"] for each in run_summary["monitored"]} >= ALWAYS | {
+        "held_out"
+    }
+    for each in run_summary["monitored"]:
         if each["statistic"] != "feature_distance":
             assert each["tuned"] == each["reference"]
         else:
@@ -119,9 +123,9 @@ def test_model_that_breaks(small: list[str]) -> None:
         "--data.evaluation.held_out_reward.higher_is_better",
         "false",
     )
-    told = summary()
-    assert told["alarms"] and f"graft: alarm: {told['alarms'][0]}" in result.out
-    assert told["alarms"][0] in Path(RUN, "report.html").read_text().replace("&#x27;", "'")
+    run_summary = summary()
+    assert run_summary["alarms"] and f"graft: alarm: {run_summary['alarms'][0]}" in result.out
+    assert run_summary["alarms"][0] in Path(RUN, "report.html").read_text().replace("&#x27;", "'")
     rows = csv.DictReader(Path(RUN, "metrics.csv").read_text().splitlines())
     assert "1.0" in {row[name] for row in rows for name in row if "alarm/" in name}
 
@@ -130,8 +134,8 @@ def test_early_stop(small: list[str], alarm_in_the_second_round: None) -> None:
     """The weights of the last good round are restored and kept: those that drew the round of the alarm."""
     result = done("fit", *small, *STOP)
     assert "stopped by an alarm; the weights are those of round 1" in result.out
-    told = summary()
-    assert told["stopped_by_alarm"] and told["restored_round"] == 0 and len(told["rounds"]) == 2
+    run_summary = summary()
+    assert run_summary["stopped_by_alarm"] and run_summary["restored_round"] == 0 and len(run_summary["rounds"]) == 2
     assert not Path(RUN, "rounds/2").exists()
     _, about = read_tensors(Path(RUN, "rounds/1/chunk_00000.safetensors"))
     parameters = {name.removeprefix("backbone/"): tensor for name, tensor in tuned().items()}
@@ -143,7 +147,7 @@ def test_early_stop(small: list[str], alarm_in_the_second_round: None) -> None:
     whole = tuned()
     Path(RUN, "summary.json").unlink()
     done("fit", *small, *STOP, "--ckpt_path", "last")
-    assert summary() == told and all(torch.equal(whole[name], tensor) for name, tensor in tuned().items())
+    assert summary() == run_summary and all(torch.equal(whole[name], tensor) for name, tensor in tuned().items())
     assert not Path(RUN, "rounds/2").exists()
 
 
@@ -195,7 +199,7 @@ def test_alarm_in_the_first_round(small: list[str], reference: Path, monkeypatch
     ],
 )
 def test_bad_settings(flags: list[str], words: str, small: list[str], folder: Path) -> None:
-    assert words in run("fit", *small, *flags).said
+    assert words in run("fit", *small, *flags).message
     assert not list(folder.rglob("chunk_*"))
 
 

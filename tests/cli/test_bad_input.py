@@ -90,7 +90,7 @@ NETWORK = ["--model.backbone", "domains.mixture.Network"]
 )
 def test_setting(flags: list[str], words: str, folder: Path, mixture_fit: list[str]) -> None:
     (folder / "file").write_text("")
-    assert words in run("fit", *mixture_fit, *ONE, *flags).said
+    assert words in run("fit", *mixture_fit, *ONE, *flags).message
     assert not list(folder.rglob("summary.json"))
 
 
@@ -108,7 +108,7 @@ def test_setting(flags: list[str], words: str, folder: Path, mixture_fit: list[s
     ],
 )
 def test_command(args: list[str], words: str) -> None:
-    assert words in run(*args).said
+    assert words in run(*args).message
 
 
 def test_traceback_where_it_is_asked_for(mixture_fit: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -122,11 +122,11 @@ def test_traceback_where_it_is_asked_for(mixture_fit: list[str], monkeypatch: py
 def test_nothing_is_accepted(folder: Path, mixture_fit: list[str]) -> None:
     """The draws are kept, and used when it goes on."""
     strict = ["--data.accept", "Threshold", "--data.accept.minimum", "1000"]
-    said = run("fit", *mixture_fit, *strict).said
-    assert "reward >= 1000" in said and "none of 64" in said and "milder" in said
+    message = run("fit", *mixture_fit, *strict).message
+    assert "reward >= 1000" in message and "none of 64" in message and "milder" in message
     there = {path: path.stat().st_mtime_ns for path in Path(NEWLY, "rounds/0").iterdir()}
     assert sum(path.suffix == ".safetensors" for path in there) == 2
-    assert "none of 64" in run("fit", *mixture_fit, *strict, *LAST).said
+    assert "none of 64" in run("fit", *mixture_fit, *strict, *LAST).message
     assert {path: path.stat().st_mtime_ns for path in Path(NEWLY, "rounds/0").iterdir()} == there
 
 
@@ -159,8 +159,12 @@ def test_reward_that_hangs(mixture_fit: list[str]) -> None:
 
 @pytest.mark.parametrize("timeout", ["20", "null"])
 def test_reward_that_fails_for_all(timeout: str, mixture_fit: list[str]) -> None:
-    said = run("fit", *mixture_fit, *ONE, *FUNCTION, "tried.raises", "--data.reward.timeout", timeout).said
-    assert "all 32 draws" in said and "the docking program is not installed" in said and f"{NEWLY}/rounds/0" in said
+    message = run("fit", *mixture_fit, *ONE, *FUNCTION, "tried.raises", "--data.reward.timeout", timeout).message
+    assert (
+        "all 32 draws" in message
+        and "the docking program is not installed" in message
+        and f"{NEWLY}/rounds/0" in message
+    )
     assert Path(NEWLY, "rounds/0/chunk_00000.safetensors").exists()
 
 
@@ -169,7 +173,7 @@ def test_mended_reward_is_asked_again(folder: Path, mixture_fit: list[str], monk
     import tried
 
     reward = [*FUNCTION, "tried.raises", "--data.reward.timeout", "null"]
-    assert "all 32 draws" in run("fit", *mixture_fit, *ONE, *reward).said
+    assert "all 32 draws" in run("fit", *mixture_fit, *ONE, *reward).message
     drawn = Path(NEWLY, "rounds/0/chunk_00000.safetensors").stat().st_mtime_ns
     monkeypatch.setattr(tried, "raises", tried.spread)
     done("fit", *mixture_fit, *ONE, *reward, *LAST)
@@ -196,8 +200,8 @@ def test_reward_that_fails_for_all_in_the_end(
 
 
 def test_reward_with_a_wrong_number_of_values(mixture_fit: list[str]) -> None:
-    said = run("fit", *mixture_fit, *ONE, *FUNCTION, "tried.one_short", "--data.reward.batched", "true").said
-    assert "all 32 draws" in said and "0 values for 1 object" in said
+    message = run("fit", *mixture_fit, *ONE, *FUNCTION, "tried.one_short", "--data.reward.batched", "true").message
+    assert "all 32 draws" in message and "0 values for 1 object" in message
     assert Path(NEWLY, "rounds/0/chunk_00000.safetensors").exists()
 
 
@@ -272,8 +276,8 @@ def empty(path: Path) -> None:
 def test_checkpoint(spoil: Callable, how: str, interrupted: Path, mixture_fit: list[str], folder: Path) -> None:
     checkpoint = interrupted / "checkpoints" / "last.ckpt"
     spoil(checkpoint)
-    said = run("fit", *mixture_fit, "--ckpt_path", "last" if how == "last" else checkpoint).said
-    assert "last.ckpt" in said and "graft" in said.removeprefix("graft: ")
+    message = run("fit", *mixture_fit, "--ckpt_path", "last" if how == "last" else checkpoint).message
+    assert "last.ckpt" in message and "graft" in message.removeprefix("graft: ")
     assert not (folder / "taken over").exists()
     assert not (interrupted / "summary.json").exists()
 
@@ -286,7 +290,7 @@ def test_checkpoint_of_another_reference(interrupted: Path, mixture_fit: list[st
     config = interrupted / "config.yaml"
     config.write_text(config.read_text().replace(str(weights), str(mine)))
     _changed(weights, mine)
-    assert "reference" in run("fit", *with_mine, *LAST).said
+    assert "reference" in run("fit", *with_mine, *LAST).message
 
 
 def _changed(weights: Path, to: Path) -> None:
@@ -301,9 +305,9 @@ def test_weights(spoil: Callable, flag: str, mixture_run: Path, folder: Path, mi
     path = folder / "spoilt.safetensors"
     shutil.copy(mixture_run / "tuned.safetensors", path)
     spoil(path)
-    said = run("fit", *mixture_fit, flag, path).said
-    assert "spoilt.safetensors" in said and not (folder / "taken over").exists()
-    assert "spoilt.safetensors" in run("sample", "--weights", path, "--out", "a.csv").said
+    message = run("fit", *mixture_fit, flag, path).message
+    assert "spoilt.safetensors" in message and not (folder / "taken over").exists()
+    assert "spoilt.safetensors" in run("sample", "--weights", path, "--out", "a.csv").message
     assert [path.name for path in folder.iterdir()] == ["spoilt.safetensors"]  # not even a run's folder
 
 
@@ -311,23 +315,23 @@ def test_weights_of_another_network(
     mixture_run: Path, mixture_reference: Path, folder: Path, mixture_fit: list[str]
 ) -> None:
     save_file({"layer.weight": torch.ones(3, 3)}, folder / "other.safetensors")  # not graft's
-    assert "other.safetensors" in run("fit", *mixture_fit, "--weights", "other.safetensors").said
-    assert "do not say their network" in run("fit", *MOLECULE, "--model.weights", "other.safetensors").said
+    assert "other.safetensors" in run("fit", *mixture_fit, "--weights", "other.safetensors").message
+    assert "do not say their network" in run("fit", *MOLECULE, "--model.weights", "other.safetensors").message
     model = yaml.safe_load(done("fit", *mixture_fit, "--print_config").out)["model"]["init_args"]
     own = [f"--model.{name}={json.dumps(model[name])}" for name in ("backbone", "process")]
-    assert "does not fit the network" in run("fit", *mixture_fit, *own, "--model.weights", "other.safetensors").said
-    assert "not a reference" in run("fit", *mixture_fit, "--model.weights", mixture_run / "tuned.safetensors").said
-    said = run("fit", *mixture_fit, "--model.backbone.init_args.width", "24").said
-    assert "does not fit the network" in said and "reference.safetensors" in said
-    lora = run("fit", *mixture_fit, "--model.lora.rank", "2", "--weights", mixture_run).said
+    assert "does not fit the network" in run("fit", *mixture_fit, *own, "--model.weights", "other.safetensors").message
+    assert "not a reference" in run("fit", *mixture_fit, "--model.weights", mixture_run / "tuned.safetensors").message
+    message = run("fit", *mixture_fit, "--model.backbone.init_args.width", "24").message
+    assert "does not fit the network" in message and "reference.safetensors" in message
+    lora = run("fit", *mixture_fit, "--model.lora.rank", "2", "--weights", mixture_run).message
     assert "does not fit the network" in lora
     _changed(mixture_reference, folder / "changed.safetensors")
-    said = run("fit", *mixture_fit, "--weights", mixture_run, "--model.weights", "changed.safetensors").said
-    assert "another reference" in said and "sha256" in said
+    message = run("fit", *mixture_fit, "--weights", mixture_run, "--model.weights", "changed.safetensors").message
+    assert "another reference" in message and "sha256" in message
     (folder / "t.pt").write_bytes(pickle.dumps(Code()))
-    assert "t.pt" in run("fit", *mixture_fit, "--model.weights", "t.pt").said
+    assert "t.pt" in run("fit", *mixture_fit, "--model.weights", "t.pt").message
     torch.save({"a": Code()}, folder / "u.pt")
-    assert "u.pt" in run("fit", *mixture_fit, "--model.weights", "u.pt").said
+    assert "u.pt" in run("fit", *mixture_fit, "--model.weights", "u.pt").message
     assert not (folder / "taken over").exists() and not (folder / "runs").exists()
 
 
@@ -337,13 +341,13 @@ def test_damaged_run(what: str, interrupted: Path, mixture_fit: list[str]) -> No
     if "rounds/1" in what:
         shutil.rmtree(interrupted / "checkpoints")  # from the start, with what is drawn already
     (interrupted / what).write_text("{")
-    assert Path(what).name in run("fit", *mixture_fit, *LAST).said
+    assert Path(what).name in run("fit", *mixture_fit, *LAST).message
 
 
 def test_damaged_scores_are_named(interrupted: Path, mixture_fit: list[str]) -> None:
     shutil.rmtree(interrupted / "checkpoints")
     (interrupted / "rounds/0/scores_00001.json").write_text('{"values": [1')
-    assert "scores_00001.json" in run("fit", *mixture_fit, *LAST).said
+    assert "scores_00001.json" in run("fit", *mixture_fit, *LAST).message
     (interrupted / "rounds/0/scores_00001.json").unlink()  # what the message asks for
     done("fit", *mixture_fit, *LAST)
 
@@ -354,15 +358,17 @@ def test_two_domains_with_one_key(folder: Path) -> None:
     quiet = ["--trainer.enable_progress_bar", "false"]
     done("pretrain", "--config", "domains/mixture/pretrain.yaml", "--trainer.max_epochs", "1", *quiet)
     weights = ["--model.weights", "runs/pretrain/1/reference.safetensors", *quiet]
-    said = run("fit", "--config", "domains/mixture/mixture.yaml", *weights, "--data.accept.deduplicate", "true").said
-    assert "has no key" in said
-    assert "renders no pictures" in run("sample", "--weights", "runs/pretrain/1", "-n", "2", "--out", "a.png").said
+    message = run(
+        "fit", "--config", "domains/mixture/mixture.yaml", *weights, "--data.accept.deduplicate", "true"
+    ).message
+    assert "has no key" in message
+    assert "renders no pictures" in run("sample", "--weights", "runs/pretrain/1", "-n", "2", "--out", "a.png").message
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 def test_folder_without_permission(folder: Path, mixture_fit: list[str]) -> None:
     (folder / "closed").mkdir(mode=0o555)
-    assert "--run_dir" in run("fit", *mixture_fit, "--run_dir", "closed/run").said
+    assert "--run_dir" in run("fit", *mixture_fit, "--run_dir", "closed/run").message
 
 
 def test_disk_that_fills_up(folder: Path, mixture_fit: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -377,8 +383,8 @@ def test_disk_that_fills_up(folder: Path, mixture_fit: list[str], monkeypatch: p
         real(plain, path, about)
 
     monkeypatch.setattr("graft.io.tensors.save_file", full)
-    said = run("fit", *mixture_fit).said
-    assert "No space left on device" in said and "chunk_00001" in said
+    message = run("fit", *mixture_fit).message
+    assert "No space left on device" in message and "chunk_00001" in message
     assert [path.name for path in Path(NEWLY, "rounds/0").iterdir()] == ["chunk_00000.safetensors"]
     monkeypatch.setattr("graft.io.tensors.save_file", real)
     done("fit", *mixture_fit, *LAST)
@@ -400,9 +406,9 @@ def test_failure_budget(folder: Path, mixture_fit: list[str], monkeypatch: pytes
     monkeypatch.setattr(tried, "left", 10**6)
     done("fit", *mixture_fit, "--run_dir", "whole")
     monkeypatch.setattr(tried, "left", 64 + 30)
-    said = run("fit", *mixture_fit).said
-    assert "failed for 34 of 64 draws (34 times: ConnectionError: no answer from the service)" in said
-    assert "more than data.budget.max_failures 0.5 allows" in said and "--ckpt_path last" in said
+    message = run("fit", *mixture_fit).message
+    assert "failed for 34 of 64 draws (34 times: ConnectionError: no answer from the service)" in message
+    assert "more than data.budget.max_failures 0.5 allows" in message and "--ckpt_path last" in message
     assert Path(NEWLY, "rounds/0/tuned.safetensors").exists() and Path(NEWLY, "checkpoints/last.ckpt").exists()
     assert not Path(NEWLY, "rounds/1/round.json").exists() and not Path(NEWLY, "summary.json").exists()
     kept = [json.loads(path.read_text()) for path in sorted(Path(NEWLY, "rounds/1").glob("scores_*.json"))]
@@ -424,12 +430,12 @@ def test_failure_budget_as_a_count(mixture_fit: list[str], monkeypatch: pytest.M
     done("fit", *mixture_fit, *ONE, *fail, "null")
     (account,) = json.loads(Path(NEWLY, "summary.json").read_text())["rounds"]
     failed = account["failed_rewards"]
-    said = run("fit", *mixture_fit, *ONE, *fail, str(failed - 1)).said
-    assert f"failed for {failed} of 32 draws" in said and f"data.budget.max_failures {failed - 1} allows" in said
+    message = run("fit", *mixture_fit, *ONE, *fail, str(failed - 1)).message
+    assert f"failed for {failed} of 32 draws" in message and f"data.budget.max_failures {failed - 1} allows" in message
     monkeypatch.setattr(tried, "left", 3)
-    said = run("fit", *mixture_fit, *outage("works_for_a_while"), "--data.budget.max_failures", "3").said
-    assert "failed for 29 of 32 draws" in said  # the second chunk is not asked
-    assert "max_failures is -1" in run("fit", *mixture_fit, *ONE, "--data.budget.max_failures", "-1").said
+    message = run("fit", *mixture_fit, *outage("works_for_a_while"), "--data.budget.max_failures", "3").message
+    assert "failed for 29 of 32 draws" in message  # the second chunk is not asked
+    assert "max_failures is -1" in run("fit", *mixture_fit, *ONE, "--data.budget.max_failures", "-1").message
 
 
 def test_cached_reward(small: list[str]) -> None:
@@ -458,17 +464,18 @@ def test_cached_reward(small: list[str]) -> None:
 )
 def test_yaml_of_two_minds(text: str, words: str, folder: Path, mixture_fit: list[str]) -> None:
     (folder / "mine.yaml").write_text(text)
-    assert words in run("fit", *mixture_fit, "--config", "mine.yaml").said
-    assert words in run("compare", *mixture_fit, "--methods", "mine.yaml", "--seeds", "0").said
-    assert words in run("fit", *mixture_fit, "--config", "mine.yaml", "--help").said
+    assert words in run("fit", *mixture_fit, "--config", "mine.yaml").message
+    assert words in run("compare", *mixture_fit, "--methods", "mine.yaml", "--seeds", "0").message
+    assert words in run("fit", *mixture_fit, "--config", "mine.yaml", "--help").message
 
 
 def test_inline_yaml_of_two_minds(mixture_run: Path, mixture_fit: list[str]) -> None:
     accept = "{class_path: graft.accept.TopFraction, init_args: {fraction: 0.5, fraction: 0.1}}"
-    assert "fraction twice" in run("fit", *mixture_fit, "--data.accept", accept).said
+    assert "fraction twice" in run("fit", *mixture_fit, "--data.accept", accept).message
     twice = "{a: 1, a: 2}"
     assert (
-        "the key a twice" in run("sample", "--weights", mixture_run, "--out", "a.csv", "--model.backbone", twice).said
+        "the key a twice"
+        in run("sample", "--weights", mixture_run, "--out", "a.csv", "--model.backbone", twice).message
     )
 
 
@@ -488,7 +495,7 @@ def test_inline_yaml_of_two_minds(mixture_run: Path, mixture_fit: list[str]) -> 
 def test_reward_modules_that_fail(
     body: str, words: str, how: str, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Named as a class, as a function in this process, and as what a cache asks; told before anything else is done."""
+    """A class, a function in this process and the reward of a cache are checked before anything else is done."""
     shutil.copytree(TOY / "domains", folder / "domains")
     (folder / "odd_reward.py").write_text(body + "\nclass Odd: pass\ndef odd(item): return 1.0\n")
     monkeypatch.delitem(sys.modules, "odd_reward", raising=False)
@@ -498,6 +505,6 @@ def test_reward_modules_that_fail(
         "key": "{class_path: CachedReward, init_args: {reward: domains.mixture.Rightmost, key: odd_reward.odd}}",
     }[how]
     (folder / "mine.yaml").write_text(f"data:\n  reward: {reward}\n")
-    said = run("fit", "--config", "domains/mixture/mixture.yaml", "--config", "mine.yaml").said
-    assert words in said and f"{folder / 'odd_reward.py'}, line" in said and "no reward function" not in said
+    message = run("fit", "--config", "domains/mixture/mixture.yaml", "--config", "mine.yaml").message
+    assert words in message and f"{folder / 'odd_reward.py'}, line" in message and "no reward function" not in message
     assert not (folder / "runs").exists()

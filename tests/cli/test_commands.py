@@ -102,23 +102,23 @@ def test_sample_levels(finished: Path, reference: Path) -> None:
 
 def test_sample_refusals(finished: Path, folder: Path) -> None:
     good = ["sample", "--weights", finished, "--out", "a.sdf"]
-    assert "-n is 0" in run(*good, "-n", "0").said
-    assert "a.mol2" in run(*good, "-n", "1000000000", "--out", "a.mol2").said  # at once
-    assert "[0, 1)" in run(*good, "-n", "2", "--level", "1").said
-    assert "steps" in run(*good, "-n", "2", "--steps", "0").said
-    assert "weights" in run("sample", "--out", "a.sdf").said
-    assert "out" in run("sample", "--weights", finished).said
+    assert "-n is 0" in run(*good, "-n", "0").message
+    assert "a.mol2" in run(*good, "-n", "1000000000", "--out", "a.mol2").message  # at once
+    assert "[0, 1)" in run(*good, "-n", "2", "--level", "1").message
+    assert "steps" in run(*good, "-n", "2", "--steps", "0").message
+    assert "weights" in run("sample", "--out", "a.sdf").message
+    assert "out" in run("sample", "--weights", finished).message
     (folder / "empty").mkdir()
-    assert "tuned.safetensors" in run(*good, "--weights", "empty").said
-    assert "'nowhere'" in run(*good, "--weights", "nowhere").said
-    assert "number" in run(*good, "-n", "many").said
+    assert "tuned.safetensors" in run(*good, "--weights", "empty").message
+    assert "'nowhere'" in run(*good, "--weights", "nowhere").message
+    assert "number" in run(*good, "-n", "many").message
     (folder / "file").write_text("")
-    assert "file" in run(*good, "-n", "2", "--out", "file/a.sdf").said
+    assert "file" in run(*good, "-n", "2", "--out", "file/a.sdf").message
     assert sorted(path.name for path in folder.iterdir()) == ["empty", "file"]
 
 
 def test_validate(finished: Path, small: list[str], folder: Path) -> None:
-    """It says what fit's validation after the last round said, of the same draws."""
+    """It prints the figures of the validation after the last round of graft fit, of the same draws."""
     result = done("validate", *small, "--weights", finished)
     values = dict(re.findall(r"^(\w[\w ]*?) +([-\d.]+)$", result.out, re.M))
     assert {"reward", "reward stderr", "validity", "valid connected", "uniqueness", "n"} <= values.keys()
@@ -129,7 +129,7 @@ def test_validate(finished: Path, small: list[str], folder: Path) -> None:
 
 
 def test_test(finished: Path, small: list[str], folder: Path) -> None:
-    """It says what fit's comparison said."""
+    """It prints the figures of the comparison of graft fit."""
     result = done("test", *small, "--weights", finished)
     rows = {
         match[1]: match.groups()[1:] for match in re.finditer(r"^(\w[\w ]*?) +([-\d.]+) +([-\d.]+)$", result.out, re.M)
@@ -205,7 +205,7 @@ def test_version() -> None:
 
 
 def test_small_flags_are_settings() -> None:
-    """The tests' own flags all have an effect: none is a name that nobody reads."""
+    """Each of the tests' own flags has an effect: no name is unused."""
     given = done("fit", *MOLECULE, *SMALL, *REWARD, "--print_config").out
     assert all(
         f"{name.rpartition('.')[2]}: {value}" in given for name, value in zip(SMALL[::2], SMALL[1::2], strict=True)

@@ -222,9 +222,9 @@ def test_a_stopped_comparison_goes_on(stop: str, there: Path, tmp_path: Path, mo
         patch.setattr(commands, "fit", interrupted)
         done(*args, "--run_dir", stopped)  # nothing to do
     assert (stopped / "compare.csv").read_bytes() == finished
-    said = run(*args, "--data.accept.fraction", "0.5", "--run_dir", stopped).said
-    assert "settings.data.accept.init_args.fraction=0.25, now it is 0.5" in said
-    assert "target_draws=0, now it is 64" in run(*args, "--target_draws", "64", "--run_dir", stopped).said
+    message = run(*args, "--data.accept.fraction", "0.5", "--run_dir", stopped).message
+    assert "settings.data.accept.init_args.fraction=0.25, now it is 0.5" in message
+    assert "target_draws=0, now it is 64" in run(*args, "--target_draws", "64", "--run_dir", stopped).message
 
 
 def test_a_comparison_is_widened(there: Path, tmp_path: Path) -> None:
@@ -243,7 +243,7 @@ def test_a_comparison_is_widened(there: Path, tmp_path: Path) -> None:
         *[("best_of:4", 0), ("best_of:4", 1), ("reference", 0), ("reference", 1)]
     ]
     mine.write_text("model: {optimizer: {init_args: {lr: 0.02}}}")
-    assert "compare.methods.mine.content" in run(*args, "--methods", str(mine), "--seeds", "0").said
+    assert "compare.methods.mine.content" in run(*args, "--methods", str(mine), "--seeds", "0").message
 
 
 @pytest.mark.parametrize(
@@ -294,12 +294,12 @@ def test_refusals(flags: list[str], words: str, there: Path) -> None:
     (there / "more.yaml").write_text("data: {draws: 256}")
     (there / "domains/nft.yaml").write_text("{}")
     args = [*toy(there), "--methods", "pgraft", "--seeds", "0"]
-    assert words in run("compare", *args, *flags).said
+    assert words in run("compare", *args, *flags).message
     assert not list(there.glob("runs/compare-*/*"))
 
 
 def test_a_configuration_is_needed(there: Path) -> None:
-    assert "graft compare --config NAME" in run("compare", "--methods", "graft", "--seeds", "0").said
+    assert "graft compare --config NAME" in run("compare", "--methods", "graft", "--seeds", "0").message
     out = done("compare", "--help").out
     assert "--methods LIST" in out and all(f"  {name}" in out for name in METHODS)
 
@@ -332,11 +332,11 @@ def test_molecules(small: list[str], folder: Path) -> None:
     module, _, trainer = graft.load(small[1], *small[2:])
     module.load_weights(Path("a/runs", row["run"], "tuned.safetensors"))
     items = [item for part, _ in graft.sample(module, trainer, 32, "test", chunk=32) for item in part]
-    law, groups = [], []
+    distribution, groups = [], []
     for number in (0, 1):
         tensors, _ = read_tensors(f"a/accepted/rounds/{number}/accepted.safetensors")
         state = {name: tensors[f"state/{name}"] for name in ("x", "h")}
-        law += module.decode(state, {"mask": tensors["condition/mask"]})
+        distribution += module.decode(state, {"mask": tensors["condition/mask"]})
         groups.append(tensors["condition/mask"].sum(1).long())
     from graft.commands.compare.accepted_distribution import SEED
     from graft.commands.compare.matched import match
@@ -344,11 +344,11 @@ def test_molecules(small: list[str], folder: Path) -> None:
     from graft.dataloaders.sampling import SampleRequests
     from graft.dataloaders.sampling import groups as conditions
 
-    assert content["accepted_distribution"]["count"] == len(law)
+    assert content["accepted_distribution"]["count"] == len(distribution)
     theirs = conditions(SampleRequests(module, 32, 32, ("test",), "reference"))
     matched = match(torch.cat(groups), theirs, make_generator(SEED, "halves"))
     assert int(row["distance_n"]) == len(matched.half) and float(row["distance_share"]) == pytest.approx(matched.share)
-    real, tuned = module.features(law).double(), module.features(items).double()[matched.tuned]
+    real, tuned = module.features(distribution).double(), module.features(items).double()[matched.tuned]
     half, other = real[matched.half], real[matched.other]
     assert float(row["frechet"]) == pytest.approx(frechet(half, tuned, matched.weight), rel=1e-6)
     assert float(row["frechet_floor"]) == pytest.approx(frechet(half, other, matched.weight), rel=1e-6)

@@ -154,9 +154,9 @@ def test_own_configs_come_before_installed_ones(folder: Path) -> None:
 def test_what_there_is_is_listed(args: list[str], folder: Path) -> None:
     (folder / "configs").mkdir()
     (folder / "configs" / "mine.yaml").write_text("{}")
-    said = run("fit", *args).said
-    assert "mine.yaml" in said and all(name in said for name in NAMES)
-    assert not args or "'molecul'" in said
+    message = run("fit", *args).message
+    assert "mine.yaml" in message and all(name in message for name in NAMES)
+    assert not args or "'molecul'" in message
 
 
 @pytest.mark.parametrize(
@@ -166,7 +166,7 @@ def test_what_there_is_is_listed(args: list[str], folder: Path) -> None:
 )
 def test_config_with_a_mistake(content: str, words: str, folder: Path) -> None:
     (folder / "mine.yaml").write_text(content)
-    assert words in run("fit", *MOLECULE, "--config", "mine.yaml", *SMALL, *HALF).said
+    assert words in run("fit", *MOLECULE, "--config", "mine.yaml", *SMALL, *HALF).message
 
 
 def test_run_is_named_after_the_first_config(folder: Path, small: list[str]) -> None:

@@ -58,9 +58,11 @@ def test_one_value(weights: str, folder: Path) -> None:
     """Said in one sentence, with what can be done; what was drawn and scored is kept."""
     (folder / "plane.yaml").write_text(PLANE)
     args = [*FIT, "--model.weights", weights, "--data.reward", "broken.Zero", "--trainer.max_epochs", "1"]
-    said = run(*args).said
-    assert said.startswith("graft: the reward zero is 0 for all 48 candidates of round 1, so that training would learn")
-    assert "check the reward" in said and said.endswith("with data.budget.allow_constant=true")
+    message = run(*args).message
+    assert message.startswith(
+        "graft: the reward zero is 0 for all 48 candidates of round 1, so that training would learn"
+    )
+    assert "check the reward" in message and message.endswith("with data.budget.allow_constant=true")
     assert len([*folder.glob("run/rounds/0/scores_*.json")]) == 2 and not [*folder.glob("run/*.safetensors")]
     result = done(*args, "--ckpt_path", "last", "--data.budget.allow_constant", "true")
     assert "the reward zero is 0 for all 48 candidates of round 1: the accepted draws are arbitrary" in result.out
@@ -91,8 +93,8 @@ def test_docking_with_one_affinity(folder: Path) -> None:
         "12",
     ]
     args += ["--data.reward", json.dumps({"class_path": "domains.molecules.rewards.Vina", "init_args": reward})]
-    said = run("fit", *args, "--data.draws", "24", "--trainer.max_epochs", "1", "--data.replay_rounds", "1").said
-    assert "the reward Vina receptor is -5" in said and "candidates of round 1" in said
+    message = run("fit", *args, "--data.draws", "24", "--trainer.max_epochs", "1", "--data.replay_rounds", "1").message
+    assert "the reward Vina receptor is -5" in message and "candidates of round 1" in message
 
 
 def test_one_value_for_each_condition(weights: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -138,9 +140,9 @@ def test_saturation(higher_is_better: bool, weights: str, folder: Path, capsys: 
     reward = After(lambda point: sign * min(1.0, point[0] + 0.5), lambda point: sign * 1.0, higher_is_better)
     settings = {"source": "current", "accept": TopFraction(0.1, group_by="global")}
     summary = fit(weights, reward, 5, **settings)
-    said = capsys.readouterr().out
+    message = capsys.readouterr().out
     sentence = f"the reward reward is {sign} for all 48 candidates of round 3"
-    assert f"{sentence}, no worse than the accepted draws of round 2" in said
+    assert f"{sentence}, no worse than the accepted draws of round 2" in message
     assert summary["saturated"] and len(summary["rounds"]) == 3 and summary["tuned"]["reward"] == sign
     assert summary["reward_calls"] == 3 * 48
     tuned, second = (
@@ -186,10 +188,10 @@ def test_scored_file(weights: str, folder: Path) -> None:
 
 
 def test_screen_and_best_of(weights: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """What they choose would be arbitrary: that is said, and no more."""
+    """Their choice would be arbitrary: the run prints that and goes on."""
     fit(weights, Given(lambda point: point[0]), proxy_reward=Given(lambda point: 2.0), proxy_fraction=0.5)
     assert "the proxy reward reward does not vary within any condition" in capsys.readouterr().out
     module = plane_of(broken.Network(), weights=weights)
-    for reward, told in ((Given(lambda point: 2.0), True), (Given(lambda point: point[0]), False)):
+    for reward, printed in ((Given(lambda point: 2.0), True), (Given(lambda point: point[0]), False)):
         best_of.best_of_n(module, trained(1), reward, 3, 2)
-        assert ("the objects that are kept are arbitrary" in capsys.readouterr().out) == told
+        assert ("the objects that are kept are arbitrary" in capsys.readouterr().out) == printed

@@ -73,23 +73,25 @@ def correct(*flags: object) -> list[object]:
     return ["correct", "--config", "toy.yaml", *QUIET, *flags]
 
 
-def told(run_dir: Path) -> dict:
+def read_summary(run_dir: Path) -> dict:
     content = json.loads((run_dir / "summary.json").read_text())
     return {name: value for name, value in content.items() if name != "seconds"}
 
 
 def test_run(work: Path) -> None:
     """The files, and one saved thing that is drawn from."""
-    said = done(*correct()).out
+    message = done(*correct()).out
     made = work / "runs/toy/1"
-    summary = told(made)
+    summary = read_summary(made)
     assert (
         summary["inversion"]["samples"] == 128 == summary["distance"]["held_out"]
         and summary["steps"] == 6
         and summary["solver"] == "Euler"
     )
     assert {row["name"] for row in summary["frontier"]} == {"flow", "corrected", "Gaussian", "trained longer"}
-    assert "known noise recovered" in said and "corrected" in said and str(Path("runs/toy/1/report.html")) in said
+    assert (
+        "known noise recovered" in message and "corrected" in message and str(Path("runs/toy/1/report.html")) in message
+    )
     page = (made / "report.html").read_text()
     assert policy() in page
     assert "sliced wasserstein" in page and "graft correct --config toy.yaml" in page and "held-out loss" in page
@@ -114,7 +116,7 @@ def test_solver_from_the_command_line(work: Path) -> None:
             "false",
         )
     )
-    summary = told(work / "runs/toy/1")
+    summary = read_summary(work / "runs/toy/1")
     assert summary["solver"] == "Midpoint" and summary["trained_longer"] is None
     corrected = next(row for row in summary["frontier"] if row["name"] == "corrected")
     assert corrected["flops"] == 12 * summary["flops"]["call"] + 2 * summary["flops"]["corrector_call"]
@@ -138,7 +140,7 @@ def test_interruption(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(before) == 3 and before == {path: path.stat().st_mtime_ns for path in (resumed / "recovered").iterdir()}
     for name in ("tuned.safetensors", "metrics.csv", "longer.safetensors"):
         assert (resumed / name).read_bytes() == (whole / name).read_bytes(), name
-    assert told(resumed) == told(whole)
+    assert read_summary(resumed) == read_summary(whole)
 
 
 @pytest.fixture(scope="module")
@@ -160,7 +162,7 @@ def resumed_as(whole: Path, run_dir: Path) -> None:
     assert {path: path.stat().st_mtime_ns for path in before} == before
     for name in ("tuned.safetensors", "metrics.csv", "longer.safetensors"):
         assert (run_dir / name).read_bytes() == (whole / name).read_bytes(), name
-    assert told(run_dir) == told(whole)
+    assert read_summary(run_dir) == read_summary(whole)
     assert not list(run_dir.rglob("*.part*"))
 
 
@@ -190,7 +192,7 @@ def test_signals(
 
 @pytest.mark.parametrize("place", [pytest.param("inverting", marks=pytest.mark.slow), "measuring"])
 def test_killed(place: str, whole: Path, work: Path) -> None:
-    """As a machine that runs out of memory does it: nothing is said."""
+    """A kill as of a machine that runs out of memory: no message."""
     environment = {"TRIED_PLACE": place, "TRIED_SIGNAL": str(int(signal.SIGKILL))}
     killed = subprocess.run(
         [sys.executable, "-m", "graft", *map(str, correct(*SIGNALLED, "--run_dir", "cut"))],
@@ -209,7 +211,7 @@ def test_two_processes(work: Path) -> None:
     done(*correct(*flags, "--run_dir", "one"))
     assert output(start(*correct(*flags, *TWO, "--run_dir", "two"))).count("known noise recovered") == 1
     alike(load_file("two/tuned.safetensors"), load_file("one/tuned.safetensors"), 1e-9)
-    ours, theirs = told(work / "two"), told(work / "one")
+    ours, theirs = read_summary(work / "two"), read_summary(work / "one")
     assert ours["inversion"] == theirs["inversion"]
     assert ours["conclusion"]["distance"] == pytest.approx(theirs["conclusion"]["distance"], rel=1e-6)
     odd = ["--data.train_batch_size", "33", "--run_dir", "odd"]
@@ -239,14 +241,14 @@ def test_two_processes(work: Path) -> None:
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
 def test_refusals(flags: list[str], words: str, work: Path) -> None:
-    assert words in run(*correct(*flags)).said
+    assert words in run(*correct(*flags)).message
     assert not list(work.rglob("summary.json"))
 
 
 def test_configurations_of_other_commands(work: Path) -> None:
-    assert "use it with graft fit" in run("correct", *MOLECULE).said
-    assert "use it with graft correct" in run("fit", "--config", "toy.yaml").said
-    assert "use it with graft pretrain" in run("correct", "--config", "domains/mixture/pretrain.yaml").said
+    assert "use it with graft fit" in run("correct", *MOLECULE).message
+    assert "use it with graft correct" in run("fit", "--config", "toy.yaml").message
+    assert "use it with graft pretrain" in run("correct", "--config", "domains/mixture/pretrain.yaml").message
 
 
 def test_other_settings_do_not_take_over_what_was_inverted(work: Path) -> None:
@@ -254,13 +256,13 @@ def test_other_settings_do_not_take_over_what_was_inverted(work: Path) -> None:
     done(*correct("--data.train_longer_baseline", "false"))
     shutil.copytree("runs/toy/1/recovered", "other/recovered")
     kept = {path.name: path.read_bytes() for path in Path("other/recovered").iterdir()}
-    assert "must be empty" in run(*correct("--model.steps", "8", "--run_dir", "other")).said
+    assert "must be empty" in run(*correct("--model.steps", "8", "--run_dir", "other")).message
     config = Path("runs/toy/1/config.yaml").read_text()
     steps = next(line for line in config.splitlines() if line.startswith("    steps: "))
     config = config.replace("train_longer_baseline: false", "train_longer_baseline: true")
     Path("other/config.yaml").write_text(config.replace(steps, "    steps: 8"))
     resumed = correct("--model.steps", "8", "--run_dir", "other", "--ckpt_path", "last")
-    assert "recovered with another steps" in run(*resumed).said
+    assert "recovered with another steps" in run(*resumed).message
     assert kept == {path.name: path.read_bytes() for path in Path("other/recovered").iterdir()}
 
 

@@ -61,11 +61,11 @@ def test_run(kind: str, source: str, folder: Path, given: list[str], reference: 
     """The files hold the corrector only and name the reference; they are enough to draw from."""
     done(*fit(given, kind, "--data.source", source))
     made = folder / "runs/molecule/1"
-    told = summary(made)
+    run_summary = summary(made)
     steps = {"flow": 3, "gaussian": 1}[kind]
-    assert told["objective"] == "noise shaping" and told["level"] == 1
-    assert told["denoiser_calls"] == 2 * 64 * (8 + steps * (source == "current"))
-    assert told["evaluation_denoiser_calls"] == 32 * (16 + steps)
+    assert run_summary["objective"] == "noise shaping" and run_summary["level"] == 1
+    assert run_summary["denoiser_calls"] == 2 * 64 * (8 + steps * (source == "current"))
+    assert run_summary["evaluation_denoiser_calls"] == 32 * (16 + steps)
     with safe_open(made / "tuned.safetensors", "pt") as file:
         about = json.loads(file.metadata()["graft"])
     assert about["reference"]["path"] == reference.name and about["level"] == 1
@@ -129,8 +129,8 @@ def test_draws_are_shared_with_other_runs(folder: Path, given: list[str]) -> Non
     """The reference draws the same with and without a corrector, which learns from the noise that was recorded."""
     done("fit", *given, *SMALL, *ONE, "--model.level", "0", "--data.storage.record_levels", "[1.0]")
     done(*fit(given, "gaussian", *ONE, "--data.storage.reuse_runs", "[runs/molecule/1]"))
-    told = summary(folder / "runs/molecule/2")["rounds"][0]
-    assert told["reused"] == 64 and told["denoiser_calls"] == told["reward_calls"] == 0
+    run_summary = summary(folder / "runs/molecule/2")["rounds"][0]
+    assert run_summary["reused"] == 64 and run_summary["denoiser_calls"] == run_summary["reward_calls"] == 0
 
 
 @pytest.mark.parametrize(
@@ -155,12 +155,12 @@ def test_draws_are_shared_with_other_runs(folder: Path, given: list[str]) -> Non
 )
 def test_refusals(flags: list[str], words: str, folder: Path, given: list[str], reference: Path) -> None:
     flags = [str(reference) if flag == "reference" else flag for flag in flags]
-    assert words in run(*fit(given, "flow", *ONE, *flags)).said
+    assert words in run(*fit(given, "flow", *ONE, *flags)).message
     assert not list(folder.rglob("chunk_*"))
 
 
 def test_refusals_of_sample(folder: Path, given: list[str]) -> None:
     done(*fit(given, "gaussian", *ONE))
     weights = ["--weights", "runs/molecule/1", "--out", "a.sdf"]
-    assert "level 1, the noise, goes with" in run("sample", *weights, "--level", "0.5").said
-    assert "another network" in run("sample", *weights, "--interpolate", "0.5").said
+    assert "level 1, the noise, goes with" in run("sample", *weights, "--level", "0.5").message
+    assert "another network" in run("sample", *weights, "--interpolate", "0.5").message

@@ -62,8 +62,8 @@ def test_full_disk(which: str, mixture_fit: list[str]) -> None:
     args += ["--data.draws", "4096", "--data.batch_size", "2048"] if "chunk" in which else []
     done("fit", *args, "--run_dir", "whole")
     with room(int(0.9 * Path("whole", which).stat().st_size)):
-        said = run("fit", *args).said
-    assert "cannot write" in said and f"{RUN / which} (" in said and "free the disk" in said
+        message = run("fit", *args).message
+    assert "cannot write" in message and f"{RUN / which} (" in message and "free the disk" in message
     assert not (RUN / which).exists() and not list(RUN.rglob("*.part"))
     done("fit", *args, *LAST)
     found, right = (load_file(folder / "tuned.safetensors") for folder in (RUN, Path("whole")))
@@ -103,10 +103,10 @@ def test_full_disk_for_curves_and_samples(tmp_path: Path) -> None:
 
 
 def test_round_that_is_gone(interrupted: Path, mixture_fit: list[str]) -> None:
-    """One that has to be known: a later one cannot be told without it."""
+    """An observation that must not be lost: later ones depend on it."""
     shutil.rmtree(interrupted / "rounds/0")
-    said = run("fit", *mixture_fit, *LAST).said
-    assert "rounds/0/round.json is missing" in said and "restore the file" in said
+    message = run("fit", *mixture_fit, *LAST).message
+    assert "rounds/0/round.json is missing" in message and "restore the file" in message
     shutil.rmtree(interrupted / "checkpoints")  # from the start: then it is drawn again
     done("fit", *mixture_fit, *LAST)
 
@@ -133,8 +133,8 @@ def test_one_byte(which: str, remedy: str, interrupted: Path, mixture_fit: list[
         place = content.index(largest) + len(largest) // 2
     content[place] ^= 1
     path.write_bytes(content)
-    said = run("fit", *mixture_fit, *LAST).said
-    assert path.name in said and "was changed since it was written" in said and remedy in said
+    message = run("fit", *mixture_fit, *LAST).message
+    assert path.name in message and "was changed since it was written" in message and remedy in message
 
 
 @pytest.mark.parametrize("flag", ["--weights", "--model.weights"])
@@ -146,7 +146,8 @@ def test_one_byte_of_weights(
     content[-5] ^= 1
     Path("mine.safetensors").write_bytes(content)
     assert (
-        "mine.safetensors was changed since it was written" in run("fit", *mixture_fit, flag, "mine.safetensors").said
+        "mine.safetensors was changed since it was written"
+        in run("fit", *mixture_fit, flag, "mine.safetensors").message
     )
     assert [path.name for path in folder.iterdir()] == ["mine.safetensors"]
 
@@ -156,16 +157,16 @@ def test_another_version(interrupted: Path, mixture_run: Path, mixture_fit: list
     content = torch.load(path, weights_only=True)
     content["graft"]["format"] = 99
     torch.save(content, path)
-    assert "another version of graft: its format is 99" in run("fit", *mixture_fit, *LAST).said
+    assert "another version of graft: its format is 99" in run("fit", *mixture_fit, *LAST).message
     shutil.rmtree(interrupted / "checkpoints")
     scores = interrupted / "rounds/0/scores_00000.json"
     scores.write_text(json.dumps({**json.loads(scores.read_text()), "format": 99}))
-    assert "another version of graft" in run("fit", *mixture_fit, *LAST).said
+    assert "another version of graft" in run("fit", *mixture_fit, *LAST).message
     tensors, about = read_tensors(mixture_run / "tuned.safetensors")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("graft.io.format.FORMAT", 99)
         write_tensors("later.safetensors", tensors, about)
-    assert "another version of graft" in run("fit", *mixture_fit, "--weights", "later.safetensors").said
+    assert "another version of graft" in run("fit", *mixture_fit, "--weights", "later.safetensors").message
 
 
 def test_checkpoint_of_another_run(interrupted: Path, mixture_fit: list[str], folder: Path) -> None:
@@ -181,7 +182,7 @@ def test_checkpoint_of_another_run(interrupted: Path, mixture_fit: list[str], fo
     ]
     done("fit", *lora, "--run_dir", "other")
     shutil.copy("other/checkpoints/last.ckpt", interrupted / "checkpoints/last.ckpt")
-    assert "does not fit the network" in run("fit", *mixture_fit, *LAST).said
+    assert "does not fit the network" in run("fit", *mixture_fit, *LAST).message
 
 
 def test_a_configuration_is_data(interrupted: Path, mixture_fit: list[str], folder: Path) -> None:
@@ -194,9 +195,9 @@ def test_a_configuration_is_data(interrupted: Path, mixture_fit: list[str], fold
     config = interrupted / "config.yaml"
     given = config.read_text()
     config.write_text(given.replace("domains.mixture.Network", "taken.Net"))
-    assert "taken.Net" in run("fit", *mixture_fit, *LAST).said
+    assert "taken.Net" in run("fit", *mixture_fit, *LAST).message
     config.write_text("a: !!python/object/apply:os.mkdir ['taken over']")
-    assert "config.yaml is damaged" in run("fit", *mixture_fit, *LAST).said
+    assert "config.yaml is damaged" in run("fit", *mixture_fit, *LAST).message
     config.write_text(given)
     done("fit", *mixture_fit, *LAST)
     assert not (folder / "taken over").exists()
@@ -208,5 +209,5 @@ def test_weights_name_no_part_of_python(name: str, mixture_run: Path, folder: Pa
     tensors, about = read_tensors(mixture_run / "tuned.safetensors")
     about["architecture"]["init_args"]["backbone"]["class_path"] = name
     write_tensors("theirs.safetensors", tensors, about)
-    said = run("sample", "--weights", "theirs.safetensors", "-n", "2", "--out", "a.csv").said
-    assert f"names {name}" in said
+    message = run("sample", "--weights", "theirs.safetensors", "-n", "2", "--out", "a.csv").message
+    assert f"names {name}" in message

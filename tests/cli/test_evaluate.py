@@ -26,5 +26,5 @@ def test_runs_and_their_spread(finished: Path, folder: Path) -> None:
 
 
 def test_refusals(finished: Path) -> None:
-    assert "--runs is 0" in run("evaluate", "--weights", finished, "--runs", 0).said
-    assert "'nowhere'" in run("evaluate", "--weights", "nowhere").said
+    assert "--runs is 0" in run("evaluate", "--weights", finished, "--runs", 0).message
+    assert "'nowhere'" in run("evaluate", "--weights", "nowhere").message

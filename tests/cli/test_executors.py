@@ -44,8 +44,8 @@ def test_a_round_with_a_worker_that_is_killed(folder: Path) -> None:
 )
 def test_another_class_is_refused_in_one_sentence(executor: str, words: str) -> None:
     Path("many.yaml").write_text(CONFIG % executor)
-    said = run("fit", *MOLECULE, *SMALL, *HALF, *ONE, *QUIET, "--config", "many.yaml", "--run_dir", "out").said
-    assert words in said
+    message = run("fit", *MOLECULE, *SMALL, *HALF, *ONE, *QUIET, "--config", "many.yaml", "--run_dir", "out").message
+    assert words in message
     assert not list(Path("out").glob("rounds/*/*"))  # before anything is sampled
 
 

@@ -53,9 +53,9 @@ def test_memory(small: list[str]) -> None:
     named = [key for part in accepted for key in part if key]
     assert named and len(named) == len(set(named))
     assert set(drawn[0]) & set(drawn[1]) - {""}  # else the test says nothing
-    told = summary(RUN)
-    assert told["rule"] == "each key once, then all within each condition"
-    for number, account in enumerate(told["rounds"]):
+    run_summary = summary(RUN)
+    assert run_summary["rule"] == "each key once, then all within each condition"
+    for number, account in enumerate(run_summary["rounds"]):
         assert account["filtered"] == {"each key once": 64 - account["accepted"] - account["failed_rewards"]}
         assert set(key for key in drawn[number] if key) <= set(named)
     assert "rollout/refused" in Path(RUN, "metrics.csv").read_text()
@@ -84,8 +84,8 @@ def test_all_together(small: list[str], monkeypatch: pytest.MonkeyPatch) -> None
 def test_nothing_left(small: list[str], folder: Path) -> None:
     """One sentence that names the filter and what to do; the draws are kept."""
     (folder / "mine.py").write_text(NOTHING)
-    said = run("fit", *small, *THREE, *filters("{class_path: mine.Nothing}")).said
-    assert "'nothing at all' rejects all 64" in said and "draw more" in said
+    message = run("fit", *small, *THREE, *filters("{class_path: mine.Nothing}")).message
+    assert "'nothing at all' rejects all 64" in message and "draw more" in message
     assert Path(RUN, "rounds/0/chunk_00001.safetensors").exists()
 
 
@@ -101,17 +101,17 @@ def test_nothing_left(small: list[str], folder: Path) -> None:
     ],
 )
 def test_bad_settings(each: str, words: str, small: list[str]) -> None:
-    assert words in run("fit", *small, *filters(each)).said
+    assert words in run("fit", *small, *filters(each)).message
     assert not Path("runs").exists()
 
 
 def test_domain_without(folder: Path) -> None:
-    """What the domain has not, said before anything is drawn."""
+    """Hooks that the domain lacks are refused before sampling."""
     shutil.copytree(TOY / "domains", folder / "domains")
     quiet = ["--trainer.enable_progress_bar", "false"]
     done("pretrain", "--config", "domains/mixture/pretrain.yaml", "--trainer.max_epochs", "1", *quiet)
     args = ["fit", "--config", "domains/mixture/mixture.yaml", *quiet]
     args += ["--model.weights", "runs/pretrain/1/reference.safetensors"]
     for each in (MEMORY, NOVELTY, SIMILARITY):
-        assert "Mixture has no key" in run(*args, *filters(each)).said
+        assert "Mixture has no key" in run(*args, *filters(each)).message
     assert not list(folder.rglob("chunk_*"))

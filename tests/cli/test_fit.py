@@ -257,8 +257,8 @@ def test_targets_differ(folder: Path, mixture_fit: list[str]) -> None:
 def test_trajectory_of_a_deterministic_sampler_is_refused(folder: Path, mixture_fit: list[str]) -> None:
     """Before anything is drawn."""
     eta = ["--model.process.init_args.eta", "0"]
-    assert "biased" in run("fit", *mixture_fit, *eta, *TARGET, "trajectory").said
-    assert "biased" in run("fit", *mixture_fit, "--data.source", "current", *TARGET, "trajectory").said
+    assert "biased" in run("fit", *mixture_fit, *eta, *TARGET, "trajectory").message
+    assert "biased" in run("fit", *mixture_fit, "--data.source", "current", *TARGET, "trajectory").message
     assert not list(folder.rglob("chunk_*"))
 
 
@@ -313,5 +313,5 @@ def test_best_of(finished: Path, reference: Path, folder: Path) -> None:
     assert [mol.GetNumAtoms() for mol in Chem.SDMolSupplier("best.sdf", sanitize=False)] == [
         mol.GetNumAtoms() for mol in Chem.SDMolSupplier("plain.sdf", sanitize=False)
     ]  # the same conditions
-    assert "--best_of is 0" in run("sample", "--weights", finished, "--out", "a.sdf", "--best_of", "0").said
-    assert "has no reward" in run("sample", "--weights", reference, "--out", "a.sdf", "--best_of", "2").said
+    assert "--best_of is 0" in run("sample", "--weights", finished, "--out", "a.sdf", "--best_of", "0").message
+    assert "has no reward" in run("sample", "--weights", reference, "--out", "a.sdf", "--best_of", "2").message

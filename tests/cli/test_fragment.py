@@ -36,8 +36,8 @@ def test_fit_under_a_fragment(folder: Path, small: list[str]) -> None:
             assert mol.GetNumAtoms() == 5 and [mol.GetAtomWithIdx(i).GetSymbol() for i in range(3)] == ["C", "C", "O"]
             np.testing.assert_allclose(mol.GetConformer().GetPositions()[:3], kept, atol=1e-4)
     # draws under something else are other draws
-    said = run("fit", *small, *PAIR, "--data.storage.reuse_runs", f"[{new}]", *LEVEL).said
-    assert "given" in said
+    message = run("fit", *small, *PAIR, "--data.storage.reuse_runs", f"[{new}]", *LEVEL).message
+    assert "given" in message
     done(
         "fit",
         *small,
@@ -55,8 +55,10 @@ def test_fit_under_a_fragment(folder: Path, small: list[str]) -> None:
 
 def test_a_fragment_that_is_too_large(folder: Path, small: list[str]) -> None:
     core, _ = fragment(folder)
-    assert "3 atoms, and no sample has more" in run("fit", *small, "--model.sizes", "3", "--model.fragment", core).said
-    assert "no file" in run("fit", *small, "--model.fragment", "none.sdf").said
+    assert (
+        "3 atoms, and no sample has more" in run("fit", *small, "--model.sizes", "3", "--model.fragment", core).message
+    )
+    assert "no file" in run("fit", *small, "--model.fragment", "none.sdf").message
 
 
 def test_data_with_larger_molecules(folder: Path) -> None:
@@ -64,9 +66,9 @@ def test_data_with_larger_molecules(folder: Path) -> None:
     (folder / "a.smi").write_text("CCO\nCCN\nCCCO\nCC=O\nCCF\nCCCCCCCCO\nCOC\n")
     args = ["pretrain", "--config", "domains/molecule_pretrain.yaml", "--data.source", "a.smi", "--model.steps", "2"]
     args += ["--data.max_heavy_atoms", "20", "--trainer.max_epochs", "1", *QUIET]
-    assert "molecules of 9 atoms" in (said := run(*args).said) and "--data.max_atoms 8" in said
+    assert "molecules of 9 atoms" in (message := run(*args).message) and "--data.max_atoms 8" in message
     (folder / "a.smi").write_text((folder / "a.smi").read_text() + "C[NH3+]\nCS\nnonsense\n")
-    said = done(*args, "--data.max_atoms", "8").out
+    message = done(*args, "--data.max_atoms", "8").out
     reasons = {
         "no SMILES": 1,
         "charged (set neutralise)": 1,
@@ -75,7 +77,7 @@ def test_data_with_larger_molecules(folder: Path) -> None:
     }
     summary = json.loads(max(Path("runs").glob("*/*/summary.json")).read_text())
     assert summary["invalid"] == 4 and summary["invalid_by_reason"] == reasons
-    line = next(line for line in said.splitlines() if line.startswith("graft: 6 molecules from a.smi ("))
+    line = next(line for line in message.splitlines() if line.startswith("graft: 6 molecules from a.smi ("))
     assert all(f"{number} left out: {why}" in line for why, number in reasons.items())
 
 
@@ -90,6 +92,6 @@ def test_other_settings_of_the_model_in_sampling(finished: Path, folder: Path) -
     done("hits", "--weights", finished, "--trust", "-n", 99, "--draws", 20, "--out", "a.csv", "--model.sizes", "3")
     assert "samples" in Path("a.csv").read_text()
     sample = ["sample", "--weights", finished, "--out", "a.sdf"]
-    assert "sizs" in run(*sample, "--model.sizs", "3").said
-    assert "needs a value" in run(*sample, "--model.sizes").said
-    assert "not YAML" in run(*sample, "--model.sizes", "{a").said
+    assert "sizs" in run(*sample, "--model.sizs", "3").message
+    assert "needs a value" in run(*sample, "--model.sizes").message
+    assert "not YAML" in run(*sample, "--model.sizes", "{a").message

@@ -21,7 +21,8 @@ from graft import GraftError, cli
 from graft.optimizers import FusedAdamW
 from graft.process import Gaussian, LinearSchedule
 from graft.reward import FunctionReward, WeightedSum
-from graft.runs.config_of_objects import MISSING, configuration
+from graft.runs.config_of_objects import configuration
+from graft.runs.python_config import MISSING
 
 pytestmark = [pytest.mark.filterwarnings(f"ignore:{message}") for message in cli.IGNORED_WARNINGS]  # Lightning's
 
@@ -131,7 +132,7 @@ def test_from_python_to_the_command_line(dots: Any) -> None:
     graft.fit(module(dots), data(), "whole", trainer())
     folder = stopped(dots, "run")
     go_on = ["fit", "--config", folder / "config.yaml", "--run_dir", folder, "--ckpt_path", "last"]
-    assert "data.draws" in run(*go_on, "--data.draws", 24).said
+    assert "data.draws" in run(*go_on, "--data.draws", 24).message
     done(*go_on)
     assert same(folder, Path("whole"))
     for name in ("whole", "run"):
@@ -164,22 +165,24 @@ def test_what_no_file_can_say(dots: Any) -> None:
     text = (folder / "config.yaml").read_text()
     assert f"{MISSING}data.reward (lambda)" in text
     go_on = ["fit", "--config", folder / "config.yaml", "--run_dir", folder, "--ckpt_path", "last"]
-    said = run(*go_on).said
-    assert "does not say data.reward (lambda)" in said and "--data.reward" in said and "checkpoint='last'" in said
+    message = run(*go_on).message
+    assert (
+        "does not say data.reward (lambda)" in message and "--data.reward" in message and "checkpoint='last'" in message
+    )
     reward = ["--data.reward", "graft.reward.FunctionReward", "--data.reward.path", "dots.right"]
     done(*go_on, *reward, "--data.reward.timeout", "null")
     graft.fit(module(dots), data(reward=lambda point: point[0]), "whole", trainer())
     done("sample", "--weights", "whole", "--trust", "-n", 4, "--out", "a.csv")
-    refused = run("sample", "--weights", "whole", "--trust", "-n", 4, "--best_of", 2, "--out", "a.csv").said
+    refused = run("sample", "--weights", "whole", "--trust", "-n", 4, "--best_of", 2, "--out", "a.csv").message
     assert "does not say data.reward (lambda)" in refused
 
     class Local(dots.Net):  # type: ignore[misc,name-defined]
         pass
 
-    for backbone, said in ((dots.Wide(7), "(Wide"), (Local(), "cannot be imported")):
+    for backbone, message in ((dots.Wide(7), "(Wide"), (Local(), "cannot be imported")):
         found = configuration(module(dots, weights=None, level=0.0, backbone=backbone), data(), trainer(Stop()))
         holes = {line.removeprefix(MISSING) for line in found.splitlines() if line.startswith(MISSING)}
-        assert any(hole.startswith("model.backbone") and said in hole for hole in holes)
+        assert any(hole.startswith("model.backbone") and message in hole for hole in holes)
         assert any(hole.startswith("trainer.callbacks") for hole in holes)
 
 

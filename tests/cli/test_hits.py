@@ -88,16 +88,18 @@ def test_conformers_cleaned_on_request(finished: Path, folder: Path) -> None:
 
 
 def test_refusals(finished: Path, reference: Path, folder: Path) -> None:
-    assert "-n is 0" in run("hits", "--weights", finished, "-n", 0, "--out", "a.sdf").said
-    assert "has no reward" in run("hits", "--weights", reference, "--out", "a.sdf").said
-    assert ".mol2" in run("hits", "--weights", finished, "--trust", "--out", "a.mol2").said
-    assert ".html" in run("hits", "--weights", finished, "--trust", "--draws", 10**9, "--out", "a.mol2").said  # at once
+    assert "-n is 0" in run("hits", "--weights", finished, "-n", 0, "--out", "a.sdf").message
+    assert "has no reward" in run("hits", "--weights", reference, "--out", "a.sdf").message
+    assert ".mol2" in run("hits", "--weights", finished, "--trust", "--out", "a.mol2").message
+    assert (
+        ".html" in run("hits", "--weights", finished, "--trust", "--draws", 10**9, "--out", "a.mol2").message
+    )  # at once
     alone = folder / "alone"
     alone.mkdir()
     (alone / "tuned.safetensors").write_bytes((finished / "tuned.safetensors").read_bytes())
     reward = "{class_path: graft.reward.FunctionReward, init_args: {path: tried.spread, timeout: null}}"
     flags = ["--data.reward", reward, "--model.weights", reference]  # which lies in no place that the weights know
-    assert "--draws" in run("hits", "--weights", alone, "--out", "a.sdf", *flags).said
+    assert "--draws" in run("hits", "--weights", alone, "--out", "a.sdf", *flags).message
 
 
 def test_objects_as_the_reward_scored_them(small: list[str], folder: Path) -> None:
@@ -138,5 +140,5 @@ def grown(plain: Path, forms: Path, most: int = 1000) -> tuple[list[Chem.Mol], l
 
 def test_a_reward_without_scored_forms(finished: Path) -> None:
     args = ["hits", "--weights", finished, "--trust", "--out", "a.sdf", "--as_scored"]
-    assert "has no other form of these objects. Leave out --as_scored." in run(*args).said
-    assert "exclude each other" in run(*args, "--postprocess").said
+    assert "has no other form of these objects. Leave out --as_scored." in run(*args).message
+    assert "exclude each other" in run(*args, "--postprocess").message

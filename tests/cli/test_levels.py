@@ -79,10 +79,10 @@ def test_settings(folder: Path, mixture_fit: list[str]) -> None:
 
 
 def test_auto(chosen: Path, mixture_fit: list[str], folder: Path) -> None:
-    found, told = content(chosen / "levels.json"), content(chosen / "summary.json")
-    assert told["level"] == found["level"] in {level["level"] for level in found["levels"]}
+    found, run_summary = content(chosen / "levels.json"), content(chosen / "summary.json")
+    assert run_summary["level"] == found["level"] in {level["level"] for level in found["levels"]}
     account = {name: found[name] for name in ("level", "reason", "draws", "resampled", "failed_rewards")}
-    assert account | {name: found[name] for name in ("denoiser_calls", "reward_calls")} == told["levels"]
+    assert account | {name: found[name] for name in ("denoiser_calls", "reward_calls")} == run_summary["levels"]
     out = (chosen.parents[2] / "out.txt").read_text()
     assert f"graft: {found['reason']}" in out
     page = (chosen / "report.html").read_text()
@@ -101,8 +101,8 @@ def test_level_goes_with_the_weights(chosen: Path, mixture_fit: list[str], folde
     done("sample", "--weights", chosen, "-n", "5", "--out", "b.csv", "--level", level)
     assert Path("a.csv").read_bytes() == Path("b.csv").read_bytes()
     done("test", *mixture_fit, *AUTO, "--weights", chosen)
-    assert "no level has been chosen yet" in run("predict", *mixture_fit, *AUTO).said
-    assert "no level has been chosen yet" in run("validate", *mixture_fit, *AUTO).said
+    assert "no level has been chosen yet" in run("predict", *mixture_fit, *AUTO).message
+    assert "no level has been chosen yet" in run("validate", *mixture_fit, *AUTO).message
     done("fit", *mixture_fit, *AUTO, "--model.level", level, "--run_dir", "fixed")
     ours, theirs = (load_file(path / "tuned.safetensors") for path in (folder / "fixed", chosen))
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
@@ -193,14 +193,14 @@ def test_interrupted_comparison_starts_over(
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
 def test_refusals(args: list[str], words: str, mixture_fit: list[str], folder: Path) -> None:
-    assert words in run(args[0], *mixture_fit, *args[1:]).said
+    assert words in run(args[0], *mixture_fit, *args[1:]).message
     assert not list(folder.rglob("levels.*")) and not list(folder.rglob("summary.json"))
 
 
 def test_pretrain_needs_a_level_of_0(folder: Path) -> None:
     for how in (["--model.level", "auto"], ["--model.upper_level", "0.5"]):
-        said = run("pretrain", "--config", "domains/molecule_pretrain.yaml", *how).said
-        assert "leave model.level at 0 and model.upper_level at 1" in said
+        message = run("pretrain", "--config", "domains/molecule_pretrain.yaml", *how).message
+        assert "leave model.level at 0 and model.upper_level at 1" in message
 
 
 @pytest.mark.parametrize("spoilt", ["{", '{"levels": [{"level": 1}]}', "[]"])
@@ -208,10 +208,10 @@ def test_damaged_choice(spoilt: str, chosen: Path, mixture_fit: list[str]) -> No
     shutil.copytree(chosen, "runs/mixture/1")
     Path("runs/mixture/1/summary.json").unlink()
     Path("runs/mixture/1/levels.json").write_text(spoilt)
-    assert "levels.json is damaged" in run("fit", *mixture_fit, *AUTO, *LAST).said
+    assert "levels.json is damaged" in run("fit", *mixture_fit, *AUTO, *LAST).message
 
 
 def test_help() -> None:
-    said = re.sub(r"\s+", " ", done("fit", "--config", "domains/molecule.yaml", "--help").out)
-    assert "at which 0.9 of the accepted gain survives" in said and "--data.level_search.candidates" in said
-    assert "One re-rolled" not in said and "fewer reward calls and denoiser calls than one round" in said
+    message = re.sub(r"\s+", " ", done("fit", "--config", "domains/molecule.yaml", "--help").out)
+    assert "at which 0.9 of the accepted gain survives" in message and "--data.level_search.candidates" in message
+    assert "One re-rolled" not in message and "fewer reward calls and denoiser calls than one round" in message

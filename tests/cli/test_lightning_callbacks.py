@@ -175,8 +175,8 @@ def test_what_can_be_monitored(toy: Path, monkeypatch: pytest.MonkeyPatch) -> No
 
 @pytest.mark.parametrize("kind", ["ModelCheckpoint", "EarlyStopping"])
 def test_a_metric_that_is_not_there(kind: str, toy: Path) -> None:
-    said = run(*FIT, *callbacks((kind, {"monitor": "validation/rewards"})), "--run_dir", "made").said
-    assert "validation/rewards" in said and "validation/reward`" in said.replace("'", "`")
+    message = run(*FIT, *callbacks((kind, {"monitor": "validation/rewards"})), "--run_dir", "made").message
+    assert "validation/rewards" in message and "validation/reward`" in message.replace("'", "`")
 
 
 def test_a_single_callback(toy: Path) -> None:

@@ -66,15 +66,15 @@ def test_fit(toy: Path) -> None:
     assert parameters["model"]["init_args"]["level"] == 0.25 and parameters["data"]["draws"] == 64
     assert parameters["seed_everything"] == 0 and not {"run_dir", "config", "ckpt_path"} & parameters.keys()
     # the same rows as in the run's own file
-    told = [{"step": each["step"], **each["values"]} for each in found["metrics"]]
+    logged = [{"step": each["step"], **each["values"]} for each in found["metrics"]]
     own = rows("made")
-    assert len(told) == len(own)
-    for ours, theirs in zip(told, own, strict=True):
+    assert len(logged) == len(own)
+    for ours, theirs in zip(logged, own, strict=True):
         assert ours == pytest.approx(theirs, rel=1e-6)
-    names = {name for row in told for name in row}
+    names = {name for row in logged for name in row}
     assert {"rollout/accepted_reward", "train/loss", "validation/reward", "test/tuned/reward"} <= names
     summary = json.loads(Path("made/summary.json").read_text())
-    assert next(row for row in told if "test/tuned/reward" in row)["test/tuned/reward"] == pytest.approx(
+    assert next(row for row in logged if "test/tuned/reward" in row)["test/tuned/reward"] == pytest.approx(
         summary["tuned"]["reward"]
     )
     drawn = [(each["key"], each["step"]) for each in found["picture"]]
@@ -196,9 +196,10 @@ def test_a_picture_is_not_worth_the_run(toy: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_what_is_refused(toy: Path) -> None:
-    said = run("fit", *FIT, "--trainer.logger", "CSVLogger", "--trainer.logger.save_dir", ".", "--trainer.logger.name",
-               "made", "--trainer.logger.version", "", "--run_dir", "made").said  # fmt: skip
-    assert "metrics.csv" in said and "save_dir" in said
+    logger = ("save_dir", "."), ("name", "made"), ("version", "")
+    flags = [each for name, value in logger for each in (f"--trainer.logger.{name}", value)]
+    message = run("fit", *FIT, "--trainer.logger", "CSVLogger", *flags, "--run_dir", "made").message
+    assert "metrics.csv" in message and "save_dir" in message
     assert not Path("made/metrics.csv").exists()
 
 
@@ -212,8 +213,8 @@ def test_a_package_that_is_missing(which: str, toy: Path, monkeypatch: pytest.Mo
     monkeypatch.syspath_prepend(toy)
     module, _, name = which.rpartition(".")
     monkeypatch.setattr(getattr(importlib.import_module(module), name), "__init__", missing)
-    said = run("fit", *FIT, *TRACKER).said
-    assert "Requirement 'wandb>=0.12.10' not met" in said and "Expected" not in said
+    message = run("fit", *FIT, *TRACKER).message
+    assert "Requirement 'wandb>=0.12.10' not met" in message and "Expected" not in message
 
 
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "LA", "P", "1"])

@@ -66,11 +66,11 @@ def test_two_hundred_rounds(args: list[str]) -> None:
 def test_memory_of_rounds_that_were_let_go_of(args: list[str]) -> None:
     """Filters know what was accepted, and a run that goes on does not ask for draws that are gone."""
     filters = ["--data.filters+", "graft.filters.Memory", "--data.storage.keep_last_rounds", "1"]
-    said = run(*args, *filters, "--trainer.max_epochs", "4").err
-    assert "has no key" in said  # the toy's objects have none
+    message = run(*args, *filters, "--trainer.max_epochs", "4").err
+    assert "has no key" in message  # the toy's objects have none
     assert (
         "data.replay_rounds trains on the last 3"
-        in run(*args, "--data.replay_rounds", "3", "--data.storage.keep_last_rounds", "2").said
+        in run(*args, "--data.replay_rounds", "3", "--data.storage.keep_last_rounds", "2").message
     )
 
 
@@ -81,8 +81,8 @@ def test_progress(args: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("seconds", "said"),
+    ("seconds", "message"),
     [(0.2, "0 s"), (59, "59 s"), (60, "1 min"), (90, "1 min 30 s"), (7260, "2 h 1 min"), (180_000, "2 d 2 h")],
 )
-def test_span(seconds: float, said: str) -> None:
-    assert format_duration(seconds) == said
+def test_span(seconds: float, message: str) -> None:
+    assert format_duration(seconds) == message

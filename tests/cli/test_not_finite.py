@@ -108,9 +108,9 @@ def weightless(folder: Path) -> None:
 def test_learning_rate(command: str, weights: Path, folder: Path) -> None:
     """The quick way to it, from the command line."""
     args = [*FIT, "--model.weights", weights] if command == "fit" else PRETRAIN
-    said = run(*args, "--model.optimizer.lr", "1e25").said
-    assert "the loss of step 2 is " in said
-    assert said.endswith(": lower model.optimizer.lr (now 1e+25); no weights were written")
+    message = run(*args, "--model.optimizer.lr", "1e25").message
+    assert "the loss of step 2 is " in message
+    assert message.endswith(": lower model.optimizer.lr (now 1e+25); no weights were written")
     weightless(folder)
 
 
@@ -159,8 +159,10 @@ def test_step(case: str, weights: Path, folder: Path) -> None:
     settings, network, sentence = CASES[case]
     with pytest.raises(NotFiniteError) as raised:
         fitted(weights, network(), settings)
-    said = str(raised.value)
-    assert sentence in said and said.endswith("; the last good weights are in run/rounds/0/tuned.safetensors"), said
+    message = str(raised.value)
+    assert sentence in message and message.endswith("; the last good weights are in run/rounds/0/tuned.safetensors"), (
+        message
+    )
     with (folder / "run/metrics.csv").open(newline="") as file:
         losses = [(int(row["step"]), row["train/loss"]) for row in csv.DictReader(file) if row["train/loss"]]
     assert [step for step, _ in losses] == list(range(6)) and all(math.isfinite(float(loss)) for _, loss in losses)
@@ -172,11 +174,11 @@ def test_step(case: str, weights: Path, folder: Path) -> None:
 def test_resume(weights: Path, folder: Path) -> None:
     """From the checkpoint, and from the weights that were named."""
     args = [*FIT, "--model.weights", weights, "--model.backbone", "broken.NotANumber", "--model.backbone.at", "7"]
-    good = run(*args, "--data.evaluation.validation_draws", "0").said.rpartition(" in ")[2]
-    # calls are counted anew, so that the fault comes at the seventh step from the checkpoint, which has 4
+    good = run(*args, "--data.evaluation.validation_draws", "0").message.rpartition(" in ")[2]
+    # calls are counted from 0 again, so that the fault comes at the seventh step from the checkpoint, which has 4
     assert (
         "the loss of step 11 is nan"
-        in run(*args, "--data.evaluation.validation_draws", "0", "--ckpt_path", "last").said
+        in run(*args, "--data.evaluation.validation_draws", "0", "--ckpt_path", "last").message
     )
     fitted(weights, broken.Network(), {}, "again")
     model = plane_of(broken.Network(), weights=str(weights))
@@ -229,11 +231,11 @@ def test_reward_that_is_infinite_for_some(weights: Path, folder: Path) -> None:
 def test_samples(weights: Path, folder: Path) -> None:
     """They are neither decoded nor kept, in any command."""
     args = ["--model.weights", weights, "--model.backbone", "broken.Overflows", "--model.backbone.below", "0.6"]
-    said = run(*FIT, *args).said
-    assert "4 of 4 samples are not finite from level 0.375 on, drawn by the reference: check model.weights" in said
+    message = run(*FIT, *args).message
+    assert "4 of 4 samples are not finite from level 0.375 on, drawn by the reference: check model.weights" in message
     assert not [*folder.glob("run/rounds/0/chunk*")]
-    said = run("levels", *FIT[1:-2], *args, "--run_dir", "levels").said
-    assert "are not finite" in said and not (folder / "levels/levels.json").exists()
+    message = run("levels", *FIT[1:-2], *args, "--run_dir", "levels").message
+    assert "are not finite" in message and not (folder / "levels/levels.json").exists()
     model = plane_of(broken.Overflows(0.6), weights=str(weights))
     with pytest.raises(NotFiniteError, match="4 of 4 samples are not finite"):
         graft.sample(model, trained(1), 4)

@@ -72,11 +72,11 @@ def summary(run: Path) -> dict:
 def test_objective(name: str, flags: list[str], folder: Path, mixture_fit: list[str], mixture_reference: Path) -> None:
     done("fit", *mixture_fit, *ONE, *OBJECTIVES[name], *flags)
     made = folder / "runs/mixture/1"
-    told = summary(made)
-    assert told["objective"] == {"ddpo": "policy gradient (DDPO)", "nft": "DiffusionNFT"}[name]
-    account = told["rounds"][0]
+    run_summary = summary(made)
+    assert run_summary["objective"] == {"ddpo": "policy gradient (DDPO)", "nft": "DiffusionNFT"}[name]
+    account = run_summary["rounds"][0]
     assert account["accepted"] == account["draws"] == 64 and account["kl_nats"] == 0
-    assert told["kl_nats"] is told["gain"]["of_accepted"] is None and not told["selective"]
+    assert run_summary["kl_nats"] is run_summary["gain"]["of_accepted"] is None and not run_summary["selective"]
     page = (made / "report.html").read_text()
     assert "so there is no accepted gain and no KL divergence" in page and "share of the accepted gain" not in page
     with (made / "metrics.csv").open(newline="") as file:
@@ -97,10 +97,14 @@ def test_anchored(folder: Path, mixture_fit: list[str], mixture_reference: Path)
     """It is given all draws, and its report says what was accepted."""
     done("fit", *mixture_fit, *ONE, *OBJECTIVES["anchored"])
     made = folder / "runs/mixture/1"
-    told = summary(made)
-    assert told["objective"] == "anchored P-GRAFT" and told["upper_level"] == 0.75 and told["selective"]
-    account = told["rounds"][0]
-    assert 0 < account["accepted"] < account["draws"] == 64 and told["kl_nats"] > 0
+    run_summary = summary(made)
+    assert (
+        run_summary["objective"] == "anchored P-GRAFT"
+        and run_summary["upper_level"] == 0.75
+        and run_summary["selective"]
+    )
+    account = run_summary["rounds"][0]
+    assert 0 < account["accepted"] < account["draws"] == 64 and run_summary["kl_nats"] > 0
     assert len(next(iter(load_file(made / "rounds/0/all.safetensors").values()))) == 64
     with (made / "metrics.csv").open(newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["train/loss"]]
@@ -171,7 +175,7 @@ def test_interruption(name: str, folder: Path, mixture_fit: list[str], monkeypat
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
 def test_refusals(flags: list[str], words: str, folder: Path, mixture_fit: list[str]) -> None:
-    assert words in run("fit", *mixture_fit, *ONE, *flags).said
+    assert words in run("fit", *mixture_fit, *ONE, *flags).message
     assert not list(folder.rglob("chunk_*"))
 
 
@@ -179,10 +183,10 @@ def test_objective_that_differs(folder: Path, mixture_fit: list[str]) -> None:
     """A run goes on with its own objective only."""
     done("fit", *mixture_fit, *ONE, *OBJECTIVES["nft"])
     (folder / "runs/mixture/1/summary.json").unlink()
-    said = run(
+    message = run(
         "fit", *mixture_fit, *ONE, *OBJECTIVES["nft"], "--model.objective.beta", "0.3", "--ckpt_path", "last"
-    ).said
-    assert "objective" in said and "beta" in said
+    ).message
+    assert "objective" in message and "beta" in message
 
 
 def test_rounds_keep_their_weights(mixture_run: Path, folder: Path, mixture_fit: list[str]) -> None:
@@ -210,5 +214,7 @@ def test_interpolation(mixture_run: Path, mixture_reference: Path, folder: Path)
         done("sample", "--weights", weights, "-n", "9", "--out", f"{name}.csv", *extra)
     drawn = {name: Path(f"{name}.csv").read_bytes() for name in ("tuned", "one", "half", "zero", "reference")}
     assert drawn["one"] == drawn["tuned"] and drawn["zero"] == drawn["reference"] and len(set(drawn.values())) == 3
-    assert "reference" in run("sample", "--weights", mixture_reference, "--out", "a.csv", "--interpolate", "0.5").said
-    assert "--interpolate" in run("sample", "--weights", mixture_run, "--out", "a.csv", "--interpolate", ".inf").said
+    assert (
+        "reference" in run("sample", "--weights", mixture_reference, "--out", "a.csv", "--interpolate", "0.5").message
+    )
+    assert "--interpolate" in run("sample", "--weights", mixture_run, "--out", "a.csv", "--interpolate", ".inf").message

@@ -1,4 +1,4 @@
-"""A network of one's own whose output has another shape than the state: one sentence, status 2, no weights."""
+"""A user's network with an output of another shape than the state: one sentence, status 2, no weights."""
 
 import shutil
 from pathlib import Path
@@ -31,8 +31,8 @@ class Scalar(Network):
 def test_pretrain(network: str, shape: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shutil.copytree(TOY / "domains", folder / "domains")
     (folder / "wrong_shapes.py").write_text(WRONG)
-    said = run(
+    message = run(
         "pretrain", "--config", "domains/mixture/pretrain.yaml", f"--model.backbone=wrong_shapes.{network}", *QUIET
     )
-    assert f"has shape {shape}; it must have shape (64, 2)" in said.said
+    assert f"has shape {shape}; it must have shape (64, 2)" in message.message
     assert not list(folder.rglob("*.safetensors"))

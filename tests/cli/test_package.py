@@ -70,7 +70,7 @@ def test_wheel(built: Path) -> None:
     modules = {str(path.relative_to(REPOSITORY)) for path in (REPOSITORY / "graft").rglob("*.py")}
     assert modules <= names  # whatever .gitignore says of folders that are called as outputs are
     assert "domains/molecules/reference/heavy.safetensors" in names
-    assert "domains/__init__.py" not in names  # or nobody else could ship a domain
+    assert "domains/__init__.py" not in names  # with it, no other package could ship a domain
     configs = {str(path.relative_to(REPOSITORY)) for path in (REPOSITORY / "configs").rglob("*.yaml")}
     assert {name.removeprefix("graft/") for name in names if name.startswith("graft/configs/")} == configs
     assert {name.split("/")[0] for name in names if ".dist-info/" not in name} == {"graft", "domains"}
@@ -128,7 +128,7 @@ def test_editable_from_any_folder(folder: Path) -> None:
 
 
 def test_domain_in_the_current_folder(folder: Path) -> None:
-    """It needs no package at all: domains/<name>/ beside the runs is found, and it learns what it is asked."""
+    """No package is needed: domains/<name>/ in the folder of the runs is found, and fine-tuning works."""
     shutil.copytree(TOY / "domains", folder / "domains")
     quiet = ["--trainer.enable_progress_bar", "false"]
     done("pretrain", "--config", "domains/mixture/pretrain.yaml", "--trainer.max_epochs", "30", *quiet)

@@ -55,14 +55,14 @@ def test_a_step_in_parts_is_the_step(small: list[str]) -> None:
 
 
 def test_half_precision(small: list[str]) -> None:
-    """States and weights keep theirs; other draws than those of full precision, and said so."""
+    """States and weights keep theirs; other draws than those of full precision, and the run prints it."""
     done("fit", *small, *ONE, "--trainer.precision", "bf16-mixed")
     folder = "runs/molecule/1"
     chunk = load_file(f"{folder}/rounds/0/chunk_00000.safetensors")
     assert all(tensor.dtype != torch.bfloat16 for tensor in (*chunk.values(), *weights(folder).values()))
     assert summary(folder)["tuned"]["n"] == 8
-    said = run("fit", *small, *ONE, "--data.storage.reuse_runs", "[runs/molecule/1]").said
-    assert "another precision" in said
+    message = run("fit", *small, *ONE, "--data.storage.reuse_runs", "[runs/molecule/1]").message
+    assert "another precision" in message
 
 
 def test_compiled(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -93,7 +93,7 @@ def test_compiled(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         assert not asked
         done("sample", "--weights", "compiled", "-n", "2", "--out", "points.csv", "--model.tuning.compile", "eager")
         assert asked[0] == "eager"
-    assert "fortran" in run(*args, "--model.tuning.compile", "fortran").said
+    assert "fortran" in run(*args, "--model.tuning.compile", "fortran").message
 
 
 def limited(forward: Callable[..., Any], most: int) -> Callable[..., Any]:
@@ -119,8 +119,8 @@ def test_batch_that_does_not_fit(small: list[str], monkeypatch: pytest.MonkeyPat
     assert all(torch.allclose(whole[name], parts[name], atol=1e-9) for name in whole)
     assert summary("whole")["denoiser_calls"] == summary("parts")["denoiser_calls"]
     monkeypatch.setattr(EGNN, "forward", limited(EGNN.forward, 4))
-    said = run("fit", *settings, "--data.train_batch_size", "8").said
-    assert "data.train_batch_size" in said and "accumulate_grad_batches" in said
+    message = run("fit", *settings, "--data.train_batch_size", "8").message
+    assert "data.train_batch_size" in message and "accumulate_grad_batches" in message
 
 
 def test_network_that_never_fits() -> None:

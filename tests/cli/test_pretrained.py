@@ -47,7 +47,7 @@ def work(toy: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def changed(work: Path, **settings: Any) -> str:
-    """A reference in whose header somebody has changed settings of the model."""
+    """A reference with changed settings of the model in its header."""
     tensors, about = read_tensors(work / "run" / "reference.safetensors")
     about["architecture"]["init_args"].update(settings)
     write_tensors(work / "theirs.safetensors", tensors, about)
@@ -71,7 +71,8 @@ def test_a_configuration_of_the_data_alone(work: Path) -> None:
     again = ["fit", "--config", "short/config.yaml", "--run_dir", "short", "--ckpt_path", "last"]
     done(*again)
     assert (
-        "holds tuned weights" in run("fit", "--config", "mine.yaml", "--model.weights", "short/tuned.safetensors").said
+        "holds tuned weights"
+        in run("fit", "--config", "mine.yaml", "--model.weights", "short/tuned.safetensors").message
     )
 
 
@@ -95,13 +96,13 @@ def test_a_header_is_checked(command: str, name: str, value: Any, work: Path) ->
         with pytest.raises(GraftError, match=r"theirs\.safetensors"):
             GraftModule.from_pretrained(weights)
     else:
-        assert "theirs.safetensors" in run(command, "--config", "mine.yaml", "--model.weights", weights).said
+        assert "theirs.safetensors" in run(command, "--config", "mine.yaml", "--model.weights", weights).message
     assert not (work / "taken over").exists() and "evil" not in sys.modules
 
 
 def test_settings_that_the_user_gives_are_not_looked_at(work: Path) -> None:
     weights = ["--config", "mine.yaml", "--model.weights", changed(work, backbone={"class_path": "evil.Plain"})]
-    assert "names evil.Plain" in run("fit", *weights).said
+    assert "names evil.Plain" in run("fit", *weights).message
     found = model(*weights, "--model.backbone", "own.Net", "--model.backbone.width", "32")["init_args"]["backbone"]
     assert found == {"class_path": "own.Net", "init_args": {"width": 32}} and "evil" not in sys.modules
 
@@ -121,13 +122,13 @@ def test_classes_of_the_user_s_own(work: Path) -> None:
         "a",
     )
     fit = ["--config", "mine.yaml", "--model.weights", "a/reference.safetensors"]
-    assert "names own.Mine" in run("fit", *fit).said
-    assert "names own.Net" in run("fit", *fit, "--model.class_path", "own.Mine").said
+    assert "names own.Mine" in run("fit", *fit).message
+    assert "names own.Net" in run("fit", *fit, "--model.class_path", "own.Mine").message
     assert model(*fit, "--trust")["init_args"]["backbone"]["class_path"] == "own.Net"
     assert model(*fit, "--model.class_path", "own.Mine", "--model.backbone", "own.Net")["init_args"]["steps"] == 8
-    assert "are of own.Mine" in run("fit", *fit[:2], "--model.class_path", "own.Other", *fit[2:]).said
+    assert "are of own.Mine" in run("fit", *fit[:2], "--model.class_path", "own.Other", *fit[2:]).message
     shutil.copy("a/reference.safetensors", "b.safetensors")
-    assert "--trust is for the folder" in run("fit", *fit, "--model.weights", "b.safetensors", "--trust").said
+    assert "--trust is for the folder" in run("fit", *fit, "--model.weights", "b.safetensors", "--trust").message
     import own  # type: ignore[import-not-found]
 
     with pytest.raises(GraftError, match=r"names own\.Net"):
@@ -150,8 +151,8 @@ def test_from_pretrained(work: Path) -> None:
     assert (policy.interval.low, policy.steps, policy.ema.decay) == (0.25, 8, 0.9) and policy.reference is not None
     data = rollouts_of("domains.mixture.Rightmost", draws=32, batch_size=16, steps_per_round=2, test_draws=8)
     trainer = graft.trainer(1, accelerator="cpu", enable_progress_bar=False)
-    said = yaml.safe_load(configuration(made, data, trainer))["model"]
-    assert said["init_args"]["backbone"] == {"class_path": "domains.mixture.Network", "init_args": {"width": 32}}
+    message = yaml.safe_load(configuration(made, data, trainer))["model"]
+    assert message["init_args"]["backbone"] == {"class_path": "domains.mixture.Network", "init_args": {"width": 32}}
     done("fit", *FIT, *SMALL, "--model.level", "0.25", "--run_dir", "cli")
     tuned = GraftModule.from_pretrained("cli")
     assert type(tuned) is Mixture and tuned.policy.interval.low == 0.25 and tuned.policy.reference is not None

@@ -65,9 +65,9 @@ def start(*args: object, command: "tuple[str, ...]" = ("-m", "graft"), **environ
 
 
 def output(process: "subprocess.Popen[str]", status: int = 0) -> str:
-    said, _ = process.communicate(timeout=240)
-    assert process.returncode == status, said
-    return said
+    message, _ = process.communicate(timeout=240)
+    assert process.returncode == status, message
+    return message
 
 
 @pytest.fixture(scope="module")
@@ -124,12 +124,12 @@ def same(ours: Path, theirs: Path, most: float = 1e-9) -> None:
             # what was drawn with weights that differ in the last place differs there, too
             alike(load_file(ours / path), load_file(theirs / path), 0.0 if path.parts[1] == "0" else most)
     alike(load_file(ours / "tuned.safetensors"), load_file(theirs / "tuned.safetensors"), most)
-    ours_said, theirs_said = (json.loads((run / "summary.json").read_text()) for run in (ours, theirs))
+    ours_summary, theirs_summary = (json.loads((run / "summary.json").read_text()) for run in (ours, theirs))
     for side in ("reference", "tuned"):
-        found, wanted = flat(ours_said[side]), flat(theirs_said[side])
+        found, wanted = flat(ours_summary[side]), flat(theirs_summary[side])
         assert found == pytest.approx(wanted, rel=1e-6, nan_ok=True)
-    assert {k: ours_said[k] for k in ("reward_calls", "denoiser_calls")} == {
-        k: theirs_said[k] for k in ("reward_calls", "denoiser_calls")
+    assert {k: ours_summary[k] for k in ("reward_calls", "denoiser_calls")} == {
+        k: theirs_summary[k] for k in ("reward_calls", "denoiser_calls")
     }
 
 
@@ -149,10 +149,10 @@ def alike(ours: "dict[str, torch.Tensor]", theirs: "dict[str, torch.Tensor]", mo
 
 
 def test_two_processes(args: list[str], one: Path, folder: Path) -> None:
-    """An uneven number of requests, and of accepted samples: nobody waits for ever, nothing is lost."""
-    said = output(start(*args, *TWO, "--run_dir", "two"))
+    """An uneven number of requests, and of accepted samples: no rank waits for ever, and nothing is lost."""
+    message = output(start(*args, *TWO, "--run_dir", "two"))
     same(folder / "two", one)
-    assert said.count("graft: run in two") == 1 and "Warning" not in said, said
+    assert message.count("graft: run in two") == 1 and "Warning" not in message, message
     tensors = load_file(folder / "two" / "tuned.safetensors").values()
     assert any(tensor.dtype == torch.float64 for tensor in tensors)
 
@@ -245,8 +245,8 @@ def test_goes_on_with_another_number(
 def test_one_process_is_asked_to_stop(args: list[str], one: Path, folder: Path) -> None:
     """Both finish the step, and one process goes on from there."""
     asked = start(*args, *KILLED, *TWO, "--run_dir", "run", TRIED_KILL="asked", TRIED_STEP="16")
-    said = output(asked, status=143)
-    assert said.count("graft: interrupted after step 16") == 1 and "Traceback" not in said, said
+    message = output(asked, status=143)
+    assert message.count("graft: interrupted after step 16") == 1 and "Traceback" not in message, message
     assert torch.load(folder / "run/checkpoints/last.ckpt", weights_only=True)["global_step"] == 16
     done(*args, *KILLED, "--run_dir", "run", "--ckpt_path", "last")
     same(folder / "run", one)
@@ -265,9 +265,9 @@ def test_sharded(how: str, mixture_fit: list[str], folder: Path) -> None:
     done(*settings, "--run_dir", "one")
     two = [*settings, *SHARDED, *(PARTS if how == "a folder" else []), "--run_dir", "two"]
     killed = start(*two, TRIED_KILL="training", TRIED_STEP="16")
-    said, _ = killed.communicate(timeout=240)
+    message, _ = killed.communicate(timeout=240)
     checkpoint = folder / "two" / "checkpoints" / "last.ckpt"
-    assert killed.returncode in (-signal.SIGKILL, -signal.SIGTERM), said
+    assert killed.returncode in (-signal.SIGKILL, -signal.SIGTERM), message
     assert checkpoint.is_dir() == (how == "a folder") and checkpoint.exists()
     last = ["--run_dir", "two", "--ckpt_path", "last"]
     if how == "a folder":
@@ -296,10 +296,10 @@ def test_sharded_index_that_would_run_code(name: str, folder: Path) -> None:
 
 
 def test_networks_that_cannot_be_sharded(mixture_fit: list[str], folder: Path) -> None:
-    said = run(
+    message = run(
         "fit", *mixture_fit, "--trainer.strategy", "fsdp", "--trainer.accelerator", "cpu", "--trainer.devices", "1"
     )
-    assert said.status == 2 and "FSDP" in said.err
+    assert message.status == 2 and "FSDP" in message.err
 
 
 def test_a_batch_that_cannot_be_shared(args: list[str], folder: Path, pair: Pair) -> None:
@@ -338,7 +338,7 @@ def plane(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 NETWORK = "--model.backbone"
 ON_ONE_RANK = {
     "loss": ([NETWORK, "broken.NotANumber", f"{NETWORK}.at", "3", *TWO], "the loss of step 3 is nan: lower"),
-    "loss without a gradient": (["--model", "broken.Beside", *TWO], "the loss of step 3 is nan: lower"),
+    "loss without a gradient": (["--model", "broken.AuxiliaryLoss", *TWO], "the loss of step 3 is nan: lower"),
     "loss of a part": (
         [NETWORK, "broken.NotANumber", f"{NETWORK}.at", "5", "--trainer.accumulate_grad_batches", "2", *TWO],
         "the loss of step 3 is nan: lower",

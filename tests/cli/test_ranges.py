@@ -44,7 +44,7 @@ SCHEDULE = ["--model.lr_scheduler=graft.optimizers.WarmupCosine", "--model.lr_sc
     ],
 )
 def test_a_number_out_of_its_range(flag: str, value: str, words: str, folder: Path, mixture_fit: list[str]) -> None:
-    assert words in run("fit", *mixture_fit, *SCHEDULE, f"{flag}={value}").said
+    assert words in run("fit", *mixture_fit, *SCHEDULE, f"{flag}={value}").message
     assert not list(folder.rglob("*.safetensors"))
 
 
@@ -64,14 +64,14 @@ def test_a_number_out_of_its_range(flag: str, value: str, words: str, folder: Pa
 )
 def test_a_section_of_another_kind(text: str, words: str, folder: Path) -> None:
     (folder / "mine.yaml").write_text(text)
-    assert words in run("fit", *MOLECULE, "--config", "mine.yaml").said
+    assert words in run("fit", *MOLECULE, "--config", "mine.yaml").message
 
 
 @pytest.mark.parametrize("command", ["sample", "evaluate", "hits"])
-def test_samples_that_nobody_can_wait_for(command: str, finished: Path, folder: Path) -> None:
+def test_samples_that_take_years(command: str, finished: Path, folder: Path) -> None:
     number = ["--trust", "--draws", 10**15] if command == "hits" else ["-n", 10**15]
     out = [] if command == "evaluate" else ["--out", "new.sdf"]
-    assert "years on any machine" in run(command, "--weights", finished, *number, *out).said
+    assert "years on any machine" in run(command, "--weights", finished, *number, *out).message
     assert not list(folder.iterdir())
 
 

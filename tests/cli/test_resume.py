@@ -105,7 +105,7 @@ FIRST, CURRENT, *OTHERS = SIGNALS
 
 @pytest.mark.parametrize("when", [CURRENT, *(pytest.param(each, marks=pytest.mark.slow) for each in (FIRST, *OTHERS))])
 def test_interruption(when: str, args: list[str], whole: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The step is finished and saved, what is said goes on from there, to the same weights bit for bit."""
+    """The step is finished and saved, and the printed command resumes to the same weights bit for bit."""
     import callbacks
 
     number, status, step, source = SIGNALS[when]
@@ -119,9 +119,9 @@ def test_interruption(when: str, args: list[str], whole: Path, folder: Path, mon
         result = run(*args)
     assert result.status == status and "finishing the step" in result.out
     assert [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)] == handlers
-    said = result.err.strip()
-    assert said.startswith("graft: interrupted ") and len(said.splitlines()) == 1
-    command = shlex.split(said.partition("resume with: ")[2])
+    message = result.err.strip()
+    assert message.startswith("graft: interrupted ") and len(message.splitlines()) == 1
+    command = shlex.split(message.partition("resume with: ")[2])
     assert command[0] == "graft" and command[-4:] == ["--run_dir", "runs/mixture/1", "--ckpt_path", "last"]
     resumed = folder / "runs/mixture/1"
     assert torch.load(resumed / "checkpoints/last.ckpt", weights_only=True)["global_step"] == step
@@ -200,15 +200,15 @@ def test_checkpoint_without_its_run(interrupted: Path, folder: Path, mixture_fit
     lost = folder / "elsewhere" / "last.ckpt"
     lost.parent.mkdir()
     shutil.copy(interrupted / "checkpoints" / "last.ckpt", lost)
-    assert "no run in" in run("fit", *mixture_fit, "--ckpt_path", lost).said
+    assert "no run in" in run("fit", *mixture_fit, "--ckpt_path", lost).message
 
 
 def test_nothing_to_go_on_with(folder: Path, mixture_fit: list[str]) -> None:
-    assert "no unfinished run in runs/mixture" in run("fit", *mixture_fit, *LAST).said
+    assert "no unfinished run in runs/mixture" in run("fit", *mixture_fit, *LAST).message
     assert not (folder / "runs").exists()
-    assert "no run in mine" in run("fit", *mixture_fit, *LAST, "--run_dir", "mine").said
+    assert "no run in mine" in run("fit", *mixture_fit, *LAST, "--run_dir", "mine").message
     assert not (folder / "mine").exists()
-    assert "'nowhere.ckpt'" in run("fit", *mixture_fit, "--ckpt_path", "nowhere.ckpt").said
+    assert "'nowhere.ckpt'" in run("fit", *mixture_fit, "--ckpt_path", "nowhere.ckpt").message
 
 
 def test_started_again_by_a_scheduler(mixture_run: Path, folder: Path, mixture_fit: list[str]) -> None:
@@ -225,7 +225,7 @@ def test_started_again_by_a_scheduler(mixture_run: Path, folder: Path, mixture_f
         "auto",
     ]
     done("fit", *again)
-    assert "is finished" in run("fit", *again).said
+    assert "is finished" in run("fit", *again).message
     (folder / "mine" / "summary.json").unlink()
     before = {path: path.stat().st_mtime_ns for path in (folder / "mine" / "rounds").rglob("chunk*")}
     done("fit", *again)
@@ -234,9 +234,9 @@ def test_started_again_by_a_scheduler(mixture_run: Path, folder: Path, mixture_f
 
 def test_finished_run(mixture_run: Path, folder: Path, mixture_fit: list[str]) -> None:
     shutil.copytree(mixture_run, folder / "runs" / "mixture" / "1")
-    assert "no unfinished run" in run("fit", *mixture_fit, *LAST).said
-    assert "is finished" in run("fit", *mixture_fit, *LAST, "--run_dir", "runs/mixture/1").said
-    assert "is finished" in run("fit", *mixture_fit, "--ckpt_path", "runs/mixture/1/checkpoints/last.ckpt").said
+    assert "no unfinished run" in run("fit", *mixture_fit, *LAST).message
+    assert "is finished" in run("fit", *mixture_fit, *LAST, "--run_dir", "runs/mixture/1").message
+    assert "is finished" in run("fit", *mixture_fit, "--ckpt_path", "runs/mixture/1/checkpoints/last.ckpt").message
 
 
 @pytest.mark.parametrize(
@@ -257,8 +257,8 @@ def test_flag_that_differs(
     """Lightning would let the checkpoint override it in silence."""
     before = {path: path.read_bytes() for path in interrupted.rglob("*") if path.is_file()}
     checkpoint = "last" if how == "last" else interrupted / "checkpoints" / "last.ckpt"
-    said = run("fit", *mixture_fit, flag, value or mixture_run, "--ckpt_path", checkpoint).said
-    assert key in said and (value or str(mixture_run)) in said
+    message = run("fit", *mixture_fit, flag, value or mixture_run, "--ckpt_path", checkpoint).message
+    assert key in message and (value or str(mixture_run)) in message
     assert {path: path.read_bytes() for path in interrupted.rglob("*") if path.is_file()} == before
 
 
@@ -274,9 +274,9 @@ def test_runs_are_numbered(interrupted: Path, folder: Path, mixture_fit: list[st
 
 
 def test_occupied_folder(mixture_run: Path, interrupted: Path, folder: Path, mixture_fit: list[str]) -> None:
-    assert "finished" in run("fit", *mixture_fit, "--run_dir", mixture_run).said
-    said = run("fit", *mixture_fit, "--run_dir", interrupted).said
-    assert "unfinished" in said and "--ckpt_path last" in said
+    assert "finished" in run("fit", *mixture_fit, "--run_dir", mixture_run).message
+    message = run("fit", *mixture_fit, "--run_dir", interrupted).message
+    assert "unfinished" in message and "--ckpt_path last" in message
 
 
 def test_run_in_a_folder_of_one_s_own(folder: Path, mixture_fit: list[str], mixture_run: Path) -> None:
@@ -293,11 +293,11 @@ def test_chunks_of_another_run_are_refused(
     """A folder of rounds from somewhere else is not taken for this run's."""
     other = folder / "other"
     shutil.copytree(mixture_run / "rounds", other / "rounds")
-    assert "must be empty" in run("fit", *mixture_fit, "--seed_everything", "5", "--run_dir", "other").said
+    assert "must be empty" in run("fit", *mixture_fit, "--seed_everything", "5", "--run_dir", "other").message
     config = (mixture_run / "config.yaml").read_text()
     (other / "config.yaml").write_text(config.replace("seed_everything: 0", "seed_everything: 5"))
-    said = run("fit", *mixture_fit, "--seed_everything", "5", "--run_dir", "other", *LAST).said
-    assert "another seed" in said and "--run_dir" in said
+    message = run("fit", *mixture_fit, "--seed_everything", "5", "--run_dir", "other", *LAST).message
+    assert "another seed" in message and "--run_dir" in message
 
 
 def test_commands_name(mixture_fit: list[str]) -> None:

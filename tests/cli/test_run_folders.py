@@ -67,8 +67,8 @@ def test_foreign_files(command: str, name: str, work: Path) -> None:
     theirs.write_text("not graft's")
     args = {"pretrain": PRETRAIN, "compare": COMPARE}.get(command, FIT)
     for how in ([], ["--ckpt_path", "auto"])[: 2 if command == "fit" else 1]:
-        said = run(command, *args, "--run_dir", "theirs", *how).said
-        assert "--run_dir is theirs" in said and name.partition("/")[0] in said and "must be empty" in said
+        message = run(command, *args, "--run_dir", "theirs", *how).message
+        assert "--run_dir is theirs" in message and name.partition("/")[0] in message and "must be empty" in message
     assert everything(work / "theirs") == {name: b"not graft's"}
 
 
@@ -87,8 +87,10 @@ def test_links_out_of_a_run(place: str, work: Path) -> None:
     (run_dir / place).rename(elsewhere)
     (run_dir / place).symlink_to(elsewhere)
     before = everything(elsewhere) or elsewhere.read_bytes()
-    said = run("fit", *FIT, "--run_dir", "run", "--ckpt_path", "last", "--data.storage.keep_last_rounds", "10").said
-    assert f"run/{place} is a link to {elsewhere}" in said
+    message = run(
+        "fit", *FIT, "--run_dir", "run", "--ckpt_path", "last", "--data.storage.keep_last_rounds", "10"
+    ).message
+    assert f"run/{place} is a link to {elsewhere}" in message
     assert (everything(elsewhere) or elsewhere.read_bytes()) == before
 
 
@@ -96,7 +98,7 @@ def test_a_link_to_nowhere(work: Path) -> None:
     (work / "run" / "summary.json").unlink()
     shutil.rmtree(work / "run" / "rounds")
     (work / "run" / "rounds").symlink_to(work / "nowhere")
-    assert "is a link to" in run("fit", *FIT, "--run_dir", "run", "--ckpt_path", "last").said
+    assert "is a link to" in run("fit", *FIT, "--run_dir", "run", "--ckpt_path", "last").message
     assert not (work / "nowhere").exists()
 
 
@@ -130,7 +132,7 @@ def test_a_refused_run_is_no_unfinished_one(command: str, flags: list[str], word
     (work / "scores.csv").write_text("x\n1\n")
     for how in (["--run_dir", "mine"], []):
         before = set(work.rglob("config.yaml"))
-        assert words in run(command, *FIT, *flags, *how).said
+        assert words in run(command, *FIT, *flags, *how).message
         assert set(work.rglob("config.yaml")) == before
     done(command, *FIT, "--run_dir", "mine", "--ckpt_path", "auto")
 
@@ -140,9 +142,9 @@ def test_a_run_that_drew_is_an_unfinished_one(work: Path) -> None:
     (work / "tried_nan.py").write_text("def reward(item):\n    return float('nan')\n")
     failing = ["--data.reward", "graft.reward.FunctionReward", "--data.reward.path", "tried_nan.reward"]
     failing += ["--data.reward.timeout", "null"]
-    assert "--ckpt_path last" in run("fit", *FIT, *failing, "--run_dir", "mine").said
+    assert "--ckpt_path last" in run("fit", *FIT, *failing, "--run_dir", "mine").message
     assert (work / "mine/config.yaml").exists() and list((work / "mine/rounds/0").glob("chunk_*"))
-    assert "unfinished" in run("fit", *FIT, *failing, "--run_dir", "mine").said
+    assert "unfinished" in run("fit", *FIT, *failing, "--run_dir", "mine").message
 
 
 def test_what_a_killed_session_left(work: Path) -> None:

@@ -42,7 +42,7 @@ def test_assay_table(small: list[str]) -> None:
     """Nothing is drawn or scored in the rounds; what cannot be used is counted."""
     with open("assay.csv", "a") as file:
         file.write("OCC,2.5\n")  # a replicate of the first
-    said = done("fit", *small, *FILE).out
+    message = done("fit", *small, *FILE).out
     summary = json.loads(Path(NEW, "summary.json").read_text())
     for account in summary["rounds"]:
         assert account["draws"] == 8 and account["accepted"] == 4 and account["source"] == "assay.csv"
@@ -50,14 +50,18 @@ def test_assay_table(small: list[str]) -> None:
         assert account["failures"] == {} and account["invalid_records"] == 6
     # Samples are judged by the reward, which is not what the file holds: no gain is a share of the accepted one.
     assert summary["reward"]["name"] == "spread" and summary["gain"]["of_accepted"] is None
-    assert "accepted pIC50 of the file" in said and "share of the accepted gain" not in said
+    assert "accepted pIC50 of the file" in message and "share of the accepted gain" not in message
     assert "accepted pIC50 of the file" in (page := Path(NEW, "report.html").read_text()) and ": pIC50" not in page
     rows = list(csv.DictReader(Path(NEW, "rounds/0/accepted.csv").read_text().splitlines()))
     assert {float(row["reward"]) for row in rows} == {2.5, 2.0, 1.0}
     counts = summary["scored_set"]
     assert (counts["objects"], counts["replicates"]) == (8, 1) and sum(counts["invalid_by_reason"].values()) == 6
-    assert "graft: assay.csv: 8 objects of 9 records, 1 of them averaged as replicates (3 left out: no score (" in said
-    assert "no score (record 4: pIC50 is missing); 1 left out: no SMILES (record 6: nonsense); 1 left out: too" in said
+    assert (
+        "graft: assay.csv: 8 objects of 9 records, 1 of them averaged as replicates (3 left out: no score (" in message
+    )
+    assert (
+        "no score (record 4: pIC50 is missing); 1 left out: no SMILES (record 6: nonsense); 1 left out: too" in message
+    )
     left = list(csv.DictReader(Path(NEW, "rounds/0/invalid_records.csv").read_text().splitlines()))
     assert [int(row["record"]) for row in left] == [4, 6, 7, 9, 11, 13]
     assert "nonsense" in left[1]["why"] and "high" in left[2]["why"]
@@ -79,34 +83,34 @@ def test_smaller_is_better(small: list[str]) -> None:
 def test_sdf(finished: Path, small: list[str]) -> None:
     """The samples that a run wrote, with their rewards, are a scored set."""
     sdf = finished / "samples/reference.sdf"
-    said = run("fit", *small, "--data.source.path", sdf, "--data.source.score_column", "rewards").said
-    assert "no record with a property 'rewards'" in said and "connected, reward" in said
+    message = run("fit", *small, "--data.source.path", sdf, "--data.source.score_column", "rewards").message
+    assert "no record with a property 'rewards'" in message and "connected, reward" in message
 
 
 def test_refusals(small: list[str], folder: Path) -> None:
-    assert "--data" not in run("fit", *small, "--data.source.path", "assay.csv").said.split("score_column")[0]
+    assert "--data" not in run("fit", *small, "--data.source.path", "assay.csv").message.split("score_column")[0]
     assert (
         "no column 'ic50'; there are: SMILES, pIC50"
-        in run("fit", *small, *FILE[:2], "--data.source.score_column", "ic50").said
+        in run("fit", *small, *FILE[:2], "--data.source.score_column", "ic50").message
     )
     assert (
         "no file 'none.csv'"
-        in run("fit", *small, "--data.source.path", "none.csv", "--data.source.score_column", "a").said
+        in run("fit", *small, "--data.source.path", "none.csv", "--data.source.score_column", "a").message
     )
-    assert "'reference', 'current', or a scored file" in run("fit", *small, "--data.source", "refrence").said
-    said = run("fit", *small, *FILE, "--data.source.max_invalid_fraction", "0.2").said
-    assert "6 of 14 records" in said and "record 4" in said and "20%" in said
+    assert "'reference', 'current', or a scored file" in run("fit", *small, "--data.source", "refrence").message
+    message = run("fit", *small, *FILE, "--data.source.max_invalid_fraction", "0.2").message
+    assert "6 of 14 records" in message and "record 4" in message and "20%" in message
     (folder / "assay.csv").write_bytes(b"smiles,pIC50\nCC,\x00\x01\n")
-    assert "no text" in run("fit", *small, *FILE).said
+    assert "no text" in run("fit", *small, *FILE).message
     (folder / "assay.xlsx").write_text("CC 1")
-    said = run("fit", *small, "--data.source.path", "assay.xlsx", "--data.source.score_column", "a").said
-    assert ".smi, .csv, .tsv and .txt files" in said
+    message = run("fit", *small, "--data.source.path", "assay.xlsx", "--data.source.score_column", "a").message
+    assert ".smi, .csv, .tsv and .txt files" in message
 
 
 def test_deterministic_sampler(small: list[str]) -> None:
-    said = run("fit", *small, *FILE, "--config", "process/molecule_ode.yaml").said
-    assert "scored file" in said and "eta=1" in said
-    auto = run("fit", *small, *FILE, "--model.level", "auto").said
+    message = run("fit", *small, *FILE, "--config", "process/molecule_ode.yaml").message
+    assert "scored file" in message and "eta=1" in message
+    auto = run("fit", *small, *FILE, "--model.level", "auto").message
     assert "'auto'" in auto and "scored file" in auto
 
 
@@ -127,16 +131,18 @@ def test_filters_and_options(small: list[str], folder: Path) -> None:
         '{standard_type: IC50, Standard Relation: "="}',
     ]
     options = ["--data.source.options", "{smiles_column: Drug, largest_fragment: true}"]
-    said = done("fit", *given, *options).out
+    message = done("fit", *given, *options).out
     summary = json.loads(Path(NEW, "summary.json").read_text())["scored_set"]
     assert (summary["objects"], summary["replicates"], summary["filtered"]) == (4, 4, 5)
     assert summary["invalid_by_reason"] == {"with an attachment point (*), which only a fragment may have": 1}
-    assert "5 records removed by filters" in said and "4 molecules have replicates that differ widely" in said
-    assert "differ widely" in " ".join(summary["notes"]) and "only a fragment may have (record 14: *CC)" in said
-    said = run("fit", *given, "--data.source.options.smiles_column", "Drug").said
-    assert "5 of 9 records" in said and "4 left out: a salt or mixture of 2 fragments (set largest_fragment)" in said
-    assert "no column 'Drugs'" in run("fit", *given, "--data.source.options", "{smiles_column: Drugs}").said
-    said = run("fit", *given, "--data.source.options", "{smiles: Drug}").said
-    assert "no option 'smiles'; there are: " in said and "smiles_column" in said
+    assert "5 records removed by filters" in message and "4 molecules have replicates that differ widely" in message
+    assert "differ widely" in " ".join(summary["notes"]) and "only a fragment may have (record 14: *CC)" in message
+    message = run("fit", *given, "--data.source.options.smiles_column", "Drug").message
+    assert (
+        "5 of 9 records" in message and "4 left out: a salt or mixture of 2 fragments (set largest_fragment)" in message
+    )
+    assert "no column 'Drugs'" in run("fit", *given, "--data.source.options", "{smiles_column: Drugs}").message
+    message = run("fit", *given, "--data.source.options", "{smiles: Drug}").message
+    assert "no option 'smiles'; there are: " in message and "smiles_column" in message
     images = ["fit", "--config", "domains/image.yaml", *FILE, "--data.source.filters", "{a: 1}"]
-    assert "data.source.filters is set, and Images reads scored files without it" in run(*images).said
+    assert "data.source.filters is set, and Images reads scored files without it" in run(*images).message

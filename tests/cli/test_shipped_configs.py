@@ -181,15 +181,16 @@ def test_weights_that_do_not_say_their_network(args: list[str], folder: Path) ->
     from graft import GraftError
 
     torch.save({"a": torch.zeros(2)}, "theirs.pt")
-    said = run("fit", "--config", "domains/molecule.yaml", "--model.weights", "theirs.pt", *args).said
+    message = run("fit", "--config", "domains/molecule.yaml", "--model.weights", "theirs.pt", *args).message
     sentence = "weights theirs.pt do not say their network; give model.backbone and model.process"
-    assert said == f"graft: {sentence}"
+    assert message == f"graft: {sentence}"
     for make in (lambda: Molecules(weights="theirs.pt"), lambda: Molecules.from_pretrained("theirs.pt")):
         with pytest.raises(GraftError) as error:
             make()
         assert str(error.value) == sentence
-    other = run("fit", "--config", "domains/molecule.yaml", "--model.class_path", "domains.images.Images").said
+    other = run("fit", "--config", "domains/molecule.yaml", "--model.class_path", "domains.images.Images").message
     assert "are of domains.molecules.Molecules" in other
     assert (
-        "there is no file" in run("fit", "--config", "domains/molecule.yaml", "--model.weights", "no.safetensors").said
+        "there is no file"
+        in run("fit", "--config", "domains/molecule.yaml", "--model.weights", "no.safetensors").message
     )

@@ -66,7 +66,7 @@ def test_more_draws_than_are_stored(mixture_run: Path, mixture_fit: list[str]) -
 
 
 def test_rounds_of_the_current_model(mixture_run: Path, mixture_fit: list[str]) -> None:
-    """A model that has been trained draws anew."""
+    """A model that was trained samples again."""
     done("fit", *mixture_fit, "--data.source", "current", "--run_dir", "first")
     done("fit", *mixture_fit, "--data.source", "current", "--run_dir", "second", "--data.storage.reuse_runs", "[first]")
     assert [account("second", number)["reused"] for number in (0, 1)] == [64, 0]
@@ -80,16 +80,16 @@ def test_rounds_of_the_current_model(mixture_run: Path, mixture_fit: list[str]) 
         (["--model.process.init_args.eta", "0.5"], "process"),
     ],
 )
-def test_draws_of_another_law_are_refused(
+def test_draws_of_another_distribution_are_refused(
     setting: list[str], named: str, mixture_run: Path, mixture_fit: list[str]
 ) -> None:
-    said = run("fit", *mixture_fit, "--data.storage.reuse_runs", f"[{mixture_run}]", *setting).said
-    assert f"another {named}:" in said and "data.storage.reuse_runs" in said
+    message = run("fit", *mixture_fit, "--data.storage.reuse_runs", f"[{mixture_run}]", *setting).message
+    assert f"another {named}:" in message and "data.storage.reuse_runs" in message
 
 
 def test_levels_of_the_store(mixture_run: Path, mixture_fit: list[str]) -> None:
-    said = run("fit", *mixture_fit, "--data.storage.reuse_runs", f"[{mixture_run}]", "--model.level", "0.5").said
-    assert "level 0.5" in said and "only at 0." in said
+    message = run("fit", *mixture_fit, "--data.storage.reuse_runs", f"[{mixture_run}]", "--model.level", "0.5").message
+    assert "level 0.5" in message and "only at 0." in message
     done("fit", *mixture_fit, "--run_dir", "more", "--data.storage.record_levels", "[0.5]", "--trainer.max_epochs", "1")
     done(
         "fit",
@@ -108,10 +108,10 @@ def test_levels_of_the_store(mixture_run: Path, mixture_fit: list[str]) -> None:
 
 def test_no_store(mixture_run: Path, mixture_fit: list[str], folder: Path) -> None:
     (folder / "empty").mkdir()
-    assert "no draws of a run" in run("fit", *mixture_fit, "--data.storage.reuse_runs", "[empty]").said
+    assert "no draws of a run" in run("fit", *mixture_fit, "--data.storage.reuse_runs", "[empty]").message
     shutil.copytree(mixture_run / "rounds", folder / "broken/rounds")
     (folder / "broken/rounds/0/chunk_00001.safetensors").write_bytes(b"{")
-    assert "chunk_00001" in run("fit", *mixture_fit, "--data.storage.reuse_runs", "[broken]").said
+    assert "chunk_00001" in run("fit", *mixture_fit, "--data.storage.reuse_runs", "[broken]").message
 
 
 def test_which_samples_trained_a_model(mixture_run: Path) -> None:
@@ -147,10 +147,10 @@ def test_screen_and_budget(mixture_fit: list[str]) -> None:
         (value is not None, other) for a, b in zip(kept, full, strict=True) for value, other in zip(a, b, strict=True)
     ]
     assert sum(other for known, other in asked if known) / 48 > sum(other for known, other in asked if not known) / 16
-    said = run("fit", *mixture_fit, "--data.budget.max_calls", "90").said
-    assert "max_calls is 90" in said and "96" in said
+    message = run("fit", *mixture_fit, "--data.budget.max_calls", "90").message
+    assert "max_calls is 90" in message and "96" in message
 
 
 def test_settings_of_store_and_screen(mixture_fit: list[str]) -> None:
-    assert "proxy_fraction is 0" in run("fit", *mixture_fit, "--data.budget.proxy_fraction", "0").said
-    assert "data.storage.record_levels" in run("fit", *mixture_fit, "--data.storage.record_levels", "[1.5]").said
+    assert "proxy_fraction is 0" in run("fit", *mixture_fit, "--data.budget.proxy_fraction", "0").message
+    assert "data.storage.record_levels" in run("fit", *mixture_fit, "--data.storage.record_levels", "[1.5]").message

@@ -79,7 +79,7 @@ def work(toy: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def changed(work: Path, change: "Callable[[dict[str, Any]], Any]", **more: Any) -> str:
-    """Weights whose header somebody has changed, sealed anew.
+    """Weights with a changed header and a new checksum.
 
     Args:
         work: Folder.
@@ -91,8 +91,8 @@ def changed(work: Path, change: "Callable[[dict[str, Any]], Any]", **more: Any) 
     config = yaml.safe_load((work / "run" / "config.yaml").read_text())
     config["model"] = architecture
     change(config)
-    said = {"architecture": config["model"], "data": config["data"]}
-    write_tensors(work / "theirs.safetensors", tensors, {**about, **said, **more})
+    message = {"architecture": config["model"], "data": config["data"]}
+    write_tensors(work / "theirs.safetensors", tensors, {**about, **message, **more})
     return "theirs.safetensors"
 
 
@@ -119,8 +119,12 @@ def test_no_reward_comes_from_a_weights_file(command: str, kind: str, work: Path
         done("evaluate", "--weights", weights, "-n", "4", "--runs", "1")
     else:
         flags = ["--best_of", "2"] if command == "sample" else ["--draws", "4"]
-        said = run(command, "--weights", weights, *TWO, *flags).said
-        assert "has no reward" in said and "--data.reward package.module.function" in said and "--trust" not in said
+        message = run(command, "--weights", weights, *TWO, *flags).message
+        assert (
+            "has no reward" in message
+            and "--data.reward package.module.function" in message
+            and "--trust" not in message
+        )
         done(command, "--weights", weights, *TWO, *flags, *REWARD)
     assert not (work / "taken over").exists() and "evil" not in sys.modules
 
@@ -137,7 +141,7 @@ def test_a_reward_in_the_place_of_a_part_of_the_model(place: str, kind: str, wor
         else:
             inner[place] = REWARDS[kind]
 
-    run("sample", "--weights", changed(work, change), *TWO).said  # noqa: B018
+    run("sample", "--weights", changed(work, change), *TWO).message  # noqa: B018
     assert not (work / "taken over").exists() and "evil" not in sys.modules
 
 
@@ -159,7 +163,7 @@ def test_other_ways_to_name_a_class(name: str, value: Any, work: Path) -> None:
     if name in ("objective", "optimizer"):
         done("sample", "--weights", weights, *TWO)
     else:
-        run("sample", "--weights", weights, *TWO).said  # noqa: B018
+        run("sample", "--weights", weights, *TWO).message  # noqa: B018
     assert not (work / "taken over").exists() and "evil" not in sys.modules
 
 
@@ -175,7 +179,7 @@ def test_classes_are_looked_at_again_before_they_are_built(work: Path, monkeypat
 
     Mine.__module__, Mine.__qualname__ = "nets", "Mine"
     monkeypatch.setitem(sys.modules, "nets", types.SimpleNamespace(Mine=Mine))  # type: ignore[arg-type]
-    assert "theirs.safetensors names nets.Mine" in run("sample", "--weights", weights, *TWO).said
+    assert "theirs.safetensors names nets.Mine" in run("sample", "--weights", weights, *TWO).message
     assert not built
 
 
@@ -212,7 +216,7 @@ def test_files_of_the_machine_are_named_and_not_found(work: Path) -> None:
     found = portable({"a": brief, "b": ["notes.yaml", "plain", shipped], "c": str(find_file(shipped)), "d": "~/x"})
     assert found == {"a": "file:notes.yaml", "b": ["file:notes.yaml", "plain", shipped], "c": shipped, "d": "file:x"}
     weights = changed(work, lambda config: config["model"]["init_args"].update(brief=found["a"]))
-    assert "give it with --model.brief" in run("sample", "--weights", weights, *TWO).said
+    assert "give it with --model.brief" in run("sample", "--weights", weights, *TWO).message
 
 
 def test_a_reference_is_found_from_other_folders(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -222,14 +226,14 @@ def test_a_reference_is_found_from_other_folders(work: Path, monkeypatch: pytest
     shutil.copytree(TOY / "domains", "domains")
     done("sample", "--weights", work / "run", *TWO)
     shutil.move(work / "run", work / "else" / "deeper" / "run")
-    assert "--model.weights FILE" in run("sample", "--weights", "deeper/run", *TWO).said
+    assert "--model.weights FILE" in run("sample", "--weights", "deeper/run", *TWO).message
     done("sample", "--weights", "deeper/run", *TWO, "--model.weights", work / "given" / "reference.safetensors")
     config = Path("deeper/run/config.yaml")
     config.write_text(config.read_text().replace("given/ref", f"{work}/given/ref"))
     done("sample", "--weights", "deeper/run", *TWO)
     tensors, about = read_tensors(work / "given" / "reference.safetensors")
     write_tensors(work / "given" / "reference.safetensors", tensors, {**about, "another": 1})
-    assert "--model.weights FILE" in run("sample", "--weights", "deeper/run", *TWO).said
+    assert "--model.weights FILE" in run("sample", "--weights", "deeper/run", *TWO).message
 
 
 def test_rounds_and_classes_of_the_user_s_own(work: Path) -> None:
@@ -246,17 +250,19 @@ def test_rounds_and_classes_of_the_user_s_own(work: Path) -> None:
         "true",
     )
     for folder in ("own", "own/rounds/0"):
-        assert "names own.Net" in run("sample", "--weights", folder, *TWO).said
+        assert "names own.Net" in run("sample", "--weights", folder, *TWO).message
         done("sample", "--weights", folder, *TWO, "--trust", "--best_of", "2")
     done("sample", "--weights", "own", *TWO, "--model.backbone", "{class_path: own.Net, init_args: {width: 32}}")
 
 
 def test_the_run_s_own_reward_with_the_folder_and_trust(work: Path) -> None:
     for command, flags in (("sample", ["--best_of", "2"]), ("hits", [])):
-        said = run(command, "--weights", "run", *TWO, *flags).said
-        assert "add --trust to take that of run" in said
+        message = run(command, "--weights", "run", *TWO, *flags).message
+        assert "add --trust to take that of run" in message
         done(command, "--weights", "run", *TWO, *flags, "--trust")
-        assert "--trust is for the folder" in run(command, "--weights", "run/tuned.safetensors", *TWO, "--trust").said
+        assert (
+            "--trust is for the folder" in run(command, "--weights", "run/tuned.safetensors", *TWO, "--trust").message
+        )
     done("hits", "--weights", "run", *TWO, *REWARD)  # the same reward: its stored scores count
     done("sample", "--weights", "run", *TWO)
     done("sample", "--weights", "run", *TWO, "--trust")
@@ -305,8 +311,8 @@ def test_what_a_model_is_not_made_of(name: str, place: str, work: Path) -> None:
 
     if place != "backbone" and name in NAMES[8:]:
         pytest.skip("one place for these")
-    said = run("sample", "--weights", changed(work, change), *TWO).said
-    assert "theirs.safetensors" in said
+    message = run("sample", "--weights", changed(work, change), *TWO).message
+    assert "theirs.safetensors" in message
     assert not (work / "taken over").exists() and "evil" not in sys.modules
 
 
@@ -339,8 +345,8 @@ TEXTS = [
 def test_text_that_is_more_than_text(text: str, place: str, work: Path) -> None:
     """Files, addresses, settings and names of classes in the place of plain settings."""
     weights = changed(work, lambda config: config["model"]["init_args"].update({place: text}))
-    said = run("sample", "--weights", weights, *TWO).said
-    assert "theirs.safetensors" in said
+    message = run("sample", "--weights", weights, *TWO).message
+    assert "theirs.safetensors" in message
     assert not (work / "taken over").exists() and "evil" not in sys.modules
 
 
@@ -348,7 +354,7 @@ def test_networks_of_the_user_s(work: Path) -> None:
     """A network of a module in the current folder is not even imported, for that runs the module."""
     theirs = spec("nets.Reads", file="x")
     weights = changed(work, lambda config: config["model"]["init_args"].update(backbone=theirs))
-    assert "names nets.Reads" in run("sample", "--weights", weights, *TWO).said
+    assert "names nets.Reads" in run("sample", "--weights", weights, *TWO).message
     assert not (work / "taken over").exists() and "nets" not in sys.modules
 
 
@@ -359,8 +365,8 @@ def test_references_that_are_not_here(reference: Any, work: Path) -> None:
     if isinstance(reference, dict):
         reference = {**reference, "sha256": "0" * 64}
     weights = changed(work, lambda config: None, reference=reference)
-    said = run("sample", "--weights", weights, *TWO).said
-    assert "--model.weights FILE" in said or "damaged" in said
+    message = run("sample", "--weights", weights, *TWO).message
+    assert "--model.weights FILE" in message or "damaged" in message
 
 
 @pytest.mark.parametrize(
@@ -370,4 +376,4 @@ def test_headers_of_another_kind(config: Any, work: Path) -> None:
     tensors, about = read_tensors(work / "run" / "tuned.safetensors")
     about.pop("architecture")
     write_tensors(work / "theirs.safetensors", tensors, {**about, "architecture": config})
-    assert "theirs.safetensors" in run("sample", "--weights", "theirs.safetensors", *TWO).said
+    assert "theirs.safetensors" in run("sample", "--weights", "theirs.safetensors", *TWO).message

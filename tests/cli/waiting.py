@@ -1,4 +1,4 @@
-"""A process that runs the commands it is sent: to start one anew takes longer than most of what is tested."""
+"""A process that runs the commands it is sent: a new process takes longer than most tests."""
 
 import json
 import os

@@ -47,7 +47,7 @@ def troubled(x: float) -> Any:
 
 
 def faulty(call: tuple[str, float]) -> Any:
-    """Works, or does what it is told."""
+    """Works, or does what its argument says."""
     kind, number = call
     ways = {
         "work": lambda: number + 0.5,

@@ -1,4 +1,4 @@
-"""Discrete laws that can be listed, and the network that is right about them."""
+"""Discrete distributions that can be listed, and the network that is right about them."""
 
 import itertools
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from torch import Tensor
 
 from graft.process import Categorical, MaskedCategorical
 
-LAW = torch.tensor([0.05, 0.2, 0.02, 0.1, 0.01, 0.12, 0.3, 0.05, 0.15], dtype=torch.float64)
+DISTRIBUTION = torch.tensor([0.05, 0.2, 0.02, 0.1, 0.01, 0.12, 0.3, 0.05, 0.15], dtype=torch.float64)
 """Of two positions of three classes that depend on each other."""
 
 
@@ -43,18 +43,18 @@ def kernel(process: Categorical, level: float, since: float) -> Tensor:
     return each.prod(-1)
 
 
-def noised(process: Categorical, law: Tensor, level: float, since: float = 0.0) -> Tensor:
-    """(S,) the law at ``level`` of what has ``law`` at ``since``; a law of data lists no masks."""
-    return whole(process, law) @ kernel(process, level, since)
+def noised(process: Categorical, distribution: Tensor, level: float, since: float = 0.0) -> Tensor:
+    """Return (S,), ``distribution`` at ``since`` noised to ``level``; a distribution of data lists no masks."""
+    return whole(process, distribution) @ kernel(process, level, since)
 
 
-def whole(process: Categorical, law: Tensor) -> Tensor:
-    """(S,) a law of data over all states."""
+def whole(process: Categorical, distribution: Tensor) -> Tensor:
+    """(S,) a distribution of data over all states."""
     states = states_of(process)
-    if len(law) == len(states):
-        return law
+    if len(distribution) == len(states):
+        return distribution
     out = torch.zeros(len(states), dtype=torch.float64)
-    out[states.sum(-1).bool().all(-1)] = law
+    out[states.sum(-1).bool().all(-1)] = distribution
     return out
 
 
@@ -67,22 +67,24 @@ def index_of(process: Categorical, states: Tensor) -> Tensor:
 
 @dataclass
 class Table:
-    """The exact posterior mean of ``law`` at x_0, as logits: what the loss is least at."""
+    """The exact posterior mean of ``distribution`` at x_0, as logits: what the loss is least at."""
 
     process: Categorical
-    law: Tensor
+    distribution: Tensor
 
     def __call__(self, state: Tensor, time: Tensor, condition: dict[str, Tensor]) -> Tensor:
         level = float(time[0].double() ** (1 / self.process.warp))
         level = round(level * 3600) / 3600
-        joint = whole(self.process, self.law)[:, None] * kernel(self.process, level, 0.0)  # (x_0, x_u)
+        joint = whole(self.process, self.distribution)[:, None] * kernel(self.process, level, 0.0)  # (x_0, x_u)
         mean = torch.einsum("su,snk->unk", joint, states_of(self.process)) / joint.sum(0)[:, None, None]
         mean = mean.nan_to_num(1.0)  # a state that there is not at this level
         return mean.clamp(min=1e-300).log()[index_of(self.process, state)].to(state)
 
 
-def steps(process: Categorical, model: object, law: Tensor, count_of: int, start: float, stop: float) -> Tensor:
-    """(S,) the law after sampling, exactly: every step as the matrix of its transition probabilities."""
+def steps(
+    process: Categorical, model: object, distribution: Tensor, count_of: int, start: float, stop: float
+) -> Tensor:
+    """(S,) the distribution after sampling, exactly: every step as the matrix of its transition probabilities."""
     states = states_of(process)
     condition = count(len(states))
     for i in range(round(start * count_of), round(stop * count_of), -1):
@@ -93,5 +95,5 @@ def steps(process: Categorical, model: object, law: Tensor, count_of: int, start
             torch.arange(len(states)).repeat(len(states)),
         )
         chance = process.log_prob(output[rows], states[rows], states[to], u, v, count(len(rows))).exp()
-        law = law @ chance.reshape(len(states), len(states))
-    return law
+        distribution = distribution @ chance.reshape(len(states), len(states))
+    return distribution

@@ -1,4 +1,4 @@
-"""Laws known in closed form, and the exact denoiser of each in the place of a network."""
+"""Distributions known in closed form, and the exact denoiser of each in the place of a network."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,7 +14,7 @@ from graft.process import BetaSchedule, Gaussian, Model, Process
 from graft.process.base import Level
 from graft.solvers import BoundModel, Euler
 
-SNAP = 36_000  # networks are told float32 times; the levels of these tests are multiples of 1/36000
+SNAP = 36_000  # networks receive float32 times; the levels of these tests are multiples of 1/36000
 
 
 def f64(values: object) -> Tensor:
@@ -40,7 +40,7 @@ class Mixture:
         return mean, torch.einsum("k,kij->ij", self.weights, self.covs + gap[:, :, None] * gap[:, None, :])
 
     def noised(self, alpha: float, sigma: float) -> "Mixture":
-        """The law of alpha x + sigma noise."""
+        """The distribution of alpha x + sigma noise."""
         eye = torch.eye(self.means.shape[1], dtype=torch.float64)
         return Mixture(self.weights, alpha * self.means, alpha**2 * self.covs + sigma**2 * eye)
 
@@ -87,7 +87,7 @@ def root(cov: Tensor) -> Tensor:
 
 
 def level_of(process: Gaussian, time: Tensor, snap: int = SNAP) -> Tensor:
-    """The level at which a network was told ``time``."""
+    """Return the level of a network's ``time``."""
     t = time.double()
     if isinstance(process.schedule, BetaSchedule):
         t = (t + 1) / process.schedule.num_train_timesteps
@@ -98,20 +98,22 @@ def say(prediction: str, x: Tensor, x0: Tensor, alpha: Tensor, sigma: Tensor) ->
     """What a network of that parametrisation says where E[x_0 | x] = x0."""
     if prediction == "x0":
         return x0
-    eps = torch.where(sigma > 0, (x - alpha * x0) / sigma.clamp(min=1e-300), 0.0)  # of a smooth law, in the limit
+    eps = torch.where(
+        sigma > 0, (x - alpha * x0) / sigma.clamp(min=1e-300), 0.0
+    )  # of a smooth distribution, in the limit
     return {"eps": eps, "v": alpha * eps - sigma * x0, "velocity": eps - x0}[prediction]
 
 
 class Exact:
-    """The network that is right about ``law``, in the process's parametrisation."""
+    """The network that is right about ``distribution``, in the process's parametrisation."""
 
-    def __init__(self, process: Gaussian, law: Mixture, snap: int = SNAP) -> None:
-        self.process, self.law, self.snap = process, law, snap
+    def __init__(self, process: Gaussian, distribution: Mixture, snap: int = SNAP) -> None:
+        self.process, self.distribution, self.snap = process, distribution, snap
 
     def __call__(self, state: Tensor, time: Tensor, condition: dict[str, Tensor]) -> Tensor:
         x = state.flatten(1)
         alpha, sigma = self.process.alpha_sigma(self.level(time))
-        log_p, x0 = self.law.posterior(x, alpha, sigma)
+        log_p, x0 = self.distribution.posterior(x, alpha, sigma)
         if self.process.prediction_type == "logits":
             return log_p.reshape(state.shape)
         return say(self.process.prediction_type, x, x0, alpha[:, None], sigma[:, None]).reshape(state.shape)
@@ -159,7 +161,7 @@ Moments = tuple[Tensor, Tensor]
 def propagate(
     process: Process,
     model: Callable[..., Tensor],
-    law: Moments,
+    distribution: Moments,
     steps: int,
     start: float = 1.0,
     stop: float = 0.0,
@@ -168,7 +170,7 @@ def propagate(
 
     Each step is then an affine map of the state and of its noise, which is read off by giving it unit vectors for them.
     """
-    mean, cov = law
+    mean, cov = distribution
     d = len(mean)
     eye, none = torch.eye(d, dtype=torch.float64), torch.zeros(d, d, dtype=torch.float64)
     x, noise = torch.cat([none[:1], eye, none]), torch.cat([none[:1], none, eye])
@@ -194,8 +196,8 @@ def gap(one: Moments, other: Moments) -> float:
 def whitened(count: int, dimension: int, seed: int = 0) -> Tensor:
     """Numbers whose sample mean is 0 and whose sample covariance is 1, exactly.
 
-    Least squares with affine functions asks for no more of a law than two moments, so on a batch made of these it finds
-    what it would find on infinitely many samples.
+    Least squares with affine functions needs two moments of a distribution, so that its solution on such a batch is
+    that on infinitely many samples.
     """
     z = torch.randn(count, dimension, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
     z = z - z.mean(0)

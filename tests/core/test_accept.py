@@ -1,6 +1,7 @@
-"""Acceptance rules: the law of what they accept is a(F), ties and failures included, and so is the KL that they state.
+"""Acceptance rules: accepted draws have the distribution a(F), ties and failures included, and the stated KL is its KL.
 
-Accepted draws of one group are dependent, so a test of their law takes one random accepted draw of each of many groups.
+Accepted draws of one group are dependent, so a test of their distribution takes one random accepted draw of each of
+many groups.
 """
 
 import itertools
@@ -17,14 +18,14 @@ from graft.accept import AcceptAll, AcceptanceRule, ExponentialTilt, Preference,
 from graft.errors import GraftError
 
 GROUPS, M = 1200, 8
-Law = Callable[[Tensor], Tensor]  # CDF of the accepted F
+Distribution = Callable[[Tensor], Tensor]  # CDF of the accepted F
 
 
 def seeded(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def best(keep: float, draws: int) -> Law:
+def best(keep: float, draws: int) -> Distribution:
     """The best K of M are the M-th, (M−1)-th, … order statistics; of a broken K the last counts in part."""
     shares = [min(1.0, keep - k) for k in range(math.ceil(keep))]
 
@@ -34,7 +35,7 @@ def best(keep: float, draws: int) -> Law:
     return cdf
 
 
-RULES: dict[str, tuple[AcceptanceRule, Law]] = {
+RULES: dict[str, tuple[AcceptanceRule, Distribution]] = {
     "top 1 of 8": (TopK(1, 8), best(1, 8)),
     "top 3 of 8": (TopK(3, 8), best(3, 8)),
     "top 1 of 4, of 8": (TopK(1, 4), best(1, 4)),
@@ -58,8 +59,8 @@ def one_of_each(taken: Selection, groups: Tensor, generator: torch.Generator) ->
 def independent(name: str, rewards: Tensor, groups: Tensor, generator: torch.Generator) -> Tensor:
     """Accepted draws of different groups.
 
-    A tilt accepts more where rewards are high, so there one of the accepted would be a draw of another law: it takes
-    the first draw of each group, if that was accepted.
+    A tilt accepts more where rewards are high, so that one of the accepted draws has another distribution. The test
+    takes the first draw of each group there, if it was accepted.
     """
     taken = RULES[name][0](rewards, groups, generator=generator)
     if name == "tilt":
@@ -70,7 +71,7 @@ def independent(name: str, rewards: Tensor, groups: Tensor, generator: torch.Gen
 
 
 @pytest.mark.parametrize("name", RULES)
-def test_law_of_continuous_rewards(name: str) -> None:
+def test_distribution_of_continuous_rewards(name: str) -> None:
     """Uniform rewards are their own F. Kolmogorov-Smirnov at 1.95: 0.1 % of seeds fail each of 9 by chance."""
     seed = seeded(1)
     rewards = torch.rand(GROUPS * M, dtype=torch.float64, generator=seed)
@@ -84,7 +85,7 @@ def test_law_of_continuous_rewards(name: str) -> None:
 
 @pytest.mark.parametrize("shares", [[0.6, 0.4], [0.1, 0.4, 0.3, 0.2]], ids=["yes or no", "counts"])
 @pytest.mark.parametrize("name", [name for name in RULES if name not in ("threshold", "tilt")])
-def test_law_of_tied_rewards(name: str, shares: list[float]) -> None:
+def test_distribution_of_tied_rewards(name: str, shares: list[float]) -> None:
     """a(F) averaged over the tied interval: a value's accepted share is the CDF's rise over it.
 
     Chi-square: by chance in 1e-4 of seeds for each of 14.
@@ -253,7 +254,7 @@ def test_failures_are_never_accepted(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in RULES if name != "threshold"])
-def test_failures_leave_the_others_law(name: str) -> None:
+def test_failures_leave_the_others_distribution(name: str) -> None:
     """What is usable is ranked among itself, as if the failures had not been drawn."""
     rule = RULES[name][0]
     rewards = torch.rand(64, dtype=torch.float64, generator=seeded(9))
@@ -354,7 +355,7 @@ def test_failure_in_the_only_group() -> None:
     assert Preference()(f64([math.nan, 2.0]), generator=seeded(2)).probability.tolist() == [0.0, 0.5]
 
 
-def test_law_of_keys() -> None:
+def test_distribution_of_keys() -> None:
     """De-duplication alone: a key is kept in a round with probability 1 − (1 − p)^M, once."""
     share, draws, rounds = f64([0.5, 0.25, 0.15, 0.07, 0.03]), 8, 4000
     seed = seeded(14)

@@ -86,19 +86,19 @@ def test_errors() -> None:
     n = 4000
     x, noise = normal(n, 1, 0)[:, 0], normal(n, 1, 1)[:, 0]
     reference, tuned = (SampleSet([0.0] * n, None, r) for r in (x, x - 1 + 0.1 * noise))
-    (said,) = check_tolerances(
+    (checks,) = check_tolerances(
         Alarms({"held_out": 0.0}),
         0,
         statistics(tuned, reference, dict),
         statistics(reference, reference, dict),
     )
-    assert said.alarm and said.excess == pytest.approx(1, abs=0.01)
-    assert said.stderr == pytest.approx(0.1 / math.sqrt(n), rel=0.5)  # not sqrt(2 / n)
+    assert checks.alarm and checks.excess == pytest.approx(1, abs=0.01)
+    assert checks.stderr == pytest.approx(0.1 / math.sqrt(n), rel=0.5)  # not sqrt(2 / n)
 
 
 @pytest.mark.parametrize("coupled", [True, False])
 def test_false_alarms(coupled: bool) -> None:
-    """At the edge of the band (band 0 and one law) 2 errors are passed in 3.0 % of rounds (t, 19 degrees of freedom).
+    """At the edge of the band (0, one distribution) 2 errors are passed in 3.0 % of rounds (t, 19 degrees of freedom).
 
     Of 1200 within four standard errors of that; within the default band in none.
     """
@@ -133,8 +133,8 @@ def test_the_reference_itself_raises_none() -> None:
     names = ["share", "unmerged", "mean", "internal_diversity", "feature_distance", "held_out"]
     reference = draws(x)
     own = statistics(reference, reference, metrics)
-    said = check_tolerances(Alarms(dict.fromkeys(names, 0.0)), 0, statistics(draws(x), reference, metrics), own)
-    assert sorted(each.statistic for each in said) == sorted(names) and not any(each.alarm for each in said)
+    checks = check_tolerances(Alarms(dict.fromkeys(names, 0.0)), 0, statistics(draws(x), reference, metrics), own)
+    assert sorted(each.statistic for each in checks) == sorted(names) and not any(each.alarm for each in checks)
     assert abs(own["feature_distance"].value) < 0.1  # of two halves
 
 
@@ -147,16 +147,16 @@ def test_collapse() -> None:
     for i in range(40):
         found = statistics(draws(x[i : i + 1].repeat(256, 1)), reference, metrics)
         far.append(found["feature_distance"].value)
-        said = {each.statistic: each for each in check_tolerances(Alarms(), 3, found, own)}
-        assert said["internal_diversity"].alarm and found["internal_diversity"].value == 0
-        assert "round 4: internal diversity is 0, the" in str(said["internal_diversity"])
+        checks = {each.statistic: each for each in check_tolerances(Alarms(), 3, found, own)}
+        assert checks["internal_diversity"].alarm and found["internal_diversity"].value == 0
+        assert "round 4: internal diversity is 0, the" in str(checks["internal_diversity"])
     assert sum(far) / 40 == pytest.approx(1, abs=0.25)
 
 
 def test_directions() -> None:
     """A fall, a rise, or either; the distance has one end; a band may be left out."""
 
-    def said(name: str, value: float, direction: int, band: "float | None", own: float = 0.8) -> bool:
+    def checks(name: str, value: float, direction: int, band: "float | None", own: float = 0.8) -> bool:
         spread = f64([-1e-4, 1e-4])
         found = check_tolerances(
             Alarms({name: band}),
@@ -167,16 +167,20 @@ def test_directions() -> None:
         )
         return any(each.alarm for each in found)
 
-    assert said("validity", 0.5, 1, 0.25) and not said("validity", 0.65, 1, 0.25) and not said("validity", 1.0, 1, 0.25)
-    assert said("clashes", 1.1, -1, 0.25) and not said("clashes", 0.1, -1, 0.25)
-    assert said("size", 1.1, 0, 0.25) and said("size", 0.5, 0, 0.25) and not said("size", 0.9, 0, 0.25)
-    assert said("feature_distance", 0.3, -1, 0.25) and not said("feature_distance", 0.2, -1, 0.25, own=0.0)
-    assert said("held_out", -0.3, 1, 0.5) and not said("held_out", -0.1, 1, 0.5)  # half of a deviation of 2
-    assert not said("validity", 0.0, 1, None)
-    assert not said("validity", 0.6 - 1e-4, 1, 0.25)  # beyond by less than its error
+    assert (
+        checks("validity", 0.5, 1, 0.25)
+        and not checks("validity", 0.65, 1, 0.25)
+        and not checks("validity", 1.0, 1, 0.25)
+    )
+    assert checks("clashes", 1.1, -1, 0.25) and not checks("clashes", 0.1, -1, 0.25)
+    assert checks("size", 1.1, 0, 0.25) and checks("size", 0.5, 0, 0.25) and not checks("size", 0.9, 0, 0.25)
+    assert checks("feature_distance", 0.3, -1, 0.25) and not checks("feature_distance", 0.2, -1, 0.25, own=0.0)
+    assert checks("held_out", -0.3, 1, 0.5) and not checks("held_out", -0.1, 1, 0.5)  # half of a deviation of 2
+    assert not checks("validity", 0.0, 1, None)
+    assert not checks("validity", 0.6 - 1e-4, 1, 0.25)  # beyond by less than its error
 
 
-def test_what_cannot_be_told() -> None:
+def test_too_few_rounds_give_no_alarm() -> None:
     """A held-out reward that failed for all, features that are all alike, a handful of draws."""
     x = normal(10, 2, 0)
     nothing = SampleSet([0.0] * 10, torch.ones(10, 2), torch.full((10,), math.nan))
@@ -184,9 +188,9 @@ def test_what_cannot_be_told() -> None:
     assert nothing.held_out_std == 0
     broken = SampleSet([0.0] * 10, torch.full((10, 2), math.nan), torch.full((10,), math.nan))
     own = statistics(draws(x), draws(x), dict)
-    said = check_tolerances(Alarms(), 0, statistics(broken, draws(x), dict), own)
-    assert {each.statistic for each in said if each.alarm} == {"internal_diversity", "feature_distance", "held_out"}
-    assert "round 1: held out is undefined" in [str(each).split(",")[0] for each in said]
+    checks = check_tolerances(Alarms(), 0, statistics(broken, draws(x), dict), own)
+    assert {each.statistic for each in checks if each.alarm} == {"internal_diversity", "feature_distance", "held_out"}
+    assert "round 1: held out is undefined" in [str(each).split(",")[0] for each in checks]
     assert statistics(SampleSet([1.0], x[:1]), SampleSet([1.0], x[:1]), lambda: {"share": Share()}) == {}
     for wrong in (lambda: Alarms({"validity": -1.0}), lambda: Alarms(z=-1.0)):
         with pytest.raises(GraftError, match="at least 0"):

@@ -1,4 +1,4 @@
-"""Anchored shaping in closed form, and the law of a sampler whose tuned network takes over below level 1."""
+"""Anchored shaping in closed form, and the distribution of a sampler whose tuned network takes over below level 1."""
 
 from unittest import mock
 
@@ -20,7 +20,7 @@ from graft.sampler import run_stages
 # from two points, so that a network is four numbers and every mean is a sum of a few terms.
 
 POINTS, SIGNS = f64([0.0, 2.0, 4.0]), f64([-1.0, 1.0])
-DRAWN = f64([0.5, 0.2, 0.3])  # the law of all draws
+DRAWN = f64([0.5, 0.2, 0.3])  # the distribution of all draws
 WEIGHT = f64([0.0, 2.0, 2.0])  # of mean 1 over all draws: the first point is rejected
 PLACES = f64([-0.5, 0.5, 1.5, 2.5])
 FLOW = Gaussian(LinearSchedule(), "x0", (1,))
@@ -49,12 +49,12 @@ def batch(copies: int = 10) -> tuple[Tensor, Tensor, Tensor]:
     return x0, SIGNS.repeat_interleave(copies)[:, None], WEIGHT.repeat_interleave(times).repeat(2)
 
 
-def denoiser(law: Tensor) -> tuple[Tensor, Tensor]:
-    """((4,) E[x_0 | place], (4,) p(place)) of a law of the points."""
+def denoiser(distribution: Tensor) -> tuple[Tensor, Tensor]:
+    """((4,) E[x_0 | place], (4,) p(place)) of a distribution of the points."""
     joint = torch.zeros(4, 3, dtype=torch.float64)
     for i, x in enumerate(POINTS):
         for sign in SIGNS:
-            joint[(PLACES == (x + sign) / 2).nonzero()[0, 0], i] += law[i] / 2
+            joint[(PLACES == (x + sign) / 2).nonzero()[0, 0], i] += distribution[i] / 2
     p = joint.sum(1)
     return joint @ POINTS / p.clamp(min=1e-300), p
 
@@ -76,17 +76,17 @@ def loss_of(module: Places, copies: int = 10, plain: bool = False) -> Tensor:
 @pytest.mark.parametrize("wrong", [0.0, 0.3], ids=["consistent", "inconsistent"])
 def test_optimum(wrong: float) -> None:
     """D = D_acc + p_all / p_acc (D_old - D_all): GRAFT's where the old network is consistent, corrected where not."""
-    (everyone, p_all), (accepted, p_acc) = denoiser(DRAWN), denoiser(DRAWN * WEIGHT)
-    old = everyone + wrong * f64([1.0, -2.0, 0.5, 1.0])
+    (all_draws, p_all), (accepted, p_acc) = denoiser(DRAWN), denoiser(DRAWN * WEIGHT)
+    old = all_draws + wrong * f64([1.0, -2.0, 0.5, 1.0])
     module = Places(old)
     table = module.policy.backbone.table
     (slope,) = torch.autograd.grad(loss_of(module), table, create_graph=True)
     curvature = torch.stack([torch.autograd.grad(s, table, retain_graph=True)[0] for s in slope]).diagonal()
     reached = p_acc > 0  # where nothing accepted is, nothing is learned
     found = (table - slope / curvature.clamp(min=1e-12)).detach()[reached]
-    expected = (accepted + p_all / p_acc.clamp(min=1e-300) * (old - everyone))[reached]
+    expected = (accepted + p_all / p_acc.clamp(min=1e-300) * (old - all_draws))[reached]
     assert torch.allclose(found, expected, atol=1e-6)
-    assert int(reached.sum()) == 3 and float((accepted - everyone)[reached].abs().max()) > 0.5
+    assert int(reached.sum()) == 3 and float((accepted - all_draws)[reached].abs().max()) > 0.5
     if not wrong:
         assert torch.allclose(found, accepted[reached], atol=1e-6)
 
@@ -131,8 +131,8 @@ TILT = f64([1.2, 0.7])
 
 
 @pytest.mark.parametrize(("start", "level"), [(0.5, 0.0), (0.75, 0.25)])
-def test_law_from_a_start(start: float, level: float) -> None:
-    """The reference's law at the start, and given that the accepted law: here accepted ∝ exp(w · x) at ``level``'s law.
+def test_distribution_from_a_start(start: float, level: float) -> None:
+    """The start has the reference's distribution, the rest the accepted one given it, ∝ exp(w · x) at ``level``.
 
     Given x_v = α x_0 + σ ε the reference's x_0 is N(A x_v + b, C) and the accepted one N(A x_v + b + C w, C); the
     reference's steps below a level change nothing of that but what they see of w through x_u (C becomes the part of it
@@ -148,23 +148,26 @@ def test_law_from_a_start(start: float, level: float) -> None:
         return torch.linalg.inv(torch.linalg.inv(cov) + (alpha / sigma) ** 2 * torch.eye(2))
 
     decided = left(start) - (left(level) if level else 0)
-    laws = []
+    distributions = []
     for steps in (60, 120):
         module = line(process, steps, table_of(process, steps, Exact(process, DATA)), upper_level=start, level=level)
         with torch.no_grad():
             module.policy.backbone.table.copy_(table_of(process, steps, Exact(process, tilted)))
-        law = torch.zeros(2, dtype=torch.float64), float(process.alpha_sigma(1.0)[1]) ** 2 * torch.eye(2).double()
+        distribution = (
+            torch.zeros(2, dtype=torch.float64),
+            float(process.alpha_sigma(1.0)[1]) ** 2 * torch.eye(2).double(),
+        )
         with torch.no_grad():
             for stage in module.policy.sampling_stages("tuned"):
-                law = propagate(process, stage.model, law, steps, stage.start, stage.stop)
-        laws.append(law)
+                distribution = propagate(process, stage.model, distribution, steps, stage.start, stage.stop)
+        distributions.append(distribution)
     assert [(s.start, s.stop) for s in module.policy.sampling_stages("tuned")] == [
         (1, start),
         (start, level),
         (level, 0),
     ][: 2 + (level > 0)]
     assert float((decided @ TILT).norm()) > 0.1 < float(((cov - decided) @ TILT).norm())  # it could have been either
-    assert gap(extrapolate(*laws), (mean + decided @ TILT, cov)) < 6e-3
+    assert gap(extrapolate(*distributions), (mean + decided @ TILT, cov)) < 6e-3
 
 
 def test_a_start_changes_nothing_above_it() -> None:

@@ -48,7 +48,7 @@ def trainer():
 
 
 @pytest.mark.parametrize(("candidates", "higher_is_better"), [(1, True), (4, True), (7, False)])
-def test_law_of_the_best_of_n(candidates: int, higher_is_better: bool) -> None:
+def test_distribution_of_the_best_of_n(candidates: int, higher_is_better: bool) -> None:
     """Its CDF is F^N, so that its density is N F^(N − 1) of the draws' own; for the least, of the mirror image.
 
     A Kolmogorov-Smirnov test at 0.1 %, for each of three cases.

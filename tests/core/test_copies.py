@@ -77,7 +77,7 @@ def test_kinds_of_objects() -> None:
     assert copied(3) == 3 and copied("a") == "a" and copied((1.0, 2.0)) == (1.0, 2.0) and copied(None) is None
 
 
-def test_what_cannot_be_copied_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+def test_message_names_an_object_that_cannot_be_copied(capsys: pytest.CaptureFixture[str]) -> None:
     class Stuck:
         __slots__ = ("lock",)
 

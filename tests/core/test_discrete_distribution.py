@@ -1,7 +1,7 @@
-"""Categorical processes on laws that can be listed: kernels, steps, losses and the law at u*, without sampling error.
+"""Categorical processes on listed distributions: kernels, steps, losses and states at u*, without sampling error.
 
-The law of two positions of three classes has 9 states of data, and 16 with masks. The network is the exact posterior,
-and a sampler's law is a product of transition matrices, so that what is left is the error of its steps.
+The distribution of two positions of three classes has 9 states of data, and 16 with masks. The network is the exact
+posterior, and a sampler's distribution is a product of transition matrices, so only the error of its steps is left.
 """
 
 import math
@@ -10,7 +10,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
-from discrete import LAW, Table, count, index_of, kernel, listed, noised, states_of, steps, whole
+from discrete import DISTRIBUTION, Table, count, index_of, kernel, listed, noised, states_of, steps, whole
 from torch import Tensor
 
 from graft.errors import GraftError, InversionError
@@ -29,7 +29,7 @@ from graft.solvers import BoundModel, Euler
 
 KINDS = [MaskedCategorical, UniformCategorical]
 TILT = torch.tensor([0.3, 1.0, 2.0, 0.2, 1.0, 3.0, 0.1, 1.5, 0.7], dtype=torch.float64)  # P(accept | x_0), unscaled
-ACCEPTED = LAW * TILT / (LAW @ TILT)
+ACCEPTED = DISTRIBUTION * TILT / (DISTRIBUTION @ TILT)
 
 
 def distance(a: Tensor, b: Tensor) -> float:
@@ -40,7 +40,7 @@ def distance(a: Tensor, b: Tensor) -> float:
 @pytest.mark.parametrize("warp", [1.0, 2.0])
 @pytest.mark.parametrize("kind", KINDS)
 def test_kernel(kind: type[Categorical], warp: float) -> None:
-    """`corrupt` has the law of the definition between any two levels; a grid for its uniform number leaves 1/M."""
+    """`corrupt` has the defined distribution between any two levels; a grid for its uniform number leaves 1/M."""
     process = kind((1, 3), warp=warp)
     states, grid = states_of(process), (torch.arange(2000, dtype=torch.float64) + 0.5) / 2000
     for since, level in [(0.0, 0.4), (0.4, 0.7), (0.3, 1.0), (0.5, 0.5), (1.0, 1.0)]:
@@ -62,12 +62,12 @@ def test_kernels_compose(kind: type[Categorical]) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_prior(kind: type[Categorical]) -> None:
-    """The law at level 1 whatever the data; nine frequencies of 20,000 at 4.5 standard errors: 6 in 100,000 seeds."""
+    """The prior is level 1 of any data; nine frequencies of 20,000 at 4.5 standard errors: 6 in 100,000 seeds."""
     process = kind((2, 3))
     x = process.prior(count(20_000), torch.Generator().manual_seed(0))
     assert x.dtype == torch.float64
     share = torch.bincount(index_of(process, x), minlength=len(states_of(process))) / len(x)
-    right = noised(process, LAW, 1.0)
+    right = noised(process, DISTRIBUTION, 1.0)
     assert bool(((share - right).abs() <= 4.5 * (right * (1 - right) / len(x)).sqrt() + 1e-12).all())
     assert torch.allclose(right, noised(process, ACCEPTED, 1.0))
 
@@ -75,17 +75,17 @@ def test_prior(kind: type[Categorical]) -> None:
 @pytest.mark.parametrize("since", [0.0, 0.25])
 @pytest.mark.parametrize("warp", [1.0, 2.0])
 @pytest.mark.parametrize("kind", KINDS)
-def test_steps_reproduce_the_law(kind: type[Categorical], warp: float, since: float) -> None:
+def test_steps_reproduce_the_distribution(kind: type[Categorical], warp: float, since: float) -> None:
     """One position: exactly, in any number of steps. Two that depend on each other: with an error like 1 / steps."""
     alone = kind((1, 3), warp=warp)
-    law = torch.tensor([0.2, 0.7, 0.1], dtype=torch.float64)
+    distribution = torch.tensor([0.2, 0.7, 0.1], dtype=torch.float64)
     for number in (4, 12):
-        made = steps(alone, Table(alone, law), noised(alone, law, 1.0), number, 1.0, since)
-        assert distance(made, noised(alone, law, since)) < 1e-9
+        made = steps(alone, Table(alone, distribution), noised(alone, distribution, 1.0), number, 1.0, since)
+        assert distance(made, noised(alone, distribution, since)) < 1e-9
     process = kind((2, 3), warp=warp)
-    right = noised(process, LAW, since)
+    right = noised(process, DISTRIBUTION, since)
     errors = [
-        distance(steps(process, Table(process, LAW), noised(process, LAW, 1.0), n, 1.0, since), right)
+        distance(steps(process, Table(process, DISTRIBUTION), noised(process, DISTRIBUTION, 1.0), n, 1.0, since), right)
         for n in (16, 32, 64)
     ]
     assert errors[-1] < 0.45 / 64 * (1 + warp)
@@ -100,28 +100,33 @@ def test_steps_draw_from_their_probabilities(kind: type[Categorical]) -> None:
     x = (states[-1] if kind is MaskedCategorical else states[4]).expand(20_000, -1, -1)
     condition = count(len(x))
     generator = torch.Generator().manual_seed(0)
-    y = Euler().denoise_step(BoundModel(process, Table(process, LAW), condition), x, 0.75, 0.25, generator)
+    y = Euler().denoise_step(BoundModel(process, Table(process, DISTRIBUTION), condition), x, 0.75, 0.25, generator)
     share = torch.bincount(index_of(process, y), minlength=len(states)) / len(x)
-    output = process(Table(process, LAW), x[: len(states)], 0.75, count(len(states)))
+    output = process(Table(process, DISTRIBUTION), x[: len(states)], 0.75, count(len(states)))
     right = process.log_prob(output, x[: len(states)], states, 0.75, 0.25, count(len(states))).exp()
     assert float(right.sum()) == pytest.approx(1)
     assert bool(((share - right).abs() <= 4.5 * (right * (1 - right) / len(x)).sqrt() + 1e-12).all())
 
 
 def expected(
-    process: Categorical, logits: Tensor, law: Tensor, level: float, since: float, target: "Tensor | None" = None
+    process: Categorical,
+    logits: Tensor,
+    distribution: Tensor,
+    level: float,
+    since: float,
+    target: "Tensor | None" = None,
 ) -> Tensor:
-    """The loss at ``level`` of a network that says ``logits`` (S, N, K), over the joint law of what it is given.
+    """Return the expected loss at ``level`` of a network with output ``logits`` (S, N, K).
 
-    ``law`` (S,) is of states at ``since``; for target (b) it is of x_0, and ``target`` lists the data's states.
+    ``distribution`` (S,) is of states at ``since``. For target (b) it is of x_0; ``target`` lists the data's states.
     """
     states = states_of(process)
     if target is None:
-        joint = law[:, None] * kernel(process, level, since)
+        joint = distribution[:, None] * kernel(process, level, since)
         first, last = (t.flatten() for t in torch.meshgrid(*[torch.arange(len(states))] * 2, indexing="ij"))
         goal, from_ = None, states[first]
     else:
-        joint = whole(process, law)[:, None] * kernel(process, level, 0.0)
+        joint = whole(process, distribution)[:, None] * kernel(process, level, 0.0)
         first, last = (t.flatten() for t in torch.meshgrid(*[torch.arange(len(states))] * 2, indexing="ij"))
         goal, from_ = states[first], states[first]  # x_since is not looked at
     u = torch.full((len(first),), level, dtype=torch.float64)
@@ -131,31 +136,31 @@ def expected(
     return (probability * error)[probability > 0].sum()
 
 
-def exact(process: Categorical, law: Tensor, level: float) -> Tensor:
+def exact(process: Categorical, distribution: Tensor, level: float) -> Tensor:
     states = states_of(process)
-    return Table(process, law)(states, process.timestep(level).expand(len(states)), {}).clamp(min=-40)
+    return Table(process, distribution)(states, process.timestep(level).expand(len(states)), {}).clamp(min=-40)
 
 
 @pytest.mark.parametrize("weight", ["elbo", "equal"])
 @pytest.mark.parametrize("target", ["data", "a", "b"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_loss_is_least_at_the_posterior(kind: type[Categorical], target: str, weight: str) -> None:
-    """On data, and for the law at u* = 0.25 by target (a) and by target (b): one posterior, that of accepted x_0."""
+    """On data, and at u* = 0.25 by targets (a) and (b), the minimiser is one posterior, that of accepted x_0."""
     process = kind((2, 3), weight=weight)
     since = 0.0 if target == "data" else 0.25
-    law = noised(process, ACCEPTED, since) if target != "b" else ACCEPTED
+    distribution = noised(process, ACCEPTED, since) if target != "b" else ACCEPTED
     goal = listed(2, 3) if target == "b" else None
     generator = torch.Generator().manual_seed(0)
     for level in (0.3, 0.7, 0.95):
         logits = exact(process, ACCEPTED, level).requires_grad_()
-        least = expected(process, logits, law, level, since, goal)
+        least = expected(process, logits, distribution, level, since, goal)
         (slope,) = torch.autograd.grad(least, logits)
         assert float(slope.abs().max()) < 1e-9
         for _ in range(3):
             other = logits.detach() + 0.3 * torch.randn(logits.shape, dtype=torch.float64, generator=generator)
-            assert float(expected(process, other, law, level, since, goal)) > float(least.detach()) + 1e-5
-    wrong = exact(process, LAW, 0.7).requires_grad_()  # and the posterior of another law is not
-    (slope,) = torch.autograd.grad(expected(process, wrong, law, 0.7, since, goal), wrong)
+            assert float(expected(process, other, distribution, level, since, goal)) > float(least.detach()) + 1e-5
+    wrong = exact(process, DISTRIBUTION, 0.7).requires_grad_()  # and the posterior of another distribution is not
+    (slope,) = torch.autograd.grad(expected(process, wrong, distribution, 0.7, since, goal), wrong)
     assert float(slope.abs().max()) > 1e-3
 
 
@@ -163,53 +168,58 @@ def test_loss_is_least_at_the_posterior(kind: type[Categorical], target: str, we
     ("kind", "since"), [(MaskedCategorical, 0.0), (UniformCategorical, 0.0), (UniformCategorical, 0.25)]
 )
 def test_bound_is_tight(kind: type[Categorical], since: float) -> None:
-    """Integrated over the levels, the ELBO of the exact posterior is the entropy of the law that it is asked for."""
+    """Integrated over the levels, the ELBO of the exact posterior is the entropy of its distribution."""
     process = kind((2, 3), warp=1.0)
-    law = noised(process, LAW, since)
-    entropy = float(-(law * law.clamp(min=1e-300).log()).sum())
+    distribution = noised(process, DISTRIBUTION, since)
+    entropy = float(-(distribution * distribution.clamp(min=1e-300).log()).sum())
     node, share = np.polynomial.legendre.leggauss(24)
     v, weight = (node + 1) / 2, share / 2
     total = 0.0
     for x, w in zip(v, weight, strict=True):
         u = since + (1 - since) * x**3  # the integrand has a logarithm at its lower end
         states = states_of(process)
-        joint = whole(process, LAW)[:, None] * kernel(process, u, 0.0)
+        joint = whole(process, DISTRIBUTION)[:, None] * kernel(process, u, 0.0)
         mean = (torch.einsum("su,snk->unk", joint, states) / joint.sum(0)[:, None, None]).nan_to_num(1.0)
-        rate = expected(process, mean.clamp(min=1e-300).log(), law, u, since)
+        rate = expected(process, mean.clamp(min=1e-300).log(), distribution, u, since)
         total += w * 3 * x**2 * (1 - since) * float(rate)
     assert 2 * total == pytest.approx(entropy, rel=2e-4)  # the loss is the mean over two positions
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_law_at_the_handover(kind: type[Categorical]) -> None:
-    """From 1 to u* with the network that target (a) is least at, then the reference: both laws are known."""
+def test_distribution_at_the_handover(kind: type[Categorical]) -> None:
+    """From 1 to u* with the network that target (a) is least at, then the reference: both distributions are known."""
     process, handover = kind((2, 3)), 0.25
-    tuned, reference = Table(process, ACCEPTED), Table(process, LAW)
+    tuned, reference = Table(process, ACCEPTED), Table(process, DISTRIBUTION)
     right = noised(process, ACCEPTED, handover)
-    joint = whole(process, LAW)[:, None] * kernel(process, handover, 0.0)
+    joint = whole(process, DISTRIBUTION)[:, None] * kernel(process, handover, 0.0)
     final = (joint / joint.sum(0).clamp(min=1e-300)) @ right  # the reference's posterior of x_0
-    assert distance(right, noised(process, LAW, handover)) > 0.15  # there is something to learn
-    assert distance(final, whole(process, LAW)) > 0.1
+    assert distance(right, noised(process, DISTRIBUTION, handover)) > 0.15  # there is something to learn
+    assert distance(final, whole(process, DISTRIBUTION)) > 0.1
     errors = []
     for number in (32, 64):
-        middle = steps(process, tuned, noised(process, LAW, 1.0), number, 1.0, handover)
+        middle = steps(process, tuned, noised(process, DISTRIBUTION, 1.0), number, 1.0, handover)
         end = steps(process, reference, middle, number, handover, 0.0)
         errors.append([distance(middle, right), distance(end, final)])
     assert max(errors[1]) < 0.015
     assert all(after < 0.56 * before for before, after in zip(*errors, strict=True))
 
 
-def test_masks_of_a_law_that_nothing_is_noised_to() -> None:
+def test_masks_of_a_distribution_that_nothing_is_noised_to() -> None:
     """Target (a) then learns the classes given that there is one; which positions are masked stays the process's."""
     process, since, level = MaskedCategorical((1, 3)), 0.5, 0.8
-    law = torch.tensor([0.5, 0.3, 0.1, 0.1], dtype=torch.float64)  # masked with 0.1, where the process has 0.5
+    distribution = torch.tensor([0.5, 0.3, 0.1, 0.1], dtype=torch.float64)  # masked with 0.1, where the process has 0.5
     logits = torch.zeros(4, 1, 3, dtype=torch.float64)
-    logits[3, 0] = law[:3].log()
+    logits[3, 0] = distribution[:3].log()
     logits.requires_grad_()
-    (slope,) = torch.autograd.grad(expected(process, logits, law, level, since), logits)
+    (slope,) = torch.autograd.grad(expected(process, logits, distribution, level, since), logits)
     assert float(slope.abs().max()) < 1e-12
     made = steps(
-        process, lambda x, t, c: logits.detach()[index_of(process, x)], noised(process, law[:3] / 0.9, 1.0), 4, 1.0, 0.5
+        process,
+        lambda x, t, c: logits.detach()[index_of(process, x)],
+        noised(process, distribution[:3] / 0.9, 1.0),
+        4,
+        1.0,
+        0.5,
     )
     assert made.tolist() == pytest.approx([0.5 * v for v in (5 / 9, 3 / 9, 1 / 9)] + [0.5])
 
@@ -254,14 +264,14 @@ def test_estimates_are_means(kind: type[Categorical]) -> None:
     """E[x_0 | x_u] as probabilities; a class that is not masked is known. The score is largest near the data."""
     process = kind((2, 3))
     states, level = states_of(process), 0.5
-    joint = whole(process, LAW)[:, None] * kernel(process, level, 0.0)
+    joint = whole(process, DISTRIBUTION)[:, None] * kernel(process, level, 0.0)
     mean = torch.einsum("su,snk->unk", joint, states) / joint.sum(0)[:, None, None]
-    found = process.predict_x0(exact(process, LAW, level), states, level, count(len(states)))
+    found = process.predict_x0(exact(process, DISTRIBUTION, level), states, level, count(len(states)))
     assert torch.allclose(found, mean, atol=1e-12)
     gaps = []
     for u in (0.25, 0.5, 0.75, 1.0):
-        guess = process.predict_x0(exact(process, LAW, u), states, u, count(len(states)))
-        gaps.append(float(noised(process, LAW, u) @ process.score_gap(guess, states, u, count(len(states)))))
+        guess = process.predict_x0(exact(process, DISTRIBUTION, u), states, u, count(len(states)))
+        gaps.append(float(noised(process, DISTRIBUTION, u) @ process.score_gap(guess, states, u, count(len(states)))))
     assert gaps == sorted(gaps, reverse=True) and gaps[-1] == 0
     odds = process.log_snr(torch.tensor([0.25, 0.5, 0.75]))
     assert torch.allclose(odds, torch.tensor([math.log(3), 0.0, -math.log(3)], dtype=torch.float64))
@@ -270,10 +280,10 @@ def test_estimates_are_means(kind: type[Categorical]) -> None:
 def test_score_of_the_uniform_process() -> None:
     """`departure` is that of the ratios p(y) / p(x), y one position away, from the prior's 1."""
     process, level = UniformCategorical((2, 3)), 0.4
-    states, law = states_of(process), noised(process, LAW, level)
+    states, distribution = states_of(process), noised(process, DISTRIBUTION, level)
     away = (states[:, None] != states[None]).any(-1).sum(-1) == 1
-    right = torch.where(away, (law[None] / law[:, None] - 1).square(), 0.0).sum(1)
-    guess = process.predict_x0(exact(process, LAW, level), states, level, count(9))
+    right = torch.where(away, (distribution[None] / distribution[:, None] - 1).square(), 0.0).sum(1)
+    guess = process.predict_x0(exact(process, DISTRIBUTION, level), states, level, count(9))
     assert torch.allclose(process.score_gap(guess, states, level, count(9)), right)
 
 
@@ -282,7 +292,7 @@ def test_divergence_of_steps(kind: type[Categorical]) -> None:
     """`step_kl` is the sum over all next states that `log_prob` knows."""
     process = kind((2, 3))
     states = states_of(process)
-    one, other = exact(process, LAW, 0.75), exact(process, ACCEPTED, 0.75)
+    one, other = exact(process, DISTRIBUTION, 0.75), exact(process, ACCEPTED, 0.75)
     found = process.step_kl(one, other, states, 0.75, 0.5, count(len(states)))
     pairs = torch.cartesian_prod(torch.arange(len(states)), torch.arange(len(states)))
     condition = count(len(pairs))
@@ -301,7 +311,7 @@ def test_steps_cannot_be_inverted(kind: type[Categorical]) -> None:
         process.stochastic and process.reverses_in_distribution(1.0) and process.has_log_prob and not process.invertible
     )
     with pytest.raises(InversionError, match=rf"{kind.__name__} draws the classes of a discrete field"):
-        Euler().step(BoundModel(process, Table(process, LAW[:3]), {}), states_of(process), 0.5, 0.75, None)
+        Euler().step(BoundModel(process, Table(process, DISTRIBUTION[:3]), {}), states_of(process), 0.5, 0.75, None)
     both = MultiFieldProcess({"kind": process, "place": Gaussian(LinearSchedule(), "velocity", (1,), eta=0.0)})
     with pytest.raises(InversionError, match=r"'kind' draws the classes of a discrete field.*leave this field out"):
         state = {"kind": states_of(process), "place": states_of(process)[:, 0]}

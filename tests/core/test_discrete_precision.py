@@ -123,7 +123,7 @@ def test_posterior(kind: type[Categorical], warp: float, classes: int, dtype: to
 @pytest.mark.parametrize(("classes", "warp"), [(3, 1.0), (3, 0.5), (20, 1.0), (20, 2.0)])
 @pytest.mark.parametrize("kind", KINDS)
 def test_loss(kind: type[Categorical], classes: int, warp: float, weight: Any, dtype: torch.dtype) -> None:
-    """Of the law at ``since``, from 1e-12 above it to level 1, with a gradient that is finite."""
+    """Of the distribution at ``since``, from 1e-12 above it to level 1, with a gradient that is finite."""
     process = kind((1, classes), warp=warp, weight=weight)
     out, chance = logits(process, dtype)
     for level, since in PLACES if classes == 3 else PLACES[::4]:
@@ -173,10 +173,10 @@ def test_training_is_finite(kind: type[Categorical], since: float, weight: Any) 
     generator = torch.Generator().manual_seed(0)
     table = torch.nn.Parameter(0.1 * torch.randn(101, 100, generator=generator))
     condition = {"mask": (torch.arange(6) < 5).float().expand(32, -1)}
-    law = torch.randint(100, (32, 6), generator=generator)
+    distribution = torch.randint(100, (32, 6), generator=generator)
     for _ in range(40):
         level = since + (1 - since) * 10 ** (-12 * torch.rand(32, dtype=torch.float64, generator=generator) ** 0.5)
-        clean = torch.nn.functional.one_hot(law, 100).float() * condition["mask"][..., None]
+        clean = torch.nn.functional.one_hot(distribution, 100).float() * condition["mask"][..., None]
         state = process.corrupt(clean, since, 0.0, condition, generator)
 
         def model(x: Tensor, time: Tensor, condition: Any, table: Tensor = table) -> Tensor:

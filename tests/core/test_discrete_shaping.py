@@ -1,7 +1,7 @@
 """GRAFT and P-GRAFT on a mixed state, a class and a place that depend on each other, through Rollouts and `graft.fit`.
 
-The network is the exact posterior of p_k N(m_k, S) with p and m as its parameters, so that what it learns is a law: the
-accepted one, p*_k ∝ p_k exp(w·m_k + b_k) and m*_k = m_k + S w for the reward w x + b_k and the tilt exp(reward).
+The network is the exact posterior of p_k N(m_k, S) with p and m as its parameters, so that it learns a distribution:
+the accepted one, p*_k ∝ p_k exp(w·m_k + b_k) and m*_k = m_k + S w for the reward w x + b_k and the tilt exp(reward).
 """
 
 import json
@@ -51,7 +51,7 @@ def tilted() -> tuple[Tensor, Tensor]:
 
 
 class Posterior(nn.Module):
-    """The exact network of the law that its parameters say."""
+    """The exact network of the distribution that its parameters say."""
 
     def __init__(self, process: MultiFieldProcess) -> None:
         super().__init__()
@@ -133,7 +133,7 @@ def shown(state: Any) -> tuple[Tensor, Tensor]:
 
 
 def at_handover(process: MultiFieldProcess, shares: Tensor, places: Tensor, level: float) -> tuple[Tensor, Tensor]:
-    """What `shown` says of the law of (shares, places), noised to ``level``."""
+    """What `shown` says of the distribution of (shares, places), noised to ``level``."""
     kind, place = process.fields["kind"], process.fields["place"]
     assert isinstance(place, Gaussian)
     t, alpha = float(kind.time(level)), float(place.alpha_sigma(level)[0])
@@ -162,8 +162,10 @@ def near(one: tuple[Tensor, Tensor], other: tuple[Tensor, Tensor], shares: float
         pytest.param(UniformCategorical, "anchored", 0.0, marks=pytest.mark.slow),
     ],
 )
-def test_fit_learns_the_accepted_law(kind: type[Categorical], target: Any, level: float, tmp_path: Path) -> None:
-    """By the real loss on the rounds' files; sampled from 1 to u*, the accepted law at u*.
+def test_fit_learns_the_accepted_distribution(
+    kind: type[Categorical], target: Any, level: float, tmp_path: Path
+) -> None:
+    """By the real loss on the rounds' files; sampled from 1 to u*, the accepted distribution at u*.
 
     About 1400 accepted: standard errors of 0.013 (shares), of 0.03 (places of a class at u*, target (a)) and 0.02 (at
     0), and about as much from the training's own noise; 4.5 times both. The sampler's 32 steps add 0.01.
@@ -188,7 +190,7 @@ def test_fit_learns_the_accepted_law(kind: type[Categorical], target: Any, level
     stages = [Stage(module.policy.process, learned, 1.0, level)]
     drawn = run_stages(stages, condition, STEPS, generator=torch.Generator().manual_seed(3))
     assert drawn.denoiser_calls == STEPS - round(level * STEPS)  # one for both fields
-    # beside what the learned parameters say, 4.5 standard errors and the steps' error
+    # against the learned parameters, within 4.5 standard errors and the steps' error
     right = at_handover(module.policy.process, learned.shares.detach().softmax(0), learned.places.detach(), level)
     found = shown(drawn.state)
     assert near(found, right, 0.03, 0.05)
@@ -247,7 +249,7 @@ class Logits(nn.Module):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_policy_gradient_is_unbiased(kind: type[Categorical], tmp_path: Path) -> None:
-    """It estimates the gradient of the expected reward of a chain whose law is a product of matrices.
+    """It estimates the gradient of the expected reward of a chain whose distribution is a product of matrices.
 
     Up to 48 parameters at 4.5 standard errors of 40 batches: about 5 false alarms in 10,000 seeds.
     """
@@ -258,15 +260,15 @@ def test_policy_gradient_is_unbiased(kind: type[Categorical], tmp_path: Path) ->
     module = Line(network, process, str(tmp_path / "base.pt"), 1 / steps, steps, objective=objective)
     worth, states = f64([1.0, -0.5, 0.3]), states_of(process)
     pairs = torch.cartesian_prod(torch.arange(len(states)), torch.arange(len(states)))
-    law = noised(process, worth.softmax(0), 1.0)
+    distribution = noised(process, worth.softmax(0), 1.0)
     for i in range(steps, 0, -1):
         place = i / steps, (i - 1) / steps, {}
         output = process(network, states, i / steps, {})
         if i == 1:
             output = output.detach()  # the reference's step
         chance = process.log_prob(output[pairs[:, 0]], states[pairs[:, 0]], states[pairs[:, 1]], *place).exp()
-        law = law @ chance.reshape(len(states), len(states))
-    expected = law @ (states[:, 0] @ worth)
+        distribution = distribution @ chance.reshape(len(states), len(states))
+    expected = distribution @ (states[:, 0] @ worth)
     (wanted,) = torch.autograd.grad(expected, network.table)
     found = []
     for seed in range(40):

@@ -1,4 +1,4 @@
-"""Distances whose answers are known: between Gaussians, of sets that can be counted out, of one law against itself."""
+"""Distances with known answers: between Gaussians, of listed sets, of one distribution and itself."""
 
 import math
 
@@ -53,7 +53,7 @@ def test_frechet_of_fewer_samples_than_dimensions() -> None:
 
 
 def test_frechet_floor() -> None:
-    """Of one law it falls as 1/n, and the value is no larger than its floor on average; another law is far above it."""
+    """The floor falls as 1/n. One distribution's mean value is not above it; another distribution is far above."""
     means = []
     for n in (50, 800):
         halves = torch.Generator().manual_seed(n)
@@ -90,7 +90,7 @@ def test_mmd_is_torchmetrics_s() -> None:
 
 
 def test_mmd_is_unbiased() -> None:
-    """On average 0 for one law and the closed form for two, also for pairs of one noise if they are told.
+    """The mean is 0 for one distribution and the closed form for two, also for pairs of one noise if they are named.
 
     In one dimension E (x y + 1)³ = 1 + 3 m n + 3 (1 + m²)(1 + n²) + (m³ + 3 m)(n³ + 3 n) for x ~ N(m, 1), y ~ N(n, 1).
     """
@@ -111,7 +111,7 @@ def test_mmd_is_unbiased() -> None:
 
 
 @pytest.mark.parametrize(("n", "m", "k"), [(40, 40, 3), (60, 20, 5), (30, 90, 1)])
-def test_coverage_of_one_law(n: int, m: int, k: int) -> None:
+def test_coverage_of_one_distribution(n: int, m: int, k: int) -> None:
     """1 − Π (n − i) / (n + m − i): the k nearest of all others are the real sample's own (Naeem et al. 2020)."""
     closed = 1 - math.prod((n - i) / (n + m - i) for i in range(1, k + 1))
     found = f64([coverage(normal(n, 3, 2 * i), normal(m, 3, 2 * i + 1), k) for i in range(300)])

@@ -1,4 +1,4 @@
-"""Filters: the law of keys that they leave, in closed form, and the KL of what is accepted after them."""
+"""Filters: the distribution of keys that they leave, in closed form, and the KL of what is accepted after them."""
 
 import math
 
@@ -34,7 +34,7 @@ def close(found: Tensor, expected: Tensor, spread: Tensor) -> None:
 
 
 @pytest.mark.parametrize("times", [1, 2, 3])
-def test_law_of_keys_over_rounds(times: int) -> None:
+def test_distribution_of_keys_over_rounds(times: int) -> None:
     """A key of probability p is accepted min(k, Binomial(R M, p)) times: with k = 1, with 1 − (1 − p)^(R M), once.
 
     (R rounds of M draws; a round with nothing left is an error, so there is a key that is new in every round.)
@@ -54,11 +54,11 @@ def test_law_of_keys_over_rounds(times: int) -> None:
     trials = number * count
     grid = torch.arange(trials + 1, dtype=torch.float64)
     choose = torch.tensor([math.comb(trials, k) for k in range(trials + 1)], dtype=torch.float64)
-    law = choose * SHARE[:, None] ** grid * (1 - SHARE[:, None]) ** (trials - grid)
+    distribution = choose * SHARE[:, None] ** grid * (1 - SHARE[:, None]) ** (trials - grid)
     capped = grid.clamp(max=times)
-    mean = (law * capped).sum(1)
+    mean = (distribution * capped).sum(1)
     assert total.max() == times
-    close(total.mean(0), mean, ((law * capped**2).sum(1) - mean**2).clamp(min=0).sqrt() / repeats**0.5)
+    close(total.mean(0), mean, ((distribution * capped**2).sum(1) - mean**2).clamp(min=0).sqrt() / repeats**0.5)
     if times == 1:
         assert torch.allclose(mean, 1 - (1 - SHARE) ** trials)
 
@@ -79,7 +79,7 @@ def test_window_forgets() -> None:
 
 
 def test_copies_are_alike() -> None:
-    """Which of a key's draws is left is a fair choice, so that the law within a key stays as it was."""
+    """Which of a key's draws is left is a fair choice, so that the distribution within a key stays as it was."""
     counts, seed = torch.zeros(4, dtype=torch.float64), seeded(3)
     for _ in range(2000):
         now = apply_filters([Memory(2)], draws([3.0, 2.0, 1.0, 0.0], ["a"] * 4), [past(["a"])], seed)
@@ -211,13 +211,13 @@ def test_filters_follow_one_another() -> None:
 
 
 @pytest.mark.parametrize(
-    ("rule", "said"),
+    ("rule", "message"),
     [(Memory(), "each key once"), (Novelty(), "training data"), (Similarity(), "tanimoto similarity at most 0.9")],
 )
-def test_nothing_left(rule: Filter, said: str) -> None:
+def test_nothing_left(rule: Filter, message: str) -> None:
     now = draws([1.0, math.nan], ["a", "b"], [[1.0], [2.0]], known=torch.tensor([True, True]))
     with pytest.raises(
-        GraftError, match=f"'.*{said}.*' rejects all 1 candidates that are left of 2 draws: .*draw more"
+        GraftError, match=f"'.*{message}.*' rejects all 1 candidates that are left of 2 draws: .*draw more"
     ):
         apply_filters([rule], now, [past(["a"], [[1.0]])], seeded())
 

@@ -193,7 +193,7 @@ def test_no_two_rewards_are_confused(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_one_reward_is_the_same_again() -> None:
-    """Made anew, as a resumed program does; what cannot be read is never the same."""
+    """Made again, as on resume; a function without readable code is never the same."""
     for make in (
         *(lambda: pair(2.0)[0], lambda: Times(2.0), lambda: functools.partial(troubled, factor=2.0), local),
         *(lambda: Own(2.0), lambda: own(2.0), lambda: WeightedSum([Own(1.0), pair(2.0)[1]], [1.0, 2.0])),

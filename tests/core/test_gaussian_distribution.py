@@ -1,4 +1,4 @@
-"""With the exact denoiser every parametrisation, schedule, warp and sampler draws the right law."""
+"""With the exact denoiser every parametrisation, schedule, warp and sampler draws the right distribution."""
 
 import itertools
 import math
@@ -24,7 +24,7 @@ from graft.solvers import BoundModel, Euler
 
 
 def betas(kind: str, start: float = 1e-4, end: float = 0.02, fineness: int = 20) -> BetaSchedule:
-    """The table, finer: below t = 1/steps a network trained on a table is told no time, and warps go there."""
+    """The table, finer: below t = 1/steps a network trained on a table receives no time, and warps go there."""
     return BetaSchedule(kind, 1000 * fineness, start / fineness, end / fineness)
 
 
@@ -51,13 +51,13 @@ PAIR = Mixture(f64([0.35, 0.65]), f64([[-1.2], [0.9]]), f64([[[0.09]], [[0.16]]]
 def check_gaussian(process: Gaussian, handover: float = 0.5) -> None:
     model = Exact(process, GAUSS)
     top, middle, data = (GAUSS.at(process, u).moments() for u in (1.0, handover, 0.0))
-    laws = []
+    distributions = []
     for steps in (60, 120):
         above = propagate(process, model, top, steps, 1.0, handover)
         through = propagate(process, model, above, steps, handover)
         below = propagate(process, model, middle, steps, handover)
-        laws.append((above, through, below))
-    for coarse, fine, right in zip(*laws, (middle, data, data), strict=True):
+        distributions.append((above, through, below))
+    for coarse, fine, right in zip(*distributions, (middle, data, data), strict=True):
         # first order in the step, with the right limit
         assert gap(fine, right) < 0.062
         assert gap(fine, right) < 0.62 * gap(coarse, right)
@@ -117,8 +117,8 @@ def test_one_step_keeps_two_times_joint(name: str, prediction: str) -> None:
     process = Gaussian(SCHEDULES[name], prediction, (1,), eta=1.0)
     point = normal(f64([0.7]), f64([[0.0]]))
     for level, following in ((1.0, 0.75), (0.5, 0.25), (0.25, 0.1)):
-        law = point.at(process, level).moments()
-        after = propagate_once(process, Exact(process, point), law, level, following)
+        distribution = point.at(process, level).moments()
+        after = propagate_once(process, Exact(process, point), distribution, level, following)
         right = point.at(process, following).moments()
         assert gap(after[:2], right) < 1e-5
         ratio = process.kernel(level, following)[0]
@@ -126,19 +126,23 @@ def test_one_step_keeps_two_times_joint(name: str, prediction: str) -> None:
 
 
 def propagate_once(
-    process: Gaussian, model: Exact, law: tuple[Tensor, Tensor], level: float, following: float
+    process: Gaussian, model: Exact, distribution: tuple[Tensor, Tensor], level: float, following: float
 ) -> tuple[Tensor, Tensor, Tensor]:
     """(mean, variance, covariance with the state before) after one step of a scalar state."""
     x, noise = f64([[0.0], [1.0], [0.0]]), f64([[0.0], [0.0], [1.0]])
     with noise_is(process, noise):
         y = Euler().denoise_step(BoundModel(process, model, rows(3)), x, level, following, None)
     by_state, by_noise = y[1, 0] - y[0, 0], y[2, 0] - y[0, 0]
-    return by_state * law[0] + y[0], by_state**2 * law[1] + by_noise**2, by_state * law[1][0, 0]
+    return (
+        by_state * distribution[0] + y[0],
+        by_state**2 * distribution[1] + by_noise**2,
+        by_state * distribution[1][0, 0],
+    )
 
 
 @pytest.mark.parametrize("name", SCHEDULES)
 def test_prior(name: str) -> None:
-    """The prior is N(0, sigma_1²), and the law of noised data at level 1 is near to it: KL in nats."""
+    """The prior is N(0, sigma_1²), and the distribution of noised data at level 1 is near to it: KL in nats."""
     process = Gaussian(SCHEDULES[name], "x0", (2,))
     seed = torch.Generator().manual_seed(0)
     x = process.prior(rows(40_000), seed)
@@ -152,10 +156,10 @@ def test_prior(name: str) -> None:
     assert kl < {"scaled": 4e-3, "exploding": 2e-3}.get(name, 1e-4)
 
 
-def ks(x: Tensor, law: Mixture) -> float:
-    """sqrt(n) times the Kolmogorov-Smirnov distance of independent samples from the law."""
+def ks(x: Tensor, distribution: Mixture) -> float:
+    """sqrt(n) times the Kolmogorov-Smirnov distance of independent samples from the distribution."""
     n = len(x)
-    cdf = law.cdf(x.sort(0).values)
+    cdf = distribution.cdf(x.sort(0).values)
     ranks = torch.arange(n + 1, dtype=torch.float64) / n
     return n**0.5 * float(torch.maximum((ranks[1:] - cdf).max(), (cdf - ranks[:-1]).max()))
 
@@ -196,11 +200,13 @@ def test_mixture(name: str, prediction: str, eta: float, warp: float) -> None:
 def test_one_hot(schedule: Schedule, eta: float) -> None:
     """A one-hot field with the exact posterior as logits: categories at 0, moments at u*."""
     scale, share = 2.0, f64([0.2, 0.5, 0.3])
-    law = Mixture(share, scale * torch.eye(3, dtype=torch.float64), torch.zeros(3, 3, 3, dtype=torch.float64))
+    distribution = Mixture(share, scale * torch.eye(3, dtype=torch.float64), torch.zeros(3, 3, 3, dtype=torch.float64))
     process = Gaussian(schedule, "logits", (1, 3), eta=eta, one_hot_scale=scale)
     count = 4000
     seed = torch.Generator().manual_seed(2)
-    drawn = run_stages([Stage(process, Exact(process, law))], rows(count), 200, record=[0.25, 0.5], generator=seed)
+    drawn = run_stages(
+        [Stage(process, Exact(process, distribution))], rows(count), 200, record=[0.25, 0.5], generator=seed
+    )
     x = drawn.state[:, 0]
     near = (x - scale * torch.nn.functional.one_hot(x.argmax(1), 3)).abs().amax(1) < 0.01 * scale
     assert near.double().mean() > 0.97  # an ODE of finite steps leaves a few between two categories
@@ -208,7 +214,7 @@ def test_one_hot(schedule: Schedule, eta: float) -> None:
     chi2 = ((found - count * share) ** 2 / (count * share)).sum()
     assert chi2 < 18.4  # 2 degrees of freedom: by chance in 1e-4 of seeds
     for level, middle in drawn.states.items():
-        mean, cov = law.at(process, level).moments()
+        mean, cov = distribution.at(process, level).moments()
         error = (middle[:, 0].mean(0) - mean) / (cov.diagonal() / count).sqrt()
         assert error.abs().max() < 4.5  # three numbers: by chance in 2e-5 of seeds
         assert (torch.cov(middle[:, 0].T) - cov).abs().max() < 0.12 * cov.max()  # 4 standard errors and the steps' own
@@ -268,41 +274,41 @@ def test_kernel_composes_for_dicts() -> None:
 
 
 def test_mixed_samples_each_field_right() -> None:
-    """Two fields on schedules of their own and one network: their laws at 0 and at u*."""
+    """Two fields on schedules of their own and one network: their distributions at 0 and at u*."""
     fields = {
         "x": Gaussian(LinearSchedule(), "velocity", (2,)),
         "h": Gaussian(PolynomialSchedule(), "eps", (1,), warp=2.0),
     }
     process = MultiFieldProcess(fields)
-    laws = {"x": GAUSS, "h": PAIR}
+    distributions = {"x": GAUSS, "h": PAIR}
 
     def model(state: dict[str, Tensor], time: Tensor, condition: dict[str, Tensor]) -> dict[str, Tensor]:
-        # the network is told the first field's time, which is the level
+        # the network receives the first field's time, which is the level
         level = (time.double() * 3600).round() / 3600
-        return {n: Exact(p, laws[n])(state[n], p.timestep(level), condition) for n, p in fields.items()}
+        return {n: Exact(p, distributions[n])(state[n], p.timestep(level), condition) for n, p in fields.items()}
 
     seed = torch.Generator().manual_seed(3)
     drawn = run_stages([Stage(process, model)], rows(3000), 200, record=[0.5], generator=seed)
     for level, state in ((0.0, drawn.state), (0.5, drawn.states[0.5])):
-        assert ks(state["h"][:, 0], laws["h"].at(fields["h"], level)) < LIMIT
-        mean, cov = laws["x"].at(fields["x"], level).moments()
+        assert ks(state["h"][:, 0], distributions["h"].at(fields["h"], level)) < LIMIT
+        mean, cov = distributions["x"].at(fields["x"], level).moments()
         # standard errors of mean and covariance at most 0.02: 4.5 of them
         assert gap((state["x"].mean(0), torch.cov(state["x"].T)), (mean, cov)) < 0.09
 
 
-def test_network_is_told_the_time() -> None:
+def test_network_receives_the_time() -> None:
     """t, not u, in float32, one number for each sample; the index of diffusers' table for tables."""
-    told = []
+    times = []
 
     def model(state: Tensor, time: Tensor, condition: dict[str, Tensor]) -> Tensor:
-        told.append(time)
+        times.append(time)
         return state
 
     for schedule, right in ((LinearSchedule(), 0.25), (BetaSchedule(), 249.0)):
         process = Gaussian(schedule, "x0", (1,), warp=2.0)
         Euler().denoise_step(BoundModel(process, model, rows(3)), torch.zeros(3, 1), 0.5, 0.25, None)
-        assert told[-1].dtype == torch.float32
-        assert told[-1].tolist() == [right] * 3
+        assert times[-1].dtype == torch.float32
+        assert times[-1].tolist() == [right] * 3
 
 
 def test_eps_is_refused_where_it_says_nothing() -> None:

@@ -82,17 +82,17 @@ def right_loss(
 @pytest.mark.parametrize("warp", [1.0, 2.0])
 @pytest.mark.parametrize(("name", "prediction"), CASES)
 def test_loss(name: str, prediction: Any, warp: float, weight: "tuple[float, float] | None") -> None:
-    """Of data and of the law at a level, from 1e-12 above it to 1, in single precision, with a finite gradient."""
+    """From 1e-12 above data or a level to 1, in single precision, with a finite gradient."""
     process = Gaussian(SCHEDULES[name], prediction, (1,), warp=warp, snr_weight_clamp=weight)
     for since, goal in ((0.0, None), (0.25, None), (0.25, "b"), (0.02, None)):
         level = f64([*(since + d for d in DISTANCES), 0.3, 0.7, 1 - 1e-9, 1.0])
         state, noise, out, target = (numbers(len(level), 1, seed=i) for i in range(4))
         given = target if goal == "b" else None
         noisy = process.corrupt_given_noise(state, noise, level, since)
-        said = out.clone().requires_grad_()
+        prediction = out.clone().requires_grad_()
         s = torch.full_like(level, since)
-        found = process.output_loss(said, NoisyExample(noisy, state, noise, level, s, given), rows(len(level)))
-        (slope,) = torch.autograd.grad(found.sum(), said)
+        found = process.output_loss(prediction, NoisyExample(noisy, state, noise, level, s, given), rows(len(level)))
+        (slope,) = torch.autograd.grad(found.sum(), prediction)
         found = found.detach()
         assert bool(found.isfinite().all()) and bool(slope.isfinite().all())
         for i, u in enumerate(level.tolist()):
@@ -209,7 +209,7 @@ def test_objectives_that_compare_networks(name: str, prediction: Any, objective:
     assert float((slopes[0] - slopes[1]).norm()) < 1e-4 * float(slopes[1].norm())
 
 
-LAW = normal(f64([0.8, -0.5]), f64([[0.7, 0.3], [0.3, 0.4]]))
+DISTRIBUTION = normal(f64([0.8, -0.5]), f64([[0.7, 0.3], [0.3, 0.4]]))
 
 
 @pytest.mark.parametrize("prediction", ["eps", "x0", "v", "velocity"])
@@ -223,14 +223,14 @@ def test_exploding_samples(prediction: Any, eta: float, solver: Any) -> None:
 
     def model(x: Tensor, time: Tensor, condition: Any) -> Tensor:
         alpha, sigma = process.alpha_sigma(time[:1].double())  # the level is the time, and not on a grid
-        x0 = LAW.posterior(x.double(), alpha.expand(len(x)), sigma.expand(len(x)))[1]
+        x0 = DISTRIBUTION.posterior(x.double(), alpha.expand(len(x)), sigma.expand(len(x)))[1]
         return say(process.prediction_type, x.double(), x0, alpha, sigma).float()
 
     given = {"row": torch.zeros(count)}
     stage = Stage(process, model) if solver is None else Stage(process, model, solver=solver)
     drawn = run_stages([stage], given, 200 if eta else 40, generator=torch.Generator().manual_seed(0)).state
     assert drawn.dtype == torch.float32
-    mean, cov = LAW.moments()
+    mean, cov = DISTRIBUTION.moments()
     assert float((drawn.double().mean(0) - mean).abs().max()) < 4.5 * (0.7 / count) ** 0.5 + 0.01
     assert float((torch.cov(drawn.double().T) - cov).abs().max()) < 4.5 * 0.7 * (2 / count) ** 0.5 + 0.04
 
@@ -322,14 +322,14 @@ def test_clipping_bounds_what_an_error_does(eta: float) -> None:
     """Data in [-1, 1], and an error of 0.01 of the network: samples are where they belong; without clipping they were
     12 standard deviations off."""
     process = Gaussian(COSINE_TABLE, "eps", (2,), eta=eta, clip_sample_range=1.0)
-    law, count = normal(f64([0.3, -0.2]), 0.04 * torch.eye(2, dtype=torch.float64)), 2000
-    exact = Exact(process, law, 1000)
+    distribution, count = normal(f64([0.3, -0.2]), 0.04 * torch.eye(2, dtype=torch.float64)), 2000
+    exact = Exact(process, distribution, 1000)
 
     def model(x: Tensor, time: Tensor, condition: Any) -> Tensor:
         return exact(x, time, condition) + 0.01
 
     drawn = run_stages([Stage(process, model)], rows(count), 25, generator=torch.Generator().manual_seed(0)).state
-    assert float((drawn.mean(0) - law.means[0]).abs().max()) < 0.1
+    assert float((drawn.mean(0) - distribution.means[0]).abs().max()) < 0.1
     assert float(drawn.std(0).max()) < 0.4 and float(drawn.abs().max()) <= 1
 
 

@@ -18,7 +18,7 @@ pytestmark = [pytest.mark.filterwarnings(f"ignore:{message}") for message in cli
 
 
 class Kept(Metric):
-    """Computes what it is told of the objects."""
+    """Computes given values of the objects."""
 
     def __init__(self, compute: Any = len, update: Any = None) -> None:
         super().__init__()
@@ -111,11 +111,13 @@ def test_named_before_the_first_round(name: str, tmp_path: Path) -> None:
     data = plane.data(asked.append, filters=[Novelty()])
     with pytest.raises(GraftError) as caught:
         graft.fit(plane.made(tmp_path, broken), data, tmp_path / "run", plane.trainer())
-    said = str(caught.value)
-    assert f"Broken.{name.partition(':')[0]}" in said and "\n" not in said and not asked
+    message = str(caught.value)
+    assert f"Broken.{name.partition(':')[0]}" in message and "\n" not in message and not asked
     assert not list((tmp_path / "run").glob("rounds/*/chunk*"))
-    if "KeyError" in said:
-        assert isinstance(caught.value.__cause__, KeyError) and "no such atom" in said and "GRAFT_TRACEBACK" in said
+    if "KeyError" in message:
+        assert (
+            isinstance(caught.value.__cause__, KeyError) and "no such atom" in message and "GRAFT_TRACEBACK" in message
+        )
 
 
 def test_hooks_are_never_called_with_nothing(tmp_path: Path) -> None:

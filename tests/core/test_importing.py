@@ -1,4 +1,4 @@
-"""A reward's module that exits or fails while it is imported is said to, in this process and in a worker's."""
+"""A reward's module that exits or fails on import is reported, in this process and in a worker's."""
 
 import math
 import os
@@ -15,7 +15,7 @@ from graft.reward.importing import ImportFault, fault, find, guarded, load
 from graft.rounds import RoundStore
 
 BODY = "\n\ndef reward(item):\n    return 1.0\n"
-KINDS = {  # the module's first lines, and what is said of them
+KINDS = {  # the module's first lines, and the message about them
     "exits": ("import sys\nsys.exit(7)", "ends the program when it is imported: SystemExit: 7", 2),
     "well": ("raise SystemExit", "ends the program when it is imported: SystemExit", 1),
     "says": ("import sys\n\nsys.exit('no licence')", "SystemExit: no licence", 3),
@@ -54,10 +54,10 @@ def test_in_this_process(kind: str, modules: Path) -> None:
     _, words, line = KINDS[kind]
     with pytest.raises(GraftError) as error:
         import_callable(f"{kind}.reward")
-    said = str(error.value)
+    message = str(error.value)
     file = modules / ("lacks.py" if kind == "inner" else f"{kind}.py")
-    assert words in said and said.endswith(f" ({file}, line {line})") and "no reward function" not in said
-    assert len(said) < 2500 and kind not in sys.modules
+    assert words in message and message.endswith(f" ({file}, line {line})") and "no reward function" not in message
+    assert len(message) < 2500 and kind not in sys.modules
 
 
 @pytest.mark.parametrize("kind", ["exits", "well", "leaves", "interrupts", "lacks", "mistypes", "long"])

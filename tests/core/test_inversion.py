@@ -23,7 +23,7 @@ from graft.process import (
 from graft.sampler import Stage, run_stages
 from graft.solvers.fixed_point import Anderson
 
-LAW = Mixture(
+DISTRIBUTION = Mixture(
     f64([0.4, 0.6]),
     f64([[-0.6, 0.3], [0.8, -0.2]]),
     f64([[[0.3, 0.1], [0.1, 0.4]], [[0.5, -0.1], [-0.1, 0.3]]]),
@@ -54,7 +54,7 @@ def ids(case: object) -> "str | None":
 @pytest.mark.parametrize(("schedule", "prediction", "warp"), CASES, ids=ids)
 def test_noise_to_data_and_back(schedule: Schedule, prediction: str, warp: float) -> None:
     process = Gaussian(schedule, prediction, (2,), eta=0.0, warp=warp)
-    model, steps = Exact(process, LAW), 40
+    model, steps = Exact(process, DISTRIBUTION), 40
     noise = process.prior(rows(64), seeded())
     down = run_stages([Stage(process, model)], rows(64), steps, record=[0.5], generator=seeded())
     up = run_stages([Stage(process, model, 0.0, 1.0)], rows(64), steps, record=[0.5], state=down.state)
@@ -67,8 +67,8 @@ def test_noise_to_data_and_back(schedule: Schedule, prediction: str, warp: float
 @pytest.mark.parametrize(("schedule", "prediction", "warp"), CASES, ids=ids)
 def test_data_to_noise_and_back(schedule: Schedule, prediction: str, warp: float) -> None:
     process = Gaussian(schedule, prediction, (2,), eta=0.0, warp=warp)
-    model, steps = Exact(process, LAW), 40
-    data = LAW.sample(64, seeded(1))
+    model, steps = Exact(process, DISTRIBUTION), 40
+    data = DISTRIBUTION.sample(64, seeded(1))
     noise = run_stages([Stage(process, model, 0.0, 1.0)], rows(64), steps, state=data).state
     back = run_stages([Stage(process, model)], rows(64), steps, state=noise).state
     assert (back - data).abs().max() < 1e-8
@@ -84,11 +84,11 @@ def test_data_to_noise_and_back(schedule: Schedule, prediction: str, warp: float
 def test_estimates_of_data_invert_above_data(schedule: Schedule, prediction: str) -> None:
     """The last step to 0 forgets its state where x_0 is predicted; every other step is undone."""
     if prediction == "logits":
-        law = Mixture(f64([0.3, 0.7]), torch.eye(2).double(), torch.zeros(2, 2, 2).double())
+        distribution = Mixture(f64([0.3, 0.7]), torch.eye(2).double(), torch.zeros(2, 2, 2).double())
     else:
-        law = LAW
+        distribution = DISTRIBUTION
     process = Gaussian(schedule, prediction, (2,) if prediction == "x0" else (1, 2), eta=0.0)
-    model, steps = Exact(process, law), 40
+    model, steps = Exact(process, distribution), 40
     down = run_stages([Stage(process, model, 1.0, 0.25)], rows(64), steps, record=[1.0], generator=seeded())
     up = run_stages([Stage(process, model, 0.25, 1.0)], rows(64), steps, state=down.state)
     assert (up.state - down.states[1.0]).abs().max() < 1e-7 * float(up.state.abs().max())
@@ -183,7 +183,7 @@ def test_slow_contraction_is_solved() -> None:
 
 def test_float32() -> None:
     process = Gaussian(LinearSchedule(), "velocity", (2,), eta=0.0)
-    exact = Exact(process, LAW)
+    exact = Exact(process, DISTRIBUTION)
 
     def model(x: Tensor, time: Tensor, condition: Condition) -> Tensor:
         return exact(x.double(), time, condition).float()

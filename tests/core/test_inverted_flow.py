@@ -3,7 +3,7 @@
 import pytest
 import torch
 from exact import Exact, f64, normal, rows
-from test_inversion import LAW, coupled, mixing, seeded
+from test_inversion import DISTRIBUTION, coupled, mixing, seeded
 from torch import Tensor
 from torch.autograd import forward_ad
 
@@ -40,7 +40,7 @@ def test_linear_flow_in_closed_form(method, solver) -> None:
 
 @pytest.mark.parametrize("solver", SOLVERS.values(), ids=SOLVERS)
 def test_known_noise_of_a_mixture(solver) -> None:
-    flow = DeterministicSampler(PROCESS, Exact(PROCESS, LAW), solver, 16)
+    flow = DeterministicSampler(PROCESS, Exact(PROCESS, DISTRIBUTION), solver, 16)
     error, found = recovery_error(flow, rows(64), Anderson(), seeded())
     assert found.solved.all() and error.max() < 1e-8 and found.round_trip.max() < 1e-9
     assert (found.noise_gain > 0).all()
@@ -94,7 +94,7 @@ def test_two_noises_of_one_sample() -> None:
 
 
 def test_float32_network_and_noise() -> None:
-    exact = Exact(PROCESS, LAW)
+    exact = Exact(PROCESS, DISTRIBUTION)
     flow = DeterministicSampler(PROCESS, lambda x, t, c: exact(x.double(), t, c).float(), Euler(), 16)
     error, found = recovery_error(flow, {"row": torch.zeros(32)}, Anderson(), seeded())
     assert found.solved.all() and error.max() < 1e-2 and found.round_trip.max() < 1e-3
@@ -116,9 +116,9 @@ class Tallied:
 @pytest.mark.parametrize("method", [Anderson(iterations=40, memory=1), Anderson(), Newton()], ids=METHODS)
 def test_every_network_call_is_counted(method, solver) -> None:
     """The search, the perturbed copies and the round trip; a derivative costs what another call does."""
-    tallied = Tallied(Exact(PROCESS, LAW))
+    tallied = Tallied(Exact(PROCESS, DISTRIBUTION))
     flow = DeterministicSampler(PROCESS, tallied, solver, 2)
-    found = invert(flow, LAW.sample(4, seeded()), rows(4), method, seeded(1))
+    found = invert(flow, DISTRIBUTION.sample(4, seeded()), rows(4), method, seeded(1))
     assert (tallied.tangents > 0) == isinstance(method, Newton)
     assert found.calls == tallied.plain + tallied.tangents
     if solver.denoiser_calls(1) == solver.denoiser_calls(2) / 2:  # all steps cost the same
@@ -134,7 +134,7 @@ def test_stochastic_flow() -> None:
     stochastic = Gaussian(Straight(), "velocity", (2,), eta=1.0)
     with pytest.raises(InversionError, match="eta=0"):
         invert(
-            DeterministicSampler(stochastic, Exact(stochastic, LAW), Euler(), 4),
+            DeterministicSampler(stochastic, Exact(stochastic, DISTRIBUTION), Euler(), 4),
             torch.zeros(2, 2).double(),
             rows(2),
             Anderson(),

@@ -21,7 +21,7 @@ from graft.rollouts.settings import LevelSearch
 
 pytestmark = [pytest.mark.filterwarnings(f"ignore:{message}") for message in cli.IGNORED_WARNINGS]  # Lightning's
 
-LAW = normal(f64([0.4]), f64([[0.7]]))
+DISTRIBUTION = normal(f64([0.4]), f64([[0.7]]))
 STEPS = 64
 
 
@@ -30,7 +30,7 @@ class Network(nn.Module):
 
     def __init__(self, process: Gaussian) -> None:
         super().__init__()
-        self.exact, self.scale = Exact(process, LAW), nn.Parameter(torch.ones(1))
+        self.exact, self.scale = Exact(process, DISTRIBUTION), nn.Parameter(torch.ones(1))
 
     def forward(self, state: Tensor, time: Tensor, condition: dict[str, Tensor]) -> Tensor:
         return self.scale * self.exact(state, time, condition)
@@ -92,7 +92,7 @@ def test_known_shares(tmp_path: Path) -> None:
         assert level.predicted_retention.value == pytest.approx(share, abs=0.06)
         assert level.measured_retention.value == pytest.approx(share, abs=0.08)
         assert level.measured_retention.low < level.measured_retention.value < level.measured_retention.high
-        there = LAW.at(module.policy.process, level.level)  # type: ignore[arg-type]
+        there = DISTRIBUTION.at(module.policy.process, level.level)  # type: ignore[arg-type]
         s = float(there.covs[0])
         assert level.score_gap.value == pytest.approx(float(there.means[0]) ** 2 + s - 2 + 1 / s, rel=0.15)
         assert level.trained_fraction == 1 - level.level and level.time == level.level

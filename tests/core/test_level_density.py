@@ -16,7 +16,7 @@ from graft.process.schedules import PolynomialSchedule
 
 
 @pytest.mark.parametrize("lowest", [0.0, 0.25])
-def test_the_law_of_the_levels(lowest):
+def test_the_distribution_of_the_levels(lowest):
     """One level in each of n equal parts: no quantile is off by more than 1/n, so the distance needs no luck."""
     even = seeding.stratified_levels(2000, lowest, seeding.make_generator(0, "levels"))
     moved = seeding.logit_normal(even, lowest, -0.5, 1.2)
@@ -33,11 +33,13 @@ def module(**settings):
     return Molecules(EGNN(10, hidden_dim=8, num_layers=1), MultiFieldProcess({"x": x, "h": h}), **settings)
 
 
-def test_a_model_asks_as_it_is_told():
+def test_levels_follow_the_timestep_sampler():
     settings: tuple[dict, dict] = {}, {"tuning": Tuning(timestep_sampler=(0.0, 1.0))}
-    even, told = (module(**each).policy.sample_levels(500, 0.0, seeding.make_generator(0, "a")) for each in settings)
+    even, concentrated = (
+        module(**each).policy.sample_levels(500, 0.0, seeding.make_generator(0, "a")) for each in settings
+    )
     assert torch.equal(even, seeding.stratified_levels(500, 0.0, seeding.make_generator(0, "a")))
-    assert told.std().item() == pytest.approx(0.2083, abs=2e-3) and even.std().item() == pytest.approx(
+    assert concentrated.std().item() == pytest.approx(0.2083, abs=2e-3) and even.std().item() == pytest.approx(
         1 / math.sqrt(12), abs=2e-3
     )
     with pytest.raises(GraftError, match=r"the spread of model\.tuning\.timestep_sampler is 0"):

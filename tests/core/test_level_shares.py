@@ -1,4 +1,4 @@
-"""What draws say of a level, on laws where all of it is known.
+"""What draws say of a level, on distributions where all of it is known.
 
 x_0 ~ N(m, s²) in one dimension and a linear reward make (r, x_u) jointly Gaussian: whatever the rule, both ρ² and the
 surviving share are alpha² s² / (alpha² s² + sigma²). For r = −(x_0 − a)² the estimate's reward is E[r | x_u] up to a
@@ -203,7 +203,7 @@ def test_resamples() -> None:
     assert sorted(fold.bincount().tolist()) == [10, 10, 10, 11, 11]
 
 
-# How hard a law is to learn
+# How hard a distribution is to learn
 
 
 @pytest.mark.parametrize("level", [0.1, 0.5, 0.9])
@@ -214,15 +214,15 @@ def test_resamples() -> None:
 )
 def test_departure_of_a_gaussian(schedule: object, prediction: str, level: float) -> None:
     """E|score + x|² = alpha² |m|² + tr(S_u − 2 + 1 / S_u) for N(alpha m, S_u), where the prior is N(0, 1)."""
-    law = normal(f64([0.6, -0.4]), f64([[0.8, 0.3], [0.3, 0.5]]))
+    distribution = normal(f64([0.6, -0.4]), f64([[0.8, 0.3], [0.3, 0.5]]))
     process = Gaussian(schedule, prediction, (2,))  # type: ignore[arg-type]
     node, share = np.polynomial.hermite_e.hermegauss(6)  # exact for what is quadratic in the state
     z = torch.cartesian_prod(*[torch.from_numpy(node)] * 2)
     p = torch.cartesian_prod(*[torch.from_numpy(share / share.sum())] * 2).prod(1)
-    there = law.at(process, level)
+    there = distribution.at(process, level)
     size, axes = torch.linalg.eigh(there.covs[0])
     x = there.means[0] + (z * size.sqrt()) @ axes.mT
-    estimate = process.predict_x0(process(Exact(process, law), x, level, rows(len(x))), x, level, rows(len(x)))
+    estimate = process.predict_x0(process(Exact(process, distribution), x, level, rows(len(x))), x, level, rows(len(x)))
     found = float(p @ process.score_gap(estimate, x, level, rows(len(x))))
     right = float(there.means[0].square().sum() + (size - 2 + 1 / size).sum())
     assert found == pytest.approx(right, rel=2e-3)
@@ -245,8 +245,8 @@ def test_departure_in_the_subspace() -> None:
     assert ours.shape == (2,) and torch.allclose(ours, process.score_gap(pushed, state, 0.5, condition))
     each = [fields[n].score_gap(plain[n], state[n], 0.5, condition) for n in ("x", "h")]
     assert torch.allclose(ours, each[0] + each[1])
-    said = process.predict_x0({"x": pushed["x"], "h": pushed["h"]}, state, 0.5, condition)
-    assert said["x"].sum(1).abs().max() < 1e-12 and torch.allclose(said["h"].sum(-1), condition["mask"])
+    estimate = process.predict_x0({"x": pushed["x"], "h": pushed["h"]}, state, 0.5, condition)
+    assert estimate["x"].sum(1).abs().max() < 1e-12 and torch.allclose(estimate["h"].sum(-1), condition["mask"])
 
 
 # Which level

@@ -56,7 +56,7 @@ def test_it_is_let_go_of_after_the_run(tmp_path: Path) -> None:
     assert not subprocess.run([sys.executable, "-c", HOLD, str(tmp_path)]).returncode
 
 
-def test_a_folder_that_was_made_anew(tmp_path: Path) -> None:
+def test_a_folder_that_was_made_again(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     folder.mkdir()
     with holding():

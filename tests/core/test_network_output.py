@@ -106,7 +106,7 @@ PROCESSES = [
 
 @pytest.mark.parametrize("process", PROCESSES, ids=lambda p: type(p).__name__)
 def test_fields(process: Any) -> None:
-    """A dict of outputs needs the state's fields, each of its shape; fields besides are let through."""
+    """A dict of outputs needs the state's fields, each of its shape; further fields are let through."""
     mixed = MultiFieldProcess({"x": Gaussian(LinearSchedule(), "velocity", (SIZE,)), "h": process})
     state = {"x": torch.zeros(COUNT, SIZE).double(), "h": process.prior(rows(COUNT))}
     for say, words in (

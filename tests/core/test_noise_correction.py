@@ -8,7 +8,7 @@ import pytest
 import torch
 from exact import Exact, Mixture, f64, normal
 from lightning.pytorch import LightningDataModule
-from test_noise_shaping import LAW, Net, Points
+from test_noise_shaping import DISTRIBUTION, Net, Points
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 from trained import training
@@ -29,11 +29,11 @@ MEAN, COV = f64([0.5, -1.0]), f64([[0.6, 0.2], [0.2, 0.3]])
 
 
 class Known(nn.Module):
-    """The exact velocity of a law; a matrix product stands for what a network costs."""
+    """The exact velocity of a distribution; a matrix product stands for what a network costs."""
 
-    def __init__(self, law: Mixture) -> None:
+    def __init__(self, distribution: Mixture) -> None:
         super().__init__()
-        self.exact = Exact(BASE, law)
+        self.exact = Exact(BASE, distribution)
         self.costly = nn.Linear(2, 1024)
         nn.init.zeros_(self.costly.weight)
 
@@ -55,15 +55,15 @@ class Encoded(Points):
         return batch[0], {"row": torch.zeros(len(batch[0]))}
 
 
-def module(law: Mixture, corrector: NoiseCorrector, folder: Path, **settings: Any) -> GraftModule:
-    network = Known(law)
+def module(distribution: Mixture, corrector: NoiseCorrector, folder: Path, **settings: Any) -> GraftModule:
+    network = Known(distribution)
     torch.save(network.state_dict(), folder / "base.pt")
     settings = {**training(3e-3, warmup_steps=20, cosine=True, ema_decay=0.99), "steps": 4, **settings}
     return Encoded(network, BASE, str(folder / "base.pt"), level=1, corrector=corrector, **settings)
 
 
-def data(law: Mixture, count: int, **settings: Any) -> InvertedNoiseData:
-    points = law.sample(count, torch.Generator().manual_seed(5))
+def data(distribution: Mixture, count: int, **settings: Any) -> InvertedNoiseData:
+    points = distribution.sample(count, torch.Generator().manual_seed(5))
     settings = {
         **{"num_certificate_draws": 64, "test_draws": 1000, "num_repeats": 2},
         **{"train_longer_baseline": False, "baseline_steps": [4, 8]},
@@ -77,18 +77,20 @@ def corrected(made: GraftModule, given: InvertedNoiseData, folder: Path, epochs:
 
 
 @pytest.mark.parametrize("solver", [Euler(), Heun()], ids=["euler", "heun"])
-def test_gaussian_law_is_had_exactly(tmp_path: Path, solver: Solver) -> None:
+def test_gaussian_distribution_is_had_exactly(tmp_path: Path, solver: Solver) -> None:
     """Steps of the flow of a Gaussian are affine, so the noise of data is Gaussian and the fit of it is all there is.
 
     The flow's covariance is off in two steps, by three quarters with Euler's and a tenth with Heun's. The corrected
     one's moments are those of the 4000 points.
     """
-    law = normal(MEAN, COV)
-    given = data(law, 8000, steps_per_epoch=1, val_fraction=0.0, test_draws=8000, baseline_steps=[2], num_repeats=1)
-    made = module(law, GaussianCorrector(), tmp_path, steps=2, solver=solver, **training(3e-3, cosine=True))
-    told = corrected(made, given, tmp_path)
-    assert told["inversion"]["kept"] == 4000 and told["inversion"]["known_noise"]["recovered"] == 1.0
-    assert told["solver"] == type(solver).__name__
+    distribution = normal(MEAN, COV)
+    given = data(
+        distribution, 8000, steps_per_epoch=1, val_fraction=0.0, test_draws=8000, baseline_steps=[2], num_repeats=1
+    )
+    made = module(distribution, GaussianCorrector(), tmp_path, steps=2, solver=solver, **training(3e-3, cosine=True))
+    run_summary = corrected(made, given, tmp_path)
+    assert run_summary["inversion"]["kept"] == 4000 and run_summary["inversion"]["known_noise"]["recovered"] == 1.0
+    assert run_summary["solver"] == type(solver).__name__
     points = given.real[0].double()
     assert len(points) == len(given.held_out[0]) == 4000
     moments = {}
@@ -103,39 +105,42 @@ def test_gaussian_law_is_had_exactly(tmp_path: Path, solver: Solver) -> None:
 def test_mixture(tmp_path: Path) -> None:
     """Two Euler steps of the exact flow of eight blobs: corrected, they are nearer to the data, and files tell all."""
     torch.manual_seed(0)
-    made = module(LAW, NoiseCorrector(TrigFlow((2,)), Net(32), 6), tmp_path, steps=2)
+    made = module(DISTRIBUTION, NoiseCorrector(TrigFlow((2,)), Net(32), 6), tmp_path, steps=2)
     settings = {"baseline_steps": [4], "test_draws": 2000, "steps_per_epoch": 150, "train_batch_size": 256}
-    given = data(LAW, 8000, train_longer_baseline=True, longer_learning_rate=1e-5, **settings)
-    told = corrected(made, given, tmp_path, 2)
-    rows = {(row["name"], row["solver"], row["steps"]): row for row in told["frontier"]}
-    name = told["distance"]["name"]
-    assert name == "sliced_wasserstein" and told["distance"]["n"] == 2000
+    given = data(DISTRIBUTION, 8000, train_longer_baseline=True, longer_learning_rate=1e-5, **settings)
+    run_summary = corrected(made, given, tmp_path, 2)
+    rows = {(row["name"], row["solver"], row["steps"]): row for row in run_summary["frontier"]}
+    name = run_summary["distance"]["name"]
+    assert name == "sliced_wasserstein" and run_summary["distance"]["n"] == 2000
 
     def mean(*key: Any) -> float:
         return rows[key]["distances"][name]["mean"]
 
     assert mean("corrected", "Euler", 2) < 0.7 * mean("flow", "Euler", 2)
     assert mean("Gaussian", "Euler", 2) < mean("flow", "Euler", 2)
-    call, own = told["flops"]["call"], told["flops"]["corrector_call"]
+    call, own = run_summary["flops"]["call"], run_summary["flops"]["corrector_call"]
     assert 2 * 2 * 1024 <= call < 1.1 * 2 * 2 * 1024  # the exact posterior has a product too
     assert own == 2 * (6 * 32 + 32 * 32 * 2 + 32 * 2)
     assert rows["flow", "Euler", 4]["flops"] == 4 * call and rows["flow", "Heun", 4]["flops"] == 8 * call
     assert rows["corrected", "Euler", 2]["flops"] == 2 * call + 6 * own
-    assert told["flops"]["training"] == own * 2 * (3 * 150 * 256 + len(given.examples(held_out=True).state))
+    assert run_summary["flops"]["training"] == own * 2 * (3 * 150 * 256 + len(given.examples(held_out=True).state))
     inverted, known = given.recovered.inverted, given.certificate.inverted
     calls = int(inverted.evaluations.sum()) + 2 * int(inverted.solved.sum())  # Euler's steps, and the round trips'
-    assert told["flops"]["inversion"] == calls * call and told["inversion"]["network_calls_per_sample"] == calls / 4000
+    assert (
+        run_summary["flops"]["inversion"] == calls * call
+        and run_summary["inversion"]["network_calls_per_sample"] == calls / 4000
+    )
     made_of_known = 2 * 64  # the samples of the known noise
-    assert told["flops"]["certificate"] == call * (
+    assert run_summary["flops"]["certificate"] == call * (
         made_of_known + int(known.evaluations.sum()) + 2 * int(known.solved.sum())
     )
-    steps = sum(told["flops"][name] for name in ("inversion", "certificate", "training")) / (3 * call * 1024)
-    assert told["trained_longer"]["steps"] == round(steps) > 0
-    found = told["inversion"]
+    steps = sum(run_summary["flops"][name] for name in ("inversion", "certificate", "training")) / (3 * call * 1024)
+    assert run_summary["trained_longer"]["steps"] == round(steps) > 0
+    found = run_summary["inversion"]
     assert found["samples"] == 4000 and found["kept"] + found["not_solved"] + found["round_trip_too_far"] == 4000
     assert found["kept"] > 3600 and (found["left_out"] is None) == (found["kept"] == 4000)
     run = tmp_path / "run"
-    assert json.loads((run / "summary.json").read_text()) == told
+    assert json.loads((run / "summary.json").read_text()) == run_summary
     assert {"tuned.safetensors", "report.html", "frontier.png", "metrics.csv", "checkpoints"} <= {
         p.name for p in run.iterdir()
     }
@@ -158,11 +163,11 @@ def test_dequantised_points(tmp_path: Path) -> None:
         baseline_steps=[8],
         fixed_point_solver=Anderson(iterations=30),
     )
-    told = corrected(made, given, tmp_path)
-    assert told["dequantise"] == pytest.approx(0.125 / 12**0.5)
-    assert told["inversion"]["samples"] == 400
+    run_summary = corrected(made, given, tmp_path)
+    assert run_summary["dequantise"] == pytest.approx(0.125 / 12**0.5)
+    assert run_summary["inversion"]["samples"] == 400
     moved = given.recovered.data - torch.cat([given.real[0]] * 2)
-    assert 0.9 < float(moved.std()) / told["dequantise"] < 1.1
+    assert 0.9 < float(moved.std()) / run_summary["dequantise"] < 1.1
     assert not torch.equal(moved[:200], moved[200:])
 
 
@@ -171,24 +176,26 @@ def test_too_many_lost(tmp_path: Path) -> None:
     narrow = Mixture(f64([0.5, 0.5]), f64([[-3.0, 0.0], [3.0, 0.0]]), 1e-4 * torch.eye(2).double().repeat(2, 1, 1))
     made = module(narrow, GaussianCorrector(), tmp_path, steps=4, **training(3e-3, cosine=True))
     wide = narrow.noised(1.0, 1.0)  # what the flow does not make
-    with pytest.raises(GraftError, match=r"could not be inverted.*at the step from level 0.*--model.steps 8") as said:
+    with pytest.raises(GraftError, match=r"could not be inverted.*at the step from level 0.*--model.steps 8") as caught:
         corrected(made, data(wide, 300), tmp_path)
-    assert "at most 10%. Take smaller steps" in str(said.value)
+    assert "at most 10%. Take smaller steps" in str(caught.value)
     assert list((tmp_path / "run" / "recovered").iterdir()) and not (tmp_path / "run" / "summary.json").exists()
 
 
 def test_what_is_left_out_is_described(tmp_path: Path) -> None:
     """Points that the flow cannot make lie far out: the account says so, in standard errors."""
-    law = normal(MEAN, 0.01 * COV)
-    made = module(law, GaussianCorrector(), tmp_path, steps=4, **training(3e-3, cosine=True))
-    given = data(law, 600, max_round_trip_error=1e-4, max_invalid_fraction=0.5, val_fraction=0.0, steps_per_epoch=1)
+    distribution = normal(MEAN, 0.01 * COV)
+    made = module(distribution, GaussianCorrector(), tmp_path, steps=4, **training(3e-3, cosine=True))
+    given = data(
+        distribution, 600, max_round_trip_error=1e-4, max_invalid_fraction=0.5, val_fraction=0.0, steps_per_epoch=1
+    )
     inside = given.source.points
     given.source.points = torch.cat([inside, 1e6 + inside[:60]])  # float32 does not bring them back to 1e-4
-    told = corrected(made, given, tmp_path)["inversion"]
+    run_summary = corrected(made, given, tmp_path)["inversion"]
     far = int((given.real[0].norm(dim=1) > 1e5).sum())
-    assert told["samples"] == 330 and told["kept"] == 330 - far < 330
-    assert told["left_out"]["norm"]["left_out"] > 1e5 > told["left_out"]["norm"]["kept"]
-    assert told["left_out"]["norm"]["standard_errors"] > 100
+    assert run_summary["samples"] == 330 and run_summary["kept"] == 330 - far < 330
+    assert run_summary["left_out"]["norm"]["left_out"] > 1e5 > run_summary["left_out"]["norm"]["kept"]
+    assert run_summary["left_out"]["norm"]["standard_errors"] > 100
 
 
 @pytest.mark.parametrize(
@@ -200,13 +207,13 @@ def test_what_is_left_out_is_described(tmp_path: Path) -> None:
     ids=["stochastic", "x0"],
 )
 def test_what_cannot_be_inverted(process: Gaussian, words: str, tmp_path: Path) -> None:
-    network = Known(LAW)
+    network = Known(DISTRIBUTION)
     torch.save(network.state_dict(), tmp_path / "base.pt")
     with pytest.raises(GraftError, match=words):
         made = Encoded(
             network, process, str(tmp_path / "base.pt"), level=1, corrector=NoiseCorrector(TrigFlow((2,)), Net(), 2)
         )
-        corrected(made, data(LAW, 100), tmp_path)
+        corrected(made, data(DISTRIBUTION, 100), tmp_path)
     assert not (tmp_path / "run").exists()
 
 
@@ -223,7 +230,7 @@ def test_what_cannot_be_inverted(process: Gaussian, words: str, tmp_path: Path) 
 )
 def test_settings(settings: dict[str, Any], words: str) -> None:
     with pytest.raises(GraftError, match=words):
-        data(LAW, 10, **settings)
+        data(DISTRIBUTION, 10, **settings)
 
 
 def test_conclusions() -> None:
@@ -250,8 +257,10 @@ def test_conclusions() -> None:
     assert found["flops_at_equal_distance_same_warp"] == pytest.approx(50 / 120)
     for strange in (0.0, -0.1, float("nan"), float("inf")):  # some distances are 0 of equal sets, or below it
         odd = [*rows[:3], *others, row("flow", "Midpoint", 2, 1.0, 40.0, strange)]
-        told = summarize_frontier(Frontier([*odd, row("corrected", "Euler", 4, 2.0, 50.0, strange)], {"fid": [0.0]}, 9))
-        assert told["flops_at_equal_distance"] is None and json.dumps(told, allow_nan=False)
+        run_summary = summarize_frontier(
+            Frontier([*odd, row("corrected", "Euler", 4, 2.0, 50.0, strange)], {"fid": [0.0]}, 9)
+        )
+        assert run_summary["flops_at_equal_distance"] is None and json.dumps(run_summary, allow_nan=False)
 
 
 class Stored(LightningDataModule):
@@ -267,16 +276,16 @@ class Stored(LightningDataModule):
 
 @pytest.mark.parametrize("samples", [None, 300])
 def test_data_stored_class_by_class(tmp_path: Path, samples: "int | None") -> None:
-    """All blobs are inverted, and all judge: the flow of the law itself is as near to the held-out data as they are.
+    """All blobs are inverted and evaluated: the exact flow is as near to the held-out data as they are to each other.
 
-    A head of the data would be one or two of eight blobs; the sliced Wasserstein distance of these to the law is above
-    1, that of two halves of a random part below 0.6.
+    The first part of the data would be one or two of eight blobs. Its sliced Wasserstein distance to the distribution
+    is above 1, that of two halves of a random part below 0.6.
     """
     kinds = torch.arange(1200) // 150
-    points = LAW.means[kinds] + 0.15 * torch.randn(
+    points = DISTRIBUTION.means[kinds] + 0.15 * torch.randn(
         1200, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0)
     )
-    made = module(LAW, GaussianCorrector(), tmp_path, steps=8, **training(3e-3, cosine=True))
+    made = module(DISTRIBUTION, GaussianCorrector(), tmp_path, steps=8, **training(3e-3, cosine=True))
     given = InvertedNoiseData(
         Stored(points),
         samples,
@@ -287,18 +296,18 @@ def test_data_stored_class_by_class(tmp_path: Path, samples: "int | None") -> No
         train_longer_baseline=False,
         baseline_steps=[8],
     )
-    told = corrected(made, given, tmp_path)
+    run_summary = corrected(made, given, tmp_path)
 
     def blobs(state: Tensor) -> Tensor:
-        return torch.cdist(state.double(), LAW.means).argmin(1).bincount(minlength=8)
+        return torch.cdist(state.double(), DISTRIBUTION.means).argmin(1).bincount(minlength=8)
 
     share, held_out = blobs(given.real[0]) / len(given.real[0]), blobs(given.held_out[0])
     assert len(given.held_out[0]) == 300 and len(given.real[0]) == (samples or 900)
     assert share.min() > 0.06 and held_out.min() > 15  # of 1/8 and 37.5: less than once in 10^4
-    name = told["distance"]["name"]
-    flow = next(row for row in told["frontier"] if row["name"] == "flow" and row["solver"] == "Midpoint")
-    assert told["distance"]["floor"] < 0.6 and flow["distances"][name]["mean"] < 0.6
-    assert told["distance"]["held_out"] == 300 and told["distance"]["n"] == 150
+    name = run_summary["distance"]["name"]
+    flow = next(row for row in run_summary["frontier"] if row["name"] == "flow" and row["solver"] == "Midpoint")
+    assert run_summary["distance"]["floor"] < 0.6 and flow["distances"][name]["mean"] < 0.6
+    assert run_summary["distance"]["held_out"] == 300 and run_summary["distance"]["n"] == 150
     page = (tmp_path / "run" / "report.html").read_text()
     assert "150 of 300 held-out data" in page and "two halves of the held-out data" in page
     assert not set(map(tuple, given.real[0].tolist())) & set(map(tuple, given.held_out[0].tolist()))

@@ -1,4 +1,4 @@
-"""Shaping the noise in closed form: the law of accepted noise, what a corrector makes of it, and the law of the data.
+"""Shaping the noise in closed form: distributions of the accepted noise, of the corrected noise and of the data.
 
 The base is the exact deterministic flow of a Gaussian in so many steps, an affine map x = A z + b of its noise. A
 linear reward w·x then tilts the noise to N(Aᵀw / temperature, 1), and the noise of the winner of two draws has, along
@@ -72,7 +72,7 @@ def pushed(noise: Moments) -> Moments:
     return A @ noise[0] + B, A @ noise[1] @ A.mT
 
 
-LAWS = {"tilt": tilted(), "preference": preferred()}
+DISTRIBUTIONS = {"tilt": tilted(), "preference": preferred()}
 CORRECTORS: list[Process] = [
     TrigFlow((2,)),
     Gaussian(LinearSchedule(), "velocity", (2,), eta=0.0),
@@ -82,34 +82,34 @@ CORRECTORS: list[Process] = [
 
 
 @pytest.mark.parametrize("process", CORRECTORS, ids=lambda p: type(p).__name__ + type(p.schedule).__name__)
-@pytest.mark.parametrize("rule", LAWS)
-def test_corrector_reaches_the_law_of_the_accepted_noise(process: Gaussian, rule: str) -> None:
+@pytest.mark.parametrize("rule", DISTRIBUTIONS)
+def test_corrector_reaches_the_distribution_of_the_accepted_noise(process: Gaussian, rule: str) -> None:
     """The least-squares affine corrector: its noise, and the base's data, have the accepted moments up to its steps.
 
-    For the tilt, whose accepted law is Gaussian, these are the laws themselves.
+    For the tilt, whose accepted distribution is Gaussian, these are the distributions themselves.
     """
-    law = LAWS[rule]
+    distribution = DISTRIBUTIONS[rule]
     z = whitened(64, 4)
-    noise = law[0] + z[:, :2] @ root(law[1]).mT
+    noise = distribution[0] + z[:, :2] @ root(distribution[1]).mT
     reached = [
         propagate(process, fit_affine(process, noise, z[:, 2:], steps, 0.0), STANDARD, steps) for steps in (60, 120)
     ]
-    assert gap(STANDARD, law) > 0.3  # there is something to learn
-    assert gap(reached[1], law) < 0.62 * gap(reached[0], law) < 0.1
-    assert gap(extrapolate(*reached), law) < 5e-3  # of second order
-    assert gap(pushed(extrapolate(*reached)), pushed(law)) < 5e-3
+    assert gap(STANDARD, distribution) > 0.3  # there is something to learn
+    assert gap(reached[1], distribution) < 0.62 * gap(reached[0], distribution) < 0.1
+    assert gap(extrapolate(*reached), distribution) < 5e-3  # of second order
+    assert gap(pushed(extrapolate(*reached)), pushed(distribution)) < 5e-3
 
 
 def test_accepted_data_are_the_tilted_data() -> None:
-    """The data of tilted noise are the base's own law N(b, A Aᵀ) tilted by the same reward; its limit is the data's."""
+    """Tilted noise gives the base's distribution N(b, A Aᵀ), tilted by the same reward; its limit is the data's."""
     mean, cov = pushed(tilted())
     assert torch.allclose(mean, B + A @ A.mT @ WEIGHT) and torch.allclose(cov, A @ A.mT)
-    laws = []
+    distributions = []
     for steps in (200, 400):
         a, b = affine(BASE, Exact(BASE, DATA), steps)
-        laws.append((b + a @ a.mT @ WEIGHT, a @ a.mT))
+        distributions.append((b + a @ a.mT @ WEIGHT, a @ a.mT))
     accepted = DATA.means[0] + DATA.covs[0] @ WEIGHT, DATA.covs[0]
-    assert gap(extrapolate(*laws), accepted) < 1e-3
+    assert gap(extrapolate(*distributions), accepted) < 1e-3
 
 
 @pytest.mark.parametrize("count", [1, 7])
@@ -135,11 +135,11 @@ def test_rotation_is_inverted() -> None:
     assert torch.allclose(up, z, rtol=0, atol=1e-9)
 
 
-@pytest.mark.parametrize("rule", LAWS)
+@pytest.mark.parametrize("rule", DISTRIBUTIONS)
 def test_fitted_gaussian_has_the_moments_of_its_examples(rule: str) -> None:
     """In one step; and weights count as copies do."""
-    law = LAWS[rule]
-    noise = law[0] + whitened(64, 2) @ root(law[1]).mT
+    distribution = DISTRIBUTIONS[rule]
+    noise = distribution[0] + whitened(64, 2) @ root(distribution[1]).mT
     twice = torch.cat([noise[:32], noise[:32], noise[32:]])
     weight = torch.cat([torch.ones(32), torch.full((32,), 0.5)])
     reached = []
@@ -153,7 +153,7 @@ def test_fitted_gaussian_has_the_moments_of_its_examples(rule: str) -> None:
         corrector.fit(parts)
         with torch.no_grad():
             reached.append(propagate(corrector.process, corrector.backbone, STANDARD, corrector.steps))
-    assert gap(reached[0], law) < 1e-6
+    assert gap(reached[0], distribution) < 1e-6
     assert gap(reached[1], reached[2]) < 1e-6 and gap(reached[0], reached[1]) > 0.01
 
 
@@ -184,21 +184,24 @@ def moments(x: Tensor) -> Moments:
     return x.mean(0), x.mT.cov()
 
 
-def near(x: Tensor, law: Moments, errors: float = 4.5) -> bool:
-    """The sample's moments lie within so many standard errors (of a Gaussian's covariances) of the law's."""
+def near(x: Tensor, distribution: Moments, errors: float = 4.5) -> bool:
+    """The sample's moments lie within so many standard errors (of a Gaussian's covariances) of the distribution's."""
     mean, cov = moments(x)
-    spread = law[1].diagonal()
+    spread = distribution[1].diagonal()
     of_mean = (spread / len(x)).sqrt()
-    of_cov = ((spread[:, None] * spread + law[1] ** 2) / len(x)).sqrt()
-    return bool(((mean - law[0]).abs() < errors * of_mean).all() and ((cov - law[1]).abs() < errors * of_cov).all())
+    of_cov = ((spread[:, None] * spread + distribution[1] ** 2) / len(x)).sqrt()
+    return bool(
+        ((mean - distribution[0]).abs() < errors * of_mean).all()
+        and ((cov - distribution[1]).abs() < errors * of_cov).all()
+    )
 
 
 @pytest.mark.parametrize(
-    ("rule", "law"),
+    ("rule", "distribution"),
     [(ExponentialTilt(temperature=1.5, deduplicate=False), tilted(1.5)), (Preference(deduplicate=False), preferred())],
     ids=["tilt", "preference"],
 )
-def test_fit_with_a_fitted_gaussian(rule: AcceptanceRule, law: Moments, tmp_path: Path) -> None:
+def test_fit_with_a_fitted_gaussian(rule: AcceptanceRule, distribution: Moments, tmp_path: Path) -> None:
     """Accepted noise, the corrector's noise and the tuned model's data have the moments that theory says.
 
     8192 draws; 4.5 standard errors of 5 figures each.
@@ -213,11 +216,11 @@ def test_fit_with_a_fitted_gaussian(rule: AcceptanceRule, law: Moments, tmp_path
     scored = data.runner().scored(0)
     noise = scored.chunk.recorded[1.0]
     assert isinstance(noise, Tensor)
-    assert near(noise, law)
+    assert near(noise, distribution)
     assert torch.allclose(noise @ A.mT + B, scored.chunk.state)  # the noise of these very samples
     x = f64(made.evaluators["tuned"].items)
     assert near(x, pushed(moments(noise)))
-    assert gap(moments(x), pushed(law)) < 0.08
+    assert gap(moments(x), pushed(distribution)) < 0.08
     assert summary["objective"] == "noise shaping" and summary["level"] == 1
     assert summary["denoiser_calls"] == 8192 * STEPS
     assert summary["evaluation_denoiser_calls"] == 8192 * (2 * STEPS + 1)
@@ -238,7 +241,7 @@ def test_trained_corrector_and_its_files(tmp_path: Path) -> None:
     summary = graft.fit(made, data, tmp_path / "run", trainer())
     noise = data.runner().scored(0).chunk.recorded[1.0]
     assert isinstance(noise, Tensor)
-    # by how much 12 steps of Euler's method miss the law, a corrector that is trained to the end misses it too
+    # by how much 12 steps of Euler's method miss the distribution, a corrector that is trained to the end misses it too
     best = fit_affine(process, *_known(noise), steps, 0.0)
     found = f64(made.evaluators["tuned"].items)
     assert gap(moments(found), pushed(propagate(process, best, STANDARD, steps))) < 0.08
@@ -267,7 +270,7 @@ def _known(noise: Tensor) -> tuple[Tensor, Tensor]:
 def test_inverse_noise_correction_is_another_source(tmp_path: Path) -> None:
     """Real data carried back through the flow are examples like others: a loader of them is all that it takes.
 
-    The data are not the base's own law; with the corrector they are what is drawn.
+    The data are not the base's own distribution; with the corrector they are what is drawn.
     """
     real = DATA.means[0] + 0.4 + 1.3 * (whitened(512, 2) @ root(DATA.covs[0]).mT)
     made = module(GaussianCorrector(), tmp_path)
@@ -308,8 +311,8 @@ class Seen:
 
     def __call__(self, state: dict[str, Tensor], time: Tensor, condition: dict[str, Tensor]) -> dict[str, Tensor]:
         self.states.append(state)
-        said: dict[str, Tensor] = self.network(state, time, condition)
-        return said
+        answer: dict[str, Tensor] = self.network(state, time, condition)
+        return answer
 
 
 @pytest.mark.parametrize("kind", ["flow", "gaussian"])

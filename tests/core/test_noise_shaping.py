@@ -1,7 +1,7 @@
 """Noise shaping on a mixture in the plane, through the real thing: a trained corrector, and the fitted Gaussian.
 
 Eight blobs on a circle, and a reward that is best on two opposite sides: the accepted noise has two modes, which no
-Gaussian has. The accepted law is had by plain rejection from the exact flow.
+Gaussian has. The accepted distribution is had by plain rejection from the exact flow.
 """
 
 import itertools
@@ -29,7 +29,9 @@ pytestmark = [pytest.mark.filterwarnings(f"ignore:{message}") for message in cli
 
 ANGLE = torch.arange(8, dtype=torch.float64) * math.pi / 4
 CIRCLE = 2 * torch.stack([ANGLE.cos(), ANGLE.sin()], 1)
-LAW = Mixture(torch.full_like(ANGLE, 1 / 8), CIRCLE, 0.15**2 * torch.eye(2, dtype=torch.float64).repeat(8, 1, 1))
+DISTRIBUTION = Mixture(
+    torch.full_like(ANGLE, 1 / 8), CIRCLE, 0.15**2 * torch.eye(2, dtype=torch.float64).repeat(8, 1, 1)
+)
 BASE, STEPS = Gaussian(LinearSchedule(), "velocity", (2,), eta=0.0), 20
 
 
@@ -38,7 +40,7 @@ class Known(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.exact = Exact(BASE, LAW)
+        self.exact = Exact(BASE, DISTRIBUTION)
         self.register_buffer("something", torch.zeros(1))  # for the file
 
     def forward(self, state: Tensor, time: Tensor, condition: dict[str, Tensor]) -> Tensor:
@@ -109,21 +111,23 @@ def shaped(corrector: NoiseCorrector, folder: Path, steps: int) -> tuple[dict[st
     )
 
 
-def test_trained_corrector_draws_nearly_the_accepted_law(tmp_path: Path) -> None:
+def test_trained_corrector_draws_nearly_the_accepted_distribution(tmp_path: Path) -> None:
     """Of the accepted gain it has 0.93 (the Gaussian 0.64), at a distance of 0.005 (0.07, the reference 0.39).
 
     The floor of that distance, two sets of accepted samples, is 0.0003.
     """
-    drawn = run_stages([Stage(BASE, Exact(BASE, LAW))], rows(16_000), STEPS, generator=make_generator(77)).state
+    drawn = run_stages(
+        [Stage(BASE, Exact(BASE, DISTRIBUTION))], rows(16_000), STEPS, generator=make_generator(77)
+    ).state
     assert isinstance(drawn, Tensor)
     accepted = drawn[drawn[:, 0].abs() >= drawn[:, 0].abs().quantile(0.75)]
     real, other = accepted[:2000], accepted[2000:4000]
     torch.manual_seed(0)
-    told, reference, tuned = shaped(NoiseCorrector(TrigFlow((2,)), Net(), 16), tmp_path / "flow", 800)
+    run_summary, reference, tuned = shaped(NoiseCorrector(TrigFlow((2,)), Net(), 16), tmp_path / "flow", 800)
     simple, same, fitted = shaped(GaussianCorrector(), tmp_path / "gaussian", 1)
     assert torch.equal(reference, same)
     assert energy(real, other) < 0.001 and energy(real, reference) > 0.3
     assert energy(real, tuned) < 0.01 < 0.05 < energy(real, fitted) < 0.1
-    assert 0.88 < told["gain"]["of_accepted"] < 1.03 and 0.5 < simple["gain"]["of_accepted"] < 0.75
+    assert 0.88 < run_summary["gain"]["of_accepted"] < 1.03 and 0.5 < simple["gain"]["of_accepted"] < 0.75
     # the frozen flow still makes blobs of whatever noise it is given
     assert float((torch.cdist(tuned, CIRCLE).min(1).values > 0.6).double().mean()) < 0.01

@@ -1,4 +1,4 @@
-"""Objectives in closed form: gradients, fixed points and laws, with affine networks in the place of trained ones."""
+"""Objectives in closed form: gradients, fixed points and distributions, with affine networks for trained ones."""
 
 import itertools
 import math
@@ -274,12 +274,12 @@ def prior(process: Gaussian) -> Moments:
     [(LinearSchedule(), "velocity", 0.0), (CosineSchedule(), "x0", 1.0), (CosineSchedule(), "v", 1.0)],
 )
 def test_optimum_of_nft(schedule, prediction: str, eta: float, beta: float, spread: float) -> None:
-    """Theorem 3.2: the old estimate and (2/beta) times the covariance of r and x_0; its law is an exponential tilt."""
+    """Theorem 3.2: the old estimate and (2/beta) times the covariance of r and x_0, which is an exponential tilt."""
     process = Gaussian(schedule, prediction, (2,), eta=eta)
     reward = f64([0.9, 0.5])
     mean, cov = DATA.moments()
     tilt = reward / (float(reward @ cov @ reward) ** 0.5 * beta * spread)
-    laws = []
+    distributions = []
     for steps in (60, 120):
         module = improved(DiffusionNFT(beta, spread), process, steps, reward)
         x = torch.randn(7, 2, dtype=torch.float64, generator=generator())
@@ -292,8 +292,8 @@ def test_optimum_of_nft(schedule, prediction: str, eta: float, beta: float, spre
             posterior = torch.linalg.inv(torch.linalg.inv(cov) + (alpha / sigma) ** 2 * torch.eye(2))
             assert torch.allclose(new - old, (posterior @ tilt).expand(7, 2), atol=1e-6)
         with torch.no_grad():
-            laws.append(propagate(process, module.policy.backbone, prior(process), steps))
-    assert gap(extrapolate(*laws), (mean + cov @ tilt, cov)) < 6e-3
+            distributions.append(propagate(process, module.policy.backbone, prior(process), steps))
+    assert gap(extrapolate(*distributions), (mean + cov @ tilt, cov)) < 6e-3
 
 
 def test_nft_has_no_slope_where_rewards_say_nothing() -> None:
@@ -356,8 +356,8 @@ def test_old_policy_follows() -> None:
 # Reward-weighted regression
 
 
-def test_law_of_reward_weighted_regression() -> None:
-    """All draws weighted by exp(r / T): the denoiser of the tilted law, N(m + S w / T, S).
+def test_distribution_of_reward_weighted_regression() -> None:
+    """All draws weighted by exp(r / T): the denoiser of the tilted distribution, N(m + S w / T, S).
 
     40 000 draws; the tolerance is 5 standard errors of the estimate in the middle, found over 20 seeds.
     """

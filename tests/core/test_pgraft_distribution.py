@@ -1,4 +1,4 @@
-"""P-GRAFT in closed form: an affine network fitted to accepted states samples the accepted law at u* and at 0.
+"""P-GRAFT in closed form: an affine network fitted to accepted states samples the accepted distribution at u* and at 0.
 
 The data are N(m, S) and acceptance is exp(w·x − x·Qx / 2), so accepted samples are N(m*, S*) with
 S* = (S⁻¹ + Q)⁻¹, m* = S* (S⁻¹ m + w); linear rewards have Q = 0. An affine network is the exact denoiser of a Gaussian,
@@ -54,18 +54,18 @@ class Rollouts:
     x0: Tensor
     middle: Tensor
     noise: Tensor
-    law: Moments  # of x_{u*}, in closed form
+    distribution: Moments  # of x_{u*}, in closed form
 
 
 def rollouts(process: Gaussian, tilt: tuple[Tensor, Tensor], handover: float = HANDOVER) -> Rollouts:
     """An ODE suffix maps x_{u*} to x_0, so the record is the preimage; else x_{u*} | x_0 is the forward kernel."""
     z = whitened(64, 6)
-    law = accepted(tilt)
-    mean, cov = law.moments()
+    distribution = accepted(tilt)
+    mean, cov = distribution.moments()
     x0 = mean + z[:, :2] @ root(cov).mT
     alpha, sigma = (float(c) for c in process.alpha_sigma(handover))
     if process.stochastic:
-        return Rollouts(x0, alpha * x0 + sigma * z[:, 2:4], z[:, 4:], law.noised(alpha, sigma).moments())
+        return Rollouts(x0, alpha * x0 + sigma * z[:, 2:4], z[:, 4:], distribution.noised(alpha, sigma).moments())
     upward = ode_map(process, handover)
     start, centre = DATA.means[0], alpha * DATA.means[0]
     middle = centre + (x0 - start) @ upward.mT
@@ -111,36 +111,36 @@ def tuned(process: Gaussian, made: Rollouts, target: str, steps: int, handover: 
 @pytest.mark.parametrize("tilt", [LINEAR, QUADRATIC], ids=["linear", "quadratic"])
 @pytest.mark.parametrize("warp", [1.0, 2.0])
 @pytest.mark.parametrize(("schedule", "prediction", "eta", "target"), CASES, ids=ids)
-def test_law_at_the_handover(
+def test_distribution_at_the_handover(
     schedule: Schedule, prediction: str, eta: float, target: str, warp: float, tilt: tuple[Tensor, Tensor]
 ) -> None:
-    """Sampling 1 → u* with the fitted network gives the law of accepted x_{u*}; the hand-over finishes it rightly."""
+    """From 1 to u* the fitted network gives the distribution of accepted x_{u*}; the reference finishes it rightly."""
     clip = 1e6 if prediction == "eps" else None  # never reached, but asked for where there is next to no signal
     above = HANDOVER if eta > 1 else 0.0
     process = Gaussian(schedule, prediction, (2,), eta=eta, warp=warp, clip_sample_range=clip, eta_above=above)
     made = rollouts(process, tilt)
     before = DATA.at(process, HANDOVER).moments()
-    assert gap(made.law, before) > 0.1  # there is something to learn
+    assert gap(made.distribution, before) > 0.1  # there is something to learn
     middles, ends = [], []
     for steps in (60, 120):
         middles.append(propagate(process, tuned(process, made, target, steps), prior(process), steps, 1.0, HANDOVER))
         ends.append(propagate(process, Exact(process, DATA), middles[-1], steps, HANDOVER))
-    assert gap(middles[1], made.law) < 0.04
-    assert gap(middles[1], made.law) < 0.62 * gap(middles[0], made.law)
-    assert gap(extrapolate(*middles), made.law) < 4e-3
-    # u* → 0 with the reference: an ODE leads back to the accepted law itself, a stochastic suffix to the part of it
+    assert gap(middles[1], made.distribution) < 0.04
+    assert gap(middles[1], made.distribution) < 0.62 * gap(middles[0], made.distribution)
+    assert gap(extrapolate(*middles), made.distribution) < 4e-3
+    # u* → 0 with the reference: an ODE leads back to the accepted distribution itself, a stochastic suffix to the part
     # that x_{u*} has decided
-    final = accepted(tilt).moments() if eta == 0 else reverse(process, made.law)
+    final = accepted(tilt).moments() if eta == 0 else reverse(process, made.distribution)
     assert gap(extrapolate(*ends), final) < 6e-3
 
 
-def reverse(process: Gaussian, law: Moments) -> Moments:
-    """The law of x_0 where x_{u*} has ``law`` and x_0 | x_{u*} is the reference's posterior."""
+def reverse(process: Gaussian, distribution: Moments) -> Moments:
+    """The distribution of x_0 where x_{u*} has ``distribution`` and x_0 | x_{u*} is the reference's posterior."""
     alpha, _ = process.alpha_sigma(HANDOVER)
     top, cov = DATA.at(process, HANDOVER).moments()
     gain = alpha * DATA.covs[0] @ torch.linalg.inv(cov)
     left = DATA.covs[0] - gain @ cov @ gain.mT
-    return DATA.means[0] + gain @ (law[0] - top), gain @ law[1] @ gain.mT + left
+    return DATA.means[0] + gain @ (distribution[0] - top), gain @ distribution[1] @ gain.mT + left
 
 
 def test_surviving_share_of_a_stochastic_suffix() -> None:
@@ -150,22 +150,22 @@ def test_surviving_share_of_a_stochastic_suffix() -> None:
     alpha, sigma = (float(c) for c in process.alpha_sigma(HANDOVER))
     size, axes = torch.linalg.eigh(DATA.covs[0])
     gain = axes.mT @ (accepted(LINEAR).means[0] - DATA.means[0])
-    left = axes.mT @ (reverse(process, made.law)[0] - DATA.means[0])
+    left = axes.mT @ (reverse(process, made.distribution)[0] - DATA.means[0])
     assert torch.allclose(left / gain, alpha**2 * size / (alpha**2 * size + sigma**2))
 
 
 @pytest.mark.parametrize("handover", [0.0, 0.25, 0.75])
 @pytest.mark.parametrize("eta", [0.0, 1.0])
 def test_other_handovers(handover: float, eta: float) -> None:
-    """u* = 0 is GRAFT: the accepted law itself."""
+    """u* = 0 is GRAFT: the accepted distribution itself."""
     process = Gaussian(CosineSchedule(), "v", (2,), eta=eta)
     made = rollouts(process, QUADRATIC, handover)
-    laws = []
+    distributions = []
     for steps in (60, 120):
         model = tuned(process, made, "a", steps, handover)
-        laws.append(propagate(process, model, prior(process), steps, 1.0, handover))
-    assert gap(extrapolate(*laws), made.law) < 8e-3
-    assert gap(made.law, DATA.at(process, handover).moments()) > 0.05
+        distributions.append(propagate(process, model, prior(process), steps, 1.0, handover))
+    assert gap(extrapolate(*distributions), made.distribution) < 8e-3
+    assert gap(made.distribution, DATA.at(process, handover).moments()) > 0.05
 
 
 @pytest.mark.parametrize("tilt", [LINEAR, QUADRATIC], ids=["linear", "quadratic"])
@@ -174,13 +174,13 @@ def test_target_b_is_biased_under_an_ode(schedule: Schedule, prediction: str, ti
     """x_{u*} is then a function of x_0 and not its noised version: the regression on x_0 is another, known one."""
     process = Gaussian(schedule, prediction, (2,), eta=0.0)
     made = rollouts(process, tilt)
-    laws = []
+    distributions = []
     for steps in (60, 120):
         model = tuned(process, made, "b", steps)
-        laws.append(propagate(process, model, prior(process), steps, 1.0, HANDOVER))
-    found = extrapolate(*laws)
+        distributions.append(propagate(process, model, prior(process), steps, 1.0, HANDOVER))
+    found = extrapolate(*distributions)
     assert gap(found, biased_limit(process, tilt)) < 6e-3
-    assert gap(found, made.law) > 0.05
+    assert gap(found, made.distribution) > 0.05
 
 
 @pytest.mark.parametrize("eta", [0.0, 1.0])
@@ -199,21 +199,21 @@ def test_tweedie_target_is_biased(schedule: Schedule, prediction: str, eta: floa
     count = len(made.middle)
     guess = process.x0(process(reference, made.middle, HANDOVER, rows(count)), made.middle, HANDOVER)
     x = torch.randn(8, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
-    laws: dict[str, list[Moments]] = {"right": [], "tweedie": []}
+    distributions: dict[str, list[Moments]] = {"right": [], "tweedie": []}
     for steps in (60, 120):
         models = {
             "right": tuned(process, made, "a", steps),
             "tweedie": fit_affine(process, made.middle, made.noise, steps, HANDOVER, guess),
         }
         for name, model in models.items():
-            laws[name].append(propagate(process, model, prior(process), steps, 1.0, HANDOVER))
+            distributions[name].append(propagate(process, model, prior(process), steps, 1.0, HANDOVER))
         for index in models["right"].parameters:
             u = index / steps
             right, wrong = (process.x0(process(model, x, u, rows(8)), x, u) for model in models.values())
             assert torch.allclose(right - wrong, left_out.expand(8, 2), atol=1e-6)
     start = DATA.at(process, HANDOVER).means[0]
-    gain = {name: float(LINEAR[0] @ (extrapolate(*pair)[0] - start)) for name, pair in laws.items()}
-    full = float(LINEAR[0] @ (made.law[0] - start))
+    gain = {name: float(LINEAR[0] @ (extrapolate(*pair)[0] - start)) for name, pair in distributions.items()}
+    full = float(LINEAR[0] @ (made.distribution[0] - start))
     assert gain["right"] == pytest.approx(full, abs=0.01)
     assert gain["tweedie"] / full == pytest.approx(0.30 if eta == 1 else 0.37, abs=0.01)
 
@@ -237,18 +237,18 @@ def test_noise_of_the_targets() -> None:
 
 
 @pytest.mark.parametrize("eta", [0.0, 1.0])
-def test_renoised_target_has_the_noised_law_of_what_was_accepted(eta: float) -> None:
-    """For a stochastic sampler that is the law of the recorded states; for an ODE it is another one."""
+def test_renoised_target_has_the_noised_distribution_of_what_was_accepted(eta: float) -> None:
+    """For a stochastic sampler that is the distribution of the recorded states; for an ODE it is another one."""
     process = Gaussian(CosineSchedule(), "v", (2,), eta=eta)
     made = rollouts(process, QUADRATIC)
     noised = accepted(QUADRATIC).noised(*(float(c) for c in process.alpha_sigma(HANDOVER))).moments()
-    laws = []
+    distributions = []
     for steps in (60, 120):
         model = fit_affine(process, made.x0, made.noise, steps, 0.0)
-        laws.append(propagate(process, model, prior(process), steps, 1.0, HANDOVER))
-    assert gap(extrapolate(*laws), noised) < 6e-3
-    assert (gap(noised, made.law) < 1e-9) == (eta == 1)
-    assert eta == 1 or gap(noised, made.law) > 0.05
+        distributions.append(propagate(process, model, prior(process), steps, 1.0, HANDOVER))
+    assert gap(extrapolate(*distributions), noised) < 6e-3
+    assert (gap(noised, made.distribution) < 1e-9) == (eta == 1)
+    assert eta == 1 or gap(noised, made.distribution) > 0.05
 
 
 def biased_limit(process: Gaussian, tilt: tuple[Tensor, Tensor]) -> Moments:
@@ -256,7 +256,7 @@ def biased_limit(process: Gaussian, tilt: tuple[Tensor, Tensor]) -> Moments:
     mean0, cov0 = (t.numpy() for t in accepted(tilt).moments())
     upward = ode_map(process, HANDOVER).numpy()
     made = rollouts(process, tilt)
-    mean_s, cov_s = (t.numpy() for t in made.law)
+    mean_s, cov_s = (t.numpy() for t in made.distribution)
     with_x0 = cov0 @ upward.T  # Cov(x_0, x_{u*})
 
     def slope(u: float, y: np.ndarray) -> np.ndarray:
@@ -295,7 +295,7 @@ def test_end_to_end_by_sampling(eta: float) -> None:
     above = propagate(process, model, prior(process), steps, 1.0, HANDOVER)
     found = middle.mean(0), torch.cov(middle.T)
     tilt = LINEAR[0] / 2, LINEAR[1]
-    right = rollouts(process, tilt).law
+    right = rollouts(process, tilt).distribution
     # standard errors for 6000 accepted: 0.012 (mean), 0.015 (variance); five numbers beyond 4.5: 3e-5 of seeds
     assert gap(found, right) < 0.07
     assert gap(above, found) < 0.04  # the fit adds its noise and the steps their error
@@ -329,34 +329,34 @@ def test_end_to_end_by_sampling(eta: float) -> None:
 def test_minimum_of_the_loss(
     schedule: Schedule, prediction: str, since: float, weight: "tuple[float, float] | None"
 ) -> None:
-    """Target (a)'s least-squares network is the exact denoiser of the law at ``since``, at every level up to 1."""
+    """Target (a)'s least-squares network is the exact denoiser of the states at ``since``, at every level up to 1."""
     process = Gaussian(schedule, prediction, (2,), snr_weight_clamp=weight)
-    law = normal(f64([0.4, -0.7]), f64([[0.9, 0.2], [0.2, 0.3]]))  # at level since, whatever made it
+    distribution = normal(f64([0.4, -0.7]), f64([[0.9, 0.2], [0.2, 0.3]]))  # at level since, whatever made it
     z = whitened(64, 4)
-    state = law.means[0] + z[:, :2] @ root(law.covs[0]).mT
+    state = distribution.means[0] + z[:, :2] @ root(distribution.covs[0]).mT
     model = fit_affine(process, state, z[:, 2:], 20, since)
     x = torch.randn(16, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     for index in model.parameters:
         level = index / 20
         ratio, sigma_us = process.kernel(level, since)
         alpha, sigma = process.alpha_sigma(level)
-        noised = law.noised(float(ratio), float(sigma_us))
+        noised = distribution.noised(float(ratio), float(sigma_us))
         score = -torch.linalg.solve(noised.covs[0], (x - noised.means[0]).mT).mT
         if float(alpha) > 0:
             x0 = (x + sigma**2 * score) / alpha  # Tweedie's formula
         else:
-            x0 = (law.means[0] / process.alpha_sigma(since)[0]).expand_as(x)
+            x0 = (distribution.means[0] / process.alpha_sigma(since)[0]).expand_as(x)
         right = say(prediction, x, x0, alpha, sigma)
-        told = process.timestep(level).float().expand(16)
-        assert torch.allclose(model(x, told, {}), right, rtol=1e-5, atol=1e-5)
+        time = process.timestep(level).float().expand(16)
+        assert torch.allclose(model(x, time, {}), right, rtol=1e-5, atol=1e-5)
 
 
-def quadrature(law: Mixture, order: int = 40) -> tuple[Tensor, Tensor, Tensor]:
+def quadrature(distribution: Mixture, order: int = 40) -> tuple[Tensor, Tensor, Tensor]:
     """(state, noise, weight): sums over them are expectations over a mixture's samples and a standard normal."""
     node, share = np.polynomial.hermite_e.hermegauss(order)
     z, p = torch.from_numpy(node), torch.from_numpy(share / share.sum())
-    state = (law.means + law.covs[:, :, 0].sqrt() * z).reshape(-1, 1)  # (k order, 1)
-    weight = (law.weights[:, None] * p).reshape(-1)
+    state = (distribution.means + distribution.covs[:, :, 0].sqrt() * z).reshape(-1, 1)  # (k order, 1)
+    weight = (distribution.weights[:, None] * p).reshape(-1)
     return (
         state.repeat_interleave(order, 0),
         z.repeat(len(state))[:, None],
@@ -374,10 +374,10 @@ def quadrature(law: Mixture, order: int = 40) -> tuple[Tensor, Tensor, Tensor]:
 def test_gradient_vanishes_at_the_exact_denoiser_of_a_mixture(
     schedule: Schedule, prediction: str, since: float, number: float
 ) -> None:
-    """The expected loss of target (a) is stationary, in any direction, at Tweedie's estimate under the law at since."""
-    law = Mixture(f64([0.4, 0.6]), f64([[-1.0], [0.8]]), f64([[[0.2]], [[0.3]]]))
+    """The expected loss of target (a) is stationary in any direction at Tweedie's estimate for the states at since."""
+    distribution = Mixture(f64([0.4, 0.6]), f64([[-1.0], [0.8]]), f64([[[0.2]], [[0.3]]]))
     process = Gaussian(schedule, prediction, (1,))
-    state, noise, weight = quadrature(law)
+    state, noise, weight = quadrature(distribution)
     count = len(state)
     ratio, sigma_us = process.kernel(number, since)
     alpha, sigma = process.alpha_sigma(number)
@@ -386,10 +386,10 @@ def test_gradient_vanishes_at_the_exact_denoiser_of_a_mixture(
 
     def model(x: Tensor, time: Tensor, condition: dict[str, Tensor]) -> Tensor:
         if float(alpha) < 1e-12:
-            x0 = (law.moments()[0] / process.alpha_sigma(since)[0]).expand_as(x)
+            x0 = (distribution.moments()[0] / process.alpha_sigma(since)[0]).expand_as(x)
         else:
             # Tweedie: the score of ratio x_s + sigma_us noise is (ratio E[x_s | x] − x) / sigma_us²
-            mean = law.posterior(x, ratio.expand(count), sigma_us.expand(count))[1]
+            mean = distribution.posterior(x, ratio.expand(count), sigma_us.expand(count))[1]
             x0 = (x + sigma**2 * (ratio * mean - x) / sigma_us**2) / alpha
         wrong = sum(s * d(x) for s, d in zip(slopes, directions, strict=True))
         return say(prediction, x, x0, alpha, sigma) + wrong

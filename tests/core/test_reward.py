@@ -124,10 +124,10 @@ def test_worker_stays_until_it_must_not(function) -> None:
 )
 @pytest.mark.parametrize("timeout", [20.0, None], ids=["worker", "here"])
 def test_batch_of_wrong_length(function, name: str, why: str, timeout: "float | None") -> None:
-    """Values that cannot be told apart are no values."""
+    """Values that cannot be distinguished fail."""
     scores = function(name, timeout=timeout, batched=True)([1.0, 2.0, 3.0])
     check(scores, [None] * 3)
-    assert all(why in said for said in scores.failures.values())
+    assert all(why in message for message in scores.failures.values())
 
 
 @pytest.mark.parametrize("timeout", [20.0, None], ids=["worker", "here"])

@@ -126,8 +126,8 @@ def test_a_whole_run_its_levels_and_the_best_of_several(tmp_path: Path) -> None:
         before = Counter(CALLS)
         data = plane.data(reward(), validation_draws=0)
         summary = graft.fit(plane.made(tmp_path), data, tmp_path / str(number), plane.trainer())
-        said = Counter(summary["reward_calls_by_term"]) + Counter(summary["evaluation_reward_calls_by_term"])
-        assert said == CALLS - before
+        counted = Counter(summary["reward_calls_by_term"]) + Counter(summary["evaluation_reward_calls_by_term"])
+        assert counted == CALLS - before
         assert summary["rounds"][0]["reward_calls_by_term"] == summary["reward_calls_by_term"]
         assert summary["reward_calls"] == summary["reward_calls_by_term"]["b"] == (32 if number == 1 else 0)
         assert summary["evaluation_reward_calls"] <= 64 // number**2

@@ -44,7 +44,7 @@ def test_ten_thousand_calls() -> None:
     for i, (kind, number) in enumerate(items):
         if kind == "work" and not math.isnan(scores.values[i]):
             assert scores.values[i] == callables.faulty((kind, number)) and i not in scores.failures
-        elif kind == "work":  # a machine so busy that a call took longer than the limit: said, too
+        elif kind == "work":  # a machine so busy that a call took longer than the limit: reported, too
             assert "no answer within" in scores.failures[i]
             failed += 1
         else:
@@ -97,7 +97,7 @@ def test_hung_call_leaves_no_process(tmp_path: Path) -> None:
             os.kill(pid, 0)
         except ProcessLookupError:
             return
-        if Path(f"/proc/{pid}/stat").read_text().split()[2] == "Z":  # ended; nobody has asked yet
+        if Path(f"/proc/{pid}/stat").read_text().split()[2] == "Z":  # ended, and its parent has not waited for it yet
             return
         time.sleep(0.02)
     raise AssertionError("it still runs")

@@ -106,7 +106,7 @@ def test_store_finds_by_content(tmp_path: Path) -> None:
     store = RolloutCache([tmp_path])
     assert len(store) == 6
     assert store.find(ours.cache_key(1)) == tmp_path / "one/rounds/0/chunk_00001.safetensors"
-    assert store.find({**ours.cache_key(1), "chunk": 7}) is None  # of that law, but not among those
+    assert store.find({**ours.cache_key(1), "chunk": 7}) is None  # of that distribution, but not among those
     with pytest.raises(GraftError, match="another seed"):
         store.find({**ours.cache_key(1), "seed": 2})
 

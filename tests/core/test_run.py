@@ -19,7 +19,7 @@ from graft.process import (
 from graft.sampler import Stage, level_grid, nearest_level, run_stages
 from graft.solvers import BoundModel, Euler
 
-LAW = normal(f64([0.5, -1.0]), f64([[0.3, 0.1], [0.1, 0.2]]))
+DISTRIBUTION = normal(f64([0.5, -1.0]), f64([[0.3, 0.1], [0.1, 0.2]]))
 
 
 def process(eta: float = 1.0) -> Gaussian:
@@ -32,7 +32,7 @@ def seeded(seed: int = 0) -> torch.Generator:
 
 def test_records_the_levels_asked_for() -> None:
     p = process()
-    stage = Stage(p, Exact(p, LAW))
+    stage = Stage(p, Exact(p, DISTRIBUTION))
     one = run_stages([stage], rows(3), 8, record=[1.0, 0.75, 0.25, 0.0], generator=seeded())
     assert list(one.states) == [1.0, 0.75, 0.25, 0.0]
     assert torch.equal(one.states[0.0], one.state)
@@ -44,7 +44,7 @@ def test_records_the_levels_asked_for() -> None:
 def test_recorded_state_continues_to_the_same_end() -> None:
     """What was kept at u* and walked on from there is the whole walk, for an ODE: the states are of those levels."""
     p = process(eta=0.0)
-    model = Exact(p, LAW)
+    model = Exact(p, DISTRIBUTION)
     whole = run_stages([Stage(p, model)], rows(4), 20, record=[0.6, 0.2], generator=seeded())
     for level, calls in ((0.6, 12), (0.2, 4)):
         rest = run_stages([Stage(p, model, level)], rows(4), 20, state=whole.states[level])
@@ -82,13 +82,13 @@ def test_partial_range() -> None:
 def test_stage_with_a_clock_of_its_own() -> None:
     """It takes its own steps, counts as the others do, and keeps nothing: levels are of the run's clock."""
     p, other = process(eta=0.0), Gaussian(CosineSchedule(), "v", (2,), eta=0.0)
-    first, second = Stage(other, Exact(other, LAW), steps=3), Stage(p, Exact(p, LAW))
+    first, second = Stage(other, Exact(other, DISTRIBUTION), steps=3), Stage(p, Exact(p, DISTRIBUTION))
     ticks: list[int] = []
     both = run_stages([first, second], rows(5), 8, [1.0, 0.5], seeded(), progress=lambda: ticks.append(1))
     middle = run_stages([first], rows(5), 100, [0.5], seeded())  # whatever the run's steps
     assert middle.states == {} and middle.denoiser_calls == 3
     assert torch.equal(
-        middle.state, run_stages([Stage(other, Exact(other, LAW))], rows(5), 3, generator=seeded()).state
+        middle.state, run_stages([Stage(other, Exact(other, DISTRIBUTION))], rows(5), 3, generator=seeded()).state
     )
     assert torch.equal(both.states[1.0], middle.state)
     rest = run_stages([second], rows(5), 8, [1.0, 0.5], state=middle.state)
@@ -105,7 +105,7 @@ def test_stage_with_a_clock_of_its_own() -> None:
 def test_steps_that_thirds_do_not_hurt() -> None:
     """Levels such as 1/3 or 0.7 · 30 are on the grid whatever floating point makes of them."""
     p = process()
-    model = Exact(p, LAW, snap=3600)
+    model = Exact(p, DISTRIBUTION, snap=3600)
     for steps, level in ((3, 1 / 3), (30, 0.7), (1000, 0.043), (7, 3 / 7)):
         kept = run_stages([Stage(p, model, 1.0, level)], rows(1), steps, record=[level], generator=seeded())
         assert list(kept.states) == [level]
@@ -118,21 +118,21 @@ def test_steps_that_thirds_do_not_hurt() -> None:
 def test_off_the_grid(level: float) -> None:
     p = process()
     with pytest.raises(GraftError, match="multiple of 1/10"):
-        run_stages([Stage(p, Exact(p, LAW))], rows(1), 10, record=[level])
+        run_stages([Stage(p, Exact(p, DISTRIBUTION))], rows(1), 10, record=[level])
     with pytest.raises(GraftError, match="multiple of 1/10"):
-        run_stages([Stage(p, Exact(p, LAW), 1.0, level)], rows(1), 10)
+        run_stages([Stage(p, Exact(p, DISTRIBUTION), 1.0, level)], rows(1), 10)
 
 
 def test_start_in_between_needs_a_state() -> None:
     p = process()
     with pytest.raises(GraftError, match="Give `state`"):
-        run_stages([Stage(p, Exact(p, LAW), 0.5)], rows(1), 10)
+        run_stages([Stage(p, Exact(p, DISTRIBUTION), 0.5)], rows(1), 10)
 
 
 @pytest.mark.parametrize("eta", [0.0, 1.0])
 def test_generator_decides(eta: float) -> None:
     p = process(eta)
-    stages = [Stage(p, Exact(p, LAW))]
+    stages = [Stage(p, Exact(p, DISTRIBUTION))]
     torch.manual_seed(0)
     one, again = (run_stages(stages, rows(5), 10, generator=seeded(1)).state for _ in range(2))
     assert torch.equal(one, again)
@@ -163,8 +163,8 @@ def test_no_gradient_is_kept() -> None:
 def test_two_clocks() -> None:
     """A corrector 1 → 0 with its own process, then the base 1 → 0: the second starts where the first ended."""
     corrector, base = Gaussian(LinearSchedule(), "velocity", (2,), eta=0.0), process(eta=0.0)
-    noise_law = normal(f64([0.3, 0.0]), f64([[1.5, 0.4], [0.4, 0.8]]))
-    first, second = Exact(corrector, noise_law), Exact(base, LAW)
+    noise_distribution = normal(f64([0.3, 0.0]), f64([[1.5, 0.4], [0.4, 0.8]]))
+    first, second = Exact(corrector, noise_distribution), Exact(base, DISTRIBUTION)
     both = run_stages(
         [Stage(corrector, first), Stage(base, second)], rows(6), 20, record=[1.0, 0.5, 0.0], generator=seeded()
     )

@@ -126,7 +126,7 @@ def test_closed_forms() -> None:
     [("linear", 1e-4, 0.02), ("scaled_linear", 0.00085, 0.012), ("squaredcos_cap_v2", 1e-4, 0.02)],
 )
 def test_tables_are_those_of_diffusers(kind: str, start: float, end: float) -> None:
-    """Entry k − 1 of diffusers' alphas_cumprod is alpha² at t = k / 1000, and the network is told k − 1."""
+    """Entry k − 1 of diffusers' alphas_cumprod is alpha² at t = k / 1000, and the network receives k − 1."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what diffusers imports warns
         diffusers = pytest.importorskip("diffusers")

@@ -1,4 +1,4 @@
-"""Solvers: their orders on laws whose flow is known, and steps that undo each other."""
+"""Solvers: their orders on distributions whose flow is known, and steps that undo each other."""
 
 import itertools
 import math
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pytest
 import torch
 from exact import Exact, Mixture, Precise, f64, normal, rows
-from test_inversion import CASES, LAW, coupled, ids, mixing, seeded
+from test_inversion import CASES, DISTRIBUTION, coupled, ids, mixing, seeded
 from torch import Tensor
 
 from graft.core.state import State
@@ -35,7 +35,7 @@ MEAN, COV = f64([0.5, -1.0]), f64([[0.6, 0.2], [0.2, 0.3]])
 
 
 def transported(process: Gaussian, noise: Tensor) -> Tensor:
-    """Where the flow of the Gaussian law takes noise (n, 2), in closed form: it is affine and keeps the axes."""
+    """Return the images of noise (n, 2) under the flow of the Gaussian, in closed form: affine, with the same axes."""
     top = normal(MEAN, COV).at(process, 1.0)
     size, axes = torch.linalg.eigh(COV)
     started = torch.linalg.eigvalsh(top.covs[0])  # ascending, as `size` is
@@ -56,7 +56,7 @@ SOME_WARPS = [1.0, pytest.param(2.0, marks=pytest.mark.slow), 3.0]
 @pytest.mark.parametrize("warp", SOME_WARPS)
 @pytest.mark.parametrize(("schedule", "prediction"), SMOOTH, ids=ids)
 def test_order(schedule: Schedule, prediction: str, warp: float) -> None:
-    """Half the step is a quarter of the error, half of it for Euler; and the limit is the flow of the law."""
+    """Half the step is a quarter of the error, half of it for Euler; and the limit is the flow of the distribution."""
     process = Precise(schedule, prediction, (2,), eta=0.0, warp=warp)
     model = Exact(process, normal(MEAN, COV))
     noise = process.prior(rows(32), seeded())
@@ -76,11 +76,11 @@ def test_order(schedule: Schedule, prediction: str, warp: float) -> None:
         assert fine < 0.2 * first
 
 
-def two_stages(share: float, law: Mixture, x: Tensor, times: Sequence[float]) -> Tensor:
+def two_stages(share: float, distribution: Mixture, x: Tensor, times: Sequence[float]) -> Tensor:
     """Runge-Kutta's two-stage method on dy/dτ = E[ε − x_0 | y], y = (1 − τ) x_0 + τ ε, through ``times``."""
 
     def slope(y: Tensor, time: float) -> Tensor:
-        _, x0 = law.posterior(y, f64([1 - time]).expand(len(y)), f64([time]).expand(len(y)))
+        _, x0 = distribution.posterior(y, f64([1 - time]).expand(len(y)), f64([time]).expand(len(y)))
         return (y - x0) / time if time > 0 else slope(y, 1e-9)
 
     y = x
@@ -97,12 +97,12 @@ def two_stages(share: float, law: Mixture, x: Tensor, times: Sequence[float]) ->
 def test_second_slope_is_a_share_of_the_odes_time(schedule: Schedule, prediction: str, warp: float) -> None:
     """A step is the one that Runge-Kutta's method takes in τ = σ / (α + σ), whatever the schedule and the warp."""
     process = Precise(schedule, prediction, (2,), eta=0.0, warp=warp)
-    model, noise = Exact(process, LAW), process.prior(rows(16), seeded())
+    model, noise = Exact(process, DISTRIBUTION), process.prior(rows(16), seeded())
     alpha, sigma = process.alpha_sigma(torch.linspace(1, 0, 9, dtype=torch.float64))
     times = (sigma / (alpha + sigma)).tolist()
     for solver in SECOND.values():
         found = run_stages([Stage(process, model, solver=solver)], rows(16), 8, state=noise).state
-        wanted = two_stages(solver.alpha, LAW, noise / float(alpha[0] + sigma[0]), times)
+        wanted = two_stages(solver.alpha, DISTRIBUTION, noise / float(alpha[0] + sigma[0]), times)
         assert torch.allclose(found, wanted, rtol=1e-5, atol=1e-6)
 
 
@@ -113,7 +113,7 @@ def test_error_does_not_depend_on_the_warp(schedule: Schedule, prediction: str) 
 
     def sampled(solver: Solver, warp: float, every: int = 1) -> Tensor:
         process = Precise(schedule, prediction, (2,), eta=0.0, warp=warp)
-        model, x = Exact(process, LAW), process.prior(rows(32), seeded())
+        model, x = Exact(process, DISTRIBUTION), process.prior(rows(32), seeded())
         levels = (times[::every] ** (1 / warp)).tolist()
         for now, then in itertools.pairwise(levels):
             x = solver.step(BoundModel(process, model, rows(32)), x, now, then, None)
@@ -121,7 +121,9 @@ def test_error_does_not_depend_on_the_warp(schedule: Schedule, prediction: str) 
 
     process = Precise(schedule, prediction, (2,), eta=0.0)
     start = process.prior(rows(32), seeded())
-    goal = run_stages([Stage(process, Exact(process, LAW), solver=Midpoint())], rows(32), 200, state=start).state
+    goal = run_stages(
+        [Stage(process, Exact(process, DISTRIBUTION), solver=Midpoint())], rows(32), 200, state=start
+    ).state
     for solver in SECOND.values():
         constants = [float((sampled(solver, warp) - goal).square().mean().sqrt()) for warp in WARPS]
         assert max(constants) < min(constants) * (1 + 1e-6)
@@ -173,7 +175,7 @@ def test_place_and_weight_of_the_second_slope() -> None:
 def test_first_slope_is_ddim(schedule: Schedule, prediction: str, warp: float) -> None:
     process = Gaussian(schedule, prediction, (2,), eta=0.0, warp=warp)
     x = process.prior(rows(16), seeded())
-    output = process(Exact(process, LAW), x, 0.75, rows(16))
+    output = process(Exact(process, DISTRIBUTION), x, 0.75, rows(16))
     along = process.ode_step(x, process.ode_velocity(output, x, 0.75, rows(16)), 0.75, 0.25)
     assert torch.allclose(along, process.denoise_step(output, x, 0.75, 0.25, rows(16), None), rtol=1e-10, atol=1e-10)
     assert torch.allclose(process.ode_step(along, x, 0.25, 0.25), along)
@@ -194,7 +196,7 @@ PAIRS = [  # each case with one solver and each solver with several cases; the o
 @pytest.mark.parametrize(("schedule", "prediction", "warp", "solver"), PAIRS)
 def test_noise_to_data_and_back(schedule: Schedule, prediction: str, warp: float, solver: Solver) -> None:
     process = Gaussian(schedule, prediction, (2,), eta=0.0, warp=warp)
-    model = Exact(process, LAW)
+    model = Exact(process, DISTRIBUTION)
     noise = process.prior(rows(32), seeded())
     down = run_stages([Stage(process, model, solver=solver)], rows(32), 20, state=noise)
     up = run_stages([Stage(process, model, 0.0, 1.0, solver=solver)], rows(32), 20, state=down.state)
@@ -221,10 +223,12 @@ def test_rotation_of_standard_normal_data_is_left_alone(solver: Solver) -> None:
     noise = process.prior(rows(8), seeded())
     still = run_stages([Stage(process, lambda x, t, c: 0 * x, solver=solver)], rows(8), 3, state=noise).state
     assert torch.equal(still, noise)
-    law = normal(MEAN, COV)
+    distribution = normal(MEAN, COV)
 
     def error(steps: int) -> float:
-        found = run_stages([Stage(process, Exact(process, law), solver=solver)], rows(8), steps, state=noise).state
+        found = run_stages(
+            [Stage(process, Exact(process, distribution), solver=solver)], rows(8), steps, state=noise
+        ).state
         assert isinstance(found, Tensor)
         return float((found - transported(process, noise)).square().mean().sqrt())
 
@@ -243,9 +247,9 @@ def test_dict_state() -> None:
 
 
 def test_last_slope_of_data_predictions() -> None:
-    """At level 0 an estimate of x_0 says nothing of the noise: that is told, and there is a way round."""
+    """At level 0 an estimate of x_0 does not determine the noise: the message says so and names a remedy."""
     process = Gaussian(LinearSchedule(), "x0", (2,), eta=0.0)
-    model = Exact(process, LAW)
+    model = Exact(process, DISTRIBUTION)
     with pytest.raises(GraftError, match="evaluate_at_zero=false"):
         run_stages([Stage(process, model, solver=Heun())], rows(4), 10, generator=seeded())
     for solver in (Heun(evaluate_at_zero=False), Midpoint()):
@@ -262,7 +266,7 @@ def test_refusals() -> None:
             solver.check(stochastic)
         with pytest.raises(InversionError, match="eta=0"):
             run_stages(
-                [Stage(stochastic, Exact(stochastic, LAW), 0.0, 1.0, solver=solver)],
+                [Stage(stochastic, Exact(stochastic, DISTRIBUTION), 0.0, 1.0, solver=solver)],
                 rows(2),
                 5,
                 state=torch.zeros(2, 2),
@@ -274,9 +278,9 @@ def test_refusals() -> None:
 
 def test_mixture_is_sampled_better_at_equal_calls() -> None:
     """Two blobs: second order is nearer to the exact flow at 32 calls."""
-    law = Mixture(f64([0.5, 0.5]), f64([[-1.0, 0.0], [1.0, 0.0]]), 0.1 * torch.eye(2).double().repeat(2, 1, 1))
+    distribution = Mixture(f64([0.5, 0.5]), f64([[-1.0, 0.0], [1.0, 0.0]]), 0.1 * torch.eye(2).double().repeat(2, 1, 1))
     process = Gaussian(LinearSchedule(), "velocity", (2,), eta=0.0)
-    model, noise = Exact(process, law), process.prior(rows(200), seeded())
+    model, noise = Exact(process, distribution), process.prior(rows(200), seeded())
     goal = run_stages([Stage(process, model, solver=Midpoint())], rows(200), 400, state=noise).state
 
     def error(solver: Solver, steps: int) -> float:

@@ -1,4 +1,4 @@
-"""The law of one reverse step: log-probability, divergence, and the estimate that an output stands for."""
+"""The distribution of one reverse step: log-probability, divergence, and the estimate that an output stands for."""
 
 import pytest
 import torch
@@ -41,7 +41,7 @@ def field(name: str, eta: float = 0.7) -> Gaussian:
     [(LinearSchedule(), "velocity"), (CosineSchedule(), "v"), (PolynomialSchedule(), "eps"), (CosineSchedule(), "x0")],
 )
 @pytest.mark.parametrize("each", [False, True])
-def test_step_is_the_normal_law_that_torch_has(schedule, prediction: str, eta: float, each: bool) -> None:
+def test_step_is_the_normal_distribution_that_torch_has(schedule, prediction: str, eta: float, each: bool) -> None:
     """Mean and deviation from what `advance` makes of many noises; then log-probability and divergence as torch's."""
     process = Gaussian(schedule, prediction, (2,), eta=eta)
     level, following = (f64([0.9, 0.5, 0.3]), f64([0.7, 0.4, 0.1])) if each else (0.6, 0.4)
@@ -57,11 +57,11 @@ def test_step_is_the_normal_law_that_torch_has(schedule, prediction: str, eta: f
         assert torch.allclose(drawn, drawn[0] + spread * (noise - noise[0]))
         deviation.append(spread)
         mean.append(drawn[0] - spread * noise[0])
-    law = Independent(Normal(torch.stack(mean), torch.stack(deviation)), 1)
+    distribution = Independent(Normal(torch.stack(mean), torch.stack(deviation)), 1)
     found = process.log_prob(output, state, reached, level, following, rows(3))
-    assert torch.allclose(found, law.log_prob(reached))
+    assert torch.allclose(found, distribution.log_prob(reached))
     theirs, c = process.transition(other, state, level, following, rows(3))
-    wanted = kl_divergence(law, Independent(Normal(theirs, c.expand(theirs.shape)), 1))
+    wanted = kl_divergence(distribution, Independent(Normal(theirs, c.expand(theirs.shape)), 1))
     assert torch.allclose(process.step_kl(output, other, state, level, following, rows(3)), wanted)
 
 
@@ -75,7 +75,7 @@ def test_density_integrates_to_one() -> None:
 
 @pytest.mark.parametrize("name", ["x", "h"])
 def test_density_on_the_subspace(name: str) -> None:
-    """In coordinates of an orthonormal basis of the subspace it is a normal law of the subspace's dimension."""
+    """In an orthonormal basis of the subspace it is a normal distribution of the subspace's dimension."""
     process = field(name)
     condition = MASK
     shape = (3, *process.shape)
@@ -90,8 +90,8 @@ def test_density_on_the_subspace(name: str) -> None:
         size, axes = torch.linalg.eigh(matrix)
         basis = axes[:, size > 0.5]
         assert basis.shape[1] == float(process.projection.dimension(state[i : i + 1], one))
-        law = Independent(Normal(mean[i].flatten() @ basis, c.expand(basis.shape[1])), 1)
-        assert float(found[i]) == pytest.approx(float(law.log_prob(reached[i].flatten() @ basis)))
+        distribution = Independent(Normal(mean[i].flatten() @ basis, c.expand(basis.shape[1])), 1)
+        assert float(found[i]) == pytest.approx(float(distribution.log_prob(reached[i].flatten() @ basis)))
 
 
 def test_mixed_is_the_sum_over_the_fields() -> None:
@@ -107,12 +107,12 @@ def test_mixed_is_the_sum_over_the_fields() -> None:
     level = place[0]
     guess = process.predict_x0(output, state, level, MASK)
     assert all(torch.equal(guess[n], p.x0(output[n], state[n], level, MASK)) for n, p in fields.items())
-    said, right = process.loss_output(output, state, level, MASK), process.loss_target(reached, other, level)
+    prediction, right = process.loss_output(output, state, level, MASK), process.loss_target(reached, other, level)
     for n, p in fields.items():
-        assert torch.equal(said[n], p.loss_output(output[n], state[n], level, MASK))
+        assert torch.equal(prediction[n], p.loss_output(output[n], state[n], level, MASK))
         assert torch.equal(right[n], p.loss_target(reached[n], other[n], level))
-    apart = [w * fields[n].x0_error(said[n], right[n], level) for n, w in (("x", 1.0), ("h", 0.05))]
-    assert torch.allclose(process.x0_error(said, right, level), sum(apart))
+    apart = [w * fields[n].x0_error(prediction[n], right[n], level) for n, w in (("x", 1.0), ("h", 0.05))]
+    assert torch.allclose(process.x0_error(prediction, right, level), sum(apart))
 
 
 @pytest.mark.parametrize("weight", [None, (0.1, 5.0)])
@@ -122,8 +122,8 @@ def test_distance_is_the_denoising_error(prediction: str, weight: "tuple[float, 
     process = Gaussian(PolynomialSchedule(), prediction, (2,), snr_weight_clamp=weight)
     clean, noise, output, level = numbers(3, 2), numbers(3, 2, seed=1), numbers(3, 2, seed=2), f64([0.2, 0.5, 0.9])
     noisy = process.corrupt_given_noise(clean, noise, level, 0.0)
-    said, goal = process.loss_output(output, noisy, level), process.loss_target(clean, noise, level)
-    found = process.x0_error(said, goal, level)
+    prediction, goal = process.loss_output(output, noisy, level), process.loss_target(clean, noise, level)
+    found = process.x0_error(prediction, goal, level)
     example = NoisyExample(noisy, clean, noise, level, torch.zeros(3, dtype=torch.float64))
     wanted = process.output_loss(output, example, rows(3))
     assert torch.allclose(found, wanted)
@@ -131,7 +131,7 @@ def test_distance_is_the_denoising_error(prediction: str, weight: "tuple[float, 
         alpha, sigma = (c[:, None] for c in process.alpha_sigma(level))
         right = say(prediction, noisy, clean, alpha, sigma)
         assert torch.allclose(found, (output - right).square().mean(1))
-        assert torch.allclose(goal, right) and torch.equal(said, output)
+        assert torch.allclose(goal, right) and torch.equal(prediction, output)
     else:  # the bounds are those of the squared error of x_0
         alpha, sigma = process.alpha_sigma(level)
         error = (process.predict_x0(output, noisy, level) - clean).square().mean(1)

@@ -77,13 +77,13 @@ def test_a_killed_session_counts(clock: Clock, tmp_path: Path, monkeypatch: pyte
 @pytest.mark.parametrize(
     "content", ["", "{", "[1]", '{"seconds": null}', '{"seconds": NaN}', '{"seconds": -1}', "[" * 9999]
 )
-def test_a_damaged_count_is_said_and_stops_nothing(
+def test_a_damaged_count_is_reported_and_stops_nothing(
     content: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / NAME).write_text(content)
     assert read(tmp_path) == 0
-    said = capsys.readouterr().out
-    assert f"{NAME} is damaged" in said and len(said.splitlines()) == 1
+    message = capsys.readouterr().out
+    assert f"{NAME} is damaged" in message and len(message.splitlines()) == 1
 
 
 def test_a_shorter_number_leaves_no_digits_behind(clock: Clock, tmp_path: Path) -> None:

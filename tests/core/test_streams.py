@@ -1,4 +1,4 @@
-"""The command goes on when nobody reads what it prints."""
+"""The command goes on when its output has no reader."""
 
 import os
 import subprocess

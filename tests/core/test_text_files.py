@@ -74,15 +74,15 @@ def test_mark_of_byte_order(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("separator", SEPARATORS)
 def test_separators_within_a_line(separator: str, tmp_path: Path) -> None:
     """JSON strings, prompts, names and cells may hold what other programs take for the end of a line."""
-    said = f"a dog{separator}with a hat"
-    (tmp_path / "a.jsonl").write_text(f'{{"prompt": "{said}"}}\n{{"prompt": "a cat"}}\n', encoding="utf-8")
-    (tmp_path / "a.txt").write_text(f"{said}\na cat\n", encoding="utf-8")
+    caption = f"a dog{separator}with a hat"
+    (tmp_path / "a.jsonl").write_text(f'{{"prompt": "{caption}"}}\n{{"prompt": "a cat"}}\n', encoding="utf-8")
+    (tmp_path / "a.txt").write_text(f"{caption}\na cat\n", encoding="utf-8")
     with open(tmp_path / "a.csv", "w", newline="", encoding="utf-8") as file:
-        csv.writer(file).writerows([["prompt"], [said], ["a cat"]])
+        csv.writer(file).writerows([["prompt"], [caption], ["a cat"]])
     for name in ("a.jsonl", "a.txt", "a.csv"):
-        assert [each.text for each in prompts.read(str(tmp_path / name))] == [said, "a cat"], name
-    (tmp_path / "a.smi").write_text(f"CCO {said}\nC\n", encoding="utf-8")
-    assert [each.properties for each in records.KINDS[".smi"](tmp_path / "a.smi")] == [{"name": said}, {}]
+        assert [each.text for each in prompts.read(str(tmp_path / name))] == [caption, "a cat"], name
+    (tmp_path / "a.smi").write_text(f"CCO {caption}\nC\n", encoding="utf-8")
+    assert [each.properties for each in records.KINDS[".smi"](tmp_path / "a.smi")] == [{"name": caption}, {}]
 
 
 def test_half_a_character_is_no_prompt(tmp_path: Path) -> None:

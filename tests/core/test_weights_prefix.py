@@ -136,7 +136,7 @@ def part(path: Path, **parts: nn.Module) -> str:
     return str(path)
 
 
-def test_a_part_of_a_file_is_taken_where_it_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_prefix_takes_a_part_of_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     weights = part(tmp_path / "w.ckpt", ema=own(2), loss=nn.Linear(2, 2))
     with pytest.raises(GraftError, match=r"weights_prefix: model\., which leaves out \d+; ema\., which leaves out \d+"):
         load(weights)
@@ -144,8 +144,8 @@ def test_a_part_of_a_file_is_taken_where_it_is_said(tmp_path: Path, capsys: pyte
         capsys.readouterr()
         module = load(weights, weights_prefix=prefix)
         assert torch.equal(module.policy.backbone.net.first.weight, own(seed).first.weight)  # type: ignore[union-attr]
-        said = capsys.readouterr().out
-        assert f"below {prefix.rstrip('.')}. are loaded" in said and "others are not" in said
+        message = capsys.readouterr().out
+        assert f"below {prefix.rstrip('.')}. are loaded" in message and "others are not" in message
     with pytest.raises(
         GraftError, match=r"is 'nothing'; the names in .* begin with model\., ema\., loss\., and it must be one"
     ):
@@ -184,14 +184,18 @@ def test_never_a_part(name: str, prefix: str, tmp_path: Path) -> None:
     before = Wrapped(own(0))
     with pytest.raises(GraftError) as caught:
         load(str(tmp_path / "w.pt"), before)
-    said = str(caught.value)
-    assert "w.pt" in said and "Wrapped" in said and "\n" not in said and len(said) < 700
+    message = str(caught.value)
+    assert "w.pt" in message and "Wrapped" in message and "\n" not in message and len(message) < 700
     if name != "integers":
-        assert "weights_prefix" in said and f"it has {len(state)} tensors" in said and "the network has 11 (" in said
+        assert (
+            "weights_prefix" in message
+            and f"it has {len(state)} tensors" in message
+            and "the network has 11 (" in message
+        )
     named = {"missing": "net.last.bias is absent there and 2", "one more": "extra.weight is 3 there and absent",
              "another shape": "net.second.weight is 8x9 there and 8x8", "renamed": "and 4 more"}  # fmt: skip
     if name in named and name != "renamed":
-        assert named[name] in said
+        assert named[name] in message
     after, own_state = before.state_dict(), Wrapped(own(0)).state_dict()
     assert all(torch.equal(after[key], own_state[key]) for key in own_state)  # nothing was put
 

@@ -137,7 +137,7 @@ def test_classes_with_such_names(names: tuple[str, ...], tmp_path: Path) -> None
     assert found.names == sorted(names) and found.pixels[:, 0, 0, 0].tolist() == list(range(len(names)))
 
 
-def test_pictures_beside_the_classes(tmp_path: Path) -> None:
+def test_pictures_outside_of_the_classes(tmp_path: Path) -> None:
     picture(tmp_path / "cats" / "0.png", 1), picture(tmp_path / "dogs" / "0.png", 2), picture(tmp_path / "0.png", 3)
     found = read(str(tmp_path))
     assert found.labels is None and found.notes == [
@@ -145,7 +145,7 @@ def test_pictures_beside_the_classes(tmp_path: Path) -> None:
     ]
 
 
-def test_names_of_classes_are_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_names_of_classes_are_printed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for i in range(30):
         picture(tmp_path / f"class {i:02d}" / "0.png", i)
     ImageData(str(tmp_path)).setup()

@@ -52,7 +52,7 @@ def test_nearest_sees_copies() -> None:
     assert metrics.nearest_real_distance(torch.zeros(2, 4), torch.ones(3, 4)) == 1
 
 
-def test_beside_its_floor() -> None:
+def test_distance_and_its_floor() -> None:
     """Real pictures in the place of drawn ones are as near as the floor says, noise is far, copies are too near."""
     features = Means()
     halves = metrics.DistanceToReal(metrics.fid, torch.arange(400.0)[:, None], features).real.flatten().long()

@@ -227,8 +227,8 @@ def test_data_that_do_not_fit_the_model(folder: Path, capsys: pytest.CaptureFixt
     image = ["--data=domains.images.data.ImageData", "--data.source=data", *QUIET]
     first = ["pretrain", "--config", "a.yaml", *image]
     assert "3x10x12 and the process's states 1x8x8" in refused(*first, capsys=capsys)
-    said = refused("pretrain", "--config", "b.yaml", *image, "--data.size=8", capsys=capsys)
-    assert "model.classes is 1, but 'data' has label 1" in said
+    message = refused("pretrain", "--config", "b.yaml", *image, "--data.size=8", capsys=capsys)
+    assert "model.classes is 1, but 'data' has label 1" in message
     (folder / "data/class 0/0.png").write_bytes(b"broken")
     assert "1 of the 16 pictures" in refused(*first, "--data.max_invalid_fraction=0.01", capsys=capsys)
     Image.new("L", (5, 5)).save(folder / "data/class 0/0.png")
@@ -240,8 +240,8 @@ def test_data_that_do_not_fit_the_model(folder: Path, capsys: pytest.CaptureFixt
     Image.new("L", (8, 8)).save(flat / "b.png")
     given = yaml.safe_dump(config(classes=2))
     (folder / "c.yaml").write_text(given)
-    said = refused("pretrain", "--config", "c.yaml", *image[:1], "--data.source=flat", *QUIET, capsys=capsys)
-    assert "have no labels" in said
+    message = refused("pretrain", "--config", "c.yaml", *image[:1], "--data.source=flat", *QUIET, capsys=capsys)
+    assert "have no labels" in message
 
 
 def test_real_pictures_may_be_others_than_those_trained_on(folder: Path) -> None:

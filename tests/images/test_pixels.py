@@ -114,7 +114,7 @@ def test_scored_files(tmp_path: Path) -> None:
     table.write_text("\n".join(text), encoding="utf-8")
     found = scored_files.read_scored(table, "reward", 6, (3, 5, 4))
     assert found.values == [2.5] and [number for number, _ in found.left_out] == [1, 2, 3, 4, 5]
-    said = " ".join(why for _, why in found.left_out)
-    assert all(word in said for word in ("gone.png", "no score", "'7' is none of 0 to 5", "9x9 pixels, where 4x5"))
+    message = " ".join(why for _, why in found.left_out)
+    assert all(word in message for word in ("gone.png", "no score", "'7' is none of 0 to 5", "9x9 pixels, where 4x5"))
     with pytest.raises(GraftError, match="no column 'rating'; there are: file, label, prompt, reward"):
         scored_files.read_scored(table, "rating", None, None)

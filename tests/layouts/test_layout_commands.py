@@ -128,8 +128,8 @@ def test_examples_of_the_readme(runs: Path, folder: Path, monkeypatch: pytest.Mo
 def test_a_bad_brief_costs_nothing(runs: Path, folder: Path) -> None:
     (folder / "brief.json").write_text(json.dumps({"elements": [{"class": "logo"}]}))
     command = ["sample", "--weights", runs / "tuned", "--condition", "brief.json", "--out", "pages.json"]
-    said = graft(*command, status=2)
-    assert said.count("\n") == 1 and "unknown class 'logo'" in said
+    message = graft(*command, status=2)
+    assert message.count("\n") == 1 and "unknown class 'logo'" in message
     assert not (folder / "pages.json").exists()
     missing = ["sample", "--weights", runs / "tuned", "--condition", "no.json", "--out", "a.json"]
     assert "no.json" in graft(*missing, status=2)
@@ -162,12 +162,12 @@ def test_other_processes(runs: Path, process: str) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:.*LeafSpec.*:FutureWarning")  # lightning 2.6 under a newer torch
-def test_card_has_real_layouts_beside_the_draws(runs: Path) -> None:
-    said = card(
+def test_card_has_real_layouts_and_draws(runs: Path) -> None:
+    message = card(
         str(runs / "reference" / "reference.safetensors"), "generated", str(runs / "tuned/samples/tuned.json"), 24
     )
-    assert "n = 6" in said and said.count("layoutformer") == 2
-    rows = [line.split("|")[1].strip() for line in said.splitlines() if line.startswith("| ")]
+    assert "n = 6" in message and message.count("layoutformer") == 2
+    rows = [line.split("|")[1].strip() for line in message.splitlines() if line.startswith("| ")]
     assert rows[1:3] == ["the other half of the held-out, n = 6", "draws, n = 6"]
 
 

@@ -42,8 +42,8 @@ def test_its_command_line(
     monkeypatch.setattr(sys, "argv", ["train_features", *args, "--learning_rate", "1e30", "--layers", "2"])
     with pytest.raises(SystemExit) as ended:
         script(train, "help")
-    said = capsys.readouterr().err
-    assert ended.value.code == 2 and said.startswith("graft: the ") and len(said.splitlines()) == 1, said
+    message = capsys.readouterr().err
+    assert ended.value.code == 2 and message.startswith("graft: the ") and len(message.splitlines()) == 1, message
 
 
 def test_weights_that_are_not_finite(tmp_path: Path) -> None:

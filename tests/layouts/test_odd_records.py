@@ -110,8 +110,8 @@ def test_run_says_what_is_left_out(capsys: pytest.CaptureFixture[str]) -> None:
     data = LayoutData(written(content))
     data.setup()
     assert data.left_out == [("annotation 999 of image 3", "annotations without a box")]
-    said = "12 layouts from a.json (left out: 1 annotations without a box (annotation 999 of image 3))"
-    assert said in capsys.readouterr().out
+    message = "12 layouts from a.json (left out: 1 annotations without a box (annotation 999 of image 3))"
+    assert message in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("name", ["rotated", "empty", "NaN", "category", "no such image", "outside"])

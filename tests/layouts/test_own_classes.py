@@ -241,8 +241,8 @@ def test_a_whole_run_with_own_classes(folder: Path) -> None:
     ]
     train("net.safetensors", "pages.json", list(names), width=8, layers=2, heads=2, steps=4, batch_size=8)
     for folder_, more in (("plain", []), ("own", ["--model.features", "net.safetensors"])):
-        said = run("fit", "--config", "domains/layout.yaml", *quiet, *small, *more, "--run_dir", folder_)
-        assert said.count("the feature network that ships is of other classes") == (folder_ == "plain")
+        message = run("fit", "--config", "domains/layout.yaml", *quiet, *small, *more, "--run_dir", folder_)
+        assert message.count("the feature network that ships is of other classes") == (folder_ == "plain")
         text = (Path(folder_) / "metrics.csv").read_text()
         assert ("internal_diversity" in text) == ("feature_distance" in text) == (folder_ == "own")
         summary = json.loads((Path(folder_) / "summary.json").read_text())

@@ -62,8 +62,8 @@ def test_a_conformer_depends_on_its_smiles_alone() -> None:
 def test_reasons() -> None:
     impossible = "F[C@@]12C[C@@](F)(C1)C2"  # both fluorines cannot point outwards with these centres
     found = embed_all(["C(", "", "F[Xe]F", impossible, "CB(O)O", "CCO"])
-    said = ["no SMILES: 'C('", "no SMILES: ''", "neither MMFF94 nor UFF has parameters", "no conformer found"]
-    assert found[:4] == said
+    message = ["no SMILES: 'C('", "no SMILES: ''", "neither MMFF94 nor UFF has parameters", "no conformer found"]
+    assert found[:4] == message
     assert all(isinstance(each, Embedded) for each in found[4:])  # MMFF94 has no boron, UFF has
     assert embed_all([]) == []
     for settings in ({"seconds": 0}, {"workers": 0}):
@@ -155,9 +155,9 @@ def test_a_data_set_of_which_little_is_usable_is_refused(tmp_path: Path) -> None
     (tmp_path / "a.smi").write_text("CCO\nCCN\nCCC\nCCCCCCCCC big\nCS\nCP\nC(\n")
     with pytest.raises(GraftError) as error:
         MoleculeData(str(tmp_path / "a.smi")).setup()
-    said = str(error.value)
-    assert "4 of 7 records" in said and "data.max_invalid_fraction" in said and "50%" in said
-    assert "1 left out: too large, of more than 7 heavy atoms (record 4: CCCCCCCCC)" in said
-    assert "2 left out: with other elements than H, C, N, O, F (record 5: CS)" in said
+    message = str(error.value)
+    assert "4 of 7 records" in message and "data.max_invalid_fraction" in message and "50%" in message
+    assert "1 left out: too large, of more than 7 heavy atoms (record 4: CCCCCCCCC)" in message
+    assert "2 left out: with other elements than H, C, N, O, F (record 5: CS)" in message
     data = MoleculeData(str(tmp_path / "a.smi"), max_invalid_fraction=0.6)
     assert len(data.train_set) + len(data.val_set) == 3 and [number for number, _ in data.left_out] == [4, 5, 6, 7]

@@ -60,12 +60,12 @@ def test_numbers_of_atoms():
 
 
 @pytest.mark.parametrize(
-    ("sizes", "said"),
+    ("sizes", "message"),
     [(9, "asks for 9 atoms"), (0, "asks for 0 atoms"), ({3: -1.0}, "share -1"), ({3: 0.0}, "above 0")],
     ids=["too many", "none", "negative", "nothing"],
 )
-def test_numbers_that_cannot_be(sizes, said):
-    with pytest.raises(GraftError, match=said):
+def test_numbers_that_cannot_be(sizes, message):
+    with pytest.raises(GraftError, match=message):
         module(sizes=sizes)
 
 
@@ -121,11 +121,11 @@ class Knows(torch.nn.Module):
         return {"x": share * state["x"], "h": torch.zeros_like(state["h"])}
 
 
-def test_the_rest_has_its_own_law(ring):
+def test_the_rest_has_its_own_distribution(ring):
     """Atoms that do not feel the fragment have the distribution that they have without it, around the same centre."""
     made = module(fragment=ring, sizes=5, resample=2)
     made.policy.backbone, made.policy.steps = Knows(), 80
-    condition = made.sample_conditions(2000, seeding.make_generator(0, "law"))
+    condition = made.sample_conditions(2000, seeding.make_generator(0, "distribution"))
     x = made.predict_step(SampleRequest(condition, ("test",))).state["x"]
     apart = (x[:, 3] - x[:, 4]) / 2**0.5  # N(0, 1) in each coordinate
     assert apart.std().item() == pytest.approx(1, abs=0.06) and apart.mean().abs() < 0.05

@@ -45,7 +45,7 @@ def test_a_program_that_answers(program, tmp_path, workers):
 
 
 @pytest.mark.parametrize(
-    ("code", "settings", "said"),
+    ("code", "settings", "message"),
     [
         ("import time; time.sleep(60)", {"timeout": 0.3}, "test gave no answer within 0.3 s"),
         ("print('no idea')", {}, "gave no number"),
@@ -58,9 +58,9 @@ def test_a_program_that_answers(program, tmp_path, workers):
     ],
     ids=["hangs", "no number", "NaN", "asterisks", "refuses", "crashes", "no file", "nonsense"],
 )
-def test_what_costs_the_molecule_alone(program, code, settings, said):
+def test_what_costs_the_molecule_alone(program, code, settings, message):
     scores = program(code, **settings)([GOOD])
-    assert said in scores.failures[0]
+    assert message in scores.failures[0]
 
 
 def test_what_a_hanging_program_started_ends_with_it(program, tmp_path):
@@ -102,7 +102,7 @@ def test_what_it_is_tells_files_apart(program, tmp_path):
     assert fingerprint_hash(program(ATOMS, "{input}", files=["receptor.txt"])) != first
 
 
-def test_what_cannot_work_is_said_at_once(tmp_path):
+def test_a_program_that_cannot_work_is_refused_at_once(tmp_path):
     with pytest.raises(GraftError, match="no program 'xtb-that-is-missing'"):
         ExternalProgram(["xtb-that-is-missing", "{input}"]).setup()
     with pytest.raises(GraftError, match="receptor"):

@@ -137,7 +137,7 @@ def test_tables_of_smiles(tmp_path, text):
     assert to_graphs(arrays, HEAVY, 9)[0].keys == ["CC", "CO"] and not left_out
 
 
-def test_an_unknown_element_is_said_once(tmp_path, capfd):
+def test_an_unknown_element_is_reported_once(tmp_path, capfd):
     """RDKit prints a stack trace of its own."""
     (tmp_path / "some.xyz").write_text(GOOD + "1\n\nXx 0 0 0\n1\n\n999 0 0 0\n")
     assert sources.read(str(tmp_path / "some.xyz"), 9).left_out == [(2, records.UNREADABLE), (3, records.UNREADABLE)]
@@ -191,8 +191,8 @@ def test_files_that_cannot_be_read(tmp_path):
     (tmp_path / "c.xyz").write_bytes(b"\x89PNG\x00")
     (tmp_path / "d.smi.gz").write_bytes(b"no archive")
     (tmp_path / "e.sdf").write_bytes(b"")
-    said = {"a.csv": "no column 'smiles'", "b.csv": "no text", "c.xyz": "no text", "d.smi.gz": "cannot be read"}
-    for name, why in {**said, "e.sdf": "no SDF file"}.items():
+    message = {"a.csv": "no column 'smiles'", "b.csv": "no text", "c.xyz": "no text", "d.smi.gz": "cannot be read"}
+    for name, why in {**message, "e.sdf": "no SDF file"}.items():
         with pytest.raises(GraftError, match=why):
             sources.read(str(tmp_path / name), 9)
 

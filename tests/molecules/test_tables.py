@@ -117,17 +117,17 @@ def test_filters_choose_comparable_scores(tmp_path: Path) -> None:
     assert read(path, "Standard Value", filters={"Standard Value": [7, 12.0]}).values == [12, 7]
 
 
-def test_what_is_averaged_without_filters_is_said(tmp_path: Path) -> None:
+def test_averaging_without_filters_is_reported(tmp_path: Path) -> None:
     found = read(export(tmp_path / "export.csv"), "Standard Value")
     assert found.replicates == 2 and found.values[0] == pytest.approx((80 + 20000 + 30) / 3)
-    said = "\n".join(found.notes)
-    assert "1 molecule has replicates that differ widely, such as records 1, 2, 3 of CCN with 80, 20000, 30" in said
+    message = "\n".join(found.notes)
+    assert "1 molecule has replicates that differ widely, such as records 1, 2, 3 of CCN with 80, 20000, 30" in message
     for column, values in (("Type", "'IC50', 'Inhibition', 'Ki'"), ("Relation", "'=', '>'"), ("Units", "'nM', '%'")):
-        assert f"Standard {column} has" in said and values in said
+        assert f"Standard {column} has" in message and values in message
 
 
 @pytest.mark.parametrize(
-    ("filters", "said"),
+    ("filters", "message"),
     [
         ({"standard_typ": "IC50"}, "no column 'standard_typ' to filter by; there are: Molecule ChEMBL ID, Smiles, "),
         ({"standard_type": "EC50"}, "no record whose standard_type is 'EC50'; there are: 'IC50', 'Inhibition', 'Ki'"),
@@ -137,18 +137,18 @@ def test_what_is_averaged_without_filters_is_said(tmp_path: Path) -> None:
         ({"standard_type": None}, "a list of values, or"),
     ],
 )
-def test_filters_that_cannot_be_used(tmp_path: Path, filters: Any, said: str) -> None:
-    with pytest.raises(GraftError, match=said):
+def test_filters_that_cannot_be_used(tmp_path: Path, filters: Any, message: str) -> None:
+    with pytest.raises(GraftError, match=message):
         read(export(tmp_path / "export.csv"), "Standard Value", filters=filters)
 
 
 def test_options_that_cannot_be_used() -> None:
-    for given, said in (
+    for given, message in (
         ({"largest": True}, "no option 'largest'; there are: filters, smiles_column, largest_fragment, neutralise"),
         ({"largest_fragment": "yes"}, "must be true or false"),
         ({"max_replicate_factor": 0.5}, "at least 1"),
     ):
-        with pytest.raises(GraftError, match=said):
+        with pytest.raises(GraftError, match=message):
             scored_files.options(given)
 
 

@@ -201,7 +201,7 @@ def representable(mol):
     return len(heavy) <= 40 and kinds <= set(DRUG_LIKE.index)
 
 
-@pytest.mark.skipif(not DRUGS.is_dir(), reason="the drug-like molecules are not beside the project")
+@pytest.mark.skipif(not DRUGS.is_dir(), reason="shared/ has no drug-like molecules")
 @pytest.mark.parametrize(("noise", "least"), [(0.0, 0.99), (0.05, 0.95)])
 @pytest.mark.parametrize(("name", "share"), [("moses_aq_1000.sdf.gz", 0.97), ("minidrugbank_371.sdf.gz", 0.85)])
 def test_drugs_are_read_back(name, share, noise, least):

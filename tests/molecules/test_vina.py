@@ -155,7 +155,7 @@ def test_rings_stay_closed(made):
 
 @needs_meeko
 @pytest.mark.parametrize(
-    ("affinities", "code", "said"),
+    ("affinities", "code", "message"),
     [
         (["0.000"], None, "does not fit into the box: its best affinity is 0 kcal/mol"),
         (["12.5"], None, "does not fit into the box: its best affinity is 12.5 kcal/mol"),
@@ -172,9 +172,9 @@ def test_rings_stay_closed(made):
     ],
     ids=["zero", "positive", "no pose", "nan", "asterisks", "no file", "refused", "hangs"],
 )
-def test_what_costs_the_molecule_alone(made, affinities, code, said):
+def test_what_costs_the_molecule_alone(made, affinities, code, message):
     scores = made(affinities, code, timeout=1 if code and "sleep" in code else 60)([GOOD])
-    assert said in scores.failures[0] and scores.values[0] != scores.values[0]
+    assert message in scores.failures[0] and scores.values[0] != scores.values[0]
 
 
 def test_affinities():
@@ -217,7 +217,7 @@ def test_what_it_is(made, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("settings", "said"),
+    ("settings", "message"),
     [
         ({"receptor": "receptor.pdb"}, r"it must be a \.pdbqt file"),
         ({"size": None}, "either center and size, or ligand"),
@@ -234,8 +234,8 @@ def test_what_it_is(made, tmp_path):
         ({"ligand": "a.sdf", "margin": -1.0}, "margin is -1; it must be at least 0"),
     ],
 )
-def test_arguments(made, settings, said):
-    with pytest.raises(GraftError, match=said):
+def test_arguments(made, settings, message):
+    with pytest.raises(GraftError, match=message):
         made(**settings)
 
 
@@ -251,9 +251,9 @@ def test_a_missing_program_or_package(made, monkeypatch):
 def test_what_setup_says_of_the_receptor(made, tmp_path):
     with pytest.raises(GraftError, match=r"box is \d+\.\d Å away from the receptor"):
         made([], center=[0.0, 0.0, 100.0]).setup()
-    for text, said in (("ROOT\nENDROOT\n", "ligand's file with a ROOT"), ("nothing\n", "which has no atoms")):
+    for text, message in (("ROOT\nENDROOT\n", "ligand's file with a ROOT"), ("nothing\n", "which has no atoms")):
         (tmp_path / "receptor.pdbqt").write_text(text)
-        with pytest.raises(GraftError, match=said):
+        with pytest.raises(GraftError, match=message):
             made([]).setup()
     (tmp_path / "receptor.pdbqt").unlink()
     with pytest.raises(GraftError, match=r"no file 'receptor\.pdbqt'"):

@@ -22,9 +22,9 @@ from graft import GraftError
 
 
 def refused(weights: object, says: str, prompts: str = "prompts.txt", **settings: Any) -> None:
-    with pytest.raises(GraftError, match=says) as told:
+    with pytest.raises(GraftError, match=says) as error:
         TextToImage(str(weights), prompts, **{"steps": 8, **settings})
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(error.value)
 
 
 def changed(source: Path, target: Path, name: str, **values: Any) -> Path:
@@ -40,7 +40,7 @@ def test_no_pipeline(folder: Path, pipelines: dict[str, Path]) -> None:
     refused("empty", "is no diffusers pipeline: it has no model_index.json")
     refused("./nowhere", "there is no folder of a diffusers pipeline at './nowhere'")
     refused("prompts.txt", "there is no folder of a diffusers pipeline")
-    refused("nobody/no-such-model", "cannot be had from the hub")
+    refused("no-such-owner/no-such-model", "cannot be had from the hub")
     refused(pipelines["eps"] / "unet", "it has no model_index.json")
     other = changed(pipelines["eps"], folder / "other", "model_index.json", _class_name="KandinskyPipeline")
     refused(other, "is a KandinskyPipeline; it must be one of StableDiffusionPipeline")

@@ -197,10 +197,10 @@ def test_ddpo(pipelines: dict[str, Path], folder: Path) -> None:
     at = common.index("12") - 1
     common = common[: at - 1] + common[at:]  # without the value of the flag that All does not have
     out = folder / "run"
-    status, said = called(
+    status, message = called(
         "fit", *common, *flags, "--trainer.max_epochs", "1", "--model.weights", pipelines["v"], "--run_dir", out
     )
-    assert status == 0, said
+    assert status == 0, message
     assert json.loads((out / "summary.json").read_text())["objective"] == "policy gradient (DDPO)"
 
 

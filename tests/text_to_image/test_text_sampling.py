@@ -205,7 +205,7 @@ def test_conditions_are_prompts_in_turn(pipelines: dict[str, Path], folder: Path
     assert model.group({"prompt": torch.tensor(first)}).tolist() == first
 
 
-def test_metrics_beside_real_pictures(pipelines: dict[str, Path], folder: Path) -> None:
+def test_metrics_against_real_pictures(pipelines: dict[str, Path], folder: Path) -> None:
     """Diversity always; distances where there are real pictures, which are scaled to the model's own size."""
     pictures = np.random.default_rng(0).integers(0, 256, (12, 24, 24, 3), dtype=np.uint8)
     np.savez(folder / "real.npz", images=pictures)

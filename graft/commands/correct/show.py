@@ -57,10 +57,10 @@ def head(summary: dict[str, Any]) -> tuple[str, ...]:
 def table(summary: dict[str, Any]) -> str:
     """Return the comparison and the facts of the run as text for the terminal."""
     lines = text_table(head(summary), rows(summary), left=2)
-    return "\n".join([*lines, "", *text_facts(facts(summary)), "", describe_distances(summary)])
+    return "\n".join([*lines, "", *text_facts(run_facts(summary)), "", describe_distances(summary)])
 
 
-def facts(summary: dict[str, Any]) -> list[tuple[str, str]]:
+def run_facts(summary: dict[str, Any]) -> list[tuple[str, str]]:
     """Return the (name, value) rows of the run as a whole."""
     inversion, conclusion, cost = summary["inversion"], summary["conclusion"], summary["flops"]
     name, known = format_name(summary["distance"]["name"]), inversion["known_noise"]
@@ -254,7 +254,7 @@ def write(
         embed_image(figure, caption, caption),
         f"<p class='note'>{html.escape(describe_distances(summary))}</p>",
         html_table(rows(summary), head(summary)),
-        f"<h2>The run</h2>{html_table(facts(summary))}",
+        f"<h2>The run</h2>{html_table(run_facts(summary))}",
         "<h2>Inversion, step by step</h2>"
         + html_table(steps, ("from level", "samples", "not inverted", "evaluations a sample", "worst residual")),
         f"<h2>The flow and the corrected flow at {summary['steps']} steps</h2>"

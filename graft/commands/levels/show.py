@@ -56,7 +56,7 @@ def rows(found: Analysis) -> list[tuple[str, ...]]:
     ]
 
 
-def facts(found: Analysis) -> str:
+def run_facts(found: Analysis) -> str:
     """Return one sentence on the cost of the comparison."""
     accepted = (
         f", {found.accepted} accepted ({found.rule}), {found.resampled} re-rolled from each level"
@@ -76,7 +76,7 @@ def table(found: Analysis) -> str:
     marked = [
         line + (" ⟵" if level.level == found.level else "") for line, level in zip(body, found.levels, strict=True)
     ]
-    return "\n".join([head, rule, *marked, "", facts(found), found.reason])
+    return "\n".join([head, rule, *marked, "", run_facts(found), found.reason])
 
 
 def render_figure(found: Analysis) -> bytes:
@@ -130,7 +130,7 @@ def section(folder: Path) -> str:
     return (
         f"<h2>Levels</h2><p>{html.escape(found.reason[0].upper() + found.reason[1:])}.</p>"
         f"{embed_image((folder / PICTURE).read_bytes(), 'levels compared')}{html_table(body, HEAD, small=True)}"
-        f"<p class='note'>{html.escape(LEGEND)} {html.escape(facts(found))}.</p>"
+        f"<p class='note'>{html.escape(LEGEND)} {html.escape(run_facts(found))}.</p>"
     )
 
 
