@@ -56,56 +56,56 @@ def check_output_suffix(model: Any, path: Path, *more: str) -> None:
         raise GraftError(f"{type(model).__name__} cannot be written to {path}: its name must end in {names}")
 
 
-def load_run(asked: Any, given: dict[str, Any], by_reward: str) -> Any:
+def load_run(flags: Any, given: dict[str, Any], by_reward: str) -> Any:
     """Return the built command of a run, with its weights, and with its data where a reward is needed.
 
     The weights file describes the model alone, because it may come from another person. A reward comes from the
     configuration of the run's folder with ``--trust``, or from ``--data.reward``.
 
     Args:
-        asked: Flags of `add_flags`.
+        flags: Flags of `add_flags`.
         given: Settings of the model that replace the run's.
         by_reward: Words for the message about a missing reward; empty if no reward is needed.
 
     Raises:
         GraftError: The file names a class that does not belong in a model, or a needed reward is missing.
     """
-    path = runs.find_weights(asked.weights)
+    path = runs.find_weights(flags.weights)
     _, about = read_tensors(path)
-    if asked.trust:
-        names = [*(f"model.{name}" for name in given), *(["data.reward"] if asked.reward is not None else [])]
-        config = trusted_config(asked.weights, path, about, names, bool(by_reward))
+    if flags.trust:
+        names = [*(f"model.{name}" for name in given), *(["data.reward"] if flags.reward is not None else [])]
+        config = trusted_config(flags.weights, path, about, names, bool(by_reward))
     else:
         config = {"model": architecture(path, about, given)}
     model = config["model"]
     model["init_args"] = dict(model.get("init_args") or {})
-    model["init_args"] |= {k: v for k, v in {"level": asked.level, "steps": asked.steps}.items() if v is not None}
+    model["init_args"] |= {k: v for k, v in {"level": flags.level, "steps": flags.steps}.items() if v is not None}
     model["init_args"].pop("compile", None)  # compiling takes a minute, so it needs a flag of this command
     model["init_args"] |= given
-    settings = {"seed_everything": asked.seed, "model": model}
+    settings = {"seed_everything": flags.seed, "model": model}
     command = "predict" if by_reward else "sample"
     if by_reward:
-        settings["data"] = _data(path, asked, config.get("data"), by_reward)
+        settings["data"] = _data(path, flags, config.get("data"), by_reward)
     cli, _ = parse_and_build(command, settings)
     cli.model.load_weights(path)
     return cli
 
 
-def _data(path: Path, asked: Any, kept_data: Any, by_reward: str) -> dict[str, Any]:
+def _data(path: Path, flags: Any, kept_data: Any, by_reward: str) -> dict[str, Any]:
     """Return the settings of the data: those of a trusted run, or the reward of the command line alone."""
     data: dict[str, Any] = dict(kept_data) if isinstance(kept_data, dict) else {}
-    if asked.reward is None and not data.get("reward"):
-        folder = Path(asked.weights)
-        own = f", or add --trust to take that of {folder}" if folder.is_dir() and not asked.trust else ""
+    if flags.reward is None and not data.get("reward"):
+        folder = Path(flags.weights)
+        own = f", or add --trust to take that of {folder}" if folder.is_dir() and not flags.trust else ""
         raise GraftError(
             f"{path} has no reward, by which {by_reward}: name one with --data.reward package.module.function{own}"
         )
-    if asked.reward is not None:
+    if flags.reward is not None:
         numbers = {name: data[name] for name in NUMBERS if name in data}
-        if not numbers and (config := Path(asked.weights) / "config.yaml").is_file():
+        if not numbers and (config := Path(flags.weights) / "config.yaml").is_file():
             content = yaml_files.read(config)
             theirs = content.get("data") if isinstance(content, dict) else None
             theirs = theirs if isinstance(theirs, dict) else {}
             numbers = {k: v for k, v in theirs.items() if k in NUMBERS and type(v) is int}
-        data = {**data, **numbers, "reward": yaml_files.load(asked.reward, "the value of --data.reward")}
+        data = {**data, **numbers, "reward": yaml_files.load(flags.reward, "the value of --data.reward")}
     return data

@@ -6,8 +6,10 @@ from graft import runs
 from graft.cli.arguments import command_line, split_flags
 from graft.cli.configs import config_name
 from graft.cli.parser import parse_and_build
-from graft.commands.compare import methods, plan, show
+from graft.commands.compare import methods, show
 from graft.commands.compare.run import Comparison
+from graft.commands.compare.setup import Setup
+from graft.commands.compare.spec import parse_spec
 from graft.errors import GraftError
 from graft.runs.stopwatch import Stopwatch
 
@@ -29,9 +31,9 @@ def run(args: list[str]) -> None:
         print(f"{USAGE}\nmethods:\n{methods.describe_methods()}\n")
         parse_and_build("compare", rest)
     run_dir = own.pop("run_dir", None)
-    asked = plan.parse_spec(own.pop("methods", ""), own.pop("seeds", ""), **own)
+    spec = parse_spec(own.pop("methods", ""), own.pop("seeds", ""), **own)
 
-    def build(flags: list[str]) -> plan.Setup:
+    def build(flags: list[str]) -> Setup:
         cli, config = parse_and_build("compare", [*rest, *flags])
         for name in ("weights", "ckpt_path"):
             if cli.config[name] is not None:
@@ -39,9 +41,9 @@ def run(args: list[str]) -> None:
                     f"graft compare trains from the reference and resumes by --run_dir: leave out --{name}"
                 )
         loggers, cli.trainer.loggers = cli.trainer.loggers, []
-        return plan.Setup(cli.model, cli.datamodule, cli.trainer, config, loggers)
+        return Setup(cli.model, cli.datamodule, cli.trainer, config, loggers)
 
-    comparison = Comparison(asked, build, command_line("compare", args))
+    comparison = Comparison(spec, build, command_line("compare", args))
     name = f"compare-{config_name(rest)}"
     folder = Path(run_dir) if run_dir is not None else runs.resolve_run(None, name, "", None)[0]
     with Stopwatch() as clock:

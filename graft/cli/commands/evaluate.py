@@ -20,12 +20,12 @@ def run(args: list[str]) -> None:
     add_flags(parser, 10_000)
     parser.add_argument("--runs", type=int, default=3, help="Number of runs.")
     given, args = model_overrides(args)
-    asked = parser.parse_args(args)
-    limits.check("-n", asked.number, 1)
-    limits.check("--runs", asked.runs, 1)
-    cli = load_run(asked, given, "")
-    found = evaluation.evaluate(cli.model, cli.trainer, asked.number, asked.runs)
-    about = {"n": asked.number, "runs": asked.runs, "seed": asked.seed, "steps": cli.model.policy.steps}
-    if asked.out is not None:
-        write_json(asked.out, {**evaluation.plain(found), **about, "versions": commands.versions()})
-    print(f"{asked.runs} runs of {asked.number} samples, {cli.model.policy.steps} steps\n{evaluation.table(found)}")
+    flags = parser.parse_args(args)
+    limits.check("-n", flags.number, 1)
+    limits.check("--runs", flags.runs, 1)
+    cli = load_run(flags, given, "")
+    found = evaluation.evaluate(cli.model, cli.trainer, flags.number, flags.runs)
+    about = {"n": flags.number, "runs": flags.runs, "seed": flags.seed, "steps": cli.model.policy.steps}
+    if flags.out is not None:
+        write_json(flags.out, {**evaluation.plain(found), **about, "versions": commands.versions()})
+    print(f"{flags.runs} runs of {flags.number} samples, {cli.model.policy.steps} steps\n{evaluation.table(found)}")

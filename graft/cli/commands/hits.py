@@ -33,13 +33,13 @@ def run(args: list[str]) -> None:
         help="Write the objects in the form in which the reward scored them, such as docked poses, with its value.",
     )
     given, args = model_overrides(args)
-    asked = parser.parse_args(args)
-    limits.check("-n", asked.number, 1)
-    limits.check("--draws", asked.draws, 0)
-    if asked.as_scored and asked.postprocess:
+    flags = parser.parse_args(args)
+    limits.check("-n", flags.number, 1)
+    limits.check("--draws", flags.draws, 0)
+    if flags.as_scored and flags.postprocess:
         raise GraftError("--as_scored and --postprocess exclude each other. Leave out one.")
-    cli = load_run(asked, given, "hits could be ranked")
-    data, path, out = cli.datamodule, runs.find_weights(asked.weights), Path(asked.out)
+    cli = load_run(flags, given, "hits could be ranked")
+    data, path, out = cli.datamodule, runs.find_weights(flags.weights), Path(flags.out)
     check_output_suffix(cli.model, out, ".csv", ".png", ".html")
     data.run_dir = path.parent
     rounds = sum(
@@ -48,13 +48,13 @@ def run(args: list[str]) -> None:
     evaluator = SampleEvaluator(data.rounds.require_reward, {})
     data.rounds.require_reward.setup()
     try:
-        for items, calls in commands.sample(cli.model, cli.trainer, asked.draws, "hits") if asked.draws else ():
+        for items, calls in commands.sample(cli.model, cli.trainer, flags.draws, "hits") if flags.draws else ():
             evaluator.update(items, calls)
-        found = hits.top_samples(cli.model, data, rounds, evaluator.items, evaluator.rewards, asked.number)
-        if asked.postprocess:
+        found = hits.top_samples(cli.model, data, rounds, evaluator.items, evaluator.rewards, flags.number)
+        if flags.postprocess:
             found = hits.postprocessed(cli.model, data, found)
         label, count = data.rounds.reward_label[0], len(found)
-        if asked.as_scored and found:
+        if flags.as_scored and found:
             forms = scored_forms(data.rounds.require_reward, [hit.item for hit in found])
             if not forms:
                 raise GraftError(f"the reward {label} has no other form of these objects. Leave out --as_scored.")

@@ -41,26 +41,26 @@ def run(args: list[str]) -> None:
         help="File of the domain with the fixed part of every sample, such as some elements of a page.",
     )
     given, args = model_overrides(args)
-    asked = parser.parse_args(args)
-    limits.check("-n", asked.number, 1)
-    limits.check("--interpolate", asked.interpolate)
-    limits.check("--best_of", asked.best_of, 1)
-    cli, out = load_run(asked, given, "--best_of could choose" if asked.best_of is not None else ""), Path(asked.out)
+    flags = parser.parse_args(args)
+    limits.check("-n", flags.number, 1)
+    limits.check("--interpolate", flags.interpolate)
+    limits.check("--best_of", flags.best_of, 1)
+    cli, out = load_run(flags, given, "--best_of could choose" if flags.best_of is not None else ""), Path(flags.out)
     check_output_suffix(cli.model, out, ".png")
-    if asked.condition is not None:
-        cli.model.load_condition(Path(asked.condition))
-    if asked.interpolate is not None:
-        cli.model.interpolate(asked.interpolate)
+    if flags.condition is not None:
+        cli.model.load_condition(Path(flags.condition))
+    if flags.interpolate is not None:
+        cli.model.interpolate(flags.interpolate)
     rewards: list[float] | None = None
     cost = ""
-    if asked.best_of is not None:
-        best = best_of_n(cli.model, cli.trainer, cli.datamodule.reward, asked.number, asked.best_of)
+    if flags.best_of is not None:
+        best = best_of_n(cli.model, cli.trainer, cli.datamodule.reward, flags.number, flags.best_of)
         items, rewards = best.items, best.rewards
-        cost = f", the best of {asked.best_of} each: {best.reward_calls} reward calls, "
+        cost = f", the best of {flags.best_of} each: {best.reward_calls} reward calls, "
         cost += f"{best.denoiser_calls} denoiser calls, {_scored(cli.datamodule.reward, rewards)}"
     else:
-        items = [item for drawn, _ in commands.sample(cli.model, cli.trainer, asked.number) for item in drawn]
-    if asked.postprocess:
+        items = [item for drawn, _ in commands.sample(cli.model, cli.trainer, flags.number) for item in drawn]
+    if flags.postprocess:
         items = cli.model.postprocess(items)
         if rewards is not None:
             scores = ask(cli.datamodule.reward, items)

@@ -215,53 +215,53 @@ def describe_methods() -> str:
     return "\n".join(f"  {name:<20} {method.about}" for name, method in zip(names, METHODS.values(), strict=True))
 
 
-def parse_method(asked: str) -> Method:
+def parse_method(text: str) -> Method:
     """Return the method of a name, of ``name:number``, or of a configuration file.
 
     Raises:
         GraftError: There is no such method, or the method does not take the number.
     """
-    name, colon, number = asked.partition(":")
+    name, colon, number = text.partition(":")
     if name in METHODS:
         method = METHODS[name]
-        return dataclasses.replace(method, value=_number(method, asked, number)) if colon else method
-    if Path(asked).suffix in (".yaml", ".yml"):
-        return _file(asked)
+        return dataclasses.replace(method, value=_number(method, text, number)) if colon else method
+    if Path(text).suffix in (".yaml", ".yml"):
+        return _file(text)
     raise GraftError(
-        f"there is no method {asked!r}; a method is one of {', '.join(METHODS)}, or a configuration file (mine.yaml)"
+        f"there is no method {text!r}; a method is one of {', '.join(METHODS)}, or a configuration file (mine.yaml)"
     )
 
 
-def _number(method: Method, asked: str, number: str) -> float:
+def _number(method: Method, text: str, number: str) -> float:
     if not method.parameter:
-        raise GraftError(f"the method {method.name} takes no number, and {asked!r} gives one. Remove the number.")
+        raise GraftError(f"the method {method.name} takes no number, and {text!r} gives one. Remove the number.")
     try:
         value = float(number)
     except ValueError:
         value = math.nan
     if not math.isfinite(value) or (method.integer and (value < 1 or value != int(value))):
         kind = "a whole number of at least 1" if method.integer else "a finite number"
-        raise GraftError(f"{method.parameter} of {asked!r} is {number!r}; it must be {kind}")
+        raise GraftError(f"{method.parameter} of {text!r} is {number!r}; it must be {kind}")
     return value
 
 
-def _file(asked: str) -> Method:
+def _file(text: str) -> Method:
     """Return the method of a configuration file.
 
     The method has a fixed level if the file sets one.
     """
-    path = find_file(asked)
+    path = find_file(text)
     if path.stem in METHODS:
-        raise GraftError(f"the method {asked} has the name of a built-in method, {path.stem}. Rename the file.")
+        raise GraftError(f"the method {text} has the name of a built-in method, {path.stem}. Rename the file.")
     try:
         content = yaml_files.read(path) or {}
         model = content.get("model") or {}
         own = "level" in model or "level" in (model.get("init_args") or {})
     except AttributeError as error:
-        raise GraftError(f"the method {asked} is not a configuration: {error}") from None
+        raise GraftError(f"the method {text} is not a configuration: {error}") from None
     return Method(
-        Path(asked).stem,
-        f"the settings of {asked}",
+        Path(text).stem,
+        f"the settings of {text}",
         ("--config", str(path)),
         "fixed" if own else "each",
         content=file_checksum(path),

@@ -10,12 +10,15 @@ from typing import Any
 import yaml
 
 from graft import commands, runs
-from graft.commands.compare import accepted_distribution, cost_callback, plan, rows
+from graft.commands.compare import accepted_distribution, cost_callback, rows
 from graft.commands.compare.accepted_distribution import AcceptedDistribution
+from graft.commands.compare.cells import Cell, baseline, sampling_flags, training_flags
 from graft.commands.compare.measure import measure
 from graft.commands.compare.methods import METHODS, PURPOSE
-from graft.commands.compare.plan import Build, Cell, ComparisonSpec
+from graft.commands.compare.preflight import preflight
 from graft.commands.compare.rows import Row
+from graft.commands.compare.setup import Build
+from graft.commands.compare.spec import ComparisonSpec
 from graft.commands.levels import results, show
 from graft.dataloaders.sampling import SampleRequests, groups
 from graft.errors import GraftError
@@ -35,7 +38,7 @@ class Comparison:
     `open` takes the folder, and `run` computes the missing rows.
 
     Args:
-        asked: Arguments of the command.
+        spec: Arguments of the command.
         build: Function that builds the objects of a configuration from flags on top of the user's.
         command: Command that repeats the comparison.
 
@@ -43,10 +46,10 @@ class Comparison:
         GraftError: The settings do not fit; nothing has been trained or sampled.
     """
 
-    def __init__(self, asked: ComparisonSpec, build: Build, command: str = "") -> None:
-        self.asked, self.build, self.command = asked, build, command
-        self.lines, self.built, self.budget = plan.preflight(asked, build)
-        self.baseline = plan.baseline(asked, self.lines)
+    def __init__(self, spec: ComparisonSpec, build: Build, command: str = "") -> None:
+        self.spec, self.build, self.command = spec, build, command
+        self.lines, self.built, self.budget = preflight(spec, build)
+        self.baseline = baseline(spec, self.lines)
         self.folder = Path()
         self.accepted: AcceptedDistribution | None = None
         self.rows: list[Row] = []
@@ -70,11 +73,11 @@ class Comparison:
         """
         config = yaml_files.load(self.built.config, "the configuration")
         given = {k: v for k, v in config.items() if k not in runs.LOCATION_KEYS}
-        ours = {"compare": self.asked.describe(), "settings": given}
+        ours = {"compare": self.spec.describe(), "settings": given}
         path = folder / SETTINGS
         if path.exists():
-            theirs, asked = _known(path), ours["compare"]["methods"]
-            again = {label: asked.get(label, known) for label, known in theirs.items()}
+            theirs, own = _known(path), ours["compare"]["methods"]
+            again = {label: own.get(label, known) for label, known in theirs.items()}
             found = runs.first_difference(
                 path, yaml.safe_dump({**ours, "compare": {**ours["compare"], "methods": again}})
             )
@@ -86,8 +89,8 @@ class Comparison:
         else:
             runs.refuse_foreign(folder)
             runs.make_run_dir(folder)
-            theirs, asked = {}, ours["compare"]["methods"]
-        ours["compare"]["methods"] = theirs | asked
+            theirs, own = {}, ours["compare"]["methods"]
+        ours["compare"]["methods"] = theirs | own
         runs.refuse_links(folder)
         runs.remove_temporary(folder, everywhere=True)
         write_text(path, yaml.safe_dump(ours, sort_keys=False))
@@ -99,76 +102,76 @@ class Comparison:
 
         The folder may have more rows.
         """
-        places = {(line.label, seed): (i, seed) for i, line in enumerate(self.lines) for seed in self.asked.seeds}
+        places = {(line.label, seed): (i, seed) for i, line in enumerate(self.lines) for seed in self.spec.seeds}
         mine = [row for row in self.rows if (row["line"], row["seed"]) in places]
         return sorted(mine, key=lambda row: places[row["line"], row["seed"]])
 
     def run(self) -> None:
         """Compute the missing rows, seed by seed, so that a stopped comparison has whole seeds."""
-        missing = [(seed, job) for seed in self.asked.seeds for job in self.lines if not self._has(job, seed)]
-        total = len(self.asked.seeds) * len(self.lines)
+        missing = [(seed, cell) for seed in self.spec.seeds for cell in self.lines if not self._has(cell, seed)]
+        total = len(self.spec.seeds) * len(self.lines)
         if len(missing) < total:
             self._print(f"{total - len(missing)} of {total} are there and are not computed again")
         draws = self._accepted_rounds * self.built.data.draws
         self._print(f"the accepted distribution, {draws:,} draws of the reference")
         self.accepted = self._sample_accepted()
-        for seed, job in missing:
-            number = self.asked.seeds.index(seed) * len(self.lines) + self.lines.index(job) + 1
-            self.rows.append(self._row(job, seed, f"{number} of {total}: {job.label}, seed {seed}"))
+        for seed, cell in missing:
+            number = self.spec.seeds.index(seed) * len(self.lines) + self.lines.index(cell) + 1
+            self.rows.append(self._row(cell, seed, f"{number} of {total}: {cell.label}, seed {seed}"))
             rows.write(self.folder / rows.NAME, self.rows)
 
-    def _has(self, job: Cell, seed: int) -> bool:
-        return any((row["line"], row["seed"]) == (job.label, seed) for row in self.rows)
+    def _has(self, cell: Cell, seed: int) -> bool:
+        return any((row["line"], row["seed"]) == (cell.label, seed) for row in self.rows)
 
-    def _row(self, job: Cell, seed: int, title: str) -> Row:
-        level, chosen = self._level(job, seed)
-        name = job.run(seed, level)
+    def _row(self, cell: Cell, seed: int, title: str) -> Row:
+        level, chosen = self._level(cell, seed)
+        name = cell.run(seed, level)
         run = self.folder / "runs" / name if name is not None else None
         if run is not None and not (run / "summary.json").exists():
-            self._print(f"{title}: trains{'' if job.method.weights == 'own' else ' graft'}")
-            self._train(job, seed, level, run)
+            self._print(f"{title}: trains{'' if cell.method.weights == 'own' else ' graft'}")
+            self._train(cell, seed, level, run)
         self._print(f"{title}: samples {self.built.data.evaluation.test_draws:,} objects")
         started = time.perf_counter()
-        built = self.build(plan.sampling_flags(job, seed, level, self.budget, self.built) if run else _seeded(seed))
+        built = self.build(sampling_flags(cell, seed, level, self.budget, self.built) if run else _seeded(seed))
         if run is not None:
-            job.method.load_weights(built.module, run, job.method.value)
+            cell.method.load_weights(built.module, run, cell.method.value)
         data = self.build(_seeded(seed)).data  # the configuration's own reward and number of samples
         try:
-            samples = job.method.sample(built.module, data, built.trainer, job.method.value)
+            samples = cell.method.sample(built.module, data, built.trainer, cell.method.value)
             seconds = time.perf_counter() - started
-            rewards, asked = (samples.rewards, 0) if samples.rewards else self._score(data, samples.items)
-            reference = rewards if job.label == "reference" else self._reference_rewards(seed)
+            rewards, calls = (samples.rewards, 0) if samples.rewards else self._score(data, samples.items)
+            reference = rewards if cell.label == "reference" else self._reference_rewards(seed)
         finally:
             data.rounds.require_reward.teardown()
         assert self.accepted is not None
         requests = SampleRequests(built.module, data.evaluation.test_draws, data.batch_size, (PURPOSE,), "reference")
         return {
-            "line": job.label,
-            "method": job.method.label,
-            "level": "" if job.level is None else str(job.level),
+            "line": cell.label,
+            "method": cell.method.label,
+            "level": "" if cell.level is None else str(cell.level),
             "u": None if run is None else built.module.policy.interval.low,
             "seed": seed,
             "run": name or "",
             **measure(
                 built.module, samples, rewards, reference, groups(requests), self.accepted, self.higher_is_better
             ),
-            **self._cost(job, run, chosen),
+            **self._cost(cell, run, chosen),
             "inference_reward_calls": samples.reward_calls,
             "inference_denoiser_calls": samples.denoiser_calls,
-            "evaluation_reward_calls": asked,
-            "training_seconds": 0.0 if run is None else cost_callback.read(run)[_count(job, run) - 1]["seconds"],
+            "evaluation_reward_calls": calls,
+            "training_seconds": 0.0 if run is None else cost_callback.read(run)[_count(cell, run) - 1]["seconds"],
             "inference_seconds": round(seconds, 3),
         }
 
-    def _level(self, job: Cell, seed: int) -> "tuple[float | None, results.Analysis | None]":
+    def _level(self, cell: Cell, seed: int) -> "tuple[float | None, results.Analysis | None]":
         """Return (level of the line, analysis behind ``auto`` or None).
 
         The analysis is stored, one for each seed.
         """
-        if job.level is None:
+        if cell.level is None:
             return None, None
-        if job.level != "auto":  # on the sampler's grid, so that a chosen level and an equal given level share a run
-            return nearest_level(float(job.level), self.built.module.policy.steps), None
+        if cell.level != "auto":  # on the sampler's grid, so that a chosen level and an equal given level share a run
+            return nearest_level(float(cell.level), self.built.module.policy.steps), None
         folder = self.folder / "levels" / str(seed)
         if (folder / results.NAME).exists():
             found = results.Analysis.read(folder)
@@ -180,9 +183,9 @@ class Comparison:
             print(show.table(found), flush=True)
         return found.level, found
 
-    def _train(self, job: Cell, seed: int, level: "float | None", folder: Path) -> None:
+    def _train(self, cell: Cell, seed: int, level: "float | None", folder: Path) -> None:
         """Train the run of a line, or resume it."""
-        flags = plan.training_flags(job, seed, level, self.budget, self.built)
+        flags = training_flags(cell, seed, level, self.budget, self.built)
         built = self.build(flags)
         last = "last" if (folder / "config.yaml").exists() else None
         _, checkpoint = runs.resolve_run(str(folder), folder.name, built.config, last)
@@ -223,7 +226,7 @@ class Comparison:
     @property
     def _accepted_rounds(self) -> int:
         """Number of rounds of the reference's draws for the accepted distribution."""
-        draws = self.asked.target_draws
+        draws = self.spec.target_draws
         return math.ceil(draws / self.built.data.draws) if draws else self.built.trainer.max_epochs or 1
 
     def _sample_accepted(self) -> AcceptedDistribution:
@@ -236,11 +239,11 @@ class Comparison:
         finally:
             built.data.rounds.require_reward.teardown()
 
-    def _cost(self, job: Cell, run: "Path | None", chosen: "results.Analysis | None") -> dict[str, Any]:
+    def _cost(self, cell: Cell, run: "Path | None", chosen: "results.Analysis | None") -> dict[str, Any]:
         """Return the cost of training by name; for an earlier round, the cost up to that round."""
         rounds, steps, evaluations = list[dict[str, Any]](), 0, 0
         if run is not None:
-            done = _count(job, run)
+            done = _count(cell, run)
             summary = read_json(run / "summary.json", f"remove {run}, and it is trained again")
             rounds = summary["rounds"][:done]
             last = cost_callback.read(run)[done - 1]
@@ -267,13 +270,13 @@ class Comparison:
         return {
             "reward": {"name": name, "unit": unit, "higher_is_better": self.higher_is_better},
             "rule": data.rounds.describe(),
-            "seeds": list(self.asked.seeds),
+            "seeds": list(self.spec.seeds),
             "baseline": self.baseline,
             "budget": asdict(self.budget),
             "samples": data.evaluation.test_draws,
             "accepted_distribution": self.accepted.about(),
-            "methods": {job.label: job.method.about for job in self.lines},
-            "settings": {job.label: job.method.flags for job in self.lines},
+            "methods": {cell.label: cell.method.about for cell in self.lines},
+            "settings": {cell.label: cell.method.flags for cell in self.lines},
             "command": self.command,
             "versions": commands.versions(),
         }
@@ -295,6 +298,6 @@ def _seeded(seed: int) -> list[str]:
     return ["--seed_everything", str(seed)]
 
 
-def _count(job: Cell, run: Path) -> int:
+def _count(cell: Cell, run: Path) -> int:
     """Return the number of rounds of a run that a method uses."""
-    return int(job.method.value) if job.method.name == "graft_early" else len(cost_callback.read(run))
+    return int(cell.method.value) if cell.method.name == "graft_early" else len(cost_callback.read(run))
