@@ -104,7 +104,7 @@ class AcceptanceRule(Described, ABC):
         eligible: "Tensor | None" = None,
         interchangeable: "Tensor | None" = None,
         scored: "Tensor | None" = None,
-        screen: "Tensor | None" = None,
+        proxy_log_acceptance: "Tensor | None" = None,
     ) -> Selection:
         """Return the selection of n draws.
 
@@ -118,8 +118,8 @@ class AcceptanceRule(Described, ABC):
                 bool.
             scored: True for draws that the reward was computed for, (n,) bool; the others take no part. All if not
                 given.
-            screen: log a of the choice of the scored draws, (n,) (`graft.rounds.asked.screen_information`): the others
-                then count as rejected. Not given where the scored draws are a random part.
+            proxy_log_acceptance: (n,) log a of the choice of the scored draws by a proxy reward; the others then count
+                as rejected. Not given where the scored draws are a random part.
 
         Raises:
             GraftError: There are too few draws for the rule, or no draw is accepted.
@@ -163,11 +163,11 @@ class AcceptanceRule(Described, ABC):
         weight = weight[index] / weight[index].mean()
         if not bool(weight.isfinite().all()):
             raise GraftError(f"the weights of the rule '{self}' overflow: take a milder rule, or rescale the reward")
-        before = torch.zeros(n, dtype=torch.float64) if screen is None else screen
+        before = torch.zeros(n, dtype=torch.float64) if proxy_log_acceptance is None else proxy_log_acceptance
         if bool(equals.any()):
             before = before + shares(keys or [], usable, equals)
         kl = (information + float((a * before).sum())) / float(a.sum())
-        kl -= math.log(float(a.sum()) / (n if screen is not None else int(scored.sum())))
+        kl -= math.log(float(a.sum()) / (n if proxy_log_acceptance is not None else int(scored.sum())))
         effective = float(weight.sum() ** 2 / weight.square().sum())
         # an estimate of the KL can be negative
         return Selection(index, weight, probability, max(0.0, kl), effective, ranked)

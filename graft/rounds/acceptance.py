@@ -11,10 +11,10 @@ from graft.domain import Domain
 from graft.filters import Candidates
 from graft.reward import Scores, oriented
 from graft.rounds import variation
-from graft.rounds.asked import screen_information
+from graft.rounds.budget_selection import proxy_information
 from graft.rounds.filtering import filter_round
 from graft.rounds.round_store import RoundStore
-from graft.rounds.scoring import screen_values, store_groups
+from graft.rounds.scoring import proxy_values, store_groups
 from graft.rounds.settings import RoundSettings
 from graft.rounds.summary import RoundSummary
 from graft.rounds.variation import Variation
@@ -70,14 +70,14 @@ def accept_round(
     candidates = filter_round(settings.filters, domain, store, earlier, signed, groups, keys, generator)
     scored = ~rewards.isnan()
     scored[list(scores.failures)] = True
-    screen = None
+    proxy_log_acceptance = None
     if settings.proxy_reward is not None and settings.source.is_model:
-        screen = screen_information(screen_values(domain, settings.proxy_reward, store), groups, scored)
+        proxy_log_acceptance = proxy_information(proxy_values(domain, settings.proxy_reward, store), groups, scored)
     generator = seeding.make_generator(settings.seed, "accept", number)
     selection = settings.accept(
-        signed, groups, keys, generator, candidates.eligible, candidates.interchangeable, scored, screen
+        signed, groups, keys, generator, candidates.eligible, candidates.interchangeable, scored, proxy_log_acceptance
     )
-    return Accepted(selection, candidates, rewards, groups, keys, scored, screen is not None)
+    return Accepted(selection, candidates, rewards, groups, keys, scored, proxy_log_acceptance is not None)
 
 
 def check_variation(

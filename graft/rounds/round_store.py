@@ -1,6 +1,5 @@
 """The folder of a round: chunks of draws, scores, accepted draws. Files are never changed."""
 
-import functools
 import os
 import shutil
 from collections.abc import Callable, Sequence
@@ -11,19 +10,20 @@ import torch
 from torch import Tensor
 
 from graft.core.datatypes import Chunk
-from graft.core.state import Condition, State, cat, flatten, take, unflatten
+from graft.core.state import Condition, State, cat, take
 from graft.errors import GraftError
 from graft.io.atomic import atomic_write
-from graft.io.json_files import read_checked_json, write_checked_json
+from graft.io.json_files import write_checked_json
 from graft.io.mapped import mapped_writer
 from graft.io.tensors import read_metadata, read_tensors, write_tensors
 from graft.reward import Scores, bounded, joined
+from graft.rounds.chunk_files import chunk_from_tensors, chunk_to_tensors, grid_metadata, recorded_levels
 from graft.rounds.rollout_cache import RolloutCache
-from graft.sampler import step_of
+from graft.rounds.score_files import from_nulls, read_scores_file, to_nulls
 
 ACCEPTED = "accepted.safetensors"
 ALL = "all.safetensors"  # for objectives that contrast accepted and rejected draws
-DRAWN, STORED, SCORES, SCREEN = "chunk", "stored", "scores", "screen"  # prefixes of file names
+DRAWN, STORED, SCORES, PROXY = "chunk", "stored", "scores", "proxy"  # prefixes of file names
 
 
 class RoundStore:
@@ -52,7 +52,7 @@ class RoundStore:
     def _scores(self, index: int) -> Path:
         """Return the path of the scores: the reused file if it has the same reward, else a new one."""
         stored = self.folder / f"{STORED}_{index:05d}.json"
-        fits = stored.exists() and _content(stored)["reward"] == self.reward
+        fits = stored.exists() and read_scores_file(stored)["reward"] == self.reward
         return stored if fits else self.folder / f"{SCORES}_{index:05d}.json"
 
     def has_chunk(self, index: int) -> bool:
@@ -66,30 +66,30 @@ class RoundStore:
     def has_scores(self, index: int) -> bool:
         """Return True if all scores of a chunk by this reward are on disk."""
         path = self._scores(index)
-        return path.exists() and (content := _content(path))["reward"] == self.reward and not content["again"]
+        return path.exists() and (content := read_scores_file(path))["reward"] == self.reward and not content["again"]
 
     def reward_calls(self, index: int) -> int:
         """Return the number of reward calls that this run made for a chunk."""
         path = self._scores(index)
-        return 0 if path.name.startswith(STORED) else int(_content(path)["asked"])
+        return 0 if path.name.startswith(STORED) else int(read_scores_file(path)["asked"])
 
     def calls_by_term(self, index: int) -> dict[str, int]:
         """Return the number of calls that this run made of each term of the reward, by name."""
         path = self._scores(index)
-        return {} if path.name.startswith(STORED) else dict(_content(path)["calls"])
+        return {} if path.name.startswith(STORED) else dict(read_scores_file(path)["calls"])
 
     def pending_retries(self, index: int) -> "list[int] | None":
         """Return the positions of failed draws to score again; None if a chunk has no scores yet."""
         path = self._scores(index)
-        if path.exists() and (content := _content(path))["reward"] == self.reward:
+        if path.exists() and (content := read_scores_file(path))["reward"] == self.reward:
             return list(content["again"])
         return None
 
     def write_chunk(self, index: int, chunk: Chunk) -> None:
         """Write the draws of a chunk."""
         origin, levels = self.cache_key(index), list(chunk.recorded)
-        grid = _grid(levels, origin.get("steps"))
-        write_tensors(self._chunk(index), _flat(chunk, levels, grid), {"origin": origin, **grid})
+        grid = grid_metadata(levels, origin.get("steps"))
+        write_tensors(self._chunk(index), chunk_to_tensors(chunk, levels, grid), {"origin": origin, **grid})
 
     def read_chunk(self, index: int) -> Chunk:
         """Return the draws of a chunk.
@@ -109,7 +109,7 @@ class RoundStore:
                 f"{path} was drawn with another {' and '.join(differing) or 'origin'}: choose another --run_dir, or "
                 "remove the folder"
             )
-        return _unflat(path, tensors, about, self.rows[index])
+        return chunk_from_tensors(path, tensors, about, self.rows[index])
 
     def link_cached(self, index: int, store: RolloutCache, levels: Sequence[float]) -> bool:
         """Return True if a chunk is in the cache; link the chunk and its scores into this round.
@@ -125,7 +125,7 @@ class RoundStore:
         source = store.find(self.cache_key(index))
         if source is None:
             return False
-        recorded = _levels(read_metadata(source))
+        recorded = recorded_levels(read_metadata(source))
         if missing := [level for level in levels if level not in recorded]:
             raise GraftError(
                 f"the draws in data.storage.reuse_runs have no state at level {missing[0]:g}, only at "
@@ -136,7 +136,7 @@ class RoundStore:
         own = self.folder / f"{STORED}_{index:05d}"
         for prefix in (SCORES, STORED):  # scores come first: a score file without draws is ignored
             scores = source.with_name(f"{prefix}_{source.stem.partition('_')[2]}.json")
-            if scores.exists() and _content(scores)["reward"] == self.reward:
+            if scores.exists() and read_scores_file(scores)["reward"] == self.reward:
                 _link(scores, own.with_suffix(".json"))
                 break
         _link(source, own.with_suffix(".safetensors"))
@@ -159,7 +159,7 @@ class RoundStore:
         scored = sum(value == value for value in scores.values) + len(scores.failures) - len(scores.free)
         content = {
             "reward": self.reward,
-            "values": [None if value != value else value for value in scores.values],
+            "values": to_nulls(scores.values),
             "failures": {str(i): bounded(str(why)) for i, why in scores.failures.items()},
             "asked": scored if asked is None else asked,
             "calls": scores.calls or {},
@@ -176,11 +176,11 @@ class RoundStore:
             by: Hash of the proxy reward. A file with the same hash is read, else a new file is written.
             scores: Function that returns the proxy rewards.
         """
-        path = self.folder / f"{SCREEN}_{index:05d}.json"
-        if not path.exists() or _content(path)["reward"] != by:
-            values = [None if value != value else value for value in scores()]
+        path = self.folder / f"{PROXY}_{index:05d}.json"
+        if not path.exists() or read_scores_file(path)["reward"] != by:
+            values = to_nulls(scores())
             write_checked_json(path, {"reward": by, "values": values, "failures": {}, "keys": [""] * len(values)})
-        return [float("nan") if value is None else float(value) for value in _content(path)["values"]]
+        return from_nulls(read_scores_file(path)["values"])
 
     def mark_failures_for_retry(self) -> None:
         """Mark failed draws to be scored again on resume; the other scores stay."""
@@ -195,8 +195,8 @@ class RoundStore:
 
     def read_scores(self, index: int) -> tuple[Scores, list[str]]:
         """Return the scores of a chunk and the keys of its objects."""
-        content = _content(self._scores(index))
-        values = [float("nan") if value is None else float(value) for value in content["values"]]
+        content = read_scores_file(self._scores(index))
+        values = from_nulls(content["values"])
         failures = {int(i): str(why) for i, why in content["failures"].items()}
         return Scores(values, failures, calls=dict(content["calls"])), content["keys"]
 
@@ -230,14 +230,14 @@ class RoundStore:
             levels: Levels at which states are copied, in addition to the final states.
         """
         starts = torch.tensor([0, *self.rows]).cumsum(0)
-        grid = _grid(levels, read_metadata(self._chunk(0))["steps"])
+        grid = grid_metadata(levels, read_metadata(self._chunk(0))["steps"])
         like: dict[str, Tensor] = {}
         with mapped_writer(self.folder / name, len(index), grid) as mapped:
             for number in range(len(self.rows)):
                 inside = (index >= starts[number]) & (index < starts[number + 1])
                 if not bool(inside.any()):
                     continue
-                fields = _flat(self.read_chunk(number), levels, grid)
+                fields = chunk_to_tensors(self.read_chunk(number), levels, grid)
                 like = like or mapped(fields)
                 for field, tensor in fields.items():
                     like[field][inside] = tensor[index[inside] - starts[number]]
@@ -245,82 +245,12 @@ class RoundStore:
     def read_subset(self, name: str) -> Chunk:
         """Return the draws that `write_subset` copied. The tensors are memory-mapped."""
         path = self.folder / name
-        return _unflat(path, *read_tensors(path))
+        return chunk_from_tensors(path, *read_tensors(path))
 
 
 def join_parts(parts: Sequence[tuple[Scores, list[str]]]) -> tuple[Scores, list[str]]:
     """Return the joined scores and keys of several chunks."""
     return joined([scores for scores, _ in parts]), [key for _, keys in parts for key in keys]
-
-
-def _grid(levels: Sequence[float], steps: "int | None") -> dict[str, Any]:
-    """Return the recorded levels as metadata: the number of sampler steps, and the index of each level in the grid.
-
-    The index names a level exactly, in files of any program, which the decimal digits of a float do not.
-    """
-    if not levels:
-        return {"steps": steps, "recorded": []}
-    assert steps is not None, "recorded levels lie on the grid of a sampler"
-    return {"steps": steps, "recorded": [step_of(level, steps) for level in levels]}
-
-
-def _levels(about: dict[str, Any]) -> list[float]:
-    """Return the recorded levels of a file from its metadata.
-
-    Raises:
-        ValueError: The metadata holds no steps of a sampler.
-    """
-    steps, recorded = about["steps"], about["recorded"]
-    if recorded and not (isinstance(steps, int) and all(isinstance(i, int) and 0 <= i <= steps for i in recorded)):
-        raise ValueError("no steps of a sampler")
-    return [(steps - i) / steps for i in recorded]
-
-
-def _flat(chunk: Chunk, levels: Sequence[float], grid: dict[str, Any]) -> dict[str, Tensor]:
-    tensors = flatten(chunk.state, "state") | flatten(chunk.condition, "condition")
-    for level, step in zip(levels, grid["recorded"], strict=True):
-        tensors |= flatten(chunk.recorded[level], f"step/{step}")
-    return tensors
-
-
-def _unflat(path: Path, tensors: dict[str, Tensor], about: dict[str, Any], rows: "int | None" = None) -> Chunk:
-    try:
-        condition = unflatten(tensors, "condition")
-        recorded = {
-            level: unflatten(tensors, f"step/{step}")
-            for level, step in zip(_levels(about), about["recorded"], strict=True)
-        }
-        chunk = Chunk(unflatten(tensors, "state"), recorded, condition if isinstance(condition, dict) else {})
-        sizes = {len(tensor) for tensor in tensors.values()}
-        if len(sizes) != 1 or rows not in (None, *sizes) or not (len(chunk.state) and chunk.condition):
-            raise ValueError("not a state and a condition for each draw")
-        return chunk
-    except (KeyError, TypeError, ValueError, IndexError, ArithmeticError) as error:
-        raise GraftError(f"{path} holds no draws ({error})") from None
-
-
-def _content(path: Path) -> dict[str, Any]:
-    """Return the content of a file of scores; an unchanged file is parsed once."""
-    status = path.stat()
-    return _parsed(path, status.st_mtime_ns, status.st_size, status.st_ino)
-
-
-@functools.lru_cache(maxsize=1024)
-def _parsed(path: Path, *version: int) -> dict[str, Any]:
-    remedy = "remove it, and the chunk is scored again"
-    content = {"reward": None, "asked": 0, "calls": {}, "again": [], **read_checked_json(path, remedy)}
-    try:
-        if not isinstance(content["values"], list) or len(content["keys"]) != len(content["values"]):
-            raise ValueError("not a score and a key for each draw")
-        [float(value) for value in content["values"] if value is not None]
-        places = [*map(int, content["failures"].keys()), *map(int, content["again"])]
-        if not all(isinstance(number, int) for number in (content["asked"], *content["calls"].values())):
-            raise ValueError("no number of calls")
-        if any(not 0 <= place < len(content["values"]) for place in places):
-            raise ValueError("a failure of no draw")
-        return content
-    except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
-        raise GraftError(f"{path} is damaged ({error}): {remedy}") from None
 
 
 def _link(source: Path, target: Path) -> None:
@@ -342,7 +272,7 @@ def prune_round(folder: Path, but: Sequence[str] = ()) -> None:
         folder: Folder of the round.
         but: Names of further files that stay.
     """
-    for pattern in ("*.safetensors", f"{SCREEN}_*.json"):
+    for pattern in ("*.safetensors", f"{PROXY}_*.json"):
         for path in folder.glob(pattern):
             if path.name not in but:
                 path.unlink(missing_ok=True)

@@ -14,7 +14,7 @@ from graft.domain import Domain
 from graft.errors import GraftError
 from graft.io.fingerprint import fingerprint_hash
 from graft.reward import Reward, Scores, ask, bounded, oriented
-from graft.rounds.asked import even, screened
+from graft.rounds.budget_selection import equal_shares, top_per_group
 from graft.rounds.ranks import Ranks
 from graft.rounds.round_store import RoundStore, join_parts
 from graft.rounds.settings import RoundSettings
@@ -75,30 +75,30 @@ class RoundScorer:
             return self._select_by_proxy(settings.proxy_reward, store, most, number, generator)
         if most >= count:
             return torch.ones(count, dtype=torch.bool)
-        return even(store_groups(self.domain, store), most, generator)
+        return equal_shares(store_groups(self.domain, store), most, generator)
 
     def _select_by_proxy(
-        self, screen: Reward, store: RoundStore, most: int, number: int, generator: Generator
+        self, proxy: Reward, store: RoundStore, most: int, number: int, generator: Generator
     ) -> Tensor:
         """Return (draws,) bool: the ``most`` samples with the best proxy reward in their condition.
 
         The proxy reward is closed at the end.
         """
-        by = fingerprint_hash(screen)
+        by = fingerprint_hash(proxy)
         try:
             for index in self.ranks.chunks(number, "proxy rewards"):
-                _screen_values(self.domain, screen, by, store, index)
+                _chunk_proxy_values(self.domain, proxy, by, store, index)
             self.ranks.wait()
-            values = screen_values(self.domain, screen, store)
+            values = proxy_values(self.domain, proxy, store)
         finally:
-            screen.teardown()
+            proxy.teardown()
         groups, there = store_groups(self.domain, store), ~values.isnan()
         bins = [((groups == group) & there).nonzero()[:, 0] for group in torch.unique(groups)]
         if not variation(values, bins).selectable:
             rank_zero_print(
-                f"the proxy reward {screen.name} does not vary within any condition: it passes arbitrary draws"
+                f"the proxy reward {proxy.name} does not vary within any condition: it passes arbitrary draws"
             )
-        return screened(values, groups, most, generator)
+        return top_per_group(values, groups, most, generator)
 
     def _score_chunks(self, store: RoundStore, asked: Tensor, number: int) -> dict[int, Part]:
         starts = [0, *itertools.accumulate(store.rows)]
@@ -200,18 +200,20 @@ ENOUGH = 100
 """Smallest number of scores from which a failure rate is computed."""
 
 
-def screen_values(domain: Domain, screen: Reward, store: RoundStore) -> Tensor:
+def proxy_values(domain: Domain, proxy: Reward, store: RoundStore) -> Tensor:
     """Return (draws,) proxy rewards, larger is better; NaN for a failed one."""
-    by = fingerprint_hash(screen)
-    found = [value for index in range(len(store.rows)) for value in _screen_values(domain, screen, by, store, index)]
+    by = fingerprint_hash(proxy)
+    found = [
+        value for index in range(len(store.rows)) for value in _chunk_proxy_values(domain, proxy, by, store, index)
+    ]
     values = torch.tensor(found, dtype=torch.float64)
-    return oriented(values, screen.higher_is_better)
+    return oriented(values, proxy.higher_is_better)
 
 
-def _screen_values(domain: Domain, screen: Reward, by: str, store: RoundStore, index: int) -> list[float]:
+def _chunk_proxy_values(domain: Domain, proxy: Reward, by: str, store: RoundStore, index: int) -> list[float]:
     def values_of() -> list[float]:
         chunk = store.read_chunk(index)
-        return ask(screen, domain.decode(chunk.state, chunk.condition)).values
+        return ask(proxy, domain.decode(chunk.state, chunk.condition)).values
 
     return store.proxy_scores(index, by, values_of)
 

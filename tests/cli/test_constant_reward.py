@@ -187,7 +187,7 @@ def test_scored_file(weights: str, folder: Path) -> None:
         graft.fit(module, data, "run", trained(1))
 
 
-def test_screen_and_best_of(weights: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_proxy_and_best_of(weights: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Their choice would be arbitrary: the run prints that and goes on."""
     fit(weights, Given(lambda point: point[0]), proxy_reward=Given(lambda point: 2.0), proxy_fraction=0.5)
     assert "the proxy reward reward does not vary within any condition" in capsys.readouterr().out

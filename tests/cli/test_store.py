@@ -125,24 +125,24 @@ def test_which_samples_trained_a_model(mixture_run: Path) -> None:
         assert all(float(row["reward"]) == values[int(row["draw"])] for row in rows)
 
 
-def test_screen_and_budget(mixture_fit: list[str]) -> None:
+def test_proxy_and_budget(mixture_fit: list[str]) -> None:
     """Two rounds share what validation and comparison leave: 200 − 2·32 − 2·16 = 104."""
-    screen = [
+    proxy = [
         "--data.budget.proxy_reward",
         "graft.reward.FunctionReward",
         "--data.budget.proxy_reward.path",
         "tried.spread",
     ]
-    screen += ["--data.budget.proxy_reward.timeout", "null", "--data.budget.proxy_fraction", "0.75"]
-    done("fit", *mixture_fit, *screen, "--data.budget.max_calls", "200", "--run_dir", "screened")
+    proxy += ["--data.budget.proxy_reward.timeout", "null", "--data.budget.proxy_fraction", "0.75"]
+    done("fit", *mixture_fit, *proxy, "--data.budget.max_calls", "200", "--run_dir", "screened")
     for number in (0, 1):
         found = account("screened", number)
         assert found["reward_calls"] == 48 and found["not_scored"] == 16 and found["failed_rewards"] == 0
-    done("fit", *mixture_fit, *screen, "--data.budget.max_calls", "160", "--run_dir", "short")
+    done("fit", *mixture_fit, *proxy, "--data.budget.max_calls", "160", "--run_dir", "short")
     assert [account("short", number)["reward_calls"] for number in (0, 1)] == [32, 32]
     done("fit", *mixture_fit, "--data.budget.max_calls", "160", "--run_dir", "blind")
     kept = [json.loads(Path("screened/rounds/0", f"scores_{i:05d}.json").read_text())["values"] for i in (0, 1)]
-    full = [json.loads(Path("screened/rounds/0", f"screen_{i:05d}.json").read_text())["values"] for i in (0, 1)]
+    full = [json.loads(Path("screened/rounds/0", f"proxy_{i:05d}.json").read_text())["values"] for i in (0, 1)]
     asked = [
         (value is not None, other) for a, b in zip(kept, full, strict=True) for value, other in zip(a, b, strict=True)
     ]
@@ -151,6 +151,6 @@ def test_screen_and_budget(mixture_fit: list[str]) -> None:
     assert "max_calls is 90" in message and "96" in message
 
 
-def test_settings_of_store_and_screen(mixture_fit: list[str]) -> None:
+def test_settings_of_store_and_proxy(mixture_fit: list[str]) -> None:
     assert "proxy_fraction is 0" in run("fit", *mixture_fit, "--data.budget.proxy_fraction", "0").message
     assert "data.storage.record_levels" in run("fit", *mixture_fit, "--data.storage.record_levels", "[1.5]").message

@@ -276,7 +276,7 @@ class Careless(plane.Plane):
 
 
 def test_a_whole_run(tmp_path: Path) -> None:
-    """With the rewards, the screen, the held-out reward and the hooks all editing their objects: as without."""
+    """With the rewards, the proxy reward, the held-out reward and the hooks all editing their objects: as without."""
 
     def last(item: Any) -> float:
         return float(item.pop())

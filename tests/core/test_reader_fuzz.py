@@ -122,7 +122,7 @@ def test_mangled(kind: str, data: st.DataObject) -> None:
     attempt(lambda: read(path))
 
 
-@pytest.mark.parametrize("name", ["scores_00000.json", "screen_00000.json", "round.json"])
+@pytest.mark.parametrize("name", ["scores_00000.json", "proxy_00000.json", "round.json"])
 @few
 @given(data=st.data())
 def test_json_whose_hash_fits(name: str, data: st.DataObject) -> None:

@@ -15,7 +15,7 @@ from graft.io.mapped import mapped_writer
 from graft.io.tensors import read_tensors
 from graft.process import Gaussian, LinearSchedule, PolynomialSchedule
 from graft.rounds import RolloutCache, RoundStore
-from graft.rounds.asked import even, screen_information, screened
+from graft.rounds.budget_selection import equal_shares, proxy_information, top_per_group
 from graft.sampler import level_grid
 
 
@@ -111,14 +111,14 @@ def test_store_finds_by_content(tmp_path: Path) -> None:
         store.find({**ours.cache_key(1), "seed": 2})
 
 
-def test_screened() -> None:
+def test_top_per_group() -> None:
     """Each condition gives its share, whatever the values are there."""
     values = torch.cat([torch.arange(100.0), torch.arange(100.0) + 1000, torch.full((10,), torch.nan)]).double()
     groups = torch.cat([torch.zeros(100), torch.ones(110)]).long()
-    chosen = screened(values, groups, 50)
+    chosen = top_per_group(values, groups, 50)
     assert int(chosen.sum()) == 50 and abs(int(chosen[:100].sum()) - 25) <= 2
     assert bool(chosen[99]) and bool(chosen[199]) and not bool(chosen[200:].any()) and not bool(chosen[0])
-    assert int(screened(values, groups, 210).sum()) == 200 and int(screened(values, groups, 1).sum()) == 1
+    assert int(top_per_group(values, groups, 210).sum()) == 200 and int(top_per_group(values, groups, 1).sum()) == 1
 
 
 def test_a_budget_scores_a_random_subset() -> None:
@@ -130,7 +130,7 @@ def test_a_budget_scores_a_random_subset() -> None:
     sizes, most, count = torch.bincount(groups).double(), 20, torch.zeros(51)
     together = 0
     for seed in range(1500):
-        chosen = even(groups, most, torch.Generator().manual_seed(seed))
+        chosen = equal_shares(groups, most, torch.Generator().manual_seed(seed))
         assert int(chosen.sum()) == most
         assert ((torch.bincount(groups[chosen], minlength=6) - sizes * most / 51).abs() < 1).all()
         count += chosen
@@ -138,18 +138,18 @@ def test_a_budget_scores_a_random_subset() -> None:
     p = most / 51
     assert ((count / 1500 - p).abs() < 5 * (p * (1 - p) / 1500) ** 0.5).all()
     assert 0.1 < together / 1500 < 0.2  # p² = 0.154: not in the order in which they were drawn
-    assert bool(even(groups, 51, None).all()) and not bool(even(groups, 0, None).any())
-    alike = [even(groups, most, torch.Generator().manual_seed(7)) for _ in range(2)]
+    assert bool(equal_shares(groups, 51, None).all()) and not bool(equal_shares(groups, 0, None).any())
+    alike = [equal_shares(groups, most, torch.Generator().manual_seed(7)) for _ in range(2)]
     assert torch.equal(*alike)
 
 
-def test_screened_conditions_have_their_share() -> None:
-    """300 of 200 prompts with 4 draws each: which prompts have two of them is chance, whatever the screen says."""
+def test_proxy_conditions_have_their_share() -> None:
+    """300 of 200 prompts with 4 draws each: which prompts have two of them is chance, whatever the proxy says."""
     groups = torch.arange(200).repeat_interleave(4)
     values = torch.rand(800, dtype=torch.float64, generator=torch.Generator().manual_seed(1)) + groups
     twice = torch.zeros(200)
     for seed in range(20):
-        chosen = screened(values, groups, 300, torch.Generator().manual_seed(seed))
+        chosen = top_per_group(values, groups, 300, torch.Generator().manual_seed(seed))
         number = torch.bincount(groups[chosen], minlength=200)
         assert int(number.sum()) == 300 and set(number.tolist()) == {1, 2}
         assert bool(chosen[values.reshape(200, 4).argmax(1) + 4 * torch.arange(200)].all())
@@ -157,33 +157,37 @@ def test_screened_conditions_have_their_share() -> None:
     assert twice.min() > 0 and twice.max() < 20  # 10 of 20 each: 0 or 20 by chance in 4e-4 of all
     assert abs(float(twice[:100].sum()) - 1000) < 100
     # equal values are drawn for
-    same = [screened(torch.zeros(800).double(), groups, 200, torch.Generator().manual_seed(s)) for s in range(2)]
+    same = [top_per_group(torch.zeros(800).double(), groups, 200, torch.Generator().manual_seed(s)) for s in range(2)]
     assert not torch.equal(*same)
 
 
-def test_kl_of_a_screen() -> None:
-    """The rule ranks what the screen lets through, and the screen's choice is a part of what is accepted.
+def test_kl_of_a_proxy() -> None:
+    """The rule ranks what the proxy lets through, and the proxy's choice is a part of what is accepted.
 
-    By a screen that says nothing of the reward: the best 2 of 4 by it, then the better of these by the reward, so that
+    By a proxy that says nothing of the reward: the best 2 of 4 by it, then the better of these by the reward, so that
     log a is the sum of both. By the reward itself it is the best of 4, to 0.07: the CDFs are not independent then.
     """
     from graft.accept import TopK
 
     groups = torch.arange(500).repeat_interleave(4)
     reward = torch.rand(2000, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
-    screen = torch.where(groups % 2 == 0, reward, -reward)  # as often right as wrong
+    proxy = torch.where(groups % 2 == 0, reward, -reward)  # as often right as wrong
     f = (torch.arange(10_000, dtype=torch.float64) + 0.5) / 10_000
     a = (3 * f**2 - 2 * f**3) * 2  # of uniform F: the best 2 of 4, 1 on average
     right = float((a * a.log()).mean()) + math.log(2) - 1 / 2
-    for values, nats, within in ((screen, right, 2e-3), (reward, math.log(4) - 3 / 4, 0.07)):
-        chosen = screened(values, groups, 1000)
-        known = screen_information(values, groups, chosen)
+    for values, nats, within in ((proxy, right, 2e-3), (reward, math.log(4) - 3 / 4, 0.07)):
+        chosen = top_per_group(values, groups, 1000)
+        known = proxy_information(values, groups, chosen)
         asked = torch.where(chosen, reward, torch.nan)
-        found = TopK(1, 2)(asked, groups, None, torch.Generator().manual_seed(3), scored=chosen, screen=known)
+        found = TopK(1, 2)(
+            asked, groups, None, torch.Generator().manual_seed(3), scored=chosen, proxy_log_acceptance=known
+        )
         assert found.kl_nats == pytest.approx(nats, abs=within)
-    # in one large group the screen's share, log 4, is all there is to it
-    chosen = screened(screen, 0 * groups, 500)
-    known = screen_information(screen, 0 * groups, chosen)
+    # in one large group the proxy's share, log 4, is all there is to it
+    chosen = top_per_group(proxy, 0 * groups, 500)
+    known = proxy_information(proxy, 0 * groups, chosen)
     asked = torch.where(chosen, reward, torch.nan)
-    found = TopK(1, 2)(asked, 0 * groups, None, torch.Generator().manual_seed(3), scored=chosen, screen=known)
+    found = TopK(1, 2)(
+        asked, 0 * groups, None, torch.Generator().manual_seed(3), scored=chosen, proxy_log_acceptance=known
+    )
     assert found.kl_nats == pytest.approx(math.log(4) + math.log(2) - 1 / 2, abs=0.06)

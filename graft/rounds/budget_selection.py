@@ -11,7 +11,7 @@ from graft.accept.kl import acceptance
 NODES = 256  # number of quantiles in the average over the unknown CDF value of a draw
 
 
-def even(groups: Tensor, most: int, generator: "Generator | None") -> Tensor:
+def equal_shares(groups: Tensor, most: int, generator: "Generator | None") -> Tensor:
     """Return (n,) bool: exactly ``most`` random draws, in equal shares of each condition.
 
     Systematic sampling (Madow 1949) of the draws in random order, sorted by condition with the conditions in random
@@ -36,11 +36,11 @@ def even(groups: Tensor, most: int, generator: "Generator | None") -> Tensor:
     return chosen
 
 
-def screened(values: Tensor, groups: Tensor, most: int, generator: "Generator | None" = None) -> Tensor:
+def top_per_group(values: Tensor, groups: Tensor, most: int, generator: "Generator | None" = None) -> Tensor:
     """Return (n,) bool: the best ``most`` draws by value, in equal shares of each condition.
 
-    `even` sets the number of draws of a condition. A draw without a value is not chosen. If a condition has too few
-    values, the other conditions share the rest in the same way. Equal values are in random order.
+    `equal_shares` sets the number of draws of a condition. A draw without a value is not chosen. If a condition has too
+    few values, the other conditions share the rest in the same way. Equal values are in random order.
 
     Args:
         values: (n,) values, larger is better; NaN for a draw without a value.
@@ -54,7 +54,7 @@ def screened(values: Tensor, groups: Tensor, most: int, generator: "Generator | 
     order = mixed[values[mixed].argsort(descending=True, stable=True)]
     while (missing := most - int(chosen.sum())) > 0 and bool(among.any()):
         places = among.nonzero()[:, 0]
-        quota = groups[places[even(groups[places], min(missing, len(places)), generator)]]
+        quota = groups[places[equal_shares(groups[places], min(missing, len(places)), generator)]]
         for group, count in zip(*torch.unique(quota, return_counts=True), strict=True):
             open_ = order[(groups[order] == group) & ~chosen[order] & ~values[order].isnan()]
             chosen[open_[: int(count)]] = True
@@ -62,8 +62,8 @@ def screened(values: Tensor, groups: Tensor, most: int, generator: "Generator | 
     return chosen
 
 
-def screen_information(values: Tensor, groups: Tensor, chosen: Tensor) -> Tensor:
-    """Return (n,) mean log acceptance of each draw that `screened` chose, for the KL; else 0.
+def proxy_information(values: Tensor, groups: Tensor, chosen: Tensor) -> Tensor:
+    """Return (n,) mean log acceptance of each draw that `top_per_group` chose, for the KL; else 0.
 
     The draws of a condition are chosen by rank, so the acceptance a(F) is that of the best K of M draws
     (`graft.accept.kl.acceptance`), with K the share of the condition. The CDF value F of a draw with j better draws
@@ -72,7 +72,7 @@ def screen_information(values: Tensor, groups: Tensor, chosen: Tensor) -> Tensor
     Args:
         values: (n,) values, larger is better; NaN for a draw without a value.
         groups: (n,) integer of the condition of each draw.
-        chosen: (n,) bool, True for a draw that `screened` chose.
+        chosen: (n,) bool, True for a draw that `top_per_group` chose.
     """
     out = torch.zeros(len(values), dtype=torch.float64)
     share = float(chosen.double().mean())
