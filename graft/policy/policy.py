@@ -1,11 +1,8 @@
 """Policy: the tuned and the reference network as one sampler, and the denoising loss of the tuned one."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Literal
 
-import torch
 from torch import Generator, Tensor, nn
 
 from graft.core import limits, seeding
@@ -13,26 +10,17 @@ from graft.core.datatypes import SampleRequest, TrainingBatch, Weights
 from graft.core.state import Condition, State, size
 from graft.domain import Domain
 from graft.errors import GraftError
-from graft.network import (
-    EMA,
-    AutoBatchSize,
-    LoRA,
-    adapter_disabled,
-    add_lora,
-    eval_mode,
-    frozen_copy,
-    trainable_parameters,
-)
+from graft.network import AutoBatchSize, LoRA
 from graft.network.corrector import NoiseCorrector
-from graft.network.weights import persistent_buffers
 from graft.policy.interval import Interval, tuned_interval, upper_level_on_grid
+from graft.policy.networks import TunedNetwork
 from graft.policy.tuning import Tuning
 from graft.process import Model, Process, checked
 from graft.sampler import Stage, Trajectory, explained, run_stages
 from graft.solvers import Euler, Solver
 
 
-class Policy(nn.Module):
+class Policy(TunedNetwork):
     """The network that is tuned, the frozen reference, and the sampler that takes a state through both.
 
     The tuned network samples within an interval of the clock; the reference samples above and below it. With a
@@ -51,13 +39,6 @@ class Policy(nn.Module):
         reference_file: ``path`` and ``sha256`` of the reference's weights; None without a reference.
         in_memory: Weights of the reference, if they were given in memory.
         domain: Domain that constrains outputs of the network and augments training batches; None for no such domain.
-
-    Attributes:
-        backbone: The trained network. With a corrector it is the corrector's.
-        reference: The frozen reference; None without a reference, and with adapters, where the backbone without them is
-            the reference.
-        ema: Moving average of the trained weights, or None.
-        behaviour: Weights that sample rounds, if the objective keeps other weights than the tuned ones; else None.
 
     Raises:
         GraftError: A setting is outside its range, or the solver or the corrector does not suit the process.
@@ -78,7 +59,6 @@ class Policy(nn.Module):
         in_memory: "dict[str, Tensor] | None" = None,
         domain: "Domain | None" = None,
     ) -> None:
-        super().__init__()
         limits.check("model.steps", steps, 1, limits.MOST_STEPS)
         if corrector is not None and (reference_file is None or lora is not None):
             raise GraftError("model.corrector corrects a frozen reference: give model.weights, and no model.lora")
@@ -88,36 +68,21 @@ class Policy(nn.Module):
             raise GraftError("model.level is 'auto', but a corrector shapes the noise: use --model.level 1")
         if lora is not None and reference_file is None:
             raise GraftError("model.lora adapts a reference: give model.weights")
-        self.process, self.steps, self.corrector = process, steps, corrector
-        self.solver = solver if solver is not None else Euler()
-        self.solver.check(process)
+        solver = solver if solver is not None else Euler()
+        solver.check(process)
         if corrector is not None:
-            corrector.check_compatible(process)
+            corrector.check_compatible(process)  # may make the corrector's network
+        tuning = tuning if tuning is not None else Tuning()
+        trained = corrector.backbone if corrector is not None else None
+        super().__init__(backbone, trained, lora, tuning, reference_file, in_memory)
+        self.process, self.steps, self.solver, self.corrector = process, steps, solver, corrector
         self.upper_level = upper_level_on_grid(upper_level, steps, corrector is not None)
         self._interval: Interval | None = None
         if level != "auto":
             self.set_level(float(level))
-        tuning = tuning if tuning is not None else Tuning()
-        tuning.check()
-        self.timestep_sampler, self.reference_file = tuning.timestep_sampler, reference_file
-        self.in_memory = in_memory
-        self.reference: nn.Module | None = None
-        self.backbone = backbone
-        if corrector is not None:
-            self.reference, self.backbone = backbone.requires_grad_(False).eval(), corrector.backbone
-        elif lora is not None:
-            self.backbone = add_lora(backbone, lora)
-        elif reference_file is not None:
-            self.reference = frozen_copy(backbone)
-        self.ema = EMA(self.backbone, tuning.ema_decay) if tuning.ema_decay is not None else None
-        self.behaviour: EMA | None = None
+        self.timestep_sampler = tuning.timestep_sampler
         self.auto_batch_size = AutoBatchSize()
-        if tuning.compile:
-            for network in self.networks():
-                network.compile(backend="inductor" if tuning.compile is True else tuning.compile)
         self._domain = (domain,)  # in a tuple, so that torch does not take a module for a part of this one
-        self.register_state_dict_post_hook(_drop_frozen)  # type: ignore[no-untyped-call]
-        self.register_load_state_dict_pre_hook(_fill_frozen)  # type: ignore[no-untyped-call]
 
     # Interval
 
@@ -169,21 +134,6 @@ class Policy(nn.Module):
         stages = replace(whole, stop=tuned.start), tuned, replace(whole, start=tuned.stop)
         return [stage for stage in stages if stage.start > stage.stop]
 
-    def reference_forward(self, state: State, time: Tensor, condition: Condition) -> State:
-        """Return the output of the reference.
-
-        Raises:
-            GraftError: There is no reference.
-        """
-        if self.reference is not None:
-            output: State = self.reference(state, time, condition)
-            return output
-        if self.reference_file is None:
-            raise GraftError("there is no reference: give model.weights")
-        with adapter_disabled(self.backbone):
-            output = self.backbone(state, time, condition)
-        return output
-
     def sample(self, request: SampleRequest, generator: "Generator | None" = None) -> Trajectory:
         """Return the samples that a request asks for.
 
@@ -224,36 +174,6 @@ class Policy(nn.Module):
             calls += (repeats - 1) * self.solver.denoiser_calls(self.steps - 1)
         return calls + (own.solver.denoiser_calls(own.steps) if own is not None else 0)
 
-    @contextmanager
-    def eval_weights(self, weights: Weights = "tuned") -> Iterator[None]:
-        """Put the network into evaluation mode with the weights that sample, within the block.
-
-        The weights are those in ``behaviour`` for ``current`` if there are any, else the averaged ones if there is an
-        average.
-        """
-        behaviour = weights == "current" and self.behaviour is not None
-        with eval_mode(self.backbone), torch.no_grad():
-            with self.behaviour_weights() if behaviour else self.ema_weights():
-                yield
-
-    def ema_weights(self) -> AbstractContextManager[None]:
-        """Return a context in which the network has the averaged weights, if there is an average."""
-        return nullcontext() if self.ema is None else self.ema.average_parameters(self.backbone)
-
-    def behaviour_weights(self) -> AbstractContextManager[None]:
-        """Return a context in which the network has the weights that sample rounds."""
-        return self.ema_weights() if self.behaviour is None else self.behaviour.average_parameters(self.backbone)
-
-    def update_ema(self) -> None:
-        """Move the average towards the trained weights by one step, if there is an average."""
-        if self.ema is not None:
-            self.ema.update(self.backbone)
-
-    def restart_ema(self) -> None:
-        """Start the average from the trained weights as they are now, if there is an average."""
-        if self.ema is not None:
-            self.ema = EMA(self.backbone, self.ema.decay)
-
     # Training
 
     def loss(self, batch: TrainingBatch, generator: "Generator | None" = None) -> Tensor:
@@ -278,35 +198,6 @@ class Policy(nn.Module):
             return even
         return seeding.logit_normal(even, lowest, *self.timestep_sampler, highest)
 
-    # Weights
-
-    def trained_parameters(self) -> dict[str, nn.Parameter]:
-        """Return the trained parameters by name; all parameters without a reference."""
-        if self.reference_file is None or self.corrector is not None:
-            return dict(self.backbone.named_parameters())
-        return trainable_parameters(self.backbone)
-
-    def trained_buffers(self) -> dict[str, Tensor]:
-        """Return the buffers that are not the reference's, by name. With adapters all are the reference's."""
-        adapter = self.reference_file is not None and self.reference is None
-        return {} if adapter else persistent_buffers(self.backbone)
-
-    def frozen_state(self) -> dict[str, Tensor]:
-        """Return the tensors that checkpoints leave out because they are the reference's, by their names here."""
-        if self.reference_file is None:
-            return {}
-        own = self.trained_parameters()
-        rest: dict[str, Tensor] = {}
-        rest |= {f"backbone.{name}": p for name, p in self.backbone.named_parameters() if name not in own}
-        if not self.trained_buffers():
-            rest |= {f"backbone.{name}": buffer for name, buffer in persistent_buffers(self.backbone).items()}
-        copy = self.reference.state_dict() if self.reference is not None else {}
-        return rest | {f"reference.{name}": tensor for name, tensor in copy.items()}
-
-    def networks(self) -> Sequence[nn.Module]:
-        """Return the trained network and, if it is another one, the reference."""
-        return [self.backbone] if self.reference is None else [self.backbone, self.reference]
-
 
 def _constrained(stage: Stage, domain: Domain) -> Stage:
     """Return the stage with the fixed part of the network's output replaced by its given value."""
@@ -316,15 +207,3 @@ def _constrained(stage: Stage, domain: Domain) -> Stage:
         return domain.apply_constraint(checked(inner(state, time, condition), state), condition)
 
     return replace(stage, model=model)
-
-
-def _drop_frozen(policy: Any, state_dict: dict[str, Any], prefix: str, _: Any) -> None:
-    """Keep the reference's tensors out of a state dict."""
-    for name in policy.frozen_state():
-        state_dict.pop(prefix + name, None)
-
-
-def _fill_frozen(policy: Any, state_dict: dict[str, Any], prefix: str, *_: Any) -> None:
-    """Put the reference's tensors back before a state dict is loaded."""
-    for name, tensor in policy.frozen_state().items():
-        state_dict[prefix + name] = tensor.detach()
