@@ -1,24 +1,12 @@
 """Rewards: scores of decoded objects, one number each; any Python callable is one."""
 
-from graft.reward.base import (
-    BatchReward,
-    Reward,
-    ScoredForm,
-    Scores,
-    ask,
-    bounded,
-    by_term,
-    format_error,
-    joined,
-    leaves,
-    oriented,
-    score_batches,
-    to_finite_float,
-)
+from graft.reward.base import BatchReward, Reward, ScoredForm
 from graft.reward.cached import CachedReward
+from graft.reward.calls import ask, by_term, leaves, score_batches
 from graft.reward.distributed import DistributedReward
 from graft.reward.function import FunctionReward, Scorer, Scoring, import_callable, scorer
 from graft.reward.scored_form import PartForms, scored_forms
+from graft.reward.scores import Scores, bounded, format_error, joined, oriented, to_finite_float
 from graft.reward.weighted import CompositeReward, WeightedSum
 from graft.reward.wrapped import WrappedReward
 

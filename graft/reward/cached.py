@@ -15,8 +15,9 @@ from graft.core import limits
 from graft.core.copies import copied
 from graft.errors import GraftError
 from graft.io.fingerprint import fingerprint_hash
-from graft.reward.base import Scores, ask, to_finite_float
+from graft.reward.calls import ask
 from graft.reward.function import Scorer, import_callable, scorer
+from graft.reward.scores import Scores, to_finite_float
 from graft.reward.wrapped import SameScores
 
 WAIT = 60.0  # seconds to wait for another process that holds the file

@@ -10,9 +10,9 @@ from queue import Empty, SimpleQueue
 from typing import Any
 
 from graft.errors import GraftError
-from graft.reward.base import Scores
 from graft.reward.executors import ExecutorHandle, result_of
 from graft.reward.remote import Unanswered, read_answer
+from graft.reward.scores import Scores
 
 GRACE = 60.0
 """Seconds beyond the time limit of a chunk after which its answer, or any answer of a cluster, is missing."""

@@ -11,11 +11,12 @@ from typing_extensions import override
 
 from graft.core import limits
 from graft.errors import GraftError
-from graft.reward.base import Scores, format_error, leaves
+from graft.reward.calls import leaves
 from graft.reward.chunk_scoring import ChunkScoring, ChunkSettings
 from graft.reward.executors import ExecutorHandle, result_of
 from graft.reward.function import Called, Scorer, scorer
 from graft.reward.remote import Unanswered, read_answer
+from graft.reward.scores import Scores, format_error
 from graft.reward.wrapped import SameScores
 
 PATIENCE = 30.0

@@ -9,9 +9,9 @@ from typing import Any
 from uuid import uuid4
 
 from graft.errors import GraftError
-from graft.reward.base import format_error
 from graft.reward.function import Called, import_callable
 from graft.reward.remote import Unanswered, ignore_interrupts, score_chunk
+from graft.reward.scores import format_error
 
 
 class ExecutorHandle:

@@ -17,8 +17,9 @@ from graft.core.copies import copied, copies
 from graft.errors import GraftError
 from graft.io.checksum import file_checksum
 from graft.reward import importing
-from graft.reward.base import Reward, Scores, format_error, to_finite_float
+from graft.reward.base import Reward
 from graft.reward.code import described, importable
+from graft.reward.scores import Scores, format_error, to_finite_float
 from graft.reward.workers import Workers
 
 if TYPE_CHECKING:

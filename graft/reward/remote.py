@@ -14,8 +14,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from graft.errors import GraftError
-from graft.reward.base import Reward, Scores, ask, bounded, format_error
+from graft.reward.base import Reward
+from graft.reward.calls import ask
 from graft.reward.isolation import shared
+from graft.reward.scores import Scores, bounded, format_error
 
 
 def score_chunk(reward: bytes, items: Sequence[bytes], folder: str, timeout: "float | None", number: str) -> str:

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from graft.core.copies import copied
-from graft.reward.base import Reward, ScoredForm, leaves
+from graft.reward.base import Reward, ScoredForm
+from graft.reward.calls import leaves
 from graft.reward.isolation import isolated
 
 PartForms = tuple[Reward, list["ScoredForm | None"]]

@@ -10,8 +10,10 @@ from typing_extensions import override
 
 from graft.core.copies import copied
 from graft.errors import GraftError
-from graft.reward.base import Reward, Scores, ask, format_error
+from graft.reward.base import Reward
+from graft.reward.calls import ask
 from graft.reward.function import Scorer, scorer
+from graft.reward.scores import Scores, format_error
 
 
 class CompositeReward(Reward):
