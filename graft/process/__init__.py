@@ -1,6 +1,7 @@
 """Forward processes, which noise states, and one step back along them."""
 
-from graft.process.base import Level, Model, NoisyExample, Process
+from graft.process.arguments import Level, Model, NoisyExample
+from graft.process.base import Process
 from graft.process.categorical import Categorical
 from graft.process.gaussian import Gaussian
 from graft.process.masked import MaskedCategorical

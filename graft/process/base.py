@@ -1,51 +1,15 @@
 """The interface of a process: forward noising and one step back; no trainable parameters."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TypeAlias
 
 import torch
-from scipy.optimize import brentq
 from torch import Generator, Tensor
 
 from graft.core.recorded_arguments import Described
-from graft.core.state import Condition, State, as_dict, fields_of, size
+from graft.core.state import Condition, State, fields_of, size
 from graft.errors import GraftError
+from graft.process.arguments import Level, Model, NoisyExample
 from graft.process.output import checked
-
-Level: TypeAlias = "float | Tensor"
-"""u in [0, 1]: one number for the batch, or (B,), one for each sample."""
-
-Model: TypeAlias = Callable[[State, Tensor, Condition], State]
-"""(state, network time (B,), condition) -> output of the state's shape."""
-
-
-@dataclass(frozen=True)
-class NoisyExample:
-    """Training states with the noise that was added to them.
-
-    Attributes:
-        noisy: (B, ...) states at ``level``, corrupt_given_noise(state, noise, level, since).
-        state: (B, ...) training states, at level ``since``.
-        noise: (B, ...) result of `Process.noise`.
-        level: (B,) level of ``noisy``.
-        since: (B,) level of ``state``.
-        target: (B, ...) x_0 of the trajectories for target (b) of `Process.loss`; None for target (a).
-    """
-
-    noisy: State
-    state: State
-    noise: State
-    level: Tensor
-    since: Tensor
-    target: "State | None" = None
-
-    def field(self, name: str) -> "NoisyExample":
-        """Return the example with the field ``name`` of each state."""
-        target = None if self.target is None else as_dict(self.target)[name]
-        noisy, state, noise = (as_dict(each)[name] for each in (self.noisy, self.state, self.noise))
-        return NoisyExample(noisy, state, noise, self.level, self.since, target)
 
 
 class Process(Described, ABC):
@@ -129,7 +93,7 @@ class Process(Described, ABC):
         """
 
     @abstractmethod
-    def output_loss(self, output: State, example: "NoisyExample", condition: Condition) -> Tensor:
+    def output_loss(self, output: State, example: NoisyExample, condition: Condition) -> Tensor:
         """Return the (B,) `loss` of the network's ``output`` at ``example.noisy``."""
 
     @property
@@ -170,45 +134,6 @@ class Process(Described, ABC):
             GraftError: There is no ODE.
         """
         raise self._no_ode()
-
-    def second_slope(self, level: float, next_level: float, share: float) -> tuple[float, State]:
-        r"""Return the level at which a step takes its second slope, and the weight of that slope.
-
-        At that level ``share`` of the step is done in the ODE's time variable. It is found numerically (Brent 1973),
-        for any schedule. The mean slope of the step is :math:`(1 - w) k_1 + w k_2`, with w of `second_weight`.
-
-        Args:
-            level: Level at which the step begins.
-            next_level: Level at which the step ends.
-            share: Share of the step in the ODE's time variable, in (0, 1].
-
-        Returns:
-            The level, and w: a number for each field of the state, float64.
-
-        Raises:
-            GraftError: There is no ODE.
-        """
-        start, end = (float(self.ode_time(u)) for u in (level, next_level))
-        between = next_level
-        if share < 1 and start != end:
-            target = start + share * (end - start)
-            between = float(brentq(lambda u: float(self.ode_time(u)) - target, next_level, level, xtol=1e-15))
-        return between, self.second_weight(level, between, next_level)
-
-    def second_weight(self, level: float, between: float, next_level: float) -> State:
-        r"""Return the weight w of the slope at ``between`` in the mean slope of a step, float64.
-
-        .. math:: w = 1 / (2a)
-
-        with a the share of the step that the ODE's time variable has covered at ``between``: the order condition of
-        two-stage Runge-Kutta methods (Hairer et al. 1993, section II.1).
-
-        Raises:
-            GraftError: There is no ODE.
-        """
-        start, middle, end = (self.ode_time(u) for u in (level, between, next_level))
-        moved = middle - start
-        return torch.where(moved == 0, 0.0, (end - start) / (2 * moved))  # a step of length 0 has no second slope
 
     # Policy gradients and the choice of the level need these methods; a process without them raises.
 

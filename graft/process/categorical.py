@@ -46,7 +46,7 @@ from typing_extensions import override
 
 from graft.core.state import Condition, State, as_tensor
 from graft.errors import GraftError
-from graft.process.base import Level, NoisyExample
+from graft.process.arguments import Level, NoisyExample
 from graft.process.categorical_path import CategoricalPath
 from graft.process.precision import single, to_double
 from graft.process.projections import Projection

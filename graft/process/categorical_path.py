@@ -8,7 +8,7 @@ from typing_extensions import override
 
 from graft.core import seeding
 from graft.core.state import Condition, State, as_tensor, broadcast_to
-from graft.process.base import Level
+from graft.process.arguments import Level
 from graft.process.precision import double, to_double
 from graft.process.single_field import SingleFieldProcess
 

@@ -16,7 +16,7 @@ from typing_extensions import override
 
 from graft.core.state import Condition, State, as_tensor, broadcast_to
 from graft.errors import GraftError
-from graft.process.base import Level
+from graft.process.arguments import Level
 from graft.process.gaussian_loss import GaussianLoss
 from graft.process.precision import single, to_double, to_single
 from graft.process.predictions import Prediction, x0_coefficients

@@ -5,7 +5,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from graft.core.state import Condition, State, as_tensor, broadcast_to
-from graft.process.base import Level, NoisyExample
+from graft.process.arguments import Level, NoisyExample
 from graft.process.gaussian_path import GaussianPath
 from graft.process.precision import to_single
 from graft.process.predictions import target_coefficients, x0_coefficients, x0_weight

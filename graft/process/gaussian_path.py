@@ -12,7 +12,7 @@ from typing_extensions import override
 
 from graft.core import seeding
 from graft.core.state import Condition, State, as_tensor, broadcast_to
-from graft.process.base import Level
+from graft.process.arguments import Level
 from graft.process.precision import to_single
 from graft.process.predictions import Prediction, x0_from
 from graft.process.schedules import Schedule

@@ -21,7 +21,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from graft.core.state import broadcast_to
-from graft.process.base import Level
+from graft.process.arguments import Level
 from graft.process.categorical import Categorical
 
 

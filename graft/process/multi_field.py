@@ -8,7 +8,8 @@ from torch import Generator, Tensor
 from typing_extensions import override
 
 from graft.core.state import Condition, State, as_dict
-from graft.process.base import Level, NoisyExample, Process
+from graft.process.arguments import Level, NoisyExample
+from graft.process.base import Process
 from graft.process.ranges import require
 
 
@@ -73,11 +74,6 @@ class MultiFieldProcess(Process):
     @override
     def ode_time(self, level: Level) -> Tensor:
         return self.clock.ode_time(level)
-
-    @override
-    def second_weight(self, level: float, between: float, next_level: float) -> State:
-        """Return a weight for each field, since each field has an ODE time of its own."""
-        return self._each("second_weight", (), level, between, next_level)
 
     @override
     def prior(self, condition: Condition, generator: "Generator | None" = None) -> State:

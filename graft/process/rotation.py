@@ -13,7 +13,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from graft.core.state import Condition, State, as_tensor
-from graft.process.base import Level
+from graft.process.arguments import Level
 from graft.process.gaussian import Gaussian
 from graft.process.projections import Projection
 from graft.process.schedules import CosineSchedule

@@ -8,7 +8,8 @@ from torch import Generator, Tensor
 from typing_extensions import override
 
 from graft.core.state import Condition, State, as_tensor, size
-from graft.process.base import Level, Process
+from graft.process.arguments import Level
+from graft.process.base import Process
 from graft.process.projections import Projection
 from graft.process.ranges import require
 

@@ -8,7 +8,8 @@ from torch import Generator, Tensor
 from graft.core.recorded_arguments import Described
 from graft.core.state import Condition, State, size, take
 from graft.errors import InversionError
-from graft.process.base import Level, Model, Process
+from graft.process.arguments import Level, Model
+from graft.process.base import Process
 from graft.solvers.fixed_point.anderson import Anderson
 from graft.solvers.fixed_point.base import FixedPointSolver, Solution
 

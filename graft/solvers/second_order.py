@@ -18,15 +18,58 @@ first field. The weight of a field comes from the share that its own :math:`\tau
 
 import copy
 
-from torch import Generator
+import torch
+from scipy.optimize import brentq
+from torch import Generator, Tensor
 from typing_extensions import override
 
 from graft.core import limits
 from graft.core.state import State, apply
 from graft.errors import GraftError
-from graft.process.base import Process
+from graft.process import MultiFieldProcess, Process
 from graft.solvers.base import BoundModel, Solver
 from graft.solvers.fixed_point.base import FixedPointSolver, Solution
+
+
+def second_slope(process: Process, level: float, next_level: float, share: float) -> tuple[float, State]:
+    r"""Return the level at which a step takes its second slope, and the weight of that slope.
+
+    At that level ``share`` of the step is done in the ODE's time variable. It is found numerically (Brent 1973), for
+    any schedule. The mean slope of the step is :math:`(1 - w) k_1 + w k_2`.
+
+    Args:
+        process: Process of the sampler.
+        level: Level at which the step begins.
+        next_level: Level at which the step ends.
+        share: Share of the step in the ODE's time variable, in (0, 1].
+
+    Returns:
+        The level, and w: a number for each field of the state, float64.
+
+    Raises:
+        GraftError: There is no ODE.
+    """
+    start, end = (float(process.ode_time(u)) for u in (level, next_level))
+    between = next_level
+    if share < 1 and start != end:
+        target = start + share * (end - start)
+        between = float(brentq(lambda u: float(process.ode_time(u)) - target, next_level, level, xtol=1e-15))
+    if isinstance(process, MultiFieldProcess):  # each field has an ODE time of its own
+        return between, {name: _weight(part, level, between, next_level) for name, part in process.fields.items()}
+    return between, _weight(process, level, between, next_level)
+
+
+def _weight(process: Process, level: float, between: float, next_level: float) -> Tensor:
+    r"""Return the weight w of the slope at ``between`` in the mean slope of a step, float64.
+
+    .. math:: w = 1 / (2a)
+
+    with a the share of the step that the ODE's time variable has covered at ``between``: the order condition of
+    two-stage Runge-Kutta methods (Hairer et al. 1993, section II.1).
+    """
+    start, middle, end = (process.ode_time(u) for u in (level, between, next_level))
+    moved = middle - start
+    return torch.where(moved == 0, 0.0, (end - start) / (2 * moved))  # a step of length 0 has no second slope
 
 
 class RungeKutta2(Solver):
@@ -35,7 +78,7 @@ class RungeKutta2(Solver):
     1 is Heun's method, 1/2 the midpoint rule, 2/3 Ralston's method.
 
     Args:
-        alpha: Share of the step in the time variable of the process's ODE (`Process.second_slope`), in (0, 1].
+        alpha: Share of the step in the time variable of the process's ODE (`second_slope`), in (0, 1].
         evaluate_at_zero: Take the second slope at level 0, too. A network is trained near level 0 only, and predictions
             of x_0 have no slope there. With False the last step is Euler's where alpha = 1 (Karras et al. 2022,
             algorithm 1).
@@ -86,13 +129,13 @@ class RungeKutta2(Solver):
     ) -> Solution:
         """Return the inverse; the level of the second slope is found once for all evaluations."""
         prepared, process = copy.copy(self), model.process
-        prepared._second = process.second_slope(next_level, level, self.alpha) if process.invertible else None
+        prepared._second = second_slope(process, next_level, level, self.alpha) if process.invertible else None
         return Solver.invert_step(prepared, model, state, level, next_level, method, start)
 
     def _slope(self, model: BoundModel, state: State, level: float, next_level: float) -> State:
         """Return the mean slope of a step down."""
         first = model.slope(state, level)
-        between, weight = self._second or model.process.second_slope(level, next_level, self.alpha)
+        between, weight = self._second or second_slope(model.process, level, next_level, self.alpha)
         if between == 0 and not self.evaluate_at_zero:
             return first
         second = model.slope(model.process.ode_step(state, first, level, between), between)

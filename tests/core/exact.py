@@ -11,7 +11,7 @@ from torch import Tensor
 
 from graft.core.state import Condition, State
 from graft.process import BetaSchedule, Gaussian, Model, Process
-from graft.process.base import Level
+from graft.process.arguments import Level
 from graft.solvers import BoundModel, Euler
 
 SNAP = 36_000  # networks receive float32 times; the levels of these tests are multiples of 1/36000

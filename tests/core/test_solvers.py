@@ -29,6 +29,7 @@ from graft.process import (
 )
 from graft.sampler import Stage, run_stages
 from graft.solvers import BoundModel, Euler, Heun, Midpoint, RungeKutta2, Solver
+from graft.solvers.second_order import second_slope
 
 SECOND = {"heun": Heun(), "midpoint": Midpoint(), "ralston": RungeKutta2(2 / 3)}
 MEAN, COV = f64([0.5, -1.0]), f64([[0.6, 0.2], [0.2, 0.3]])
@@ -159,16 +160,16 @@ def test_place_and_weight_of_the_second_slope() -> None:
             process = Gaussian(schedule, "v", (2,), eta=0.0, warp=warp)
             for level, next_level in ((1.0, 0.75), (0.5, 0.25), (0.05, 0.0)):
                 for share in (0.5, 2 / 3, 1.0):
-                    between, weight = process.second_slope(level, next_level, share)
+                    between, weight = second_slope(process, level, next_level, share)
                     start, middle, end = (float(process.ode_time(u)) for u in (level, between, next_level))
                     assert next_level <= between < level
                     assert middle == pytest.approx(start + share * (end - start), rel=1e-9, abs=1e-15)
                     assert float(weight) == pytest.approx(1 / (2 * share), rel=1e-9)
     for process in (Gaussian(LinearSchedule(), "velocity", (2,), eta=0.0), TrigFlow((2,))):
-        assert process.second_slope(1.0, 0.5, 0.5) == (0.75, 1.0)
-        assert process.second_slope(0.5, 0.5, 0.5) == (0.5, 0.0)
+        assert second_slope(process, 1.0, 0.5, 0.5) == (0.75, 1.0)
+        assert second_slope(process, 0.5, 0.5, 0.5) == (0.5, 0.0)
     with pytest.raises(GraftError, match="use the Euler solver"):
-        MaskedCategorical((2, 3)).second_slope(1.0, 0.5, 0.5)
+        second_slope(MaskedCategorical((2, 3)), 1.0, 0.5, 0.5)
 
 
 @pytest.mark.parametrize(("schedule", "prediction", "warp"), CASES, ids=ids)

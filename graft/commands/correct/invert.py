@@ -6,7 +6,7 @@ import torch
 from torch import Generator, Tensor
 
 from graft.core.state import Condition, State, apply, broadcast_to, flatten_state, size, take
-from graft.process.base import Model, Process
+from graft.process import Model, Process
 from graft.sampler import Stage, run_stages
 from graft.solvers import BoundModel, Solver
 from graft.solvers.fixed_point import FixedPointSolver

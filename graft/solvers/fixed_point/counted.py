@@ -4,7 +4,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from graft.core.state import Condition, State, fields_of, size
-from graft.process.base import Model
+from graft.process.arguments import Model
 from graft.solvers.fixed_point.base import DERIVATIVE
 
 
