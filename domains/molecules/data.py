@@ -12,7 +12,8 @@ from typing_extensions import override
 
 from domains.molecules.conformers import SECONDS
 from domains.molecules.dataset import MoleculeDataset, to_graphs
-from domains.molecules.sources import Found, Reading, read
+from domains.molecules.entries import Reading
+from domains.molecules.sources import Found, read
 from domains.molecules.standardise import Standard
 from domains.molecules.vocabulary import Convention, find_vocabulary
 from graft.core import limits

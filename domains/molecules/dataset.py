@@ -13,7 +13,7 @@ from typing_extensions import override
 
 from domains.molecules.builder import build
 from domains.molecules.chemistry import is_connected, is_stable, is_valid, key
-from domains.molecules.sources import Arrays
+from domains.molecules.entries import Arrays
 from domains.molecules.valence_bonds import connected
 from domains.molecules.vocabulary import Vocabulary
 

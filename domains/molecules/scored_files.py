@@ -1,8 +1,6 @@
 """Molecules with scores: a file of `records.KINDS` with the score in a property or column."""
 
-import math
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from statistics import fmean, pstdev
@@ -15,17 +13,13 @@ from domains.molecules.bond_check import first_bond_mismatch
 from domains.molecules.chemistry import mirror_image
 from domains.molecules.conformers import SECONDS
 from domains.molecules.dataset import LARGE, OTHER, MoleculeDataset, to_graphs
-from domains.molecules.filtering import PropertyFilters, unquoted, value_of
-from domains.molecules.records import Record
-from domains.molecules.sources import Entry, Reading, arrays_of, entries_of, notes_of
+from domains.molecules.entries import Entry, Reading, arrays_of, entries_of, notes_of
+from domains.molecules.filtering import PropertyFilters
+from domains.molecules.score_column import ScoreColumn
 from domains.molecules.standardise import Standard
 from domains.molecules.vocabulary import Vocabulary
 from graft.core import limits
 from graft.errors import GraftError
-
-_CENSORED = re.compile(r"'?([<>≤≥]=?|>>|<<)'?\s*[-+]?[\d.]")
-_CHOICES = ("standardrelation", "relation", "standardtype", "standardunits", "units")
-"""Columns that tell scores apart which should not be averaged, as in exports of ChEMBL; compared in plain letters."""
 
 
 @dataclass
@@ -120,7 +114,7 @@ def read(path: Path, score: str, vocabulary: Vocabulary, nodes: int, options: "O
         *some, last = records.KINDS
         kinds = f"{', '.join(some)} and {last}"
         raise GraftError(f"scored molecules are read from {kinds} files (or these with .gz), not from {str(path)!r}")
-    scores = _Scores(score, PropertyFilters(options.filters))
+    scores = ScoreColumn(score, PropertyFilters(options.filters))
     standard = Standard(vocabulary, None, nodes, options.largest_fragment, options.neutralise)
     reading = Reading(standard, options.smiles_column, None, options.embedding_seconds, options.embedding_workers)
     kept = list(scores.of(records.read(path, options.smiles_column)))
@@ -153,67 +147,6 @@ def read(path: Path, score: str, vocabulary: Vocabulary, nodes: int, options: "O
         *notes_of([entry for group in fit for entry in group]),
     ]
     return Scored(molecules, means, sorted(left_out), sum(map(len, fit)) - len(fit), scores.filtered, notes)
-
-
-class _Scores:
-    """Scores of the records that pass the filters.
-
-    Attributes:
-        values: Score by the number of its record.
-        left_out: (record, reason) of the records without a score.
-        filtered: Number of records that the filters remove.
-    """
-
-    def __init__(self, name: str, filters: PropertyFilters) -> None:
-        self.name, self.filters = name, filters
-        self.values: dict[int, float] = {}
-        self.left_out: list[tuple[int, str]] = []
-        self.filtered = 0
-        self._found = False
-        self._names: dict[str, None] = {}
-        self._choices: dict[str, dict[str, None]] = {}
-
-    def of(self, found: Iterator[Record]) -> Iterator[tuple[int, Record]]:
-        """Yield (number, record) of the records that pass the filters and have a score."""
-        for number, record in enumerate(found, 1):
-            self._names |= dict.fromkeys(record.properties)
-            text = value_of(record, self.name)
-            self._found |= text is not None
-            if not self.filters.passes(record):
-                self.filtered += 1
-                continue
-            value = _number(text or "")
-            if value is None:
-                self.left_out.append((number, self._reason(text or "")))
-                continue
-            self.values[number] = value
-            for name, choice in record.properties.items():
-                if records.plain(name) in _CHOICES:
-                    self._choices.setdefault(name, {})[unquoted(choice)] = None
-            yield number, record
-
-    def _reason(self, text: str) -> str:
-        if _CENSORED.match(text):
-            return f"a censored value: {self.name} is {text!r}"
-        return f"no score: {self.name} is {text!r}" if text else f"no score: {self.name} is missing"
-
-    def check(self, path: Path) -> None:
-        """Raise GraftError if the file has no such score, or a filter leaves nothing."""
-        if not self._found:
-            what = "has no column" if records.suffix(path) in records.TABLES else "has no record with a property"
-            raise GraftError(f"{path} {what} {self.name!r}; there are: {', '.join(self._names) or 'none'}")
-        self.filters.check(path)
-
-    @property
-    def notes(self) -> list[str]:
-        """Return what the filters removed, and the columns that tell scores apart."""
-        mixed = [
-            f"{name} has {len(values)} values ({', '.join(map(repr, list(values)[:4]))}{', ...' * (len(values) > 4)}), "
-            "which data.source.filters can choose from"
-            for name, values in self._choices.items()
-            if len(values) > 1
-        ]
-        return [*([f"{self.filtered} records removed by filters"] if self.filtered else []), *mixed]
 
 
 def _differing(groups: Sequence[Sequence[Entry]], values: Sequence[Sequence[float]], options: Options) -> list[str]:
@@ -275,11 +208,3 @@ def _misread_bond(mol: Any, vocabulary: Vocabulary) -> str:
     if bond is None:
         return ""
     return f"the positions show {bond.found} where the record has {bond.given} ({bond.ends}, {bond.distance:.2f} Å)"
-
-
-def _number(text: str) -> "float | None":
-    try:
-        value = float(text)
-    except ValueError:
-        return None
-    return value if math.isfinite(value) else None

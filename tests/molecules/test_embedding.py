@@ -11,7 +11,7 @@ import pytest
 from rdkit import Chem
 from rdkit.Chem import rdForceFieldHelpers
 
-from domains.molecules import conformers, sources
+from domains.molecules import conformers, entries, sources
 from domains.molecules.conformers import Embedded, embed_all
 from domains.molecules.data import MoleculeData
 from domains.molecules.standardise import Standard
@@ -135,13 +135,13 @@ def test_a_part_of_a_large_file_is_embedded(monkeypatch: pytest.MonkeyPatch, tmp
     with gzip.open(tmp_path / "many.smi.gz", "wt") as file:
         file.write("\n".join(smiles))
     path = str(tmp_path / "many.smi.gz")
-    reading = sources.Reading(Standard(EXPLICIT, 7), max_embedded=6)
+    reading = entries.Reading(Standard(EXPLICIT, 7), max_embedded=6)
     some = sources.read(path, 7, reading=reading)
     assert len(some.numbers) == 6 and some.numbers == sorted(some.numbers)
     assert some.titles == [smiles[number - 1] for number in some.numbers]
     assert list(some.arrays["smiles"]) == [Chem.CanonSmiles(smiles) for smiles in some.titles]
     assert some.arrays["formal_charges"].shape == some.arrays["charges"].shape
-    everything = sources.read(path, 7, reading=sources.Reading(Standard(EXPLICIT, 7)))
+    everything = sources.read(path, 7, reading=entries.Reading(Standard(EXPLICIT, 7)))
     assert len(everything.numbers) == 17 and len(everything.left_out) == 6
     chosen = [everything.numbers.index(number) for number in some.numbers]
     count = some.arrays["positions"].shape[1]

@@ -11,7 +11,7 @@ from rdkit.Chem import rdDistGeom, rdForceFieldHelpers
 from torch_geometric import datasets
 from torch_geometric.data import Data
 
-from domains.molecules import qm9, records, scored_files, sources
+from domains.molecules import entries, qm9, records, scored_files, sources
 from domains.molecules.builder import build
 from domains.molecules.chemistry import is_stable, key
 from domains.molecules.conformers import embed_all, relax_conformer
@@ -103,7 +103,7 @@ def test_records_that_cannot_be_used_are_counted(tmp_path):
             rdDistGeom.EmbedMolecule(mol, randomSeed=0)
             writer.write(mol)
         writer.write(Chem.MolFromSmiles("CCO"))
-    reading = sources.Reading(Standard(EXPLICIT, 9, 10))
+    reading = entries.Reading(Standard(EXPLICIT, 9, 10))
     arrays, left_out, *_ = sources.read(str(tmp_path / "some.sdf"), 9, reading=reading)
     assert [(number, why.split(" (")[0].split(",")[0]) for number, why in left_out] == [
         (1, "charged"),
@@ -210,7 +210,7 @@ def test_atoms_without_bonds_get_them_before_they_are_relaxed(smiles):
         atom.SetNoImplicit(True)
         atom.SetNumExplicitHs(0)
         atom.SetIsAromatic(False)
-    found = sources.relax_or_build_bonds(Chem.Mol(bare))
+    found = entries.relax_or_build_bonds(Chem.Mol(bare))
     assert key(found) == key(Chem.MolFromSmiles(smiles)) and found.GetNumAtoms() == whole.GetNumAtoms()
 
 
@@ -243,7 +243,7 @@ def test_conformers_cleaned_on_request(tmp_path):
 
 def embedded_again(mol):
     """The molecule as the domain builds it of atoms and positions."""
-    z, x = sources.atoms(mol)
+    z, x = entries.atoms(mol)
     return build(np.array([[EXPLICIT.index[int(n), 0, 0] for n in z]]), x[None], np.array([len(z)]), EXPLICIT)[0]
 
 

@@ -12,7 +12,7 @@ import pytest
 from rdkit import Chem
 from rdkit.Chem import rdDepictor, rdDistGeom, rdForceFieldHelpers
 
-from domains.molecules import records, scored_files, sources
+from domains.molecules import entries, records, scored_files, sources
 from domains.molecules.data import MoleculeData
 from domains.molecules.scored_files import Options, Scored
 from domains.molecules.standardise import neutralised
@@ -292,7 +292,7 @@ def test_large_molecules_are_refused_before_they_are_embedded(monkeypatch: pytes
         assert not smiles
         return []
 
-    monkeypatch.setattr(sources, "embed_all", fail)
+    monkeypatch.setattr(entries, "embed_all", fail)
     smiles = ["C" * 30, "C[SiH](C)C", "C[N+](C)(C)C", "CC.CC", "C[CH2]", "*C"]
     found = read(table(tmp_path / "a.csv", "smiles,pIC50\n" + "".join(f"{each},1\n" for each in smiles)))
     starts = ["too large", "with other elements", "charged", "a salt", "a radical", "with an attachment point"]
