@@ -1,11 +1,12 @@
 """Features of pictures for distances, diversity and similarity."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from PIL import Image
 from torch import Tensor, nn
+from torchmetrics import Metric
 from typing_extensions import override
 
 from domains.images.pixels import pil_to_tensor, to_float
@@ -31,6 +32,10 @@ class Features(Described, ABC):
     @abstractmethod
     def of(self, pixels: Tensor) -> Tensor:
         """Return (n, size) features of (n, C, H, W) float32 pixels in [-1, 1]."""
+
+    def metrics(self) -> Mapping[str, Metric]:
+        """Return further metrics by name that the network of the features can compute."""
+        return {}
 
     def __call__(self, images: Sequence[Image.Image]) -> Tensor:
         """Return (n, size) float32 features of the pictures."""

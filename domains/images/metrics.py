@@ -213,7 +213,7 @@ def image_metrics(features: Features, real: "Tensor | None", labelled: bool = Fa
         if labelled:
             out["label_agreement"] = LabelAgreement(features)
         out["classes"] = Classes(features)
-    return out
+    return {**out, **features.metrics()}
 
 
 def _flat(images: "list[Any]") -> Tensor:

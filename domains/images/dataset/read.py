@@ -11,6 +11,7 @@ from domains.images.dataset.arrays import is_idx, read_idx, read_npz
 from domains.images.dataset.folder import read_folder
 from domains.images.dataset.pictures import Pictures
 from graft.errors import GraftError
+from graft.io.paths import find_file
 
 __all__ = ["Pictures", "describe", "describe_invalid", "read"]
 
@@ -24,7 +25,7 @@ def read(
     """Return the pictures of a source.
 
     Args:
-        source: ``digits``, a folder, or the path of an ``.npz`` or idx file.
+        source: ``digits``, a folder, or the path of an ``.npz`` or idx file; a shipped file by its name.
         size: Side in pixels; None for the size of the pictures.
         channels: 1 for grey, 3 for RGB; None for the channels of the pictures.
         max_invalid_fraction: Share of broken files above which a folder is refused.
@@ -32,7 +33,7 @@ def read(
     Raises:
         GraftError: The source is unknown, missing or invalid.
     """
-    path = Path(source)
+    path = _found(source)
     if source == "digits":
         found = digits.read()
     elif path.is_dir():
@@ -46,6 +47,14 @@ def read(
     else:
         raise GraftError(f"pictures are read from 'digits', a folder, .npz and idx3 files, not from {source!r}")
     return _converted(found, size, channels)
+
+
+def _found(source: str) -> Path:
+    """Return the path of a source; a file is looked up in the installed packages, too."""
+    try:
+        return find_file(source)
+    except GraftError:
+        return Path(source)
 
 
 def describe_invalid(left_out: "list[tuple[str, str]]") -> str:

@@ -2,6 +2,7 @@
 
 from domains.images.rewards.aesthetic import AestheticScore
 from domains.images.rewards.brightness import Brightness
+from domains.images.rewards.caption_match import CaptionMatch
 from domains.images.rewards.class_probability import ClassProbability
 from domains.images.rewards.clip_score import CLIPScore
 from domains.images.rewards.hps import HPSv2
@@ -17,6 +18,7 @@ __all__ = [
     "AestheticScore",
     "Brightness",
     "CLIPScore",
+    "CaptionMatch",
     "ClassProbability",
     "Compressibility",
     "HPSv2",

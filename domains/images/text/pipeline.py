@@ -17,6 +17,7 @@ from graft.core import limits
 from graft.errors import GraftError
 from graft.io.checksum import checksum, file_checksum
 from graft.io.json_files import parse_json
+from graft.io.paths import search_paths
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -86,7 +87,7 @@ class Pipeline:
             raise GraftError(
                 f"{weights} is a consistency model, distilled to few steps: give the model it was made from"
             )
-        self.path = str(self.folder.resolve()) if Path(weights).is_dir() else weights
+        self.path = weights if _local(weights) is None else str(self.folder.resolve())
         self.sha256 = _hash(self.folder, self.family)
         for name in (*self.family.text, "vae"):
             part = getattr(self.pipe, name, None)
@@ -188,9 +189,9 @@ def folder(weights: str, variant: "str | None" = None, revision: "str | None" = 
     Raises:
         GraftError: There is no such pipeline.
     """
+    if (local := _local(weights)) is not None:
+        return local
     path = Path(weights)
-    if path.is_dir():
-        return path
     if path.exists() or path.is_absolute() or weights.startswith((".", "~")) or weights.count("/") != 1:
         raise GraftError(f"there is no folder of a diffusers pipeline at {weights!r}, and it is no name on the hub")
     from diffusers import DiffusionPipeline
@@ -202,6 +203,13 @@ def folder(weights: str, variant: "str | None" = None, revision: "str | None" = 
             f"{weights!r} is no folder here, and cannot be had from the hub ({first_line(error)}): give a folder that "
             "save_pretrained made"
         ) from None
+
+
+def _local(weights: str) -> "Path | None":
+    """Return the folder of a pipeline here or in the installed packages; None if there is none."""
+    if Path(weights).is_dir():
+        return Path(weights)
+    return next((root / weights for root in search_paths() if (root / weights / "model_index.json").is_file()), None)
 
 
 def _family(path: Path, weights: str) -> PipelineAdapter:

@@ -1,0 +1,1 @@
+"""Pictures with captions: recoloured emoji, and the small networks that are trained on them."""
