@@ -94,11 +94,7 @@ def read_scored(path: Path, score: str, classes: "int | None", shape: "Sequence[
 
 
 def _value(row: "dict[str, str | None]", score: str) -> float:
-    """Return the score of a row.
-
-    Raises:
-        ValueError: The row has no finite score.
-    """
+    """Return the score of a row."""
     try:
         value = float(row[score] or "")
     except ValueError:
@@ -109,11 +105,7 @@ def _value(row: "dict[str, str | None]", score: str) -> float:
 
 
 def _label(row: "dict[str, str | None]", classes: "int | None") -> int:
-    """Return the label of a row, 0 if there are no classes.
-
-    Raises:
-        ValueError: The label is not one of the classes.
-    """
+    """Return the label of a row, 0 if there are no classes."""
     if classes is None:
         return 0
     label = row["label"] or ""

@@ -70,10 +70,6 @@ def entries_of(numbered: Iterable[tuple[int, Record]], reading: Reading) -> tupl
 
     All checks come before any embedding. SMILES are embedded by `embed_all`.
 
-    Args:
-        numbered: (number, record) pairs.
-        reading: The settings.
-
     Raises:
         GraftError: A setting is out of range.
     """

@@ -17,11 +17,7 @@ SIZES = {3: 1, 4: 4, 5: 5, 6: 9, 7: 16, 8: 49, 9: 124, 10: 362, 11: 807, 12: 168
 
 
 def split(part: str) -> NDArray[np.int64]:
-    """Return the positions in QM9 of the molecules of a part of EDM's split.
-
-    Args:
-        part: ``train``, ``valid`` or ``test``.
-    """
+    """Return the positions in QM9 of the molecules of a part of EDM's split."""
     first, end = PARTS[part]
     return np.random.RandomState(0).permutation(MOLECULES)[first:end]
 

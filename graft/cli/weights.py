@@ -46,9 +46,6 @@ def check_output_suffix(model: Any, path: Path, *more: str) -> None:
         model: Model of the domain.
         path: File to write.
         *more: Suffixes that the command writes itself.
-
-    Raises:
-        GraftError: The suffix is unknown.
     """
     known = [*dict.fromkeys([*model.file_suffixes, *more])]
     if model.file_suffixes and path.suffix.lower() not in known:

@@ -27,10 +27,6 @@ def launch(trainer: Trainer, module: LightningModule) -> None:
 
     The ranks must agree on the folder of the run before they use it.
 
-    Args:
-        trainer: Trainer of the run.
-        module: Module of the run.
-
     Raises:
         GraftError: The strategy cannot be used, or a setting of the trainer is out of range.
     """
@@ -126,9 +122,6 @@ def shared_errors(trainer: Any, kind: type[GraftError] = GraftError) -> Iterator
     Args:
         trainer: Trainer of the ranks; None for one rank.
         kind: Class of the shared errors. With a sharded network, such errors may come only after its calls.
-
-    Raises:
-        GraftError: The error of the lowest rank with an error.
     """
     error: GraftError | None = None
     try:
@@ -149,9 +142,6 @@ def assert_same(trainer: Trainer, what: str, mine: Any) -> None:
         trainer: Trainer of the ranks.
         what: Phrase for the value, for the message.
         mine: Value of this rank.
-
-    Raises:
-        GraftError: The values differ.
     """
     parts = gathered(trainer, mine)
     if any(part != parts[0] for part in parts):

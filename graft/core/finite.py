@@ -70,9 +70,6 @@ def require_finite_weights(
         owner: Path or description of the owner of the weights, for the message.
         action: Advice to the user, for the message.
         masks: Names of buffers in which −infinity is allowed.
-
-    Raises:
-        NotFiniteError: A tensor holds NaN or infinity. The message names the first such tensor.
     """
     if (name := first_not_finite(tensors, masks)) is not None:
         raise NotFiniteError(f"{owner}: the tensor {name} holds values that are not finite: {action}")
@@ -120,9 +117,6 @@ def require_finite_step(loss: Tensor, parameters: Iterable[Tensor], step: int, l
         parameters: Parameters that the optimizer is about to change.
         step: Number of the step, counted from 1.
         learning_rate: Learning rate, for the message.
-
-    Raises:
-        NotFiniteError: The loss or the gradient is not finite.
     """
     found = float(loss.detach()), float(gradient_norm(parameters))
     for what, value in zip(("loss", "gradient"), found, strict=True):

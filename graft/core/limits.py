@@ -38,9 +38,6 @@ def check(
         high: Largest allowed value.
         above: True to exclude ``low`` itself.
         below: True to exclude ``high`` itself.
-
-    Raises:
-        GraftError: The number is out of range or not finite.
     """
     if value is None:
         return
@@ -66,14 +63,7 @@ def product(*factors: int) -> float:
 
 
 def check_trainer(trainer: Any) -> None:
-    """Raise GraftError for trainer settings that Lightning accepts and that no run can use.
-
-    Args:
-        trainer: The Lightning Trainer.
-
-    Raises:
-        GraftError: A setting is out of range.
-    """
+    """Raise GraftError for trainer settings that Lightning accepts and that no run can use."""
     check("trainer.accumulate_grad_batches", trainer.accumulate_grad_batches, 1, MOST_STEPS)
     for name in ("limit_train_batches", "limit_test_batches", "limit_predict_batches"):
         check(f"trainer.{name}", getattr(trainer, name), 0, above=True)
@@ -106,9 +96,6 @@ def check_time(what: str, seconds: float, remedy: str) -> None:
         what: Name of the work, a plural subject for the message.
         seconds: Lower bound of its time in seconds.
         remedy: Action in the imperative, for the message.
-
-    Raises:
-        GraftError: The work takes longer than a year.
     """
     if seconds > YEAR:
         years = f"at least {seconds / YEAR:.3g} years on any machine" if math.isfinite(seconds) else "for ever"
@@ -122,9 +109,6 @@ def check_memory(what: str, needed: float, remedy: str) -> None:
         what: Name of the data, a plural subject for the message.
         needed: Number of bytes of the data.
         remedy: Action in the imperative, for the message.
-
-    Raises:
-        GraftError: The data exceed the memory.
     """
     there = memory()
     if needed > there:
@@ -139,9 +123,6 @@ def check_disk(what: str, needed: float, folder: Path, remedy: str) -> None:
         needed: Number of bytes of the data.
         folder: Folder of the data, which may be missing.
         remedy: Action in the imperative, for the message.
-
-    Raises:
-        GraftError: The data exceed the free disk.
     """
     there = next((each for each in (folder.absolute(), *folder.absolute().parents) if each.exists()), None)
     if there is None:

@@ -112,13 +112,11 @@ class InMemoryDataModule(LightningDataModule, ABC, Generic[Part]):
 
     @override
     def train_dataloader(self) -> "DataLoader[Any]":
-        """Return a loader of shuffled training batches."""
         data = self.dataset(self.train_set, True)
         return DataLoader(data, self.batch_size, shuffle=True, collate_fn=identity_collate)
 
     @override
     def val_dataloader(self) -> "DataLoader[Any]":
-        """Return a loader of validation batches."""
         return DataLoader(self.dataset(self.val_set, False), self.batch_size, collate_fn=identity_collate)
 
 

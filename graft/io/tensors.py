@@ -21,13 +21,7 @@ class ForeignError(GraftError):
 
 
 def write_tensors(path: "str | Path", tensors: dict[str, Tensor], about: "dict[str, Any] | None" = None) -> None:
-    """Write a safetensors file atomically, with metadata, format and checksum in its header.
-
-    Args:
-        path: Path of the file.
-        tensors: Tensors by name.
-        about: Metadata, written as JSON.
-    """
+    """Write a safetensors file atomically, with metadata, format and checksum in its header."""
     with atomic_write(path) as temporary:
         plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
         mode = mode_of_new_file(temporary)

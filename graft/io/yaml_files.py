@@ -50,9 +50,6 @@ def load(text: str, where: str) -> Any:
 def read(path: Path) -> Any:
     """Return the value of a YAML file in UTF-8.
 
-    Args:
-        path: Path of the file.
-
     Raises:
         GraftError: The file cannot be read, is not YAML, repeats a key, or exceeds a limit of this module.
     """
@@ -71,10 +68,6 @@ def check(text: str, where: str) -> None:
     Args:
         text: The document.
         where: Name of the document for messages.
-
-    Raises:
-        GraftError: The document repeats a key or exceeds a limit.
-        yaml.YAMLError: The text is not YAML.
     """
     if len(text) > MOST_CHARACTERS:
         raise GraftError(f"{where} has {len(text):,} characters; YAML may have {MOST_CHARACTERS:,}: split it")

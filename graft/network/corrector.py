@@ -60,9 +60,6 @@ class NoiseCorrector(Described):
     def check_compatible(self, model: Process) -> None:
         """Take the noise of a model, or raise GraftError if the corrector does not suit its process.
 
-        Args:
-            model: Process of the model.
-
         Raises:
             GraftError: The sampler of the model is stochastic, or the priors of the processes differ.
         """

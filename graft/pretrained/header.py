@@ -110,11 +110,7 @@ def described_model(about: dict[str, Any]) -> "dict[str, Any] | None":
 
 
 def _resolved(path: Path, kind: type, settings: dict[str, Any], given: Iterable[str]) -> dict[str, Any]:
-    """Return settings of a class with the names of their classes resolved.
-
-    Raises:
-        GraftError: The class does not take the settings.
-    """
+    """Return settings of a class with the names of their classes resolved."""
     key = kind, repr(settings), frozenset(given)
     if key not in _RESOLVED:
         _, parsed = parse_settings(path, kind, settings, given)

@@ -13,10 +13,6 @@ from graft.network.weights import is_reference
 def find_reference(path: Path, reference: Any) -> str:
     """Return the file of the reference that weights were tuned from, checked by its hash.
 
-    Args:
-        path: The weights file.
-        reference: ``reference`` of its header.
-
     Raises:
         GraftError: The reference is not here or has changed.
     """

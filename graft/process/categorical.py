@@ -210,7 +210,6 @@ class Categorical(CategoricalPath):
 
     @override
     def loss_target(self, clean: State, noise: State, level: Level) -> Tensor:
-        """Return the data."""
         return as_tensor(clean)
 
     @override

@@ -64,7 +64,6 @@ class CategoricalPath(SingleFieldProcess):
 
     @override
     def timestep(self, level: Level) -> Tensor:
-        """Return t."""
         return self.time(level)
 
     # Noising

@@ -14,9 +14,6 @@ def require(right: bool, name: str, value: Any, condition: str, action: str = "C
         value: Value of the setting.
         condition: Condition that the setting must meet, such as "be positive".
         action: Advice to the user, a sentence without its full stop.
-
-    Raises:
-        GraftError: The message names the setting, its value and its range.
     """
     if not right:
         shown = f"{value:g}" if isinstance(value, float) else repr(value)

@@ -133,11 +133,6 @@ class BatchReward(Reward):
 
     @override
     def score(self, item: Any) -> float:
-        """Return the score of one object.
-
-        Raises:
-            ValueError: The object failed.
-        """
         scores = self([item])
         if scores.failures:
             raise ValueError(scores.failures[0])

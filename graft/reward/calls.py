@@ -21,10 +21,6 @@ def ask(reward: Reward, items: Sequence[Any]) -> Scores:
     The objects and this process stay as they were, whatever the reward does. Every value of the result is finite or has
     a failure. If a reward of many objects raises, they are scored one by one.
 
-    Args:
-        reward: Reward to call.
-        items: Objects.
-
     Raises:
         GraftError: The reward returned no `Scores` with a value for each object.
     """

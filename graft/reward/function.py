@@ -249,11 +249,7 @@ class Scoring:
 
 
 def _of_main(path: str) -> Callable[..., Any]:
-    """Return a callable of the main program.
-
-    Raises:
-        GraftError: The program has no callable of that name.
-    """
+    """Return a callable of the main program."""
     found: Any = sys.modules["__main__"]
     for name in path.split(".")[1:]:
         found = getattr(found, name, None)

@@ -26,9 +26,6 @@ def check_sampling(domain: Domain, policy: Policy, name: str, count: int, times:
         name: Setting with the number of samples, for the message.
         count: Number of samples in memory at a time.
         times: Number of times that ``count`` samples are generated.
-
-    Raises:
-        GraftError: The samples take more than a year, or more than the memory.
     """
     samples, remedy = f"{limits.shown(count)} samples ({name})", "take fewer"
     calls = limits.product(count, times, policy.denoiser_calls("tuned"))
@@ -48,9 +45,6 @@ def check_rounds(
         rounds: Number of rounds.
         train_batch_size: Number of samples in an optimizer step.
         steps: Number of optimizer steps in a round.
-
-    Raises:
-        GraftError: The rounds take more than a year, or more than the memory or the free disk.
     """
     size, draws = state_bytes(domain, policy), settings.draws if settings.source.is_model else 0
     calls = limits.product(draws, rounds, policy.denoiser_calls("tuned"))

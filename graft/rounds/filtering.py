@@ -12,15 +12,7 @@ from graft.rounds.round_store import ACCEPTED, RoundStore
 
 
 def check_requirements(filters: Sequence[Filter], domain: Domain) -> None:
-    """Raise GraftError if a filter needs a hook that the domain does not implement.
-
-    Args:
-        filters: Filters of the run.
-        domain: Domain of the objects.
-
-    Raises:
-        GraftError: A filter needs ``key``, ``in_training_set`` or ``features``, and the domain lacks the hook.
-    """
+    """Raise GraftError if a filter needs a hook that the domain does not implement."""
     needs = _needs(filters)
     if "keys" in needs and not domain.supports("key"):
         raise GraftError(f"{type(domain).__name__} has no key for its objects, which data.filters needs: implement key")

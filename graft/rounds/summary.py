@@ -143,9 +143,6 @@ def check_invalid(
         largest: Largest share of invalid records.
         path: The file, for the message.
         setting: Setting of ``largest``, for the message.
-
-    Raises:
-        GraftError: The share is larger, or no record is usable.
     """
     if invalid and (not usable or len(invalid) > largest * (usable + len(invalid))):
         raise GraftError(

@@ -77,9 +77,6 @@ def refuse(found: Variation, name: str, number: int, action: str = "check the re
         name: Name of the reward.
         number: Number of the round, counted from 0.
         action: Advice to the user.
-
-    Raises:
-        GraftError: Always.
     """
     if found.value is None:
         action += ", rank all draws together with data.accept.group_by=global"

@@ -39,16 +39,10 @@ class Hooks(Callback):
 
     @override
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: Any) -> None:
-        """Start an evaluation of the tuned model."""
         pl_module.evaluators = _evaluators(trainer, pl_module, "tuned")
 
     @override
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: Any) -> None:
-        """Log the evaluation of the tuned model.
-
-        Raises:
-            NotFiniteError: The mean loss of the validation data is not finite, on any rank.
-        """
         loss = trainer.callback_metrics.get("validation/loss")
         with shared_errors(trainer):
             if loss is not None and not bool(loss.isfinite().all()):
@@ -63,15 +57,10 @@ class Hooks(Callback):
 
     @override
     def on_test_epoch_start(self, trainer: Trainer, pl_module: Any) -> None:
-        """Start an evaluation of the reference and the tuned model."""
         pl_module.evaluators = _evaluators(trainer, pl_module, "reference", "tuned")
 
     @override
     def on_test_epoch_end(self, trainer: Trainer, pl_module: Any) -> None:
-        """Log the evaluation of the reference and the tuned model.
-
-        `graft.GraftModule.evaluators` keeps the objects.
-        """
         for weights, evaluator in pl_module.evaluators.items():
             evaluator.gather(trainer)
             if evaluator.items:
@@ -79,11 +68,7 @@ class Hooks(Callback):
 
     @override
     def on_save_checkpoint(self, trainer: Trainer, pl_module: Any, checkpoint: dict[str, Any]) -> None:
-        """Raise NotFiniteError for non-finite weights on any rank; note the reference.
-
-        Raises:
-            NotFiniteError: A weight, an EMA weight or an optimizer moment is not finite.
-        """
+        """Raise NotFiniteError for non-finite weights on any rank; note the reference."""
         with shared_errors(trainer):
             require_finite_weights(pl_module.named_parameters(), NOT_WRITTEN, LOWER)
             require_finite(checkpoint, NOT_WRITTEN, LOWER)
@@ -91,7 +76,6 @@ class Hooks(Callback):
 
     @override
     def on_load_checkpoint(self, trainer: Trainer, pl_module: Any, checkpoint: dict[str, Any]) -> None:
-        """Raise GraftError for a checkpoint of another program or another reference."""
         check_checkpoint(pl_module, checkpoint)
 
 
@@ -107,15 +91,7 @@ def note_reference(module: Any, checkpoint: dict[str, Any]) -> None:
 
 
 def check_checkpoint(module: Any, checkpoint: dict[str, Any]) -> None:
-    """Raise GraftError if the module cannot resume from a checkpoint.
-
-    Args:
-        module: The `graft.GraftModule`.
-        checkpoint: Content of the checkpoint.
-
-    Raises:
-        GraftError: Another program wrote the checkpoint, or its reference is another one.
-    """
+    """Raise GraftError if the module cannot resume from a checkpoint."""
     note = checkpoint.get("graft")
     if not isinstance(note, dict):
         raise GraftError("this checkpoint was not written by graft: warm starts from weights use --weights")

@@ -96,9 +96,6 @@ def require_finite(checkpoint: dict[str, Any], owner: Any, action: str) -> None:
         checkpoint: Content of the checkpoint.
         owner: Path or description of the checkpoint, for the message.
         action: Advice to the user, for the message.
-
-    Raises:
-        NotFiniteError: A tensor is not finite. The message names the first such tensor.
     """
     weights = _tensors(checkpoint.get("state_dict", {}), "")
     # a state dict does not separate parameters from buffers, and attention masks among buffers hold −infinity

@@ -57,11 +57,7 @@ class FiniteSteps(Callback):
 
     @override
     def on_before_optimizer_step(self, trainer: Any, pl_module: Any, optimizer: Any) -> None:
-        """Raise NotFiniteError if the loss or the gradient of the step is not finite.
-
-        Raises:
-            NotFiniteError: The loss or the gradient is not finite, and no gradient scaler handles it.
-        """
+        """Raise NotFiniteError if the loss or the gradient of the step is not finite."""
         self.norm = gradient_norm(_parameters(optimizer))
         norm = self.norm.full_tensor() if isinstance(self.norm, DTensor) else self.norm
         *losses, self._value = torch.stack([each.float().to(norm.device) for each in (*self._losses, norm)]).tolist()

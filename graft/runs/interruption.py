@@ -155,9 +155,6 @@ def at_once(folder: Path, where: str) -> Iterator[None]:
     Args:
         folder: Folder of the run.
         where: Phrase for the point of the stop, for the message.
-
-    Raises:
-        Interrupted: A signal came.
     """
 
     def heard(number: int, frame: "FrameType | None") -> None:

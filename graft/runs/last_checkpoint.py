@@ -53,10 +53,6 @@ def attach(trainer: Trainer, folder: Path) -> None:
     """Add the checkpoint callback of the run to a trainer.
 
     Checkpoint callbacks of the user that name no folder save to the same folder.
-
-    Args:
-        trainer: Trainer of the run.
-        folder: Folder of the run.
     """
     callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
     callbacks[:] = [each for each in callbacks if not isinstance(each, LastCheckpoint)]

@@ -112,9 +112,6 @@ def read(path: Path) -> list[dict[str, Any]]:
 
     An incomplete last line is skipped.
 
-    Args:
-        path: Path of the file.
-
     Raises:
         GraftError: The file is damaged.
     """

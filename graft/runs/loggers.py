@@ -84,7 +84,6 @@ class RunLog(Callback):
 
     @override
     def setup(self, trainer: Trainer, pl_module: Any, stage: str) -> None:
-        """Log the configuration."""
         if stage == "fit" and trainer.is_global_zero:
             settings = yaml_files.load(self.config, "the configuration")
             for logger in _theirs(trainer):
@@ -92,13 +91,11 @@ class RunLog(Callback):
 
     @override
     def on_validation_end(self, trainer: Trainer, pl_module: Any) -> None:
-        """Log pictures of the validation samples."""
         if trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking:
             self.samples(trainer, pl_module, "validation/samples")
 
     @override
     def on_test_end(self, trainer: Trainer, pl_module: Any) -> None:
-        """Log pictures of the samples of the comparison at the end."""
         self.samples(trainer, pl_module, "test/{}/samples")
 
     def samples(self, trainer: Trainer, module: Any, name: str) -> None:

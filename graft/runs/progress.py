@@ -18,12 +18,10 @@ class RoundProgressCallback(Callback):
 
     @override
     def on_fit_start(self, trainer: Trainer, pl_module: Any) -> None:
-        """Start the clock."""
         self._since = time.perf_counter()
 
     @override
     def on_train_epoch_end(self, trainer: Trainer, pl_module: Any) -> None:
-        """Print the line of the round."""
         now = time.perf_counter()
         self._took = [*self._took, now - self._since][-REMEMBERED:]
         self._since = now

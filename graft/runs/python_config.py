@@ -33,9 +33,6 @@ def require_described(text: str, of: str, given: Iterable[str] = (), places: Ite
         of: The file, for the message.
         given: Settings that the user gives in addition.
         places: Sections that are to be built.
-
-    Raises:
-        GraftError: A setting is missing.
     """
     given, places = tuple(given), tuple(places)
     holes = {

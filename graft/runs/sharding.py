@@ -123,11 +123,7 @@ def write_checksums(folder: Path) -> None:
 
 
 def verify_checksums(folder: Path) -> None:
-    """Raise GraftError if a shard of a checkpoint is missing or was changed.
-
-    Raises:
-        GraftError: A shard is missing or was changed, or the checksums are missing.
-    """
+    """Raise GraftError if a shard of a checkpoint is missing or was changed."""
     remedy = "give another --ckpt_path"
     for name, hashed in read_checked_json(folder / CHECKSUMS, remedy)["shards"].items():
         if not (folder / name).is_file() or file_checksum(folder / name) != hashed:
@@ -138,9 +134,6 @@ def check_index(folder: Path) -> None:
     """Raise GraftError if the index of a sharded checkpoint names unexpected classes.
 
     torch unpickles the index, so any other class could run code.
-
-    Raises:
-        GraftError: The index names an unexpected class, is damaged or is missing.
     """
     try:
         with (folder / INDEX).open("rb") as file:

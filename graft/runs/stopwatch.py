@@ -108,9 +108,6 @@ def read(folder: Path) -> float:
     """Return the seconds of earlier sessions of an unfinished run; 0 for a new run.
 
     A damaged file does not stop the run: graft prints a message and counts from 0.
-
-    Args:
-        folder: Folder of the run.
     """
     path = folder / NAME
     if not path.exists() or (folder / "summary.json").exists():

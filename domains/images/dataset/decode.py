@@ -144,11 +144,7 @@ def _flat(image: Image.Image) -> Image.Image:
 
 
 def _deep(image: Image.Image, kind: str, tags: dict[str, Any]) -> Decoded:
-    """Return a picture of more than 8 bits as float32 (H, W), in the unit of the file.
-
-    Raises:
-        ValueError: Values are not finite, or negative.
-    """
+    """Return a picture of more than 8 bits as float32 (H, W), in the unit of the file."""
     bits = min(tags.get("bits") or (0,))
     depth = "float" if image.mode == "F" else "32-bit integer"
     if image.mode.startswith("I;16") or (image.mode == "I" and (kind in ("PNG", "PPM") or bits == 16)):

@@ -66,11 +66,7 @@ def checked(pixels: NDArray[Any], labels: "NDArray[Any] | None", where: object) 
 
 
 def _quantised(pixels: NDArray[Any], where: object) -> NDArray[np.uint8]:
-    """Return 8 bits a channel.
-
-    Raises:
-        GraftError: The range of the values does not define white.
-    """
+    """Return 8 bits a channel."""
     if pixels.dtype.kind == "b":
         return pixels.astype(np.uint8) * np.uint8(255)
     if pixels.dtype.kind not in "uif":

@@ -95,7 +95,6 @@ class _Mean(Metric):
 
     @override
     def compute(self) -> Tensor:
-        """Return the mean; 0 for an empty set."""
         return self.total / self.count.clamp(min=1)
 
 

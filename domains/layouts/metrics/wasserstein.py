@@ -30,12 +30,7 @@ def w_class(a: Tensor, b: Tensor) -> float:
 
 
 def w_bbox(a: Tensor, b: Tensor) -> float:
-    """Return the mean 1-D Wasserstein distance of xc, yc, w and h, in page sizes.
-
-    Args:
-        a: (n, 4) elements.
-        b: (m, 4) elements.
-    """
+    """Return the mean 1-D Wasserstein distance of xc, yc, w and h, in page sizes."""
     if not len(a) or not len(b):
         return 0.0
     return float(sum(wasserstein_distance(a[:, i].numpy(), b[:, i].numpy()) for i in range(4)) / 4)

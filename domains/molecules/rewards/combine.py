@@ -81,7 +81,6 @@ class GeometricMean(CompositeReward):
 
     @override
     def combine(self, values: Sequence[float]) -> float:
-        """Return the mean; NaN if a value lies outside 0 to 1."""
         if any(not 0 <= value <= 1 for value in values):
             return math.nan
         if min(values) == 0:
@@ -91,11 +90,6 @@ class GeometricMean(CompositeReward):
 
     @override
     def score(self, item: Any) -> float:
-        """Return the mean.
-
-        Raises:
-            ValueError: A value lies outside 0 to 1.
-        """
         return self._within(super().score(item))
 
     @override

@@ -55,7 +55,6 @@ class Gate(WrappedReward):
 
     @override
     def score(self, item: Any) -> float:
-        """Return the reward, or the fallback."""
         return self.reward.score(copied(item)) if self.passes(copied(item)) else self.fallback
 
     @override

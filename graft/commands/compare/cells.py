@@ -47,10 +47,6 @@ class Cell:
 def cells(spec: ComparisonSpec, built: Setup) -> list[Cell]:
     """Return the lines of the table.
 
-    Args:
-        spec: Arguments of the command.
-        built: Objects of the configuration.
-
     Raises:
         GraftError: A method has no level, or its number does not fit the configuration.
     """

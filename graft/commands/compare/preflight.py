@@ -8,11 +8,7 @@ from graft.errors import GraftError
 
 
 def check(built: Setup) -> None:
-    """Raise GraftError if a run of these settings would raise it.
-
-    Raises:
-        GraftError: The settings cannot train, or cannot be compared at an equal budget.
-    """
+    """Raise GraftError if a run of these settings would raise it."""
     module, data, trainer = built.module, built.data, built.trainer
     if module.policy.reference_file is None:
         raise GraftError("fine-tuning needs a reference. Give model.weights.")

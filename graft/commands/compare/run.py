@@ -65,9 +65,6 @@ class Comparison:
 
         A resumed comparison may get more methods, levels or seeds.
 
-        Args:
-            folder: Folder of the comparison.
-
         Raises:
             GraftError: The folder holds something else, or a comparison with other settings.
         """
@@ -283,11 +280,7 @@ class Comparison:
 
 
 def _known(path: Path) -> dict[str, Any]:
-    """Return the methods of a comparison on disk, by label.
-
-    Raises:
-        GraftError: The file is damaged.
-    """
+    """Return the methods of a comparison on disk, by label."""
     try:
         return dict(yaml_files.read(path)["compare"]["methods"])
     except (GraftError, ValueError, TypeError, KeyError):

@@ -155,11 +155,6 @@ class InvertedNoiseData(LightningDataModule):
 
     @override
     def setup(self, stage: str) -> None:
-        """Set up the source and the reward.
-
-        Raises:
-            GraftError: The flow cannot be inverted, or the reward cannot score.
-        """
         if stage == "fit":
             check_invertible(self.module)
             assert self.trainer is not None

@@ -53,15 +53,7 @@ class InversionSettings:
 
 
 def check_invertible(module: GraftModule) -> None:
-    """Raise GraftError if the model has no corrector, or its flow cannot be inverted.
-
-    Args:
-        module: The model.
-
-    Raises:
-        GraftError: There is no corrector, the process is stochastic or discrete, or its last step keeps nothing of the
-            state.
-    """
+    """Raise GraftError if the model has no corrector, or its flow cannot be inverted."""
     if module.policy.corrector is None:
         raise GraftError("model.corrector is null; graft correct trains it. Give model.corrector and --model.level 1.")
     if not module.policy.process.invertible:

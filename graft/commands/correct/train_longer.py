@@ -50,7 +50,6 @@ class TrainLonger(LightningModule):
 
     @override
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
-        """Return the denoising loss of a batch."""
         (module,) = self.of
         generator = seeding.make_generator(module.seed, "longer", self.global_step)
         state, condition = self.encode(batch)
@@ -59,12 +58,10 @@ class TrainLonger(LightningModule):
 
     @override
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Update the average of the weights."""
         self.average.update(self.network)
 
     @override
     def configure_optimizers(self) -> Any:
-        """Return AdamW and a half-cosine schedule by the step."""
         optimizer = torch.optim.AdamW(self.network.parameters(), lr=self.learning_rate, weight_decay=0.0)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, self.steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
