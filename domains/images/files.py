@@ -11,7 +11,7 @@ from PIL import Image, PngImagePlugin
 
 from domains.images.dataset.arrays import read_npz
 from domains.images.dataset.decode import decode, in_bytes
-from domains.images.grid import draw
+from domains.images.grid import render_grid
 from domains.images.picture_tables import make_picture, read_table
 from domains.images.pixels import pil_to_tensor, to_pil
 from graft.errors import GraftError
@@ -47,7 +47,7 @@ def write(images: Sequence[Image.Image], path: "str | Path", rewards: "Sequence[
             np.savez_compressed(file, allow_pickle=False, **arrays)
     elif path.suffix.lower() == ".png":
         legends = None if rewards is None else [f"{reward:.4g}" for reward in rewards]
-        write_bytes(path, draw(images, legends=legends))
+        write_bytes(path, render_grid(images, legends=legends))
     elif path.suffix == "":
         _folder(images, path, rewards)
     else:

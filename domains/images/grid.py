@@ -10,7 +10,7 @@ COLUMNS, CELL = 8, 96  # largest number of columns, and side of a cell in pixels
 ALONE = (512, 1024)  # smallest and largest side of the cell of a single picture
 
 
-def draw(images: Sequence[Image.Image], legends: "Sequence[str] | None" = None) -> bytes:
+def render_grid(images: Sequence[Image.Image], legends: "Sequence[str] | None" = None) -> bytes:
     """Return a PNG of the pictures in a grid, with legends below.
 
     Small pictures are enlarged by a whole number, pixel by pixel; large ones are scaled down. A single picture has a

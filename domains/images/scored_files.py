@@ -18,7 +18,7 @@ from graft.errors import GraftError
 
 
 @dataclass
-class Scored:
+class ScoredImages:
     """Pictures with scores.
 
     Attributes:
@@ -36,7 +36,7 @@ class Scored:
     left_out: list[tuple[int, str]] = field(default_factory=list)
 
 
-def read_scored(path: Path, score: str, classes: "int | None", shape: "Sequence[int] | None") -> Scored:
+def read_scored(path: Path, score: str, classes: "int | None", shape: "Sequence[int] | None") -> ScoredImages:
     """Return the usable pictures of a CSV table with their scores and labels.
 
     Its columns are ``file`` (relative to the table), the score and ``label``.
@@ -56,7 +56,7 @@ def read_scored(path: Path, score: str, classes: "int | None", shape: "Sequence[
     missing = [name for name in ("file", score, *(["label"] if classes is not None else [])) if name not in rows[0]]
     if missing:
         raise GraftError(f"{path} has no column {missing[0]!r}; there are: {', '.join(rows[0])}")
-    out = Scored(torch.zeros(0), None, [], [])
+    out = ScoredImages(torch.zeros(0), None, [], [])
     usable: list[tuple[int, Decoded, float, int]] = []
     for number, row in enumerate(rows, 1):
         try:

@@ -33,7 +33,7 @@ def write(mols: Sequence[Any], path: "str | Path") -> None:
     write_with(path, lambda temporary: _WRITERS[path.suffix.lower()](mols, str(temporary)))
 
 
-def draw(
+def render_grid(
     mols: Sequence[Any],
     path: "str | Path | None" = None,
     columns: int = 8,

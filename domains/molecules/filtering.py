@@ -87,7 +87,7 @@ def _check(name: str, condition: Any) -> None:
 
 def _holds(text: str, condition: Any) -> bool:
     if isinstance(condition, Mapping):
-        number = _number(text)
+        number = finite_number(text)
         low, high = condition.get("low"), condition.get("high")
         return number is not None and (low is None or number >= low) and (high is None or number <= high)
     values: Iterable[Any] = condition if isinstance(condition, list | tuple) else [condition]
@@ -98,7 +98,7 @@ def _equal(text: str, value: Any) -> bool:
     bare = unquoted(text)
     if isinstance(value, bool):
         return bare.lower() == str(value).lower()
-    return bare == unquoted(str(value)) or (isinstance(value, int | float) and _number(bare) == value)
+    return bare == unquoted(str(value)) or (isinstance(value, int | float) and finite_number(bare) == value)
 
 
 def unquoted(text: str) -> str:
@@ -107,7 +107,8 @@ def unquoted(text: str) -> str:
     return text[1:-1].strip() if len(text) > 1 and text[0] == text[-1] and text[0] in "'\"" else text
 
 
-def _number(text: str) -> "float | None":
+def finite_number(text: str) -> "float | None":
+    """Return the number of a text; None if it is none, NaN or infinite."""
     try:
         value = float(text)
     except ValueError:

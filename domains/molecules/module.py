@@ -17,7 +17,7 @@ from domains.molecules.builder import build
 from domains.molecules.conformers import relax_conformer
 from domains.molecules.data import MoleculeData
 from domains.molecules.features import features
-from domains.molecules.files import draw, write
+from domains.molecules.files import render_grid, write
 from domains.molecules.size_distribution import size_probabilities
 from domains.molecules.view import view
 from domains.molecules.vocabulary import Convention, find_vocabulary
@@ -287,7 +287,7 @@ class Molecules(GraftModule):
     @override
     def render(self, items: Sequence[Any], legends: "Sequence[str] | None" = None) -> bytes:
         """Return a PNG grid, which marks molecules that are invalid, in pieces or not stable."""
-        return draw(items, legends=legends)
+        return render_grid(items, legends=legends)
 
     @override
     def render_html(self, items: Sequence[Any], legends: "Sequence[str] | None" = None) -> str:

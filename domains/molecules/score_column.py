@@ -1,12 +1,11 @@
 """The score of each record of a file, read from a property or column."""
 
-import math
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
 from domains.molecules import records
-from domains.molecules.filtering import PropertyFilters, unquoted, value_of
+from domains.molecules.filtering import PropertyFilters, finite_number, unquoted, value_of
 from domains.molecules.records import Record
 from graft.errors import GraftError
 
@@ -42,7 +41,7 @@ class ScoreColumn:
             if not self.filters.passes(record):
                 self.filtered += 1
                 continue
-            value = _number(text or "")
+            value = finite_number(text or "")
             if value is None:
                 self.left_out.append((number, self._reason(text or "")))
                 continue
@@ -74,11 +73,3 @@ class ScoreColumn:
             if len(values) > 1
         ]
         return [*([f"{self.filtered} records removed by filters"] if self.filtered else []), *mixed]
-
-
-def _number(text: str) -> "float | None":
-    try:
-        value = float(text)
-    except ValueError:
-        return None
-    return value if math.isfinite(value) else None

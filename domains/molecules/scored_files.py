@@ -23,7 +23,7 @@ from graft.errors import GraftError
 
 
 @dataclass
-class Scored:
+class ScoredMolecules:
     """Molecules of a file and their scores.
 
     Attributes:
@@ -92,7 +92,9 @@ def options(given: Mapping[str, Any]) -> Options:
     return Options(**given)
 
 
-def read(path: Path, score: str, vocabulary: Vocabulary, nodes: int, options: "Options | None" = None) -> Scored:
+def read(
+    path: Path, score: str, vocabulary: Vocabulary, nodes: int, options: "Options | None" = None
+) -> ScoredMolecules:
     """Return the molecules of a file and their scores.
 
     SDF records need a 3-D structure; the SMILES of a table are embedded by ETKDG and MMFF94. Records of one SMILES
@@ -128,7 +130,7 @@ def read(path: Path, score: str, vocabulary: Vocabulary, nodes: int, options: "O
     if not firsts:
         none = torch.zeros(0, dtype=torch.long)
         empty = MoleculeDataset(none, torch.zeros(0, 3), none, [])
-        return Scored(empty, [], sorted(left_out), 0, scores.filtered, scores.notes)
+        return ScoredMolecules(empty, [], sorted(left_out), 0, scores.filtered, scores.notes)
     molecules, unused = to_graphs(arrays_of(firsts), vocabulary, nodes, nodes)
     fit: list[list[Entry]] = []
     for group, why in zip(groups.values(), unused, strict=True):
@@ -146,7 +148,7 @@ def read(path: Path, score: str, vocabulary: Vocabulary, nodes: int, options: "O
         *_mirror_images([group[0].number for group in fit], molecules.isomeric_keys, means),
         *notes_of([entry for group in fit for entry in group]),
     ]
-    return Scored(molecules, means, sorted(left_out), sum(map(len, fit)) - len(fit), scores.filtered, notes)
+    return ScoredMolecules(molecules, means, sorted(left_out), sum(map(len, fit)) - len(fit), scores.filtered, notes)
 
 
 def _differing(groups: Sequence[Sequence[Entry]], values: Sequence[Sequence[float]], options: Options) -> list[str]:

@@ -11,7 +11,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from typing_extensions import override
 
 from graft.cli.configs import list_configs, resolve_config_paths
-from graft.cli.seed import settle
+from graft.cli.seed import choose_seed
 from graft.cli.warning_filters import install_warning_filters
 from graft.commands import TRAINER_DEFAULTS, saves
 from graft.commands.correct import InvertedNoiseData
@@ -77,7 +77,7 @@ def make_cli(command: str, args: "list[str] | dict[str, Any]") -> Any:
         @override
         def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
             super().parse_arguments(parser, args if below is None else [f"--config={below}", *args])
-            self.drawn_seed = settle(self.config, args)
+            self.drawn_seed = choose_seed(self.config, args)
 
         @override
         def instantiate_trainer(self, **kwargs: Any) -> Any:

@@ -13,7 +13,7 @@ INHERITED = "GRAFT_SEED"  # passes the seed of rank 0 to the ranks that Lightnin
 PLACES = ("model.init_args.seed", "data.seed")  # settings that the parser links to the seed
 
 
-def settle(config: Any, args: "Sequence[str] | dict[str, Any]") -> "int | None":
+def choose_seed(config: Any, args: "Sequence[str] | dict[str, Any]") -> "int | None":
     """Replace the seed ``true`` by a random number and return the number; a resumed run keeps its number.
 
     Args:

@@ -61,9 +61,9 @@ def write_samples(module: GraftModule, folder: Path) -> None:
         if module.file_suffix:
             path = folder / "samples" / f"{name}{module.file_suffix}"
             write_with(path, partial(module.write, evaluator.items, rewards=evaluator.rewards or None))
-        drawing = render_samples(module, evaluator)
-        if drawing is not None:
-            write_bytes(folder / "samples" / f"{name}.png", drawing)
+        png = render_samples(module, evaluator)
+        if png is not None:
+            write_bytes(folder / "samples" / f"{name}.png", png)
 
 
 def render_samples(module: GraftModule, evaluator: SampleEvaluator) -> "bytes | None":

@@ -21,7 +21,7 @@ from graft.rounds.variation import Variation
 
 
 @dataclass
-class Accepted:
+class AcceptedRound:
     """The outcome of the acceptance of a round.
 
     Attributes:
@@ -45,7 +45,7 @@ class Accepted:
 
 def accept_round(
     domain: Domain, store: RoundStore, scores: Scores, keys: list[str], settings: RoundSettings, number: int
-) -> Accepted:
+) -> AcceptedRound:
     """Return the accepted samples of a round, after the filters and the rule.
 
     Args:
@@ -77,11 +77,11 @@ def accept_round(
     selection = settings.accept(
         signed, groups, keys, generator, candidates.eligible, candidates.interchangeable, scored, proxy_log_acceptance
     )
-    return Accepted(selection, candidates, rewards, groups, keys, scored, proxy_log_acceptance is not None)
+    return AcceptedRound(selection, candidates, rewards, groups, keys, scored, proxy_log_acceptance is not None)
 
 
 def check_variation(
-    accepted: Accepted, settings: RoundSettings, number: int, former: "RoundSummary | None", uses_rewards: bool
+    accepted: AcceptedRound, settings: RoundSettings, number: int, former: "RoundSummary | None", uses_rewards: bool
 ) -> tuple[Variation, bool]:
     """Return the variation of the ranked rewards, and True if nothing is left to select.
 

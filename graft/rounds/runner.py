@@ -13,7 +13,7 @@ from graft.io.atomic import write_text
 from graft.objectives import Objective, ScoredRound
 from graft.policy import Policy
 from graft.reward import Scores, by_term, oriented
-from graft.rounds.acceptance import Accepted, accept_round, check_variation
+from graft.rounds.acceptance import AcceptedRound, accept_round, check_variation
 from graft.rounds.ranks import Ranks
 from graft.rounds.round_store import ACCEPTED, ALL, RoundStore, prune_round
 from graft.rounds.sampling import RoundSampler
@@ -87,7 +87,7 @@ class RoundRunner:
         ranks.barrier()
         return summary
 
-    def _write(self, store: RoundStore, scores: Scores, accepted: Accepted, summary: RoundSummary) -> None:
+    def _write(self, store: RoundStore, scores: Scores, accepted: AcceptedRound, summary: RoundSummary) -> None:
         index, weight = accepted.selection.index, accepted.selection.weight
         store.write_subset(ACCEPTED, index, self.record_levels)
         if self.objective.needs_rejected:
@@ -133,7 +133,7 @@ def summarise(
     store: RoundStore,
     number: int,
     scores: Scores,
-    accepted: Accepted,
+    accepted: AcceptedRound,
     varied: Variation,
     denoiser_calls: int,
 ) -> RoundSummary:

@@ -87,11 +87,11 @@ class ModelSource(Source):
 
     @override
     def origin(self, domain: Domain, policy: Policy, number: int, precision: str) -> dict[str, Any]:
-        drawing = policy.backbone if policy.corrector is None else policy.reference
+        network = policy.backbone if policy.corrector is None else policy.reference
         origin: dict[str, Any] = {
             "version": VERSION,
             "domain": f"{type(domain).__module__}.{type(domain).__qualname__}",
-            "network": fingerprint_hash(public_attributes(drawing)),
+            "network": fingerprint_hash(public_attributes(network)),
             "process": fingerprint_hash(policy.process),
             "steps": policy.steps,
             **({} if type(policy.solver) is Euler else {"solver": fingerprint_hash(policy.solver)}),

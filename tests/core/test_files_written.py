@@ -71,7 +71,7 @@ def test_molecules(name: str, moved: list[tuple[str, bool]], tmp_path: Path) -> 
     mol = Chem.AddHs(Chem.MolFromSmiles("CCO"))
     AllChem.EmbedMolecule(mol, randomSeed=1)
     molecules.write([mol], tmp_path / name)
-    molecules.draw([mol], tmp_path / "a.png")
+    molecules.render_grid([mol], tmp_path / "a.png")
     assert moved == [(name, True), ("a.png", True)] and len(list(tmp_path.iterdir())) == 2
 
 

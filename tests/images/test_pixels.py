@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from domains.images import files, scored_files
-from domains.images.grid import draw
+from domains.images.grid import render_grid
 from domains.images.keys import PerceptualHash, PixelHash
 from domains.images.pixels import pil_to_tensor, to_float, to_pil, to_uint8
 from graft.errors import GraftError
@@ -84,7 +84,7 @@ def test_one_picture_of_all(tmp_path: Path) -> None:
     files.write(to_pil(COLOUR), tmp_path / "all.png", [1.0] * 6)
     with Image.open(tmp_path / "all.png") as sheet:
         assert sheet.format == "PNG" and sheet.width > sheet.height
-    assert draw([Image.new("RGB", (500, 20))])  # scaled down
+    assert render_grid([Image.new("RGB", (500, 20))])  # scaled down
 
 
 def test_files_that_are_refused(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from rdkit import Chem
 from rdkit.Chem import rdDepictor
 from rdkit.Geometry import Point3D
 
-from domains.molecules.files import draw, write
+from domains.molecules.files import render_grid, write
 
 
 def carbons(count: int, *, at: float = 0.0, bond: Any = None) -> Any:
@@ -40,18 +40,18 @@ DEGENERATE = {
 @pytest.mark.parametrize("name", DEGENERATE)
 def test_degenerate_molecules(name: str, tmp_path: Path) -> None:
     mols = [DEGENERATE[name], Chem.MolFromSmiles("CCO")]
-    assert draw(mols).startswith(b"\x89PNG")
+    assert render_grid(mols).startswith(b"\x89PNG")
     for suffix in (".sdf", ".xyz", ".csv", ".smi"):
         write(mols, tmp_path / f"mols{suffix}")
         assert (tmp_path / f"mols{suffix}").stat().st_size
 
 
 def test_what_cannot_be_drawn_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    plain = draw([carbons(3)])
+    plain = render_grid([carbons(3)])
 
     def fail(_: Any) -> None:
         raise RuntimeError("Pre-condition Violation")
 
     monkeypatch.setattr(rdDepictor, "Compute2DCoords", fail)
-    marked = draw([carbons(3)])
+    marked = render_grid([carbons(3)])
     assert marked.startswith(b"\x89PNG") and marked != plain

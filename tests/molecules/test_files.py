@@ -8,7 +8,7 @@ from rdkit import Chem, rdBase
 
 from domains.molecules.builder import build
 from domains.molecules.chemistry import is_valid
-from domains.molecules.files import draw, write
+from domains.molecules.files import render_grid, write
 from domains.molecules.vocabulary import EXPLICIT, HEAVY
 from graft.errors import GraftError
 
@@ -70,19 +70,19 @@ def test_unknown_extensions_are_refused(mols, tmp_path):
 
 
 def test_the_picture_is_a_grid(mols, tmp_path):
-    png = draw(mols, tmp_path / "some.png", columns=2, size=100)
+    png = render_grid(mols, tmp_path / "some.png", columns=2, size=100)
     assert png.startswith(PNG) and size(png) == (200, 240)
     assert (tmp_path / "some.png").read_bytes() == png
-    assert size(draw(mols, size=100)) == (300, 120)
+    assert size(render_grid(mols, size=100)) == (300, 120)
 
 
 def test_legends_and_marks_are_drawn(mols):
-    plain = draw(mols[:1], legends=[""])
-    assert draw(mols[:1]) != plain != draw(mols[:1], legends=["ethanol"])
-    valid = draw(mols[2:])
+    plain = render_grid(mols[:1], legends=[""])
+    assert render_grid(mols[:1]) != plain != render_grid(mols[:1], legends=["ethanol"])
+    valid = render_grid(mols[2:])
     mols[2].SetBoolProp("connected", True)
     mols[2].SetIntProp("stable_atoms", 3)
-    assert draw(mols[2:]) != valid
+    assert render_grid(mols[2:]) != valid
 
 
 @pytest.mark.parametrize("vocabulary", [HEAVY, EXPLICIT], ids=["heavy", "explicit"])
@@ -93,7 +93,7 @@ def test_anything_is_written_and_drawn(vocabulary, tmp_path):
     types[:6, :2] = vocabulary.index[6, 0 if vocabulary.explicit else 3, 0]
     found = build(types, rng.normal(size=(60, 12, 3)), counts, vocabulary)
     assert 0 < sum(map(is_valid, found)) < 60
-    assert draw(found).startswith(PNG)
+    assert render_grid(found).startswith(PNG)
     write(found, tmp_path / "some.sdf")
     with rdBase.BlockLogs():
         assert len(list(Chem.SDMolSupplier(str(tmp_path / "some.sdf"), sanitize=False))) == 60
@@ -110,7 +110,7 @@ def test_aromatic_bonds_without_a_kekule_form_are_written(suffix, tmp_path):
     mol.AddConformer(Chem.Conformer(3))
     assert not is_valid(mol)
     write([mol, mol], tmp_path / f"out.{suffix}")
-    assert draw([mol])
+    assert render_grid([mol])
     if suffix == "sdf":
         with Chem.SDMolSupplier(str(tmp_path / "out.sdf"), sanitize=False) as found:
             assert [each.GetBondWithIdx(0).GetBondType() for each in found] == [Chem.BondType.AROMATIC] * 2

@@ -14,7 +14,7 @@ from rdkit.Chem import rdDepictor, rdDistGeom, rdForceFieldHelpers
 
 from domains.molecules import entries, records, scored_files, sources
 from domains.molecules.data import MoleculeData
-from domains.molecules.scored_files import Options, Scored
+from domains.molecules.scored_files import Options, ScoredMolecules
 from domains.molecules.standardise import neutralised
 from domains.molecules.vocabulary import DRUG_LIKE, EXPLICIT, HEAVY, Vocabulary
 from graft.errors import GraftError
@@ -29,7 +29,7 @@ def cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 def read(
     path: Path, score: str = "pIC50", vocabulary: Vocabulary = EXPLICIT, nodes: int = 29, **options: Any
-) -> Scored:
+) -> ScoredMolecules:
     return scored_files.read(path, score, vocabulary, nodes, Options(**options))
 
 

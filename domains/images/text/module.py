@@ -196,7 +196,7 @@ class TextToImage(GraftModule):
 
     @override
     def render(self, items: Sequence[Any], legends: "Sequence[str] | None" = None) -> bytes:
-        return grid.draw(items, legends=legends)
+        return grid.render_grid(items, legends=legends)
 
     @override
     def write(self, items: Sequence[Any], path: Path, rewards: "Sequence[float] | None" = None) -> None:
