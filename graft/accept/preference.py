@@ -12,8 +12,8 @@ from graft.accept.top_k import TopK
 class Preference(TopK):
     """The winner of two, ties by a coin: a(F) = F, KL = log 2 − 1/2 for continuous rewards.
 
-    It is ``TopK(keep=1, draws=2)``, but it accepts the only usable draw of a group with probability 1/2 and not 1, since
-    a draw without an opponent has not won.
+    It is ``TopK(keep=1, draws=2)``, but it accepts the only usable draw of a group with probability 1/2 and not 1,
+    since a draw without an opponent has not won.
 
     Args:
         group_by: ``condition`` compares draws of one condition, ``global`` all draws of the round.

@@ -1,7 +1,6 @@
 """``graft evaluate``: the domain's metrics of a model's samples over several runs, with 95 % intervals."""
 
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 from lightning.pytorch import Trainer
 
@@ -68,8 +67,3 @@ def table(metrics: dict[str, MetricInterval]) -> str:
         spread = "" if metric.interval is None else f" ± {metric.interval:.4f}"
         lines.append(f"{format_name(name):<22} {metric.mean:.4f}{spread}")
     return "\n".join(lines)
-
-
-def plain(metrics: dict[str, MetricInterval]) -> dict[str, Any]:
-    """Return the metrics as plain values for JSON."""
-    return {name: asdict(metric) for name, metric in metrics.items()}

@@ -1,5 +1,7 @@
 """``graft evaluate``: the domain's metrics of fresh samples."""
 
+from dataclasses import asdict
+
 from jsonargparse import ArgumentParser
 
 from graft import commands
@@ -27,5 +29,8 @@ def run(args: list[str]) -> None:
     found = evaluation.evaluate(cli.model, cli.trainer, flags.number, flags.runs)
     about = {"n": flags.number, "runs": flags.runs, "seed": flags.seed, "steps": cli.model.policy.steps}
     if flags.out is not None:
-        write_json(flags.out, {**evaluation.plain(found), **about, "versions": commands.versions()})
+        write_json(
+            flags.out,
+            {**{name: asdict(metric) for name, metric in found.items()}, **about, "versions": commands.versions()},
+        )
     print(f"{flags.runs} runs of {flags.number} samples, {cli.model.policy.steps} steps\n{evaluation.table(found)}")
