@@ -1,6 +1,6 @@
 """How good the shipped text-to-image pipeline is: the figures of its card.
 
-    python tests/benchmarks/captioned.py                     # recognition, FID beside its floor; one thread, minutes
+    python tests/benchmarks/captioned.py                     # recognition, FID with its floor; one thread, minutes
     python tests/benchmarks/captioned.py --source FILE.npz   # and the nearest training pictures
 
 Samples are those of plain diffusers with the settings of `configs/domains/text_to_image.yaml`.
