@@ -1,5 +1,6 @@
 """Write pictures and read them back: PNG files with a table, ``.npz`` arrays, a grid."""
 
+import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -52,6 +53,19 @@ def write(images: Sequence[Image.Image], path: "str | Path", rewards: "Sequence[
         _folder(images, path, rewards)
     else:
         raise GraftError(f"pictures cannot be written to {str(path)!r}: give a .npz, a .png or a folder without a dot")
+
+
+def to_file(image: Image.Image) -> tuple[str, bytes]:
+    """Return (suffix, content) of a PNG file of one picture.
+
+    Raises:
+        GraftError: Pixels of the picture are not finite.
+    """
+    if "failed" in image.info:
+        raise GraftError(image.info["failed"])
+    out = io.BytesIO()
+    image.save(out, "PNG")
+    return ".png", out.getvalue()
 
 
 def read(path: "str | Path") -> list[Image.Image]:

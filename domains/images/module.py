@@ -210,6 +210,10 @@ class Images(GraftModule):
         return grid.render_grid(items, legends=legends)
 
     @override
+    def to_file(self, item: Any) -> tuple[str, bytes]:
+        return files.to_file(item)
+
+    @override
     def write(self, items: Sequence[Any], path: Path, rewards: "Sequence[float] | None" = None) -> None:
         """Write a folder of PNG files with a table, an .npz, or one picture of all."""
         files.write(items, path, rewards)

@@ -21,6 +21,7 @@ from graft.module import GraftModule
 from graft.pretrained.given import GivenModel, given_model
 from graft.pretrained.model import model_below
 from graft.pretrained.parsing import read_config, shorten_parser_error
+from graft.reward import bind
 from graft.rollouts import Rollouts
 from graft.runs.architecture import missing_network
 
@@ -104,7 +105,7 @@ def make_cli(command: str, args: "list[str] | dict[str, Any]") -> Any:
             if below is None and given.class_path is None and given.weights is not None:
                 raise missing_network(given.weights)
     try:
-        return CLI(
+        built = CLI(
             GraftModule,
             data,
             subclass_mode_model=True,
@@ -123,6 +124,9 @@ def make_cli(command: str, args: "list[str] | dict[str, Any]") -> Any:
             args=args,
             run=False,
         )
+        for name in ("reward", "proxy_reward", "held_out_reward"):  # commands may ask them without a trainer
+            bind(getattr(built.datamodule, name, None), built.model)
+        return built
     except ArgumentError as error:
         if re.search(r"arguments are required: .*\b(backbone|process)\b", str(error)):
             raise missing_network(given.weights) from error

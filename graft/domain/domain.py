@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -134,6 +135,21 @@ class Domain(ABC):
     def write(self, items: Sequence[Any], path: Path, rewards: "Sequence[float] | None" = None) -> None:
         """Write objects, and their rewards if given, to a file. The suffix of the file says its format."""
         raise GraftError(f"{type(self).__name__} has no file format")
+
+    def to_file(self, item: Any) -> tuple[str, bytes]:
+        """Return (suffix, content) of a file of one object, for programs other than graft.
+
+        The default is the file that `write` writes with ``file_suffix``.
+
+        Raises:
+            GraftError: The domain has no file format, or the object cannot be written.
+        """
+        with TemporaryDirectory() as folder:
+            path = Path(folder) / f"object{self.file_suffix}"
+            self.write([item], path)
+            if not path.is_file():
+                raise GraftError(f"{type(self).__name__} has no format of a single file: define its to_file")
+            return self.file_suffix, path.read_bytes()
 
     def read_scored(self, path: Path, score: str) -> ScoredSet:
         """Return the objects of a file with the scores in its column or property ``score``.

@@ -14,7 +14,7 @@ from graft.core.copies import copied, copies
 from graft.core.state import size
 from graft.errors import GraftError
 
-ONE = ("key", "caption")  # hooks with an object as first argument
+ONE = ("key", "caption", "to_file")  # hooks with an object as first argument
 MANY = ("features", "render", "render_html", "postprocess", "write")  # hooks with a list of objects as first argument
 PLAIN = (
     *("sample_conditions", "conditions_for", "group", "decode", "encode", "apply_constraint"),

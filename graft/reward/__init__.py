@@ -2,9 +2,12 @@
 
 from graft.reward.base import BatchReward, Reward, ScoredForm
 from graft.reward.cached import CachedReward
-from graft.reward.calls import ask, by_term, leaves, score_batches
+from graft.reward.calls import ask, bind, by_term, leaves, score_batches
 from graft.reward.distributed import DistributedReward
 from graft.reward.function import FunctionReward, Scorer, Scoring, import_callable, scorer
+from graft.reward.http_reward import HTTPReward
+from graft.reward.model_judge import ModelJudge
+from graft.reward.program import ProgramReward
 from graft.reward.scored_form import PartForms, scored_forms
 from graft.reward.scores import Scores, bounded, format_error, joined, oriented, to_finite_float
 from graft.reward.weighted import CompositeReward, WeightedSum
@@ -16,7 +19,10 @@ __all__ = [
     "CompositeReward",
     "DistributedReward",
     "FunctionReward",
+    "HTTPReward",
+    "ModelJudge",
     "PartForms",
+    "ProgramReward",
     "Reward",
     "ScoredForm",
     "Scorer",
@@ -25,6 +31,7 @@ __all__ = [
     "WeightedSum",
     "WrappedReward",
     "ask",
+    "bind",
     "bounded",
     "by_term",
     "format_error",

@@ -5,7 +5,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from typing_extensions import override
@@ -15,6 +15,9 @@ from graft.errors import GraftError
 from graft.io.fingerprint import public_attributes
 from graft.reward.code import described
 from graft.reward.scores import Scores, format_error, to_finite_float
+
+if TYPE_CHECKING:
+    from graft.domain import Domain
 
 
 @dataclass
@@ -112,6 +115,9 @@ class Reward(Described, ABC):
         down before.
         """
         return None
+
+    def bind(self, domain: "Domain") -> None:
+        """Take the domain of the objects; a reward that hands objects to other programs writes them with it."""
 
     def setup(self) -> None:
         """Prepare the reward, so that errors appear before anything is sampled.

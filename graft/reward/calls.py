@@ -6,13 +6,16 @@ A failure costs its object alone, never the run.
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from graft.core.copies import copies
 from graft.errors import GraftError
 from graft.reward.base import Reward
 from graft.reward.isolation import isolated
 from graft.reward.scores import Scores, format_error, joined, to_finite_float
+
+if TYPE_CHECKING:
+    from graft.domain import Domain
 
 
 def ask(reward: Reward, items: Sequence[Any]) -> Scores:
@@ -93,6 +96,12 @@ def score_batches(
 def leaves(reward: Reward) -> list[Reward]:
     """Return the rewards with counted calls: the reward itself, or the leaves of its parts."""
     return [leaf for part in reward.parts for leaf in leaves(part)] if reward.parts else [reward]
+
+
+def bind(reward: "Reward | None", domain: "Domain") -> None:
+    """Give the domain of the objects to all leaves of a reward."""
+    for leaf in leaves(reward) if reward is not None else ():
+        leaf.bind(domain)
 
 
 def by_term(reward: "Reward | None", parts: "Iterable[Mapping[str, int]]") -> dict[str, int]:

@@ -19,7 +19,7 @@ from graft.errors import GraftError
 from graft.filters import Filter
 from graft.io.fingerprint import fingerprint
 from graft.module import GraftModule
-from graft.reward import Reward, Scorer, Scoring
+from graft.reward import Reward, Scorer, Scoring, bind
 from graft.rollouts import checks
 from graft.rollouts.settings import Evaluation, LevelSearch, RewardBudget, ScoredFile, Storage
 from graft.rounds import RolloutCache, RoundSummary
@@ -178,6 +178,8 @@ class Rollouts(Described, LightningDataModule):
             self._identified = None  # if a reward cannot be identified, all ranks take the token of rank 0
             self._identified = self.reward, distributed.on_rank_zero(self.trainer, lambda: self.reward_fingerprint)
             check_requirements(self.filters, self.module)
+        for reward in (self.reward, self.proxy_reward, self.held_out_reward):
+            bind(reward, self.module)
         if stage != "predict" and self.reward is not None:
             self.reward.setup()
 

@@ -199,6 +199,10 @@ class TextToImage(GraftModule):
         return grid.render_grid(items, legends=legends)
 
     @override
+    def to_file(self, item: Any) -> tuple[str, bytes]:
+        return files.to_file(item)
+
+    @override
     def write(self, items: Sequence[Any], path: Path, rewards: "Sequence[float] | None" = None) -> None:
         """Write a folder of PNG files with a table, an ``.npz`` with ``prompts`` too, or a grid."""
         files.write(items, path, rewards)

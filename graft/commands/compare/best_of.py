@@ -15,7 +15,7 @@ from graft.core.state import take
 from graft.dataloaders.sampling import SampleRequests, sample_objects
 from graft.evaluation.samples import Samples
 from graft.module import GraftModule
-from graft.reward import Scorer, ask, oriented
+from graft.reward import Scorer, ask, bind, oriented
 from graft.reward import scorer as reward_of
 from graft.rollouts import feasible
 from graft.rounds.variation import variation
@@ -71,6 +71,7 @@ def best_of_n(
         module, count, max(1, (chunk or module.default_batch_size) // candidates), (purpose,), weights, each=candidates
     )
     reward = reward_of(reward, "the reward of best_of")
+    bind(reward, module)
     best = Samples([])
     groups: list[Tensor] = []  # oriented rewards of the candidates for each object
     reward.setup()

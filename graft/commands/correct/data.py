@@ -19,7 +19,7 @@ from graft.dataloaders.sampling import SampleRequests
 from graft.dataloaders.training import RoundDataset, identity_collate, local_batch_size, training_dataloader
 from graft.errors import GraftError
 from graft.module import GraftModule
-from graft.reward import FunctionReward, Reward
+from graft.reward import FunctionReward, Reward, bind
 from graft.runs import interruption
 from graft.solvers.fixed_point import Anderson, FixedPointSolver
 
@@ -160,6 +160,7 @@ class InvertedNoiseData(LightningDataModule):
             assert self.trainer is not None
             local_batch_size(self.trainer, self.train_batch_size)
             self.source.setup("fit")
+        bind(self.reward, self.module)
         if self.reward is not None and stage != "predict":
             self.reward.setup()
 
