@@ -174,8 +174,8 @@ class JSONClient:
                 found = found.get(name, found) if isinstance(found, dict) else found
             text = found if isinstance(found, str) else text
         words = " ".join(text.split())
-        said = f": {bounded(self._without_key(words), 300)}" if words else ""
-        return f"the server answers with status {status}{said}"
+        detail = f": {bounded(self._without_key(words), 300)}" if words else ""
+        return f"the server answers with status {status}{detail}"
 
     def _without_key(self, text: str) -> str:
         key = self._key()
