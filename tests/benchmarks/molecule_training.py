@@ -2,8 +2,8 @@
 
     python tests/benchmarks/molecule_training.py [--steps 1500] [--samples 1000] [--seeds 0,1] [--only NAME,NAME]
 
-The data and settings are those of `domains/molecule_pretrain.yaml` but for the steps. A variant whose step costs more
-than the shipped one's takes fewer of them: the ratio is the median over pairs of steps, taken in turns.
+The data and settings are those of `domains/molecule_small_pretrain.yaml` but for the steps. A variant whose step costs
+more than the shipped one's takes fewer of them: the ratio is the median over pairs of steps, taken in turns.
 """
 
 import argparse

@@ -39,7 +39,7 @@ def reference(tmp_path_factory: pytest.TempPathFactory) -> Path:
         settings = ["--data.max_heavy_atoms", "4", "--trainer.max_epochs", "1", "--model.steps", "8", *QUIET]
         settings += ["--trainer.log_every_n_steps", "1"]
         settings += ["--model.backbone.init_args.hidden_dim", "32", "--model.backbone.init_args.num_layers", "2"]
-        done("pretrain", "--config", "domains/molecule_pretrain.yaml", *settings, "--run_dir", folder / "run")
+        done("pretrain", "--config", "domains/molecule_small_pretrain.yaml", *settings, "--run_dir", folder / "run")
     return folder / "run" / "reference.safetensors"
 
 

@@ -100,11 +100,11 @@ def test_setting(flags: list[str], words: str, folder: Path, mixture_fit: list[s
         (["fitt", *MOLECULE], "'fitt'"),
         (["--config", "domains/molecule.yaml"], "'--config'"),
         (["fit", "--config"], "--config needs a name"),
-        (["fit", "--config", "domains/molecule_pretrain.yaml"], "graft pretrain"),
+        (["fit", "--config", "domains/molecule_small_pretrain.yaml"], "graft pretrain"),
         (["pretrain", *MOLECULE], "graft fit"),
         (["fit", "--config", "accept/all.yaml"], "model"),
-        (["pretrain", "--config", "domains/molecule_pretrain.yaml", "--model.level", "0.5"], "model.level"),
-        (["pretrain", "--config", "domains/molecule_pretrain.yaml", "--data.source", "a.sdf"], "a.sdf"),
+        (["pretrain", "--config", "domains/molecule_small_pretrain.yaml", "--model.level", "0.5"], "model.level"),
+        (["pretrain", "--config", "domains/molecule_small_pretrain.yaml", "--data.source", "a.sdf"], "a.sdf"),
     ],
 )
 def test_command(args: list[str], words: str) -> None:

@@ -42,7 +42,7 @@ def test_sample_from_a_run(how: str, finished: Path, reference: Path, folder: Pa
 
 def test_sample_from_the_reference_that_ships(folder: Path) -> None:
     """By its name; it says of its architecture what the configuration says that trains it, and of no machine."""
-    shipped = "domains/molecules/reference/heavy.safetensors"
+    shipped = "domains/molecules/reference/drug_like.safetensors"
     done("sample", "--weights", shipped, "-n", "7", "--out", "a.sdf")
     assert len(molecules("a.sdf")) == 7
     _, config = parse_and_build("pretrain", ["--config", "domains/molecule_pretrain.yaml"])
@@ -51,7 +51,7 @@ def test_sample_from_the_reference_that_ships(folder: Path) -> None:
         dict(runs.flatten_config(model)) for model in (about["architecture"], yaml.safe_load(config)["model"])
     )
     assert theirs.items() <= ours.items() and "config" not in about  # settings may have come since
-    assert about["training"]["trainer.max_epochs"] == 80 and "model.learning_rate" in about["training"]
+    assert about["training"]["trainer.max_epochs"] == 60 and "model.optimizer.init_args.lr" in about["training"]
 
 
 def test_sample_formats(finished: Path, folder: Path) -> None:
@@ -169,7 +169,7 @@ def test_pretrain(reference: Path, folder: Path) -> None:
 
 @pytest.mark.parametrize("command", [name for name in cli.COMMANDS if name not in ("sample", "hits", "evaluate")])
 def test_help_explains_settings(command: str) -> None:
-    other = {"pretrain": "domains/molecule_pretrain.yaml", "correct": "domains/image_flow.yaml"}
+    other = {"pretrain": "domains/molecule_small_pretrain.yaml", "correct": "domains/image_flow.yaml"}
     config = other.get(command, "domains/molecule.yaml")
     result = done(command, "--config", config, "--help")
     assert not result.err

@@ -87,7 +87,7 @@ def test_docking_with_one_affinity(folder: Path) -> None:
     args = [
         *MOLECULE,
         "--model.weights",
-        "domains/molecules/reference/heavy.safetensors",
+        "domains/molecules/reference/drug_like.safetensors",
         *QUIET,
         "--model.steps",
         "12",

@@ -32,7 +32,8 @@ def given(reference: Path) -> list[str]:
 
 
 def fit(given: list[str], kind: str, *flags: object) -> list[object]:
-    return ["fit", *given, "--config", KINDS[kind], *FEW[kind], *SMALL, *flags]
+    types = ["--model.corrector.init_args.backbone.init_args.num_types", "10"] if kind == "flow" else []
+    return ["fit", *given, "--config", KINDS[kind], *types, *FEW[kind], *SMALL, *flags]
 
 
 def process(shape: str, projection: str) -> list[str]:

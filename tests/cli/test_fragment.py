@@ -64,7 +64,15 @@ def test_a_fragment_that_is_too_large(folder: Path, small: list[str]) -> None:
 def test_data_with_larger_molecules(folder: Path) -> None:
     """One sentence that says what to do; what it says is right."""
     (folder / "a.smi").write_text("CCO\nCCN\nCCCO\nCC=O\nCCF\nCCCCCCCCO\nCOC\n")
-    args = ["pretrain", "--config", "domains/molecule_pretrain.yaml", "--data.source", "a.smi", "--model.steps", "2"]
+    args = [
+        "pretrain",
+        "--config",
+        "domains/molecule_small_pretrain.yaml",
+        "--data.source",
+        "a.smi",
+        "--model.steps",
+        "2",
+    ]
     args += ["--data.max_heavy_atoms", "20", "--trainer.max_epochs", "1", *QUIET]
     assert "molecules of 9 atoms" in (message := run(*args).message) and "--data.max_atoms 8" in message
     (folder / "a.smi").write_text((folder / "a.smi").read_text() + "C[NH3+]\nCS\nnonsense\n")

@@ -199,7 +199,7 @@ def test_refusals(args: list[str], words: str, mixture_fit: list[str], folder: P
 
 def test_pretrain_needs_a_level_of_0(folder: Path) -> None:
     for how in (["--model.level", "auto"], ["--model.upper_level", "0.5"]):
-        message = run("pretrain", "--config", "domains/molecule_pretrain.yaml", *how).message
+        message = run("pretrain", "--config", "domains/molecule_small_pretrain.yaml", *how).message
         assert "leave model.level at 0 and model.upper_level at 1" in message
 
 

@@ -69,7 +69,7 @@ def test_wheel(built: Path) -> None:
     } <= names
     modules = {str(path.relative_to(REPOSITORY)) for path in (REPOSITORY / "graft").rglob("*.py")}
     assert modules <= names  # whatever .gitignore says of folders that are called as outputs are
-    assert "domains/molecules/reference/heavy.safetensors" in names
+    assert "domains/molecules/reference/drug_like.safetensors" in names
     assert "domains/__init__.py" not in names  # with it, no other package could ship a domain
     configs = {str(path.relative_to(REPOSITORY)) for path in (REPOSITORY / "configs").rglob("*.yaml")}
     assert {name.removeprefix("graft/") for name in names if name.startswith("graft/configs/")} == configs
@@ -89,7 +89,7 @@ def test_sdist(built: Path) -> None:
         here | {"graft/cli/messages.py", "configs/domains/molecule.yaml", "README.md", "LICENSE", "pyproject.toml"}
         <= names
     )
-    assert "domains/molecules/reference/heavy.safetensors" in names
+    assert "domains/molecules/reference/drug_like.safetensors" in names
 
 
 def test_installed_wheel_and_another_package_s_domain(installed: Path, folder: Path) -> None:

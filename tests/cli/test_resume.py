@@ -168,7 +168,7 @@ def test_interrupted_pretraining(folder: Path, monkeypatch: pytest.MonkeyPatch) 
     """Within its second epoch: what was not learned of it is learned, in its order, with the same dropout."""
     import callbacks
 
-    args = ["pretrain", "--config", "domains/molecule_pretrain.yaml", *CALLBACK, "--data.max_heavy_atoms", "4"]
+    args = ["pretrain", "--config", "domains/molecule_small_pretrain.yaml", *CALLBACK, "--data.max_heavy_atoms", "4"]
     args += ["--model.steps", "4", "--trainer.max_epochs", "2", "--data.batch_size", "16", *QUIET]
     args += [
         "--model.backbone",

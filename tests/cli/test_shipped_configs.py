@@ -12,10 +12,9 @@ from graft.io.paths import find_file
 from graft.io.tensors import read_metadata
 
 CONFIGS = Path(__file__).parents[2] / "configs"
-FIT = ("molecule", "molecule_drug_like", "layout", "image", "molecule_qm9", "image_noise", "image_flow")
+FIT = ("molecule", "layout", "image", "molecule_qm9", "image_noise", "image_flow")
 PRETRAIN = {  # and the file that ships for it
-    "molecule_pretrain": "molecules/reference/heavy",
-    "molecule_drug_like_pretrain": "molecules/reference/drug_like",
+    "molecule_pretrain": "molecules/reference/drug_like",
     "molecule_qm9_pretrain": "molecules/reference/qm9",
     "layout_pretrain": "layouts/reference/publaynet",
     "image_pretrain": "images/reference/digits",
@@ -164,9 +163,9 @@ def test_settings_of_the_user_lie_above_the_weights(command: str, folder: Path) 
     assert (fields["x"]["init_args"]["eta"], fields["x"]["init_args"]["warp"]) == (0, 2)
     assert (fields["h"]["init_args"]["eta"], fields["h"]["init_args"]["warp"]) == (1, 3)
     assert within(described("domains/molecules/reference/qm9.safetensors")["backbone"], found["backbone"])
-    heavy = "domains/molecules/reference/heavy.safetensors"
-    assert model("--model.weights", heavy)["convention"] == "heavy"
-    assert model(f"--model.init_args.weights={heavy}")["backbone"]["init_args"]["sigma_data"] == 1
+    other = "domains/molecules/reference/drug_like.safetensors"
+    assert model("--model.weights", other)["convention"] == "drug_like"
+    assert model(f"--model.init_args.weights={other}")["backbone"]["init_args"]["sigma_data"] == 1.6
     assert model("--model.backbone.init_args.num_layers", "2")["backbone"]["init_args"]["sigma_data"] == 1.4
     own = model("--model.backbone", "domains.molecules.backbone.EGNN", "--model.backbone.num_types", "5")
     assert own["backbone"]["init_args"]["sigma_data"] == 1  # the class's default: the user names a network of their own

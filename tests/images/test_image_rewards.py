@@ -79,7 +79,7 @@ def test_class_probability() -> None:
     with pytest.raises(GraftError, match="classes 0 to 9"):
         ClassProbability(10)
     with pytest.raises(GraftError, match="holds no classifier"):
-        ClassProbability(weights="domains/molecules/reference/heavy.safetensors")
+        ClassProbability(weights="domains/molecules/reference/drug_like.safetensors")
 
 
 @pytest.mark.parametrize(
