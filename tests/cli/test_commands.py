@@ -51,7 +51,7 @@ def test_sample_from_the_reference_that_ships(folder: Path) -> None:
         dict(runs.flatten_config(model)) for model in (about["architecture"], yaml.safe_load(config)["model"])
     )
     assert theirs.items() <= ours.items() and "config" not in about  # settings may have come since
-    assert about["training"]["trainer.max_epochs"] == 60 and "model.optimizer.init_args.lr" in about["training"]
+    assert about["training"]["trainer.max_epochs"] == 50 and "model.optimizer.init_args.lr" in about["training"]
 
 
 def test_sample_formats(finished: Path, folder: Path) -> None:
