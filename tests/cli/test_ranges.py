@@ -105,8 +105,8 @@ def test_figures_of_what_is_refused(tmp_path: Path) -> None:
 
 
 def test_bytes_of_a_state() -> None:
-    """The molecules' state is positions and one-hot types of 8 atoms, in single precision."""
+    """The molecules' state is positions and one-hot types of 16 atoms, in single precision."""
     import graft
 
     module, _, _ = graft.load("domains/molecule.yaml")
-    assert state_bytes(module, module.policy) == 4 * 8 * (3 + 10)
+    assert state_bytes(module, module.policy) == 4 * 16 * (3 + 36)
