@@ -20,6 +20,7 @@ from torchmetrics.image.fid import FrechetInceptionDistance
 from torchmetrics.image.kid import KernelInceptionDistance
 from typing_extensions import override
 
+from domains.images.appearance import appearance_metrics
 from domains.images.classifier import ClassifierFeatures
 from domains.images.features import Features
 from domains.images.pixels import pil_to_tensor, to_float
@@ -188,13 +189,16 @@ class LabelAgreement(Share):
         return super().compute() if self.all else torch.tensor(torch.nan, device=self.device)
 
 
-def image_metrics(features: Features, real: "Tensor | None", labelled: bool = False) -> Mapping[str, Metric]:
+def image_metrics(
+    features: Features, real: "Tensor | None", labelled: bool = False, coloured: bool = True
+) -> Mapping[str, Metric]:
     """Return fresh metrics by name, as far as their inputs are there.
 
     Args:
         features: Features in which pictures are compared.
         real: (N, C, H, W) uint8 real pictures; None for no distances.
         labelled: Pictures carry the label that they were sampled for.
+        coloured: Pictures have colours.
     """
     out: dict[str, Metric] = {}
     if real is not None and len(real) >= 4:
@@ -209,6 +213,7 @@ def image_metrics(features: Features, real: "Tensor | None", labelled: bool = Fa
             out[name] = kind(distance, numbers, of, least=least)
             out[f"{name}_floor"] = DistanceToReal(distance, numbers, of, floor=True, least=least)
     out["diversity"] = Diversity(features)
+    out |= appearance_metrics(coloured)
     if isinstance(features, ClassifierFeatures):
         if labelled:
             out["label_agreement"] = LabelAgreement(features)

@@ -172,9 +172,8 @@ class Images(GraftModule):
     @override
     def metrics(self) -> Mapping[str, Metric]:
         """Return distances to real pictures with their floors, diversity, and shares of classes."""
-        return metrics.image_metrics(
-            self.feature_extractor, self.dataset_statistics.get("images"), self.classes is not None
-        )
+        real, labelled = self.dataset_statistics.get("images"), self.classes is not None
+        return metrics.image_metrics(self.feature_extractor, real, labelled, self._kind is None or self._kind[0] > 1)
 
     @override
     def read_scored(self, path: Path, score: str) -> ScoredSet:

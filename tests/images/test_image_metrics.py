@@ -81,7 +81,8 @@ def test_alarms_leave_the_distances_to_training_pictures_alone() -> None:
     features = ClassifierFeatures()
     drawn = SampleSet(images, features(images))
     found = statistics(drawn, drawn, lambda: metrics.image_metrics(features, REAL, True))
-    assert set(found) == {"label_agreement", "internal_diversity", "feature_distance"}
+    appearance = {"colour_entropy", "saturation", "edge_density", "distinct"}
+    assert set(found) == {"label_agreement", "internal_diversity", "feature_distance", *appearance}
 
 
 def test_parts_are_put_together() -> None:
@@ -108,13 +109,17 @@ def test_nothing_and_too_little() -> None:
         metric.update([])
     assert math.isnan(found["fid"].compute()) and math.isnan(found["diversity"].compute())
     assert math.isnan(found["label_agreement"].compute())
-    assert set(metrics.image_metrics(Pixels(), None)) == {"diversity"}
+    appearance = {"colour_entropy", "saturation", "edge_density", "distinct"}
+    assert set(metrics.image_metrics(Pixels(), None)) == {"diversity", *appearance}
+    grey = metrics.image_metrics(Pixels(), None, coloured=False)
+    assert set(grey) == {"diversity", *appearance} - {"saturation"}
     assert set(metrics.image_metrics(Pixels(), REAL)) == {
         "coverage",
         "coverage_floor",
         "nearest",
         "nearest_floor",
         "diversity",
+        *appearance,
     }
 
 

@@ -209,7 +209,8 @@ def test_metrics_against_real_pictures(pipelines: dict[str, Path], folder: Path)
     """Diversity always; distances where there are real pictures, which are scaled to the model's own size."""
     pictures = np.random.default_rng(0).integers(0, 256, (12, 24, 24, 3), dtype=np.uint8)
     np.savez(folder / "real.npz", images=pictures)
-    assert list(module(pipelines["eps"]).metrics()) == ["diversity"]
+    appearance = ["colour_entropy", "saturation", "edge_density", "distinct"]
+    assert list(module(pipelines["eps"]).metrics()) == ["diversity", *appearance]
     model = module(pipelines["eps"], real="real.npz", features=ClassifierFeatures())
     pixels = model.policy.process.shape[1] * model._pipeline.pipe.vae_scale_factor
     assert model.real is not None and model.real.shape == (12, 3, pixels, pixels)
