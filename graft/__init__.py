@@ -8,7 +8,7 @@ from graft.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from graft.cli import load
-    from graft.commands import fit, pretrain, sample, trainer
+    from graft.commands import Run, fit, from_pretrained, levels, load_run, pretrain, sample, trainer
     from graft.core.datatypes import SampleRequest, TrainingBatch
     from graft.domain import Domain
     from graft.errors import GraftError
@@ -27,13 +27,17 @@ __all__ = [
     "Policy",
     "Reward",
     "Rollouts",
+    "Run",
     "SampleRequest",
     "Stage",
     "TrainingBatch",
     "Trajectory",
     "Tuning",
     "fit",
+    "from_pretrained",
+    "levels",
     "load",
+    "load_run",
     "pretrain",
     "run_stages",
     "sample",
@@ -42,7 +46,9 @@ __all__ = [
 
 _WHERE = {
     "load": "cli",
-    **dict.fromkeys(("fit", "pretrain", "sample", "trainer"), "commands"),
+    **dict.fromkeys(
+        ("Run", "fit", "from_pretrained", "levels", "load_run", "pretrain", "sample", "trainer"), "commands"
+    ),
     "GraftError": "errors",
     "Domain": "domain",
     **dict.fromkeys(("Policy", "Tuning"), "policy"),

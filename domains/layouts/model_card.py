@@ -43,7 +43,7 @@ def card(
     kept = data.val_set.layouts()
     n = len(kept) // 2
     half, other = kept[:n], kept[n : 2 * n]
-    drawn = [item for part, _ in graft.sample(module, graft.trainer(accelerator="cpu"), max(draws, n)) for item in part]
+    drawn = graft.sample(module, max(draws, n), trainer=graft.trainer(accelerator="cpu"))
     network = module.features if module.supports("features") else None
     found = make_metrics(module.names, half, network, convention)
     rows = {

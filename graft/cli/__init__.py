@@ -23,6 +23,8 @@ COMMANDS = {  # names and texts of the help; a command is the `run` of the file 
     "hits": "the best distinct objects of a run, ranked, with pictures: --weights RUN -n 100 --out FILE [--draws N]",
     "evaluate": "the domain's metrics of fresh samples, over several runs: --weights RUN -n 10000 --runs 3 "
     "[--out FILE.json]",
+    "check": "try every hook of a domain on three samples, and say what is wrong: --config mine.yaml",
+    "new": "write a package with a domain that runs: domain NAME",
     "validate": "evaluate draws of a model: --weights RUN",
     "test": "compare a model with its reference: --weights RUN",
     "predict": "sample a model into the run's folder: --weights RUN",

@@ -3,7 +3,8 @@
 from graft.commands.finetune import RoundWeightsCallback, fit
 from graft.commands.level_comparison import levels
 from graft.commands.pretraining import pretrain
-from graft.commands.samples import evaluate_both, render_samples, sample, write_samples
+from graft.commands.run import Run, from_pretrained, load_run
+from graft.commands.samples import evaluate_both, render_samples, sample, sample_chunks, write_samples
 from graft.commands.session import (
     TRAINER_DEFAULTS,
     OpenRun,
@@ -20,14 +21,18 @@ __all__ = [
     "TRAINER_DEFAULTS",
     "OpenRun",
     "RoundWeightsCallback",
+    "Run",
     "attach_logging",
     "evaluate_both",
     "fit",
+    "from_pretrained",
     "levels",
+    "load_run",
     "open_run",
     "pretrain",
     "render_samples",
     "sample",
+    "sample_chunks",
     "saves",
     "to_json",
     "train",

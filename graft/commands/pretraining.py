@@ -6,7 +6,7 @@ from typing import Any
 from lightning.pytorch import LightningDataModule, Trainer
 
 from graft import rounds
-from graft.commands.samples import sample, write_samples
+from graft.commands.samples import sample_chunks, write_samples
 from graft.commands.session import OpenRun, open_run, train, versions
 from graft.commands.summary import to_json
 from graft.dataloaders.seeded import seeded_train_dataloader
@@ -60,7 +60,7 @@ def _pretrain(
         train(module, data, trainer, folder, run.checkpoint)
     module.save_weights(folder / "reference.safetensors", run.config)
     evaluator = SampleEvaluator(None, module.metrics())
-    for items, calls in sample(module, trainer, draws, "pretrain"):
+    for items, calls in sample_chunks(module, trainer, draws, "pretrain"):
         evaluator.update(items, calls)
     module.evaluators = {"reference": evaluator}
     if (log := loggers.of(trainer)) is not None:

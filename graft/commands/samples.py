@@ -7,6 +7,7 @@ from typing import Any
 from lightning.pytorch import Trainer
 
 from graft import report
+from graft.core import limits
 from graft.core.datatypes import Weights
 from graft.dataloaders.sampling import SampleRequests, sample_objects
 from graft.evaluation import SampleEvaluator
@@ -17,7 +18,7 @@ from graft.rollouts import feasible
 SHOWN = 24  # number of objects in a picture
 
 
-def sample(
+def sample_chunks(
     module: GraftModule,
     trainer: Trainer,
     count: int,
@@ -44,6 +45,37 @@ def sample(
             module, trainer, SampleRequests(module, count, chunk or module.default_batch_size, (purpose,), weights)
         )
     )
+
+
+def sample(
+    module: GraftModule,
+    count: int,
+    seed: "int | None" = None,
+    weights: Weights = "tuned",
+    trainer: "Trainer | None" = None,
+) -> list[Any]:
+    """Return ``count`` objects of a model, those of ``graft sample`` with the same seed.
+
+    Args:
+        module: The model, for example from `from_pretrained`.
+        count: Number of objects.
+        seed: Seed of the conditions and the noise; the seed of the module if None.
+        weights: ``tuned`` or ``reference``.
+        trainer: Trainer that samples; one device of this machine without a progress bar if None.
+
+    Raises:
+        GraftError: The samples take more than a year, or more than the memory.
+    """
+    if trainer is None:
+        quiet = {"logger": False, "enable_checkpointing": False, "enable_model_summary": False}
+        trainer = Trainer(devices=1, enable_progress_bar=False, **quiet)
+    limits.check("count", count, 1)
+    before = module.seed
+    module.seed = before if seed is None else seed
+    try:
+        return [item for items, _ in sample_chunks(module, trainer, count, weights=weights) for item in items]
+    finally:
+        module.seed = before
 
 
 def evaluate_both(module: GraftModule, data: Any, trainer: Trainer) -> None:

@@ -12,6 +12,7 @@ import torch
 from called import QUIET, TOY, done, run
 
 import graft
+from graft.commands import sample_chunks
 from graft.commands.compare import cost_callback
 from graft.commands.compare.methods import METHODS
 from graft.domain.distance import frechet, paired_mmd
@@ -135,7 +136,7 @@ def drawn(run: "str | Path", name: str, **changes: float) -> list[float]:
     )
     if name:
         module.load_weights(Path(run, name))
-    items = [item for part, _ in graft.sample(module, trainer, 64, "test", chunk=64) for item in part]
+    items = [item for part, _ in sample_chunks(module, trainer, 64, "test", chunk=64) for item in part]
     return [item[0] for item in items]
 
 
@@ -154,7 +155,7 @@ def test_interpolation_by_hand(there: Path) -> None:
     with torch.no_grad():
         for name, parameter in module.policy.backbone.named_parameters():
             parameter.copy_((tuned[f"backbone/{name}"] + reference[f"backbone/{name}"]) / 2)
-    values = [item[0] for part, _ in graft.sample(module, trainer, 64, "test", chunk=64) for item in part]
+    values = [item[0] for part, _ in sample_chunks(module, trainer, 64, "test", chunk=64) for item in part]
     assert float(line("all", "interpolation:0.5")["reward"]) == pytest.approx(sum(values) / 64, rel=1e-6)
 
 
@@ -331,7 +332,7 @@ def test_molecules(small: list[str], folder: Path) -> None:
 
     module, _, trainer = graft.load(small[1], *small[2:])
     module.load_weights(Path("a/runs", row["run"], "tuned.safetensors"))
-    items = [item for part, _ in graft.sample(module, trainer, 32, "test", chunk=32) for item in part]
+    items = [item for part, _ in sample_chunks(module, trainer, 32, "test", chunk=32) for item in part]
     distribution, groups = [], []
     for number in (0, 1):
         tensors, _ = read_tensors(f"a/accepted/rounds/{number}/accepted.safetensors")

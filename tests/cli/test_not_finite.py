@@ -16,6 +16,7 @@ from trained import rollouts_of, training
 
 import graft
 from graft.cli import IGNORED_WARNINGS
+from graft.commands import sample_chunks
 from graft.core.finite import NotFiniteError
 from graft.errors import GraftError
 from graft.io.checksum import checksum
@@ -238,7 +239,7 @@ def test_samples(weights: Path, folder: Path) -> None:
     assert "are not finite" in message and not (folder / "levels/levels.json").exists()
     model = plane_of(broken.Overflows(0.6), weights=str(weights))
     with pytest.raises(NotFiniteError, match="4 of 4 samples are not finite"):
-        graft.sample(model, trained(1), 4)
+        sample_chunks(model, trained(1), 4)
 
 
 # Files

@@ -12,6 +12,7 @@ from trained import rollouts_of
 
 import graft
 from graft import GraftError, GraftModule
+from graft.commands import sample_chunks
 from graft.io.checksum import file_checksum
 from graft.io.tensors import read_tensors, write_tensors
 from graft.policy import Tuning
@@ -159,7 +160,7 @@ def test_from_pretrained(work: Path) -> None:
     pairs = zip(tuned.policy.backbone.parameters(), policy.backbone.parameters(), strict=True)
     assert any((a != b).any() for a, b in pairs)
     done("sample", "--weights", "cli", "-n", "4", "--out", "a.csv")
-    objects = graft.sample(tuned, trainer, 4)
+    objects = sample_chunks(tuned, trainer, 4)
     rows = [line.split(",") for line in Path("a.csv").read_text().splitlines()]
     drawn = [item for part, _ in objects for item in part]
     assert [float(row[0]) for row in rows[-4:]] == pytest.approx([float(item[0]) for item in drawn], abs=1e-4)

@@ -19,6 +19,7 @@ from trained import rollouts_of, training
 import graft
 from graft import GraftError, GraftModule, cli
 from graft.accept import AcceptanceRule, ExponentialTilt, Preference
+from graft.commands import sample_chunks
 from graft.core.datatypes import TrainingBatch
 from graft.core.seeding import make_generator
 from graft.io.tensors import read_tensors
@@ -256,8 +257,8 @@ def test_trained_corrector_and_its_files(tmp_path: Path) -> None:
         tmp_path,
     )
     again.load_weights(tmp_path / "run/tuned.safetensors")
-    drawn = [item for items, _ in graft.sample(again, trainer(), 300) for item in items]
-    assert drawn == [item for items, _ in graft.sample(made, trainer(), 300) for item in items]
+    drawn = [item for items, _ in sample_chunks(again, trainer(), 300) for item in items]
+    assert drawn == [item for items, _ in sample_chunks(made, trainer(), 300) for item in items]
 
 
 def _known(noise: Tensor) -> tuple[Tensor, Tensor]:
@@ -280,7 +281,7 @@ def test_inverse_noise_correction_is_another_source(tmp_path: Path) -> None:
     made.policy.corrector.fit([examples])
     loader = torch.utils.data.DataLoader([examples], batch_size=None)
     trainer().fit(made, loader)
-    drawn = f64([item for items, _ in graft.sample(made, trainer(), 8192, chunk=1024) for item in items])
+    drawn = f64([item for items, _ in sample_chunks(made, trainer(), 8192, chunk=1024) for item in items])
     assert near(drawn, (real.mean(0), real.mT.cov(correction=0)))
 
 

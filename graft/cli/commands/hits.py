@@ -48,7 +48,7 @@ def run(args: list[str]) -> None:
     evaluator = SampleEvaluator(data.rounds.require_reward, {})
     data.rounds.require_reward.setup()
     try:
-        for items, calls in commands.sample(cli.model, cli.trainer, flags.draws, "hits") if flags.draws else ():
+        for items, calls in commands.sample_chunks(cli.model, cli.trainer, flags.draws, "hits") if flags.draws else ():
             evaluator.update(items, calls)
         found = hits.top_samples(cli.model, data, rounds, evaluator.items, evaluator.rewards, flags.number)
         if flags.postprocess:

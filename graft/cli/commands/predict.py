@@ -8,7 +8,7 @@ from graft.io.atomic import write_with
 def run(args: list[str]) -> None:
     """Sample as many objects as ``data.evaluation.test_draws``, and write them."""
     cli, _, folder, _ = start_run("predict", args, "_predict")
-    drawn = commands.sample(cli.model, cli.trainer, cli.datamodule.evaluation.test_draws, "predict")
+    drawn = commands.sample_chunks(cli.model, cli.trainer, cli.datamodule.evaluation.test_draws, "predict")
     items = [item for part, _ in drawn for item in part]
     path = folder / f"samples{cli.model.file_suffix}"
     if cli.trainer.is_global_zero:

@@ -59,7 +59,7 @@ def run(args: list[str]) -> None:
         cost = f", the best of {flags.best_of} each: {best.reward_calls} reward calls, "
         cost += f"{best.denoiser_calls} denoiser calls, {_scored(cli.datamodule.reward, rewards)}"
     else:
-        items = [item for drawn, _ in commands.sample(cli.model, cli.trainer, flags.number) for item in drawn]
+        items = [item for drawn, _ in commands.sample_chunks(cli.model, cli.trainer, flags.number) for item in drawn]
     if flags.postprocess:
         items = cli.model.postprocess(items)
         if rewards is not None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from graft.commands import sample
+from graft.commands import sample_chunks
 from graft.commands.compare.best_of import best_of_n
 from graft.core.datatypes import Weights
 from graft.errors import GraftError
@@ -53,7 +53,7 @@ def _load_nothing(module: GraftModule, run: Path, value: float) -> None:
 
 def _sample_with(weights: Weights) -> Sample:
     def sample_plainly(module: GraftModule, data: Any, trainer: Any, value: float) -> Samples:
-        parts = sample(module, trainer, data.evaluation.test_draws, PURPOSE, weights, data.batch_size)
+        parts = sample_chunks(module, trainer, data.evaluation.test_draws, PURPOSE, weights, data.batch_size)
         items = [item for part, _ in parts for item in part]
         return Samples(items, denoiser_calls=sum(calls for _, calls in parts))
 

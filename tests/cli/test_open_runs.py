@@ -1,0 +1,67 @@
+"""`graft.load_run`, `graft.from_pretrained` and `graft.sample`: runs as objects and tables of Python."""
+
+import csv
+from pathlib import Path
+
+import pytest
+from called import done
+
+import graft
+from graft import GraftError
+
+
+def points(path: str) -> list[tuple[float, ...]]:
+    return [tuple(map(float, line.split(","))) for line in Path(path).read_text().splitlines()]
+
+
+def test_names() -> None:
+    """What `dir` lists can be imported, and has a docstring."""
+    assert {"fit", "load", "load_run", "from_pretrained", "sample", "levels", "Run"} <= set(dir(graft))
+    for name in graft.__all__:
+        assert name in dir(graft) and getattr(graft, name).__doc__, name
+
+
+def test_a_run_is_opened(mixture_run: Path) -> None:
+    run = graft.load_run(mixture_run, trust=True)
+    assert run.is_finished and run.summary["reward_calls"] > 0
+    assert run.config["data"]["draws"] == run.summary["rounds"][0]["draws"] == 64
+    assert run.rounds == run.summary["rounds"] and len(run.rounds) == 2
+    with (mixture_run / "metrics.csv").open(newline="") as file:
+        written = list(csv.DictReader(file))
+    assert len(run.metrics) == len(written) > 0
+    for row, texts in zip(run.metrics, written, strict=True):
+        assert {name: value for name, value in row.items() if value is not None} == {
+            name: float(text) for name, text in texts.items() if text
+        }
+    accepted = run.accepted(1)
+    assert len(accepted) == run.rounds[1]["accepted"] and isinstance(accepted[0]["reward"], float)
+    assert run.hits[0]["rank"] == 1 and len(run.hits) > 1
+    with pytest.raises(GraftError, match="finished round"):
+        run.accepted(2)
+
+
+def test_samples_are_those_of_the_command_line(mixture_run: Path, folder: Path) -> None:
+    for seed in (0, 3):
+        done("sample", "--weights", mixture_run, "-n", 5, "--out", f"{seed}.csv", "--seed", seed)
+    run = graft.load_run(mixture_run)
+    first, other = run.sample(5), run.sample(5, seed=3)
+    assert [first, other] == [
+        [pytest.approx(p) for p in points("0.csv")],
+        [pytest.approx(p) for p in points("3.csv")],
+    ]
+    module = graft.from_pretrained(mixture_run)
+    assert module.seed == 0 and graft.sample(module, 5, seed=3) == other and module.seed == 0
+    assert graft.sample(module, 5, seed=3, weights="reference") != other
+    assert graft.from_pretrained(mixture_run, steps=4).policy.steps == 4
+
+
+def test_what_is_no_run(mixture_run: Path, folder: Path) -> None:
+    with pytest.raises(GraftError, match=r"holds no run\. Give the folder of a run"):
+        graft.load_run(folder)
+    (folder / "config.yaml").write_text("seed_everything: 0")
+    unfinished = graft.load_run(folder)
+    assert not unfinished.is_finished and unfinished.rounds == unfinished.metrics == unfinished.hits == []
+    with pytest.raises(GraftError, match="is not finished: resume it"):
+        _ = unfinished.summary
+    with pytest.raises(GraftError, match="count is 0"):
+        graft.sample(graft.from_pretrained(mixture_run), 0)
