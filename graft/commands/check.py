@@ -4,6 +4,7 @@ import copy
 import math
 import tempfile
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -59,12 +60,14 @@ def check_domain(module: GraftModule, data: "LightningDataModule | None" = None)
         data: Rollouts, whose reward is tried, or a data set, whose first batch is tried; None for neither.
     """
     check = _Check(module, data)
-    with torch.no_grad(), module.policy.eval_weights():
-        check.sampling()
-        if check.items is not None:
-            check.objects(check.items)
-            check.files(check.items)
-    check.training()
+    # a corrector shapes the noise of a reference, and has a clock of its own
+    with nullcontext() if module.policy.corrector is not None else module.policy.whole_clock(), torch.random.fork_rng():
+        with torch.no_grad(), module.policy.eval_weights():
+            check.sampling()
+            if check.items is not None:
+                check.objects(check.items)
+                check.files(check.items)
+        check.training()
     return check.trials
 
 
@@ -330,15 +333,15 @@ class _Check:
     def _loss(self, state: Any, condition: Any) -> str:
         batch = TrainingBatch(state, _moved(condition, self.module.device))
         loss = self.module.policy.loss(batch, seeding.make_generator(0, "check"))
-        if loss.ndim and not bool(loss.isfinite().all()):
-            raise GraftError("the loss of three samples is not finite")
-        loss.mean().backward()  # type: ignore[no-untyped-call]
+        if not bool(loss.isfinite()):
+            raise GraftError(f"the loss of {COUNT} samples is {float(loss)}; it must be finite")
+        loss.backward()  # type: ignore[no-untyped-call]
         trained = [each for each in self.module.policy.backbone.parameters() if each.requires_grad]
         reached = sum(each.grad is not None for each in trained)
         self.module.zero_grad(set_to_none=True)
         if not reached:
             raise GraftError("the loss depends on no parameter of the network")
-        return f"{float(loss.detach().mean()):.4g}, a gradient for {reached} of {len(trained)} parameters"
+        return f"{float(loss.detach()):.4g}, a gradient for {reached} of {len(trained)} parameters"
 
     def _encode(self) -> str:
         data: Any = self.data

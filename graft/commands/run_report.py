@@ -10,6 +10,7 @@ from lightning.pytorch import Trainer
 from graft import report
 from graft.commands.levels import show
 from graft.commands.samples import render_samples
+from graft.io.atomic import write_text
 from graft.module import GraftModule
 from graft.report import hits
 from graft.reward import scored_forms
@@ -25,7 +26,7 @@ HITS = 100  # number of best objects in the hits of a run
 def write_report(
     module: GraftModule, data: Rollouts, trainer: Trainer, folder: Path, summary: dict[str, Any], command: str
 ) -> None:
-    """Write ``report.html`` and the best samples of a run.
+    """Write ``report.html``, ``CARD.md`` and the best samples of a run.
 
     Args:
         module: The model after the comparison with the reference.
@@ -63,6 +64,11 @@ def write_report(
     best = _write_hits(module, data, folder)
     levels = show.section(folder)
     report.write(folder / "report.html", summary, title, command, rewards, curves, shown, levels, best, matching)
+    kind, file = type(module), module.policy.reference_file or {}
+    card = report.model_card(
+        summary, f"{kind.__module__}.{kind.__qualname__}", Path(file.get("path", "")).name, command
+    )
+    write_text(folder / "CARD.md", card)
 
 
 def _write_hits(module: GraftModule, data: Rollouts, folder: Path) -> str:

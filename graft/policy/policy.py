@@ -1,5 +1,7 @@
 """Policy: the tuned and the reference network as one sampler, and the denoising loss of the tuned one."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Literal
 
@@ -107,6 +109,15 @@ class Policy(TunedNetwork):
             GraftError: The level is outside its range.
         """
         self._interval = tuned_interval(level, self.upper_level, self.steps, self.corrector is not None)
+
+    @contextmanager
+    def whole_clock(self) -> Iterator[None]:
+        """Have the tuned network sample from level 1 to 0 within the block, which needs no reference."""
+        before, self._interval = self._interval, Interval()
+        try:
+            yield
+        finally:
+            self._interval = before
 
     # Sampling
 

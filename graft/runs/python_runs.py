@@ -16,6 +16,7 @@ OURS = (  # names in a run's folder that graft writes
         "summary.json",
         "metrics.csv",
         "report.html",
+        "CARD.md",
         "training.json",
         "elapsed.json",
         "invalid_records.csv",

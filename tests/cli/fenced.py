@@ -9,7 +9,7 @@ ROOT = Path(__file__).parents[2]
 FENCE = re.compile(
     r"(?:^<!-- (?P<mark>[^\n]*?) -->\n)?^```(?P<language>\w*)\n(?P<text>.*?)^```$", re.DOTALL | re.MULTILINE
 )
-OTHERS = {"pip", "mkdocs", "ruff", "pytest", "python", "export", "dask", "srun", "pre-commit", "git", ".ci/run"}
+OTHERS = {"set", "pip", "mkdocs", "ruff", "pytest", "python", "export", "dask", "srun", "pre-commit", "git", ".ci/run"}
 
 
 @dataclass
@@ -48,6 +48,8 @@ class Block:
                 words = shlex.split(part, comments=True)
                 if words[:1] == ["torchrun"]:
                     words = ["graft", *words[words.index("graft") + 1 :]]
+                if words[:2] == ["srun", "graft"]:
+                    words = words[1:]
                 if words[:1] == ["graft"]:
                     found.append(words[1:])
                 else:

@@ -103,7 +103,7 @@ def test_a_fault_is_named_in_a_sentence(case: str, importable: Path) -> None:
 def test_the_command_ends_with_the_sentence(importable: Path) -> None:
     write_mine(importable, "key")
     result = run("check", "--config", "mine.yaml", *QUIET)
-    assert result.said.startswith("graft: Mine.key returned float; it must return a string")
+    assert result.message.startswith("graft: Mine.key returned float; it must return a string")
     assert "FAULT" in result.out and "sample_conditions  ok     label (3,)" in result.out
 
 
@@ -117,21 +117,21 @@ def test_the_toy_has_no_fault(mixture: Path) -> None:
 
 
 def test_bad_arguments(folder: Path) -> None:
-    assert "give a configuration" in run("check").said
-    assert "there is no configuration" in run("check", "--config", "nothing.yaml").said
+    assert "give a configuration" in run("check").message
+    assert "there is no configuration" in run("check", "--config", "nothing.yaml").message
     for name in ("Crystals", "1d", "class", "a-b", "../x"):
-        assert "must be a Python name" in run("new", "domain", name).said
+        assert "must be a Python name" in run("new", "domain", name).message
     for args in ((), ("domain",), ("reward", "x"), ("domain", "a", "b")):
-        assert "graft new domain NAME" in run("new", *args).said
+        assert "graft new domain NAME" in run("new", *args).message
     (folder / "full").mkdir()
     (folder / "full/file").touch()
-    assert "is not empty" in run("new", "domain", "full").said
+    assert "is not empty" in run("new", "domain", "full").message
     assert (folder / "full").stat() and sorted(path.name for path in (folder / "full").iterdir()) == ["file"]
 
 
 def test_a_new_domain_passes_and_runs(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    said = done("new", "domain", "rock_salt", "--folder", "package").out
-    assert "graft check --config domains/rock_salt/rock_salt.yaml" in said
+    shown = done("new", "domain", "rock_salt", "--folder", "package").out
+    assert "graft check --config domains/rock_salt/rock_salt.yaml" in shown
     monkeypatch.chdir(folder / "package")
     monkeypatch.syspath_prepend(folder / "package")
     for name in ("rock_salt", "pretrain"):

@@ -4,6 +4,7 @@ import importlib
 import json
 import shlex
 import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -113,6 +114,10 @@ class Parsed(Exception):
     """Raised in the place of building what a command has parsed."""
 
 
+def stop(*_: Any, **__: Any) -> None:
+    raise Parsed
+
+
 @pytest.mark.parametrize(
     "page",
     [*(page for page in PAGES if page not in QUICK), *(pytest.param(each, marks=pytest.mark.slow) for each in DOMAINS)],
@@ -120,10 +125,6 @@ class Parsed(Exception):
 def test_commands_are_parsed(page: str, importable: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every configuration and every setting exists; nothing is built."""
     write_files(page, importable)
-
-    def stop(*_: Any, **__: Any) -> None:
-        raise Parsed
-
     monkeypatch.setattr("lightning.pytorch.cli.LightningCLI.instantiate_classes", stop)
     for name in ("sample", "hits", "evaluate"):
         monkeypatch.setattr(f"graft.cli.commands.{name}.load_run", stop)
@@ -151,6 +152,18 @@ def test_every_block_is_tested(page: str) -> None:
             check_settings(block)
         if block.mark.startswith("build: "):
             build(block)
+
+
+@pytest.mark.parametrize("name", ["slurm.sh", "torchrun.sh"])
+def test_scripts(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A shell reads them, and every configuration and setting exists."""
+    path = ROOT / "docs/examples" / name
+    assert subprocess.run(["bash", "-n", str(path)], capture_output=True).returncode == 0
+    text = path.read_text(encoding="utf-8").replace('"${NODES:-1}"', "2")
+    (words,) = Block("", "bash", text).commands()
+    monkeypatch.setattr("lightning.pytorch.cli.LightningCLI.instantiate_classes", stop)
+    with pytest.raises(Parsed):
+        cli.main(words)
 
 
 def check_settings(block: Block) -> None:

@@ -9,12 +9,12 @@ from types import ModuleType, SimpleNamespace
 import pytest
 from rdkit import Chem
 
-EXAMPLES = Path(__file__).parents[2] / "domains/molecules/examples"
+ROOT = Path(__file__).parents[2]
 
 
 def cells(name: str) -> list[str]:
-    """The code of a notebook."""
-    notebook = json.loads((EXAMPLES / name).read_text(encoding="utf-8"))
+    """The code of a notebook, by its path in the repository."""
+    notebook = json.loads((ROOT / name).read_text(encoding="utf-8"))
     assert notebook["nbformat"] == 4
     return ["".join(cell["source"]) for cell in notebook["cells"] if cell["cell_type"] == "code"]
 
@@ -32,7 +32,7 @@ def display(monkeypatch: pytest.MonkeyPatch) -> list:
 
 def test_molecules(folder: Path, display: list, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(folder)
-    first, *rest = cells("molecules.ipynb")
+    first, *rest = cells("domains/molecules/examples/molecules.ipynb")
     namespace: dict = {}
     exec(re.sub(r"= \d+, \d+, \d+, \d+", "= 96, 4, 1, 16", first), namespace)
     assert namespace["DRAWS"] == 96
@@ -48,3 +48,42 @@ def test_molecules(folder: Path, display: list, monkeypatch: pytest.MonkeyPatch)
     assert len(relaxed) == 16 and all(mol.HasProp("reward") for mol in relaxed if mol is not None)
     scored, assay = (json.loads(Path(f"runs/{name}/summary.json").read_text()) for name in ("score", "assay"))
     assert scored["reward_calls"] == 96 and assay["reward_calls"] == 0 and assay["rounds"][0]["draws"] > 20
+
+
+def run_cells(name: str, numbers: str, namespace: dict) -> None:
+    """Run a notebook with other numbers in its first cell."""
+    first, *rest = cells(name)
+    first, count = re.subn(r"= [\d, ]+", f"= {numbers} ", first, count=1)
+    assert count == 1
+    for cell in [first, *rest]:
+        exec(cell, namespace)
+
+
+@pytest.mark.slow
+def test_layouts(folder: Path, display: list) -> None:
+    namespace: dict = {}
+    run_cells("domains/layouts/examples/layouts.ipynb", "128, 4, 16", namespace)
+    assert display[0].data.startswith(b"\x89PNG") and len(namespace["pages"]) == 8
+    written = json.loads(Path("pages.json").read_text())
+    assert len(written["images"]) == 8 and (written["images"][0]["width"], written["images"][0]["height"]) == (612, 792)
+
+
+@pytest.mark.slow
+def test_pictures(folder: Path, display: list) -> None:
+    pytest.importorskip("diffusers")
+    namespace: dict = {}
+    run_cells("domains/images/examples/pictures.ipynb", "96, 4, 16", namespace)
+    ours, theirs = namespace["run"].module.policy.backbone.state_dict(), namespace["network"].state_dict()
+    assert ours.keys() == theirs.keys() and all((ours[name] == theirs[name]).all() for name in ours)
+    assert all(shown.data.startswith(b"\x89PNG") for shown in display) and len(display) == 2
+
+
+@pytest.mark.slow
+def test_a_new_domain(folder: Path, display: list, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    namespace: dict = {}
+    try:
+        run_cells("docs/examples/new_domain.ipynb", "2, 64, 4, 32", namespace)
+        assert namespace["summary"]["tuned"]["n"] == 32
+    finally:
+        sys.modules.pop("domains.crystals", None)

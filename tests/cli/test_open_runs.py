@@ -4,10 +4,12 @@ import csv
 from pathlib import Path
 
 import pytest
+import yaml
 from called import done
 
 import graft
 from graft import GraftError
+from graft.report import format_number
 
 
 def points(path: str) -> list[tuple[float, ...]]:
@@ -46,8 +48,8 @@ def test_samples_are_those_of_the_command_line(mixture_run: Path, folder: Path) 
     run = graft.load_run(mixture_run)
     first, other = run.sample(5), run.sample(5, seed=3)
     assert [first, other] == [
-        [pytest.approx(p) for p in points("0.csv")],
-        [pytest.approx(p) for p in points("3.csv")],
+        [pytest.approx(point, abs=1e-6) for point in points("0.csv")],
+        [pytest.approx(point, abs=1e-6) for point in points("3.csv")],
     ]
     module = graft.from_pretrained(mixture_run)
     assert module.seed == 0 and graft.sample(module, 5, seed=3) == other and module.seed == 0
@@ -65,3 +67,22 @@ def test_what_is_no_run(mixture_run: Path, folder: Path) -> None:
         _ = unfinished.summary
     with pytest.raises(GraftError, match="count is 0"):
         graft.sample(graft.from_pretrained(mixture_run), 0)
+
+
+def test_the_card_of_the_weights(mixture_run: Path) -> None:
+    """Its figures are those of the summary; it has front matter and no folder of the machine."""
+    text = (mixture_run / "CARD.md").read_text(encoding="utf-8")
+    _, front, body = text.split("---\n", 2)
+    assert yaml.safe_load(front)["library_name"] == "graft" and body.startswith("\n# tuned.safetensors")
+    summary = graft.load_run(mixture_run).summary
+    row = next(line for line in body.splitlines() if line.startswith("| spread |"))
+    values = [f"{format_number(summary[side]['reward'])} ±" for side in ("reference", "tuned")]
+    assert all(value in row for value in values)
+    assert "| `domains.mixture.Mixture` |" in body and "| `reference.safetensors` |" in body
+    assert "graft fit --config" in body and str(mixture_run.parents[2]) not in body.replace(repeated(body), "")
+    assert [line for line in body.splitlines() if line.startswith("|") and line.count("|") < 3] == []
+
+
+def repeated(body: str) -> str:
+    """Return the command that repeats the run, as the user typed it."""
+    return body.partition("## Repeat it")[2].partition("## Limits")[0]
