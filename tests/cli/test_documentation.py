@@ -45,7 +45,8 @@ QUICK = ["README.md", "docs/extending/objective.md", "docs/extending/process.md"
 ELSEWHERE = {  # pages that tests of their own run
     "docs/own_generators.md": "tests/cli/test_own_generators.py",
     "docs/distributed_rewards.md": "tests/cli/test_executors.py",
-    "docs/rating.md": "its own test",
+    "docs/rewards_elsewhere.md": "tests/cli/test_rewards_elsewhere.py",
+    "docs/rating.md": "tests/cli/test_rate.py",
 }
 DOMAINS = [path.relative_to(ROOT).as_posix() for path in sorted(ROOT.glob("domains/**/README.md"))]
 MARKS = ("file: ", "not run: ", "settings of: ", "build: ", "run", "test")
