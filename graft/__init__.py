@@ -8,7 +8,8 @@ from graft.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from graft.cli import load
-    from graft.commands import Run, fit, from_pretrained, levels, load_run, pretrain, sample, trainer
+    from graft.commands import Run, fit, from_pretrained, load_run, pretrain, sample, trainer
+    from graft.commands.level_comparison import levels
     from graft.core.datatypes import SampleRequest, TrainingBatch
     from graft.domain import Domain
     from graft.errors import GraftError
@@ -46,9 +47,8 @@ __all__ = [
 
 _WHERE = {
     "load": "cli",
-    **dict.fromkeys(
-        ("Run", "fit", "from_pretrained", "levels", "load_run", "pretrain", "sample", "trainer"), "commands"
-    ),
+    **dict.fromkeys(("Run", "fit", "from_pretrained", "load_run", "pretrain", "sample", "trainer"), "commands"),
+    "levels": "commands.level_comparison",
     "GraftError": "errors",
     "Domain": "domain",
     **dict.fromkeys(("Policy", "Tuning"), "policy"),

@@ -67,7 +67,7 @@ def sample(
         GraftError: The samples take more than a year, or more than the memory.
     """
     if trainer is None:
-        quiet = {"logger": False, "enable_checkpointing": False, "enable_model_summary": False}
+        quiet: dict[str, Any] = {"logger": False, "enable_checkpointing": False, "enable_model_summary": False}
         trainer = Trainer(devices=1, enable_progress_bar=False, **quiet)
     limits.check("count", count, 1)
     before = module.seed
