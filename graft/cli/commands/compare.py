@@ -19,6 +19,7 @@ USAGE = """usage: graft compare --config NAME --methods a,b --seeds 0,1,2 [--SET
   --seeds LIST       seeds of the runs
   --levels LIST      numbers or auto, for methods that have a level; the configuration's own if not given
   --baseline METHOD  method that the others are compared with; the first one if not given
+  --path N           evaluate the weights after N rounds of each run, spread evenly and with its last; 1 if not given
   --target_draws N   draws of the reference for the accepted distribution; as many as in a run if not given
   --run_dir FOLDER   folder of the comparison; runs/compare-NAME/N if not given. An earlier comparison is resumed.
 """
@@ -26,7 +27,7 @@ USAGE = """usage: graft compare --config NAME --methods a,b --seeds 0,1,2 [--SET
 
 def run(args: list[str]) -> None:
     """Run the missing runs, and print the table."""
-    own, rest = split_flags(args, ("methods", "seeds", "levels", "baseline", "target_draws", "run_dir"))
+    own, rest = split_flags(args, ("methods", "seeds", "levels", "baseline", "target_draws", "path", "run_dir"))
     if {"-h", "--help"} & set(rest):
         print(f"{USAGE}\nmethods:\n{methods.describe_methods()}\n")
         parse_and_build("compare", rest)
@@ -52,4 +53,5 @@ def run(args: list[str]) -> None:
         print(f"graft: comparison in {folder}", flush=True)
         comparison.run()
         about = {**comparison.about(), "seconds": round(clock.seconds, 1)}
-    print(f"\n{show.table(show.write(folder, comparison.rows_shown, about), about)}\n\n{folder / 'compare.html'}")
+    shown = show.table(*show.write(folder, comparison.rows_shown, about), about)
+    print(f"\n{shown}\n\n{folder / 'compare.html'}")

@@ -36,6 +36,8 @@ class AcceptedDistribution:
 
     Attributes:
         features: (n, d) features of the samples; None if the domain has no features.
+        drawn: (m, d) features of draws of the reference, accepted or not; None if the domain has no features.
+        drawn_groups: (m,) integer of the condition of each of these draws.
         groups: (n,) integer of the condition of each sample.
         count: n, the number of samples.
         draws: Number of draws of the reference that the samples were accepted from.
@@ -49,6 +51,8 @@ class AcceptedDistribution:
     """
 
     features: "Tensor | None"
+    drawn: "Tensor | None"
+    drawn_groups: Tensor
     groups: Tensor
     count: int
     draws: int
@@ -83,6 +87,7 @@ def sample_accepted(module: GraftModule, data: Rollouts, trainer: Any, folder: P
     """
     data.run_dir = folder
     items, parts = run_within(trainer, module, lambda: _run_rounds(data, trainer))
+    features, feature_groups = _drawn(data) if module.supports("features") else (None, torch.zeros(0, dtype=torch.long))
     summaries = [RoundSummary.read(data.rounds.round_dir(n))[0] for n in range(trainer.max_epochs)]
     groups, *weighted, rewards, conditions = (torch.cat(each) for each in zip(*parts, strict=True))
     accepted, drawn = means(*weighted), means(rewards, conditions)
@@ -90,6 +95,8 @@ def sample_accepted(module: GraftModule, data: Rollouts, trainer: Any, folder: P
     covered = sum(often[value] for value in accepted)
     return AcceptedDistribution(
         features=module.features(items).double() if module.supports("features") else None,
+        drawn=features,
+        drawn_groups=feature_groups,
         groups=groups,
         count=len(items),
         draws=len(rewards),
@@ -124,3 +131,16 @@ def _run_rounds(data: Rollouts, trainer: Any) -> tuple[list[Any], list[tuple[Ten
         rewards = torch.tensor(store.scores()[0].values, dtype=torch.float64)
         parts.append((scored.groups[kept], signed, scored.groups, scored.weight, rewards, store_groups(module, store)))
     return items, parts
+
+
+def _drawn(data: Rollouts) -> tuple[Tensor, Tensor]:
+    """Return (features, conditions) of the first draws of the first round, about twice `MOST` or all."""
+    store, module = data.rounds.store(0), data.module
+    features, groups = list[Tensor](), list[Tensor]()
+    for index in range(len(store.rows)):
+        if sum(len(each) for each in features) >= 2 * MOST:
+            break
+        chunk = store.read_chunk(index)
+        features.append(module.features(module.decode(chunk.state, chunk.condition)).double())
+        groups.append(module.group(chunk.condition).cpu())
+    return torch.cat(features), torch.cat(groups)

@@ -24,16 +24,27 @@ class Cell:
     Attributes:
         method: The method with its number.
         level: The given level, a number or ``auto``; None if the method fixes the level.
+        rounds: Number of rounds after which the weights are taken; None for the last.
     """
 
     method: Method
     level: "float | str | None" = None
+    rounds: "int | None" = None
 
     @property
     def label(self) -> str:
-        """Label of the method, with the level if there is one: ``pgraft@0.25``."""
+        """Label of the method, with the level and an earlier round if there are any: ``pgraft@0.25 round 2``."""
+        at = "" if self.rounds is None else f" round {self.rounds}"
+        return self._at_level(self.method.label) + at
+
+    @property
+    def path(self) -> str:
+        """Name of the path that the line is a point of: its run's, or that of the method with other numbers."""
+        return self._at_level(self.method.path or self.method.label)
+
+    def _at_level(self, name: str) -> str:
         level = f"{self.level:g}" if isinstance(self.level, float) else self.level
-        return self.method.label if level is None else f"{self.method.label}@{level}"
+        return name if level is None else f"{name}@{level}"
 
     def run(self, seed: int, level: "float | None") -> "str | None":
         """Return the name of the folder of the run that gives the weights; None for the reference."""
@@ -66,18 +77,30 @@ def cells(spec: ComparisonSpec, built: Setup) -> list[Cell]:
     return out
 
 
+def earlier(line: Cell, rounds: int, points: int) -> list[Cell]:
+    """Return the lines of a run's earlier rounds, which with its last are ``points`` or all of its ``rounds``.
+
+    Methods that sample with the weights of another run have none.
+    """
+    if line.method.weights != "own":
+        return []
+    chosen = sorted({round(rounds * k / points) for k in range(1, points)} - {0, rounds})
+    return [dataclasses.replace(line, rounds=each) for each in chosen]
+
+
 def baseline(spec: ComparisonSpec, lines: Sequence[Cell]) -> str:
     """Return the label of the line that differences are taken to.
 
     Raises:
         GraftError: There is no such line.
     """
+    whole = [line for line in lines if line.rounds is None]
     if not spec.baseline:
-        return lines[0].label
-    for line in lines:
+        return whole[0].label
+    for line in whole:
         if spec.baseline in (line.label, line.method.label, line.method.name):
             return line.label
-    raise GraftError(f"--baseline is {spec.baseline!r}; it must be one of {', '.join(line.label for line in lines)}")
+    raise GraftError(f"--baseline is {spec.baseline!r}; it must be one of {', '.join(line.label for line in whole)}")
 
 
 def training_flags(cell: Cell, seed: int, level: "float | None", base: Budget, built: Setup) -> list[str]:

@@ -25,7 +25,10 @@ DISTANCES: dict[str, Callable[[Tensor, Tensor, Tensor], float]] = {
 FEATURED = (
     *("internal_diversity", "distance_n", "distance_share"),
     *(name for distance in DISTANCES for name in (distance, f"{distance}_floor")),
+    *("drift", "drift_floor"),
 )
+DRIFT = "frechet"
+"""The distance to draws of the reference that measures the drift of a model."""
 LEAST = 6
 """Smallest number of samples on either side of a distance; the coverage needs as many."""
 
@@ -98,7 +101,12 @@ def _by_features(
     # One fixed seed gives all methods the same halves of the accepted samples.
     matched = match(accepted.groups, groups, seeding.make_generator(SEED, "halves"))
     out["distance_n"], out["distance_share"] = len(matched.half), matched.share
-    return out | distances(accepted.features, features, matched)
+    out |= distances(accepted.features, features, matched)
+    if accepted.drawn is not None:
+        drawn = match(accepted.drawn_groups, groups, seeding.make_generator(SEED, "drawn"))
+        found = distances(accepted.drawn, features, drawn)
+        out |= {"drift": found[DRIFT], "drift_floor": found[f"{DRIFT}_floor"]} if found else {}
+    return out
 
 
 def distances(accepted: Tensor, tuned: Tensor, matched: Matched) -> dict[str, float]:

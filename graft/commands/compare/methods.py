@@ -36,7 +36,7 @@ def _load_final(module: GraftModule, run: Path, value: float) -> None:
     module.load_weights(run / "tuned.safetensors")
 
 
-def _load_early(module: GraftModule, run: Path, value: float) -> None:
+def load_early(module: GraftModule, run: Path, value: float) -> None:
     """Load the weights of a run after round ``value``, counted from 1."""
     module.load_weights(run / "rounds" / str(int(value) - 1) / "tuned.safetensors")
 
@@ -93,6 +93,7 @@ class Method:
         integer: True if ``value`` must be a whole number of at least 1.
         config_key: Flag of the setting that ``value`` sets.
         content: Checksum of the configuration file of a user's method.
+        path: Name of the path on which the method with other numbers lies; its own label if empty.
     """
 
     name: str
@@ -108,6 +109,7 @@ class Method:
     integer: bool = False
     config_key: str = ""
     content: str = ""
+    path: str = ""
 
     @property
     def label(self) -> str:
@@ -145,9 +147,10 @@ METHODS: dict[str, Method] = {
             SHAPING,
             "zero",
             "graft",
-            load_weights=_load_early,
+            load_weights=load_early,
             parameter="ROUND",
             integer=True,
+            path="graft",
         ),
         Method(
             "interpolation",
@@ -158,6 +161,7 @@ METHODS: dict[str, Method] = {
             load_weights=_load_interpolated,
             parameter="W",
             value=0.5,
+            path="interpolation",
         ),
         Method(
             "all",
@@ -175,6 +179,7 @@ METHODS: dict[str, Method] = {
             parameter="N",
             value=4,
             integer=True,
+            path="best_of",
         ),
         Method(
             "rwr",

@@ -1,6 +1,6 @@
 """The checks of a comparison before any training: every run can train, at the same budget."""
 
-from graft.commands.compare.cells import COMMON, Cell, cells, sampling_flags, training_flags
+from graft.commands.compare.cells import COMMON, Cell, cells, earlier, sampling_flags, training_flags
 from graft.commands.compare.setup import Budget, Build, Setup, budget
 from graft.commands.compare.spec import ComparisonSpec
 from graft.core import limits
@@ -47,9 +47,10 @@ def preflight(spec: ComparisonSpec, build: Build) -> tuple[list[Cell], Setup, Bu
     check(build([*COMMON, *substitute]))
     plain = build([*COMMON, *substitute])
     plain.data.trainer = plain.trainer
-    base, lines = budget(plain), cells(spec, built)
-    for line in lines:
+    base, lines = budget(plain), list[Cell]()
+    for line in cells(spec, built):
         if line.method.weights == "reference":
+            lines.append(line)
             continue
         level = _smallest(built) if isinstance(line.level, str) else line.level
         variants = [training_flags(line, spec.seeds[0], level, base, built)]
@@ -67,6 +68,7 @@ def preflight(spec: ComparisonSpec, build: Build) -> tuple[list[Cell], Setup, Bu
                 raise GraftError(
                     f"{line.label} takes {its}; the configuration's own run takes {base}. Make the costs equal."
                 )
+        lines += [*earlier(line, made.trainer.max_epochs or 1, spec.path), line]
     return lines, built, base
 
 

@@ -9,7 +9,7 @@ from graft.errors import GraftError
 from graft.io.csv_files import unescape_formula, write_csv
 
 NAME = "compare.csv"
-TEXT = ("line", "method", "level", "run")
+TEXT = ("line", "path", "method", "level", "run")
 """Columns of text; all other columns hold numbers."""
 Row = dict[str, Any]
 

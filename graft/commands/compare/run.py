@@ -14,7 +14,7 @@ from graft.commands.compare import accepted_distribution, cost_callback, rows
 from graft.commands.compare.accepted_distribution import AcceptedDistribution
 from graft.commands.compare.cells import Cell, baseline, sampling_flags, training_flags
 from graft.commands.compare.measure import measure
-from graft.commands.compare.methods import METHODS, PURPOSE
+from graft.commands.compare.methods import METHODS, PURPOSE, load_early
 from graft.commands.compare.preflight import preflight
 from graft.commands.compare.rows import Row
 from graft.commands.compare.setup import Build
@@ -130,7 +130,9 @@ class Comparison:
         self._print(f"{title}: samples {self.built.data.evaluation.test_draws:,} objects")
         started = time.perf_counter()
         built = self.build(sampling_flags(cell, seed, level, self.budget, self.built) if run else _seeded(seed))
-        if run is not None:
+        if cell.rounds is not None and run is not None:
+            load_early(built.module, run, cell.rounds)
+        elif run is not None:
             cell.method.load_weights(built.module, run, cell.method.value)
         data = self.build(_seeded(seed)).data  # the configuration's own reward and number of samples
         try:
@@ -144,11 +146,13 @@ class Comparison:
         requests = SampleRequests(built.module, data.evaluation.test_draws, data.batch_size, (PURPOSE,), "reference")
         return {
             "line": cell.label,
+            "path": cell.path,
             "method": cell.method.label,
             "level": "" if cell.level is None else str(cell.level),
             "u": None if run is None else built.module.policy.interval.low,
             "seed": seed,
             "run": name or "",
+            "position": _position(cell, run),
             **measure(
                 built.module, samples, rewards, reference, groups(requests), self.accepted, self.higher_is_better
             ),
@@ -269,11 +273,13 @@ class Comparison:
             "rule": data.rounds.describe(),
             "seeds": list(self.spec.seeds),
             "baseline": self.baseline,
+            "baseline_path": next(line.path for line in self.lines if line.label == self.baseline),
+            "earlier": [line.label for line in self.lines if line.rounds is not None],
             "budget": asdict(self.budget),
             "samples": data.evaluation.test_draws,
             "accepted_distribution": self.accepted.about(),
-            "methods": {cell.label: cell.method.about for cell in self.lines},
-            "settings": {cell.label: cell.method.flags for cell in self.lines},
+            "methods": {cell.label: cell.method.about for cell in self.lines if cell.rounds is None},
+            "settings": {cell.label: cell.method.flags for cell in self.lines if cell.rounds is None},
             "command": self.command,
             "versions": commands.versions(),
         }
@@ -291,6 +297,15 @@ def _seeded(seed: int) -> list[str]:
     return ["--seed_everything", str(seed)]
 
 
+def _position(cell: Cell, run: "Path | None") -> float:
+    """Return the place of a line on its path: its number of rounds, or the number of its method."""
+    if cell.method.path and cell.method.name != "graft_early":
+        return cell.method.value
+    return 0.0 if run is None else float(_count(cell, run))
+
+
 def _count(cell: Cell, run: Path) -> int:
-    """Return the number of rounds of a run that a method uses."""
+    """Return the number of rounds of a run that a line uses."""
+    if cell.rounds is not None:
+        return cell.rounds
     return int(cell.method.value) if cell.method.name == "graft_early" else len(cost_callback.read(run))

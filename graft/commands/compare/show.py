@@ -2,7 +2,7 @@
 
 import html
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,6 +10,7 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from graft.commands.compare import frontier as frontier_paths
 from graft.commands.compare.rows import TEXT, Row
 from graft.evaluation.confidence import MeanInterval, mean_interval, paired_difference
 from graft.io.atomic import write_bytes
@@ -34,7 +35,18 @@ COSTS = (
     "training_seconds",
     "inference_seconds",
 )
-HIDDEN = {"seed", "n", "reward_std", "failed_rewards", "gain", "distance_n", "rounds", "evaluation_reward_calls", "u"}
+HIDDEN = {
+    "seed",
+    "position",
+    "n",
+    "reward_std",
+    "failed_rewards",
+    "gain",
+    "distance_n",
+    "rounds",
+    "evaluation_reward_calls",
+    "u",
+}
 SHARES = ("matched_share", "distance_share")
 """Columns that the tables show only if a value differs from 1."""
 PER_SAMPLE = ("inference_reward_calls", "inference_denoiser_calls")
@@ -113,10 +125,17 @@ def _format_cell(name: str, each: dict[str, Any]) -> str:
     return f"{value.mean:.4g}" + (f" ± {value.half:.2g}" if value.half else "") + in_brackets
 
 
-def table(found: Groups, about: dict[str, Any]) -> str:
-    """Return the results, the costs and the legend as text."""
+def table(found: Groups, frontier: "Frontier | None", about: dict[str, Any]) -> str:
+    """Return the results, the costs, the frontier and their legends as text."""
     parts = ["\n".join(text_table(head, body)) for head, body in tables(found)]
+    if frontier is not None:
+        parts += ["\n".join(text_table(frontier.head, frontier.body)), frontier_legend(about)]
     return "\n\n".join([*parts, legend(about)])
+
+
+def frontier_legend(about: dict[str, Any]) -> str:
+    """Return the explanation of the frontier's columns."""
+    return frontier_paths.LEGEND.format(baseline=about["baseline_path"])
 
 
 def legend(about: dict[str, Any]) -> str:
@@ -194,31 +213,74 @@ def _scatter(axes: Axes, found: Groups, name: str) -> None:
         axes.set_xticks(range(len(found)), list(found), rotation=30, ha="right", fontsize=8)
 
 
-def write(folder: Path, rows: Sequence[Row], about: dict[str, Any]) -> Groups:
-    """Write ``compare.png``, ``.svg``, ``.html`` and ``.json``; return the means by line.
+def write(folder: Path, rows: Sequence[Row], about: dict[str, Any]) -> tuple[Groups, "Frontier | None"]:
+    """Write ``compare.png``, ``.svg``, ``.html`` and ``.json``, and ``frontier.png`` and ``.svg`` if there are paths.
+
+    Returns:
+        The means by line, without the earlier rounds of runs, and the frontier.
 
     Args:
         folder: Folder of the comparison.
         rows: Rows of ``compare.csv`` to show.
         about: Further content of ``compare.json``.
     """
-    found = groups(rows, about["baseline"])
+    every = groups(rows, about["baseline"])
+    found = {line: each for line, each in every.items() if line not in about["earlier"]}
+    frontier = _frontier(rows, about)
     plain = {
         line: {
             "seeds": each["seeds"],
             "columns": {k: None if v is None else asdict(v) for k, v in each["columns"].items()},
         }
-        for line, each in found.items()
+        for line, each in every.items()
     }
     write_bytes(folder / "compare.png", render_figure(found, about, "png"))
     svg = render_figure(found, about, "svg")
     write_bytes(folder / "compare.svg", svg)
-    _write_page(folder / "compare.html", found, rows, about, svg)
-    write_json(folder / "compare.json", {**about, "lines": plain, "rows": list(rows)})
-    return found
+    if frontier is not None:
+        write_bytes(folder / "frontier.png", frontier.png)
+        write_bytes(folder / "frontier.svg", frontier.svg)
+    _write_page(folder / "compare.html", found, frontier, rows, about, svg)
+    compared = {} if frontier is None else {name: asdict(each) for name, each in frontier.compared.items()}
+    write_json(folder / "compare.json", {**about, "lines": plain, "frontier": compared, "rows": list(rows)})
+    return found, frontier
 
 
-def _write_page(path: Path, found: Groups, rows: Sequence[Row], about: dict[str, Any], svg: bytes) -> None:
+@dataclass(frozen=True)
+class Frontier:
+    """The paths of the methods, compared.
+
+    Attributes:
+        compared: Comparison of each path with the baseline's.
+        head: Head of the table.
+        body: Rows of the table.
+        png: Figure as a PNG file.
+        svg: Figure as an SVG file.
+    """
+
+    compared: dict[str, frontier_paths.Comparison]
+    head: list[str]
+    body: list[list[str]]
+    png: bytes
+    svg: bytes
+
+
+def _frontier(rows: Sequence[Row], about: dict[str, Any]) -> "Frontier | None":
+    """Return the frontier; None if no path has more than one point."""
+    higher = about["reward"]["higher_is_better"]
+    found = frontier_paths.paths(rows, higher)
+    if all(len(points) < 2 for path in found.values() for points in path.values()):
+        return None
+    compared = frontier_paths.compare(found, about["baseline_path"])
+    floors = [row["drift_floor"] for row in rows if row.get("drift_floor") is not None]
+    floor = sum(floors) / len(floors) if floors else None
+    png, svg = (frontier_paths.render_figure(found, about, floor, kind) for kind in ("png", "svg"))
+    return Frontier(compared, *frontier_paths.table(compared, higher), png, svg)
+
+
+def _write_page(
+    path: Path, found: Groups, frontier: "Frontier | None", rows: Sequence[Row], about: dict[str, Any], svg: bytes
+) -> None:
     def scrolled(head: Sequence[str], body: Sequence[Sequence[str]]) -> str:
         return f"<div style='overflow-x:auto'>{html_table(body, head, small=True)}</div>"
 
@@ -232,6 +294,7 @@ def _write_page(path: Path, found: Groups, rows: Sequence[Row], about: dict[str,
         f"<figure>{svg_element(svg)}</figure>",
         f"<h2>Results</h2>{scrolled(*results)}",
         f"<h2>Costs</h2>{scrolled(*costs)}<p class='note'>{html.escape(legend(about))}</p>",
+        "" if frontier is None else _frontier_section(frontier, scrolled(frontier.head, frontier.body), about),
         f"<h2>Methods</h2><ul>{methods}</ul>",
         f"<h2>The accepted distribution</h2><p>{accepted['count']:,} samples by the rule "
         f"“{html.escape(about['rule'])}”, of {accepted['draws']:,} draws of the reference. The mean reward is "
@@ -243,3 +306,10 @@ def _write_page(path: Path, found: Groups, rows: Sequence[Row], about: dict[str,
         repeat_section(about["command"], about["versions"]),
     ]
     write_page(path, title, sections)
+
+
+def _frontier_section(frontier: Frontier, table: str, about: dict[str, Any]) -> str:
+    return (
+        f"<h2>Frontier</h2><figure>{svg_element(frontier.svg)}</figure>{table}"
+        f"<p class='note'>{html.escape(frontier_legend(about))}</p>"
+    )

@@ -22,6 +22,7 @@ class ComparisonSpec:
         baseline: Label or name of the method that differences are taken to; the first method if empty.
         target_draws: Number of draws of the reference for the accepted distribution, in whole rounds; 0 for as many as
             a run has.
+        path: Number of rounds, spread evenly over each run and with its last, whose weights are evaluated.
     """
 
     methods: tuple[Method, ...]
@@ -29,6 +30,7 @@ class ComparisonSpec:
     levels: "tuple[float | str, ...]" = ()
     baseline: str = ""
     target_draws: int = 0
+    path: int = 1
 
     def describe(self) -> dict[str, Any]:
         """Return the settings that rows depend on in addition to the configuration, in plain values."""
@@ -37,7 +39,7 @@ class ComparisonSpec:
 
 
 def parse_spec(
-    methods: str, seeds: str, levels: str = "", baseline: str = "", target_draws: str = "0"
+    methods: str, seeds: str, levels: str = "", baseline: str = "", target_draws: str = "0", path: str = "1"
 ) -> ComparisonSpec:
     """Return the arguments of the command, which are lists with commas.
 
@@ -62,7 +64,9 @@ def parse_spec(
     require_distinct("level", values)
     draws = _int("--target_draws", target_draws)
     limits.check("--target_draws", draws, 0)
-    return ComparisonSpec(found, numbers, values, baseline, draws)
+    points = _int("--path", path)
+    limits.check("--path", points, 1)
+    return ComparisonSpec(found, numbers, values, baseline, draws, points)
 
 
 def _list(text: str) -> list[str]:
