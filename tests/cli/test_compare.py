@@ -247,6 +247,41 @@ def test_a_comparison_is_widened(there: Path, tmp_path: Path) -> None:
     assert "compare.methods.mine.content" in run(*args, "--methods", str(mine), "--seeds", "0").message
 
 
+def test_paths_of_runs(there: Path, tmp_path: Path) -> None:
+    """Earlier rounds are evaluated with their own weights and costs, and are points of the frontier only."""
+    result = done(
+        "compare",
+        *toy(there),
+        "--methods",
+        "graft,reference,ddpo,interpolation:0.5,best_of:2",
+        "--seeds",
+        "0",
+        "--path",
+        "2",
+        "--run_dir",
+        str(tmp_path / "p"),
+    )
+    found = {row["line"]: row for row in rows(tmp_path / "p")}
+    splits = int(found["ddpo@0.25"]["rounds"])
+    names = ["graft round 1", "graft", "reference", f"ddpo@0.25 round {splits // 2}", "ddpo@0.25"]
+    assert list(found) == [*names, "interpolation:0.5", "best_of:2"]
+    assert [found[name]["path"] for name in found] == [
+        *["graft", "graft", "reference", "ddpo@0.25", "ddpo@0.25", "interpolation", "best_of"]
+    ]
+    early, last = found["graft round 1"], found["graft"]
+    assert float(early["reward"]) != float(last["reward"])
+    for name in ("training_reward_calls", "optimizer_steps", "rollout_denoiser_calls", "position"):
+        assert float(early[name]) == float(last[name]) / 2 > 0
+    whole = line("all", "graft_early:1")  # the same weights in another comparison
+    assert float(early["reward"]) == float(whole["reward"])
+    content = json.loads((tmp_path / "p/compare.json").read_text())
+    assert list(content["frontier"]) == ["graft", "ddpo@0.25", "interpolation", "best_of"]
+    assert list(content["methods"]) == ["graft", "reference", "ddpo@0.25", "interpolation:0.5", "best_of:2"]
+    page = (tmp_path / "p/compare.html").read_text()
+    assert "<h2>Frontier</h2>" in page and (tmp_path / "p/frontier.png").stat().st_size > 0
+    assert "graft round 1 " not in result.out.split("accepted distribution")[-1].split("path")[0]
+
+
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
@@ -274,6 +309,7 @@ def test_a_comparison_is_widened(there: Path, tmp_path: Path) -> None:
         (["--levels", "0"], "pgraft at level 0 is graft"),
         (["--baseline", "nft"], "--baseline is 'nft'"),
         (["--target_draws", "-1"], "--target_draws is -1"),
+        (["--path", "0"], "--path is 0"),
         (
             ["--methods", "ddpo", "--model.process.init_args.eta", "0"],
             "ddpo@0.25: PolicyGradient needs steps that draw",
@@ -321,7 +357,7 @@ def test_auto(there: Path, tmp_path: Path) -> None:
 def test_molecules(small: list[str], folder: Path) -> None:
     """Metrics, diversity and the distance to the accepted distribution with its floor, by hand."""
     args = [*small, "--data.accept.deduplicate", "true", "--target_draws", "128", "--run_dir", "a"]
-    done("compare", *args, "--methods", "pgraft,reference,best_of:2", "--seeds", "0")
+    done("compare", *args, "--methods", "pgraft,reference,best_of:2", "--seeds", "0", "--path", "2")
     row = line("a", "pgraft@0.167")
     assert all(0 <= float(row[name]) <= 1 for name in ("validity", "uniqueness", "novelty", "valid_connected"))
     assert float(row["internal_diversity"]) > 0 and "atom_types" not in row
@@ -329,6 +365,8 @@ def test_molecules(small: list[str], folder: Path) -> None:
     about = content["accepted_distribution"]
     assert about["draws"] == 128 and about["internal_diversity"] > 0
     assert len({row["frechet_floor"] for row in rows("a")}) == 1  # everyone's halves
+    assert all(float(row["drift"]) >= 0 and float(row["drift_floor"]) > 0 for row in rows("a"))
+    assert content["frontier"]["pgraft@0.167"]["drift"] is not None
 
     module, _, trainer = graft.load(small[1], *small[2:])
     module.load_weights(Path("a/runs", row["run"], "tuned.safetensors"))

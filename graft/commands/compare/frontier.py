@@ -78,9 +78,10 @@ def paths(rows: Sequence[Row], higher_is_better: bool) -> dict[str, Path]:
         higher_is_better: True if a larger reward is better.
     """
     sign = 1.0 if higher_is_better else -1.0
+    order = list(dict.fromkeys(row["path"] for row in rows))
     points = {
         (row["path"], row["seed"], row["position"]): Point(sign * row["reward"], row.get("drift"), _calls(row))
-        for row in sorted(rows, key=lambda row: float(row["position"]))
+        for row in sorted(rows, key=lambda row: (order.index(row["path"]), float(row["position"])))
         if row["reward"] is not None
     }
     starts = {seed: point for (path, seed, _), point in points.items() if path == START}
@@ -122,12 +123,14 @@ def compare(found: dict[str, Path], baseline: str) -> dict[str, Comparison]:
     drifts = {name: _at_each(path, last, "reward", "drift") for name, path in found.items()}
     own_reward = {seed: point.reward for seed, point in last.items()}
     own_drift = {seed: point.drift for seed, point in last.items() if point.drift is not None}
-    reward_p = _p_values(rewards, own_reward, baseline)
-    drift_p = _p_values(drifts, own_drift, baseline)
-    beaten = {name: _is_beaten(name, found) for name in found}
 
     def complete(name: str, values: dict[int, float]) -> bool:
         return set(values) == set(found[name]) & set(last) != set()
+
+    reward_p, drift_p = (
+        _p_values({name: each for name, each in values.items() if name != baseline and complete(name, each)}, own)
+        for values, own in ((rewards, own_reward), (drifts, own_drift))
+    )
 
     def mean(name: str, values: dict[int, float]) -> "MeanInterval | None":
         return mean_interval(list(values.values())) if complete(name, values) else None
@@ -144,7 +147,7 @@ def compare(found: dict[str, Path], baseline: str) -> dict[str, Comparison]:
             drift_difference=difference(name, drifts[name], own_drift),
             drift_p=drift_p.get(name),
             calls=mean(name, _at_each(found[name], last, "reward", "calls")),
-            beaten=beaten[name],
+            beaten=_is_beaten(name, found),
         )
         for name in found
     }
@@ -227,9 +230,9 @@ def _at_each(path: Path, last: dict[int, Point], by: Axis, what: Axis) -> dict[i
     return {seed: value for seed, value in values.items() if value is not None}
 
 
-def _p_values(values: dict[str, dict[int, float]], own: dict[int, float], baseline: str) -> dict[str, float]:
+def _p_values(values: dict[str, dict[int, float]], own: dict[int, float]) -> dict[str, float]:
     """Return the p-value of each path's difference to the baseline by Holm's method, where there is one."""
-    raw = {name: paired_p_value(each, own) for name, each in values.items() if name != baseline}
+    raw = {name: paired_p_value(each, own) for name, each in values.items()}
     known = {name: value for name, value in raw.items() if value is not None}
     return dict(zip(known, holm(list(known.values())), strict=True))
 
@@ -250,9 +253,12 @@ def _means(path: Path) -> list[Point]:
 
 
 def _is_beaten(name: str, found: dict[str, Path]) -> bool:
-    """Return True if every point of a path has a better one on another path; reward calls stand for a missing drift."""
-    others = [point for other, path in found.items() if other != name for point in _means(path)]
-    return all(any(_beats(other, point) for other in others) for point in _means(found[name]))
+    """Return True if every point of a path has a better one on another path; reward calls stand for a missing drift.
+
+    The reference, which took no reward calls, is a point of every path and does not count.
+    """
+    others = [point for other, path in found.items() if other != name for point in _means(path) if point.calls]
+    return all(any(_beats(other, point) for other in others) for point in _means(found[name]) if point.calls)
 
 
 def _beats(a: Point, b: Point) -> bool:

@@ -1,0 +1,96 @@
+"""The frontier of a comparison: known paths, interpolation, paired tests with Holm's method, which paths are beaten."""
+
+import math
+from typing import Any
+
+import pytest
+from scipy.stats import ttest_1samp
+
+from graft.commands.compare import frontier
+from graft.commands.compare.frontier import Path, Point, at
+from graft.evaluation.confidence import holm, paired_p_value
+
+
+def row(
+    path: str, seed: int, position: float, reward: "float | None", drift: "float | None", calls: int
+) -> dict[str, Any]:
+    costs = {"training_reward_calls": calls, "level_reward_calls": 0, "inference_reward_calls": 0}
+    return {"path": path, "seed": seed, "position": position, "reward": reward, "drift": drift, **costs}
+
+
+def straight(slope: float, end: float, points: int, calls: int = 100) -> list[Point]:
+    """A path whose reward is slope · drift, from 0 to a drift of ``end``."""
+    return [Point(slope * end * k / points, end * k / points, calls * k / points) for k in range(points + 1)]
+
+
+def test_paths_begin_at_the_reference() -> None:
+    rows = [row("a", 0, 2, 3.0, 2.0, 20), row("reference", 0, 0, 1.0, 0.1, 0), row("a", 0, 1, 2.0, 1.0, 10)]
+    rows += [row("a", 1, 1, 2.5, 1.0, 10), row("a", 1, 2, None, None, 20)]
+    assert frontier.paths(rows, True) == {
+        "a": {0: [Point(1.0, 0.1, 0), Point(2.0, 1.0, 10), Point(3.0, 2.0, 20)], 1: [Point(2.5, 1.0, 10)]}
+    }
+    assert frontier.paths(rows, False)["a"][0][-1].reward == -3.0
+
+
+def test_between_points() -> None:
+    points = straight(2.0, 1.0, 4)
+    assert at(points, "drift", 0.3, "reward") == pytest.approx(0.6)
+    assert at(points, "reward", 1.5, "drift") == pytest.approx(0.75)
+    assert at(points, "reward", 2.0, "calls") == pytest.approx(100)
+    assert at(points, "drift", 1.1, "reward") is None
+    assert at(points[:1], "drift", 0.0, "reward") == 0.0
+    back = [Point(0.0, 0.0, 0), Point(1.0, 1.0, 1), Point(0.5, 2.0, 2)]  # the reward rises, then falls
+    assert at(back, "reward", 0.75, "drift") == pytest.approx(0.75)
+    assert at([Point(0.0, None, 0), Point(1.0, None, 10)], "drift", 0.5, "reward") is None
+
+
+def test_equal_drift_and_equal_reward() -> None:
+    """Seed by seed: each seed's own last point of the baseline is the target."""
+    found: dict[str, Path] = {
+        "base": {0: straight(1.0, 1.0, 2), 1: straight(1.0, 2.0, 2), 2: straight(1.1, 1.0, 2)},
+        "better": {0: straight(2.0, 2.0, 3), 1: straight(2.5, 2.0, 3), 2: straight(2.0, 2.0, 3)},
+        "short": {0: straight(1.5, 0.5, 1), 1: straight(1.5, 3.0, 1), 2: straight(1.5, 3.0, 1)},
+    }
+    compared = frontier.compare(found, "base")
+    better, base = compared["better"], compared["base"]
+    assert better.reward is not None and better.reward.mean == pytest.approx((2.0 + 5.0 + 2.0) / 3)
+    assert better.reward_difference is not None
+    assert better.reward_difference.mean == pytest.approx((1.0 + 3.0 + 0.9) / 3)
+    assert better.drift is not None and better.drift.mean == pytest.approx((0.5 + 0.8 + 0.55) / 3)
+    assert base.reward is not None and base.reward_difference is None and base.reward_p is None
+    assert base.reward.mean == pytest.approx((1.0 + 2.0 + 1.1) / 3)
+    assert compared["short"].reward is None  # seed 0 does not drift as far
+    assert better.reward_p == pytest.approx(float(ttest_1samp([1.0, 3.0, 0.9], 0.0).pvalue))
+    assert compared["short"].reward_p is None
+    assert [name for name, each in compared.items() if not each.beaten] == ["better"]
+
+
+def test_a_path_is_beaten_only_as_a_whole() -> None:
+    """A method with the most reward or the least drift stays on the frontier."""
+    near: Path = {0: [Point(0.2, 0.1, 10)]}
+    far: Path = {0: [Point(1.0, 2.0, 10)]}
+    between: Path = {0: [Point(0.1, 0.5, 10)]}
+    compared = frontier.compare({"near": near, "far": far, "between": between}, "far")
+    assert {name: each.beaten for name, each in compared.items()} == {"near": False, "far": False, "between": True}
+    equal = frontier.compare({"near": near, "same": near}, "near")
+    assert not any(each.beaten for each in equal.values())
+
+
+def test_without_features_reward_calls_stand_for_the_drift() -> None:
+    cheap: Path = {0: [Point(0.5, None, 10)]}
+    dear: Path = {0: [Point(0.5, None, 20)]}
+    compared = frontier.compare({"cheap": cheap, "dear": dear}, "cheap")
+    assert compared["dear"].beaten and not compared["cheap"].beaten
+    head, body = frontier.table(compared, True)
+    assert len(head) == len(body[0]) and body[0][-1] == "yes"
+
+
+def test_p_values() -> None:
+    """The paired t test is scipy's; Holm's method by hand."""
+    values, baseline = {0: 1.0, 1: 2.0, 2: 4.0, 7: 9.0}, {0: 0.5, 1: 1.8, 2: 3.0}
+    expected = float(ttest_1samp([0.5, 0.2, 1.0], 0.0).pvalue)
+    assert paired_p_value(values, baseline) == pytest.approx(expected)
+    assert paired_p_value({0: 1.0}, {0: 0.0}) is None and paired_p_value({0: 1.0, 1: 1.0}, {0: 0.0, 1: 0.0}) is None
+    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert holm([0.6, 0.9]) == [1.0, 1.0] and holm([]) == []
+    assert math.isclose(holm([0.02])[0], 0.02)
