@@ -54,11 +54,12 @@ def render_grid(
     columns = min(columns, len(mols))
     size = size or (480 if len(mols) == 1 else 160)
     rows = -(-len(mols) // columns)
-    height = size + 20  # room for the legend
+    legend = max(20, size // 16)
+    height = size + legend
     canvas = rdMolDraw2D.MolDraw2DCairo(columns * size, rows * height, size, height)
     options: Any = canvas.drawOptions()
     options.prepareMolsBeforeDrawing = False  # preparing raises on invalid molecules
-    options.legendFontSize, options.legendFraction = 14, 20 / height
+    options.legendFontSize, options.legendFraction = round(0.7 * legend), legend / height
     options.bondLineWidth, options.padding = max(1.5, size / 160), 0.08
     options.drawMolsSameScale = False
     options.fixedBondLength = size / 6  # an upper limit, so that small molecules are not enlarged

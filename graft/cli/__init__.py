@@ -21,6 +21,8 @@ COMMANDS = {  # names and texts of the help; a command is the `run` of the file 
     "[--interpolate W] [--best_of N] [--condition FILE]\n"
     "[--model.SETTING VALUE]",
     "hits": "the best distinct objects of a run, ranked, with pictures: --weights RUN -n 100 --out FILE [--draws N]",
+    "rate": "people rate draws of a run on a page in the browser: RUN -n 64 [--scale keep|stars] [--round N]\n"
+    "[--out FILE]",
     "evaluate": "the domain's metrics of fresh samples, over several runs: --weights RUN -n 10000 --runs 3 "
     "[--out FILE.json]",
     "check": "try every hook of a domain on three samples, and say what is wrong: --config mine.yaml",

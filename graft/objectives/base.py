@@ -25,6 +25,7 @@ class RoundSpec:
         is_sampled: The model samples and the reward scores; False for a scored file.
         accept: The acceptance rule.
         replay_rounds: Number of rounds that are trained on together.
+        recorded: Levels above 0 whose states a scored file holds.
     """
 
     source: str
@@ -32,6 +33,11 @@ class RoundSpec:
     is_sampled: bool
     accept: AcceptanceRule
     replay_rounds: int = 1
+    recorded: tuple[float, ...] = ()
+
+    def has_states(self, level: float) -> bool:
+        """Return True if the samples of rounds come with their states at a level above 0."""
+        return self.is_sampled or level in self.recorded
 
 
 @dataclass

@@ -61,13 +61,13 @@ class Shaping(Objective):
         target = self.target(policy, spec.behaviour)
         if policy.interval.high < 1:
             self.require_consistent(policy)
-        if not spec.is_sampled and policy.corrector is not None:
+        if not spec.has_states(policy.interval.low) and policy.corrector is not None:
             raise GraftError("a scored file does not say what noise its samples came from: model.corrector needs draws")
-        if not spec.is_sampled and policy.interval.low > 0 and target != "renoised":
+        if not spec.has_states(policy.interval.low) and policy.interval.low > 0 and target != "renoised":
             raise GraftError(
-                "a scored file has no states between noise and data: at model.level above 0 it needs a sampler that "
-                "reverses the process in distribution from that level down (eta=1, or eta_above at least model.level) "
-                f"and the target 'renoised' or 'auto', not '{target}'"
+                f"the scored file {spec.source} has no states at model.level {policy.interval.low:g}: that level needs "
+                "a sampler that reverses the process in distribution from it down (eta=1, or eta_above at least "
+                f"model.level) and the target 'renoised' or 'auto', not '{target}'"
             )
 
     @override

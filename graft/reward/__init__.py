@@ -8,6 +8,7 @@ from graft.reward.function import FunctionReward, Scorer, Scoring, import_callab
 from graft.reward.http_reward import HTTPReward
 from graft.reward.model_judge import ModelJudge
 from graft.reward.program import ProgramReward
+from graft.reward.rated import Rated
 from graft.reward.scored_form import PartForms, scored_forms
 from graft.reward.scores import Scores, bounded, format_error, joined, oriented, to_finite_float
 from graft.reward.weighted import CompositeReward, WeightedSum
@@ -23,6 +24,7 @@ __all__ = [
     "ModelJudge",
     "PartForms",
     "ProgramReward",
+    "Rated",
     "Reward",
     "ScoredForm",
     "Scorer",

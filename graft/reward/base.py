@@ -5,6 +5,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -116,8 +117,11 @@ class Reward(Described, ABC):
         """
         return None
 
-    def bind(self, domain: "Domain") -> None:
-        """Take the domain of the objects; a reward that hands objects to other programs writes them with it."""
+    def bind(self, domain: "Domain", folder: "Path | None" = None) -> None:
+        """Take the domain of the objects and the folder of the run, if there is one; most rewards need neither.
+
+        A reward that hands objects to other programs or to people writes or renders them with the domain.
+        """
 
     def setup(self) -> None:
         """Prepare the reward, so that errors appear before anything is sampled.

@@ -6,6 +6,7 @@ A failure costs its object alone, never the run.
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from graft.core.copies import copies
@@ -98,10 +99,10 @@ def leaves(reward: Reward) -> list[Reward]:
     return [leaf for part in reward.parts for leaf in leaves(part)] if reward.parts else [reward]
 
 
-def bind(reward: "Reward | None", domain: "Domain") -> None:
-    """Give the domain of the objects to all leaves of a reward."""
+def bind(reward: "Reward | None", domain: "Domain", folder: "Path | None" = None) -> None:
+    """Give the domain of the objects, and the folder of the run if there is one, to all leaves of a reward."""
     for leaf in leaves(reward) if reward is not None else ():
-        leaf.bind(domain)
+        leaf.bind(domain, folder)
 
 
 def by_term(reward: "Reward | None", parts: "Iterable[Mapping[str, int]]") -> dict[str, int]:

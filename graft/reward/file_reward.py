@@ -1,6 +1,7 @@
 """Base of rewards that hand their objects to other programs, as files that the domain writes."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from typing_extensions import override
@@ -34,7 +35,7 @@ class FileReward(BatchReward):
     _domain: "Domain | None" = None
 
     @override
-    def bind(self, domain: "Domain") -> None:
+    def bind(self, domain: "Domain", folder: "Path | None" = None) -> None:
         self._domain = domain
 
     @property

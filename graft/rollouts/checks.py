@@ -23,6 +23,7 @@ def check(data: Any, module: GraftModule, trainer: Trainer) -> None:
     if module.level_setting == "auto":
         _check_auto_level(data, module)
     else:  # otherwise it is checked when the level is known
+        data.source.inspect(module, policy)
         module.objective.check(policy, data.rounds.spec)
     local_batch_size(trainer, data.train_batch_size)
     # a scored file takes time to prepare, and the other ranks find the results in the cache

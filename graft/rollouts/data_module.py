@@ -26,7 +26,7 @@ from graft.rounds import RolloutCache, RoundSummary
 from graft.rounds.filtering import check_requirements
 from graft.rounds.runner import RoundRunner
 from graft.rounds.settings import RoundSettings
-from graft.rounds.sources import make_source
+from graft.rounds.source_setting import make_source
 from graft.runs import interruption, loggers
 
 BUDGET, EVALUATION, STORAGE = RewardBudget(), Evaluation(), Storage()
@@ -179,7 +179,7 @@ class Rollouts(Described, LightningDataModule):
             self._identified = self.reward, distributed.on_rank_zero(self.trainer, lambda: self.reward_fingerprint)
             check_requirements(self.filters, self.module)
         for reward in (self.reward, self.proxy_reward, self.held_out_reward):
-            bind(reward, self.module)
+            bind(reward, self.module, self.run_dir)
         if stage != "predict" and self.reward is not None:
             self.reward.setup()
 

@@ -121,9 +121,12 @@ class ScoredFile:
     noised to it, which is unbiased for stochastic samplers only. There is no KL divergence, because nothing is known of
     the distribution that the objects come from.
 
+    A ``.safetensors`` file of ``graft rate`` holds draws of a run as they were sampled, in every domain. Where that run
+    recorded the states at the level, they are learned from, with any sampler.
+
     Args:
-        path: The file, in a format that the domain reads.
-        score_column: The column or property that holds the scores.
+        path: The file, in a format that the domain reads, or a file of ``graft rate``.
+        score_column: The column or property that holds the scores; ``rating`` in a file of ``graft rate``.
         higher_is_better: A larger score is better.
         max_invalid_fraction: Largest share of records that cannot be used.
         filters: Value, list of values or range ``{low: 1, high: 5}`` that a column must have, by its name, as

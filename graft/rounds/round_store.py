@@ -41,13 +41,34 @@ class RoundStore:
     ) -> None:
         self.folder, self._origin, self.rows, self.reward = folder, origin, rows, reward
 
+    @classmethod
+    def on_disk(cls, folder: Path) -> "RoundStore":
+        """Return the store of a round on disk, to read draws of any origin.
+
+        Raises:
+            GraftError: The folder holds no draws.
+        """
+        rows = list[int]()
+        while (path := next((p for p in _paths(folder, len(rows)) if p.exists()), None)) is not None:
+            origin = read_metadata(path).get("origin")
+            if not isinstance(origin, dict) or not isinstance(origin.get("rows"), int):
+                raise GraftError(f"{path} does not say what it holds: choose another round")
+            rows.append(origin["rows"])
+        if not rows:
+            raise GraftError(f"{folder} holds no draws: choose another round")
+        return cls(folder, None, rows)
+
+    def metadata(self, index: int) -> dict[str, Any]:
+        """Return the metadata of the file of a chunk: its origin, recorded levels and checksum."""
+        return read_metadata(self._chunk(index))
+
     def cache_key(self, index: int) -> dict[str, Any]:
         """Return the origin of a chunk; its `fingerprint_hash` is the cache key."""
         return {**(self._origin or {}), "chunk": index, "rows": self.rows[index]}
 
     def _chunk(self, index: int) -> Path:
-        stored = self.folder / f"{STORED}_{index:05d}.safetensors"
-        return stored if stored.exists() else self.folder / f"{DRAWN}_{index:05d}.safetensors"
+        stored, drawn = _paths(self.folder, index)
+        return stored if stored.exists() else drawn
 
     def _scores(self, index: int) -> Path:
         """Return the path of the scores: the reused file if it has the same reward, else a new one."""
@@ -246,6 +267,11 @@ class RoundStore:
         """Return the draws that `write_subset` copied. The tensors are memory-mapped."""
         path = self.folder / name
         return chunk_from_tensors(path, *read_tensors(path))
+
+
+def _paths(folder: Path, index: int) -> tuple[Path, Path]:
+    """Return (path of a chunk from an earlier run, path of a chunk of this run)."""
+    return folder / f"{STORED}_{index:05d}.safetensors", folder / f"{DRAWN}_{index:05d}.safetensors"
 
 
 def join_parts(parts: Sequence[tuple[Scores, list[str]]]) -> tuple[Scores, list[str]]:

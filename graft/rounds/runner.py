@@ -53,8 +53,9 @@ class RoundRunner:
 
     @property
     def record_levels(self) -> tuple[float, ...]:
-        """Return the levels at which the objective needs states."""
-        return self.objective.record_levels(self.policy) if self.settings.source.is_model else ()
+        """Return the levels at which the objective needs states, as far as a file has them."""
+        needed, source = self.objective.record_levels(self.policy), self.settings.source
+        return needed if source.is_model else tuple(level for level in needed if level in source.recorded)
 
     def run(self, number: int, summaries: Sequence[RoundSummary] = ()) -> RoundSummary:
         """Run a round and return its summary: sample, score, accept and write.

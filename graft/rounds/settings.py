@@ -152,7 +152,9 @@ class RoundSettings:
     def spec(self) -> RoundSpec:
         """Return the settings that an objective checks."""
         source = self.source
-        return RoundSpec(source.name, source.behaviour, source.is_model, self.accept, self.replay_rounds)
+        return RoundSpec(
+            source.name, source.behaviour, source.is_model, self.accept, self.replay_rounds, source.recorded
+        )
 
     def describe(self) -> str:
         """Return the filters and the rule as a phrase for messages."""

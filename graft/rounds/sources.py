@@ -37,6 +37,7 @@ class Source(ABC):
         higher_is_better: True if a larger score of the file is better.
         behaviour: Distribution that the samples follow, for objectives that need it.
         is_model: True if a model samples and a reward scores; False if a file holds samples and scores.
+        recorded: Levels above 0 whose states a file holds too.
     """
 
     name: str
@@ -44,6 +45,14 @@ class Source(ABC):
     higher_is_better: bool = True
     behaviour: Literal["reference", "current"]
     is_model: bool = True
+    recorded: tuple[float, ...] = ()
+
+    def inspect(self, domain: Domain, policy: Policy) -> None:  # noqa: B027  (most sources need no model)
+        """Find out what the objective has to know of the source; `behaviour` and `recorded` depend on the model.
+
+        Raises:
+            GraftError: The source does not suit the model.
+        """
 
     def open(self, domain: Domain) -> None:  # noqa: B027  (a model has no file to read)
         """Prepare the source: a scored file is read.
@@ -248,33 +257,4 @@ def _finite(content: ScoredSet) -> ScoredSet:
         values=[content.values[i] for i in rows.tolist()],
         keys=[content.keys[i] for i in rows.tolist()],
         left_out=[*content.left_out, *((i + 1, why) for i, why in whys.items())],
-    )
-
-
-def make_source(source: "Any") -> Source:
-    """Return the source of samples.
-
-    Args:
-        source: ``reference``, ``current``, or a `graft.rollouts.ScoredFile`.
-
-    Raises:
-        GraftError: ``source`` is another value.
-    """
-    if not isinstance(source, str):
-        source.check()
-        return ScoredFileSource(
-            source.path,
-            source.score_column,
-            source.higher_is_better,
-            source.max_invalid_fraction,
-            source.filters,
-            source.options,
-        )
-    if source in ("reference", "current"):
-        return ModelSource(source)  # type: ignore[arg-type]
-    if Path(source).suffix == "":
-        raise GraftError(f"data.source is '{source}'; it must be 'reference', 'current', or a scored file")
-    raise GraftError(
-        f"data.source is the file {source}; use --data.source.path {source} and set the column of its scores with "
-        "--data.source.score_column"
     )

@@ -14,7 +14,7 @@ from graft.runs.lock import hold, holding
 CONFIG = "config.yaml"
 ELAPSED = "elapsed.json"
 PROGRESS = ("metrics.csv", "levels.json")  # these files exist only after a run has begun
-FOLDERS = ("rounds", "checkpoints", "recovered", "samples")  # folders that graft fills
+FOLDERS = ("rounds", "checkpoints", "recovered", "samples", "ratings")  # folders that graft fills
 TEMPORARY = re.compile(r"\..+\.(\d+)\.(part|old)")  # names by `graft.io`, with the process id
 
 

@@ -16,6 +16,7 @@ LAYERS = (
     {"solvers"},
     {"sampler"},
     {"domain"},
+    {"rating"},
     {"network", "accept", "filters", "reward"},
     {"policy"},
     # what a round is made of

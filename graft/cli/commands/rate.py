@@ -1,0 +1,55 @@
+"""``graft rate``: people rate the draws of a run in a browser."""
+
+from pathlib import Path
+
+from jsonargparse import ArgumentParser
+
+from graft import runs
+from graft.cli.arguments import model_overrides
+from graft.cli.weights import check_output_suffix, load_run
+from graft.commands.rate import LABEL, RatedRound, newest_round, rate
+from graft.core import limits
+from graft.rating.scale import SCALES, find_scale
+
+
+def run(args: list[str]) -> None:
+    """Serve the page, and write the ratings as a file of scored draws."""
+    parser = ArgumentParser(
+        prog="graft rate",
+        description="A page on which people rate draws of a run: keep or drop, or 1 to 5. The ratings become a file "
+        "of scored draws, which graft fit takes as --data.source.path.",
+        exit_on_error=False,
+    )
+    parser.add_argument("weights", type=str, metavar="RUN", help="A run's folder.")
+    parser.add_argument("-n", "--number", type=int, default=64, help="Number of draws, a random choice.")
+    parser.add_argument("--round", type=int | None, help="Number of the round, from 1; the newest one if not given.")
+    parser.add_argument("--scale", type=str, default="keep", help=f"Scale of the ratings: {' or '.join(SCALES)}.")
+    parser.add_argument("--out", type=str | None, help="A further file of the rated objects, in the domain's format.")
+    parser.add_argument("--seed", type=int, default=0, help="Seed of the choice of draws.")
+    parser.add_argument("--port", type=int, default=0, help="Port of the page; 0: a free one.")
+    parser.add_argument("--write_only", action="store_true", help="Show no page, and write the ratings so far.")
+    parser.add_argument(
+        "--trust",
+        action="store_true",
+        help="Build the model of config.yaml in the run's folder: for runs of your own only.",
+    )
+    given, args = model_overrides(args)
+    asked = parser.parse_args(args)
+    limits.check("-n", asked.number, 1)
+    limits.check("--round", asked.round, 1)
+    scale = find_scale(asked.scale, "--scale")
+    folder = runs.find_weights(asked.weights).parent
+    number = asked.round or newest_round(folder)
+    for name in ("level", "steps", "reward"):
+        asked[name] = None
+    module = load_run(asked, given, "").model
+    out = None if asked.out is None else Path(asked.out)
+    if out is not None:
+        check_output_suffix(module, out)
+    rated = RatedRound(module, folder, number, scale)
+    if not asked.write_only:
+        rate(rated, f"{type(module).__name__}: round {number}", asked.number, asked.seed, asked.port)
+    counts = rated.write(out)
+    text = ", ".join(f"{counts[value]} {name}" for value, name in scale.choices.items())
+    flags = f"--data.source.path {rated.path} --data.source.score_column {LABEL}"
+    print(f"{sum(counts.values())} ratings ({text}) in {rated.path}\nfine-tune on them: graft fit --config ... {flags}")
