@@ -42,8 +42,15 @@ def test_no_pipeline(folder: Path, pipelines: dict[str, Path]) -> None:
     refused("prompts.txt", "there is no folder of a diffusers pipeline")
     refused("no-such-owner/no-such-model", "cannot be had from the hub")
     refused(pipelines["eps"] / "unet", "it has no model_index.json")
-    other = changed(pipelines["eps"], folder / "other", "model_index.json", _class_name="KandinskyPipeline")
-    refused(other, "is a KandinskyPipeline; it must be one of StableDiffusionPipeline")
+    other = changed(pipelines["eps"], folder / "other", "model_index.json", unet=["diffusers", "AutoencoderKL"])
+    index = json.loads((other / "model_index.json").read_text())
+    index |= {"_class_name": "StableCascadeDecoderPipeline", "decoder": index.pop("unet")}
+    (other / "model_index.json").write_text(json.dumps(index))
+    refused(other, "is a StableCascadeDecoderPipeline, which has no component transformer or unet; name its denoiser")
+    twice = changed(pipelines["eps"], folder / "twice", "model_index.json", _class_name="WanPipeline")
+    index = json.loads((twice / "model_index.json").read_text())
+    (twice / "model_index.json").write_text(json.dumps({**index, "unet_2": index["unet"]}))
+    refused(twice, "has two denoisers, unet and unet_2, and graft tunes one network")
     (folder / "empty" / "model_index.json").write_text("{")
     refused("empty", "model_index.json is damaged")
 

@@ -3,48 +3,52 @@
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from typing_extensions import override
 
-from domains.images.text.families import Given, PipelineAdapter
+from domains.images.text.adapters.base import Asked, Given, PromptedNetwork, PromptStore
+from domains.images.text.adapters.encoded import EncodedAdapter
 from domains.images.text.guidance import Guidance
 from domains.images.text.pipeline import Pipeline
 from graft.core.state import Condition
 from graft.io.fingerprint import fingerprint_hash
 
 
-class PromptEmbeddings:
+class PromptEmbeddings(PromptStore):
     """Embeddings of prompts, encoded at first use and kept in CPU memory.
 
     Args:
         pipeline: Pipeline with the text encoders.
-        prompts: All prompts.
-        negative: Negative prompt; None for the pipeline's own.
-        shape: (C, H, W) of the latents.
+        adapter: Adapter of the pipeline.
+        asked: Prompts, negative prompt and size of the pictures.
     """
 
-    def __init__(
-        self, pipeline: Pipeline, prompts: "list[str]", negative: "str | None", shape: tuple[int, int, int]
-    ) -> None:
-        self.pipeline, self.prompts, self.negative, self.shape = pipeline, prompts, negative, shape
-        self.calls = 0
-        self.device = torch.device("cpu")  # device of the last call
+    def __init__(self, pipeline: Pipeline, adapter: EncodedAdapter, asked: Asked) -> None:
+        super().__init__(pipeline)
+        self.adapter, self.prompts = adapter, list(asked.prompts)
+        self.negative, self.pixels = asked.guidance.negative_prompt, adapter.pixels(pipeline.pipe, asked)
         self._kept: dict[int, Given] = {}
         self._last: tuple[Any, ...] = (None, None, None)
-
-    def __deepcopy__(self, _: Any) -> "PromptEmbeddings":
-        return self  # the reference's copy shares the text encoders
 
     def row(self, index: int, device: torch.device) -> Given:
         """Return the embedding of prompt ``index``; −1 is the negative prompt."""
         if index not in self._kept:
             self.calls += 1
-            if index < 0:
-                self._kept[index] = self.pipeline.negative(self.negative, self.shape, device)
-            else:
-                # one at a time, so that an embedding does not depend on other prompts
-                self._kept[index] = self.pipeline.encode(self.prompts[index], self.shape, device)
+            # one at a time, so that an embedding does not depend on other prompts
+            self._kept[index] = self._encoded(index, device)
         return self._kept[index]
+
+    @torch.no_grad()
+    def _encoded(self, index: int, device: torch.device) -> Given:
+        pipe = self.pipeline.pipe
+        with self.pipeline.on(device, self.adapter.text):
+            if index < 0:
+                given = self.adapter.negative(pipe, self.negative, device)
+            else:
+                given = self.adapter.encode(pipe, self.prompts[index], device)
+        height, width = self.pixels
+        size = torch.tensor([[height, width, 0, 0, height, width]], dtype=next(iter(given.values())).dtype)
+        return {name: value.detach().cpu() for name, value in given.items()} | {"size": size}
 
     def rows(self, prompt: Tensor, guided: bool, dtype: torch.dtype) -> Given:
         """Return (B, ...) embeddings of prompts (B,), or (2B, ...) with as many negative ones first.
@@ -69,33 +73,33 @@ class PromptEmbeddings:
         return given
 
 
-class Denoiser(nn.Module):
+class Denoiser(PromptedNetwork):
     """A network (latents (B, C, H, W), time (B,), {"prompt": (B,)}) -> the guided output.
 
     Args:
         pipeline: Pipeline of the network.
+        adapter: Adapter of the pipeline.
         texts: Embeddings of the prompts.
         guidance: Strength of the guidance.
     """
 
-    def __init__(self, pipeline: Pipeline, texts: PromptEmbeddings, guidance: Guidance) -> None:
-        super().__init__()
-        self.network = pipeline.network
-        self.guidance = guidance
+    def __init__(
+        self, pipeline: Pipeline, adapter: EncodedAdapter, texts: PromptEmbeddings, guidance: Guidance
+    ) -> None:
+        super().__init__(pipeline.network, texts, guidance)
         # part of the fingerprint, since rounds hold the prompts' indices
         self.prompts = fingerprint_hash(texts.prompts)
         self._dtype = pipeline.dtype
-        self._family: PipelineAdapter = pipeline.family
-        self._texts = texts
+        self._adapter, self._embeddings = adapter, texts
 
     @override
     def forward(self, state: Tensor, time: Tensor, condition: Condition) -> Tensor:
         """Return the output in the type of the state; ``alone`` in the condition turns guidance off."""
         dtype = self._dtype
         guided = self.guidance.on and "alone" not in condition
-        given = self._texts.rows(condition["prompt"], guided, dtype)
+        given = self._embeddings.rows(condition["prompt"], guided, dtype)
         x = state.to(dtype)
         if guided:
             x, time = torch.cat([x, x]), torch.cat([time, time])
-        output = self._family.call(self.network, x, time, given, self.guidance.embedded_guidance_scale)
+        output = self._adapter.call(self.network, x, time, given, self.guidance.embedded_guidance_scale)
         return (self.guidance.mix(output) if guided else output).to(state.dtype)

@@ -43,31 +43,16 @@ def write(module: "TextToImage", folder: Path) -> None:
 
 def _write(module: "TextToImage", adapter: "dict[str, Any] | None", folder: Path) -> None:
     pipeline = module._pipeline
-    pipe, part = pipeline.pipe, pipeline.family.part
+    pipe, part = pipeline.pipe, pipeline.adapter.part
     if adapter is not None:
         pipe.save_lora_weights(folder, **{f"{part}_lora_layers": adapter})
     elif not any(isinstance(parameter, DTensor) for parameter in pipeline.network.parameters()):
         pipeline.network.save_pretrained(folder / part)
     pipe.scheduler.save_pretrained(folder / "scheduler")
     write_text(folder / "handover.py", inspect.getsource(handover))
-    guidance = module.guidance
-    flux = pipeline.family.pipelines[0] == "FluxPipeline"
-    call: dict[str, Any] = {"num_inference_steps": module.policy.steps}
-    if flux:
-        call |= {"guidance_scale": guidance.embedded_guidance_scale}
-        call |= (
-            {"true_cfg_scale": guidance.guidance_scale, "negative_prompt": guidance.negative_prompt or ""}
-            if guidance.on
-            else {}
-        )
-    else:
-        call |= {"guidance_scale": guidance.guidance_scale}
-        call |= {"negative_prompt": guidance.negative_prompt} if guidance.negative_prompt is not None else {}
+    call = {"num_inference_steps": module.policy.steps, **pipeline.adapter.call_settings(pipe, module._asked)}
     eta = float(module.policy.process.eta)  # type: ignore[attr-defined]
     call |= {"eta": eta} if part == "unet" else {}
-    shape = module.policy.process.shape  # type: ignore[attr-defined]
-    factor = int(pipe.vae_scale_factor)
-    call |= {"height": shape[1] * factor, "width": shape[2] * factor}
     about: dict[str, Any] = {
         "pipeline": pipeline.path,
         "load": pipeline.loaded,

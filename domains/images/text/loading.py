@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from domains.images import pretrained
-from domains.images.text.families import PipelineAdapter
+from domains.images.text.adapters.base import PipelineAdapter
 from graft.errors import GraftError
 from graft.io.json_files import parse_json
 
@@ -23,12 +23,12 @@ def index(path: Path) -> dict[str, Any]:
     return found
 
 
-def left_aside(path: Path, family: PipelineAdapter, without: Sequence[str]) -> dict[str, Any]:
+def left_aside(path: Path, adapter: PipelineAdapter, without: Sequence[str]) -> dict[str, Any]:
     """Return arguments of ``from_pretrained`` for components that are not loaded.
 
     Args:
         path: Folder of the pipeline.
-        family: Kind of the pipeline.
+        adapter: Adapter of the pipeline.
         without: Components that the user leaves out.
 
     Raises:
@@ -36,20 +36,21 @@ def left_aside(path: Path, family: PipelineAdapter, without: Sequence[str]) -> d
     """
     named = index(path)
     for name in without:
-        if name in family.needed or name not in named:
-            spare = [each for each in named if not each.startswith("_") and each not in family.needed]
+        if name in adapter.needed or name not in named:
+            spare = [each for each in named if not each.startswith("_") and each not in adapter.needed]
             raise GraftError(f"model.skip_components has {name!r}; it may have {', '.join(spare) or 'no component'}")
     unused: dict[str, Any] = dict.fromkeys(without)
     if "safety_checker" in named:  # the safety checker blackens pictures, and the reward would score black pictures
         unused |= {"safety_checker": None, "requires_safety_checker": False}
-    absent = {name: None for name in (*family.text, *family.tokenizers) if not _there(named, name)}
+    empty = [name for name, value in named.items() if value == [None, None]]
+    absent = {name: None for name in (*adapter.text, *adapter.tokenizers, *empty) if not _there(named, name)}
     return absent | unused
 
 
 def load(
     path: Path,
     weights: str,
-    family: PipelineAdapter,
+    adapter: PipelineAdapter,
     dtype: torch.dtype,
     variant: "str | None",
     unused: Mapping[str, Any],
@@ -60,7 +61,7 @@ def load(
     Args:
         path: Folder of the pipeline.
         weights: Name of the pipeline in messages.
-        family: Kind of the pipeline.
+        adapter: Adapter of the pipeline.
         dtype: Type of its parts.
         variant: Variant of the weight files, for parts that have it.
         unused: Arguments of `left_aside`.
@@ -72,9 +73,11 @@ def load(
     from diffusers import DiffusionPipeline
 
     named = index(path)
-    parts = [name for name in (family.part, "vae", *family.text) if _there(named, name) and name not in unused]
+    parts = [
+        name for name in (adapter.part, *adapter.decoders, *adapter.text) if _there(named, name) and name not in unused
+    ]
     pretrained.check_adapters([path, *(path / name for name in parts)], weights)
-    _check_channels(path, weights, family)
+    _check_channels(path, weights, adapter)
     own = _variants(path, weights, parts, variant)
     try:
         found = {
@@ -112,19 +115,21 @@ def _kind(component: "list[str]", weights: str) -> Any:
     return kind
 
 
-def _check_channels(path: Path, weights: str, family: PipelineAdapter) -> None:
+def _check_channels(path: Path, weights: str, adapter: PipelineAdapter) -> None:
     """Raise GraftError if the denoiser's channels differ from those of the latents."""
-    denoiser, vae = _config(path / family.part), _config(path / "vae")
+    denoiser, vae = _config(path / adapter.part), _config(path / "vae")
     latents, taken, given = vae.get("latent_channels"), denoiser.get("in_channels"), denoiser.get("out_channels")
     if not isinstance(latents, int) or not isinstance(taken, int):
         return
-    channels = family.channels(SimpleNamespace(config=SimpleNamespace(in_channels=taken)))
+    channels = adapter.channels(SimpleNamespace(config=SimpleNamespace(in_channels=taken)))
+    if channels is None:
+        return
     if channels != latents:
         raise GraftError(
-            f"the {family.part} of {weights} takes {channels} channels, but its latents have {latents}: it is a model "
+            f"the {adapter.part} of {weights} takes {channels} channels, but its latents have {latents}: it is a model "
             "for inpainting or editing, which is given a picture too; give the text-to-image model"
         )
-    if family.part == "unet" and isinstance(given, int) and given != latents:
+    if adapter.part == "unet" and isinstance(given, int) and given != latents:
         raise GraftError(f"the unet of {weights} gives {given} channels, but its latents have {latents}")
 
 

@@ -18,7 +18,7 @@ from domains.images.features import Features, Pixels
 from domains.images.keys import PixelHash
 from domains.images.pixels import to_pil
 from domains.images.text import export, prompts
-from domains.images.text.denoiser import Denoiser, PromptEmbeddings
+from domains.images.text.adapters import Asked, PipelineAdapter
 from domains.images.text.guidance import Guidance
 from domains.images.text.pipeline import Memory, Pipeline
 from graft import GraftError, GraftModule
@@ -57,6 +57,8 @@ class TextToImage(GraftModule):
         skip_components: Components that are not loaded, such as ``[text_encoder_3, tokenizer_3]`` of SD 3, to save
             memory.
         sample_batch: Number of draws at a time if ``data.batch_size`` is not given.
+        adapter: Adapter of the pipeline. If not given, the classes of `domains.images.text.adapters` serve their
+            pipelines, and `domains.images.text.adapters.RecordedAdapter` serves every other one.
         features: Features for diversity, distances and similarity; small grey pictures if not given.
         real: Real pictures for comparison (a folder, an .npz), scaled to the model's own size; without them there is no
             FID.
@@ -85,6 +87,7 @@ class TextToImage(GraftModule):
         memory: "Memory | None" = None,
         skip_components: "list[str] | None" = None,
         sample_batch: int = 8,
+        adapter: "PipelineAdapter | None" = None,
         features: "Features | None" = None,
         real: "str | None" = None,
         **kwargs: Any,
@@ -93,23 +96,23 @@ class TextToImage(GraftModule):
         limits.check("model.sample_batch", sample_batch, 1)
         guidance = guidance or Guidance()
         found, evaluated = _prompts(prompts, evaluation_prompts, prompt_column)
-        pipeline = Pipeline(weights, dtype, variant, revision, scheduler, memory, skip_components or ())
+        pipeline = Pipeline(weights, dtype, variant, revision, scheduler, memory, skip_components or (), adapter)
         if dtype != "float32" and kwargs.get("lora") is None:
             raise GraftError(f"in {dtype} the steps of training are lost to rounding: use model.lora, or dtype float32")
-        shape = pipeline.shape(height, width)
-        texts = PromptEmbeddings(pipeline, [prompt.text for prompt in found], guidance.negative_prompt, shape)
+        asked = Asked([prompt.text for prompt in found], guidance, height, width)
+        pipeline.adapter.open(pipeline, asked)
+        denoiser = pipeline.adapter.denoiser(pipeline, asked)
         super().__init__(
-            Denoiser(pipeline, texts, guidance),
-            pipeline.process(steps, shape, eta, guidance.on),
+            denoiser,
+            pipeline.process(steps, asked, eta, guidance.on),
             weights=weights,
             steps=steps,
             **kwargs,
         )
-        self._pipeline, self._texts = pipeline, texts
+        self._pipeline, self._asked, self._texts = pipeline, asked, denoiser.texts
         self.prompts, self.eval_prompt_indices, self.num_images_per_prompt = found, evaluated, num_images_per_prompt
         self.guidance, self.default_batch_size, self.alike = guidance, sample_batch, features or Pixels()
-        factor = int(pipeline.pipe.vae_scale_factor)
-        self.real = None if real is None else _real(real, shape[1] * factor, shape[2] * factor)
+        self.real = None if real is None else _real(real, *pipeline.adapter.pixels(pipeline.pipe, asked))
 
     @override
     def load_reference(self, backbone: nn.Module, weights: str) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -117,8 +120,8 @@ class TextToImage(GraftModule):
 
         The pipeline was loaded with its weights.
         """
-        pipeline = backbone._texts.pipeline  # type: ignore[union-attr]
-        return {}, {"path": pipeline.path, "sha256": pipeline.sha256}  # type: ignore[union-attr,dict-item]
+        pipeline: Pipeline = backbone._texts.pipeline  # type: ignore[union-attr,assignment]
+        return {}, {"path": pipeline.path, "sha256": pipeline.sha256}
 
     @override
     def sample_conditions(self, count: int, generator: Generator) -> Condition:

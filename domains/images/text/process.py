@@ -41,6 +41,9 @@ TABLES = {
 FLOWS = {"FlowMatchEulerDiscreteScheduler", "FlowMatchHeunDiscreteScheduler"}
 """Schedulers of flow matching, x = (1 − sigma) x_0 + sigma eps."""
 
+FLOW_SOLVERS = {"DPMSolverMultistepScheduler", "UniPCMultistepScheduler", "DEISMultistepScheduler"}
+"""Schedulers that solve such a flow if ``use_flow_sigmas`` is set, as in Sana and Wan."""
+
 PREDICTIONS: dict[str, Prediction] = {"epsilon": "eps", "sample": "x0", "v_prediction": "v"}
 
 
@@ -77,11 +80,11 @@ class SchedulerSigmas(Schedule):
 
     Args:
         sigmas: (N + 1,) float64 sigma at the levels 0, 1/N, …, 1.
-        scale: Factor from sigma to the network's time.
+        times: (N + 1,) float64 times of the network at these levels.
     """
 
-    def __init__(self, sigmas: Tensor, scale: float = 1000.0) -> None:
-        self.sigmas, self.scale = sigmas.double(), scale
+    def __init__(self, sigmas: Tensor, times: Tensor) -> None:
+        self.sigmas, self.times = sigmas.double(), times.double()
 
     @override
     def alpha_sigma(self, t: Tensor) -> tuple[Tensor, Tensor]:
@@ -90,8 +93,8 @@ class SchedulerSigmas(Schedule):
 
     @override
     def network_time(self, t: Tensor) -> Tensor:
-        """Return ``scale`` · sigma."""
-        return self.scale * self.alpha_sigma(t)[1]
+        """Return the scheduler's time, linear between the sampler's levels."""
+        return _linear(self.times, t * (len(self.times) - 1))
 
 
 class LatentGaussian(Gaussian):
@@ -103,13 +106,21 @@ class LatentGaussian(Gaussian):
         *args: Arguments of `Gaussian`.
         guided: Classifier-free guidance is on. A guided output is not an estimate of x_0 under any one distribution, so
             no eta makes its sampler reverse the forward process, and targets that assume it are biased.
+        noise_order: Shape in which the pipeline draws its noise, and the place of each entry of a latent in it.
         **kwargs: Arguments of `Gaussian`.
     """
 
-    def __init__(self, *args: Any, guided: bool = False, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *args: Any,
+        guided: bool = False,
+        noise_order: "tuple[tuple[int, ...], Tensor] | None" = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(*args, **kwargs)
         require(self.eta <= 1, "eta", self.eta, "lie in [0, 1], as in diffusers")
         self.guided = guided
+        self._noise_order = noise_order
 
     @override
     def reverses_in_distribution(self, level: float) -> bool:
@@ -119,7 +130,11 @@ class LatentGaussian(Gaussian):
     def prior(self, condition: Condition, generator: "Generator | None" = None) -> Tensor:
         like = next(iter(condition.values()))
         x = torch.empty(0, device=like.device).new_empty((size(condition), *self.shape))
-        return self.noise(x, condition, generator)
+        if self._noise_order is None:
+            return self.noise(x, condition, generator)
+        shape, places = self._noise_order
+        noise = self.noise(x.new_empty((len(x), *shape)), condition, generator)
+        return noise.flatten(1)[:, places.to(noise.device)].view_as(x)
 
 
 def sampling_scheduler(scheduler: Any, changes: "dict[str, Any] | None" = None) -> Any:
@@ -138,6 +153,12 @@ def sampling_scheduler(scheduler: Any, changes: "dict[str, Any] | None" = None) 
     config = {**scheduler.config, **(changes or {})}
     if unknown := sorted((changes or {}).keys() - dict(scheduler.config).keys()):
         raise GraftError(f"model.scheduler has {unknown[0]!r}, which {name} does not know")
+    if name in FLOW_SOLVERS and config.get("use_flow_sigmas") and config.get("prediction_type") == "flow_prediction":
+        if config.get("use_dynamic_shifting"):
+            raise GraftError(_refused(name, "use_dynamic_shifting is set, which only flow matching's own can"))
+        return FlowMatchEulerDiscreteScheduler(
+            num_train_timesteps=config["num_train_timesteps"], shift=config["flow_shift"]
+        )
     for flag in ("thresholding", "invert_sigmas", "stochastic_sampling", "use_flow_sigmas"):
         if config.get(flag):
             raise GraftError(_refused(name, f"{flag} is set, which alpha and sigma cannot express"))
@@ -151,12 +172,20 @@ def sampling_scheduler(scheduler: Any, changes: "dict[str, Any] | None" = None) 
         raise GraftError(
             _refused(name, "clip_sample is set, which changes the distribution: use model.scheduler.clip_sample=false")
         )
+    # DDIM has no learned variance, and pipelines that see one in the configuration would give it to DDIM
+    table = {key: value for key, value in scheduler.config.items() if key != "variance_type"}
     # changes are passed apart, since a merged configuration would reset defaults of the scheduler to DDIM's
-    return DDIMScheduler.from_config(scheduler.config, **{**(changes or {}), "clip_sample": False})
+    return DDIMScheduler.from_config(table, **{**(changes or {}), "clip_sample": False})
 
 
 def process(
-    scheduler: Any, steps: int, shape: tuple[int, ...], eta: float, guided: bool = False, **given: Any
+    scheduler: Any,
+    steps: int,
+    shape: tuple[int, ...],
+    eta: float,
+    guided: bool = False,
+    noise_order: "tuple[tuple[int, ...], Tensor] | None" = None,
+    **given: Any,
 ) -> LatentGaussian:
     """Return the process of a scheduler on latents, with the sampler's steps as levels.
 
@@ -166,6 +195,7 @@ def process(
         shape: (C, H, W) of a latent.
         eta: Noise of the steps, as in `Gaussian`.
         guided: Classifier-free guidance is on.
+        noise_order: Order of the first noise, as in `LatentGaussian`.
         **given: Arguments of the scheduler's ``set_timesteps``, as the pipeline calls it.
 
     Raises:
@@ -174,10 +204,13 @@ def process(
     name = type(scheduler).__name__
     if name in FLOWS:
         scheduler.set_timesteps(**({"num_inference_steps": steps} | given if "sigmas" not in given else given))
+        if len(scheduler.timesteps) != steps:
+            raise GraftError(f"the pipeline takes {len(scheduler.timesteps)} steps where model.steps is {steps}")
         sigmas = torch.as_tensor(scheduler.sigmas).double().flip(0)
-        return LatentGaussian(
-            SchedulerSigmas(sigmas, float(scheduler.config.num_train_timesteps)), "velocity", shape, eta, guided=guided
-        )
+        times = torch.as_tensor(scheduler.timesteps).double().flip(0)
+        times = torch.cat([sigmas[:1] * float(scheduler.config.num_train_timesteps), times])
+        schedule = SchedulerSigmas(sigmas, times)
+        return LatentGaussian(schedule, "velocity", shape, eta, guided=guided, noise_order=noise_order)
     total = int(scheduler.config.num_train_timesteps)
     try:
         scheduler.set_timesteps(steps)
@@ -194,7 +227,7 @@ def process(
     # the last knot is entry 0, or entry 1 if that has the same value
     knots = torch.cat([times + 1, times.new_full((1,), float(alpha2[0] == alpha2[1]))]).flip(0)
     prediction = PREDICTIONS[scheduler.config.prediction_type]
-    return LatentGaussian(SchedulerBetas(alpha2, knots), prediction, shape, eta, guided=guided)
+    return LatentGaussian(SchedulerBetas(alpha2, knots), prediction, shape, eta, guided=guided, noise_order=noise_order)
 
 
 def _refused(name: str, why: str) -> str:

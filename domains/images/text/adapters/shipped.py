@@ -1,69 +1,23 @@
-"""Differences between the pipelines of the Stable Diffusion family.
+"""Adapters of the Stable Diffusion family and of FLUX.
 
 They differ in the encoding of text, the call of the network and the clock.
 """
 
-from abc import ABC, abstractmethod
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
-Given = dict[str, Tensor]
-"""Embedding of prompts: tensors of one row for each prompt."""
+from domains.images.text.adapters.base import Asked, Given
+from domains.images.text.adapters.encoded import EncodedAdapter
+
+if TYPE_CHECKING:
+    from domains.images.text.pipeline import Pipeline
 
 
-class PipelineAdapter(ABC):
-    """One kind of pipeline, called as its own ``__call__`` calls it.
-
-    Attributes:
-        pipelines: Names of the diffusers classes.
-        part: Name of the denoiser in the pipeline.
-        text: Names of the components that encode text.
-        tokenizers: Names of their tokenizers.
-        needed: Names of the components without which the pipeline cannot sample.
-        scheduler_overrides: Settings that the pipeline itself changes in its scheduler's configuration.
-    """
-
-    pipelines: ClassVar[tuple[str, ...]]
-    part: ClassVar[str] = "unet"
-    text: ClassVar[tuple[str, ...]] = ("text_encoder",)
-    tokenizers: ClassVar[tuple[str, ...]] = ("tokenizer",)
-    needed: ClassVar[tuple[str, ...]] = ("unet", "vae", "scheduler", "text_encoder", "tokenizer")
-    scheduler_overrides: ClassVar[dict[str, Any]] = {}
-
-    @abstractmethod
-    def encode(self, pipe: Any, prompt: str, device: torch.device) -> Given:
-        """Return the embedding of a prompt."""
-
-    @abstractmethod
-    def negative(self, pipe: Any, prompt: "str | None", device: torch.device) -> Given:
-        """Return the embedding of a negative prompt; None for the pipeline's own."""
-
-    @abstractmethod
-    def call(self, network: nn.Module, x: Tensor, time: Tensor, given: Given, guidance: float) -> Tensor:
-        """Return the network's output.
-
-        Args:
-            network: Denoiser.
-            x: (B, C, H, W) latents.
-            time: (B,) times in the units of the scheduler's ``timesteps``.
-            given: Embeddings, (B, ...) each.
-            guidance: Guidance scale, for networks that were distilled with guidance.
-        """
-
-    def channels(self, network: Any) -> int:
-        """Return the number of channels of the latents."""
-        return int(network.config.in_channels)
-
-    def set_timesteps_kwargs(self, pipe: Any, steps: int, shape: tuple[int, int, int]) -> dict[str, Any]:
-        """Return further arguments of the scheduler's ``set_timesteps``, as the pipeline gives them."""
-        return {}
-
-
-class StableDiffusion(PipelineAdapter):
+class StableDiffusion(EncodedAdapter):
     """SD 1.x and 2.x."""
 
     pipelines = ("StableDiffusionPipeline",)
@@ -83,7 +37,7 @@ class StableDiffusion(PipelineAdapter):
         return output
 
 
-class StableDiffusionXL(PipelineAdapter):
+class StableDiffusionXL(EncodedAdapter):
     """SDXL: two text encoders, and the size of the picture as a condition."""
 
     pipelines = ("StableDiffusionXLPipeline",)
@@ -111,7 +65,7 @@ class StableDiffusionXL(PipelineAdapter):
         return output
 
 
-class StableDiffusion3(PipelineAdapter):
+class StableDiffusion3(EncodedAdapter):
     """SD 3 and 3.5: a transformer that predicts the flow's velocity."""
 
     pipelines = ("StableDiffusion3Pipeline",)
@@ -144,14 +98,15 @@ class StableDiffusion3(PipelineAdapter):
         return output
 
     @override
-    def set_timesteps_kwargs(self, pipe: Any, steps: int, shape: tuple[int, int, int]) -> dict[str, Any]:
+    def set_timesteps_kwargs(self, pipeline: "Pipeline", steps: int, asked: Asked) -> dict[str, Any]:
+        pipe = pipeline.pipe
         if not pipe.scheduler.config.use_dynamic_shifting:
             return {}
-        patch = pipe.transformer.config.patch_size
+        patch, shape = pipe.transformer.config.patch_size, self.latent_shape(pipe, asked)
         return {"mu": shift(pipe.scheduler.config, (shape[1] // patch) * (shape[2] // patch))}
 
 
-class Flux(PipelineAdapter):
+class Flux(EncodedAdapter):
     """FLUX: like SD 3, on latents packed in patches of 2 x 2.
 
     Some of its models are distilled with guidance.
@@ -191,15 +146,30 @@ class Flux(PipelineAdapter):
             img_ids=places.reshape(-1, 3),
             return_dict=False,
         )[0]
-        patches = output.view(count, height // 2, width // 2, channels, 2, 2).permute(0, 3, 1, 4, 2, 5)
-        return patches.reshape(count, channels, height, width)
+        return self.own_state(output, (channels, height, width))
 
     @override
     def channels(self, network: Any) -> int:
         return int(network.config.in_channels) // 4
 
     @override
-    def set_timesteps_kwargs(self, pipe: Any, steps: int, shape: tuple[int, int, int]) -> dict[str, Any]:
+    def call_settings(self, pipe: Any, asked: Asked) -> dict[str, Any]:
+        guidance = asked.guidance
+        found = super().call_settings(pipe, asked) | {"guidance_scale": guidance.embedded_guidance_scale}
+        if guidance.on:
+            found |= {"true_cfg_scale": guidance.guidance_scale, "negative_prompt": guidance.negative_prompt or ""}
+        return found
+
+    @override
+    def own_state(self, sample: Tensor, shape: tuple[int, ...]) -> Tensor:
+        channels, height, width = shape
+        patches = sample.view(len(sample), height // 2, width // 2, channels, 2, 2).permute(0, 3, 1, 4, 2, 5)
+        return patches.reshape(len(sample), *shape)
+
+    @override
+    def set_timesteps_kwargs(self, pipeline: "Pipeline", steps: int, asked: Asked) -> dict[str, Any]:
+        pipe = pipeline.pipe
+        shape = self.latent_shape(pipe, asked)
         patches = (shape[1] // 2) * (shape[2] // 2)
         return {"sigmas": np.linspace(1.0, 1 / steps, steps), "mu": shift(pipe.scheduler.config, patches)}
 
@@ -210,7 +180,3 @@ def shift(config: Any, patches: int) -> float:
     first, last = config.get("base_shift", 0.5), config.get("max_shift", 1.15)
     slope = (last - first) / (high - low)
     return float(patches * slope + first - slope * low)
-
-
-FAMILIES: tuple[PipelineAdapter, ...] = (StableDiffusion(), StableDiffusionXL(), StableDiffusion3(), Flux())
-"""Kinds of pipelines that can be tuned."""
