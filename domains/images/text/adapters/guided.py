@@ -80,6 +80,8 @@ def find(steps: "Sequence[tuple[list[Tensor], Tensor]]", scale: float, rounding:
         raise GraftError(f"it joins {count} branches of its denoiser, and guidance has two")
     candidates = [Guided(sign) for sign in (1.0, -1.0)]
     if count == 2:
+        if all(torch.equal(branches[0], branches[1]) for branches, _ in steps):
+            raise GraftError("its denoiser gives the same with and without the prompt, so its guidance cannot be seen")
         candidates = []
         for sign in (1.0, -1.0):
             for conditional in (0, 1):
@@ -91,9 +93,6 @@ def find(steps: "Sequence[tuple[list[Tensor], Tensor]]", scale: float, rounding:
             return each
     if count == 1:
         raise GraftError("its denoiser's output is changed before the step")
-    alike = all(_error(branches[0].double(), branches[1]) <= rounding for branches, _ in steps)
-    if alike:
-        raise GraftError("its denoiser gives the same with and without the prompt, so its guidance cannot be seen")
     raise GraftError("its guidance is not a weighted sum of the branches with and without the prompt")
 
 

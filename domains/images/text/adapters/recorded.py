@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 DENOISERS = ("transformer", "unet")
 DECODERS = ("vae", "movq", "vqgan", "vqvae")
 LIBRARIES = ("diffusers", "transformers")
+OURS = ("self", "prompt", "num_inference_steps", "generator", "output_type", "return_dict", "kwargs")
 STEPS = 3
 """Steps of the recorded call: two fix a linear function of the time, and the third checks it."""
 
@@ -81,6 +82,11 @@ class RecordedAdapter(PipelineAdapter):
         self._parameters = inspect.signature(type(pipeline.pipe).__call__).parameters
         if "prompt" not in self._parameters:
             raise GraftError(f"the call of {self._kind} takes no prompt, so it is no text-to-image pipeline")
+        if unknown := next((name for name in self.call if name not in self._parameters), None):
+            raise GraftError(
+                f"model.adapter.init_args.call has {unknown!r}, which the call of {self._kind} does not know; it knows "
+                f"{', '.join(name for name in self._parameters if name not in OURS)}"
+            )
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         pipeline.pipe.to(device)
         try:
