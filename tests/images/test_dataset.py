@@ -125,10 +125,11 @@ def test_npz(array: np.ndarray, tmp_path: Path) -> None:
         ({"images": GREY * 1.0}, r"from \d+ to 2\d+: pixels lie in"),
         ({"images": GREY.astype(int) + 300}, "beyond 0 to 255"),
         ({"images": GREY, "labels": np.arange(4)}, "a label of 0 or more for each"),
+        ({"images": GREY, "labels": np.array(["a", "b", "c", "d", "e"])}, "has labels of type <U1: give a class"),
         ({"images": GREY / np.where(GREY > 250, 0, np.nan)}, "pixels lie in"),
         ({"images": np.array([{}, {}])}, "without pickle"),
     ],
-    ids=["name", "channels", "shape", "range", "integers", "labels", "nan", "pickle"],
+    ids=["name", "channels", "shape", "range", "integers", "labels", "words", "nan", "pickle"],
 )
 @pytest.mark.filterwarnings("ignore:divide by zero")
 def test_arrays_that_are_no_pictures(arrays: dict, words: str, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import diffusers
@@ -16,7 +17,7 @@ from safetensors.torch import load_file, save_file
 
 from domains.images import pretrained
 from domains.images.autoencoder import Autoencoder
-from domains.images.text import Guidance, TextToImage
+from domains.images.text import Guidance, TextToImage, distilled
 from domains.images.text.process import sampling_scheduler
 from graft import GraftError
 
@@ -53,6 +54,28 @@ def test_no_pipeline(folder: Path, pipelines: dict[str, Path]) -> None:
     refused(twice, "has two denoisers, unet and unet_2, and graft tunes one network")
     (folder / "empty" / "model_index.json").write_text("{")
     refused("empty", "model_index.json is damaged")
+    (folder / "one.safetensors").write_bytes(b"")
+    refused("one.safetensors", "is a single file without configurations: set model.single_file_config to a folder")
+    one = {"single_file_config": str(pipelines["eps"])}
+    refused("one.safetensors", "cannot be loaded with the configurations of", **one)
+    refused(pipelines["v"], "single_file_config is set, and model.weights, .* is no single file", **one)
+
+
+def test_home(folder: Path, pipelines: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """``~`` is the home, as in a shell."""
+    monkeypatch.setenv("HOME", str(pipelines["eps"].parent))
+    assert TextToImage(f"~/{pipelines['eps'].name}", "prompts.txt", steps=4)._pipeline.path == str(pipelines["eps"])
+
+
+def test_distilled_models(folder: Path, pipelines: dict[str, Path], capsys: pytest.CaptureFixture[str]) -> None:
+    """They are recognised by name or configuration, and settings that do not fit are said; others pass in silence."""
+    turbo = shutil.copytree(pipelines["eps"], folder / "sd-turbo")
+    TextToImage(str(turbo), "prompts.txt", steps=10, guidance=Guidance(3.0))
+    assert "looks distilled to few steps (its name has 'turbo'), and model.steps is 10 and" in capsys.readouterr().out
+    TextToImage(str(turbo), "prompts.txt", steps=4, guidance=Guidance(1.0))
+    TextToImage(str(pipelines["eps"]), "prompts.txt", steps=10)
+    assert "distilled" not in capsys.readouterr().out
+    assert distilled.signs("x", SimpleNamespace(config={"is_distilled": True}), None)
 
 
 def test_missing_component(folder: Path, pipelines: dict[str, Path]) -> None:
@@ -199,7 +222,9 @@ def test_scheduler_of_a_pipeline_that_cannot_be_mapped(folder: Path, pipelines: 
     index = json.loads((other / "model_index.json").read_text())
     index["scheduler"] = ["diffusers", "LCMScheduler"]
     (other / "model_index.json").write_text(json.dumps(index))
-    refused(other, "the pipeline's LCMScheduler cannot be mapped to alpha and sigma")
+    refused(
+        other, "the pipeline's LCMScheduler cannot be mapped to alpha and sigma: it samples a model that is distilled"
+    )
     refused(pipelines["eps"], "which DDIMScheduler does not know", scheduler={"spacing": "trailing"})
 
 

@@ -121,7 +121,7 @@ def test_plain_diffusers_repeats_the_samples(kind: str, runs: dict[str, Path]) -
     pipe = DiffusionPipeline.from_pretrained(about["pipeline"], **missing)
     pipe.set_progress_bar_config(disable=True)
     pipe.scheduler = scheduler.from_pretrained(folder / "scheduler")
-    pipe.load_lora_weights(folder)
+    pipe.load_lora_weights(folder, adapter_name="graft")
     texts = [model.prompts[i].text for i in prompts]
 
     def theirs(level: float) -> torch.Tensor:
@@ -129,7 +129,7 @@ def test_plain_diffusers_repeats_the_samples(kind: str, runs: dict[str, Path]) -
             texts,
             **about["call"],
             generator=seeding.make_generator(7),
-            callback_on_step_end=exported.handover(level),
+            callback_on_step_end=exported.handover(pipe, level),
             output_type="latent",
         ).images
 
@@ -226,7 +226,7 @@ def test_whole_network(pipelines: dict[str, Path], folder: Path) -> None:
         [model.prompts[i].text for i in (0, 1)],
         **about["call"],
         generator=seeding.make_generator(7),
-        callback_on_step_end=handover(about["level"], reference),
+        callback_on_step_end=handover(pipe, about["level"], reference=reference),
         output_type="latent",
     ).images
     torch.testing.assert_close(theirs, ours, rtol=1e-5, atol=1e-5 * float(ours.abs().max()))

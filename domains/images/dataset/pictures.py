@@ -57,7 +57,11 @@ def checked(pixels: NDArray[Any], labels: "NDArray[Any] | None", where: object) 
         raise GraftError(f"{where} has pictures of {pixels.shape[-1]} channels: 1 (grey) and 3 (RGB) can be used")
     pixels = _quantised(pixels, where)
     if labels is not None:
-        if labels.dtype.kind not in "uif" or labels.shape != pixels.shape[:1] or not (labels >= 0).all():
+        if labels.dtype.kind not in "uif":
+            raise GraftError(
+                f"{where} has labels of type {labels.dtype}: give a class of 0 or more, a number, for each"
+            )
+        if labels.shape != pixels.shape[:1] or not (labels >= 0).all():
             raise GraftError(f"{where} has {len(pixels)} pictures: it must have a label of 0 or more for each")
         if not (labels == labels.astype(np.int64)).all():
             raise GraftError(f"{where} has labels that are no whole numbers: give a class of 0 or more for each")

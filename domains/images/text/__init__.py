@@ -2,6 +2,6 @@
 
 from domains.images.text.guidance import Guidance
 from domains.images.text.module import TextToImage
-from domains.images.text.pipeline import Memory
+from domains.images.text.pipeline import FusedLoRA, Memory
 
-__all__ = ["Guidance", "Memory", "TextToImage"]
+__all__ = ["FusedLoRA", "Guidance", "Memory", "TextToImage"]

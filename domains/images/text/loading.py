@@ -96,6 +96,40 @@ def load(
     return pipe
 
 
+def load_single_file(
+    file: Path, path: Path, weights: str, dtype: torch.dtype, unused: Mapping[str, Any], scheduler: Any
+) -> Any:
+    """Return the pipeline of a single file; all of its tensors have values.
+
+    Args:
+        file: File of the checkpoint.
+        path: Folder with the configurations of the pipeline.
+        weights: Name of the pipeline in messages.
+        dtype: Type of its parts.
+        unused: Arguments of `left_aside`.
+        scheduler: Scheduler in place of the pipeline's own.
+
+    Raises:
+        GraftError: The file is another kind of checkpoint, or lacks tensors.
+    """
+    import diffusers
+
+    name = index(path)["_class_name"]
+    kind = getattr(diffusers, name, None)
+    if kind is None or not hasattr(kind, "from_single_file"):
+        raise GraftError(f"{name} of {path} has no single-file checkpoints: set model.weights to a folder")
+    try:
+        with pretrained.quiet():
+            pipe = kind.from_single_file(str(file), config=str(path), dtype=dtype, scheduler=scheduler, **unused)
+    except Exception as error:  # diffusers raises errors of a dozen types
+        why = pretrained.first_line(error)
+        raise GraftError(f"{weights} cannot be loaded with the configurations of {path}: {why}") from None
+    for part, network in pipe.components.items():
+        if isinstance(network, nn.Module):
+            pretrained.check_values(network, f"the {part} of {weights}")
+    return pipe
+
+
 def _there(named: Mapping[str, Any], name: str) -> bool:
     """Return True if the pipeline has the component."""
     component = named.get(name)

@@ -17,10 +17,10 @@ from domains.images.data import read_tensor
 from domains.images.features import Features, Pixels
 from domains.images.keys import PixelHash
 from domains.images.pixels import to_pil
-from domains.images.text import export, prompts
+from domains.images.text import distilled, export, prompts
 from domains.images.text.adapters import Asked, PipelineAdapter
 from domains.images.text.guidance import Guidance
-from domains.images.text.pipeline import Memory, Pipeline
+from domains.images.text.pipeline import FusedLoRA, Memory, Pipeline
 from graft import GraftError, GraftModule
 from graft.core import limits, seeding
 from graft.core.datatypes import TrainingBatch
@@ -38,7 +38,7 @@ class TextToImage(GraftModule):
     `PIL.Image.Image` with ``prompt`` and ``tag`` in their ``info``.
 
     Args:
-        weights: Folder of the pipeline, or its name on the hub.
+        weights: Folder of the pipeline, its name on the hub, or a single file of Stability's or kohya's kind.
         prompts: File of prompts, or several (`domains.images.text.prompts.read`).
         evaluation_prompts: Prompts for validation, comparison and samples; the same ones if not given.
         prompt_column: Column or key of the prompts in CSV and JSON files.
@@ -59,6 +59,8 @@ class TextToImage(GraftModule):
         sample_batch: Number of draws at a time if ``data.batch_size`` is not given.
         adapter: Adapter of the pipeline. If not given, the classes of `domains.images.text.adapters` serve their
             pipelines, and `domains.images.text.adapters.RecordedAdapter` serves every other one.
+        single_file_config: Folder of a pipeline's configurations, if ``weights`` is a single file.
+        fused_lora: LoRA adapter of diffusers that the reference begins with; tuning goes on from there.
         features: Features for diversity, distances and similarity; small grey pictures if not given.
         real: Real pictures for comparison (a folder, an .npz), scaled to the model's own size; without them there is no
             FID.
@@ -88,6 +90,8 @@ class TextToImage(GraftModule):
         skip_components: "list[str] | None" = None,
         sample_batch: int = 8,
         adapter: "PipelineAdapter | None" = None,
+        fused_lora: "FusedLoRA | None" = None,
+        single_file_config: "str | None" = None,
         features: "Features | None" = None,
         real: "str | None" = None,
         **kwargs: Any,
@@ -96,9 +100,12 @@ class TextToImage(GraftModule):
         limits.check("model.sample_batch", sample_batch, 1)
         guidance = guidance or Guidance()
         found, evaluated = _prompts(prompts, evaluation_prompts, prompt_column)
-        pipeline = Pipeline(weights, dtype, variant, revision, scheduler, memory, skip_components or (), adapter)
+        how = (variant, revision, scheduler, memory, skip_components or (), adapter, fused_lora, single_file_config)
+        pipeline = Pipeline(weights, dtype, *how)
         if dtype != "float32" and kwargs.get("lora") is None:
             raise GraftError(f"in {dtype} the steps of training are lost to rounding: use model.lora, or dtype float32")
+        if pipeline.distilled and (advice := distilled.advice(pipeline.distilled, steps, guidance.on)):
+            rank_zero_print(advice)
         asked = Asked([prompt.text for prompt in found], guidance, height, width)
         pipeline.adapter.open(pipeline, asked)
         denoiser = pipeline.adapter.denoiser(pipeline, asked)

@@ -9,8 +9,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from domains.images.pretrained import first_line
-from domains.images.text import loading
+from domains.images.pretrained import first_line, quiet
+from domains.images.text import distilled, loading
 from domains.images.text.adapters import Asked, PipelineAdapter, default_adapter
 from domains.images.text.process import LatentGaussian, process, sampling_scheduler
 from graft.core import limits
@@ -19,6 +19,7 @@ from graft.io.checksum import checksum, file_checksum
 from graft.io.json_files import parse_json
 from graft.io.paths import search_paths
 
+SINGLE_FILES = (".safetensors", ".ckpt", ".bin", ".pt", ".pth")
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -41,6 +42,19 @@ class Memory:
     vae_tiling: bool = False
 
 
+@dataclass(frozen=True)
+class FusedLoRA:
+    """A LoRA adapter that is part of the reference: fused into the pipeline, and tuned further from there.
+
+    Args:
+        path: File or folder of the adapter, in a format that diffusers' ``load_lora_weights`` reads.
+        scale: Factor of the adapter.
+    """
+
+    path: str
+    scale: float = 1.0
+
+
 class Pipeline:
     """A pipeline with a denoiser that is tuned and other parts that are frozen.
 
@@ -55,6 +69,8 @@ class Pipeline:
         memory: Settings that save memory.
         without: Components that are not loaded, such as SD 3's third text encoder.
         adapter: Adapter of the pipeline; the default for its class if not given.
+        fused: LoRA adapter that the reference begins with.
+        single_file_config: Folder with the configurations of a pipeline, for weights that are a single file.
 
     Raises:
         GraftError: There is no such pipeline, it lacks a part, its kind is unknown, or its scheduler has no alpha and
@@ -71,28 +87,45 @@ class Pipeline:
         memory: "Memory | None" = None,
         without: Sequence[str] = (),
         adapter: "PipelineAdapter | None" = None,
+        fused: "FusedLoRA | None" = None,
+        single_file_config: "str | None" = None,
     ) -> None:
         if dtype not in DTYPES:
             raise GraftError(f"model.dtype is {dtype!r}; it must be one of {', '.join(DTYPES)}")
         self.memory = memory or Memory()
-        self.folder = folder(weights, variant, revision)
+        self.single_file = single_file(weights, single_file_config)
+        self.folder = folder(single_file_config or weights, variant, revision)
         self.adapter = _adapter(self.folder, weights, adapter)
         self.dtype = DTYPES[dtype]
         # the scheduler may be refused, so it is read before the weights, which are large
         ours = _solver(self.folder, self.adapter, scheduler or {})
         unused = loading.left_aside(self.folder, self.adapter, without)
-        self.pipe = loading.load(self.folder, weights, self.adapter, DTYPES[dtype], variant, unused, ours)
+        if self.single_file is not None:
+            self.pipe = loading.load_single_file(self.single_file, self.folder, weights, self.dtype, unused, ours)
+        else:
+            self.pipe = loading.load(self.folder, weights, self.adapter, self.dtype, variant, unused, ours)
         self.loaded_components = unused
         """Arguments of ``from_pretrained`` for components that are not loaded."""
         self.loaded = {"dtype": dtype, "variant": variant, "revision": revision, **unused}
         """Arguments of ``DiffusionPipeline.from_pretrained`` that load the same pipeline."""
         self.network = getattr(self.pipe, self.adapter.part)
+        self.distilled = distilled.signs(weights, self.pipe, self.network)
+        """Signs that the model is distilled to few steps, in words; None without one."""
         if getattr(self.network.config, "time_cond_proj_dim", None) is not None:
             raise GraftError(
                 f"{weights} is a consistency model, distilled to few steps: give the model it was made from"
             )
         self.path = weights if _local(weights) is None else str(self.folder.resolve())
         self.sha256 = _hash(self.folder, self.adapter)
+        if self.single_file is not None:
+            self.path, self.loaded = str(self.single_file.resolve()), {"dtype": dtype, **unused}
+            self.loaded["config"] = (
+                str(self.folder.resolve()) if _local(str(single_file_config)) else single_file_config
+            )
+            self.sha256 = checksum({"file": file_checksum(self.single_file), "configurations": self.sha256})
+        self.fused = fused
+        if fused is not None:
+            self.sha256 = checksum({"pipeline": self.sha256, "lora": self._fuse(fused), "scale": fused.scale})
         for name in (*self.adapter.text, *self.adapter.decoders):
             part = getattr(self.pipe, name, None)
             if part is not None:
@@ -105,6 +138,31 @@ class Pipeline:
             self._vae("vae_slicing").enable_slicing()
         if self.memory.vae_tiling:
             self._vae("vae_tiling").enable_tiling()
+
+    def _fuse(self, lora: FusedLoRA) -> str:
+        """Fuse an adapter into the pipeline, and return the hash of its files.
+
+        Raises:
+            GraftError: There is no such adapter, or it has nothing for the denoiser.
+        """
+        path = Path(lora.path).expanduser()
+        if not path.exists():
+            raise GraftError(f"model.fused_lora.path is {lora.path!r}; it must be a file or folder of an adapter")
+        if not hasattr(self.pipe, "fuse_lora"):
+            raise GraftError(f"model.fused_lora is set, and {type(self.pipe).__name__} loads no adapters; leave it out")
+        given = {"weight_name": path.name} if path.is_file() else {}
+        try:
+            with quiet():
+                self.pipe.load_lora_weights(str(path.parent if path.is_file() else path), **given)
+        except Exception as error:  # diffusers and peft raise errors of many types
+            raise GraftError(f"model.fused_lora.path, {lora.path}, cannot be loaded: {first_line(error)}") from None
+        if not getattr(self.network, "peft_config", None):
+            raise GraftError(f"the adapter {lora.path} has nothing for the {self.adapter.part} of this pipeline")
+        parts = [name for name in self.pipe._lora_loadable_modules if getattr(self.pipe, name, None) is not None]
+        self.pipe.fuse_lora(components=parts, lora_scale=lora.scale)
+        self.pipe.unload_lora_weights()
+        files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
+        return checksum({file.name: file_checksum(file) for file in files})
 
     def _vae(self, setting: str) -> Any:
         """Return the VAE.
@@ -151,7 +209,7 @@ def folder(weights: str, variant: "str | None" = None, revision: "str | None" = 
     """
     if (local := _local(weights)) is not None:
         return local
-    path = Path(weights)
+    path = Path(weights).expanduser()
     if path.exists() or path.is_absolute() or weights.startswith((".", "~")) or weights.count("/") != 1:
         raise GraftError(f"there is no folder of a diffusers pipeline at {weights!r}, and it is no name on the hub")
     from diffusers import DiffusionPipeline
@@ -165,10 +223,34 @@ def folder(weights: str, variant: "str | None" = None, revision: "str | None" = 
         ) from None
 
 
+def single_file(weights: str, config: "str | None") -> "Path | None":
+    """Return the file of a single-file checkpoint; None for a folder or a name on the hub.
+
+    Args:
+        weights: Path or name of the pipeline.
+        config: Folder of its configurations.
+
+    Raises:
+        GraftError: A single file has no configurations, or configurations have no single file.
+    """
+    path = Path(weights).expanduser()
+    if not path.is_file() or path.suffix not in SINGLE_FILES:
+        if config is not None:
+            raise GraftError(f"model.single_file_config is set, and model.weights, {weights}, is no single file")
+        return None
+    if config is None:
+        raise GraftError(
+            f"{weights} is a single file without configurations: set model.single_file_config to a folder of the "
+            "pipeline it was made from, or to its name on the hub"
+        )
+    return path
+
+
 def _local(weights: str) -> "Path | None":
     """Return the folder of a pipeline here or in the installed packages; None if there is none."""
-    if Path(weights).is_dir():
-        return Path(weights)
+    path = Path(weights).expanduser()
+    if path.is_dir():
+        return path
     return next((root / weights for root in search_paths() if (root / weights / "model_index.json").is_file()), None)
 
 

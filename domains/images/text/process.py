@@ -44,6 +44,9 @@ FLOWS = {"FlowMatchEulerDiscreteScheduler", "FlowMatchHeunDiscreteScheduler"}
 FLOW_SOLVERS = {"DPMSolverMultistepScheduler", "UniPCMultistepScheduler", "DEISMultistepScheduler"}
 """Schedulers that solve such a flow if ``use_flow_sigmas`` is set, as in Sana and Wan."""
 
+DISTILLED = {"LCMScheduler", "TCDScheduler", "SCMScheduler", "FlowMatchLCMScheduler"}
+"""Schedulers of models that are distilled to few steps."""
+
 PREDICTIONS: dict[str, Prediction] = {"epsilon": "eps", "sample": "x0", "v_prediction": "v"}
 
 
@@ -164,6 +167,10 @@ def sampling_scheduler(scheduler: Any, changes: "dict[str, Any] | None" = None) 
             raise GraftError(_refused(name, f"{flag} is set, which alpha and sigma cannot express"))
     if name in FLOWS:
         return FlowMatchEulerDiscreteScheduler.from_config(scheduler.config, **(changes or {}))
+    if name in DISTILLED:
+        raise GraftError(
+            _refused(name, "it samples a model that is distilled to few steps; give the model that it was made from")
+        )
     if name not in TABLES:
         raise GraftError(_refused(name, "only tables of betas and flow matching can"))
     if config.get("prediction_type", "epsilon") not in PREDICTIONS:
