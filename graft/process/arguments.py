@@ -20,11 +20,11 @@ class NoisyExample:
     """Training states with the noise that was added to them.
 
     Attributes:
-        noisy: (B, ...) states at ``level``, corrupt_given_noise(state, noise, level, since).
-        state: (B, ...) training states, at level ``since``.
+        noisy: (B, ...) states at ``level``, corrupt_given_noise(state, noise, level, from_level).
+        state: (B, ...) training states, at level ``from_level``.
         noise: (B, ...) result of `Process.noise`.
         level: (B,) level of ``noisy``.
-        since: (B,) level of ``state``.
+        from_level: (B,) level of ``state``.
         target: (B, ...) x_0 of the trajectories for target (b) of `Process.loss`; None for target (a).
     """
 
@@ -32,11 +32,11 @@ class NoisyExample:
     state: State
     noise: State
     level: Tensor
-    since: Tensor
+    from_level: Tensor
     target: "State | None" = None
 
     def field(self, name: str) -> "NoisyExample":
         """Return the example with the field ``name`` of each state."""
         target = None if self.target is None else as_dict(self.target)[name]
         noisy, state, noise = (as_dict(each)[name] for each in (self.noisy, self.state, self.noise))
-        return NoisyExample(noisy, state, noise, self.level, self.since, target)
+        return NoisyExample(noisy, state, noise, self.level, self.from_level, target)

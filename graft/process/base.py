@@ -69,8 +69,8 @@ class Process(Described, ABC):
         """Sample the random numbers that one `corrupt` of ``state`` uses."""
 
     @abstractmethod
-    def corrupt_given_noise(self, state: State, noise: State, level: Level, since: Level) -> State:
-        """Return the result of `corrupt` for ``state`` at level ``since`` with the given ``noise``."""
+    def corrupt_given_noise(self, state: State, noise: State, level: Level, from_level: Level) -> State:
+        """Return the result of `corrupt` for ``state`` at level ``from_level`` with the given ``noise``."""
 
     @abstractmethod
     def denoise_step(
@@ -240,7 +240,7 @@ class Process(Described, ABC):
         model: Model,
         state: State,
         level: Tensor,
-        since: "Tensor | float",
+        from_level: "Tensor | float",
         condition: Condition,
         target: "State | None" = None,
         generator: "Generator | None" = None,
@@ -249,21 +249,21 @@ class Process(Described, ABC):
 
         Args:
             model: Network.
-            state: x_since, (B, ...): samples of the distribution to be learned, at level ``since``.
-            level: Levels u >= since at which the network is evaluated, (B,).
-            since: Level of ``state`` (0 for data), one number or (B,).
+            state: x_from, (B, ...): samples of the distribution to be learned, at level ``from_level``.
+            level: Levels u >= from_level at which the network is evaluated, (B,).
+            from_level: Level of ``state`` (0 for data), one number or (B,).
             condition: Condition of each sample, an input of the network.
-            target: None for target (a), the noise between x_since and x_u, weighted by its share of the total. It is
-                right for any distribution of x_since. Or the trajectories' own x_0 for target (b), which is right only
-                where x_since given x_0 follows the forward kernel (`reverses_in_distribution`). The two agree for
-                since = 0.
+            target: None for target (a), the noise between x_from and x_u, weighted by its share of the total. It is
+                right for any distribution of x_from. Or the trajectories' own x_0 for target (b), which is right only
+                where x_from given x_0 follows the forward kernel (`reverses_in_distribution`). The two agree for
+                from_level = 0.
             generator: Generator of the noise.
         """
-        since = torch.as_tensor(since, dtype=torch.float64, device=level.device).expand(level.shape)
+        from_level = torch.as_tensor(from_level, dtype=torch.float64, device=level.device).expand(level.shape)
         noise = self.noise(state, condition, generator)
-        noisy = self.corrupt_given_noise(state, noise, level, since)
+        noisy = self.corrupt_given_noise(state, noise, level, from_level)
         output = self(model, noisy, level, condition)
-        return self.output_loss(output, NoisyExample(noisy, state, noise, level, since, target), condition)
+        return self.output_loss(output, NoisyExample(noisy, state, noise, level, from_level, target), condition)
 
     def _no_ode(self) -> GraftError:
         return GraftError(f"{type(self).__name__} has no ODE, which solvers of higher order need: use the Euler solver")

@@ -117,15 +117,15 @@ class Categorical(CategoricalPath):
         """
 
     @abstractmethod
-    def elbo_rate(self, log_chance: Tensor, noisy: Tensor, goal: Tensor, level: Tensor, since: Tensor) -> Tensor:
+    def elbo_rate(self, log_chance: Tensor, noisy: Tensor, goal: Tensor, level: Tensor, from_level: Tensor) -> Tensor:
         """Return the (B, ...) rate of the ELBO at ``level``, in nats per unit of u.
 
         Args:
             log_chance: Log-probabilities of x_0, (B, ..., K).
             noisy: State at ``level``, (B, ..., K).
-            goal: State at ``since`` that the step must reach, (B, ..., K).
+            goal: State at ``from_level`` that the step must reach, (B, ..., K).
             level: Level of ``noisy``, (B,).
-            since: Level of ``goal``, (B,).
+            from_level: Level of ``goal``, (B,).
         """
 
     @abstractmethod
@@ -193,9 +193,9 @@ class Categorical(CategoricalPath):
         """
         x, level = as_tensor(example.noisy), example.level
         if example.target is None:
-            goal, at = as_tensor(example.state), example.since
+            goal, at = as_tensor(example.state), example.from_level
         else:
-            goal, at = as_tensor(example.target), torch.zeros_like(example.since)
+            goal, at = as_tensor(example.target), torch.zeros_like(example.from_level)
         if self.weight == "elbo":
             log_chance = to_double(output).log_softmax(-1)
             nats = self.elbo_rate(log_chance, x, goal.to(log_chance), level, at)

@@ -25,9 +25,9 @@ class CategoricalPath(SingleFieldProcess):
 
     # The clock
 
-    def elapsed(self, level: Level, since: Level = 0.0) -> Tensor:
-        """Return t(level) − t(since), float64, to full precision where they are nearly equal, too."""
-        u, s = torch.as_tensor(level, dtype=torch.float64), torch.as_tensor(since, dtype=torch.float64)
+    def elapsed(self, level: Level, from_level: Level = 0.0) -> Tensor:
+        """Return t(level) − t(from_level), float64, to full precision where they are nearly equal, too."""
+        u, s = torch.as_tensor(level, dtype=torch.float64), torch.as_tensor(from_level, dtype=torch.float64)
         if self.warp == 1:
             return u - s  # exact where u <= 2 s
         near = (s > 0) & (u < 2 * s)
@@ -42,15 +42,15 @@ class CategoricalPath(SingleFieldProcess):
         u = torch.as_tensor(level, dtype=torch.float64)
         return 1 - u if self.warp == 1 else -torch.expm1(self.warp * u.log())
 
-    def keep_probability(self, level: Level, since: Level = 0.0) -> Tensor:
-        """Return r, the probability of keeping a class from ``since`` to ``level``, float64."""
-        now, before = self.left(level), self.left(since)
+    def keep_probability(self, level: Level, from_level: Level = 0.0) -> Tensor:
+        """Return r, the probability of keeping a class from ``from_level`` to ``level``, float64."""
+        now, before = self.left(level), self.left(from_level)
         return torch.where(now == before, 1.0, now / before)  # from level 1 to itself both are 0
 
-    def lost(self, level: Level, since: Level = 0.0) -> Tensor:
+    def lost(self, level: Level, from_level: Level = 0.0) -> Tensor:
         """Return 1 − r, the probability of losing a class, float64, to full precision near 0."""
-        before = self.left(since)
-        return torch.where(before > 0, self.elapsed(level, since) / before, 0.0).clamp(0, 1)
+        before = self.left(from_level)
+        return torch.where(before > 0, self.elapsed(level, from_level) / before, 0.0).clamp(0, 1)
 
     def dt_du(self, level: Tensor) -> Tensor:
         """Return dt / du, float64."""
@@ -75,11 +75,11 @@ class CategoricalPath(SingleFieldProcess):
         return seeding.uniform((*x.shape[:-1], 1), generator).to(x.device, double(x))
 
     @override
-    def corrupt_given_noise(self, state: State, noise: State, level: Level, since: Level) -> Tensor:
+    def corrupt_given_noise(self, state: State, noise: State, level: Level, from_level: Level) -> Tensor:
         """Return the state; one number decides whether a class is lost, and which class follows."""
         x = as_tensor(state)
         rest = 1 - to_double(noise)  # exact in (0, 1], since 1 − r may be too small to change 1
-        lost = broadcast_to(self.lost(level, since), rest)
+        lost = broadcast_to(self.lost(level, from_level), rest)
         return self.replace_lost(x, rest <= lost, (1 - rest / lost.clamp(min=torch.finfo(rest.dtype).tiny)).clamp(0, 1))
 
     @override

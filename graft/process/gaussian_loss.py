@@ -28,9 +28,9 @@ class GaussianLoss(GaussianPath):
     def output_loss(self, output: State, example: NoisyExample, condition: Condition) -> Tensor:
         r"""Return (B,) share · weight · mean squared error, or the cross-entropy of logits.
 
-        The cross-entropy needs data: ``since`` is 0, or a ``target`` is given.
+        The cross-entropy needs data: ``from_level`` is 0, or a ``target`` is given.
 
-        Target (a), the noise between x_s and x_u, s = ``since``, stands for the x_0 that Tweedie's formula makes of it,
+        Target (a), the noise between x_s and x_u, s = ``from_level``, stands for the x_0 of Tweedie's formula,
 
         .. math:: (x_u - (\sigma_u^2 / \sigma_{u|s}) \epsilon) / \alpha_u
             = (x_s - (\alpha_u \sigma_s^2 / (\alpha_s \sigma_{u|s}))\,\epsilon) / \alpha_s,
@@ -42,12 +42,12 @@ class GaussianLoss(GaussianPath):
         :math:`(\sigma_u / \sigma_{u|s}) \epsilon` that this x_0 implies, and q times this x_0. An error of x_0 would be
         divided by sigma, which has no bound near the data.
         """
-        out, x, level, since = to_single(output), to_single(example.noisy), example.level, example.since
-        if self.prediction_type == "logits" and (example.target is not None or bool((since == 0).all())):
+        out, x, level, from_level = to_single(output), to_single(example.noisy), example.level, example.from_level
+        if self.prediction_type == "logits" and (example.target is not None or bool((from_level == 0).all())):
             clean = to_single(example.state if example.target is None else example.target)
             entropy = -torch.where(clean != 0, clean / self.one_hot_scale * out.log_softmax(-1), 0.0).flatten(1).sum(1)
             return entropy * broadcast_to(self._x0_weight(level), entropy) / (x[0].numel() / x.shape[-1])
-        sigma, sigma_s = self.alpha_sigma(level)[1], self.alpha_sigma(since)[1]
+        sigma, sigma_s = self.alpha_sigma(level)[1], self.alpha_sigma(from_level)[1]
         # where sigma is large enough to divide by, the error of x_0 is as precise as that of the prediction
         if bool((sigma_s >= SOUND * torch.finfo(as_tensor(example.noisy).dtype).eps).all()):
             predicted = self.x0(out, x, level, condition)
@@ -65,8 +65,8 @@ class GaussianLoss(GaussianPath):
         It is finite up to u = s.
         """
         state, eps = to_single(example.state), to_single(example.noise)
-        sigma, (ratio, sigma_us) = self.alpha_sigma(example.level)[1], self.kernel(example.level, example.since)
-        alpha_s, sigma_s = self.alpha_sigma(example.since)
+        sigma, (ratio, sigma_us) = self.alpha_sigma(example.level)[1], self.kernel(example.level, example.from_level)
+        alpha_s, sigma_s = self.alpha_sigma(example.from_level)
         is_noisy = sigma > 0  # at level 0 the state is the data
         safe = torch.where(is_noisy, sigma, 1.0)
         share = torch.where(is_noisy, sigma_us / safe, 1.0)

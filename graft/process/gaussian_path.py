@@ -45,9 +45,9 @@ class GaussianPath(SingleFieldProcess):
     def timestep(self, level: Level) -> Tensor:
         return self.schedule.network_time(self.time(level))
 
-    def kernel(self, level: Level, since: Level) -> tuple[Tensor, Tensor]:
-        """Return (alpha_t / alpha_s, sigma_{t|s}) of x_t | x_s for ``since`` <= ``level``, float64."""
-        (alpha_t, sigma_t), (alpha_s, sigma_s) = self.alpha_sigma(level), self.alpha_sigma(since)
+    def kernel(self, level: Level, from_level: Level) -> tuple[Tensor, Tensor]:
+        """Return (alpha_t / alpha_s, sigma_{t|s}) of x_t | x_s for ``from_level`` <= ``level``, float64."""
+        (alpha_t, sigma_t), (alpha_s, sigma_s) = self.alpha_sigma(level), self.alpha_sigma(from_level)
         # alpha may be 0 at both levels, from level 1 to itself
         ratio = torch.where(alpha_t == alpha_s, 1.0, alpha_t / alpha_s)
         return ratio, (sigma_t**2 - ratio**2 * sigma_s**2).clamp(min=0).sqrt()
@@ -64,9 +64,9 @@ class GaussianPath(SingleFieldProcess):
         return self._project(seeding.normal(x.shape, x, generator), condition)
 
     @override
-    def corrupt_given_noise(self, state: State, noise: State, level: Level, since: Level) -> Tensor:
+    def corrupt_given_noise(self, state: State, noise: State, level: Level, from_level: Level) -> Tensor:
         x = to_single(state)
-        ratio, sigma = (broadcast_to(c, x) for c in self.kernel(level, since))
+        ratio, sigma = (broadcast_to(c, x) for c in self.kernel(level, from_level))
         return (ratio * x + sigma * as_tensor(noise)).to(as_tensor(state).dtype)
 
     def x0(self, output: Tensor, state: Tensor, level: Level, condition: "Condition | None" = None) -> Tensor:

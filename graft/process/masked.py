@@ -56,9 +56,9 @@ class MaskedCategorical(Categorical):
         return x + _masked(x) * chance
 
     @override
-    def elbo_rate(self, log_chance: Tensor, noisy: Tensor, goal: Tensor, level: Tensor, since: Tensor) -> Tensor:
-        # the bound avoids inf · 0: at level `since` itself no position is masked since then, and the sum below is 0
-        weight = (self.dt_du(level) / self.elapsed(level, since).clamp(min=1e-100)).clamp(max=1e30)
+    def elbo_rate(self, log_chance: Tensor, noisy: Tensor, goal: Tensor, level: Tensor, from_level: Tensor) -> Tensor:
+        # the bound avoids inf · 0: at level `from_level` itself no position is newly masked, and the sum below is 0
+        weight = (self.dt_du(level) / self.elapsed(level, from_level).clamp(min=1e-100)).clamp(max=1e30)
         # -inf of a class that the network rules out would give NaN with a goal of 0
         nats = -(_masked(noisy.to(goal)) * goal * torch.where(goal > 0, log_chance, 0.0)).sum(-1)
         return nats * broadcast_to(weight, nats)

@@ -84,8 +84,8 @@ class MultiFieldProcess(Process):
         return self._each("noise", (state,), condition, generator)
 
     @override
-    def corrupt_given_noise(self, state: State, noise: State, level: Level, since: Level) -> State:
-        return self._each("corrupt_given_noise", (state, noise), level, since)
+    def corrupt_given_noise(self, state: State, noise: State, level: Level, from_level: Level) -> State:
+        return self._each("corrupt_given_noise", (state, noise), level, from_level)
 
     @override
     def denoise_step(

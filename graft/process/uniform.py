@@ -74,11 +74,11 @@ class UniformCategorical(Categorical):
         return chance * state.sum(-1, keepdim=True).to(chance)
 
     @override
-    def elbo_rate(self, log_chance: Tensor, noisy: Tensor, goal: Tensor, level: Tensor, since: Tensor) -> Tensor:
+    def elbo_rate(self, log_chance: Tensor, noisy: Tensor, goal: Tensor, level: Tensor, from_level: Tensor) -> Tensor:
         x, least = noisy.to(goal), _least(goal)
         u = level.clamp(min=1e-15)  # at level 0 the rate is infinite for any network that is not certain
         g = self._ratios(log_chance.exp(), x, self.keep_probability(u), self.lost(u))
-        f = self._ratios(goal, x, self.keep_probability(level, since), self.lost(level, since))
+        f = self._ratios(goal, x, self.keep_probability(level, from_level), self.lost(level, from_level))
         gap = g - f
         near = gap.abs() < f / 2  # log1p is precise near level 1, where f and g go to 1 and the rate is large
         log_ratio = torch.where(

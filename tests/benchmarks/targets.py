@@ -71,14 +71,16 @@ def _noise(net, target: str, final, middle, u: "float | None", batches: int = 50
     for number in range(batches):
         generator = seeding.make_generator(number, "batch")
         rows = torch.randint(len(final), (64,), generator=generator)
-        state, since = (final[rows], 0.0) if target == "renoised" else (middle[rows], net.policy.interval.low)
+        state, from_level = (final[rows], 0.0) if target == "renoised" else (middle[rows], net.policy.interval.low)
         goal = final[rows] if target == "trajectory" else None
         condition = {"row": torch.zeros(64)}
         if u is None:
-            loss = net.policy.loss(TrainingBatch(state, condition, None, since, goal), generator)
+            loss = net.policy.loss(TrainingBatch(state, condition, None, from_level, goal), generator)
         else:
             levels = torch.full((64,), u, dtype=torch.float64)
-            loss = net.policy.process.loss(net.policy.backbone, state, levels, since, condition, goal, generator).mean()
+            loss = net.policy.process.loss(
+                net.policy.backbone, state, levels, from_level, condition, goal, generator
+            ).mean()
         parameters = list(net.policy.backbone.parameters())
         slopes.append(torch.cat([g.flatten() for g in torch.autograd.grad(loss, parameters)]))
         losses.append(loss.detach())

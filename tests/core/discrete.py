@@ -28,10 +28,10 @@ def count(rows: int) -> dict[str, Tensor]:
     return {"weight": torch.ones(rows, dtype=torch.float64)}
 
 
-def kernel(process: Categorical, level: float, since: float) -> Tensor:
-    """(S, S) q(column at ``level`` | row at ``since``), by the definition and not by the process."""
+def kernel(process: Categorical, level: float, from_level: float) -> Tensor:
+    """(S, S) q(column at ``level`` | row at ``from_level``), by the definition and not by the process."""
     states = states_of(process)
-    r = float((1 - level**process.warp) / (1 - since**process.warp)) if since < 1 else 1.0
+    r = float((1 - level**process.warp) / (1 - from_level**process.warp)) if from_level < 1 else 1.0
     classes = process.shape[-1]
     there = states.sum(-1)
     same = (states[:, None] == states[None]).all(-1).double()
@@ -43,9 +43,9 @@ def kernel(process: Categorical, level: float, since: float) -> Tensor:
     return each.prod(-1)
 
 
-def noised(process: Categorical, distribution: Tensor, level: float, since: float = 0.0) -> Tensor:
-    """Return (S,), ``distribution`` at ``since`` noised to ``level``; a distribution of data lists no masks."""
-    return whole(process, distribution) @ kernel(process, level, since)
+def noised(process: Categorical, distribution: Tensor, level: float, from_level: float = 0.0) -> Tensor:
+    """Return (S,), ``distribution`` at ``from_level`` noised to ``level``; a distribution of data lists no masks."""
+    return whole(process, distribution) @ kernel(process, level, from_level)
 
 
 def whole(process: Categorical, distribution: Tensor) -> Tensor:

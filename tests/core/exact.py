@@ -209,10 +209,10 @@ def fit_affine(
     state: Tensor,
     noise: Tensor,
     steps: int,
-    since: float,
+    from_level: float,
     target: "Tensor | None" = None,
 ) -> Affine:
-    """The affine network of least `Process.loss` at every level of the grid above ``since``.
+    """The affine network of least `Process.loss` at every level of the grid above ``from_level``.
 
     The loss is quadratic in the parameters of a level, so one Newton step from 0 is its minimum.
     """
@@ -222,10 +222,10 @@ def fit_affine(
     def loss(flat: Tensor, index: int) -> Tensor:
         model.parameters[index] = flat.reshape(d, d + 1)
         level = torch.full((len(state),), index / steps, dtype=torch.float64)
-        return process.loss(model, state, level, since, condition, target).mean()
+        return process.loss(model, state, level, from_level, condition, target).mean()
 
     with noise_is(process, noise):
-        for index in range(round(since * steps) + 1, steps + 1):
+        for index in range(round(from_level * steps) + 1, steps + 1):
             zero = torch.zeros(d * (d + 1), dtype=torch.float64, requires_grad=True)
             slope = torch.autograd.grad(loss(zero, index), zero, create_graph=True)[0]
             curvature = torch.stack([torch.autograd.grad(s, zero, retain_graph=True)[0] for s in slope])

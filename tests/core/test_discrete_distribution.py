@@ -43,12 +43,12 @@ def test_kernel(kind: type[Categorical], warp: float) -> None:
     """`corrupt` has the defined distribution between any two levels; a grid for its uniform number leaves 1/M."""
     process = kind((1, 3), warp=warp)
     states, grid = states_of(process), (torch.arange(2000, dtype=torch.float64) + 0.5) / 2000
-    for since, level in [(0.0, 0.4), (0.4, 0.7), (0.3, 1.0), (0.5, 0.5), (1.0, 1.0)]:
+    for from_level, level in [(0.0, 0.4), (0.4, 0.7), (0.3, 1.0), (0.5, 0.5), (1.0, 1.0)]:
         x = states.repeat_interleave(len(grid), 0)
-        y = process.corrupt_given_noise(x, grid.repeat(len(states))[:, None, None], level, since)
+        y = process.corrupt_given_noise(x, grid.repeat(len(states))[:, None, None], level, from_level)
         found = torch.nn.functional.one_hot(index_of(process, y), len(states)).double()
         share = found.reshape(len(states), len(grid), -1).mean(1)
-        assert torch.allclose(share, kernel(process, level, since), atol=2.1 / len(grid))
+        assert torch.allclose(share, kernel(process, level, from_level), atol=2.1 / len(grid))
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -72,20 +72,22 @@ def test_prior(kind: type[Categorical]) -> None:
     assert torch.allclose(right, noised(process, ACCEPTED, 1.0))
 
 
-@pytest.mark.parametrize("since", [0.0, 0.25])
+@pytest.mark.parametrize("from_level", [0.0, 0.25])
 @pytest.mark.parametrize("warp", [1.0, 2.0])
 @pytest.mark.parametrize("kind", KINDS)
-def test_steps_reproduce_the_distribution(kind: type[Categorical], warp: float, since: float) -> None:
+def test_steps_reproduce_the_distribution(kind: type[Categorical], warp: float, from_level: float) -> None:
     """One position: exactly, in any number of steps. Two that depend on each other: with an error like 1 / steps."""
     alone = kind((1, 3), warp=warp)
     distribution = torch.tensor([0.2, 0.7, 0.1], dtype=torch.float64)
     for number in (4, 12):
-        made = steps(alone, Table(alone, distribution), noised(alone, distribution, 1.0), number, 1.0, since)
-        assert distance(made, noised(alone, distribution, since)) < 1e-9
+        made = steps(alone, Table(alone, distribution), noised(alone, distribution, 1.0), number, 1.0, from_level)
+        assert distance(made, noised(alone, distribution, from_level)) < 1e-9
     process = kind((2, 3), warp=warp)
-    right = noised(process, DISTRIBUTION, since)
+    right = noised(process, DISTRIBUTION, from_level)
     errors = [
-        distance(steps(process, Table(process, DISTRIBUTION), noised(process, DISTRIBUTION, 1.0), n, 1.0, since), right)
+        distance(
+            steps(process, Table(process, DISTRIBUTION), noised(process, DISTRIBUTION, 1.0), n, 1.0, from_level), right
+        )
         for n in (16, 32, 64)
     ]
     assert errors[-1] < 0.45 / 64 * (1 + warp)
@@ -113,24 +115,24 @@ def expected(
     logits: Tensor,
     distribution: Tensor,
     level: float,
-    since: float,
+    from_level: float,
     target: "Tensor | None" = None,
 ) -> Tensor:
     """Return the expected loss at ``level`` of a network with output ``logits`` (S, N, K).
 
-    ``distribution`` (S,) is of states at ``since``. For target (b) it is of x_0; ``target`` lists the data's states.
+    ``distribution`` (S,) is of states at ``from_level``, for target (b) of x_0; ``target`` lists the data's states.
     """
     states = states_of(process)
     if target is None:
-        joint = distribution[:, None] * kernel(process, level, since)
+        joint = distribution[:, None] * kernel(process, level, from_level)
         first, last = (t.flatten() for t in torch.meshgrid(*[torch.arange(len(states))] * 2, indexing="ij"))
         goal, from_ = None, states[first]
     else:
         joint = whole(process, distribution)[:, None] * kernel(process, level, 0.0)
         first, last = (t.flatten() for t in torch.meshgrid(*[torch.arange(len(states))] * 2, indexing="ij"))
-        goal, from_ = states[first], states[first]  # x_since is not looked at
+        goal, from_ = states[first], states[first]  # x_from is not looked at
     u = torch.full((len(first),), level, dtype=torch.float64)
-    s = torch.full_like(u, since)
+    s = torch.full_like(u, from_level)
     probability = joint.flatten()
     error = process.output_loss(logits[last], NoisyExample(states[last], from_, from_, u, s, goal), count(len(first)))
     return (probability * error)[probability > 0].sum()
@@ -147,41 +149,41 @@ def exact(process: Categorical, distribution: Tensor, level: float) -> Tensor:
 def test_loss_is_least_at_the_posterior(kind: type[Categorical], target: str, weight: str) -> None:
     """On data, and at u* = 0.25 by targets (a) and (b), the minimiser is one posterior, that of accepted x_0."""
     process = kind((2, 3), weight=weight)
-    since = 0.0 if target == "data" else 0.25
-    distribution = noised(process, ACCEPTED, since) if target != "b" else ACCEPTED
+    from_level = 0.0 if target == "data" else 0.25
+    distribution = noised(process, ACCEPTED, from_level) if target != "b" else ACCEPTED
     goal = listed(2, 3) if target == "b" else None
     generator = torch.Generator().manual_seed(0)
     for level in (0.3, 0.7, 0.95):
         logits = exact(process, ACCEPTED, level).requires_grad_()
-        least = expected(process, logits, distribution, level, since, goal)
+        least = expected(process, logits, distribution, level, from_level, goal)
         (slope,) = torch.autograd.grad(least, logits)
         assert float(slope.abs().max()) < 1e-9
         for _ in range(3):
             other = logits.detach() + 0.3 * torch.randn(logits.shape, dtype=torch.float64, generator=generator)
-            assert float(expected(process, other, distribution, level, since, goal)) > float(least.detach()) + 1e-5
+            assert float(expected(process, other, distribution, level, from_level, goal)) > float(least.detach()) + 1e-5
     wrong = exact(process, DISTRIBUTION, 0.7).requires_grad_()  # and the posterior of another distribution is not
-    (slope,) = torch.autograd.grad(expected(process, wrong, distribution, 0.7, since, goal), wrong)
+    (slope,) = torch.autograd.grad(expected(process, wrong, distribution, 0.7, from_level, goal), wrong)
     assert float(slope.abs().max()) > 1e-3
 
 
 @pytest.mark.parametrize(
-    ("kind", "since"), [(MaskedCategorical, 0.0), (UniformCategorical, 0.0), (UniformCategorical, 0.25)]
+    ("kind", "from_level"), [(MaskedCategorical, 0.0), (UniformCategorical, 0.0), (UniformCategorical, 0.25)]
 )
-def test_bound_is_tight(kind: type[Categorical], since: float) -> None:
+def test_bound_is_tight(kind: type[Categorical], from_level: float) -> None:
     """Integrated over the levels, the ELBO of the exact posterior is the entropy of its distribution."""
     process = kind((2, 3), warp=1.0)
-    distribution = noised(process, DISTRIBUTION, since)
+    distribution = noised(process, DISTRIBUTION, from_level)
     entropy = float(-(distribution * distribution.clamp(min=1e-300).log()).sum())
     node, share = np.polynomial.legendre.leggauss(24)
     v, weight = (node + 1) / 2, share / 2
     total = 0.0
     for x, w in zip(v, weight, strict=True):
-        u = since + (1 - since) * x**3  # the integrand has a logarithm at its lower end
+        u = from_level + (1 - from_level) * x**3  # the integrand has a logarithm at its lower end
         states = states_of(process)
         joint = whole(process, DISTRIBUTION)[:, None] * kernel(process, u, 0.0)
         mean = (torch.einsum("su,snk->unk", joint, states) / joint.sum(0)[:, None, None]).nan_to_num(1.0)
-        rate = expected(process, mean.clamp(min=1e-300).log(), distribution, u, since)
-        total += w * 3 * x**2 * (1 - since) * float(rate)
+        rate = expected(process, mean.clamp(min=1e-300).log(), distribution, u, from_level)
+        total += w * 3 * x**2 * (1 - from_level) * float(rate)
     assert 2 * total == pytest.approx(entropy, rel=2e-4)  # the loss is the mean over two positions
 
 
@@ -206,12 +208,12 @@ def test_distribution_at_the_handover(kind: type[Categorical]) -> None:
 
 def test_masks_of_a_distribution_that_nothing_is_noised_to() -> None:
     """Target (a) then learns the classes given that there is one; which positions are masked stays the process's."""
-    process, since, level = MaskedCategorical((1, 3)), 0.5, 0.8
+    process, from_level, level = MaskedCategorical((1, 3)), 0.5, 0.8
     distribution = torch.tensor([0.5, 0.3, 0.1, 0.1], dtype=torch.float64)  # masked with 0.1, where the process has 0.5
     logits = torch.zeros(4, 1, 3, dtype=torch.float64)
     logits[3, 0] = distribution[:3].log()
     logits.requires_grad_()
-    (slope,) = torch.autograd.grad(expected(process, logits, distribution, level, since), logits)
+    (slope,) = torch.autograd.grad(expected(process, logits, distribution, level, from_level), logits)
     assert float(slope.abs().max()) < 1e-12
     made = steps(
         process,

@@ -14,19 +14,19 @@ from graft.process import Categorical, MaskedCategorical, MaskProjection, NoisyE
 
 mp.dps = 60
 KINDS = [MaskedCategorical, UniformCategorical]
-DISTANCES = [10.0**-k for k in (1, 3, 6, 9, 12)]  # of a level from ``since``, or from 1
+DISTANCES = [10.0**-k for k in (1, 3, 6, 9, 12)]  # of a level from ``from_level``, or from 1
 
 
-def numbers(process: Categorical, level: float, since: float) -> tuple[Any, Any]:
-    """(r, 1 − r), the probabilities to have kept a class from ``since`` to ``level``, by the definition."""
-    now, before = 1 - mpf(level) ** mpf(process.warp), 1 - mpf(since) ** mpf(process.warp)
+def numbers(process: Categorical, level: float, from_level: float) -> tuple[Any, Any]:
+    """(r, 1 − r), the probabilities to have kept a class from ``from_level`` to ``level``, by the definition."""
+    now, before = 1 - mpf(level) ** mpf(process.warp), 1 - mpf(from_level) ** mpf(process.warp)
     return (now / before, 1 - now / before) if before else (mpf(1), mpf(0))
 
 
-def transitions(process: Categorical, level: float, since: float) -> list[list[Any]]:
-    """q(column at ``level`` | row at ``since``); the last state of a masked process is the mask."""
+def transitions(process: Categorical, level: float, from_level: float) -> list[list[Any]]:
+    """q(column at ``level`` | row at ``from_level``); the last state of a masked process is the mask."""
     classes = process.shape[-1]
-    r, gone = numbers(process, level, since)
+    r, gone = numbers(process, level, from_level)
     if isinstance(process, UniformCategorical):
         return [[r * (i == j) + gone / classes for j in range(classes)] for i in range(classes)]
     size = classes + 1
@@ -44,10 +44,10 @@ def right_posterior(process: Categorical, chance: list[Any], at: int, level: flo
     return [sum(p * since0[i][k] * step[k][at] / whole[i][at] for i, p in usable) / total for k in range(len(step))]
 
 
-def right_bound(process: Categorical, chance: list[Any], at: int, goal: int, level: float, since: float) -> Any:
+def right_bound(process: Categorical, chance: list[Any], at: int, goal: int, level: float, from_level: float) -> Any:
     """The rate of the bound in nats per unit of u, by the formulas of the modules' docstrings."""
     warp, classes = mpf(process.warp), process.shape[-1]
-    u, s = mpf(level), mpf(since)
+    u, s = mpf(level), mpf(from_level)
     speed = warp * u ** (warp - 1)
     if isinstance(process, MaskedCategorical):
         if at < classes or goal == classes:
@@ -59,7 +59,7 @@ def right_bound(process: Categorical, chance: list[Any], at: int, goal: int, lev
         return [sum(w * q[i][k] / q[i][at] for i, w in enumerate(weights)) for k in range(classes)]
 
     g = ratios(chance, 1 - u**warp)
-    f = ratios([mpf(i == goal) for i in range(classes)], numbers(process, level, since)[0])
+    f = ratios([mpf(i == goal) for i in range(classes)], numbers(process, level, from_level)[0])
     if u == 1:
         return mpf(0)  # its limit
     rate = speed / (1 - u**warp) / classes
@@ -72,12 +72,12 @@ def rows_of(process: Categorical, places: list[int], dtype: torch.dtype) -> Tens
     return torch.eye(classes + 1, dtype=dtype)[places, :classes][:, None]
 
 
-def cases(process: Categorical, level: float, since: float) -> list[tuple[int, int]]:
-    """(state at the level, state at since) that can be: kept, changed or masked, and the unlikely class."""
+def cases(process: Categorical, level: float, from_level: float) -> list[tuple[int, int]]:
+    """(state at the level, state at from_level) that can be: kept, changed or masked, and the unlikely class."""
     if isinstance(process, MaskedCategorical):
         mask = process.shape[-1]
         kept = [(0, 0)] if level < 1 else []
-        return [*kept, (mask, 0), (mask, 1), *([(mask, mask)] if since > 0 else [])]
+        return [*kept, (mask, 0), (mask, 1), *([(mask, mask)] if from_level > 0 else [])]
     return [(0, 0), (0, 1), (1, 0), (2, 1), (1, 1)]
 
 
@@ -94,8 +94,8 @@ def close(found: Tensor, wanted: list[Any], relative: float) -> None:
 
 
 PLACES = [
-    *[(since + d, since) for since, d in itertools.product((0.0, 0.25), DISTANCES)],
-    *[(1 - d, since) for since, d in itertools.product((0.0, 0.25), DISTANCES[2:])],
+    *[(from_level + d, from_level) for from_level, d in itertools.product((0.0, 0.25), DISTANCES)],
+    *[(1 - d, from_level) for from_level, d in itertools.product((0.0, 0.25), DISTANCES[2:])],
     (1.0, 0.0),
     (1.0, 0.5),
 ]
@@ -123,14 +123,14 @@ def test_posterior(kind: type[Categorical], warp: float, classes: int, dtype: to
 @pytest.mark.parametrize(("classes", "warp"), [(3, 1.0), (3, 0.5), (20, 1.0), (20, 2.0)])
 @pytest.mark.parametrize("kind", KINDS)
 def test_loss(kind: type[Categorical], classes: int, warp: float, weight: Any, dtype: torch.dtype) -> None:
-    """Of the distribution at ``since``, from 1e-12 above it to level 1, with a gradient that is finite."""
+    """Of the distribution at ``from_level``, from 1e-12 above it to level 1, with a gradient that is finite."""
     process = kind((1, classes), warp=warp, weight=weight)
     out, chance = logits(process, dtype)
-    for level, since in PLACES if classes == 3 else PLACES[::4]:
-        pairs = cases(process, level, since)
+    for level, from_level in PLACES if classes == 3 else PLACES[::4]:
+        pairs = cases(process, level, from_level)
         noisy, goal = (rows_of(process, list(places), dtype) for places in zip(*pairs, strict=True))
         output = out.expand(len(pairs), 1, -1).clone().requires_grad_()
-        u, s = (torch.full((len(pairs),), v, dtype=torch.float64) for v in (level, since))
+        u, s = (torch.full((len(pairs),), v, dtype=torch.float64) for v in (level, from_level))
         loss = process.output_loss(output, NoisyExample(noisy, goal, noisy, u, s), {})
         assert loss.dtype == torch.float32
         (slope,) = torch.autograd.grad(loss.sum(), output)
@@ -138,9 +138,9 @@ def test_loss(kind: type[Categorical], classes: int, warp: float, weight: Any, d
         wanted = []
         for at, to in pairs:
             if weight == "elbo":
-                wanted.append(right_bound(process, chance, at, to, level, since))
+                wanted.append(right_bound(process, chance, at, to, level, from_level))
             else:
-                wanted.append(-mp.log(right_posterior(process, chance, at, level, since)[to]))
+                wanted.append(-mp.log(right_posterior(process, chance, at, level, from_level)[to]))
         close(loss.detach(), wanted, 1e-6)
 
 
@@ -152,12 +152,19 @@ def test_few_positions_are_lost_in_a_short_time(kind: type[Categorical], warp: f
     count = 1 << 12
     for dtype in (torch.float32, torch.bfloat16):
         x = torch.eye(4, dtype=dtype)[[0]].expand(count, -1)[:, None]
-        for level, since in ((1e-4, 0.0), (1e-6, 0.0), (0.3 + 1e-9, 0.3), (0.3 + 1e-12, 0.3), (0.25, 0.25), (0.0, 0.0)):
-            chance = float(numbers(process, level, since)[1])
+        for level, from_level in (
+            (1e-4, 0.0),
+            (1e-6, 0.0),
+            (0.3 + 1e-9, 0.3),
+            (0.3 + 1e-12, 0.3),
+            (0.25, 0.25),
+            (0.0, 0.0),
+        ):
+            chance = float(numbers(process, level, from_level)[1])
             # numbers that lie evenly in a range at the upper end of [0, 1) of which a quarter should be lost
             width = max(4 * chance, 2.0**-40)
             z = 1 - (torch.arange(count, dtype=torch.float64) + 0.5) / count * width
-            y = process.corrupt_given_noise(x, z[:, None, None], level, since)
+            y = process.corrupt_given_noise(x, z[:, None, None], level, from_level)
             assert y.dtype == dtype
             lost = (y != x).flatten(1).any(1).double().mean() * width
             changed = chance if kind is MaskedCategorical else chance * 3 / 4
@@ -166,23 +173,25 @@ def test_few_positions_are_lost_in_a_short_time(kind: type[Categorical], warp: f
 
 @pytest.mark.parametrize("weight", ["elbo", "equal"])
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("since", [0.0, 0.25])
-def test_training_is_finite(kind: type[Categorical], since: float, weight: Any) -> None:
-    """Forty steps of single precision at warp 2 with 100 classes, most levels within 1e-12 to 1e-6 of ``since``."""
+@pytest.mark.parametrize("from_level", [0.0, 0.25])
+def test_training_is_finite(kind: type[Categorical], from_level: float, weight: Any) -> None:
+    """Forty steps of single precision at warp 2 with 100 classes, most levels close above ``from_level``."""
     process = kind((6, 100), warp=2.0, weight=weight, projection=MaskProjection())
     generator = torch.Generator().manual_seed(0)
     table = torch.nn.Parameter(0.1 * torch.randn(101, 100, generator=generator))
     condition = {"mask": (torch.arange(6) < 5).float().expand(32, -1)}
     distribution = torch.randint(100, (32, 6), generator=generator)
     for _ in range(40):
-        level = since + (1 - since) * 10 ** (-12 * torch.rand(32, dtype=torch.float64, generator=generator) ** 0.5)
+        level = from_level + (1 - from_level) * 10 ** (
+            -12 * torch.rand(32, dtype=torch.float64, generator=generator) ** 0.5
+        )
         clean = torch.nn.functional.one_hot(distribution, 100).float() * condition["mask"][..., None]
-        state = process.corrupt(clean, since, 0.0, condition, generator)
+        state = process.corrupt(clean, from_level, 0.0, condition, generator)
 
         def model(x: Tensor, time: Tensor, condition: Any, table: Tensor = table) -> Tensor:
             return table[torch.where(x.sum(-1) > 0, x.argmax(-1), 100)]
 
-        loss = process.loss(model, state, level, since, condition, None, generator)
+        loss = process.loss(model, state, level, from_level, condition, None, generator)
         assert bool(loss.isfinite().all())
         (slope,) = torch.autograd.grad(loss.mean(), table)
         assert bool(slope.isfinite().all())

@@ -240,8 +240,8 @@ def test_corrupt() -> None:
     mixed = MultiFieldProcess({"x": first, "h": second})
     seed = torch.Generator().manual_seed(0)
     state = {"x": torch.randn(4, 3, generator=seed).double(), "h": torch.randn(4, 2, 2, generator=seed).double()}
-    level, since = f64([0.3, 0.6, 0.9, 1.0]), f64([0.0, 0.1, 0.5, 0.5])
-    for start in (0.0, since):
+    level, from_level = f64([0.3, 0.6, 0.9, 1.0]), f64([0.0, 0.1, 0.5, 0.5])
+    for start in (0.0, from_level):
         noisy = mixed.corrupt(state, level, start, rows(4), torch.Generator().manual_seed(5))
         again = torch.Generator().manual_seed(5)
         for name, process in mixed.fields.items():

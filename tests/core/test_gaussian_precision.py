@@ -53,10 +53,10 @@ def numbers(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> T
 
 
 def right_loss(
-    process: Gaussian, out: float, state: float, noise: float, level: float, since: float, target: "float | None"
+    process: Gaussian, out: float, state: float, noise: float, level: float, from_level: float, target: "float | None"
 ) -> Any:
     """The definition, as an error of x_0, with 60 digits: share · weight · (estimate − target)²."""
-    (a, s), (a0, s0) = ([mpf(float(c)) for c in process.alpha_sigma(u)] for u in (level, since))
+    (a, s), (a0, s0) = ([mpf(float(c)) for c in process.alpha_sigma(u)] for u in (level, from_level))
     out, state, noise = mpf(out), mpf(state), mpf(noise)
     ratio = a / a0
     step = mp.sqrt(max(s**2 - ratio**2 * s0**2, mpf(0)))
@@ -84,13 +84,13 @@ def right_loss(
 def test_loss(name: str, prediction: Any, warp: float, weight: "tuple[float, float] | None") -> None:
     """From 1e-12 above data or a level to 1, in single precision, with a finite gradient."""
     process = Gaussian(SCHEDULES[name], prediction, (1,), warp=warp, snr_weight_clamp=weight)
-    for since, goal in ((0.0, None), (0.25, None), (0.25, "b"), (0.02, None)):
-        level = f64([*(since + d for d in DISTANCES), 0.3, 0.7, 1 - 1e-9, 1.0])
+    for from_level, goal in ((0.0, None), (0.25, None), (0.25, "b"), (0.02, None)):
+        level = f64([*(from_level + d for d in DISTANCES), 0.3, 0.7, 1 - 1e-9, 1.0])
         state, noise, out, target = (numbers(len(level), 1, seed=i) for i in range(4))
         given = target if goal == "b" else None
-        noisy = process.corrupt_given_noise(state, noise, level, since)
+        noisy = process.corrupt_given_noise(state, noise, level, from_level)
         prediction = out.clone().requires_grad_()
-        s = torch.full_like(level, since)
+        s = torch.full_like(level, from_level)
         found = process.output_loss(prediction, NoisyExample(noisy, state, noise, level, s, given), rows(len(level)))
         (slope,) = torch.autograd.grad(found.sum(), prediction)
         found = found.detach()
@@ -101,11 +101,11 @@ def test_loss(name: str, prediction: Any, warp: float, weight: "tuple[float, flo
                 float(state[i]),
                 float(noise[i]),
                 u,
-                since,
+                from_level,
                 None if given is None else float(given[i]),
             )
             right = right_loss(process, *place)
-            assert float(found[i]) == pytest.approx(float(right), rel=2e-3, abs=1e-5), (u, since)
+            assert float(found[i]) == pytest.approx(float(right), rel=2e-3, abs=1e-5), (u, from_level)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
@@ -114,7 +114,7 @@ def test_every_level_is_finite(name: str, prediction: Any, dtype: torch.dtype) -
     """At the level of the state itself, at data and at noise, and in half precision as in double."""
     process = Gaussian(SCHEDULES[name], prediction, (SIZE,), warp=2.0)
     weight = torch.full((1,), 0.5, requires_grad=True)
-    for since, level in (
+    for from_level, level in (
         (0.0, f64([0.0, 1e-15, 1e-8, 1e-3, 0.5, 1.0])),
         (0.5, f64([0.5, 0.5 + 1e-16, 0.501, 0.6, 0.9, 1])),
     ):
@@ -127,7 +127,7 @@ def test_every_level_is_finite(name: str, prediction: Any, dtype: torch.dtype) -
 
             noise = numbers(COUNT, SIZE, seed=1, dtype=dtype).to(kind)
             with mock.patch.object(process, "noise", lambda *_, noise=noise: noise):
-                losses.append(process.loss(model, state.to(kind), level, since, rows(COUNT)))
+                losses.append(process.loss(model, state.to(kind), level, from_level, rows(COUNT)))
         assert losses[0].dtype == torch.float32 and bool(losses[0].isfinite().all())
         (slope,) = torch.autograd.grad(losses[0].sum(), weight)
         assert bool(slope.isfinite().all())

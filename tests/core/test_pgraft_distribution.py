@@ -311,7 +311,7 @@ def test_end_to_end_by_sampling(eta: float) -> None:
 # ---- the loss itself
 
 
-@pytest.mark.parametrize("since", [0.0, 0.25, 0.6])
+@pytest.mark.parametrize("from_level", [0.0, 0.25, 0.6])
 @pytest.mark.parametrize(
     ("schedule", "prediction"),
     [
@@ -327,25 +327,25 @@ def test_end_to_end_by_sampling(eta: float) -> None:
 )
 @pytest.mark.parametrize("weight", [None, (0.05, 1.5)])
 def test_minimum_of_the_loss(
-    schedule: Schedule, prediction: str, since: float, weight: "tuple[float, float] | None"
+    schedule: Schedule, prediction: str, from_level: float, weight: "tuple[float, float] | None"
 ) -> None:
-    """Target (a)'s least-squares network is the exact denoiser of the states at ``since``, at every level up to 1."""
+    """Target (a)'s least-squares network is the exact denoiser of the states at ``from_level``, at every level."""
     process = Gaussian(schedule, prediction, (2,), snr_weight_clamp=weight)
     distribution = normal(f64([0.4, -0.7]), f64([[0.9, 0.2], [0.2, 0.3]]))  # at level since, whatever made it
     z = whitened(64, 4)
     state = distribution.means[0] + z[:, :2] @ root(distribution.covs[0]).mT
-    model = fit_affine(process, state, z[:, 2:], 20, since)
+    model = fit_affine(process, state, z[:, 2:], 20, from_level)
     x = torch.randn(16, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     for index in model.parameters:
         level = index / 20
-        ratio, sigma_us = process.kernel(level, since)
+        ratio, sigma_us = process.kernel(level, from_level)
         alpha, sigma = process.alpha_sigma(level)
         noised = distribution.noised(float(ratio), float(sigma_us))
         score = -torch.linalg.solve(noised.covs[0], (x - noised.means[0]).mT).mT
         if float(alpha) > 0:
             x0 = (x + sigma**2 * score) / alpha  # Tweedie's formula
         else:
-            x0 = (distribution.means[0] / process.alpha_sigma(since)[0]).expand_as(x)
+            x0 = (distribution.means[0] / process.alpha_sigma(from_level)[0]).expand_as(x)
         right = say(prediction, x, x0, alpha, sigma)
         time = process.timestep(level).float().expand(16)
         assert torch.allclose(model(x, time, {}), right, rtol=1e-5, atol=1e-5)
@@ -365,28 +365,28 @@ def quadrature(distribution: Mixture, order: int = 40) -> tuple[Tensor, Tensor, 
 
 
 @pytest.mark.parametrize("number", [0.5, 0.8, 1.0])
-@pytest.mark.parametrize("since", [0.0, 0.3])
+@pytest.mark.parametrize("from_level", [0.0, 0.3])
 @pytest.mark.parametrize(
     ("schedule", "prediction"),
     [(LinearSchedule(), "velocity"), (PolynomialSchedule(), "eps"), (CosineSchedule(), "x0")],
     ids=ids,
 )
 def test_gradient_vanishes_at_the_exact_denoiser_of_a_mixture(
-    schedule: Schedule, prediction: str, since: float, number: float
+    schedule: Schedule, prediction: str, from_level: float, number: float
 ) -> None:
     """The expected loss of target (a) is stationary in any direction at Tweedie's estimate for the states at since."""
     distribution = Mixture(f64([0.4, 0.6]), f64([[-1.0], [0.8]]), f64([[[0.2]], [[0.3]]]))
     process = Gaussian(schedule, prediction, (1,))
     state, noise, weight = quadrature(distribution)
     count = len(state)
-    ratio, sigma_us = process.kernel(number, since)
+    ratio, sigma_us = process.kernel(number, from_level)
     alpha, sigma = process.alpha_sigma(number)
     directions = (torch.ones_like, torch.sin, torch.tanh, lambda x: torch.cos(2 * x))
     slopes = torch.zeros(len(directions), dtype=torch.float64, requires_grad=True)
 
     def model(x: Tensor, time: Tensor, condition: dict[str, Tensor]) -> Tensor:
         if float(alpha) < 1e-12:
-            x0 = (distribution.moments()[0] / process.alpha_sigma(since)[0]).expand_as(x)
+            x0 = (distribution.moments()[0] / process.alpha_sigma(from_level)[0]).expand_as(x)
         else:
             # Tweedie: the score of ratio x_s + sigma_us noise is (ratio E[x_s | x] − x) / sigma_us²
             mean = distribution.posterior(x, ratio.expand(count), sigma_us.expand(count))[1]
@@ -397,7 +397,7 @@ def test_gradient_vanishes_at_the_exact_denoiser_of_a_mixture(
     def expected() -> Tensor:
         level = torch.full((count,), number, dtype=torch.float64)
         with noise_is(process, noise):
-            return (weight * process.loss(model, state, level, since, rows(count))).sum()
+            return (weight * process.loss(model, state, level, from_level, rows(count))).sum()
 
     least = expected()
     (slope,) = torch.autograd.grad(least, slopes)
@@ -431,10 +431,10 @@ def test_loss_is_finite_to_the_ends(schedule: Schedule, prediction: str, dtype: 
     def model(x: Tensor, time: Tensor, condition: dict[str, Tensor]) -> Tensor:
         return weight * x
 
-    for since in (0.5, 0.02):
-        level = f64([since, since + 1e-9, since + 1e-5, since + 1e-2, 0.999, 1.0])
+    for from_level in (0.5, 0.02):
+        level = f64([from_level, from_level + 1e-9, from_level + 1e-5, from_level + 1e-2, 0.999, 1.0])
         for target in (None, state):
-            loss = process.loss(model, state, level, since, rows(6), target, torch.Generator().manual_seed(0))
+            loss = process.loss(model, state, level, from_level, rows(6), target, torch.Generator().manual_seed(0))
             assert loss.shape == (6,) and loss.isfinite().all()
             assert loss.max() < 1e5
             (slope,) = torch.autograd.grad(loss.sum(), weight)
@@ -448,7 +448,7 @@ def test_cross_entropy_is_least_at_the_posterior(target: str) -> None:
     """Logits affine in the state, fitted by Newton to the expected cross-entropy, are the exact posterior's."""
     scale, share = 1.5, f64([0.3, 0.7])
     process = Gaussian(CosineSchedule(), "logits", (1, 2), one_hot_scale=scale)
-    since = 0.0 if target == "since 0" else 0.25
+    from_level = 0.0 if target == "since 0" else 0.25
     order = 24
     node, p = np.polynomial.hermite_e.hermegauss(order)
     z = torch.cartesian_prod(*[torch.from_numpy(node)] * 2)
@@ -459,9 +459,9 @@ def test_cross_entropy_is_least_at_the_posterior(target: str) -> None:
     alpha, sigma = (float(c) for c in process.alpha_sigma(number))
     count = len(clean)
     if target == "b":
-        # the noised x_since and the noise since then, such that together they are the noise of the quadrature
-        sigma_us = float(process.kernel(number, since)[1])
-        state = process.alpha_sigma(since)[0] * clean
+        # the noised x_from and the noise since then, such that together they are the noise of the quadrature
+        sigma_us = float(process.kernel(number, from_level)[1])
+        state = process.alpha_sigma(from_level)[0] * clean
         noise = sigma / sigma_us * noise
     else:
         state = clean
@@ -474,7 +474,7 @@ def test_cross_entropy_is_least_at_the_posterior(target: str) -> None:
 
         with noise_is(process, noise):
             goal = None if target == "since 0" else clean
-            return (weight * process.loss(model, state, level, since, rows(count), goal)).sum()
+            return (weight * process.loss(model, state, level, from_level, rows(count), goal)).sum()
 
     for _ in range(12):
         (slope,) = torch.autograd.grad(expected(flat), flat, create_graph=True)

@@ -227,8 +227,8 @@ def test_noise_in_the_subspace_is_standard_there() -> None:
 
 
 @pytest.mark.parametrize("prediction", ["eps", "x0", "v", "velocity"])
-@pytest.mark.parametrize("since", [0.0, 0.3])
-def test_loss_ignores_padding(prediction: str, since: float) -> None:
+@pytest.mark.parametrize("from_level", [0.0, 0.3])
+def test_loss_ignores_padding(prediction: str, from_level: float) -> None:
     """What the network says on padding, and where it puts the centre of mass, changes no loss."""
     condition = {"mask": MASK}
     projection = ZeroCenterOfMass()
@@ -237,7 +237,7 @@ def test_loss_ignores_padding(prediction: str, since: float) -> None:
     level = f64([0.4, 0.7, 1.0])
 
     def loss(extra: Tensor) -> Tensor:
-        return process.loss(lambda x, t, c: 0.3 * x + extra, state, level, since, condition, None, seeded(1))
+        return process.loss(lambda x, t, c: 0.3 * x + extra, state, level, from_level, condition, None, seeded(1))
 
     padding = (1 - MASK[..., None]) * 7.0
     plain = loss(torch.zeros(3, 4, 3))
