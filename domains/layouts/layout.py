@@ -92,29 +92,29 @@ def layout(classes: Sequence[str], boxes: ArrayLike, names: tuple[str, ...] = PU
     )
 
 
-def classes_of(asked: "Sequence[str | int] | str | int | None") -> tuple[str, ...]:
+def classes_of(given: "Sequence[str | int] | str | int | None") -> tuple[str, ...]:
     """Return the names of classes.
 
     Args:
-        asked: None for PubLayNet's; a name of `SETS` for that set's; a number for so many, called ``0``, ``1``, …; else
+        given: None for PubLayNet's; a name of `SETS` for that set's; a number for so many, called ``0``, ``1``, …; else
             the names, in the order of the labels, which may be numbers.
 
     Raises:
         GraftError: There is no set of that name, no class, or a class twice.
     """
-    if isinstance(asked, str) and asked.lower() in SETS:
-        return SETS[asked.lower()]
-    if asked is None:
+    if isinstance(given, str) and given.lower() in SETS:
+        return SETS[given.lower()]
+    if given is None:
         return PUBLAYNET
-    if isinstance(asked, int) or (isinstance(asked, str) and asked.isdecimal()):
-        if isinstance(asked, bool) or not 1 <= int(asked) <= MOST_CLASSES:
-            raise GraftError(f"classes is {asked}; it must be from 1 to {MOST_CLASSES}, or a list of names")
-        return tuple(str(number) for number in range(int(asked)))
-    if isinstance(asked, str):
-        raise GraftError(f"there are no classes {asked!r}: give their names, their number, or one of {', '.join(SETS)}")
-    if any(isinstance(name, bool) for name in asked):
+    if isinstance(given, int) or (isinstance(given, str) and given.isdecimal()):
+        if isinstance(given, bool) or not 1 <= int(given) <= MOST_CLASSES:
+            raise GraftError(f"classes is {given}; it must be from 1 to {MOST_CLASSES}, or a list of names")
+        return tuple(str(number) for number in range(int(given)))
+    if isinstance(given, str):
+        raise GraftError(f"there are no classes {given!r}: give their names, their number, or one of {', '.join(SETS)}")
+    if any(isinstance(name, bool) for name in given):
         raise GraftError("classes has yes or no as a name, which YAML reads as true or false: put it in quotes")
-    names = tuple(str(name) for name in asked)
+    names = tuple(str(name) for name in given)
     if not names or len(set(names)) < len(names):
         raise GraftError(f"classes need at least one name, each only once, not {', '.join(names) or 'none'}")
     return names

@@ -66,15 +66,15 @@ def read(path: "str | Path", names: tuple[str, ...], elements: int) -> PartialLa
     content = text.read_json(found)
     if not isinstance(content, dict) or not isinstance(content.get("elements"), list) or not content["elements"]:
         raise GraftError(f'{path} is no brief, which is {{"elements": [{{"class": "title", "box": [l, t, w, h]}}, …]}}')
-    asked = content["elements"]
-    if len(asked) > elements:
-        raise GraftError(f"{path} has {len(asked)} elements, and the model knows layouts of at most {elements}")
+    listed = content["elements"]
+    if len(listed) > elements:
+        raise GraftError(f"{path} has {len(listed)} elements, and the model knows layouts of at most {elements}")
     page = content.get("page")
     if page is not None and not (_numbers(page, 2) and min(page) > 0):
         raise GraftError(f"{path}: page is {page!r}; it must be [width, height]")
-    box, label = torch.full((len(asked), 4), math.nan), torch.full((len(asked),), -1)
+    box, label = torch.full((len(listed), 4), math.nan), torch.full((len(listed),), -1)
     lower = {name.lower(): i for i, name in enumerate(names)}
-    for i, element in enumerate(asked):
+    for i, element in enumerate(listed):
         where = f"{path}, element {i + 1}"
         if not isinstance(element, dict) or (unknown := sorted(set(element) - {"class", "box"})):
             raise GraftError(

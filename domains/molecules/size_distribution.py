@@ -26,9 +26,9 @@ def size_probabilities(sizes: Sizes, atoms: int, histogram: "Tensor | None") -> 
         if histogram is None:
             raise GraftError("these weights have no histogram of atom numbers: give model.sizes")
         return histogram.double().clone()
-    asked = {sizes: 1.0} if isinstance(sizes, int) else dict(qm9.SIZES) if isinstance(sizes, str) else sizes
+    frequencies = {sizes: 1.0} if isinstance(sizes, int) else dict(qm9.SIZES) if isinstance(sizes, str) else sizes
     out = torch.zeros(atoms + 1, dtype=torch.float64)
-    for number, share in asked.items():
+    for number, share in frequencies.items():
         if not 1 <= number <= atoms or share < 0:
             raise GraftError(
                 f"model.sizes asks for {number} atoms, share {share:g}: give 1 to {atoms} atoms, shares of at least 0"

@@ -51,9 +51,9 @@ def trainer(rounds: int = 1, **settings: Any) -> Trainer:
         settings: Settings of the Trainer, which override the defaults.
     """
     own = {"enable_checkpointing": saves(settings.get("callbacks"))}
-    asked = {"max_epochs": rounds, **settings}
-    made = Trainer(**{**TRAINER_DEFAULTS, **own, **asked})
-    made.__dict__["_asked"] = asked  # the configuration of the run needs the settings
+    given = {"max_epochs": rounds, **settings}
+    made = Trainer(**{**TRAINER_DEFAULTS, **own, **given})
+    made.__dict__["_given"] = given  # the configuration of the run needs the settings
     return made
 
 

@@ -61,13 +61,13 @@ class CachedReward(SameScores):
                 scores.failures[i] = f"its content cannot be computed ({type(error).__name__})"
                 scores.free.add(i)  # the reward is not called for it
         known = self._remembered(list(places))
-        asked = [content for content in places if content not in known]
-        found = ask(self.reward, [items[places[content][0]] for content in asked])
-        new = {content: value for content, value in zip(asked, found.values, strict=True) if not math.isnan(value)}
+        missing = [content for content in places if content not in known]
+        found = ask(self.reward, [items[places[content][0]] for content in missing])
+        new = {content: value for content, value in zip(missing, found.values, strict=True) if not math.isnan(value)}
         self._remember(new)
         scores.calls = found.calls
-        called = {content for i, content in enumerate(asked) if i not in found.free}
-        reasons = {asked[i]: why for i, why in found.failures.items()}
+        called = {content for i, content in enumerate(missing) if i not in found.free}
+        reasons = {missing[i]: why for i, why in found.failures.items()}
         for content, rows in places.items():
             value = known.get(content, new.get(content, math.nan))
             scores.free |= set(rows[1:] if content in called else rows)

@@ -36,20 +36,20 @@ class Ranks:
         """Yield the index of each chunk of this rank, until this rank receives a stop signal."""
         with self.progress(number, what) as bar:
             for index in range(self.rank, len(self.chunk_sizes), self.world_size):
-                if self._asked_to_stop:
+                if self._has_signal:
                     return
                 yield index
                 bar.update(min(self.chunk_sizes[0] * self.world_size, self.total - bar.n))
 
     @property
-    def _asked_to_stop(self) -> bool:
-        asked = interruption.find_interruption(self.trainer)
-        return asked is not None and asked.asked is not None
+    def _has_signal(self) -> bool:
+        found = interruption.find_interruption(self.trainer)
+        return found is not None and found.signal_number is not None
 
-    def stop_if_asked(self) -> None:
+    def stop_after_signal(self) -> None:
         """End the run if any rank received a stop signal. All ranks must call it."""
-        if (asked := interruption.find_interruption(self.trainer)) is not None:
-            asked.stop(self.trainer)
+        if (found := interruption.find_interruption(self.trainer)) is not None:
+            found.stop(self.trainer)
 
     def barrier(self) -> None:
         """Wait for the other ranks."""
@@ -58,4 +58,4 @@ class Ranks:
     def wait(self) -> None:
         """Wait for the other ranks, and end the run if any rank received a stop signal."""
         self.barrier()
-        self.stop_if_asked()
+        self.stop_after_signal()

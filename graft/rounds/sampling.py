@@ -57,7 +57,7 @@ class RoundSampler:
         with ranks.progress(number, "sampling") as bar:
             bar.update(ranks.total - sum(sizes[index] for index in missing))
             for index, mine in distributed.round_robin(self.trainer, missing):
-                ranks.stop_if_asked()
+                ranks.stop_after_signal()
                 request = requests[index]
                 with distributed.shared_errors(self.trainer):
                     drawn = sample_batch(self.trainer, request, index)

@@ -52,8 +52,8 @@ class RoundScorer:
         if not self.settings.source.is_model:
             self._take_scores(store)
         else:
-            asked = self._asked(store, number)
-            parts = self._score_chunks(store, asked, number)
+            chosen = self._choose(store, number)
+            parts = self._score_chunks(store, chosen, number)
         self.ranks.wait()
         parts |= {i: store.read_scores(i) for i in range(len(store.rows)) if i not in parts and store.has_scores(i)}
         if self.settings.source.is_model:
@@ -66,7 +66,7 @@ class RoundScorer:
             if ready is not None and not store.has_scores(index):
                 store.write_scores(index, *ready[1:])
 
-    def _asked(self, store: RoundStore, number: int) -> Tensor:
+    def _choose(self, store: RoundStore, number: int) -> Tensor:
         """Return (draws,) bool, True for a sample to call the reward for."""
         settings, count = self.settings, sum(store.rows)
         generator = seeding.make_generator(settings.seed, "asked", number)
@@ -100,7 +100,7 @@ class RoundScorer:
             )
         return top_per_group(values, groups, most, generator)
 
-    def _score_chunks(self, store: RoundStore, asked: Tensor, number: int) -> dict[int, Part]:
+    def _score_chunks(self, store: RoundStore, chosen: Tensor, number: int) -> dict[int, Part]:
         starts = [0, *itertools.accumulate(store.rows)]
         parts: dict[int, Part] = {}
         failed = answered = 0
@@ -110,24 +110,24 @@ class RoundScorer:
                 if store.has_scores(index):
                     parts[index] = store.read_scores(index)
                 else:
-                    parts[index] = self._score_chunk(reward, store, index, asked[starts[index] : starts[index + 1]])
+                    parts[index] = self._score_chunk(reward, store, index, chosen[starts[index] : starts[index + 1]])
                 failures, count = counted(parts[index][0])
                 failed, answered = failed + failures, answered + count
-                total = int(asked.sum())  # the failure rate of other ranks may be lower
+                total = int(chosen.sum())  # the failure rate of other ranks may be lower
                 if self.budget.exceeded(failed, total if self.budget.distributed else answered, total):
                     break
         finally:
             reward.teardown()
         return parts
 
-    def _score_chunk(self, reward: Reward, store: RoundStore, index: int, asked: Tensor) -> Part:
+    def _score_chunk(self, reward: Reward, store: RoundStore, index: int, among: Tensor) -> Part:
         chunk = store.read_chunk(index)
         items = self.domain.decode(chunk.state, chunk.condition)
         keyed = self.settings.accept.deduplicate or self.domain.supports("key")
         keys = [self.domain.key(item) for item in items] if keyed else [""] * len(items)
         chosen, scores, before = store.pending_retries(index), Scores([math.nan] * len(items)), 0
         if chosen is None:
-            chosen = asked.nonzero()[:, 0].tolist()
+            chosen = among.nonzero()[:, 0].tolist()
         else:
             scores, before = store.read_scores(index)[0], store.reward_calls(index)
         some = ask(reward, [items[i] for i in chosen])
@@ -187,13 +187,13 @@ class FailureBudget:
     previous_failures: int = 0
     distributed: bool = False
 
-    def exceeded(self, failed: int, asked: int, total: int) -> bool:
-        """Return True if ``failed`` of ``asked`` rewards, ``total`` in the round, exceed the limit."""
+    def exceeded(self, failed: int, scored: int, total: int) -> bool:
+        """Return True if ``failed`` of ``scored`` rewards, ``total`` in the round, exceed the limit."""
         if self.limit is None:
             return False
         if self.limit >= 1:
             return self.previous_failures + failed > self.limit
-        return failed > self.limit * max(asked, min(total, ENOUGH))  # a rate of a few scores is too noisy
+        return failed > self.limit * max(scored, min(total, ENOUGH))  # a rate of a few scores is too noisy
 
 
 ENOUGH = 100

@@ -34,8 +34,8 @@ class Hooks(Callback):
         whole = not (batch_idx + 1) % trainer.accumulate_grad_batches
         if whole or batch_idx + 1 == trainer.num_training_batches:
             pl_module.policy.update_ema()
-        if (asked := interruption.find_interruption(trainer)) is not None:
-            asked.step(trainer, batch_idx)
+        if (found := interruption.find_interruption(trainer)) is not None:
+            found.step(trainer, batch_idx)
 
     @override
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: Any) -> None:

@@ -64,12 +64,12 @@ def configuration(module: Any, data: Any, trainer: Trainer) -> str:
 def _trainer(trainer: Trainer, holes: dict[str, str]) -> dict[str, Any]:
     if "_built" in vars(trainer):
         return dict(vars(trainer)["_built"][0])
-    asked = vars(trainer).get("_asked")
-    if asked is None:
+    given = vars(trainer).get("_given")
+    if given is None:
         names = "max_epochs", "accumulate_grad_batches", "precision", "log_every_n_steps"
-        asked = {name: getattr(trainer, name) for name in names}
+        given = {name: getattr(trainer, name) for name in names}
     out = {}
-    for name, value in asked.items():
+    for name, value in given.items():
         with _holes_noted(holes, f"trainer.{name}", value):
             out[name] = setting_of(value)
     return out

@@ -42,13 +42,13 @@ class Interruption(Callback):
         folder: Folder of the run. The checkpoint is ``checkpoints/last.ckpt`` in the folder.
 
     Attributes:
-        asked: Number of the signal that this rank received; None before a signal.
+        signal_number: Number of the signal that this rank received; None before a signal.
         where: Phrase for the point of the stop, for the message.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.asked: int | None = None
+        self.signal_number: int | None = None
         self.where = BETWEEN
 
     def install_handlers(self) -> None:
@@ -56,7 +56,7 @@ class Interruption(Callback):
 
         Lightning sets its handlers just before the first rollout.
         """
-        if self.asked is None and threading.current_thread() is threading.main_thread():
+        if self.signal_number is None and threading.current_thread() is threading.main_thread():
             for number in SIGNALS:
                 signal.signal(number, self._heard)
 
@@ -76,7 +76,7 @@ class Interruption(Callback):
         raise Interrupted(128 + number, self.folder, "in the comparison at the end")
 
     def _heard(self, number: int, frame: "FrameType | None") -> None:
-        self.asked = number
+        self.signal_number = number
         for each in SIGNALS:
             signal.signal(each, signal.default_int_handler if each == signal.SIGINT else signal.SIG_DFL)
         print("graft: finishing the step, then saving; a second signal ends the run at once", flush=True)
@@ -122,12 +122,12 @@ class Interruption(Callback):
             raise _Stop
 
     def _agreed(self, trainer: Any) -> bool:
-        asked = self.asked is not None
+        stops = self.signal_number is not None
         if trainer.world_size > 1:
-            asked = bool(trainer.strategy.reduce_boolean_decision(asked, all=False))
-        if asked and self.asked is None:  # another rank received the signal
-            self.asked = signal.SIGTERM
-        return asked
+            stops = bool(trainer.strategy.reduce_boolean_decision(stops, all=False))
+        if stops and self.signal_number is None:  # another rank received the signal
+            self.signal_number = signal.SIGTERM
+        return stops
 
     @contextmanager
     def guard(self) -> Iterator[None]:
@@ -141,8 +141,8 @@ class Interruption(Callback):
         finally:
             for number, handler in handlers.items():
                 signal.signal(number, handler)
-        if self.asked is not None:
-            raise Interrupted(128 + self.asked, self.folder, self.where)
+        if self.signal_number is not None:
+            raise Interrupted(128 + self.signal_number, self.folder, self.where)
 
 
 @contextmanager
@@ -184,9 +184,9 @@ def completed_batches(trainer: Any) -> int:
     The function must be called before the batches of each epoch are made. It also installs the signal handlers and
     corrects the progress of Lightning.
     """
-    asked = find_interruption(trainer)
-    if asked is not None:
-        asked.install_handlers()
+    found = find_interruption(trainer)
+    if found is not None:
+        found.install_handlers()
     progress = trainer.fit_loop.epoch_progress.current
     started = progress.started > progress.processed
     progress.completed = progress.processed  # Lightning counts the epoch of a checkpoint as completed later
