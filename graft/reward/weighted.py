@@ -13,7 +13,7 @@ from graft.errors import GraftError
 from graft.reward.base import Reward
 from graft.reward.calls import ask
 from graft.reward.function import Scorer, scorer
-from graft.reward.scores import Scores, format_error
+from graft.reward.scores import Scores, format_error, oriented
 
 
 class CompositeReward(Reward):
@@ -88,7 +88,7 @@ class WeightedSum(CompositeReward):
 
     def __init__(self, terms: "list[Scorer]", weights: "list[float]") -> None:
         super().__init__(terms, weights)
-        self.weights = [w if term.higher_is_better else -w for term, w in zip(self.terms, weights, strict=True)]
+        self.weights = [oriented(w, term.higher_is_better) for term, w in zip(self.terms, weights, strict=True)]
         self.name = " + ".join(f"{w:g} {term.name}" for term, w in zip(self.terms, self.weights, strict=True))
 
     @property
@@ -97,7 +97,7 @@ class WeightedSum(CompositeReward):
         """The sum of the worst values; None if a term has none or has a negative weight."""
         total = 0.0
         for term, w in zip(self.terms, self.weights, strict=True):
-            if term.worst_value is None or (w if term.higher_is_better else -w) < 0:
+            if term.worst_value is None or oriented(w, term.higher_is_better) < 0:
                 return None
             total += w * term.worst_value
         return total

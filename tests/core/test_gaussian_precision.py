@@ -89,10 +89,10 @@ def test_loss(name: str, prediction: Any, warp: float, weight: "tuple[float, flo
         state, noise, out, target = (numbers(len(level), 1, seed=i) for i in range(4))
         given = target if goal == "b" else None
         noisy = process.corrupt_given_noise(state, noise, level, from_level)
-        prediction = out.clone().requires_grad_()
+        leaf = out.clone().requires_grad_()
         s = torch.full_like(level, from_level)
-        found = process.output_loss(prediction, NoisyExample(noisy, state, noise, level, s, given), rows(len(level)))
-        (slope,) = torch.autograd.grad(found.sum(), prediction)
+        found = process.output_loss(leaf, NoisyExample(noisy, state, noise, level, s, given), rows(len(level)))
+        (slope,) = torch.autograd.grad(found.sum(), leaf)
         found = found.detach()
         assert bool(found.isfinite().all()) and bool(slope.isfinite().all())
         for i, u in enumerate(level.tolist()):

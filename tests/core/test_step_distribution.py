@@ -107,12 +107,12 @@ def test_mixed_is_the_sum_over_the_fields() -> None:
     level = place[0]
     guess = process.predict_x0(output, state, level, MASK)
     assert all(torch.equal(guess[n], p.x0(output[n], state[n], level, MASK)) for n, p in fields.items())
-    prediction, right = process.loss_output(output, state, level, MASK), process.loss_target(reached, other, level)
+    mixed, right = process.loss_output(output, state, level, MASK), process.loss_target(reached, other, level)
     for n, p in fields.items():
-        assert torch.equal(prediction[n], p.loss_output(output[n], state[n], level, MASK))
+        assert torch.equal(mixed[n], p.loss_output(output[n], state[n], level, MASK))
         assert torch.equal(right[n], p.loss_target(reached[n], other[n], level))
-    apart = [w * fields[n].x0_error(prediction[n], right[n], level) for n, w in (("x", 1.0), ("h", 0.05))]
-    assert torch.allclose(process.x0_error(prediction, right, level), sum(apart))
+    apart = [w * fields[n].x0_error(mixed[n], right[n], level) for n, w in (("x", 1.0), ("h", 0.05))]
+    assert torch.allclose(process.x0_error(mixed, right, level), sum(apart))
 
 
 @pytest.mark.parametrize("weight", [None, (0.1, 5.0)])
@@ -122,8 +122,8 @@ def test_distance_is_the_denoising_error(prediction: str, weight: "tuple[float, 
     process = Gaussian(PolynomialSchedule(), prediction, (2,), snr_weight_clamp=weight)
     clean, noise, output, level = numbers(3, 2), numbers(3, 2, seed=1), numbers(3, 2, seed=2), f64([0.2, 0.5, 0.9])
     noisy = process.corrupt_given_noise(clean, noise, level, 0.0)
-    prediction, goal = process.loss_output(output, noisy, level), process.loss_target(clean, noise, level)
-    found = process.x0_error(prediction, goal, level)
+    own, goal = process.loss_output(output, noisy, level), process.loss_target(clean, noise, level)
+    found = process.x0_error(own, goal, level)
     example = NoisyExample(noisy, clean, noise, level, torch.zeros(3, dtype=torch.float64))
     wanted = process.output_loss(output, example, rows(3))
     assert torch.allclose(found, wanted)
@@ -131,7 +131,7 @@ def test_distance_is_the_denoising_error(prediction: str, weight: "tuple[float, 
         alpha, sigma = (c[:, None] for c in process.alpha_sigma(level))
         right = say(prediction, noisy, clean, alpha, sigma)
         assert torch.allclose(found, (output - right).square().mean(1))
-        assert torch.allclose(goal, right) and torch.equal(prediction, output)
+        assert torch.allclose(goal, right) and torch.equal(own, output)
     else:  # the bounds are those of the squared error of x_0
         alpha, sigma = process.alpha_sigma(level)
         error = (process.predict_x0(output, noisy, level) - clean).square().mean(1)
