@@ -4,6 +4,7 @@ Each is a metric that the alarms compare with the reference's pictures. A reward
 colour, to noise or to copies of each other, and none of these needs a network to be seen.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -40,7 +41,8 @@ def colour_entropy(pixels: Tensor) -> Tensor:
     counts = torch.zeros(len(pixels), levels ** pixels.shape[1], dtype=torch.float64, device=pixels.device)
     counts.scatter_add_(1, index.flatten(1), torch.ones_like(index.flatten(1), dtype=torch.float64))
     share = counts / counts.sum(1, keepdim=True)
-    return torch.special.entr(share).sum(1) / torch.log(torch.tensor(2.0, dtype=torch.float64))
+    bits: Tensor = torch.special.entr(share).sum(1) / math.log(2)
+    return bits
 
 
 def saturation(pixels: Tensor) -> Tensor:
