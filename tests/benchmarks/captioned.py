@@ -57,13 +57,14 @@ def shown(name, found, log_odds):
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--source")
-    parser.add_argument("--pipeline", default=str(find_file(REFERENCE / "pipeline/model_index.json").parent))
+    parser.add_argument("--pipeline", help="folder of another pipeline")
     parser.add_argument("--count", type=int, default=400)
     parser.add_argument("--guidance", type=float, default=2.0)
     parser.add_argument("--out", help="PNG of samples to look at")
     flags = parser.parse_args()
     torch.set_num_threads(1)
     torch.set_grad_enabled(False)
+    folder = flags.pipeline or find_file(REFERENCE / "pipeline/model_index.json").parent
     features = judge.JudgeFeatures()
     towers = scorer.load(REFERENCE / "scorer.safetensors")
 
@@ -83,13 +84,13 @@ def main():
     drawn = []
     for name, part in zip(("sampled, seen", "sampled, held-out"), captions.split(SHARE), strict=True):
         some = [caption.text() for caption in chosen.choices(part, k=flags.count)]
-        pixels = sampled(flags.pipeline, some, flags.guidance)
+        pixels = sampled(folder, some, flags.guidance)
         drawn.append(pixels)
         shown(f"{name} ({flags.count})", shares(features, pixels, some), reward(pixels, some))
     if flags.out:
-        from domains.images.grid import draw
+        from domains.images.grid import render_grid
 
-        Path(flags.out).write_bytes(draw(to_pil(torch.cat([part[:40] for part in drawn]))))
+        Path(flags.out).write_bytes(render_grid(to_pil(torch.cat([part[:40] for part in drawn]))))
     order = torch.randperm(len(real), generator=torch.Generator().manual_seed(0))
     first, second = (features.of_pixels(real[rows]) for rows in order.chunk(2))
     n = min(len(first), flags.count)

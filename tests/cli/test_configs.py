@@ -9,7 +9,7 @@ from called import HALF, MOLECULE, QUIET, REWARD, SMALL, done, run
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 NAMES = sorted(str(path.relative_to(CONFIGS)) for path in CONFIGS.rglob("*.yaml"))
-OTHER = [name for name in NAMES if "text_to_image" in name]  # need a pipeline: tests/text_to_image has tiny ones
+OTHER = [name for name in NAMES if "text_to_image" in name]  # tests/text_to_image runs them
 ELSEWHERE = {"trainer/gpu.yaml", "trainer/slurm.yaml"}  # need machines that are not here
 ELSEWHERE |= {"trainer/ddp.yaml", "trainer/fsdp.yaml"}  # run by test_processes.py
 

@@ -112,6 +112,7 @@ def write_pipeline(vae: Any, tokenizer: Any, text_encoder: Any, unet: Any, sched
     """
     from diffusers import StableDiffusionPipeline
 
+    vae.register_to_config(_name_or_path="")  # the folder of the checkpoints
     pipe = StableDiffusionPipeline(
         vae=vae.half(),
         text_encoder=text_encoder,
