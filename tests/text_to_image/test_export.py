@@ -24,6 +24,31 @@ from graft.network import LoRA
 LAYERS = ["to_q", "to_k", "to_v", "to_out.0", "proj_in", "proj_out", "ff.net.0.proj", "conv1", "time_emb_proj"]
 
 
+NODES = {  # ComfyUI's core nodes: the inputs that they need, the ones that they may have, and the number of outputs
+    "CheckpointLoaderSimple": ({"ckpt_name"}, set(), 3),
+    "CLIPTextEncode": ({"clip", "text"}, set(), 1),
+    "CreateHookLoraModelOnly": ({"lora_name", "strength_model"}, {"prev_hooks"}, 1),
+    "CreateHookKeyframe": ({"strength_mult", "start_percent"}, {"prev_hook_kf"}, 1),
+    "SetHookKeyframes": ({"hooks"}, {"hook_kf"}, 1),
+    "PairConditioningSetProperties": (
+        {"positive_NEW", "negative_NEW", "strength", "set_cond_area"},
+        {"opt_mask", "opt_hooks", "opt_timesteps"},
+        2,
+    ),
+    "EmptyLatentImage": ({"width", "height", "batch_size"}, set(), 1),
+    "KSampler": (
+        {
+            *{"model", "seed", "steps", "cfg", "sampler_name", "scheduler"},
+            *{"positive", "negative", "latent_image", "denoise"},
+        },
+        set(),
+        1,
+    ),
+    "VAEDecode": ({"samples", "vae"}, set(), 1),
+    "SaveImage": ({"images", "filename_prefix"}, set(), 0),
+}
+
+
 def exported(path: Path, folder: Path, **settings: Any) -> Path:
     torch.manual_seed(0)
     lora = {"lora": LoRA(2, 4, LAYERS), "level": 0.5, **settings}
@@ -95,8 +120,12 @@ def test_workflow(pipelines: dict[str, Path], folder: Path) -> None:
     run = exported(pipelines["eps"], folder)
     nodes = json.loads((run / "comfyui/workflow.json").read_text())
     for node in nodes.values():
+        needed, may, _ = NODES[node["class_type"]]
+        assert needed <= node["inputs"].keys() <= needed | may
         for value in node["inputs"].values():
-            assert not isinstance(value, list) or (value[0] in nodes and isinstance(value[1], int))
+            if isinstance(value, list):
+                assert value[1] < NODES[nodes[value[0]]["class_type"]][2]
+    assert any(node["inputs"].get("opt_hooks") for node in nodes.values())
     kinds = {node["class_type"]: node["inputs"] for node in nodes.values()}
     assert kinds["CreateHookLoraModelOnly"]["lora_name"] == "graft_lora.safetensors"
     assert kinds["KSampler"]["steps"] == 4 and kinds["KSampler"]["cfg"] == 3.0

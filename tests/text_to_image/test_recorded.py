@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
+import io
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +12,14 @@ import families
 import pytest
 import tiny
 import torch
+import yaml
 from diffusers import DiffusionPipeline
 from typing_extensions import override
 
 from domains.images import pretrained
 from domains.images.text import Guidance, TextToImage
 from domains.images.text.adapters import RecordedAdapter, StableDiffusion, guided
-from graft import GraftError
+from graft import GraftError, cli
 from graft.core import seeding
 from graft.core.state import Condition
 from graft.network import LoRA
@@ -162,3 +165,21 @@ def test_guidance_is_found(rule: guided.Guided) -> None:
         guided.find([(b, out + 0.1) for b, out in steps], 4.0, 1e-4)
     with pytest.raises(GraftError, match="the same with and without the prompt"):
         guided.find([([b[0], b[0]], rule.sign * b[0]) for b, _ in steps], 4.0, 1e-4)
+
+
+def test_configuration(folder: Path) -> None:
+    """The adapter and the other ways to begin are settings, on the command line too."""
+    flags = [
+        "--model.adapter",
+        "domains.images.text.adapters.RecordedAdapter",
+        "--model.adapter.call",
+        "{num_frames: 1}",
+    ]
+    flags += ["--model.fused_lora.path", "style.safetensors", "--model.single_file_config", "configurations"]
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.suppress(SystemExit):
+        assert cli.main(["fit", "--config", "domains/text_to_image.yaml", *flags, "--print_config"]) == 0
+    found = yaml.safe_load(out.getvalue())["model"]["init_args"]
+    assert found["adapter"]["class_path"].endswith(".RecordedAdapter")
+    assert found["adapter"]["init_args"]["call"] == {"num_frames": 1}
+    assert found["fused_lora"]["path"] == "style.safetensors" and found["single_file_config"] == "configurations"

@@ -35,7 +35,7 @@ def workflow(scheduler: Any, steps: int, level: float, call: "dict[str, Any]", a
     sampler = {"sampler_name": "ddim", "scheduler": "ddim_uniform", "seed": 0, "steps": steps, "denoise": 1.0}
     nodes |= {
         "7": ("SetHookKeyframes", {"hooks": ["4", 0], "hook_kf": [last, 0]}),
-        "8": ("PairConditioningSetProperties", {**both, "hooks": ["7", 0]}),
+        "8": ("PairConditioningSetProperties", {**both, "opt_hooks": ["7", 0]}),
         "9": ("EmptyLatentImage", size),
         "10": (
             "KSampler",
