@@ -1,4 +1,4 @@
-"""Write the package of a new domain from templates: a class, two configurations, a test."""
+"""Write the package of a new domain from templates: a class, a reward, two configurations, a test."""
 
 import keyword
 import re
@@ -91,16 +91,22 @@ class Points(LightningDataModule):
         side = torch.randint(2, (self.count,))
         points = torch.stack([2.0 * side - 1, torch.zeros(self.count)], 1) + 0.5 * torch.randn(self.count, 2)
         return DataLoader(list(zip(points, side, strict=True)), self.batch_size, shuffle=True)  # type: ignore[arg-type]
+'''
+PACKAGE = '''"""{title}: a domain of graft, `module.{title}`."""
+'''
+REWARDS = '''"""Rewards. The file imports neither torch nor graft, so that the processes of a reward start at once."""
+
+from typing import Any
 
 
 def height(item: Any) -> float:
-    """The reward: any function of one object."""
+    """Return the reward of an object: any number, larger is better."""
     return float(item[1])
 '''
 MODEL = """model:
-  class_path: domains.{name}.{title}
+  class_path: domains.{name}.module.{title}
   init_args:
-    backbone: {{class_path: domains.{name}.Network}}
+    backbone: {{class_path: domains.{name}.module.Network}}
     process:
       class_path: graft.process.Gaussian
       init_args: {{schedule: {{class_path: graft.process.CosineSchedule}}, prediction_type: v, shape: [2]}}
@@ -109,7 +115,7 @@ MODEL = """model:
 FIT = """# graft fit --config domains/{name}/{name}.yaml --model.weights runs/pretrain/1/reference.safetensors
 {model}    level: 0.25  # the tuned network samples from noise to here, the reference the rest
 data:
-  reward: domains.{name}.height
+  reward: domains.{name}.rewards.height
   accept: {{class_path: graft.accept.TopFraction, init_args: {{fraction: 0.25}}}}
   draws: 1024
   steps_per_round: 200
@@ -117,7 +123,7 @@ trainer: {{max_epochs: 2}}
 """
 PRETRAIN = """# graft pretrain --config domains/{name}/pretrain.yaml
 {model}    optimizer: {{init_args: {{lr: 3.0e-3}}}}
-data: {{class_path: domains.{name}.Points}}
+data: {{class_path: domains.{name}.module.Points}}
 trainer: {{max_epochs: 20}}
 """
 PROJECT = """[build-system]
@@ -166,7 +172,9 @@ def write_domain(name: str, folder: Path) -> Path:
     place = folder / "domains" / name
     words = {"name": name, "title": title}
     files = {
-        place / "__init__.py": MODULE,
+        place / "__init__.py": PACKAGE,
+        place / "module.py": MODULE,
+        place / "rewards.py": REWARDS,
         place / f"{name}.yaml": FIT,
         place / "pretrain.yaml": PRETRAIN,
         folder / "pyproject.toml": PROJECT,
