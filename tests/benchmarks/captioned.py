@@ -3,7 +3,7 @@
     python tests/benchmarks/captioned.py                     # recognition, FID with its floor; one thread, minutes
     python tests/benchmarks/captioned.py --source FILE.npz   # and the nearest training pictures
 
-Samples are those of plain diffusers with the settings of `configs/domains/text_to_image.yaml`.
+Samples are those of plain diffusers with guidance 2, eta 1 and 20 steps.
 """
 
 import argparse

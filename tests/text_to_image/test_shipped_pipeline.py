@@ -82,7 +82,7 @@ def test_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     summary = json.loads(Path("run/summary.json").read_text())
     for name in ("recognised", "right_object", "right_colour", "right_background", "fid", "fid_floor", "nearest"):
         assert summary["tuned"][name] is not None, name
-    assert summary["objective"] == "P-GRAFT" and summary["level"] == 0.25
+    assert summary["objective"] == "anchored P-GRAFT" and summary["level"] == 0.25
     assert "data:image/png" in Path("run/report.html").read_text()
     assert json.loads(Path("run/diffusers/graft.json").read_text())["pipeline"] == str(pipeline())
     unseen = find_file(f"{REFERENCE}/unseen_prompts.txt").read_text().splitlines()
