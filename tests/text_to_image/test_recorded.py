@@ -67,7 +67,11 @@ def test_family(name: str, folder: Path) -> None:
     step = pipe.scheduler.step
     pipe.scheduler.step = lambda *a, **k: ends.append(step(*a, **k)) or ends[-1]
     pictures = pipe(
-        prompt, **call, num_inference_steps=model.policy.steps, generator=seeding.make_generator(7), output_type="pt"
+        prompt=prompt,
+        **call,
+        num_inference_steps=model.policy.steps,
+        generator=seeding.make_generator(7),
+        output_type="pt",
     )[0]
     scale = float(ours.abs().max())
     torch.testing.assert_close(ours, ends[-1][0].float(), rtol=1e-4, atol=1e-4 * scale)

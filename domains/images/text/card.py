@@ -37,10 +37,10 @@ setattr(pipe, settings["denoiser"], tuned)
 """,
 }
 HANDOVER = """callback = handover(pipe, settings["level"], reference=reference)
-image = pipe("PROMPT", **settings["call"], callback_on_step_end=callback).images[0]
+image = pipe(prompt="PROMPT", **settings["call"], callback_on_step_end=callback).images[0]
 ```
 """
-PLAIN = """image = pipe("PROMPT", **settings["call"]).images[0]
+PLAIN = """image = pipe(prompt="PROMPT", **settings["call"]).images[0]
 ```
 """
 
