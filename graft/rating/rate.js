@@ -168,7 +168,7 @@
       : { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(given) };
     const answer = await fetch(base + name, { ...options, cache: "no-store" });
     const content = answer.headers.get("Content-Type") === "application/json" ? await answer.json() : {};
-    if (!answer.ok) throw new Error(content.error || "");
+    if (!answer.ok) throw Object.assign(new Error("refused"), { sentence: content.error });
     return content;
   };
   const send = (name, given) => {  // one after the other, in the order of the keys
@@ -185,10 +185,10 @@
   };
   const failed = (error) => {
     lost = true;
-    if (!state.can_finish && !error.message) {
+    if (!state.can_finish && !error.sentence) {
       return say("graft trains now, or has ended. All ratings are kept, and the next draws appear here.");
     }
-    return say(error.message || "graft does not answer. All ratings before are kept: start the command again, and open the "
+    return say(error.sentence || "graft does not answer. All ratings before are kept: start the command again, and open the "
       + "address that it prints.", true);
   };
 

@@ -27,6 +27,7 @@ from graft.rating.session import RatingSession
 ADDRESS = "127.0.0.1"
 HOSTS = (ADDRESS, "localhost")
 LARGEST = 4096  # bytes of a request's body
+MOST_UNREAD = 65536  # bytes of a refused request that are read
 PATIENCE = 30.0  # seconds in which a request must arrive
 
 HEADERS = {
@@ -93,8 +94,9 @@ class _Server(ThreadingHTTPServer):
 
 def _handler(session: RatingSession, token: str) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
+        protocol_version = "HTTP/1.0"  # a connection for each request, so that none outlives the server
         timeout = PATIENCE
+        unread = 0  # bytes of the body that are not read yet
         server_version, sys_version = "graft", ""
 
         def do_GET(self) -> None:
@@ -134,6 +136,8 @@ def _handler(session: RatingSession, token: str) -> type[BaseHTTPRequestHandler]
             """Return True for a request of this machine's browser with the token; refuse all others."""
             if not super().parse_request():
                 return False
+            length = self.headers.get("Content-Length", "")
+            self.unread = int(length[:10]) if length.isascii() and length.isdigit() else 0
             given = self.path.split("/")[1] if self.path.startswith("/") else ""
             with_token = hmac.compare_digest(given.encode("utf-8", "replace"), token.encode())
             if not (self._from_here() and with_token):
@@ -159,9 +163,9 @@ def _handler(session: RatingSession, token: str) -> type[BaseHTTPRequestHandler]
             length = self.headers.get("Content-Length", "")
             kind = self.headers.get("Content-Type", "").split(";")[0].strip()
             # another site's form cannot send this type
-            if kind != "application/json" or not length.isascii() or not length.isdigit() or int(length) > LARGEST:
-                self.close_connection = True
+            if kind != "application/json" or not length.isascii() or not length.isdigit() or self.unread > LARGEST:
                 return None
+            self.unread = 0
             try:
                 found = parse_json(self.rfile.read(int(length)))
             except ValueError:
@@ -172,7 +176,7 @@ def _handler(session: RatingSession, token: str) -> type[BaseHTTPRequestHandler]
             self._answer(json.dumps(value).encode(), "application/json", status=status)
 
         def _refuse(self, status: HTTPStatus) -> None:
-            self.close_connection = True  # a body was not read
+            self.rfile.read(min(self.unread, MOST_UNREAD))  # else the client may not get the answer
             self._answer(status.phrase.encode(), "text/plain", status=status)
 
         def _answer(
@@ -189,8 +193,6 @@ def _handler(session: RatingSession, token: str) -> type[BaseHTTPRequestHandler]
                 self.send_header("Content-Security-Policy", policy(directives))
             self.send_header("Content-Type", kind)
             self.send_header("Content-Length", str(len(body)))
-            if self.close_connection:
-                self.send_header("Connection", "close")
             self.end_headers()
             self.wfile.write(body)
 

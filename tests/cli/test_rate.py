@@ -2,6 +2,8 @@
 
 import json
 import re
+import shlex
+import shutil
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,10 +15,12 @@ import pytest
 import torch
 from called import HALF, MIXTURE, QUIET, SMALL, done, run
 
+from graft import cli
 from graft.commands.rate import by_screens
 from graft.core import seeding
 from graft.io.tensors import read_tensors, write_tensors
 from graft.rating import RatingServer, RatingSession
+from graft.reward import Rated
 
 TUNED = ["--data.reward", "null", "--data.accept", "graft.accept.Threshold", "--data.accept.minimum", "1"]
 
@@ -81,8 +85,6 @@ def right(text: str) -> int:
 @pytest.fixture
 def copied(mixture_run: Path, folder: Path) -> Path:
     """A copy of the finished run, which recorded the states at its level, 0.25."""
-    import shutil
-
     return Path(shutil.copytree(mixture_run, folder / "run"))
 
 
@@ -193,6 +195,28 @@ def test_people_as_the_reward(mixture_fit: list[str], mixture_reference: Path) -
 def test_rated_needs_a_run(mixture_run: Path) -> None:
     message = run("hits", "--weights", mixture_run, "--data.reward", "graft.reward.Rated", "--out", "a.csv").message
     assert "use it with graft fit, or rate a finished run with graft rate" in message
+
+
+PAGE = (Path(__file__).parents[2] / "docs/rating.md").read_text(encoding="utf-8")
+COMMANDS = re.findall(r"^graft (.*)$", re.sub(r"\\\n *", "", PAGE), re.MULTILINE)
+
+
+@pytest.mark.parametrize("line", [line for line in COMMANDS if line.startswith("fit ")])
+def test_commands_of_the_page_that_fit(line: str) -> None:
+    """The settings are there; the other tests here run the same settings on the toy domain."""
+    _, flag, config, *flags = shlex.split(line)
+    assert flag == "--config"
+    _, data, _ = cli.load(config, *flags)
+    assert not data.source.is_model or isinstance(data.reward, Rated)
+
+
+def test_flags_of_the_page() -> None:
+    known = run("rate", "--help").out
+    lines = [shlex.split(line) for line in COMMANDS if line.startswith("rate ")]
+    assert len(lines) == 2
+    flags = {arg for line in lines for arg in line if arg.startswith("-")}
+    for flag in flags | {"--scale", "--out", "--write_only"}:
+        assert flag in PAGE and re.search(rf"(?<![\w-]){flag}(?![\w-])", known)
 
 
 def test_screens() -> None:
