@@ -120,7 +120,7 @@ def from_pretrained(path: "str | Path", *, trust: bool = False, **overrides: Any
 
 def _json(path: Path) -> dict[str, Any]:
     try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
+        return dict(json.loads(path.read_text(encoding="utf-8-sig")))
     except ValueError as error:
         raise GraftError(f"{path} is damaged ({error}): restore it") from None
 
@@ -129,7 +129,7 @@ def _table(path: Path) -> Rows:
     """Return the rows of a CSV file with numbers as numbers; none if there is no file."""
     if not path.exists():
         return []
-    with path.open(encoding="utf-8", newline="") as file:
+    with path.open(encoding="utf-8-sig", newline="") as file:
         head: Sequence[str] = next(lines := csv.reader(file), [])
         return [{name: _value(cell) for name, cell in zip(head, line, strict=False)} for line in lines]
 

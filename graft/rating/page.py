@@ -5,8 +5,8 @@ from pathlib import Path
 from graft.io import page
 
 _HERE = Path(__file__).parent
-SCRIPT = (_HERE / "rate.js").read_text(encoding="utf-8")
-STYLE = (_HERE / "rate.css").read_text(encoding="utf-8")
+SCRIPT = (_HERE / "rate.js").read_text(encoding="utf-8-sig")
+STYLE = (_HERE / "rate.css").read_text(encoding="utf-8-sig")
 
 NOTHING = {"default-src": "'none'", "frame-ancestors": "'none'"}
 """Policy of answers that are no page."""

@@ -143,8 +143,6 @@ def test_a_new_domain_passes_and_runs(folder: Path, monkeypatch: pytest.MonkeyPa
     weights = ["--model.weights", "runs/pretrain/1/reference.safetensors"]
     done("fit", "--config", "domains/rock_salt/rock_salt.yaml", *weights, *small)
     assert "radius" in Path("runs/rock_salt/1/summary.json").read_text()
-    for name in [name for name in sys.modules if name.startswith("domains.rock_salt")]:
-        del sys.modules[name]
 
 
 @pytest.mark.slow

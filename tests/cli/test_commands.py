@@ -167,7 +167,11 @@ def test_pretrain(reference: Path, folder: Path) -> None:
     assert "train/loss" in header and "validation/loss" in header and rows
 
 
-@pytest.mark.parametrize("command", [name for name in cli.COMMANDS if name not in ("sample", "hits", "evaluate")])
+OTHER = ("sample", "hits", "evaluate", "rate", "new")
+"""Commands that take a run or a name, and no settings of a configuration."""
+
+
+@pytest.mark.parametrize("command", [name for name in cli.COMMANDS if name not in OTHER])
 def test_help_explains_settings(command: str) -> None:
     other = {"pretrain": "domains/molecule_small_pretrain.yaml", "correct": "domains/image_flow.yaml"}
     config = other.get(command, "domains/molecule.yaml")

@@ -21,6 +21,8 @@ from domains.images.text.handover import handover
 from graft import GraftError
 from graft.network import LoRA
 
+SEVERAL = pytest.mark.filterwarnings("ignore:Already found a `peft_config` attribute")
+"""Of tests that give a network two adapters on purpose."""
 LAYERS = ["to_q", "to_k", "to_v", "to_out.0", "proj_in", "proj_out", "ff.net.0.proj", "conv1", "time_emb_proj"]
 
 
@@ -60,6 +62,7 @@ def exported(path: Path, folder: Path, **settings: Any) -> Path:
     return folder / "run/diffusers"
 
 
+@SEVERAL
 @pytest.mark.parametrize("kind", ["eps", "xl"])
 def test_kohyas_keys(kind: str, pipelines: dict[str, Path], folder: Path) -> None:
     """Every key has the published form, and diffusers' own reader of that form finds the same adapter."""
@@ -139,6 +142,7 @@ def test_workflow(pipelines: dict[str, Path], folder: Path) -> None:
         assert sum(1 - time / 999 < percent for time in scheduler.timesteps.tolist()) == first
 
 
+@SEVERAL
 def test_handover_is_of_its_own_adapter(pipelines: dict[str, Path], folder: Path) -> None:
     """Another adapter stays on, and an interrupted call leaves nothing off for the next one."""
     run = exported(pipelines["eps"], folder)

@@ -202,13 +202,12 @@ def test_autoencoder_that_lacks_tensors(folder: Path, pipelines: dict[str, Path]
 @pytest.mark.parametrize(
     ("kind", "given", "says"),
     [
-        ("LCMScheduler", {}, "LCMScheduler cannot be mapped to alpha and sigma: only tables of betas"),
+        ("LCMScheduler", {}, "LCMScheduler cannot be mapped to alpha and sigma: it samples a model that is distilled"),
         ("EDMEulerScheduler", {}, "EDMEulerScheduler cannot be mapped"),
         ("DDIMScheduler", {"clip_sample": True}, "clip_sample is set"),
         ("DDPMScheduler", {"thresholding": True, "clip_sample": False}, "thresholding is set"),
         ("FlowMatchEulerDiscreteScheduler", {"stochastic_sampling": True}, "stochastic_sampling is set"),
         ("FlowMatchEulerDiscreteScheduler", {"invert_sigmas": True}, "invert_sigmas is set"),
-        ("DPMSolverMultistepScheduler", {"use_flow_sigmas": True, "prediction_type": "flow_prediction"}, "is set"),
     ],
 )
 def test_scheduler_that_cannot_be_mapped(kind: str, given: dict[str, Any], says: str) -> None:

@@ -77,7 +77,7 @@ def _skills(pictures: "list[Sampled]", path: "str | None") -> dict[str, list[int
         tags = list(dict.fromkeys(each.tag for each in pictures if each.tag))
         return {tag: [i for i, each in enumerate(pictures) if each.tag == tag] for tag in tags}
     try:
-        found = parse_json(Path(path).read_text(encoding="utf-8"))
+        found = parse_json(Path(path).read_text(encoding="utf-8-sig"))
         order = {prompt: i for i, prompt in enumerate(dict.fromkeys(each.prompt for each in pictures))}
         places = [order[each.prompt] for each in pictures]
         return {

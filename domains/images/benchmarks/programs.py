@@ -71,7 +71,7 @@ def read_results(path: Path, of_lines: bool = False) -> list[dict[str, Any]]:
         GraftError: The file is missing or holds something else.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
         found = [parse_json(line) for line in text.splitlines() if line.strip()] if of_lines else parse_json(text)
     except (OSError, ValueError) as error:
         raise GraftError(f"the benchmark's program wrote no results to {path} ({error}): see its own output") from None

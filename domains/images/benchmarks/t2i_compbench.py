@@ -95,7 +95,7 @@ def _prompts(path: Path) -> list[str]:
         GraftError: The file is missing, or a prompt has a character that the programs read as the end of the prompt.
     """
     try:
-        found = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+        found = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
         raise GraftError(f"{path} cannot be read ({error}): give the prompts with --prompts") from None
     for prompt in found:
