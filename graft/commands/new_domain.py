@@ -9,7 +9,6 @@ from graft.io.atomic import write_text
 
 MODULE = '''"""{title}: a domain of graft. Objects are pairs of numbers; change them into yours."""
 
-import csv
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -22,6 +21,7 @@ from torch.utils.data import DataLoader
 from torchmetrics import MeanMetric, Metric
 
 from graft import GraftModule
+from graft.io.csv_files import write_csv
 
 
 class Network(nn.Module):
@@ -73,11 +73,11 @@ class {title}(GraftModule):
         return {{"radius": Radius()}}
 
     def write(self, items: Sequence[Any], path: Path, rewards: "Sequence[float] | None" = None) -> None:
-        with Path(path).open("w", newline="", encoding="utf-8") as file:
-            table = csv.writer(file)
-            table.writerow(["x", "y", *(["reward"] if rewards is not None else [])])
-            for number, item in enumerate(items):
-                table.writerow([*item, *([rewards[number]] if rewards is not None else [])])
+        if rewards is None:
+            write_csv(path, ["x", "y"], items)
+        else:
+            rows = [[*item, reward] for item, reward in zip(items, rewards, strict=True)]
+            write_csv(path, ["x", "y", "reward"], rows)
 
 
 class Points(LightningDataModule):

@@ -47,7 +47,7 @@ def test_run_folder(finished: Path) -> None:
     rounds = {f"rounds/{n}/{f}" for n in (0, 1) for f in names}
     samples = {f"samples/{name}.{kind}" for name in ("reference", "tuned") for kind in ("sdf", "png")}
     kept = {"config.yaml", "summary.json", "metrics.csv", "report.html", "tuned.safetensors", "checkpoints/last.ckpt"}
-    kept |= {"hits.csv", "hits.sdf"}
+    kept |= {"hits.csv", "hits.sdf", "CARD.md"}
     assert rounds | samples | kept <= files
     assert files - rounds - samples - kept == {  # nothing else
         f"rounds/{n}/{f}" for n in (0, 1) for f in ("chunk_00001.safetensors", "scores_00000.json")

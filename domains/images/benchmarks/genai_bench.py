@@ -13,6 +13,7 @@ from domains.images.benchmarks.pictures import Sampled, empty_folder, read_pictu
 from domains.images.benchmarks.programs import Program, call, read_results, table
 from graft.cli.script import script
 from graft.errors import GraftError
+from graft.io.atomic import write_text
 from graft.io.json_files import parse_json
 
 URL = "https://github.com/linzhiqiu/t2v_metrics"
@@ -54,8 +55,8 @@ def score(
     by_skill = _skills(found, skills)
     folder = empty_folder(out)
     asked = [{"image": str(each.path.resolve()), "text": each.prompt} for each in found]
-    (folder / "asked.json").write_text(json.dumps({"model": model, "pictures": asked}))
-    (folder / "score.py").write_text(PROGRAM)
+    write_text(folder / "asked.json", json.dumps({"model": model, "pictures": asked}))
+    write_text(folder / "score.py", PROGRAM)
     arguments = (str(folder / "asked.json"), str(folder / "results.json"))
     command = call([Program("score.py", arguments)], str(folder), python, URL, dry_run)
     if dry_run:

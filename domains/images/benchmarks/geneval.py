@@ -13,6 +13,7 @@ from domains.images.benchmarks.pictures import by_prompt, copy_to, empty_folder,
 from domains.images.benchmarks.programs import Program, call, read_results, table
 from graft.cli.script import script
 from graft.errors import GraftError
+from graft.io.atomic import write_text
 from graft.io.json_files import parse_json
 
 URL = "https://github.com/djghosh13/geneval"
@@ -45,7 +46,7 @@ def score(
         place = folder / "pictures" / f"{number:05d}"
         for i, picture in enumerate(group):
             copy_to(picture, place / "samples" / f"{i:04d}.png")
-        (place / "metadata.jsonl").write_text(json.dumps(line))
+        write_text(place / "metadata.jsonl", json.dumps(line))
     results = folder / "results.jsonl"
     arguments = (str(folder / "pictures"), "--outfile", str(results), "--model-path", str(Path(detector).resolve()))
     command = call([Program("evaluation/evaluate_images.py", arguments)], code, python, URL, dry_run)

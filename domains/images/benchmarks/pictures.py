@@ -1,6 +1,5 @@
 """Pictures that ``graft sample`` wrote, with their prompts, as the programs of benchmarks take them."""
 
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +7,7 @@ from pathlib import Path
 from domains.images.files import TABLE
 from domains.images.picture_tables import read_table
 from graft.errors import GraftError
+from graft.io.atomic import write_bytes
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def by_prompt(pictures: Sequence[Sampled], prompts: Sequence[str]) -> list[list[
 def copy_to(picture: Sampled, path: Path) -> None:
     """Copy a picture to a path whose folders are made."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(picture.path, path)
+    write_bytes(path, picture.path.read_bytes())
 
 
 def empty_folder(path: str, suffix: str = "") -> Path:
