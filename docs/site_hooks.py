@@ -30,7 +30,7 @@ PAGES = [
     "CHANGELOG.md",
     "domains/*/README.md",
     "domains/images/text/README.md",
-    "domains/*/reference/CARD.md",
+    "domains/**/reference/CARD.md",
     "tests/benchmarks/*.md",
 ]
 KINDS = {  # sections of the page of classes: modules, and the base class of what is listed
