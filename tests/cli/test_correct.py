@@ -205,6 +205,7 @@ def test_killed(place: str, whole: Path, work: Path) -> None:
     resumed_as(whole, work / "cut")
 
 
+@pytest.mark.slow
 def test_two_processes(work: Path) -> None:
     """As one: the same noise, the same corrector but for the order of sums, one summary."""
     flags = [*DOUBLE, "--data.train_longer_baseline", "false", "--data.train_batch_size", "32"]

@@ -47,7 +47,13 @@ def test_sizes_precision_and_strategy() -> None:
     assert 4e6 < sum(parameter.numel() for parameter in network.parameters()) < 8e6
 
 
-@pytest.mark.parametrize(("source", "precision"), [("geom.sdf", "bf16-mixed"), ("moses.smi.gz", "32-true")])
+@pytest.mark.parametrize(
+    ("source", "precision"),
+    [
+        pytest.param("geom.sdf", "bf16-mixed", marks=pytest.mark.slow),  # bf16 is slow on processors
+        ("moses.smi.gz", "32-true"),
+    ],
+)
 def test_a_few_steps(source: str, precision: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     if source == "geom.sdf":
