@@ -165,9 +165,9 @@ def _handler(session: RatingSession, token: str) -> type[BaseHTTPRequestHandler]
             # another site's form cannot send this type
             if kind != "application/json" or not length.isascii() or not length.isdigit() or self.unread > LARGEST:
                 return None
-            self.unread = 0
+            body, self.unread = self.rfile.read(self.unread), 0
             try:
-                found = parse_json(self.rfile.read(int(length)))
+                found = parse_json(body)
             except ValueError:
                 return None
             return found if isinstance(found, dict) else None

@@ -1,7 +1,7 @@
 """Figures of reports: colours, axes, and the bytes of PNG and SVG files, which are the same for the same figure."""
 
 import io
-from typing import Literal
+from typing import Any, Literal
 
 import matplotlib
 from matplotlib.axes import Axes
@@ -17,6 +17,11 @@ MARK = "#c0392b"
 def hide_spines(axes: Axes) -> None:
     """Remove the lines at the top and at the right of axes."""
     axes.spines[["top", "right"]].set_visible(False)
+
+
+def series_style(number: int) -> dict[str, Any]:
+    """Return colour and marker of the n-th series of a figure; the first hundred differ."""
+    return {"color": matplotlib.colormaps["tab10"](number % 10), "marker": "os^Dv<>Ph*"[number // 10 % 10]}
 
 
 def to_bytes(figure: Figure, kind: 'Literal["png", "svg"]' = "png") -> bytes:

@@ -3,6 +3,8 @@
 import html
 from collections.abc import Sequence
 
+from graft.evaluation.confidence import MeanInterval
+
 Row = Sequence[str]
 
 
@@ -15,6 +17,11 @@ def format_number(value: "float | None") -> str:
     if value is None:
         return "–"
     return f"{value:.0f}" if float(value).is_integer() and abs(value) >= 10 else f"{value:.4g}"
+
+
+def format_interval(value: MeanInterval) -> str:
+    """Return a mean with half of the width of its interval, if it has one."""
+    return f"{value.mean:.4g}" + (f" ± {value.half:.2g}" if value.half else "")
 
 
 def format_name(name: str) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from scipy.stats import ttest_1samp
 
-from graft.commands.compare import frontier
+from graft.commands.compare import frontier, show_frontier
 from graft.commands.compare.frontier import Path, Point, at
 from graft.evaluation.confidence import holm, paired_p_value
 
@@ -26,10 +26,9 @@ def straight(slope: float, end: float, points: int, calls: int = 100) -> list[Po
 def test_paths_begin_at_the_reference() -> None:
     rows = [row("a", 0, 2, 3.0, 2.0, 20), row("reference", 0, 0, 1.0, 0.1, 0), row("a", 0, 1, 2.0, 1.0, 10)]
     rows += [row("a", 1, 1, 2.5, 1.0, 10), row("a", 1, 2, None, None, 20)]
-    assert frontier.paths(rows, True) == {
+    assert frontier.paths(rows) == {
         "a": {0: [Point(1.0, 0.1, 0), Point(2.0, 1.0, 10), Point(3.0, 2.0, 20)], 1: [Point(2.5, 1.0, 10)]}
     }
-    assert frontier.paths(rows, False)["a"][0][-1].reward == -3.0
 
 
 def test_between_points() -> None:
@@ -72,6 +71,9 @@ def test_a_path_is_beaten_only_as_a_whole() -> None:
     between: Path = {0: [Point(0.1, 0.5, 10)]}
     compared = frontier.compare({"near": near, "far": far, "between": between}, "far")
     assert {name: each.beaten for name, each in compared.items()} == {"near": False, "far": False, "between": True}
+    lower = frontier.compare({"near": near, "far": far, "between": between}, "far", higher_is_better=False)
+    assert {name: each.beaten for name, each in lower.items()} == {"near": False, "far": True, "between": False}
+    assert lower["far"].reward is not None and lower["far"].reward.mean == 1.0  # in the reward's own sign
     equal = frontier.compare({"near": near, "same": near}, "near")
     assert not any(each.beaten for each in equal.values())
 
@@ -81,7 +83,7 @@ def test_without_features_reward_calls_stand_for_the_drift() -> None:
     dear: Path = {0: [Point(0.5, None, 20)]}
     compared = frontier.compare({"cheap": cheap, "dear": dear}, "cheap")
     assert compared["dear"].beaten and not compared["cheap"].beaten
-    head, body = frontier.table(compared, True)
+    head, body = show_frontier.table(compared)
     assert len(head) == len(body[0]) and body[0][-1] == "yes"
 
 

@@ -1,29 +1,16 @@
-"""Reward against drift and against reward calls, along the path of every method; which methods no other beats."""
+"""The paths of the methods through reward, drift and reward calls: where they meet, and which ones no other beats."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
-
-import matplotlib
-from matplotlib.figure import Figure
+from typing import Literal
 
 from graft.commands.compare.rows import Row
 from graft.evaluation.confidence import MeanInterval, holm, mean_interval, paired_difference, paired_p_value
-from graft.report.figures import MARK, hide_spines, to_bytes
+from graft.reward import oriented
 
 Axis = Literal["reward", "drift", "calls"]
 START = "reference"
 """Line of the samples that all paths start at."""
-LEGEND = (
-    "A path is the models after the rounds of a run, from the reference on (if `reference` is among the methods and "
-    "`--path` is above 1), or those of one method with several numbers. Drift: Fréchet distance of the features to "
-    "draws of the reference, with the same conditions. Reward calls: of training, of the choice of a level and of the "
-    "samples. At equal drift or reward: where the path, with straight lines between its points, first has the drift or "
-    "the reward of the last point of {baseline}, seed by seed; a dash where a path of some seed does not get there. "
-    "± half of a 95 % t interval over seeds; p: paired t test of the difference to {baseline}, by Holm's method for "
-    "all paths of the column. Not beaten: no other path has a point of at least the reward at no more drift, in the "
-    "means over seeds."
-)
 
 
 @dataclass(frozen=True)
@@ -31,7 +18,7 @@ class Point:
     """A model on a path.
 
     Attributes:
-        reward: Mean reward, with its sign such that larger is better.
+        reward: Mean reward.
         drift: Distance to draws of the reference; None if the domain has no features.
         calls: Number of reward calls until then.
     """
@@ -70,17 +57,15 @@ class Comparison:
     beaten: bool
 
 
-def paths(rows: Sequence[Row], higher_is_better: bool) -> dict[str, Path]:
+def paths(rows: Sequence[Row]) -> dict[str, Path]:
     """Return the points of each path by seed, the reference's point first.
 
     Args:
         rows: Rows of ``compare.csv``.
-        higher_is_better: True if a larger reward is better.
     """
-    sign = 1.0 if higher_is_better else -1.0
     order = list(dict.fromkeys(row["path"] for row in rows))
     points = {
-        (row["path"], row["seed"], row["position"]): Point(sign * row["reward"], row.get("drift"), _calls(row))
+        (row["path"], row["seed"], row["position"]): Point(row["reward"], row.get("drift"), _calls(row))
         for row in sorted(rows, key=lambda row: (order.index(row["path"]), float(row["position"])))
         if row["reward"] is not None
     }
@@ -111,12 +96,13 @@ def at(points: Sequence[Point], by: Axis, value: float, what: Axis) -> "float | 
     return None
 
 
-def compare(found: dict[str, Path], baseline: str) -> dict[str, Comparison]:
+def compare(found: dict[str, Path], baseline: str, higher_is_better: bool = True) -> dict[str, Comparison]:
     """Return each path compared with the last point of the baseline's path, and the paths that are not beaten.
 
     Args:
         found: Points of each path.
         baseline: Name of the path that the others are compared with.
+        higher_is_better: True if a larger reward is better.
     """
     last = {seed: points[-1] for seed, points in found.get(baseline, {}).items()}
     rewards = {name: _at_each(path, last, "drift", "reward") for name, path in found.items()}
@@ -147,75 +133,10 @@ def compare(found: dict[str, Path], baseline: str) -> dict[str, Comparison]:
             drift_difference=difference(name, drifts[name], own_drift),
             drift_p=drift_p.get(name),
             calls=mean(name, _at_each(found[name], last, "reward", "calls")),
-            beaten=_is_beaten(name, found),
+            beaten=_is_beaten(name, found, higher_is_better),
         )
         for name in found
     }
-
-
-def table(compared: dict[str, Comparison], higher_is_better: bool) -> tuple[list[str], list[list[str]]]:
-    """Return (head, rows) of the table of the frontier."""
-    sign = 1.0 if higher_is_better else -1.0
-
-    def cell(value: "MeanInterval | None", by: float = 1.0) -> str:
-        if value is None:
-            return "–"
-        return f"{by * value.mean:.4g}" + (f" ± {value.half:.2g}" if value.half else "")
-
-    def p(value: "float | None") -> str:
-        return "–" if value is None else f"{value:.2g}"
-
-    head = ["path", "reward at equal drift", "difference", "p", "drift at equal reward", "difference", "p"]
-    head += ["reward calls at equal reward", "not beaten"]
-    body = [
-        [
-            *(name, cell(each.reward, sign), cell(each.reward_difference, sign), p(each.reward_p)),
-            *(cell(each.drift), cell(each.drift_difference), p(each.drift_p)),
-            *(cell(each.calls), "" if each.beaten else "yes"),
-        ]
-        for name, each in compared.items()
-    ]
-    return head, body
-
-
-def render_figure(
-    found: dict[str, Path], about: dict[str, Any], floor: "float | None", kind: 'Literal["png", "svg"]'
-) -> bytes:
-    """Return a figure of the mean reward against drift and against reward calls, a line for each path.
-
-    Args:
-        found: Points of each path.
-        about: Content of ``compare.json``.
-        floor: Distance of draws of the reference to others; None if the domain has no features.
-        kind: Format of the file.
-    """
-    panels: list[tuple[Axis, str]] = [("calls", "reward calls")]
-    if floor is not None:
-        panels.insert(0, ("drift", "drift: Fréchet distance to draws of the reference"))
-    sign = 1.0 if about["reward"]["higher_is_better"] else -1.0
-    figure = Figure(figsize=(5.5 * len(panels) + 2, 4.4), layout="constrained")
-    every = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
-    colours = matplotlib.colormaps["tab10"]
-    for axes, (by, label) in zip(every, panels, strict=True):
-        for i, (name, path) in enumerate(found.items()):
-            points = _means(path)
-            axes.plot(
-                [getattr(point, by) for point in points],
-                [sign * point.reward for point in points],
-                color=colours(i % 10),
-                marker="os^Dv<>Ph*"[i // 10 % 10],
-                markersize=5,
-                linewidth=1.3,
-                label=name,
-            )
-        axes.set_xlabel(label, fontsize=9)
-        hide_spines(axes)
-    if floor is not None:
-        every[0].axvline(floor, color=MARK, linewidth=1.2, linestyle="--", label="floor: draws of the reference")
-    every[0].set_ylabel(about["reward"]["name"], fontsize=9)
-    handles, labels = every[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside right upper", frameon=False, fontsize=8)
-    return to_bytes(figure, kind)
 
 
 def _calls(row: Row) -> float:
@@ -237,7 +158,7 @@ def _p_values(values: dict[str, dict[int, float]], own: dict[int, float]) -> dic
     return dict(zip(known, holm(list(known.values())), strict=True))
 
 
-def _means(path: Path) -> list[Point]:
+def means(path: Path) -> list[Point]:
     """Return the means over seeds of the points that every seed has."""
     out = []
     for points in zip(*path.values(), strict=False):
@@ -252,15 +173,17 @@ def _means(path: Path) -> list[Point]:
     return out
 
 
-def _is_beaten(name: str, found: dict[str, Path]) -> bool:
+def _is_beaten(name: str, found: dict[str, Path], higher_is_better: bool) -> bool:
     """Return True if every point of a path has a better one on another path; reward calls stand for a missing drift.
 
     The reference, which took no reward calls, is a point of every path and does not count.
     """
-    others = [point for other, path in found.items() if other != name for point in _means(path) if point.calls]
-    return all(any(_beats(other, point) for other in others) for point in _means(found[name]) if point.calls)
+    others = [point for other, path in found.items() if other != name for point in means(path) if point.calls]
+    own = [point for point in means(found[name]) if point.calls]
+    return all(any(_beats(other, point, higher_is_better) for other in others) for point in own)
 
 
-def _beats(a: Point, b: Point) -> bool:
+def _beats(a: Point, b: Point, higher_is_better: bool) -> bool:
     cost_a, cost_b = (a.calls, b.calls) if a.drift is None or b.drift is None else (a.drift, b.drift)
-    return a.reward >= b.reward and cost_a <= cost_b and (a.reward, cost_a) != (b.reward, cost_b)
+    more = oriented(a.reward, higher_is_better) - oriented(b.reward, higher_is_better)
+    return more >= 0 and cost_a <= cost_b and (more, cost_a) != (0, cost_b)

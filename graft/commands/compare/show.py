@@ -2,22 +2,21 @@
 
 import html
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
-import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from graft.commands.compare import frontier as frontier_paths
+from graft.commands.compare import show_frontier
 from graft.commands.compare.rows import TEXT, Row
 from graft.evaluation.confidence import MeanInterval, mean_interval, paired_difference
 from graft.io.atomic import write_bytes
 from graft.io.json_files import write_json
 from graft.io.page import repeat_section, write_page
-from graft.report.figures import COLOURS, MARK, hide_spines, svg_element, to_bytes
-from graft.report.tables import format_name, format_number, html_table, text_table
+from graft.report.figures import COLOURS, MARK, hide_spines, series_style, svg_element, to_bytes
+from graft.report.tables import format_interval, format_name, format_number, html_table, text_table
 
 Groups = dict[str, dict[str, Any]]
 DISTANCE = "frechet"
@@ -122,20 +121,15 @@ def _format_cell(name: str, each: dict[str, Any]) -> str:
         return f"{round(value.mean):,}"
     floor: MeanInterval | None = each["columns"].get(f"{name}_floor")
     in_brackets = "" if floor is None else f" ({floor.mean:.3g})"
-    return f"{value.mean:.4g}" + (f" ± {value.half:.2g}" if value.half else "") + in_brackets
+    return format_interval(value) + in_brackets
 
 
-def table(found: Groups, frontier: "Frontier | None", about: dict[str, Any]) -> str:
+def table(found: Groups, frontier: "show_frontier.Frontier | None", about: dict[str, Any]) -> str:
     """Return the results, the costs, the frontier and their legends as text."""
     parts = ["\n".join(text_table(head, body)) for head, body in tables(found)]
     if frontier is not None:
-        parts += ["\n".join(text_table(frontier.head, frontier.body)), frontier_legend(about)]
+        parts += ["\n".join(text_table(frontier.head, frontier.body)), show_frontier.legend(about)]
     return "\n\n".join([*parts, legend(about)])
-
-
-def frontier_legend(about: dict[str, Any]) -> str:
-    """Return the explanation of the frontier's columns."""
-    return frontier_paths.LEGEND.format(baseline=about["baseline_path"])
 
 
 def legend(about: dict[str, Any]) -> str:
@@ -190,7 +184,6 @@ def _scatter(axes: Axes, found: Groups, name: str) -> None:
 
     Without ``name``, x is the position of the line in the table.
     """
-    colours = matplotlib.colormaps["tab10"]
     for i, (line, each) in enumerate(found.items()):
         x: MeanInterval | None = each["columns"].get(name) if name else MeanInterval(float(i), None, 1)
         y: MeanInterval | None = each["columns"]["reward"]
@@ -201,8 +194,7 @@ def _scatter(axes: Axes, found: Groups, name: str) -> None:
             [y.mean],
             xerr=None if x.half is None else [x.half],
             yerr=None if y.half is None else [y.half],
-            color=colours(i % 10),
-            marker="os^Dv<>Ph*"[i // 10 % 10],
+            **series_style(i),
             markersize=6,
             linestyle="none",
             elinewidth=1.1,
@@ -213,7 +205,7 @@ def _scatter(axes: Axes, found: Groups, name: str) -> None:
         axes.set_xticks(range(len(found)), list(found), rotation=30, ha="right", fontsize=8)
 
 
-def write(folder: Path, rows: Sequence[Row], about: dict[str, Any]) -> tuple[Groups, "Frontier | None"]:
+def write(folder: Path, rows: Sequence[Row], about: dict[str, Any]) -> tuple[Groups, "show_frontier.Frontier | None"]:
     """Write ``compare.png``, ``.svg``, ``.html`` and ``.json``, and ``frontier.png`` and ``.svg`` if there are paths.
 
     Returns:
@@ -226,7 +218,7 @@ def write(folder: Path, rows: Sequence[Row], about: dict[str, Any]) -> tuple[Gro
     """
     every = groups(rows, about["baseline"])
     found = {line: each for line, each in every.items() if line not in about["earlier"]}
-    frontier = _frontier(rows, about)
+    frontier = show_frontier.render_frontier(rows, about)
     plain = {
         line: {
             "seeds": each["seeds"],
@@ -246,40 +238,13 @@ def write(folder: Path, rows: Sequence[Row], about: dict[str, Any]) -> tuple[Gro
     return found, frontier
 
 
-@dataclass(frozen=True)
-class Frontier:
-    """The paths of the methods, compared.
-
-    Attributes:
-        compared: Comparison of each path with the baseline's.
-        head: Head of the table.
-        body: Rows of the table.
-        png: Figure as a PNG file.
-        svg: Figure as an SVG file.
-    """
-
-    compared: dict[str, frontier_paths.Comparison]
-    head: list[str]
-    body: list[list[str]]
-    png: bytes
-    svg: bytes
-
-
-def _frontier(rows: Sequence[Row], about: dict[str, Any]) -> "Frontier | None":
-    """Return the frontier; None if no path has more than one point."""
-    higher = about["reward"]["higher_is_better"]
-    found = frontier_paths.paths(rows, higher)
-    if all(len(points) < 2 for path in found.values() for points in path.values()):
-        return None
-    compared = frontier_paths.compare(found, about["baseline_path"])
-    floors = [row["drift_floor"] for row in rows if row.get("drift_floor") is not None]
-    floor = sum(floors) / len(floors) if floors else None
-    png, svg = (frontier_paths.render_figure(found, about, floor, kind) for kind in ("png", "svg"))
-    return Frontier(compared, *frontier_paths.table(compared, higher), png, svg)
-
-
 def _write_page(
-    path: Path, found: Groups, frontier: "Frontier | None", rows: Sequence[Row], about: dict[str, Any], svg: bytes
+    path: Path,
+    found: Groups,
+    frontier: "show_frontier.Frontier | None",
+    rows: Sequence[Row],
+    about: dict[str, Any],
+    svg: bytes,
 ) -> None:
     def scrolled(head: Sequence[str], body: Sequence[Sequence[str]]) -> str:
         return f"<div style='overflow-x:auto'>{html_table(body, head, small=True)}</div>"
@@ -294,7 +259,7 @@ def _write_page(
         f"<figure>{svg_element(svg)}</figure>",
         f"<h2>Results</h2>{scrolled(*results)}",
         f"<h2>Costs</h2>{scrolled(*costs)}<p class='note'>{html.escape(legend(about))}</p>",
-        "" if frontier is None else _frontier_section(frontier, scrolled(frontier.head, frontier.body), about),
+        "" if frontier is None else show_frontier.section(frontier, about),
         f"<h2>Methods</h2><ul>{methods}</ul>",
         f"<h2>The accepted distribution</h2><p>{accepted['count']:,} samples by the rule "
         f"“{html.escape(about['rule'])}”, of {accepted['draws']:,} draws of the reference. The mean reward is "
@@ -306,10 +271,3 @@ def _write_page(
         repeat_section(about["command"], about["versions"]),
     ]
     write_page(path, title, sections)
-
-
-def _frontier_section(frontier: Frontier, table: str, about: dict[str, Any]) -> str:
-    return (
-        f"<h2>Frontier</h2><figure>{svg_element(frontier.svg)}</figure>{table}"
-        f"<p class='note'>{html.escape(frontier_legend(about))}</p>"
-    )
