@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import shutil
 from pathlib import Path
@@ -59,6 +60,16 @@ def test_no_pipeline(folder: Path, pipelines: dict[str, Path]) -> None:
     one = {"single_file_config": str(pipelines["eps"])}
     refused("one.safetensors", "cannot be loaded with the configurations of", **one)
     refused(pipelines["v"], "single_file_config is set, and model.weights, .* is no single file", **one)
+
+
+def test_packages_that_are_missing(pipelines: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    find = importlib.util.find_spec
+    absent = {"transformers", "accelerate"}
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name in absent else find(name))
+    refused(
+        pipelines["eps"],
+        r"text-to-image needs transformers and accelerate: pip install 'graft-diffusion\[text-to-image\]'",
+    )
 
 
 def test_home(folder: Path, pipelines: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,6 @@
 """Load the parts of a diffusers pipeline; each is checked before anything is sampled."""
 
-import importlib
+import importlib.util
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,6 +15,15 @@ from graft.errors import GraftError
 from graft.io.json_files import parse_json
 
 LIBRARIES = ("diffusers", "transformers")
+NEEDED = ("diffusers", "transformers", "accelerate", "PIL")
+"""Packages without which no pipeline is loaded."""
+
+
+def require_packages() -> None:
+    """Raise GraftError if a package of the extra ``text-to-image`` is missing."""
+    missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
+    if missing:
+        raise GraftError(f"text-to-image needs {' and '.join(missing)}: pip install 'graft-diffusion[text-to-image]'")
 
 
 def index(path: Path) -> dict[str, Any]:

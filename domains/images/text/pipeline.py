@@ -73,8 +73,8 @@ class Pipeline:
         single_file_config: Folder with the configurations of a pipeline, for weights that are a single file.
 
     Raises:
-        GraftError: There is no such pipeline, it lacks a part, its kind is unknown, or its scheduler has no alpha and
-            sigma.
+        GraftError: There is no such pipeline, it lacks a part, its kind is unknown, its scheduler has no alpha and
+            sigma, or a package is missing.
     """
 
     def __init__(
@@ -92,6 +92,7 @@ class Pipeline:
     ) -> None:
         if dtype not in DTYPES:
             raise GraftError(f"model.dtype is {dtype!r}; it must be one of {', '.join(DTYPES)}")
+        loading.require_packages()
         self.memory = memory or Memory()
         self.single_file = single_file(weights, single_file_config)
         self.folder = folder(single_file_config or weights, variant, revision)
