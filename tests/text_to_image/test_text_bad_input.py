@@ -68,7 +68,7 @@ def test_packages_that_are_missing(pipelines: dict[str, Path], monkeypatch: pyte
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name in absent else find(name))
     refused(
         pipelines["eps"],
-        r"text-to-image needs transformers and accelerate: pip install 'graft-diffusion\[text-to-image\]'",
+        r"text-to-image needs transformers, accelerate: pip install 'graft-diffusion\[text-to-image\]'",
     )
 
 

@@ -23,7 +23,7 @@ def require_packages() -> None:
     """Raise GraftError if a package of the extra ``text-to-image`` is missing."""
     missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
     if missing:
-        raise GraftError(f"text-to-image needs {' and '.join(missing)}: pip install 'graft-diffusion[text-to-image]'")
+        raise GraftError(f"text-to-image needs {', '.join(missing)}: pip install 'graft-diffusion[text-to-image]'")
 
 
 def index(path: Path) -> dict[str, Any]:
