@@ -5,7 +5,8 @@ from typing import Any
 
 from lightning.pytorch import LightningDataModule, Trainer
 
-from graft import rounds
+from graft import report, rounds
+from graft.commands.run_report import class_path
 from graft.commands.samples import sample_chunks, write_samples
 from graft.commands.session import OpenRun, open_run, train, versions
 from graft.commands.summary import to_json
@@ -24,6 +25,7 @@ def pretrain(
     run_dir: "str | Path",
     trainer: Trainer,
     config: str = "",
+    command: str = "",
     checkpoint: "str | Path | None" = None,
     draws: int = 1000,
     overwrite: bool = False,
@@ -36,6 +38,7 @@ def pretrain(
         run_dir: Folder of the run.
         trainer: The Lightning Trainer.
         config: Configuration as YAML, stored with the run and the weights; if empty, it is written from the objects.
+        command: Command that repeats the run, for the card of the weights.
         checkpoint: Checkpoint to resume from: a file, or ``last`` for the checkpoint of the run.
         draws: Number of samples to evaluate.
         overwrite: True to remove an earlier run in the folder.
@@ -49,11 +52,11 @@ def pretrain(
     if module.level_setting == "auto" or module.policy.interval.low or module.policy.interval.high < 1:
         raise GraftError("pretrain trains the whole network: leave model.level at 0 and model.upper_level at 1")
     with open_run(module, data, run_dir, trainer, config, checkpoint, overwrite) as run:
-        return _pretrain(module, data, trainer, run, draws)
+        return _pretrain(module, data, trainer, run, command, draws)
 
 
 def _pretrain(
-    module: GraftModule, data: LightningDataModule, trainer: Trainer, run: OpenRun, draws: int
+    module: GraftModule, data: LightningDataModule, trainer: Trainer, run: OpenRun, command: str, draws: int
 ) -> dict[str, Any]:
     folder = run.folder
     with seeded_train_dataloader(data, trainer, module.seed):
@@ -83,5 +86,7 @@ def _pretrain(
     }
     if trainer.is_global_zero:
         write_samples(module, folder)
-        write_json(folder / "summary.json", summary)
+        source = Path(str(getattr(data, "source", ""))).name
+        write_text(folder / "CARD.md", report.reference_card(summary, class_path(module), source, command))
+        write_json(folder / "summary.json", summary)  # written last, because it marks the run as finished
     return summary

@@ -64,10 +64,7 @@ def write_report(
     best = _write_hits(module, data, folder)
     levels = show.section(folder)
     report.write(folder / "report.html", summary, title, command, rewards, curves, shown, levels, best, matching)
-    kind, file = type(module), module.policy.reference_file or {}
-    card = report.model_card(
-        summary, f"{kind.__module__}.{kind.__qualname__}", Path(file.get("path", "")).name, command
-    )
+    card = report.tuned_card(summary, class_path(module), reference_name(module), command)
     write_text(folder / "CARD.md", card)
 
 
@@ -89,6 +86,16 @@ def _write_hits(module: GraftModule, data: Rollouts, folder: Path) -> str:
         path = folder / f"hits_as_scored{module.file_suffix}"
         hits.write(module, hits.as_scored(first, found), path, part.name)
     return hits.section(module, best, data.rounds.reward_label[0], forms)
+
+
+def class_path(module: GraftModule) -> str:
+    """Return the class of a model by its path."""
+    return f"{type(module).__module__}.{type(module).__qualname__}"
+
+
+def reference_name(module: GraftModule) -> str:
+    """Return the name of the file with the weights of the reference."""
+    return Path((module.policy.reference_file or {}).get("path", "")).name
 
 
 def _finite(values: Sequence[float]) -> list[float]:

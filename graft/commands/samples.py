@@ -1,5 +1,6 @@
 """Sample objects, evaluate samples, and write samples as files and pictures."""
 
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from graft.dataloaders.sampling import SampleRequests, sample_objects
 from graft.evaluation import SampleEvaluator
 from graft.io.atomic import write_bytes, write_with
 from graft.module import GraftModule
+from graft.report import hits
 from graft.rollouts import feasible
 
 SHOWN = 24  # number of objects in a picture
@@ -102,3 +104,20 @@ def render_samples(module: GraftModule, evaluator: SampleEvaluator) -> "bytes | 
     """Return a PNG of the first evaluated objects, or None if the domain renders none."""
     legends = [report.format_number(reward) for reward in evaluator.rewards[:SHOWN]]
     return module.render(evaluator.items[:SHOWN], legends or None)
+
+
+def sample_table(module: GraftModule, evaluator: SampleEvaluator) -> tuple[list[str], list[list[Any]]]:
+    """Return (names of the columns, rows) of the first evaluated objects, those of the picture.
+
+    The columns are the reward, the condition in words, the key, and the objects' own columns; a column that the domain
+    does not have is left out.
+    """
+    items, rewards = evaluator.items[:SHOWN], evaluator.rewards[:SHOWN]
+    table: dict[str, Sequence[Any]] = {"reward": rewards} if rewards else {}
+    if any(captions := [module.caption(item) for item in items]):
+        table["condition"] = captions
+    if module.supports("key"):
+        table["key"] = [module.key(item) for item in items]
+    own = hits.object_columns(module, items, rewards)
+    table |= {name: cells for name, cells in own.items() if name not in table}
+    return list(table), [list(row) for row in zip(*table.values(), strict=True)]

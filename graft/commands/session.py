@@ -15,7 +15,7 @@ from lightning.pytorch import Callback, LightningDataModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint, RichProgressBar, TQDMProgressBar
 
 from graft import runs
-from graft.commands.samples import render_samples
+from graft.commands.samples import render_samples, sample_table
 from graft.core import distributed, threads
 from graft.errors import GraftError
 from graft.io.atomic import write_text
@@ -159,7 +159,7 @@ def attach_logging(trainer: Trainer, folder: Path, config: str, checkpoint: "Pat
         checkpoint: Checkpoint to resume from, or None.
     """
     step = distributed.on_rank_zero(trainer, lambda: read_checkpoint(checkpoint)["global_step"]) if checkpoint else 0
-    loggers.attach(trainer, ResumableCSVLogger(folder / "metrics.csv", step), config, render_samples)
+    loggers.attach(trainer, ResumableCSVLogger(folder / "metrics.csv", step), config, render_samples, sample_table)
     last_checkpoint.attach(trainer, folder)
     bar = trainer.progress_bar_callback
     if isinstance(bar, TQDMProgressBar | RichProgressBar) and bar.refresh_rate == 1:

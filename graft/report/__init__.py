@@ -1,7 +1,17 @@
 """Reports: the HTML page, tables and figures that all reports share, and ``report.html`` of a run."""
 
-from graft.report.card import model_card
+from graft.report.card import reference_card, render_card, single_figures, tuned_card
 from graft.report.run import accepted_label, reference_values, table, write
 from graft.report.tables import format_number
 
-__all__ = ["accepted_label", "format_number", "model_card", "reference_values", "table", "write"]
+__all__ = [
+    "accepted_label",
+    "format_number",
+    "reference_card",
+    "reference_values",
+    "render_card",
+    "single_figures",
+    "table",
+    "tuned_card",
+    "write",
+]

@@ -154,6 +154,11 @@ def table(hits: Sequence[TopSample], objects: "Mapping[str, Sequence[str]] | Non
 
 
 def columns(module: GraftModule, hits: Sequence[TopSample]) -> dict[str, list[str]]:
+    """Return the cells of the hits' own columns by name (`object_columns`)."""
+    return object_columns(module, [hit.item for hit in hits], [hit.reward for hit in hits])
+
+
+def object_columns(module: GraftModule, items: Sequence[Any], rewards: Sequence[float]) -> dict[str, list[str]]:
     """Return the cells of the objects' own columns by name.
 
     They are those of the hook ``table_columns`` and, if CSV is the main format of the domain, the cells that the domain
@@ -161,20 +166,25 @@ def columns(module: GraftModule, hits: Sequence[TopSample]) -> dict[str, list[st
 
     Without a header the columns are called ``object_1``, ``object_2`` and so on. If the file does not have one line for
     each object, the only column is ``object``, with the ``repr`` of each object.
+
+    Args:
+        module: The model; it writes the objects.
+        items: The objects.
+        rewards: Reward of each object; empty if there are none.
     """
-    own = {name: list(cells) for name, cells in module.table_columns([hit.item for hit in hits]).items()}
-    if module.file_suffix != ".csv" or not hits:
+    own = {name: list(cells) for name, cells in module.table_columns(items).items()}
+    if module.file_suffix != ".csv" or not items:
         return own
     with tempfile.TemporaryDirectory(prefix="graft-") as folder:
         path = Path(folder) / "hits.csv"
-        module.write([hit.item for hit in hits], path, [hit.reward for hit in hits])
+        module.write(items, path, rewards or None)
         with path.open(newline="", encoding="utf-8-sig") as file:
             lines = [line for line in csv.reader(file) if line]
     widths = {len(line) for line in lines}
-    if len(widths) != 1 or len(lines) not in (len(hits), len(hits) + 1):
-        return {**own, "object": [repr(hit.item) for hit in hits]}
+    if len(widths) != 1 or len(lines) not in (len(items), len(items) + 1):
+        return {**own, "object": [repr(item) for item in items]}
     names = [f"object_{i + 1}" for i in range(max(widths))]
-    if len(lines) > len(hits):
+    if len(lines) > len(items):
         names, *lines = lines
     return {**own, **{name: [line[i] for line in lines] for i, name in enumerate(names)}}
 

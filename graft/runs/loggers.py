@@ -1,7 +1,8 @@
-"""Lightning loggers of the user: they receive scalars, the configuration and pictures."""
+"""Lightning loggers of the user: they receive scalars, the configuration, pictures and tables of samples."""
 
 import io
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +18,19 @@ from typing_extensions import override
 from graft.core import distributed
 from graft.errors import GraftError
 from graft.io import yaml_files
+from graft.io.atomic import write_bytes
+from graft.io.csv_files import write_csv
+from graft.io.markdown import markdown_table
 from graft.runs.folders import LOCATION_KEYS
 from graft.runs.logger import ResumableCSVLogger
 
 Picture = Callable[[Any, Any], "bytes | None"]
 """A function of a module and a `graft.evaluation.SampleEvaluator` to a PNG, or None if the domain renders none."""
+Table = Callable[[Any, Any], tuple[list[str], list[list[Any]]]]
+"""A function of a module and a `graft.evaluation.SampleEvaluator` to (names of the columns, rows)."""
 
 
-def attach(trainer: Trainer, metrics: ResumableCSVLogger, config: str, picture: Picture) -> None:
+def attach(trainer: Trainer, metrics: ResumableCSVLogger, config: str, picture: Picture, table: Table) -> None:
     """Add the run's ``metrics.csv`` to the loggers of a trainer.
 
     The loggers of the user stay first, so that ``trainer.logger`` is one of them. On ranks other than 0 they are
@@ -35,6 +41,7 @@ def attach(trainer: Trainer, metrics: ResumableCSVLogger, config: str, picture: 
         metrics: Logger of ``metrics.csv``.
         config: Configuration of the run as YAML.
         picture: Function that renders samples.
+        table: Function that lists samples with their rewards.
 
     Raises:
         GraftError: A logger of the user would also write ``metrics.csv`` into the folder of the run.
@@ -53,7 +60,7 @@ def attach(trainer: Trainer, metrics: ResumableCSVLogger, config: str, picture: 
     callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
     callbacks[:] = [each for each in callbacks if not isinstance(each, RunLog)]
     if theirs:
-        callbacks.append(RunLog(config, picture))
+        callbacks.append(RunLog(config, picture, table))
 
 
 def metrics_file(trainer: Trainer) -> ResumableCSVLogger:
@@ -69,18 +76,19 @@ def log_metrics(trainer: Any, values: Mapping[str, float], step: int) -> None:
 
 
 class RunLog(Callback):
-    """Logs the configuration and pictures of samples to the loggers of the user.
+    """Logs the configuration, pictures and tables of samples to the loggers of the user.
 
-    Pictures are logged after each validation and after the comparison at the end.
+    Samples are logged after each validation and after the comparison at the end.
 
     Args:
         config: Configuration of the run as YAML.
         picture: Function that renders samples.
+        table: Function that lists samples with their rewards.
     """
 
-    def __init__(self, config: str, picture: Picture) -> None:
-        self.config, self.picture = config, picture
-        self._failed = False
+    def __init__(self, config: str, picture: Picture, table: Table) -> None:
+        self.config, self.picture, self.table = config, picture, table
+        self._failed: set[str] = set()
 
     @override
     def setup(self, trainer: Trainer, pl_module: Any, stage: str) -> None:
@@ -99,29 +107,43 @@ class RunLog(Callback):
         self.samples(trainer, pl_module, "test/{}/samples")
 
     def samples(self, trainer: Trainer, module: Any, name: str) -> None:
-        """Log a picture of the samples of each evaluator of the module.
+        """Log a picture and a table of the samples of each evaluator of the module.
 
-        The first error of a picture is printed; errors of pictures do not end the run.
+        The first error of pictures and of tables is printed; these errors do not end the run.
 
         Args:
             trainer: Trainer of the run.
             module: Module with ``evaluators``.
             name: Name of the picture in the loggers; ``{}`` stands for the name of the evaluator.
         """
-        takers = [each for each in _theirs(trainer) if takes_pictures(each)] if trainer.is_global_zero else []
+        takers = list(_theirs(trainer)) if trainer.is_global_zero else []
         for weights, evaluator in module.evaluators.items() if takers else ():
-            try:
-                png = self.picture(module, evaluator) if evaluator.items else None
-                if png is None:
-                    continue
-                for logger in takers:
-                    log_picture(logger, name.format(weights), pixels(png), trainer.global_step)
-            except Exception as error:
-                if not self._failed:
-                    distributed.rank_zero_print(
-                        f"no pictures for the loggers ({type(error).__name__}: {error}); the run continues"
-                    )
-                self._failed = True
+            if not evaluator.items:
+                continue
+            key, step = name.format(weights), trainer.global_step
+            with self._forgiven("pictures"):
+                takes = [each for each in takers if takes_pictures(each)]
+                png = self.picture(module, evaluator) if takes else None
+                if png is not None:
+                    for logger in takes:
+                        log_picture(logger, key, png, step)
+            with self._forgiven("tables"):
+                takes = [each for each in takers if takes_tables(each)]
+                head, rows = self.table(module, evaluator) if takes else ([], [])
+                for logger in takes:
+                    log_table(logger, f"{key}_table", head, rows, step)
+
+    @contextmanager
+    def _forgiven(self, kind: str) -> Iterator[None]:
+        """Print the first error of one kind of output instead of raising it."""
+        try:
+            yield
+        except Exception as error:
+            if kind not in self._failed:
+                distributed.rank_zero_print(
+                    f"no {kind} for the loggers ({type(error).__name__}: {error}); the run continues"
+                )
+            self._failed.add(kind)
 
 
 def of(trainer: Any) -> "RunLog | None":
@@ -131,24 +153,60 @@ def of(trainer: Any) -> "RunLog | None":
 
 def takes_pictures(logger: Logger) -> bool:
     """Return True if `log_picture` supports the logger."""
-    if callable(getattr(logger, "log_image", None)):
-        return True
-    return callable(getattr(getattr(logger, "experiment", None), "add_image", None))
+    return isinstance(logger, CSVLogger) or _has(logger, "log_image", "add_image")
 
 
-def log_picture(logger: Any, name: str, image: NDArray[np.uint8], step: int) -> None:
-    """Log a picture through ``log_image`` (WandbLogger) or ``add_image`` (TensorBoard).
+def takes_tables(logger: Logger) -> bool:
+    """Return True if `log_table` supports the logger."""
+    return isinstance(logger, CSVLogger) or _has(logger, "log_table", "add_text")
+
+
+def log_picture(logger: Any, name: str, png: bytes, step: int) -> None:
+    """Log a picture to a logger that `takes_pictures`.
+
+    A CSVLogger gets the file ``NAME/STEP.png`` in its folder, a WandbLogger a call of ``log_image``, and TensorBoard a
+    call of ``add_image``.
 
     Args:
-        logger: Logger with ``log_image(key=, images=, step=)``, or with an ``experiment`` that has ``add_image``.
+        logger: The logger.
         name: Name of the picture.
-        image: (H, W, 3) pixels.
+        png: The picture as a PNG.
         step: Number of optimizer steps so far.
     """
-    if callable(getattr(logger, "log_image", None)):
-        logger.log_image(key=name, images=[image], step=step)
+    if isinstance(logger, CSVLogger):
+        write_bytes(Path(logger.log_dir, name, f"{step:06}.png"), png)
+    elif callable(getattr(logger, "log_image", None)):
+        logger.log_image(key=name, images=[pixels(png)], step=step)
     else:
-        logger.experiment.add_image(name, image, global_step=step, dataformats="HWC")
+        logger.experiment.add_image(name, pixels(png), global_step=step, dataformats="HWC")
+
+
+def log_table(logger: Any, name: str, head: list[str], rows: list[list[Any]], step: int) -> None:
+    """Log a table to a logger that `takes_tables`.
+
+    A CSVLogger gets the file ``NAME/STEP.csv`` in its folder, a WandbLogger a call of ``log_table``, and TensorBoard a
+    text.
+
+    Args:
+        logger: The logger.
+        name: Name of the table.
+        head: Names of the columns.
+        rows: Cells of each row.
+        step: Number of optimizer steps so far.
+    """
+    if isinstance(logger, CSVLogger):
+        write_csv(Path(logger.log_dir, name, f"{step:06}.csv"), head, rows)
+    elif callable(getattr(logger, "log_table", None)):
+        logger.log_table(key=name, columns=head, data=rows, step=step)
+    else:
+        logger.experiment.add_text(name, markdown_table(head, rows), global_step=step)
+
+
+def _has(logger: Any, own: str, of_experiment: str) -> bool:
+    """Return True if a logger has one method, or its experiment the other."""
+    if callable(getattr(logger, own, None)):
+        return True
+    return callable(getattr(getattr(logger, "experiment", None), of_experiment, None))
 
 
 def pixels(png: bytes) -> NDArray[np.uint8]:

@@ -16,6 +16,7 @@ OURS = (  # names in a run's folder that graft writes
         "summary.json",
         "metrics.csv",
         "report.html",
+        "frontier.png",
         "CARD.md",
         "training.json",
         "elapsed.json",
@@ -105,7 +106,8 @@ def of_objects(module: Any, data: Any, trainer: Any, folder: Path, resumed: bool
 
 def _clear(folder: Path) -> None:
     """Remove the files of graft from a folder; other files stay."""
-    for path in (*(folder / name for name in OURS), *folder.glob("hits.*")):
+    hits = (*folder.glob("hits.*"), *folder.glob("hits_as_scored.*"))
+    for path in (*(folder / name for name in OURS), *hits):
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
         else:

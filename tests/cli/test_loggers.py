@@ -36,6 +36,8 @@ COMMANDS = {
     "compare": [*FIT, "--methods", "graft", "--seeds", "0", "--trainer.max_epochs", "1"],
 }
 
+COLUMNS = ["reward", "object_1", "object_2"]  # the domain writes CSV files without a header
+
 
 @pytest.fixture(autouse=True)
 def pictures(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -81,6 +83,12 @@ def test_fit(toy: Path) -> None:
     rounds = [("validation/samples", 2), ("validation/samples", 4)]
     assert drawn == [*rounds, ("test/reference/samples", 4), ("test/tuned/samples", 4)]
     assert all((each["shape"], each["dtype"], each["n"]) == ([3, 4, 3], "uint8", 1) for each in found["picture"])
+    assert [(each["key"], each["step"]) for each in found["table"]] == [(f"{key}_table", step) for key, step in drawn]
+    last = found["table"][-1]
+    assert last["columns"] == COLUMNS and len(last["rows"]) == 24
+    written = Path("made/samples/tuned.csv").read_text().splitlines()[:24]
+    assert [f"{x},{y}" for _, x, y in last["rows"]] == written
+    assert [reward for reward, _, _ in last["rows"]] == pytest.approx([float(x) for _, x, _ in last["rows"]], abs=1e-6)
     assert {each["status"] for each in found["finalize"]} == {"success"}
 
 
@@ -98,6 +106,7 @@ def test_other_commands_that_train(command: str, toy: Path) -> None:
     assert any("train/loss" in row for row in own)
     wanted = {"test/reference/samples"} | ({"test/tuned/samples"} if command != "pretrain" else set())
     assert {each["key"] for each in found["picture"]} == wanted
+    assert {each["key"] for each in found["table"]} == {f"{key}_table" for key in wanted}
 
 
 def test_from_python(toy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -125,6 +134,11 @@ def test_lightnings_csv_logger(toy: Path) -> None:
         values = [[row[name] for row in run if name in row] for run in (ours, theirs)]
         assert values[0] == pytest.approx(values[1], rel=1e-6)
     assert "level: 0.25" in (folder / "hparams.yaml").read_text()
+    for name in ("validation/samples/000002", "test/reference/samples/000004", "test/tuned/samples/000004"):
+        assert pixels((folder / f"{name}.png").read_bytes())[0, 0].tolist() == [240, 0, 255]
+        path = folder / f"{name.replace('samples', 'samples_table')}.csv"
+        table = list(csv.DictReader(path.read_text().splitlines()))
+        assert len(table) == 24 and list(table[0]) == COLUMNS
 
 
 def test_two_loggers_in_a_file(toy: Path) -> None:
@@ -144,7 +158,7 @@ def test_tensorboard(toy: Path) -> None:
     logger = ["--trainer.logger", "TensorBoardLogger", "--trainer.logger.save_dir", "logs"]
     done("fit", *FIT, *logger, "--run_dir", "made")
     (folder,) = Path("logs/lightning_logs").iterdir()
-    found = EventAccumulator(str(folder), {"images": 0, "scalars": 0})
+    found = EventAccumulator(str(folder), {"images": 0, "scalars": 0, "tensors": 0})
     found.Reload()
     tags = found.Tags()
     assert {"rollout/reward", "train/loss", "validation/reward", "test/tuned/reward"} <= {*tags["scalars"]}
@@ -154,7 +168,44 @@ def test_tensorboard(toy: Path) -> None:
     first = found.Images("validation/samples")[0]
     assert (first.width, first.height, first.step) == (4, 3, 2)
     assert pixels(first.encoded_image_string)[0, 0].tolist() == [240, 0, 255]
+    (text,) = found.Tensors("test/tuned/samples_table/text_summary")
+    lines = text.tensor_proto.string_val[0].decode().splitlines()
+    assert lines[0] == f"| {' | '.join(COLUMNS)} |" and len(lines) == 26
     assert "level: 0.25" in (folder / "hparams.yaml").read_text()
+
+
+@pytest.mark.slow  # the service of Weights & Biases takes ten seconds to start and to end
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")  # of its own
+def test_weights_and_biases_offline(toy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file of an offline run, which ``wandb sync`` sends, has scalars, settings, pictures and tables."""
+    pytest.importorskip("wandb", reason="Weights & Biases is not installed")
+    from wandb.proto.wandb_internal_pb2 import Record
+    from wandb.sdk.internal.datastore import DataStore
+
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    logger = ["--trainer.logger", "WandbLogger", "--trainer.logger.offline", "true", "--trainer.logger.save_dir", "."]
+    done("fit", *FIT, *logger, "--run_dir", "made")
+    import wandb
+
+    wandb.finish()
+    (folder,) = Path("wandb").glob("offline-run-*")
+    (stored,) = folder.glob("*.wandb")
+    store, history, settings = DataStore(), dict[str, list[str]](), ""
+    store.open_for_scan(str(stored))
+    while (content := store.scan_data()) is not None:
+        record = Record()
+        record.ParseFromString(content)
+        for item in record.history.item:
+            history.setdefault("/".join(item.nested_key) or item.key, []).append(item.value_json)
+        settings += "".join(item.value_json for item in [*record.config.update, *record.run.config.update])
+    own = [row["validation/reward"] for row in rows("made") if "validation/reward" in row]
+    assert [float(each) for each in history["validation/reward"]] == pytest.approx(own, rel=1e-6)
+    assert '"level": 0.25' in settings.replace('":', '": ').replace("  ", " ")
+    for weights in ("reference", "tuned"):
+        assert any(f"test/{weights}/samples" in name for name in history)
+    tables = [json.loads(path.read_text()) for path in folder.rglob("*.table.json")]
+    assert len(tables) == 4 and all(each["columns"] == COLUMNS and len(each["data"]) == 24 for each in tables)
+    assert len(list(folder.rglob("*.png"))) == 4
 
 
 @pytest.mark.parametrize("asked", ["true", "false"])
@@ -184,6 +235,16 @@ def test_a_logger_may_change_when_a_run_goes_on(toy: Path, monkeypatch: pytest.M
     assert rows("made") == rows("whole")
     steps = [each["step"] for each in tracked()["metrics"]]
     assert min(steps) == 2 and any("test/tuned/reward" in each["values"] for each in tracked()["metrics"])
+
+
+def test_a_table_is_not_worth_the_run(toy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(self: Tracker, key: str, columns: Any, data: Any, step: "int | None" = None) -> None:
+        raise OSError("the table is too long")
+
+    monkeypatch.setattr(Tracker, "log_table", refuse)
+    out = done("fit", *FIT, *TRACKER, "--run_dir", "made").out
+    assert out.count("no tables for the loggers (OSError: the table is too long)") == 1
+    assert len(tracked()["picture"]) == 4
 
 
 def test_a_picture_is_not_worth_the_run(toy: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -83,6 +83,18 @@ def test_the_card_of_the_weights(mixture_run: Path) -> None:
     assert [line for line in body.splitlines() if line.startswith("|") and line.count("|") < 3] == []
 
 
+def test_the_card_of_a_reference(mixture: Path) -> None:
+    text = (mixture / "run/CARD.md").read_text(encoding="utf-8")
+    _, front, body = text.split("---\n", 2)
+    assert yaml.safe_load(front)["tags"] == ["graft", "pre-trained"]
+    assert body.startswith("\n# reference.safetensors") and "| `domains.mixture.Mixture` |" in body
+    summary = graft.load_run(mixture / "run").summary
+    assert f"| optimizer steps | {summary['steps']:,} |" in body and f"{summary['reference']['n']:,} samples" in body
+    assert "graft pretrain --config domains/mixture/pretrain.yaml" in body and str(mixture.parent) not in body.replace(
+        repeated(body), ""
+    )
+
+
 def repeated(body: str) -> str:
     """Return the command that repeats the run, as the user typed it."""
     return body.partition("## Repeat it")[2].partition("## Limits")[0]

@@ -45,6 +45,9 @@ class Tracker(Logger):
     def log_image(self, key: str, images: "list[np.ndarray]", step: "int | None" = None) -> None:
         self._add("picture", key=key, step=step, shape=images[0].shape, dtype=str(images[0].dtype), n=len(images))
 
+    def log_table(self, key: str, columns: "list[str]", data: "list[list[Any]]", step: "int | None" = None) -> None:
+        self._add("table", key=key, step=step, columns=columns, rows=data)
+
     def finalize(self, status: str) -> None:
         self._add("finalize", status=status)
 

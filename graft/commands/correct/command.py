@@ -14,9 +14,11 @@ from graft.commands.correct.data import InvertedNoiseData
 from graft.commands.correct.inverted_chunk import summarize_inversion
 from graft.commands.correct.inverter import check_invertible
 from graft.commands.correct.pareto import Frontier, finite, measure_frontier, summarize_frontier
+from graft.commands.run_report import class_path, reference_name
 from graft.core import distributed, limits, seeding
 from graft.core.state import size
 from graft.errors import GraftError
+from graft.io.atomic import write_text
 from graft.io.fingerprint import fingerprint_hash
 from graft.io.json_files import write_json
 from graft.module import GraftModule
@@ -96,7 +98,7 @@ def _compare(
 
 
 def _write(module: GraftModule, folder: Path, summary: dict[str, Any], command: str, trainer: Trainer) -> None:
-    """Write the samples, the page and ``summary.json``."""
+    """Write the samples, the page, the card and ``summary.json``."""
     commands.write_samples(module, folder)
     pictures = {name: commands.render_samples(module, evaluator) for name, evaluator in module.evaluators.items()}
     show.write(
@@ -107,6 +109,7 @@ def _write(module: GraftModule, folder: Path, summary: dict[str, Any], command: 
         _losses(trainer),
         {name: png for name, png in pictures.items() if png is not None},
     )
+    write_text(folder / "CARD.md", show.corrector_card(summary, class_path(module), reference_name(module), command))
     write_json(folder / "summary.json", summary)  # written last, since a run with this file is finished
 
 

@@ -8,8 +8,10 @@ from typing import Any
 import matplotlib.ticker
 from matplotlib.figure import Figure
 
+from graft import report
 from graft.commands.correct.pareto import CORRECTED, FLOW, GAUSSIAN, LONGER
 from graft.io.atomic import write_bytes
+from graft.io.markdown import markdown_table
 from graft.io.page import embed_image, repeat_section, write_page
 from graft.report.figures import COLOURS, MARK, hide_spines, to_bytes
 from graft.report.tables import format_name, format_number, html_table, text_facts, text_table
@@ -131,6 +133,28 @@ def describe_distances(summary: dict[str, Any]) -> str:
         "data, which neither the corrector nor the flow that was trained longer saw; the frozen flow was trained "
         "before. The floor is the distance between two halves of the held-out data. ± is the standard error over "
         f"{distance['sets']} sets of samples."
+    )
+
+
+def corrector_card(summary: dict[str, Any], model: str, reference: str, command: str) -> str:
+    """Return the card of the weights of ``graft correct`` as Markdown.
+
+    Args:
+        summary: Content of ``summary.json``.
+        model: Class of the model by its path.
+        reference: Name of the weights of the frozen flow.
+        command: Command that repeats the run; "" for a run from Python.
+    """
+    return report.render_card(
+        "tuned.safetensors",
+        ("noise-correction",),
+        "Weights of a small flow that graft trained on the noise to which real data were inverted. The small flow "
+        "samples the noise, and the frozen flow turns it into an object: both are needed.",
+        [("model", f"`{model}`"), ("frozen flow", f"`{reference}`"), *run_facts(summary)],
+        f"{describe_distances(summary)}\n\n{markdown_table(head(summary), rows(summary))}",
+        "The correction brings samples nearer to the data that were inverted. It knows no reward.",
+        summary,
+        command,
     )
 
 
