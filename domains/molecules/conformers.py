@@ -10,13 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 from rdkit import Chem, rdBase
 from rdkit.Chem import rdForceFieldHelpers
-from tqdm import tqdm
 
 from domains.molecules import etkdg
 from domains.molecules.cache import cache_folder
 from domains.molecules.chemistry import is_valid
 from domains.molecules.conformer_cache import ConformerCache
 from graft.core import limits, threads
+from graft.core.progress import progress as progress_bar
 from graft.reward.worker import Worker
 
 _WORK = f"{etkdg.__name__}.embed"  # the function that workers call
@@ -100,8 +100,7 @@ def _embed_distinct(
     cache: "ConformerCache | None",
 ) -> None:
     count = min(workers or threads.cores(), len(smiles))
-    # a bar of few molecules would only be in the way of messages
-    with tqdm(total=len(smiles), desc="embedding molecules", unit="mol", disable=not progress, delay=2) as bar:
+    with progress_bar("embedding", len(smiles), "molecule", not progress, delay=2) as bar:
         for each, answer in _answers(smiles, seconds, count):
             answers[each] = answer
             if cache is not None:

@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 from rdkit import Chem, rdBase
 from rdkit.Chem import rdDistGeom, rdForceFieldHelpers
-from tqdm import tqdm
 
 from domains.molecules.builder import BOND_TYPES
 from domains.molecules.vocabulary import VALENCES
+from graft.core.progress import progress as progress_bar
 
 _C, _N, _O, _F = 6, 7, 8, 9
 # Highest bond order of each pair of elements. O-O, N-F, O-F and F-F have no bonds.
@@ -194,8 +194,10 @@ def embed(smiles: Iterable[str], seed: int = 0, progress: bool = True) -> "dict[
         (M, N, 3) float32 Å with zero centre of mass, and ``smiles`` (M,).
     """
     kept: list[tuple[str, NDArray[Any], NDArray[Any]]] = []
-    with rdBase.BlockLogs():
-        for text in tqdm(list(smiles), desc="embedding molecules", unit="mol", disable=not progress):
+    todo = list(smiles)
+    with rdBase.BlockLogs(), progress_bar("embedding", len(todo), "molecule", not progress) as bar:
+        for text in todo:
+            bar.update()
             mol = Chem.AddHs(Chem.MolFromSmiles(text))
             if (
                 rdDistGeom.EmbedMolecule(mol, randomSeed=seed) == 0

@@ -20,9 +20,9 @@ from pathlib import Path
 
 from rdkit import Chem, rdBase
 from rdkit.Chem import BRICS
-from tqdm import tqdm
 
 from domains.molecules import records
+from graft.core.progress import progress
 from graft.errors import GraftError
 from graft.io.atomic import write_text
 
@@ -107,7 +107,7 @@ def library(molecules: Iterable[str], low: int, high: int, processes: int = 1) -
     found: set[str] = set()
     lines = iter(molecules)
     chunks = iter(lambda: list(islice(lines, CHUNK)), [])
-    with tqdm(desc="cutting molecules", unit="mol", file=sys.stderr) as bar:
+    with progress("fragments", None, "molecule") as bar:
         if processes == 1:
             for chunk in chunks:
                 found.update(_of_chunk(chunk, low, high))

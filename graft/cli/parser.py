@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 from jsonargparse import ArgumentError
-from lightning.pytorch import LightningDataModule
+from lightning.pytorch import LightningDataModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from typing_extensions import override
 
@@ -15,6 +15,7 @@ from graft.cli.seed import choose_seed
 from graft.cli.warning_filters import install_warning_filters
 from graft.commands import TRAINER_DEFAULTS, saves
 from graft.commands.correct import InvertedNoiseData
+from graft.core.progress import disable_bar_in_log_files
 from graft.errors import GraftError
 from graft.io import yaml_files
 from graft.module import GraftModule
@@ -84,7 +85,9 @@ def make_cli(command: str, args: "list[str] | dict[str, Any]") -> Any:
         def instantiate_trainer(self, **kwargs: Any) -> Any:
             if saves((self.config_init.get("trainer") or {}).get("callbacks")):
                 kwargs["enable_checkpointing"] = True
-            return super().instantiate_trainer(**kwargs)
+            trainer: Trainer = super().instantiate_trainer(**kwargs)
+            disable_bar_in_log_files(trainer)
+            return trainer
 
         @override
         def before_instantiate_classes(self) -> None:

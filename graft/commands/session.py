@@ -17,6 +17,7 @@ from lightning.pytorch.callbacks import Checkpoint, RichProgressBar, TQDMProgres
 from graft import runs
 from graft.commands.samples import render_samples, sample_table
 from graft.core import distributed, threads
+from graft.core.progress import disable_bar_in_log_files
 from graft.errors import GraftError
 from graft.io.atomic import write_text
 from graft.module import GraftModule
@@ -27,6 +28,7 @@ from graft.runs.checkpoint import read as read_checkpoint
 from graft.runs.interruption import Interruption
 from graft.runs.lock import hold, holding
 from graft.runs.logger import ResumableCSVLogger
+from graft.runs.progress import StepLinesCallback
 from graft.runs.python_runs import checkpoint_of, of_objects
 from graft.runs.stopwatch import Stopwatch
 
@@ -162,7 +164,11 @@ def attach_logging(trainer: Trainer, folder: Path, config: str, checkpoint: "Pat
     loggers.attach(trainer, ResumableCSVLogger(folder / "metrics.csv", step), config, render_samples, sample_table)
     last_checkpoint.attach(trainer, folder)
     bar = trainer.progress_bar_callback
-    if isinstance(bar, TQDMProgressBar | RichProgressBar) and bar.refresh_rate == 1:
+    callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    callbacks[:] = [each for each in callbacks if not isinstance(each, StepLinesCallback)]
+    if disable_bar_in_log_files(trainer):
+        callbacks.append(StepLinesCallback())
+    elif isinstance(bar, TQDMProgressBar | RichProgressBar) and bar.refresh_rate == 1:
         bar._refresh_rate = 10  # a refresh at every step takes milliseconds
     if config and trainer.is_global_zero:
         write_text(folder / "config.yaml", config)

@@ -1,11 +1,10 @@
 """Divide the chunks of a round among ranks, with progress, barriers and stop signals."""
 
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 from lightning.pytorch import Trainer
-from tqdm.auto import tqdm
 
+from graft.core.progress import Progress, progress
 from graft.runs import interruption
 
 
@@ -26,11 +25,11 @@ class Ranks:
         """Return True on rank 0."""
         return bool(self.trainer.is_global_zero)
 
-    def progress(self, number: int, what: str) -> Any:
+    def progress(self, number: int, what: str) -> Progress:
         """Return a progress bar of a round that counts samples."""
         quiet = self.trainer.progress_bar_callback is None or not self.is_global_zero
         title = f"round {number + 1}/{self.trainer.max_epochs} {what}"
-        return tqdm(total=self.total, desc=title, unit="draw", disable=quiet, leave=True, mininterval=0.5)
+        return progress(title, self.total, "draw", quiet)
 
     def chunks(self, number: int, what: str) -> Iterator[int]:
         """Yield the index of each chunk of this rank, until this rank receives a stop signal."""
@@ -39,7 +38,7 @@ class Ranks:
                 if self._has_signal:
                     return
                 yield index
-                bar.update(min(self.chunk_sizes[0] * self.world_size, self.total - bar.n))
+                bar.update(min(self.chunk_sizes[0] * self.world_size, self.total - int(bar.n)))
 
     @property
     def _has_signal(self) -> bool:

@@ -1,10 +1,13 @@
-"""Print a line after every round, with the remaining time."""
+"""Print a line after every round with the remaining time, and lines of training steps into a log file."""
 
+import sys
 import time
 from typing import Any
 
 from lightning.pytorch import Callback, Trainer
 from typing_extensions import override
+
+from graft.core.progress import INTERVAL, format_duration
 
 REMEMBERED = 5  # number of last rounds that the remaining time is estimated from
 
@@ -38,11 +41,26 @@ class RoundProgressCallback(Callback):
             )
 
 
-def format_duration(seconds: float) -> str:
-    """Return a duration as text in its two largest units."""
-    whole = round(seconds)
-    for unit, size, smaller, part in (("d", 86400, "h", 3600), ("h", 3600, "min", 60), ("min", 60, "s", 1)):
-        if whole >= size:
-            rest = whole % size // part
-            return f"{whole // size} {unit}" + (f" {rest} {smaller}" if rest else "")
-    return f"{whole} s"
+class StepLinesCallback(Callback):
+    """Prints the number of training steps and the loss at most every thirty seconds, in place of Lightning's bar."""
+
+    def __init__(self) -> None:
+        self._last = time.perf_counter()
+
+    @override
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: Any) -> None:
+        self._last = time.perf_counter()
+
+    @override
+    def on_train_batch_end(self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        now = time.perf_counter()
+        if not trainer.is_global_zero or now - self._last < INTERVAL:
+            return
+        self._last = now
+        loss = trainer.callback_metrics.get("train/loss")
+        print(
+            f"graft: epoch {trainer.current_epoch + 1}/{trainer.max_epochs}: training step {batch_idx + 1} of "
+            f"{trainer.num_training_batches}" + ("" if loss is None else f", loss {float(loss):.4g}"),
+            file=sys.stderr,
+            flush=True,
+        )

@@ -14,6 +14,7 @@ from called import done, run
 from rdkit import Chem
 from safetensors.torch import load_file
 
+from graft.core import progress
 from graft.io.page import policy
 
 ONE = [
@@ -290,9 +291,26 @@ def test_warm_start(mixture_run: Path, folder: Path, mixture_fit: list[str]) -> 
     assert not same(tuned(folder / "runs/mixture/1"), tuned(folder / "runs/mixture/3"))
 
 
-def test_progress_is_in_draws(folder: Path, mixture_fit: list[str]) -> None:
+def test_progress_is_in_draws(folder: Path, mixture_fit: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "is_interactive", lambda: True)
     result = done("fit", *mixture_fit, *ONE, "--trainer.enable_progress_bar", "true")
     assert "round 1/1 sampling" in result.err and "64/64" in result.err and "draw/s" in result.err
+    assert "Epoch 0" in result.out
+
+
+def test_a_log_file_has_lines(folder: Path, mixture_fit: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """No bar, but a line for each part of a round, and lines of training steps."""
+    monkeypatch.setattr("graft.core.progress.INTERVAL", 0)
+    monkeypatch.setattr("graft.runs.progress.INTERVAL", 0)
+    result = done("fit", *mixture_fit, *ONE, "--trainer.enable_progress_bar", "true")
+    assert "\r" not in result.err + result.out and "Epoch 0" not in result.out
+    lines = result.err.splitlines()
+    assert any(re.fullmatch(r"graft: round 1/1 sampling: 64 of 64 draws in \d+ s", line) for line in lines)
+    assert any(re.fullmatch(r"graft: round 1/1 sampling: 32 of 64 draws; about .* left", line) for line in lines)
+    steps = [line for line in lines if line.startswith("graft: epoch 1/1: training step ")]
+    assert [re.sub(r"loss [\d.e-]+$", "loss x", line) for line in steps] == [
+        f"graft: epoch 1/1: training step {step} of 4, loss x" for step in range(1, 5)
+    ]
 
 
 def test_no_validation_draws(folder: Path, mixture_fit: list[str]) -> None:

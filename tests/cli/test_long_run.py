@@ -8,7 +8,7 @@ import callbacks
 import pytest
 from called import QUIET, TOY, done, run
 
-from graft.runs.progress import format_duration
+from graft.core.progress import format_duration
 
 
 @pytest.fixture

@@ -9,11 +9,11 @@ from typing import Any
 import torch
 from lightning.pytorch import Trainer
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from graft.commands.correct.invert import DeterministicSampler, InversionResult, invert, recovery_error
 from graft.commands.correct.inverted_chunk import InvertedChunk, concatenate, passes_round_trip, too_many_lost_message
 from graft.core import seeding
+from graft.core.progress import progress
 from graft.core.state import Condition, State, apply, flatten, size, take
 from graft.errors import GraftError
 from graft.io.checksum import checksum
@@ -117,11 +117,8 @@ class Inverter:
         chunks: list[InvertedChunk] = []
         done = invalid = 0
         total = settings.num_dequantizations * size(samples(0)[1])
-        with tqdm(
-            total=total,
-            desc="inverting",
-            disable=self.trainer.progress_bar_callback is None or not self.trainer.is_global_zero,
-        ) as bar:
+        quiet = self.trainer.progress_bar_callback is None or not self.trainer.is_global_zero
+        with progress("inversion", total, "sample", quiet) as bar:
             for number in range(settings.num_dequantizations):
                 state, condition = samples(number)
                 for start in range(0, size(condition), settings.batch_size):

@@ -6,11 +6,11 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Generator, Tensor
-from tqdm.auto import tqdm
 
 from graft.accept import Selection
 from graft.core import distributed, seeding
 from graft.core.datatypes import SampleRequest
+from graft.core.progress import progress
 from graft.core.state import Condition, State, cat, move, size, take
 from graft.dataloaders.sampling import SampleRequests, sample_batch
 from graft.reward import ask
@@ -170,6 +170,9 @@ def _on_all_ranks(data: Rollouts, title: str, count: int, work: Callable[[int], 
     mine = range(trainer.global_rank, count, trainer.world_size)
     quiet = trainer.progress_bar_callback is None or not trainer.is_global_zero
     with distributed.shared_errors(trainer):
-        chunks = tqdm(mine, desc=f"levels: {title}", unit="chunk", disable=quiet, mininterval=0.5)
-        results = {index: work(index) for index in chunks}
+        results = {}
+        with progress(f"levels: {title}", len(mine), "chunk", quiet) as bar:
+            for index in mine:
+                results[index] = work(index)
+                bar.update()
     return list(distributed.gather_dict(trainer, results).values())
