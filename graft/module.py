@@ -49,13 +49,13 @@ class GraftModule(Described, Domain, LightningModule):
         level: u* in [0, 1), a fraction of the sampler's steps, moved to the nearest step. 0 is GRAFT: the whole network
             is tuned. A level above 0 is P-GRAFT: the tuned network samples from 1 to u* and the frozen reference from
             u* to 0. ``auto`` chooses the largest candidate of ``data.level_search`` at which 0.9 of the accepted gain
-            survives the hand-over, before the first round. 1, the noise itself, needs a ``corrector``.
+            survives the hand-over, before the first round.
         upper_level: The level at which the tuned network takes over from the reference, moved to the nearest step.
             Below 1 the reference decides what high noise decides, for example which kinds of samples there are.
         steps: Number of sampler steps from level 1 to 0.
         objective: What a round makes the network learn; `graft.objectives.Shaping` if not given.
         corrector: A small flow from Gaussian noise to the noise of accepted samples, the only network that is trained.
-            It needs level 1 and a deterministic sampler.
+            It needs a deterministic sampler. The reference then samples the whole clock, so ``level`` is left out.
         solver: Solver of the sampler's steps, for example `graft.solvers.Heun`; the process's own if ``null``.
         lora: Train adapters through peft. Without it the whole network is trained and the reference is a frozen copy.
         tuning: How the network is trained: moving average, levels, compilation.
@@ -216,7 +216,7 @@ class GraftModule(Described, Domain, LightningModule):
             path: The file.
             config: The run's configuration as YAML. The file holds its settings of the model, without `only_training`.
         """
-        note = {"reference": reference_name(self.policy.reference_file, path), "level": self.policy.interval.low}
+        note = {"reference": reference_name(self.policy.reference_file, path), "level": self.policy.handover_level}
         write_weights(self.policy, path, self.dataset_statistics, note | header_of(self, config))
 
     def load_weights(self, path: "str | Path") -> None:

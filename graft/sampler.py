@@ -8,12 +8,14 @@ import torch
 from torch import Generator, Tensor
 
 from graft.core.finite import NotFiniteError, extremes
+from graft.core.interval import Interval
 from graft.core.state import Condition, State, fields_of
 from graft.errors import GraftError
 from graft.process import Model, Process
 from graft.solvers import BoundModel, Euler, Solver
 
 EULER = Euler()
+WHOLE = Interval()
 
 
 @dataclass(frozen=True)
@@ -23,19 +25,33 @@ class Stage:
     Attributes:
         process: Process of the stage.
         model: Network of the stage.
-        start: Level at which the stage begins.
-        stop: Level at which the stage ends; a stage up, ``stop > start``, inverts the steps down.
-        steps: Number of steps of a clock of the stage's own, such as a corrector's, from 1 to 0; None for the common
-            clock.
+        interval: The part of the clock.
+        steps: Number of steps of a clock of the stage's own, such as a corrector's; None for the common clock.
         solver: Solver of the steps.
+        upwards: True for a stage from the lower to the upper end, which inverts the steps down.
     """
 
     process: Process
     model: Model
-    start: float = 1.0
-    stop: float = 0.0
+    interval: Interval = WHOLE
     steps: "int | None" = None
     solver: Solver = EULER
+    upwards: bool = False
+
+    @property
+    def on_common_clock(self) -> bool:
+        """True if the stage has no clock of its own."""
+        return self.steps is None
+
+    @property
+    def start(self) -> float:
+        """Level at which the stage begins."""
+        return self.interval.low if self.upwards else self.interval.high
+
+    @property
+    def stop(self) -> float:
+        """Level at which the stage ends."""
+        return self.interval.high if self.upwards else self.interval.low
 
 
 @dataclass
@@ -121,10 +137,10 @@ def run_stages(
         start, stop = _index(stage.start, own), _index(stage.stop, own)
         if start in kept:
             trajectory.states[kept[start]] = state
-        direction = 1 if stop > start else -1
+        direction = 1 if stage.upwards else -1
         for i in range(start, stop, direction):
             following = i + direction
-            for _ in range(repeats - 1 if direction < 0 < following and stage.steps is None else 0):
+            for _ in range(repeats - 1 if direction < 0 < following and stage.on_common_clock else 0):
                 state = stage.solver.step(model, state, i / own, following / own, generator)
                 state = stage.process.corrupt(state, i / own, following / own, condition, generator)
             state = stage.solver.step(model, state, i / own, following / own, generator)

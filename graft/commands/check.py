@@ -4,7 +4,6 @@ import copy
 import math
 import tempfile
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -60,8 +59,7 @@ def check_domain(module: GraftModule, data: "LightningDataModule | None" = None)
         data: Rollouts, whose reward is tried, or a data set, whose first batch is tried; None for neither.
     """
     check = _Check(module, data)
-    # a corrector shapes the noise of a reference, and has a clock of its own
-    with nullcontext() if module.policy.corrector is not None else module.policy.whole_clock(), torch.random.fork_rng():
+    with module.policy.whole_clock(), torch.random.fork_rng():
         with torch.no_grad(), module.policy.eval_weights():
             check.sampling()
             if check.items is not None:

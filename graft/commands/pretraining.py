@@ -49,7 +49,9 @@ def pretrain(
     Raises:
         GraftError: The folder holds a run, and the call neither resumes nor overwrites it.
     """
-    if module.level_setting == "auto" or module.policy.interval.low or module.policy.interval.high < 1:
+    if module.policy.corrector is not None:
+        raise GraftError("pretrain trains the model itself: leave out model.corrector")
+    if module.level_setting == "auto" or not module.policy.interval.is_whole:
         raise GraftError("pretrain trains the whole network: leave model.level at 0 and model.upper_level at 1")
     with open_run(module, data, run_dir, trainer, config, checkpoint, overwrite) as run:
         return _pretrain(module, data, trainer, run, command, draws)

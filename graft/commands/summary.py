@@ -54,7 +54,7 @@ def run_summary(
             "of_accepted": accepted.get("of"),
         },
         "reward": {"name": name, "unit": unit, "higher_is_better": data.rounds.higher_is_better},
-        "level": module.policy.interval.low,
+        "level": module.policy.handover_level,
         "upper_level": module.policy.interval.high,
         **({"levels": chosen.account()} if chosen is not None else {}),
         "steps": module.policy.steps,

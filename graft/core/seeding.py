@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Generator, Tensor
 
+from graft.core.interval import Interval
+
 SMALLEST = 1e-12
 """Least share of the way from the lowest level to the highest at which a network is trained."""
 
@@ -108,27 +110,28 @@ def uniform(shape: "int | Sequence[int]", generator: "Generator | None", dtype: 
     )
 
 
-def stratified_levels(count: int, lowest: float, generator: "Generator | None", highest: float = 1.0) -> Tensor:
-    """Return (count,) levels in (lowest, highest], one in each equal part, in random order.
+def stratified_levels(count: int, interval: Interval, generator: "Generator | None") -> Tensor:
+    """Return (count,) levels in an interval, one in each equal part, in random order.
 
-    ``lowest`` itself is excluded, since the kernel from a level to itself has no noise.
+    The lower end is excluded, since the kernel from a level to itself has no noise.
     """
 
     def draw(total: int) -> Tensor:
         order = torch.randperm(total, generator=generator)
         return (order + torch.rand(total, generator=generator, dtype=torch.float64)) / total
 
-    return highest - (highest - lowest) * _rows(count, draw, generator)
+    return interval.high - (interval.high - interval.low) * _rows(count, draw, generator)
 
 
-def logit_normal(level: Tensor, lowest: float, mean: float, spread: float, highest: float = 1.0) -> Tensor:
-    r"""Return uniform levels in (lowest, highest], moved to a normal logit of their share.
+def logit_normal(level: Tensor, interval: Interval, mean: float, spread: float) -> Tensor:
+    r"""Return uniform levels in an interval without its lower end, moved to a normal logit of their share.
 
     .. math:: u = \ell + (h - \ell)\, \mathrm{sigmoid}\big(\mu + s\, \Phi^{-1}((u' - \ell) / (h - \ell))\big)
     """
-    normal: Tensor = torch.special.ndtri((level - lowest) / (highest - lowest))
-    share = (mean + spread * normal).sigmoid().clamp(min=SMALLEST)  # a large spread would round to ``lowest`` itself
-    return lowest + (highest - lowest) * share
+    low, length = interval.low, interval.high - interval.low
+    normal: Tensor = torch.special.ndtri((level - low) / length)
+    share = (mean + spread * normal).sigmoid().clamp(min=SMALLEST)  # a large spread would round to the lower end itself
+    return low + length * share
 
 
 def _rows(count: int, draw: "Callable[[int], Tensor]", generator: "Generator | None") -> Tensor:

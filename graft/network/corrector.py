@@ -1,4 +1,4 @@
-"""Correctors: small flows that shape the Gaussian noise of a frozen flow (u* = 1).
+"""Correctors: small flows that shape the Gaussian noise of a frozen flow.
 
 Sampling goes Gaussian noise → corrector → flow. The corrector is independent of the origin of its training noise, which
 is the noise of accepted draws or the noise that inversion of the flow finds for real data.

@@ -69,7 +69,7 @@ class AnchoredShaping(Objective):
     ) -> tuple[Tensor, dict[str, Tensor]]:
         assert batch.weight is not None
         process, clean, condition = policy.process, batch.state, batch.condition
-        level = policy.sample_levels(size(clean), policy.interval.low, generator)
+        level = policy.sample_levels(size(clean), generator)
         noise = process.noise(clean, condition, generator)
         noisy = process.corrupt_given_noise(clean, noise, level, 0.0)
         drew = self.old.as_function(policy.backbone) if self.source == "current" else policy.reference_forward

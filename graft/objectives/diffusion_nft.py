@@ -100,7 +100,7 @@ class DiffusionNFT(OnPolicy):
     ) -> tuple[Tensor, dict[str, Tensor]]:
         assert batch.weight is not None
         process, clean, condition = policy.process, batch.state, batch.condition
-        level = policy.sample_levels(size(clean), policy.interval.low, generator)
+        level = policy.sample_levels(size(clean), generator)
         noise = process.noise(clean, condition, generator)
         noisy = process.corrupt_given_noise(clean, noise, level, 0.0)
         # the adaptive error is one of x_0, as in the paper; the other one is the process's loss

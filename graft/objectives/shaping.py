@@ -19,7 +19,8 @@ class Shaping(Objective):
     If all samples are accepted with weights exp(reward / temperature) (`graft.accept.ExponentialTilt` without a
     maximum), this is reward-weighted regression (Peters & Schaal 2007); at u* = 0 it is the baseline of Black et al.
     (2023). If all samples are accepted with equal weights (`graft.accept.AcceptAll`), it is a control that learns
-    nothing of the reward. With a corrector (u* = 1) the corrector learns the noise of the accepted samples.
+    nothing of the reward. With a corrector, which hands over at u* = 1, it is the corrector that learns: it learns the
+    noise of the accepted samples.
 
     Args:
         target: The target of the loss at u* > 0. ``transition``: the distribution of the recorded states, learned from
@@ -41,7 +42,7 @@ class Shaping(Objective):
         Raises:
             GraftError: The target that was asked for is biased for them.
         """
-        right = policy.process.reverses_in_distribution(policy.interval.low)
+        right = policy.process.reverses_in_distribution(policy.handover_level)
         if self.setting == "auto":
             return "transition" if not right else "trajectory" if source == "reference" else "renoised"
         if self.setting != "transition" and not right:
@@ -58,31 +59,34 @@ class Shaping(Objective):
 
     @override
     def check(self, policy: Policy, spec: RoundSpec) -> None:
-        target = self.target(policy, spec.behaviour)
+        target, level = self.target(policy, spec.behaviour), policy.handover_level
         if policy.interval.high < 1:
             self.require_consistent(policy)
-        if not spec.has_states(policy.interval.low) and policy.corrector is not None:
+        if spec.has_states(level) or level == 0:
+            return
+        if policy.corrector is not None:
             raise GraftError("a scored file does not say what noise its samples came from: model.corrector needs draws")
-        if not spec.has_states(policy.interval.low) and policy.interval.low > 0 and target != "renoised":
+        if target != "renoised":
             raise GraftError(
-                f"the scored file {spec.source} has no states at model.level {policy.interval.low:g}: that level needs "
+                f"the scored file {spec.source} has no states at model.level {level:g}: that level needs "
                 "a sampler that reverses the process in distribution from it down (eta=1, or eta_above at least "
                 f"model.level) and the target 'renoised' or 'auto', not '{target}'"
             )
 
     @override
     def record_levels(self, policy: Policy) -> tuple[float, ...]:
-        return (policy.interval.low,) if policy.interval.low > 0 else ()
+        return (policy.handover_level,) if policy.handover_level > 0 else ()
 
     @override
     def training_batch(self, policy: Policy, scored: ScoredRound) -> TrainingBatch:
         target, chunk, weight = self.target(policy, scored.source), scored.chunk, scored.weight.float()
+        level = policy.handover_level
         if policy.corrector is not None:  # the model's noise is the corrector's data
-            return TrainingBatch(chunk.recorded[policy.interval.low], chunk.condition, weight)
-        if policy.interval.low == 0 or target == "renoised":
+            return TrainingBatch(chunk.recorded[level], chunk.condition, weight)
+        if level == 0 or target == "renoised":
             return TrainingBatch(chunk.state, chunk.condition, weight)
         final = chunk.state if target == "trajectory" else None
-        return TrainingBatch(chunk.recorded[policy.interval.low], chunk.condition, weight, policy.interval.low, final)
+        return TrainingBatch(chunk.recorded[level], chunk.condition, weight, level, final)
 
     @override
     def loss(
@@ -92,4 +96,4 @@ class Shaping(Objective):
 
     @override
     def describe(self, policy: Policy) -> str:
-        return "noise shaping" if policy.corrector is not None else "P-GRAFT" if policy.interval.low > 0 else "GRAFT"
+        return "noise shaping" if policy.corrector is not None else "P-GRAFT" if policy.handover_level > 0 else "GRAFT"

@@ -1,7 +1,6 @@
 """Policy: the tuned network, the frozen reference and the sampler that they share; it samples and computes losses."""
 
-from graft.policy.interval import Interval, tuned_interval
 from graft.policy.policy import Policy
 from graft.policy.tuning import TUNING, Tuning
 
-__all__ = ["TUNING", "Interval", "Policy", "Tuning", "tuned_interval"]
+__all__ = ["TUNING", "Policy", "Tuning"]

@@ -9,12 +9,13 @@ from torch import Generator, Tensor, nn
 
 from graft.core import limits, seeding
 from graft.core.datatypes import SampleRequest, TrainingBatch, Weights
+from graft.core.interval import Interval
 from graft.core.state import Condition, State, size
 from graft.domain import Domain
 from graft.errors import GraftError
 from graft.network import AutoBatchSize, LoRA
 from graft.network.corrector import NoiseCorrector
-from graft.policy.interval import Interval, tuned_interval, upper_level_on_grid
+from graft.policy.interval import check_corrector_interval, tuned_interval, upper_level_on_grid
 from graft.policy.networks import TunedNetwork
 from graft.policy.tuning import Tuning
 from graft.process import Model, Process, checked
@@ -66,8 +67,8 @@ class Policy(TunedNetwork):
             raise GraftError("model.corrector corrects a frozen reference: give model.weights, and no model.lora")
         if isinstance(level, str) and level != "auto":
             raise GraftError(f"model.level is {level!r}, but a level is a number in [0, 1), or 'auto'")
-        if corrector is not None and level == "auto":
-            raise GraftError("model.level is 'auto', but a corrector shapes the noise: use --model.level 1")
+        if corrector is not None:
+            check_corrector_interval(level, upper_level)
         if lora is not None and reference_file is None:
             raise GraftError("model.lora adapts a reference: give model.weights")
         solver = solver if solver is not None else Euler()
@@ -78,7 +79,7 @@ class Policy(TunedNetwork):
         trained = corrector.backbone if corrector is not None else None
         super().__init__(backbone, trained, lora, tuning, reference_file, in_memory)
         self.process, self.steps, self.solver, self.corrector = process, steps, solver, corrector
-        self.upper_level = upper_level_on_grid(upper_level, steps, corrector is not None)
+        self.upper_level = upper_level_on_grid(upper_level, steps)
         self._interval: Interval | None = None
         if level != "auto":
             self.set_level(float(level))
@@ -90,7 +91,7 @@ class Policy(TunedNetwork):
 
     @property
     def interval(self) -> Interval:
-        """The part of the clock that the tuned network samples.
+        """The part of the clock that the tuned network samples; for a corrector, the whole of its own clock.
 
         Raises:
             GraftError: ``model.level`` is ``auto``, and no level has been chosen yet.
@@ -102,13 +103,21 @@ class Policy(TunedNetwork):
             )
         return self._interval
 
+    @property
+    def handover_level(self) -> float:
+        """u*, the level at which the reference takes over from the tuned network.
+
+        A corrector hands over at level 1: it makes the noise that the reference starts from.
+        """
+        return self.interval.low if self.corrector is None else 1.0
+
     def set_level(self, level: float) -> None:
         """Set the level at which the tuned network hands over to the reference.
 
         Raises:
             GraftError: The level is outside its range.
         """
-        self._interval = tuned_interval(level, self.upper_level, self.steps, self.corrector is not None)
+        self._interval = tuned_interval(level, self.upper_level, self.steps)
 
     @contextmanager
     def whole_clock(self) -> Iterator[None]:
@@ -128,11 +137,11 @@ class Policy(TunedNetwork):
 
     @property
     def tuned_stage(self) -> Stage:
-        """The stage of the tuned network. It ends with the state whose distribution is learned."""
+        """The stage of the tuned network, or of the corrector, which ends with the states that it learns."""
         if self.corrector is not None:
             own = self.corrector
-            return Stage(own.process, self.backbone, steps=own.steps, solver=own.solver)
-        return Stage(self.process, self.backbone, self.interval.high, self.interval.low, solver=self.solver)
+            return Stage(own.process, self.backbone, self.interval, own.steps, own.solver)
+        return Stage(self.process, self.backbone, self.interval, solver=self.solver)
 
     def sampling_stages(self, weights: Weights) -> list[Stage]:
         """Return the stages of the sampler: the reference, or the tuned network within the reference."""
@@ -142,8 +151,9 @@ class Policy(TunedNetwork):
         tuned = self.tuned_stage
         if self.corrector is not None:
             return [tuned, whole]
-        stages = replace(whole, stop=tuned.start), tuned, replace(whole, start=tuned.stop)
-        return [stage for stage in stages if stage.start > stage.stop]
+        above, below = Interval(low=self.interval.high), Interval(high=self.interval.low)
+        stages = replace(whole, interval=above), tuned, replace(whole, interval=below)
+        return [stage for stage in stages if not stage.interval.is_empty]
 
     def sample(self, request: SampleRequest, generator: "Generator | None" = None) -> Trajectory:
         """Return the samples that a request asks for.
@@ -152,17 +162,17 @@ class Policy(TunedNetwork):
             NotFiniteError: A sample is not finite.
         """
         stages = self.sampling_stages(request.weights)
-        if request.start < 1:  # only stages on the sampler's own clock
+        if request.state is not None:  # the state is on the model's clock, after the stage of a corrector
             stages = [
-                replace(stage, start=min(stage.start, request.start))
+                replace(stage, interval=stage.interval.below(request.start))
                 for stage in stages
-                if stage.stop < request.start and stage.steps is None
+                if stage.on_common_clock and stage.interval.low < request.start
             ]
         domain, repeats = self._domain[0], 1
         if domain is not None:
             repeats = domain.num_resamples
             if domain.has_fixed_part:
-                stages = [_constrained(stage, domain) if stage.steps is None else stage for stage in stages]
+                stages = [_constrained(stage, domain) if stage.on_common_clock else stage for stage in stages]
         stages = [replace(stage, model=self.auto_batch_size(stage.model)) for stage in stages]
         with explained(request.weights), self.eval_weights(request.weights):
             drawn = run_stages(
@@ -170,7 +180,7 @@ class Policy(TunedNetwork):
             )
             for level, state in drawn.states.items() if request.predict_x0 else ():
                 # the stage that samples below that level
-                stage = next(stage for stage in stages if stage.stop < level and stage.steps is None)
+                stage = next(stage for stage in stages if stage.on_common_clock and stage.interval.low < level)
                 output = stage.process(stage.model, state, level, request.condition)
                 drawn.x0_predictions[level] = stage.process.predict_x0(output, state, level, request.condition)
                 drawn.denoiser_calls += 1
@@ -192,8 +202,7 @@ class Policy(TunedNetwork):
         domain, stage = self._domain[0], self.tuned_stage
         if domain is not None:
             batch = domain.augment(batch, generator)
-        lowest = max(stage.stop, batch.from_level)  # the reference samples below it
-        level = self.sample_levels(size(batch.state), lowest, generator)
+        level = self.sample_levels(size(batch.state), generator, batch.from_level)
         loss = stage.process.loss(
             stage.model, batch.state, level, batch.from_level, batch.condition, batch.x0_target, generator
         )
@@ -201,13 +210,13 @@ class Policy(TunedNetwork):
         loss = loss if auxiliary is None else loss + auxiliary
         return (loss if batch.weight is None else loss * batch.weight.to(loss)).mean()
 
-    def sample_levels(self, count: int, lowest: float, generator: "Generator | None" = None) -> Tensor:
-        """Return (count,) levels above ``lowest``, and at most the upper level, to train the network at."""
-        highest = self.tuned_stage.start
-        even = seeding.stratified_levels(count, lowest, generator, highest)
+    def sample_levels(self, count: int, generator: "Generator | None" = None, from_level: float = 0.0) -> Tensor:
+        """Return (count,) levels of the interval above ``from_level``, to train the network at."""
+        interval = self.interval.above(from_level)
+        even = seeding.stratified_levels(count, interval, generator)
         if self.timestep_sampler is None:
             return even
-        return seeding.logit_normal(even, lowest, *self.timestep_sampler, highest)
+        return seeding.logit_normal(even, interval, *self.timestep_sampler)
 
 
 def _constrained(stage: Stage, domain: Domain) -> Stage:

@@ -74,7 +74,7 @@ class ScoredDrawsSource(Source):
             levels = []
         highest = float(theirs.get("level", 0.0)) if "weights" in theirs else 1.0
         self.recorded = tuple(level for level in levels if level <= highest)
-        by_reference = "weights" not in theirs and policy.interval.low in self.recorded
+        by_reference = "weights" not in theirs and policy.handover_level in self.recorded
         self.behaviour = "reference" if by_reference else "current"
 
     @override

@@ -115,7 +115,7 @@ class ModelSource(Source):
         if self.name == "current":
             with policy.eval_weights("current"):
                 weights = {name: full_tensor(weight) for name, weight in trainable_parameters(policy.backbone).items()}
-                origin |= {"weights": checksum(weights), "level": policy.interval.low}
+                origin |= {"weights": checksum(weights), "level": policy.handover_level}
                 origin |= {"upper_level": policy.interval.high} if policy.interval.high < 1 else {}
             if policy.corrector is not None:
                 origin["corrector"] = fingerprint_hash(policy.corrector)

@@ -80,7 +80,6 @@ def plane(trained: str, steps: int, seed: int) -> dict:
             Net(128, 3),
             process,
             str(base / "reference.safetensors"),
-            level=1,
             steps=steps,
             corrector=NoiseCorrector(TrigFlow((2,)), Net(32, 2), 4),
             **training(3e-3, warmup_steps=50, cosine=True, ema_decay=0.99),

@@ -25,6 +25,7 @@ from domains.molecules.data import MoleculeData
 from domains.molecules.egnn_layer import length
 from graft.core import seeding
 from graft.core.datatypes import SampleRequest, TrainingBatch
+from graft.core.interval import Interval
 from graft.policy import Tuning
 from graft.process import Gaussian, MultiFieldProcess, PolynomialSchedule
 from graft.process.projections import MaskProjection, ZeroCenterOfMass
@@ -121,7 +122,7 @@ def paired(module, state, condition, level, generator):
 
 
 def even(count, generator):
-    return seeding.stratified_levels(count, 0.0, generator)
+    return seeding.stratified_levels(count, Interval(), generator)
 
 
 def logit_normal(mean: float, spread: float) -> Callable[..., torch.Tensor]:

@@ -30,7 +30,6 @@ model:
     process:
       class_path: graft.process.Gaussian
       init_args: {schedule: {class_path: graft.process.CosineSchedule}, prediction_type: v, shape: [2], eta: 0}
-    level: 1
     steps: 6
     corrector:
       class_path: graft.network.NoiseCorrector

@@ -137,9 +137,9 @@ def test_draws_are_shared_with_other_runs(folder: Path, given: list[str]) -> Non
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        (["--model.level", "0.5"], "level 1, the noise, goes with a model.corrector"),
-        (["--model.level", "auto"], "use --model.level 1"),
-        (["--model.corrector", "null"], "level 1, the noise, goes with a model.corrector"),
+        (["--model.level", "0.5"], "model.level is 0.5, but model.corrector shapes the noise"),
+        (["--model.level", "auto"], "leave out model.level"),
+        (["--model.corrector", "null", "--model.level", "1"], "give model.corrector and leave out model.level"),
         ([ETA.format("x"), "1"], "set eta=0"),
         ([ETA.format("h"), "0.5"], "set eta=0"),
         (["--model.lora.rank", "4"], "no model.lora"),
@@ -163,5 +163,5 @@ def test_refusals(flags: list[str], words: str, folder: Path, given: list[str], 
 def test_refusals_of_sample(folder: Path, given: list[str]) -> None:
     done(*fit(given, "gaussian", *ONE))
     weights = ["--weights", "runs/molecule/1", "--out", "a.sdf"]
-    assert "level 1, the noise, goes with" in run("sample", *weights, "--level", "0.5").message
+    assert "leave out model.level" in run("sample", *weights, "--level", "0.5").message
     assert "another network" in run("sample", *weights, "--interpolate", "0.5").message

@@ -10,6 +10,7 @@ from mpmath import mp, mpf
 from torch import Tensor
 
 from graft.core import seeding
+from graft.core.interval import Interval
 from graft.process import Categorical, MaskedCategorical, MaskProjection, NoisyExample, UniformCategorical
 
 mp.dps = 60
@@ -216,6 +217,6 @@ def test_classes_may_be_ruled_out(kind: type[Categorical]) -> None:
 def test_levels_stay_above_the_lowest() -> None:
     """However wide their density: the kernel from a level to itself has no noise to learn from."""
     for lowest, spread in ((0.0, 50.0), (0.25, 8.0), (0.7, 200.0)):
-        even = seeding.stratified_levels(4096, lowest, torch.Generator().manual_seed(0))
-        level = seeding.logit_normal(even, lowest, 0.0, spread)
+        even = seeding.stratified_levels(4096, Interval(low=lowest), torch.Generator().manual_seed(0))
+        level = seeding.logit_normal(even, Interval(low=lowest), 0.0, spread)
         assert bool((level > lowest).all()) and bool((level <= 1).all())

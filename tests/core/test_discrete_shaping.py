@@ -19,6 +19,7 @@ import graft
 from graft import GraftError, GraftModule, Objective, Rollouts, cli, commands
 from graft.accept import AcceptAll, ExponentialTilt
 from graft.core.datatypes import Chunk, TrainingBatch
+from graft.core.interval import Interval
 from graft.objectives import AnchoredShaping, DiffusionNFT, PolicyGradient, ScoredRound, Shaping
 from graft.process import (
     Categorical,
@@ -187,7 +188,7 @@ def test_fit_learns_the_accepted_distribution(
     assert torch.allclose(learned.places.detach(), places, atol=0.15)
     assert float((shares - f64(SHARES)).abs().max()) > 0.12  # there was something to learn
     condition = {"row": torch.zeros(20_000, dtype=torch.float64)}
-    stages = [Stage(module.policy.process, learned, 1.0, level)]
+    stages = [Stage(module.policy.process, learned, Interval(low=level))]
     drawn = run_stages(stages, condition, STEPS, generator=torch.Generator().manual_seed(3))
     assert drawn.denoiser_calls == STEPS - round(level * STEPS)  # one for both fields
     # against the learned parameters, within 4.5 standard errors and the steps' error

@@ -8,6 +8,7 @@ import torch
 from exact import Exact, Mixture, extrapolate, f64, gap, noise_is, normal, propagate, rows
 from torch import Tensor
 
+from graft.core.interval import Interval
 from graft.errors import GraftError
 from graft.process import (
     BetaSchedule,
@@ -191,7 +192,7 @@ def test_mixture(name: str, prediction: str, eta: float, warp: float) -> None:
     assert ks(drawn.states[handover][:, 0], PAIR.at(process, handover)) < LIMIT
     assert ks(drawn.state[:, 0], PAIR) < LIMIT
     noised = process.corrupt(PAIR.sample(count, seed), handover, generator=seed)
-    below = run_stages([Stage(process, model, handover)], rows(count), 200, generator=seed, state=noised)
+    below = run_stages([Stage(process, model, Interval(high=handover))], rows(count), 200, generator=seed, state=noised)
     assert ks(below.state[:, 0], PAIR) < LIMIT
 
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from graft import GraftError, TrainingBatch
 from graft.core import seeding
+from graft.core.interval import Interval
 from graft.errors import InversionError
 from graft.objectives import AnchoredShaping, DiffusionNFT
 from graft.process import (
@@ -361,7 +362,7 @@ def test_clipping_leaves_losses_and_inversion_alone() -> None:
     ]
     assert torch.equal(*losses)
     with pytest.raises(InversionError, match=r"clips its estimates of x_0.*leave out clip_sample_range"):
-        run_stages([Stage(clipped, model, 0.0, 0.5)], rows(COUNT), 4, state=state)
+        run_stages([Stage(clipped, model, Interval(0.0, 0.5), upwards=True)], rows(COUNT), 4, state=state)
     for solver in (Midpoint(), Heun(evaluate_at_zero=False)):
         drawn = run_stages([Stage(clipped, model, solver=solver)], {"row": torch.zeros(COUNT)}, 4).state
         assert bool(drawn.isfinite().all())

@@ -5,6 +5,7 @@ import torch
 from exact import Exact, Mixture, f64, rows
 from torch import Tensor
 
+from graft.core.interval import Interval
 from graft.core.state import Condition, State
 from graft.errors import GraftError, InversionError
 from graft.process import (
@@ -57,7 +58,7 @@ def test_noise_to_data_and_back(schedule: Schedule, prediction: str, warp: float
     model, steps = Exact(process, DISTRIBUTION), 40
     noise = process.prior(rows(64), seeded())
     down = run_stages([Stage(process, model)], rows(64), steps, record=[0.5], generator=seeded())
-    up = run_stages([Stage(process, model, 0.0, 1.0)], rows(64), steps, record=[0.5], state=down.state)
+    up = run_stages([Stage(process, model, upwards=True)], rows(64), steps, record=[0.5], state=down.state)
     scale = float(noise.abs().max())
     assert (up.state - noise).abs().max() < 1e-7 * scale
     assert (up.states[0.5] - down.states[0.5]).abs().max() < 1e-8 * scale
@@ -69,7 +70,7 @@ def test_data_to_noise_and_back(schedule: Schedule, prediction: str, warp: float
     process = Gaussian(schedule, prediction, (2,), eta=0.0, warp=warp)
     model, steps = Exact(process, DISTRIBUTION), 40
     data = DISTRIBUTION.sample(64, seeded(1))
-    noise = run_stages([Stage(process, model, 0.0, 1.0)], rows(64), steps, state=data).state
+    noise = run_stages([Stage(process, model, upwards=True)], rows(64), steps, state=data).state
     back = run_stages([Stage(process, model)], rows(64), steps, state=noise).state
     assert (back - data).abs().max() < 1e-8
     # and the noise is what the prior draws, to the steps' error: standard errors of 64 samples are 1/8
@@ -89,11 +90,11 @@ def test_estimates_of_data_invert_above_data(schedule: Schedule, prediction: str
         distribution = DISTRIBUTION
     process = Gaussian(schedule, prediction, (2,) if prediction == "x0" else (1, 2), eta=0.0)
     model, steps = Exact(process, distribution), 40
-    down = run_stages([Stage(process, model, 1.0, 0.25)], rows(64), steps, record=[1.0], generator=seeded())
-    up = run_stages([Stage(process, model, 0.25, 1.0)], rows(64), steps, state=down.state)
+    down = run_stages([Stage(process, model, Interval(low=0.25))], rows(64), steps, record=[1.0], generator=seeded())
+    up = run_stages([Stage(process, model, Interval(low=0.25), upwards=True)], rows(64), steps, state=down.state)
     assert (up.state - down.states[1.0]).abs().max() < 1e-7 * float(up.state.abs().max())
     with pytest.raises(GraftError, match="level 0 keeps nothing"):
-        run_stages([Stage(process, model, 0.0, 1.0)], rows(64), steps, state=down.state)
+        run_stages([Stage(process, model, upwards=True)], rows(64), steps, state=down.state)
 
 
 def coupled() -> tuple[MultiFieldProcess, Condition]:
@@ -119,7 +120,7 @@ def test_dict_state() -> None:
     process, condition = coupled()
     noise = process.prior(condition, seeded())
     down = run_stages([Stage(process, mixing)], condition, 30, state=noise)
-    up = run_stages([Stage(process, mixing, 0.0, 1.0)], condition, 30, state=down.state)
+    up = run_stages([Stage(process, mixing, upwards=True)], condition, 30, state=down.state)
     again = run_stages([Stage(process, mixing)], condition, 30, state=up.state)
     for name, field in noise.items():
         assert (down.state[name] - field).abs().max() > 0.1
@@ -137,7 +138,7 @@ def test_stochastic_steps_do_not_invert() -> None:
     states: list[tuple[Process, State]] = [(stochastic, x), (mixed, {"x": x, "h": x})]
     for process, state in states:
         with pytest.raises(InversionError, match="eta=0"):
-            run_stages([Stage(process, lambda s, t, c: s, 0.0, 1.0)], rows(2), 10, state=state)
+            run_stages([Stage(process, lambda s, t, c: s, upwards=True)], rows(2), 10, state=state)
 
 
 def test_step_without_an_inverse() -> None:
@@ -145,9 +146,11 @@ def test_step_without_an_inverse() -> None:
     process = Gaussian(LinearSchedule(), "velocity", (1,), eta=0.0)
     state = f64([[0.1], [0.2], [9.0]])
     with pytest.raises(InversionError, match=r"1 of 3 samples.*more steps") as error:
-        run_stages([Stage(process, lambda x, t, c: x**2, 0.0, 0.5)], rows(3), 10, state=state)
+        run_stages([Stage(process, lambda x, t, c: x**2, Interval(0.0, 0.5), upwards=True)], rows(3), 10, state=state)
     assert isinstance(error.value, GraftError)
-    smaller = run_stages([Stage(process, lambda x, t, c: x**2, 0.0, 0.5)], rows(2), 10, state=state[:2])
+    smaller = run_stages(
+        [Stage(process, lambda x, t, c: x**2, Interval(0.0, 0.5), upwards=True)], rows(2), 10, state=state[:2]
+    )
     assert smaller.state.isfinite().all()
 
 
@@ -162,7 +165,7 @@ def test_network_that_breaks_for_one_sample(dtype: torch.dtype) -> None:
             return torch.cat([torch.tanh(x[:-1]), breaking(x[-1:])])
 
         with pytest.raises(InversionError, match="1 of 2"):
-            run_stages([Stage(process, model, 0.0, 0.5)], rows(2), 4, state=state)
+            run_stages([Stage(process, model, Interval(0.0, 0.5), upwards=True)], rows(2), 4, state=state)
 
 
 def test_slow_contraction_is_solved() -> None:
@@ -192,5 +195,5 @@ def test_float32() -> None:
     assert noise.dtype == torch.float32
     data = run_stages([Stage(process, model)], rows(16), 20, state=noise).state
     assert data.dtype == torch.float32
-    back = run_stages([Stage(process, model, 0.0, 1.0)], rows(16), 20, state=data).state
+    back = run_stages([Stage(process, model, upwards=True)], rows(16), 20, state=data).state
     assert (back - noise).abs().max() < 2e-2

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from graft import GraftError, TrainingBatch
 from graft.core.datatypes import SampleRequest
+from graft.core.interval import Interval
 from graft.core.state import Condition, State
 from graft.network import AutoBatchSize
 from graft.objectives import AnchoredShaping, DiffusionNFT, PolicyGradient
@@ -70,7 +71,7 @@ def splitting(process: Process, model: Any, state: State) -> None:
 
 
 def inverting(process: Process, model: Any, state: State) -> None:
-    run_stages([Stage(process, model, 0.0, 0.5)], rows(COUNT), 4, state=state)
+    run_stages([Stage(process, model, Interval(0.0, 0.5), upwards=True)], rows(COUNT), 4, state=state)
 
 
 def second_order(process: Process, model: Any, state: State) -> None:

@@ -59,7 +59,7 @@ def module(distribution: Mixture, corrector: NoiseCorrector, folder: Path, **set
     network = Known(distribution)
     torch.save(network.state_dict(), folder / "base.pt")
     settings = {**training(3e-3, warmup_steps=20, cosine=True, ema_decay=0.99), "steps": 4, **settings}
-    return Encoded(network, BASE, str(folder / "base.pt"), level=1, corrector=corrector, **settings)
+    return Encoded(network, BASE, str(folder / "base.pt"), corrector=corrector, **settings)
 
 
 def data(distribution: Mixture, count: int, **settings: Any) -> InvertedNoiseData:
@@ -210,9 +210,7 @@ def test_what_cannot_be_inverted(process: Gaussian, words: str, tmp_path: Path) 
     network = Known(DISTRIBUTION)
     torch.save(network.state_dict(), tmp_path / "base.pt")
     with pytest.raises(GraftError, match=words):
-        made = Encoded(
-            network, process, str(tmp_path / "base.pt"), level=1, corrector=NoiseCorrector(TrigFlow((2,)), Net(), 2)
-        )
+        made = Encoded(network, process, str(tmp_path / "base.pt"), corrector=NoiseCorrector(TrigFlow((2,)), Net(), 2))
         corrected(made, data(DISTRIBUTION, 100), tmp_path)
     assert not (tmp_path / "run").exists()
 

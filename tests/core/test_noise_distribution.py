@@ -132,7 +132,7 @@ def test_rotation_is_inverted() -> None:
     model = Exact(process, DATA)
     z = torch.randn(20, 2, dtype=torch.float64, generator=make_generator(0))
     down = run_stages([Stage(process, model)], rows(20), 24, state=z).state
-    up = run_stages([Stage(process, model, 0.0, 1.0)], rows(20), 24, state=down).state
+    up = run_stages([Stage(process, model, upwards=True)], rows(20), 24, state=down).state
     assert torch.allclose(up, z, rtol=0, atol=1e-9)
 
 
@@ -174,7 +174,7 @@ def module(corrector: NoiseCorrector, folder: Path, **settings: object) -> Line:
     """The base with a corrector, in float64."""
     table = Table(BASE, STEPS, table_of(BASE, STEPS, Exact(BASE, DATA)))
     torch.save(table.state_dict(), folder / "base.pt")
-    return Line(table, BASE, str(folder / "base.pt"), level=1, steps=STEPS, corrector=corrector, **settings)
+    return Line(table, BASE, str(folder / "base.pt"), steps=STEPS, corrector=corrector, **settings)
 
 
 def trainer(rounds: int = 1) -> Trainer:
@@ -275,7 +275,7 @@ def test_inverse_noise_correction_is_another_source(tmp_path: Path) -> None:
     """
     real = DATA.means[0] + 0.4 + 1.3 * (whitened(512, 2) @ root(DATA.covs[0]).mT)
     made = module(GaussianCorrector(), tmp_path)
-    back = run_stages([Stage(BASE, made.policy.reference_forward, 0.0, 1.0)], rows(512), STEPS, state=real)
+    back = run_stages([Stage(BASE, made.policy.reference_forward, upwards=True)], rows(512), STEPS, state=real)
     examples = TrainingBatch(back.state, rows(512))
     assert made.policy.corrector is not None
     made.policy.corrector.fit([examples])
@@ -344,10 +344,10 @@ def test_restricted_spaces_hold_through_the_corrector(kind: str) -> None:
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"level": 0.5}, "level 1, the noise, goes with a model.corrector"),
-        ({"level": 0}, "level 1, the noise, goes with a model.corrector"),
-        ({"level": "auto"}, "use --model.level 1"),
-        ({"corrector": None}, "level 1, the noise, goes with a model.corrector"),
+        ({"level": 0.5}, "model.level is 0.5, but model.corrector shapes the noise"),
+        ({"level": 1}, "model.level is 1, but model.corrector shapes the noise"),
+        ({"level": "auto"}, "model.level is 'auto', but model.corrector shapes the noise"),
+        ({"corrector": None, "level": 1}, "To shape the noise itself, give model.corrector"),
         ({"weights": None}, "give model.weights"),
         ({"process": Gaussian(LinearSchedule(), "velocity", (2,))}, "set eta=0"),
         (

@@ -94,7 +94,7 @@ def shaped(corrector: NoiseCorrector, folder: Path, steps: int) -> tuple[dict[st
     folder.mkdir(exist_ok=True)
     torch.save(base.state_dict(), folder / "base.pt")
     settings = training(3e-3, warmup_steps=20, cosine=True, ema_decay=0.99)
-    module = Points(base, BASE, str(folder / "base.pt"), level=1, steps=STEPS, corrector=corrector, **settings)
+    module = Points(base, BASE, str(folder / "base.pt"), steps=STEPS, corrector=corrector, **settings)
     data = rollouts_of(
         Aside(),
         TopFraction(0.25),

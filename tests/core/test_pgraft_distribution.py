@@ -31,6 +31,7 @@ from scipy.integrate import solve_ivp
 from torch import Tensor
 
 from graft.accept import ExponentialTilt
+from graft.core.interval import Interval
 from graft.process import CosineSchedule, Gaussian, LinearSchedule, MultiFieldProcess, PolynomialSchedule, Schedule
 from graft.sampler import Stage, run_stages
 
@@ -301,7 +302,7 @@ def test_end_to_end_by_sampling(eta: float) -> None:
     assert gap(above, found) < 0.04  # the fit adds its noise and the steps their error
     assert gap(above, right) < 0.09
     assert float((right[0] - DATA.at(process, HANDOVER).means[0]).abs().max()) > 0.3
-    both = [Stage(process, model, 1.0, HANDOVER), Stage(process, reference, HANDOVER)]
+    both = [Stage(process, model, Interval(low=HANDOVER)), Stage(process, reference, Interval(high=HANDOVER))]
     final = run_stages(both, rows(20_000), steps, generator=seed)
     end = accepted(tilt).moments() if eta == 0 else reverse(process, right)
     assert gap((final.state.mean(0), torch.cov(final.state.T)), end) < 0.12

@@ -5,6 +5,7 @@ import torch
 from exact import Exact, f64, normal, rows
 from torch import Tensor
 
+from graft.core.interval import Interval
 from graft.core.state import Condition
 from graft.process import CosineSchedule, Gaussian, LinearSchedule
 from graft.sampler import Stage, run_stages
@@ -31,8 +32,16 @@ def test_a_stage_with_its_own_clock_and_an_inversion_are_walked_once() -> None:
     p = Gaussian(LinearSchedule(), "velocity", (2,), eta=0)
     model = Exact(p, DISTRIBUTION)
     assert run_stages([Stage(p, model, steps=7)], rows(2), 10, generator=seeded(), repeats=4).denoiser_calls == 7
-    up = run_stages([Stage(p, model, 0.5, 1.0)], rows(2), 40, state=torch.zeros(2, 2, dtype=torch.float64), repeats=4)
-    once = run_stages([Stage(p, model, 0.5, 1.0)], rows(2), 40, state=torch.zeros(2, 2, dtype=torch.float64))
+    up = run_stages(
+        [Stage(p, model, Interval(low=0.5), upwards=True)],
+        rows(2),
+        40,
+        state=torch.zeros(2, 2, dtype=torch.float64),
+        repeats=4,
+    )
+    once = run_stages(
+        [Stage(p, model, Interval(low=0.5), upwards=True)], rows(2), 40, state=torch.zeros(2, 2, dtype=torch.float64)
+    )
     assert torch.equal(up.state, once.state) and up.denoiser_calls == once.denoiser_calls
 
 

@@ -5,6 +5,7 @@ import torch
 from exact import Exact, f64, normal, rows
 from torch import Tensor
 
+from graft.core.interval import Interval
 from graft.core.state import Condition
 from graft.errors import GraftError
 from graft.process import (
@@ -47,10 +48,16 @@ def test_recorded_state_continues_to_the_same_end() -> None:
     model = Exact(p, DISTRIBUTION)
     whole = run_stages([Stage(p, model)], rows(4), 20, record=[0.6, 0.2], generator=seeded())
     for level, calls in ((0.6, 12), (0.2, 4)):
-        rest = run_stages([Stage(p, model, level)], rows(4), 20, state=whole.states[level])
+        rest = run_stages([Stage(p, model, Interval(high=level))], rows(4), 20, state=whole.states[level])
         assert torch.allclose(rest.state, whole.state, rtol=0, atol=1e-12)
         assert rest.denoiser_calls == calls
-    two = run_stages([Stage(p, model, 1.0, 0.6), Stage(p, model, 0.6)], rows(4), 20, record=[0.2], generator=seeded())
+    two = run_stages(
+        [Stage(p, model, Interval(low=0.6)), Stage(p, model, Interval(high=0.6))],
+        rows(4),
+        20,
+        record=[0.2],
+        generator=seeded(),
+    )
     assert torch.allclose(two.state, whole.state, rtol=0, atol=1e-12)
     assert torch.allclose(two.states[0.2], whole.states[0.2], rtol=0, atol=1e-12)
     assert two.denoiser_calls == 20
@@ -71,11 +78,16 @@ def test_partial_range() -> None:
         steps += 1
 
     part = run_stages(
-        [Stage(p, model, 0.7, 0.4)], rows(2), 10, generator=seeded(), state=torch.ones(2, 2), progress=progress
+        [Stage(p, model, Interval(0.4, 0.7))],
+        rows(2),
+        10,
+        generator=seeded(),
+        state=torch.ones(2, 2),
+        progress=progress,
     )
     assert seen == [0.7, 0.6, 0.5]
     assert part.denoiser_calls == steps == 3
-    still = run_stages([Stage(p, model, 0.7, 0.7)], rows(2), 10, record=[0.7], state=torch.ones(2, 2))
+    still = run_stages([Stage(p, model, Interval(0.7, 0.7))], rows(2), 10, record=[0.7], state=torch.ones(2, 2))
     assert torch.equal(still.state, torch.ones(2, 2)) and torch.equal(still.states[0.7], still.state)
 
 
@@ -95,11 +107,14 @@ def test_stage_with_a_clock_of_its_own() -> None:
     assert torch.equal(both.state, rest.state) and torch.equal(both.states[0.5], rest.states[0.5])
     assert both.denoiser_calls == len(ticks) == 11
     back = run_stages(
-        [Stage(p, second.model, 0.0, 1.0), Stage(other, first.model, 0.0, 1.0, 3)], rows(5), 8, state=both.state
+        [Stage(p, second.model, upwards=True), Stage(other, first.model, steps=3, upwards=True)],
+        rows(5),
+        8,
+        state=both.state,
     )
     assert torch.allclose(back.state, other.prior(rows(5), seeded()), rtol=0, atol=1e-9)
     with pytest.raises(GraftError, match="multiple of 1/3"):
-        run_stages([Stage(other, first.model, 1.0, 0.5, 3)], rows(5), 8)
+        run_stages([Stage(other, first.model, Interval(low=0.5), 3)], rows(5), 8)
 
 
 def test_steps_that_thirds_do_not_hurt() -> None:
@@ -107,7 +122,7 @@ def test_steps_that_thirds_do_not_hurt() -> None:
     p = process()
     model = Exact(p, DISTRIBUTION, snap=3600)
     for steps, level in ((3, 1 / 3), (30, 0.7), (1000, 0.043), (7, 3 / 7)):
-        kept = run_stages([Stage(p, model, 1.0, level)], rows(1), steps, record=[level], generator=seeded())
+        kept = run_stages([Stage(p, model, Interval(low=level))], rows(1), steps, record=[level], generator=seeded())
         assert list(kept.states) == [level]
         assert kept.denoiser_calls == steps - round(level * steps)
         assert level in level_grid(steps) or min(abs(level - u) for u in level_grid(steps)) < 1e-12
@@ -120,13 +135,13 @@ def test_off_the_grid(level: float) -> None:
     with pytest.raises(GraftError, match="multiple of 1/10"):
         run_stages([Stage(p, Exact(p, DISTRIBUTION))], rows(1), 10, record=[level])
     with pytest.raises(GraftError, match="multiple of 1/10"):
-        run_stages([Stage(p, Exact(p, DISTRIBUTION), 1.0, level)], rows(1), 10)
+        run_stages([Stage(p, Exact(p, DISTRIBUTION), Interval(low=level))], rows(1), 10)
 
 
 def test_start_in_between_needs_a_state() -> None:
     p = process()
     with pytest.raises(GraftError, match="Give `state`"):
-        run_stages([Stage(p, Exact(p, DISTRIBUTION), 0.5)], rows(1), 10)
+        run_stages([Stage(p, Exact(p, DISTRIBUTION), Interval(high=0.5))], rows(1), 10)
 
 
 @pytest.mark.parametrize("eta", [0.0, 1.0])

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from domains.images.text.process import LatentGaussian
 from graft.core import seeding
+from graft.core.interval import Interval
 from graft.core.state import Condition, State, apply, cat, size, take
 from graft.process import (
     CosineSchedule,
@@ -157,7 +158,7 @@ def test_steps_are_those_of_one_rank(name: str, world: int, parts: int) -> None:
                     generator = part_of(seeding.make_generator(0, "train", step), rank, ranks, part, pieces)
                     some, about = take(state, rows), take(condition, rows)
                     assert isinstance(about, dict)
-                    level = seeding.stratified_levels(len(rows), 0.1, generator)
+                    level = seeding.stratified_levels(len(rows), Interval(low=0.1), generator)
                     loss = process.loss(network, some, level, 0.1, about, None, generator).mean()
                     (loss / (ranks * pieces)).backward()
             with torch.no_grad():

@@ -200,7 +200,7 @@ def test_noise_to_data_and_back(schedule: Schedule, prediction: str, warp: float
     model = Exact(process, DISTRIBUTION)
     noise = process.prior(rows(32), seeded())
     down = run_stages([Stage(process, model, solver=solver)], rows(32), 20, state=noise)
-    up = run_stages([Stage(process, model, 0.0, 1.0, solver=solver)], rows(32), 20, state=down.state)
+    up = run_stages([Stage(process, model, upwards=True, solver=solver)], rows(32), 20, state=down.state)
     assert isinstance(up.state, Tensor)
     assert (up.state - noise).abs().max() < 1e-7 * float(noise.abs().max())
 
@@ -213,7 +213,7 @@ def test_inverse_of_a_linear_flow_in_closed_form() -> None:
             model = Exact(process, normal(f64([0.0]), f64([[spread**2]])))
             one = run_stages([Stage(process, model, solver=solver)], rows(1), steps, state=f64([[1.0]])).state
             data = torch.linspace(-2, 2, 9, dtype=torch.float64)[:, None]
-            noise = run_stages([Stage(process, model, 0.0, 1.0, solver=solver)], rows(9), steps, state=data).state
+            noise = run_stages([Stage(process, model, upwards=True, solver=solver)], rows(9), steps, state=data).state
             assert isinstance(one, Tensor) and isinstance(noise, Tensor)
             assert torch.allclose(noise, data / one, rtol=1e-10)
 
@@ -241,7 +241,7 @@ def test_dict_state() -> None:
     noise = process.prior(condition, seeded())
     for solver in SECOND.values():
         down = run_stages([Stage(process, mixing, solver=solver)], condition, 15, state=noise)
-        up = run_stages([Stage(process, mixing, 0.0, 1.0, solver=solver)], condition, 15, state=down.state)
+        up = run_stages([Stage(process, mixing, upwards=True, solver=solver)], condition, 15, state=down.state)
         for name, field in noise.items():
             assert (up.state[name] - field).abs().max() < 1e-9
         assert (down.state["h"][1, 2] == 0).all() and down.state["x"].sum(1).abs().max() < 1e-9
@@ -267,7 +267,7 @@ def test_refusals() -> None:
             solver.check(stochastic)
         with pytest.raises(InversionError, match="eta=0"):
             run_stages(
-                [Stage(stochastic, Exact(stochastic, DISTRIBUTION), 0.0, 1.0, solver=solver)],
+                [Stage(stochastic, Exact(stochastic, DISTRIBUTION), upwards=True, solver=solver)],
                 rows(2),
                 5,
                 state=torch.zeros(2, 2),

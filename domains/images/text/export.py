@@ -69,7 +69,7 @@ def _write(module: "TextToImage", adapter: "dict[str, Any] | None", folder: Path
         path = Path(fused.path).expanduser()
         about["fused_lora"] = {"path": str(path.resolve()), "scale": fused.scale}
     about["single_file"] = pipeline.single_file is not None
-    level = module.policy.interval.low
+    level = module.policy.handover_level
     about |= {"level": level, "denoiser": part, "lora": adapter is not None}
     write_json(folder / SETTINGS, {**about, "eta": eta, "call": call})
     write_text(folder / "README.md", card.text(about, module.policy.steps))

@@ -66,6 +66,9 @@ def cells(spec: ComparisonSpec, built: Setup) -> list[Cell]:
     out = []
     for method in spec.methods:
         method = _resolved(method, built)
+        trains_model = method.weights != "reference" and method.levels != "fixed"
+        if trains_model and built.module.policy.corrector is not None:
+            raise GraftError(f"{method.name} tunes the model itself: leave out model.corrector, or give it in a file")
         if method.levels in ("zero", "fixed"):
             out.append(Cell(method))
             continue

@@ -253,7 +253,7 @@ def _number(method: Method, text: str, number: str) -> float:
 def _file(text: str) -> Method:
     """Return the method of a configuration file.
 
-    The method has a fixed level if the file sets one.
+    The method has a fixed level if the file sets one, or a corrector.
     """
     path = find_file(text)
     if path.stem in METHODS:
@@ -261,7 +261,7 @@ def _file(text: str) -> Method:
     try:
         content = yaml_files.read(path) or {}
         model = content.get("model") or {}
-        own = "level" in model or "level" in (model.get("init_args") or {})
+        own = {"level", "corrector"} & {*model, *(model.get("init_args") or {})}
     except AttributeError as error:
         raise GraftError(f"the method {text} is not a configuration: {error}") from None
     return Method(

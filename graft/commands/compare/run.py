@@ -149,7 +149,7 @@ class Comparison:
             "path": cell.path,
             "method": cell.method.label,
             "level": "" if cell.level is None else str(cell.level),
-            "u": None if run is None else built.module.policy.interval.low,
+            "u": None if run is None else built.module.policy.handover_level,
             "seed": seed,
             "run": name or "",
             "position": _position(cell, run),

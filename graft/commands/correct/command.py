@@ -196,7 +196,7 @@ def _summary(module: GraftModule, data: InvertedNoiseData, found: Frontier) -> d
             for row in found.rows
         ],
         "conclusion": summarize_frontier(found),
-        "level": module.policy.interval.low,
+        "level": module.policy.handover_level,
         "steps": module.policy.steps,
         "solver": type(module.policy.solver).__name__,
         "evaluation_denoiser_calls": sum(evaluator.denoiser_calls for evaluator in module.evaluators.values()),

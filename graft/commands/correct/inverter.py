@@ -55,7 +55,7 @@ class InversionSettings:
 def check_invertible(module: GraftModule) -> None:
     """Raise GraftError if the model has no corrector, or its flow cannot be inverted."""
     if module.policy.corrector is None:
-        raise GraftError("model.corrector is null; graft correct trains it. Give model.corrector and --model.level 1.")
+        raise GraftError("model.corrector is null; graft correct trains it. Give model.corrector.")
     if not module.policy.process.invertible:
         raise GraftError(
             "the samples of model.process are not a function of their noise, so that they cannot be inverted: "

@@ -15,6 +15,7 @@ from graft.commands.correct.flops import BACKWARD
 from graft.commands.correct.samples import SplitSource
 from graft.core import seeding
 from graft.core.finite import require_finite_weights
+from graft.core.interval import Interval
 from graft.core.state import Condition, State, size
 from graft.io.tensors import read_metadata, read_tensors, write_tensors
 from graft.module import GraftModule
@@ -53,7 +54,7 @@ class TrainLonger(LightningModule):
         (module,) = self.of
         generator = seeding.make_generator(module.seed, "longer", self.global_step)
         state, condition = self.encode(batch)
-        level = seeding.stratified_levels(size(condition), 0.0, generator)
+        level = seeding.stratified_levels(size(condition), Interval(), generator)
         return module.policy.process.loss(self.network, state, level, 0.0, condition, generator=generator).mean()
 
     @override
