@@ -180,8 +180,8 @@ class LabelAgreement(Share):
     def update(self, images: "list[Any]") -> None:
         labelled = [image for image in images if "label" in image.info]
         if labelled:
-            asked = torch.tensor([image.info["label"] for image in labelled])
-            self.some += (self.classifier.probabilities(labelled).argmax(1) == asked).sum().to(self.device)
+            labels = torch.tensor([image.info["label"] for image in labelled])
+            self.some += (self.classifier.probabilities(labelled).argmax(1) == labels).sum().to(self.device)
             self.all += len(labelled)
 
     @override

@@ -21,7 +21,7 @@ from torch import Tensor
 from domains.layouts.conditioning import CENTRE, SPREAD, unconditional
 from graft.core.state import Condition
 from graft.errors import GraftError
-from graft.io import text
+from graft.io.json_files import read_json
 from graft.io.paths import find_file
 
 
@@ -63,7 +63,7 @@ def read(path: "str | Path", names: tuple[str, ...], elements: int) -> PartialLa
         GraftError: The file holds no partial layout, or has elements or classes that the model does not know.
     """
     found = find_file(path)
-    content = text.read_json(found)
+    content = read_json(found)
     if not isinstance(content, dict) or not isinstance(content.get("elements"), list) or not content["elements"]:
         raise GraftError(f'{path} is no brief, which is {{"elements": [{{"class": "title", "box": [l, t, w, h]}}, …]}}')
     listed = content["elements"]

@@ -117,7 +117,7 @@ def _answers(smiles: Sequence[str], seconds: float, count: int) -> "Iterator[tup
     for worker in workers:
         free.put(worker)
 
-    def ask(each: str) -> "tuple[str, etkdg.Answer | str]":
+    def embed(each: str) -> "tuple[str, etkdg.Answer | str]":
         worker = free.get()
         try:
             return each, worker.call((each, seconds))
@@ -135,7 +135,7 @@ def _answers(smiles: Sequence[str], seconds: float, count: int) -> "Iterator[tup
         while True:
             # few are in the queue at a time, so that an interruption loses little
             while len(running) < 2 * count and (each := next(waiting, None)) is not None:
-                running.add(pool.submit(ask, each))
+                running.add(pool.submit(embed, each))
             if not running:
                 return
             done, running = wait(running, return_when=FIRST_COMPLETED)

@@ -127,7 +127,7 @@ def make_cli(command: str, args: "list[str] | dict[str, Any]") -> Any:
             args=args,
             run=False,
         )
-        for name in ("reward", "proxy_reward", "held_out_reward"):  # commands may ask them without a trainer
+        for name in ("reward", "proxy_reward", "held_out_reward"):  # commands may call them without a trainer
             bind(getattr(built.datamodule, name, None), built.model)
         return built
     except ArgumentError as error:

@@ -18,7 +18,7 @@ from graft.core.state import Condition, State
 from graft.domain import hooks
 from graft.errors import GraftError
 from graft.module import GraftModule
-from graft.reward import ask
+from graft.reward import score_objects
 from graft.rollouts import Rollouts
 
 COUNT = 3
@@ -268,7 +268,7 @@ class _Check:
         reward = self.data.reward
         reward.setup()
         try:
-            scores = ask(reward, items)
+            scores = score_objects(reward, items)
         finally:
             reward.teardown()
         if len(scores.failures) == len(items):

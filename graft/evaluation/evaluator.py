@@ -11,7 +11,7 @@ from torchmetrics import Metric
 from graft.core.distributed import disable_sync, gather_dict
 from graft.domain import hooks
 from graft.evaluation.samples import Samples
-from graft.reward import Reward, Scores, ask
+from graft.reward import Reward, Scores, score_objects
 
 
 class SampleEvaluator:
@@ -37,10 +37,10 @@ class SampleEvaluator:
             denoiser_calls: Number of denoiser calls for all objects together.
             number: Number of the request; objects are kept in the order of the requests. The next number if None.
         """
-        scores = ask(self.reward, items) if self.reward is not None else Scores([])
+        scores = score_objects(self.reward, items) if self.reward is not None else Scores([])
         number = len(self.parts) if number is None else number
         self.parts[number] = Samples(
-            items, scores.values, denoiser_calls, scores.asked, len(scores.failures), dict(scores.calls or {})
+            items, scores.values, denoiser_calls, scores.reward_calls, len(scores.failures), dict(scores.calls or {})
         )
         self._values, self._gathered = None, False
 

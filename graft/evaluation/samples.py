@@ -10,7 +10,7 @@ class Samples:
 
     Attributes:
         items: (n,) objects.
-        rewards: (n,) reward of each object, NaN where the reward failed; empty if no reward was asked.
+        rewards: (n,) reward of each object, NaN where the reward failed; empty without a reward.
         denoiser_calls: Number of denoiser calls for all objects.
         reward_calls: Number of reward calls for all objects; a remembered value takes none.
         failures: Number of failed rewards.

@@ -5,18 +5,21 @@ from pathlib import Path
 from typing import Any
 
 from graft.errors import GraftError
+from graft.io import text
 from graft.io.atomic import write_text
 from graft.io.format import with_checksum, without_checksum
 
 
-def parse_json(text: "str | bytes") -> Any:
+def parse_json(content: "str | bytes") -> Any:
     """Return the value of a JSON text.
+
+    ``NaN`` is a number, and strings may hold control characters.
 
     Raises:
         ValueError: The text is not JSON, or is nested too deeply.
     """
     try:
-        return json.loads(text)
+        return json.loads(content, strict=False)
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
 
@@ -26,20 +29,21 @@ def write_json(path: "str | Path", value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
-def read_json(path: "str | Path", remedy: str) -> Any:
+def read_json(path: "str | Path", remedy: str = "") -> Any:
     """Return the content of a JSON file.
 
     Args:
         path: Path of the file.
-        remedy: Advice for a damaged file, for the message.
+        remedy: Advice for a damaged file that graft wrote, for the message; empty for a file of another program.
 
     Raises:
-        GraftError: The file is missing or is not JSON.
+        GraftError: The file is missing, is not UTF-8, or is not JSON.
     """
     try:
-        return parse_json(Path(path).read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise GraftError(f"{path} is missing or damaged ({error}): {remedy}") from None
+        return parse_json(text.read(path))
+    except (OSError, ValueError) as error:
+        problem = f"is missing or damaged ({error}): {remedy}" if remedy else f"is not a JSON file: {error}"
+        raise GraftError(f"{path} {problem}") from None
 
 
 def write_checked_json(path: "str | Path", content: "dict[str, Any]") -> None:

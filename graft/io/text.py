@@ -4,11 +4,7 @@
 names may hold.
 """
 
-import json
 from pathlib import Path
-from typing import Any
-
-from graft.errors import GraftError
 
 
 def read(path: "str | Path") -> str:
@@ -27,33 +23,3 @@ def lines(text: str) -> list[str]:
     """Return the lines of a text, which a line feed alone ends."""
     found = text.split("\n")
     return found[:-1] if found[-1] == "" else found
-
-
-def parse_json(text: str, where: str) -> Any:
-    """Return the value of a JSON text.
-
-    ``NaN`` is a number, and strings may hold control characters.
-
-    Args:
-        text: The JSON text.
-        where: Name of the text in the message, such as ``line 3 of prompts.jsonl``.
-
-    Raises:
-        GraftError: The text is not JSON, or is nested too deeply.
-    """
-    try:
-        return json.loads(text, strict=False)
-    except (ValueError, RecursionError) as error:
-        raise GraftError(f"{where} is not JSON: {error}") from None
-
-
-def read_json(path: "str | Path") -> Any:
-    """Return what a JSON file holds.
-
-    Raises:
-        GraftError: The file cannot be read, is not UTF-8, or is not JSON.
-    """
-    try:
-        return json.loads(read(path), strict=False)
-    except (OSError, ValueError, RecursionError) as error:
-        raise GraftError(f"{path} is not a JSON file: {error}") from None

@@ -40,7 +40,7 @@ class Shaping(Objective):
         """Return the target of the loss for samples of ``source``.
 
         Raises:
-            GraftError: The target that was asked for is biased for them.
+            GraftError: The chosen target is biased for them.
         """
         right = policy.process.reverses_in_distribution(policy.handover_level)
         if self.setting == "auto":

@@ -17,7 +17,7 @@ from graft.io.csv_files import csv_text
 from graft.io.page import embed_image, render_page
 from graft.module import GraftModule
 from graft.report.tables import Markup, format_number, html_table
-from graft.reward import PartForms, ScoredForm, ask, oriented
+from graft.reward import PartForms, ScoredForm, oriented, score_objects
 from graft.rollouts import Rollouts
 
 COLUMNS = ("rank", "key", "reward", "times", "origin")
@@ -101,7 +101,7 @@ def postprocessed(module: GraftModule, data: Rollouts, hits: Sequence[TopSample]
     items = module.postprocess([hit.item for hit in hits])
     scored = [
         replace(hit, item=item, reward=value)
-        for hit, item, value in zip(hits, items, ask(data.rounds.require_reward, items).values, strict=True)
+        for hit, item, value in zip(hits, items, score_objects(data.rounds.require_reward, items).values, strict=True)
         if not math.isnan(value)
     ]
     return sorted(scored, key=lambda hit: -oriented(hit.reward, data.rounds.higher_is_better))

@@ -2,7 +2,7 @@
 
 from graft.reward.base import BatchReward, Reward, ScoredForm
 from graft.reward.cached import CachedReward
-from graft.reward.calls import ask, bind, by_term, leaves, score_batches
+from graft.reward.calls import bind, by_term, leaves, score_batches, score_objects
 from graft.reward.distributed import DistributedReward
 from graft.reward.function import FunctionReward, Scorer, Scoring, import_callable, scorer
 from graft.reward.http_reward import HTTPReward
@@ -32,7 +32,6 @@ __all__ = [
     "Scoring",
     "WeightedSum",
     "WrappedReward",
-    "ask",
     "bind",
     "bounded",
     "by_term",
@@ -42,6 +41,7 @@ __all__ = [
     "leaves",
     "oriented",
     "score_batches",
+    "score_objects",
     "scored_forms",
     "scorer",
     "to_finite_float",

@@ -47,7 +47,7 @@ class Reward(Described, ABC):
     unit: str = ""
     higher_is_better: bool = True
     copies_items: bool = False
-    """True if the reward copies its objects before anything may edit them, so that `ask` does not."""
+    """True if the reward copies its objects before anything may edit them, so that `score_objects` does not."""
 
     def identity(self) -> Any:
         """Describe the reward for `graft.io.fingerprint.fingerprint`.

@@ -15,7 +15,7 @@ from graft.core import limits
 from graft.core.copies import copied
 from graft.errors import GraftError
 from graft.io.fingerprint import fingerprint_hash
-from graft.reward.calls import ask
+from graft.reward.calls import score_objects
 from graft.reward.function import Scorer, import_callable, scorer
 from graft.reward.scores import Scores, to_finite_float
 from graft.reward.wrapped import SameScores
@@ -62,7 +62,7 @@ class CachedReward(SameScores):
                 scores.free.add(i)  # the reward is not called for it
         known = self._remembered(list(places))
         missing = [content for content in places if content not in known]
-        found = ask(self.reward, [items[places[content][0]] for content in missing])
+        found = score_objects(self.reward, [items[places[content][0]] for content in missing])
         new = {content: value for content, value in zip(missing, found.values, strict=True) if not math.isnan(value)}
         self._remember(new)
         scores.calls = found.calls

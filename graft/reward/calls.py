@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from graft.domain import Domain
 
 
-def ask(reward: Reward, items: Sequence[Any]) -> Scores:
+def score_objects(reward: Reward, items: Sequence[Any]) -> Scores:
     """Score copies of the objects and count the calls.
 
     The objects and this process stay as they were, whatever the reward does. Every value of the result is finite or has
@@ -38,7 +38,7 @@ def ask(reward: Reward, items: Sequence[Any]) -> Scores:
     except (Exception, SystemExit) as error:
         if len(items) == 1:
             return Scores([math.nan], {0: format_error(error)}, calls={reward.name: 1})
-        return joined([ask(reward, [item]) for item in items])
+        return joined([score_objects(reward, [item]) for item in items])
     if not isinstance(scores, Scores) or len(scores.values) != len(items):
         found = f"{len(scores.values)} values" if isinstance(scores, Scores) else type(scores).__name__
         raise GraftError(
@@ -54,7 +54,7 @@ def ask(reward: Reward, items: Sequence[Any]) -> Scores:
         except ValueError as error:
             scores.values[i], scores.failures[i] = math.nan, str(error)
     if scores.calls is None:
-        scores.calls = {reward.name: scores.asked}
+        scores.calls = {reward.name: scores.reward_calls}
     return scores
 
 

@@ -1,4 +1,4 @@
-"""Executors of Python: opened by a dotted path, asked for chunks, and closed."""
+"""Executors of Python: opened by a dotted path, called for chunks, and closed."""
 
 import contextlib
 import multiprocessing

@@ -89,7 +89,7 @@ class ProgramReward(FileReward):
             return
         try:
             self._running = _Running(self.command)
-            read_scores(self._running.ask({"objects": []}, self.startup_timeout), 0)
+            read_scores(self._running.request({"objects": []}, self.startup_timeout), 0)
         except (OSError, _Ended, UnusableAnswer) as error:
             self._end()
             raise GraftError(
@@ -117,7 +117,7 @@ class ProgramReward(FileReward):
                 if self._domain is None:
                     raise
                 scores.failures[i] = str(error)
-                scores.free.add(i)  # the program is not asked for it
+                scores.free.add(i)  # it takes no call of the program
         rows = list(files)
         for start in range(0, len(rows), self.batch_size):
             batch = rows[start : start + self.batch_size]
@@ -134,7 +134,7 @@ class ProgramReward(FileReward):
         assert self._running is not None
         try:
             with TemporaryDirectory(prefix="graft_") as folder:
-                answer = self._running.ask({"objects": _written(files, Path(folder))}, self.timeout)
+                answer = self._running.request({"objects": _written(files, Path(folder))}, self.timeout)
             return read_scores(answer, len(files))
         except _Ended as error:
             self._end()
@@ -188,7 +188,7 @@ class _Running:
         for reader in self._readers:
             reader.start()
 
-    def ask(self, request: Any, timeout: float) -> Any:
+    def request(self, content: Any, timeout: float) -> Any:
         """Return the answer to a request.
 
         Raises:
@@ -197,7 +197,7 @@ class _Running:
         while not self._answers.empty():  # lines beyond the answer to the last request
             if self._answers.get() is None:
                 raise _Ended(self._end())
-        line = (json.dumps(request) + "\n").encode()
+        line = (json.dumps(content) + "\n").encode()
         writer = threading.Thread(target=self._write, args=(line,), daemon=True)  # a full pipe must not block
         writer.start()
         try:

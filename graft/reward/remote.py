@@ -15,7 +15,7 @@ from typing import Any
 
 from graft.errors import GraftError
 from graft.reward.base import Reward
-from graft.reward.calls import ask
+from graft.reward.calls import score_objects
 from graft.reward.isolation import shared
 from graft.reward.scores import Scores, bounded, format_error
 
@@ -72,7 +72,7 @@ def _scored(reward: Reward, items: Sequence[bytes]) -> Scores:
         except (Exception, SystemExit) as error:
             scores.failures[i] = f"the object cannot be imported by a worker: {format_error(error)}"
     rows = list(found)
-    answers = ask(reward, list(found.values()))
+    answers = score_objects(reward, list(found.values()))
     for j, i in enumerate(rows):
         scores.values[i] = answers.values[j]
         if j not in answers.free:
@@ -146,7 +146,9 @@ def read_answer(text: Any, count: int) -> Scores:
     reasons = {int(i): bounded(why) for i, why in failures.items()}
     if any(value is None and i not in reasons for i, value in enumerate(values)):
         raise Unanswered("a worker's answer has an object with neither a score nor a failure")
-    kept = [math.nan if i in reasons else value for i, value in enumerate(values)]  # `ask` checks that they are finite
+    kept = [
+        math.nan if i in reasons else value for i, value in enumerate(values)
+    ]  # `score_objects` checks that they are finite
     return Scores(kept, reasons, set(free), {bounded(name, 200): number for name, number in calls.items()})
 
 

@@ -19,8 +19,8 @@ class Scores:
         values: Score of each object; NaN for a failure.
         failures: Reason of each failure, by position.
         free: Positions of the objects that took no call of a reward, since their scores were cached.
-        calls: Number of calls by the name of each reward that was called; None for `asked` calls of the reward that
-            returned this. `ask` fills it in.
+        calls: Number of calls by the name of each reward that was called; None for `reward_calls` calls of the reward
+            that returned this. `score_objects` fills it in.
     """
 
     values: list[float]
@@ -34,7 +34,7 @@ class Scores:
         return len(self.free)
 
     @property
-    def asked(self) -> int:
+    def reward_calls(self) -> int:
         """The number of objects that took a call."""
         return len(self.values) - len(self.free)
 

@@ -11,7 +11,7 @@ from typing_extensions import override
 from graft.core.copies import copied
 from graft.errors import GraftError
 from graft.reward.base import Reward
-from graft.reward.calls import ask
+from graft.reward.calls import score_objects
 from graft.reward.function import Scorer, scorer
 from graft.reward.scores import Scores, format_error, oriented
 
@@ -51,7 +51,7 @@ class CompositeReward(Reward):
 
     @override
     def __call__(self, items: Sequence[Any]) -> Scores:
-        parts = [ask(term, items) for term in self.terms]
+        parts = [score_objects(term, items) for term in self.terms]
         calls = sum((Counter(part.calls) for part in parts), Counter[str]())
         scores = Scores([math.nan] * len(items), free=set.intersection(*(part.free for part in parts)), calls=calls)
         for term, part in zip(self.terms, parts, strict=True):

@@ -36,7 +36,7 @@ def check(data: Any, module: GraftModule, trainer: Trainer) -> None:
     least, share = data.accept.min_draws, data.budget.proxy_fraction
     if data.proxy_reward is not None and share * data.draws < least:
         raise GraftError(
-            f"data.budget.proxy_fraction is {share:g}, so that the reward is asked for less than {least} of "
+            f"data.budget.proxy_fraction is {share:g}, so that the reward scores less than {least} of "
             f"{data.draws} draws, which the rule '{data.accept}' needs: raise it"
         )
     calls = data.rounds.reward_calls
@@ -50,7 +50,7 @@ def check(data: Any, module: GraftModule, trainer: Trainer) -> None:
 
 def _check_auto_level(data: Any, module: GraftModule) -> None:
     if not data.source.is_model:
-        raise GraftError("model.level 'auto' asks the reference and the reward, not a scored file: give a level")
+        raise GraftError("model.level 'auto' needs samples of the reference, not a scored file: give a level")
     upper = module.policy.upper_level
     if max(data.level_search.candidates_on_grid(module.policy.steps)) >= upper:
         raise GraftError(
@@ -59,7 +59,7 @@ def _check_auto_level(data: Any, module: GraftModule) -> None:
         )
     if data.budget.max_calls is not None:
         raise GraftError(
-            "data.budget.max_calls does not cover what model.level 'auto' asks of the reward: give the level, from "
+            "data.budget.max_calls does not cover the reward calls of model.level 'auto': give the level, from "
             "graft levels"
         )
 

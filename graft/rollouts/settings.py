@@ -26,7 +26,7 @@ class RewardBudget:
         max_calls: Largest number of reward calls of the whole run, those for validation and the final comparison
             included. The rounds share evenly what is left. If that is less than the samples of a round, a random subset
             is scored, each condition with its share; the others take no part in the round. ``null``: no limit.
-        max_failures: Rewards that may fail: below 1 a share of those asked for in a round, from 1 on a number over the
+        max_failures: Rewards that may fail: below 1 a share of the rewards of a round, from 1 on a number over the
             whole run. Beyond it the run ends. Failed samples are scored again on resume. ``null``: any number, as long
             as one reward of a round does not fail.
         proxy_reward: A cheap reward that decides which samples the reward scores: the best of each condition. The

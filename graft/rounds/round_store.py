@@ -92,7 +92,7 @@ class RoundStore:
     def reward_calls(self, index: int) -> int:
         """Return the number of reward calls that this run made for a chunk."""
         path = self._scores(index)
-        return 0 if path.name.startswith(STORED) else int(read_scores_file(path)["asked"])
+        return 0 if path.name.startswith(STORED) else int(read_scores_file(path)["reward_calls"])
 
     def calls_by_term(self, index: int) -> dict[str, int]:
         """Return the number of calls that this run made of each term of the reward, by name."""
@@ -164,7 +164,7 @@ class RoundStore:
         return True
 
     def write_scores(
-        self, index: int, scores: Scores, keys: list[str], again: Sequence[int] = (), asked: "int | None" = None
+        self, index: int, scores: Scores, keys: list[str], again: Sequence[int] = (), reward_calls: "int | None" = None
     ) -> None:
         """Write the scores of a chunk.
 
@@ -175,14 +175,14 @@ class RoundStore:
             scores: Score of each draw.
             keys: Key of each object.
             again: Positions of the draws to score again.
-            asked: Number of reward calls so far; by default one for each value and each failure.
+            reward_calls: Number of reward calls so far; by default one for each value and each failure.
         """
         scored = sum(value == value for value in scores.values) + len(scores.failures) - len(scores.free)
         content = {
             "reward": self.reward,
             "values": to_nulls(scores.values),
             "failures": {str(i): bounded(str(why)) for i, why in scores.failures.items()},
-            "asked": scored if asked is None else asked,
+            "reward_calls": scored if reward_calls is None else reward_calls,
             "calls": scores.calls or {},
             "again": list(again),
             "keys": keys,

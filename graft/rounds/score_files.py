@@ -29,13 +29,13 @@ def read_scores_file(path: Path) -> dict[str, Any]:
 @functools.lru_cache(maxsize=1024)
 def _parsed(path: Path, *version: int) -> dict[str, Any]:
     remedy = "remove it, and the chunk is scored again"
-    content = {"reward": None, "asked": 0, "calls": {}, "again": [], **read_checked_json(path, remedy)}
+    content = {"reward": None, "calls": {}, "again": [], **read_checked_json(path, remedy)}
     try:
         if not isinstance(content["values"], list) or len(content["keys"]) != len(content["values"]):
             raise ValueError("not a score and a key for each draw")
         [float(value) for value in content["values"] if value is not None]
         places = [*map(int, content["failures"].keys()), *map(int, content["again"])]
-        if not all(isinstance(number, int) for number in (content["asked"], *content["calls"].values())):
+        if not all(isinstance(number, int) for number in (content["reward_calls"], *content["calls"].values())):
             raise ValueError("no number of calls")
         if any(not 0 <= place < len(content["values"]) for place in places):
             raise ValueError("a failure of no draw")

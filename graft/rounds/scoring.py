@@ -13,7 +13,7 @@ from graft.core.distributed import rank_zero_print
 from graft.domain import Domain
 from graft.errors import GraftError
 from graft.io.fingerprint import fingerprint_hash
-from graft.reward import Reward, Scores, ask, bounded, oriented
+from graft.reward import Reward, Scores, bounded, oriented, score_objects
 from graft.rounds.budget_selection import equal_shares, top_per_group
 from graft.rounds.ranks import Ranks
 from graft.rounds.round_store import RoundStore, join_parts
@@ -69,6 +69,7 @@ class RoundScorer:
     def _choose(self, store: RoundStore, number: int) -> Tensor:
         """Return (draws,) bool, True for a sample to call the reward for."""
         settings, count = self.settings, sum(store.rows)
+        # the name is a part of the seed: another one would choose other draws
         generator = seeding.make_generator(settings.seed, "asked", number)
         most = int(min(settings.max_scored, count))
         if settings.proxy_reward is not None:
@@ -130,12 +131,12 @@ class RoundScorer:
             chosen = among.nonzero()[:, 0].tolist()
         else:
             scores, before = store.read_scores(index)[0], store.reward_calls(index)
-        some = ask(reward, [items[i] for i in chosen])
+        some = score_objects(reward, [items[i] for i in chosen])
         scores.failures = {chosen[i]: why for i, why in some.failures.items()}
         scores.calls = Counter(scores.calls or {}) + Counter(some.calls or {})
         for i, value in zip(chosen, some.values, strict=True):
             scores.values[i] = value
-        store.write_scores(index, scores, keys, asked=before + some.asked)
+        store.write_scores(index, scores, keys, reward_calls=before + some.reward_calls)
         return scores, keys
 
     def _check_failures(self, store: RoundStore, parts: dict[int, Part]) -> None:
@@ -213,7 +214,7 @@ def proxy_values(domain: Domain, proxy: Reward, store: RoundStore) -> Tensor:
 def _chunk_proxy_values(domain: Domain, proxy: Reward, by: str, store: RoundStore, index: int) -> list[float]:
     def values_of() -> list[float]:
         chunk = store.read_chunk(index)
-        return ask(proxy, domain.decode(chunk.state, chunk.condition)).values
+        return score_objects(proxy, domain.decode(chunk.state, chunk.condition)).values
 
     return store.proxy_scores(index, by, values_of)
 

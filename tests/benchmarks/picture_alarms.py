@@ -28,7 +28,7 @@ from domains.images.mlp import SmallMLP
 from domains.images.pixels import to_pil
 from domains.images.rewards import Brightness, ClassProbability, Compressibility, Incompressibility, Symmetry
 from graft.evaluation.alarms import Alarms, SampleSet, Statistic, check_tolerances, statistics
-from graft.reward import FunctionReward, Reward, ask, oriented
+from graft.reward import FunctionReward, Reward, oriented, score_objects
 
 SPOILED = 0.75  # share of the class's probability for the reference's digits
 DRAWS, CHECKED, ACCEPTED, STEPS, RATE, SAMPLER_STEPS = 320, 160, 0.125, 60, 2e-3, 12
@@ -120,7 +120,7 @@ def run(reference: Flow, reward: Reward, rounds: int, seed: int) -> dict[str, An
     for number in range(1, rounds + 1):
         classes = torch.arange(DRAWS) % 10
         drawn = flow.sample(classes, torch.randn(DRAWS, 1, 8, 8, generator=generator))
-        values = torch.tensor(ask(reward, pictures(drawn, classes)).values)
+        values = torch.tensor(score_objects(reward, pictures(drawn, classes)).values)
         signed = oriented(values, reward.higher_is_better)
         rows = [torch.where(classes == k)[0] for k in range(10)]
         best = torch.cat([each[signed[each].argsort(descending=True)[: round(ACCEPTED * len(each))]] for each in rows])

@@ -18,7 +18,7 @@ from domains.images.rewards.base import PictureReward, TensorReward
 from domains.molecules.rewards import DesirabilityWindow, Gated
 from graft import GraftModule, cli
 from graft.core.copies import copied, copies
-from graft.reward import BatchReward, CachedReward, FunctionReward, Reward, Scores, WeightedSum, ask
+from graft.reward import BatchReward, CachedReward, FunctionReward, Reward, Scores, WeightedSum, score_objects
 
 pytestmark = [pytest.mark.filterwarnings(f"ignore:{message}") for message in cli.IGNORED_WARNINGS]  # Lightning's
 
@@ -149,7 +149,7 @@ def test_rewards(name: str) -> None:
     make, right = REWARDS[name]
     reward, items = make(), copies(ITEMS)
     for _ in range(2):
-        assert ask(reward, items).values == right and items == ITEMS
+        assert score_objects(reward, items).values == right and items == ITEMS
 
 
 def test_single_objects() -> None:
@@ -160,7 +160,7 @@ def test_single_objects() -> None:
 
 def test_batches_that_are_scored_again_are_as_they_were() -> None:
     items = [[1.0, 2.0], [-5.0], [3.0]]
-    scores = ask(FunctionReward(cleared, timeout=None, batched=True), items)
+    scores = score_objects(FunctionReward(cleared, timeout=None, batched=True), items)
     assert scores.values[0] == 3 and scores.values[2] == 3 and sorted(scores.failures) == [1]
     assert items == [[1.0, 2.0], [-5.0], [3.0]]
 
@@ -168,7 +168,7 @@ def test_batches_that_are_scored_again_are_as_they_were() -> None:
         def __call__(self, items: Any) -> Scores:
             return Scores(cleared(items))
 
-    scores = ask(Clears(), items)
+    scores = score_objects(Clears(), items)
     assert scores.values[0] == 3 and scores.values[2] == 3 and "negative" in scores.failures[1]
 
     class Thumb(TensorReward):
@@ -181,7 +181,7 @@ def test_batches_that_are_scored_again_are_as_they_were() -> None:
             return torch.tensor(sizes, dtype=torch.float32)
 
     pictures = [Image.new("L", (8, 8)), Image.new("L", (8, 8))]
-    assert ask(Thumb(), pictures).values == [8, 8] and pictures[0].size == (8, 8)
+    assert score_objects(Thumb(), pictures).values == [8, 8] and pictures[0].size == (8, 8)
 
 
 def test_pictures_and_molecules() -> None:
@@ -191,7 +191,7 @@ def test_pictures_and_molecules() -> None:
             return float(image.size[0])
 
     pictures = [Image.new("L", (28, 28), 7)]
-    assert ask(WeightedSum([Mine(), Mine()], [1, 1]), pictures).values == [8] and pictures[0].size == (28, 28)
+    assert score_objects(WeightedSum([Mine(), Mine()], [1, 1]), pictures).values == [8] and pictures[0].size == (28, 28)
 
     class Strips(Reward):
         def score(self, item: Any) -> float:
@@ -202,7 +202,7 @@ def test_pictures_and_molecules() -> None:
 
     mol = Chem.MolFromMolBlock(Chem.MolToMolBlock(Chem.MolFromSmiles("CCO")))
     gated = Gated(WeightedSum([Strips(), Strips()], [1, 1]), require=["connected"], fallback=0.0)
-    assert ask(gated, [mol]).values == [6] and mol.GetNumConformers() == 1 and Chem.MolToSmiles(mol) == "CCO"
+    assert score_objects(gated, [mol]).values == [6] and mol.GetNumConformers() == 1 and Chem.MolToSmiles(mol) == "CCO"
     assert gated.score(mol) == 6
 
 
@@ -218,7 +218,7 @@ def test_wrong_results_of_a_batch_end_in_a_sentence(wrong: Any) -> None:
             return wrong(items)
 
     with pytest.raises(graft.GraftError, match="the reward wrong returned"):
-        ask(Wrong(), [[1.0], [2.0]])
+        score_objects(Wrong(), [[1.0], [2.0]])
 
 
 def test_values_that_are_not_finite_fail() -> None:
@@ -226,9 +226,9 @@ def test_values_that_are_not_finite_fail() -> None:
         def __call__(self, items: Any) -> Scores:
             return Scores([1.0, math.nan, math.inf, "2", torch.tensor(3.0)])  # type: ignore[list-item]
 
-    scores = ask(Loose(), [1, 2, 3, 4, 5])
+    scores = score_objects(Loose(), [1, 2, 3, 4, 5])
     assert scores.values[0] == 1 and scores.values[4] == 3 and sorted(scores.failures) == [1, 2, 3]
-    assert all(math.isnan(scores.values[i]) for i in (1, 2, 3)) and ask(Loose(), []).values == []
+    assert all(math.isnan(scores.values[i]) for i in (1, 2, 3)) and score_objects(Loose(), []).values == []
 
 
 class Mean(Metric):

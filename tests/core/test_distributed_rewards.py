@@ -13,7 +13,15 @@ import callables
 import pytest
 
 from graft import GraftError
-from graft.reward import CachedReward, DistributedReward, FunctionReward, Reward, WeightedSum, ask, chunk_scoring
+from graft.reward import (
+    CachedReward,
+    DistributedReward,
+    FunctionReward,
+    Reward,
+    WeightedSum,
+    chunk_scoring,
+    score_objects,
+)
 from graft.reward.isolation import isolated, shared
 from graft.reward.remote import Unanswered, read_answer, score_chunk
 
@@ -67,13 +75,13 @@ def test_scores_in_order_and_counts_calls(executor: str) -> None:
     reward = DistributedReward(here(SQUARE, name="area", unit="nm"), executor, {"max_workers": 2}, chunk_size=3)
     reward.setup()
     for _ in range(1 + (executor == THREADS)):
-        scores = ask(reward, [float(i) for i in range(10)])
+        scores = score_objects(reward, [float(i) for i in range(10)])
         assert scores.values == [i * i for i in range(10)] and scores.calls == {"area": 10} and not scores.failures
-        assert scores.asked == 10
+        assert scores.reward_calls == 10
         reward.teardown()  # opens again at the next call
     assert reward.name == "area" and reward.unit == "nm" and (executor == PROCESSES or reward.score(3.0) == 9)
     reward.teardown()
-    assert ask(reward, []).values == [] and reward._handle._open is None
+    assert score_objects(reward, []).values == [] and reward._handle._open is None
 
 
 def test_a_reward_with_workers_of_its_own() -> None:
@@ -83,7 +91,7 @@ def test_a_reward_with_workers_of_its_own() -> None:
     reward = DistributedReward(inner, THREADS, {"max_workers": 2}, chunk_size=2)
     kinds = ["work", "raise", "kill", "nan", "work"]
     try:
-        scores = ask(reward, [(kind, float(i)) for i, kind in enumerate(kinds)])
+        scores = score_objects(reward, [(kind, float(i)) for i, kind in enumerate(kinds)])
     finally:
         reward.teardown()
         inner.teardown()
@@ -97,7 +105,7 @@ def test_a_killed_process_costs_its_object_alone() -> None:
     items: list[Any] = [("work", float(i)) for i in range(9)]
     items[4] = ("kill", 4.0)
     reward = DistributedReward(here("callables.faulty"), options={"max_workers": 2}, chunk_size=2, retries=1)
-    scores = ask(reward, items)
+    scores = score_objects(reward, items)
     reward.teardown()
     assert [value for i, value in enumerate(scores.values) if i != 4] == [i + 0.5 for i in range(9) if i != 4]
     assert math.isnan(scores.values[4]) and "died" in scores.failures[4] and "2 times" in scores.failures[4]
@@ -107,7 +115,7 @@ def test_a_killed_process_costs_its_object_alone() -> None:
 def test_a_process_that_is_killed_once_costs_nothing(tmp_path: Path) -> None:
     items = [("", 0.0), (str(tmp_path / "died"), 1.0), ("", 2.0), ("", 3.0)]
     reward = DistributedReward(here("callables.fatal_once"), options={"max_workers": 1}, chunk_size=2)
-    scores = ask(reward, items)
+    scores = score_objects(reward, items)
     reward.teardown()
     assert scores.values == [0.5, 1.5, 2.5, 3.5] and not scores.failures and scores.calls == {"fatal_once": 4}
 
@@ -120,7 +128,7 @@ def test_a_time_limit(executor: str) -> None:
         here("callables.slow"), executor, {"max_workers": 2}, chunk_size=2, timeout=limit, retries=1
     )
     reward.setup()
-    scores = ask(reward, items)
+    scores = score_objects(reward, items)
     reward.teardown()
     assert [value for value in scores.values if not math.isnan(value)] == [0, 1, 3, 4]
     assert [*scores.failures] == [2] and "time limit" in scores.failures[2]
@@ -152,7 +160,7 @@ LOST = {
 def test_a_lost_chunk_is_tried_again(how: str) -> None:
     spoil = lambda number, items: LOST[how]() if number == 2 and len(Fake.opened) == 1 else None  # noqa: E731
     reward = DistributedReward(here(SQUARE), lambda: Fake(spoil), chunk_size=2, retries=1)
-    scores = ask(reward, [1.0, 2.0, 3.0, 4.0, 5.0])
+    scores = score_objects(reward, [1.0, 2.0, 3.0, 4.0, 5.0])
     assert scores.values == [1, 4, 9, 16, 25] and not scores.failures and scores.calls == {"square": 5}
     assert len(Fake.opened) == 1 + (how == "broken")
 
@@ -161,7 +169,7 @@ def test_a_lost_chunk_is_tried_again(how: str) -> None:
 def test_an_object_that_is_lost_each_time_fails(how: str) -> None:
     spoil = lambda number, items: LOST[how]() if 3.0 in items else None  # noqa: E731
     reward = DistributedReward(here(SQUARE), lambda: Fake(spoil), chunk_size=2, retries=2)
-    scores = ask(reward, [1.0, 2.0, 3.0, 5.0])
+    scores = score_objects(reward, [1.0, 2.0, 3.0, 5.0])
     failed = {2, 3} if how == "broken" else {2}  # a broken connection has no single culprit
     assert {*scores.failures} == failed and all("3 times of 3" in why for why in scores.failures.values())
     assert math.isnan(scores.values[2]) and scores.values[:2] == [1, 4] and scores.calls == {"square": 4}
@@ -169,7 +177,7 @@ def test_an_object_that_is_lost_each_time_fails(how: str) -> None:
 
 def test_a_number_that_is_not_finite_is_a_failure() -> None:
     spoil = lambda number, items: '{"values": [NaN, 1e999], "failures": {}, "free": [], "calls": {}}'  # noqa: E731
-    scores = ask(DistributedReward(here(SQUARE), lambda: Fake(spoil)), [1.0, 2.0])
+    scores = score_objects(DistributedReward(here(SQUARE), lambda: Fake(spoil)), [1.0, 2.0])
     assert {*scores.failures} == {0, 1} and all(map(math.isnan, scores.values))
 
 
@@ -239,7 +247,7 @@ def test_what_cannot_work_is_refused_at_the_start() -> None:
 
 
 def test_an_object_that_no_process_can_get_fails_alone() -> None:
-    scores = ask(DistributedReward(here(SQUARE), Fake), [2.0, lambda: None, 3.0])
+    scores = score_objects(DistributedReward(here(SQUARE), Fake), [2.0, lambda: None, 3.0])
     assert scores.values[0] == 4 and scores.values[2] == 9 and "pickled" in scores.failures[1]
     assert scores.calls == {"square": 2}
 
@@ -248,11 +256,11 @@ def test_within_and_around_other_rewards() -> None:
     """Terms are counted apart, a cache in front asks once, and the workers do not change the identity."""
     total = WeightedSum([here(SQUARE), here("callables.slow")], [1.0, 2.0])
     reward = DistributedReward(total, Fake, chunk_size=2)
-    scores = ask(reward, [1.0, 2.0, 3.0])
+    scores = score_objects(reward, [1.0, 2.0, 3.0])
     assert scores.values == [3, 8, 15] and scores.calls == {"square": 3, "slow": 3}
     cached = CachedReward(reward)
-    assert ask(cached, [1.0, 1.0, 2.0]).calls == {"square": 2, "slow": 2}
-    assert not ask(cached, [2.0, 1.0]).calls or ask(cached, [2.0]).asked == 0
+    assert score_objects(cached, [1.0, 1.0, 2.0]).calls == {"square": 2, "slow": 2}
+    assert not score_objects(cached, [2.0, 1.0]).calls or score_objects(cached, [2.0]).reward_calls == 0
     assert reward.identity() == DistributedReward(total, THREADS, chunk_size=5).identity()
 
 
@@ -288,7 +296,7 @@ def test_a_dask_cluster_with_a_killed_worker(tmp_path: Path) -> None:
         )
         reward.setup()
         items = [("", 0.0), (str(tmp_path / "died"), 1.0), ("", 2.0), ("", 3.0), ("", 4.0)]
-        scores = ask(reward, items)
+        scores = score_objects(reward, items)
         assert scores.values == [0.5, 1.5, 2.5, 3.5, 4.5] and not scores.failures
         assert (tmp_path / "died").exists() and scores.calls == {"fatal_once": 5}
         reward.teardown()
@@ -297,7 +305,7 @@ def test_a_dask_cluster_with_a_killed_worker(tmp_path: Path) -> None:
         with dask.Client(cluster.scheduler_address) as client:
             client.wait_for_workers(2, timeout=300)  # the nanny has started the killed one again
             client.run_on_scheduler(lambda dask_scheduler: setattr(dask_scheduler, "allowed_failures", 0))
-        scores = ask(fatal, [("work", 1.0), ("work", 2.0), ("kill", 3.0)])
+        scores = score_objects(fatal, [("work", 1.0), ("work", 2.0), ("kill", 3.0)])
         fatal.teardown()
         assert scores.values[:2] == [1.5, 2.5] and [*scores.failures] == [2] and scores.calls == {"faulty": 3}
         assert "Killed" in scores.failures[2] or "died" in scores.failures[2]

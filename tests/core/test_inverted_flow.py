@@ -35,7 +35,7 @@ def test_linear_flow_in_closed_form(method, solver) -> None:
         assert torch.allclose(found.noise, data / c, rtol=1e-9)
         assert torch.allclose(found.noise_gain, torch.full_like(found.noise_gain, 1 / c), rtol=1e-6)
         assert (found.round_trip < 1e-10).all()
-        assert [step.asked for step in found.steps] == 6 * [20] and not any(step.missed for step in found.steps)
+        assert [step.reached for step in found.steps] == 6 * [20] and not any(step.not_inverted for step in found.steps)
 
 
 @pytest.mark.parametrize("solver", SOLVERS.values(), ids=SOLVERS)
@@ -77,8 +77,8 @@ def test_what_has_no_noise_is_counted_where_it_stops(method) -> None:
     assert torch.equal(found.solved, found.stopped == 1)
     assert found.round_trip[~found.solved].isinf().all() and (found.round_trip[found.solved] < 1e-9).all()
     assert found.noise_gain[~found.solved].isnan().all() and found.noise_gain[found.solved].isfinite().all()
-    assert [step.missed for step in found.steps] == [expected.count(i) for i in range(4)]
-    assert [step.asked for step in found.steps] == [sum(e >= i for e in expected) for i in range(4)]
+    assert [step.not_inverted for step in found.steps] == [expected.count(i) for i in range(4)]
+    assert [step.reached for step in found.steps] == [sum(e >= i for e in expected) for i in range(4)]
 
 
 def test_two_noises_of_one_sample() -> None:
@@ -101,7 +101,7 @@ def test_float32_network_and_noise() -> None:
 
 
 class Tallied:
-    """Counts the samples that a network is called for, and those whose derivative is asked for as well."""
+    """Counts the samples that a network is called for, and those whose derivative is reached for as well."""
 
     def __init__(self, model) -> None:
         self.model, self.plain, self.tangents = model, 0, 0

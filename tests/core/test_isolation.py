@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from graft.reward import Reward, ask
+from graft.reward import Reward, score_objects
 
 
 def state() -> dict[str, Any]:
@@ -73,7 +73,7 @@ class Intruder(Reward):
 def test_nothing_is_left(name: str, raises: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     before = state()
-    scores = ask(Intruder(name, raises), [0, 1])
+    scores = score_objects(Intruder(name, raises), [0, 1])
     after = state()
     assert len(scores.failures) == (2 if raises else 0)
     assert {key: value for key, value in after.items() if value != before[key]} == {}
@@ -85,5 +85,5 @@ def test_a_folder_that_the_reward_removes(tmp_path: Path, monkeypatch: pytest.Mo
     folder.mkdir()
     monkeypatch.chdir(folder)
     monkeypatch.setitem(CHANGES, "removed", lambda: folder.exists() and folder.rmdir())
-    assert ask(Intruder("removed", False), [0]).values == [1.0]
+    assert score_objects(Intruder("removed", False), [0]).values == [1.0]
     os.chdir(tmp_path)

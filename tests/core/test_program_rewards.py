@@ -15,7 +15,7 @@ import pytest
 import graft
 from graft import GraftError, cli
 from graft.io.fingerprint import fingerprint_hash
-from graft.reward import ProgramReward, ask, bind
+from graft.reward import ProgramReward, bind, score_objects
 
 pytestmark = [pytest.mark.filterwarnings(f"ignore:{message}") for message in cli.IGNORED_WARNINGS]  # Lightning's
 
@@ -61,8 +61,8 @@ def test_faults_cost_their_object_alone(tmp_path: Path) -> None:
     reward.setup()
     first = reward._running
     try:
-        assert ask(reward, [[0.0, 1.0], [1.0, 1.0]]).values == [0, 1] and reward._running is first
-        scores = ask(reward, [[float(i), 0.0] for i in range(7)])
+        assert score_objects(reward, [[0.0, 1.0], [1.0, 1.0]]).values == [0, 1] and reward._running is first
+        scores = score_objects(reward, [[float(i), 0.0] for i in range(7)])
         assert [scores.values[i] for i in (0, 1, 6)] == [0, 1, 6]
         assert scores.failures == {
             2: "the program ended with exit status 3: wild x",

@@ -18,7 +18,7 @@ import pytest
 import graft
 from graft import GraftError, cli
 from graft.io.fingerprint import fingerprint, fingerprint_hash
-from graft.reward import HTTPReward, ModelJudge, WeightedSum, ask, bind
+from graft.reward import HTTPReward, ModelJudge, WeightedSum, bind, score_objects
 from graft.reward.remote_calls import MOST_UNANSWERED
 
 pytestmark = [pytest.mark.filterwarnings(f"ignore:{message}") for message in cli.IGNORED_WARNINGS]  # Lightning's
@@ -121,7 +121,7 @@ POINTS = [[float(i), 0.5] for i in range(7)]
 
 def test_scores_of_a_server(server: Server, domain: Any) -> None:
     reward = bound(HTTPReward(server.url + "/score?v=1", batch_size=3, concurrency=2), domain)
-    scores = ask(reward, POINTS)
+    scores = score_objects(reward, POINTS)
     assert scores.values == [0, 1, 2, 3, 4, 5, 6] and not scores.failures
     assert sorted(len(content["objects"]) for _, _, content in server.requests) == [1, 3, 3]
     path, headers, content = next(each for each in server.requests if len(each[2]["objects"]) == 1)
@@ -133,7 +133,7 @@ def test_scores_of_a_server(server: Server, domain: Any) -> None:
 def test_failures_of_single_objects(server: Server, domain: Any) -> None:
     values: list[Any] = [1.5, None, "2", True, 1e300, [3], 2]
     server.answer = lambda content: (200, {"scores": values, "errors": {"1": "too dark", "6": "odd"}})
-    scores = ask(bound(HTTPReward(server.url), domain), POINTS)
+    scores = score_objects(bound(HTTPReward(server.url), domain), POINTS)
     assert scores.values[0] == 1.5 and all(map(math.isnan, scores.values[1:]))
     assert scores.failures[1] == "too dark" and scores.failures[6] == "odd"
     assert "not a number" in scores.failures[2] and "beyond" in scores.failures[4]
@@ -158,7 +158,7 @@ def test_a_refused_request_is_split(server: Server, domain: Any, pauses: list[fl
         return bad if any(first(each) == 2 for each in content["objects"]) else score_all(content)
 
     server.answer = answer
-    scores = ask(bound(HTTPReward(server.url, batch_size=4), domain), POINTS)
+    scores = score_objects(bound(HTTPReward(server.url, batch_size=4), domain), POINTS)
     assert list(scores.failures) == [2] and words in scores.failures[2]
     assert [value for value in scores.values if not math.isnan(value)] == [0, 1, 3, 4, 5, 6]
     assert len(server.requests) == 1 + 4 + 1 and not pauses
@@ -167,10 +167,10 @@ def test_a_refused_request_is_split(server: Server, domain: Any, pauses: list[fl
 def test_busy_servers_are_asked_again(server: Server, domain: Any, pauses: list[float]) -> None:
     answers = iter([(503, b""), (429, b""), (200, {"scores": [5]})])
     server.answer, server.headers = lambda content: next(answers), {"Retry-After": "7"}
-    assert ask(bound(HTTPReward(server.url), domain), POINTS[:1]).values == [5]
+    assert score_objects(bound(HTTPReward(server.url), domain), POINTS[:1]).values == [5]
     assert pauses == [7, 7]
     server.answer, server.headers = lambda content: (503, b"busy"), {}
-    scores = ask(bound(HTTPReward(server.url, retries=2), domain), POINTS[:1])
+    scores = score_objects(bound(HTTPReward(server.url, retries=2), domain), POINTS[:1])
     assert scores.failures == {0: "no answer from 127.0.0.1 in 3 tries: the server answers with status 503: busy"}
     assert pauses[2:] == [1, 2]
 
@@ -179,7 +179,7 @@ def test_silent_servers_are_left_alone(domain: Any, pauses: list[float]) -> None
     """The objects of a call fail, without a try for each of them."""
     gone = Server()
     gone.close()
-    scores = ask(bound(HTTPReward(gone.url, batch_size=1, retries=1), domain), POINTS)
+    scores = score_objects(bound(HTTPReward(gone.url, batch_size=1, retries=1), domain), POINTS)
     assert set(scores.failures) == set(range(7)) and len(pauses) == MOST_UNANSWERED
     assert "in 2 tries: " in scores.failures[0] and "not sent, because 3 requests" in scores.failures[6]
 
@@ -187,7 +187,7 @@ def test_silent_servers_are_left_alone(domain: Any, pauses: list[float]) -> None
 def test_a_slow_answer_ends_at_the_time_limit(server: Server, domain: Any) -> None:
     """The limit holds for the whole answer, although each byte arrives in time."""
     server.answer = lambda content: (0, None)
-    scores = ask(bound(HTTPReward(server.url, timeout=0.3, retries=0), domain), POINTS[:1])
+    scores = score_objects(bound(HTTPReward(server.url, timeout=0.3, retries=0), domain), POINTS[:1])
     assert scores.failures == {0: "no answer from 127.0.0.1 in 1 try: not within 0.3 s"}
 
 
@@ -202,7 +202,7 @@ def test_the_key_is_in_the_header_only(server: Server, domain: Any, monkeypatch:
     monkeypatch.setenv("GRAFT_TEST_KEY", KEY)
     reward.setup()
     server.answer = lambda content: (401, {"error": f"{KEY} is no key"})
-    scores = ask(reward, POINTS[:1])
+    scores = score_objects(reward, POINTS[:1])
     assert server.requests[0][1]["Authorization"] == f"Bearer {KEY}"
     assert scores.failures == {0: "the server answers with status 401: … is no key"}
     assert KEY not in repr(vars(reward)) + repr(vars(reward.client)) + json.dumps(fingerprint(reward))
@@ -234,7 +234,7 @@ def test_without_a_domain_it_is_refused(server: Server, domain: Any) -> None:
     with pytest.raises(GraftError, match="has no domain"):
         copy.setup()
     both = WeightedSum([HTTPReward(server.url), HTTPReward(server.url)], [1.0, 2.0])
-    assert ask(bound(both, domain), POINTS[:2]).values == [0, 3]
+    assert score_objects(bound(both, domain), POINTS[:2]).values == [0, 3]
 
 
 class Picky(plane.Plane):
@@ -245,7 +245,7 @@ class Picky(plane.Plane):
 
 
 def test_an_object_that_cannot_be_written_fails_alone(server: Server, tmp_path: Path) -> None:
-    scores = ask(bound(HTTPReward(server.url), plane.made(tmp_path, Picky)), POINTS[:3])
+    scores = score_objects(bound(HTTPReward(server.url), plane.made(tmp_path, Picky)), POINTS[:3])
     assert list(scores.failures) == [1] and "cannot write ones" in scores.failures[1]
     assert scores.calls == {"score by 127.0.0.1": 2}
 
@@ -270,7 +270,9 @@ def test_a_model_judges(server: Server, domain: Any, monkeypatch: pytest.MonkeyP
         "eyes-1", "Does it show {caption}?", server.url + "/v1/", "GRAFT_TEST_KEY", options={"max_tokens": 9}
     )
     judge = bound(made, domain)
-    assert ask(judge, POINTS[:1]).values == [7.5] and judge.name == "rating by eyes-1" and judge.worst_value == 0
+    assert (
+        score_objects(judge, POINTS[:1]).values == [7.5] and judge.name == "rating by eyes-1" and judge.worst_value == 0
+    )
     path, headers, content = server.requests[0]
     assert path == "/v1/chat/completions" and headers["Authorization"] == f"Bearer {KEY}"
     assert content["model"] == "eyes-1" and content["temperature"] == 0 and content["max_tokens"] == 9
@@ -278,10 +280,10 @@ def test_a_model_judges(server: Server, domain: Any, monkeypatch: pytest.MonkeyP
     assert text["text"].startswith("Does it show at 0.5?") and "from 0 (worst) to 10 (best)" in text["text"]
     start, _, data = picture["image_url"]["url"].partition(",")
     assert start == "data:image/png;base64" and base64.b64decode(data) == b"\x89PNG[0.0, 0.5]"
-    ask(bound(ModelJudge("m", "Good?", server.url, show="both"), domain), POINTS[:1])
+    score_objects(bound(ModelJudge("m", "Good?", server.url, show="both"), domain), POINTS[:1])
     assert "in the format csv:\n0.0,0.5" in server.requests[-1][2]["messages"][0]["content"][0]["text"]
     assert len(server.requests[-1][2]["messages"][0]["content"]) == 2
-    ask(bound(ModelJudge("m", "Good?", server.url, show="text"), domain), POINTS[:1])
+    score_objects(bound(ModelJudge("m", "Good?", server.url, show="text"), domain), POINTS[:1])
     assert len(server.requests[-1][2]["messages"][0]["content"]) == 1
 
 
@@ -300,7 +302,7 @@ def test_a_model_judges(server: Server, domain: Any, monkeypatch: pytest.MonkeyP
 def test_a_judge_without_a_score_fails(server: Server, domain: Any, answer: Answer, words: str) -> None:
     good = chat([{"type": "text", "text": '{"score": 3}'}])
     server.answer = lambda content: answer if "[1.0" in seen(content) else good
-    scores = ask(bound(ModelJudge("m", "Good?", server.url, concurrency=3), domain), POINTS[:3])
+    scores = score_objects(bound(ModelJudge("m", "Good?", server.url, concurrency=3), domain), POINTS[:3])
     assert list(scores.failures) == [1] and words in scores.failures[1]
     assert [scores.values[0], scores.values[2]] == [3, 3]
 
@@ -318,5 +320,5 @@ def test_settings_of_a_judge_are_checked(server: Server, tmp_path: Path) -> None
     with pytest.raises(GraftError, match="high is 0"):
         ModelJudge("m", "Good?", high=0)
     blind = bound(ModelJudge("m", "Good?", server.url), plane.made(tmp_path))
-    assert "renders no pictures: set data.reward.show to text" in ask(blind, POINTS[:1]).failures[0]
+    assert "renders no pictures: set data.reward.show to text" in score_objects(blind, POINTS[:1]).failures[0]
     assert not server.requests

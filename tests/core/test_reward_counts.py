@@ -16,7 +16,7 @@ from graft import cli, commands
 from graft.commands.compare.best_of import best_of_n
 from graft.evaluation import SampleEvaluator
 from graft.process import CosineSchedule, Gaussian
-from graft.reward import CachedReward, Reward, WeightedSum, ask, by_term, leaves
+from graft.reward import CachedReward, Reward, WeightedSum, by_term, leaves, score_objects
 from graft.rollouts.settings import LevelSearch
 from graft.rounds import RoundStore
 
@@ -74,9 +74,9 @@ def test_real_calls(name: str) -> None:
     total = Counter[str]()
     for expected, asked in ((first, whole), (second, again)):
         before = Counter(CALLS)
-        scores = ask(reward, ITEMS)
+        scores = score_objects(reward, ITEMS)
         made = CALLS - before
-        assert [made["a"], made["b"]] == expected and scores.asked == asked
+        assert [made["a"], made["b"]] == expected and scores.reward_calls == asked
         assert Counter(scores.calls) == made and sorted(scores.failures) == [3, 4]
         total += Counter(scores.calls)
     names = {leaf.name for leaf in leaves(reward)}
@@ -90,7 +90,7 @@ def test_gate_counts_what_passes() -> None:
 
     gate = Odd(CachedReward(Costly("a")), require=[], fallback=0.0)
     for calls in (1, 0):
-        scores = ask(gate, ITEMS)
+        scores = score_objects(gate, ITEMS)
         assert Counter(scores.calls)["a"] == calls and scores.values == [0.8, 0.0, 0.8, 0.0, 0.0]
     assert by_term(gate, []) == {"a": 0}
 
@@ -98,8 +98,8 @@ def test_gate_counts_what_passes() -> None:
 def test_failed_calls_that_are_made_again_count_again(tmp_path: Path) -> None:
     """On disk the calls of a chunk add up; those that came with an earlier run's draws are not this run's."""
     store = RoundStore(tmp_path, {"seed": 0}, [5], "r")
-    scores = ask(CachedReward(Costly("a")), ITEMS)
-    store.write_scores(0, scores, [""] * 5, asked=scores.asked)
+    scores = score_objects(CachedReward(Costly("a")), ITEMS)
+    store.write_scores(0, scores, [""] * 5, reward_calls=scores.reward_calls)
     assert (store.reward_calls(0), store.calls_by_term(0)) == (3, {"a": 3})
     store.mark_failures_for_retry()
     assert (store.reward_calls(0), store.calls_by_term(0), store.pending_retries(0)) == (3, {"a": 3}, [3, 4])

@@ -37,7 +37,7 @@ def test_read(tmp_path: Path) -> None:
 def test_what_is_no_json(content: "str | bytes", tmp_path: Path) -> None:
     (tmp_path / "a.json").write_bytes(content.encode() if isinstance(content, str) else content)
     with pytest.raises(GraftError, match=r"a\.json is not a JSON file") as error:
-        text.read_json(tmp_path / "a.json")
+        read_json(tmp_path / "a.json")
     assert "\n" not in str(error.value)
 
 
@@ -55,7 +55,7 @@ READERS: dict[str, tuple[str, Callable[[Path], Any]]] = {
         lambda path: scored_files.read_scored(path, "rating", None, None).left_out,
     ),
     "config.yaml": ("a: {b: 1}\n", lambda path: (parsing.read_config(str(path)), first_difference(path, "a: {b: 1}"))),
-    "a.json": ('{"a": 1}', lambda path: read_json(path, "")),
+    "a.json": ('{"a": 1}', read_json),
     "metrics.csv": ("step,a\n1,0.5\n", read_metrics),
     "compare.csv": ("method,seed\na,0\n", rows.read),
 }

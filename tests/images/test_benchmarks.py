@@ -145,8 +145,8 @@ def get_score_model(model):
 
 def test_genai_bench(pictures: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     command = genai_bench.score(pictures, out=str(tmp_path / "dry"), dry_run=True)
-    assert f"{tmp_path}/dry/score.py {tmp_path}/dry/asked.json" in command
-    assert len(json.loads((tmp_path / "dry/asked.json").read_text())["pictures"]) == 6
+    assert f"{tmp_path}/dry/score.py {tmp_path}/dry/request.json" in command
+    assert len(json.loads((tmp_path / "dry/request.json").read_text())["pictures"]) == 6
     (tmp_path / "t2v_metrics.py").write_text(T2V)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     skills = tmp_path / "skills.json"

@@ -49,7 +49,7 @@ class Client:
         self.server = server
         self.headers: dict[str, str] = {}
 
-    def ask(self, name: str, given: Any = None, **changed: Any) -> tuple[int, bytes, dict[str, str]]:
+    def request(self, name: str, given: Any = None, **changed: Any) -> tuple[int, bytes, dict[str, str]]:
         """(status, body, headers) of a GET, or of a POST of JSON."""
         connection = HTTPConnection("127.0.0.1", self.server.port, timeout=20)
         body = changed.pop("body", None if given is None else json.dumps(given).encode())
@@ -66,4 +66,4 @@ class Client:
             connection.close()
 
     def state(self) -> dict[str, Any]:
-        return json.loads(self.ask("state")[1])
+        return json.loads(self.request("state")[1])

@@ -61,7 +61,7 @@ def test_family(name: str, folder: Path) -> None:
         pipe: Any = DiffusionPipeline.from_pretrained(folder / name, **model._pipeline.loaded_components)
     pipe.set_progress_bar_config(disable=True)
     pipe.scheduler = model._pipeline.pipe.scheduler
-    call = model._pipeline.adapter.call_settings(pipe, model._asked)
+    call = model._pipeline.adapter.call_settings(pipe, model._settings)
     ours = sampled(model, {"prompt": torch.tensor([1])}, 7)
     ends = []
     step = pipe.scheduler.step
@@ -110,7 +110,7 @@ def test_as_the_adapter_of_their_own(kind: str, pipelines: dict[str, Path]) -> N
         with torch.no_grad():
             found, expected = (each.policy.backbone(x, time, condition) for each in (ours, theirs))
         torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
-    assert ours._pipeline.adapter.call_settings(ours._pipeline.pipe, ours._asked) == {
+    assert ours._pipeline.adapter.call_settings(ours._pipeline.pipe, ours._settings) == {
         "guidance_scale": 3.0,
         "negative_prompt": "blurry",
     }

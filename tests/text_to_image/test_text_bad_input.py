@@ -258,7 +258,7 @@ def test_prompts(folder: Path, pipelines: dict[str, Path]) -> None:
         ("wrong.csv", "sentence,id\na dog,1\n", "no column 'prompt' or 'caption' or 'text'.*are: sentence, id"),
         ("wrong.jsonl", '{"sentence": "a dog"}\n', "no column 'prompt'"),
         ("broken.jsonl", '{"prompt": "a dog"}\n{"prompt":\n', "line 2 of .* is not JSON"),
-        ("broken.json", "[", "is not JSON"),
+        ("broken.json", "[", "is not a JSON file"),
         ("number.json", "3", "holds int, not a list"),
         ("numbers.json", "[3]", "has a prompt that is int"),
         ("prompts.parquet", "x", "are read from .txt, .csv"),

@@ -25,9 +25,9 @@ import sys
 import t2v_metrics
 
 with open(sys.argv[1], encoding="utf-8") as file:
-    asked = json.load(file)
-model = t2v_metrics.get_score_model(model=asked["model"])
-scores = [float(model(images=[each["image"]], texts=[each["text"]])) for each in asked["pictures"]]
+    request = json.load(file)
+model = t2v_metrics.get_score_model(model=request["model"])
+scores = [float(model(images=[each["image"]], texts=[each["text"]])) for each in request["pictures"]]
 with open(sys.argv[2], "w", encoding="utf-8") as file:
     json.dump([{"score": score} for score in scores], file)
 '''
@@ -54,10 +54,10 @@ def score(
     found = read_pictures(pictures)
     by_skill = _skills(found, skills)
     folder = empty_folder(out)
-    asked = [{"image": str(each.path.resolve()), "text": each.prompt} for each in found]
-    write_text(folder / "asked.json", json.dumps({"model": model, "pictures": asked}))
+    request = [{"image": str(each.path.resolve()), "text": each.prompt} for each in found]
+    write_text(folder / "request.json", json.dumps({"model": model, "pictures": request}))
     write_text(folder / "score.py", PROGRAM)
-    arguments = (str(folder / "asked.json"), str(folder / "results.json"))
+    arguments = (str(folder / "request.json"), str(folder / "results.json"))
     command = call([Program("score.py", arguments)], str(folder), python, URL, dry_run)
     if dry_run:
         return command

@@ -72,10 +72,10 @@ def train(
     def loss() -> Tensor:
         batch = chosen.choices(seen, k=batch_size)
         pixels = flawed(to_float(scenes.draw(batch, generator)), generator)
-        asked = batch + [changed(caption, chosen) for caption in batch]
-        texts = captions.texts(asked, generator)
-        asked = [captions.parse(text) for text in texts]  # a caption may leave the background open
-        right = torch.tensor([[_describes(text, caption) for text in asked] for caption in batch]).float()
+        queries = batch + [changed(caption, chosen) for caption in batch]
+        texts = captions.texts(queries, generator)
+        queries = [captions.parse(text) for text in texts]  # a caption may leave the background open
+        right = torch.tensor([[_describes(text, caption) for text in queries] for caption in batch]).float()
         found = nn.functional.binary_cross_entropy_with_logits(network(pixels, texts), right, reduction="none")
         weight = torch.where(right > 0, 8.0, 1.0)
         weight = torch.where(

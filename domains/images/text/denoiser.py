@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from domains.images.text.adapters.base import Asked, Given, PromptedNetwork, PromptStore
+from domains.images.text.adapters.base import Given, PromptedNetwork, PromptSettings, PromptStore
 from domains.images.text.adapters.encoded import EncodedAdapter
 from domains.images.text.guidance import Guidance
 from domains.images.text.pipeline import Pipeline
@@ -20,13 +20,13 @@ class PromptEmbeddings(PromptStore):
     Args:
         pipeline: Pipeline with the text encoders.
         adapter: Adapter of the pipeline.
-        asked: Prompts, negative prompt and size of the pictures.
+        settings: Prompts, negative prompt and size of the pictures.
     """
 
-    def __init__(self, pipeline: Pipeline, adapter: EncodedAdapter, asked: Asked) -> None:
+    def __init__(self, pipeline: Pipeline, adapter: EncodedAdapter, settings: PromptSettings) -> None:
         super().__init__(pipeline)
-        self.adapter, self.prompts = adapter, list(asked.prompts)
-        self.negative, self.pixels = asked.guidance.negative_prompt, adapter.pixels(pipeline.pipe, asked)
+        self.adapter, self.prompts = adapter, list(settings.prompts)
+        self.negative, self.pixels = settings.guidance.negative_prompt, adapter.pixels(pipeline.pipe, settings)
         self._kept: dict[int, Given] = {}
         self._last: tuple[Any, ...] = (None, None, None)
 

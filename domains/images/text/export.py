@@ -56,7 +56,7 @@ def _write(module: "TextToImage", adapter: "dict[str, Any] | None", folder: Path
         pipeline.network.save_pretrained(folder / part)
     pipe.scheduler.save_pretrained(folder / "scheduler")
     write_text(folder / "handover.py", inspect.getsource(handover))
-    call = {"num_inference_steps": module.policy.steps, **pipeline.adapter.call_settings(pipe, module._asked)}
+    call = {"num_inference_steps": module.policy.steps, **pipeline.adapter.call_settings(pipe, module._settings)}
     eta = float(module.policy.process.eta)  # type: ignore[attr-defined]
     call |= {"eta": eta} if "eta" in inspect.signature(type(pipe).__call__).parameters else {}
     about: dict[str, Any] = {

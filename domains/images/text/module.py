@@ -18,7 +18,7 @@ from domains.images.features import Features, Pixels
 from domains.images.keys import PixelHash
 from domains.images.pixels import to_pil
 from domains.images.text import distilled, export, prompts
-from domains.images.text.adapters import Asked, PipelineAdapter
+from domains.images.text.adapters import PipelineAdapter, PromptSettings
 from domains.images.text.guidance import Guidance
 from domains.images.text.pipeline import FusedLoRA, Memory, Pipeline
 from graft import GraftError, GraftModule
@@ -106,20 +106,20 @@ class TextToImage(GraftModule):
             raise GraftError(f"in {dtype} the steps of training are lost to rounding: use model.lora, or dtype float32")
         if pipeline.distilled and (advice := distilled.advice(pipeline.distilled, steps, guidance.on)):
             rank_zero_print(advice)
-        asked = Asked([prompt.text for prompt in found], guidance, height, width)
-        pipeline.adapter.open(pipeline, asked)
-        denoiser = pipeline.adapter.denoiser(pipeline, asked)
+        settings = PromptSettings([prompt.text for prompt in found], guidance, height, width)
+        pipeline.adapter.open(pipeline, settings)
+        denoiser = pipeline.adapter.denoiser(pipeline, settings)
         super().__init__(
             denoiser,
-            pipeline.process(steps, asked, eta, guidance.on),
+            pipeline.process(steps, settings, eta, guidance.on),
             weights=weights,
             steps=steps,
             **kwargs,
         )
-        self._pipeline, self._asked, self._texts = pipeline, asked, denoiser.texts
+        self._pipeline, self._settings, self._texts = pipeline, settings, denoiser.texts
         self.prompts, self.eval_prompt_indices, self.num_images_per_prompt = found, evaluated, num_images_per_prompt
         self.guidance, self.default_batch_size, self.alike = guidance, sample_batch, features or Pixels()
-        self.real = None if real is None else _real(real, *pipeline.adapter.pixels(pipeline.pipe, asked))
+        self.real = None if real is None else _real(real, *pipeline.adapter.pixels(pipeline.pipe, settings))
 
     @override
     def load_reference(self, backbone: nn.Module, weights: str) -> tuple[dict[str, Tensor], dict[str, str]]:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from domains.images.pretrained import first_line, quiet
 from domains.images.text import distilled, loading
-from domains.images.text.adapters import Asked, PipelineAdapter, default_adapter
+from domains.images.text.adapters import PipelineAdapter, PromptSettings, default_adapter
 from domains.images.text.process import LatentGaussian, process, sampling_scheduler
 from graft.core import limits
 from graft.errors import GraftError
@@ -176,11 +176,11 @@ class Pipeline:
             raise GraftError(f"model.memory.{setting} is set, and the pipeline has no VAE; leave it out")
         return vae
 
-    def process(self, steps: int, asked: Asked, eta: float, guided: bool = False) -> LatentGaussian:
+    def process(self, steps: int, settings: PromptSettings, eta: float, guided: bool = False) -> LatentGaussian:
         """Return the process of the scheduler (`domains.images.text.process.process`)."""
         limits.check("model.steps", steps, 1)
-        shape = self.adapter.latent_shape(self.pipe, asked)
-        further = self.adapter.set_timesteps_kwargs(self, steps, asked)
+        shape = self.adapter.latent_shape(self.pipe, settings)
+        further = self.adapter.set_timesteps_kwargs(self, steps, settings)
         return process(self.pipe.scheduler, steps, shape, eta, guided, self.adapter.noise_order(), **further)
 
     @torch.no_grad()

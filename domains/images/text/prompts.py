@@ -8,6 +8,7 @@ from typing import Any
 
 from graft.errors import GraftError
 from graft.io import text
+from graft.io.json_files import parse_json, read_json
 from graft.io.paths import find_file
 
 COLUMNS = ("prompt", "caption", "text")  # columns of prompts, if none is given
@@ -69,9 +70,9 @@ def _read(path: Path, column: "str | None") -> list[Prompt]:
             rows = list(csv.DictReader(file, delimiter="\t" if suffix == ".tsv" else ","))
     elif suffix == ".jsonl":
         lines = enumerate(text.lines(text.read(path)), 1)
-        rows = [text.parse_json(line, f"line {number} of {path}") for number, line in lines if line.strip()]
+        rows = [_parse_line(line, f"line {number} of {path}") for number, line in lines if line.strip()]
     elif suffix == ".json":
-        content = text.parse_json(text.read(path), str(path))
+        content = read_json(path)
         rows = list(content.values()) if isinstance(content, dict) else content
     else:
         raise GraftError(f"prompts are read from .txt, .csv, .tsv, .json and .jsonl files, not from {str(path)!r}")
@@ -79,6 +80,13 @@ def _read(path: Path, column: "str | None") -> list[Prompt]:
         raise GraftError(f"{path} holds {type(rows).__name__}, not a list of prompts")
     prompts = [_prompt(row, column, path) for row in rows]
     return [prompt for prompt in prompts if prompt.text]
+
+
+def _parse_line(line: str, name: str) -> Any:
+    try:
+        return parse_json(line)
+    except ValueError as error:
+        raise GraftError(f"{name} is not JSON: {error}") from None
 
 
 def _prompt(row: Any, column: "str | None", path: Path) -> Prompt:

@@ -8,7 +8,7 @@ from domains.layouts.readers import arrays, coco, generator, rico, tokens
 from domains.layouts.readers.collection import LayoutSet, describe_invalid, pack_records
 from domains.layouts.readers.record import Record, Unusable
 from graft.errors import GraftError
-from graft.io import text
+from graft.io.json_files import read_json
 from graft.io.paths import find_file
 
 GENERATED = "generated"
@@ -63,7 +63,7 @@ def _records(path: Path) -> "Iterator[Record | Unusable]":
 
 
 def _json(path: Path) -> "Iterator[Record | Unusable]":
-    content: Any = text.read_json(path)
+    content: Any = read_json(path)
     for reader in (coco, rico):
         if reader.fits(content):
             found: Iterator[Record | Unusable] = reader.records(content, path)

@@ -11,7 +11,7 @@ from typing import Any
 
 from domains.layouts.readers.record import Record, Unusable, numbers
 from graft.errors import GraftError
-from graft.io import text
+from graft.io.json_files import read_json
 
 
 def fits(content: Any) -> bool:
@@ -68,7 +68,7 @@ def read(folder: Path) -> "Iterator[Record | Unusable]":
         raise GraftError(f"{folder} has no .json files: RICO's semantic annotations are one for each screen")
     for path in paths:
         try:
-            content = text.read_json(path)
+            content = read_json(path)
             if not fits(content):
                 raise GraftError("it is JSON of another schema")
             found = list(records(content, path))

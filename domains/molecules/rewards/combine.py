@@ -8,7 +8,7 @@ from typing_extensions import override
 
 from graft.core.copies import copied
 from graft.errors import GraftError
-from graft.reward import CompositeReward, Scorer, Scores, WrappedReward, ask, scorer
+from graft.reward import CompositeReward, Scorer, Scores, WrappedReward, score_objects, scorer
 
 
 class DesirabilityWindow(WrappedReward):
@@ -54,7 +54,7 @@ class DesirabilityWindow(WrappedReward):
 
     @override
     def __call__(self, items: Sequence[Any]) -> Scores:
-        scores = ask(self.reward, items)
+        scores = score_objects(self.reward, items)
         scores.values = [value if math.isnan(value) else self.desirability(value) for value in scores.values]
         return scores
 

@@ -12,7 +12,7 @@ from domains.molecules.chemistry import is_connected, is_stable, is_valid
 from domains.molecules.rewards.base import pattern
 from graft.core.copies import copied
 from graft.errors import GraftError
-from graft.reward import Scorer, Scores, WrappedReward, ask, scorer
+from graft.reward import Scorer, Scores, WrappedReward, score_objects, scorer
 
 _CONDITIONS: dict[str, Callable[[Any], bool]] = {
     "stable": is_stable,
@@ -61,7 +61,7 @@ class Gate(WrappedReward):
     def __call__(self, items: Sequence[Any]) -> Scores:
         """Score every molecule; the reward is called once for all that pass."""
         chosen = [i for i, item in enumerate(items) if self.passes(copied(item))]
-        inner = ask(self.reward, [items[i] for i in chosen])
+        inner = score_objects(self.reward, [items[i] for i in chosen])
         failures = {chosen[j]: why for j, why in inner.failures.items()}
         free = {chosen[j] for j in inner.free}
         scores = Scores([self.fallback] * len(items), failures, free, inner.calls)

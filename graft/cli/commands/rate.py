@@ -34,22 +34,24 @@ def run(args: list[str]) -> None:
         help="Build the model of config.yaml in the run's folder: for runs of your own only.",
     )
     given, args = model_overrides(args)
-    asked = parser.parse_args(args)
-    limits.check("-n", asked.number, 1)
-    limits.check("--round", asked.round, 1)
-    scale = find_scale(asked.scale, "--scale")
-    folder = runs.find_weights(asked.weights).parent
-    number = asked.round or newest_round(folder)
+    flags = parser.parse_args(args)
+    limits.check("-n", flags.number, 1)
+    limits.check("--round", flags.round, 1)
+    scale = find_scale(flags.scale, "--scale")
+    folder = runs.find_weights(flags.weights).parent
+    number = flags.round or newest_round(folder)
     for name in ("level", "steps", "reward"):
-        asked[name] = None
-    module = load_run(asked, given, "").model
-    out = None if asked.out is None else Path(asked.out)
+        flags[name] = None
+    module = load_run(flags, given, "").model
+    out = None if flags.out is None else Path(flags.out)
     if out is not None:
         check_output_suffix(module, out)
     rated = RatedRound(module, folder, number, scale)
-    if not asked.write_only:
-        rate(rated, f"{type(module).__name__}: round {number}", asked.number, asked.seed, asked.port)
+    if not flags.write_only:
+        rate(rated, f"{type(module).__name__}: round {number}", flags.number, flags.seed, flags.port)
     counts = rated.write(out)
     text = ", ".join(f"{counts[value]} {name}" for value, name in scale.choices.items())
-    flags = f"--data.source.path {rated.path} --data.source.score_column {LABEL}"
-    print(f"{sum(counts.values())} ratings ({text}) in {rated.path}\nfine-tune on them: graft fit --config ... {flags}")
+    source = f"--data.source.path {rated.path} --data.source.score_column {LABEL}"
+    print(
+        f"{sum(counts.values())} ratings ({text}) in {rated.path}\nfine-tune on them: graft fit --config ... {source}"
+    )

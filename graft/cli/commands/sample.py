@@ -13,7 +13,7 @@ from graft.commands.compare.best_of import best_of_n
 from graft.core import limits
 from graft.errors import GraftError
 from graft.io.atomic import write_bytes, write_with
-from graft.reward import ask
+from graft.reward import score_objects
 
 
 def run(args: list[str]) -> None:
@@ -63,10 +63,10 @@ def run(args: list[str]) -> None:
     if flags.postprocess:
         items = cli.model.postprocess(items)
         if rewards is not None:
-            scores = ask(cli.datamodule.reward, items)
+            scores = score_objects(cli.datamodule.reward, items)
             rewards = scores.values
             cli.datamodule.reward.teardown()
-            cost += f", {scores.asked} reward calls more for what was cleaned"
+            cost += f", {scores.reward_calls} reward calls more for what was cleaned"
     if out.suffix == ".png":
         picture = cli.model.render(items)
         if picture is None:

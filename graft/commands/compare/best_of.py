@@ -15,7 +15,7 @@ from graft.core.state import take
 from graft.dataloaders.sampling import SampleRequests, sample_objects
 from graft.evaluation.samples import Samples
 from graft.module import GraftModule
-from graft.reward import Scorer, ask, bind, oriented
+from graft.reward import Scorer, bind, oriented, score_objects
 from graft.reward import scorer as reward_of
 from graft.rollouts import feasible
 from graft.rounds.variation import variation
@@ -78,8 +78,8 @@ def best_of_n(
     try:
         for items, calls in sample_objects(module, trainer, requests):
             best.denoiser_calls += calls
-            scores = ask(reward, items)
-            best.reward_calls += scores.asked
+            scores = score_objects(reward, items)
+            best.reward_calls += scores.reward_calls
             values = scores.values
             for first in range(0, len(items), candidates):
                 signed = [oriented(value, reward.higher_is_better) for value in values[first : first + candidates]]

@@ -25,7 +25,7 @@ from graft.errors import GraftError
 from graft.io import yaml_files
 from graft.io.atomic import write_text
 from graft.io.json_files import read_json, write_json
-from graft.reward import ask
+from graft.reward import score_objects
 from graft.sampler import nearest_level
 
 SETTINGS = "compare.yaml"
@@ -221,8 +221,8 @@ class Comparison:
     def _score(self, data: Any, items: Sequence[Any]) -> tuple[list[float], int]:
         """Return (rewards, number of reward calls)."""
         size = data.batch_size
-        parts = [ask(data.rounds.require_reward, items[i : i + size]) for i in range(0, len(items), size)]
-        return [value for part in parts for value in part.values], sum(part.asked for part in parts)
+        parts = [score_objects(data.rounds.require_reward, items[i : i + size]) for i in range(0, len(items), size)]
+        return [value for part in parts for value in part.values], sum(part.reward_calls for part in parts)
 
     @property
     def _accepted_rounds(self) -> int:

@@ -44,15 +44,15 @@ class StepStatistics:
 
     Attributes:
         level: Level from which the step goes up.
-        asked: Number of samples that reached the step.
-        missed: Number of these samples without an inverse.
+        reached: Number of samples that reached the step.
+        not_inverted: Number of these samples without an inverse.
         evaluations: Evaluations of the sampler's step by all samples, without those of the perturbed copies.
         residual: Largest residual of a sample.
     """
 
     level: float
-    asked: int = 0
-    missed: int = 0
+    reached: int = 0
+    not_inverted: int = 0
     evaluations: int = 0
     residual: float = 0.0
 
@@ -134,7 +134,7 @@ def invert(
         evaluations[rows] += found.calls + moved.calls
         followed[rows] &= moved.solved
         stopped[rows[~found.solved]] = levels[0]
-        step.asked, step.missed = len(rows), int((~found.solved).sum())
+        step.reached, step.not_inverted = len(rows), int((~found.solved).sum())
         step.evaluations, step.residual = int(found.calls.sum()), float(found.residual.max())
         rows = rows[found.solved]
     solved = stopped == 1

@@ -85,7 +85,7 @@ def concatenate(chunks: Sequence[InvertedChunk]) -> InvertedChunk:
     steps = [StepStatistics(step.level) for step in chunks[0].inverted.steps]
     for chunk in chunks:
         for step, part in zip(steps, chunk.inverted.steps, strict=True):
-            step.asked, step.missed = step.asked + part.asked, step.missed + part.missed
+            step.reached, step.not_inverted = step.reached + part.reached, step.not_inverted + part.not_inverted
             step.evaluations += part.evaluations
             step.residual = max(step.residual, part.residual)
     each = {name: torch.cat([getattr(chunk.inverted, name) for chunk in chunks]) for name in PER_SAMPLE}
@@ -121,14 +121,11 @@ def too_many_lost_message(chunk: InvertedChunk, furthest: float, most: float, st
     """
     found, count = chunk.inverted, len(chunk.item)
     invalid = int((~passes_round_trip(chunk, furthest)).sum())
-    worst = max(found.steps, key=lambda step: step.missed)
-    missed, far = int((~found.solved).sum()), int((found.solved & ~(found.round_trip <= furthest)).sum())
+    worst = max(found.steps, key=lambda step: step.not_inverted)
+    failed, far = int((~found.solved).sum()), int((found.solved & ~(found.round_trip <= furthest)).sum())
+    step = f"the step from level {worst.level:.4g} to {worst.level + 1 / steps:.4g}"
     where = [
-        *(
-            [f"{worst.missed} of {missed} at the step from level {worst.level:.4g} to {worst.level + 1 / steps:.4g}"]
-            if missed
-            else []
-        ),
+        *([f"{worst.not_inverted} of {failed} at {step}"] if failed else []),
         *([f"{far} came back more than {furthest:.2g} from the data"] if far else []),
     ]
     return (

@@ -251,9 +251,9 @@ def write(
     steps = [
         (
             format_number(step["level"]),
-            str(step["asked"]),
-            str(step["missed"]),
-            f"{step['evaluations'] / max(1, step['asked']):.1f}",
+            str(step["reached"]),
+            str(step["not_inverted"]),
+            f"{step['evaluations'] / max(1, step['reached']):.1f}",
             _format_error(step["residual"]),
         )
         for step in summary["inversion"]["steps"]

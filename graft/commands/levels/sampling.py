@@ -13,7 +13,7 @@ from graft.core.datatypes import SampleRequest
 from graft.core.progress import progress
 from graft.core.state import Condition, State, cat, move, size, take
 from graft.dataloaders.sampling import SampleRequests, sample_batch
-from graft.reward import ask
+from graft.reward import score_objects
 from graft.rollouts import Rollouts
 
 T = TypeVar("T")
@@ -156,8 +156,8 @@ def make_generator(data: Rollouts, purpose: str) -> Generator:
 
 def _score(data: Rollouts, items: list[Any]) -> tuple[list[float], int, int]:
     """Return (rewards, number of failures, number of reward calls)."""
-    scores = ask(data.rounds.require_reward, items)
-    return scores.values, len(scores.failures), scores.asked
+    scores = score_objects(data.rounds.require_reward, items)
+    return scores.values, len(scores.failures), scores.reward_calls
 
 
 def _on_all_ranks(data: Rollouts, title: str, count: int, work: Callable[[int], T]) -> list[T]:

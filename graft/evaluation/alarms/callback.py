@@ -15,7 +15,7 @@ from graft.dataloaders.sampling import sample_batch
 from graft.errors import GraftError
 from graft.evaluation.alarms.statistics import SampleSet, Statistic, statistics
 from graft.evaluation.alarms.tolerances import BANDS, Alarm, Alarms, check_tolerances
-from graft.reward import Reward, ask
+from graft.reward import Reward, score_objects
 
 
 class AlarmCallback(Callback):
@@ -132,7 +132,7 @@ class AlarmCallback(Callback):
         if self.held_out is None or "held_out" in skip:
             return SampleSet(items, features)
         mine = range(trainer.global_rank, len(items), trainer.world_size)
-        rewards = ask(self.held_out, [items[i] for i in mine]).values
+        rewards = score_objects(self.held_out, [items[i] for i in mine]).values
         values = gather_dict(trainer, dict(zip(mine, rewards, strict=True)))
         held_out = torch.tensor([*values.values()], dtype=torch.float64)
         return SampleSet(items, features, held_out, self.held_out.higher_is_better)

@@ -1,16 +1,16 @@
 """Pipeline adapters: how a diffusers pipeline is called."""
 
-from domains.images.text.adapters.base import Asked, Given, PipelineAdapter
+from domains.images.text.adapters.base import Given, PipelineAdapter, PromptSettings
 from domains.images.text.adapters.encoded import EncodedAdapter
 from domains.images.text.adapters.recorded import RecordedAdapter
 from domains.images.text.adapters.shipped import Flux, StableDiffusion, StableDiffusion3, StableDiffusionXL
 
 __all__ = [
-    "Asked",
     "EncodedAdapter",
     "Flux",
     "Given",
     "PipelineAdapter",
+    "PromptSettings",
     "RecordedAdapter",
     "StableDiffusion",
     "StableDiffusion3",

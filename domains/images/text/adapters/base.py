@@ -19,8 +19,8 @@ Given = dict[str, Tensor]
 
 
 @dataclass(frozen=True)
-class Asked:
-    """The settings of a run that an adapter needs to look at its pipeline.
+class PromptSettings:
+    """The settings of a run that its pipeline depends on: prompts, guidance and size.
 
     Attributes:
         prompts: All prompts.
@@ -107,12 +107,12 @@ class PipelineAdapter(ABC):
         """
         return None
 
-    def open(self, pipeline: "Pipeline", asked: Asked) -> None:
+    def open(self, pipeline: "Pipeline", settings: PromptSettings) -> None:
         """Look at the loaded pipeline before anything is sampled.
 
         Args:
             pipeline: Pipeline that was loaded.
-            asked: Settings of the run.
+            settings: Settings of the run.
 
         Raises:
             GraftError: The pipeline cannot be sampled.
@@ -120,7 +120,7 @@ class PipelineAdapter(ABC):
         return None
 
     @abstractmethod
-    def latent_shape(self, pipe: Any, asked: Asked) -> tuple[int, ...]:
+    def latent_shape(self, pipe: Any, settings: PromptSettings) -> tuple[int, ...]:
         """Return the shape of a latent, without the batch dimension.
 
         Raises:
@@ -128,7 +128,7 @@ class PipelineAdapter(ABC):
         """
 
     @abstractmethod
-    def pixels(self, pipe: Any, asked: Asked) -> tuple[int, int]:
+    def pixels(self, pipe: Any, settings: PromptSettings) -> tuple[int, int]:
         """Return (height, width) of the pictures in pixels."""
 
     @abstractmethod
@@ -136,14 +136,14 @@ class PipelineAdapter(ABC):
         """Return (B, 3, H, W) float32 pixels, whole numbers from 0 to 255, of (B, ...) latents."""
 
     @abstractmethod
-    def denoiser(self, pipeline: "Pipeline", asked: Asked) -> PromptedNetwork:
+    def denoiser(self, pipeline: "Pipeline", settings: PromptSettings) -> PromptedNetwork:
         """Return the network that graft tunes."""
 
     @abstractmethod
-    def call_settings(self, pipe: Any, asked: Asked) -> dict[str, Any]:
+    def call_settings(self, pipe: Any, settings: PromptSettings) -> dict[str, Any]:
         """Return the arguments of the pipeline's own call that repeat the settings: guidance and size."""
 
-    def set_timesteps_kwargs(self, pipeline: "Pipeline", steps: int, asked: Asked) -> dict[str, Any]:
+    def set_timesteps_kwargs(self, pipeline: "Pipeline", steps: int, settings: PromptSettings) -> dict[str, Any]:
         """Return further arguments of the scheduler's ``set_timesteps``, as the pipeline gives them."""
         return {}
 
@@ -163,7 +163,7 @@ class PipelineAdapter(ABC):
         return sample.reshape(len(sample), *shape)
 
 
-def size_of(pipe: Any, network: Any, part: str, asked: Asked) -> tuple[int, int]:
+def size_of(pipe: Any, network: Any, part: str, settings: PromptSettings) -> tuple[int, int]:
     """Return (height, width) in pixels of a pipeline that is trained on squares of its network's ``sample_size``.
 
     Raises:
@@ -173,7 +173,7 @@ def size_of(pipe: Any, network: Any, part: str, asked: Asked) -> tuple[int, int]
     unit = factor * (2 if part == "transformer" else 1)
     size: Any = getattr(network.config, "sample_size", None) or getattr(pipe, "default_sample_size", 128)
     default: list[int] = [size, size] if isinstance(size, int) else list(size)
-    pixels = [given or own * factor for given, own in zip((asked.height, asked.width), default, strict=True)]
+    pixels = [given or own * factor for given, own in zip((settings.height, settings.width), default, strict=True)]
     for name, value in zip(("height", "width"), pixels, strict=True):
         if value < unit or value % unit:
             raise GraftError(f"model.{name} is {value} pixels; it must be a multiple of {unit}")

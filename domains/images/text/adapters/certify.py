@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import torch
 from torch import Generator, Tensor
 
-from domains.images.text.adapters.base import Asked, PromptedNetwork
+from domains.images.text.adapters.base import PromptedNetwork, PromptSettings
 from domains.images.text.adapters.recording import Recording
 from graft.errors import GraftError
 from graft.sampler import Stage, run_stages
@@ -23,28 +23,30 @@ class Runs(Protocol):
     def rounding(self) -> float:
         """Return the relative difference that rounding explains."""
 
-    def run(self, asked: Asked, prompt: "str | list[str]", count: int, seed: int = 0, **how: Any) -> Recording:
+    def run(
+        self, settings: PromptSettings, prompt: "str | list[str]", count: int, seed: int = 0, **how: Any
+    ) -> Recording:
         """Return the recording of the pipeline's own call."""
 
-    def denoiser(self, pipeline: "Pipeline", asked: Asked) -> PromptedNetwork:
+    def denoiser(self, pipeline: "Pipeline", settings: PromptSettings) -> PromptedNetwork:
         """Return the network that graft tunes."""
 
 
-def certify(adapter: Runs, pipeline: "Pipeline", asked: Asked, device: torch.device) -> None:
+def certify(adapter: Runs, pipeline: "Pipeline", settings: PromptSettings, device: torch.device) -> None:
     """Raise GraftError if graft's samples differ from the pipeline's own by more than rounding.
 
     Args:
         adapter: Adapter of the pipeline.
         pipeline: Pipeline on the device.
-        asked: Prompts, guidance and size of the pictures.
+        settings: Prompts, guidance and size of the pictures.
         device: Device of the comparison.
     """
-    chosen = [0, len(asked.prompts) - 1]
-    process = pipeline.process(STEPS, asked, 0.0, asked.guidance.on)
-    network = adapter.denoiser(pipeline, asked)
+    chosen = [0, len(settings.prompts) - 1]
+    process = pipeline.process(STEPS, settings, 0.0, settings.guidance.on)
+    network = adapter.denoiser(pipeline, settings)
     starts, ends = [], []
     for seed, index in enumerate(chosen):
-        steps = adapter.run(asked, asked.prompts[index], STEPS, seed).steps
+        steps = adapter.run(settings, settings.prompts[index], STEPS, seed).steps
         assert steps[0].sample is not None and steps[-1].after is not None
         starts.append(steps[0].sample.float())
         ends.append(steps[-1].after.float())

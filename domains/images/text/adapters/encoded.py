@@ -7,7 +7,14 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
-from domains.images.text.adapters.base import Asked, Given, PipelineAdapter, PromptedNetwork, eight_bits, size_of
+from domains.images.text.adapters.base import (
+    Given,
+    PipelineAdapter,
+    PromptedNetwork,
+    PromptSettings,
+    eight_bits,
+    size_of,
+)
 
 if TYPE_CHECKING:
     from domains.images.text.pipeline import Pipeline
@@ -40,31 +47,31 @@ class EncodedAdapter(PipelineAdapter):
         """
 
     @override
-    def latent_shape(self, pipe: Any, asked: Asked) -> tuple[int, int, int]:
+    def latent_shape(self, pipe: Any, settings: PromptSettings) -> tuple[int, int, int]:
         network = getattr(pipe, self.part)
         factor = int(pipe.vae_scale_factor)
-        height, width = size_of(pipe, network, self.part, asked)
+        height, width = size_of(pipe, network, self.part, settings)
         channels = self.channels(network)
         assert channels is not None
         return (channels, height // factor, width // factor)
 
     @override
-    def pixels(self, pipe: Any, asked: Asked) -> tuple[int, int]:
-        return size_of(pipe, getattr(pipe, self.part), self.part, asked)
+    def pixels(self, pipe: Any, settings: PromptSettings) -> tuple[int, int]:
+        return size_of(pipe, getattr(pipe, self.part), self.part, settings)
 
     @override
-    def denoiser(self, pipeline: "Pipeline", asked: Asked) -> PromptedNetwork:
+    def denoiser(self, pipeline: "Pipeline", settings: PromptSettings) -> PromptedNetwork:
         from domains.images.text.denoiser import Denoiser, PromptEmbeddings
 
-        texts = PromptEmbeddings(pipeline, self, asked)
-        return Denoiser(pipeline, self, texts, asked.guidance)
+        texts = PromptEmbeddings(pipeline, self, settings)
+        return Denoiser(pipeline, self, texts, settings.guidance)
 
     @override
-    def call_settings(self, pipe: Any, asked: Asked) -> dict[str, Any]:
-        guidance = asked.guidance
+    def call_settings(self, pipe: Any, settings: PromptSettings) -> dict[str, Any]:
+        guidance = settings.guidance
         found: dict[str, Any] = {"guidance_scale": guidance.guidance_scale}
         found |= {"negative_prompt": guidance.negative_prompt} if guidance.negative_prompt is not None else {}
-        height, width = self.pixels(pipe, asked)
+        height, width = self.pixels(pipe, settings)
         return {**found, "height": height, "width": width}
 
     @override

@@ -67,7 +67,7 @@ def find(steps: "Sequence[tuple[list[Tensor], Tensor]]", scale: float, rounding:
 
     Args:
         steps: Outputs of the branches and output of the step, for each step.
-        scale: Guidance scale that was asked for.
+        scale: Guidance scale of the settings.
         rounding: Difference that rounding explains, as a share of the output's norm.
 
     Raises:

@@ -12,7 +12,7 @@ from typing_extensions import override
 
 from domains.images import pretrained
 from domains.images.text.adapters import guided, replay
-from domains.images.text.adapters.base import Asked, PipelineAdapter, PromptedNetwork, PromptStore, eight_bits
+from domains.images.text.adapters.base import PipelineAdapter, PromptedNetwork, PromptSettings, PromptStore, eight_bits
 from domains.images.text.adapters.certify import certify
 from domains.images.text.adapters.recording import Recording, first_of, record, replaced
 from graft.core.state import Condition
@@ -76,7 +76,7 @@ class RecordedAdapter(PipelineAdapter):
         return None
 
     @override
-    def open(self, pipeline: "Pipeline", asked: Asked) -> None:
+    def open(self, pipeline: "Pipeline", settings: PromptSettings) -> None:
         self._pipeline, self._kind = pipeline, type(pipeline.pipe).__name__
         pipeline.pipe.set_progress_bar_config(disable=True)
         self._parameters = inspect.signature(type(pipeline.pipe).__call__).parameters
@@ -90,27 +90,27 @@ class RecordedAdapter(PipelineAdapter):
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         pipeline.pipe.to(device)
         try:
-            self._look(pipeline, asked)
-            certify(self, pipeline, asked, device)
+            self._look(pipeline, settings)
+            certify(self, pipeline, settings, device)
         except GraftError as error:
             raise GraftError(f"{self._kind} cannot be tuned here: {error}") from None
         finally:
             pipeline.pipe.to("cpu")
 
-    def _look(self, pipeline: "Pipeline", asked: Asked) -> None:
+    def _look(self, pipeline: "Pipeline", settings: PromptSettings) -> None:
         """Find out how the pipeline calls its denoiser.
 
         Raises:
             GraftError: The call cannot be replayed.
         """
-        prompt, self._asked = asked.prompts[0], asked
-        one = self.run(asked, prompt, STEPS)
+        prompt, self._settings = settings.prompts[0], settings
+        one = self.run(settings, prompt, STEPS)
         if not one.steps or any(not step.calls for step in one.steps):
             raise GraftError(f"its call does not reach its {self.part} and its scheduler in each step")
         count = len(one.steps[0].calls)
         if any(len(step.calls) != count for step in one.steps):
             raise GraftError("the number of calls of its denoiser changes from step to step")
-        two = self.run(asked, [prompt, prompt], STEPS, seed=1, steps=1)
+        two = self.run(settings, [prompt, prompt], STEPS, seed=1, steps=1)
         samples, times = [_there(step.sample) for step in one.steps], [step.time for step in one.steps]
         if len(samples[0]) != 1 or len(_there(two.steps[0].sample)) != 2:
             raise GraftError("its latents have no batch dimension")
@@ -143,17 +143,17 @@ class RecordedAdapter(PipelineAdapter):
             )
             for step in one.steps
         ]
-        self._guided = guided.find(mixed, asked.guidance.guidance_scale, self.rounding)
-        if asked.guidance.on and self._guided.scale is None:
+        self._guided = guided.find(mixed, settings.guidance.guidance_scale, self.rounding)
+        if settings.guidance.on and self._guided.scale is None:
             raise GraftError(
-                f"model.guidance.guidance_scale is {asked.guidance.guidance_scale:g}, and its call has a single "
+                f"model.guidance.guidance_scale is {settings.guidance.guidance_scale:g}, and its call has a single "
                 "branch; set it to 1, and model.guidance.embedded_guidance_scale for a network that takes the scale"
             )
-        if not asked.guidance.on and self._guided.scale is not None:
+        if not settings.guidance.on and self._guided.scale is not None:
             raise GraftError(
                 "its call has two branches without guidance too: set model.guidance.guidance_scale above 1"
             )
-        self._noise = self._noise_order(asked, one)
+        self._noise = self._noise_order(settings, one)
         height, width = self.decode(pipeline, _there(one.steps[-1].after)).shape[2:]
         self._pixels = (int(height), int(width))
 
@@ -162,11 +162,13 @@ class RecordedAdapter(PipelineAdapter):
         """Return the relative difference that rounding explains, in the type of the latents."""
         return 1e-4 if self._dtype == torch.float32 and self._pipeline.dtype == torch.float32 else 5e-2
 
-    def run(self, asked: Asked, prompt: "str | list[str]", count: int, seed: int = 0, **how: Any) -> Recording:
+    def run(
+        self, settings: PromptSettings, prompt: "str | list[str]", count: int, seed: int = 0, **how: Any
+    ) -> Recording:
         """Return the recording of the pipeline's own call.
 
         Args:
-            asked: Settings of the run.
+            settings: Settings of the run.
             prompt: Prompt, or a batch of them.
             count: Number of steps.
             seed: Seed of the noise.
@@ -175,7 +177,7 @@ class RecordedAdapter(PipelineAdapter):
         Raises:
             GraftError: The call fails.
         """
-        call = self.call_settings(self._pipeline.pipe, asked)
+        call = self.call_settings(self._pipeline.pipe, settings)
         if isinstance(prompt, list) and isinstance(call.get("negative_prompt"), str):
             call["negative_prompt"] = [call["negative_prompt"]] * len(prompt)
         call |= {"prompt": prompt, "num_inference_steps": count, "generator": Generator().manual_seed(seed)}
@@ -192,7 +194,7 @@ class RecordedAdapter(PipelineAdapter):
                 "model.adapter.init_args.call"
             ) from None
 
-    def _noise_order(self, asked: Asked, one: Recording) -> tuple[tuple[int, ...], Tensor]:
+    def _noise_order(self, settings: PromptSettings, one: Recording) -> tuple[tuple[int, ...], Tensor]:
         """Return the shape of the pipeline's first noise, and the place of each entry of a latent in it."""
         size = _there(one.steps[0].sample).numel()
         chosen = [i for i, draw in enumerate(one.noises) if draw.numel() == size and len(draw) == 1]
@@ -207,8 +209,8 @@ class RecordedAdapter(PipelineAdapter):
         while unit < size:
             digits = (torch.arange(size) // unit) % base
             seen = self.run(
-                asked,
-                asked.prompts[0],
+                settings,
+                settings.prompts[0],
                 STEPS,
                 steps=1,
                 outputs=self._stand_ins,
@@ -226,20 +228,20 @@ class RecordedAdapter(PipelineAdapter):
         return self._noise
 
     @override
-    def latent_shape(self, pipe: Any, asked: Asked) -> tuple[int, ...]:
+    def latent_shape(self, pipe: Any, settings: PromptSettings) -> tuple[int, ...]:
         return self._shape
 
     @override
-    def pixels(self, pipe: Any, asked: Asked) -> tuple[int, int]:
+    def pixels(self, pipe: Any, settings: PromptSettings) -> tuple[int, int]:
         return self._pixels
 
     @override
-    def set_timesteps_kwargs(self, pipeline: "Pipeline", steps: int, asked: Asked) -> dict[str, Any]:
-        return self.run(asked, asked.prompts[0], steps, steps=1, outputs=self._stand_ins).clock
+    def set_timesteps_kwargs(self, pipeline: "Pipeline", steps: int, settings: PromptSettings) -> dict[str, Any]:
+        return self.run(settings, settings.prompts[0], steps, steps=1, outputs=self._stand_ins).clock
 
     @override
-    def call_settings(self, pipe: Any, asked: Asked) -> dict[str, Any]:
-        guidance = asked.guidance
+    def call_settings(self, pipe: Any, settings: PromptSettings) -> dict[str, Any]:
+        guidance = settings.guidance
         found: dict[str, Any] = {}
         embedded = bool(getattr(getattr(pipe, self.part).config, "guidance_embeds", False))
         names = [name for name in ("true_cfg_scale", "guidance_scale") if name in self._parameters]
@@ -251,8 +253,8 @@ class RecordedAdapter(PipelineAdapter):
             found["negative_prompt"] = guidance.negative_prompt or ""
         elif guidance.on and guidance.negative_prompt is not None:
             found["negative_prompt"] = guidance.negative_prompt
-        found |= {} if asked.height is None else {"height": asked.height}
-        found |= {} if asked.width is None else {"width": asked.width}
+        found |= {} if settings.height is None else {"height": settings.height}
+        found |= {} if settings.width is None else {"width": settings.width}
         return {**found, **self.call}
 
     @override
@@ -263,9 +265,11 @@ class RecordedAdapter(PipelineAdapter):
 
     def _decoded(self, latent: Tensor) -> Tensor:
         """Return (1, 3, H, W) pixels of a latent, by the end of the pipeline's own call."""
-        asked = self._asked
+        settings = self._settings
         with self._text_once():
-            result = self.run(asked, asked.prompts[0], STEPS, outputs=self._stand_ins, latents=latent, output_type="pt")
+            result = self.run(
+                settings, settings.prompts[0], STEPS, outputs=self._stand_ins, latents=latent, output_type="pt"
+            )
         found = result.result[0]
         found = torch.as_tensor(found) if not isinstance(found, list) else torch.stack(found)
         if found.ndim == 5:  # the frames of a video stand next to each other
@@ -291,13 +295,13 @@ class RecordedAdapter(PipelineAdapter):
         return replaced((pipe, "encode_prompt", encoded))
 
     @override
-    def denoiser(self, pipeline: "Pipeline", asked: Asked) -> PromptedNetwork:
-        return RecordedDenoiser(self, RecordedPrompts(self, pipeline, asked), asked)
+    def denoiser(self, pipeline: "Pipeline", settings: PromptSettings) -> PromptedNetwork:
+        return RecordedDenoiser(self, RecordedPrompts(self, pipeline, settings), settings)
 
-    def given(self, asked: Asked, prompt: str, device: torch.device) -> list[dict[str, Any]]:
+    def given(self, settings: PromptSettings, prompt: str, device: torch.device) -> list[dict[str, Any]]:
         """Return the arguments of the denoiser's calls for a prompt, without the latents and the time."""
         with self._pipeline.on(device, self.text):
-            found = self.run(asked, prompt, STEPS, outputs=self._stand_ins, calls=len(self._templates))
+            found = self.run(settings, prompt, STEPS, outputs=self._stand_ins, calls=len(self._templates))
         return [
             {name: replay.pruned(node, call.given[name]) for name, node in each.items()}
             for each, call in zip(self._templates, found.steps[0].calls, strict=True)
@@ -353,12 +357,12 @@ class RecordedPrompts(PromptStore):
     Args:
         adapter: Adapter of the pipeline.
         pipeline: Pipeline with the text encoders.
-        asked: Prompts, guidance and size of the pictures.
+        settings: Prompts, guidance and size of the pictures.
     """
 
-    def __init__(self, adapter: RecordedAdapter, pipeline: "Pipeline", asked: Asked) -> None:
+    def __init__(self, adapter: RecordedAdapter, pipeline: "Pipeline", settings: PromptSettings) -> None:
         super().__init__(pipeline)
-        self._adapter, self._asked = adapter, asked
+        self._adapter, self._settings = adapter, settings
         self._kept: dict[int, list[dict[str, Any]]] = {}
         self._last: tuple[Any, Any] = (None, None)
 
@@ -383,7 +387,7 @@ class RecordedPrompts(PromptStore):
     def _row(self, index: int) -> list[dict[str, Any]]:
         if index not in self._kept:
             self.calls += 1
-            self._kept[index] = self._adapter.given(self._asked, self._asked.prompts[index], self.device)
+            self._kept[index] = self._adapter.given(self._settings, self._settings.prompts[index], self.device)
         return self._kept[index]
 
 
@@ -395,14 +399,14 @@ class RecordedDenoiser(PromptedNetwork):
     Args:
         adapter: Adapter of the pipeline.
         texts: Arguments for each prompt.
-        asked: Prompts, guidance and size of the pictures.
+        settings: Prompts, guidance and size of the pictures.
     """
 
-    def __init__(self, adapter: RecordedAdapter, texts: RecordedPrompts, asked: Asked) -> None:
+    def __init__(self, adapter: RecordedAdapter, texts: RecordedPrompts, settings: PromptSettings) -> None:
         pipeline = texts.pipeline
-        super().__init__(pipeline.network, texts, asked.guidance)
+        super().__init__(pipeline.network, texts, settings.guidance)
         # part of the fingerprint, since rounds hold the prompts' indices and draws depend on the call
-        self.prompts, self.call = fingerprint_hash(list(asked.prompts)), adapter.call
+        self.prompts, self.call = fingerprint_hash(list(settings.prompts)), adapter.call
         self._adapter, self._recorded = adapter, texts
 
     @override

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
-from domains.images.text.adapters.base import Asked, Given
+from domains.images.text.adapters.base import Given, PromptSettings
 from domains.images.text.adapters.encoded import EncodedAdapter
 
 if TYPE_CHECKING:
@@ -98,11 +98,11 @@ class StableDiffusion3(EncodedAdapter):
         return output
 
     @override
-    def set_timesteps_kwargs(self, pipeline: "Pipeline", steps: int, asked: Asked) -> dict[str, Any]:
+    def set_timesteps_kwargs(self, pipeline: "Pipeline", steps: int, settings: PromptSettings) -> dict[str, Any]:
         pipe = pipeline.pipe
         if not pipe.scheduler.config.use_dynamic_shifting:
             return {}
-        patch, shape = pipe.transformer.config.patch_size, self.latent_shape(pipe, asked)
+        patch, shape = pipe.transformer.config.patch_size, self.latent_shape(pipe, settings)
         return {"mu": shift(pipe.scheduler.config, (shape[1] // patch) * (shape[2] // patch))}
 
 
@@ -153,9 +153,9 @@ class Flux(EncodedAdapter):
         return int(network.config.in_channels) // 4
 
     @override
-    def call_settings(self, pipe: Any, asked: Asked) -> dict[str, Any]:
-        guidance = asked.guidance
-        found = super().call_settings(pipe, asked) | {"guidance_scale": guidance.embedded_guidance_scale}
+    def call_settings(self, pipe: Any, settings: PromptSettings) -> dict[str, Any]:
+        guidance = settings.guidance
+        found = super().call_settings(pipe, settings) | {"guidance_scale": guidance.embedded_guidance_scale}
         if guidance.on:
             found |= {"true_cfg_scale": guidance.guidance_scale, "negative_prompt": guidance.negative_prompt or ""}
         return found
@@ -167,9 +167,9 @@ class Flux(EncodedAdapter):
         return patches.reshape(len(sample), *shape)
 
     @override
-    def set_timesteps_kwargs(self, pipeline: "Pipeline", steps: int, asked: Asked) -> dict[str, Any]:
+    def set_timesteps_kwargs(self, pipeline: "Pipeline", steps: int, settings: PromptSettings) -> dict[str, Any]:
         pipe = pipeline.pipe
-        shape = self.latent_shape(pipe, asked)
+        shape = self.latent_shape(pipe, settings)
         patches = (shape[1] // 2) * (shape[2] // 2)
         return {"sigmas": np.linspace(1.0, 1 / steps, steps), "mu": shift(pipe.scheduler.config, patches)}
 
