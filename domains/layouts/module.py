@@ -204,7 +204,7 @@ class Layouts(GraftModule):
 
         `reference_statistics` makes them.
         """
-        return reference_statistics.metrics(self.dataset_statistics, self.names, self.convention, self._network[0])
+        return reference_statistics.make_metrics(self.dataset_statistics, self.names, self.convention, self._network[0])
 
     @override
     def supports(self, hook: str) -> bool:

@@ -67,7 +67,7 @@ def comparable(statistics: "dict[str, Tensor]", network: "features.Encoder | Non
     )
 
 
-def metrics(
+def make_metrics(
     statistics: "dict[str, Tensor]", names: tuple[str, ...], convention: str, network: "features.Encoder | None" = None
 ) -> dict[str, Metric]:
     """Return fresh metrics by name; comparisons with real layouts only if ``statistics`` holds them.

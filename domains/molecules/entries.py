@@ -139,7 +139,7 @@ def _parts(mol: Any) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
     return elements, np.array([atom.GetFormalCharge() for atom in mol.GetAtoms()], np.int8), positions
 
 
-def relaxed(entry: Entry) -> Entry:
+def relax_entry(entry: Entry) -> Entry:
     """Return a molecule with its conformer relaxed by MMFF94."""
     elements, charges, positions = _parts(relax_or_build_bonds(entry.molecule()))
     return entry._replace(elements=elements, charges=charges, positions=positions)

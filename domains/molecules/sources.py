@@ -7,7 +7,7 @@ import numpy as np
 
 from domains.molecules import qm9, records
 from domains.molecules.cache import cache_folder
-from domains.molecules.entries import Arrays, Reading, arrays_of, entries_of, notes_of, pad_arrays, relaxed
+from domains.molecules.entries import Arrays, Reading, arrays_of, entries_of, notes_of, pad_arrays, relax_entry
 from domains.molecules.enumeration import embed, enumerate_molecules
 from graft.errors import GraftError
 from graft.io.atomic import write_with
@@ -105,7 +105,7 @@ def _file(path: Path, clean: bool, reading: Reading) -> Found:
     numbered = enumerate(records.read(path, reading.smiles_column), 1)
     entries, left_out = entries_of(numbered, reading)
     if clean:
-        entries = [relaxed(entry) for entry in entries]
+        entries = [relax_entry(entry) for entry in entries]
     arrays = arrays_of(entries)
     titles = [entry.record.title or entry.smiles for entry in entries]
     return Found(arrays, left_out, [entry.number for entry in entries], titles, notes_of(entries))

@@ -68,7 +68,7 @@ def _pretrain(
     for items, calls in sample_chunks(module, trainer, draws, "pretrain"):
         evaluator.update(items, calls)
     module.evaluators = {"reference": evaluator}
-    if (log := loggers.of(trainer)) is not None:
+    if (log := loggers.find_run_log(trainer)) is not None:
         log.samples(trainer, module, "test/{}/samples")
     left_out: Any = getattr(data, "left_out", None)
     if isinstance(left_out, list) and trainer.is_global_zero:

@@ -69,7 +69,7 @@ class RatedRound:
         self.ratings = RatingsFile(out / f"round_{number}.jsonl", scale)
         self.path = out / f"round_{number}{SUFFIX}"
         # another round in the same folder must not take these ratings
-        contents = [self.store.metadata(index).get("sha256") for index in range(len(self.store.rows))]
+        contents = [self.store.metadata(index).get("sha256") for index in range(len(self.store.chunk_sizes))]
         self._mark = fingerprint_hash(contents)[:12]
 
     def name(self, place: int) -> str:
@@ -79,7 +79,7 @@ class RatedRound:
     def rated(self) -> list[int]:
         """Return the positions of the rated draws of this round, ascending."""
         matches = (re.fullmatch(rf"(\d{{1,9}})-{self._mark}", name) for name in self.ratings.values)
-        return sorted(place for match in matches if match and (place := int(match[1])) < sum(self.store.rows))
+        return sorted(place for match in matches if match and (place := int(match[1])) < sum(self.store.chunk_sizes))
 
     def objects(self, places: Sequence[int]) -> list[Any]:
         """Return the objects of draws, in the order of ``places``."""
@@ -129,8 +129,8 @@ class RatedRound:
 
     def _chunk(self, places: Tensor) -> Chunk:
         """Return the draws at ascending positions, with the states that every chunk recorded."""
-        starts, parts = torch.tensor([0, *self.store.rows]).cumsum(0), list[Chunk]()
-        for index in range(len(self.store.rows)):
+        starts, parts = torch.tensor([0, *self.store.chunk_sizes]).cumsum(0), list[Chunk]()
+        for index in range(len(self.store.chunk_sizes)):
             inside = places[(places >= starts[index]) & (places < starts[index + 1])] - starts[index]
             if len(inside):
                 chunk = self.store.read_chunk(index)

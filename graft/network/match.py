@@ -58,7 +58,7 @@ class _Rewriting:
     names: dict[str, str]
 
 
-def matched(
+def match_names(
     found: Mapping[str, Tensor], wanted: Mapping[str, Tensor], prefix: "str | None", source: object, network: str
 ) -> dict[str, Tensor]:
     """Return the tensors of a state dict under the names that a network has for them.

@@ -11,7 +11,7 @@ from graft.errors import GraftError
 from graft.io.checksum import checksum, file_checksum
 from graft.io.foreign_weights import load_state_dict
 from graft.io.paths import domain_roots, find_file
-from graft.network.match import matched
+from graft.network.match import match_names
 from graft.network.sharded import copy_into
 
 if TYPE_CHECKING:
@@ -121,7 +121,7 @@ def load_tensors(
     # the network may lack auxiliary heads, which are used in training only
     auxiliary = tuple(getattr(network, "auxiliary", ()))
     tensors = {name: t for name, t in tensors.items() if name in wanted or not name.startswith(auxiliary)}
-    own = matched(tensors, wanted, prefix, path, type(network).__name__)
+    own = match_names(tensors, wanted, prefix, path, type(network).__name__)
     for name, tensor in own.items():  # all tensors are checked before one is copied
         if wanted[name].is_floating_point() and not tensor.is_floating_point():
             raise GraftError(

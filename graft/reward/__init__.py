@@ -10,7 +10,7 @@ from graft.reward.model_judge import ModelJudge
 from graft.reward.program import ProgramReward
 from graft.reward.rated import Rated
 from graft.reward.scored_form import PartForms, scored_forms
-from graft.reward.scores import Scores, bounded, format_error, joined, oriented, to_finite_float
+from graft.reward.scores import Scores, bounded, concatenate_scores, format_error, oriented, to_finite_float
 from graft.reward.weighted import CompositeReward, WeightedSum
 from graft.reward.wrapped import WrappedReward
 
@@ -35,9 +35,9 @@ __all__ = [
     "bind",
     "bounded",
     "by_term",
+    "concatenate_scores",
     "format_error",
     "import_callable",
-    "joined",
     "leaves",
     "oriented",
     "score_batches",

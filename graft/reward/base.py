@@ -14,7 +14,7 @@ from typing_extensions import override
 from graft.core.recorded_arguments import Described
 from graft.errors import GraftError
 from graft.io.fingerprint import public_attributes
-from graft.reward.code import described
+from graft.reward.code import describe_code
 from graft.reward.scores import Scores, format_error, to_finite_float
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ class Reward(Described, ABC):
         """
         kind = type(self)
         classes = [each for each in kind.__mro__ if issubclass(each, Reward)][:-1]
-        content = described([classes, self._bound()])
+        content = describe_code([classes, self._bound()])
         if content is None:
             content = {"unidentified": self.__dict__.setdefault("_token", uuid4().hex)}
         return {"class": f"{kind.__module__}.{kind.__qualname__}", "made": content, **public_attributes(self)}

@@ -13,7 +13,7 @@ from graft.core.copies import copies
 from graft.errors import GraftError
 from graft.reward.base import Reward
 from graft.reward.isolation import isolated
-from graft.reward.scores import Scores, format_error, joined, to_finite_float
+from graft.reward.scores import Scores, concatenate_scores, format_error, to_finite_float
 
 if TYPE_CHECKING:
     from graft.domain import Domain
@@ -38,7 +38,7 @@ def score_objects(reward: Reward, items: Sequence[Any]) -> Scores:
     except (Exception, SystemExit) as error:
         if len(items) == 1:
             return Scores([math.nan], {0: format_error(error)}, calls={reward.name: 1})
-        return joined([score_objects(reward, [item]) for item in items])
+        return concatenate_scores([score_objects(reward, [item]) for item in items])
     if not isinstance(scores, Scores) or len(scores.values) != len(items):
         found = f"{len(scores.values)} values" if isinstance(scores, Scores) else type(scores).__name__
         raise GraftError(

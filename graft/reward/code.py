@@ -29,7 +29,7 @@ class _Unknown(Exception):
     """A part has content that cannot be read."""
 
 
-def described(value: Any) -> Any:
+def describe_code(value: Any) -> Any:
     """Return a description of an object in JSON's types; None if there is none.
 
     A function is its bytecode with constants, defaults, closure and the global names that it uses; an object that a

@@ -18,7 +18,7 @@ from graft.errors import GraftError
 from graft.io.checksum import file_checksum
 from graft.reward import importing
 from graft.reward.base import Reward
-from graft.reward.code import described, importable
+from graft.reward.code import describe_code, importable
 from graft.reward.scores import Scores, format_error, to_finite_float
 from graft.reward.workers import Workers
 
@@ -97,7 +97,7 @@ class FunctionReward(Reward):
         the identity is unique.
         """
         if self._local:
-            found = described(self._function)
+            found = describe_code(self._function)
             return {"code": found if found is not None else {"unidentified": self._token}, "batch": self.batched}
         spec = None
         with contextlib.suppress(ImportError, ValueError):
@@ -274,6 +274,6 @@ def import_callable(path: str) -> Callable[..., Any]:
         GraftError: There is none.
     """
     try:
-        return importing.find(path)
+        return importing.find_callable(path)
     except importing.ImportFault as error:
         raise GraftError(str(error)) from None

@@ -22,7 +22,7 @@ class ImportFault(ImportError):
     """A failed import, explained in one sentence."""
 
 
-def find(path: str) -> "Callable[..., Any]":
+def find_callable(path: str) -> "Callable[..., Any]":
     """Return the callable at ``package.module.function``.
 
     Raises:

@@ -49,7 +49,7 @@ def oriented(rewards: Signed, higher_is_better: bool) -> Signed:
     return rewards if higher_is_better else -rewards
 
 
-def joined(parts: Sequence[Scores]) -> Scores:
+def concatenate_scores(parts: Sequence[Scores]) -> Scores:
     """Return the scores of several batches as one."""
     out, calls = Scores([]), Counter[str]()
     for part in parts:

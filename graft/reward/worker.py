@@ -189,7 +189,7 @@ def serve(path: str, find: "Callable[[str], Callable[..., Any]]") -> None:
 
     Args:
         path: Dotted path of the callable.
-        find: `graft.reward.importing.find`.
+        find: `graft.reward.importing.find_callable`.
     """
     reader = sys.stdin.buffer
     writer = os.fdopen(os.dup(1), "wb")
@@ -240,8 +240,8 @@ def _text(error: BaseException) -> str:
 
 if __name__ == "__main__":
     # Run as a script, this file's folder is first on the path: graft's own module names must not shadow others.
-    from importing import find  # type: ignore[import-not-found]
+    from importing import find_callable  # type: ignore[import-not-found]
 
     del sys.modules["importing"]
     sys.path = [p for p in sys.path if os.path.abspath(p) != os.path.dirname(os.path.abspath(__file__))]
-    serve(sys.argv[1], find)
+    serve(sys.argv[1], find_callable)

@@ -198,7 +198,7 @@ class Rollouts(Described, LightningDataModule):
         if number == self.trainer.max_epochs or self.trainer.should_stop:  # resumed after the last round
             return []
         runner.prune(number)
-        former = [runner.scored(n) for n in range(max(0, number - self.replay_rounds + 1), number)]
+        former = [runner.scored_round(n) for n in range(max(0, number - self.replay_rounds + 1), number)]
         if done:
             objective.on_round_resume(policy)
             summary, *_ = RoundSummary.read(self.rounds.round_dir(number))
@@ -214,7 +214,7 @@ class Rollouts(Described, LightningDataModule):
                 raise StopIteration  # which ends Lightning's loop over epochs
             return []
         self._served = True
-        parts = [objective.training_batch(policy, part) for part in (*former, runner.scored(number))]
+        parts = [objective.training_batch(policy, part) for part in (*former, runner.scored_round(number))]
         if policy.corrector is not None and not done:
             policy.corrector.fit(parts)
         return training_dataloader(parts, self.trainer, self.train_batch_size, self.steps_per_epoch, self.seed, done)

@@ -100,7 +100,7 @@ def check_variation(
     if not (rule.is_selective or uses_rewards):
         return found, False
     name, sign = settings.accept_name, oriented(1, settings.accept_higher_is_better)
-    sentence = variation.sentence(found, name, number)
+    sentence = variation.describe_variation(found, name, number)
     if found.selectable:
         if found.constant:
             where = f"{found.constant} of {found.conditions} conditions of round {number + 1}"

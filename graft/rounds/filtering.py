@@ -49,7 +49,7 @@ def filter_round(
     known = domain.in_training_set(keys) if "known" in needs else None
     features = None
     if "features" in needs:
-        read = (store.read_chunk(index) for index in range(len(store.rows)))
+        read = (store.read_chunk(index) for index in range(len(store.chunk_sizes)))
         features = torch.cat([domain.features(domain.decode(chunk.state, chunk.condition)) for chunk in read])
     for before, index in earlier:
         named = before.scores()[1]

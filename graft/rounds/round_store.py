@@ -16,7 +16,7 @@ from graft.io.atomic import atomic_write
 from graft.io.json_files import write_checked_json
 from graft.io.mapped import mapped_writer
 from graft.io.tensors import read_metadata, read_tensors, write_tensors
-from graft.reward import Scores, bounded, joined
+from graft.reward import Scores, bounded, concatenate_scores
 from graft.rounds.chunk_files import chunk_from_tensors, chunk_to_tensors, grid_metadata, recorded_levels
 from graft.rounds.rollout_cache import RolloutCache
 from graft.rounds.score_files import from_nulls, read_scores_file, to_nulls
@@ -32,14 +32,14 @@ class RoundStore:
     Args:
         folder: ``rounds/<n>`` of a run.
         origin: Settings that the draws depend on (seed, weights, steps, …); None to read chunks of any origin.
-        rows: Number of draws in each chunk.
+        chunk_sizes: Number of draws in each chunk.
         reward: Hash of the reward by `graft.io.fingerprint.fingerprint_hash`. Scores of another reward are ignored.
     """
 
     def __init__(
-        self, folder: Path, origin: "dict[str, Any] | None", rows: Sequence[int], reward: "str | None" = None
+        self, folder: Path, origin: "dict[str, Any] | None", chunk_sizes: Sequence[int], reward: "str | None" = None
     ) -> None:
-        self.folder, self._origin, self.rows, self.reward = folder, origin, rows, reward
+        self.folder, self._origin, self.chunk_sizes, self.reward = folder, origin, chunk_sizes, reward
 
     @classmethod
     def on_disk(cls, folder: Path) -> "RoundStore":
@@ -64,7 +64,7 @@ class RoundStore:
 
     def cache_key(self, index: int) -> dict[str, Any]:
         """Return the origin of a chunk; its `fingerprint_hash` is the cache key."""
-        return {**(self._origin or {}), "chunk": index, "rows": self.rows[index]}
+        return {**(self._origin or {}), "chunk": index, "rows": self.chunk_sizes[index]}
 
     def _chunk(self, index: int) -> Path:
         stored, drawn = _paths(self.folder, index)
@@ -130,7 +130,7 @@ class RoundStore:
                 f"{path} was drawn with another {' and '.join(differing) or 'origin'}: choose another --run_dir, or "
                 "remove the folder"
             )
-        return chunk_from_tensors(path, tensors, about, self.rows[index])
+        return chunk_from_tensors(path, tensors, about, self.chunk_sizes[index])
 
     def link_cached(self, index: int, store: RolloutCache, levels: Sequence[float]) -> bool:
         """Return True if a chunk is in the cache; link the chunk and its scores into this round.
@@ -205,7 +205,7 @@ class RoundStore:
 
     def mark_failures_for_retry(self) -> None:
         """Mark failed draws to be scored again on resume; the other scores stay."""
-        for index in range(len(self.rows)):
+        for index in range(len(self.chunk_sizes)):
             if not self.has_scores(index):
                 continue
             scores, keys = self.read_scores(index)
@@ -223,18 +223,18 @@ class RoundStore:
 
     def scores(self) -> tuple[Scores, list[str]]:
         """Return the scores of all chunks and the keys of their objects."""
-        return join_parts([self.read_scores(index) for index in range(len(self.rows))])
+        return join_parts([self.read_scores(index) for index in range(len(self.chunk_sizes))])
 
     def kept_scores(self) -> tuple[Scores, list[str]]:
         """Return the scores of all chunks and the keys, both empty if samples are missing on disk."""
-        kept = all(self.has_chunk(index) and self.has_scores(index) for index in range(len(self.rows)))
+        kept = all(self.has_chunk(index) and self.has_scores(index) for index in range(len(self.chunk_sizes)))
         return self.scores() if kept else (Scores([]), [])
 
     def take(self, index: Tensor) -> tuple[State, Condition]:
         """Return the final states and conditions of draws at ascending positions (A,)."""
-        starts = torch.tensor([0, *self.rows]).cumsum(0)
+        starts = torch.tensor([0, *self.chunk_sizes]).cumsum(0)
         states, conditions = list[State](), list[Condition]()
-        for number in range(len(self.rows)):
+        for number in range(len(self.chunk_sizes)):
             inside = index[(index >= starts[number]) & (index < starts[number + 1])] - starts[number]
             if len(inside):
                 chunk = self.read_chunk(number)
@@ -250,11 +250,11 @@ class RoundStore:
             index: (A,) ascending positions in the round.
             levels: Levels at which states are copied, in addition to the final states.
         """
-        starts = torch.tensor([0, *self.rows]).cumsum(0)
+        starts = torch.tensor([0, *self.chunk_sizes]).cumsum(0)
         grid = grid_metadata(levels, read_metadata(self._chunk(0))["steps"])
         like: dict[str, Tensor] = {}
         with mapped_writer(self.folder / name, len(index), grid) as mapped:
-            for number in range(len(self.rows)):
+            for number in range(len(self.chunk_sizes)):
                 inside = (index >= starts[number]) & (index < starts[number + 1])
                 if not bool(inside.any()):
                     continue
@@ -276,7 +276,7 @@ def _paths(folder: Path, index: int) -> tuple[Path, Path]:
 
 def join_parts(parts: Sequence[tuple[Scores, list[str]]]) -> tuple[Scores, list[str]]:
     """Return the joined scores and keys of several chunks."""
-    return joined([scores for scores, _ in parts]), [key for _, keys in parts for key in keys]
+    return concatenate_scores([scores for scores, _ in parts]), [key for _, keys in parts for key in keys]
 
 
 def _link(source: Path, target: Path) -> None:

@@ -77,7 +77,7 @@ class RoundRunner:
         ranks.wait()
         failed = sum(each.failed_rewards for each in summaries)
         scores, keys = RoundScorer(self.domain, settings, ranks, failed).score(store, number)
-        self.seconds_per_draw = (perf_counter() - began) / sum(store.rows)
+        self.seconds_per_draw = (perf_counter() - began) / sum(store.chunk_sizes)
         accepted = accept_round(self.domain, store, scores, keys, settings, number)
         former = summaries[-1] if summaries else None
         varied, self.saturated = check_variation(accepted, settings, number, former, self.objective.uses_rewards)
@@ -100,7 +100,7 @@ class RoundRunner:
             write_text(store.folder / "invalid_records.csv", records)
         summary.write(store.folder, index, weight)  # the summary comes last, because it marks the round as finished
 
-    def scored(self, number: int) -> ScoredRound:
+    def scored_round(self, number: int) -> ScoredRound:
         """Return the accepted draws of a finished round from disk, or all its draws with weights.
 
         All draws are returned if the objective needs rejected draws; a rejected draw has weight 0.
@@ -115,11 +115,11 @@ class RoundRunner:
         signed = oriented(rewards, self.settings.accept_higher_is_better)
         return ScoredRound(chunk, signed, self.domain.group(chunk.condition), weight, self.settings.source.behaviour)
 
-    def accepted(self, number: int) -> ScoredRound:
+    def accepted_round(self, number: int) -> ScoredRound:
         """Return the accepted draws of a round; an unfinished round is run first."""
         if not (self.settings.round_dir(number) / "round.json").exists():
             self.run(number)
-        return self.scored(number)
+        return self.scored_round(number)
 
     def prune(self, number: int) -> None:
         """Remove the samples of old rounds when round ``number`` begins, by ``keep_last_rounds``."""
@@ -151,10 +151,10 @@ def summarise(
     """
     rewards: Tensor = accepted.rewards
     selection, sampled = accepted.selection, settings.source.is_model
-    chunks = range(len(store.rows))
+    chunks = range(len(store.chunk_sizes))
     mean, covered = condition_matched_mean(rewards, accepted.groups, selection.index, selection.weight)
     named = [key for key in accepted.keys if key]
-    reused = sum(store.rows[i] for i in chunks if store.is_cached(i))
+    reused = sum(store.chunk_sizes[i] for i in chunks if store.is_cached(i))
     return RoundSummary(
         round=number,
         source=settings.source.name,

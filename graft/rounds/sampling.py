@@ -70,7 +70,7 @@ class RoundSampler:
         settings = self.settings
         if store.has_chunk(index):
             store.read_chunk(index)  # raises if another model sampled it
-        elif (ready := settings.source.preloaded(settings.rows(index))) is not None:
+        elif (ready := settings.source.preloaded(settings.chunk_slice(index))) is not None:
             store.write_chunk(index, ready[0])
         elif settings.cache is not None and (settings.source.name == "reference" or number == 0):
             # an earlier run cannot hold samples of the current model of a later round

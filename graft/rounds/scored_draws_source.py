@@ -36,15 +36,15 @@ class ScoredDrawsSource(Source):
 
     Args:
         path: File of `graft.rounds.scored_draws.write_scored_draws`.
-        score: Name of the scores.
+        score_column: Name of the scores.
         higher_is_better: True if a larger score is better.
     """
 
     is_model = False
 
-    def __init__(self, path: "str | Path", score: str, higher_is_better: bool = True) -> None:
-        self.path, self.score, self.higher_is_better = Path(path), score, higher_is_better
-        self.name, self.label, self.behaviour = self.path.name, score, "current"
+    def __init__(self, path: "str | Path", score_column: str, higher_is_better: bool = True) -> None:
+        self.path, self.score_column, self.higher_is_better = Path(path), score_column, higher_is_better
+        self.name, self.label, self.behaviour = self.path.name, score_column, "current"
         self._content: ScoredDraws | None = None
         self._hash = ""
 
@@ -57,8 +57,8 @@ class ScoredDrawsSource(Source):
         """
         path = find_file(self.path)
         label, theirs, levels = read_header(path)
-        if label != self.score:
-            raise GraftError(f"{path} has no scores {self.score!r}; there are: {label}")
+        if label != self.score_column:
+            raise GraftError(f"{path} has no scores {self.score_column!r}; there are: {label}")
         ours = ModelSource("reference").origin(domain, policy, 0, "32-true")
         if differing := [label for name, label in SAME_MODEL.items() if theirs.get(name) != ours.get(name)]:
             raise GraftError(
@@ -92,7 +92,7 @@ class ScoredDrawsSource(Source):
             "version": VERSION,
             "domain": f"{type(domain).__module__}.{type(domain).__qualname__}",
             "file": self._hash,
-            "score": self.score,
+            "score": self.score_column,
             "steps": policy.steps,
             "recorded": list(self.recorded),
         }
@@ -118,7 +118,7 @@ class ScoredDrawsSource(Source):
     @override
     def summary(self) -> dict[str, Any]:
         return {
-            "score": self.score,
+            "score": self.score_column,
             "objects": len(self._read.keys),
             "replicates": 0,
             "filtered": 0,

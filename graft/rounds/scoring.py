@@ -55,20 +55,22 @@ class RoundScorer:
             chosen = self._choose(store, number)
             parts = self._score_chunks(store, chosen, number)
         self.ranks.wait()
-        parts |= {i: store.read_scores(i) for i in range(len(store.rows)) if i not in parts and store.has_scores(i)}
+        parts |= {
+            i: store.read_scores(i) for i in range(len(store.chunk_sizes)) if i not in parts and store.has_scores(i)
+        }
         if self.settings.source.is_model:
             self._check_failures(store, parts)
-        return join_parts([parts[index] for index in range(len(store.rows))])
+        return join_parts([parts[index] for index in range(len(store.chunk_sizes))])
 
     def _take_scores(self, store: RoundStore) -> None:
-        for index in range(len(store.rows)):
-            ready = self.settings.source.preloaded(self.settings.rows(index))
+        for index in range(len(store.chunk_sizes)):
+            ready = self.settings.source.preloaded(self.settings.chunk_slice(index))
             if ready is not None and not store.has_scores(index):
                 store.write_scores(index, *ready[1:])
 
     def _choose(self, store: RoundStore, number: int) -> Tensor:
         """Return (draws,) bool, True for a sample to call the reward for."""
-        settings, count = self.settings, sum(store.rows)
+        settings, count = self.settings, sum(store.chunk_sizes)
         # the name is a part of the seed: another one would choose other draws
         generator = seeding.make_generator(settings.seed, "asked", number)
         most = int(min(settings.max_scored, count))
@@ -102,7 +104,7 @@ class RoundScorer:
         return top_per_group(values, groups, most, generator)
 
     def _score_chunks(self, store: RoundStore, chosen: Tensor, number: int) -> dict[int, Part]:
-        starts = [0, *itertools.accumulate(store.rows)]
+        starts = [0, *itertools.accumulate(store.chunk_sizes)]
         parts: dict[int, Part] = {}
         failed = answered = 0
         reward = self.settings.require_reward
@@ -144,7 +146,7 @@ class RoundScorer:
         reward, budget = self.settings.require_reward, self.budget
         counts = [counted(scores) for scores, _ in parts.values()]
         failed, answered = sum(f for f, _ in counts), sum(a for _, a in counts)
-        stopped = len(parts) < len(store.rows)  # the rank of the missing chunks stopped early
+        stopped = len(parts) < len(store.chunk_sizes)  # the rank of the missing chunks stopped early
         nothing = not stopped and 0 < failed == answered
         if not (stopped or nothing or budget.exceeded(failed, answered, answered)):
             return
@@ -205,7 +207,9 @@ def proxy_values(domain: Domain, proxy: Reward, store: RoundStore) -> Tensor:
     """Return (draws,) proxy rewards, larger is better; NaN for a failed one."""
     by = fingerprint_hash(proxy)
     found = [
-        value for index in range(len(store.rows)) for value in _chunk_proxy_values(domain, proxy, by, store, index)
+        value
+        for index in range(len(store.chunk_sizes))
+        for value in _chunk_proxy_values(domain, proxy, by, store, index)
     ]
     values = torch.tensor(found, dtype=torch.float64)
     return oriented(values, proxy.higher_is_better)
@@ -221,4 +225,4 @@ def _chunk_proxy_values(domain: Domain, proxy: Reward, by: str, store: RoundStor
 
 def store_groups(domain: Domain, store: RoundStore) -> Tensor:
     """Return (draws,) integer of the condition of each sample."""
-    return torch.cat([domain.group(store.read_chunk(index).condition).cpu() for index in range(len(store.rows))])
+    return torch.cat([domain.group(store.read_chunk(index).condition).cpu() for index in range(len(store.chunk_sizes))])

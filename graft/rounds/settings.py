@@ -128,7 +128,7 @@ class RoundSettings:
         count = self.source.count(self.draws)
         return [min(self.batch_size, count - start) for start in range(0, count, self.batch_size)]
 
-    def rows(self, index: int) -> slice:
+    def chunk_slice(self, index: int) -> slice:
         """Return the positions of the samples of a chunk in the round."""
         return slice(index * self.batch_size, index * self.batch_size + self.chunk_sizes[index])
 

@@ -129,7 +129,7 @@ class ScoredFileSource(Source):
 
     Args:
         path: The file, in a format that the domain reads.
-        score: Name of the column or property that holds the scores.
+        score_column: Name of the column or property that holds the scores.
         higher_is_better: True if a larger score is better.
         max_invalid_fraction: Largest share of invalid records.
         filters: Condition by column, for the domain's reader.
@@ -142,16 +142,16 @@ class ScoredFileSource(Source):
     def __init__(
         self,
         path: "str | Path",
-        score: str,
+        score_column: str,
         higher_is_better: bool = True,
         max_invalid_fraction: float = 0.5,
         filters: "dict[str, Any] | None" = None,
         options: "dict[str, Any] | None" = None,
     ) -> None:
-        self.path, self.score, self.max_invalid_fraction = Path(path), score, max_invalid_fraction
+        self.path, self.score_column, self.max_invalid_fraction = Path(path), score_column, max_invalid_fraction
         self.higher_is_better = higher_is_better
         self.options = {**({"filters": filters} if filters else {}), **(options or {})}
-        self.name, self.label = self.path.name, score
+        self.name, self.label = self.path.name, score_column
         self._content: ScoredSet | None = None
         self._hash = ""
 
@@ -190,7 +190,7 @@ class ScoredFileSource(Source):
                 raise GraftError(
                     f"{where} is set, and {type(domain).__name__} reads scored files without it: remove it"
                 )
-        content: ScoredSet = read(path, self.score, **self.options)
+        content: ScoredSet = read(path, self.score_column, **self.options)
         return content
 
     @override
@@ -199,7 +199,7 @@ class ScoredFileSource(Source):
         self.open(domain)
         name = f"{type(domain).__module__}.{type(domain).__qualname__}"
         given = {"options": fingerprint_hash(self.options)} if self.options else {}
-        return {"version": VERSION, "domain": name, "file": self._hash, "score": self.score, **given}
+        return {"version": VERSION, "domain": name, "file": self._hash, "score": self.score_column, **given}
 
     @property
     def _read(self) -> ScoredSet:
@@ -228,7 +228,7 @@ class ScoredFileSource(Source):
         content = self._read
         left_out = by_reason(content.left_out)
         return {
-            "score": self.score,
+            "score": self.score_column,
             "objects": len(content.values),
             "replicates": content.replicates,
             "filtered": content.filtered,

@@ -56,7 +56,7 @@ def variation(rewards: Tensor, bins: Sequence[Tensor]) -> Variation:
     )
 
 
-def sentence(found: Variation, name: str, number: int) -> str:
+def describe_variation(found: Variation, name: str, number: int) -> str:
     """Return the sentence for a reward that does not vary.
 
     Args:
@@ -81,7 +81,7 @@ def refuse(found: Variation, name: str, number: int, action: str = "check the re
     if found.value is None:
         action += ", rank all draws together with data.accept.group_by=global"
     raise GraftError(
-        f"{sentence(found, name, number)}, so that training would learn from arbitrary draws: {action}, or "
+        f"{describe_variation(found, name, number)}, so that training would learn from arbitrary draws: {action}, or "
         "continue with data.budget.allow_constant=true"
     )
 

@@ -27,7 +27,14 @@ FILE = "file:"
 """Prefix of the name of a file or folder that a setting named in training; weights hold no path."""
 
 OUTSIDE = re.compile(r"~|/|\\|[A-Za-z]:[\\/]|[A-Za-z][\w+.-]*://|file:")  # begins a path or an address
-TRAINER = ("max_epochs", "max_steps", "max_time", "precision", "accumulate_grad_batches", "limit_train_batches")
+TRAINER_SETTINGS = (
+    "max_epochs",
+    "max_steps",
+    "max_time",
+    "precision",
+    "accumulate_grad_batches",
+    "limit_train_batches",
+)
 """Settings of the trainer that change the trained weights."""
 
 TRAINING_SETTINGS = ("weights", "weights_prefix", "objective", "tuning", "optimizer", "lr_scheduler", "seed")
@@ -186,7 +193,7 @@ def _plain(value: Any, key: str) -> Iterator[tuple[str, Any]]:
     if isinstance(value, dict):
         for name, inner in value.items():
             at = f"{key}.{name}" if key else str(name)
-            if at.startswith("trainer.") and name not in TRAINER:
+            if at.startswith("trainer.") and name not in TRAINER_SETTINGS:
                 continue
             if name == "reward":
                 kind = inner.get("class_path") if isinstance(inner, dict) else None

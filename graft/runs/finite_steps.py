@@ -105,14 +105,14 @@ class FiniteSteps(Callback):
         return f"{what}; {last_good(trainer)}"
 
 
-def of(trainer: Any) -> "FiniteSteps | None":
+def find_finite_steps(trainer: Any) -> "FiniteSteps | None":
     """Return the `FiniteSteps` callback of a trainer, or None."""
     return next((each for each in trainer.callbacks if isinstance(each, FiniteSteps)), None)
 
 
 def clip(trainer: Any, optimizer: Any, value: "float | None", algorithm: "str | None") -> bool:
     """Clip gradients by the norm of the check of the step; return False if Lightning must clip."""
-    check = of(trainer)
+    check = find_finite_steps(trainer)
     scaled = getattr(trainer.precision_plugin, "scaler", None) is not None
     if not value or check is None or scaled or algorithm not in (None, "norm"):
         return False

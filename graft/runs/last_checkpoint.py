@@ -49,7 +49,7 @@ class LastCheckpoint(ModelCheckpoint):
             trainer.should_stop = True
 
 
-def attach(trainer: Trainer, folder: Path) -> None:
+def attach_last_checkpoint(trainer: Trainer, folder: Path) -> None:
     """Add the checkpoint callback of the run to a trainer.
 
     Checkpoint callbacks of the user that name no folder save to the same folder.

@@ -30,7 +30,7 @@ Table = Callable[[Any, Any], tuple[list[str], list[list[Any]]]]
 """A function of a module and a `graft.evaluation.SampleEvaluator` to (names of the columns, rows)."""
 
 
-def attach(trainer: Trainer, metrics: ResumableCSVLogger, config: str, picture: Picture, table: Table) -> None:
+def attach_loggers(trainer: Trainer, metrics: ResumableCSVLogger, config: str, picture: Picture, table: Table) -> None:
     """Add the run's ``metrics.csv`` to the loggers of a trainer.
 
     The loggers of the user stay first, so that ``trainer.logger`` is one of them. On ranks other than 0 they are
@@ -146,7 +146,7 @@ class RunLog(Callback):
             self._failed.add(kind)
 
 
-def of(trainer: Any) -> "RunLog | None":
+def find_run_log(trainer: Any) -> "RunLog | None":
     """Return the `RunLog` of a trainer, or None."""
     return next((each for each in trainer.callbacks if isinstance(each, RunLog)), None)
 

@@ -122,6 +122,6 @@ def read(folder: Path) -> float:
         return 0.0
 
 
-def of(trainer: Any) -> Stopwatch:
+def find_stopwatch(trainer: Any) -> Stopwatch:
     """Return the stopwatch of the run of a trainer."""
     return _OF[trainer]

@@ -11,7 +11,7 @@ import pytest
 
 from graft import GraftError
 from graft.reward import FunctionReward, Scores, bounded, format_error, import_callable
-from graft.reward.importing import ImportFault, fault, find, guarded, load
+from graft.reward.importing import ImportFault, fault, find_callable, guarded, load
 from graft.rounds import RoundStore
 
 BODY = "\n\ndef reward(item):\n    return 1.0\n"
@@ -101,7 +101,7 @@ def test_functions_that_are_not_there(path: str, words: str) -> None:
     with pytest.raises(GraftError) as error:
         FunctionReward(path).setup()
     assert words in str(error.value)
-    assert find("fine.reward")(None) == 1.0
+    assert find_callable("fine.reward")(None) == 1.0
 
 
 def test_ctrl_c_is_no_fault_of_the_module(modules: Path) -> None:

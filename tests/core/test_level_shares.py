@@ -175,7 +175,7 @@ def test_gain_is_the_rounds_own() -> None:
     chosen = Preference(min_group_size=1)(rewards, groups, generator=generator)
     keep = groups[chosen.index] != 6
     index, weight = chosen.index[keep], torch.rand(int(keep.sum()), dtype=torch.float64, generator=generator)
-    ours = statistics.matched(rewards, groups, index, weight, torch.ones(1, 90, dtype=torch.float64))
+    ours = statistics.condition_matched_mean(rewards, groups, index, weight, torch.ones(1, 90, dtype=torch.float64))
     assert float(ours) == pytest.approx(condition_matched_mean(rewards, groups, index, weight)[0])
     # a draw that is counted twice is a draw that is there twice
     counts = torch.ones(1, 90, dtype=torch.float64)
@@ -184,7 +184,7 @@ def test_gain_is_the_rounds_own() -> None:
     twice = condition_matched_mean(
         again, extra, torch.cat([index, f64([90]).long()]), torch.cat([weight, weight[3:4]])
     )[0]
-    assert float(statistics.matched(rewards, groups, index, weight, counts)) == pytest.approx(twice)
+    assert float(statistics.condition_matched_mean(rewards, groups, index, weight, counts)) == pytest.approx(twice)
 
 
 def test_rerolls_that_failed_cost_their_draws() -> None:

@@ -371,7 +371,6 @@ def test_refusals(settings: dict[str, object], words: str, tmp_path: Path) -> No
     usual = {
         "process": BASE,
         "weights": str(tmp_path / "base.pt"),
-        "level": 1,
         "steps": STEPS,
         "corrector": GaussianCorrector(),
     }

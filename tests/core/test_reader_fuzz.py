@@ -55,7 +55,7 @@ def attempt(read: Callable[[], Any]) -> None:
 
 def a_round(folder: Path) -> RoundStore:
     store = RoundStore(folder, {"steps": 2}, [3, 2], "reward")
-    for index, count in enumerate(store.rows):
+    for index, count in enumerate(store.chunk_sizes):
         store.write_chunk(index, Chunk(torch.ones(count, 2), {0.5: torch.zeros(count, 2)}, {"n": torch.arange(count)}))
         store.write_scores(index, Scores([1.5] * (count - 1) + [float("nan")], {count - 1: "no"}), ["a"] * count)
     RoundSummary(0, "reference", 5, 1, 0.2, 1.0, None, 2, 0, 1.0, 1.5, 1.0, 10, 5, {"no": 2}).write(

@@ -47,7 +47,7 @@ def raised(items: list[Layout], reference: list[Layout], facts: dict[str, torch.
     ours, theirs = (SampleSet(each, features(each)) for each in (items, reference))
 
     def fresh() -> dict:
-        return dict(reference_statistics.metrics(facts, PUBLAYNET, "layoutformer"))
+        return dict(reference_statistics.make_metrics(facts, PUBLAYNET, "layoutformer"))
 
     found, own = (statistics(each, theirs, fresh) for each in (ours, theirs))
     return {each.statistic for each in check_tolerances(Alarms(), 0, found, own) if each.alarm}

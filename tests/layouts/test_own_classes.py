@@ -136,7 +136,7 @@ def test_own_feature_network() -> None:
     found = made.metrics()
     found["fid"].update(own.layouts())
     assert float(found["fid"].compute()) == pytest.approx(0, abs=1e-4)  # of the real layouts themselves
-    assert "fid" not in reference_statistics.metrics(
+    assert "fid" not in reference_statistics.make_metrics(
         made.dataset_statistics, names, "layoutformer"
     )  # without the network
 
@@ -150,7 +150,7 @@ def test_moments_of_another_network(capsys: pytest.CaptureFixture[str]) -> None:
         assert (
             made.supports("features")
             and "fid" not in made.metrics()
-            and "fid" in reference_statistics.metrics(moments, PUBLAYNET, "layoutdm")
+            and "fid" in reference_statistics.make_metrics(moments, PUBLAYNET, "layoutdm")
         )
     made._report_features()
     assert "summarised by another feature network" in capsys.readouterr().out

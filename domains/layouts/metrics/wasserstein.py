@@ -75,15 +75,15 @@ class _Values(Collected):
     def __init__(self, real: "Sequence[Elements] | LayoutBatch", convention: "str | Convention", **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.convention = by_name(convention)
-        self.real = self.of(self.convention.pages(real))
+        self.real = self.values_of(self.convention.pages(real))
 
-    def of(self, pages: LayoutBatch) -> Tensor:
+    def values_of(self, pages: LayoutBatch) -> Tensor:
         """Return (n, 4) or (n,) values of layouts."""
         raise NotImplementedError
 
     @override
     def update(self, items: "Sequence[Elements] | LayoutBatch") -> None:
-        self.collect(self.of(self.convention.pages(items)))
+        self.collect(self.values_of(self.convention.pages(items)))
 
     @property
     def seen(self) -> Tensor:
@@ -101,7 +101,7 @@ class WBbox(_Values):
     """
 
     @override
-    def of(self, pages: LayoutBatch) -> Tensor:
+    def values_of(self, pages: LayoutBatch) -> Tensor:
         return pages.center_size
 
     @override
@@ -121,7 +121,7 @@ class WElements(_Values):
     """
 
     @override
-    def of(self, pages: LayoutBatch) -> Tensor:
+    def values_of(self, pages: LayoutBatch) -> Tensor:
         return pages.counts.double()
 
     @override

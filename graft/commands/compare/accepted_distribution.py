@@ -121,7 +121,7 @@ def _run_rounds(data: Rollouts, trainer: Any) -> tuple[list[Any], list[tuple[Ten
     module, rule = data.module, seeding.make_generator(SEED, "rejection")
     items, parts = list[Any](), list[tuple[Tensor, ...]]()
     for number in range(trainer.max_epochs):
-        scored = data.runner().accepted(number)
+        scored = data.runner().accepted_round(number)
         accepted = module.decode(scored.chunk.state, scored.chunk.condition)
         # A rule that weights its draws stands for rejection with a probability in proportion to the weight.
         kept = systematic_sample(scored.weight / scored.weight.max(), rule).sort().values.tolist()
@@ -137,7 +137,7 @@ def _drawn(data: Rollouts) -> tuple[Tensor, Tensor]:
     """Return (features, conditions) of the first draws of the first round, about twice `MOST` or all."""
     store, module = data.rounds.store(0), data.module
     features, groups = list[Tensor](), list[Tensor]()
-    for index in range(len(store.rows)):
+    for index in range(len(store.chunk_sizes)):
         if sum(len(each) for each in features) >= 2 * MOST:
             break
         chunk = store.read_chunk(index)

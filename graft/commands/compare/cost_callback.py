@@ -60,7 +60,7 @@ class TrainingCostCallback(Callback):
             {
                 "optimizer_steps": trainer.global_step,
                 "network_evaluations": self.evaluations * trainer.world_size,
-                "seconds": round(stopwatch.of(trainer).seconds, 3),
+                "seconds": round(stopwatch.find_stopwatch(trainer).seconds, 3),
             }
         )
 

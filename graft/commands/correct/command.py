@@ -13,7 +13,7 @@ from graft.commands.correct import flops, show, train_longer
 from graft.commands.correct.data import InvertedNoiseData
 from graft.commands.correct.inverted_chunk import summarize_inversion
 from graft.commands.correct.inverter import check_invertible
-from graft.commands.correct.pareto import Frontier, finite, measure_frontier, summarize_frontier
+from graft.commands.correct.pareto import Frontier, measure_frontier, none_if_not_finite, summarize_frontier
 from graft.commands.run_report import class_path, reference_name
 from graft.core import distributed, limits, seeding
 from graft.core.state import size
@@ -175,11 +175,11 @@ def _summary(module: GraftModule, data: InvertedNoiseData, found: Frontier) -> d
         "dequantise": data.noise_std(module),
         "distance": {
             "name": found.distance,
-            "floor": finite(sum(floor) / len(floor)),
+            "floor": none_if_not_finite(sum(floor) / len(floor)),
             "held_out": len(data.chosen.split.held_out),
             "n": found.n,
             "sets": len(floor),
-            "floors": {name: [finite(x) for x in each] for name, each in found.floor.items()},
+            "floors": {name: [none_if_not_finite(x) for x in each] for name, each in found.floor.items()},
         },
         "frontier": [
             {
@@ -189,7 +189,11 @@ def _summary(module: GraftModule, data: InvertedNoiseData, found: Frontier) -> d
                 "warp": row.warp,
                 "flops": row.flops,
                 "distances": {
-                    name: {"mean": row.mean(name), "stderr": row.error(name), "each": [finite(x) for x in each]}
+                    name: {
+                        "mean": row.mean(name),
+                        "stderr": row.error(name),
+                        "each": [none_if_not_finite(x) for x in each],
+                    }
                     for name, each in row.distances.items()
                 },
             }

@@ -46,12 +46,12 @@ class Row:
 
     def mean(self, name: str) -> "float | None":
         """Return the mean of the distances of a name; None if a distance is not finite."""
-        return finite(sum(self.distances[name]) / len(self.distances[name]))
+        return none_if_not_finite(sum(self.distances[name]) / len(self.distances[name]))
 
     def error(self, name: str) -> "float | None":
         """Return the standard error of the mean; None for one set, or if a distance is not finite."""
         x = torch.tensor(self.distances[name], dtype=torch.float64)
-        return finite(float(x.std()) / math.sqrt(len(x))) if len(x) > 1 else None
+        return none_if_not_finite(float(x.std()) / math.sqrt(len(x))) if len(x) > 1 else None
 
 
 @dataclass
@@ -230,7 +230,7 @@ def summarize_frontier(found: Frontier) -> dict[str, Any]:
     }
 
 
-def finite(value: float) -> "float | None":
+def none_if_not_finite(value: float) -> "float | None":
     """Return the value, or None if it is not finite, since JSON has no NaN."""
     return value if math.isfinite(value) else None
 

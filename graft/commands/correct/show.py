@@ -31,7 +31,7 @@ def format_flops(flops: float) -> str:
     return f"{flops:.0f} FLOP"
 
 
-def rows(summary: dict[str, Any]) -> list[tuple[str, ...]]:
+def frontier_rows(summary: dict[str, Any]) -> list[tuple[str, ...]]:
     """Return the (name, solver, warp, steps, cost, distance ± standard error) rows, by cost."""
     name = summary["distance"]["name"]
     out = list[tuple[str, ...]]()
@@ -58,7 +58,7 @@ def head(summary: dict[str, Any]) -> tuple[str, ...]:
 
 def table(summary: dict[str, Any]) -> str:
     """Return the comparison and the facts of the run as text for the terminal."""
-    lines = text_table(head(summary), rows(summary), left=2)
+    lines = text_table(head(summary), frontier_rows(summary), left=2)
     return "\n".join([*lines, "", *text_facts(run_facts(summary)), "", describe_distances(summary)])
 
 
@@ -277,7 +277,7 @@ def write(
         "and the frozen flow turns that noise into samples.</p>",
         embed_image(figure, caption, caption),
         f"<p class='note'>{html.escape(describe_distances(summary))}</p>",
-        html_table(rows(summary), head(summary)),
+        html_table(frontier_rows(summary), head(summary)),
         f"<h2>The run</h2>{html_table(run_facts(summary))}",
         "<h2>Inversion, step by step</h2>"
         + html_table(steps, ("from level", "samples", "not inverted", "evaluations a sample", "worst residual")),

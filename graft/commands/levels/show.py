@@ -36,7 +36,7 @@ LEGEND = (
 )
 
 
-def rows(found: Analysis) -> list[tuple[str, ...]]:
+def level_rows(found: Analysis) -> list[tuple[str, ...]]:
     """Return the table's row of each level, with the columns of `HEAD`."""
     return [
         (
@@ -72,7 +72,7 @@ def run_facts(found: Analysis) -> str:
 
 def table(found: Analysis) -> str:
     """Return the comparison as text; an arrow marks the chosen level."""
-    head, rule, *body = text_table(HEAD, rows(found), left=0)
+    head, rule, *body = text_table(HEAD, level_rows(found), left=0)
     marked = [
         line + (" ⟵" if level.level == found.level else "") for line, level in zip(body, found.levels, strict=True)
     ]
@@ -125,7 +125,7 @@ def section(folder: Path) -> str:
     found = Analysis.read(folder)
     body = [
         (f"{u} ⟵" if level.level == found.level else u, *cells)
-        for (u, *cells), level in zip(rows(found), found.levels, strict=True)
+        for (u, *cells), level in zip(level_rows(found), found.levels, strict=True)
     ]
     return (
         f"<h2>Levels</h2><p>{html.escape(found.reason[0].upper() + found.reason[1:])}.</p>"

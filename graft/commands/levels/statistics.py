@@ -129,7 +129,7 @@ def decided(rewards: Tensor, guesses: Tensor, groups: Tensor, fold: Tensor, coun
     return 1 - (counts * left.square()).sum(1) / (counts * target.square()).sum(1)
 
 
-def matched(values: Tensor, groups: Tensor, index: Tensor, weight: Tensor, counts: Tensor) -> Tensor:
+def condition_matched_mean(values: Tensor, groups: Tensor, index: Tensor, weight: Tensor, counts: Tensor) -> Tensor:
     """Return (B,) the condition-matched mean of values over accepted draws.
 
     Each condition has the weight of its number of draws.
@@ -155,7 +155,7 @@ def gain(rewards: Tensor, groups: Tensor, index: Tensor, weight: Tensor, counts:
 
     It is the mean reward of accepted draws minus that of all draws of their condition.
     """
-    return matched(centred(rewards, groups, counts), groups, index, weight, counts)
+    return condition_matched_mean(centred(rewards, groups, counts), groups, index, weight, counts)
 
 
 def predicted(
@@ -172,7 +172,7 @@ def predicted(
     The arguments are those of `fitted` and `matched`.
     """
     fit = fitted(rewards, guesses, groups, fold, counts)
-    return matched(fit, groups, index, weight, counts) / gain(rewards, groups, index, weight, counts)
+    return condition_matched_mean(fit, groups, index, weight, counts) / gain(rewards, groups, index, weight, counts)
 
 
 def measured(rewards: Tensor, again: Tensor, groups: Tensor, index: Tensor, weight: Tensor, counts: Tensor) -> Tensor:
@@ -194,7 +194,9 @@ def measured(rewards: Tensor, again: Tensor, groups: Tensor, index: Tensor, weig
         return counts.new_full((len(counts),), math.nan)
     before = centred(rewards, groups, counts)
     after = before - rewards + again  # minus the same mean as the rewards
-    return matched(after, groups, index, weight, counts) / matched(before, groups, index, weight, counts)
+    return condition_matched_mean(after, groups, index, weight, counts) / condition_matched_mean(
+        before, groups, index, weight, counts
+    )
 
 
 def mean(values: Tensor, counts: Tensor) -> Tensor:

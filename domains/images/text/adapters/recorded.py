@@ -1,4 +1,4 @@
-"""The adapter for pipelines without one of their own: it records the pipeline's call and replays it."""
+"""The adapter for pipelines without one of their own: it records the pipeline's call to replay it."""
 
 import importlib
 import inspect
@@ -11,13 +11,13 @@ from torch import Generator, Tensor, nn
 from typing_extensions import override
 
 from domains.images import pretrained
-from domains.images.text.adapters import guided, replay
-from domains.images.text.adapters.base import PipelineAdapter, PromptedNetwork, PromptSettings, PromptStore, eight_bits
+from domains.images.text.adapters import guided
+from domains.images.text.adapters.base import PipelineAdapter, PromptedNetwork, PromptSettings, eight_bits
 from domains.images.text.adapters.certify import certify
-from domains.images.text.adapters.recording import Recording, first_of, record, replaced
-from graft.core.state import Condition
+from domains.images.text.adapters.recorded_call import Arguments, learn_call, recorded
+from domains.images.text.adapters.recorded_denoiser import RecordedDenoiser, RecordedPrompts
+from domains.images.text.adapters.recording import Recording, record, replaced
 from graft.errors import GraftError
-from graft.io.fingerprint import fingerprint_hash
 
 if TYPE_CHECKING:
     from domains.images.text.pipeline import Pipeline
@@ -105,62 +105,27 @@ class RecordedAdapter(PipelineAdapter):
         """
         prompt, self._settings = settings.prompts[0], settings
         one = self.run(settings, prompt, STEPS)
-        if not one.steps or any(not step.calls for step in one.steps):
-            raise GraftError(f"its call does not reach its {self.part} and its scheduler in each step")
-        count = len(one.steps[0].calls)
-        if any(len(step.calls) != count for step in one.steps):
-            raise GraftError("the number of calls of its denoiser changes from step to step")
         two = self.run(settings, [prompt, prompt], STEPS, seed=1, steps=1)
-        samples, times = [_there(step.sample) for step in one.steps], [step.time for step in one.steps]
-        if len(samples[0]) != 1 or len(_there(two.steps[0].sample)) != 2:
-            raise GraftError("its latents have no batch dimension")
-        self._shape, self._dtype = tuple(samples[0].shape[1:]), samples[0].dtype
-        self._templates = []
-        for place in range(count):
-            given = [step.calls[place].given for step in one.steps]
-            twice = two.steps[0].calls[place].given
-            self._templates.append(
-                {
-                    name: replay.template(name, [g[name] for g in given], twice[name], samples, times)
-                    for name in given[0]
-                }
-            )
-        found = [next(filter(None, map(replay.copies_of, each.values())), None) for each in self._templates]
-        if None in found:
-            raise GraftError(f"its {self.part} is not given the latents as they are, but changed or with others")
-        self._copies = [copies for copies in found if copies is not None]
-        if not any(isinstance(node, replay.Time) for each in self._templates for node in each.values()):
-            raise GraftError("its denoiser is not given the time, or not as a linear function of the scheduler's")
-        self._stand_ins = [each.output for each in one.steps[0].calls]
-        mixed = [
-            (
-                [
-                    branch
-                    for each, copies in zip(step.calls, self._copies, strict=True)
-                    for branch in guided.branches_of(each.output, copies, self._shape)
-                ],
-                _there(step.output),
-            )
-            for step in one.steps
-        ]
-        self._guided = guided.find(mixed, settings.guidance.guidance_scale, self.rounding)
+        self._recorded = learn_call(self.part, one, two)
+        scale = settings.guidance.guidance_scale
+        self._guided = guided.find(self._recorded.branches_and_output(one), scale, self.rounding)
         if settings.guidance.on and self._guided.scale is None:
             raise GraftError(
-                f"model.guidance.guidance_scale is {settings.guidance.guidance_scale:g}, and its call has a single "
-                "branch; set it to 1, and model.guidance.embedded_guidance_scale for a network that takes the scale"
+                f"model.guidance.guidance_scale is {scale:g}, and its call has a single branch; set it to 1, and "
+                "model.guidance.embedded_guidance_scale for a network that takes the scale"
             )
         if not settings.guidance.on and self._guided.scale is not None:
             raise GraftError(
                 "its call has two branches without guidance too: set model.guidance.guidance_scale above 1"
             )
         self._noise = self._noise_order(settings, one)
-        height, width = self.decode(pipeline, _there(one.steps[-1].after)).shape[2:]
+        height, width = self.decode(pipeline, recorded(one.steps[-1].after)).shape[2:]
         self._pixels = (int(height), int(width))
 
     @property
     def rounding(self) -> float:
         """Return the relative difference that rounding explains, in the type of the latents."""
-        return 1e-4 if self._dtype == torch.float32 and self._pipeline.dtype == torch.float32 else 5e-2
+        return 1e-4 if self._recorded.dtype == torch.float32 and self._pipeline.dtype == torch.float32 else 5e-2
 
     def run(
         self, settings: PromptSettings, prompt: "str | list[str]", count: int, seed: int = 0, **how: Any
@@ -196,7 +161,7 @@ class RecordedAdapter(PipelineAdapter):
 
     def _noise_order(self, settings: PromptSettings, one: Recording) -> tuple[tuple[int, ...], Tensor]:
         """Return the shape of the pipeline's first noise, and the place of each entry of a latent in it."""
-        size = _there(one.steps[0].sample).numel()
+        size = recorded(one.steps[0].sample).numel()
         chosen = [i for i, draw in enumerate(one.noises) if draw.numel() == size and len(draw) == 1]
         if not chosen:
             raise GraftError("its first latents are not one draw of noise for each sample")
@@ -213,10 +178,10 @@ class RecordedAdapter(PipelineAdapter):
                 settings.prompts[0],
                 STEPS,
                 steps=1,
-                outputs=self._stand_ins,
+                outputs=self._recorded.outputs,
                 noise=lambda i, draw, digits=digits: digits.to(draw).view_as(draw) if i == chosen[-1] else draw,
             )
-            first = _there(seen.steps[0].sample).double().flatten().cpu()
+            first = recorded(seen.steps[0].sample).double().flatten().cpu()
             places += first.round().clamp(0, base - 1).long() * unit
             unit *= base
         if not torch.equal(places.sort().values, torch.arange(size)):
@@ -229,7 +194,7 @@ class RecordedAdapter(PipelineAdapter):
 
     @override
     def latent_shape(self, pipe: Any, settings: PromptSettings) -> tuple[int, ...]:
-        return self._shape
+        return self._recorded.shape
 
     @override
     def pixels(self, pipe: Any, settings: PromptSettings) -> tuple[int, int]:
@@ -237,7 +202,7 @@ class RecordedAdapter(PipelineAdapter):
 
     @override
     def set_timesteps_kwargs(self, pipeline: "Pipeline", steps: int, settings: PromptSettings) -> dict[str, Any]:
-        return self.run(settings, settings.prompts[0], steps, steps=1, outputs=self._stand_ins).clock
+        return self.run(settings, settings.prompts[0], steps, steps=1, outputs=self._recorded.outputs).clock
 
     @override
     def call_settings(self, pipe: Any, settings: PromptSettings) -> dict[str, Any]:
@@ -268,7 +233,7 @@ class RecordedAdapter(PipelineAdapter):
         settings = self._settings
         with self._text_once():
             result = self.run(
-                settings, settings.prompts[0], STEPS, outputs=self._stand_ins, latents=latent, output_type="pt"
+                settings, settings.prompts[0], STEPS, outputs=self._recorded.outputs, latents=latent, output_type="pt"
             )
         found = result.result[0]
         found = torch.as_tensor(found) if not isinstance(found, list) else torch.stack(found)
@@ -296,147 +261,14 @@ class RecordedAdapter(PipelineAdapter):
 
     @override
     def denoiser(self, pipeline: "Pipeline", settings: PromptSettings) -> PromptedNetwork:
-        return RecordedDenoiser(self, RecordedPrompts(self, pipeline, settings), settings)
+        def arguments(prompt: str, device: torch.device) -> Arguments:
+            with self._pipeline.on(device, self.text):
+                calls = len(self._recorded.templates)
+                found = self.run(settings, prompt, STEPS, outputs=self._recorded.outputs, calls=calls)
+            return self._recorded.arguments(found)
 
-    def given(self, settings: PromptSettings, prompt: str, device: torch.device) -> list[dict[str, Any]]:
-        """Return the arguments of the denoiser's calls for a prompt, without the latents and the time."""
-        with self._pipeline.on(device, self.text):
-            found = self.run(settings, prompt, STEPS, outputs=self._stand_ins, calls=len(self._templates))
-        return [
-            {name: replay.pruned(node, call.given[name]) for name, node in each.items()}
-            for each, call in zip(self._templates, found.steps[0].calls, strict=True)
-        ]
-
-    def groups(self, rows: "list[list[dict[str, Any]]]") -> "list[list[int]]":
-        """Return indices of samples whose arguments can be one batch."""
-        found: dict[Any, list[int]] = {}
-        for place, row in enumerate(rows):
-            key = tuple(
-                replay.shapes(node, given[name])
-                for each, given in zip(self._templates, row, strict=True)
-                for name, node in each.items()
-            )
-            found.setdefault(key, []).append(place)
-        return list(found.values())
-
-    def branches(
-        self, network: nn.Module, rows: "list[list[dict[str, Any]]]", x: Tensor, time: Tensor, only: "int | None" = None
-    ) -> list[Tensor]:
-        """Return the outputs of the branches for a batch, (B, ...) each.
-
-        Args:
-            network: Denoiser.
-            rows: Arguments of each sample's prompt.
-            x: (B, ...) latents.
-            time: (B,) times of the scheduler.
-            only: Branch that is wanted; None for all.
-        """
-        found, before = [], 0
-        for place, (each, copies) in enumerate(zip(self._templates, self._copies, strict=True)):
-            chosen = [b for b in range(copies) if only is None or before + b == only]
-            before += copies
-            if not chosen:
-                continue
-            given = {
-                name: replay.fill(node, [row[place][name] for row in rows], x, time, chosen, copies)
-                for name, node in each.items()
-            }
-            output = first_of(network(**given))
-            found += guided.branches_of(output, len(chosen), self._shape)
-        return found
-
-    @property
-    def guided(self) -> guided.Guided:
-        """Return how the pipeline joins the branches."""
-        return self._guided
-
-
-class RecordedPrompts(PromptStore):
-    """The denoiser's arguments for each prompt, recorded at first use and kept in CPU memory.
-
-    Args:
-        adapter: Adapter of the pipeline.
-        pipeline: Pipeline with the text encoders.
-        settings: Prompts, guidance and size of the pictures.
-    """
-
-    def __init__(self, adapter: RecordedAdapter, pipeline: "Pipeline", settings: PromptSettings) -> None:
-        super().__init__(pipeline)
-        self._adapter, self._settings = adapter, settings
-        self._kept: dict[int, list[dict[str, Any]]] = {}
-        self._last: tuple[Any, Any] = (None, None)
-
-    def batches(self, prompt: Tensor) -> "list[tuple[list[int], list[list[dict[str, Any]]]]]":
-        """Return (indices of samples, their arguments) of each batch that the denoiser can be called with.
-
-        The arguments of the last tensor of prompts stay on its device, since all steps of a batch have the same tensor.
-        """
-        self.device = prompt.device
-        if self._last[0] is not prompt:
-            indices = [max(index, 0) for index in prompt.tolist()]  # the negative prompt is a branch of every prompt
-            moved = {
-                i: [{k: replay.moved(v, prompt.device) for k, v in call.items()} for call in self._row(i)]
-                for i in dict.fromkeys(indices)
-            }
-            rows = [moved[index] for index in indices]
-            groups = self._adapter.groups([self._row(index) for index in indices])
-            self._last = (prompt, [(group, [rows[i] for i in group]) for group in groups])
-        found: list[tuple[list[int], list[list[dict[str, Any]]]]] = self._last[1]
-        return found
-
-    def _row(self, index: int) -> list[dict[str, Any]]:
-        if index not in self._kept:
-            self.calls += 1
-            self._kept[index] = self._adapter.given(self._settings, self._settings.prompts[index], self.device)
-        return self._kept[index]
-
-
-class RecordedDenoiser(PromptedNetwork):
-    """A pipeline's denoiser, called with recorded arguments.
-
-    Prompts whose arguments have other shapes are other calls.
-
-    Args:
-        adapter: Adapter of the pipeline.
-        texts: Arguments for each prompt.
-        settings: Prompts, guidance and size of the pictures.
-    """
-
-    def __init__(self, adapter: RecordedAdapter, texts: RecordedPrompts, settings: PromptSettings) -> None:
-        pipeline = texts.pipeline
-        super().__init__(pipeline.network, texts, settings.guidance)
-        # part of the fingerprint, since rounds hold the prompts' indices and draws depend on the call
-        self.prompts, self.call = fingerprint_hash(list(settings.prompts)), adapter.call
-        self._adapter, self._recorded = adapter, texts
-
-    @override
-    def forward(self, state: Tensor, time: Tensor, condition: Condition) -> Tensor:
-        """Return the output in the type of the state; ``alone`` in the condition turns guidance off."""
-        rule = self._adapter.guided
-        alone = "alone" in condition and rule.scale is not None
-        places: list[int] = []
-        outputs: list[Tensor] = []
-        for indices, rows in self._recorded.batches(condition["prompt"]):
-            x, t = state[indices], time[indices]
-            if not alone:
-                outputs.append(rule.mix(self._adapter.branches(self.network, rows, x, t)))
-                places += indices
-                continue
-            negative = [condition["prompt"][i].item() < 0 for i in indices]
-            for branch, wanted in ((rule.conditional, False), (rule.unconditional, True)):
-                chosen = [i for i, dropped in enumerate(negative) if dropped is wanted]
-                if chosen:
-                    few = [rows[i] for i in chosen]
-                    (found,) = self._adapter.branches(self.network, few, x[chosen], t[chosen], branch)
-                    outputs.append(rule.sign * found)
-                    places += [indices[i] for i in chosen]
-        order = torch.tensor(places, device=state.device).argsort()
-        return torch.cat(outputs)[order].to(state.dtype)
-
-
-def _there(tensor: "Tensor | None") -> Tensor:
-    assert tensor is not None
-    return tensor
+        texts = RecordedPrompts(pipeline, list(settings.prompts), self._recorded, arguments)
+        return RecordedDenoiser(texts, self._recorded, self._guided, settings, self.call)
 
 
 def _is_network(component: "list[str]") -> bool:
