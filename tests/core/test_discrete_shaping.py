@@ -177,7 +177,7 @@ def test_fit_learns_the_accepted_distribution(
     summary = graft.fit(module, data, tmp_path / "run", trainer())
     shares, places = tilted()
     assert summary["rounds"][0]["accepted"] > 1000
-    scored = data.runner().scored(0)
+    scored = data.runner().scored_round(0)
     if anchored:
         assert len(scored.rewards) == 8192 and int((scored.weight > 0).sum()) == summary["rounds"][0]["accepted"]
     elif level:
@@ -202,7 +202,7 @@ def test_files_resume_and_store(tmp_path: Path) -> None:
     """Discrete fields lie in rounds like any other; another run takes the draws over."""
     first = rollouts(draws=512, batch_size=256, steps_per_round=2, record_levels=[0.125])
     graft.fit(made(MaskedCategorical, tmp_path), first, tmp_path / "run", trainer())
-    chunk = first.runner().scored(0).chunk
+    chunk = first.runner().scored_round(0).chunk
     assert isinstance(chunk.state, dict) and set(chunk.recorded[HANDOVER]) == {"kind", "place"}
     assert bool((chunk.state["kind"].sum(-1) == 1).all())
     masked = chunk.recorded[HANDOVER]["kind"].sum(-1) == 0

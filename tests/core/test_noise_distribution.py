@@ -214,7 +214,7 @@ def test_fit_with_a_fitted_gaussian(rule: AcceptanceRule, distribution: Moments,
         Linear(), rule, draws=8192, batch_size=1024, steps_per_round=1, validation_draws=0, test_draws=8192
     )
     summary = graft.fit(made, data, tmp_path / "run", trainer())
-    scored = data.runner().scored(0)
+    scored = data.runner().scored_round(0)
     noise = scored.chunk.recorded[1.0]
     assert isinstance(noise, Tensor)
     assert near(noise, distribution)
@@ -240,7 +240,7 @@ def test_trained_corrector_and_its_files(tmp_path: Path) -> None:
         test_draws=4096,
     )  # fmt: skip
     summary = graft.fit(made, data, tmp_path / "run", trainer())
-    noise = data.runner().scored(0).chunk.recorded[1.0]
+    noise = data.runner().scored_round(0).chunk.recorded[1.0]
     assert isinstance(noise, Tensor)
     # by how much 12 steps of Euler's method miss the distribution, a corrector that is trained to the end misses it too
     best = fit_affine(process, *_known(noise), steps, 0.0)
