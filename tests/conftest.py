@@ -1,4 +1,4 @@
-"""What all tests share."""
+"""Fixtures of all tests."""
 
 import os
 from typing import Any
@@ -13,7 +13,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # as many workers as cores: more thread
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Each worker takes a part of the files, whose fixtures are then made once, and who is done helps the others."""
+    """Give each worker whole files, whose fixtures are then made once; workers that finish take files of the others."""
     if config.getoption("dist") != "load":
         return None
     from xdist.scheduler.worksteal import WorkStealingScheduling

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 else:  # a configuration can only name a file
     Reference = str
 
-MEMORY = "a network in memory"  # in the place of a path
+MEMORY = "a network in memory"  # in place of a path
 
 
 def read_reference(

@@ -65,7 +65,7 @@ class MaskedCategorical(Categorical):
 
     @override
     def score(self, chance: Tensor, state: Tensor, level: float) -> Tensor:
-        """Return the ratio for a class in the place of a mask; the prior has masks only."""
+        """Return the ratio for a class in place of a mask; the prior has masks only."""
         t = self.time(level)
         return _masked(state) * chance * broadcast_to((1 - t) / t, chance)
 

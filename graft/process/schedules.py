@@ -52,7 +52,7 @@ class PolynomialSchedule(Schedule):
 
     The schedule is that of Hoogeboom et al. 2022, appendix B.
 
-    EDM has (1 − 2s) in the place of (1 − s), which leaves sigma² = s at t = 0; here t = 0 is data.
+    EDM has (1 − 2s) in place of (1 − s), which leaves sigma² = s at t = 0; here t = 0 is data.
 
     Args:
         power: Exponent p.

@@ -12,7 +12,7 @@ rates of a change back to k ≠ j are :math:`(\beta / K)\, g_k` with
     = 1 - \frac{\alpha}{\alpha + c} \pi_j + \frac{\alpha}{c} \pi_k,
 
 the concrete score (Lou et al. 2024). The loss is the relative entropy of those rates and the true rates toward the
-given state at s, which have :math:`r = \alpha_u / \alpha_s` and the state's own class in the place of :math:`\alpha`
+given state at s, which have :math:`r = \alpha_u / \alpha_s` and the state's own class in place of :math:`\alpha`
 and :math:`\pi` (Lou et al. 2024, eq. 5 with the weights of theorem 3.6; s = 0 for data), integrated over the levels:
 
 .. math:: L = E \int_s^1 du\, \frac{\beta}{K} \sum_{k \ne j} f_k \log \frac{f_k}{g_k} - f_k + g_k.

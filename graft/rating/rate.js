@@ -118,7 +118,7 @@
     if (lost) return;
     if (state.finished) say("Finished. The ratings are written, and this tab may be closed.");
     else if (known.length && count === known.length) {
-      say(state.can_finish ? "All draws are rated." : "All draws are rated. The run goes on; the next draws appear here.",
+      say(state.can_finish ? "All draws are rated." : "All draws are rated. The run continues; the next draws appear here.",
         false, ...(state.can_finish ? [make("button", { type: "button", click: () => end() }, "Finish")] : []));
     } else if (!known.length) say("There is nothing to rate now. The next draws appear here.");
     else say("");

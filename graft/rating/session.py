@@ -35,7 +35,7 @@ class RatingSession:
         self._pictures: OrderedDict[str, bytes | None] = OrderedDict()
 
     def show(self, cards: Sequence[Card]) -> None:
-        """Put draws on the page, in the place of those that are there."""
+        """Put draws on the page, in place of those that are there."""
         with self._changed:
             self._cards = {card.draw: card for card in cards}
             self._shown += 1

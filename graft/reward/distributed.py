@@ -43,7 +43,7 @@ class DistributedReward(SameScores):
         options: Arguments of ``executor`` by name.
         chunk_size: Number of objects that a worker gets at a time.
         timeout: Time limit of a chunk in seconds, from when its worker begins; ``null`` for none. The work of a chunk
-            that is too slow goes on in its worker, so give the inner reward a limit of its own for what may hang.
+            that is too slow continues in its worker, so give the inner reward a limit of its own for what may hang.
         retries: Number of times that a lost object is tried again.
     """
 

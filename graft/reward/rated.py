@@ -48,7 +48,7 @@ class Rated(BatchReward):
         self._ratings: RatingsFile | None = None
         self._session: RatingSession | None = None
         self._server: RatingServer | None = None
-        self._token = secrets.token_urlsafe(32)  # an open page goes on after a round
+        self._token = secrets.token_urlsafe(32)  # an open page stays open after a round
 
     @property
     @override

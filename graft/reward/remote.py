@@ -23,7 +23,7 @@ from graft.reward.scores import Scores, bounded, format_error
 def score_chunk(reward: bytes, items: Sequence[bytes], folder: str, timeout: "float | None", number: str) -> str:
     """Return the scores of a chunk as JSON.
 
-    A thread scores the chunk if there is a time limit. It goes on in the background after the limit, since Python
+    A thread scores the chunk if there is a time limit. It continues in the background after the limit, since Python
     cannot end a thread.
 
     Args:

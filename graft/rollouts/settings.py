@@ -115,7 +115,7 @@ class Storage:
 
 @dataclass
 class ScoredFile:
-    """A file of objects with scores (assay results, ratings) in the place of samples.
+    """A file of objects with scores (assay results, ratings) in place of samples.
 
     Nothing is sampled and nothing is scored: ``draws`` has no effect. A level above 0 is learned from the objects
     noised to it, which is unbiased for stochastic samplers only. There is no KL divergence, because nothing is known of

@@ -69,7 +69,11 @@ class FiniteSteps(Callback):
         bad = [each for each in losses if not math.isfinite(each)]
         if scaler is not None:  # the scaler multiplied the loss, so infinity may be an overflow
             bad = [each for each in bad if math.isnan(each)]
-        found: dict[str, Any] = {"loss": bad[0] if bad else None, "data": self._spoilt(), "weight": _spoilt(pl_module)}
+        found: dict[str, Any] = {
+            "loss": bad[0] if bad else None,
+            "data": self._damaged(),
+            "weight": _damaged(pl_module),
+        }
         self._batch, self._earlier = None, []
         by_rank = gathered(trainer, found)
         first = {name: next((each[name] for each in by_rank if each[name]), None) for name in found}
@@ -86,7 +90,7 @@ class FiniteSteps(Callback):
         if largest / (self._value + 1e-6) < 1:  # the condition of torch; otherwise the factor is 1
             nn.utils.clip_grads_with_norm_(_parameters(optimizer), largest, self.norm)
 
-    def _spoilt(self) -> bool:
+    def _damaged(self) -> bool:
         """Return True if a batch of the step holds NaN or infinity."""
         return any(
             not bool(each.isfinite().all()) for each in (*self._earlier, *map(extremes, tensors_in(self._batch)))
@@ -140,5 +144,5 @@ def _parameters(optimizer: Any) -> list[Tensor]:
     return [parameter for group in optimizer.param_groups for parameter in group["params"]]
 
 
-def _spoilt(module: nn.Module) -> "str | None":
+def _damaged(module: nn.Module) -> "str | None":
     return first_not_finite(module.named_parameters())

@@ -36,7 +36,7 @@ TRAINED = {"long": 6000, "briefly": 500}  # optimizer steps of the flow in the p
 
 
 class Net(nn.Module):
-    """Says 0 before it is trained."""
+    """A network that returns 0 before it is trained."""
 
     def __init__(self, width: int, depth: int) -> None:
         super().__init__()

@@ -22,7 +22,7 @@ REPEATS = 3
 
 
 def measured(domain, what, amount, steps, wider):
-    """{seconds, MiB, parameters} of drawing, of a training step, or of nothing but what is loaded."""
+    """Return {seconds, MiB, parameters} of sampling, of a training step, or of loading alone."""
     import torch
 
     import graft
@@ -69,19 +69,19 @@ def measured(domain, what, amount, steps, wider):
     }
 
 
-def asked(*args):
+def measured_apart(*args):
     out = subprocess.run([sys.executable, __file__, "one", *map(str, args)], check=True, capture_output=True, text=True)
     return json.loads(out.stdout.splitlines()[-1])
 
 
 def table(domain):
-    base = asked(domain, "nothing", 1, 24, 0)
+    base = measured_apart(domain, "nothing", 1, 24, 0)
     print(f"\n{domain}: {base['parameters']:,} parameters, {base['MiB']:.0f} MiB with nothing drawn")
     print(f"{'':<42}{'ms':>10}{'us a call':>12}{'MiB':>8}")
     rows = [("draw", n, s, 0) for n, s in ((64, 24), (256, 24), (1024, 24), (256, 6), (256, 96))]
     rows += [("step", n, 24, 0) for n in (16, 64, 256)] + [("draw", 256, 24, 1), ("step", 64, 24, 1)]
     for what, amount, steps, wider in rows:
-        found = asked(domain, what, amount, steps, wider)
+        found = measured_apart(domain, what, amount, steps, wider)
         calls = amount * (steps if what == "draw" else 1)
         name = f"{what} {amount:>5}" + (f" x {steps} steps" if what == "draw" else " in a batch")
         name += f", {found['parameters']:,} parameters" if wider else ""

@@ -44,7 +44,7 @@ def read_smiles(path):
 
 
 def read_samples(path):
-    """All samples of a file. graft says of each whether it is valid; RDKit alone would accept radicals."""
+    """Return all samples of a file, with graft's validity; RDKit alone would accept radicals."""
     with rdBase.BlockLogs():
         for mol in Chem.SDMolSupplier(str(path), sanitize=False, removeHs=False):
             flagged = mol is not None and mol.HasProp("valid") and bool(int(mol.GetProp("valid")))

@@ -1,4 +1,4 @@
-"""Seconds that the layout metrics take on 10,000 layouts and as many real ones, MaxIoU included; on one core.
+"""Time of the layout metrics on 10,000 layouts and as many real ones, MaxIoU included; on one core.
 
 python tests/benchmarks/layout_metrics.py [FOLDER OF THE PUBLAYNET TOKEN FILES]
 

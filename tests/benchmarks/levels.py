@@ -1,6 +1,6 @@
-"""`level: auto` judged: its estimates against the truth, and fine-tuning at its level against fixed levels.
+"""Evaluate `level: auto`: its estimates against the truth, and fine-tuning at its level against fixed levels.
 
-    python tests/benchmarks/levels.py run [RESULTS.jsonl]      (15 minutes on one thread; goes on where it stopped)
+    python tests/benchmarks/levels.py run [RESULTS.jsonl]      (15 minutes on one thread; resumes where it stopped)
     python tests/benchmarks/levels.py table [RESULTS.jsonl]
 
 Two toys (`toys.py`) times three rewards times five seeds. A run draws 512, accepts 64 of them and trains 400 steps; the
@@ -42,7 +42,7 @@ def append(path: Path, row: dict) -> None:
 
 
 def analysed(toy: str, reward: str, seed: int, draws: "int | None" = None) -> dict:
-    """What `graft levels` says: the chosen level, and by level ρ², the predicted and the re-rolled share."""
+    """Return the result of `graft levels`: the chosen level, and ρ² and the predicted and re-sampled share by level."""
     made = module(toy, reference(toy), level="auto", seed=seed)
     data = rollouts(TOYS[toy]["rewards"][reward](), seed, level_search=LevelSearch(draws=draws, n_bootstrap=40))
     with tempfile.TemporaryDirectory() as folder:
@@ -199,11 +199,11 @@ def tables(path: Path) -> None:
     versus(runs, {cell: dict.fromkeys(SEEDS, t["chosen"]) for cell, t in truth.items()}, "The truth's level")
     for least in (0.8, 0.95, 0.98):
         chosen = {cell: {r["seed"]: highest(r["measured"], least) for r in of("auto", *cell)} for cell in truth}
-        versus(runs, chosen, f"`auto` with at least {least:g} in the place of {SURVIVING:g}")
+        versus(runs, chosen, f"`auto` with at least {least:g} in place of {SURVIVING:g}")
 
 
 def highest(shares: dict[str, float], least: float) -> float:
-    """Of the fixed levels the largest at which so much survives."""
+    """Return the largest fixed level at which at least this share survives."""
     return max([0.0, *(float(u) for u, share in shares.items() if share >= least and float(u) in FIXED)])
 
 

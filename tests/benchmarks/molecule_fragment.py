@@ -81,14 +81,14 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--samples", type=int, default=1000)
     parser.add_argument("--drawn", type=int, default=20000)
-    asked = parser.parse_args()
+    flags = parser.parse_args()
     torch.set_num_threads(1)
     free, _, _ = load("domains/molecule.yaml", NODES)
-    began, drawn = time.process_time(), sample(free, asked.drawn, 0)
+    began, drawn = time.process_time(), sample(free, flags.drawn, 0)
     exact = [(mol, ring) for mol in drawn for ring in rings(mol)]
     share = sum(good(mol) for mol, _ in exact) / len(exact)
     print(
-        f"free: {len(exact)} rings in {asked.drawn} samples, {share:.3f} good, {time.process_time() - began:.0f} CPU s"
+        f"free: {len(exact)} rings in {flags.drawn} samples, {share:.3f} good, {time.process_time() - began:.0f} CPU s"
     )
     print("| surroundings | good | hydrogens: distance (floor) | neighbours: distance (floor) | CPU s |")
     print("|---|---|---|---|---|")
@@ -102,7 +102,7 @@ def main() -> None:
             module, _, _ = load(
                 "domains/molecule.yaml", NODES, f"--model.fragment={path}", f"--model.resample={repeats}"
             )
-            began, made = time.process_time(), sample(module, asked.samples, 1)
+            began, made = time.process_time(), sample(module, flags.samples, 1)
             kept = [(mol, (0, 1, 2)) for mol in made]
             cells = []
             for what in ("hydrogens", "neighbours"):

@@ -1,4 +1,4 @@
-"""What the sampler makes of one and the same network: steps, noise of a step (eta), and how steps are spaced (warp).
+"""Samplers of one network: number of steps, noise of a step (eta) and spacing of the steps (warp).
 
     python tests/benchmarks/molecule_sampler.py [--config domains/molecule.yaml] [--steps 24,48] [--eta 0,1]
         [--eta_above 0] [--warp 2] [--samples 1000] [--seeds 0,1]

@@ -1,4 +1,4 @@
-"""What the small molecule network is trained with, one change at a time, at equal cost of training.
+"""Changes of the training of the small molecule network, one at a time, at equal cost of training.
 
     python tests/benchmarks/molecule_training.py [--steps 1500] [--samples 1000] [--seeds 0,1] [--only NAME,NAME]
 
@@ -245,7 +245,7 @@ def sample(module: Molecules, count: int, seed: int) -> list[Any]:
 
 
 def costs(data: MoleculeData, variants: dict[str, Variant]) -> dict[str, float]:
-    """Of a training step, in the shipped variant's."""
+    """Return the cost of a training step relative to that of the shipped variant."""
     ratios = {}
     for name, variant in variants.items():
         both = [VARIANTS["shipped"], variant]
@@ -275,9 +275,9 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=1000)
     parser.add_argument("--seeds", default="0,1")
     parser.add_argument("--only", default=",".join(VARIANTS).replace(", ", "; "))
-    asked = parser.parse_args()
+    flags = parser.parse_args()
     torch.set_num_threads(1)
-    names = [name for name in VARIANTS if name.replace(", ", "; ") in asked.only.split(",")]
+    names = [name for name in VARIANTS if name.replace(", ", "; ") in flags.only.split(",")]
     data = MoleculeData("enumerated", max_heavy_atoms=8, max_embedded=30000)
     histogram = torch.zeros(ATOMS + 1)
     for count, number in data.histogram().items():
@@ -286,13 +286,13 @@ def main() -> None:
     print("| variant | cost of a step | steps | stable | connected | distinct valid | CPU s |")
     print("|---|---|---|---|---|---|---|")
     for name in names:
-        variant, steps, rows = VARIANTS[name], round(asked.steps / ratios[name]), []
+        variant, steps, rows = VARIANTS[name], round(flags.steps / ratios[name]), []
         began = time.process_time()
-        for seed in map(int, asked.seeds.split(",")):
+        for seed in map(int, flags.seeds.split(",")):
             module = variant.module(seed)
             module.dataset_statistics = {"histogram": histogram}
             train(module, variant, data, steps, seed)
-            mols = sample(module, asked.samples, seed)
+            mols = sample(module, flags.samples, seed)
             distinct = len({key(mol) for mol in mols} - {""}) / len(mols)
             rows.append((share(map(is_stable, mols)), share(map(is_connected, mols)), distinct))
         figures = " | ".join(" / ".join(f"{row[i]:.3f}" for row in rows) for i in range(3))

@@ -1,4 +1,4 @@
-"""Score the alarms of pictures as detectors, on runs that spoil digits and on runs that do not.
+"""Score the alarms of pictures as detectors, on runs that make digits worse and on runs that do not.
 
     python tests/benchmarks/picture_alarms.py --seeds 2
 
@@ -98,7 +98,7 @@ def pictures(pixels: Tensor, labels: Tensor) -> list[Image.Image]:
 
 
 def run(reference: Flow, reward: Reward, rounds: int, seed: int) -> dict[str, Any]:
-    """Return the round in which the digits were spoiled, and that of the first alarm of each statistic."""
+    """Return the round in which the digits became bad, and that of the first alarm of each statistic."""
     generator = torch.Generator().manual_seed(seed)
     features, settings, judge = ClassifierFeatures(), Alarms(), ClassProbability()
     labels = torch.arange(CHECKED) % 10
@@ -168,16 +168,16 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=6)
     parser.add_argument("--rewards", nargs="*", default=list(REWARDS), choices=list(REWARDS))
-    asked = parser.parse_args()
+    flags = parser.parse_args()
     found = digits.read()
     pixels = torch.from_numpy(found.pixels).movedim(-1, 1).float() / 127.5 - 1
     torch.manual_seed(0)
     reference = Flow(SmallMLP(64, 128, 2, classes=10))
     reference.train(pixels, torch.from_numpy(found.labels).long(), 1500, 3e-3, torch.Generator().manual_seed(0))
     rows = []
-    for seed in range(asked.seeds):
-        for reward in asked.rewards:
-            rows.append((reward, seed, run(reference, REWARDS[reward](), asked.rounds, seed)))
+    for seed in range(flags.seeds):
+        for reward in flags.rewards:
+            rows.append((reward, seed, run(reference, REWARDS[reward](), flags.rounds, seed)))
             print(reward, seed, rows[-1][2], flush=True)
     print(table(rows))
 

@@ -1,4 +1,4 @@
-"""Which pipelines of diffusers graft tunes: tiny ones of the real classes, certified or refused.
+"""Pipelines of diffusers that graft tunes: tiny ones of the real classes, accepted or refused.
 
     python tests/benchmarks/pipelines.py            # writes the table of docs/pipelines.md
     python tests/benchmarks/pipelines.py Sana Wan   # prints the rows of these families
@@ -61,7 +61,7 @@ def _branches(adapter: Any) -> str:
 
 
 def _plain(value: Any) -> str:
-    """Return a value as YAML has it."""
+    """Return a value in YAML's notation."""
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     return str(list(value) if isinstance(value, tuple) else value)

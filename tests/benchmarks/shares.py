@@ -1,4 +1,4 @@
-"""What a run of `graft fit --model.level auto` on the default molecules spends where, in processor time.
+"""Processor time of the parts of `graft fit --model.level auto` on the default molecules.
 
 python tests/benchmarks/shares.py [ROUNDS]
 """

@@ -32,17 +32,17 @@ CELLS = [("ring", "spot", 0.25), ("digits", "ink", 0.375)]
 
 
 class Forced(Shaping):
-    """Without the check of what is right."""
+    """`Shaping` without its check of the target."""
 
     def target(self, module, source):
-        return self.asked
+        return self.setting
 
 
 # Noise at equal states
 
 
 def noise() -> None:
-    """At the reference, on accepted trajectories of it: batches of 64, the same draws, levels and noise for all."""
+    """Measure noise at the reference, on its accepted trajectories; targets share draws, levels and noise."""
     print("Of a batch: variance of the loss / mean²; variance of the gradient / squared mean gradient\n")
     print("| toy, reward, u* | u | (a) | (b) | (c) |\n|---|---|---|---|---|")
     for toy, reward, level in CELLS:

@@ -41,7 +41,7 @@ SIZES = {"small": SMALL, "v2": V2}
 
 
 def saved(folder: Path, size: str = "small") -> Path:
-    """A Stable Diffusion pipeline whose UNet has 6 million parameters, on latents of 16 x 16; or SD v2's."""
+    """Write a Stable Diffusion pipeline: a UNet of 6 million parameters on latents of 16 x 16, or SD v2's size."""
     import tiny
     from diffusers import UNet2DConditionModel
 
@@ -204,8 +204,8 @@ if __name__ == "__main__":
     parser.add_argument("steps", nargs="?", type=int, default=STEPS)
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--size", choices=tuple(SIZES), default="small")
-    asked = parser.parse_args()
-    if asked.what == "compare":
-        compare(asked.device, asked.size)
+    flags = parser.parse_args()
+    if flags.what == "compare":
+        compare(flags.device, flags.size)
     else:
-        {"memory": lambda: memory(asked.steps), "cost": cost}[asked.what]()
+        {"memory": lambda: memory(flags.steps), "cost": cost}[flags.what]()

@@ -1,4 +1,4 @@
-"""Two toy domains whose references train in under a minute: what `levels.py` and `targets.py` try things on.
+"""Two toy domains whose references train in under a minute, for `levels.py` and `targets.py`.
 
 `ring`: points in the plane, eight blobs of five spots each. `digits`: scikit-learn's 8x8 digits (pip install
 scikit-learn). Each has a coarse, an intermediate and a fine reward, decided at different levels. References are trained
@@ -274,7 +274,7 @@ class Distribution:
         torch.save((self.samples, self.base, self.gain, self.floor), file)
 
     def share(self, x: Tensor) -> float:
-        """Of the accepted gain."""
+        """Return the share of the accepted gain."""
         return (float(self.score.values(x).double().mean()) - self.base) / self.gain
 
     def to(self, x: Tensor) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""A training step through Lightning against a bare PyTorch step of the same network, data, loss and optimizer.
+"""Compare a training step through Lightning with a bare PyTorch step of the same network, data, loss and optimizer.
 
     python tests/benchmarks/training_step.py [--steps 400] [--batch 8] [--profile] [--lightning] [-- --config NAME ...]
 
@@ -131,23 +131,23 @@ def main():
     parser.add_argument("--profile", action="store_true")
     parser.add_argument("--lightning", action="store_true")
     parser.add_argument("settings", nargs="*", default=["--config", "domains/molecule.yaml"])
-    asked = parser.parse_args()
+    flags = parser.parse_args()
     torch.set_num_threads(1)
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     for message in IGNORED_WARNINGS:
         warnings.filterwarnings("ignore", message=message)
     with tempfile.TemporaryDirectory() as folder:
         module, data, _ = graft.load(
-            *asked.settings[1:],
+            *flags.settings[1:],
             "--data.draws=256",
-            f"--data.train_batch_size={asked.batch}",
-            f"--data.steps_per_round={asked.steps}",
+            f"--data.train_batch_size={flags.batch}",
+            f"--data.steps_per_round={flags.steps}",
             "--data.evaluation.validation_draws=0",
         )
-        pairs = Paired(asked.profile)
+        pairs = Paired(flags.profile)
         trainer = graft.trainer(1, accelerator="cpu")
-        if asked.lightning:
-            return alone([p for p in module.backbone.parameters() if p.requires_grad], asked.steps)
+        if flags.lightning:
+            return alone([p for p in module.backbone.parameters() if p.requires_grad], flags.steps)
         data.run_dir = Path(folder)
         commands.attach_logging(trainer, data.run_dir, "", None)  # as graft.fit does
         trainer.callbacks += [RoundProgressCallback(), pairs]

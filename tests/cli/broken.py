@@ -92,7 +92,7 @@ class Right(Reward):
 
 
 class Zero(Reward):
-    """Says nothing."""
+    """A network that returns 0."""
 
     name = "zero"
 
@@ -101,7 +101,7 @@ class Zero(Reward):
 
 
 class NotANumber(Network):
-    """Returns NaN in one call with gradients, counted from 1; on one rank, where it is given.
+    """Return NaN in one call with gradients, counted from 1; on one rank if a rank is given.
 
     Args:
         at: Number of the call.

@@ -17,7 +17,7 @@ STEP = int(os.environ.get("TRIED_STEP", "6"))  # the sixth is in the second roun
 
 
 class Killed(Callback):
-    """Kills the process, as a machine that runs out of memory does, where the environment's TRIED_KILL says."""
+    """Kill the process as a machine without memory does, in the phase that TRIED_KILL names."""
 
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
         where = os.environ.get("TRIED_KILL")
@@ -29,7 +29,7 @@ class Killed(Callback):
     def on_train_batch_end(self, trainer: Any, *args: Any) -> None:
         if os.environ.get("TRIED_KILL") == "training" and trainer.global_step == STEP:
             os.kill(os.getpid(), signal.SIGKILL)
-        if os.environ.get("TRIED_KILL") == "asked" and trainer.global_step == STEP and trainer.is_global_zero:
+        if os.environ.get("TRIED_KILL") == "signal" and trainer.global_step == STEP and trainer.is_global_zero:
             os.kill(os.getpid(), signal.SIGTERM)
 
     def on_test_end(self, *args: Any) -> None:
@@ -83,7 +83,7 @@ class Mortal(Reward):
 
 
 def interrupt(number: int = signal.SIGINT, step: int = 6) -> Any:
-    """In place of `Killed.on_train_batch_end`: a signal in that step."""
+    """Replace `Killed.on_train_batch_end`: send a signal in that step."""
 
     def interrupted(self: Callback, trainer: Any, *args: Any) -> None:
         if trainer.global_step == step:
@@ -93,7 +93,7 @@ def interrupt(number: int = signal.SIGINT, step: int = 6) -> Any:
 
 
 def interrupt_drawing(self: Callback, trainer: Any, pl_module: Any, stage: str) -> None:
-    """In place of `Killed.setup`: a signal within the first chunk of the first round."""
+    """Replace `Killed.setup`: send a signal within the first chunk of the first round."""
     draw = pl_module.predict_step
 
     def interrupted(*args: Any) -> Any:
@@ -105,7 +105,7 @@ def interrupt_drawing(self: Callback, trainer: Any, pl_module: Any, stage: str) 
 
 
 class Measured(Callback):
-    """What a process holds after each round: memory, bytes; Python's objects; open files and mapped ones."""
+    """Record after each round: memory in bytes, Python's objects, open files and mapped files."""
 
     seen: ClassVar[list[dict[str, int]]] = []
 

@@ -44,7 +44,7 @@ HALF = ["--data.accept", "graft.accept.TopFraction", "--data.accept.fraction", "
 
 @dataclass
 class Result:
-    """Of a command that was run in this process."""
+    """Result of a command that was run in this process."""
 
     status: int
     out: str

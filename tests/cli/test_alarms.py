@@ -1,4 +1,4 @@
-"""Alarms in a run: what is watched is shown, and an early stop keeps the last good round's weights, exactly."""
+"""Alarms in a run: monitored metrics are shown, and an early stop keeps the weights of the last good round exactly."""
 
 import csv
 import json
@@ -143,7 +143,7 @@ def test_early_stop(small: list[str], alarm_in_the_second_round: None) -> None:
     assert checksum(trained) == about["origin"]["weights"]
     good = load_file(Path(RUN, "checkpoints/good.safetensors"))
     assert all(torch.equal(good[name], tensor) for name, tensor in tuned().items())
-    # and it goes on from there, if it ended before its last file: nothing more is drawn
+    # and it resumes from there if it ended before its last file: nothing more is sampled
     whole = tuned()
     Path(RUN, "summary.json").unlink()
     done("fit", *small, *STOP, "--ckpt_path", "last")
@@ -218,7 +218,7 @@ def test_left_out(small: list[str]) -> None:
 
 
 def test_domain_that_says_little(folder: Path) -> None:
-    """Without features and metrics a held-out reward alone is watched."""
+    """A domain without features and metrics monitors only a held-out reward."""
     shutil.copytree(TOY / "domains", folder / "domains")
     quiet = ["--trainer.enable_progress_bar", "false"]
     done("pretrain", "--config", "domains/mixture/pretrain.yaml", "--trainer.max_epochs", "1", *quiet)

@@ -1,4 +1,4 @@
-"""Whatever is wrong with what is given: one line says so, status 2, nothing lost; a failed reward costs its sample."""
+"""Bad input ends with one line and status 2, and loses nothing; a failed reward costs its sample."""
 
 import json
 import os
@@ -111,7 +111,7 @@ def test_command(args: list[str], words: str) -> None:
     assert words in run(*args).message
 
 
-def test_traceback_where_it_is_asked_for(mixture_fit: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_traceback_by_the_environment(mixture_fit: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GRAFT_TRACEBACK", "1")
     with pytest.raises(GraftError, match="nowhere"):
         run("fit", *mixture_fit, "--weights", "nowhere")
@@ -120,7 +120,7 @@ def test_traceback_where_it_is_asked_for(mixture_fit: list[str], monkeypatch: py
 
 
 def test_nothing_is_accepted(folder: Path, mixture_fit: list[str]) -> None:
-    """The draws are kept, and used when it goes on."""
+    """The draws are kept, and used on resume."""
     strict = ["--data.accept", "Threshold", "--data.accept.minimum", "1000"]
     message = run("fit", *mixture_fit, *strict).message
     assert "reward >= 1000" in message and "none of 64" in message and "milder" in message
@@ -168,8 +168,8 @@ def test_reward_that_fails_for_all(timeout: str, mixture_fit: list[str]) -> None
     assert Path(NEWLY, "rounds/0/chunk_00000.safetensors").exists()
 
 
-def test_mended_reward_is_asked_again(folder: Path, mixture_fit: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """What failed for every draw is not taken for an answer when the run goes on."""
+def test_repaired_reward_scores_again(folder: Path, mixture_fit: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A draw whose reward failed is scored again on resume."""
     import tried
 
     reward = [*FUNCTION, "tried.raises", "--data.reward.timeout", "null"]
@@ -223,7 +223,7 @@ def test_reward_in_the_current_folder(folder: Path, mixture_fit: list[str]) -> N
     assert first["tuned"]["reward"] == second["tuned"]["reward"]
 
 
-# Files that are damaged, or somebody else's
+# Files that are damaged, or those of others
 
 
 @pytest.fixture
@@ -235,7 +235,7 @@ def interrupted(mixture_run: Path, folder: Path) -> Path:
 
 
 class Code:
-    """What runs when it is unpickled."""
+    """An object that runs code when it is unpickled."""
 
     def __reduce__(self) -> tuple:
         return os.mkdir, ("taken over",)
@@ -283,7 +283,7 @@ def test_checkpoint(spoil: Callable, how: str, interrupted: Path, mixture_fit: l
 
 
 def test_checkpoint_of_another_reference(interrupted: Path, mixture_fit: list[str], folder: Path) -> None:
-    """The same path, other weights: the hash tells."""
+    """The same path with other weights is refused by its hash."""
     weights = Path(mixture_fit[mixture_fit.index("--model.weights") + 1])
     mine = folder / "mine.safetensors"
     with_mine = [str(mine) if arg == str(weights) else arg for arg in mixture_fit]
@@ -302,13 +302,13 @@ def _changed(weights: Path, to: Path) -> None:
 @pytest.mark.parametrize("spoil", [truncate, foreign, bare_code, text, empty])
 @pytest.mark.parametrize("flag", ["--weights", "--model.weights"])
 def test_weights(spoil: Callable, flag: str, mixture_run: Path, folder: Path, mixture_fit: list[str]) -> None:
-    path = folder / "spoilt.safetensors"
+    path = folder / "damaged.safetensors"
     shutil.copy(mixture_run / "tuned.safetensors", path)
     spoil(path)
     message = run("fit", *mixture_fit, flag, path).message
-    assert "spoilt.safetensors" in message and not (folder / "taken over").exists()
-    assert "spoilt.safetensors" in run("sample", "--weights", path, "--out", "a.csv").message
-    assert [path.name for path in folder.iterdir()] == ["spoilt.safetensors"]  # not even a run's folder
+    assert "damaged.safetensors" in message and not (folder / "taken over").exists()
+    assert "damaged.safetensors" in run("sample", "--weights", path, "--out", "a.csv").message
+    assert [path.name for path in folder.iterdir()] == ["damaged.safetensors"]  # not even a run's folder
 
 
 def test_weights_of_another_network(
@@ -337,7 +337,7 @@ def test_weights_of_another_network(
 
 @pytest.mark.parametrize("what", ["rounds/1/chunk_00000.safetensors", "rounds/0/round.json", "config.yaml"])
 def test_damaged_run(what: str, interrupted: Path, mixture_fit: list[str]) -> None:
-    """Said, with the file's name, when the run goes on from before it."""
+    """A damaged file is named when the run resumes from before it."""
     if "rounds/1" in what:
         shutil.rmtree(interrupted / "checkpoints")  # from the start, with what is drawn already
     (interrupted / what).write_text("{")
@@ -353,7 +353,7 @@ def test_damaged_scores_are_named(interrupted: Path, mixture_fit: list[str]) -> 
 
 
 def test_two_domains_with_one_key(folder: Path) -> None:
-    """A domain whose objects have no key cannot be de-duplicated, and says so."""
+    """A domain whose objects have no key cannot be de-duplicated, and the message states that."""
     shutil.copytree(TOY / "domains", folder / "domains")
     quiet = ["--trainer.enable_progress_bar", "false"]
     done("pretrain", "--config", "domains/mixture/pretrain.yaml", "--trainer.max_epochs", "1", *quiet)
@@ -372,7 +372,7 @@ def test_folder_without_permission(folder: Path, mixture_fit: list[str]) -> None
 
 
 def test_disk_that_fills_up(folder: Path, mixture_fit: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """In the second chunk: the first stays, and the run goes on from it."""
+    """The disk fills up in the second chunk: the first chunk is kept, and the run resumes after it."""
     import errno
 
     real = save_file
@@ -398,7 +398,7 @@ def outage(counts: str) -> list[str]:
 
 
 def test_failure_budget(folder: Path, mixture_fit: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """A service that goes down in the second round ends the run with the first one's weights; what failed is redone."""
+    """If the reward fails in the second round, the weights of the first stay; failed samples are scored again."""
     import tried
 
     validation = ["--data.evaluation.validation_draws", "0"]
@@ -423,7 +423,7 @@ def test_failure_budget(folder: Path, mixture_fit: list[str], monkeypatch: pytes
 
 
 def test_failure_budget_as_a_count(mixture_fit: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Over the whole run, and the rest is not asked."""
+    """The count is of the whole run, and the remaining samples are not scored."""
     import tried
 
     fail = [*outage("raises_for_some"), "--data.budget.max_failures"]
@@ -439,7 +439,7 @@ def test_failure_budget_as_a_count(mixture_fit: list[str], monkeypatch: pytest.M
 
 
 def test_cached_reward(small: list[str]) -> None:
-    """Asked once of each molecule by its SMILES; the accounts count what was asked."""
+    """Each molecule is scored once by its SMILES; the accounts count the calls."""
     at = small.index("--data.reward")
     rest = small[:at] + small[at + 6 :]
     cached = ["--data.reward", "graft.reward.CachedReward", "--data.reward.key", "rdkit.Chem.MolToSmiles"]

@@ -1,4 +1,4 @@
-"""`graft check` names what is wrong with a domain, and `graft new domain` writes one without a fault."""
+"""`graft check` names the faults of a domain, and `graft new domain` writes one without a fault."""
 
 import importlib
 import os
@@ -108,7 +108,7 @@ def test_the_command_ends_with_the_sentence(importable: Path) -> None:
 
 
 def test_the_toy_has_no_fault(mixture: Path) -> None:
-    """With a reference and without, for both configurations; random states stay."""
+    """With and without a reference, for both configurations; the states of random generators stay."""
     place = TOY / "domains/mixture"
     result = done("check", "--config", place / "mixture.yaml", *QUIET)
     assert "FAULT" not in result.out and result.out.endswith("no fault found\n") and "reward" in result.out
@@ -130,7 +130,7 @@ def test_bad_arguments(folder: Path) -> None:
 
 
 def test_a_new_domain_passes_and_runs(folder: Path) -> None:
-    """In a process of its own, since classes of a domain stay with those of the others."""
+    """The test has its own process, because the classes of a domain stay imported."""
     shown = done("new", "domain", "rock_salt", "--folder", "package").out
     assert "graft check --config domains/rock_salt/rock_salt.yaml" in shown
     small = ["--data.draws=64", "--data.steps_per_round=2", "--trainer.max_epochs=1", *QUIET]
@@ -153,7 +153,7 @@ def test_a_new_domain_passes_and_runs(folder: Path) -> None:
 
 @pytest.mark.slow
 def test_a_new_domain_is_a_package(tmp_path: Path) -> None:
-    """Its own test passes, and its code has no fault for ruff."""
+    """The test of the new package passes, and ruff finds no fault in its code."""
     package = write_domain("crystals", tmp_path / "package")
     paths = os.pathsep.join([str(package), str(Path(__file__).parents[2])])
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests"]

@@ -1,4 +1,4 @@
-"""The other commands: sample, validate, test, predict, pretrain, and what the program says of itself."""
+"""The other commands: sample, validate, test, predict, pretrain, and the version and help."""
 
 import csv
 import json
@@ -33,7 +33,7 @@ def molecules(path: "str | Path") -> list:
 
 @pytest.mark.parametrize("how", ["folder", "file", "reference"])
 def test_sample_from_a_run(how: str, finished: Path, reference: Path, folder: Path) -> None:
-    """No config: the weights say what they belong to."""
+    """Without a configuration the weights describe their model."""
     weights = {"folder": finished, "file": finished / "tuned.safetensors", "reference": reference.parent}[how]
     result = done("sample", "--weights", weights, "-n", "7", "--out", "new/folder/a.sdf")
     assert "7 objects in new/folder/a.sdf" in result.out
@@ -41,7 +41,7 @@ def test_sample_from_a_run(how: str, finished: Path, reference: Path, folder: Pa
 
 
 def test_sample_from_the_reference_that_ships(folder: Path) -> None:
-    """By its name; it says of its architecture what the configuration says that trains it, and of no machine."""
+    """A shipped file is found by name; its architecture is that of its configuration, without paths of a machine."""
     shipped = "domains/molecules/reference/drug_like.safetensors"
     done("sample", "--weights", shipped, "-n", "7", "--out", "a.sdf")
     assert len(molecules("a.sdf")) == 7
@@ -82,7 +82,7 @@ def test_sample_repeats_itself(finished: Path) -> None:
 
 
 def test_sample_levels(finished: Path, reference: Path) -> None:
-    """At a level near 1 almost all is the reference's work; at the run's own level the setting changes nothing."""
+    """At a level near 1 the reference makes nearly the whole sample; the run's own level changes nothing."""
     for name, weights, extra in [
         ("own", finished, []),
         ("same", finished, ["--level", "0.125"]),
@@ -118,7 +118,7 @@ def test_sample_refusals(finished: Path, folder: Path) -> None:
 
 
 def test_validate(finished: Path, small: list[str], folder: Path) -> None:
-    """It prints the figures of the validation after the last round of graft fit, of the same draws."""
+    """The command prints the validation of the last round of graft fit, from the same draws."""
     result = done("validate", *small, "--weights", finished)
     values = dict(re.findall(r"^(\w[\w ]*?) +([-\d.]+)$", result.out, re.M))
     assert {"reward", "reward stderr", "validity", "valid connected", "uniqueness", "n"} <= values.keys()
@@ -129,7 +129,7 @@ def test_validate(finished: Path, small: list[str], folder: Path) -> None:
 
 
 def test_test(finished: Path, small: list[str], folder: Path) -> None:
-    """It prints the figures of the comparison of graft fit."""
+    """The command prints the figures of the comparison of graft fit."""
     result = done("test", *small, "--weights", finished)
     rows = {
         match[1]: match.groups()[1:] for match in re.finditer(r"^(\w[\w ]*?) +([-\d.]+) +([-\d.]+)$", result.out, re.M)

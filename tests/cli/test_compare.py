@@ -1,4 +1,4 @@
-"""graft compare: every method once, equal counts, the same rows after an interruption, and what is refused."""
+"""graft compare: every method once, equal counts, the same rows after an interruption, and refusals."""
 
 import csv
 import json
@@ -87,8 +87,8 @@ def test_equal_counts(there: Path) -> None:
         assert float(row["inference_denoiser_calls"]) == each * 64 * 8
         assert float(row["inference_reward_calls"]) == (each * 64 if each > 1 else 0)
         # 64 examples a step: the network alone; 4 transitions of new and old; new and old; new and drawing
-        asks = {"ddpo@0.25": 8, "nft@0.25": 2, "anchored@0.25": 2}.get(row["line"], 1)
-        assert float(row["training_network_evaluations"]) == share * 8 * 64 * asks
+        factor = {"ddpo@0.25": 8, "nft@0.25": 2, "anchored@0.25": 2}.get(row["line"], 1)
+        assert float(row["training_network_evaluations"]) == share * 8 * 64 * factor
     assert line("all", "ddpo@0.25")["rounds"] == "4" and line("all", "graft")["rounds"] == "2"  # smaller ones
 
 
@@ -160,7 +160,7 @@ def test_interpolation_by_hand(there: Path) -> None:
 
 
 def test_best_of_by_hand(there: Path) -> None:
-    """Four candidates under each of everyone's conditions, drawn in one batch."""
+    """Four candidates for each condition of all ranks are sampled in one batch."""
     from graft.core.datatypes import SampleRequest
     from graft.core.seeding import make_generator
 
@@ -173,7 +173,7 @@ def test_best_of_by_hand(there: Path) -> None:
 
 @pytest.mark.parametrize("stop", ["after the first run", pytest.param("in the second run", marks=pytest.mark.slow)])
 def test_a_stopped_comparison_goes_on(stop: str, there: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """To the same rows, and what is there is left alone."""
+    """A resumed comparison has the same rows and keeps the finished ones."""
     from graft import commands
     from graft.commands.compare import run as comparing
 
@@ -229,7 +229,7 @@ def test_a_stopped_comparison_goes_on(stop: str, there: Path, tmp_path: Path, mo
 
 
 def test_a_comparison_is_widened(there: Path, tmp_path: Path) -> None:
-    """More seeds and methods are added to what is there; a method that has become another is refused."""
+    """More seeds and methods are added to the table; a method with changed settings is refused."""
     mine = tmp_path / "mine.yaml"
     mine.write_text("model: {optimizer: {init_args: {lr: 0.01}}}")
     args = ["compare", *toy(there), "--run_dir", str(tmp_path / "w")]
@@ -327,7 +327,7 @@ def test_paths_of_runs(there: Path, tmp_path: Path) -> None:
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
 def test_refusals(flags: list[str], words: str, there: Path) -> None:
-    """At the start, before anything is drawn."""
+    """Faults are refused at the start, before anything is sampled."""
     (there / "more.yaml").write_text("data: {draws: 256}")
     (there / "domains/nft.yaml").write_text("{}")
     args = [*toy(there), "--methods", "pgraft", "--seeds", "0"]
@@ -364,7 +364,7 @@ def test_molecules(small: list[str], folder: Path) -> None:
     content = json.loads(Path("a/compare.json").read_text(), parse_constant=pytest.fail)
     about = content["accepted_distribution"]
     assert about["draws"] == 128 and about["internal_diversity"] > 0
-    assert len({row["frechet_floor"] for row in rows("a")}) == 1  # everyone's halves
+    assert len({row["frechet_floor"] for row in rows("a")}) == 1  # the halves of all rows
     assert all(float(row["drift"]) >= 0 and float(row["drift_floor"]) > 0 for row in rows("a"))
     assert content["frontier"]["pgraft@0.167"]["drift"] is not None
 

@@ -1,4 +1,4 @@
-"""Whatever a configuration holds, the command line builds what it says or refuses it in one sentence."""
+"""For any configuration the command line builds its objects or refuses it in one sentence."""
 
 import copy
 import os

@@ -26,7 +26,7 @@ ONE = [
 
 
 def settings(*args: object) -> dict:
-    """What a command's flags come to."""
+    """Return the settings that the flags of a command resolve to."""
     return yaml.safe_load(done("fit", *args, "--print_config").out)
 
 
@@ -38,7 +38,7 @@ DOMAINS = [name for name in NAMES if name.startswith("domains/") and name not in
     "name", [name if name in DEFAULTS else pytest.param(name, marks=pytest.mark.slow) for name in DOMAINS]
 )
 def test_domain(name: str, folder: Path) -> None:
-    """With its own reference, reward and rule."""
+    """Each domain has its own reference, reward and rule."""
     content = yaml.safe_load((CONFIGS / name).read_text())
     if isinstance(content["data"].get("source"), dict):
         short = [
@@ -80,7 +80,7 @@ def test_domain(name: str, folder: Path) -> None:
 
 
 def few(folder: Path) -> list[str]:
-    """Settings with molecules in the place of QM9, which has to be downloaded; samples have few atoms, for speed."""
+    """Settings with molecules in place of QM9, which has to be downloaded; samples have few atoms, for speed."""
     path = folder / "some.smi"
     path.write_text("\n".join(["CCO", "CCN", "CC=O", "COC", "CCC", "C1CC1", "NC=O", "OCCO", "CCF", "CC#N"]))
     return ["--data.source", str(path), "--model.sizes", "5"]

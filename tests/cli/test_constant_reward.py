@@ -1,4 +1,4 @@
-"""A reward that does not tell draws apart ends the run, unless it is allowed."""
+"""A reward with one value for all draws ends the run, unless it is allowed."""
 
 import json
 from collections.abc import Callable
@@ -55,7 +55,7 @@ def fit(weights: str, reward: "Reward | None", rounds: int = 1, run_dir: str = "
 
 
 def test_one_value(weights: str, folder: Path) -> None:
-    """Said in one sentence, with what can be done; what was drawn and scored is kept."""
+    """One sentence states the fault and what to do; sampled and scored draws are kept."""
     (folder / "plane.yaml").write_text(PLANE)
     args = [*FIT, "--model.weights", weights, "--data.reward", "broken.Zero", "--trainer.max_epochs", "1"]
     message = run(*args).message
@@ -71,7 +71,7 @@ def test_one_value(weights: str, folder: Path) -> None:
 
 
 def test_docking_with_one_affinity(folder: Path) -> None:
-    """A docking program that says the same of every molecule, such as for a box in the void."""
+    """A docking program returns the same value for every molecule, for example for an empty box."""
     pytest.importorskip("meeko", reason="meeko prepares ligands for Vina")
     (folder / "receptor.pdbqt").write_text(
         "ATOM      1  C   UNL A   1       0.000   0.000   0.000  1.00  0.00     0.0 C\n"
@@ -110,7 +110,7 @@ def test_one_value_for_each_condition(weights: str, folder: Path, capsys: pytest
 
 
 def test_rules_that_select_nothing(weights: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """All of them is a choice of the user's, unless the objective learns from the rewards themselves."""
+    """To accept all draws is allowed, unless the objective learns from the rewards themselves."""
     fit(weights, Given(lambda point: 1.0), run_dir="all", accept=AcceptAll())
     assert "arbitrary" not in capsys.readouterr().out
     fit(weights, Given(lambda point: point[0]), run_dir="threshold", accept=Threshold(-1e9))
@@ -135,7 +135,7 @@ class After(Given):
 
 @pytest.mark.parametrize("higher_is_better", [True, False])
 def test_saturation(higher_is_better: bool, weights: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """All draws of the third round are as good as the best of the second: the run ends well, without training on."""
+    """All draws of the third round are as good as the best of the second: the run ends well, without training."""
     sign = 1 if higher_is_better else -1
     reward = After(lambda point: sign * min(1.0, point[0] + 0.5), lambda point: sign * 1.0, higher_is_better)
     settings = {"source": "current", "accept": TopFraction(0.1, group_by="global")}
@@ -161,7 +161,7 @@ def test_saturation(higher_is_better: bool, weights: str, folder: Path, capsys: 
 
 
 def test_reward_that_breaks_later(weights: str, folder: Path) -> None:
-    """All draws of the third round are worse than what was accepted before: that is no success."""
+    """All draws of the third round are worse than the accepted ones before: that is no success."""
     reward = After(lambda point: point[0], lambda point: -9.0)
     with pytest.raises(GraftError, match=r"the reward reward is -9 for all 48 candidates of round 3, so that training"):
         fit(weights, reward, 5, source="current", accept=TopFraction(0.25, group_by="global"))
@@ -179,7 +179,7 @@ class Scored(broken.Plane):
 
 
 def test_scored_file(weights: str, folder: Path) -> None:
-    """Before anything is trained, by the name of the column; a score that is NaN is left out."""
+    """A constant column is refused by its name before training; scores that are NaN do not count."""
     Path("5.csv").touch()
     data = rollouts_of(None, **{**QUICK, "alarms": None, "source": ScoredFile("5.csv", "pIC50")})
     module = plane_of(broken.Network(), Scored, weights=weights)
@@ -188,7 +188,7 @@ def test_scored_file(weights: str, folder: Path) -> None:
 
 
 def test_proxy_and_best_of(weights: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Their choice would be arbitrary: the run prints that and goes on."""
+    """The choice would be arbitrary: the run prints that and continues."""
     fit(weights, Given(lambda point: point[0]), proxy_reward=Given(lambda point: 2.0), proxy_fraction=0.5)
     assert "the proxy reward reward does not vary within any condition" in capsys.readouterr().out
     module = plane_of(broken.Network(), weights=weights)

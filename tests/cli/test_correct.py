@@ -123,7 +123,7 @@ def test_solver_from_the_command_line(work: Path) -> None:
 
 
 def test_interruption(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In the second epoch; what comes out is what an uninterrupted run gives, and nothing is inverted again."""
+    """Killed in the second epoch, the run resumes to the result of an uninterrupted one and inverts nothing again."""
     import callbacks
 
     args = correct("--trainer.callbacks", "callbacks.Killed")
@@ -154,7 +154,7 @@ def whole(pretrained: Path) -> Path:
 
 
 def resumed_as(whole: Path, run_dir: Path) -> None:
-    """Go on: nothing that is on disk is made again, and what comes out is what an uninterrupted run gives."""
+    """Resume: no file on disk is made again, and the result is that of an uninterrupted run."""
     before = {path: path.stat().st_mtime_ns for path in (run_dir / "recovered").iterdir()}
     assert not (run_dir / "summary.json").exists()
     done(*correct(*SIGNALLED, "--run_dir", run_dir.name, "--ckpt_path", "last"))
@@ -176,7 +176,7 @@ def resumed_as(whole: Path, run_dir: Path) -> None:
 def test_signals(
     place: str, number: int, words: str, chunks: int, whole: Path, work: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It ends with the signal's status, says how to go on, and leaves the handlers as they were."""
+    """The command ends with the signal's status, prints how to resume, and restores the handlers."""
     handlers = [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)]
     with monkeypatch.context() as patch:
         patch.setenv("TRIED_PLACE", place)
@@ -206,7 +206,7 @@ def test_killed(place: str, whole: Path, work: Path) -> None:
 
 @pytest.mark.slow
 def test_two_processes(work: Path) -> None:
-    """As one: the same noise, the same corrector but for the order of sums, one summary."""
+    """Two processes have the result of one: the same noise, the same corrector up to the order of sums, one summary."""
     flags = [*DOUBLE, "--data.train_longer_baseline", "false", "--data.train_batch_size", "32"]
     done(*correct(*flags, "--run_dir", "one"))
     assert output(start(*correct(*flags, *TWO, "--run_dir", "two"))).count("known noise recovered") == 1

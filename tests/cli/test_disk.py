@@ -1,4 +1,4 @@
-"""A disk that fills up, a round that is gone, files that were changed: one sentence, nothing spoilt, and it goes on."""
+"""Full disks, missing rounds and changed files: one sentence, no damage, and the run resumes."""
 
 import json
 import resource
@@ -55,7 +55,7 @@ def interrupted(mixture_run: Path, folder: Path) -> Path:
     ],
 )
 def test_full_disk(which: str, mixture_fit: list[str]) -> None:
-    """Whatever file it is that has no room; the network and the chunks are larger than the files before them."""
+    """Any file may meet a full disk; the network and the chunks are larger than the files before them."""
     wide = ["--model.backbone.init_args.width", "256"]
     done("pretrain", "--config", PRETRAIN, *wide, "--trainer.max_epochs", "1", *QUIET, "--run_dir", "wide")
     args = [*mixture_fit, *wide, "--model.weights", "wide/reference.safetensors"]
@@ -80,7 +80,7 @@ def test_full_disk_leaves_the_last_checkpoint(tmp_path: Path) -> None:
 
 
 def test_full_disk_for_what_is_filled_in_place(tmp_path: Path) -> None:
-    """Said before: a mapped file that outgrows its disk would end the process."""
+    """The fault is found before the file is mapped: a mapped file that outgrows its disk would end the process."""
     with room(50_000), pytest.raises(GraftError, match="free the disk"):
         with mapped_writer(tmp_path / "f.safetensors", 10_000) as mapped:
             mapped({"a": torch.ones(1, 8)})
@@ -121,7 +121,7 @@ def test_round_that_is_gone(interrupted: Path, mixture_fit: list[str]) -> None:
     ],
 )
 def test_one_byte(which: str, remedy: str, interrupted: Path, mixture_fit: list[str]) -> None:
-    """In the middle of a file, where nothing else would notice."""
+    """A byte in the middle of a file, where no other check would notice it."""
     if "rounds/1" in which:
         shutil.rmtree(interrupted / "checkpoints")
     path = interrupted / which
@@ -170,7 +170,7 @@ def test_another_version(interrupted: Path, mixture_run: Path, mixture_fit: list
 
 
 def test_checkpoint_of_another_run(interrupted: Path, mixture_fit: list[str], folder: Path) -> None:
-    """Of the same reference, but with other parameters."""
+    """A checkpoint of the same reference with other parameters."""
     lora = [
         *mixture_fit,
         "--model.lora.rank",
@@ -186,7 +186,7 @@ def test_checkpoint_of_another_run(interrupted: Path, mixture_fit: list[str], fo
 
 
 def test_a_configuration_is_data(interrupted: Path, mixture_fit: list[str], folder: Path) -> None:
-    """What a checkpoint or a run says is compared with what the command says, and not built."""
+    """Configurations of a checkpoint or a run are compared with that of the command, and never built."""
     (folder / "taken.py").write_text("import os\nos.mkdir('taken over')\nclass Net: pass\n")
     path = interrupted / "checkpoints/last.ckpt"
     content = torch.load(path, weights_only=True)
@@ -205,7 +205,7 @@ def test_a_configuration_is_data(interrupted: Path, mixture_fit: list[str], fold
 
 @pytest.mark.parametrize("name", ["os.system", "antigravity.Net", "builtins.exec"])
 def test_weights_name_no_part_of_python(name: str, mixture_run: Path, folder: Path) -> None:
-    """A file of weights says how to build its model: of classes that are here, and of none of Python's own library."""
+    """A file of weights may name classes of graft and the domains, and none of Python's own library."""
     tensors, about = read_tensors(mixture_run / "tuned.safetensors")
     about["architecture"]["init_args"]["backbone"]["class_path"] = name
     write_tensors("theirs.safetensors", tensors, about)

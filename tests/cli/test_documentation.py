@@ -112,7 +112,7 @@ def test_page(page: str, importable: Path, made: Any, monkeypatch: pytest.Monkey
 
 
 class Parsed(Exception):
-    """Raised in the place of building what a command has parsed."""
+    """Raised in place of building what a command has parsed."""
 
 
 def stop(*_: Any, **__: Any) -> None:

@@ -1,4 +1,4 @@
-"""What graft does in Lightning's hooks is done for every domain, whatever hooks the domain overrides."""
+"""Lightning's hooks do graft's work for every domain, also if the domain overrides them."""
 
 import signal
 from pathlib import Path
@@ -65,7 +65,7 @@ def fitted(kind: Any, weights: str, run_dir: str, *callbacks: Callback, checkpoi
     )
 
 
-class Asked(Callback):
+class StopInSixthStep(Callback):
     """The cluster asks the run to stop in its sixth step."""
 
     def on_train_batch_end(self, trainer: Any, *args: Any) -> None:
@@ -74,12 +74,12 @@ class Asked(Callback):
 
 
 def test_domain_that_overrides_all_hooks(weights: str, folder: Path) -> None:
-    """The average moves, samples are evaluated, a signal is obeyed and the run goes on, as in any other domain."""
+    """The average moves, samples are evaluated, a signal is obeyed and the run resumes, as in any other domain."""
     ours = {name for name in vars(broken.Deaf) if name.startswith("on_")}
     assert len(ours) > 30 and all(hasattr(LightningModule, name) for name in ours)
     wanted = fitted(broken.Plane, weights, "plane")
     with pytest.raises(Interrupted):
-        fitted(broken.Deaf, weights, "deaf", Asked())
+        fitted(broken.Deaf, weights, "deaf", StopInSixthStep())
     checkpoint = folder / "deaf/checkpoints/last.ckpt"
     assert read(checkpoint)["global_step"] == 6 and read(checkpoint)["graft"]["reference"]["sha256"]
     found = fitted(broken.Deaf, weights, "deaf", checkpoint=checkpoint)

@@ -21,7 +21,7 @@ def cells(name: str) -> list[str]:
 
 @pytest.fixture
 def display(monkeypatch: pytest.MonkeyPatch) -> list:
-    """Stands for what a notebook shows: the objects that were to be displayed."""
+    """A stand-in for the display of a notebook that keeps the displayed objects."""
     shown: list = []
     module = ModuleType("IPython.display")
     made = {kind: (lambda data, kind=kind: SimpleNamespace(kind=kind, data=data)) for kind in ("HTML", "Image")}

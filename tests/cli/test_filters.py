@@ -1,4 +1,4 @@
-"""Filters from the command line: what they refuse is refused over rounds, counted, and the same when a run goes on."""
+"""Filters from the command line: refused draws stay refused over rounds, are counted, and survive a resume."""
 
 import json
 import shutil
@@ -63,7 +63,7 @@ def test_memory(small: list[str]) -> None:
 
 
 def test_all_together(small: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """And a run that goes on in its second round comes to the same, bit by bit."""
+    """A run that resumes in its second round has the same result, bit by bit."""
     import callbacks
 
     args = [*small, *THREE, *filters(NOVELTY, SIMILARITY, MEMORY), "--trainer.callbacks", "callbacks.Killed"]

@@ -1,4 +1,4 @@
-"""What a run leaves behind, and that every way to set it up works from the command line."""
+"""The files of a run, and every way to set one up from the command line."""
 
 import base64
 import csv
@@ -64,7 +64,7 @@ def test_terminal(finished: Path) -> None:
 
 
 def test_config_repeats_the_run(finished: Path, folder: Path) -> None:
-    """config.yaml says everything."""
+    """config.yaml repeats the run."""
     done("fit", "--config", finished / "config.yaml", "--run_dir", "again")
     assert same(tuned(folder / "again"), tuned(finished))
 
@@ -163,7 +163,7 @@ def test_metrics_file(finished: Path, summary: dict) -> None:
 
 
 def test_weights_changed(finished: Path, reference: Path) -> None:
-    """What is kept is the trained network, not the reference."""
+    """The saved network is the trained one, not the reference."""
     before, after = load_file(reference), tuned(finished)
     names = [name for name in after if name.startswith("backbone/") and after[name].is_floating_point()]
     assert names and any(not torch.equal(before[name], after[name]) for name in names)
@@ -320,7 +320,7 @@ def test_no_validation_draws(folder: Path, mixture_fit: list[str]) -> None:
 
 
 def test_best_of(finished: Path, reference: Path, folder: Path) -> None:
-    """Of the same candidates, the best by the run's reward; counted."""
+    """The best candidates by the run's reward are kept and counted."""
     result = done("sample", "--weights", finished, "--trust", "-n", "6", "--best_of", "4", "--out", "best.sdf")
     assert "6 objects in best.sdf, the best of 4 each: 24 reward calls, 192 denoiser calls, mean spread" in result.out
     best = [float(mol.GetProp("reward")) for mol in Chem.SDMolSupplier("best.sdf", sanitize=False)]

@@ -62,7 +62,7 @@ def test_a_fragment_that_is_too_large(folder: Path, small: list[str]) -> None:
 
 
 def test_data_with_larger_molecules(folder: Path) -> None:
-    """One sentence that says what to do; what it says is right."""
+    """One sentence has the right advice."""
     (folder / "a.smi").write_text("CCO\nCCN\nCCCO\nCC=O\nCCF\nCCCCCCCCO\nCOC\n")
     args = [
         "pretrain",

@@ -1,4 +1,4 @@
-"""Runs from Python keep a configuration: they go on from the command line and the other way round, and stay."""
+"""Runs from Python keep a configuration: they resume from the command line and the other way round, and stay."""
 
 import json
 import shutil
@@ -115,10 +115,10 @@ def trainer(*callbacks: Callback) -> Any:
 
 def stopped(dots: Any, name: str, **settings: Any) -> Path:
     """A run that ends in its second round; the callback is not part of it."""
-    asked = trainer()
-    asked.callbacks.append(Stop())
+    given = trainer()
+    given.callbacks.append(Stop())
     with pytest.raises(RuntimeError, match="stopped"):
-        graft.fit(module(dots), data(**settings), name, asked)
+        graft.fit(module(dots), data(**settings), name, given)
     return Path(name)
 
 
@@ -160,7 +160,7 @@ def test_from_the_command_line_to_python(dots: Any) -> None:
 
 
 def test_what_no_file_can_say(dots: Any) -> None:
-    """A lambda, a network whose arguments are lost, a callback: the command line says what to give."""
+    """A lambda, a network with unknown arguments and a callback: the message states what to give."""
     folder = stopped(dots, "run", reward=lambda point: point[0])
     text = (folder / "config.yaml").read_text()
     assert f"{MISSING}data.reward (lambda)" in text
@@ -187,12 +187,12 @@ def test_what_no_file_can_say(dots: Any) -> None:
 
 
 def test_settings_that_were_changed(dots: Any) -> None:
-    """What the configuration says is what ran: also what was assigned after the objects were made or loaded."""
-    asked, rollouts = module(dots, seed=5, **training(0.1, ema_decay=0.9)), data(seed=5)
-    rollouts.draws, asked.optimizer = 12, partial(FusedAdamW, lr=0.2)
-    asked.policy.set_level(0.5)
+    """The configuration has the values that ran, also those that were assigned later to loaded objects."""
+    given, rollouts = module(dots, seed=5, **training(0.1, ema_decay=0.9)), data(seed=5)
+    rollouts.draws, given.optimizer = 12, partial(FusedAdamW, lr=0.2)
+    given.policy.set_level(0.5)
     rollouts.reward = WeightedSum([FunctionReward("dots.right", timeout=None), "dots.right"], [1.0, 2.0])
-    Path("config.yaml").write_text(configuration(asked, rollouts, trainer()))
+    Path("config.yaml").write_text(configuration(given, rollouts, trainer()))
     for number in (1, 2):
         again, rollouts_again, trainer_again = graft.load("config.yaml")
         rate = again.optimizer(again.parameters()).defaults["lr"]
@@ -246,7 +246,7 @@ def test_pretraining_from_python(dots: Any) -> None:
 
 
 def test_a_random_seed(dots: Any) -> None:
-    """``true`` is another number each time; the run keeps it, goes on with it, and is repeated with it."""
+    """``true`` is a new number each time; the run keeps it on resume and in a repetition."""
     Path("config.yaml").write_text(configuration(module(dots), data(), trainer()))
     args = ["fit", "--config", "config.yaml", *QUIET, "--seed_everything"]
 
@@ -271,7 +271,7 @@ def test_a_random_seed(dots: Any) -> None:
 
 
 def test_a_random_seed_of_several_processes(dots: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Those that Lightning starts have the first one's; those that are started apart are refused."""
+    """Processes that Lightning starts have the seed of the first; processes that are started separately are refused."""
     Path("config.yaml").write_text(configuration(module(dots), data(), trainer()))
     first = graft.load("config.yaml", "--seed_everything=true")[0].seed
     monkeypatch.setenv("LOCAL_RANK", "1")

@@ -95,7 +95,7 @@ def test_auto(chosen: Path, mixture_fit: list[str], folder: Path) -> None:
 
 
 def test_level_goes_with_the_weights(chosen: Path, mixture_fit: list[str], folder: Path) -> None:
-    """Its own config says auto; sampling, testing and a run with that level as a number agree on what it is."""
+    """Its config has auto; sampling, testing and a run with that level as a number agree."""
     level = content(chosen / "summary.json")["level"]
     done("sample", "--weights", chosen, "-n", "5", "--out", "a.csv")
     done("sample", "--weights", chosen, "-n", "5", "--out", "b.csv", "--level", level)
@@ -203,11 +203,11 @@ def test_pretrain_needs_a_level_of_0(folder: Path) -> None:
         assert "leave model.level at 0 and model.upper_level at 1" in message
 
 
-@pytest.mark.parametrize("spoilt", ["{", '{"levels": [{"level": 1}]}', "[]"])
-def test_damaged_choice(spoilt: str, chosen: Path, mixture_fit: list[str]) -> None:
+@pytest.mark.parametrize("damaged", ["{", '{"levels": [{"level": 1}]}', "[]"])
+def test_damaged_choice(damaged: str, chosen: Path, mixture_fit: list[str]) -> None:
     shutil.copytree(chosen, "runs/mixture/1")
     Path("runs/mixture/1/summary.json").unlink()
-    Path("runs/mixture/1/levels.json").write_text(spoilt)
+    Path("runs/mixture/1/levels.json").write_text(damaged)
     assert "levels.json is damaged" in run("fit", *mixture_fit, *AUTO, *LAST).message
 
 

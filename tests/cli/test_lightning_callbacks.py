@@ -113,7 +113,7 @@ def test_they_work_and_go_on(toy: Path, monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_a_checkpoint_within_a_round_is_whole(toy: Path) -> None:
-    """It has the average of the weights after its own step: the run goes on from it to the same weights."""
+    """The checkpoint has the average of the weights after its own step: the run resumes to the same weights."""
     args = [*FIT, *callbacks(("ModelCheckpoint", {"every_n_train_steps": 5, "save_top_k": -1, "filename": "{step}"}))]
     done(*args, "--run_dir", "whole")
     assert {path.name for path in Path("whole/checkpoints").glob("*.ckpt")} == {
@@ -134,7 +134,7 @@ def test_a_checkpoint_within_a_round_is_whole(toy: Path) -> None:
 
 
 def test_a_run_that_was_stopped_early_is_not_trained_on(toy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Killed in the comparison at the end, it goes on with the comparison."""
+    """Killed in the final comparison, the run resumes with the comparison."""
     stop = {"monitor": "train/loss", "mode": "min", "stopping_threshold": 1e9}
     args = [*FIT, *callbacks(("EarlyStopping", stop))]
     done(*args, "--run_dir", "whole")
@@ -152,7 +152,7 @@ def test_a_run_that_was_stopped_early_is_not_trained_on(toy: Path, monkeypatch: 
 
 
 def test_what_can_be_monitored(toy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Everything that metrics.csv has, at the end of every round, whatever ``log_every_n_steps`` is."""
+    """All values of metrics.csv can be monitored at the end of every round, for any ``log_every_n_steps``."""
     names = ["train/loss", "rollout/reward", "rollout/kl_nats", "validation/reward"]
     seen: list[dict[str, float]] = []
 
@@ -180,13 +180,13 @@ def test_a_metric_that_is_not_there(kind: str, toy: Path) -> None:
 
 
 def test_a_single_callback(toy: Path) -> None:
-    """As Lightning takes it, too."""
+    """A single callback is accepted, as Lightning accepts it."""
     done(*FIT, "--trainer.callbacks", "ModelCheckpoint", "--trainer.callbacks.filename", "own", "--run_dir", "made")
     assert {path.name for path in Path("made/checkpoints").glob("*.ckpt")} == {"own.ckpt", "last.ckpt"}
 
 
 def test_a_module_that_brings_its_own(toy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Lightning puts such callbacks in the place of those of the same class: the run's own checkpoint stays."""
+    """Lightning puts such callbacks in place of those of the same class: the run's own checkpoint stays."""
     own = with_graft_callbacks(lambda self: [ModelCheckpoint(filename="own", save_top_k=1)])
     monkeypatch.setattr(GraftModule, "configure_callbacks", own)
     done(*FIT, "--run_dir", "made")

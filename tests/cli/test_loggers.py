@@ -94,7 +94,7 @@ def test_fit(toy: Path) -> None:
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_other_commands_that_train(command: str, toy: Path) -> None:
-    """Of a comparison the runs that it trains, and not what it draws for its table."""
+    """Runs that a comparison trains are logged, and samples of its table are not."""
     (toy / "toy.yaml").write_text(CONFIG.replace("reference.safetensors", "run/reference.safetensors"))
     done(command, *COMMANDS[command], *TRACKER, "--run_dir", "made")
     found = tracked()
@@ -221,18 +221,18 @@ def test_weights_and_biases_offline(toy: Path, monkeypatch: pytest.MonkeyPatch) 
     assert len(list(folder.rglob("*.png"))) == 4
 
 
-@pytest.mark.parametrize("asked", ["true", "false"])
+@pytest.mark.parametrize("logger", ["true", "false"])
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # TensorBoard's own
 @pytest.mark.filterwarnings("ignore:Starting from v1.9.0:UserWarning")  # where TensorBoard is not installed
-def test_without_a_class(asked: str, toy: Path) -> None:
+def test_without_a_class(logger: str, toy: Path) -> None:
     """``true`` is Lightning's default logger; ``false`` leaves the run's own."""
-    done("fit", *FIT, "--trainer.logger", asked, "--run_dir", "made")
-    assert Path("lightning_logs/version_0").exists() == (asked == "true")
+    done("fit", *FIT, "--trainer.logger", logger, "--run_dir", "made")
+    assert Path("lightning_logs/version_0").exists() == (logger == "true")
     assert any("validation/reward" in row for row in rows("made"))
 
 
 def test_a_logger_may_change_when_a_run_goes_on(toy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is logged again goes to the new one; the run's own file is as if nothing had happened."""
+    """Values that are logged again go to the new logger; the run's own file has no repetition."""
     done("fit", *FIT, "--run_dir", "whole")
 
     def dies(self: GraftModule) -> None:
@@ -279,7 +279,7 @@ def test_what_is_refused(toy: Path) -> None:
 
 @pytest.mark.parametrize("which", ["tracked.Tracker", "domains.mixture.Network"])
 def test_a_package_that_is_missing(which: str, toy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of a logger, as Weights & Biases; of anything else."""
+    """A missing package of a logger, such as Weights & Biases, is named; so is any other one."""
 
     def missing(self: Any, *_: Any, **__: Any) -> None:
         raise ModuleNotFoundError("Requirement 'wandb>=0.12.10' not met. HINT: Try running `pip install -U 'wandb'`")

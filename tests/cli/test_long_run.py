@@ -1,4 +1,4 @@
-"""A run of many rounds: what a process and the disk hold does not grow with them, and it says how long it takes."""
+"""In a run of many rounds, memory and disk use do not grow, and the run prints its remaining time."""
 
 import re
 import shutil
@@ -39,7 +39,7 @@ def measured(args: list[str], rounds: int, *more: str) -> list[dict[str, int]]:
 
 
 def check(seen: list[dict[str, int]], since: int, keep: int) -> None:
-    """From round ``since`` on, when everything has happened once and old rounds are let go of."""
+    """Check the values from round ``since`` on, when every kind of step was done once and old rounds are removed."""
     first, last, rounds = seen[since], seen[-1], len(seen) - 1 - since
     assert last["files"] <= first["files"] and last["mapped"] <= first["mapped"]
     assert last["objects"] - first["objects"] < 150 * rounds  # an account and the alarms' statistics of each round
@@ -64,7 +64,7 @@ def test_two_hundred_rounds(args: list[str]) -> None:
 
 
 def test_memory_of_rounds_that_were_let_go_of(args: list[str]) -> None:
-    """Filters know what was accepted, and a run that goes on does not ask for draws that are gone."""
+    """Filters keep the accepted draws of removed rounds, and a resumed run does not need the removed files."""
     filters = ["--data.filters+", "graft.filters.Memory", "--data.storage.keep_last_rounds", "1"]
     message = run(*args, *filters, "--trainer.max_epochs", "4").err
     assert "has no key" in message  # the toy's objects have none

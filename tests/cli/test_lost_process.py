@@ -1,4 +1,4 @@
-"""Where one of several processes is killed, the others end within a minute and say how the run goes on."""
+"""If one of several processes is killed, the others end within a minute and print how to resume."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""What is not finite ends a run at that step with one sentence, and is neither written nor read."""
+"""A value that is not finite ends the run at that step with one sentence, and is neither written nor read."""
 
 import csv
 import math
@@ -80,7 +80,7 @@ def tensors(value: Any) -> Iterator[torch.Tensor]:
 
 
 def all_finite(folder: Path) -> None:
-    """Nothing that is not finite is in a file of a run."""
+    """Check that no file of a run has a value that is not finite."""
     for path in folder.rglob("*"):
         if path.suffix == ".safetensors":
             assert all(bool(each.isfinite().all()) for each in load_file(path).values()), path
@@ -96,7 +96,7 @@ def all_finite(folder: Path) -> None:
 
 
 def weightless(folder: Path) -> None:
-    """Nothing but draws was written."""
+    """Check that only draws were written."""
     found = [path for path in folder.rglob("*") if path.name in ("tuned.safetensors", "reference.safetensors")]
     assert not found and not [*folder.rglob("*.ckpt"), *folder.rglob("summary.json")]
     all_finite(folder)
@@ -126,7 +126,7 @@ def test_weights_are_named(weights: Path, folder: Path) -> None:
 
 @pytest.mark.parametrize("rate", [1e25, 1e39])
 def test_the_last_step(rate: float, weights: Path, folder: Path) -> None:
-    """No step follows whose loss would show it: the samples do, or else the file that would be written."""
+    """No later step would show the fault in its loss: the samples show it, or the check of the file."""
     last = {**training(rate), "Rounds": 1}
     with pytest.raises(NotFiniteError, match=r"samples are not finite .* drawn by the tuned network: start again"):
         fitted(weights, broken.Network(), last, steps_per_round=1, validation_draws=24)
@@ -173,7 +173,7 @@ def test_step(case: str, weights: Path, folder: Path) -> None:
 
 
 def test_resume(weights: Path, folder: Path) -> None:
-    """From the checkpoint, and from the weights that were named."""
+    """From the checkpoint, and from named weights."""
     args = [*FIT, "--model.weights", weights, "--model.backbone", "broken.NotANumber", "--model.backbone.at", "7"]
     good = run(*args, "--data.evaluation.validation_draws", "0").message.rpartition(" in ")[2]
     # calls are counted from 0 again, so that the fault comes at the seventh step from the checkpoint, which has 4
@@ -188,7 +188,7 @@ def test_resume(weights: Path, folder: Path) -> None:
 
 
 def test_step_of_pretraining(folder: Path) -> None:
-    """Of two epochs of four steps the first one is kept."""
+    """The first of two epochs of four steps is kept."""
     with pytest.raises(NotFiniteError, match=r"loss of step 7 is nan.* weights are in run/checkpoints/last.ckpt"):
         graft.pretrain(plane_of(broken.NotANumber(7)), broken.Points(), "run", trained(2), draws=8)
     assert not (folder / "run/reference.safetensors").exists()
@@ -210,7 +210,7 @@ def test_data(value: float, folder: Path) -> None:
 
 
 def test_data_of_an_earlier_part(folder: Path) -> None:
-    """Of a step that is accumulated from four batches."""
+    """The fault is in an earlier part of a step that is accumulated from four batches."""
     with pytest.raises(NotFiniteError, match="the batch of step 1 holds values that are not finite: fix the training"):
         trainer = trained(1, accumulate_grad_batches=4)
         graft.pretrain(plane_of(broken.Network()), broken.Holes(math.nan, count=100), "run", trainer, draws=8)
@@ -230,7 +230,7 @@ def test_reward_that_is_infinite_for_some(weights: Path, folder: Path) -> None:
 
 
 def test_samples(weights: Path, folder: Path) -> None:
-    """They are neither decoded nor kept, in any command."""
+    """Samples that are not finite are neither decoded nor kept, in any command."""
     args = ["--model.weights", weights, "--model.backbone", "broken.Overflows", "--model.backbone.below", "0.6"]
     message = run(*FIT, *args).message
     assert "4 of 4 samples are not finite from level 0.375 on, drawn by the reference: check model.weights" in message
@@ -276,7 +276,7 @@ def test_weights_that_overflow_in_the_network(weights: Path, folder: Path) -> No
 
 @pytest.mark.parametrize("where", ["weight", "moment"])
 def test_checkpoint_is_refused(where: str, weights: Path, folder: Path) -> None:
-    """Of a version that did not look: its hash fits."""
+    """A checkpoint of a version without the check is refused although its hash is right."""
     with pytest.raises(NotFiniteError):
         fitted(weights, broken.NotANumber(7), {})
     path = folder / "run/checkpoints/last.ckpt"

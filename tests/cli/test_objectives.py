@@ -94,7 +94,7 @@ def test_objective(name: str, flags: list[str], folder: Path, mixture_fit: list[
 
 
 def test_anchored(folder: Path, mixture_fit: list[str], mixture_reference: Path) -> None:
-    """It is given all draws, and its report says what was accepted."""
+    """The objective gets all draws, and its report has the accepted ones."""
     done("fit", *mixture_fit, *ONE, *OBJECTIVES["anchored"])
     made = folder / "runs/mixture/1"
     run_summary = summary(made)
@@ -118,7 +118,7 @@ def test_anchored(folder: Path, mixture_fit: list[str], mixture_reference: Path)
 
 @pytest.mark.parametrize("name", ["nft", *(pytest.param(n, marks=pytest.mark.slow) for n in OBJECTIVES if n != "nft")])
 def test_interruption(name: str, folder: Path, mixture_fit: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """In the second of three rounds: the old policy and the running statistics go on too."""
+    """Interrupted in the second of three rounds, the run restores the old policy and the running statistics too."""
     import callbacks
 
     args = [
@@ -180,7 +180,7 @@ def test_refusals(flags: list[str], words: str, folder: Path, mixture_fit: list[
 
 
 def test_objective_that_differs(folder: Path, mixture_fit: list[str]) -> None:
-    """A run goes on with its own objective only."""
+    """A run resumes with its own objective only."""
     done("fit", *mixture_fit, *ONE, *OBJECTIVES["nft"])
     (folder / "runs/mixture/1/summary.json").unlink()
     message = run(
@@ -190,7 +190,7 @@ def test_objective_that_differs(folder: Path, mixture_fit: list[str]) -> None:
 
 
 def test_rounds_keep_their_weights(mixture_run: Path, folder: Path, mixture_fit: list[str]) -> None:
-    """Those of round n are a run's that was stopped there; the last round's are the run's."""
+    """The weights of round n are those of a run that stops there; those of the last round are the run's."""
     assert same(tensors(mixture_run / "rounds/1"), tensors(mixture_run))
     assert not same(tensors(mixture_run / "rounds/0"), tensors(mixture_run))
     for number in (0, 1):
@@ -203,7 +203,7 @@ def test_rounds_keep_their_weights(mixture_run: Path, folder: Path, mixture_fit:
 
 
 def test_interpolation(mixture_run: Path, mixture_reference: Path, folder: Path) -> None:
-    """At 0 it is the reference and at 1 the tuned model, to the byte; the switch is a level."""
+    """At 0 the weights are the reference's and at 1 the tuned ones, to the byte; the switch is a level."""
     for name, weights, extra in [
         ("tuned", mixture_run, []),
         ("one", mixture_run, ["--interpolate", "1"]),

@@ -17,7 +17,7 @@ def points(path: str) -> list[tuple[float, ...]]:
 
 
 def test_names() -> None:
-    """What `dir` lists can be imported, and has a docstring."""
+    """Every name that `dir` lists can be imported and has a docstring."""
     assert {"fit", "load", "load_run", "from_pretrained", "sample", "levels", "Run"} <= set(dir(graft))
     for name in graft.__all__:
         assert name in dir(graft) and getattr(graft, name).__doc__, name
@@ -70,7 +70,7 @@ def test_what_is_no_run(mixture_run: Path, folder: Path) -> None:
 
 
 def test_the_card_of_the_weights(mixture_run: Path) -> None:
-    """Its figures are those of the summary; it has front matter and no folder of the machine."""
+    """The figures are those of the summary; the card has front matter and no folder of the machine."""
     text = (mixture_run / "CARD.md").read_text(encoding="utf-8")
     _, front, body = text.split("---\n", 2)
     assert yaml.safe_load(front)["library_name"] == "graft" and body.startswith("\n# tuned.safetensors")

@@ -62,7 +62,7 @@ def module(own: ModuleType) -> Any:
 
 
 def decoded(own: ModuleType, module: Any, atoms: list[str], charges: list[int], bonds: dict[Any, Any]) -> Any:
-    """Decode atoms at places that say nothing of the bonds."""
+    """Decode atoms at positions without information about the bonds."""
     n, slots = len(atoms), module.slots
     state = {
         "x": torch.randn(1, slots, 3) * 10,

@@ -1,4 +1,4 @@
-"""What is installed: the wheel, the sdist, the editable install, and a domain that somebody else ships."""
+"""Installed packages: the wheel, the sdist, the editable install, and the domain of another package."""
 
 import json
 import os
@@ -81,7 +81,7 @@ def test_wheel(built: Path) -> None:
 
 
 def test_sdist(built: Path) -> None:
-    """It has what its own tests need."""
+    """The sdist has the files of its own tests."""
     with tarfile.open(next(built.glob("*.tar.gz"))) as sdist:
         names = {name.partition("/")[2] for name in sdist.getnames()}
     here = {str(path.relative_to(REPOSITORY)) for path in Path(__file__).parent.glob("*.py")}
@@ -93,7 +93,7 @@ def test_sdist(built: Path) -> None:
 
 
 def test_installed_wheel_and_another_package_s_domain(installed: Path, folder: Path) -> None:
-    """From a folder that is not the repository, with the reference that ships; and a domain that graft knows not of."""
+    """From another folder, with the shipped reference; and a domain that graft does not know."""
     plugin = folder / "plugin"
     _install(shutil.copytree(TOY, folder / "source"), plugin)
     work = folder / "work"
@@ -119,7 +119,7 @@ def test_installed_wheel_and_another_package_s_domain(installed: Path, folder: P
 
 
 def test_editable_from_any_folder(folder: Path) -> None:
-    """Both ways to call it, from a folder with nothing in it."""
+    """Both ways to call the command work from an empty folder."""
     program = Path(sys.executable).with_name("graft")
     assert "graft COMMAND" in call(program, "--help", cwd=folder)
     refused = subprocess.run([sys.executable, "-m", "graft", "fit"], cwd=folder, capture_output=True, text=True)

@@ -36,7 +36,7 @@ def summary(folder: str) -> dict[str, Any]:
 
 
 def test_a_step_in_parts_is_the_step(small: list[str]) -> None:
-    """With clipping and the average, in float64: to rounding."""
+    """With clipping and the average, in float64, up to rounding."""
     double = [
         *ONE,
         "--trainer.precision",
@@ -86,13 +86,13 @@ def test_compiled(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     eager, compiled = weights("eager"), weights("compiled")
     assert eager.keys() == compiled.keys()
     assert all(torch.allclose(eager[name], compiled[name], atol=1e-5) for name in eager)
-    asked = []
+    compiled = []
     with monkeypatch.context() as patch:
-        patch.setattr(torch.nn.Module, "compile", lambda *_, **settings: asked.append(settings["backend"]))
+        patch.setattr(torch.nn.Module, "compile", lambda *_, **settings: compiled.append(settings["backend"]))
         done("sample", "--weights", "compiled", "-n", "2", "--out", "points.csv")
-        assert not asked
+        assert not compiled
         done("sample", "--weights", "compiled", "-n", "2", "--out", "points.csv", "--model.tuning.compile", "eager")
-        assert asked[0] == "eager"
+        assert compiled[0] == "eager"
     assert "fortran" in run(*args, "--model.tuning.compile", "fortran").message
 
 

@@ -60,7 +60,7 @@ def model(*args: object, command: str = "fit") -> dict[str, Any]:
 
 
 def test_a_configuration_of_the_data_alone(work: Path) -> None:
-    """The run is the run of a configuration that says the whole model."""
+    """The run is the same as that of a configuration with the whole model."""
     found = model(*FIT)
     assert found["class_path"] == "domains.mixture.Mixture" and found["init_args"]["steps"] == 8
     done("fit", *FIT, *SMALL, "--model.level", "0.25", "--run_dir", "short")
@@ -109,7 +109,7 @@ def test_settings_that_the_user_gives_are_not_looked_at(work: Path) -> None:
 
 
 def test_classes_of_the_user_s_own(work: Path) -> None:
-    """With ``--trust``, or where the user names the class of the model, and of the network."""
+    """With ``--trust``, or if the user names the class of the model and of the network."""
     net = ["--model.backbone.class_path", "own.Net", "--model.class_path", "own.Mine"]
     done(
         "pretrain",

@@ -1,4 +1,4 @@
-"""Several processes are as one: what is accepted, what is learned, what is written."""
+"""Several processes have the result of one: accepted draws, weights and files."""
 
 import csv
 import json
@@ -72,7 +72,7 @@ def output(process: "subprocess.Popen[str]", status: int = 0) -> str:
 
 @pytest.fixture(scope="module")
 def pair() -> "Iterator[Pair]":
-    """Runs a command as one process of two would, whoever started them; what each of them says."""
+    """Run a command as one of two processes, however they are started; return the output of each."""
     waiting = [
         subprocess.Popen(
             [sys.executable, HERE / "waiting.py"],
@@ -90,9 +90,9 @@ def pair() -> "Iterator[Pair]":
 
     def both(*args: object) -> "list[Result]":
         where = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port()}
-        asked = {"folder": os.getcwd(), "environment": where, "args": [str(arg) for arg in args]}
+        request = {"folder": os.getcwd(), "environment": where, "args": [str(arg) for arg in args]}
         for process in waiting:
-            process.stdin.write(json.dumps(asked) + "\n")
+            process.stdin.write(json.dumps(request) + "\n")
             process.stdin.flush()
         return [Result(*json.loads(process.stdout.readline())) for process in waiting]
 
@@ -149,7 +149,7 @@ def alike(ours: "dict[str, torch.Tensor]", theirs: "dict[str, torch.Tensor]", mo
 
 
 def test_two_processes(args: list[str], one: Path, folder: Path) -> None:
-    """An uneven number of requests, and of accepted samples: no rank waits for ever, and nothing is lost."""
+    """With an uneven number of requests and accepted samples, no rank waits for ever, and nothing is lost."""
     message = output(start(*args, *TWO, "--run_dir", "two"))
     same(folder / "two", one)
     assert message.count("graft: run in two") == 1 and "Warning" not in message, message
@@ -173,7 +173,7 @@ def test_two_processes_of_a_discrete_field(small: list[str], folder: Path, pair:
 @pytest.mark.slow
 @pytest.mark.parametrize("how", ["torchrun", "lightning"])
 def test_two_nodes(how: str, args: list[str], one: Path, folder: Path) -> None:
-    """Of one process each, as a cluster starts them."""
+    """Two nodes of one process each, as a cluster starts them."""
     where = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port()}
     started = []
     for rank in "01":
@@ -189,7 +189,7 @@ def test_two_nodes(how: str, args: list[str], one: Path, folder: Path) -> None:
 
 
 def test_rewards_of_one_process_fail(mixture_fit: list[str], folder: Path, pair: Pair) -> None:
-    """They are counted, and what the other process scored is learned from, by both."""
+    """Failed rewards are counted, and both processes learn from the rewards of the other."""
     failing = [*REWARD, "--data.reward.path", "tried.fails_in_another_process"]
     for result in pair("fit", *mixture_fit, *failing, *TWO, "--trainer.max_epochs", "1", "--run_dir", "two"):
         assert result.status == 0, result.err
@@ -227,7 +227,7 @@ def test_all_rewards_fail(mixture_fit: list[str], folder: Path, pair: Pair) -> N
 def test_goes_on_with_another_number(
     before: str, after: str, args: list[str], one: Path, folder: Path, pair: Pair
 ) -> None:
-    """Nothing is repeated or lost: what one left half done, two finish, and the other way round."""
+    """Nothing is repeated or lost if two processes finish the round of one, or one that of two."""
     how = {"one": [], "two": TWO}
     killed = start(*args, *KILLED, *how[before], "--run_dir", "run", TRIED_KILL="training", TRIED_STEP="16")
     killed.communicate(timeout=240)
@@ -242,10 +242,10 @@ def test_goes_on_with_another_number(
 
 
 @pytest.mark.slow
-def test_one_process_is_asked_to_stop(args: list[str], one: Path, folder: Path) -> None:
-    """Both finish the step, and one process goes on from there."""
-    asked = start(*args, *KILLED, *TWO, "--run_dir", "run", TRIED_KILL="asked", TRIED_STEP="16")
-    message = output(asked, status=143)
+def test_one_process_gets_a_signal(args: list[str], one: Path, folder: Path) -> None:
+    """Both finish the step, and one process resumes from there."""
+    request = start(*args, *KILLED, *TWO, "--run_dir", "run", TRIED_KILL="signal", TRIED_STEP="16")
+    message = output(request, status=143)
     assert message.count("graft: interrupted after step 16") == 1 and "Traceback" not in message, message
     assert torch.load(folder / "run/checkpoints/last.ckpt", weights_only=True)["global_step"] == 16
     done(*args, *KILLED, "--run_dir", "run", "--ckpt_path", "last")
@@ -254,7 +254,7 @@ def test_one_process_is_asked_to_stop(args: list[str], one: Path, folder: Path) 
 
 @pytest.mark.parametrize("how", ["one file", pytest.param("a folder", marks=pytest.mark.slow)])
 def test_sharded(how: str, mixture_fit: list[str], folder: Path) -> None:
-    """FSDP2 on two processes, stopped and gone on with: as one process does it, to float32's precision.
+    """FSDP2 on two processes, stopped and resumed, has the result of one process, to float32's precision.
 
     A checkpoint in one file, here of an objective that keeps weights of its own, is gone on with by one process; one in
     parts, here of an adapter, by two.

@@ -25,7 +25,7 @@ from graft.reward import Rated
 TUNED = ["--data.reward", "null", "--data.accept", "graft.accept.Threshold", "--data.accept.minimum", "1"]
 
 
-def asked(server: RatingServer, name: str, given: Any = None) -> Any:
+def request(server: RatingServer, name: str, given: Any = None) -> Any:
     connection = HTTPConnection("127.0.0.1", server.port, timeout=20)
     body, headers = (None, {}) if given is None else (json.dumps(given), {"Content-Type": "application/json"})
     connection.request("GET" if given is None else "POST", f"/{server.token}/{name}", body, headers)
@@ -37,12 +37,12 @@ def asked(server: RatingServer, name: str, given: Any = None) -> Any:
 
 def vote(server: RatingServer, rating: Any, most: int = 10**6) -> None:
     """Rate the draws on the page that are not rated, as a person does, and finish where that is possible."""
-    state = asked(server, "state")
+    state = request(server, "state")
     left = [each for screen in state["screens"] for each in screen["draws"] if each["draw"] not in state["ratings"]]
     for each in left[:most]:
-        asked(server, "rate", {"draw": each["draw"], "rating": rating(each["text"])})
+        request(server, "rate", {"draw": each["draw"], "rating": rating(each["text"])})
     if state["can_finish"]:
-        asked(server, "finish", {})
+        request(server, "finish", {})
 
 
 @contextmanager
@@ -53,7 +53,7 @@ def people(rating: Any, most: int = 10**6) -> Iterator[list[int]]:
 
     def wait(session: RatingSession) -> None:
         (server,) = servers
-        shown.append(sum(len(screen["draws"]) for screen in asked(server, "state")["screens"]))
+        shown.append(sum(len(screen["draws"]) for screen in request(server, "state")["screens"]))
         person = threading.Thread(target=vote, args=(server, rating, most))
         person.start()
         waits(session)
@@ -98,7 +98,7 @@ def test_from_a_run_to_a_run(copied: Path, mixture_fit: list[str]) -> None:
         message = done("rate", copied, "-n", 24).out
     assert shown == [24] and re.search(r"http://127\.0\.0\.1:\d+/[\w-]{40,}/", message)
     assert "10 ratings" in message and "24 draws, 0 of them rated" in message
-    with people(right) as shown:  # goes on where it ended
+    with people(right) as shown:  # resumes where it ended
         message = done("rate", copied, "-n", 24).out
     assert "24 draws, 10 of them rated" in message and "24 ratings" in message
     path = copied / "ratings/round_2.safetensors"
@@ -162,7 +162,7 @@ def test_refusals(copied: Path, mixture_fit: list[str], folder: Path) -> None:
 
 
 def test_ratings_of_other_draws_are_not_taken(copied: Path) -> None:
-    """A round in the same folder with other draws: the old ratings stay in the file and count for none of them."""
+    """A round in the same folder with other draws: the old ratings stay in the file and count for no new draw."""
     with people(right):
         done("rate", copied, "-n", 8)
     (copied / "rounds/1").rename(copied / "rounds/old")
@@ -171,7 +171,7 @@ def test_ratings_of_other_draws_are_not_taken(copied: Path) -> None:
 
 
 def test_people_as_the_reward(mixture_fit: list[str], mixture_reference: Path) -> None:
-    """The run waits for people, and a rating is asked once."""
+    """The run waits for people, and a rating is request once."""
     flags = [*MIXTURE, "--model.weights", mixture_reference, *SMALL, *QUIET, *HALF]
     flags += ["--data.reward", "graft.reward.Rated", "--data.reward.scale", "stars", "--data.draws", "16"]
     flags += ["--data.batch_size", "8", "--data.evaluation.validation_draws", "0"]
@@ -179,7 +179,7 @@ def test_people_as_the_reward(mixture_fit: list[str], mixture_reference: Path) -
     with people(lambda text: 5 if right(text) else 2) as shown:
         message = done("fit", *flags).out
     assert shown == [8, 8, 8, 8] and message.count("8 draws to rate at http://127.0.0.1:") == 4
-    assert len(set(re.findall(r"http://\S+", message))) == 1  # the tab that is open goes on
+    assert len(set(re.findall(r"http://\S+", message))) == 1  # the open tab continues
     summary = json.loads(Path("run/summary.json").read_text())
     assert summary["reward"]["name"] == "rating" and summary["reward_calls"] == 16
     lines = [json.loads(line) for line in Path("run/ratings/rated.jsonl").read_text().splitlines()]

@@ -1,4 +1,4 @@
-"""Interrupted runs go on: what is on disk is used, what comes out is what an uninterrupted run gives, bit by bit."""
+"""Interrupted runs resume: files on disk are used, and the result is that of an uninterrupted run, bit by bit."""
 
 import csv
 import json
@@ -138,7 +138,7 @@ def test_interruption(when: str, args: list[str], whole: Path, folder: Path, mon
 
 
 def test_interruption_of_a_rollout(args: list[str], whole: Path, folder: Path) -> None:
-    """The chunk is finished; the rest is drawn when the run goes on."""
+    """The chunk is finished; the others are sampled on resume."""
     import callbacks
 
     with pytest.MonkeyPatch.context() as patch:
@@ -165,7 +165,7 @@ def test_interruption_of_the_comparison(
 
 
 def test_interrupted_pretraining(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Within its second epoch: what was not learned of it is learned, in its order, with the same dropout."""
+    """Interrupted within its second epoch, training resumes with the remaining batches and the same dropout."""
     import callbacks
 
     args = ["pretrain", "--config", "domains/molecule_small_pretrain.yaml", *CALLBACK, "--data.max_heavy_atoms", "4"]
@@ -189,7 +189,7 @@ def test_interrupted_pretraining(folder: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_explicit_checkpoint(interrupted: Path, mixture_run: Path, mixture_fit: list[str]) -> None:
-    """Named, it goes on in its own run."""
+    """A run resumes from a named checkpoint in its own folder."""
     done("fit", *mixture_fit, "--ckpt_path", interrupted / "checkpoints" / "last.ckpt")
     assert summary(interrupted) == summary(mixture_run)
     assert rows(interrupted) == rows(mixture_run)
@@ -212,7 +212,7 @@ def test_nothing_to_go_on_with(folder: Path, mixture_fit: list[str]) -> None:
 
 
 def test_started_again_by_a_scheduler(mixture_run: Path, folder: Path, mixture_fit: list[str]) -> None:
-    """The same command starts the run, and goes on with it; a finished one stays as it is."""
+    """The same command starts the run and resumes it; a finished run stays as it is."""
     again = [
         *mixture_fit,
         "--data.draws",

@@ -61,7 +61,7 @@ def everything(folder: Path) -> dict[str, bytes]:
     ],
 )
 def test_foreign_files(command: str, name: str, work: Path) -> None:
-    """Whatever their name, and whatever graft would have called its own."""
+    """Files of others stay, also those with names that graft uses."""
     theirs = work / "theirs" / name
     theirs.parent.mkdir(parents=True)
     theirs.write_text("not graft's")
@@ -81,7 +81,7 @@ def test_an_empty_folder_will_do(work: Path) -> None:
 
 @pytest.mark.parametrize("place", ["rounds", "rounds/0", "rounds/1", "checkpoints", "samples", "metrics.csv"])
 def test_links_out_of_a_run(place: str, work: Path) -> None:
-    """What they lead to stays as it is."""
+    """The targets of links stay as they are."""
     run_dir, elsewhere = work / "run", work / "elsewhere"
     (run_dir / "summary.json").unlink()
     (run_dir / place).rename(elsewhere)
@@ -128,7 +128,7 @@ def test_a_linked_file_is_replaced_not_followed(work: Path) -> None:
     ],
 )
 def test_a_refused_run_is_no_unfinished_one(command: str, flags: list[str], words: str, work: Path) -> None:
-    """The same command without the fault starts the run, also where a scheduler says ``--ckpt_path auto``."""
+    """The same command without the fault starts the run, also if a scheduler gives ``--ckpt_path auto``."""
     (work / "scores.csv").write_text("x\n1\n")
     for how in (["--run_dir", "mine"], []):
         before = set(work.rglob("config.yaml"))
@@ -138,7 +138,7 @@ def test_a_refused_run_is_no_unfinished_one(command: str, flags: list[str], word
 
 
 def test_a_run_that_drew_is_an_unfinished_one(work: Path) -> None:
-    """It failed after its first draws, which are not lost."""
+    """The run failed after its first draws, which are kept."""
     (work / "tried_nan.py").write_text("def reward(item):\n    return float('nan')\n")
     failing = ["--data.reward", "graft.reward.FunctionReward", "--data.reward.path", "tried_nan.reward"]
     failing += ["--data.reward.timeout", "null"]
@@ -148,7 +148,7 @@ def test_a_run_that_drew_is_an_unfinished_one(work: Path) -> None:
 
 
 def test_what_a_killed_session_left(work: Path) -> None:
-    """Of graft's own; a living process' file, other people's files and links stay."""
+    """Files that graft left are removed; files of a living process, files of others and links stay."""
     mine = work / "run"
     (mine / "summary.json").unlink()
     gone = [".tuned.safetensors.999999999.part", "rounds/0/.chunk_00000.safetensors.999999998.part"]
@@ -185,7 +185,7 @@ def umask() -> Iterator[int]:
 @pytest.mark.skipif(os.name == "nt", reason="no modes")
 @pytest.mark.parametrize(("mask", "mode"), [(0o077, 0o600), (0o022, 0o644), (0o002, 0o664), (0o027, 0o640)])
 def test_the_umask_is_respected(mask: int, mode: int, work: Path, umask: int) -> None:
-    """By all that a run and the commands after it write."""
+    """All files of a run and of the commands after it respect the umask."""
     os.umask(mask)
     done("fit", *FIT, "--run_dir", "mine")
     done("sample", "--weights", "mine", "-n", "4", "--out", "out/samples.csv")

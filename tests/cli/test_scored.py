@@ -39,7 +39,7 @@ def assay(folder: Path) -> None:
 
 
 def test_assay_table(small: list[str]) -> None:
-    """Nothing is drawn or scored in the rounds; what cannot be used is counted."""
+    """Nothing is sampled or scored in the rounds; unusable records are counted."""
     with open("assay.csv", "a") as file:
         file.write("OCC,2.5\n")  # a replicate of the first
     message = done("fit", *small, *FILE).out

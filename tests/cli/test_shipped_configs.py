@@ -29,13 +29,13 @@ BASES = {  # configurations that an overlay is laid over; test_configs.py has th
 
 
 def settings(name: str) -> int:
-    """Lines that are neither blank nor a comment."""
+    """Return the lines that are neither blank nor a comment."""
     lines = (line.strip() for line in (CONFIGS / name).read_text().splitlines())
     return sum(1 for line in lines if line and not line.startswith("#"))
 
 
 def resolved(*names: str, flags: "list[str] | None" = None) -> dict[str, Any]:
-    """What configurations come to under their command."""
+    """Return the settings that configurations resolve to under their command."""
     command = "pretrain" if names[0].endswith("pretrain") else "correct" if names[0] == "image_flow" else "fit"
     first = names[0] if "/" in names[0] else f"domains/{names[0]}"
     paths = [f"{name}.yaml" for name in (first, *names[1:])]
@@ -49,7 +49,7 @@ def described(weights: str) -> dict[str, Any]:
 
 
 def within(part: Any, whole: Any) -> bool:
-    """All settings of the one are in the other."""
+    """Return True if all settings of the one are in the other."""
     if isinstance(part, dict):
         return isinstance(whole, dict) and all(name in whole and within(v, whole[name]) for name, v in part.items())
     return bool(part == whole)
@@ -100,7 +100,7 @@ OVERLAYS = sorted(path.relative_to(CONFIGS).with_suffix("").as_posix() for path 
 
 @pytest.mark.parametrize("name", [name for name in OVERLAYS if name.split("/")[0] in (*BASES, "process")])
 def test_an_overlay_resolves(name: str) -> None:
-    """Over each configuration that it is for."""
+    """Every overlay resolves over each configuration that it is for."""
     kind, _, last = name.partition("/")
     bases = BASES.get(kind) or [base for base in ("molecule", "layout") if last.startswith(base)]
     bases = bases + [f"{base}_pretrain" for base in bases if kind == "process"]

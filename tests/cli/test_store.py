@@ -36,7 +36,7 @@ def test_the_same_settings_give_the_same_weights(mixture_run: Path, mixture_fit:
     assert checksum(read_tensors(tensors[0])[0]) == checksum(read_tensors(tensors[1])[0])
 
 
-def test_another_reward_is_asked_of_the_stored_draws(mixture_run: Path, mixture_fit: list[str]) -> None:
+def test_another_reward_scores_the_stored_draws(mixture_run: Path, mixture_fit: list[str]) -> None:
     done("fit", *mixture_fit, "--data.storage.reuse_runs", f"[{mixture_run}]", "--data.reward.path", "tried.narrow")
     now, then = account(), account(mixture_run)
     assert (now["denoiser_calls"], now["reward_calls"]) == (0, 64) and now["reward"] == -then["reward"]
@@ -143,10 +143,10 @@ def test_proxy_and_budget(mixture_fit: list[str]) -> None:
     done("fit", *mixture_fit, "--data.budget.max_calls", "160", "--run_dir", "blind")
     kept = [json.loads(Path("screened/rounds/0", f"scores_{i:05d}.json").read_text())["values"] for i in (0, 1)]
     full = [json.loads(Path("screened/rounds/0", f"proxy_{i:05d}.json").read_text())["values"] for i in (0, 1)]
-    asked = [
+    scored = [
         (value is not None, other) for a, b in zip(kept, full, strict=True) for value, other in zip(a, b, strict=True)
     ]
-    assert sum(other for known, other in asked if known) / 48 > sum(other for known, other in asked if not known) / 16
+    assert sum(other for known, other in scored if known) / 48 > sum(other for known, other in scored if not known) / 16
     message = run("fit", *mixture_fit, "--data.budget.max_calls", "90").message
     assert "max_calls is 90" in message and "96" in message
 

@@ -1,4 +1,4 @@
-"""A weights file of somebody else's builds networks, processes and domains from plain settings, and runs nothing."""
+"""A foreign weights file builds networks, processes and domains from plain settings, and runs no code."""
 
 import json
 import shutil
@@ -158,7 +158,7 @@ def test_a_reward_in_the_place_of_a_part_of_the_model(place: str, kind: str, wor
     ],
 )
 def test_other_ways_to_name_a_class(name: str, value: Any, work: Path) -> None:
-    """Dotted names of settings, settings of training (which are left out), and short names of classes."""
+    """Dotted names of settings, settings of training (which are dropped), and short names of classes."""
     weights = changed(work, lambda config: config["model"]["init_args"].update({name: value}))
     if name in ("objective", "optimizer"):
         done("sample", "--weights", weights, *TWO)
@@ -168,7 +168,7 @@ def test_other_ways_to_name_a_class(name: str, value: Any, work: Path) -> None:
 
 
 def test_classes_are_looked_at_again_before_they_are_built(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the parser makes of short names is what counts."""
+    """The check is of the names after the parser has expanded them."""
     weights = changed(work, lambda config: config["model"]["init_args"].update(solver="Mine"))
     built = []
 
@@ -220,7 +220,7 @@ def test_files_of_the_machine_are_named_and_not_found(work: Path) -> None:
 
 
 def test_a_reference_is_found_from_other_folders(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """From the weights, and where the run's settings say; never another one."""
+    """From the weights, and from the place in the run's settings; never another file."""
     (work / "else").mkdir()
     monkeypatch.chdir(work / "else")
     shutil.copytree(TOY / "domains", "domains")
@@ -343,7 +343,7 @@ TEXTS = [
 @pytest.mark.parametrize("text", TEXTS)
 @pytest.mark.parametrize("place", ["backbone", "process"])
 def test_text_that_is_more_than_text(text: str, place: str, work: Path) -> None:
-    """Files, addresses, settings and names of classes in the place of plain settings."""
+    """Files, addresses, settings and names of classes in place of plain settings."""
     weights = changed(work, lambda config: config["model"]["init_args"].update({place: text}))
     message = run("sample", "--weights", weights, *TWO).message
     assert "theirs.safetensors" in message

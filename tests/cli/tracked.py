@@ -1,4 +1,4 @@
-"""A user's own logger, which writes down what it is given, and a run of the toy that it is given to."""
+"""A user's own logger that records its calls, and a run of the toy with it."""
 
 import json
 import os
@@ -53,7 +53,7 @@ class Tracker(Logger):
 
 
 def tracked(path: "str | Path" = "tracked.jsonl") -> "dict[str, list[Any]]":
-    """What a `Tracker` was given, by kind."""
+    """Return the calls of a `Tracker` by kind."""
     found: dict[str, list[Any]] = {}
     for line in Path(path).read_text().splitlines():
         content = json.loads(line)

@@ -10,7 +10,7 @@ from graft.reward import Reward, ScoredForm
 
 
 def spread(item: Any) -> float:
-    """How far the atoms, Å, or a point are from the centre: every object has it."""
+    """Return the spread of the atoms in Å, or of a point, around the centre; every object has one."""
     if isinstance(item, tuple):
         return math.hypot(*item)
     return float((item.GetConformer().GetPositions() ** 2).sum(1).mean() ** 0.5)
@@ -61,7 +61,7 @@ def raises(mol: Any) -> float:
 
 
 def fails_in_another_process(mol: Any) -> float:
-    """Of several."""
+    """Fail in one of several processes."""
     if os.environ.get("LOCAL_RANK", "0") != "0":
         raise ConnectionError("no licence server on this node")
     return spread(mol)
@@ -72,7 +72,7 @@ def one_short(mols: list[Any]) -> list[float]:
 
 
 def works_for_a_while(mol: Any) -> float:
-    """As a service that goes down."""
+    """Fail after some calls, like a service that goes down."""
     global left
     left -= 1
     if left < 0:

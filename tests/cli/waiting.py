@@ -12,10 +12,10 @@ def main() -> None:
     """A line of JSON each way, until there are none."""
     mine = os.fdopen(os.dup(1), "w")
     for line in sys.stdin:
-        asked = json.loads(line)
-        os.chdir(asked["folder"])
-        os.environ |= asked["environment"]
-        result = run(*asked["args"])
+        request = json.loads(line)
+        os.chdir(request["folder"])
+        os.environ |= request["environment"]
+        result = run(*request["args"])
         if torch.distributed.is_initialized():
             torch.distributed.destroy_process_group()
         print(json.dumps([result.status, result.out, result.err]), file=mine, flush=True)

@@ -47,7 +47,7 @@ def troubled(x: float) -> Any:
 
 
 def faulty(call: tuple[str, float]) -> Any:
-    """Works, or does what its argument says."""
+    """Work, or do what the argument names."""
     kind, number = call
     ways = {
         "work": lambda: number + 0.5,
@@ -115,7 +115,7 @@ leaked: list[Any] = []
 
 
 def leaks_memory(x: float) -> float:
-    """Keep 64 MiB of each call, of 512 MiB that the process may have beyond what it starts with."""
+    """Keep 64 MiB of each call, where the process may have 512 MiB more than at its start."""
     import resource
 
     if not leaked:

@@ -20,7 +20,7 @@ def listed(positions: int, classes: int, masks: bool = False) -> Tensor:
 
 
 def states_of(process: Categorical) -> Tensor:
-    """All states at any level."""
+    """Return all states at any level."""
     return listed(*process.shape, masks=isinstance(process, MaskedCategorical))
 
 

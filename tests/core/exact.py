@@ -1,4 +1,4 @@
-"""Distributions known in closed form, and the exact denoiser of each in the place of a network."""
+"""Distributions known in closed form, and the exact denoiser of each in place of a network."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -22,7 +22,7 @@ def f64(values: object) -> Tensor:
 
 
 def rows(count: int) -> dict[str, Tensor]:
-    """A condition that says nothing but the number and the dtype of the samples."""
+    """Return a condition that has the number and the dtype of the samples only."""
     return {"weight": torch.ones(count, dtype=torch.float64)}
 
 
@@ -54,7 +54,7 @@ class Mixture:
         return self.means[kind] + (root(self.covs)[kind] @ noise)[..., 0]
 
     def cdf(self, x: Tensor) -> Tensor:
-        """Of the first coordinate."""
+        """Return the distribution function of the first coordinate."""
         spread = self.covs[:, 0, 0].sqrt()
         return (self.weights * torch.special.ndtr((x[:, None] - self.means[:, 0]) / spread)).sum(1)
 
@@ -95,7 +95,7 @@ def level_of(process: Gaussian, time: Tensor, snap: int = SNAP) -> Tensor:
 
 
 def say(prediction: str, x: Tensor, x0: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
-    """What a network of that parametrisation says where E[x_0 | x] = x0."""
+    """Return the output of a network of that parametrisation with E[x_0 | x] = x0."""
     if prediction == "x0":
         return x0
     eps = torch.where(
@@ -119,19 +119,19 @@ class Exact:
         return say(self.process.prediction_type, x, x0, alpha[:, None], sigma[:, None]).reshape(state.shape)
 
     def level(self, time: Tensor) -> Tensor:
-        """(B,) the levels that the network is asked at."""
+        """Return (B,) levels of the call of the network."""
         if isinstance(self.process, Precise):
-            return self.process.asked.expand(len(time))
+            return self.process.call_level.expand(len(time))
         return level_of(self.process, time, self.snap)
 
 
 class Precise(Gaussian):
     """Remembers the level of the network's call in float64, for levels that are no multiples of 1/`SNAP`."""
 
-    asked: Tensor
+    call_level: Tensor
 
     def __call__(self, model: Model, state: State, level: Level, condition: Condition) -> State:
-        self.asked = torch.as_tensor(level, dtype=torch.float64)
+        self.call_level = torch.as_tensor(level, dtype=torch.float64)
         return super().__call__(model, state, level, condition)
 
 
@@ -184,7 +184,7 @@ def propagate(
 
 
 def extrapolate(coarse: Moments, fine: Moments) -> Moments:
-    """The limit of small steps from the moments at n and 2n steps: what is left is of second order."""
+    """Return the limit of small steps from the moments at n and 2n steps, with an error of second order."""
     return 2 * fine[0] - coarse[0], 2 * fine[1] - coarse[1]
 
 
@@ -194,7 +194,7 @@ def gap(one: Moments, other: Moments) -> float:
 
 
 def whitened(count: int, dimension: int, seed: int = 0) -> Tensor:
-    """Numbers whose sample mean is 0 and whose sample covariance is 1, exactly.
+    """Return numbers whose sample mean is 0 and whose sample covariance is 1, exactly.
 
     Least squares with affine functions needs two moments of a distribution, so that its solution on such a batch is
     that on infinitely many samples.

@@ -11,7 +11,7 @@ from graft.process import Gaussian
 
 
 class Table(nn.Module):
-    """As `exact.Affine`, as a module: (steps + 1, d, d + 1), a matrix and an offset for each level."""
+    """The module of `exact.Affine`: (steps + 1, d, d + 1), a matrix and an offset for each level."""
 
     def __init__(self, process: Gaussian, steps: int, table: Tensor) -> None:
         super().__init__()

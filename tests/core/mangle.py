@@ -1,4 +1,4 @@
-"""What fuzzed readers are given: files that were changed, and values of any shape."""
+"""Input of fuzzed readers: changed files, and values of any shape."""
 
 from hypothesis import strategies as st
 

@@ -36,7 +36,7 @@ class Plane(GraftModule):
 
 
 def weights(folder: Path) -> str:
-    """A state dict of the network as a user has it."""
+    """Return a state dict of the network in a user's form."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
         torch.save(Net().state_dict(), folder / "net.pt")

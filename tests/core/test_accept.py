@@ -102,7 +102,7 @@ def test_distribution_of_tied_rewards(name: str, shares: list[float]) -> None:
 
 @pytest.mark.parametrize("name", RULES)
 def test_probability_is_what_is_drawn(name: str) -> None:
-    """Over many draws each position is accepted as often as ``probability`` says, with the number as good as fixed."""
+    """Over many draws each position is accepted with the frequency ``probability``; the number is nearly fixed."""
     rule = RULES[name][0]
     rewards = f64([0.1, 0.9, 0.75, 0.75, 0.3, 0.75, 0.9, 0.2])
     seed, rounds = seeded(3), 1000
@@ -119,14 +119,14 @@ def test_probability_is_what_is_drawn(name: str) -> None:
 
 
 def shown(others: list[float], own: float, keep: int) -> float:
-    """The share of a draw among the best K of a group: what is left for it and its equals, shared out."""
+    """Return the share of a draw among the best K of a group; equal draws share the last places."""
     above, equal = sum(x > own for x in others), 1 + sum(x == own for x in others)
     return min(1.0, max(0.0, (keep - above) / equal))
 
 
 @pytest.mark.parametrize(("keep", "draws"), [(1, 2), (1, 4), (2, 4), (3, 5), (5, 5), (1, 7)])
 def test_groups_by_enumeration(keep: int, draws: int) -> None:
-    """Of 7 draws, ties among them: every group of M that a draw can be in, counted out."""
+    """Count every group of M that a draw can be in, among 7 draws with ties."""
     rewards = [0.3, 0.1, 0.3, 0.9, 0.5, 0.3, 0.9]
     right = []
     for i, own in enumerate(rewards):
@@ -255,7 +255,7 @@ def test_failures_are_never_accepted(name: str) -> None:
 
 @pytest.mark.parametrize("name", [name for name in RULES if name != "threshold"])
 def test_failures_leave_the_others_distribution(name: str) -> None:
-    """What is usable is ranked among itself, as if the failures had not been drawn."""
+    """Usable draws are ranked as if the failed ones had not been sampled."""
     rule = RULES[name][0]
     rewards = torch.rand(64, dtype=torch.float64, generator=seeded(9))
     rewards[::3] = math.nan
@@ -281,14 +281,14 @@ def test_nothing_to_accept() -> None:
 
 
 def unequal() -> tuple[Tensor, Tensor]:
-    """Conditions of 64, 128 and 256 draws; what is given moves the reward more than what is generated."""
+    """Conditions of 64, 128 and 256 draws; the condition changes the reward more than the sample does."""
     groups = torch.cat([torch.full((64 * 2**i,), i) for i in range(3)])
     return torch.rand(len(groups), dtype=torch.float64, generator=seeded(10)) + 5.0 * groups, groups
 
 
 @pytest.mark.parametrize("rule", [TopFraction(0.25), TopK(2, 8), Preference(), ExponentialTilt(0.3)], ids=str)
 def test_within_conditions(rule: AcceptanceRule) -> None:
-    """Each condition is accepted in proportion to its draws: what is given is not what is selected."""
+    """Each condition is accepted in proportion to its draws, so the rule does not select conditions."""
     rewards, groups = unequal()
     taken = rule(rewards, groups, generator=seeded())
     drawn = torch.bincount(groups).double()
@@ -310,7 +310,7 @@ def test_globally() -> None:
 
 
 def test_sparse_conditions_are_put_together() -> None:
-    """Conditions with fewer draws than ``bin`` are ranked with their neighbours, and none is left out."""
+    """Conditions with fewer draws than ``min_group_size`` are ranked with their neighbours, and none is dropped."""
     counts = [3, 1, 40, 2, 1, 35, 4]
     groups = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
     groups = groups[torch.randperm(len(groups), generator=seeded(11))]
@@ -325,7 +325,7 @@ def test_sparse_conditions_are_put_together() -> None:
 
 
 def test_equal_groups_are_ranked_alone() -> None:
-    """As many draws of each prompt were asked for: each is a group of its own, however small."""
+    """Prompts with an equal number of draws are groups of their own, however small."""
     groups = torch.arange(50).repeat_interleave(4)
     rewards = torch.rand(200, dtype=torch.float64, generator=seeded(13)) + 3.0 * groups
     taken = TopFraction(0.25)(rewards, groups, generator=seeded())
@@ -334,20 +334,20 @@ def test_equal_groups_are_ranked_alone() -> None:
 
 @pytest.mark.parametrize("rule", [TopK(1, 4), TopFraction(0.25), Preference()], ids=str)
 def test_failures_do_not_join_conditions(rule: AcceptanceRule) -> None:
-    """A prompt some of whose images failed is ranked among what is left of it, not against another prompt."""
+    """A prompt with failed pictures is ranked among its other pictures, not against another prompt."""
     groups = torch.arange(10).repeat_interleave(4)
     rewards = torch.rand(40, dtype=torch.float64, generator=seeded(17)) + 3.0 * groups
     rewards[[0, 14, 15, 36, 37, 38]] = math.nan  # prompts 0, 3 and 9 have 3, 2 and 1 left
     rewards[20:24] = math.nan  # prompt 5 has none
     taken = rule(rewards, groups, generator=seeded())
     p = taken.probability.reshape(10, 4).sum(1)
-    asked = {
+    wanted = {
         "TopK": [1.0] * 4,
         "TopFraction": [0.25 * k for k in (1, 2, 3, 4)],
         "Preference": [0.5 * k for k in (1, 2, 3, 4)],
     }
     left = (~rewards.isnan()).reshape(10, 4).sum(1).tolist()
-    assert p.tolist() == pytest.approx([asked[type(rule).__name__][k - 1] if k else 0.0 for k in left])
+    assert p.tolist() == pytest.approx([wanted[type(rule).__name__][k - 1] if k else 0.0 for k in left])
 
 
 def test_failure_in_the_only_group() -> None:
@@ -374,7 +374,7 @@ def test_distribution_of_keys() -> None:
 
 @pytest.mark.parametrize("name", RULES)
 def test_duplicates_go_before_the_rule(name: str) -> None:
-    """One draw of each key, any of them alike, and the rule ranks what is left."""
+    """One draw of each key is kept, with equal chances, and the rule ranks the kept draws."""
     plain, _ = RULES[name]
     values = torch.rand(20, dtype=torch.float64, generator=seeded(15)).sort().values
     keys = [k for k in range(20) for _ in range(1 + k % 4)]
@@ -430,7 +430,7 @@ def test_tilt_is_of_each_draw_alone() -> None:
 
 
 def test_weights_of_the_tilt() -> None:
-    """Without a bound every draw is kept and weighted: the mean of N(0, 1) moves to 1/temperature."""
+    """Without a bound every draw is kept with a weight: the mean of N(0, 1) moves to 1/temperature."""
     rewards = torch.special.ndtri((torch.arange(4000, dtype=torch.float64) + 0.5) / 4000)
     taken = ExponentialTilt(1.0)(rewards, generator=seeded())
     assert len(taken.index) == 4000

@@ -12,7 +12,7 @@ from graft.evaluation.alarms import Alarms, SampleSet, Statistic, check_toleranc
 
 
 class Share(Metric):
-    """Of the items that are positive."""
+    """The share of positive items."""
 
     full_state_update = False
     higher_is_better = True
@@ -63,7 +63,7 @@ def draws(x: torch.Tensor) -> SampleSet:
 
 
 def test_what_is_left_without_each_part() -> None:
-    """Of every kind of statistic, as it would be if the draws of the part had not been."""
+    """Every kind of statistic, without one part, equals the statistic of the other draws."""
     x, y = normal(64, 3, 0), normal(64, 3, 1) + 0.3
     found = statistics(draws(y), draws(x), metrics)
     assert set(found) == {"share", "unmerged", "mean", "internal_diversity", "feature_distance", "held_out"}
@@ -98,7 +98,7 @@ def test_errors() -> None:
 
 @pytest.mark.parametrize("coupled", [True, False])
 def test_false_alarms(coupled: bool) -> None:
-    """At the edge of the band (0, one distribution) 2 errors are passed in 3.0 % of rounds (t, 19 degrees of freedom).
+    """At the edge of the tolerance (0, one distribution) 3.0 % of rounds exceed 2 errors (t, 19 degrees of freedom).
 
     Of 1200 within four standard errors of that; within the default band in none.
     """
@@ -113,7 +113,7 @@ def test_false_alarms(coupled: bool) -> None:
 
 
 def test_false_alarms_of_a_share() -> None:
-    """The same of a metric, whose parts are merged: within four standard errors of 3.0 %, rounding of counts aside."""
+    """The rate of a metric with merged parts is within four standard errors of 3.0 %, apart from rounding of counts."""
     raised, repeats = 0, 200
     for i in range(repeats):
         own, found = (
@@ -154,7 +154,7 @@ def test_collapse() -> None:
 
 
 def test_directions() -> None:
-    """A fall, a rise, or either; the distance has one end; a band may be left out."""
+    """A fall, a rise, or either; a distance has one end; a tolerance may be absent."""
 
     def checks(name: str, value: float, direction: int, band: "float | None", own: float = 0.8) -> bool:
         spread = f64([-1e-4, 1e-4])

@@ -1,4 +1,4 @@
-"""Anchored shaping in closed form, and the distribution of a sampler whose tuned network takes over below level 1."""
+"""Anchored shaping in closed form, and the distribution of a sampler with an upper level below 1."""
 
 from unittest import mock
 
@@ -43,7 +43,7 @@ class Places(Line):
 
 
 def batch(copies: int = 10) -> tuple[Tensor, Tensor, Tensor]:
-    """(x_0, noise, weight): every point as often as it is drawn, with either noise."""
+    """Return (x_0, noise, weight), each point as often as it is sampled, with either noise."""
     times = (DRAWN * copies).round().long()
     x0 = POINTS.repeat_interleave(times).repeat(2)[:, None]
     return x0, SIGNS.repeat_interleave(copies)[:, None], WEIGHT.repeat_interleave(times).repeat(2)
@@ -185,17 +185,17 @@ def test_a_start_changes_nothing_above_it() -> None:
     assert torch.equal(ours.states[0.625], theirs.states[0.625])
     assert not torch.allclose(ours.states[0.5], theirs.states[0.5])
     assert module.policy.denoiser_calls("tuned") == module.policy.denoiser_calls("reference") == ours.denoiser_calls
-    asked: list[float] = []
-    module.policy.backbone.register_forward_pre_hook(lambda _, args: asked.extend(args[1].tolist()))
+    times: list[float] = []
+    module.policy.backbone.register_forward_pre_hook(lambda _, args: times.extend(args[1].tolist()))
     for objective in (AnchoredShaping(), DiffusionNFT(), Shaping()):
-        asked.clear()
+        times.clear()
         objective.setup(module.policy)
         scored = ScoredRound(
             Chunk(torch.zeros(64, 2).double(), {}, rows(64)), torch.arange(64.0), *[torch.ones(64)] * 2, "reference"
         )
         objective.loss(module.policy, objective.training_batch(module.policy, scored), torch.Generator().manual_seed(0))
         top = float(process.timestep(0.625))
-        assert 0.9 * top < max(asked) <= top + 1e-6
+        assert 0.9 * top < max(times) <= top + 1e-6
     assert PolicyGradient().record_levels(module.policy) == (0.625, 0.5, 0.375, 0.25, 0.125)
 
 

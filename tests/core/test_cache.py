@@ -1,4 +1,4 @@
-"""A cached reward says what the reward says, and asks it once of each content."""
+"""A cached reward returns the values of the reward, and calls it once for each content."""
 
 import math
 from pathlib import Path
@@ -18,10 +18,10 @@ class Counted(Reward):
 
     def __init__(self, power: float = 0.5) -> None:
         self.power = power
-        self._asked: list[Any] = []
+        self._calls: list[Any] = []
 
     def score(self, item: Any) -> float:
-        self._asked.append(item)
+        self._calls.append(item)
         if item[0] < 0:
             raise ValueError("negative")
         return item[0] ** self.power
@@ -36,7 +36,7 @@ def file(request: pytest.FixtureRequest, tmp_path: Path) -> "str | None":
     return str(tmp_path / "deep" / "scores.sqlite") if request.param else None
 
 
-def test_asked_once(file: "str | None") -> None:
+def test_called_once(file: "str | None") -> None:
     inner = Counted()
     reward = CachedReward(inner, path=file)
     reward.setup()
@@ -46,8 +46,8 @@ def test_asked_once(file: "str | None") -> None:
         assert scores.values[:3] == [2.0, 3.0, 2.0] and scores.values[5] == 4.0
         assert sorted(scores.failures) == [3, 4] and all(math.isnan(scores.values[i]) for i in (3, 4))
         assert scores.cached == cached
-    assert inner._asked == [(4.0,), (9.0,), (-1.0,), (16.0,), (-1.0,)]  # what failed is asked again
-    assert reward.score((9.0,)) == 3.0 and len(inner._asked) == 5
+    assert inner._calls == [(4.0,), (9.0,), (-1.0,), (16.0,), (-1.0,)]  # what failed is asked again
+    assert reward.score((9.0,)) == 3.0 and len(inner._calls) == 5
     with pytest.raises(ValueError, match="negative"):
         reward.score((-1.0,))
     assert (reward.name, reward.unit, reward.higher_is_better) == ("root", "m", False)
@@ -58,14 +58,14 @@ def test_file_serves_other_processes_and_tells_rewards_apart(tmp_path: Path) -> 
     file = str(tmp_path / "scores.sqlite")
     CachedReward(Counted(), path=file)([(4.0,)])
     again, other = Counted(), Counted(power=2.0)
-    assert CachedReward(again, path=file)([(4.0,)]).values == [2.0] and not again._asked
+    assert CachedReward(again, path=file)([(4.0,)]).values == [2.0] and not again._calls
     assert CachedReward(other, path=file)([(4.0,)]).values == [16.0]
 
 
 def test_by_a_part() -> None:
     inner = Counted()
     reward = CachedReward(inner, key="test_cache.first")
-    assert reward([(4.0, "a"), (4.0, "b"), ()]).values[:2] == [2.0, 2.0] and len(inner._asked) == 1
+    assert reward([(4.0, "a"), (4.0, "b"), ()]).values[:2] == [2.0, 2.0] and len(inner._calls) == 1
     assert "IndexError" in reward([()]).failures[0]
 
 

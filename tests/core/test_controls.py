@@ -38,7 +38,7 @@ class First(Reward):
 
 
 def standard():
-    """A sampler of one step whose x_0 is its x_1: draws are standard normal."""
+    """Return a sampler of one step whose x_0 is its x_1: draws are standard normal."""
     process = Gaussian(CosineSchedule(), "x0", (1,))
     return line(process, 1, torch.tensor([[[0.0, 0.0]], [[1.0, 0.0]]], dtype=torch.float64))
 
@@ -49,7 +49,7 @@ def trainer():
 
 @pytest.mark.parametrize(("candidates", "higher_is_better"), [(1, True), (4, True), (7, False)])
 def test_distribution_of_the_best_of_n(candidates: int, higher_is_better: bool) -> None:
-    """Its CDF is F^N, so that its density is N F^(N − 1) of the draws' own; for the least, of the mirror image.
+    """The CDF is F^N and the density N F^(N − 1) times that of the draws; for the smallest value it is mirrored.
 
     A Kolmogorov-Smirnov test at 0.1 %, for each of three cases.
     """

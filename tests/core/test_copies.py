@@ -90,7 +90,7 @@ def test_message_names_an_object_that_cannot_be_copied(capsys: pytest.CaptureFix
 
 
 class Shrinks(Reward):
-    """Takes the last number away, and fails where there is none left."""
+    """A reward that removes the last number, and fails if there is none."""
 
     name, calls = "shrinks", 0
 
@@ -232,7 +232,7 @@ def test_values_that_are_not_finite_fail() -> None:
 
 
 class Mean(Metric):
-    """Of the first coordinate; it takes it away."""
+    """A reward that is the first coordinate, and removes it."""
 
     total: torch.Tensor
     count: torch.Tensor
@@ -276,7 +276,7 @@ class Careless(plane.Plane):
 
 
 def test_a_whole_run(tmp_path: Path) -> None:
-    """With the rewards, the proxy reward, the held-out reward and the hooks all editing their objects: as without."""
+    """Rewards and hooks that edit their objects do not change a run."""
 
     def last(item: Any) -> float:
         return float(item.pop())

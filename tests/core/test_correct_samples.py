@@ -1,4 +1,4 @@
-"""Which samples of a data module are inverted and which judge: a random split, whatever order they are stored in."""
+"""Data that are inverted and data of the evaluation: a random split in any order of storage."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -25,7 +25,7 @@ STORED = torch.arange(COUNT)  # sample i is the number i; a quarter of them is o
 
 
 class Stream(IterableDataset[Any]):
-    """Batches of what is stored, in its order; it has no length."""
+    """Batches of stored data in their order, without a length."""
 
     def __iter__(self) -> Iterator[Tensor]:
         yield from STORED.split(64)
@@ -65,7 +65,7 @@ def chosen(
 
 @pytest.mark.parametrize("kind", LOADERS)
 def test_both_parts_have_every_class(kind: str) -> None:
-    """Of 400 samples held out of 1000 stored class by class, 100 +- 21 are of each class but once in 10^5."""
+    """Of 400 samples held out of 1000 stored class by class, 100 ± 21 are of each class except once in 10^5."""
     found = chosen(LOADERS[kind]())
     (training, given), (held_out, label) = found.training(), found.held_out()
     assert len(held_out) == 400 and len(training) == 600
@@ -79,7 +79,7 @@ def test_both_parts_have_every_class(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", LOADERS)
 def test_split_follows_from_the_seed_alone(kind: str) -> None:
-    """Neither torch's own generator nor the order of a shuffled loader matters; passes have the same samples."""
+    """The split depends neither on torch's generator nor on a shuffled loader; passes have the same samples."""
     before = torch.get_rng_state()
     first = chosen(LOADERS[kind]()).training()[0]
     assert torch.equal(torch.get_rng_state(), before)

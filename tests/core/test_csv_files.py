@@ -1,4 +1,4 @@
-"""No cell that graft writes is a spreadsheet's formula, and what it reads back is what it wrote."""
+"""No cell that graft writes is a formula of a spreadsheet, and graft reads its cells back unchanged."""
 
 import csv
 import io

@@ -33,7 +33,7 @@ ACCEPTED = DISTRIBUTION * TILT / (DISTRIBUTION @ TILT)
 
 
 def distance(a: Tensor, b: Tensor) -> float:
-    """In total variation."""
+    """Return the total variation distance."""
     return float((a - b).abs().sum() / 2)
 
 
@@ -147,7 +147,7 @@ def exact(process: Categorical, distribution: Tensor, level: float) -> Tensor:
 @pytest.mark.parametrize("target", ["data", "a", "b"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_loss_is_least_at_the_posterior(kind: type[Categorical], target: str, weight: str) -> None:
-    """On data, and at u* = 0.25 by targets (a) and (b), the minimiser is one posterior, that of accepted x_0."""
+    """On data, and at u* = 0.25 with targets (a) and (b), the minimiser is the posterior of accepted x_0."""
     process = kind((2, 3), weight=weight)
     from_level = 0.0 if target == "data" else 0.25
     distribution = noised(process, ACCEPTED, from_level) if target != "b" else ACCEPTED
@@ -189,7 +189,7 @@ def test_bound_is_tight(kind: type[Categorical], from_level: float) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_distribution_at_the_handover(kind: type[Categorical]) -> None:
-    """From 1 to u* with the network that target (a) is least at, then the reference: both distributions are known."""
+    """From 1 to u* with the minimiser of target (a), then with the reference: both distributions are known."""
     process, handover = kind((2, 3)), 0.25
     tuned, reference = Table(process, ACCEPTED), Table(process, DISTRIBUTION)
     right = noised(process, ACCEPTED, handover)
@@ -228,7 +228,7 @@ def test_masks_of_a_distribution_that_nothing_is_noised_to() -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_padding_never_changes(kind: type[Categorical]) -> None:
-    """And it counts nowhere: not in a loss, a probability or a divergence, and no gradient comes from it."""
+    """Padding counts in no loss, probability or divergence, and has no gradient."""
     process = kind((3, 4), projection=MaskProjection())
     alone = kind((2, 4))
     generator = torch.Generator().manual_seed(0)

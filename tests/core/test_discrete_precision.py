@@ -83,7 +83,7 @@ def cases(process: Categorical, level: float, from_level: float) -> list[tuple[i
 
 
 def logits(process: Categorical, dtype: torch.dtype) -> tuple[Tensor, list[Any]]:
-    """What a network says of one position, and the probabilities that it stands for."""
+    """Return the output of a network for one position, and the probabilities that it encodes."""
     out = torch.linspace(2, -6, process.shape[-1]).to(dtype)
     weights = [mp.exp(mpf(v)) for v in out.double().tolist()]
     return out, [w / sum(weights) for w in weights]
@@ -124,7 +124,7 @@ def test_posterior(kind: type[Categorical], warp: float, classes: int, dtype: to
 @pytest.mark.parametrize(("classes", "warp"), [(3, 1.0), (3, 0.5), (20, 1.0), (20, 2.0)])
 @pytest.mark.parametrize("kind", KINDS)
 def test_loss(kind: type[Categorical], classes: int, warp: float, weight: Any, dtype: torch.dtype) -> None:
-    """Of the distribution at ``from_level``, from 1e-12 above it to level 1, with a gradient that is finite."""
+    """Return the loss at ``from_level``, from 1e-12 above it to level 1, with a finite gradient."""
     process = kind((1, classes), warp=warp, weight=weight)
     out, chance = logits(process, dtype)
     for level, from_level in PLACES if classes == 3 else PLACES[::4]:
@@ -148,7 +148,7 @@ def test_loss(kind: type[Categorical], classes: int, warp: float, weight: Any, d
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("warp", [1.0, 2.0])
 def test_few_positions_are_lost_in_a_short_time(kind: type[Categorical], warp: float) -> None:
-    """As many as 1 − r says, to the grid of uniform numbers of double precision, for states in any precision."""
+    """The share is 1 − r, on the grid of uniform numbers of double precision, for states in any precision."""
     process = kind((1, 4), warp=warp)
     count = 1 << 12
     for dtype in (torch.float32, torch.bfloat16):
@@ -202,7 +202,7 @@ def test_training_is_finite(kind: type[Categorical], from_level: float, weight: 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_classes_may_be_ruled_out(kind: type[Categorical]) -> None:
-    """A network that says −inf of a class that the state has not."""
+    """A network that returns −inf for a class that the state does not have."""
     for weight in ("elbo", "equal"):
         process = kind((2, 3), weight=weight)  # type: ignore[arg-type]
         x = torch.eye(3)[torch.tensor([[0, 1], [1, 0]])]

@@ -134,7 +134,7 @@ def shown(state: Any) -> tuple[Tensor, Tensor]:
 
 
 def at_handover(process: MultiFieldProcess, shares: Tensor, places: Tensor, level: float) -> tuple[Tensor, Tensor]:
-    """What `shown` says of the distribution of (shares, places), noised to ``level``."""
+    """Return the result of `shown` for the distribution of (shares, places), noised to ``level``."""
     kind, place = process.fields["kind"], process.fields["place"]
     assert isinstance(place, Gaussian)
     t, alpha = float(kind.time(level)), float(place.alpha_sigma(level)[0])
@@ -166,7 +166,7 @@ def near(one: tuple[Tensor, Tensor], other: tuple[Tensor, Tensor], shares: float
 def test_fit_learns_the_accepted_distribution(
     kind: type[Categorical], target: Any, level: float, tmp_path: Path
 ) -> None:
-    """By the real loss on the rounds' files; sampled from 1 to u*, the accepted distribution at u*.
+    """The real loss on the files of rounds, sampled from 1 to u*, gives the accepted distribution at u*.
 
     About 1400 accepted: standard errors of 0.013 (shares), of 0.03 (places of a class at u*, target (a)) and 0.02 (at
     0), and about as much from the training's own noise; 4.5 times both. The sampler's 32 steps add 0.01.
@@ -217,7 +217,7 @@ def test_files_resume_and_store(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_levels(kind: type[Categorical], tmp_path: Path) -> None:
-    """`graft levels` scores expected one-hots as the domain decodes them; what is decided falls with the level."""
+    """`graft levels` scores expected one-hots as the domain decodes them; the decided share falls with the level."""
     data = rollouts(level_search=LevelSearch((0.25, 0.75), draws=2000), batch_size=1000)
     found = commands.levels(made(kind, tmp_path), data, tmp_path / "run", trainer())
     low, high = found.levels[1:]
@@ -230,7 +230,7 @@ def test_levels(kind: type[Categorical], tmp_path: Path) -> None:
 
 
 class Logits(nn.Module):
-    """Whatever it says at each level of a sampler, of each state of one position."""
+    """A network with any output at each level, for each state of one position."""
 
     def __init__(self, process: Categorical, steps: int) -> None:
         super().__init__()
@@ -250,7 +250,7 @@ class Logits(nn.Module):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_policy_gradient_is_unbiased(kind: type[Categorical], tmp_path: Path) -> None:
-    """It estimates the gradient of the expected reward of a chain whose distribution is a product of matrices.
+    """The estimate of the gradient has the mean of a chain whose distribution is a product of matrices.
 
     Up to 48 parameters at 4.5 standard errors of 40 batches: about 5 false alarms in 10,000 seeds.
     """
@@ -302,7 +302,7 @@ def test_policy_gradient_is_unbiased(kind: type[Categorical], tmp_path: Path) ->
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_diffusion_nft_is_least_at_its_theorem(kind: type[Categorical]) -> None:
-    """Of probabilities as of any mean: the minimum is at old + E[(2r − 1)(x_0 − old) | x_u] / β."""
+    """For probabilities too the minimum is at old + E[(2r − 1)(x_0 − old) | x_u] / β."""
     process, beta, level = kind((1, 3)), 2.0, f64([0.6])
     clean = torch.eye(3, dtype=torch.float64)[:, None]
     chance, r = f64([0.5, 0.3, 0.2]), f64([0.9, 0.4, 0.2])  # of x_0 given some x_u, and of being good

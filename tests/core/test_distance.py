@@ -25,7 +25,7 @@ def normal(n: int, d: int, seed: int = 0) -> torch.Tensor:
 
 
 def whitened(n: int, d: int, seed: int = 0) -> torch.Tensor:
-    """Samples whose mean is 0 and whose covariance is 1 exactly."""
+    """Return samples whose mean is 0 and whose covariance is 1 exactly."""
     x = normal(n, d, seed)
     return torch.linalg.qr(x - x.mean(0)).Q * (n - 1) ** 0.5
 
@@ -42,7 +42,7 @@ def test_frechet_of_gaussians() -> None:
 
 
 def test_frechet_of_fewer_samples_than_dimensions() -> None:
-    """Nothing is lost in dimensions that are not there, and equal sets are at 0 to rounding."""
+    """Unused dimensions lose nothing, and equal sets have distance 0 up to rounding."""
     rotation = torch.linalg.qr(normal(300, 300, 1)).Q[:3]
     x = whitened(10, 3)
     assert frechet(x @ rotation, (2 * x + 1) @ rotation) == pytest.approx(3 + 3, rel=1e-9)
@@ -119,7 +119,7 @@ def test_coverage_of_one_distribution(n: int, m: int, k: int) -> None:
 
 
 def test_coverage_of_modes() -> None:
-    """Of four far modes, a tuned model that has two covers half, however well it does them."""
+    """A tuned model with two of four distant modes covers half, however good its samples of them are."""
     modes = 100 * f64([[0, 0], [0, 1], [1, 0], [1, 1]])
     real = (modes[:, None] + normal(400, 2).reshape(4, 100, 2)).reshape(-1, 2)
     tuned = (modes[:2, None] + normal(400, 2, 1).reshape(2, 200, 2)).reshape(-1, 2)
@@ -129,7 +129,7 @@ def test_coverage_of_modes() -> None:
 
 
 def test_internal_diversity() -> None:
-    """Of the corners of a square: four sides and two diagonals; of N(0, 1): 2 / √π."""
+    """Corners of a square have four sides and two diagonals; N(0, 1) has 2 / √π."""
     corners = f64([[0, 0], [0, 1], [1, 0], [1, 1]])
     assert internal_diversity(corners) == pytest.approx((4 + 2 * math.sqrt(2)) / 6)
     assert internal_diversity(normal(3000, 1)) == pytest.approx(2 / math.pi**0.5, rel=0.03)
@@ -150,7 +150,7 @@ def test_what_cannot_be_compared() -> None:
 
 
 def test_sliced_wasserstein() -> None:
-    """In one dimension the distance of sorted samples; a shift by v is |v| / sqrt(d) on average over directions."""
+    """In one dimension it is the distance of sorted samples; a shift by v has |v| / sqrt(d) on average."""
     a, b = normal(50, 1), normal(50, 1, 1)
     expected = float((a.sort(0).values - b.sort(0).values).square().mean().sqrt())
     assert sliced_wasserstein(a, b) == pytest.approx(expected)

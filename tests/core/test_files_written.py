@@ -1,4 +1,4 @@
-"""Files are forced onto the disk before they get their names, whoever writes them."""
+"""Every writer forces files onto the disk before they get their names."""
 
 import ast
 import os

@@ -1,4 +1,4 @@
-"""Filters: the distribution of keys that they leave, in closed form, and the KL of what is accepted after them."""
+"""Filters: the distribution of the remaining keys in closed form, and the KL of the accepted draws after a filter."""
 
 import math
 
@@ -64,7 +64,7 @@ def test_distribution_of_keys_over_rounds(times: int) -> None:
 
 
 def test_window_forgets() -> None:
-    """Over one round back a key is accepted if it is drawn and was not accepted just before: q / (1 + q) in the end."""
+    """With a memory of one round, a key that was not just accepted is accepted: q / (1 + q) in the limit."""
     count, number, seed = 2, 4000, seeded(2)
     share, before, found = f64([0.3, 0.7]), [], torch.zeros(2, dtype=torch.float64)
     for r in range(number):
@@ -79,7 +79,7 @@ def test_window_forgets() -> None:
 
 
 def test_copies_are_alike() -> None:
-    """Which of a key's draws is left is a fair choice, so that the distribution within a key stays as it was."""
+    """The choice among the draws of a key is fair, so the distribution within a key stays the same."""
     counts, seed = torch.zeros(4, dtype=torch.float64), seeded(3)
     for _ in range(2000):
         now = apply_filters([Memory(2)], draws([3.0, 2.0, 1.0, 0.0], ["a"] * 4), [past(["a"])], seed)
@@ -89,7 +89,7 @@ def test_copies_are_alike() -> None:
 
 
 def test_kl_of_a_memory() -> None:
-    """From the realised share of each draw to its chance of being the accepted one, c copies of n being chance."""
+    """The KL goes from the realised share of each draw to its probability of acceptance, with n copies."""
     keys = ["a"] * 6 + ["b"] * 3 + ["c"]
     now = apply_filters([Memory()], draws([0.0] * 10, keys), [past(["c"])], seeded())
     found = AcceptAll()(
@@ -117,7 +117,7 @@ def test_kl_of_a_memory() -> None:
 
 
 def test_a_failed_copy_has_no_share() -> None:
-    """A failed draw is never accepted, whatever its key: half of two draws of one key is log 2, not 0."""
+    """A failed draw is never accepted, whatever its key: half of two draws of one key has log 2, not 0."""
     found = AcceptAll(deduplicate=True)(f64([math.nan, 1.0]), keys=["a", "a"], generator=seeded())
     assert found.kl_nats == pytest.approx(math.log(2))
     found = AcceptAll(deduplicate=True)(f64([math.nan, 1.0, 1.0]), keys=["a", "a", "a"], generator=seeded())
@@ -125,7 +125,7 @@ def test_a_failed_copy_has_no_share() -> None:
 
 
 def test_novelty_is_conditioning() -> None:
-    """KL = −log P(new); the rule ranks what is new."""
+    """KL = −log P(new); the rule ranks the new draws."""
     known = torch.arange(100) % 4 == 0
     now = apply_filters(
         [Novelty()], draws([float(i) for i in range(100)], [str(i) for i in range(100)], known=known), []
@@ -194,7 +194,7 @@ def test_similarity_of_equals() -> None:
 
 
 def test_measures() -> None:
-    """Of sets of bits: 2 of 4 in both, 2 of sqrt(3·3)."""
+    """Similarity of sets of bits: 2 of 4 in both, 2 of sqrt(3·3)."""
     a, b = f64([[1, 1, 1, 0]]), f64([[0, 1, 1, 1]])
     assert float(tanimoto(a, b)) == pytest.approx(2 / 4)
     assert float(cosine(a, b)) == pytest.approx(2 / 3)

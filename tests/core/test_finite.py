@@ -50,7 +50,7 @@ def test_tensors_of_a_batch() -> None:
 
 
 def test_norm_of_a_gradient() -> None:
-    """That of all parameters, sparse ones included; parameters without one do not count."""
+    """The norm is of all parameters, sparse ones included; parameters without a gradient do not count."""
     dense, none, sparse = (nn.Parameter(torch.randn(6, 2)) for _ in range(3))
     dense.grad = torch.full((6, 2), 2.0)
     rows, values = torch.tensor([[1, 1]]), torch.tensor([[1.0, 0.0], [2.0, 0.0]])
@@ -97,7 +97,7 @@ def scaler(scale: float) -> MixedPrecision:
 
 
 def test_scaler_skips_what_it_overflows() -> None:
-    """Steps whose gradient is infinite for the scale alone change nothing and end nothing."""
+    """Steps whose gradient is infinite only because of the scale change nothing and do not end the run."""
     line = Line()
     before = line.layer.weight.detach().clone()
     plugin = scaler(2.0**30)
@@ -118,7 +118,7 @@ def test_scaler_does_not_hide_a_gradient() -> None:
 
 
 def test_clipping_is_as_torch_clips() -> None:
-    """By the norm that was computed already; a gradient that is short enough is left alone."""
+    """Clipping uses the norm that was computed before; a short gradient stays."""
     for largest in (0.1, 1e3):
         ours, theirs = nn.Linear(5, 3), nn.Linear(5, 3)
         theirs.load_state_dict(ours.state_dict())

@@ -19,7 +19,7 @@ def row(
 
 
 def straight(slope: float, end: float, points: int, calls: int = 100) -> list[Point]:
-    """A path whose reward is slope · drift, from 0 to a drift of ``end``."""
+    """Return a path whose reward is slope · drift, from 0 to a drift of ``end``."""
     return [Point(slope * end * k / points, end * k / points, calls * k / points) for k in range(points + 1)]
 
 

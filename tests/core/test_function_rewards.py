@@ -1,4 +1,4 @@
-"""Functions, lambdas, partials and objects as rewards: where they run, how they fail, and what tells them apart."""
+"""Functions, lambdas, partials and objects as rewards: their process, their failures and their identity."""
 
 import functools
 import math
@@ -98,7 +98,7 @@ def test_what_can_be_imported_runs_in_a_worker() -> None:
 
 
 def test_a_module_that_no_fresh_interpreter_finds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is in ``sys.modules``, but not where the import system looks, or another file is found there."""
+    """The module is in ``sys.modules``, but the import system does not find it, or finds another file."""
     made = ModuleType("made_by_hand")
     exec("def f(x): return x + 1", vars(made))
     monkeypatch.setitem(sys.modules, "made_by_hand", made)
@@ -157,7 +157,7 @@ def own(factor: float) -> Reward:
 
 
 class Opaque:
-    """With a state that cannot be read."""
+    """A reward with a state that cannot be read."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()

@@ -1,4 +1,4 @@
-"""With the exact denoiser every parametrisation, schedule, warp and sampler draws the right distribution."""
+"""With the exact denoiser every parametrisation, schedule, warp and sampler has the right distribution."""
 
 import itertools
 import math

@@ -83,7 +83,7 @@ def right_loss(
 @pytest.mark.parametrize("warp", [1.0, 2.0])
 @pytest.mark.parametrize(("name", "prediction"), CASES)
 def test_loss(name: str, prediction: Any, warp: float, weight: "tuple[float, float] | None") -> None:
-    """From 1e-12 above data or a level to 1, in single precision, with a finite gradient."""
+    """Return the loss from 1e-12 above data or a level to 1, in single precision, with a finite gradient."""
     process = Gaussian(SCHEDULES[name], prediction, (1,), warp=warp, snr_weight_clamp=weight)
     for from_level, goal in ((0.0, None), (0.25, None), (0.25, "b"), (0.02, None)):
         level = f64([*(from_level + d for d in DISTANCES), 0.3, 0.7, 1 - 1e-9, 1.0])
@@ -112,7 +112,7 @@ def test_loss(name: str, prediction: Any, warp: float, weight: "tuple[float, flo
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 @pytest.mark.parametrize(("name", "prediction"), CASES)
 def test_every_level_is_finite(name: str, prediction: Any, dtype: torch.dtype) -> None:
-    """At the level of the state itself, at data and at noise, and in half precision as in double."""
+    """At the level of the state itself, at data and at noise, in half and in double precision."""
     process = Gaussian(SCHEDULES[name], prediction, (SIZE,), warp=2.0)
     weight = torch.full((1,), 0.5, requires_grad=True)
     for from_level, level in (
@@ -251,7 +251,7 @@ def test_exploding_samples(prediction: Any, eta: float, solver: Any) -> None:
     ],
 )
 def test_densities(schedule: Schedule, prediction: Any, warp: float, steps: int) -> None:
-    """Of single-precision states, as double precision has them: steps close to noise and close to data."""
+    """Densities of single-precision states equal those of double precision near noise and near data."""
     process = Gaussian(schedule, prediction, (SIZE,), warp=warp)
     condition = {"row": torch.zeros(COUNT)}
     for i in (steps, steps // 2, 2):

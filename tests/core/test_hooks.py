@@ -83,7 +83,7 @@ WRONG: dict[str, Any] = {
 
 
 class Whole(plane.Plane):
-    """All hooks there are, which refuse to be called with nothing."""
+    """A domain with all hooks, which refuse calls without objects."""
 
     def key(self, item: Any) -> str:
         return f"{item[0]:.6f}"
@@ -107,12 +107,12 @@ class Whole(plane.Plane):
 def test_named_before_the_first_round(name: str, tmp_path: Path) -> None:
     hook, function = WRONG[name] if isinstance(WRONG[name], tuple) else (name, WRONG[name])
     broken = type("Broken", (Whole,), {hook: function})
-    asked: list[Any] = []
-    data = plane.data(asked.append, filters=[Novelty()])
+    called: list[Any] = []
+    data = plane.data(called.append, filters=[Novelty()])
     with pytest.raises(GraftError) as caught:
         graft.fit(plane.made(tmp_path, broken), data, tmp_path / "run", plane.trainer())
     message = str(caught.value)
-    assert f"Broken.{name.partition(':')[0]}" in message and "\n" not in message and not asked
+    assert f"Broken.{name.partition(':')[0]}" in message and "\n" not in message and not called
     assert not list((tmp_path / "run").glob("rounds/*/chunk*"))
     if "KeyError" in message:
         assert (
@@ -121,7 +121,7 @@ def test_named_before_the_first_round(name: str, tmp_path: Path) -> None:
 
 
 def test_hooks_are_never_called_with_nothing(tmp_path: Path) -> None:
-    """Nor is a metric refused that a few samples are too few for."""
+    """A metric that needs more samples is not refused."""
     data = plane.data(lambda p: p[0], filters=[Novelty(), Similarity(0.99)])
     summary = graft.fit(plane.made(tmp_path, Whole), data, tmp_path / "run", plane.trainer(2))
     assert summary["tuned"]["n"] == 32 and summary["tuned"]["parts"] == {"a": 1, "b": 1}
@@ -138,7 +138,7 @@ def test_hooks_are_never_called_with_nothing(tmp_path: Path) -> None:
 
 
 def test_what_fails_late_is_named_and_loses_nothing(tmp_path: Path) -> None:
-    """For one object of the comparison, after training: the weights are there."""
+    """A hook fails for one object of the comparison, after training: the weights are written."""
 
     class Late(plane.Plane):
         def write(self, items: Any, path: Path, rewards: Any = None) -> None:
@@ -161,7 +161,7 @@ def lines(text: str) -> list[dict[str, str]]:
 
 
 def test_hits_of_a_domain_that_writes_csv(tmp_path: Path) -> None:
-    """Each line has its object, whatever the domain's own file looks like."""
+    """Each line has its object, whatever the format of the domain's own file."""
 
     class Headed(plane.Plane):
         def write(self, items: Any, path: Path, rewards: Any = None) -> None:

@@ -72,7 +72,7 @@ def test_in_a_worker(kind: str, modules: Path) -> None:
 
 @pytest.mark.skipif(os.name == "nt", reason="no posix")
 def test_a_worker_that_dies(modules: Path) -> None:
-    """Nothing can catch these; the child is gone, and the run is not."""
+    """These errors end the child and cannot be caught; the run continues."""
     (modules / "killed.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGKILL)\n")
     (modules / "gone.py").write_text("import os\nos.execv('/bin/false', ['false'])\n")
     for name, status in (("killed", -9), ("gone", 1)):
@@ -105,7 +105,7 @@ def test_functions_that_are_not_there(path: str, words: str) -> None:
 
 
 def test_ctrl_c_is_no_fault_of_the_module(modules: Path) -> None:
-    """It comes while a module is imported, and ends the program."""
+    """The interrupt comes while a module is imported, and ends the program."""
     (modules / "slow.py").write_text("while True:\n    pass\n")
     if threading.current_thread() is not threading.main_thread() or os.name == "nt":
         pytest.skip("signals go to the main thread")
@@ -121,7 +121,7 @@ def test_ctrl_c_is_no_fault_of_the_module(modules: Path) -> None:
 
 
 def test_exits_of_the_program_s_own(modules: Path) -> None:
-    """Only what is raised while a module is imported is the module's."""
+    """Only errors that are raised while a module is imported are the module's."""
     real = os._exit
     with pytest.raises(SystemExit), guarded():
         assert os._exit is not real
@@ -161,7 +161,7 @@ def test_what_a_reward_says_of_a_failure_is_kept_in_part(timeout: "float | None"
 
 
 def test_no_round_keeps_more(tmp_path: Path) -> None:
-    """Whatever a reward of the user's own puts into its scores."""
+    """The size of a round is bounded, whatever a user's reward puts into its scores."""
     store = RoundStore(tmp_path, None, [2], "reward")
     store.write_scores(0, Scores([math.nan, 1.0], {0: "long " + "x" * 1_000_000}), ["", ""])
     assert (tmp_path / "scores_00000.json").stat().st_size < 4000

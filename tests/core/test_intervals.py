@@ -30,7 +30,7 @@ def test_few_values() -> None:
 
 
 def test_the_interval_covers() -> None:
-    """As often as it says, also at three values."""
+    """The interval has its stated coverage, also for three values."""
     draws = torch.randn(2000, 3, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     inside = 0
     for row in draws.tolist():
@@ -41,7 +41,7 @@ def test_the_interval_covers() -> None:
 
 
 def test_paired_difference() -> None:
-    """What the seeds have in common drops out; seeds that one lacks do not count."""
+    """Effects that the seeds share cancel; seeds that one side lacks do not count."""
     found = paired_difference({0: 11.0, 1: 22.0, 2: 33.0, 9: 1e6}, {0: 10.0, 1: 20.0, 2: 30.0, 4: -1e6})
     assert found == mean_interval([1.0, 2.0, 3.0])
     t, _ = stats.ttest_rel([11, 22, 33], [10, 20, 30])

@@ -1,4 +1,4 @@
-"""Inversion and sampling undo each other, step by step and over the whole clock; what cannot be undone says so."""
+"""Inversion and sampling undo each other, step by step and over the whole clock; other steps are refused."""
 
 import pytest
 import torch

@@ -43,7 +43,7 @@ def test_contraction(method: FixedPointSolver) -> None:
 
 
 def test_expansion() -> None:
-    """Norm 3: plain iteration diverges and says so for each sample; Newton needs as many products as dimensions."""
+    """Norm 3: plain iteration reports divergence for each sample; Newton needs as many products as dimensions."""
     a, b = -matrices(3.0), torch.randn(12, 5, dtype=torch.float64, generator=seeded(1))
     exact = torch.linalg.solve(torch.eye(5).double() - a, b)
     newton = Newton(forcing=1e-12)(affine(a, b), torch.zeros_like(b))
@@ -66,7 +66,7 @@ C = f64([[0.1], [-3.0], [0.7], [-0.6], [1.0]])
 
 @each
 def test_samples_have_outcomes_of_their_own(method: FixedPointSolver) -> None:
-    """What has no solution is named, and the others come out as they do alone, at the same price."""
+    """A sample without a solution is marked, and the others have the result and the cost of a solution alone."""
     together = method(parabola, torch.zeros(5, 1, dtype=torch.float64))
     assert together.solved.tolist() == [True, False, True, False, True]
     roots = (1 + 2 * C).sqrt() - 1

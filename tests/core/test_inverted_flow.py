@@ -23,7 +23,7 @@ METHODS = {"fixed point": Anderson(iterations=500, memory=1), "anderson": Anders
 @pytest.mark.parametrize("solver", SOLVERS.values(), ids=SOLVERS)
 @pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
 def test_linear_flow_in_closed_form(method, solver) -> None:
-    """Of N(0, s² 1) noise and gain are known: the flow is x ↦ c x, so the noise is x / c and the gain 1 / c."""
+    """For N(0, s² 1) the flow is x ↦ c x, so the noise is x / c and the gain 1 / c."""
     for spread in (0.2, 2.0):
         flow = DeterministicSampler(
             PROCESS, Exact(PROCESS, normal(f64([0.0, 0.0]), spread**2 * torch.eye(2).double())), solver, 6
@@ -53,13 +53,13 @@ def test_dict_state() -> None:
 
 
 def square(x: Tensor, time: Tensor, condition: Condition) -> Tensor:
-    """A velocity whose Euler step, x − h x², reaches nothing above 1 / (4 h)."""
+    """A velocity whose Euler step, x − h x², has no value above 1 / (4 h)."""
     return x**2
 
 
 @pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
 def test_what_has_no_noise_is_counted_where_it_stops(method) -> None:
-    """Of the first step backwards, from 0, h x² − x + y = 0: real for y <= 1 / (4 h); and of the next, and the next."""
+    """The first step up solves h x² − x + y = 0, which is real for y <= 1 / (4 h); so do the next steps."""
     process = Gaussian(Straight(), "velocity", (1,), eta=0.0)
     flow, h = DeterministicSampler(process, square, Euler(), 4), 0.25
     data = f64([[-0.5], [0.1], [0.3], [0.8], [1.5], [-2.0]])
@@ -82,7 +82,7 @@ def test_what_has_no_noise_is_counted_where_it_stops(method) -> None:
 
 
 def test_two_noises_of_one_sample() -> None:
-    """One step x − x² takes z and 1 − z to the same: the round trip is content with either, known noise is not.
+    """One step x − x² maps z and 1 − z to the same point: the round trip accepts both, known noise does not.
 
     Of N(0, 1) the share above 1/2, whose other noise is nearer to the data, is 0.309; 2000 draws are off by less than
     0.04 but once in ten thousand.
@@ -101,7 +101,7 @@ def test_float32_network_and_noise() -> None:
 
 
 class Tallied:
-    """Counts the samples that a network is called for, and those whose derivative is reached for as well."""
+    """Count the samples that a network is called for, and those with a derivative."""
 
     def __init__(self, model) -> None:
         self.model, self.plain, self.tangents = model, 0, 0

@@ -1,4 +1,4 @@
-"""A reward in this process may set what it likes: nothing of it is left when it returns, or raises."""
+"""A reward in this process may change global state: it is restored when the reward returns or raises."""
 
 import os
 import random
@@ -17,7 +17,7 @@ from graft.reward import Reward, score_objects
 
 
 def state() -> dict[str, Any]:
-    """What a reward may change of this process."""
+    """Return the state of this process that a reward may change."""
     umask = os.umask(0)
     os.umask(umask)
     return {

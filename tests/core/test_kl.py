@@ -24,7 +24,7 @@ def seeded(seed: int = 0) -> torch.Generator:
 
 
 def kl(rule: AcceptanceRule, rewards: Tensor, size: int = 0, seed: int = 0, **more: object) -> float:
-    """Of a round, in groups of equal size if one is given."""
+    """Return the KL of a round, in groups of equal size if one is given."""
     groups = torch.arange(len(rewards)) // size if size else None
     return rule(rewards, groups, generator=seeded(seed), **more).kl_nats  # type: ignore[arg-type]
 
@@ -53,7 +53,7 @@ def tied(a: Tensor, shares: "list[float]") -> Tensor:
 
 
 def best_of(keep: int, draws: int) -> Callable[[int, int], float]:
-    """Of u usable draws, the best K of M of them."""
+    """Return the best K of M of u usable draws."""
 
     def shown(j: int, u: int) -> float:
         m = min(draws, u)
@@ -86,7 +86,7 @@ RANKED: dict[str, tuple[AcceptanceRule, int, Callable[[int, int], float]]] = {
 
 @pytest.mark.parametrize("name", RANKED)
 def test_continuous_rewards_of_small_groups(name: str) -> None:
-    """Exactly, whatever the rewards are: they only say who is above whom."""
+    """The KL is exact for any rewards, because only their order counts."""
     rule, size, shown = RANKED[name]
     rewards = torch.rand(30 * size, dtype=torch.float64, generator=seeded(1))
     assert kl(rule, rewards, size) == pytest.approx(of(curve(shown, size), 1 / GRID), abs=1e-6)
@@ -99,7 +99,7 @@ def test_continuous_rewards_of_small_groups(name: str) -> None:
 
 
 def test_groups_of_different_sizes() -> None:
-    """Each condition has its own a(F), and the joint KL is their mean by what is accepted of each."""
+    """Each condition has its own a(F), and the joint KL is the mean weighted by the accepted draws of each."""
     sizes = [1, 2, 3, 8, 40]
     groups = torch.repeat_interleave(torch.arange(5), torch.tensor(sizes))
     rewards = torch.rand(len(groups), dtype=torch.float64, generator=seeded(2))
@@ -117,7 +117,7 @@ def test_groups_of_different_sizes() -> None:
     "name", ["best of 2", "3 of 5", "best of 4, of 6", "an eighth of 4", "a tenth of 3", "winner of 2, of 5"]
 )
 def test_ties_counted_out(name: str, values: int) -> None:
-    """All groups of draws with two or three values, each with its probability: the mean of what they state.
+    """The mean of the stated KL over all groups of draws with two or three values, with their probabilities.
 
     Groups of four and more are right to 2e-3. Three draws say less of ties, two almost nothing.
     """
@@ -187,7 +187,7 @@ RULES: list[AcceptanceRule] = [
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.describe())
 def test_draws_that_were_not_scored_take_no_part(rule: AcceptanceRule) -> None:
-    """A quarter of a round is scored: what is stated is what the same quarter states alone, and not log 4 more."""
+    """A quarter of a round is scored: the stated KL is that of this quarter alone, and not log 4 more."""
     rewards = torch.rand(320, dtype=torch.float64, generator=seeded(6))
     groups, keys = torch.arange(320) % 2, [str(i // 8) for i in range(320)]
     scored = torch.rand(320, generator=seeded(7)) < 0.25
@@ -253,7 +253,7 @@ def test_memory_in_expectation(times: int) -> None:
 
 
 def test_after_a_filter() -> None:
-    """What is not new is rejected: −log P(new), and of the rest the rule's own. To 4 standard errors of the share."""
+    """Known draws are rejected: −log P(new), plus the rule's KL of the others, within 4 standard errors."""
     n = 1200
     rewards = torch.rand(n, dtype=torch.float64, generator=seeded(11))
     known = torch.rand(n, generator=seeded(12)) < 0.3

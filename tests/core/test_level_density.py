@@ -1,4 +1,4 @@
-"""At which levels training asks the network."""
+"""The levels that training samples."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""What draws say of a level, on distributions where all of it is known.
+"""Estimates of a level from draws, on distributions for which they are known.
 
 x_0 ~ N(m, s²) in one dimension and a linear reward make (r, x_u) jointly Gaussian: whatever the rule, both ρ² and the
 surviving share are alpha² s² / (alpha² s² + sigma²). For r = −(x_0 − a)² the estimate's reward is E[r | x_u] up to a
@@ -86,7 +86,7 @@ def right(reward: Callable[[Tensor], Tensor], level: float, name: str) -> float:
         return share
 
     def variance(v: float) -> float:
-        """Of (z − a)², z ~ N(m, v)."""
+        """Return the variance of (z − a)², z ~ N(m, v)."""
         return 2 * v**2 + 4 * (MEAN - GOAL) ** 2 * v
 
     if name == "decided":
@@ -116,7 +116,7 @@ def test_closed_forms(name: str, reward: Callable[[Tensor], Tensor], level: floa
 @pytest.mark.parametrize("reward", [linear, pytest.param(quadratic, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", ["decided", "predicted", "measured"])
 def test_interval_covers(name: str, reward: Callable[[Tensor], Tensor]) -> None:
-    """Of 95 % intervals from 500 draws, with 63 accepted, nearly so many contain the truth."""
+    """Nearly 95 % of the intervals from 500 draws, with 63 accepted, contain the truth."""
     times, level = 200, 0.4
     truth = right(reward, level, name)
     inside, width = 0, 0.0
@@ -131,7 +131,7 @@ def test_interval_covers(name: str, reward: Callable[[Tensor], Tensor]) -> None:
 
 
 def test_fit_is_cross_fitted() -> None:
-    """Guesses that say nothing predict nothing, however many resamples repeat a draw."""
+    """Guesses without information predict nothing, however many resamples repeat a draw."""
     draws = Draws(linear, 0.4, 400, 0)
     draws.guesses = torch.randn(400, dtype=torch.float64, generator=draws.generator)
     for name in ("decided", "predicted"):
@@ -140,7 +140,7 @@ def test_fit_is_cross_fitted() -> None:
 
 
 def test_missing_guesses() -> None:
-    """That an estimate cannot be scored is evidence too; no guess at all is none, and gives 0 and not NaN."""
+    """A prediction that cannot be scored is evidence too; without any guess the share is 0 and not NaN."""
     draws = Draws(linear, 0.1, 4000, 0)
     ones = torch.ones(1, 4000, dtype=torch.float64)
     whole = float(draws.statistic("decided")(ones))
@@ -230,7 +230,7 @@ def test_departure_of_a_gaussian(schedule: object, prediction: str, level: float
 
 
 def test_departure_in_the_subspace() -> None:
-    """Of molecules: what estimates say of padding and of the centre of mass does not count; fields are summed."""
+    """For molecules, predictions at padding and of the centre of mass do not count; fields are summed."""
     condition = {"mask": f64([[1.0, 1.0, 1.0, 0.0], [1.0, 1.0, 0.0, 0.0]])}
     fields: dict[str, Process] = {
         "x": Gaussian(PolynomialSchedule(), "x0", (4, 3), projection=ZeroCenterOfMass()),

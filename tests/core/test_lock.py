@@ -1,4 +1,4 @@
-"""A run's folder has one writer, whoever dies."""
+"""The folder of a run has one writer, also after a process dies."""
 
 import os
 import signal

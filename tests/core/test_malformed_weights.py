@@ -1,4 +1,4 @@
-"""Weights files with malformed headers are refused in one sentence, whoever reads them."""
+"""Every reader refuses weights files with malformed headers in one sentence."""
 
 import json
 import struct

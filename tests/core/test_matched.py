@@ -34,7 +34,7 @@ def above(minimum: float) -> Sample:
 
 
 def tilted(uniform: Tensor, groups: Tensor) -> Tensor:
-    """u of density exp(u / 0.25), by the inverse of its CDF, whatever the condition gives."""
+    """Return u of density exp(u / 0.25), by the inverse of its CDF, for any condition."""
     return torch.where(groups < 3, 0.25 * torch.log1p(uniform * torch.expm1(f64(4.0))), uniform)
 
 
@@ -102,7 +102,7 @@ def test_another_distribution_is_above_the_floor() -> None:
 
 
 def test_sets_have_the_same_conditions() -> None:
-    """As many samples of each as there are in all sets, none twice, and the model's share as the weight of each."""
+    """Each set has as many samples of a condition as all sets have, none twice, weighted by the model's share."""
     accepted = torch.repeat_interleave(torch.arange(5), torch.tensor([40, 7, 1, 0, 12]))
     tuned = torch.repeat_interleave(torch.arange(5), torch.tensor([8, 6, 4, 3, 0]))
     matched = match(accepted, tuned, torch.Generator().manual_seed(0))
@@ -118,7 +118,7 @@ def test_sets_have_the_same_conditions() -> None:
 
 @pytest.mark.parametrize("name", RULES)
 def test_gain_of_the_accepted_distribution(name: str) -> None:
-    """Is all of the accepted gain, whatever is accepted how often; 5 standard errors of some 7000 samples."""
+    """The accepted distribution has the whole accepted gain, at any rates; 5 standard errors of 7000 samples."""
     u, groups, ours, theirs = drawn(name, 1, 20_000, 8000)
     reference = torch.rand(8000, dtype=torch.float64, generator=torch.Generator().manual_seed(9))
     accepted = means(u + BONUS[groups], groups)

@@ -64,7 +64,7 @@ def sampling(process: Process, model: Any, state: State) -> None:
 
 
 def splitting(process: Process, model: Any, state: State) -> None:
-    """As where memory is too small for the batch: in parts of two rows."""
+    """With too little memory for the batch, parts of two rows give the same result."""
     fitted = AutoBatchSize()
     fitted.max_rows = 2
     run_stages([Stage(process, fitted(model))], rows(COUNT), 4)
@@ -127,7 +127,7 @@ def test_fields(process: Any) -> None:
 
 @pytest.mark.parametrize("objective", [None, AnchoredShaping(), DiffusionNFT(), PolicyGradient()])
 def test_every_objective(objective: Any) -> None:
-    """Training and sampling of a module, whatever it learns."""
+    """Training and sampling of a module, for every objective."""
     process = Gaussian(CosineSchedule(), "v", (2,))
     module = line(process, 4, torch.zeros(5, 2, 3, dtype=torch.float64), objective, level=0.0)
     state = torch.randn(COUNT, 2, dtype=torch.float64)
@@ -169,7 +169,7 @@ def test_before_a_part_is_put_in_its_place() -> None:
 
 
 def test_right_shapes_pass() -> None:
-    """Of any floating-point type: half precision is a network's own choice."""
+    """Any floating-point type passes: half precision is the choice of a network."""
     process = Gaussian(LinearSchedule(), "velocity", (SIZE,), eta=0.0)
     for dtype in (torch.float64, torch.float32, torch.bfloat16):
         state = torch.zeros(COUNT, SIZE, dtype=torch.float64)

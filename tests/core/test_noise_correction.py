@@ -1,4 +1,4 @@
-"""Inverse noise correction through the real thing: a closed form, a mixture, and what is refused."""
+"""Inverse noise correction through its command: a closed form, a mixture, and refusals."""
 
 import json
 from pathlib import Path
@@ -29,7 +29,7 @@ MEAN, COV = f64([0.5, -1.0]), f64([[0.6, 0.2], [0.2, 0.3]])
 
 
 class Known(nn.Module):
-    """The exact velocity of a distribution; a matrix product stands for what a network costs."""
+    """The exact velocity of a distribution; a matrix product stands in for the cost of a network."""
 
     def __init__(self, distribution: Mixture) -> None:
         super().__init__()
@@ -78,7 +78,7 @@ def corrected(made: GraftModule, given: InvertedNoiseData, folder: Path, epochs:
 
 @pytest.mark.parametrize("solver", [Euler(), Heun()], ids=["euler", "heun"])
 def test_gaussian_distribution_is_had_exactly(tmp_path: Path, solver: Solver) -> None:
-    """Steps of the flow of a Gaussian are affine, so the noise of data is Gaussian and the fit of it is all there is.
+    """The steps of the flow of a Gaussian are affine, so the noise of data is Gaussian and its fit is exact.
 
     The flow's covariance is off in two steps, by three quarters with Euler's and a tenth with Heun's. The corrected
     one's moments are those of the 4000 points.
@@ -103,7 +103,7 @@ def test_gaussian_distribution_is_had_exactly(tmp_path: Path, solver: Solver) ->
 
 
 def test_mixture(tmp_path: Path) -> None:
-    """Two Euler steps of the exact flow of eight blobs: corrected, they are nearer to the data, and files tell all."""
+    """Two Euler steps of the exact flow of eight blobs: corrected samples are nearer to the data."""
     torch.manual_seed(0)
     made = module(DISTRIBUTION, NoiseCorrector(TrigFlow((2,)), Net(32), 6), tmp_path, steps=2)
     settings = {"baseline_steps": [4], "test_draws": 2000, "steps_per_epoch": 150, "train_batch_size": 256}
@@ -172,7 +172,7 @@ def test_dequantised_points(tmp_path: Path) -> None:
 
 
 def test_too_many_lost(tmp_path: Path) -> None:
-    """Two Euler steps of the flow of narrow blobs: it says where, and what to change; what was inverted is kept."""
+    """Two Euler steps of the flow of narrow blobs: the message has the step and advice; inverted samples stay."""
     narrow = Mixture(f64([0.5, 0.5]), f64([[-3.0, 0.0], [3.0, 0.0]]), 1e-4 * torch.eye(2).double().repeat(2, 1, 1))
     made = module(narrow, GaussianCorrector(), tmp_path, steps=4, **training(3e-3, cosine=True))
     wide = narrow.noised(1.0, 1.0)  # what the flow does not make
@@ -183,7 +183,7 @@ def test_too_many_lost(tmp_path: Path) -> None:
 
 
 def test_what_is_left_out_is_described(tmp_path: Path) -> None:
-    """Points that the flow cannot make lie far out: the account says so, in standard errors."""
+    """Points that the flow cannot generate are far out: the summary states the gap in standard errors."""
     distribution = normal(MEAN, 0.01 * COV)
     made = module(distribution, GaussianCorrector(), tmp_path, steps=4, **training(3e-3, cosine=True))
     given = data(
@@ -274,7 +274,7 @@ class Stored(LightningDataModule):
 
 @pytest.mark.parametrize("samples", [None, 300])
 def test_data_stored_class_by_class(tmp_path: Path, samples: "int | None") -> None:
-    """All blobs are inverted and evaluated: the exact flow is as near to the held-out data as they are to each other.
+    """All blobs are inverted and evaluated: the exact flow is as near to the held-out data as two real sets are.
 
     The first part of the data would be one or two of eight blobs. Its sliced Wasserstein distance to the distribution
     is above 1, that of two halves of a random part below 0.6.

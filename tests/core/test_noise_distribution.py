@@ -69,7 +69,7 @@ def preferred() -> Moments:
 
 
 def pushed(noise: Moments) -> Moments:
-    """Of the data that the base makes of noise."""
+    """Return the moments of the data that the base makes of noise."""
     return A @ noise[0] + B, A @ noise[1] @ A.mT
 
 
@@ -85,7 +85,7 @@ CORRECTORS: list[Process] = [
 @pytest.mark.parametrize("process", CORRECTORS, ids=lambda p: type(p).__name__ + type(p.schedule).__name__)
 @pytest.mark.parametrize("rule", DISTRIBUTIONS)
 def test_corrector_reaches_the_distribution_of_the_accepted_noise(process: Gaussian, rule: str) -> None:
-    """The least-squares affine corrector: its noise, and the base's data, have the accepted moments up to its steps.
+    """The noise of the least-squares affine corrector, and the base's data, have the accepted moments up to its steps.
 
     For the tilt, whose accepted distribution is Gaussian, these are the distributions themselves.
     """
@@ -115,7 +115,7 @@ def test_accepted_data_are_the_tilted_data() -> None:
 
 @pytest.mark.parametrize("count", [1, 7])
 def test_rotation_leaves_the_prior_to_a_network_that_says_nothing(count: int) -> None:
-    """So that an untrained corrector is the reference, whatever its steps; DDIM on the same path shrinks the noise."""
+    """An untrained corrector is the reference for any number of steps; DDIM on the same path shrinks the noise."""
     z = torch.randn(50, 2, dtype=torch.float64, generator=make_generator(0))
 
     def silent(state: Tensor, time: Tensor, condition: dict[str, Tensor]) -> Tensor:
@@ -138,7 +138,7 @@ def test_rotation_is_inverted() -> None:
 
 @pytest.mark.parametrize("rule", DISTRIBUTIONS)
 def test_fitted_gaussian_has_the_moments_of_its_examples(rule: str) -> None:
-    """In one step; and weights count as copies do."""
+    """The fit is exact in one step, and weights count as copies do."""
     distribution = DISTRIBUTIONS[rule]
     noise = distribution[0] + whitened(64, 2) @ root(distribution[1]).mT
     twice = torch.cat([noise[:32], noise[:32], noise[32:]])
@@ -203,7 +203,7 @@ def near(x: Tensor, distribution: Moments, errors: float = 4.5) -> bool:
     ids=["tilt", "preference"],
 )
 def test_fit_with_a_fitted_gaussian(rule: AcceptanceRule, distribution: Moments, tmp_path: Path) -> None:
-    """Accepted noise, the corrector's noise and the tuned model's data have the moments that theory says.
+    """Accepted noise, the corrector's noise and the tuned model's data have the moments of the theory.
 
     8192 draws; 4.5 standard errors of 5 figures each.
     """
@@ -269,7 +269,7 @@ def _known(noise: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def test_inverse_noise_correction_is_another_source(tmp_path: Path) -> None:
-    """Real data carried back through the flow are examples like others: a loader of them is all that it takes.
+    """Inverted real data are training examples like others: a loader of them is enough.
 
     The data are not the base's own distribution; with the corrector they are what is drawn.
     """
@@ -297,8 +297,8 @@ ATOMS = MultiFieldProcess(
 )
 
 
-class Anyhow(torch.nn.Module):
-    """Says what leaves every subspace."""
+class Unrestricted(torch.nn.Module):
+    """A network whose output leaves every subspace."""
 
     def forward(self, state: dict[str, Tensor], time: Tensor, condition: dict[str, Tensor]) -> dict[str, Tensor]:
         return {name: 0.3 * field.roll(1, 1) + 0.7 for name, field in state.items()}
@@ -318,13 +318,13 @@ class Seen:
 
 @pytest.mark.parametrize("kind", ["flow", "gaussian"])
 def test_restricted_spaces_hold_through_the_corrector(kind: str) -> None:
-    """Padding stays 0 and the centre of mass stays at 0, in training and sampling, whatever its network says."""
+    """Padding stays 0 and the centre of mass stays at 0, in training and sampling, for any output of the network."""
     process = MultiFieldProcess({"x": TrigFlow((5, 3), ZeroCenterOfMass()), "h": TrigFlow((5, 4), MaskProjection())})
-    corrector = NoiseCorrector(process, Anyhow(), 5) if kind == "flow" else GaussianCorrector()
+    corrector = NoiseCorrector(process, Unrestricted(), 5) if kind == "flow" else GaussianCorrector()
     corrector.check_compatible(ATOMS)
     noise = ATOMS.prior(CONDITION, make_generator(1))
     corrector.fit([TrainingBatch({n: f + 1 for n, f in noise.items()}, CONDITION)])  # as if of no subspace
-    flow, base = Seen(corrector.backbone), Seen(Anyhow())
+    flow, base = Seen(corrector.backbone), Seen(Unrestricted())
     stages = [Stage(corrector.process, flow, steps=corrector.steps), Stage(ATOMS, base)]
     drawn = run_stages(stages, CONDITION, 4, [1.0, 0.5], make_generator(2))
     assert drawn.denoiser_calls == corrector.steps + 4

@@ -1,4 +1,4 @@
-"""Noise shaping on a mixture in the plane, through the real thing: a trained corrector, and the fitted Gaussian.
+"""Noise shaping on a mixture in the plane, through graft fit: a trained corrector, and the fitted Gaussian.
 
 Eight blobs on a circle, and a reward that is best on two opposite sides: the accepted noise has two modes, which no
 Gaussian has. The accepted distribution is had by plain rejection from the exact flow.
@@ -48,7 +48,7 @@ class Known(nn.Module):
 
 
 class Net(nn.Module):
-    """Says 0 before it is trained."""
+    """A network that returns 0 before it is trained."""
 
     def __init__(self, width: int = 96) -> None:
         super().__init__()
@@ -112,7 +112,7 @@ def shaped(corrector: NoiseCorrector, folder: Path, steps: int) -> tuple[dict[st
 
 
 def test_trained_corrector_draws_nearly_the_accepted_distribution(tmp_path: Path) -> None:
-    """Of the accepted gain it has 0.93 (the Gaussian 0.64), at a distance of 0.005 (0.07, the reference 0.39).
+    """It has 0.93 of the accepted gain (the Gaussian 0.64), at a distance of 0.005 (0.07, the reference 0.39).
 
     The floor of that distance, two sets of accepted samples, is 0.0003.
     """

@@ -85,7 +85,7 @@ def drawn(module: Line, count: int, seed: int = 0) -> Chunk:
 
 @pytest.mark.parametrize(("reward", "transitions"), [(linear, 0), (hill, 0), (hill, 1)])
 def test_policy_gradient_is_unbiased(reward: Callable[[Tensor], Tensor], transitions: int) -> None:
-    """It estimates the gradient of the expected reward, which the chain's moments give.
+    """The estimate of the gradient has the mean that the chain's moments give.
 
     Eight parameters at 4.5 standard errors of 50 batches: three false alarms in 10 000 seeds.
     """
@@ -184,21 +184,21 @@ def test_penalty_is_the_divergence_from_the_reference() -> None:
 
 
 def test_transitions_are_spread_over_the_steps() -> None:
-    """In a batch every draw has as many steps as asked for, none twice."""
+    """In a batch every draw has the set number of steps, none twice."""
     module = chain(PolicyGradient(steps_per_sample=2))
     chunk = drawn(module, 50)
     examples = TrainingBatch(torch.stack(list(chunk.recorded.values()), 1), rows(50), torch.ones(50))
-    asked = []
-    with mock.patch.object(type(CHAIN), "log_prob", lambda *a: asked.append((a[2], a[4])) or torch.zeros(len(a[2]))):
+    wanted = []
+    with mock.patch.object(type(CHAIN), "log_prob", lambda *a: wanted.append((a[2], a[4])) or torch.zeros(len(a[2]))):
         module.objective.loss(module.policy, examples, generator())
-    state, level = asked[0]
+    state, level = wanted[0]
     assert len(state) == 100
     pairs = level.reshape(50, 2)
     assert bool((pairs[:, 0] != pairs[:, 1]).all()) and set(level.tolist()) == {1.0, 0.8, 0.6, 0.4}
 
 
 def test_levels_of_a_whole_network() -> None:
-    """At level 0 the last step draws no noise and is left out."""
+    """The last step to level 0 draws no noise and has no action."""
     objective = PolicyGradient()
     assert objective.record_levels(line(CHAIN, 4, torch.zeros(5, 1, 2).double(), objective).policy) == (
         1.0,
@@ -221,7 +221,7 @@ def test_advantages_are_within_the_condition() -> None:
 
 
 def test_advantages_look_back() -> None:
-    """On a condition's last so many draws, and never on fewer than there are now; a checkpoint keeps them."""
+    """Advantages use a condition's last draws, and never fewer than its present ones; a checkpoint keeps them."""
     one = torch.zeros(3, dtype=torch.long)
     running = AdvantageTracker(stat_buffer_size=4, stat_min_count=2)
     first, second, third = f64([1, 2, 3]), f64([4, 5, 6]), f64([7, 8, 9, 10, 11])
@@ -297,7 +297,7 @@ def test_optimum_of_nft(schedule, prediction: str, eta: float, beta: float, spre
 
 
 def test_nft_has_no_slope_where_rewards_say_nothing() -> None:
-    """With r = 1/2 for all the old network is the optimum; the two policies' losses are then one and the same."""
+    """With r = 1/2 for all draws the old network is the optimum, and the losses of both policies are equal."""
     process = Gaussian(LinearSchedule(), "velocity", (2,), eta=1.0)
     objective = DiffusionNFT()
     module = line(process, 8, table_of(process, 8, Exact(process, DATA)), objective)
@@ -336,7 +336,7 @@ def test_examples_of_nft() -> None:
 
 
 def test_old_policy_follows() -> None:
-    """It keeps min(decay, rise · round) of itself, and moves once a round however often the round begins."""
+    """The old policy keeps min(decay, rise · round) of itself, and moves once a round."""
     objective = DiffusionNFT(decay=0.5, decay_increment=0.2)
     process = Gaussian(CosineSchedule(), "x0", (1,))
     module = line(process, 4, torch.zeros(5, 1, 2).double(), objective)
@@ -357,7 +357,7 @@ def test_old_policy_follows() -> None:
 
 
 def test_distribution_of_reward_weighted_regression() -> None:
-    """All draws weighted by exp(r / T): the denoiser of the tilted distribution, N(m + S w / T, S).
+    """With weights exp(r / T) the denoiser is that of the tilted distribution, N(m + S w / T, S).
 
     40 000 draws; the tolerance is 5 standard errors of the estimate in the middle, found over 20 seeds.
     """

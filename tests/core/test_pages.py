@@ -68,7 +68,7 @@ def test_the_policy() -> None:
 
 
 def test_the_viewer_works_under_it() -> None:
-    """Its script is inline and uses nothing that the policy forbids: evaluation of text, workers, requests."""
+    """The script is inline and uses nothing that the policy forbids: evaluation of text, workers, requests."""
     from rdkit import Chem
     from rdkit.Chem import AllChem
 

@@ -115,7 +115,7 @@ def tuned(process: Gaussian, made: Rollouts, target: str, steps: int, handover: 
 def test_distribution_at_the_handover(
     schedule: Schedule, prediction: str, eta: float, target: str, warp: float, tilt: tuple[Tensor, Tensor]
 ) -> None:
-    """From 1 to u* the fitted network gives the distribution of accepted x_{u*}; the reference finishes it rightly."""
+    """From 1 to u* the fitted network has the distribution of accepted x_{u*}; the reference completes it correctly."""
     clip = 1e6 if prediction == "eps" else None  # never reached, but asked for where there is next to no signal
     above = HANDOVER if eta > 1 else 0.0
     process = Gaussian(schedule, prediction, (2,), eta=eta, warp=warp, clip_sample_range=clip, eta_above=above)
@@ -145,7 +145,7 @@ def reverse(process: Gaussian, distribution: Moments) -> Moments:
 
 
 def test_surviving_share_of_a_stochastic_suffix() -> None:
-    """In one dimension the share of a linear reward's gain that survives the hand-over is rho²(u*) = alpha² S / S_u."""
+    """In one dimension the surviving share of a linear reward's gain is rho²(u*) = alpha² S / S_u."""
     process = Gaussian(CosineSchedule(), "v", (2,), eta=1.0)
     made = rollouts(process, LINEAR)
     alpha, sigma = (float(c) for c in process.alpha_sigma(HANDOVER))
@@ -220,7 +220,7 @@ def test_tweedie_target_is_biased(schedule: Schedule, prediction: str, eta: floa
 
 
 def test_noise_of_the_targets() -> None:
-    """What least squares leaves of (a), with its weight, is 1 + sigma_s² / (alpha_s² S) times what it leaves of (b)."""
+    """The least-squares residual of (a), with its weight, is 1 + sigma_s² / (alpha_s² S) times that of (b)."""
     for schedule, prediction, handover in [(LinearSchedule(), "velocity", 0.25), (CosineSchedule(), "v", 0.5)]:
         process = Gaussian(schedule, prediction, (1,))
         alpha, sigma = (float(c) for c in process.alpha_sigma(handover))
@@ -239,7 +239,7 @@ def test_noise_of_the_targets() -> None:
 
 @pytest.mark.parametrize("eta", [0.0, 1.0])
 def test_renoised_target_has_the_noised_distribution_of_what_was_accepted(eta: float) -> None:
-    """For a stochastic sampler that is the distribution of the recorded states; for an ODE it is another one."""
+    """For a stochastic sampler it is the distribution of the recorded states; for an ODE it is another one."""
     process = Gaussian(CosineSchedule(), "v", (2,), eta=eta)
     made = rollouts(process, QUADRATIC)
     noised = accepted(QUADRATIC).noised(*(float(c) for c in process.alpha_sigma(HANDOVER))).moments()
@@ -253,7 +253,7 @@ def test_renoised_target_has_the_noised_distribution_of_what_was_accepted(eta: f
 
 
 def biased_limit(process: Gaussian, tilt: tuple[Tensor, Tensor]) -> Moments:
-    """Mean and covariance at u* of the ODE whose denoiser is the least-squares fit of x_0 on x_u, by scipy."""
+    """Return mean and covariance at u* of the ODE with the least-squares fit of x_0 on x_u, by scipy."""
     mean0, cov0 = (t.numpy() for t in accepted(tilt).moments())
     upward = ode_map(process, HANDOVER).numpy()
     made = rollouts(process, tilt)
@@ -424,7 +424,7 @@ def test_gradient_vanishes_at_the_exact_denoiser_of_a_mixture(
 )
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_loss_is_finite_to_the_ends(schedule: Schedule, prediction: str, dtype: torch.dtype) -> None:
-    """At level 1 where alpha is 0, and down to the level of the state itself."""
+    """At level 1, where alpha is 0, and down to the level of the state itself."""
     process = Gaussian(schedule, prediction, (4, 2))
     state = torch.randn(6, 4, 2, generator=torch.Generator().manual_seed(0)).to(dtype)
     weight = torch.full((1,), 0.5, dtype=dtype, requires_grad=True)
@@ -487,7 +487,7 @@ def test_cross_entropy_is_least_at_the_posterior(target: str) -> None:
 
 @pytest.mark.parametrize("prediction", ["eps", "x0", "v", "velocity"])
 def test_unweighted_loss_is_the_predictions_own_error(prediction: str) -> None:
-    """On data and without ``weight``: |output − what a perfect network would say of this noise|²."""
+    """On data and without ``weight`` it is |output − output of a perfect network for this noise|²."""
     process = Gaussian(PolynomialSchedule(), prediction, (3,))
     state = torch.randn(4, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     noise = torch.randn(4, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(1))

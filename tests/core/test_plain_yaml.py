@@ -16,7 +16,7 @@ MERGES = "\n".join(
 
 
 def nested(depth: int, width: int) -> str:
-    """Anchors of which each stands for ``width`` of the one before: width^depth values in a few lines."""
+    """Return anchors that repeat the one before ``width`` times: width^depth values in a few lines."""
     lines = ["a0: &a0 [x, x]"]
     lines += [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * width)}]" for i in range(1, depth)]
     return "\n".join(lines)
@@ -111,7 +111,7 @@ def test_parsers_of_command_lines(text: str, tmp_path: Path) -> None:
 
 
 def test_one_reader() -> None:
-    """Nothing else in the packages reads YAML."""
+    """No other code of the packages reads YAML."""
     root = Path(graft.__file__).parent.parent
     sources = [path for name in ("graft", "domains") for path in (root / name).rglob("*.py")]
     others = [path for path in sources if re.search(r"(?<!_)yaml\.(\w*load\w*|compose|parse)\b", path.read_text())]

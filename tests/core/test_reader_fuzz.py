@@ -1,4 +1,4 @@
-"""Whatever a file holds, a reader gives a result or one clear error: files of rounds, runs, weights and checkpoints."""
+"""For any file a reader has a result or one clear error: files of rounds, runs, weights and checkpoints."""
 
 import io
 import json
@@ -126,7 +126,7 @@ def test_mangled(kind: str, data: st.DataObject) -> None:
 @few
 @given(data=st.data())
 def test_json_whose_hash_fits(name: str, data: st.DataObject) -> None:
-    """Written by a program that knows the format and not what it means."""
+    """The content is of another program, with the right format and hash and a wrong meaning."""
     folder = fresh()
     a_round(folder)
     path = folder / name
@@ -160,7 +160,7 @@ def test_tensors_are_read_as_they_were_written(about: Any) -> None:
 
 
 def test_every_byte_counts(tmp_path: Path) -> None:
-    """A file in which any one byte is another is refused, or says the same."""
+    """A file with one changed byte is refused, or has the same content."""
     path = tmp_path / "a.safetensors"
     write_tensors(path, {"a": torch.arange(6.0)}, {"level": 0.5, "origin": {"seed": 1}})
     whole = path.read_bytes()

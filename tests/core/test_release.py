@@ -1,4 +1,4 @@
-"""What a release repeats of the version, and the workflows that check it."""
+"""The places that repeat the version of a release, and the workflows that check it."""
 
 import re
 import sys

@@ -152,7 +152,7 @@ def test_failures_of_single_objects(server: Server, domain: Any) -> None:
     ],
 )
 def test_a_refused_request_is_split(server: Server, domain: Any, pauses: list[float], bad: Answer, words: str) -> None:
-    """Only the object that the server refuses fails, and nothing is sent again for it."""
+    """Only the object that the server refuses fails, and it is not sent again."""
 
     def answer(content: Any) -> Answer:
         return bad if any(first(each) == 2 for each in content["objects"]) else score_all(content)
@@ -164,7 +164,7 @@ def test_a_refused_request_is_split(server: Server, domain: Any, pauses: list[fl
     assert len(server.requests) == 1 + 4 + 1 and not pauses
 
 
-def test_busy_servers_are_asked_again(server: Server, domain: Any, pauses: list[float]) -> None:
+def test_busy_servers_get_the_request_again(server: Server, domain: Any, pauses: list[float]) -> None:
     answers = iter([(503, b""), (429, b""), (200, {"scores": [5]})])
     server.answer, server.headers = lambda content: next(answers), {"Retry-After": "7"}
     assert score_objects(bound(HTTPReward(server.url), domain), POINTS[:1]).values == [5]

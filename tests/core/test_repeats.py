@@ -1,4 +1,4 @@
-"""Steps that are taken several times: the distribution stays, what is given is exact, and the rest comes to fit it."""
+"""Repeated steps: the distribution stays, the fixed part is exact, and the rest adapts to it."""
 
 import pytest
 import torch
@@ -46,7 +46,7 @@ def test_a_stage_with_its_own_clock_and_an_inversion_are_walked_once() -> None:
 
 
 def test_what_is_given_draws_the_rest_to_it() -> None:
-    """The first coordinate is fixed: the second one's mean is that of the conditional, -1 + 0.6 (1.3 - 0.5)."""
+    """The first coordinate is fixed: the mean of the second is that of the conditional, -1 + 0.6 (1.3 - 0.5)."""
     p = Gaussian(CosineSchedule(), "x0", (2,))
     exact = Exact(p, DISTRIBUTION)
 

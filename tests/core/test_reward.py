@@ -1,4 +1,4 @@
-"""A reward that raises, hangs, crashes or says NaN costs that sample, has a reason, and is never 0."""
+"""A reward that raises, hangs, crashes or returns NaN costs that sample, has a reason, and is never 0."""
 
 import math
 import time

@@ -1,4 +1,4 @@
-"""Calls of rewards are counted as they were made: what was remembered is none, and each reward is counted apart."""
+"""Reward calls are counted as they are made: cached scores are no calls, and each reward has its own count."""
 
 import json
 from collections import Counter
@@ -72,11 +72,11 @@ def test_real_calls(name: str) -> None:
     make, first, second, whole, again = MADE[name]
     reward = make(Costly("a"), Costly("b"))
     total = Counter[str]()
-    for expected, asked in ((first, whole), (second, again)):
+    for expected, number in ((first, whole), (second, again)):
         before = Counter(CALLS)
         scores = score_objects(reward, ITEMS)
         made = CALLS - before
-        assert [made["a"], made["b"]] == expected and scores.reward_calls == asked
+        assert [made["a"], made["b"]] == expected and scores.reward_calls == number
         assert Counter(scores.calls) == made and sorted(scores.failures) == [3, 4]
         total += Counter(scores.calls)
     names = {leaf.name for leaf in leaves(reward)}
@@ -96,7 +96,7 @@ def test_gate_counts_what_passes() -> None:
 
 
 def test_failed_calls_that_are_made_again_count_again(tmp_path: Path) -> None:
-    """On disk the calls of a chunk add up; those that came with an earlier run's draws are not this run's."""
+    """On disk the calls of a chunk add up; calls for an earlier run's draws are not this run's."""
     store = RoundStore(tmp_path, {"seed": 0}, [5], "r")
     scores = score_objects(CachedReward(Costly("a")), ITEMS)
     store.write_scores(0, scores, [""] * 5, reward_calls=scores.reward_calls)
@@ -113,7 +113,7 @@ def test_judge() -> None:
 
 
 def test_a_whole_run_its_levels_and_the_best_of_several(tmp_path: Path) -> None:
-    """Two runs with one file of scores: what the second calls is what the summary says."""
+    """Two runs with one file of scores: the summary has the calls of the second run."""
 
     def reward(name: str = "scores.sqlite") -> Reward:
         file = str(tmp_path / name)
@@ -132,10 +132,10 @@ def test_a_whole_run_its_levels_and_the_best_of_several(tmp_path: Path) -> None:
         assert summary["reward_calls"] == summary["reward_calls_by_term"]["b"] == (32 if number == 1 else 0)
         assert summary["evaluation_reward_calls"] <= 64 // number**2
     assert json.loads((tmp_path / "2/summary.json").read_text())["reward_calls_by_term"] == {"a": 0, "b": 0}
-    for asked in ("first", "again"):
+    for number in ("first", "again"):
         before = Counter(CALLS)
         best = best_of_n(plane.made(tmp_path), plane.trainer(), reward("other"), 8, 4, weights="reference")
-        assert best.reward_calls == (CALLS - before)["b"] == (32 if asked == "first" else 0)
+        assert best.reward_calls == (CALLS - before)["b"] == (32 if number == "first" else 0)
 
 
 def test_levels(tmp_path: Path) -> None:

@@ -55,7 +55,7 @@ def test_ten_thousand_calls() -> None:
 
 
 def test_batches() -> None:
-    """What goes wrong in a batch is found, one by one; the wrong length too."""
+    """Faults in a batch are found one by one; a wrong length too."""
     items = [("work", float(i)) for i in range(200)]
     for place, kind in ((7, "exit"), (60, "raise"), (111, "short"), (150, "nan"), (151, "kill")):
         items[place] = (kind, float(place))
@@ -83,7 +83,7 @@ def test_settings(settings: dict) -> None:
 
 
 def test_hung_call_leaves_no_process(tmp_path: Path) -> None:
-    """What the callable started ends with it."""
+    """Processes that the callable started end with it."""
     import os
     import time
 

@@ -1,4 +1,4 @@
-"""Identities, files that are filled in place, and the choice of what a costly reward is asked for."""
+"""Identities, files that are filled in place, and the choice of what a costly reward is scored for."""
 
 import importlib
 import math
@@ -112,7 +112,7 @@ def test_store_finds_by_content(tmp_path: Path) -> None:
 
 
 def test_top_per_group() -> None:
-    """Each condition gives its share, whatever the values are there."""
+    """Each condition gives its share, for any values."""
     values = torch.cat([torch.arange(100.0), torch.arange(100.0) + 1000, torch.full((10,), torch.nan)]).double()
     groups = torch.cat([torch.zeros(100), torch.ones(110)]).long()
     chosen = top_per_group(values, groups, 50)
@@ -122,7 +122,7 @@ def test_top_per_group() -> None:
 
 
 def test_a_budget_scores_a_random_subset() -> None:
-    """Exactly so many draws, of each condition its share rounded up or down, and every draw as often as every other.
+    """The subset has the exact size, each condition its share rounded up or down, and each draw an equal chance.
 
     Of 1500 seeds, 5 standard errors: one of 51 numbers by chance in 3e-5 of all.
     """
@@ -144,7 +144,7 @@ def test_a_budget_scores_a_random_subset() -> None:
 
 
 def test_proxy_conditions_have_their_share() -> None:
-    """300 of 200 prompts with 4 draws each: which prompts have two of them is chance, whatever the proxy says."""
+    """300 of 200 prompts with 4 draws each: chance decides which prompts have two, for any proxy."""
     groups = torch.arange(200).repeat_interleave(4)
     values = torch.rand(800, dtype=torch.float64, generator=torch.Generator().manual_seed(1)) + groups
     twice = torch.zeros(200)
@@ -162,7 +162,7 @@ def test_proxy_conditions_have_their_share() -> None:
 
 
 def test_kl_of_a_proxy() -> None:
-    """The rule ranks what the proxy lets through, and the proxy's choice is a part of what is accepted.
+    """The rule ranks the draws that the proxy passes, and the choice of the proxy is a part of the acceptance.
 
     By a proxy that says nothing of the reward: the best 2 of 4 by it, then the better of these by the reward, so that
     log a is the sum of both. By the reward itself it is the best of 4, to 0.07: the CDFs are not independent then.
@@ -178,16 +178,16 @@ def test_kl_of_a_proxy() -> None:
     for values, nats, within in ((proxy, right, 2e-3), (reward, math.log(4) - 3 / 4, 0.07)):
         chosen = top_per_group(values, groups, 1000)
         known = proxy_information(values, groups, chosen)
-        asked = torch.where(chosen, reward, torch.nan)
+        scored = torch.where(chosen, reward, torch.nan)
         found = TopK(1, 2)(
-            asked, groups, None, torch.Generator().manual_seed(3), scored=chosen, proxy_log_acceptance=known
+            scored, groups, None, torch.Generator().manual_seed(3), scored=chosen, proxy_log_acceptance=known
         )
         assert found.kl_nats == pytest.approx(nats, abs=within)
     # in one large group the proxy's share, log 4, is all there is to it
     chosen = top_per_group(proxy, 0 * groups, 500)
     known = proxy_information(proxy, 0 * groups, chosen)
-    asked = torch.where(chosen, reward, torch.nan)
+    scored = torch.where(chosen, reward, torch.nan)
     found = TopK(1, 2)(
-        asked, 0 * groups, None, torch.Generator().manual_seed(3), scored=chosen, proxy_log_acceptance=known
+        scored, 0 * groups, None, torch.Generator().manual_seed(3), scored=chosen, proxy_log_acceptance=known
     )
     assert found.kl_nats == pytest.approx(math.log(4) + math.log(2) - 1 / 2, abs=0.06)

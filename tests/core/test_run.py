@@ -1,4 +1,4 @@
-"""The loop: which levels it keeps, what it counts, what it refuses; states stay in their subspaces."""
+"""`run_stages`: the recorded levels, the counts and the refusals; states stay in their subspaces."""
 
 import pytest
 import torch
@@ -31,7 +31,7 @@ def seeded(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def test_records_the_levels_asked_for() -> None:
+def test_records_the_given_levels() -> None:
     p = process()
     stage = Stage(p, Exact(p, DISTRIBUTION))
     one = run_stages([stage], rows(3), 8, record=[1.0, 0.75, 0.25, 0.0], generator=seeded())
@@ -43,7 +43,7 @@ def test_records_the_levels_asked_for() -> None:
 
 
 def test_recorded_state_continues_to_the_same_end() -> None:
-    """What was kept at u* and walked on from there is the whole walk, for an ODE: the states are of those levels."""
+    """A recorded state at u* continues to the same end for an ODE: recorded states belong to their levels."""
     p = process(eta=0.0)
     model = Exact(p, DISTRIBUTION)
     whole = run_stages([Stage(p, model)], rows(4), 20, record=[0.6, 0.2], generator=seeded())
@@ -92,7 +92,7 @@ def test_partial_range() -> None:
 
 
 def test_stage_with_a_clock_of_its_own() -> None:
-    """It takes its own steps, counts as the others do, and keeps nothing: levels are of the run's clock."""
+    """A stage with its own clock has its own steps, is counted, and records nothing: levels are of the common clock."""
     p, other = process(eta=0.0), Gaussian(CosineSchedule(), "v", (2,), eta=0.0)
     first, second = Stage(other, Exact(other, DISTRIBUTION), steps=3), Stage(p, Exact(p, DISTRIBUTION))
     ticks: list[int] = []
@@ -118,7 +118,7 @@ def test_stage_with_a_clock_of_its_own() -> None:
 
 
 def test_steps_that_thirds_do_not_hurt() -> None:
-    """Levels such as 1/3 or 0.7 · 30 are on the grid whatever floating point makes of them."""
+    """Levels such as 1/3 or 0.7 · 30 are on the grid in spite of rounding."""
     p = process()
     model = Exact(p, DISTRIBUTION, snap=3600)
     for steps, level in ((3, 1 / 3), (30, 0.7), (1000, 0.043), (7, 3 / 7)):
@@ -156,7 +156,7 @@ def test_generator_decides(eta: float) -> None:
 
 
 def test_memory_does_not_grow_with_steps() -> None:
-    """Nothing but the recorded states outlives its step."""
+    """Only recorded states are kept beyond their step."""
     import weakref
 
     p, alive = process(0.0), []
@@ -244,7 +244,7 @@ def test_noise_in_the_subspace_is_standard_there() -> None:
 @pytest.mark.parametrize("prediction", ["eps", "x0", "v", "velocity"])
 @pytest.mark.parametrize("from_level", [0.0, 0.3])
 def test_loss_ignores_padding(prediction: str, from_level: float) -> None:
-    """What the network says on padding, and where it puts the centre of mass, changes no loss."""
+    """The output at padding and the centre of mass of the output change no loss."""
     condition = {"mask": MASK}
     projection = ZeroCenterOfMass()
     process = Gaussian(PolynomialSchedule(), prediction, (4, 3), projection=projection)

@@ -67,7 +67,7 @@ def karras(t: float, least: float = 0.002, most: float = 80.0, rho: float = 7.0)
 
 
 def test_exploding_is_karras_schedule() -> None:
-    """From sigma_min just above data to sigma_max, uniform in sigma^(1/7); data is reached in one jump."""
+    """From sigma_min just above data to sigma_max, uniform in sigma^(1/7); the last step goes to data."""
     t = torch.cat([f64([1e-12, 1e-9]), torch.linspace(0.001, 1, 1000, dtype=torch.float64)])
     for settings in ({}, {"sigma_min": 0.01, "sigma_max": 20.0, "rho": 3.0}):
         schedule = VarianceExploding(**settings)

@@ -96,7 +96,7 @@ def two_stages(share: float, distribution: Mixture, x: Tensor, times: Sequence[f
 @pytest.mark.parametrize("warp", SOME_WARPS)
 @pytest.mark.parametrize(("schedule", "prediction"), [*SMOOTH, (BetaSchedule(), "v")], ids=ids)
 def test_second_slope_is_a_share_of_the_odes_time(schedule: Schedule, prediction: str, warp: float) -> None:
-    """A step is the one that Runge-Kutta's method takes in τ = σ / (α + σ), whatever the schedule and the warp."""
+    """A step is that of Runge-Kutta's method in τ = σ / (α + σ), for any schedule and warp."""
     process = Precise(schedule, prediction, (2,), eta=0.0, warp=warp)
     model, noise = Exact(process, DISTRIBUTION), process.prior(rows(16), seeded())
     alpha, sigma = process.alpha_sigma(torch.linspace(1, 0, 9, dtype=torch.float64))
@@ -109,7 +109,7 @@ def test_second_slope_is_a_share_of_the_odes_time(schedule: Schedule, prediction
 
 @pytest.mark.parametrize(("schedule", "prediction"), [(LinearSchedule(), "velocity"), (CosineSchedule(), "v")], ids=ids)
 def test_error_does_not_depend_on_the_warp(schedule: Schedule, prediction: str) -> None:
-    """At the same times the error is that of warp 1: a mixture, whose error is of second order for every method."""
+    """At the same times the error is that of warp 1; for a mixture it is of second order for every method."""
     times = torch.linspace(1, 0, 17, dtype=torch.float64)
 
     def sampled(solver: Solver, warp: float, every: int = 1) -> Tensor:
@@ -206,7 +206,7 @@ def test_noise_to_data_and_back(schedule: Schedule, prediction: str, warp: float
 
 
 def test_inverse_of_a_linear_flow_in_closed_form() -> None:
-    """For N(0, s²) a step of the flow is x ↦ c x, so the noise of x is x over the product of the c, whatever s."""
+    """For N(0, s²) a step of the flow is x ↦ c x, so the noise of x is x over the product of the c, for any s."""
     process, steps = Gaussian(LinearSchedule(), "velocity", (1,), eta=0.0), 10
     for solver in (Euler(), *SECOND.values()):
         for spread in (0.3, 2.0):
@@ -248,7 +248,7 @@ def test_dict_state() -> None:
 
 
 def test_last_slope_of_data_predictions() -> None:
-    """At level 0 an estimate of x_0 does not determine the noise: the message says so and names a remedy."""
+    """At level 0 an estimate of x_0 does not determine the noise: the message states that and a remedy."""
     process = Gaussian(LinearSchedule(), "x0", (2,), eta=0.0)
     model = Exact(process, DISTRIBUTION)
     with pytest.raises(GraftError, match="evaluate_at_zero=false"):

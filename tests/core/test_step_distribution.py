@@ -1,4 +1,4 @@
-"""The distribution of one reverse step: log-probability, divergence, and the estimate that an output stands for."""
+"""The distribution of one reverse step: log-probability, divergence, and the estimate of an output."""
 
 import pytest
 import torch
@@ -118,7 +118,7 @@ def test_mixed_is_the_sum_over_the_fields() -> None:
 @pytest.mark.parametrize("weight", [None, (0.1, 5.0)])
 @pytest.mark.parametrize("prediction", ["x0", "v", "velocity", "eps"])
 def test_distance_is_the_denoising_error(prediction: str, weight: "tuple[float, float] | None") -> None:
-    """That of data, and at the process's own weight the squared error of the prediction itself."""
+    """The distance is that of data, and at the process's own weight the squared error of the prediction."""
     process = Gaussian(PolynomialSchedule(), prediction, (2,), snr_weight_clamp=weight)
     clean, noise, output, level = numbers(3, 2), numbers(3, 2, seed=1), numbers(3, 2, seed=2), f64([0.2, 0.5, 0.9])
     noisy = process.corrupt_given_noise(clean, noise, level, 0.0)

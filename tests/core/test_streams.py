@@ -1,4 +1,4 @@
-"""The command goes on when its output has no reader."""
+"""The command continues if its output has no reader."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""Whether a reward tells draws apart, for any rule and any division into conditions."""
+"""Variation of a reward, for any rule and any division into conditions."""
 
 import math
 from typing import Any
@@ -55,7 +55,7 @@ def test_of_the_whole_round() -> None:
 
 
 def test_single_draws_of_a_condition() -> None:
-    """They say nothing by themselves: a rule on an absolute scale selects among conditions."""
+    """Conditions with one draw do not vary: a rule on an absolute scale selects among conditions."""
     groups = torch.arange(192)
     groups[1] = 0
     assert found((NOISE > 0.5).double().index_fill(0, torch.tensor([0, 1]), 1.0), Threshold(0.5), groups).selectable
@@ -64,7 +64,7 @@ def test_single_draws_of_a_condition() -> None:
 
 
 def test_small_conditions_are_ranked_together() -> None:
-    """As the rule ranks them: prompts with few draws, whose rewards differ between prompts, are one condition."""
+    """Small conditions are one, as the rule ranks them: rewards of prompts with few draws differ between prompts."""
     groups = torch.arange(96).repeat_interleave(2)
     groups[0] = 1  # not equally many
     assert found(groups.double(), TopFraction(0.5), groups).selectable

@@ -92,7 +92,7 @@ def half(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def script(net: nn.Module) -> dict[str, Any]:
-    """What a training script keeps."""
+    """Return the file of a training script."""
     return {"model": net.state_dict(), "optimizer": torch.optim.AdamW(net.parameters()).state_dict(), "epoch": 3}
 
 
@@ -178,7 +178,7 @@ WRONG = {
 @pytest.mark.parametrize("name", WRONG)
 @pytest.mark.parametrize("prefix", ["", "model."])
 def test_never_a_part(name: str, prefix: str, tmp_path: Path) -> None:
-    """What is missing, added or of another shape is named, with both sides."""
+    """A missing, additional or misshapen tensor is named, with both sides."""
     state = WRONG[name](own(1).state_dict())
     torch.save({prefix + key: value for key, value in state.items()}, tmp_path / "w.pt")
     before = Wrapped(own(0))
@@ -215,7 +215,7 @@ def test_nothing_is_unpickled(tmp_path: Path) -> None:
 
 
 def test_a_network_in_memory(tmp_path: Path) -> None:
-    """It is the reference; a run of it is continued with it and with no other, also from the file that the run kept."""
+    """The network is the reference; a run continues with it alone, also from the file that the run kept."""
     net = plane.made(tmp_path).policy.backbone
     module = plane.made(tmp_path, weights=net)
     assert module.policy.reference_file and module.policy.reference_file["path"] == "a network in memory"

@@ -11,10 +11,20 @@ import pytest
 ROOT = Path(__file__).parents[2]
 CAPITAL = re.compile(r"(?<=[a-z])(?=[A-Z])")
 BANNED = re.compile(
-    r"(?<![\w.`/-])(laws?|told|nobody|everybody|anew|likewise|besides?|whose turn|what is what)(?![\w`])", re.IGNORECASE
+    r"(?<![\w.`/-])(laws?|told|nobody|(?:every|some|any)(?:body|one)|whoever|anew|likewise|besides?|whose turn"
+    r"|what is what|spoilt|in the place of|(?:go|goes|went) on)(?![\w`])",
+    re.IGNORECASE,
 )
 
-NAMES = {"law", "laws", "told", "said", "nobody", "everybody", "everyone", "anew", "likewise", "beside", "besides"}
+NAMES = {"law", "laws", "told", "said", "nobody", "everybody", "everyone", "anew", "likewise", "beside", "besides"} | {
+    "ask",
+    "asked",
+    "asks",
+    "anyhow",
+    "somebody",
+    "spoilt",
+    "whoever",
+}
 
 
 def names(path: Path) -> list[str]:

@@ -1,4 +1,4 @@
-"""Appearance of pictures: each number on pictures whose value is known, and each alarm on pictures that are spoiled."""
+"""Appearance of pictures: each number on pictures with a known value, and each alarm on bad pictures."""
 
 import math
 

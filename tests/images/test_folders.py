@@ -1,4 +1,4 @@
-"""Which files of a folder are pictures, and which subfolders are classes."""
+"""Files of a folder that are pictures, and subfolders that are classes."""
 
 import os
 import shutil
@@ -24,7 +24,7 @@ def values(source: Path) -> list[int]:
 
 
 def test_hidden_and_left_behind(tmp_path: Path) -> None:
-    """What systems and notebooks leave behind is no class and no picture."""
+    """Files of operating systems and notebooks are neither classes nor pictures."""
     picture(tmp_path / "cats" / "0.png", 1), picture(tmp_path / "dogs" / "0.png", 2)
     for name in (".ipynb_checkpoints", "__MACOSX", ".hidden", "@eaDir", "cats/.ipynb_checkpoints", "dogs/__MACOSX"):
         picture(tmp_path / name / "0.png", 99)

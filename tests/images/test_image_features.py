@@ -47,7 +47,7 @@ def test_pixels() -> None:
 
 
 def test_training(tmp_path: Path) -> None:
-    """Bright against dark is learned in a few steps; what is written is what was trained."""
+    """Training learns bright against dark in a few steps, and writes the trained network."""
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 2, 200)
     images = (rng.integers(0, 100, (200, 8, 8)) + 150 * labels[:, None, None]).astype(np.uint8)

@@ -30,7 +30,7 @@ class Means(Features):
 
 
 def test_fid_is_the_closed_form() -> None:
-    """Of Gaussians with means m and covariances a and b that commute: |m|² + Σ (√a − √b)²; 1 % at n = 200,000."""
+    """For Gaussians with means m and commuting covariances a and b: |m|² + Σ (√a − √b)²; 1 % at n = 200,000."""
     a, b = torch.tensor([1.0, 4.0]), torch.tensor([9.0, 0.25])
     x, y = torch.randn(200_000, 2, generator=G) * a.sqrt(), torch.randn(200_000, 2, generator=G) * b.sqrt() + 3
     assert metrics.fid(x, y) == pytest.approx(18 + float((a.sqrt() - b.sqrt()).square().sum()), rel=1e-2)
@@ -53,7 +53,7 @@ def test_nearest_sees_copies() -> None:
 
 
 def test_distance_and_its_floor() -> None:
-    """Real pictures in the place of drawn ones are as near as the floor says, noise is far, copies are too near."""
+    """Real pictures as samples are at the floor, noise is far, and copies are too near."""
     features = Means()
     halves = metrics.DistanceToReal(metrics.fid, torch.arange(400.0)[:, None], features).real.flatten().long()
     other, first = to_pil(REAL[halves[200:]]), to_pil(REAL[halves[:200]])
@@ -86,7 +86,7 @@ def test_alarms_leave_the_distances_to_training_pictures_alone() -> None:
 
 
 def test_parts_are_put_together() -> None:
-    """As processes do it."""
+    """Parts are merged as processes merge them."""
     images = to_pil(REAL[:120])
     whole = metrics.image_metrics(ClassifierFeatures(), REAL, True)
     first, second = (metrics.image_metrics(ClassifierFeatures(), REAL, True) for _ in range(2))

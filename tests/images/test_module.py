@@ -201,7 +201,7 @@ def test_from_a_folder_to_a_tuned_model(folder: Path, capsys: pytest.CaptureFixt
     assert main(["sample", "--weights", "run", "-n", "6", "--out", "drawn"]) == 0
     assert len(list((folder / "drawn").glob("*.png"))) == 6
     assert main(["sample", "--weights", "run", "-n", "6", "--out", "drawn.png"]) == 0
-    # what somebody scored is a source: the folder that graft wrote, with a column of ratings
+    # scores of people are a source: the folder that graft wrote, with a column of ratings
     rows = (folder / "drawn/index.csv").read_text().splitlines()
     rated = [f"{row},{i}" for i, row in enumerate(rows[1:])]
     (folder / "drawn/rated.csv").write_text("\n".join([f"{rows[0]},rating", *rated]))

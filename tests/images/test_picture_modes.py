@@ -1,4 +1,4 @@
-"""Every kind of picture file becomes the same 8 bits through both readers, or is left out with its reason."""
+"""Both readers give every kind of picture file the same 8 bits, or reject it with its reason."""
 
 import csv
 import io
@@ -129,7 +129,7 @@ if features.check("avif"):
 
 
 def both(folder: Path, suffix: str, content: bytes, count: int = 3) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """What the reader of folders and the reader of scored tables make of as many copies of a file."""
+    """Return what the reader of folders and the reader of scored tables make of several copies of a file."""
     for i in range(count):
         (folder / f"{i}{suffix}").write_bytes(content)
     with open(folder / "index.csv", "w", newline="") as table:
@@ -187,7 +187,7 @@ NONE: dict[str, tuple[bytes, str]] = {
 
 @pytest.mark.parametrize("kind", NONE)
 def test_values_that_are_no_grey(kind: str, tmp_path: Path) -> None:
-    """Left out and named, in the folder and in the table alike."""
+    """They are rejected by name, in the folder and in the table."""
     content, why = NONE[kind]
     for i in range(4):
         (tmp_path / f"{i}.tif").write_bytes(tiff(FLOAT))
@@ -213,7 +213,7 @@ def test_values_that_are_no_grey(kind: str, tmp_path: Path) -> None:
     ],
 )
 def test_a_set_that_would_be_black(content: bytes, words: str, tmp_path: Path) -> None:
-    """12 bits in 16 and the like: nothing in the file says what is white, so that it is not guessed."""
+    """12 bits in 16 and the like: the file does not state its white, and the reader does not guess it."""
     (tmp_path / "a.tif").write_bytes(content)
     with pytest.raises(GraftError, match=f"1 of the 1 pictures .* cannot be used .first: a.tif: {words}"):
         read(str(tmp_path))
@@ -242,7 +242,7 @@ ORIENTED: dict[int, Callable[[NDArray[Any]], NDArray[Any]]] = {
 @pytest.mark.parametrize("orientation", ORIENTED)
 @pytest.mark.parametrize("kind", ["PNG", "TIFF", "WEBP", "JPEG", "16-bit", "P"])
 def test_orientation(kind: str, orientation: int, tmp_path: Path) -> None:
-    """EXIF says how to turn what is stored; what is read is upright."""
+    """EXIF states the rotation of the stored picture; the read picture is upright."""
     exif = Image.Exif()
     exif[274] = orientation
     image = {"16-bit": Image.fromarray(wide * 257), "P": few}.get(kind, colour)
@@ -302,7 +302,7 @@ def test_what_is_no_picture(content: bytes, why: str, tmp_path: Path) -> None:
 @settings(max_examples=100, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck), database=None)
 @given(kind=st.sampled_from(sorted(KINDS)), data=st.data())
 def test_damaged_files(kind: str, data: st.DataObject) -> None:
-    """Whatever a file holds, it is a picture or one line of reason."""
+    """Any file is a picture or has one line of reason."""
     suffix, content, _, _ = KINDS[kind]
     place = data.draw(st.integers(0, len(content)))
     put = data.draw(st.binary(max_size=8))
@@ -319,7 +319,7 @@ def test_damaged_files(kind: str, data: st.DataObject) -> None:
 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_pictures_are_their_own(channels: int, tmp_path: Path) -> None:
-    """Editing a picture in place changes neither the tensor nor another picture, and the tensor no picture."""
+    """A change of a picture in place changes neither the tensor nor another picture, and the reverse."""
     pixels = torch.from_numpy(COLOUR).permute(2, 0, 1)[None, :channels].repeat(2, 1, 1, 1).contiguous()
     made, before = to_pil(pixels), pixels.clone()
     files.write(made, tmp_path / "set", [0.0, 1.0])
@@ -338,7 +338,7 @@ def test_pictures_are_their_own(channels: int, tmp_path: Path) -> None:
 
 
 def test_tables_with_odd_rows(tmp_path: Path) -> None:
-    """Rows that are short, long, empty or foreign are left out by number; so is a label that is no number."""
+    """Rows that are short, long, empty or foreign are rejected by number; so is a label that is no number."""
     (tmp_path / "a.png").write_bytes(saved(grey, "PNG", pnginfo=None))
     rows = [
         "a.png,0.5,0",

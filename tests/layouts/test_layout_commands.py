@@ -1,4 +1,4 @@
-"""The domain through the command line: train, tune, draw, complete a brief; what a run says of its draws."""
+"""The domain through the command line: train, tune, sample, complete a partial layout; statistics of the samples."""
 
 import io
 import json
@@ -32,7 +32,7 @@ SMALL = [
 
 
 def graft(*args: object, status: int = 0) -> str:
-    """What a command says, run in this process."""
+    """Return the output of a command, run in this process."""
     out, err = io.StringIO(), io.StringIO()
     with redirect_stdout(out), redirect_stderr(err):
         found = cli.main([str(arg) for arg in args])

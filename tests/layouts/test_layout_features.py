@@ -25,7 +25,7 @@ def source(tmp_path: Path) -> str:
 
 
 def test_training_that_diverges(source: str, tmp_path: Path) -> None:
-    """It ends at that step and writes nothing."""
+    """Training ends at that step and writes nothing."""
     out = tmp_path / "a.safetensors"
     with pytest.raises(GraftError, match=r"the (loss|gradient) of step \d is (nan|inf): lower learning_rate \(now "):
         train(str(out), source, elements=3, width=8, layers=2, steps=9, batch_size=8, learning_rate=1e30)

@@ -1,4 +1,4 @@
-"""What is given, is given: conditions of the tasks, the network's symmetry, briefs."""
+"""Fixed parts stay fixed: conditions of the tasks, the network's symmetry, partial layouts."""
 
 import json
 import math

@@ -66,7 +66,7 @@ THREE = page((0, 0.1, 0.1, 0.5, 0.2), (0, 0.1, 0.3, 0.7, 0.5), (4, 0.25, 0.62, 0
 
 
 def test_alignment_by_hand() -> None:
-    """The third one's nearest line: its right edge 0.86 is 0.16 from 0.7, its left 0.15 from 0.1, its centre 0.155."""
+    """The third element's nearest line: its right edge 0.86 is 0.16 from 0.7, its left 0.15, its centre 0.155."""
     two, three = alignment(LayoutBatch.of([TWO, THREE])).tolist()
     assert two == pytest.approx(-np.log(1 - 0.03))
     assert three == pytest.approx(-np.log(1 - 0.15) / 3)  # the others share their left edge
@@ -87,7 +87,7 @@ def test_alignment_of_one_element() -> None:
 
 
 def test_overlap_by_hand() -> None:
-    """A unit square on a quarter of it: 1/4 of the one and all of the other, mean 0.625; no area is not covered."""
+    """A unit square on a quarter of it: 1/4 of the one and all of the other, mean 0.625; no area has no overlap."""
     both = page((0, 0.0, 0.0, 0.8, 0.8), (1, 0.4, 0.4, 0.8, 0.8))
     apart = page((0, 0.0, 0.0, 0.4, 0.4), (0, 0.4, 0.0, 0.8, 0.4))
     line = page((0, 0.0, 0.0, 0.8, 0.8), (1, 0.4, 0.0, 0.4, 0.8))
@@ -116,7 +116,7 @@ def test_larger_layouts_are_not_in_a_familys_data() -> None:
 
 
 def test_maximum_iou_by_hand() -> None:
-    """Only the same multisets meet; within a class the better of both assignments is taken, and order is nothing."""
+    """Only equal multisets are compared; within a class the better assignment counts, and order does not."""
     a, b = (0, 0.0, 0.0, 0.4, 0.4), (0, 0.5, 0.5, 0.9, 0.9)
     half = (0, 0.0, 0.0, 0.4, 0.2)  # IoU 1/2 with a
     generated, real = (

@@ -67,7 +67,7 @@ def test_no_reward_depends_on_the_order(reward) -> None:
 
 
 def test_hacks_score_best_so_other_statistics_must_show_them() -> None:
-    """One element and equal boxes have no alignment to lose: these rewards alone cannot tell."""
+    """One element and equal boxes have a perfect alignment: these rewards alone cannot detect that."""
     equal = layout(["text"] * 3, [[0.1, 0.1, 0.5, 0.5]] * 3)
     assert NegativeAlignment().score(equal) == NegativeAlignment().score(ONE) == NegativeOverlap().score(ONE) == 0
     assert NegativeOverlap().score(equal) == pytest.approx(-2)

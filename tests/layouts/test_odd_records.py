@@ -1,4 +1,4 @@
-"""One odd record is left out, counted and named; a file that is mostly odd, or in another unit, is refused."""
+"""One odd record is rejected, counted and named; a file with mostly odd records, or in another unit, is refused."""
 
 import copy
 import json
@@ -116,7 +116,7 @@ def test_run_says_what_is_left_out(capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.parametrize("name", ["rotated", "empty", "NaN", "category", "no such image", "outside"])
 def test_mostly_odd_is_refused(name: str) -> None:
-    """Half may be odd: 48 next to 48 sound ones are left out, and the 49th is one too many."""
+    """Half may be odd: 48 next to 48 good ones are rejected, and the 49th is one too many."""
     for odd, refused in ((48, False), (49, True)):
         content = coco()
         for number in range(odd):
@@ -133,7 +133,7 @@ def test_mostly_odd_is_refused(name: str) -> None:
 
 
 def test_segmentation_does_not_matter() -> None:
-    """Polygons, run lengths (with iscrowd 0), empty and none: the box is what is read."""
+    """Polygons, run lengths (with iscrowd 0), empty and none: the reader takes the box."""
     content = coco()
     shapes = [[], None, {"counts": "abc", "size": [792, 612]}, [[1, 2]]] * 12
     for each, shape in zip(content["annotations"], shapes, strict=True):
@@ -153,7 +153,7 @@ def test_corners_are_refused(area: str) -> None:
 
 
 def test_small_corners_are_known_by_their_area() -> None:
-    """Nothing sticks out of the page where corners are read as sizes; the areas say which they are."""
+    """No element exceeds the page if corners are read as sizes; the areas show the unit."""
     content = coco(3)
     content["annotations"] = [
         {"id": i, "image_id": i, "category_id": 1, "bbox": [10, 10, 30, 40], "area": 20 * 30} for i in (1, 2, 3)
@@ -238,7 +238,7 @@ def test_component_without_bounds() -> None:
 
 
 def test_odd_line_of_tokens() -> None:
-    """Lines end at line feeds alone; an odd one is left out."""
+    """Lines end at line feeds alone; an odd line is rejected."""
     text = "text 10 20 30 40\ntext 10 20 x 40\ntitle\u2028here 1 2 3 4\r\ntext 1 2 30 40"
     pages = read(written(text, "a.txt", bom=True), (*PUBLAYNET, "title here"), 20)
     assert len(pages) == 3 and [where for where, _ in pages.named] == ["line 2"]
@@ -271,7 +271,7 @@ VALUES = st.recursive(
 @settings(max_examples=40, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck), database=None)
 @given(data=st.data())
 def test_any_value_anywhere(data: st.DataObject) -> None:
-    """Whatever stands in a file of the right schema, it is read or refused in one sentence."""
+    """Any file of the right schema is read or refused in one sentence."""
     content: Any = data.draw(st.sampled_from([coco(2), SCREEN]))
     content = copy.deepcopy(content)
     for _ in range(data.draw(st.integers(1, 3))):

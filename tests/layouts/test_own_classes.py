@@ -1,4 +1,4 @@
-"""Classes of one's own: no distance is computed with another data set's classes, and one's own network is used."""
+"""Own classes: no distance uses another data set's classes, and the user's feature network is used."""
 
 import io
 import json
@@ -68,7 +68,7 @@ def pages(names: tuple[str, ...], count: int = 40) -> LayoutSet:
 
 
 @pytest.mark.parametrize(
-    ("asked", "names"),
+    ("given", "names"),
     [
         (None, PUBLAYNET),
         ("rico", RICO),
@@ -79,14 +79,14 @@ def pages(names: tuple[str, ...], count: int = 40) -> LayoutSet:
         (["a"], ("a",)),
     ],
 )
-def test_names_and_numbers(asked: Any, names: tuple[str, ...]) -> None:
-    assert classes_of(asked) == names
+def test_names_and_numbers(given: Any, names: tuple[str, ...]) -> None:
+    assert classes_of(given) == names
 
 
-@pytest.mark.parametrize("asked", [0, -1, 10**9, True, [], ["a", "a"], [1, "1"], [True, "no"], "papers"])
-def test_classes_that_are_none(asked: Any) -> None:
+@pytest.mark.parametrize("given", [0, -1, 10**9, True, [], ["a", "a"], [1, "1"], [True, "no"], "papers"])
+def test_classes_that_are_none(given: Any) -> None:
     with pytest.raises(GraftError):
-        classes_of(asked)
+        classes_of(given)
 
 
 @pytest.mark.parametrize("kind", OWN)
@@ -187,7 +187,7 @@ def run(*args: object) -> str:
 
 
 def test_a_whole_run_with_own_classes(folder: Path) -> None:
-    """Pre-training, tuning with its alarms, and drawing: three classes, first without features, then with one's own."""
+    """Pre-training, tuning with alarms and sampling: three classes, without features, then with an own network."""
     names = (1, 2, "footnote")
     own = pages(classes_of(names), 60)
     columns = [{"id": i, "name": name} for i, name in enumerate(names)]

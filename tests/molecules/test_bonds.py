@@ -1,4 +1,4 @@
-"""The head that says bonds: what it is asked, that it learns, and that only data ask it."""
+"""The bond head: its input, its training, and that only data train it."""
 
 import pytest
 import torch
@@ -17,7 +17,7 @@ from graft.process.schedules import PolynomialSchedule
 
 
 def test_the_bonds_of_propene():
-    """Certain and right costs nothing, certain and wrong of one pair of three what that logit says."""
+    """A confident right output costs nothing, and a confident wrong one of one pair of three costs its logit."""
     mol = embedded("CC=C", HEAVY)
     x = torch.tensor(mol.GetConformer().GetPositions()).float()[None]
     types = [HEAVY.index[6, atom.GetTotalNumHs(), 0] for atom in mol.GetAtoms()]
@@ -67,7 +67,7 @@ def test_a_checkpoint_with_the_head_fits_a_network_without(tmp_path):
                 weights.read_reference(other, str(tmp_path / "a.safetensors"))
 
 
-def test_data_ask_for_bonds_and_later_states_do_not():
+def test_data_train_bonds_and_later_states_do_not():
     torch.manual_seed(0)
     x = Gaussian(PolynomialSchedule(), "x0", [4, 3], projection=ZeroCenterOfMass())
     h = Gaussian(PolynomialSchedule(), "logits", [4, 10], projection=MaskProjection())
@@ -75,12 +75,12 @@ def test_data_ask_for_bonds_and_later_states_do_not():
         EGNN(num_types=10, hidden_dim=8, num_layers=1, bond_loss_weight=0.05), MultiFieldProcess({"x": x, "h": h})
     )
     state = {"x": torch.randn(6, 4, 3), "h": torch.eye(10)[torch.randint(10, (6, 4))]}
-    asked = TrainingBatch(state, {"mask": torch.ones(6, 4)})
-    made.policy.loss(asked).backward()
+    batch = TrainingBatch(state, {"mask": torch.ones(6, 4)})
+    made.policy.loss(batch).backward()
     assert made.policy.backbone.bonds.weight.grad.abs().max() > 0
     made.zero_grad()
     made.policy.loss(TrainingBatch(state, {"mask": torch.ones(6, 4)}, from_level=0.5)).backward()
     assert made.policy.backbone.bonds.weight.grad is None
     with made.policy.eval_weights():
-        made.policy.backbone(state, torch.ones(6), asked.condition)
+        made.policy.backbone(state, torch.ones(6), batch.condition)
     assert not made.policy.backbone.bond_logits

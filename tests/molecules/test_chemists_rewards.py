@@ -1,4 +1,4 @@
-"""What a chemist asks of molecules: known values, vetoes, likeness, windows, strain."""
+"""Rewards for chemists: known values, vetoes, likeness, windows, strain."""
 
 import math
 

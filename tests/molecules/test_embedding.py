@@ -28,7 +28,7 @@ def cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 
 def no_workers(monkeypatch: pytest.MonkeyPatch) -> None:
-    """From now on nothing can be embedded."""
+    """Disable the embedding of molecules."""
 
     def fail(*args: object, **settings: object) -> None:
         raise AssertionError("it is embedded again")
@@ -130,7 +130,7 @@ def test_a_cache_that_cannot_be_used(cache: Path, capsys: pytest.CaptureFixture[
 
 
 def test_a_part_of_a_large_file_is_embedded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """As for pre-training on a file of many SMILES."""
+    """The limit of pre-training on a file of many SMILES."""
     smiles = [*(f"{'C' * n}{end}" for n in range(1, 8) for end in ("O", "N", "C=O")), "CCS", "nonsense"]
     with gzip.open(tmp_path / "many.smi.gz", "wt") as file:
         file.write("\n".join(smiles))

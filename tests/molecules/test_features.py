@@ -1,4 +1,4 @@
-"""Features of molecules: of the graph alone, comparable, zeros of what is not valid."""
+"""Features of molecules: of the graph alone, comparable, and zeros for invalid ones."""
 
 import pytest
 import torch
@@ -15,7 +15,7 @@ def mols(*smiles):
 
 
 def test_equal_keys_have_equal_features():
-    """Whatever the order of the atoms, explicit hydrogens, or a smaller fragment next to them."""
+    """For any order of the atoms, with explicit hydrogens, or with a smaller fragment."""
     same = [*mols("CCO", "OCC", "CCO.C"), Chem.AddHs(Chem.MolFromSmiles("CCO"))]
     assert {key(mol) for mol in same} == {"CCO"}
     found = features(same)
@@ -42,6 +42,6 @@ def test_more_alike_is_more_similar():
 
 
 def test_not_valid():
-    """And nothing, and a molecule without atoms."""
+    """None and a molecule without atoms are invalid."""
     assert not features(mols("CC(C)(C)(C)C", "")).any()
     assert features([]).shape == (0, SIZE)

@@ -1,4 +1,4 @@
-"""What is written can be read, and anything can be drawn."""
+"""Written files can be read, and anything can be rendered."""
 
 import csv
 

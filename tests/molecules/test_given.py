@@ -1,4 +1,4 @@
-"""What is given of a molecule: its number of atoms, and a fragment that stays exactly where it is."""
+"""Fixed parts of a molecule: its number of atoms, and a fragment that stays exactly in place."""
 
 import functools
 
@@ -88,7 +88,7 @@ def ring(tmp_path):
 
 @pytest.mark.parametrize("vocabulary", [HEAVY, EXPLICIT], ids=["heavy", "explicit"])
 def test_a_fragment_stays_where_it_is(ring, vocabulary):
-    """Whatever the network says: it is not trained here."""
+    """The fragment stays for any output of the network, which is untrained here."""
     made = module(vocabulary=vocabulary, fragment=ring)
     given = fragments.read(ring, vocabulary)
     assert len(given) == 3 and given.elements.tolist() == [6, 6, 6]
@@ -176,7 +176,7 @@ def saved(smiles, path, stretch=None, kekulise=True):
 
 @pytest.mark.parametrize("kekulise", [True, False], ids=["kekulised", "aromatic"])
 def test_orders_of_a_fragments_bonds(tmp_path, kekulise):
-    """With hydrogens as nodes, aromatic bonds may be read as any Kekulé form, and as nothing else."""
+    """With hydrogens as nodes, aromatic bonds may be read as any Kekulé form, and as no other."""
     path = tmp_path / "a.sdf"
     with pytest.raises(GraftError, match=r"1\.39 Å apart, .* is a single bond where the file has an aromatic bond"):
         fragments.read(saved("c1ccccc1", path, kekulise=kekulise), EXPLICIT)

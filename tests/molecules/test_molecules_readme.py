@@ -1,4 +1,4 @@
-"""What the domain's README shows of rewards is what the classes take."""
+"""The rewards in the domain's README have the settings of the classes."""
 
 import os
 import re

@@ -51,7 +51,7 @@ def test_scikit_learn(folder):
 
 
 def test_a_random_forest(folder):
-    """Its trees are trusted by name: skops cannot check what is in one. Labels that are words have probabilities."""
+    """Its trees are trusted by name, because skops cannot check their content. Text labels have probabilities."""
     mols = [Chem.MolFromSmiles(s) for s in SMILES]
     words = ["active" if Crippen.MolLogP(mol) > 1 else "inactive" for mol in mols]
     forest = RandomForestClassifier(3, random_state=0).fit(MorganFeatures(bits=64)(mols), words)

@@ -1,4 +1,4 @@
-"""External programs as rewards: one that answers, and all the ways in which others do not."""
+"""External programs as rewards: one that answers, and all kinds of failures."""
 
 import os
 import sys

@@ -1,4 +1,4 @@
-"""Files that chemists keep: what is read, what is left out and why, and QM9 in EDM's split."""
+"""Files of chemists: read records, rejected records with their reasons, and QM9 in EDM's split."""
 
 from pathlib import Path
 
@@ -150,7 +150,7 @@ def scores(path, *rows, nodes=6):
 
 
 def test_why_a_scored_molecule_is_left_out(tmp_path):
-    """Each for what it is: charges, pieces and sizes are not one reason."""
+    """Each has its own reason: charges, pieces and sizes differ."""
     smiles = ["CS", "CCCCCCC", "CC.CC", "C[N+](=O)[O-]", "c1ccccc1", "c1cc[nH]c1", "C[NH3+]"]
     found = scores(tmp_path / "a.csv", *((each, 1) for each in smiles))
     assert found.molecules.keys == ["c1ccccc1", "c1cc[nH]c1"]
@@ -253,7 +253,7 @@ def energy(mol):
 
 
 class Fake:
-    """Stands for torch_geometric's QM9: molecule i is a carbon at x = i."""
+    """A stand-in for torch_geometric's QM9: molecule i is a carbon at x = i."""
 
     def __init__(self, root, count=qm9.MOLECULES):
         self.count = count
@@ -282,7 +282,7 @@ def test_qm9_in_edms_split(monkeypatch):
 
 @pytest.mark.skipif(not QM9.is_file(), reason="QM9's test split is not here")
 def test_the_split_is_that_of_edms_files():
-    """A molecule has the number 1 + its position + what was left out before it, so that must grow with the position."""
+    """A molecule's number is 1 + its position + the rejected ones before it, so it must grow with the position."""
     with np.load(QM9) as file:
         numbers = file["index"]
     positions = qm9.split("test")

@@ -1,4 +1,4 @@
-"""Whatever is in a file of molecules, the readers give molecules or one clear error."""
+"""For any file of molecules, the readers have molecules or one clear error."""
 
 import gzip
 import tempfile
@@ -56,7 +56,7 @@ ARRAYS = {"num_atoms": np.array([1, 2]), "charges": np.array([[6, 0], [6, 8]]), 
 
 
 def whole(source: Path) -> None:
-    """As pre-training reads it."""
+    """Return the molecules as pre-training reads them."""
     to_graphs(sources.read(str(source), 7)[0], HEAVY, 7)
 
 

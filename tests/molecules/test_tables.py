@@ -1,4 +1,4 @@
-"""Tables and files as chemists have them: each molecule is read right, or left out with its true reason."""
+"""Tables and files of chemists: each molecule is read correctly, or rejected with its true reason."""
 
 import csv
 import gzip

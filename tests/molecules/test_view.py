@@ -43,7 +43,7 @@ def test_it_stands_alone():
 
 @pytest.mark.skipif(shutil.which("node") is None, reason="no node")
 def test_the_script_draws_and_turns(tmp_path):
-    """In a page of stand-ins: each molecule is drawn, an arrow key turns it, a double click puts it back."""
+    """In a page of stand-ins each molecule is shown, an arrow key turns it, and a double click resets it."""
     (tmp_path / "run.js").write_text(
         """
         const fs = require("fs"), log = [], handlers = {};

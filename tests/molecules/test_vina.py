@@ -114,7 +114,7 @@ def test_poses_and_scores(made, workers):
 
 @needs_meeko
 def test_the_scored_form_is_the_pose(made, tmp_path):
-    """From the file of poses, or docked again; the receptor's heavy atoms near it are shown around it."""
+    """The pose comes from the file of poses, or is docked again; the receptor's heavy atoms near it are shown."""
     receptor = [line.split() for line in (tmp_path / "receptor.pdbqt").read_text().splitlines() if "ATOM" in line]
     for poses in (None, "poses"):
         reward = made(["-5.5", "-4.25"], poses=poses)

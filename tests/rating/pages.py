@@ -13,7 +13,7 @@ from graft.rating import SCALES, RatingServer, RatingSession, RatingsFile, cards
 
 
 class Numbers:
-    """What a session needs of a domain. An object is a number; its picture is as grey as it is large."""
+    """The hooks that a session needs. An object is a number; its picture is as bright as it is large."""
 
     def supports(self, hook: str) -> bool:
         return hook == "render"
@@ -43,7 +43,7 @@ def session(path: Path, scale: str = "keep", count: int = 12, can_finish: bool =
 
 
 class Client:
-    """Requests as the page makes them, with whatever a test changes."""
+    """Send the page's requests, with any change of a test."""
 
     def __init__(self, server: RatingServer) -> None:
         self.server = server

@@ -30,7 +30,7 @@ def browser() -> Iterator[Any]:
 
 @pytest.fixture
 def page(browser: Any) -> Iterator[Any]:
-    """An empty tab whose errors fail the test."""
+    """Open an empty tab whose errors fail the test."""
     tab = browser.new_page(viewport={"width": 1280, "height": 900})
     tab.set_default_timeout(120_000)
     wrong: list[str] = []
@@ -120,7 +120,7 @@ def test_the_draws_of_the_next_batch_appear(page: Any, tmp_path: Path) -> None:
     page.keyboard.press("k")
     page.keyboard.press("k")
     shown.wait()
-    page.wait_for_selector("text=The run goes on")
+    page.wait_for_selector("text=The run continues")
     after = session(tmp_path / "b.jsonl", count=8)
     shown.show(list(after._cards.values()))
     counted(page, "2 of 8 rated")
@@ -130,7 +130,7 @@ def test_the_draws_of_the_next_batch_appear(page: Any, tmp_path: Path) -> None:
 
 
 def test_a_phone(browser: Any, tmp_path: Path) -> None:
-    """Nothing is wider than the screen, and buttons are large enough for a finger."""
+    """No part is wider than the screen, and buttons are large enough for a finger."""
     server = RatingServer(session(tmp_path / "a.jsonl", "stars"))
     tab = browser.new_page(viewport={"width": 360, "height": 740}, has_touch=True)
     tab.set_default_timeout(120_000)

@@ -1,4 +1,4 @@
-"""The page over HTTP: who may ask, what may be set, and that nothing else happens."""
+"""The page over HTTP: who may send requests, which values may be set, and that nothing else happens."""
 
 import socket
 from collections.abc import Iterator

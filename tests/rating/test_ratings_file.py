@@ -1,4 +1,4 @@
-"""The file of ratings: every rating is there after a kill at any byte, and undo goes on after a restart."""
+"""The file of ratings: every rating survives a kill at any byte, and undo works after a restart."""
 
 import json
 import signal

@@ -51,7 +51,7 @@ def words(length: int = 32) -> Any:
 
 
 def decoder(kind: str, **more: Any) -> Any:
-    """A small language model whose hidden states are the text."""
+    """Return a small language model whose hidden states encode the text."""
     import transformers
 
     sizes = {

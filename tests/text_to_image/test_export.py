@@ -119,7 +119,7 @@ def test_stabilitys_names() -> None:
 
 
 def test_workflow(pipelines: dict[str, Path], folder: Path) -> None:
-    """Core nodes whose links lead to nodes; ComfyUI's clock passes the switch between the right two steps."""
+    """Core nodes link to nodes; the clock of ComfyUI passes the switch between the right two steps."""
     run = exported(pipelines["eps"], folder)
     nodes = json.loads((run / "comfyui/workflow.json").read_text())
     for node in nodes.values():
@@ -179,7 +179,7 @@ def test_handover_is_of_its_own_adapter(pipelines: dict[str, Path], folder: Path
 
 
 def test_model_card(pipelines: dict[str, Path], folder: Path) -> None:
-    """Its metadata are YAML, and its lines run in the folder and give a picture; of a whole network too."""
+    """The metadata are YAML; the lines run in the folder and give a picture; also for a whole network."""
     for number, (settings, kind) in enumerate((({}, "lora"), ({"lora": None}, "full-network"))):
         run = exported(pipelines["eps"], folder / str(number), **settings)
         _, metadata, text = (run / "README.md").read_text(encoding="utf-8").split("---\n", 2)

@@ -1,4 +1,4 @@
-"""The README's lines for plain diffusers give graft's pictures, whatever the pipeline's folder is like."""
+"""The README's lines for plain diffusers give graft's pictures, for any folder of the pipeline."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def test_lines(kind: str, pipelines: dict[str, Path], folder: Path) -> None:
 
 
 def test_t5_matters(pipelines: dict[str, Path], folder: Path) -> None:
-    """The pictures of SD 3 with and without its third text encoder differ: what was left out must be left out again."""
+    """The pictures of SD 3 with and without its third text encoder differ, so a dropped one must stay dropped."""
     path, _ = folders("SD 3 with T5", pipelines, folder)
     states = []
     for without in ([], ["text_encoder_3", "tokenizer_3"]):

@@ -63,7 +63,7 @@ def through_head(x: Tensor, tensors: dict[str, Tensor], prefix: str = "") -> Ten
 
 
 class Block(nn.Module):
-    """A block of OpenCLIP's transformers, whose module names are those of its files."""
+    """A block of OpenCLIP's transformers with the module names of its files."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -105,7 +105,7 @@ class Vision(nn.Module):
 
 
 class OpenCLIP(nn.Module):
-    """OpenCLIP's model, whose tensors have the names of HPSv2's files."""
+    """OpenCLIP's model with the tensor names of HPSv2's files."""
 
     def __init__(self, words: int, length: int) -> None:
         super().__init__()

@@ -157,7 +157,7 @@ def test_named_adapter(pipelines: dict[str, Path]) -> None:
     "rule", [guided.Guided(1.0, 4.0, 1), guided.Guided(-1.0, 5.0, 0), guided.Guided(-1.0, 4.0, 1, True)]
 )
 def test_guidance_is_found(rule: guided.Guided) -> None:
-    """From the outputs of the branches and of the steps alone."""
+    """The rule is found from the outputs of the branches and of the steps alone."""
     torch.manual_seed(0)
     steps = []
     for _ in range(3):

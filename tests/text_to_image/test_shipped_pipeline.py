@@ -36,7 +36,7 @@ def test_it_is_small_and_plain() -> None:
 
 
 def test_it_is_trained_by_the_shipped_configuration() -> None:
-    """Its files are of the networks that the training builds."""
+    """The files are of the networks that the training builds."""
     from domains.images.captioned import networks
 
     both = networks.text_encoder_and_denoiser(words.tokenizer())
@@ -92,7 +92,7 @@ def test_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.slow
 def test_it_follows_its_prompts() -> None:
-    """Of prompts that it was trained on, and by the independent judge."""
+    """Pictures follow prompts of the training, by the independent judge."""
     from diffusers import StableDiffusionPipeline
 
     pipe = StableDiffusionPipeline.from_pretrained(pipeline())

@@ -1,4 +1,4 @@
-"""What cannot be a pipeline, prompts or a scheduler is refused in one sentence."""
+"""Pipelines, prompts and schedulers that cannot be used are refused in one sentence."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_home(folder: Path, pipelines: dict[str, Path], monkeypatch: pytest.Monk
 
 
 def test_distilled_models(folder: Path, pipelines: dict[str, Path], capsys: pytest.CaptureFixture[str]) -> None:
-    """They are recognised by name or configuration, and settings that do not fit are said; others pass in silence."""
+    """Distilled models are known by name or configuration; unsuitable settings are printed, others are not."""
     turbo = shutil.copytree(pipelines["eps"], folder / "sd-turbo")
     TextToImage(str(turbo), "prompts.txt", steps=10, guidance=Guidance(3.0))
     assert "looks distilled to few steps (its name has 'turbo'), and model.steps is 10 and" in capsys.readouterr().out
@@ -130,7 +130,7 @@ def without(source: Path, target: Path, part: str, name: str) -> Path:
     ],
 )
 def test_missing_tensors(kind: str, part: str, name: str, folder: Path, pipelines: dict[str, Path]) -> None:
-    """The libraries would go on with random tensors, or with ones on the meta device."""
+    """The libraries would continue with random tensors, or with ones on the meta device."""
     copy = without(pipelines[kind], folder / "copy", part, name)
     refused(copy, rf"the {part} of .* lacks 1 of its tensors \(first: .*{name}.*\): fetch or save it again")
 
@@ -161,7 +161,7 @@ def test_tensors_of_other_shapes(folder: Path, pipelines: dict[str, Path]) -> No
 
 
 def test_adapters_that_are_not_fused(folder: Path, pipelines: dict[str, Path]) -> None:
-    """In the network, next to it, and next to the pipeline: diffusers would leave all out without a message."""
+    """In the network, next to it, and next to the pipeline: diffusers would ignore them without a message."""
     pipe = diffusers.StableDiffusionPipeline.from_pretrained(pipelines["eps"])
     pipe.unet.add_adapter(LoraConfig(r=2, target_modules=["to_q"]))
     pipe.save_pretrained(folder / "inside")
@@ -274,7 +274,7 @@ def test_prompts(folder: Path, pipelines: dict[str, Path]) -> None:
 
 
 def test_tiny_is_loaded_from_files(pipelines: dict[str, Path]) -> None:
-    """What the other tests load is on disk, as a user has it."""
+    """The other tests load files from the disk, as users do."""
     for kind in tiny.KINDS:
         assert (pipelines[kind] / "model_index.json").exists()
         assert list(pipelines[kind].glob("*/*.safetensors"))

@@ -34,7 +34,7 @@ SMALL = [
 
 
 def called(*args: object) -> tuple[int, str]:
-    """(status, what was printed) of ``graft ARGS``."""
+    """Return (status, output) of ``graft ARGS``."""
     out = io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(out):
         try:
@@ -94,7 +94,7 @@ def test_run(kind: str, runs: dict[str, Path], pipelines: dict[str, Path]) -> No
 
 @pytest.mark.parametrize("kind", ["eps", "sd3"])
 def test_plain_diffusers_repeats_the_samples(kind: str, runs: dict[str, Path]) -> None:
-    """With the adapter in diffusers' format and the hand-over as a callback; not without either."""
+    """With the adapter in diffusers' format and the hand-over as a callback; neither alone is enough."""
     folder = runs[kind] / "diffusers"
     about = json.loads((folder / "graft.json").read_text())
     model, _, _ = _loaded(runs[kind])
@@ -206,7 +206,7 @@ def test_ddpo(pipelines: dict[str, Path], folder: Path) -> None:
 
 @pytest.mark.slow
 def test_whole_network(pipelines: dict[str, Path], folder: Path) -> None:
-    """Without LoRA the network itself is exported, and the hand-over is to the reference's."""
+    """Without LoRA the network itself is exported, and the hand-over is to the reference's network."""
     found = fitted(pipelines["eps"], folder, "--model.lora", "null", "--model.optimizer.lr", "0.01", "--model.eta", "0")
     about = json.loads((found / "diffusers/graft.json").read_text())
     assert about["lora"] is False
@@ -249,8 +249,8 @@ def test_configurations_parse(name: str, folder: Path) -> None:
 def _check_overlay(base: str, name: str) -> None:
     status, out = called("fit", "--config", base, "--config", f"text_to_image/{name}", "--print_config")
     assert status == 0, out
-    given, asked = yaml.safe_load(out), yaml.safe_load((CONFIGS / "text_to_image" / name).read_text())
-    for path, value in _leaves(asked):
+    given, wanted = yaml.safe_load(out), yaml.safe_load((CONFIGS / "text_to_image" / name).read_text())
+    for path, value in _leaves(wanted):
         found = given
         for key in path:
             found = found[key]

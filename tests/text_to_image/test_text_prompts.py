@@ -58,7 +58,7 @@ def test_tables(folder: Path) -> None:
 
 
 def test_conditions_are_a_random_part_of_the_prompts() -> None:
-    """Fewer draws than prompts: not the first ones of the file; more: each as often as the others."""
+    """With fewer draws than prompts they are not the first ones of the file; with more, each comes equally often."""
     model: Any = SimpleNamespace(eval_prompt_indices=list(range(100, 200)))
     few = TextToImage.sample_conditions(model, 10, make_generator(0, "some"))["prompt"]
     assert len(few.unique()) == 10 and few.min() >= 100 and few.max() > 110

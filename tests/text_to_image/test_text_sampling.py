@@ -41,7 +41,7 @@ def drawn(model: TextToImage, prompts: list[int]) -> Trajectory:
 
 
 def theirs(path: Path, model: TextToImage, prompts: list[int], **more: Any) -> Any:
-    """Of the pipeline's own call: with its scheduler where that is ours already."""
+    """Return the samples of the pipeline's own call, with its scheduler or graft's."""
     pipe = DiffusionPipeline.from_pretrained(
         path, **({"text_encoder_3": None, "tokenizer_3": None} if "sd3" in path.name else {})
     )
@@ -58,7 +58,7 @@ def theirs(path: Path, model: TextToImage, prompts: list[int], **more: Any) -> A
 
 @pytest.mark.parametrize("kind", list(tiny.KINDS))
 def test_reference_is_the_pipeline(kind: str, pipelines: dict[str, Path]) -> None:
-    """The same noise, latents and pictures, with guidance, whatever the family."""
+    """Noise, latents and pictures are equal, with guidance, for every family."""
     model, prompts = module(pipelines[kind], kind), [0, 1, 2, 0]
     ours = drawn(model, prompts)
     pipe, latents = theirs(pipelines[kind], model, prompts, output_type="latent")
@@ -105,7 +105,7 @@ def test_texts_are_encoded_once_and_pictures_decoded_once(
 
 @pytest.mark.parametrize("prediction", ["epsilon", "v_prediction", "sample"])
 def test_schedule_is_the_schedulers(prediction: str) -> None:
-    """At each level alpha² is the table's at the timestep that the sampler visits, and so is the network's input."""
+    """At each level alpha² is that of the table at the sampler's timestep, which is the network's input."""
     scheduler = tiny.scheduler(prediction)
     found = process(sampling_scheduler(scheduler), 8, (4, 8, 8), 0.0)
     scheduler.set_timesteps(8)
@@ -126,7 +126,7 @@ def test_schedulers_that_are_solvers_of_the_same_table() -> None:
 
 
 def test_zero_terminal_snr() -> None:
-    """alpha is 0 at level 1: v says what x_0 is, eps does not."""
+    """alpha is 0 at level 1: v determines x_0, eps does not."""
     changes = {"rescale_betas_zero_snr": True, "timestep_spacing": "trailing"}
     found = process(sampling_scheduler(tiny.scheduler("v_prediction"), changes), 8, (4, 8, 8), 0.0)
     assert float(found.alpha_sigma(1.0)[0]) == 0
@@ -149,7 +149,7 @@ def test_steps_that_ddim_cannot_take() -> None:
 
 
 def test_which_samplers_reverse_the_process_in_distribution(pipelines: dict[str, Path]) -> None:
-    """Target (b) needs that; a guided sampler does not, whatever its noise."""
+    """Target (b) needs this property; a guided sampler does not have it, for any noise."""
     models = {
         (eta, scale): module(pipelines["eps"], eta=eta, guidance=Guidance(scale)) for eta in (0, 1) for scale in (1, 4)
     }
@@ -184,11 +184,11 @@ def test_bfloat16_is_near(pipelines: dict[str, Path]) -> None:
 
 
 def test_conditions_are_prompts_in_turn(pipelines: dict[str, Path], folder: Path) -> None:
-    """M draws of each in a row, the same ones whatever the size of the chunks; other prompts in evaluation."""
+    """M draws of each prompt in a row, for any size of the chunks; the evaluation has other prompts."""
     (folder / "other.txt").write_text("a house\na tree\n")
     model = module(pipelines["eps"], num_images_per_prompt=4, evaluation_prompts="other.txt")
 
-    def asked(chunk: int, *purpose: int | str) -> list[int]:
+    def prompts_of(chunk: int, *purpose: int | str) -> list[int]:
         generator = torch.Generator()
         return [
             i
@@ -196,11 +196,11 @@ def test_conditions_are_prompts_in_turn(pipelines: dict[str, Path], folder: Path
             for i in model.conditions_for(purpose, s, chunk, generator)["prompt"].tolist()
         ]
 
-    first = asked(8, "rollout", 0)
-    assert first == asked(6, "rollout", 0) == first[:12] * 2
+    first = prompts_of(8, "rollout", 0)
+    assert first == prompts_of(6, "rollout", 0) == first[:12] * 2
     assert all(len(set(first[i : i + 4])) == 1 for i in range(0, 24, 4)) and set(first) == {0, 1, 2}
-    assert len({tuple(asked(8, "rollout", number)) for number in range(8)}) > 1
-    judged = asked(8, "test")
+    assert len({tuple(prompts_of(8, "rollout", number)) for number in range(8)}) > 1
+    judged = prompts_of(8, "test")
     assert set(judged) == {3, 4} and judged[:2] * 12 == judged
     assert model.group({"prompt": torch.tensor(first)}).tolist() == first
 

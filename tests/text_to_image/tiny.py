@@ -78,7 +78,7 @@ def unet(**more: Any) -> Any:
 
 
 def scheduler(prediction: str = "epsilon", **more: Any) -> Any:
-    """As Stable Diffusion's."""
+    """Return the scheduler of Stable Diffusion."""
     from diffusers import DDIMScheduler
 
     given = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "clip_sample": False}
@@ -141,7 +141,7 @@ def t5(pieces: Any, width: int = CROSS) -> Any:
 
 
 def stable_diffusion_3(third: bool = False) -> Any:
-    """With its third text encoder, T5, or as it is saved without."""
+    """Return a tiny pipeline with its third text encoder, T5, or as it is saved without."""
     from diffusers import FlowMatchEulerDiscreteScheduler, SD3Transformer2DModel, StableDiffusion3Pipeline
 
     torch.manual_seed(0)

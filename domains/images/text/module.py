@@ -60,7 +60,7 @@ class TextToImage(GraftModule):
         adapter: Adapter of the pipeline. If not given, the classes of `domains.images.text.adapters` serve their
             pipelines, and `domains.images.text.adapters.RecordedAdapter` serves every other one.
         single_file_config: Folder of a pipeline's configurations, if ``weights`` is a single file.
-        fused_lora: LoRA adapter of diffusers that the reference begins with; tuning goes on from there.
+        fused_lora: LoRA adapter of diffusers that the reference begins with; tuning continues from there.
         features: Features for diversity, distances and similarity; small grey pictures if not given.
         real: Real pictures for comparison (a folder, an .npz), scaled to the model's own size; without them there is no
             FID.

@@ -209,7 +209,7 @@ def _skops(path: str, trusted: "list[str]") -> Any:
     except UntrustedTypesFoundException:
         unknown = sorted(set(safe.get_untrusted_types(file=file)) - set(trusted))
         raise GraftError(
-            f"{path} holds types that are not known to be safe; if it is from someone you trust, name them: "
+            f"{path} holds types that are not known to be safe; if it is from a source that you trust, name them: "
             f"`trusted: [{', '.join(unknown)}]`"
         ) from None
     except Exception as error:  # no zip, no schema, a truncated array: a dozen types

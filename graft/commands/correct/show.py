@@ -151,7 +151,7 @@ def corrector_card(summary: dict[str, Any], model: str, reference: str, command:
         "Weights of a small flow that graft trained on the noise to which real data were inverted. The small flow "
         "samples the noise, and the frozen flow turns it into an object: both are needed.",
         [("model", f"`{model}`"), ("frozen flow", f"`{reference}`"), *run_facts(summary)],
-        f"{describe_distances(summary)}\n\n{markdown_table(head(summary), rows(summary))}",
+        f"{describe_distances(summary)}\n\n{markdown_table(head(summary), frontier_rows(summary))}",
         "The correction brings samples nearer to the data that were inverted. It knows no reward.",
         summary,
         command,

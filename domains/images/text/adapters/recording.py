@@ -180,7 +180,7 @@ def first_of(output: Any) -> Any:
 
 @contextmanager
 def replaced(*methods: "tuple[Any, str, Any]") -> Iterator[None]:
-    """Have other functions in the place of methods: (object, name, function) each."""
+    """Replace methods by other functions: (object, name, function) each."""
     for thing, name, value in methods:
         thing.__dict__[name] = value
     try:

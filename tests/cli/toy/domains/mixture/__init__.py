@@ -52,7 +52,7 @@ class Rightmost(Reward):
 
 
 class Mixture(GraftModule):
-    """What only the domain knows. Objects are pairs of coordinates."""
+    """A domain of the toy mixture. Objects are pairs of coordinates."""
 
     reward = "domains.mixture.Rightmost"
     file_suffix = ".csv"
