@@ -161,7 +161,9 @@ def attach_logging(trainer: Trainer, folder: Path, config: str, checkpoint: "Pat
         checkpoint: Checkpoint to resume from, or None.
     """
     step = distributed.on_rank_zero(trainer, lambda: read_checkpoint(checkpoint)["global_step"]) if checkpoint else 0
-    loggers.attach_loggers(trainer, ResumableCSVLogger(folder / "metrics.csv", step), config, render_samples, sample_table)
+    loggers.attach_loggers(
+        trainer, ResumableCSVLogger(folder / "metrics.csv", step), config, render_samples, sample_table
+    )
     last_checkpoint.attach_last_checkpoint(trainer, folder)
     bar = trainer.progress_bar_callback
     callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]

@@ -200,7 +200,8 @@ class RoundStore:
         path = self.folder / f"{PROXY}_{index:05d}.json"
         if not path.exists() or read_scores_file(path)["reward"] != by:
             values = to_nulls(scores())
-            write_checked_json(path, {"reward": by, "values": values, "failures": {}, "keys": [""] * len(values)})
+            content = {"reward": by, "values": values, "failures": {}, "keys": [""] * len(values), "reward_calls": 0}
+            write_checked_json(path, content)
         return from_nulls(read_scores_file(path)["values"])
 
     def mark_failures_for_retry(self) -> None:

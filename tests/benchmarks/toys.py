@@ -2,7 +2,7 @@
 
 `ring`: points in the plane, eight blobs of five spots each. `digits`: scikit-learn's 8x8 digits (pip install
 scikit-learn). Each has a coarse, an intermediate and a fine reward, decided at different levels. References are trained
-through `graft.pretrain` when first asked for and cached in a temporary folder.
+through `graft.pretrain` at the first use and cached in a temporary folder.
 """
 
 import logging

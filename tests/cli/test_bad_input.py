@@ -417,7 +417,7 @@ def test_failure_budget(folder: Path, mixture_fit: list[str], monkeypatch: pytes
     done("fit", *mixture_fit, *LAST)
     ours, theirs = (json.loads(Path(at, "summary.json").read_text())["rounds"] for at in (NEWLY, "whole"))
     calls = ours[1].pop("reward_calls"), ours[1].pop("reward_calls_by_term")
-    assert calls == (98, {"works_for_a_while": 98})  # the 34 that failed were asked again
+    assert calls == (98, {"works_for_a_while": 98})  # the 34 that failed were scored again
     assert theirs[1].pop("reward_calls") == 64 and theirs[1].pop("reward_calls_by_term")
     assert ours == theirs
 
@@ -434,7 +434,7 @@ def test_failure_budget_as_a_count(mixture_fit: list[str], monkeypatch: pytest.M
     assert f"failed for {failed} of 32 draws" in message and f"data.budget.max_failures {failed - 1} allows" in message
     monkeypatch.setattr(tried, "left", 3)
     message = run("fit", *mixture_fit, *outage("works_for_a_while"), "--data.budget.max_failures", "3").message
-    assert "failed for 29 of 32 draws" in message  # the second chunk is not asked
+    assert "failed for 29 of 32 draws" in message  # the second chunk is not scored
     assert "max_failures is -1" in run("fit", *mixture_fit, *ONE, "--data.budget.max_failures", "-1").message
 
 

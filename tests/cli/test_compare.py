@@ -214,7 +214,7 @@ def test_a_stopped_comparison_goes_on(stop: str, there: Path, tmp_path: Path, mo
     whole = [
         row for row in untimed("all") if row["line"] in ("pgraft@0.25", "graft", "best_of:4") and row["seed"] == "0"
     ]
-    assert untimed(stopped) == whole[1::-1] + whole[2:]  # in the order asked for
+    assert untimed(stopped) == whole[1::-1] + whole[2:]  # in the given order
     for name in ("graft_seed0", "pgraft_0.25_seed0"):
         tensors = [checksum(read_tensors(Path(f, "runs", name, "tuned.safetensors"))[0]) for f in ("all", stopped)]
         assert tensors[0] == tensors[1]

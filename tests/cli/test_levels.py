@@ -119,7 +119,7 @@ def test_warm_start_chooses_for_itself(chosen: Path, mixture_fit: list[str], fol
     "when", ["first round", *(pytest.param(each, marks=pytest.mark.slow) for each in ("last round", "end"))]
 )
 def test_resume(when: str, chosen: Path, mixture_fit: list[str], folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The level is that of the run's folder, which is not asked again, and the weights come out bit for bit."""
+    """The level is that of the run's folder, which is not chosen again, and the weights are equal bit for bit."""
     import callbacks
 
     from graft.commands.levels import search

@@ -210,7 +210,7 @@ def test_what_a_header_says(work: Path) -> None:
 
 
 def test_files_of_the_machine_are_named_and_not_found(work: Path) -> None:
-    """A setting that named a file is asked for; one that names a file that ships stays."""
+    """A setting that named a file must be given; one that names a shipped file stays."""
     brief = str(work / "notes.yaml")
     shipped = "domains/images/reference/features.safetensors"
     found = portable({"a": brief, "b": ["notes.yaml", "plain", shipped], "c": str(find_file(shipped)), "d": "~/x"})

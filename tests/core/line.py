@@ -24,7 +24,7 @@ class Table(nn.Module):
 
 
 def table_of(process: Gaussian, steps: int, model: Exact) -> Tensor:
-    """The table of a network that is affine at every level; at level 0, where it is not asked, zeros."""
+    """The table of a network that is affine at every level; at level 0, where it is not called, zeros."""
     d = process.shape[0]
     x = torch.cat([torch.zeros(1, d), torch.eye(d)]).double()
     out = [torch.zeros(d, d + 1, dtype=torch.float64)]

@@ -46,7 +46,7 @@ def test_called_once(file: "str | None") -> None:
         assert scores.values[:3] == [2.0, 3.0, 2.0] and scores.values[5] == 4.0
         assert sorted(scores.failures) == [3, 4] and all(math.isnan(scores.values[i]) for i in (3, 4))
         assert scores.cached == cached
-    assert inner._calls == [(4.0,), (9.0,), (-1.0,), (16.0,), (-1.0,)]  # what failed is asked again
+    assert inner._calls == [(4.0,), (9.0,), (-1.0,), (16.0,), (-1.0,)]  # failures are scored again
     assert reward.score((9.0,)) == 3.0 and len(inner._calls) == 5
     with pytest.raises(ValueError, match="negative"):
         reward.score((-1.0,))

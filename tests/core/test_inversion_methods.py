@@ -126,7 +126,7 @@ def test_broken_samples_cost_themselves_only(method: FixedPointSolver) -> None:
 
 
 def test_newton_without_forward_derivatives() -> None:
-    """A network that has none is asked for differences instead, after one attempt that is counted."""
+    """A network without derivatives has differences instead, after one attempt that is counted."""
     seen: list[int] = []
 
     class Opaque(torch.autograd.Function):

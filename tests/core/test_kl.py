@@ -199,7 +199,7 @@ def test_draws_that_were_not_scored_take_no_part(rule: AcceptanceRule) -> None:
     assert whole.kl_nats == pytest.approx(alone.kl_nats, rel=1e-9)
     assert float(whole.probability.sum()) == pytest.approx(float(alone.probability.sum()))
     assert not bool(whole.probability[~scored].any())
-    assert rule(rewards, groups, keys, seeded(8)).kl_nats > whole.kl_nats + 1.2  # had all been asked: log 4 = 1.39
+    assert rule(rewards, groups, keys, seeded(8)).kl_nats > whole.kl_nats + 1.2  # if all had been scored: log 4 = 1.39
 
 
 def test_conditions_are_not_joined_for_what_was_not_scored() -> None:

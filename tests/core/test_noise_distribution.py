@@ -305,7 +305,7 @@ class Unrestricted(torch.nn.Module):
 
 
 class Seen:
-    """A network, and the states that it was asked about."""
+    """A network, and the states of its calls."""
 
     def __init__(self, network: torch.nn.Module) -> None:
         self.network, self.states = network, list[dict[str, Tensor]]()

@@ -116,7 +116,7 @@ def test_distribution_at_the_handover(
     schedule: Schedule, prediction: str, eta: float, target: str, warp: float, tilt: tuple[Tensor, Tensor]
 ) -> None:
     """From 1 to u* the fitted network has the distribution of accepted x_{u*}; the reference completes it correctly."""
-    clip = 1e6 if prediction == "eps" else None  # never reached, but asked for where there is next to no signal
+    clip = 1e6 if prediction == "eps" else None  # never reached, but needed at levels with little signal
     above = HANDOVER if eta > 1 else 0.0
     process = Gaussian(schedule, prediction, (2,), eta=eta, warp=warp, clip_sample_range=clip, eta_above=above)
     made = rollouts(process, tilt)

@@ -122,9 +122,9 @@ def test_any_callable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_callable_in_its_own_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Pictures and what they were drawn for reach it."""
-    (tmp_path / "asked.py").write_text("def label(image): return image.info['label'] + image.getpixel((0, 0)) / 256")
+    (tmp_path / "labels.py").write_text("def label(image): return image.info['label'] + image.getpixel((0, 0)) / 256")
     monkeypatch.syspath_prepend(tmp_path)
-    reward = FunctionReward("asked.label", timeout=60)
+    reward = FunctionReward("labels.label", timeout=60)
     reward.setup()
     try:
         assert reward(to_pil(torch.zeros(2, 1, 3, 4), [{"label": 3}, {"label": 5}])).values == [3.5, 5.5]

@@ -15,7 +15,7 @@ WIDE = 8
 
 @dataclass(frozen=True)
 class Family:
-    """A pipeline class: how a tiny one is made, and how it is asked.
+    """A pipeline class: how a tiny one is made and called.
 
     ``guidance`` is the guidance scale, ``call`` further arguments of the pipeline's call, ``size`` height and width,
     ``scheduler`` changes of the scheduler's configuration.

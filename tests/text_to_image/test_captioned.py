@@ -190,7 +190,7 @@ def test_the_shipped_judge_knows_real_pictures() -> None:
         metric.update(images[:300])
         metric.update(images[300:])
     assert float(metrics["recognised"].compute()) == pytest.approx(np.mean(right)) and np.mean(right) > 0.97
-    images[0].info["prompt"] = "a red apple"  # nothing is asked of its background
+    images[0].info["prompt"] = "a red apple"  # the prompt has no background
     assert {*features.right(images[:1])[0]} == {"object", "colour"}
 
 

@@ -259,6 +259,11 @@ class RecordedAdapter(PipelineAdapter):
 
         return replaced((pipe, "encode_prompt", encoded))
 
+    @property
+    def guided(self) -> guided.Guided:
+        """Return how the pipeline joins the branches."""
+        return self._guided
+
     @override
     def denoiser(self, pipeline: "Pipeline", settings: PromptSettings) -> PromptedNetwork:
         def arguments(prompt: str, device: torch.device) -> Arguments:
