@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import string
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import pipeline_parts as parts
 import tiny
 import torch
-
-WIDE = 8
 
 
 @dataclass(frozen=True)
@@ -26,73 +24,6 @@ class Family:
     call: dict[str, Any] = field(default_factory=dict)
     size: int = 16
     scheduler: dict[str, Any] = field(default_factory=dict)
-
-
-def words(length: int = 32) -> Any:
-    """A tokenizer of single characters, with a template of a chat."""
-    from tokenizers import Regex, Tokenizer, models, pre_tokenizers, processors
-    from transformers import PreTrainedTokenizerFast
-
-    pieces = ["<pad>", "</s>", "<unk>", "<s>", *string.printable]
-    model = Tokenizer(models.WordLevel({piece: i for i, piece in enumerate(dict.fromkeys(pieces))}, unk_token="<unk>"))
-    model.pre_tokenizer = pre_tokenizers.Split(Regex("."), behavior="isolated")
-    end = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
-    model.post_processor = end  # as in the real ones, an empty prompt has a token
-    found = PreTrainedTokenizerFast(
-        tokenizer_object=model,
-        model_max_length=length,
-        pad_token="<pad>",
-        eos_token="</s>",
-        unk_token="<unk>",
-        bos_token="<s>",
-    )
-    found.chat_template = "{% for m in messages %}{{ m['content'] }}{% endfor %}"
-    return found
-
-
-def decoder(kind: str, **more: Any) -> Any:
-    """Return a small language model whose hidden states encode the text."""
-    import transformers
-
-    sizes = {
-        "vocab_size": 128,
-        "hidden_size": tiny.CROSS,
-        "intermediate_size": 2 * tiny.CROSS,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 2,
-        "num_key_value_heads": 2,
-        "head_dim": 8,
-        "pad_token_id": 0,
-        "bos_token_id": 3,
-        "eos_token_id": 1,
-        **more,
-    }
-    name = kind.removesuffix("ForCausalLM").removesuffix("Model")
-    return getattr(transformers, kind)(getattr(transformers, f"{name}Config")(**sizes)).eval()
-
-
-def t5(kind: str = "T5", width: int = tiny.CROSS) -> Any:
-    import transformers
-
-    config = getattr(transformers, f"{kind}Config")(
-        vocab_size=128, d_model=width, d_kv=8, d_ff=32, num_layers=1, num_heads=2
-    )
-    return getattr(transformers, f"{kind}EncoderModel")(config).eval()
-
-
-def flow(**more: Any) -> Any:
-    from diffusers import FlowMatchEulerDiscreteScheduler
-
-    return FlowMatchEulerDiscreteScheduler(**more)
-
-
-def table(kind: str = "DDPMScheduler", **more: Any) -> Any:
-    import diffusers
-
-    given = {"beta_start": 0.0001, "beta_end": 0.02, "beta_schedule": "linear", "clip_sample": False, **more}
-    if kind.startswith("DPM"):
-        del given["clip_sample"]
-    return getattr(diffusers, kind)(**given)
 
 
 def pixart(kind: str = "Sigma") -> Any:
@@ -111,11 +42,11 @@ def pixart(kind: str = "Sigma") -> Any:
         use_additional_conditions=False,
     )
     return getattr(diffusers, f"PixArt{kind}Pipeline")(
-        tokenizer=words(),
-        text_encoder=t5(),
+        tokenizer=parts.words(),
+        text_encoder=tiny.t5(128),
         vae=tiny.vae(4),
         transformer=network,
-        scheduler=table("DPMSolverMultistepScheduler"),
+        scheduler=parts.table("DPMSolverMultistepScheduler"),
     )
 
 
@@ -155,7 +86,11 @@ def sana() -> Any:
     )
     solver = DPMSolverMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0)
     return SanaPipeline(
-        tokenizer=words(), text_encoder=decoder("Gemma2Model"), vae=vae, transformer=network, scheduler=solver
+        tokenizer=parts.words(),
+        text_encoder=parts.decoder("Gemma2Model"),
+        vae=vae,
+        transformer=network,
+        scheduler=solver,
     )
 
 
@@ -179,10 +114,10 @@ def lumina2() -> Any:
     )
     return Lumina2Pipeline(
         transformer=network,
-        scheduler=flow(),
+        scheduler=parts.flow(),
         vae=tiny.vae(4, 0.06),
-        text_encoder=decoder("Gemma2Model"),
-        tokenizer=words(),
+        text_encoder=parts.decoder("Gemma2Model"),
+        tokenizer=parts.words(),
     )
 
 
@@ -202,7 +137,11 @@ def auraflow() -> Any:
         pos_embed_max_size=64,
     )
     return AuraFlowPipeline(
-        tokenizer=words(), text_encoder=t5("UMT5"), vae=tiny.vae(4), transformer=network, scheduler=flow(shift=1.73)
+        tokenizer=parts.words(),
+        text_encoder=tiny.t5(128, kind="UMT5"),
+        vae=tiny.vae(4),
+        transformer=network,
+        scheduler=parts.flow(shift=1.73),
     )
 
 
@@ -222,11 +161,15 @@ def cogview4() -> Any:
         rope_axes_dim=(8, 8),
         sample_size=tiny.SIZE,
     )
-    clock = flow(
+    clock = parts.flow(
         base_shift=0.25, max_shift=0.75, base_image_seq_len=256, use_dynamic_shifting=True, time_shift_type="linear"
     )
     return CogView4Pipeline(
-        tokenizer=words(), text_encoder=decoder("GlmModel"), vae=tiny.vae(4, 0.0), transformer=network, scheduler=clock
+        tokenizer=parts.words(),
+        text_encoder=parts.decoder("GlmModel"),
+        vae=tiny.vae(4, 0.0),
+        transformer=network,
+        scheduler=clock,
     )
 
 
@@ -247,7 +190,11 @@ def cogview3() -> Any:
         sample_size=tiny.SIZE,
     )
     return CogView3PlusPipeline(
-        tokenizer=words(16), text_encoder=t5(), vae=tiny.vae(4), transformer=network, scheduler=CogVideoXDDIMScheduler()
+        tokenizer=parts.words(16),
+        text_encoder=tiny.t5(128),
+        vae=tiny.vae(4),
+        transformer=network,
+        scheduler=CogVideoXDDIMScheduler(),
     )
 
 
@@ -281,29 +228,14 @@ def hunyuan_dit() -> Any:
     return HunyuanDiTPipeline(
         vae=tiny.vae(4),
         text_encoder=BertModel(bert).eval(),
-        tokenizer=words(77),
+        tokenizer=parts.words(77),
         transformer=network,
-        scheduler=table(),
+        scheduler=parts.table(),
         safety_checker=None,
         feature_extractor=None,
         requires_safety_checker=False,
-        text_encoder_2=t5(),
-        tokenizer_2=words(256),
-    )
-
-
-def movq() -> Any:
-    from diffusers import VQModel
-
-    return VQModel(
-        block_out_channels=(32, 64),
-        down_block_types=("DownEncoderBlock2D", "AttnDownEncoderBlock2D"),
-        up_block_types=("AttnUpDecoderBlock2D", "UpDecoderBlock2D"),
-        layers_per_block=1,
-        norm_type="spatial",
-        num_vq_embeddings=12,
-        vq_embed_dim=4,
-        latent_channels=4,
+        text_encoder_2=tiny.t5(128),
+        tokenizer_2=parts.words(256),
     )
 
 
@@ -345,8 +277,8 @@ def kandinsky() -> Any:
     )
     return KandinskyV22CombinedPipeline(
         unet=network,
-        scheduler=table("DDPMScheduler", variance_type="learned_range"),
-        movq=movq(),
+        scheduler=parts.table("DDPMScheduler", variance_type="learned_range"),
+        movq=parts.movq(),
         prior_prior=prior,
         prior_image_encoder=CLIPVisionModelWithProjection(vision).eval(),
         prior_text_encoder=tiny.clip(names, projected=True).eval(),
@@ -369,7 +301,9 @@ def kandinsky3() -> Any:
         cross_attention_dim=4,
         encoder_hid_dim=tiny.CROSS,
     )
-    return Kandinsky3Pipeline(tokenizer=words(128), text_encoder=t5(), unet=network, scheduler=table(), movq=movq())
+    return Kandinsky3Pipeline(
+        tokenizer=parts.words(128), text_encoder=tiny.t5(128), unet=network, scheduler=parts.table(), movq=parts.movq()
+    )
 
 
 def chroma() -> Any:
@@ -389,7 +323,11 @@ def chroma() -> Any:
         approximator_num_channels=16,
     )
     return ChromaPipeline(
-        scheduler=flow(), vae=tiny.vae(4, 0.06), text_encoder=t5(), tokenizer=words(), transformer=network
+        scheduler=parts.flow(),
+        vae=tiny.vae(4, 0.06),
+        text_encoder=tiny.t5(128),
+        tokenizer=parts.words(),
+        transformer=network,
     )
 
 
@@ -417,10 +355,10 @@ def flux2_klein() -> Any:
         sample_size=32,
     )
     return Flux2KleinPipeline(
-        scheduler=flow(),
+        scheduler=parts.flow(),
         vae=vae,
-        text_encoder=decoder("Qwen3ForCausalLM"),
-        tokenizer=words(64),
+        text_encoder=parts.decoder("Qwen3ForCausalLM"),
+        tokenizer=parts.words(64),
         transformer=network,
         is_distilled=False,
     )
@@ -468,10 +406,10 @@ def qwen_image() -> Any:
     }
     config = Qwen2_5_VLConfig(text_config=text, vision_config=vision)
     return QwenImagePipeline(
-        scheduler=flow(),
+        scheduler=parts.flow(),
         vae=vae,
         text_encoder=Qwen2_5_VLForConditionalGeneration(config).eval(),
-        tokenizer=words(1024),
+        tokenizer=parts.words(1024),
         transformer=network,
     )
 
@@ -499,10 +437,10 @@ def z_image() -> Any:
         if "pad_token" in name:
             torch.nn.init.normal_(tensor)
     return ZImagePipeline(
-        scheduler=flow(),
+        scheduler=parts.flow(),
         vae=tiny.vae(4, 0.0),
-        text_encoder=decoder("Qwen3Model"),
-        tokenizer=words(),
+        text_encoder=parts.decoder("Qwen3Model"),
+        tokenizer=parts.words(),
         transformer=network,
     )
 
@@ -527,7 +465,12 @@ def wan() -> Any:
     vae = AutoencoderKLWan(base_dim=3, z_dim=16, dim_mult=[1, 1, 1, 1], num_res_blocks=1)
     solver = UniPCMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0)
     return WanPipeline(
-        tokenizer=words(), text_encoder=t5("UMT5"), vae=vae, scheduler=solver, transformer=network, transformer_2=None
+        tokenizer=parts.words(),
+        text_encoder=tiny.t5(128, kind="UMT5"),
+        vae=vae,
+        scheduler=solver,
+        transformer=network,
+        transformer_2=None,
     )
 
 
@@ -564,11 +507,11 @@ def stable_audio() -> Any:
     )
     return StableAudioPipeline(
         vae=vae,
-        text_encoder=t5(),
+        text_encoder=tiny.t5(128),
         projection_model=StableAudioProjectionModel(
             text_encoder_dim=tiny.CROSS, conditioning_dim=4, min_value=0, max_value=32
         ),
-        tokenizer=words(),
+        tokenizer=parts.words(),
         transformer=network,
         scheduler=EDMDPMSolverMultistepScheduler(prediction_type="v_prediction", sigma_data=1.0),
     )

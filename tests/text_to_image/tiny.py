@@ -133,11 +133,14 @@ def stable_diffusion_xl() -> Any:
     )
 
 
-def t5(pieces: Any, width: int = CROSS) -> Any:
-    from transformers import T5Config, T5EncoderModel
+def t5(vocab_size: int, width: int = CROSS, kind: str = "T5") -> Any:
+    """Return a text encoder of the T5 family."""
+    import transformers
 
-    config = T5Config(vocab_size=len(pieces), d_model=width, d_kv=8, d_ff=32, num_layers=1, num_heads=2)
-    return T5EncoderModel(config)
+    config = getattr(transformers, f"{kind}Config")(
+        vocab_size=vocab_size, d_model=width, d_kv=8, d_ff=32, num_layers=1, num_heads=2
+    )
+    return getattr(transformers, f"{kind}EncoderModel")(config).eval()
 
 
 def stable_diffusion_3(third: bool = False) -> Any:
@@ -164,7 +167,7 @@ def stable_diffusion_3(third: bool = False) -> Any:
         vae=vae(4, shift=0.06),
         text_encoder=clip(words, projected=True),
         text_encoder_2=clip(words, projected=True),
-        text_encoder_3=t5(pieces, 2 * CROSS) if third else None,
+        text_encoder_3=t5(len(pieces), 2 * CROSS) if third else None,
         tokenizer=words,
         tokenizer_2=words,
         tokenizer_3=pieces,
@@ -193,7 +196,7 @@ def flux() -> Any:
     return FluxPipeline(
         vae=vae(4, shift=0.06),
         text_encoder=clip(words),
-        text_encoder_2=t5(pieces),
+        text_encoder_2=t5(len(pieces)),
         tokenizer=words,
         tokenizer_2=pieces,
         transformer=network,
