@@ -49,11 +49,6 @@ class Standardised(NamedTuple):
     identity: str = ""
     why: str = ""
 
-    @property
-    def has_isotopes(self) -> bool:
-        """Return True if an atom had an isotope."""
-        return self.smiles != self.identity
-
 
 def standardise(mol: Any, standard: Standard, bare: bool = False) -> Standardised:
     """Return the molecule as ``standard`` demands, or the reason why it cannot be used.

@@ -37,10 +37,13 @@ def csv_text(head: Sequence[str], rows: Iterable[Sequence[Any]], line_end: str =
         rows: Cells of each row.
         line_end: Characters that end a line; ``"\r\n"`` for the format of RFC 4180.
     """
+    return csv_lines([head], line_end) + csv_lines(rows, line_end)
+
+
+def csv_lines(rows: Iterable[Sequence[Any]], line_end: str = "\n") -> str:
+    """Return rows as CSV text, to be appended to a table."""
     out = io.StringIO(newline="")
-    writer = csv.writer(out, lineterminator=line_end)
-    writer.writerow([escape_formula(name) for name in head])
-    writer.writerows([escape_formula(cell) for cell in row] for row in rows)
+    csv.writer(out, lineterminator=line_end).writerows([escape_formula(cell) for cell in row] for row in rows)
     return out.getvalue()
 
 

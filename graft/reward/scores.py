@@ -29,11 +29,6 @@ class Scores:
     calls: "dict[str, int] | None" = None
 
     @property
-    def cached(self) -> int:
-        """The number of objects that took no call of a reward."""
-        return len(self.free)
-
-    @property
     def reward_calls(self) -> int:
         """The number of objects that took a call."""
         return len(self.values) - len(self.free)

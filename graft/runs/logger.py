@@ -16,6 +16,7 @@ from typing_extensions import override
 
 from graft.errors import GraftError, WriteError
 from graft.io.atomic import write_text
+from graft.io.csv_files import csv_lines
 
 
 class ResumableCSVLogger(Logger):
@@ -94,12 +95,10 @@ class ResumableCSVLogger(Logger):
     def _rewrite(self, rows: "list[dict[str, Any]]") -> None:
         self._names = list(dict.fromkeys(name for row in rows for name in row))
         if rows:
-            write_text(self.path, self._text([dict(zip(self._names, self._names, strict=True)), *rows]))
+            write_text(self.path, csv_lines([self._names], "\r\n") + self._text(rows))
 
     def _text(self, rows: "list[dict[str, Any]]") -> str:
-        text = io.StringIO()
-        csv.DictWriter(text, self._names, restval="").writerows(rows)
-        return text.getvalue()
+        return csv_lines([[row.get(name, "") for name in self._names] for row in rows], "\r\n")
 
     @override
     @rank_zero_only
