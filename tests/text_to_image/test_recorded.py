@@ -19,6 +19,7 @@ from typing_extensions import override
 from domains.images import pretrained
 from domains.images.text import Guidance, TextToImage
 from domains.images.text.adapters import RecordedAdapter, StableDiffusion, guided
+from domains.images.text.adapters.recorded_call import RecordedCall
 from graft import GraftError, cli
 from graft.core import seeding
 from graft.core.state import Condition
@@ -130,8 +131,8 @@ def test_what_is_refused(pipelines: dict[str, Path], monkeypatch: pytest.MonkeyP
     refused("init_args.call has 'colour', which the call of StableDiffusionXLPipeline does not know", colour="red")
     refused("Pipeline cannot be tuned here: its own call fails", negative_prompt=3)
     refused("has a single branch; set it to 1", "flux", 4.0, height=32, width=32, true_cfg_scale=1.0)
-    branches = RecordedAdapter.branches
-    monkeypatch.setattr(RecordedAdapter, "branches", lambda *a, **k: [1.01 * each for each in branches(*a, **k)])
+    branches = RecordedCall.branches
+    monkeypatch.setattr(RecordedCall, "branches", lambda *a, **k: [1.01 * each for each in branches(*a, **k)])
     refused(r"the latents after 2 steps differ from its own by \d", "eps")
 
 
