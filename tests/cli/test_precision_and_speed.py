@@ -86,13 +86,13 @@ def test_compiled(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     eager, compiled = weights("eager"), weights("compiled")
     assert eager.keys() == compiled.keys()
     assert all(torch.allclose(eager[name], compiled[name], atol=1e-5) for name in eager)
-    compiled = []
+    backends: list[str] = []
     with monkeypatch.context() as patch:
-        patch.setattr(torch.nn.Module, "compile", lambda *_, **settings: compiled.append(settings["backend"]))
+        patch.setattr(torch.nn.Module, "compile", lambda *_, **settings: backends.append(settings["backend"]))
         done("sample", "--weights", "compiled", "-n", "2", "--out", "points.csv")
-        assert not compiled
+        assert not backends
         done("sample", "--weights", "compiled", "-n", "2", "--out", "points.csv", "--model.tuning.compile", "eager")
-        assert compiled[0] == "eager"
+        assert backends[0] == "eager"
     assert "fortran" in run(*args, "--model.tuning.compile", "fortran").message
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from graft.cli import IGNORED_WARNINGS
 from graft.core.finite import NotFiniteError, first_not_finite, gradient_norm, is_finite, tensors_in
-from graft.runs.finite_steps import FiniteSteps, of
+from graft.runs.finite_steps import FiniteSteps, find_finite_steps
 from graft.runs.logger import ResumableCSVLogger, read
 
 pytestmark = [pytest.mark.filterwarnings(f"ignore:{message}") for message in IGNORED_WARNINGS]
@@ -133,7 +133,8 @@ def test_clipping_is_as_torch_clips() -> None:
 
 def test_the_check_is_found() -> None:
     trainer = trained(Line())
-    assert of(trainer) is trainer.callbacks[0] and of(Trainer(logger=False, enable_checkpointing=False)) is None
+    other = Trainer(logger=False, enable_checkpointing=False)
+    assert find_finite_steps(trainer) is trainer.callbacks[0] and find_finite_steps(other) is None
 
 
 # Other files
