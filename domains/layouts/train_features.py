@@ -119,7 +119,7 @@ def train(
 def sort_elements(pages: LayoutSet) -> tuple[Tensor, Tensor, Tensor]:
     """Return (labels, boxes, mask) with the elements from top to bottom, for the decoder.
 
-    The order tells the decoder which element is which.
+    The order identifies the elements for the decoder.
     """
     labels, boxes, mask = pad_layouts(pages.layouts(), pages.labels.shape[1])
     order = (boxes[..., 1] + 1e-3 * boxes[..., 0] + 9 * (1 - mask)).argsort(1)

@@ -1,4 +1,4 @@
-"""Bonds of heavy atoms by valence: distances say which atoms are bonded, valences say by how many electron pairs.
+"""Bonds of heavy atoms: distances determine which atoms are bonded, valences determine the bond orders.
 
 Two atoms are bonded if they are at most `MARGIN` farther apart than a single bond. Hydrogens and charges come with the
 types of the nodes. What the valence of an atom has left is spent on double and triple bonds: a matching in which each

@@ -17,9 +17,9 @@ from graft.errors import GraftError
 
 
 class Domain(ABC):
-    """The contract of a domain: `sample_conditions` and `decode`, and a hook for each further thing graft can do.
+    """The contract of a domain: `sample_conditions` and `decode`, and a hook for each further ability of graft.
 
-    A hook that a domain does not implement raises `GraftError` when it is needed. `supports` says which ones there are.
+    A hook that a domain does not implement raises `GraftError` if it is needed; `supports` tests for a hook.
 
     Attributes:
         has_fixed_part: A part of every sample is fixed; `apply_constraint` puts it into the network's output.
@@ -55,7 +55,7 @@ class Domain(ABC):
 
     @abstractmethod
     def decode(self, state: State, condition: Condition) -> list[Any]:
-        """Return the object of each final state, whatever its quality."""
+        """Return the object of each final state, of any quality."""
 
     def conditions_for(
         self, purpose: "tuple[int | str, ...]", start: int, count: int, generator: Generator
@@ -133,7 +133,7 @@ class Domain(ABC):
         raise GraftError(f"{type(self).__name__} has nothing to clean in its objects: leave out --postprocess")
 
     def write(self, items: Sequence[Any], path: Path, rewards: "Sequence[float] | None" = None) -> None:
-        """Write objects, and their rewards if given, to a file. The suffix of the file says its format."""
+        """Write objects, and their rewards if given, to a file. The suffix of the file is its format."""
         raise GraftError(f"{type(self).__name__} has no file format")
 
     def to_file(self, item: Any) -> tuple[str, bytes]:

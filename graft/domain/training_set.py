@@ -1,4 +1,4 @@
-"""Keys of a training set, kept as hashes, so that weights can say which objects are novel."""
+"""Keys of a training set, kept as hashes, so that weights hold what novelty needs."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from hashlib import blake2b

@@ -17,7 +17,7 @@ FORMAT = 1  # raise it if the lines change
 class RatingsFile:
     """Ratings by draw, and the file that keeps them.
 
-    The first line says the scale. Every other line has a draw and its rating, null for none. Nothing is ever removed
+    The first line has the scale. Every other line has a draw and its rating, null for none. Nothing is ever removed
     from the file: the last line of a draw counts. A line that a kill cut off is skipped.
 
     Args:

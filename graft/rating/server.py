@@ -89,7 +89,7 @@ class _Server(ThreadingHTTPServer):
 
     @override
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Say nothing: a browser that goes away is no error of the run."""
+        """Print no error if a browser closes the connection."""
 
 
 def _handler(session: RatingSession, token: str) -> type[BaseHTTPRequestHandler]:

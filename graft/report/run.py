@@ -103,7 +103,7 @@ def _selection_facts(summary: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def _matched_fact(share: float) -> tuple[str, str]:
-    """Return the row that says which share of the samples the accepted gain covers."""
+    """Return the row with the share of the samples that the accepted gain covers."""
     return "samples with accepted draws of their condition", f"{share:.1%}: the accepted gain is over these samples"
 
 

@@ -1,4 +1,4 @@
-"""Scoring of many objects by an executor, chunk by chunk, with what is lost tried again."""
+"""Score many objects by an executor, chunk by chunk; lost chunks are scored again."""
 
 import math
 import time

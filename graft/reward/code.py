@@ -65,7 +65,7 @@ def _real(path: str) -> str:
 
 
 def _spec(module: str) -> "importlib.machinery.ModuleSpec | None":
-    """Return the spec of a module by the import system, whatever is imported already."""
+    """Return the spec of a module by the import system, without regard to imported modules."""
     path, spec, names = None, None, module.split(".")
     for i in range(len(names)):
         name = ".".join(names[: i + 1])

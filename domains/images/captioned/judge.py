@@ -129,7 +129,7 @@ class JudgeFeatures(Features):
 
 
 class Recognised(Share):
-    """Pictures in which the judge recognises all that the prompt says, or one part of it / all pictures.
+    """Pictures in which the judge recognises the whole prompt, or one part of it / all pictures.
 
     Args:
         judge: Features of the judge.

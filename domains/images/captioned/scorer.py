@@ -1,4 +1,4 @@
-"""Two small towers, of pictures and of captions, that say whether a caption describes a picture."""
+"""Two small towers, of pictures and of captions, that score whether a caption describes a picture."""
 
 import re
 from collections.abc import Sequence

@@ -10,7 +10,7 @@ FEW = 8
 
 
 def signs(weights: str, pipe: Any, network: Any) -> "str | None":
-    """Return why a pipeline looks distilled to few steps; None if nothing says so.
+    """Return why a pipeline looks distilled to few steps; None if it does not.
 
     Args:
         weights: Name of the pipeline.

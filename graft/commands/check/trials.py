@@ -30,7 +30,7 @@ class Trial:
 
     Attributes:
         name: Name of the hook or part.
-        fault: The sentence that says what is wrong; "" if nothing is.
+        fault: Sentence about the fault; "" without one.
         note: Shapes, values or the reason why the check was left out.
     """
 
@@ -113,5 +113,5 @@ def of_field(name: str) -> str:
 
 
 def faults(trials: Sequence[Trial]) -> list[str]:
-    """Return the sentences that say what is wrong."""
+    """Return the sentences of the faults."""
     return [each.fault for each in trials if each.fault]

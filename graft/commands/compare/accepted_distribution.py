@@ -123,7 +123,7 @@ def _run_rounds(data: Rollouts, trainer: Any) -> tuple[list[Any], list[tuple[Ten
     for number in range(trainer.max_epochs):
         scored = data.runner().accepted_round(number)
         accepted = module.decode(scored.chunk.state, scored.chunk.condition)
-        # A rule that weights its draws stands for rejection with a probability in proportion to the weight.
+        # weights of a rule have the distribution of rejection with a probability in proportion to them
         kept = systematic_sample(scored.weight / scored.weight.max(), rule).sort().values.tolist()
         items += [accepted[i] for i in kept]
         signed = oriented(scored.rewards, data.rounds.accept_higher_is_better)

@@ -1,4 +1,4 @@
-"""The cost of training: optimizer steps, network evaluations and seconds, whatever the objective is."""
+"""The cost of training: optimizer steps, network evaluations and seconds, for any objective."""
 
 from pathlib import Path
 from typing import Any

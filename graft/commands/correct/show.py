@@ -126,7 +126,7 @@ def run_facts(summary: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def describe_distances(summary: dict[str, Any]) -> str:
-    """Return the sentences that say between which samples the distances are."""
+    """Return the sentences about the samples of the distances."""
     distance = summary["distance"]
     return (
         f"Each distance is between {distance['n']} samples and {distance['n']} of {distance['held_out']} held-out "

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 class EncodedAdapter(PipelineAdapter):
     """A pipeline of latents (C, H, W), called as its own ``__call__`` calls it.
 
-    A subclass says how a prompt is encoded and how the denoiser is called.
+    A subclass defines how a prompt is encoded and how the denoiser is called.
     """
 
     @abstractmethod

@@ -246,7 +246,7 @@ class RecordedAdapter(PipelineAdapter):
         return eight_bits(found)
 
     def _text_once(self) -> "AbstractContextManager[None]":
-        """Return a context in which the first prompt is encoded once and for all, since pictures ask for no text."""
+        """Return a context in which the first prompt is encoded once, since decoding a picture needs no text."""
         pipe = self._pipeline.pipe
         encode = getattr(pipe, "encode_prompt", None)
         if encode is None:

@@ -1,4 +1,4 @@
-"""The arguments of a denoiser as a template: what is the latents, the time, a prompt's own or the same for all."""
+"""Templates of a denoiser's arguments: the latents, the time, values of a prompt, and constants."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
