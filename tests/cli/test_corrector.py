@@ -165,3 +165,9 @@ def test_refusals_of_sample(folder: Path, given: list[str]) -> None:
     weights = ["--weights", "runs/molecule/1", "--out", "a.sdf"]
     assert "leave out model.level" in run("sample", *weights, "--level", "0.5").message
     assert "another network" in run("sample", *weights, "--interpolate", "0.5").message
+
+
+def test_no_comparison_of_methods_with_a_corrector(given: list[str]) -> None:
+    """Methods of a comparison tune the model itself."""
+    message = run("compare", *fit(given, "gaussian", *ONE)[1:], "--methods", "pgraft", "--seeds", "0").message
+    assert "pgraft tunes the model itself: leave out model.corrector" in message
