@@ -22,6 +22,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # `domains` may not be installed
 
 LINK = re.compile(r"(!?\[[^\]]*\]\()([^)\s]+)(\))")
+FILE = re.compile(r"<!-- file: (\S+) -->\n```(\w+)$", re.MULTILINE)
 FENCE = re.compile(r"(^```.*?^```$)", re.DOTALL | re.MULTILINE)
 PAGES = [
     "README.md",
@@ -69,6 +70,7 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
     """Return the text with the links of the site and the generated tables."""
     name = page.file.src_uri
     home = name if page.file.generated_by else f"docs/{name}"
+    markdown = FILE.sub(r'```\2 title="\1"', markdown)  # a reader of the site sees no comments
     parts = FENCE.split(markdown)
     parts[::2] = [LINK.sub(lambda m: m[1] + moved(m[2], home, name) + m[3], part) for part in parts[::2]]
     text = "".join(parts)

@@ -8,7 +8,7 @@ from graft.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from graft.cli import load
-    from graft.commands import Run, fit, from_pretrained, load_run, pretrain, sample, trainer
+    from graft.commands import Run, fit, from_pretrained, load_run, pretrain, sample, table, trainer
     from graft.commands.level_comparison import levels
     from graft.core.datatypes import SampleRequest, TrainingBatch
     from graft.domain import Domain
@@ -42,12 +42,15 @@ __all__ = [
     "pretrain",
     "run_stages",
     "sample",
+    "table",
     "trainer",
 ]
 
 _WHERE = {
     "load": "cli",
-    **dict.fromkeys(("Run", "fit", "from_pretrained", "load_run", "pretrain", "sample", "trainer"), "commands"),
+    **dict.fromkeys(
+        ("Run", "fit", "from_pretrained", "load_run", "pretrain", "sample", "table", "trainer"), "commands"
+    ),
     "levels": "commands.level_comparison",
     "GraftError": "errors",
     "Domain": "domain",

@@ -1,6 +1,8 @@
 """Fixtures of all tests."""
 
+import importlib.util
 import os
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,6 +11,29 @@ import torch
 if "PYTEST_XDIST_WORKER" in os.environ:  # as many workers as cores: more threads each would only wait for one another
     os.environ["OMP_NUM_THREADS"] = "1"  # of the processes that tests start
     torch.set_num_threads(1)
+
+
+FOLDERS = {"images": ("diffusers", "sklearn"), "text_to_image": ("diffusers", "transformers", "accelerate", "peft")}
+"""Packages of extras that all tests of a folder need."""
+
+
+def missing(packages: "tuple[str, ...]") -> list[str]:
+    return [name for name in packages if importlib.util.find_spec(name) is None]
+
+
+def pytest_ignore_collect(collection_path: Path) -> "bool | None":
+    """Leave out the folders of domains whose packages are missing."""
+    folder = collection_path.parent
+    if folder.parent == Path(__file__).parent and missing(FOLDERS.get(folder.name, ())):
+        return True
+    return None
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip a test that needs a package of an extra which is missing: ``pytest.mark.needs("peft")``."""
+    for mark in item.iter_markers("needs"):
+        if names := missing(mark.args):
+            pytest.skip(f"needs {', '.join(names)}")
 
 
 @pytest.hookimpl(optionalhook=True)

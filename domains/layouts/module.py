@@ -1,5 +1,6 @@
 """The layout domain: a `graft.GraftModule` of elements on a page."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -229,6 +230,12 @@ class Layouts(GraftModule):
     def caption(self, item: Any) -> str:
         """Return the number of elements of a layout."""
         return f"{len(item)} elements"
+
+    @override
+    def table_columns(self, items: Sequence[Any]) -> Mapping[str, Sequence[str]]:
+        """Return the numbers of elements of each class."""
+        counts = [Counter(sorted(item.classes)) for item in items]
+        return {"classes": [", ".join(f"{n} {name}" for name, n in count.items()) for count in counts]}
 
     @override
     def render(self, items: Sequence[Any], legends: "Sequence[str] | None" = None) -> bytes:

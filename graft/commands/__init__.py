@@ -4,7 +4,7 @@ from graft.commands.finetune import RoundWeightsCallback, fit
 from graft.commands.level_comparison import levels
 from graft.commands.pretraining import pretrain
 from graft.commands.run import Run, from_pretrained, load_run
-from graft.commands.samples import evaluate_both, render_samples, sample, sample_chunks, write_samples
+from graft.commands.samples import evaluate_both, render_samples, sample, sample_chunks, table, write_samples
 from graft.commands.session import (
     TRAINER_DEFAULTS,
     OpenRun,
@@ -34,6 +34,7 @@ __all__ = [
     "sample",
     "sample_chunks",
     "saves",
+    "table",
     "to_json",
     "train",
     "trainer",

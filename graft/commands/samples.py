@@ -11,6 +11,7 @@ from graft import report
 from graft.core import limits
 from graft.core.datatypes import Weights
 from graft.dataloaders.sampling import SampleRequests, sample_objects
+from graft.errors import GraftError
 from graft.evaluation import SampleEvaluator
 from graft.io.atomic import write_bytes, write_with
 from graft.module import GraftModule
@@ -107,17 +108,39 @@ def render_samples(module: GraftModule, evaluator: SampleEvaluator) -> "bytes | 
 
 
 def sample_table(module: GraftModule, evaluator: SampleEvaluator) -> tuple[list[str], list[list[Any]]]:
-    """Return (names of the columns, rows) of the first evaluated objects, those of the picture.
+    """Return (names of the columns, rows) of the first evaluated objects, those of the picture."""
+    columns = _columns(module, evaluator.items[:SHOWN], evaluator.rewards[:SHOWN])
+    return list(columns), [list(row) for row in zip(*columns.values(), strict=True)]
 
-    The columns are the reward, the condition in words, the key, and the objects' own columns; a column that the domain
-    does not have is left out.
+
+def table(module: GraftModule, objects: Sequence[Any], rewards: Sequence[float] = ()) -> list[dict[str, Any]]:
+    """Return a row for each object, which ``pandas.DataFrame`` takes.
+
+    The columns are the reward, the condition in words, the key, and the objects' own columns, such as the SMILES of
+    molecules. A column that the domain does not have is left out.
+
+    Args:
+        module: The model of the objects.
+        objects: The objects.
+        rewards: Reward of each object, for example of ``data.reward(objects).values``; empty for none.
+
+    Raises:
+        GraftError: There is not one reward for each object.
     """
-    items, rewards = evaluator.items[:SHOWN], evaluator.rewards[:SHOWN]
-    table: dict[str, Sequence[Any]] = {"reward": rewards} if rewards else {}
+    if rewards and len(rewards) != len(objects):
+        raise GraftError(
+            f"rewards has {len(rewards)} numbers for {len(objects)} objects; it must have one for each object"
+        )
+    columns = _columns(module, objects, rewards)
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
+
+def _columns(module: GraftModule, items: Sequence[Any], rewards: Sequence[float]) -> dict[str, Sequence[Any]]:
+    found: dict[str, Sequence[Any]] = {"reward": rewards} if rewards else {}
     if any(captions := [module.caption(item) for item in items]):
-        table["condition"] = captions
+        found["condition"] = captions
     if module.supports("key"):
-        table["key"] = [module.key(item) for item in items]
+        found["key"] = [module.key(item) for item in items]
     own = hits.object_columns(module, items, rewards)
-    table |= {name: cells for name, cells in own.items() if name not in table}
-    return list(table), [list(row) for row in zip(*table.values(), strict=True)]
+    found |= {name: cells for name, cells in own.items() if name not in found}
+    return found or {"object": [repr(item) for item in items]}

@@ -125,7 +125,7 @@ class Domain(ABC):
         return ""
 
     def table_columns(self, items: Sequence[Any]) -> Mapping[str, Sequence[str]]:
-        """Return cells that describe objects in tables of hits, by the name of their column; {} for none."""
+        """Return cells that describe objects in tables, by the name of their column; {} for none."""
         return {}
 
     def postprocess(self, items: Sequence[Any]) -> list[Any]:

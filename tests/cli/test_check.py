@@ -162,7 +162,7 @@ def test_a_new_domain_is_a_package(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("config", ["molecule", "layout", "image"])
+@pytest.mark.parametrize("config", ["molecule", "layout", pytest.param("image", marks=pytest.mark.needs("diffusers"))])
 def test_shipped_domains_have_no_fault(config: str) -> None:
     assert "FAULT" not in done("check", "--config", f"domains/{config}.yaml", *QUIET).out
 

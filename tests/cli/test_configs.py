@@ -35,7 +35,17 @@ DOMAINS = [name for name in NAMES if name.startswith("domains/") and name not in
 
 
 @pytest.mark.parametrize(
-    "name", [name if name in DEFAULTS else pytest.param(name, marks=pytest.mark.slow) for name in DOMAINS]
+    "name",
+    [
+        pytest.param(
+            name,
+            marks=[
+                *([] if name in DEFAULTS else [pytest.mark.slow]),
+                *([pytest.mark.needs("diffusers")] if "image" in name else []),
+            ],
+        )
+        for name in DOMAINS
+    ],
 )
 def test_domain(name: str, folder: Path) -> None:
     """Each domain has its own reference, reward and rule."""
@@ -51,7 +61,7 @@ def test_domain(name: str, folder: Path) -> None:
             "--data.steps_per_epoch",
             "2",
         ]
-        short += ["--data.evaluation.test_draws", "6", "--data.num_repeats", "1", "--data.baseline_steps", "[1]"]
+        short += ["--data.test_draws", "6", "--data.num_repeats", "1", "--data.baseline_steps", "[1]"]
         short += ["--data.train_batch_size", "8"]
         done(
             "correct",

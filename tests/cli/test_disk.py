@@ -169,6 +169,7 @@ def test_another_version(interrupted: Path, mixture_run: Path, mixture_fit: list
     assert "another version of graft" in run("fit", *mixture_fit, "--weights", "later.safetensors").message
 
 
+@pytest.mark.needs("peft")
 def test_checkpoint_of_another_run(interrupted: Path, mixture_fit: list[str], folder: Path) -> None:
     """A checkpoint of the same reference with other parameters."""
     lora = [

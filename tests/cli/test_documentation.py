@@ -2,10 +2,11 @@
 
 import importlib
 import json
+import re
 import shlex
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,13 @@ APPENDED = {
     "sample": ["-n", "4"],
     "hits": ["-n", "4"],
     "evaluate": ["-n", "16", "--runs", "1"],
-    "correct": [*QUIET, "--data.samples", "64"],
+    "correct": [
+        *QUIET,
+        *["--data.samples=12", "--data.num_dequantizations=1", "--data.num_certificate_draws=2"],
+        *["--data.steps_per_epoch=2", "--data.train_batch_size=8", "--data.num_repeats=1", "--data.baseline_steps=[1]"],
+        *["--data.test_draws=6", "--data.train_longer_baseline=false", "--trainer.max_epochs=1"],
+        "--data.source.max_invalid_fraction=0.9",
+    ],
 }
 QUICK = ["README.md", "docs/extending/objective.md", "docs/extending/process.md", "docs/extending/rule.md"]
 """Pages that take a few seconds; the others are run by the slow tests."""
@@ -51,7 +58,16 @@ ELSEWHERE = {  # pages that tests of their own run
 DOMAINS = [path.relative_to(ROOT).as_posix() for path in sorted(ROOT.glob("domains/**/README.md"))]
 MARKS = ("file: ", "not run: ", "settings of: ", "build: ", "run", "test")
 PAGES = pages()
-PARSED = [page for page in PAGES if page not in QUICK]
+PICTURES = pytest.mark.needs("diffusers", "transformers", "accelerate")
+
+
+def marked_pages(names: Iterable[str], *marks: pytest.MarkDecorator) -> list[Any]:
+    """Return pages as parameters; those with configurations of pictures need their packages."""
+    text = {name: (ROOT / name).read_text(encoding="utf-8") for name in names}
+    return [
+        pytest.param(name, marks=[*marks, *([PICTURES] if re.search(r"--config (\S*/)?\w*image", text[name]) else [])])
+        for name in text
+    ]
 
 
 @pytest.fixture
@@ -106,7 +122,7 @@ def test_quick_page(page: str, importable: Path, made: Any, monkeypatch: pytest.
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("page", [page for page in PAGES if page not in QUICK and page not in ELSEWHERE])
+@pytest.mark.parametrize("page", marked_pages(page for page in PAGES if page not in QUICK and page not in ELSEWHERE))
 def test_page(page: str, importable: Path, made: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     run_page(page, importable, made, monkeypatch)
 
@@ -121,7 +137,7 @@ def stop(*_: Any, **__: Any) -> None:
 
 @pytest.mark.parametrize(
     "page",
-    [*(page for page in PAGES if page not in QUICK), *(pytest.param(each, marks=pytest.mark.slow) for each in DOMAINS)],
+    [*marked_pages(page for page in PAGES if page not in QUICK), *marked_pages(DOMAINS, pytest.mark.slow)],
 )
 def test_commands_are_parsed(page: str, importable: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every configuration and every setting exists; nothing is built."""
@@ -154,6 +170,14 @@ def test_every_block_is_tested(page: str) -> None:
             check_settings(block)
         if block.mark.startswith("build: "):
             build(block)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_files_have_names(page: str) -> None:
+    """A comment is not shown: the paragraph before a file, or its first line, names it."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    for before, name, first in re.findall(r"([^\n]*\n[^\n]*\n)\n<!-- file: (\S+) -->\n```\w+\n([^\n]*)", text):
+        assert f"`{name}`" in before or name in first, name
 
 
 @pytest.mark.parametrize("name", ["slurm.sh", "torchrun.sh"])

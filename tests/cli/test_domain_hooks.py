@@ -23,7 +23,11 @@ from graft.runs.interruption import Interrupted
 from graft.runs.sharding import FullyShard
 
 pytestmark = [pytest.mark.filterwarnings(f"ignore:{message}") for message in IGNORED_WARNINGS]
-SHIPPED = ["domains/molecule.yaml", "domains/layout.yaml", "domains/image.yaml"]
+SHIPPED = [
+    "domains/molecule.yaml",
+    "domains/layout.yaml",
+    pytest.param("domains/image.yaml", marks=pytest.mark.needs("diffusers")),
+]
 SETTINGS: dict[str, Any] = training(0.01, ema_decay=0.5)
 
 

@@ -263,6 +263,7 @@ def test_trajectory_of_a_deterministic_sampler_is_refused(folder: Path, mixture_
     assert not list(folder.rglob("chunk_*"))
 
 
+@pytest.mark.needs("peft")
 def test_lora(finished: Path, folder: Path, small: list[str], reference: Path) -> None:
     done("fit", *small, *ONE, "--model.lora.rank", "4")
     run = folder / "runs/molecule/1"

@@ -58,14 +58,14 @@ def summary(run: Path) -> dict:
                 "2",
             ],
         ),
-        ("ddpo", ["--model.lora.rank", "4"]),
+        pytest.param("ddpo", ["--model.lora.rank", "4"], marks=pytest.mark.needs("peft")),
         ("nft", []),
         (
             "nft",
             ["--model.level", "0", "--model.objective.adaptive_weighting", "true", "--model.objective.kl_coef", "0.1"],
         ),
         ("nft", ["--model.level", "0", ETA, "0", "--model.objective.beta", "0.1"]),
-        ("nft", ["--model.lora.rank", "4"]),
+        pytest.param("nft", ["--model.lora.rank", "4"], marks=pytest.mark.needs("peft")),
     ],
     ids=lambda value: " ".join(value).replace("--", "") if isinstance(value, list) else value,
 )

@@ -18,7 +18,7 @@ def points(path: str) -> list[tuple[float, ...]]:
 
 def test_names() -> None:
     """Every name that `dir` lists can be imported and has a docstring."""
-    assert {"fit", "load", "load_run", "from_pretrained", "sample", "levels", "Run"} <= set(dir(graft))
+    assert {"fit", "load", "load_run", "from_pretrained", "sample", "table", "levels", "Run"} <= set(dir(graft))
     for name in graft.__all__:
         assert name in dir(graft) and getattr(graft, name).__doc__, name
 
@@ -55,6 +55,20 @@ def test_samples_are_those_of_the_command_line(mixture_run: Path, folder: Path) 
     assert module.seed == 0 and graft.sample(module, 5, seed=3) == other and module.seed == 0
     assert graft.sample(module, 5, seed=3, weights="reference") != other
     assert graft.from_pretrained(mixture_run, steps=4).policy.steps == 4
+
+
+def test_tables_are_data_frames(mixture_run: Path) -> None:
+    pandas = pytest.importorskip("pandas")
+    run = graft.load_run(mixture_run)
+    points = run.sample(3)
+    frame = pandas.DataFrame(graft.table(run.module, points, rewards=[x for x, _ in points]))
+    assert list(frame.columns) == ["reward", "object_1", "object_2"] and len(frame) == 3
+    assert frame["reward"].tolist() == [x for x, _ in points]
+    for rows in (run.hits, run.metrics, run.rounds, run.accepted(0)):
+        assert len(pandas.DataFrame(rows)) == len(rows) > 0
+    assert pandas.DataFrame(run.hits)["reward"].dtype == float
+    with pytest.raises(GraftError, match="rewards has 1 numbers for 3 objects"):
+        graft.table(run.module, points, rewards=[1.0])
 
 
 def test_what_is_no_run(mixture_run: Path, folder: Path) -> None:

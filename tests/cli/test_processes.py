@@ -252,7 +252,9 @@ def test_one_process_gets_a_signal(args: list[str], one: Path, folder: Path) -> 
     same(folder / "run", one)
 
 
-@pytest.mark.parametrize("how", ["one file", pytest.param("a folder", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "how", ["one file", pytest.param("a folder", marks=[pytest.mark.slow, pytest.mark.needs("peft")])]
+)
 def test_sharded(how: str, mixture_fit: list[str], folder: Path) -> None:
     """FSDP2 on two processes, stopped and resumed, has the result of one process, to float32's precision.
 

@@ -144,5 +144,9 @@ def test_filters_and_options(small: list[str], folder: Path) -> None:
     assert "no column 'Drugs'" in run("fit", *given, "--data.source.options", "{smiles_column: Drugs}").message
     message = run("fit", *given, "--data.source.options", "{smiles: Drug}").message
     assert "no option 'smiles'; there are: " in message and "smiles_column" in message
+
+
+@pytest.mark.needs("diffusers")
+def test_filters_of_a_domain_without_them() -> None:
     images = ["fit", "--config", "domains/image.yaml", *FILE, "--data.source.filters", "{a: 1}"]
     assert "data.source.filters is set, and Images reads scored files without it" in run(*images).message

@@ -1,6 +1,7 @@
 """The shipped configurations are short, resolve, and do not repeat what their weights say."""
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,12 @@ BASES = {  # configurations that an overlay is laid over; test_configs.py has th
     "layout": ["layout"],
     "text_to_image": ["text_to_image/sd2"],
 }
+
+
+def marked(names: Iterable[str]) -> list[Any]:
+    """The names, of which those of pictures need their packages."""
+    needs = pytest.mark.needs("diffusers")
+    return [pytest.param(name, marks=needs) if "image" in name.split("/")[0] else name for name in names]
 
 
 def settings(name: str) -> int:
@@ -68,7 +75,7 @@ def test_configs_are_short() -> None:
         assert settings(name) <= most, name
 
 
-@pytest.mark.parametrize("name", FIT)
+@pytest.mark.parametrize("name", marked(FIT))
 def test_the_reference_brings_its_architecture(name: str) -> None:
     """Network, process and the domain's settings are those of the file, but for settings of the configuration."""
     model = yaml.safe_load((CONFIGS / f"domains/{name}.yaml").read_text())["model"]["init_args"]
@@ -80,7 +87,7 @@ def test_the_reference_brings_its_architecture(name: str) -> None:
     assert within(own | {"shape": [1, 8, 8]} if own else own, found["process"]["init_args"])
 
 
-@pytest.mark.parametrize("name", PRETRAIN)
+@pytest.mark.parametrize("name", marked(PRETRAIN))
 def test_pretraining_makes_the_reference_that_ships(name: str) -> None:
     """The default process of the domain has not drifted from the file."""
     found, header = resolved(name)["model"]["init_args"], described(f"domains/{PRETRAIN[name]}.safetensors")
@@ -98,7 +105,7 @@ def test_pretraining_without_a_file_that_ships(name: str) -> None:
 OVERLAYS = sorted(path.relative_to(CONFIGS).with_suffix("").as_posix() for path in CONFIGS.glob("*/*.yaml"))
 
 
-@pytest.mark.parametrize("name", [name for name in OVERLAYS if name.split("/")[0] in (*BASES, "process")])
+@pytest.mark.parametrize("name", marked(name for name in OVERLAYS if name.split("/")[0] in (*BASES, "process")))
 def test_an_overlay_resolves(name: str) -> None:
     """Every overlay resolves over each configuration that it is for."""
     kind, _, last = name.partition("/")

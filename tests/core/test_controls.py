@@ -94,6 +94,7 @@ def test_interpolation_of_weights(average: bool) -> None:
         module.interpolate(0.5)
 
 
+@pytest.mark.needs("peft")
 def test_interpolation_of_an_adapter() -> None:
     """Scales its update: the network's output moves on a straight line in the weights."""
 

@@ -253,6 +253,7 @@ def test_a_network_in_memory(tmp_path: Path) -> None:
             plane.made(tmp_path, weights=wrong)
 
 
+@pytest.mark.needs("peft")
 def test_lora_keeps_its_reference_in_memory_too(tmp_path: Path) -> None:
     from graft.network import LoRA
 
