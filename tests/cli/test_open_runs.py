@@ -57,6 +57,7 @@ def test_samples_are_those_of_the_command_line(mixture_run: Path, folder: Path) 
     assert graft.from_pretrained(mixture_run, steps=4).policy.steps == 4
 
 
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")  # of what pandas imports
 def test_tables_are_data_frames(mixture_run: Path) -> None:
     pandas = pytest.importorskip("pandas")
     run = graft.load_run(mixture_run)
