@@ -84,8 +84,8 @@ class RatedRound:
     def objects(self, places: Sequence[int]) -> list[Any]:
         """Return the objects of draws, in the order of ``places``."""
         chosen = sorted(places)
-        state, condition = self.store.take(torch.tensor(chosen, dtype=torch.long))
-        items = dict(zip(chosen, self.domain.decode(state, condition), strict=True))
+        draws = self.store.take(torch.tensor(chosen, dtype=torch.long))
+        items = dict(zip(chosen, self.domain.decode(draws.state, draws.condition), strict=True))
         return [items[place] for place in places]
 
     def cards(self, count: int, seed: int) -> list[Card]:

@@ -71,6 +71,8 @@ class Objective(Described, nn.Module, ABC):
     """The objective learns from rejected samples too. It gets all samples of a round, with rewards that may be NaN."""
     uses_rewards: bool = False
     """The objective learns from the rewards themselves, in addition to the acceptance that depends on them."""
+    repeats_reference_error: bool = False
+    """The objective trains on accepted samples alone, by the policy's own loss: errors that all samples share stay."""
 
     def setup(self, policy: Policy) -> None:
         """Start with a policy whose weights were just made, loaded or mixed."""

@@ -32,6 +32,8 @@ class Shaping(Objective):
             current model where these are unbiased, else ``transition``.
     """
 
+    repeats_reference_error = True
+
     def __init__(self, target: Literal["auto", "transition", "trajectory", "renoised"] = "auto") -> None:
         super().__init__()
         self.setting: Literal["auto", "transition", "trajectory", "renoised"] = target

@@ -80,7 +80,8 @@ def top_samples(
     decoded: dict[tuple[int, int], Any] = {(-1, i): items[i] for _, _, number_, i in best if number_ == -1}
     for number_ in {each[2] for each in best} - {-1}:
         places = sorted(i for _, _, n, i in best if n == number_)
-        mols = module.decode(*data.rounds.store(number_).take(torch.tensor(places)))
+        draws = data.rounds.store(number_).take(torch.tensor(places))
+        mols = module.decode(draws.state, draws.condition)
         decoded |= {(number_, i): item for i, item in zip(places, mols, strict=True)}
     return [
         TopSample(decoded[n, i], value, key, "samples" if n == -1 else f"round {n + 1}", times[key] if key else 1)

@@ -99,7 +99,18 @@ def _selection_facts(summary: dict[str, Any]) -> list[tuple[str, str]]:
         *([] if matched in (None, 1) else [_matched_fact(matched)]),
         ("acceptance rate of the last round", format_number(summary["acceptance_rate"])),
         ("KL of the accepted distribution, nats, last round", format_number(summary["kl_nats"])),
+        *_reference_fact(summary),
     ]
+
+
+def _reference_fact(summary: dict[str, Any]) -> list[tuple[str, str]]:
+    """Return the error of the reference on its own draws, if the first round measured it."""
+    error = summary["rounds"][0].get("reference_error")
+    if error is None:
+        return []
+    figure = "unknown" if error["ratio"] is None else format_number(error["ratio"])
+    lower = "none" if error["lower"] is None else format_number(error["lower"])
+    return [("error of the reference on its own draws, relative to the selection", f"{figure} (at least {lower})")]
 
 
 def _matched_fact(share: float) -> tuple[str, str]:

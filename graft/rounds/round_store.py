@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from graft.core.datatypes import Chunk
-from graft.core.state import Condition, State, cat, take
+from graft.core.state import cat, take
 from graft.errors import GraftError
 from graft.io.atomic import atomic_write
 from graft.io.json_files import write_checked_json
@@ -231,17 +231,21 @@ class RoundStore:
         kept = all(self.has_chunk(index) and self.has_scores(index) for index in range(len(self.chunk_sizes)))
         return self.scores() if kept else (Scores([]), [])
 
-    def take(self, index: Tensor) -> tuple[State, Condition]:
-        """Return the final states and conditions of draws at ascending positions (A,)."""
+    def take(self, index: Tensor, levels: Sequence[float] = ()) -> Chunk:
+        """Return the draws at ascending positions (A,), with their states at ``levels``."""
         starts = torch.tensor([0, *self.chunk_sizes]).cumsum(0)
-        states, conditions = list[State](), list[Condition]()
+        parts = list[Chunk]()
         for number in range(len(self.chunk_sizes)):
             inside = index[(index >= starts[number]) & (index < starts[number + 1])] - starts[number]
             if len(inside):
                 chunk = self.read_chunk(number)
-                states.append(take(chunk.state, inside))
-                conditions.append(take(chunk.condition, inside))
-        return cat(states), cat(conditions)
+                recorded = {level: take(chunk.recorded[level], inside) for level in levels}
+                parts.append(Chunk(take(chunk.state, inside), recorded, take(chunk.condition, inside)))
+        return Chunk(
+            cat([part.state for part in parts]),
+            {level: cat([part.recorded[level] for part in parts]) for level in levels},
+            cat([part.condition for part in parts]),
+        )
 
     def write_subset(self, name: str, index: Tensor, levels: Sequence[float]) -> None:
         """Copy chosen draws into one file of the round, one chunk at a time.

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import asdict
 from time import perf_counter
 
 import torch
@@ -11,10 +12,12 @@ from torch import Tensor
 from graft.domain import Domain
 from graft.io.atomic import write_text
 from graft.objectives import Objective, ScoredRound
+from graft.objectives.reference_error import ReferenceError, chosen_samples
 from graft.policy import Policy
 from graft.reward import Scores, by_term, oriented
 from graft.rounds.acceptance import AcceptedRound, accept_round, check_variation
 from graft.rounds.ranks import Ranks
+from graft.rounds.reference_check import check_reference
 from graft.rounds.round_store import ACCEPTED, ALL, RoundStore, prune_round
 from graft.rounds.sampling import RoundSampler
 from graft.rounds.scoring import RoundScorer
@@ -83,10 +86,23 @@ class RoundRunner:
         varied, self.saturated = check_variation(accepted, settings, number, former, self.objective.uses_rewards)
         denoiser_calls = self.policy.denoiser_calls(sampler.weights)
         summary = summarise(settings, store, number, scores, accepted, varied, denoiser_calls)
+        error = self._reference_error(store, accepted) if number == 0 else None
+        summary.reference_error = None if error is None else asdict(error)
         if ranks.is_global_zero:
             self._write(store, scores, accepted, summary)
         ranks.barrier()
         return summary
+
+    def _reference_error(self, store: RoundStore, accepted: AcceptedRound) -> "ReferenceError | None":
+        policy, source, index = self.policy, self.settings.source, accepted.selection.index
+        if not self.objective.repeats_reference_error or policy.corrector is not None or not source.is_model:
+            return None
+        weight = torch.zeros(len(accepted.groups), dtype=torch.float64).index_put((index,), accepted.selection.weight)
+        chosen = chosen_samples(len(weight), self.settings.seed)
+        chunk = store.take(chosen, self.record_levels)
+        rewards, groups = accepted.rewards[chosen], accepted.groups[chosen]
+        scored = ScoredRound(chunk, rewards, groups, weight[chosen], source.behaviour)
+        return check_reference(policy, self.objective, scored, self.settings.seed, self.trainer)
 
     def _write(self, store: RoundStore, scores: Scores, accepted: AcceptedRound, summary: RoundSummary) -> None:
         index, weight = accepted.selection.index, accepted.selection.weight

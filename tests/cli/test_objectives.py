@@ -10,6 +10,8 @@ import torch
 from called import done, run
 from safetensors.torch import load_file
 
+from graft.io.tensors import read_tensors, write_tensors
+
 ONE = ["--trainer.max_epochs", "1", "--data.evaluation.validation_draws", "0", "--data.evaluation.test_draws", "16"]
 ALL = [
     "--data.source",
@@ -218,3 +220,26 @@ def test_interpolation(mixture_run: Path, mixture_reference: Path, folder: Path)
         "reference" in run("sample", "--weights", mixture_reference, "--out", "a.csv", "--interpolate", "0.5").message
     )
     assert "--interpolate" in run("sample", "--weights", mixture_run, "--out", "a.csv", "--interpolate", ".inf").message
+
+
+def test_inconsistent_reference(folder: Path, mixture_fit: list[str], mixture_reference: Path) -> None:
+    """A reference with random weights is warned of, once, with the objective that cancels its error."""
+    generator = torch.Generator().manual_seed(0)
+    content, about = read_tensors(mixture_reference)
+    spoiled = {
+        name: tensor + 0.5 * torch.randn(tensor.shape, generator=generator) if name.startswith("backbone/") else tensor
+        for name, tensor in content.items()
+    }
+    write_tensors(Path("spoiled.safetensors"), spoiled, about)
+    draws = ["--data.draws", "512", "--trainer.max_epochs", "2", "--data.steps_per_round", "1"]
+    said = done("fit", *mixture_fit, *ONE, *draws, "--model.weights", "spoiled.safetensors")
+    assert said.out.count("warning: the reference is not consistent with its own draws") == 1
+    assert "model.objective=graft.objectives.AnchoredShaping" in said.out
+    first, second = summary(folder / "runs/mixture/1")["rounds"]
+    assert first["reference_error"]["lower"] is None or first["reference_error"]["lower"] > 0.5
+    assert second["reference_error"] is None
+    assert "error of the reference on its own draws" in (folder / "runs/mixture/1/report.html").read_text()
+    right = done("fit", *mixture_fit, *ONE, *draws[:2], "--data.steps_per_round", "1")
+    assert "not consistent" not in right.out
+    anchored = [*OBJECTIVES["anchored"], "--model.weights", "spoiled.safetensors"]
+    assert "not consistent" not in done("fit", *mixture_fit, *ONE, *draws[:2], *anchored).out

@@ -1,0 +1,44 @@
+"""Check in the first round that the reference is consistent with its own samples; shaping repeats its errors."""
+
+from lightning.pytorch import Trainer
+
+from graft.core import distributed
+from graft.core.datatypes import TrainingBatch
+from graft.objectives import Objective, ScoredRound
+from graft.objectives.reference_error import LIMIT, ReferenceError, reference_error
+from graft.policy import Policy
+from graft.runs.sharding import shards
+
+
+def check_reference(
+    policy: Policy, objective: Objective, scored: ScoredRound, seed: int, trainer: Trainer
+) -> "ReferenceError | None":
+    """Return the reference's error on the samples of the first round, and warn if it is large.
+
+    The result is None for too few samples and for a sharded network.
+
+    Args:
+        policy: The policy that sampled.
+        objective: The objective, one that repeats the reference's errors.
+        scored: All samples of the round with their acceptance weights.
+        seed: Seed of the check.
+        trainer: The trainer of the run, with its strategy set up.
+    """
+    if shards(trainer.strategy) or not bool(scored.weight.any()):
+        return None
+
+    def move(batch: TrainingBatch) -> TrainingBatch:
+        moved: TrainingBatch = trainer.strategy.batch_to_device(trainer.precision_plugin.convert_input(batch))
+        return moved
+
+    batch = objective.training_batch(policy, scored)
+    found = reference_error(policy, batch, seed, trainer.precision_plugin.train_step_context, move)
+    if found is not None and found.is_large:
+        figure = "with an unknown factor" if found.ratio is None else f"{found.ratio:.2g} times"
+        distributed.rank_zero_print(
+            f"warning: the reference is not consistent with its own draws: training on all of them would change it "
+            f"{figure} as much as the selection does (squared gradients; 95 % lower bound "
+            f"{'none' if found.lower is None else format(found.lower, '.2g')}, limit {LIMIT:g}), so that this "
+            "objective may lower the reward: use model.objective=graft.objectives.AnchoredShaping, or more model.steps"
+        )
+    return found
