@@ -232,9 +232,9 @@ def test_inconsistent_reference(folder: Path, mixture_fit: list[str], mixture_re
     }
     write_tensors(Path("spoiled.safetensors"), spoiled, about)
     draws = ["--data.draws", "512", "--trainer.max_epochs", "2", "--data.steps_per_round", "1"]
-    said = done("fit", *mixture_fit, *ONE, *draws, "--model.weights", "spoiled.safetensors")
-    assert said.out.count("warning: the reference is not consistent with its own draws") == 1
-    assert "model.objective=graft.objectives.AnchoredShaping" in said.out
+    result = done("fit", *mixture_fit, *ONE, *draws, "--model.weights", "spoiled.safetensors")
+    assert result.out.count("warning: the reference is not consistent with its own draws") == 1
+    assert "model.objective=graft.objectives.AnchoredShaping" in result.out
     first, second = summary(folder / "runs/mixture/1")["rounds"]
     assert first["reference_error"]["lower"] is None or first["reference_error"]["lower"] > 0.5
     assert second["reference_error"] is None
