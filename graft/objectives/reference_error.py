@@ -67,7 +67,9 @@ def reference_error(
     context: "Callable[[], AbstractContextManager[object]]" = nullcontext,
     move: "Callable[[TrainingBatch], TrainingBatch]" = lambda batch: batch,
 ) -> "ReferenceError | None":
-    """Return the error of the policy's network on samples that it drew; None for fewer than 32 samples.
+    """Return the error of the policy's network on samples that it drew.
+
+    The result is None for fewer than 32 samples, and for gradients that are not finite.
 
     Args:
         policy: The policy that drew the samples. Its tuned network still equals the reference.
@@ -95,7 +97,10 @@ def reference_error(
                 gradients.append(_gradient(loss, parameters, chosen))
             every.append(gradients[0])
             selected.append(gradients[1] - gradients[0])
-    return compare_gradients(torch.stack(every), torch.stack(selected))
+    both = torch.stack(every), torch.stack(selected)
+    if not all(bool(each.isfinite().all()) for each in both):
+        return None  # the first step of training raises, and says what to do
+    return compare_gradients(*both)
 
 
 def compare_gradients(every: Tensor, selected: Tensor) -> ReferenceError:

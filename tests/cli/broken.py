@@ -101,7 +101,7 @@ class Zero(Reward):
 
 
 class NotANumber(Network):
-    """Return NaN in one call with gradients, counted from 1; on one rank if a rank is given.
+    """Return NaN in one call of training, counted from 1; on one rank if a rank is given.
 
     Args:
         at: Number of the call.
@@ -118,9 +118,10 @@ class NotANumber(Network):
 
     def forward(self, state: Tensor, time: Tensor, condition: Condition) -> Tensor:
         out = super().forward(state, time, condition)
-        NotANumber.calls += torch.is_grad_enabled()
+        trains = self.training and torch.is_grad_enabled()  # not in the check of the reference
+        NotANumber.calls += trains
         mine = self.rank in (-1, int(os.environ.get("RANK", "0")))
-        return out * self.value if torch.is_grad_enabled() and mine and NotANumber.calls == self.at else out
+        return out * self.value if trains and mine and NotANumber.calls == self.at else out
 
 
 class InfiniteGradient(Network):
@@ -135,8 +136,9 @@ class InfiniteGradient(Network):
 
     def forward(self, state: Tensor, time: Tensor, condition: Condition) -> Tensor:
         out = super().forward(state, time, condition)
-        InfiniteGradient.calls += torch.is_grad_enabled()
-        if torch.is_grad_enabled() and InfiniteGradient.calls >= self.at:
+        trains = self.training and torch.is_grad_enabled()  # not in the check of the reference
+        InfiniteGradient.calls += trains
+        if trains and InfiniteGradient.calls >= self.at:
             out = out + (0 * out).sqrt()  # 0, with the derivative 0 * inf
         return out
 

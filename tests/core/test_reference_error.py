@@ -93,3 +93,11 @@ def test_few_samples_and_large_networks(monkeypatch: pytest.MonkeyPatch) -> None
         part = reference_error(policy, drawn_batch(0), 0)
     assert whole is not None and part is not None and whole.is_large and part.is_large and whole != part
     assert LIMIT > 0
+
+
+def test_not_finite() -> None:
+    """Gradients that are not finite give no figure: the training itself raises."""
+    table = table_of(PROCESS, STEPS, Exact(PROCESS, normal(f64([1.0, 1.0]), torch.eye(2, dtype=torch.float64))))
+    policy = line(PROCESS, STEPS, table * math.inf).policy
+    with mock.patch.object(seeding, "stratified_levels", grid_levels):
+        assert reference_error(policy, drawn_batch(0), 0) is None
