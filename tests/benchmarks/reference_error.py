@@ -5,7 +5,7 @@
 
 Each reference is tuned for one round by shaping and by anchored shaping from the same draws. A reference is bad if
 shaping lowers the reward, or gains less than half as much as anchored shaping. The check decides in the first round.
-``run`` goes on where it stopped: a finished run is not repeated.
+``run`` resumes: a finished run is not repeated.
 """
 
 import argparse
