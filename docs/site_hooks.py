@@ -81,6 +81,13 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
     return text
 
 
+def on_env(env: Any, config: Any, files: Any) -> Any:
+    """Remove the scripts that the theme would fetch from a server."""
+    config.extra["polyfills"] = []
+    config.extra_javascript[:] = [each for each in config.extra_javascript if not str(each).startswith("http")]
+    return env
+
+
 def targets(markdown: str) -> list[str]:
     """Return the targets of links within the repository."""
     prose = "".join(FENCE.split(markdown)[::2])
