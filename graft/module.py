@@ -48,7 +48,7 @@ class GraftModule(Described, Domain, LightningModule):
             Lightning's too). ``null`` trains from scratch. From Python also a network in memory, or its state dict.
         level: u* in [0, 1), a fraction of the sampler's steps, moved to the nearest step. 0 is GRAFT: the whole network
             is tuned. A level above 0 is P-GRAFT: the tuned network samples from 1 to u* and the frozen reference from
-            u* to 0. ``auto`` chooses the largest candidate of ``data.level_search`` at which 0.9 of the accepted gain
+            u* to 0. ``auto`` chooses the largest candidate of ``data.level_search`` at which 0.8 of the accepted gain
             survives the hand-over, before the first round.
         upper_level: The level at which the tuned network takes over from the reference, moved to the nearest step.
             Below 1 the reference decides what high noise decides, for example which kinds of samples there are.

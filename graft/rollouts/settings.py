@@ -10,8 +10,8 @@ from graft.evaluation.alarms import Alarms
 from graft.reward import Scorer
 from graft.sampler import nearest_level
 
-SURVIVING = 0.9
-"""Share of the accepted gain that a level must keep for ``auto`` to choose it."""
+SURVIVING = 0.8
+"""Share of the accepted gain that a level must keep, by the lower end of its interval, for ``auto`` to choose it."""
 LEAST = 128
 """Smallest number of draws; with fewer draws the intervals of the shares are too wide."""
 AGAIN = 4

@@ -241,7 +241,7 @@ def main() -> None:
         raise SystemExit(__doc__)
     if sys.argv[1] == "run":
         everything(path)
-    print(f"The criterion: the largest level whose surviving share is at least {SURVIVING:g}.\n")
+    print(f"The criterion: the largest level at which the interval of the surviving share begins at {SURVIVING:g}.\n")
     tables(path)
 
 

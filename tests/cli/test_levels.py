@@ -213,5 +213,5 @@ def test_damaged_choice(damaged: str, chosen: Path, mixture_fit: list[str]) -> N
 
 def test_help() -> None:
     message = re.sub(r"\s+", " ", done("fit", "--config", "domains/molecule.yaml", "--help").out)
-    assert "at which 0.9 of the accepted gain survives" in message and "--data.level_search.candidates" in message
+    assert "at which 0.8 of the accepted gain survives" in message and "--data.level_search.candidates" in message
     assert "One re-rolled" not in message and "fewer reward calls and denoiser calls than one round" in message

@@ -89,9 +89,9 @@ def search_levels(data: Rollouts) -> Analysis:
 
 
 def select_level(levels: Sequence[Level], stochastic: bool) -> tuple[float, str]:
-    """Return (level, reason) of the largest level that keeps enough of the accepted gain.
+    """Return (level, reason) of the largest level that is safe: it keeps enough of the accepted gain for certain.
 
-    Enough is the share `SURVIVING`.
+    The 95 % interval of its surviving share begins at `SURVIVING` or above. If no level is safe, the level is 0.
 
     Args:
         levels: Entries of the levels, ascending.
@@ -106,17 +106,18 @@ def select_level(levels: Sequence[Level], stochastic: bool) -> tuple[float, str]
             "of the gain survives by definition; only the distribution that is left to learn counts, and of "
             f"{names} the largest leaves the least"
         )
-    enough = [level for level in candidates if _value(level.retention) >= SURVIVING]
-    if enough:
-        best = enough[-1]
+    safe = [level for level in candidates if _lower_end(level.retention) >= SURVIVING]
+    if safe:
+        best = safe[-1]
         return best.level, (
-            f"level {best.level:.4g}: of {names} the largest at which at least {SURVIVING:g} of the accepted gain "
-            f"survives the hand-over, {_describe_retention(best)}"
+            f"level {best.level:.4g}: of {names} the largest that is safe, at which at least {SURVIVING:g} of the "
+            f"accepted gain survives the hand-over by the lower end of the interval, {_describe_retention(best)}"
         )
-    best = max(candidates, key=lambda level: _value(level.retention))
+    best = max(candidates, key=lambda level: _lower_end(level.retention))
     return 0.0, (
-        f"level 0: at none of {names} does {SURVIVING:g} of the accepted gain survive the hand-over (most at "
-        f"{best.level:.4g}, {_describe_retention(best)}), so the whole network is tuned (GRAFT)"
+        f"level 0: none of {names} is safe, at which at least {SURVIVING:g} of the accepted gain survives the "
+        f"hand-over by the lower end of the interval (best is {best.level:.4g}, {_describe_retention(best)}), so the "
+        "whole network is tuned (GRAFT); more data.level_search.draws narrow the intervals"
     )
 
 
@@ -127,8 +128,8 @@ def _describe_retention(level: Level) -> str:
     return f"{way}: {share.value:.2f} (95 % interval {share.low:.2f} to {share.high:.2f})"
 
 
-def _value(share: "Estimate | None") -> float:
-    return -math.inf if share is None or math.isnan(share.value) else share.value
+def _lower_end(share: "Estimate | None") -> float:
+    return -math.inf if share is None or math.isnan(share.low) else share.low
 
 
 def _entry(module: GraftModule, level: float) -> Level:
