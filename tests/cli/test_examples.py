@@ -75,7 +75,11 @@ def test_pictures(folder: Path, display: list) -> None:
     run_cells("domains/images/examples/pictures.ipynb", "96, 4, 16", namespace)
     ours, theirs = namespace["run"].module.policy.backbone.state_dict(), namespace["network"].state_dict()
     assert ours.keys() == theirs.keys() and all((ours[name] == theirs[name]).all() for name in ours)
-    assert all(shown.data.startswith(b"\x89PNG") for shown in display) and len(display) == 2
+    assert all(shown.data.startswith(b"\x89PNG") for shown in display) and len(display) == 3
+    thin = json.loads(Path("runs/thin/summary.json").read_text())
+    lines = Path("runs/bold/ratings/round_1.jsonl").read_text().splitlines()
+    kept = sum(json.loads(line).get("rating") == 1 for line in lines)
+    assert thin["reward_calls"] == 0 and 0 < thin["rounds"][0]["accepted"] == kept < 64
 
 
 @pytest.mark.slow
