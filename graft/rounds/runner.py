@@ -7,6 +7,7 @@ from time import perf_counter
 
 import torch
 from lightning.pytorch import Trainer
+from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 
 from graft.domain import Domain
@@ -86,7 +87,8 @@ class RoundRunner:
         varied, self.saturated = check_variation(accepted, settings, number, former, self.objective.uses_rewards)
         denoiser_calls = self.policy.denoiser_calls(sampler.weights)
         summary = summarise(settings, store, number, scores, accepted, varied, denoiser_calls)
-        error = self._reference_error(store, accepted) if number == 0 else None
+        trains = number == 0 and self.trainer.state.fn == TrainerFn.FITTING  # graft compare runs rounds to look at
+        error = self._reference_error(store, accepted) if trains else None
         summary.reference_error = None if error is None else asdict(error)
         if ranks.is_global_zero:
             self._write(store, scores, accepted, summary)
