@@ -39,6 +39,7 @@ def check_reference(
             f"warning: the reference is not consistent with its own draws: training on all of them would change it "
             f"{figure} as much as the selection does (squared gradients; 95 % lower bound "
             f"{'none' if found.lower is None else format(found.lower, '.2g')}, limit {LIMIT:g}), so that this "
-            "objective may lower the reward: use model.objective=graft.objectives.AnchoredShaping, or more model.steps"
+            "objective may lower the reward or the quality: use model.objective=graft.objectives.AnchoredShaping, or "
+            "more model.steps"
         )
     return found
