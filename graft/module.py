@@ -49,7 +49,7 @@ class GraftModule(Described, Domain, LightningModule):
         level: u* in [0, 1), a fraction of the sampler's steps, moved to the nearest step. 0 is GRAFT: the whole network
             is tuned. A level above 0 is P-GRAFT: the tuned network samples from 1 to u* and the frozen reference from
             u* to 0. ``auto`` chooses the largest candidate of ``data.level_search`` at which 0.8 of the accepted gain
-            survives the hand-over, before the first round.
+            survives the hand-over, by the lower end of its 95 % interval, before the first round.
         upper_level: The level at which the tuned network takes over from the reference, moved to the nearest step.
             Below 1 the reference decides what high noise decides, for example which kinds of samples there are.
         steps: Number of sampler steps from level 1 to 0.

@@ -11,8 +11,6 @@ import torch
 from torch import Generator, Tensor
 
 from graft.core import seeding
-from graft.core.datatypes import Chunk
-from graft.core.state import apply, cat, take
 from graft.domain import Domain
 from graft.errors import GraftError
 from graft.io.atomic import write_with
@@ -121,27 +119,11 @@ class RatedRound:
         items = self.objects(places)
         keys = [self.domain.key(item) for item in items] if self.domain.supports("key") else [""] * len(items)
         origin = {name: value for name, value in self.store.metadata(0)["origin"].items() if name not in WHICH}
-        draws = ScoredDraws(self._chunk(torch.tensor(places)), torch.tensor(values).double(), keys, LABEL, origin)
+        draws = ScoredDraws(self.store.take(torch.tensor(places)), torch.tensor(values).double(), keys, LABEL, origin)
         write_scored_draws(self.path, draws)
         if out is not None:
             write_with(out, partial(self.domain.write, items, rewards=[float(value) for value in values]))
         return Counter(values)
-
-    def _chunk(self, places: Tensor) -> Chunk:
-        """Return the draws at ascending positions, with the states that every chunk recorded."""
-        starts, parts = torch.tensor([0, *self.store.chunk_sizes]).cumsum(0), list[Chunk]()
-        for index in range(len(self.store.chunk_sizes)):
-            inside = places[(places >= starts[index]) & (places < starts[index + 1])] - starts[index]
-            if len(inside):
-                chunk = self.store.read_chunk(index)
-                recorded = {level: take(state, inside) for level, state in chunk.recorded.items()}
-                parts.append(Chunk(take(chunk.state, inside), recorded, take(chunk.condition, inside)))
-        levels = [level for level in parts[0].recorded if all(level in part.recorded for part in parts)]
-        return Chunk(
-            apply(torch.clone, cat([part.state for part in parts])),
-            {level: cat([part.recorded[level] for part in parts]) for level in levels},
-            cat([part.condition for part in parts]),
-        )
 
 
 def _hold(folder: Path) -> None:

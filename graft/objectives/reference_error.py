@@ -14,7 +14,7 @@ is divided by the root mean square of its gradient over the batches, as Adam doe
 import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -37,7 +37,7 @@ LIMIT = 0.5
 
 
 @dataclass(frozen=True)
-class ReferenceError:
+class ErrorRatio:
     """The squared norm of the gradient on all samples, divided by that of the selection.
 
     Attributes:
@@ -66,7 +66,7 @@ def reference_error(
     seed: int,
     context: "Callable[[], AbstractContextManager[object]]" = nullcontext,
     move: "Callable[[TrainingBatch], TrainingBatch]" = lambda batch: batch,
-) -> "ReferenceError | None":
+) -> "ErrorRatio | None":
     """Return the error of the policy's network on samples that it drew.
 
     The result is None for fewer than 32 samples, and for gradients that are not finite.
@@ -89,21 +89,22 @@ def reference_error(
     every, selected = list[Tensor](), list[Tensor]()
     with eval_mode(policy.backbone):
         for number, rows in enumerate(order):
-            part = batch.take(rows)
             gradients = list[Tensor]()
-            for part.weight in (None, weight[rows]):
+            for weights in (None, weight[rows]):
+                part = move(replace(batch.take(rows), weight=weights))
                 with context():
-                    loss = policy.loss(move(part), seeding.make_generator(seed, "reference error", number))
+                    loss = policy.loss(part, seeding.make_generator(seed, "reference error", number))  # the same noise
                 gradients.append(_gradient(loss, parameters, chosen))
-            every.append(gradients[0])
-            selected.append(gradients[1] - gradients[0])
+            on_all, on_accepted = gradients
+            every.append(on_all)
+            selected.append(on_accepted - on_all)
     both = torch.stack(every), torch.stack(selected)
     if not all(bool(each.isfinite().all()) for each in both):
         return None  # the first step of training raises, and says what to do
     return compare_gradients(*both)
 
 
-def compare_gradients(every: Tensor, selected: Tensor) -> ReferenceError:
+def compare_gradients(every: Tensor, selected: Tensor) -> ErrorRatio:
     """Return the ratio of squared norms of two mean gradients, with its lower bound.
 
     The lower bound is Fieller's (1954), with the variances of the two U-statistics.
@@ -119,13 +120,13 @@ def compare_gradients(every: Tensor, selected: Tensor) -> ReferenceError:
     aa, ss, both = (QUANTILE**2 * float((x * y).sum()) / (n * (n - 1)) for x, y in ((da, da), (ds, ds), (da, ds)))
     ratio = a / s if s > 0 else None
     if a <= math.sqrt(aa):
-        return ReferenceError(ratio if ratio is None else max(ratio, 0.0), 0.0)
+        return ErrorRatio(ratio if ratio is None else max(ratio, 0.0), 0.0)
     # the smallest r >= 0 with (a - r s)^2 = aa - 2 r both + r^2 ss and a - r s > 0
     square, half, rest = s**2 - ss, a * s - both, a**2 - aa
     root = math.sqrt(max(half**2 - square * rest, 0.0))
     ends = (rest / end for end in (half + root, half - root) if end)
     fitting = [end for end in ends if end >= 0 and a - end * s >= 0]
-    return ReferenceError(ratio, min(fitting, default=None))
+    return ErrorRatio(ratio, min(fitting, default=None))
 
 
 def _squared_norm(gradients: Tensor) -> tuple[float, Tensor]:

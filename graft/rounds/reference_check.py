@@ -5,14 +5,14 @@ from lightning.pytorch import Trainer
 from graft.core import distributed
 from graft.core.datatypes import TrainingBatch
 from graft.objectives import Objective, ScoredRound
-from graft.objectives.reference_error import LIMIT, ReferenceError, reference_error
+from graft.objectives.reference_error import LIMIT, ErrorRatio, reference_error
 from graft.policy import Policy
 from graft.runs.sharding import shards
 
 
 def check_reference(
     policy: Policy, objective: Objective, scored: ScoredRound, seed: int, trainer: Trainer
-) -> "ReferenceError | None":
+) -> "ErrorRatio | None":
     """Return the reference's error on the samples of the first round, and warn if it is large.
 
     The result is None for too few samples and for a sharded network.

@@ -231,16 +231,17 @@ class RoundStore:
         kept = all(self.has_chunk(index) and self.has_scores(index) for index in range(len(self.chunk_sizes)))
         return self.scores() if kept else (Scores([]), [])
 
-    def take(self, index: Tensor, levels: Sequence[float] = ()) -> Chunk:
-        """Return the draws at ascending positions (A,), with their states at ``levels``."""
+    def take(self, index: Tensor) -> Chunk:
+        """Return the draws at ascending positions (A,), with the states that each of their chunks recorded."""
         starts = torch.tensor([0, *self.chunk_sizes]).cumsum(0)
         parts = list[Chunk]()
         for number in range(len(self.chunk_sizes)):
             inside = index[(index >= starts[number]) & (index < starts[number + 1])] - starts[number]
             if len(inside):
                 chunk = self.read_chunk(number)
-                recorded = {level: take(chunk.recorded[level], inside) for level in levels}
+                recorded = {level: take(state, inside) for level, state in chunk.recorded.items()}
                 parts.append(Chunk(take(chunk.state, inside), recorded, take(chunk.condition, inside)))
+        levels = [level for level in parts[0].recorded if all(level in part.recorded for part in parts)]
         return Chunk(
             cat([part.state for part in parts]),
             {level: cat([part.recorded[level] for part in parts]) for level in levels},

@@ -13,7 +13,7 @@ from torch import Tensor
 from graft.domain import Domain
 from graft.io.atomic import write_text
 from graft.objectives import Objective, ScoredRound
-from graft.objectives.reference_error import ReferenceError, chosen_samples
+from graft.objectives.reference_error import ErrorRatio, chosen_samples
 from graft.policy import Policy
 from graft.reward import Scores, by_term, oriented
 from graft.rounds.acceptance import AcceptedRound, accept_round, check_variation
@@ -95,13 +95,13 @@ class RoundRunner:
         ranks.barrier()
         return summary
 
-    def _reference_error(self, store: RoundStore, accepted: AcceptedRound) -> "ReferenceError | None":
+    def _reference_error(self, store: RoundStore, accepted: AcceptedRound) -> "ErrorRatio | None":
         policy, source, index = self.policy, self.settings.source, accepted.selection.index
         if not self.objective.repeats_reference_error or policy.corrector is not None or not source.is_model:
             return None
         weight = torch.zeros(len(accepted.groups), dtype=torch.float64).index_put((index,), accepted.selection.weight)
         chosen = chosen_samples(len(weight), self.settings.seed)
-        chunk = store.take(chosen, self.record_levels)
+        chunk = store.take(chosen)
         rewards, groups = accepted.rewards[chosen], accepted.groups[chosen]
         scored = ScoredRound(chunk, rewards, groups, weight[chosen], source.behaviour)
         return check_reference(policy, self.objective, scored, self.settings.seed, self.trainer)

@@ -39,7 +39,7 @@ class RoundSummary:
     reward_calls_by_term: dict[str, int] = field(default_factory=dict)  # by term of the reward
     constant_conditions: int = 0  # conditions in which the reward does not vary
     conditions: int = 0  # conditions with at least two candidates, as the rule ranks them
-    reference_error: "dict[str, float | None] | None" = None  # of the first round, as in `ReferenceError`
+    reference_error: "dict[str, float | None] | None" = None  # of the first round, as in `ErrorRatio`
 
     def metrics(self, filtered: bool) -> dict[str, float]:
         """Return the logged scalars of the round by name, with the filtered draws if ``filtered``."""

@@ -17,6 +17,7 @@ from pathlib import Path
 import torch
 
 from graft.io.tensors import read_tensors, write_tensors
+from graft.objectives.reference_error import ErrorRatio
 
 DIGITS = Path("domains/images/reference/digits.safetensors")
 ONE = ["--trainer.max_epochs", "1", "--data.replay_rounds", "1", "--data.evaluation.validation_draws", "0"]
@@ -89,7 +90,7 @@ def table(args: argparse.Namespace) -> None:
             gains = [each["gain"]["in_reference_std"] for each in (plain, anchored)]
             error = plain["rounds"][0]["reference_error"]
             ratio, lower = ("none" if error[key] is None else f"{error[key]:.2g}" for key in ("ratio", "lower"))
-            warned = error["lower"] is None or error["lower"] > 0.5
+            warned = ErrorRatio(**error).is_large
             bad = gains[0] < 0 or gains[0] < gains[1] / 2
             decided = ("yes" if warned else "no"), ("yes" if bad else "no")
             print(f"| {name} | {seed} | {gains[0]:.2f} | {gains[1]:.2f} | {ratio} ({lower}) | {' | '.join(decided)} |")
