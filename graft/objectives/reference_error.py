@@ -53,6 +53,12 @@ class ErrorRatio:
         """Return True if the reference's error is large for certain, compared with the selection."""
         return self.lower is None or self.lower > LIMIT
 
+    def __str__(self) -> str:
+        if self.lower is None:
+            return "not bounded, because the selection's gradient is too small to measure"
+        ratio = "unknown" if self.ratio is None else f"{self.ratio:.2g}"
+        return f"{ratio} (95 % lower bound {self.lower:.2g})"
+
 
 def chosen_samples(count: int, seed: int) -> Tensor:
     """Return the ascending positions of the samples of a round that are compared: a random part of a large round."""

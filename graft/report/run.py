@@ -9,6 +9,7 @@ import matplotlib
 from matplotlib.figure import Figure
 
 from graft.io.page import embed_image, repeat_section, write_page
+from graft.objectives.reference_error import ErrorRatio
 from graft.report.figures import COLOURS, hide_spines, svg_element, to_bytes
 from graft.report.tables import format_name, format_number, html_table, text_facts, text_table
 
@@ -108,9 +109,7 @@ def _reference_fact(summary: dict[str, Any]) -> list[tuple[str, str]]:
     error = summary["rounds"][0].get("reference_error")
     if error is None:
         return []
-    figure = "unknown" if error["ratio"] is None else format_number(error["ratio"])
-    lower = "none" if error["lower"] is None else format_number(error["lower"])
-    return [("error of the reference on its own draws, relative to the selection", f"{figure} (at least {lower})")]
+    return [("error of the reference on its own draws, relative to the selection", str(ErrorRatio(**error)))]
 
 
 def _matched_fact(share: float) -> tuple[str, str]:

@@ -34,12 +34,10 @@ def check_reference(
     batch = objective.training_batch(policy, scored)
     found = reference_error(policy, batch, seed, trainer.precision_plugin.train_step_context, move)
     if found is not None and found.is_large:
-        figure = "with an unknown factor" if found.ratio is None else f"{found.ratio:.2g} times"
         distributed.rank_zero_print(
-            f"warning: the reference is not consistent with its own draws: training on all of them would change it "
-            f"{figure} as much as the selection does (squared gradients; 95 % lower bound "
-            f"{'none' if found.lower is None else format(found.lower, '.2g')}, limit {LIMIT:g}), so that this "
-            "objective may lower the reward or the quality: use model.objective=graft.objectives.AnchoredShaping, or "
-            "more model.steps"
+            "warning: the reference is not consistent with its own draws: the squared gradient of training on all of "
+            f"them, relative to that of the selection, is {found}, and the limit of the lower bound is {LIMIT:g}, so "
+            "that this objective may lower the reward or the quality: use "
+            "model.objective=graft.objectives.AnchoredShaping, or more model.steps"
         )
     return found

@@ -102,8 +102,8 @@ class RoundRunner:
         weight = torch.zeros(len(accepted.groups), dtype=torch.float64).index_put((index,), accepted.selection.weight)
         chosen = chosen_samples(len(weight), self.settings.seed)
         chunk = store.take(chosen)
-        rewards, groups = accepted.rewards[chosen], accepted.groups[chosen]
-        scored = ScoredRound(chunk, rewards, groups, weight[chosen], source.behaviour)
+        signed = oriented(accepted.rewards[chosen], self.settings.accept_higher_is_better)
+        scored = ScoredRound(chunk, signed, accepted.groups[chosen], weight[chosen], source.behaviour)
         return check_reference(policy, self.objective, scored, self.settings.seed, self.trainer)
 
     def _write(self, store: RoundStore, scores: Scores, accepted: AcceptedRound, summary: RoundSummary) -> None:

@@ -12,7 +12,7 @@ from torch import Generator, Tensor
 import graft.objectives.reference_error as module
 from graft.core import seeding
 from graft.core.datatypes import TrainingBatch
-from graft.objectives.reference_error import LIMIT, compare_gradients, reference_error
+from graft.objectives.reference_error import LIMIT, ErrorRatio, compare_gradients, reference_error
 from graft.process import Gaussian, LinearSchedule
 
 STEPS = 8
@@ -101,3 +101,17 @@ def test_not_finite() -> None:
     policy = line(PROCESS, STEPS, table * math.inf).policy
     with mock.patch.object(seeding, "stratified_levels", grid_levels):
         assert reference_error(policy, drawn_batch(0), 0) is None
+
+
+@pytest.mark.parametrize(
+    ("ratio", "lower", "text", "large"),
+    [
+        (1.8, 0.68, "1.8 (95 % lower bound 0.68)", True),
+        (0.05, 0.0, "0.05 (95 % lower bound 0)", False),
+        (None, 0.0, "unknown (95 % lower bound 0)", False),
+        (None, None, "not bounded, because the selection's gradient is too small to measure", True),
+    ],
+)
+def test_text(ratio: "float | None", lower: "float | None", text: str, large: bool) -> None:
+    found = ErrorRatio(ratio, lower)
+    assert str(found) == text and found.is_large == large
