@@ -1,4 +1,4 @@
-"""Print a line after every round with the remaining time, and lines of training steps into a log file."""
+"""Print a line after every round with the remaining time, and lines of steps and batches into a log file."""
 
 import sys
 import time
@@ -42,7 +42,10 @@ class RoundProgressCallback(Callback):
 
 
 class StepLinesCallback(Callback):
-    """Prints the number of training steps and the loss at most every thirty seconds, in place of Lightning's bar."""
+    """Prints the number of training steps, or of batches of samples, in place of Lightning's bar.
+
+    A line comes at most every thirty seconds.
+    """
 
     def __init__(self) -> None:
         self._last = time.perf_counter()
@@ -51,16 +54,33 @@ class StepLinesCallback(Callback):
     def on_train_epoch_start(self, trainer: Trainer, pl_module: Any) -> None:
         self._last = time.perf_counter()
 
+    on_validation_start = on_test_start = on_train_epoch_start
+
     @override
     def on_train_batch_end(self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        now = time.perf_counter()
-        if not trainer.is_global_zero or now - self._last < INTERVAL:
-            return
-        self._last = now
         loss = trainer.callback_metrics.get("train/loss")
-        print(
-            f"graft: epoch {trainer.current_epoch + 1}/{trainer.max_epochs}: training step {batch_idx + 1} of "
+        self._print(
+            trainer,
+            f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}: training step {batch_idx + 1} of "
             f"{trainer.num_training_batches}" + ("" if loss is None else f", loss {float(loss):.4g}"),
-            file=sys.stderr,
-            flush=True,
         )
+
+    @override
+    def on_validation_batch_end(
+        self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        batches = trainer.num_val_batches[dataloader_idx]
+        self._print(trainer, f"validation: batch {batch_idx + 1} of {batches}")
+
+    @override
+    def on_test_batch_end(
+        self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        done, batches = sum(trainer.num_test_batches[:dataloader_idx]) + batch_idx + 1, sum(trainer.num_test_batches)
+        self._print(trainer, f"final comparison: batch {done:.0f} of {batches:.0f}")
+
+    def _print(self, trainer: Trainer, text: str) -> None:
+        now = time.perf_counter()
+        if trainer.is_global_zero and now - self._last >= INTERVAL:
+            self._last = now
+            print(f"graft: {text}", file=sys.stderr, flush=True)

@@ -300,7 +300,7 @@ def test_progress_is_in_draws(folder: Path, mixture_fit: list[str], monkeypatch:
 
 
 def test_a_log_file_has_lines(folder: Path, mixture_fit: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """No bar, but a line for each part of a round, and lines of training steps."""
+    """No bar, but lines of each part of a round, of training steps, and of the comparison at the end."""
     monkeypatch.setattr("graft.core.progress.INTERVAL", 0)
     monkeypatch.setattr("graft.runs.progress.INTERVAL", 0)
     result = done("fit", *mixture_fit, *ONE, "--trainer.enable_progress_bar", "true")
@@ -312,6 +312,8 @@ def test_a_log_file_has_lines(folder: Path, mixture_fit: list[str], monkeypatch:
     assert [re.sub(r"loss [\d.e-]+$", "loss x", line) for line in steps] == [
         f"graft: epoch 1/1: training step {step} of 4, loss x" for step in range(1, 5)
     ]
+    compared = [line for line in lines if line.startswith("graft: final comparison: batch ")]
+    assert compared == ["graft: final comparison: batch 1 of 2", "graft: final comparison: batch 2 of 2"]
 
 
 def test_no_validation_draws(folder: Path, mixture_fit: list[str]) -> None:
