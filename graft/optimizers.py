@@ -23,6 +23,9 @@ class FusedAdamW(AdamW):
         betas: Decay of the averages of the gradient and of its square.
         eps: Number that is added to the denominator.
         weight_decay: Decoupled weight decay.
+
+    Raises:
+        GraftError: ``lr`` or ``weight_decay`` is negative.
     """
 
     def __init__(
@@ -63,7 +66,7 @@ def configure_optimizers(
         trainer: The trainer of the run.
         parameters: The trained parameters.
         optimizer: Makes the optimizer.
-        lr_scheduler: Makes the schedule; None: there is none.
+        lr_scheduler: Makes the schedule; None for no schedule.
     """
     made: Optimizer = optimizer(parameters)
     if str(trainer.precision).endswith("-mixed"):
@@ -76,8 +79,8 @@ def configure_optimizers(
     if isinstance(schedule, Warmup) and schedule.total_steps is None:
         # Trainer.estimated_stepping_batches would load the data, which runs a whole round
         per_round = getattr(getattr(trainer, "datamodule", None), "steps_per_epoch", None)
-        rounds = trainer.max_epochs or 1
-        schedule.total_steps = int(trainer.estimated_stepping_batches if per_round is None else per_round * rounds)
+        steps = trainer.estimated_stepping_batches if per_round is None else per_round * (trainer.max_epochs or 1)
+        schedule.total_steps = int(steps if trainer.max_steps < 0 else min(steps, trainer.max_steps))
     return {"optimizer": made, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 

@@ -18,9 +18,26 @@ def copied(item: Any) -> Any:
     copied in a faster way. If Python cannot copy an object whole, each attribute is copied separately. An object that
     cannot be copied at all is returned itself, with one printed message per type.
     """
+    return _copied(item, {})
+
+
+def copies(items: Iterable[Any]) -> list[Any]:
+    """Return a copy of each object; an object that occurs twice gives two copies."""
+    return [copied(item) for item in items]
+
+
+def _copied(item: Any, known: dict[int, Any]) -> Any:
+    """Return a copy of an object.
+
+    Args:
+        item: The object.
+        known: Copies by the ``id`` of the original, since objects that are copied by parts may refer to each other.
+    """
     kind = type(item)
     if kind in (str, int, float, bool, bytes, type(None)):
         return item
+    if id(item) in known:
+        return known[id(item)]
     try:
         if isinstance(item, Tensor):
             return item.detach().clone()
@@ -29,12 +46,7 @@ def copied(item: Any) -> Any:
             return _image(item)
         return copy.deepcopy(item)
     except Exception:  # the object may hold a lock, an open file or a tensor with a gradient
-        return _in_parts(item)
-
-
-def copies(items: Iterable[Any]) -> list[Any]:
-    """Return a copy of each object; an object that occurs twice gives two copies."""
-    return [copied(item) for item in items]
+        return _in_parts(item, known)
 
 
 def _image(image: Any) -> Any:
@@ -47,23 +59,30 @@ def _image(image: Any) -> Any:
     return out
 
 
-def _in_parts(item: Any) -> Any:
+def _in_parts(item: Any, known: dict[int, Any]) -> Any:
     """Return a copy by parts of an object that ``copy.deepcopy`` cannot copy."""
     if isinstance(item, list):
-        return copies(item)
+        found: list[Any] = []
+        known[id(item)] = found
+        found += [_copied(each, known) for each in item]
+        return found
     if isinstance(item, tuple) and type(item) is tuple:
-        return tuple(copies(item))
+        return tuple(_copied(each, known) for each in item)
     if type(item) is dict:
-        return {key: copied(value) for key, value in item.items()}
+        filled: dict[Any, Any] = {}
+        known[id(item)] = filled
+        filled.update({key: _copied(value, known) for key, value in item.items()})
+        return filled
     attributes = getattr(item, "__dict__", None)
     if attributes and not isinstance(item, type):
         try:
             out = copy.copy(item)
-            out.__dict__.update({name: copied(value) for name, value in attributes.items()})
             if out is not item:
+                known[id(item)] = out
+                out.__dict__.update({name: _copied(value, known) for name, value in attributes.items()})
                 return out
         except Exception:  # a class without a shallow copy
-            pass
+            known.pop(id(item), None)
     try:
         return pickle.loads(pickle.dumps(item))
     except Exception:

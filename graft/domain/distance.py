@@ -1,55 +1,20 @@
 """Distances of two sets of features, coverage of one by another, and diversity of a set.
 
 A distance of finite samples is not 0 where the distributions are equal. Its floor, the distance of two halves of the
-real samples at the same number, must be shown next to it (`with_floor`). torchmetrics has the Fréchet distance and the
+real samples at the same number, must be shown next to it. torchmetrics has the Fréchet distance and the
 kernel distance of images. The functions here take features of any object, sets of unequal size and fewer samples than
 dimensions, and agree with torchmetrics where both apply.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
 
 from graft.errors import GraftError
 
 BLOCK = 1000
 """Number of samples with all their distances in memory at once."""
-
-
-@dataclass
-class DistanceWithFloor:
-    """A distance and its floor, both of sets of ``n`` samples.
-
-    Attributes:
-        value: Distance of tuned to real samples.
-        floor: Distance of real to real samples.
-        n: Number of samples of each set.
-    """
-
-    value: float
-    floor: float
-    n: int
-
-
-def with_floor(
-    distance: Callable[[Tensor, Tensor], float], real: Tensor, tuned: Tensor, generator: "Generator | None" = None
-) -> DistanceWithFloor:
-    """Return a distance and its floor, from random halves of the real samples.
-
-    The distance is that of one half to as many tuned samples, the floor that of the two halves.
-
-    Args:
-        distance: Distance of features (n, d) and (n, d).
-        real: Features of real samples, (N, d).
-        tuned: Features of tuned samples, (M, d); the first n are used.
-        generator: Generator of the halves.
-    """
-    n = min(len(real) // 2, len(tuned))
-    order = torch.randperm(len(real), generator=generator)
-    half, other = real[order[:n]], real[order[n : 2 * n]]
-    return DistanceWithFloor(distance(half, tuned[:n]), distance(half, other), n)
 
 
 def frechet(a: Tensor, b: Tensor, weight: "Tensor | None" = None) -> float:

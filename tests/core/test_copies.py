@@ -77,6 +77,28 @@ def test_kinds_of_objects() -> None:
     assert copied(3) == 3 and copied("a") == "a" and copied((1.0, 2.0)) == (1.0, 2.0) and copied(None) is None
 
 
+class Node(Holder):
+    """A node of a tree, which nothing can copy whole and which knows its parent."""
+
+    def __init__(self, parent: "Node | None" = None, depth: int = 0) -> None:
+        super().__init__()
+        self.parent = parent
+        self.children = [Node(self, depth + 1) for _ in range(3)] if depth < 3 else []
+
+
+def test_objects_that_refer_to_each_other_are_copied_once() -> None:
+    tree = Node()
+    twin = copied(tree)
+    child = twin.children[1]
+    assert child.parent is twin and child.children[2].parent is child
+    child.values.append(2.0)
+    assert tree.children[1].values == [1.0] and tree.children[1].parent is tree
+    cycle: list[Any] = [threading.Lock()]
+    cycle.append({"self": cycle})
+    other = copied(cycle)
+    assert other is not cycle and other[1]["self"] is other
+
+
 def test_message_names_an_object_that_cannot_be_copied(capsys: pytest.CaptureFixture[str]) -> None:
     class Stuck:
         __slots__ = ("lock",)
