@@ -23,6 +23,7 @@ from domains.molecules.view import view
 from domains.molecules.vocabulary import Convention, find_vocabulary
 from graft import GraftError, GraftModule
 from graft.core.datatypes import ScoredSet, TrainingBatch
+from graft.core.distributed import rank_zero_print
 from graft.core.state import Condition, State
 from graft.dataloaders.in_memory import pretraining_data
 from graft.domain.training_set import KeySet
@@ -305,3 +306,6 @@ class Molecules(GraftModule):
         for mol, reward in zip(items, rewards or (), strict=False):
             mol.SetDoubleProp("reward", reward)
         write(items, path)
+        invalid = sum(not chemistry.is_valid(mol) for mol in items) if path.suffix.lower() == ".smi" else 0
+        if invalid:
+            rank_zero_print(f"graft: {invalid} of {len(items)} molecules are not valid and have no line in the file")

@@ -105,9 +105,10 @@ def _run(args: list[str]) -> int:
         # imported here, so that the help does not wait for torch
         command = importlib.import_module(f"graft.cli.commands.{args[0]}")
         from graft.reward.importing import guarded
+        from graft.runs.folders import without_empty_folders
         from graft.runs.lock import holding
 
-        with holding(), guarded():  # a user's module may exit when it is imported
+        with without_empty_folders(), holding(), guarded():  # a user's module may exit when it is imported
             command.run(args[1:])
     except Exception as error:
         from graft.cli.messages import user_message

@@ -12,6 +12,7 @@ from typing_extensions import override
 
 from graft.cli.configs import list_configs, resolve_config_paths
 from graft.cli.seed import choose_seed
+from graft.cli.suggestions import explain_unknown_setting
 from graft.cli.warning_filters import install_warning_filters
 from graft.commands import TRAINER_DEFAULTS, saves
 from graft.commands.correct import InvertedNoiseData
@@ -78,7 +79,12 @@ def make_cli(command: str, args: "list[str] | dict[str, Any]") -> Any:
 
         @override
         def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
-            super().parse_arguments(parser, args if below is None else [f"--config={below}", *args])
+            try:
+                super().parse_arguments(parser, args if below is None else [f"--config={below}", *args])
+            except ArgumentError as error:
+                if (sentence := explain_unknown_setting(shorten_parser_error(str(error)), parser)) is None:
+                    raise
+                raise GraftError(sentence) from error
             self.drawn_seed = choose_seed(self.config, args)
 
         @override

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from graft.runs.contents import refuse_foreign
 LOCATION_KEYS = {"run_dir", "ckpt_path", "config"}  # settings of places, which change no result
 
 FREE = ("allow_constant",)  # settings that end a run or not, which change no result
+
+_made = set[Path]()  # folders that this process made
 
 HARDWARE_KEYS = tuple(  # settings of hardware and display, which change no result
     f"trainer.{name}" for name in ("accelerator", "devices", "num_nodes", "strategy", "enable_progress_bar", "logger")
@@ -76,6 +79,8 @@ def _new(run_dir: "str | None", name: str) -> Path:
 def make_run_dir(folder: Path) -> Path:
     """Create a folder if it is missing, and return it; raise GraftError if it is not writable."""
     try:
+        if not folder.exists():
+            _made.add(folder.absolute())
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise GraftError(
@@ -84,6 +89,19 @@ def make_run_dir(folder: Path) -> Path:
     if not os.access(folder, os.W_OK):
         raise GraftError(f"cannot write to the run's folder {folder}: choose another --run_dir")
     return folder
+
+
+@contextmanager
+def without_empty_folders() -> Iterator[None]:
+    """Remove the run folders that the block makes and leaves empty, such as those of a command that is refused."""
+    before = set(_made)
+    try:
+        yield
+    finally:
+        for folder in _made - before:
+            _made.discard(folder)
+            with suppress(OSError):  # it holds files, or is gone
+                folder.rmdir()
 
 
 def _newest(name: str) -> Path:

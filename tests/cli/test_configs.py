@@ -179,6 +179,28 @@ def test_config_with_a_mistake(content: str, words: str, folder: Path) -> None:
     assert words in run("fit", *MOLECULE, "--config", "mine.yaml", *SMALL, *HALF).message
 
 
+@pytest.mark.parametrize(
+    ("flag", "meant"),
+    [
+        ("--data.rewards", "Did you mean --data.reward?"),
+        ("--trainer.max_epoch", "Did you mean --trainer.max_epochs?"),
+        ("--model.levle", "Did you mean level?"),
+        ("--model.fragmet", "Did you mean fragment?"),
+        ("--data.accept.fractoin", "graft.accept.TopFraction has no setting fractoin. Did you mean fraction?"),
+        ("--something.else", "there is no setting --something.else. The flag --help lists the settings."),
+    ],
+)
+def test_a_misspelt_setting(flag: str, meant: str, folder: Path) -> None:
+    assert meant in run("fit", *MOLECULE, flag, "3").message
+    assert not (folder / "runs").exists()
+
+
+def test_a_refused_command_leaves_no_folder(folder: Path) -> None:
+    """The next run takes the number that the refused run would have had."""
+    assert "no reward function" in run("fit", *MOLECULE, "--data.reward", "nothing.here").err
+    assert not (folder / "runs/molecule/1").exists()
+
+
 def test_run_is_named_after_the_first_config(folder: Path, small: list[str]) -> None:
     done("fit", *small, "--config", "accept/all.yaml", "--trainer.max_epochs", "1", "--data.evaluation.test_draws", "4")
     assert (folder / "runs/molecule/1/summary.json").exists()

@@ -65,6 +65,12 @@ def test_files(name: str, finished: Path, folder: Path) -> None:
         assert ranked(folder / name) == ranked(finished / "hits.csv")[:5] or ranked(folder / name)[0]["rank"] == "1"
 
 
+def test_a_smiles_file_says_what_it_leaves_out(finished: Path, folder: Path) -> None:
+    out = done("sample", "--weights", finished, "-n", 40, "--out", "a.smi").out
+    written = len((folder / "a.smi").read_text().splitlines())
+    assert f"{40 - written} of 40 molecules are not valid and have no line in the file" in out
+
+
 def test_fresh_samples_join(finished: Path, folder: Path) -> None:
     done("hits", "--weights", finished, "--trust", "-n", 500, "--draws", 40, "--seed", 3, "--out", "a.csv")
     done("hits", "--weights", finished, "--trust", "-n", 500, "--draws", 40, "--seed", 3, "--out", "b.csv")

@@ -48,7 +48,8 @@ def read_table(path: Path, named: "str | None" = None) -> Iterator[Record]:
             if named is not None:
                 raise GraftError(f"{path} has no column {named!r} of SMILES; there are: {there}")
             raise GraftError(
-                f"{path} has no column 'smiles' or 'canonical_smiles'; there are: {there}. Name one with smiles_column"
+                f"{path} has no column 'smiles', 'isomeric_smiles' or 'canonical_smiles'; there are: {there}. Name one "
+                "with --data.source.options.smiles_column, or with --data.smiles_column of graft pretrain"
             )
         for row in _rows(content, separator)[1:]:
             if row:
