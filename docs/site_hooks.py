@@ -13,6 +13,7 @@ import sys
 import typing
 from collections.abc import Iterator
 from dataclasses import is_dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -245,9 +246,9 @@ def alternatives(hint: Any) -> tuple[Any, ...]:
     return typing.get_args(hint) or (hint,)
 
 
-def summary() -> str:
-    """Return tables of the fields of ``summary.json``, from its schema."""
-    schema = json.loads((ROOT / "docs/reference/summary.schema.json").read_text(encoding="utf-8"))
+def fields(name: str) -> str:
+    """Return a table of the fields of a ``summary.json``, from its schema."""
+    schema = json.loads((ROOT / f"docs/reference/{name}.schema.json").read_text(encoding="utf-8"))
     out = ["| field | type | meaning |", "|---|---|---|"]
 
     def walk(about: dict[str, Any], place: str) -> None:
@@ -264,4 +265,5 @@ def summary() -> str:
     return "\n".join(out)
 
 
-GENERATED = {"settings": settings, "classes": classes, "summary": summary}
+SUMMARIES = ("summary", "pretrain_summary", "correct_summary")
+GENERATED = {"settings": settings, "classes": classes, **{name: partial(fields, name) for name in SUMMARIES}}

@@ -1,9 +1,14 @@
-"""The fenced blocks of README.md and the documentation, and the mark before each of them."""
+"""The fenced blocks of README.md and the documentation, the mark before each of them, and the schemas of summaries."""
 
+import json
 import re
 import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 ROOT = Path(__file__).parents[2]
 FENCE = re.compile(
@@ -73,3 +78,15 @@ def marked(page: str, mark: str) -> str:
     """Return the text of the one block with a mark."""
     (found,) = (block.text for block in blocks(page) if block.mark == mark)
     return found
+
+
+def check_schema(name: str, folder: Path, changes: Sequence[dict[str, Any]]) -> None:
+    """Check that a schema of the documentation admits the ``summary.json`` of a run, and none of its changes."""
+    jsonschema = pytest.importorskip("jsonschema")
+    schema = json.loads((ROOT / f"docs/reference/{name}.schema.json").read_text(encoding="utf-8"))
+    jsonschema.Draft202012Validator.check_schema(schema)
+    summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+    jsonschema.validate(summary, schema)
+    for change in changes:
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate({**summary, **change}, schema)

@@ -5,6 +5,8 @@ On a third party's domain, which has classes and neither features nor pictures, 
 
 import json
 import os
+import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -14,6 +16,7 @@ from pathlib import Path
 
 import pytest
 from called import HERE, MOLECULE, TOY, done, run
+from fenced import check_schema
 from safetensors.torch import load_file
 from test_processes import DOUBLE, TWO, alike, output, start
 
@@ -95,6 +98,7 @@ def test_run(work: Path) -> None:
     assert policy() in page
     assert "sliced wasserstein" in page and "graft correct --config toy.yaml" in page and "held-out loss" in page
     assert (made / "frontier.png").read_bytes()[:4] == b"\x89PNG"
+    check_schema("correct_summary", made, [{"inversion": {}}, {"frontier": [{}]}, {"another": 1}])
     own = {name for name in load_file(made / "tuned.safetensors") if name.startswith("backbone/")}
     assert load_file(made / "tuned.safetensors")["backbone/last.weight"].shape == (2, 8) and len(own) == 6
     done("sample", "--weights", made, "-n", "9", "--out", "a.csv", "--seed", "3")
@@ -102,6 +106,33 @@ def test_run(work: Path) -> None:
     done("sample", "--weights", "reference.safetensors", "-n", "9", "--out", "c.csv", "--seed", "3", "--steps", "6")
     drawn = [Path(f"{name}.csv").read_bytes() for name in "abc"]
     assert drawn[0] == drawn[1] != drawn[2]
+
+
+def test_card(work: Path) -> None:
+    """The card has the facts of the run, the rows of the comparison, and lines that run."""
+    done(*correct())
+    made = work / "runs/toy/1"
+    summary, card = read_summary(made), (made / "CARD.md").read_text()
+    assert card.startswith("---\nlibrary_name: graft\ntags: [graft, noise-correction]\n---\n\n# tuned.safetensors\n")
+    for words in (
+        "| model | `domains.mixture.Mixture` |",
+        "| frozen flow | `reference.safetensors` |",
+        "| samples inverted | 128 of 128 |",
+        f"{summary['distance']['n']} samples and {summary['distance']['n']} of 128 held-out data",
+        f"graft {summary['versions']['graft']}, python",
+        "graft correct --config toy.yaml",
+        "It knows no reward.",
+    ):
+        assert words in card, words
+    names = {row["name"] for row in summary["frontier"]}
+    assert all(re.search(rf"^\| *{name}\b", card, re.MULTILINE) for name in names)
+    weights = str(made / "tuned.safetensors")
+    (command,) = re.findall(r"^graft sample .*$", card, re.MULTILINE)
+    done(*shlex.split(command.replace("tuned.safetensors", weights).replace("FILE", "a.csv"))[1:])
+    (script,) = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
+    found: dict[str, list] = {}
+    exec(script.replace("tuned.safetensors", weights), found)
+    assert len(found["objects"]) == 16
 
 
 def test_solver_from_the_command_line(work: Path) -> None:

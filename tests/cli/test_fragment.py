@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 from called import QUIET, done, run
+from fenced import check_schema
 from rdkit import Chem, rdBase
 from rdkit.Chem import rdDistGeom
 
@@ -83,8 +84,10 @@ def test_data_with_larger_molecules(folder: Path) -> None:
         "too large, of more than 8 heavy atoms": 1,
         "with other elements than H, C, N, O, F": 1,
     }
-    summary = json.loads(max(Path("runs").glob("*/*/summary.json")).read_text())
+    written = max(Path("runs").glob("*/*/summary.json"))
+    summary = json.loads(written.read_text())
     assert summary["invalid"] == 4 and summary["invalid_by_reason"] == reasons
+    check_schema("pretrain_summary", written.parent, [{"invalid_by_reason": 4}])
     line = next(line for line in message.splitlines() if line.startswith("graft: 6 molecules from a.smi ("))
     assert all(f"{number} left out: {why}" in line for why, number in reasons.items())
 
