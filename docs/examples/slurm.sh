@@ -1,5 +1,5 @@
 #!/bin/bash
-# A run on two nodes of eight devices: sbatch docs/examples/slurm.sh
+# A run on two nodes of eight devices: sbatch docs/examples/slurm.sh. Further arguments are settings.
 # Slurm restarts a job that was preempted, and --ckpt_path auto resumes the run.
 #SBATCH --job-name graft
 #SBATCH --nodes 2
@@ -9,4 +9,4 @@
 #SBATCH --time 24:00:00
 #SBATCH --requeue
 set -euo pipefail
-srun graft fit --config domains/molecule.yaml --config trainer/slurm.yaml --run_dir runs/mine --ckpt_path auto
+srun graft fit --config domains/molecule.yaml --config trainer/slurm.yaml --run_dir runs/mine --ckpt_path auto "$@"

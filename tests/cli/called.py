@@ -1,6 +1,7 @@
 """The command line, called in this process, and arguments that make it quick."""
 
 import io
+import re
 import sys
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
@@ -42,6 +43,10 @@ REWARD = [  # says something of points, and of molecules of any quality
 HALF = ["--data.accept", "graft.accept.TopFraction", "--data.accept.fraction", "0.5"]
 
 
+PROGRESS = re.compile(r"graft: [^;,]*: \d+ of \d+ \w+(;| in )")
+"""A line of progress, which a slow machine shows."""
+
+
 @dataclass
 class Result:
     """Result of a command that was run in this process."""
@@ -53,7 +58,7 @@ class Result:
     @property
     def message(self) -> str:
         """The one line of a refusal."""
-        lines = [line for line in self.err.strip().split("\n") if "\r" not in line]  # without progress
+        lines = [line for line in self.err.strip().split("\n") if "\r" not in line and not PROGRESS.match(line)]
         assert self.status == 2 and len(lines) == 1 and lines[0].startswith("graft: "), (self.status, self.err)
         return lines[0]
 

@@ -1,10 +1,14 @@
 """README.md and docs/: every command and every snippet runs as it stands, with settings appended that make it small."""
 
 import importlib
+import json
+import os
 import re
 import shlex
 import shutil
+import socket
 import subprocess
+import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -181,14 +185,40 @@ def test_files_have_names(page: str) -> None:
 
 @pytest.mark.parametrize("name", ["slurm.sh", "torchrun.sh"])
 def test_scripts(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A shell reads them, and every configuration and setting exists."""
-    path = ROOT / "docs/examples" / name
-    assert subprocess.run(["bash", "-n", str(path)], capture_output=True).returncode == 0
-    text = path.read_text(encoding="utf-8").replace('"${NODES:-1}"', "2")
-    (words,) = Block("", "bash", text).commands()
+    """A shell runs them, with settings of the user; every configuration and setting exists."""
+    launcher = {"slurm.sh": "srun", "torchrun.sh": "torchrun"}[name]
+    (folder / launcher).write_text('#!/bin/sh\nprintf "%s\\n" "$@" > words\n')
+    (folder / launcher).chmod(0o755)
+    path = {"PATH": f"{folder}{os.pathsep}{os.environ['PATH']}", "NODES": "2", "DEVICES": "4"}
+    command = ["bash", str(ROOT / "docs/examples" / name), "--data.draws", "48"]
+    assert subprocess.run(command, env=os.environ | path, capture_output=True).returncode == 0
+    words = Path("words").read_text().splitlines()
+    settings = words[words.index("graft") + 1 :]
+    assert settings[-2:] == ["--data.draws", "48"]
+    if launcher == "torchrun":  # Lightning refuses another number than that of the launcher
+        assert words[words.index("--nproc_per_node") + 1] == "4"
+        assert settings[settings.index("--trainer.devices") + 1] == "4"
     monkeypatch.setattr("lightning.pytorch.cli.LightningCLI.instantiate_classes", stop)
     with pytest.raises(Parsed):
-        cli.main(words)
+        cli.main(settings)
+
+
+@pytest.mark.slow
+def test_torchrun_script(folder: Path) -> None:
+    """Two processes of one node make one run."""
+    pytest.importorskip("torch.distributed.run")
+    run = f'#!/bin/sh\nexec {sys.executable} -m torch.distributed.run "$@"\n'
+    (folder / "torchrun").write_text(run)
+    (folder / "torchrun").chmod(0o755)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    path = {"PATH": f"{folder}{os.pathsep}{os.environ['PATH']}", "DEVICES": "2", "PORT": port, "OMP_NUM_THREADS": "1"}
+    command = ["bash", str(ROOT / "docs/examples/torchrun.sh"), "--trainer.accelerator", "cpu", *ONE]
+    made = subprocess.run(command, env=os.environ | path, capture_output=True, text=True, timeout=500)
+    assert made.returncode == 0, made.stderr
+    assert made.stdout.count("graft: run in") == 1
+    assert json.loads(Path("runs/mine/summary.json").read_text())["reward_calls"] == 64
 
 
 def check_settings(block: Block) -> None:
