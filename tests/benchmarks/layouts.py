@@ -1,14 +1,12 @@
-"""Layouts per second through `graft.run` against the plainest hand-written loop over the same network and steps.
+"""Layouts per second by `graft.sampler.run_stages` against the plainest hand-written loop, same network and steps.
 
     python tests/benchmarks/layouts.py
 
 Prints the ratio of throughputs, pair by pair in one process.
 """
 
-import statistics
-import time
-
 import torch
+from paired import compare_throughput
 
 import graft
 from domains.layouts.conditioning import unconditional
@@ -31,7 +29,7 @@ def plain(net, process, condition, steps, generator):
         move = alpha_s - alpha * keep
         out = net({"box": box, "label": label}, torch.full((len(there),), u**box_process.warp), condition)
         box = keep * box + move * (alpha * box - sigma * out["box"]) * there
-        label = keep * label + move * label_process.scale * out["label"].softmax(-1) * there
+        label = keep * label + move * label_process.one_hot_scale * out["label"].softmax(-1) * there
         if c > 0:
             box = box + c * torch.randn(box.shape, generator=generator) * there
             label = label + c * torch.randn(label.shape, generator=generator) * there
@@ -55,22 +53,7 @@ def main():
             module.policy.backbone, module.policy.process, condition, steps, torch.Generator().manual_seed(seed)
         )
 
-    for name, field in ours(0).items():
-        torch.testing.assert_close(field, theirs(0)[name], rtol=1e-3, atol=1e-3)
-    ratios, rates = [], []
-    for seed in range(PAIRS):
-        took = {}
-        for function in (ours, theirs) if seed % 2 else (theirs, ours):
-            started = time.process_time()
-            function(seed)
-            took[function] = time.process_time() - started
-        ratios.append(took[theirs] / took[ours])
-        rates.append(DRAWS / took[ours])
-    print(f"layouts a second of processor time through run: {statistics.median(rates):.0f} ({steps} steps)")
-    print(
-        f"throughput over the plain loop's: median {statistics.median(ratios):.3f}, "
-        f"{min(ratios):.3f} to {max(ratios):.3f} over {PAIRS} pairs"
-    )
+    compare_throughput(ours, theirs, DRAWS, PAIRS)
 
 
 if __name__ == "__main__":

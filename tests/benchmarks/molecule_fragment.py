@@ -19,24 +19,14 @@ from typing import Any
 
 import numpy as np
 import torch
+from molecule_samples import sample
 from rdkit import Chem
 from rdkit.Chem import rdDistGeom
 
 from domains.molecules.chemistry import is_connected, is_stable, is_valid
 from graft.cli import load
-from graft.core import seeding
-from graft.core.datatypes import SampleRequest
 
 NODES = "--model.sizes=8"
-
-
-def sample(module: Any, count: int, seed: int) -> list[Any]:
-    mols: list[Any] = []
-    module.seed = seed
-    for chunk in range(0, count, 250):
-        condition = module.sample_conditions(min(250, count - chunk), seeding.make_generator(seed, "condition", chunk))
-        mols += module.decode(module.predict_step(SampleRequest(condition, ("b", chunk), "reference")).state, condition)
-    return mols
 
 
 def rings(mol: Any) -> list[tuple[int, ...]]:
@@ -84,7 +74,7 @@ def main() -> None:
     flags = parser.parse_args()
     torch.set_num_threads(1)
     free, _, _ = load("domains/molecule.yaml", NODES)
-    began, drawn = time.process_time(), sample(free, flags.drawn, 0)
+    began, drawn = time.process_time(), sample(free, flags.drawn, 0, purpose="b")
     exact = [(mol, ring) for mol in drawn for ring in rings(mol)]
     share = sum(good(mol) for mol, _ in exact) / len(exact)
     print(
@@ -102,7 +92,7 @@ def main() -> None:
             module, _, _ = load(
                 "domains/molecule.yaml", NODES, f"--model.fragment={path}", f"--model.resample={repeats}"
             )
-            began, made = time.process_time(), sample(module, flags.samples, 1)
+            began, made = time.process_time(), sample(module, flags.samples, 1, purpose="b")
             kept = [(mol, (0, 1, 2)) for mol in made]
             cells = []
             for what in ("hydrogens", "neighbours"):

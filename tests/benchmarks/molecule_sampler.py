@@ -12,11 +12,10 @@ import itertools
 import time
 
 import torch
+from molecule_samples import sample
 
 from domains.molecules.chemistry import is_connected, is_stable, is_valid, key
 from graft.cli import load
-from graft.core import seeding
-from graft.core.datatypes import SampleRequest
 
 
 def numbers(text: str) -> list[float]:
@@ -44,12 +43,8 @@ def main() -> None:
         module.policy.steps = int(steps)
         rows = []
         for seed in map(int, args.seeds.split(",")):
-            module.seed, began, mols = seed, time.process_time(), []
-            for chunk in range(0, args.samples, 250):
-                count = min(250, args.samples - chunk)
-                condition = module.sample_conditions(count, seeding.make_generator(seed, "condition", chunk))
-                sampled = module.predict_step(SampleRequest(condition, ("benchmark", chunk), "reference"))
-                mols += module.decode(sampled.state, condition)
+            began = time.process_time()
+            mols = sample(module, args.samples, seed)
             spent = time.process_time() - began
             good = [mol for mol in mols if is_valid(mol) and is_connected(mol)]
             distinct = len({key(mol) for mol in mols} - {""}) / len(mols)
@@ -61,9 +56,9 @@ def main() -> None:
 
 
 def mean(flags: object) -> float:
-    """The share of what holds."""
+    """Return the share of true flags; NaN without flags."""
     values = list(flags)  # type: ignore[call-overload]
-    return sum(values) / len(values)
+    return sum(values) / len(values) if values else float("nan")
 
 
 if __name__ == "__main__":

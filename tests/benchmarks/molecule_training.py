@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from molecule_samples import sample
 from scipy.optimize import linear_sum_assignment
 from torch import nn
 
@@ -24,7 +25,7 @@ from domains.molecules.chemistry import is_connected, is_stable, key
 from domains.molecules.data import MoleculeData
 from domains.molecules.egnn_layer import length
 from graft.core import seeding
-from graft.core.datatypes import SampleRequest, TrainingBatch
+from graft.core.datatypes import TrainingBatch
 from graft.core.interval import Interval
 from graft.policy import Tuning
 from graft.process import Gaussian, MultiFieldProcess, PolynomialSchedule
@@ -235,15 +236,6 @@ def train(module: Molecules, variant: Variant, data: MoleculeData, steps: int, s
         module.policy.ema.update(module.policy.backbone)
 
 
-def sample(module: Molecules, count: int, seed: int) -> list[Any]:
-    mols: list[Any] = []
-    for chunk in range(0, count, 250):
-        condition = module.sample_conditions(min(250, count - chunk), seeding.make_generator(seed, "condition", chunk))
-        drawn = module.predict_step(SampleRequest(condition, ("benchmark", chunk), "tuned"))
-        mols += module.decode(drawn.state, condition)
-    return mols
-
-
 def costs(data: MoleculeData, variants: dict[str, Variant]) -> dict[str, float]:
     """Return the cost of a training step relative to that of the shipped variant."""
     ratios = {}
@@ -292,7 +284,7 @@ def main() -> None:
             module = variant.module(seed)
             module.dataset_statistics = {"histogram": histogram}
             train(module, variant, data, steps, seed)
-            mols = sample(module, flags.samples, seed)
+            mols = sample(module, flags.samples, seed, "tuned")
             distinct = len({key(mol) for mol in mols} - {""}) / len(mols)
             rows.append((share(map(is_stable, mols)), share(map(is_connected, mols)), distinct))
         figures = " | ".join(" / ".join(f"{row[i]:.3f}" for row in rows) for i in range(3))

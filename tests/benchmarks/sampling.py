@@ -1,16 +1,15 @@
-"""Sampling through `graft.run` against the plainest hand-written loop over the same network and steps.
+"""Molecules per second by `graft.sampler.run_stages` against the plainest hand-written loop, same network and steps.
 
     python tests/benchmarks/sampling.py
 
 Prints the ratio of throughputs, pair by pair in one process, and the peak memory at several numbers of steps.
 """
 
-import statistics
 import subprocess
 import sys
-import time
 
 import torch
+from paired import compare_throughput
 
 import graft
 from graft.sampler import Stage, run_stages
@@ -31,12 +30,13 @@ def plain(net, process, mask, steps, generator):
     for i in range(steps, 0, -1):
         u, s = i / steps, (i - 1) / steps
         (alpha, sigma), (alpha_s, sigma_s) = (map(float, x_process.alpha_sigma(v)) for v in (u, s))
-        c = sigma_s * (sigma**2 - (alpha / alpha_s) ** 2 * sigma_s**2) ** 0.5 / sigma
+        eta = x_process.eta if u > x_process.eta_above else 1.0
+        c = min(eta * sigma_s * (sigma**2 - (alpha / alpha_s) ** 2 * sigma_s**2) ** 0.5 / sigma, sigma_s)
         keep = (sigma_s**2 - c**2) ** 0.5 / sigma
         move = alpha_s - alpha * keep
         out = net({"x": x, "h": h}, torch.full((len(mask),), u**x_process.warp), condition)
         x = keep * x + move * centred(out["x"])
-        h = keep * h + move * h_process.scale * out["h"].softmax(-1) * nodes
+        h = keep * h + move * h_process.one_hot_scale * out["h"].softmax(-1) * nodes
         if c > 0:
             x = x + c * centred(torch.randn(x.shape, generator=generator))
             h = h + c * torch.randn(h.shape, generator=generator) * nodes
@@ -59,30 +59,16 @@ def main():
             module.policy.backbone, module.policy.process, condition["mask"], STEPS, torch.Generator().manual_seed(seed)
         )
 
-    for name, field in ours(0).items():
-        torch.testing.assert_close(field, theirs(0)[name], rtol=1e-3, atol=1e-3)
-    ratios, rates = [], []
-    for seed in range(PAIRS):
-        took = {}
-        for function in (ours, theirs) if seed % 2 else (theirs, ours):
-            started = time.perf_counter()
-            function(seed)
-            took[function] = time.perf_counter() - started
-        ratios.append(took[theirs] / took[ours])
-        rates.append(DRAWS / took[ours])
-    print(f"samples a second through run: {statistics.median(rates):.0f}")
-    print(
-        f"throughput over the plain loop's: median {statistics.median(ratios):.3f}, "
-        f"{min(ratios):.3f} to {max(ratios):.3f} over {PAIRS} pairs"
-    )
+    compare_throughput(ours, theirs, DRAWS, PAIRS)
     for steps in (24, 96, 384):
         code = (
-            "import resource, torch, graft; from graft.sampler import Stage, run; torch.set_num_threads(1);"
+            "import resource, torch, graft; from graft.sampler import Stage, run_stages; torch.set_num_threads(1);"
             "m = graft.load('domains/molecule.yaml')[0].eval();"
             f"c = m.sample_conditions({DRAWS}, torch.Generator().manual_seed(0));"
-            "run([Stage(m.process, m.backbone)], c, 2, generator=torch.Generator().manual_seed(0));"
+            "stages = [Stage(m.policy.process, m.policy.backbone)];"
+            "run_stages(stages, c, 2, generator=torch.Generator().manual_seed(0));"
             "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss;"
-            f"run([Stage(m.process, m.backbone)], c, {steps}, generator=torch.Generator().manual_seed(0));"
+            f"run_stages(stages, c, {steps}, generator=torch.Generator().manual_seed(0));"
             "after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss;"
             "print(f'{before / 1024:.0f} MiB after 2 steps, {after / 1024:.0f} MiB')"
         )

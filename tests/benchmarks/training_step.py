@@ -45,22 +45,23 @@ class Paired(Callback):
 
     def on_train_start(self, trainer, module):
         self.batches = iter(trainer.train_dataloader)
-        self.module = copy.copy(module)  # the same process and settings, another network
-        self.module._modules = {**module._modules, "backbone": copy.deepcopy(module.backbone)}
-        self.parameters = list(self.module.backbone.parameters())
+        self.policy = copy.copy(module.policy)  # the same process and settings, another network
+        self.policy._modules = {**module.policy._modules, "backbone": copy.deepcopy(module.policy.backbone)}
+        self.parameters = list(self.policy.backbone.parameters())
         self.optimizer = torch.optim.AdamW(self.parameters, lr=1e-3, weight_decay=0.0, fused=True)
-        self.average = None if module.average is None else EMA(self.module.backbone, module.average.decay)
+        ema = module.policy.ema
+        self.average = None if ema is None else EMA(self.policy.backbone, ema.decay)
         self.since = None
 
     def step(self, number):
         batch = next(self.batches)
-        loss = self.module.loss(batch, seeding.make_generator(0, "train", number, 0))
+        loss = self.policy.loss(batch, seeding.make_generator(0, "train", number, 0))
         self.optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.parameters, 1.0)
         self.optimizer.step()
         if self.average is not None:
-            self.average.update(self.module.backbone)
+            self.average.update(self.policy.backbone)
 
     def on_train_batch_start(self, trainer, module, batch, batch_idx):
         if self.profile is not None and self.since is not None:
@@ -147,7 +148,7 @@ def main():
         pairs = Paired(flags.profile)
         trainer = graft.trainer(1, accelerator="cpu")
         if flags.lightning:
-            return alone([p for p in module.backbone.parameters() if p.requires_grad], flags.steps)
+            return alone([p for p in module.policy.backbone.parameters() if p.requires_grad], flags.steps)
         data.run_dir = Path(folder)
         commands.attach_logging(trainer, data.run_dir, "", None)  # as graft.fit does
         trainer.callbacks += [RoundProgressCallback(), pairs]
