@@ -81,7 +81,9 @@ class ImageData(InMemoryDataModule[PictureSet]):
         seed: int = 0,
     ) -> None:
         super().__init__(source, batch_size, limit, validation, seed)
+        limits.check("data.size", size, 1)
         limits.check("data.dequantise", dequantise, 0)
+        limits.check("data.max_invalid_fraction", max_invalid_fraction, 0, 1)
         self.size, self.channels, self.max_invalid_fraction = size, channels, max_invalid_fraction
         self.dequantise, self.flip = dequantise, flip
         self.left_out: list[tuple[str, str]] = []

@@ -2,6 +2,7 @@
 
 import io
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ def write(images: Sequence[Image.Image], path: "str | Path", rewards: "Sequence[
 
     ``.npz``: arrays ``images`` (N, H, W) or (N, H, W, 3) uint8, and ``labels`` and ``reward`` if there are any;
     pictures of one size. ``.png``: a grid. No suffix: a folder of PNG files, and ``index.csv`` with a row for each
-    (file, entries of its ``info``, reward).
+    (file, entries of its ``info``, reward). A failed reward is NaN in an array, and left out elsewhere.
 
     Raises:
         GraftError: The suffix is another, or the folder holds other files.
@@ -47,7 +48,9 @@ def write(images: Sequence[Image.Image], path: "str | Path", rewards: "Sequence[
         with atomic_write(path) as temporary, open(temporary, "wb") as file:
             np.savez_compressed(file, allow_pickle=False, **arrays)
     elif path.suffix.lower() == ".png":
-        legends = None if rewards is None else [f"{reward:.4g}" for reward in rewards]
+        legends = (
+            None if rewards is None else [f"{reward:.4g}" if math.isfinite(reward) else "failed" for reward in rewards]
+        )
         write_bytes(path, render_grid(images, legends=legends))
     elif path.suffix == "":
         _folder(images, path, rewards)
@@ -91,7 +94,7 @@ def _folder(images: Sequence[Image.Image], path: Path, rewards: "Sequence[float]
         about: dict[str, Any] = {
             str(name): value for name, value in image.info.items() if isinstance(value, str | int | float)
         }
-        if rewards is not None:
+        if rewards is not None and math.isfinite(rewards[i]):
             about["reward"] = rewards[i]
         rows.append({"file": f"{i:0{wide}d}.png", **about})
         note = PngImagePlugin.PngInfo()

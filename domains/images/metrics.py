@@ -88,7 +88,7 @@ class DistanceToReal(Collected):
         **kwargs: Arguments of `torchmetrics.Metric`.
     """
 
-    watched = False  # a reward is meant to move the samples away from the training pictures
+    monitored = False  # a reward is meant to move the samples away from the training pictures
     real: Tensor
 
     def __init__(
@@ -137,7 +137,7 @@ class Diversity(Collected):
     """Mean distance of two different pictures, in the features' unit."""
 
     higher_is_better = True
-    watched = False  # ``internal_diversity`` is monitored in its place
+    monitored = False  # ``internal_diversity`` is monitored in its place
 
     def __init__(self, features: Features, **kwargs: Any) -> None:
         super().__init__(**kwargs)

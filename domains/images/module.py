@@ -10,11 +10,12 @@ from torch import Generator, Tensor, nn
 from torchmetrics import Metric
 from typing_extensions import override
 
-from domains.images import files, grid, metrics, scored_files
+from domains.images import metrics, scored_files
 from domains.images.autoencoder import Autoencoder
 from domains.images.data import ImageData, read_tensor
 from domains.images.features import Features, Pixels
 from domains.images.keys import ImageKey, PixelHash
+from domains.images.picture_module import PictureModule
 from domains.images.pixels import check_channels, to_pil
 from graft import GraftError, GraftModule
 from graft.core import limits, seeding
@@ -27,7 +28,7 @@ from graft.process import CosineSchedule, Gaussian, Process
 from graft.runs.architecture import require_network
 
 
-class Images(GraftModule):
+class Images(PictureModule):
     """Pictures of one size: pixels in [-1, 1], or the latents of an autoencoder.
 
     The state is (B, C, H, W). The condition is {"label": (B,)}, with the frequencies of the training data, or {"row":
@@ -47,8 +48,6 @@ class Images(GraftModule):
         **kwargs: Arguments of `graft.GraftModule`.
     """
 
-    file_suffix = ".npz"
-    file_suffixes = (".npz", ".png", "")
     # weights hold the pictures and keys that these settings select
     only_training = (*GraftModule.only_training, "real", "num_real_images")
 
@@ -153,16 +152,8 @@ class Images(GraftModule):
         return to_pil(pixels, [{"label": label} for label in condition["label"].tolist()])
 
     @override
-    def key(self, item: Any) -> str:
-        return self.keys(item)
-
-    @override
     def in_training_set(self, keys: Sequence[str]) -> Tensor:
         return KeySet.from_statistics(self.dataset_statistics).contains(keys)
-
-    @override
-    def features(self, items: Sequence[Any]) -> Tensor:
-        return self.feature_extractor(items)
 
     @override
     def distances(self) -> Mapping[str, Callable[[Tensor, Tensor], float]]:
@@ -203,19 +194,6 @@ class Images(GraftModule):
     def caption(self, item: Any) -> str:
         """Return the class of a picture."""
         return f"class {item.info['label']}" if "label" in item.info else ""
-
-    @override
-    def render(self, items: Sequence[Any], legends: "Sequence[str] | None" = None) -> bytes:
-        return grid.render_grid(items, legends=legends)
-
-    @override
-    def to_file(self, item: Any) -> tuple[str, bytes]:
-        return files.to_file(item)
-
-    @override
-    def write(self, items: Sequence[Any], path: Path, rewards: "Sequence[float] | None" = None) -> None:
-        """Write a folder of PNG files with a table, an .npz, or one picture of all."""
-        files.write(items, path, rewards)
 
 
 def _by(shape: Sequence[int]) -> str:

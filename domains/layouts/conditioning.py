@@ -12,6 +12,7 @@ import torch
 from torch import Generator, Tensor
 
 from graft.core.state import Condition
+from graft.errors import GraftError
 
 Task = Literal["unconditional", "label", "size", "completion", "refinement"]
 TASKS: tuple[Task, ...] = get_args(Task)
@@ -65,7 +66,12 @@ def make_condition(
         mask: (B, N) 1 where an element is.
         classes: Number of classes.
         generator: Generator of the fixed elements and of the disturbance.
+
+    Raises:
+        GraftError: There is no such task.
     """
+    if task not in TASKS:
+        raise GraftError(f"{task!r} is no task of layouts: give one of {', '.join(TASKS)}")
     condition = unconditional(mask, classes)
     box, label = torch.zeros_like(mask)[..., None].repeat(1, 1, 4), torch.zeros_like(mask)
     if task in ("label", "size", "refinement"):

@@ -8,9 +8,10 @@ from numpy.typing import NDArray
 from torch.utils.data import Dataset
 from typing_extensions import override
 
-from domains.layouts.conditioning import Task, make_condition, to_state
+from domains.layouts.conditioning import TASKS, Task, make_condition, to_state
 from domains.layouts.layout import classes_of
 from domains.layouts.readers import LayoutSet, describe_invalid, read
+from graft.core import limits
 from graft.core.distributed import rank_zero_print
 from graft.dataloaders.in_memory import BatchDataset, InMemoryDataModule
 from graft.errors import GraftError
@@ -72,9 +73,14 @@ class LayoutData(InMemoryDataModule[LayoutSet]):
         seed: int = 0,
     ) -> None:
         super().__init__(source, batch_size, limit, validation, seed)
+        limits.check("data.elements", elements, 1)
+        limits.check("data.count", count, 1)
         self.elements, self.count = elements, count
         self.names = classes_of(classes)
         self.tasks = TASK_SHARES if tasks is None else tasks
+        unknown = set(self.tasks) - set(TASKS)
+        if unknown:
+            raise GraftError(f"data.tasks has {', '.join(sorted(unknown))}: give some of {', '.join(TASKS)}")
         if not sum(self.tasks.values()) > 0 or min(self.tasks.values()) < 0:
             raise GraftError("data.tasks are shares of the batches: none may be negative, and one must be above 0")
         self.left_out: list[tuple[str, str]] = []

@@ -72,6 +72,9 @@ class MoleculeData(InMemoryDataModule[MoleculeDataset]):
         seed: int = 0,
     ) -> None:
         super().__init__(source, batch_size, limit, validation, seed)
+        limits.check("data.max_heavy_atoms", max_heavy_atoms, 1)
+        limits.check("data.max_embedded", max_embedded, 1)
+        limits.check("data.max_atoms", max_atoms, 1)
         self.max_heavy_atoms, self.max_embedded = max_heavy_atoms, max_embedded
         self.vocabulary = find_vocabulary(convention)
         self.max_atoms, self.clean = max_atoms, clean

@@ -11,6 +11,7 @@ from torch import Generator, Tensor
 from typing_extensions import override
 
 from domains.molecules.rdkit_descriptors import find_descriptor
+from graft.core import limits
 from graft.errors import GraftError
 from graft.filters import AcceptedHistory, Candidates, Filter
 
@@ -24,12 +25,14 @@ class DescriptorRange(Filter):
         high: Upper end; ``null`` for none.
     """
 
-    hint = "widen the window, draw more, or leave the filter out"
+    hint = "widen the range, draw more, or leave the filter out"
 
     def __init__(self, descriptor: str, low: "float | None" = None, high: "float | None" = None) -> None:
         self._of = find_descriptor(descriptor)
+        limits.check("low", low)
+        limits.check("high", high)
         if (low is None and high is None) or (low is not None and high is not None and low > high):
-            raise GraftError(f"the window of {descriptor} is {low} to {high}: give low, high or both, low <= high")
+            raise GraftError(f"the range of {descriptor} is {low} to {high}: give low, high or both, low <= high")
         self.descriptor, self.low, self.high = descriptor, low, high
 
     @override

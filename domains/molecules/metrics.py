@@ -99,7 +99,7 @@ class ValidAndUnique(_Keys):
     It penalises trading one for the other.
     """
 
-    watched = False  # both of its factors are monitored
+    monitored = False  # both of its factors are monitored
     all: Tensor
 
     def __init__(self, stereo: bool = False, **kwargs: Any) -> None:

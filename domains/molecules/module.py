@@ -1,5 +1,6 @@
 """The molecule domain: a `graft.GraftModule` of molecules in 3-D."""
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -16,6 +17,7 @@ from domains.molecules.backbone import EGNN
 from domains.molecules.builder import build
 from domains.molecules.conformers import relax_conformer
 from domains.molecules.data import MoleculeData
+from domains.molecules.default_process import default_process
 from domains.molecules.features import features
 from domains.molecules.files import render_grid, write
 from domains.molecules.size_distribution import size_probabilities
@@ -30,11 +32,8 @@ from graft.domain.training_set import KeySet
 from graft.process import (
     Categorical,
     Gaussian,
-    MaskProjection,
     MultiFieldProcess,
-    PolynomialSchedule,
     Process,
-    ZeroCenterOfMass,
 )
 from graft.runs.architecture import require_network
 
@@ -74,6 +73,7 @@ class Molecules(GraftModule):
 
     file_suffix = ".sdf"
     file_suffixes = (".sdf", ".xyz", ".smi", ".csv")
+    default_process = staticmethod(default_process)
 
     def __init__(
         self,
@@ -89,9 +89,7 @@ class Molecules(GraftModule):
         **kwargs: Any,
     ) -> None:
         weights = args[0] if args else kwargs.get("weights")
-        backbone, process = require_network(
-            backbone, process, weights, lambda: self.default_process(convention, max_atoms)
-        )
+        backbone, process = require_network(backbone, process, weights, lambda: default_process(convention, max_atoms))
         super().__init__(backbone, process, *args, **kwargs)
         self.convention, self.stereo_keys = convention, stereo_keys
         self.vocabulary = find_vocabulary(convention)
@@ -115,28 +113,6 @@ class Molecules(GraftModule):
             )
         if sizes is not None:
             self._shares()  # raises GraftError before anything is sampled
-
-    @staticmethod
-    def default_process(convention: Convention = "heavy", max_atoms: "int | None" = None) -> MultiFieldProcess:
-        """Return the process of molecules of at most ``max_atoms`` nodes.
-
-        Args:
-            convention: As of the class.
-            max_atoms: Largest number of nodes; None for 8 heavy atoms, 16 drug-like ones, or 29 atoms with hydrogens.
-        """
-        vocabulary = find_vocabulary(convention)
-        size = max_atoms or {"heavy": 8, "explicit": 29}.get(vocabulary.name, 16)
-        snr, one_hot_scale = (1000.0, 0.25) if vocabulary.explicit else (300.0, 0.18)
-        # More noise than ancestral steps draw closes more rings of large molecules, as long as types are undecided.
-        eta, eta_above = (1.0, 0.0) if vocabulary.name in ("heavy", "explicit") else (2.0, 0.2)
-        schedule = PolynomialSchedule()
-        x = Gaussian(schedule, "x0", (size, 3), eta, 2.0, (0.2, snr), 1.0, ZeroCenterOfMass(), eta_above=eta_above)
-        # The one-hot is small, so that the types are decided last, when the positions show the bonds.
-        shape = (size, len(vocabulary))
-        h = Gaussian(
-            schedule, "logits", shape, eta, 2.0, (0.2, 10.0), one_hot_scale, MaskProjection(), eta_above=eta_above
-        )
-        return MultiFieldProcess({"x": x, "h": h}, {"x": 1.0, "h": 0.05})
 
     @override
     def setup(self, stage: str) -> None:
@@ -302,9 +278,10 @@ class Molecules(GraftModule):
 
     @override
     def write(self, items: Sequence[Any], path: Path, rewards: "Sequence[float] | None" = None) -> None:
-        """Write SDF, XYZ, SMILES or CSV; rewards are set as the property ``reward``."""
+        """Write SDF, XYZ, SMILES or CSV; rewards that did not fail are set as the property ``reward``."""
         for mol, reward in zip(items, rewards or (), strict=False):
-            mol.SetDoubleProp("reward", reward)
+            if math.isfinite(reward):
+                mol.SetDoubleProp("reward", reward)
         write(items, path)
         invalid = sum(not chemistry.is_valid(mol) for mol in items) if path.suffix.lower() == ".smi" else 0
         if invalid:

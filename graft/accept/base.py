@@ -135,6 +135,11 @@ class AcceptanceRule(Described, ABC):
             )
         if eligible is not None:
             usable &= eligible
+            if not bool(usable.any()):
+                raise GraftError(
+                    f"none of {int(scored.sum())} draws passed the filters with a reward, so no draw can be accepted: "
+                    "draw more, or take a milder filter"
+                )
         equals = torch.zeros(n, dtype=torch.bool) if interchangeable is None else interchangeable.clone()
         if self.deduplicate:
             if keys is None:
@@ -170,7 +175,7 @@ class AcceptanceRule(Described, ABC):
         kl -= math.log(float(a.sum()) / (n if proxy_log_acceptance is not None else int(scored.sum())))
         effective = float(weight.sum() ** 2 / weight.square().sum())
         # an estimate of the KL can be negative
-        return Selection(index, weight, probability, max(0.0, kl), effective, ranked)
+        return Selection(index, weight, probability, max(kl, 0.0), effective, ranked)
 
     def _groups(self, groups: "Tensor | None", scored: Tensor) -> list[Tensor]:
         """Return the positions of the scored draws by condition; small conditions are joined.

@@ -15,7 +15,7 @@ from graft.commands.summary import monitor_summary, run_summary
 from graft.core import limits
 from graft.errors import GraftError
 from graft.evaluation.alarms import AlarmCallback
-from graft.io.json_files import write_json
+from graft.io.json_files import nulls_for_not_finite, write_json
 from graft.module import GraftModule
 from graft.rollouts import Rollouts
 from graft.runs.progress import RoundProgressCallback
@@ -70,13 +70,14 @@ def _fit(module: GraftModule, data: Rollouts, trainer: Trainer, run: OpenRun, co
     if data.storage.save_round_weights:
         trainer.callbacks.insert(0, RoundWeightsCallback(run.config))  # type: ignore[attr-defined]
     train(module, data, trainer, folder, run.checkpoint)
-    if not data.accounts:
+    if not data.summaries:
         raise GraftError("no round was done: raise trainer.max_epochs, trainer.max_steps or trainer.max_time")
     module.save_weights(folder / "tuned.safetensors", run.config)
     module.export(folder)
     evaluate_both(module, data, trainer)
     chosen = results.Analysis.read(folder) if module.level_setting == "auto" else None
-    summary = run_summary(module, data, run.clock.seconds, chosen) | monitor_summary(watch)
+    summary: dict[str, Any] = nulls_for_not_finite(run_summary(module, data, run.clock.seconds, chosen))
+    summary |= monitor_summary(watch)
     if trainer.is_global_zero:
         write_samples(module, folder)
         write_report(module, data, trainer, folder, summary, command)

@@ -69,14 +69,14 @@ class Run:
     @property
     def hits(self) -> Rows:
         """Return the best distinct objects of all draws, as ``hits.csv`` lists them."""
-        return _table(self.folder / "hits.csv")
+        return _table(self.folder / "hits.csv", ("rank", "reward", "times"))
 
     def accepted(self, number: int) -> Rows:
         """Return the draws that round ``number``, counted from 0, accepted."""
         path = self.folder / "rounds" / str(number) / "accepted.csv"
         if not path.exists():
             raise GraftError(f"number is {number}; it must be a finished round of {self.folder}, counted from 0")
-        return _table(path)
+        return _table(path, ("draw", "reward", "weight"))
 
     @cached_property
     def module(self) -> GraftModule:
@@ -125,13 +125,20 @@ def _json(path: Path) -> dict[str, Any]:
         raise GraftError(f"{path} is damaged ({error}): restore it") from None
 
 
-def _table(path: Path) -> Rows:
-    """Return the rows of a CSV file with numbers as numbers; none if there is no file."""
+def _table(path: Path, numeric: "Sequence[str] | None" = None) -> Rows:
+    """Return the rows of a CSV file; none if there is no file.
+
+    Args:
+        path: Path of the file.
+        numeric: Columns of numbers; all columns if not given. Other columns hold text, even where it looks like a
+            number.
+    """
     if not path.exists():
         return []
     with path.open(encoding="utf-8-sig", newline="") as file:
         head: Sequence[str] = next(lines := csv.reader(file), [])
-        return [{name: _value(cell) for name, cell in zip(head, line, strict=False)} for line in lines]
+        read = {name: _value if numeric is None or name in numeric else _text for name in head}
+        return [{name: read[name](cell) for name, cell in zip(head, line, strict=False)} for line in lines]
 
 
 def _value(cell: str) -> Any:
@@ -140,4 +147,8 @@ def _value(cell: str) -> Any:
             return kind(cell)
         except ValueError:
             continue
+    return _text(cell)
+
+
+def _text(cell: str) -> "str | None":
     return unescape_formula(cell) or None

@@ -36,7 +36,7 @@ def write_report(
         summary: Content of ``summary.json``.
         command: Command that repeats the run.
     """
-    last = len(data.accounts) - 1
+    last = len(data.summaries) - 1
     _, index, weight = RoundSummary.read(data.rounds.round_dir(last))
     scores = data.rounds.store(last).scores()[0].values
     matching = gains.matching(store_groups(module, data.rounds.store(last)), index, weight).tolist()
@@ -51,8 +51,8 @@ def write_report(
         for name, value in row.items():
             if name.startswith("validation/") and name.count("/") == 1:
                 curves.setdefault(name.removeprefix("validation/"), []).append((float(row["epoch"]) + 1, float(value)))
-    for number, account in enumerate(data.accounts, 1):
-        curves.setdefault(report.accepted_label(summary), []).append((number, account.accepted_reward))
+    for number, each in enumerate(data.summaries, 1):
+        curves.setdefault(report.accepted_label(summary), []).append((number, each.accepted_reward))
     reference = report.reference_values(summary)
     curves = {
         name: ([(0, reference[name]), *points] if reference.get(name) is not None else points)
@@ -73,7 +73,7 @@ def _write_hits(module: GraftModule, data: Rollouts, folder: Path) -> str:
     evaluator = module.evaluators["tuned"]
     if not evaluator.rewards:
         return ""
-    best = hits.top_samples(module, data, len(data.accounts), evaluator.items, evaluator.rewards, HITS)
+    best = hits.top_samples(module, data, len(data.summaries), evaluator.items, evaluator.rewards, HITS)
     if not best:
         return ""
     hits.write(module, best, folder / "hits.csv", data.rounds.reward_label[0])

@@ -32,7 +32,7 @@ def run_summary(
     reference, tuned = (to_json(module.evaluators[w].summary()) for w in ("reference", "tuned"))
     for figures in (reference, tuned):
         figures |= {name: figures.get(name) for name in ("reward", "reward_stderr", "reward_std")}
-    last = data.accounts[-1]
+    last = data.summaries[-1]
     name, unit = data.rounds.reward_label
     found = in_std = None  # None if the reward failed for all samples of a model
     if tuned["reward"] is not None and reference["reward"] is not None:
@@ -56,19 +56,19 @@ def run_summary(
         "reward": {"name": name, "unit": unit, "higher_is_better": data.rounds.higher_is_better},
         "level": module.policy.handover_level,
         "upper_level": module.policy.interval.high,
-        **({"levels": chosen.account()} if chosen is not None else {}),
+        **({"levels": chosen.to_summary()} if chosen is not None else {}),
         "steps": module.policy.steps,
         "objective": module.objective.describe(module.policy),
         "rule": data.rounds.describe(),
         **({"scored_set": {**counts, "is_the_reward": data.rounds.same_scale}} if counts else {}),
-        "rounds": [asdict(account) for account in data.accounts],
+        "rounds": [asdict(each) for each in data.summaries],
         "acceptance_rate": last.acceptance_rate,
         "kl_nats": last.kl_nats if data.accept.is_selective else None,
         "selective": data.accept.is_selective,
         "saturated": data.saturated,
-        "reward_calls": sum(a.reward_calls for a in data.accounts),
-        "denoiser_calls": sum(a.denoiser_calls for a in data.accounts),
-        "reward_calls_by_term": by_term(data.reward, (a.reward_calls_by_term for a in data.accounts)),
+        "reward_calls": sum(a.reward_calls for a in data.summaries),
+        "denoiser_calls": sum(a.denoiser_calls for a in data.summaries),
+        "reward_calls_by_term": by_term(data.reward, (a.reward_calls_by_term for a in data.summaries)),
         "evaluation_reward_calls": sum(evaluator.reward_calls for evaluator in module.evaluators.values()),
         "evaluation_reward_calls_by_term": by_term(data.reward, (j.calls_by_term for j in module.evaluators.values())),
         "evaluation_denoiser_calls": sum(evaluator.denoiser_calls for evaluator in module.evaluators.values()),
@@ -80,7 +80,7 @@ def run_summary(
 
 def _gain(module: GraftModule, data: Rollouts) -> gains.Gain:
     """Return the gain of the tuned samples and of the last accepted draws over the reference."""
-    number = len(data.accounts) - 1
+    number = len(data.summaries) - 1
     _, index, weight = RoundSummary.read(data.rounds.round_dir(number))
     drawn = store_groups(module, data.rounds.store(number))
     rewards = torch.tensor(data.rounds.store(number).scores()[0].values, dtype=torch.float64)
@@ -110,6 +110,6 @@ def to_json(values: dict[str, float]) -> dict[str, Any]:
         if name in out:
             out[name] = int(out[name])
     for name in [name for name in out if "/" in name]:
-        metric, part = name.split("/")
+        metric, part = name.split("/", 1)  # a part may have a slash in its name
         out.setdefault(metric, {})[part] = out.pop(name)
     return out

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 from typing_extensions import override
 
+from graft.core import limits
 from graft.dataloaders.training import identity_collate
 from graft.errors import GraftError
 
@@ -51,12 +52,18 @@ class InMemoryDataModule(LightningDataModule, ABC, Generic[Part]):
         limit: Number of samples that are used, chosen at random with ``seed``; None for all.
         validation: Share of the samples in the validation part, which has at least one.
         seed: Seed of the split.
+
+    Raises:
+        GraftError: A setting is out of its range.
     """
 
     noun: ClassVar[str] = "samples"
 
     def __init__(self, source: str, batch_size: int, limit: "int | None", validation: float, seed: int) -> None:
         super().__init__()
+        limits.check("data.batch_size", batch_size, 1)
+        limits.check("data.limit", limit, 2)  # one sample of each part
+        limits.check("data.validation", validation, 0, 1, below=True)
         self.source, self.batch_size, self.limit = source, batch_size, limit
         self.validation, self.seed = validation, seed
         self._parts: tuple[Part, Part] | None = None

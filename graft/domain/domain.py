@@ -102,7 +102,7 @@ class Domain(ABC):
         """Return fresh metrics by name in snake_case, shares as fractions.
 
         Each metric takes a list of objects and gives a number, or a dict of numbers by name. A metric with an attribute
-        ``watched`` that is False is shown and raises no alarm.
+        ``monitored`` that is False is shown and raises no alarm.
         """
         return {}
 
@@ -168,7 +168,7 @@ class Domain(ABC):
         Raises:
             GraftError: The file cannot be read, or the domain has no fixed parts.
         """
-        raise GraftError(f"{type(self).__name__} takes nothing that is given in a file")
+        raise GraftError(f"{type(self).__name__} has no condition files")
 
     def apply_constraint(self, output: State, condition: Condition) -> State:
         """Replace the fixed part of the network's output by its given value; only while sampling."""

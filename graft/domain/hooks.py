@@ -112,7 +112,7 @@ def _guarded(name: str, hook: Callable[..., Any]) -> Callable[..., Any]:
     return guarded
 
 
-def _decoded(self: Any, items: Any, state: Any, condition: Any) -> str:
+def _check_decode(self: Any, items: Any, state: Any, condition: Any) -> str:
     if not isinstance(items, list):
         return f"{type(items).__name__}; it must return a list of objects"
     if len(items) != size(condition):
@@ -120,7 +120,7 @@ def _decoded(self: Any, items: Any, state: Any, condition: Any) -> str:
     return ""
 
 
-def _grouped(self: Any, group: Any, condition: Any) -> str:
+def _check_group(self: Any, group: Any, condition: Any) -> str:
     if isinstance(group, Tensor) and group.shape == (size(condition),) and not group.is_floating_point():
         return ""
     kind = type(group).__name__
@@ -128,18 +128,18 @@ def _grouped(self: Any, group: Any, condition: Any) -> str:
     return f"{found}; it must return an integer tensor of shape ({size(condition)},), one for each draw"
 
 
-def _keyed(self: Any, key: Any, item: Any) -> str:
+def _check_text(self: Any, key: Any, item: Any) -> str:
     return "" if isinstance(key, str) else f"{type(key).__name__}; it must return a string"
 
 
-def _featured(self: Any, features: Any, items: Any) -> str:
+def _check_features(self: Any, features: Any, items: Any) -> str:
     if isinstance(features, Tensor) and features.ndim == 2 and len(features) == len(items):
         return ""
     found = f"a tensor of shape {tuple(features.shape)}" if isinstance(features, Tensor) else type(features).__name__
     return f"{found} for {len(items)} objects; it must return a tensor of shape ({len(items)}, d)"
 
 
-def _metered(self: Any, metrics: Any) -> str:
+def _check_metrics(self: Any, metrics: Any) -> str:
     if not isinstance(metrics, Mapping) or not all(isinstance(each, Metric) for each in metrics.values()):
         return f"{type(metrics).__name__}; it must return a dict of torchmetrics.Metric by name"
     for each in metrics.values():
@@ -147,17 +147,17 @@ def _metered(self: Any, metrics: Any) -> str:
     return ""
 
 
-def _drawn(self: Any, png: Any, items: Any, legends: Any = None) -> str:
+def _check_render(self: Any, png: Any, items: Any, legends: Any = None) -> str:
     fine = png is None or isinstance(png, bytes)
     return "" if fine else f"{type(png).__name__}; it must return a PNG as bytes, or None"
 
 
 _CHECKS: dict[str, Callable[..., str]] = {
-    "decode": _decoded,
-    "group": _grouped,
-    "key": _keyed,
-    "caption": _keyed,
-    "features": _featured,
-    "render": _drawn,
-    "metrics": _metered,
+    "decode": _check_decode,
+    "group": _check_group,
+    "key": _check_text,
+    "caption": _check_text,
+    "features": _check_features,
+    "render": _check_render,
+    "metrics": _check_metrics,
 }

@@ -71,7 +71,7 @@ class SampleEvaluator:
 
     @property
     def reward_calls(self) -> int:
-        """Number of reward calls; a remembered value takes none."""
+        """Number of reward calls; a cached value takes none."""
         return sum(part.reward_calls for part in self.parts.values())
 
     @property

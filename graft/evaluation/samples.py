@@ -12,7 +12,7 @@ class Samples:
         items: (n,) objects.
         rewards: (n,) reward of each object, NaN where the reward failed; empty without a reward.
         denoiser_calls: Number of denoiser calls for all objects.
-        reward_calls: Number of reward calls for all objects; a remembered value takes none.
+        reward_calls: Number of reward calls for all objects; a cached value takes none.
         failures: Number of failed rewards.
         calls_by_term: Number of calls of each reward that the reward is made of, by name.
     """

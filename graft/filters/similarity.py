@@ -60,32 +60,33 @@ class Similarity(Filter):
         for start in range(0, len(order), BLOCK):
             block = slice(start, start + BLOCK)
             earlier = [(features[:start][kept[:start]], groups[:start][kept[:start]]), *seen]
-            free = torch.ones(len(order[block]), dtype=torch.bool)
+            different = torch.ones(len(order[block]), dtype=torch.bool)
             for others, theirs in earlier:
                 same = (groups[block, None] == theirs) if self.group_by == "condition" else torch.tensor(True)
-                free &= ~((similar(features[block], others) > self.threshold) & same).any(1)
+                different &= ~((similar(features[block], others) > self.threshold) & same).any(1)
             near = (similar(features[block], features[block]) > self.threshold) & (groups[block, None] == groups[block])
-            for i in free.nonzero()[:, 0].tolist():
+            for i in different.nonzero()[:, 0].tolist():
                 kept[start + i] = not bool((near[i, :i] & kept[start : start + i]).any())
         left = torch.zeros_like(draws.eligible)
         left[order[kept]] = True
-        return left, self._spare(draws, left)
-
-    def _spare(self, draws: Candidates, left: Tensor) -> Tensor:
-        """Return rejected draws with key and reward of one that is left.
-
-        The random order alone decided between them.
-        """
-        rewards = draws.rewards.tolist()
-        places = {(draws.keys[i], rewards[i]) for i in left.nonzero()[:, 0].tolist() if draws.keys[i]}
-        duplicates = torch.zeros_like(left)
-        for i in (draws.eligible & ~left).nonzero()[:, 0].tolist():
-            duplicates[i] = (draws.keys[i], rewards[i]) in places
-        return duplicates
+        return left, _interchangeable(draws, left)
 
     @override
     def __str__(self) -> str:
         return f"{self.measure} similarity at most {self.threshold:.4g}"
+
+
+def _interchangeable(draws: Candidates, left: Tensor) -> Tensor:
+    """Return rejected draws with key and reward of one that is left.
+
+    The random order alone decided between them.
+    """
+    rewards = draws.rewards.tolist()
+    places = {(draws.keys[i], rewards[i]) for i in left.nonzero()[:, 0].tolist() if draws.keys[i]}
+    duplicates = torch.zeros_like(left)
+    for i in (draws.eligible & ~left).nonzero()[:, 0].tolist():
+        duplicates[i] = (draws.keys[i], rewards[i]) in places
+    return duplicates
 
 
 def tanimoto(a: Tensor, b: Tensor) -> Tensor:

@@ -24,7 +24,7 @@ def atomic_write(path: "str | Path") -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
-        synced(temporary)
+        sync(temporary)
         os.replace(temporary, path)
     except (OSError, SafetensorError) as error:
         if isinstance(error, OSError) and error.errno is None:
@@ -43,7 +43,7 @@ def mode_of_new_file(path: Path) -> int:
     return stat.S_IMODE(path.stat().st_mode)
 
 
-def _modes_by_umask(folder: Path) -> None:
+def _set_modes(folder: Path) -> None:
     """Set the mode of safetensors files below a folder to the mode of a new file."""
     probe = folder / f".mode.{os.getpid()}.part"
     mode = mode_of_new_file(probe)
@@ -52,7 +52,7 @@ def _modes_by_umask(folder: Path) -> None:
         path.chmod(mode)
 
 
-def synced(path: "str | Path") -> None:
+def sync(path: "str | Path") -> None:
     """Force a file, or every file below a folder, onto the disk.
 
     A file gets its final name only after this. Otherwise a crash of the machine may leave an empty file of that name.
@@ -94,8 +94,8 @@ def write_with(path: "str | Path", write: "Callable[[Path], object]") -> None:
     try:
         temporary.mkdir(parents=True, exist_ok=True)
         write(temporary / path.name)
-        _modes_by_umask(temporary)
-        synced(temporary)
+        _set_modes(temporary)
+        sync(temporary)
         for each in sorted(temporary.iterdir()):
             os.replace(each, path.with_name(each.name))
     except GraftError as error:
@@ -106,7 +106,7 @@ def write_with(path: "str | Path", write: "Callable[[Path], object]") -> None:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def written_folder(folder: "str | Path", write: "Callable[[Path], object]") -> None:
+def replace_folder(folder: "str | Path", write: "Callable[[Path], object]") -> None:
     """Call ``write`` on a new folder, then replace ``folder`` by it.
 
     Args:
@@ -121,8 +121,8 @@ def written_folder(folder: "str | Path", write: "Callable[[Path], object]") -> N
     try:
         new.mkdir(parents=True, exist_ok=True)
         write(new)
-        _modes_by_umask(new)
-        synced(new)
+        _set_modes(new)
+        sync(new)
         if folder.is_dir() and not folder.is_symlink():
             folder.rename(old)
         new.rename(folder)

@@ -1,6 +1,7 @@
 """JSON files, plain or with a format number and a checksum."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +25,21 @@ def parse_json(content: "str | bytes") -> Any:
         raise ValueError("it is nested too deeply") from None
 
 
+def nulls_for_not_finite(value: Any) -> Any:
+    """Return a value with None in place of each NaN and infinity in it, which JSON lacks."""
+    if isinstance(value, dict):
+        return {key: nulls_for_not_finite(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [nulls_for_not_finite(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
 def write_json(path: "str | Path", value: Any) -> None:
-    """Write JSON atomically; raise ValueError for NaN and infinity, which JSON lacks."""
+    """Write JSON atomically; a number that is not finite becomes null."""
+    _write(path, nulls_for_not_finite(value))
+
+
+def _write(path: "str | Path", value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
@@ -47,8 +61,12 @@ def read_json(path: "str | Path", remedy: str = "") -> Any:
 
 
 def write_checked_json(path: "str | Path", content: "dict[str, Any]") -> None:
-    """Write a JSON object atomically, with its format and checksum."""
-    write_json(path, with_checksum(content, {}))
+    """Write a JSON object atomically, with its format and checksum.
+
+    Raises:
+        ValueError: A number is not finite, so that it could not be read back.
+    """
+    _write(path, with_checksum(content, {}))
 
 
 def read_checked_json(path: "str | Path", remedy: str) -> dict[str, Any]:

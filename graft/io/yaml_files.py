@@ -199,7 +199,7 @@ def install() -> None:
 
     def checked(stream: str) -> Any:
         check(stream, "a setting or configuration")
-        if "None" in stream:  # jsonargparse hands values of settings inside two groups on as Python writes them
+        if "None" in stream:  # jsonargparse passes a nested setting as the text of a Python value
             with contextlib.suppress(ValueError, SyntaxError):
                 return ast.literal_eval(stream)
         return inner(stream)

@@ -64,7 +64,7 @@ class NoiseCorrector(Described):
             GraftError: The sampler of the model is stochastic, or the priors of the processes differ.
         """
         theirs = gaussian_fields(model)
-        _decided(model)
+        _require_deterministic(model)
         if not hasattr(self, "process"):
             parts = {name: TrigFlow(part.shape, part.projection) for name, part in theirs.items()}
             self.process = parts[""] if "" in parts else MultiFieldProcess(dict(parts))
@@ -101,7 +101,7 @@ class GaussianCorrector(NoiseCorrector):
     def check_compatible(self, model: Process) -> None:
         """Take the shapes of a model; raise GraftError if it is stochastic or not Gaussian."""
         theirs = gaussian_fields(model)
-        _decided(model)
+        _require_deterministic(model)
         each = {
             n: Gaussian(LinearSchedule(), "x0", p.shape, eta=0.0, projection=p.projection) for n, p in theirs.items()
         }
@@ -184,7 +184,7 @@ def gaussian_fields(process: Process) -> dict[str, Gaussian]:
     return {name: part for name, part in parts.items() if isinstance(part, Gaussian)}
 
 
-def _decided(model: Process) -> None:
+def _require_deterministic(model: Process) -> None:
     """Raise GraftError if a sampler is stochastic: the prior noise must decide the sample."""
     if model.stochastic:
         raise GraftError(

@@ -31,7 +31,7 @@ BATCH_SIZE = 32
 COORDINATES = 200_000
 """Largest number of parameters that are compared; a random part of a larger network."""
 QUANTILE = 1.645
-"""Of the normal distribution: the lower bound holds with a probability of 0.95."""
+"""Quantile 0.95 of the standard normal distribution, for one-sided lower bounds."""
 LIMIT = 0.5
 """Lower bound of the ratio above which shaping is likely to lower the reward."""
 

@@ -158,7 +158,7 @@ class Process(Described, ABC):
     def step_kl(
         self, output: State, other: State, state: State, level: Level, next_level: Level, condition: Condition
     ) -> Tensor:
-        """Return the (B,) KL in nats of a `denoise_step` by ``output`` from one by ``other``.
+        """Return the (B,) KL(p‖q) in nats of a `denoise_step`: p has the network's ``output``, q has ``other``.
 
         Raises:
             GraftError: The step has no density.

@@ -63,7 +63,7 @@ class Categorical(CategoricalPath):
         weight: Weight of the levels in the loss: ``elbo``, the continuous-time bound on the negative log-likelihood, in
             nats per position; ``equal``, the cross-entropy of the posterior of the clean state, the same at every
             level.
-        projection: Padding: rows of zeros, which never change and count nowhere.
+        projection: Padding: rows of zeros, which never change and have no part in any loss or density.
 
     Raises:
         GraftError: A setting is out of its range.
@@ -231,7 +231,7 @@ class Categorical(CategoricalPath):
     def step_kl(
         self, output: State, other: State, state: State, level: Level, next_level: Level, condition: Condition
     ) -> Tensor:
-        """Return the (B,) sum over the positions, in nats."""
+        """Return the (B,) KL(p‖q) = Σ p log(p / q) in nats, summed over classes and positions."""
         x = as_tensor(state)
         p, q = (self.posterior(self.x0_probabilities(o), x, level, next_level) for o in (output, other))
         tiny = torch.finfo(p.dtype).tiny

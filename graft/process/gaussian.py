@@ -264,7 +264,7 @@ class Gaussian(GaussianLoss):
     def step_kl(
         self, output: State, other: State, state: State, level: Level, next_level: Level, condition: Condition
     ) -> Tensor:
-        """Return the (B,) |difference of the means|² / (2 c²) in nats, with the one deviation c.
+        """Return the (B,) KL(p‖q) = |μ_p − μ_q|² / (2 c²) in nats; c is the standard deviation of both.
 
         Raises:
             GraftError: The step draws no noise: eta is 0, or the step ends at level 0.

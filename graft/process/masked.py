@@ -34,7 +34,7 @@ class MaskedCategorical(Categorical):
         warp: Exponent of the clock: t = u^warp is the share of masked positions at level u.
         weight: Weight of the levels in the loss: ``elbo``, the continuous-time bound on the negative log-likelihood, in
             nats per position; ``equal``, the cross-entropy of the masked positions, the same at every level.
-        projection: Padding: rows of zeros, which never change and count nowhere.
+        projection: Padding: rows of zeros, which never change and have no part in any loss or density.
     """
 
     _masks = True

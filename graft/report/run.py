@@ -139,7 +139,7 @@ def histogram(rewards: Mapping[str, Sequence[float]], label: str, accepted: Sequ
     """Return an SVG file with the rewards of the reference, the accepted draws and the model.
 
     Args:
-        rewards: Rewards by name of the set.
+        rewards: Finite rewards by name of the set; at least one set has some.
         label: Label of the reward's axis.
         accepted: Weights of the accepted rewards; empty for equal weights.
     """
@@ -237,12 +237,13 @@ def write(
         for each in summary["rounds"]
         for why, count in each["failures"].items()
     )
+    distribution = svg_element(histogram(rewards, label, weights)) if any(rewards.values()) else ""
     curve = svg_element(curves(over_rounds, reference_values(summary))) if over_rounds else ""
     sections = [
         f"<h1>{html.escape(title)}</h1><p class='note'>Reference against tuned: fresh samples of the same noise.</p>",
         html_table(comparison_rows(summary), HEAD),
         f"<h2>The run</h2>{html_table(run_facts(summary))}",
-        f"<h2>Reward</h2>{svg_element(histogram(rewards, label, weights))}",
+        f"<h2>Reward</h2>{distribution}" if distribution else "",
         f"<h2>Over the rounds</h2>{curve}" if curve else "",
         levels,
         f"<h2>Samples</h2><p class='note'>The same noise in the same place.</p>{images}" if images else "",

@@ -59,18 +59,18 @@ class CachedReward(SameScores):
                 places.setdefault(self._content(item), []).append(i)
             except (Exception, SystemExit) as error:
                 scores.failures[i] = f"its content cannot be computed ({type(error).__name__})"
-                scores.free.add(i)  # the reward is not called for it
+                scores.cached.add(i)  # the reward is not called for it
         known = self._remembered(list(places))
         missing = [content for content in places if content not in known]
         found = score_objects(self.reward, [items[places[content][0]] for content in missing])
         new = {content: value for content, value in zip(missing, found.values, strict=True) if not math.isnan(value)}
         self._remember(new)
         scores.calls = found.calls
-        called = {content for i, content in enumerate(missing) if i not in found.free}
+        called = {content for i, content in enumerate(missing) if i not in found.cached}
         reasons = {missing[i]: why for i, why in found.failures.items()}
         for content, rows in places.items():
             value = known.get(content, new.get(content, math.nan))
-            scores.free |= set(rows[1:] if content in called else rows)
+            scores.cached |= set(rows[1:] if content in called else rows)
             for i in rows:
                 scores.values[i] = value
                 if content in reasons:

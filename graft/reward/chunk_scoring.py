@@ -141,7 +141,7 @@ class ChunkScoring:
             for j, i in enumerate(chunk.rows):
                 self.scores.values[i] = found.values[j]
             self.scores.failures |= {chunk.rows[j]: why for j, why in found.failures.items()}
-            self.scores.free |= {chunk.rows[j] for j in found.free}
+            self.scores.cached |= {chunk.rows[j] for j in found.cached}
 
     def _reopen(self, chunk: _Chunk, why: str) -> None:
         """Close a broken executor, which opens again; a chunk that broke it alone is lost.

@@ -103,7 +103,7 @@ class DistributedReward(SameScores):
                 pickles[i] = pickle.dumps(item)
             except Exception as error:
                 scores.failures[i] = f"the object cannot be pickled: {format_error(error)}"
-                scores.free.add(i)  # the reward is not called for it
+                scores.cached.add(i)  # the reward is not called for it
         names = [leaf.name for leaf in leaves(self.reward)]
         settings = ChunkSettings(self.chunk_size, self.timeout, self.retries, names)
         ChunkScoring(self._handle, self._pickled(), pickles, settings, scores).run()

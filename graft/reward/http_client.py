@@ -16,7 +16,7 @@ from graft.io.json_files import parse_json
 from graft.reward.scores import bounded, format_error
 from graft.version import __version__
 
-AGAIN = (408, 425, 429, 500, 502, 503, 504)
+TRANSIENT_STATUSES = (408, 425, 429, 500, 502, 503, 504)
 """Statuses after which a request is sent again."""
 MOST_BYTES = 16_000_000
 """Largest size of an answer."""
@@ -104,7 +104,7 @@ class JSONClient:
                         return parse_json(answer)
                     except ValueError:
                         raise Refused("the server's answer is no JSON") from None
-                why, passing = self._reason(status, answer), status in AGAIN
+                why, passing = self._reason(status, answer), status in TRANSIENT_STATUSES
                 if not passing or (status == 500 and attempt == retries):
                     raise Refused(why)
             if attempt < retries:

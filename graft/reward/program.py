@@ -117,7 +117,7 @@ class ProgramReward(FileReward):
                 if self._domain is None:
                     raise
                 scores.failures[i] = str(error)
-                scores.free.add(i)  # it takes no call of the program
+                scores.cached.add(i)  # the program is not called for it
         rows = list(files)
         for start in range(0, len(rows), self.batch_size):
             batch = rows[start : start + self.batch_size]

@@ -99,8 +99,8 @@ class Rated(BatchReward):
         if missing:
             chosen = [cards[i] for i in missing.values()]
             self._wait(sorted(chosen, key=lambda card: card.condition))
-        free = {*range(len(items))} - {*missing.values()}
-        return Scores([float(self._ratings.values[card.draw]) for card in cards], free=free)
+        cached = {*range(len(items))} - {*missing.values()}
+        return Scores([float(self._ratings.values[card.draw]) for card in cards], cached=cached)
 
     def _cards(self, domain: Domain, items: Sequence[Any]) -> list[Card]:
         """Return a card for each object; its name is a hash of the picture, the text and the condition."""

@@ -64,7 +64,7 @@ def _answer(data: bytes, items: Sequence[bytes]) -> str:
 
 def _scored(reward: Reward, items: Sequence[bytes]) -> Scores:
     """Return the scores; an object that cannot be imported here fails without a call of the reward."""
-    scores = Scores([math.nan] * len(items), free=set(range(len(items))))
+    scores = Scores([math.nan] * len(items), cached=set(range(len(items))))
     found: dict[int, Any] = {}
     for i, data in enumerate(items):
         try:
@@ -75,8 +75,8 @@ def _scored(reward: Reward, items: Sequence[bytes]) -> Scores:
     answers = score_objects(reward, list(found.values()))
     for j, i in enumerate(rows):
         scores.values[i] = answers.values[j]
-        if j not in answers.free:
-            scores.free.discard(i)
+        if j not in answers.cached:
+            scores.cached.discard(i)
         if j in answers.failures:
             scores.failures[i] = answers.failures[j]
     scores.calls = answers.calls
@@ -87,7 +87,7 @@ def _plain(scores: Scores) -> dict[str, Any]:
     return {
         "values": [None if math.isnan(value) else value for value in scores.values],
         "failures": {str(i): bounded(why) for i, why in scores.failures.items()},
-        "free": sorted(scores.free),
+        "cached": sorted(scores.cached),
         "calls": scores.calls or {},
     }
 
@@ -130,15 +130,15 @@ def read_answer(text: Any, count: int) -> Scores:
         raise GraftError(bounded(answer["refused"]))
     if isinstance(answer.get("error"), str):
         raise Unanswered(bounded(answer["error"]))
-    values, failures, free, calls = (answer.get(name) for name in ("values", "failures", "free", "calls"))
+    values, failures, cached, calls = (answer.get(name) for name in ("values", "failures", "cached", "calls"))
     if not (
         isinstance(values, list)
         and len(values) == count
         and all(value is None or type(value) in (int, float) for value in values)
         and isinstance(failures, dict)
         and all(_is_position(i, count) and isinstance(why, str) for i, why in failures.items())
-        and isinstance(free, list)
-        and all(type(i) is int and 0 <= i < count for i in free)
+        and isinstance(cached, list)
+        and all(type(i) is int and 0 <= i < count for i in cached)
         and isinstance(calls, dict)
         and all(type(number) is int and 0 <= number <= MOST_CALLS * count for number in calls.values())
     ):
@@ -149,7 +149,7 @@ def read_answer(text: Any, count: int) -> Scores:
     kept = [
         math.nan if i in reasons else value for i, value in enumerate(values)
     ]  # `score_objects` checks that they are finite
-    return Scores(kept, reasons, set(free), {bounded(name, 200): number for name, number in calls.items()})
+    return Scores(kept, reasons, set(cached), {bounded(name, 200): number for name, number in calls.items()})
 
 
 MOST_CALLS = 1_000

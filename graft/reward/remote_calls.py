@@ -75,7 +75,7 @@ class RemoteReward(FileReward):
                 files[i] = self.files_of(item)
             except GraftError as error:
                 scores.failures[i] = str(error)
-                scores.free.add(i)  # it takes no call of the server
+                scores.cached.add(i)  # the server is not called for it
         rows, silence = list(files), _Silence()
         batches = [rows[start : start + self.batch_size] for start in range(0, len(rows), self.batch_size)]
 

@@ -18,20 +18,21 @@ class Scores:
     Attributes:
         values: Score of each object; NaN for a failure.
         failures: Reason of each failure, by position.
-        free: Positions of the objects that took no call of a reward, since their scores were cached.
+        cached: Positions of the objects that took no call of a reward: their scores were cached, or they could not be
+            sent.
         calls: Number of calls by the name of each reward that was called; None for `reward_calls` calls of the reward
             that returned this. `score_objects` fills it in.
     """
 
     values: list[float]
     failures: dict[int, str] = field(default_factory=dict)
-    free: set[int] = field(default_factory=set)
+    cached: set[int] = field(default_factory=set)
     calls: "dict[str, int] | None" = None
 
     @property
     def reward_calls(self) -> int:
         """The number of objects that took a call."""
-        return len(self.values) - len(self.free)
+        return len(self.values) - len(self.cached)
 
 
 def oriented(rewards: Signed, higher_is_better: bool) -> Signed:
@@ -51,7 +52,7 @@ def concatenate_scores(parts: Sequence[Scores]) -> Scores:
         start = len(out.values)
         out.values += part.values
         out.failures |= {start + i: why for i, why in part.failures.items()}
-        out.free |= {start + i for i in part.free}
+        out.cached |= {start + i for i in part.cached}
         calls.update(part.calls or {})
     out.calls = dict(calls)
     return out

@@ -8,6 +8,7 @@ from typing import Any
 
 from typing_extensions import override
 
+from graft.core import limits
 from graft.core.copies import copied
 from graft.errors import GraftError
 from graft.reward.base import Reward
@@ -33,6 +34,8 @@ class CompositeReward(Reward):
             raise GraftError(
                 f"{len(terms)} rewards and {len(weights)} weights: give at least one, and a weight for each"
             )
+        for weight in weights:
+            limits.check("weights", weight)
         self.terms = [scorer(term, f"term {i + 1} of {type(self).__name__}") for i, term in enumerate(terms)]
         self.weights = list(weights)
 
@@ -53,7 +56,7 @@ class CompositeReward(Reward):
     def __call__(self, items: Sequence[Any]) -> Scores:
         parts = [score_objects(term, items) for term in self.terms]
         calls = sum((Counter(part.calls) for part in parts), Counter[str]())
-        scores = Scores([math.nan] * len(items), free=set.intersection(*(part.free for part in parts)), calls=calls)
+        scores = Scores([math.nan] * len(items), cached=set.intersection(*(part.cached for part in parts)), calls=calls)
         for term, part in zip(self.terms, parts, strict=True):
             scores.failures |= {i: f"{term.name}: {why}" for i, why in part.failures.items()}
         for i in range(len(items)):

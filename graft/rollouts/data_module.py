@@ -58,7 +58,7 @@ class Rollouts(Described, LightningDataModule):
         seed: Seed of the acceptance and of the training order; the command line links it to ``--seed_everything``.
 
     Attributes:
-        accounts: The summaries of the rounds so far.
+        summaries: Summaries of the rounds so far.
         saturated: The last round left nothing to select, and was not trained on.
     """
 
@@ -105,7 +105,7 @@ class Rollouts(Described, LightningDataModule):
         self.level_search = level_search if level_search is not None else LevelSearch()
         self.run_dir = Path(run_dir) if run_dir is not None else None
         self.seed = seed
-        self.accounts: list[RoundSummary] = []
+        self.summaries: list[RoundSummary] = []
         self.saturated = False
         self.seconds_per_draw = 0.0  # seconds that a sample and its score took in the last round
         self._served = False  # in this call of the trainer's fit
@@ -171,7 +171,7 @@ class Rollouts(Described, LightningDataModule):
     def setup(self, stage: str) -> None:
         if stage == "fit":
             assert self.trainer is not None
-            self.accounts, self.saturated, self._served = [], False, False
+            self.summaries, self.saturated, self._served = [], False, False
             checks.check(self, self.module, self.trainer)
             if self.storage.reuse_runs and self._cache is None:
                 self._cache = RolloutCache(self.storage.reuse_runs)
@@ -193,8 +193,8 @@ class Rollouts(Described, LightningDataModule):
         policy, objective, runner = self.module.policy, self.module.objective, self.runner()
         objective.check(policy, self.rounds.spec)
         number = self.trainer.current_epoch
-        self.accounts = self.accounts[:number]
-        self.accounts += [RoundSummary.read(self.rounds.round_dir(n))[0] for n in range(len(self.accounts), number)]
+        self.summaries = self.summaries[:number]
+        self.summaries += [RoundSummary.read(self.rounds.round_dir(n))[0] for n in range(len(self.summaries), number)]
         if number == self.trainer.max_epochs or self.trainer.should_stop:  # resumed after the last round
             return []
         runner.prune(number)
@@ -205,10 +205,10 @@ class Rollouts(Described, LightningDataModule):
         else:
             runner.ranks.wait()
             objective.on_round_start(policy, number)
-            summary = runner.run(number, self.accounts)
+            summary = runner.run(number, self.summaries)
             self.saturated, self.seconds_per_draw = runner.saturated, runner.seconds_per_draw
         self._log(summary, to_loggers=not done)
-        self.accounts.append(summary)
+        self.summaries.append(summary)
         if self.saturated:
             if self._served:
                 raise StopIteration  # which ends Lightning's loop over epochs

@@ -121,7 +121,9 @@ def _written(domain: Domain, items: list[Any], rewards: "list[float] | None") ->
 def _replayed() -> Iterator[None]:
     """Restore all global random states at the end of the block."""
     python, arrays = random.getstate(), np.random.get_state()
-    with torch.random.fork_rng():
-        yield
-    random.setstate(python)
-    np.random.set_state(arrays)
+    try:
+        with torch.random.fork_rng():
+            yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(arrays)

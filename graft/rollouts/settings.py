@@ -10,11 +10,11 @@ from graft.evaluation.alarms import Alarms
 from graft.reward import Scorer
 from graft.sampler import nearest_level
 
-SURVIVING = 0.8
+MIN_RETENTION = 0.8
 """Share of the accepted gain that a level must keep, by the lower end of its interval, for ``auto`` to choose it."""
-LEAST = 128
+MIN_LEVEL_DRAWS = 128
 """Smallest number of draws; with fewer draws the intervals of the shares are too wide."""
-AGAIN = 4
+DRAWS_PER_RESAMPLED = 4
 """Number of draws for each re-rolled state."""
 
 
@@ -198,5 +198,5 @@ class LevelSearch:
         """
         if self.draws is not None:
             return self.draws
-        affordable = a_round / (1 + levels + levels / AGAIN)
-        return min(a_round, max(math.ceil(LEAST / batch), math.floor(affordable / batch)) * batch)
+        affordable = a_round / (1 + levels + levels / DRAWS_PER_RESAMPLED)
+        return min(a_round, max(math.ceil(MIN_LEVEL_DRAWS / batch), math.floor(affordable / batch)) * batch)

@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,20 +13,20 @@ from graft.core.datatypes import Chunk
 from graft.core.state import cat, take
 from graft.errors import GraftError
 from graft.io.atomic import atomic_write
-from graft.io.json_files import write_checked_json
 from graft.io.mapped import mapped_writer
 from graft.io.tensors import read_metadata, read_tensors, write_tensors
-from graft.reward import Scores, bounded, concatenate_scores
+from graft.reward import Scores
 from graft.rounds.chunk_files import chunk_from_tensors, chunk_to_tensors, grid_metadata, recorded_levels
 from graft.rounds.rollout_cache import RolloutCache
-from graft.rounds.score_files import from_nulls, read_scores_file, to_nulls
+from graft.rounds.score_files import read_scores_file
+from graft.rounds.score_store import PROXY, SCORES, STORED, ScoreStore
 
 ACCEPTED = "accepted.safetensors"
 ALL = "all.safetensors"  # for objectives that contrast accepted and rejected draws
-DRAWN, STORED, SCORES, PROXY = "chunk", "stored", "scores", "proxy"  # prefixes of file names
+DRAWN = "chunk"  # prefix of file names
 
 
-class RoundStore:
+class RoundStore(ScoreStore):
     """The folder of one round.
 
     Args:
@@ -39,7 +39,8 @@ class RoundStore:
     def __init__(
         self, folder: Path, origin: "dict[str, Any] | None", chunk_sizes: Sequence[int], reward: "str | None" = None
     ) -> None:
-        self.folder, self._origin, self.chunk_sizes, self.reward = folder, origin, chunk_sizes, reward
+        super().__init__(folder, chunk_sizes, reward)
+        self._origin = origin
 
     @classmethod
     def on_disk(cls, folder: Path) -> "RoundStore":
@@ -70,12 +71,6 @@ class RoundStore:
         stored, drawn = _paths(self.folder, index)
         return stored if stored.exists() else drawn
 
-    def _scores(self, index: int) -> Path:
-        """Return the path of the scores: the reused file if it has the same reward, else a new one."""
-        stored = self.folder / f"{STORED}_{index:05d}.json"
-        fits = stored.exists() and read_scores_file(stored)["reward"] == self.reward
-        return stored if fits else self.folder / f"{SCORES}_{index:05d}.json"
-
     def has_chunk(self, index: int) -> bool:
         """Return True if the draws of a chunk are on disk."""
         return self._chunk(index).exists()
@@ -83,28 +78,6 @@ class RoundStore:
     def is_cached(self, index: int) -> bool:
         """Return True if the draws of a chunk come from an earlier run."""
         return self._chunk(index).name.startswith(STORED)
-
-    def has_scores(self, index: int) -> bool:
-        """Return True if all scores of a chunk by this reward are on disk."""
-        path = self._scores(index)
-        return path.exists() and (content := read_scores_file(path))["reward"] == self.reward and not content["again"]
-
-    def reward_calls(self, index: int) -> int:
-        """Return the number of reward calls that this run made for a chunk."""
-        path = self._scores(index)
-        return 0 if path.name.startswith(STORED) else int(read_scores_file(path)["reward_calls"])
-
-    def calls_by_term(self, index: int) -> dict[str, int]:
-        """Return the number of calls that this run made of each term of the reward, by name."""
-        path = self._scores(index)
-        return {} if path.name.startswith(STORED) else dict(read_scores_file(path)["calls"])
-
-    def pending_retries(self, index: int) -> "list[int] | None":
-        """Return the positions of failed draws to score again; None if a chunk has no scores yet."""
-        path = self._scores(index)
-        if path.exists() and (content := read_scores_file(path))["reward"] == self.reward:
-            return list(content["again"])
-        return None
 
     def write_chunk(self, index: int, chunk: Chunk) -> None:
         """Write the draws of a chunk."""
@@ -163,69 +136,6 @@ class RoundStore:
         _link(source, own.with_suffix(".safetensors"))
         return True
 
-    def write_scores(
-        self, index: int, scores: Scores, keys: list[str], again: Sequence[int] = (), reward_calls: "int | None" = None
-    ) -> None:
-        """Write the scores of a chunk.
-
-        NaN without a failure marks a draw that was not scored, or a draw that must be scored again.
-
-        Args:
-            index: Number of the chunk.
-            scores: Score of each draw.
-            keys: Key of each object.
-            again: Positions of the draws to score again.
-            reward_calls: Number of reward calls so far; by default one for each value and each failure.
-        """
-        scored = sum(value == value for value in scores.values) + len(scores.failures) - len(scores.free)
-        content = {
-            "reward": self.reward,
-            "values": to_nulls(scores.values),
-            "failures": {str(i): bounded(str(why)) for i, why in scores.failures.items()},
-            "reward_calls": scored if reward_calls is None else reward_calls,
-            "calls": scores.calls or {},
-            "again": list(again),
-            "keys": keys,
-        }
-        write_checked_json(self.folder / f"{SCORES}_{index:05d}.json", content)
-
-    def proxy_scores(self, index: int, by: str, scores: "Callable[[], Sequence[float]]") -> list[float]:
-        """Return the proxy rewards of a chunk; NaN for a failed one.
-
-        Args:
-            index: Number of the chunk.
-            by: Hash of the proxy reward. A file with the same hash is read, else a new file is written.
-            scores: Function that returns the proxy rewards.
-        """
-        path = self.folder / f"{PROXY}_{index:05d}.json"
-        if not path.exists() or read_scores_file(path)["reward"] != by:
-            values = to_nulls(scores())
-            content = {"reward": by, "values": values, "failures": {}, "keys": [""] * len(values), "reward_calls": 0}
-            write_checked_json(path, content)
-        return from_nulls(read_scores_file(path)["values"])
-
-    def mark_failures_for_retry(self) -> None:
-        """Mark failed draws to be scored again on resume; the other scores stay."""
-        for index in range(len(self.chunk_sizes)):
-            if not self.has_scores(index):
-                continue
-            scores, keys = self.read_scores(index)
-            if scores.failures:
-                plain = Scores(scores.values, calls=self.calls_by_term(index))
-                self.write_scores(index, plain, keys, list(scores.failures), self.reward_calls(index))
-                (self.folder / f"{STORED}_{index:05d}.json").unlink(missing_ok=True)
-
-    def read_scores(self, index: int) -> tuple[Scores, list[str]]:
-        """Return the scores of a chunk and the keys of its objects."""
-        content = read_scores_file(self._scores(index))
-        values = from_nulls(content["values"])
-        failures = {int(i): str(why) for i, why in content["failures"].items()}
-        return Scores(values, failures, calls=dict(content["calls"])), content["keys"]
-
-    def scores(self) -> tuple[Scores, list[str]]:
-        """Return the scores of all chunks and the keys of their objects."""
-        return join_parts([self.read_scores(index) for index in range(len(self.chunk_sizes))])
-
     def kept_scores(self) -> tuple[Scores, list[str]]:
         """Return the scores of all chunks and the keys, both empty if samples are missing on disk."""
         kept = all(self.has_chunk(index) and self.has_scores(index) for index in range(len(self.chunk_sizes)))
@@ -278,11 +188,6 @@ class RoundStore:
 def _paths(folder: Path, index: int) -> tuple[Path, Path]:
     """Return (path of a chunk from an earlier run, path of a chunk of this run)."""
     return folder / f"{STORED}_{index:05d}.safetensors", folder / f"{DRAWN}_{index:05d}.safetensors"
-
-
-def join_parts(parts: Sequence[tuple[Scores, list[str]]]) -> tuple[Scores, list[str]]:
-    """Return the joined scores and keys of several chunks."""
-    return concatenate_scores([scores for scores, _ in parts]), [key for _, keys in parts for key in keys]
 
 
 def _link(source: Path, target: Path) -> None:

@@ -16,7 +16,8 @@ from graft.io.fingerprint import fingerprint_hash
 from graft.reward import Reward, Scores, bounded, oriented, score_objects
 from graft.rounds.budget_selection import equal_shares, top_per_group
 from graft.rounds.ranks import Ranks
-from graft.rounds.round_store import RoundStore, join_parts
+from graft.rounds.round_store import RoundStore
+from graft.rounds.score_store import join_parts
 from graft.rounds.settings import RoundSettings
 from graft.rounds.variation import variation
 

@@ -13,7 +13,7 @@ from graft.runs.contents import refuse_foreign
 
 LOCATION_KEYS = {"run_dir", "ckpt_path", "config"}  # settings of places, which change no result
 
-FREE = ("allow_constant",)  # settings that end a run or not, which change no result
+STOPPING_KEYS = ("allow_constant",)  # settings that end a run or not, which change no result
 
 _made = set[Path]()  # folders that this process made
 
@@ -166,7 +166,12 @@ def first_difference(
         moved = key.startswith(HARDWARE_KEYS)
         before, now = theirs.get(key), ours.get(key)
         alike = before == now or (before != before and now != now)  # NaN is not equal to itself
-        if key.split(".")[0] not in LOCATION_KEYS and key.split(".")[-1] not in FREE and not moved and not alike:
+        if (
+            key.split(".")[0] not in LOCATION_KEYS
+            and key.split(".")[-1] not in STOPPING_KEYS
+            and not moved
+            and not alike
+        ):
             return key, before, now
     return None
 

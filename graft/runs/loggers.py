@@ -64,7 +64,7 @@ def attach_loggers(trainer: Trainer, metrics: ResumableCSVLogger, config: str, p
 
 
 def metrics_file(trainer: Trainer) -> ResumableCSVLogger:
-    """Return the logger of ``metrics.csv`` that `attach` added to a trainer."""
+    """Return the logger of ``metrics.csv`` that `attach_loggers` added to a trainer."""
     return next(each for each in trainer.loggers if isinstance(each, ResumableCSVLogger))
 
 

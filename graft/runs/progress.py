@@ -29,13 +29,13 @@ class RoundProgressCallback(Callback):
         self._took = [*self._took, now - self._since][-REMEMBERED:]
         self._since = now
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
-        rounds, account = trainer.max_epochs or 1, data.accounts[-1]
-        left = (rounds - account.round - 1) * sum(self._took) / len(
+        rounds, last = trainer.max_epochs or 1, data.summaries[-1]
+        left = (rounds - last.round - 1) * sum(self._took) / len(
             self._took
         ) + 2 * data.evaluation.test_draws * data.seconds_per_draw
         if trainer.is_global_zero:
             print(
-                f"graft: round {account.round + 1}/{rounds}: {account.accepted} of {account.draws} accepted, "
+                f"graft: round {last.round + 1}/{rounds}: {last.accepted} of {last.draws} accepted, "
                 f"{format_duration(self._took[-1])}; about {format_duration(left)} left",
                 flush=True,
             )

@@ -15,7 +15,7 @@ from torch import nn
 from typing_extensions import override
 
 from graft.errors import GraftError
-from graft.io.atomic import synced
+from graft.io.atomic import sync
 from graft.io.checksum import file_checksum
 from graft.io.json_files import read_checked_json, write_checked_json
 from graft.policy import Policy
@@ -78,7 +78,7 @@ class FullyShard(ModelParallelStrategy):
         self.barrier()
         if self.is_global_zero:
             write_checksums(part)
-            synced(part)
+            sync(part)
             if path.is_dir():
                 path.rename(old)
             part.replace(path)

@@ -21,7 +21,7 @@ import torch
 from toys import FOLDER, JUDGED, TOYS, Distribution, drawn, module, quiet, reference, rollouts, trainer, tuned
 
 from graft import commands
-from graft.rollouts.settings import SURVIVING, LevelSearch
+from graft.rollouts.settings import MIN_RETENTION, LevelSearch
 
 SEEDS = range(5)
 FIXED = (0.0, 0.125, 0.25, 0.375, 0.5)
@@ -199,7 +199,7 @@ def tables(path: Path) -> None:
     versus(runs, {cell: dict.fromkeys(SEEDS, t["chosen"]) for cell, t in truth.items()}, "The truth's level")
     for least in (0.8, 0.95, 0.98):
         chosen = {cell: {r["seed"]: highest(r["measured"], least) for r in of("auto", *cell)} for cell in truth}
-        versus(runs, chosen, f"`auto` with at least {least:g} in place of {SURVIVING:g}")
+        versus(runs, chosen, f"`auto` with at least {least:g} in place of {MIN_RETENTION:g}")
 
 
 def highest(shares: dict[str, float], least: float) -> float:
@@ -241,7 +241,9 @@ def main() -> None:
         raise SystemExit(__doc__)
     if sys.argv[1] == "run":
         everything(path)
-    print(f"The criterion: the largest level at which the interval of the surviving share begins at {SURVIVING:g}.\n")
+    print(
+        f"The criterion: the largest level at which the interval of the surviving share begins at {MIN_RETENTION:g}.\n"
+    )
     tables(path)
 
 

@@ -48,7 +48,7 @@ def alarm_in_the_second_round(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("graft.evaluation.alarms.callback.check_tolerances", judge)
 
 
-def test_watched_by_default(finished: Path) -> None:
+def test_monitored_by_default(finished: Path) -> None:
     """Each statistic and the reference's are in each round, without a setting."""
     run_summary = summary(finished)
     assert run_summary["alarms"] == [
@@ -227,5 +227,5 @@ def test_domain_that_says_little(folder: Path) -> None:
     done(*args)
     assert summary("runs/mixture/1")["monitored"] == []
     done(*args, "--data.evaluation.held_out_reward", "domains.mixture.Rightmost")
-    (watched,) = summary("runs/mixture/2")["monitored"]
-    assert watched["statistic"] == "held_out" and not watched["alarm"]
+    (monitored,) = summary("runs/mixture/2")["monitored"]
+    assert monitored["statistic"] == "held_out" and not monitored["alarm"]

@@ -72,6 +72,17 @@ def test_tables_are_data_frames(mixture_run: Path) -> None:
         graft.table(run.module, points, rewards=[1.0])
 
 
+def test_text_that_looks_like_a_number_stays_text(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("")
+    (tmp_path / "hits.csv").write_text("rank,key,reward,times,origin,smiles\n1,007,0.5,2,1_0,1e3\n")
+    accepted = tmp_path / "rounds/0/accepted.csv"
+    accepted.parent.mkdir(parents=True)
+    accepted.write_text("draw,key,reward,weight\n3,007,-0.5,1\n")
+    run = graft.load_run(tmp_path)
+    assert run.hits == [{"rank": 1, "key": "007", "reward": 0.5, "times": 2, "origin": "1_0", "smiles": "1e3"}]
+    assert run.accepted(0) == [{"draw": 3, "key": "007", "reward": -0.5, "weight": 1}]
+
+
 def test_what_is_no_run(mixture_run: Path, folder: Path) -> None:
     with pytest.raises(GraftError, match=r"holds no run\. Give the folder of a run"):
         graft.load_run(folder)

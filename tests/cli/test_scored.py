@@ -74,6 +74,22 @@ def test_without_a_reward(small: list[str]) -> None:
     assert summary["tuned"]["reward"] is None and summary["reward"]["name"] == "pIC50"
 
 
+def test_a_reward_that_fails_for_all_samples_of_the_comparison(small: list[str], folder: Path) -> None:
+    """The report then has no histogram of rewards, and the run ends well."""
+    kept = [arg for arg in small if arg not in REWARD]
+    done("fit", *kept, "--data.reward", "tried.raises", *FILE, "--trainer.max_epochs", "1")
+    summary = json.loads(Path(NEW, "summary.json").read_text())
+    assert summary["tuned"]["reward"] is None and summary["tuned"]["failed_rewards"] == 32
+    page = Path(NEW, "report.html").read_text()
+    assert "<h2>The run</h2>" in page and "<h2>Reward</h2>" not in page
+
+
+def test_validation_without_a_reward(small: list[str]) -> None:
+    kept = [arg for arg in small if arg not in REWARD]
+    out = done("validate", *kept, "--data.reward", "null", *FILE).out
+    assert "validity" in out and "reward" not in out
+
+
 def test_smaller_is_better(small: list[str]) -> None:
     done("fit", *small, *FILE, "--data.source.higher_is_better", "false", "--trainer.max_epochs", "1")
     rows = list(csv.DictReader(Path(NEW, "rounds/0/accepted.csv").read_text().splitlines()))

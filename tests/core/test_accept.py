@@ -267,6 +267,8 @@ def test_failures_leave_the_others_distribution(name: str) -> None:
 def test_nothing_to_accept() -> None:
     with pytest.raises(GraftError, match="failed for all 3"):
         AcceptAll()(torch.full((3,), math.nan))
+    with pytest.raises(GraftError, match="none of 3 draws passed the filters"):
+        AcceptAll()(torch.arange(3.0), eligible=torch.zeros(3, dtype=torch.bool))
     with pytest.raises(GraftError, match="accepted none of 3"):
         Threshold(5.0)(torch.arange(3.0))
     with pytest.raises(GraftError, match="at most `reward_bound`"):

@@ -37,10 +37,10 @@ class Unmerged(Share):
     higher_is_better = False
 
 
-class Unwatched(Share):
-    """Shown and not watched."""
+class Unmonitored(Share):
+    """Shown and not monitored."""
 
-    watched = False
+    monitored = False
 
 
 class Parts(Share):
@@ -51,7 +51,13 @@ class Parts(Share):
 
 
 def metrics() -> dict[str, Metric]:
-    return {"share": Share(), "unmerged": Unmerged(), "mean": MeanMetric(), "parts": Parts(), "unwatched": Unwatched()}
+    return {
+        "share": Share(),
+        "unmerged": Unmerged(),
+        "mean": MeanMetric(),
+        "parts": Parts(),
+        "unmonitored": Unmonitored(),
+    }
 
 
 def normal(n: int, d: int, seed: int) -> torch.Tensor:

@@ -45,7 +45,7 @@ def test_called_once(file: "str | None") -> None:
     for scores, cached in ((first_time, 2), (second, 5)):
         assert scores.values[:3] == [2.0, 3.0, 2.0] and scores.values[5] == 4.0
         assert sorted(scores.failures) == [3, 4] and all(math.isnan(scores.values[i]) for i in (3, 4))
-        assert len(scores.free) == cached
+        assert len(scores.cached) == cached
     assert inner._calls == [(4.0,), (9.0,), (-1.0,), (16.0,), (-1.0,)]  # failures are scored again
     assert reward.score((9.0,)) == 3.0 and len(inner._calls) == 5
     with pytest.raises(ValueError, match="negative"):
@@ -74,7 +74,7 @@ def test_memory_is_bounded() -> None:
     reward = CachedReward(inner, max_entries=3)
     reward([(float(i),) for i in range(10)])
     assert len(reward._known) == 3
-    assert reward([(9.0,)]).free == {0} and not reward([(0.0,)]).free
+    assert reward([(9.0,)]).cached == {0} and not reward([(0.0,)]).cached
 
 
 def test_objects_that_do_not_pickle() -> None:

@@ -146,12 +146,12 @@ LOST = {
     "pickle": lambda: b"not a text",
     "text": lambda: "[1, 2",
     "list": lambda: "[1, 2]",
-    "short": lambda: json.dumps({"values": [], "failures": {}, "free": [], "calls": {}}),
-    "words": lambda: json.dumps({"values": ["1", "2"], "failures": {}, "free": [], "calls": {}}),
-    "truth": lambda: json.dumps({"values": [True, True], "failures": {}, "free": [], "calls": {}}),
-    "silent": lambda: json.dumps({"values": [None, None], "failures": {}, "free": [], "calls": {}}),
-    "elsewhere": lambda: json.dumps({"values": [1, 2], "failures": {"7": "x"}, "free": [], "calls": {}}),
-    "many calls": lambda: json.dumps({"values": [1, 2], "failures": {}, "free": [], "calls": {"square": 10**9}}),
+    "short": lambda: json.dumps({"values": [], "failures": {}, "cached": [], "calls": {}}),
+    "words": lambda: json.dumps({"values": ["1", "2"], "failures": {}, "cached": [], "calls": {}}),
+    "truth": lambda: json.dumps({"values": [True, True], "failures": {}, "cached": [], "calls": {}}),
+    "silent": lambda: json.dumps({"values": [None, None], "failures": {}, "cached": [], "calls": {}}),
+    "elsewhere": lambda: json.dumps({"values": [1, 2], "failures": {"7": "x"}, "cached": [], "calls": {}}),
+    "many calls": lambda: json.dumps({"values": [1, 2], "failures": {}, "cached": [], "calls": {"square": 10**9}}),
     "refusal of the chunk": lambda: json.dumps({"error": "no space left"}),
 }
 
@@ -176,7 +176,7 @@ def test_an_object_that_is_lost_each_time_fails(how: str) -> None:
 
 
 def test_a_number_that_is_not_finite_is_a_failure() -> None:
-    spoil = lambda number, items: '{"values": [NaN, 1e999], "failures": {}, "free": [], "calls": {}}'  # noqa: E731
+    spoil = lambda number, items: '{"values": [NaN, 1e999], "failures": {}, "cached": [], "calls": {}}'  # noqa: E731
     scores = score_objects(DistributedReward(here(SQUARE), lambda: Fake(spoil)), [1.0, 2.0])
     assert {*scores.failures} == {0, 1} and all(map(math.isnan, scores.values))
 

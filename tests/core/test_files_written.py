@@ -9,7 +9,7 @@ import pytest
 
 import graft
 from graft.errors import GraftError
-from graft.io.atomic import write_text, write_with, written_folder
+from graft.io.atomic import replace_folder, write_text, write_with
 
 
 @pytest.fixture
@@ -88,7 +88,7 @@ def test_enumerated_molecules(moved: list[tuple[str, bool]], tmp_path: Path, mon
 
 def test_a_folder_takes_the_place_of_another(moved: list[tuple[str, bool]], tmp_path: Path) -> None:
     def filled(text: str) -> None:
-        written_folder(tmp_path / "run/out", lambda new: (new / text).write_text(text))
+        replace_folder(tmp_path / "run/out", lambda new: (new / text).write_text(text))
 
     filled("a")
     filled("b")
@@ -97,14 +97,14 @@ def test_a_folder_takes_the_place_of_another(moved: list[tuple[str, bool]], tmp_
 
 
 def test_a_folder_that_fails_leaves_the_old_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    written_folder(tmp_path / "out", lambda new: (new / "a").write_text("a"))
+    replace_folder(tmp_path / "out", lambda new: (new / "a").write_text("a"))
 
     def full(new: Path) -> None:
         (new / "b").write_text("half")
         raise OSError(28, "No space left on device")
 
     with pytest.raises(GraftError, match=r"No space left.*free the disk"):
-        written_folder(tmp_path / "out", full)
+        replace_folder(tmp_path / "out", full)
     rename = Path.rename
 
     def failing(self: Path, target: Path) -> Path:
@@ -114,7 +114,7 @@ def test_a_folder_that_fails_leaves_the_old_one(tmp_path: Path, monkeypatch: pyt
 
     monkeypatch.setattr(Path, "rename", failing)
     with pytest.raises(GraftError, match="Input/output error"):
-        written_folder(tmp_path / "out", lambda new: (new / "c").write_text("c"))
+        replace_folder(tmp_path / "out", lambda new: (new / "c").write_text("c"))
     assert [str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")] == ["out", "out/a"]
 
 
@@ -134,7 +134,7 @@ PLAIN = {
     "domains/images/captioned/train_pipeline.py": "a folder of diffusers, written again if the training resumes",
     "domains/images/files.py": "into the temporary file of atomic_write",
     "domains/images/text/module.py": "into the temporary file of atomic_write",
-    "domains/images/text/export.py": "into the temporary folder of written_folder",
+    "domains/images/text/export.py": "into the temporary folder of replace_folder",
     "domains/molecules/files.py": "into the temporary file of write_with",
     "domains/molecules/sources.py": "into the temporary file of write_with",
     "domains/molecules/rewards/calls.py": "the temporary folder that a program runs in",

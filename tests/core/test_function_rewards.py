@@ -223,8 +223,8 @@ def test_remembered_scores_are_of_one_lambda(tmp_path: Path) -> None:
     file = str(tmp_path / "scores.sqlite")
     for factor in (1.0, 2.0, 1.0):
         assert CachedReward(pair(factor)[0], path=file)([3.0]).values == [3.0 * factor]
-    assert CachedReward(pair(1.0)[0], path=file)([3.0]).free == {0}
-    assert not CachedReward(Opaque(), path=file)([3.0]).free and not CachedReward(Opaque(), path=file)([3.0]).free
+    assert CachedReward(pair(1.0)[0], path=file)([3.0]).cached == {0}
+    assert not CachedReward(Opaque(), path=file)([3.0]).cached and not CachedReward(Opaque(), path=file)([3.0]).cached
 
 
 def test_fit(tmp_path: Path) -> None:

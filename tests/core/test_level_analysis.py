@@ -155,7 +155,7 @@ def test_auto(tmp_path: Path, source: Literal["reference", "current"]) -> None:
     summary = graft.fit(module, rollouts, tmp_path / "run", trainer(2))
     found = Analysis.read(tmp_path / "run", origin(rollouts))
     assert summary["level"] == module.policy.interval.low == found.level == 0.125
-    assert summary["levels"] == found.account() and summary["levels"]["reward_calls"] == found.reward_calls > 600
+    assert summary["levels"] == found.to_summary() and summary["levels"]["reward_calls"] == found.reward_calls > 600
     assert summary["reward_calls"] == 512  # the rounds'
     later = made(tmp_path, level="auto")
     later.load_weights(tmp_path / "run/tuned.safetensors")

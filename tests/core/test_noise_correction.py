@@ -15,7 +15,7 @@ from trained import training
 
 import graft
 from graft import GraftError, GraftModule, cli
-from graft.commands.correct import InvertedNoiseData, correct
+from graft.commands.correct import InvertedNoiseData, correct, flops, train_longer
 from graft.commands.correct.pareto import Frontier, Row, summarize_frontier
 from graft.network.corrector import GaussianCorrector, NoiseCorrector
 from graft.process import Gaussian, LinearSchedule, TrigFlow
@@ -26,6 +26,14 @@ pytestmark = [pytest.mark.filterwarnings(f"ignore:{message}") for message in cli
 
 BASE = Gaussian(LinearSchedule(), "velocity", (2,), eta=0.0)
 MEAN, COV = f64([0.5, -1.0]), f64([[0.6, 0.2], [0.2, 0.3]])
+
+
+def test_flops_of_a_network_without_counted_operations() -> None:
+    """Costs are then numbers of calls, and no cost is 0."""
+    state = torch.zeros(4, 2)
+    assert flops.call(BASE, lambda state, time, condition: 2 * state, state, {"row": torch.zeros(4)}) == 1
+    assert flops.call(BASE, lambda state, time, condition: state @ torch.eye(2), state, {"row": torch.zeros(4)}) == 8
+    assert train_longer.steps_for_flops(120, 1.0, 4) == 10
 
 
 class Known(nn.Module):

@@ -2,6 +2,7 @@
 
 import gzip
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -166,14 +167,34 @@ def test_noise_fills_one_step_between_grey_levels() -> None:
     assert ImageData(limit=8).train_set[0]["pixels"].shape == (1, 8, 8)
 
 
+@pytest.mark.parametrize(
+    "setting, value",
+    [
+        *(("limit", value) for value in (1, 0, -5)),
+        *(("validation", value) for value in (-0.1, 1.0, float("nan"))),
+        ("batch_size", 0),
+        ("size", 0),
+        ("max_invalid_fraction", float("nan")),
+    ],
+)
+def test_settings_out_of_their_ranges(setting: str, value: float) -> None:
+    kwargs: Any = {setting: value}
+    with pytest.raises(GraftError, match=f"data.{setting} is"):
+        ImageData(**kwargs)
+
+
+def test_one_picture_is_too_few(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", images=np.zeros((1, 8, 8), np.uint8))
+    with pytest.raises(GraftError, match="too few"):
+        ImageData(str(tmp_path / "a.npz")).setup()
+
+
 def test_mirrored_and_split_by_seed() -> None:
     plain, mirrored = ImageData(limit=40, validation=0.25), ImageData(limit=40, validation=0.25, flip=True)
     assert (len(plain.train_set), len(plain.val_set)) == (30, 10)
     assert torch.equal(mirrored.train_set.pixels[30:], plain.train_set.pixels.flip(-1))
     assert torch.equal(mirrored.val_set.pixels, plain.val_set.pixels)
     assert not torch.equal(ImageData(limit=40, validation=0.25, seed=1).train_set.pixels, plain.train_set.pixels)
-    with pytest.raises(GraftError, match="too few"):
-        ImageData(limit=1).setup()
 
 
 def test_a_limit_of_pictures_stored_class_by_class(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Between tensors, pictures, keys and files."""
 
 import csv
+import math
 from pathlib import Path
 
 import numpy as np
@@ -78,6 +79,14 @@ def test_files(name: str, channels: int, tmp_path: Path) -> None:
         assert [float(row["reward"]) for row in rows] == [0.5 * i for i in range(6)]
     else:
         assert np.load(tmp_path / name)["reward"].tolist() == [0.5 * i for i in range(6)]
+
+
+def test_failed_rewards_are_left_out(tmp_path: Path) -> None:
+    files.write(to_pil(COLOUR[:2], INFOS[:2]), tmp_path / "some", [math.nan, 1.5])
+    with open(tmp_path / "some" / "index.csv", encoding="utf-8") as table:
+        assert [row["reward"] for row in csv.DictReader(table)] == ["", "1.5"]
+    with Image.open(tmp_path / "some" / "00000.png") as picture:
+        assert "NaN" not in picture.text["graft"]
 
 
 def test_one_picture_of_all(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import torch
 from domains.layouts import partial_layout
 from domains.layouts.backbone import LayoutTransformer
 from domains.layouts.conditioning import SPREAD, TASKS, Task, make_condition, to_boxes, to_state
-from domains.layouts.data import batch
+from domains.layouts.data import LayoutData, batch
 from domains.layouts.layout import PUBLAYNET
 from domains.layouts.module import Layouts
 from domains.layouts.readers import read
@@ -49,6 +49,19 @@ def pages():
 def test_coordinates_there_and_back() -> None:
     boxes = torch.rand(50, 4, generator=generator())
     torch.testing.assert_close(to_boxes(to_state(boxes)), boxes)
+
+
+def test_an_unknown_task_is_refused(pages) -> None:
+    with pytest.raises(GraftError, match="'labels' is no task"):
+        batch(pages, "labels", generator())
+    with pytest.raises(GraftError, match=r"data\.tasks has labels"):
+        LayoutData(tasks={"labels": 1.0})
+
+
+@pytest.mark.parametrize(("setting", "value"), [("elements", 0), ("count", 0), ("limit", 1)])
+def test_settings_out_of_their_ranges(setting: str, value: int) -> None:
+    with pytest.raises(GraftError, match=f"data.{setting} is {value}"):
+        LayoutData(**{setting: value})
 
 
 @pytest.mark.parametrize("task", TASKS)

@@ -1,6 +1,7 @@
 """Layout metrics against figures worked out by hand and, where the data is there, the field's known answers."""
 
 import itertools
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -173,6 +174,16 @@ def test_distances_by_hand() -> None:
     assert found == pytest.approx({"w_class": 2.0, "w_elements": 0.5})
 
 
+def test_there_are_no_figures_without_layouts() -> None:
+    """Pages of more elements than the convention has are left out, and no layout is not a perfect one."""
+    large = Page([0] * 26, [[0.1, 0.1, 0.2, 0.2]] * 26)
+    real = [Page([0], [[0.1, 0.1, 0.2, 0.2]])]
+    figures = compute_metrics([large], make_metrics(["text"], real))
+    nothing = {"alignment", "overlap", "elements", "w_class", "w_bbox", "w_elements"}
+    assert {name for name, value in figures.items() if math.isnan(value)} == nothing
+    assert "nan" not in table({"draws": figures}, "layoutformer")
+
+
 def test_frechet_of_moments_is_that_of_samples() -> None:
     generator = torch.Generator().manual_seed(0)
     a = torch.randn(50, 4, generator=generator) @ torch.randn(4, 4, generator=generator)
@@ -183,6 +194,10 @@ def test_frechet_of_moments_is_that_of_samples() -> None:
     assert frechet_of_moments(torch.cat([mean, 4 * eye]), torch.cat([0 * mean, eye])) == pytest.approx(25 + 2)
     with pytest.raises(GraftError, match="cannot be compared"):
         frechet_of_moments(moments(a), moments(b[:, :3]))
+    without_mean = moments(a)
+    without_mean[0] = torch.nan
+    with pytest.raises(GraftError, match="not finite"):
+        frechet_of_moments(without_mean, moments(b))
 
 
 def areas_and_counts(pages: list[Page]) -> torch.Tensor:

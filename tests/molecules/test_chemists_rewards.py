@@ -8,6 +8,7 @@ from mols import BAD, GOOD, embedded
 from rdkit import Chem
 from rdkit.Chem import Descriptors
 
+from domains.molecules.filters import DescriptorRange
 from domains.molecules.rewards import (
     QED,
     TPSA,
@@ -25,7 +26,7 @@ from domains.molecules.rewards import (
 )
 from domains.molecules.vocabulary import EXPLICIT, HEAVY
 from graft.errors import GraftError
-from graft.reward import Reward
+from graft.reward import Reward, WeightedSum
 
 
 def parsed(smiles):
@@ -122,9 +123,25 @@ def test_a_desirability_window():
     assert DesirabilityWindow(Fixed(), high=2)([2.0, 2.1]).values == [1, 0] and window.score(0.75) == 0.5
     assert window.name == "fixed ≥ 1 and ≤ 2"
     assert DesirabilityWindow(TPSA(), low=1)([BAD]).failures == {0: "the molecule is not valid"}
-    for wrong in ({}, {"low": 2, "high": 1}, {"low": 1, "margin": -1}):
+    assert math.isnan(window.score(math.nan))
+    for wrong in ({}, {"low": 2, "high": 1}):
         with pytest.raises(GraftError, match="the window of fixed"):
             DesirabilityWindow(Fixed(), **wrong)
+    for wrong in ({"low": math.nan}, {"high": math.nan}, {"low": 1, "margin": -1}, {"low": 1, "margin": math.nan}):
+        with pytest.raises(GraftError, match=f"{list(wrong)[-1]} is"):
+            DesirabilityWindow(Fixed(), **wrong)
+
+
+def test_settings_that_are_not_finite():
+    for made in (
+        lambda: LogP(target=math.nan),
+        lambda: LogP(target=1.0, width=math.nan),
+        lambda: DescriptorRange("MolLogP", low=math.nan),
+        lambda: GeometricMean([QED(), QED()], [1.0, math.nan]),
+        lambda: WeightedSum([QED()], [math.inf]),
+    ):
+        with pytest.raises(GraftError, match=r"finite|above 0"):
+            made()
 
 
 def test_several_objectives():
@@ -154,5 +171,10 @@ def test_strain():
     assert Strain(per_atom=True).score(bent) == pytest.approx(Strain().score(bent) / 3)
     scores = Strain()([BAD, GOOD])
     assert list(scores.failures) == [0] and not Strain().higher_is_better and Strain().unit == "kcal/mol"
+    for place in (0 * x, np.full_like(x, np.nan)):
+        broken = Chem.Mol(bent)
+        broken.GetConformer().SetPositions(place)
+        with pytest.raises(ValueError):
+            Strain().score(broken)
     with pytest.raises(ValueError, match="did not converge"):
         Strain(steps=1).score(bent)

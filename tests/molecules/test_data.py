@@ -42,6 +42,12 @@ def small():
     return embed(enumerate_molecules(4), progress=False)
 
 
+@pytest.mark.parametrize("setting", ["max_heavy_atoms", "max_embedded", "max_atoms", "batch_size"])
+def test_settings_out_of_their_ranges(setting):
+    with pytest.raises(GraftError, match=f"data.{setting} is 0"):
+        MoleculeData(**{setting: 0})
+
+
 def test_enumerated_molecules_are_distinct_canonical_and_stable():
     found = enumerate_molecules(5)
     assert len(set(found)) == len(found) > 400

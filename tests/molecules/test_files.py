@@ -1,14 +1,18 @@
 """Written files can be read, and anything can be rendered."""
 
 import csv
+import math
 
 import numpy as np
 import pytest
 from rdkit import Chem, rdBase
 
+from domains.molecules.backbone import EGNN
 from domains.molecules.builder import build
 from domains.molecules.chemistry import is_valid
+from domains.molecules.default_process import default_process
 from domains.molecules.files import render_grid, write
+from domains.molecules.module import Molecules
 from domains.molecules.vocabulary import EXPLICIT, HEAVY
 from graft.errors import GraftError
 
@@ -61,6 +65,13 @@ def test_csv(mols, tmp_path):
     assert rows[0] == {"smiles": "CCO", "valid": "1", "stable": "1", "connected": "1", "reward": "0.5"}
     assert rows[1] == {"smiles": "", "valid": "0", "stable": "0", "connected": "1", "reward": ""}
     assert len(rows) == 3
+
+
+def test_a_failed_reward_is_left_out(mols, tmp_path):
+    model = Molecules(EGNN(num_types=10, hidden_dim=8, num_layers=1), default_process("heavy", 4))
+    model.write(mols[1:], tmp_path / "some.csv", [1.5, math.nan])
+    with open(tmp_path / "some.csv", newline="") as file:
+        assert [row["reward"] for row in csv.DictReader(file)] == ["1.5", ""]
 
 
 def test_unknown_extensions_are_refused(mols, tmp_path):

@@ -50,6 +50,23 @@ def test_scikit_learn(folder):
         reward.score(BAD)
 
 
+class NotFinite(DescriptorFeatures):
+    """Descriptors, of which those of ethylamine are not finite."""
+
+    def __call__(self, molecules):
+        found = super().__call__(molecules)
+        found[[Chem.MolToSmiles(mol) == "CCN" for mol in molecules]] = np.inf
+        return found
+
+
+def test_features_that_are_not_finite(folder):
+    reward = SklearnPredictor(str(folder / "line.skops"), NotFinite(NAMES))
+    scores = reward([GOOD, embedded("CCN")])
+    assert scores.values[0] == pytest.approx(Crippen.MolLogP(Chem.MolFromSmiles("CCO")) + 1, abs=1e-5)
+    assert scores.failures == {1: "the prediction is nan"}
+    assert reward([embedded("CCN")]).failures == {0: "the prediction is nan"}
+
+
 def test_a_random_forest(folder):
     """Its trees are trusted by name, because skops cannot check their content. Text labels have probabilities."""
     mols = [Chem.MolFromSmiles(s) for s in SMILES]

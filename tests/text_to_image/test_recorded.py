@@ -58,8 +58,10 @@ def test_family(name: str, folder: Path) -> None:
     if model is None:
         return
     prompt = model.prompts[1].text
+    settings = ("dtype", "variant", "revision")
+    left_out = {part: value for part, value in model._pipeline.loaded.items() if part not in settings}
     with pretrained.quiet():
-        pipe: Any = DiffusionPipeline.from_pretrained(folder / name, **model._pipeline.loaded_components)
+        pipe: Any = DiffusionPipeline.from_pretrained(folder / name, **left_out)
     pipe.set_progress_bar_config(disable=True)
     pipe.scheduler = model._pipeline.pipe.scheduler
     call = model._pipeline.adapter.call_settings(pipe, model._settings)

@@ -12,7 +12,7 @@ from torch.distributed.tensor import DTensor
 from domains.images.text import card, comfyui, handover, kohya
 from graft.core.distributed import is_rank_zero
 from graft.core.finite import require_finite_weights
-from graft.io.atomic import write_text, written_folder
+from graft.io.atomic import replace_folder, write_text
 from graft.io.json_files import write_json
 from graft.network.sharded import full_tensor
 
@@ -44,7 +44,7 @@ def write(module: "TextToImage", folder: Path) -> None:
             require_finite_weights(adapter, f"the adapter in {folder} was not written", "lower model.optimizer.lr")
         if not is_rank_zero():
             return
-        written_folder(folder, partial(_write, module, adapter))
+        replace_folder(folder, partial(_write, module, adapter))
 
 
 def _write(module: "TextToImage", adapter: "dict[str, Any] | None", folder: Path) -> None:

@@ -12,16 +12,17 @@ from torch import Generator, Tensor, nn
 from torchmetrics import Metric
 from typing_extensions import override
 
-from domains.images import files, grid, metrics
+from domains.images import metrics
 from domains.images.data import read_tensor
 from domains.images.features import Features, Pixels
 from domains.images.keys import PixelHash
+from domains.images.picture_module import PictureModule
 from domains.images.pixels import to_pil
 from domains.images.text import distilled, export, prompts
 from domains.images.text.adapters import PipelineAdapter, PromptSettings
 from domains.images.text.guidance import Guidance
 from domains.images.text.pipeline import FusedLoRA, Memory, Pipeline
-from graft import GraftError, GraftModule
+from graft import GraftError
 from graft.core import limits, seeding
 from graft.core.datatypes import TrainingBatch
 from graft.core.distributed import rank_zero_print
@@ -31,7 +32,7 @@ from graft.io.atomic import atomic_write
 EVALUATED = ("validation", "test", "sample", "predict")  # purposes of draws that are not trained on
 
 
-class TextToImage(GraftModule):
+class TextToImage(PictureModule):
     """Pictures of prompts, by a diffusers pipeline: SD 1.x, SD 2.x, SDXL, SD 3 or FLUX.
 
     The state is the latent (B, C, H, W). The condition is {"prompt": (B,)}, the index of the prompt. Objects are
@@ -66,9 +67,6 @@ class TextToImage(GraftModule):
             FID.
         **kwargs: Arguments of `graft.GraftModule`.
     """
-
-    file_suffix = ".npz"
-    file_suffixes = (".npz", ".png", "")
 
     def __init__(
         self,
@@ -118,7 +116,8 @@ class TextToImage(GraftModule):
         )
         self._pipeline, self._settings, self._texts = pipeline, settings, denoiser.texts
         self.prompts, self.eval_prompt_indices, self.num_images_per_prompt = found, evaluated, num_images_per_prompt
-        self.guidance, self.default_batch_size, self.alike = guidance, sample_batch, features or Pixels()
+        self.guidance, self.default_batch_size = guidance, sample_batch
+        self.feature_extractor, self.keys = features or Pixels(), PixelHash()
         self.real = None if real is None else _real(real, *pipeline.adapter.pixels(pipeline.pipe, settings))
 
     @override
@@ -187,17 +186,9 @@ class TextToImage(GraftModule):
         return to_pil(pixels.nan_to_num(0).to(torch.uint8), infos)
 
     @override
-    def key(self, item: Any) -> str:
-        return PixelHash()(item)
-
-    @override
-    def features(self, items: Sequence[Any]) -> Tensor:
-        return self.alike(items)
-
-    @override
     def metrics(self) -> Mapping[str, Metric]:
         """Return diversity, and distances to real pictures if there are any."""
-        return metrics.image_metrics(self.alike, self.real)
+        return metrics.image_metrics(self.feature_extractor, self.real)
 
     @override
     def caption(self, item: Any) -> str:
@@ -205,17 +196,9 @@ class TextToImage(GraftModule):
         return str(item.info["prompt"])
 
     @override
-    def render(self, items: Sequence[Any], legends: "Sequence[str] | None" = None) -> bytes:
-        return grid.render_grid(items, legends=legends)
-
-    @override
-    def to_file(self, item: Any) -> tuple[str, bytes]:
-        return files.to_file(item)
-
-    @override
     def write(self, items: Sequence[Any], path: Path, rewards: "Sequence[float] | None" = None) -> None:
         """Write a folder of PNG files with a table, an ``.npz`` with ``prompts`` too, or a grid."""
-        files.write(items, path, rewards)
+        super().write(items, path, rewards)
         if path.suffix == ".npz":
             with np.load(io.BytesIO(path.read_bytes())) as stored:
                 arrays = dict(stored) | {"prompts": np.array([item.info["prompt"] for item in items], np.str_)}

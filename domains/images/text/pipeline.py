@@ -105,8 +105,6 @@ class Pipeline:
             self.pipe = loading.load_single_file(self.single_file, self.folder, weights, self.dtype, unused, ours)
         else:
             self.pipe = loading.load(self.folder, weights, self.adapter, self.dtype, variant, unused, ours)
-        self.loaded_components = unused
-        """Arguments of ``from_pretrained`` for components that are not loaded."""
         self.loaded = {"dtype": dtype, "variant": variant, "revision": revision, **unused}
         """Arguments of ``DiffusionPipeline.from_pretrained`` that load the same pipeline."""
         self.network = getattr(self.pipe, self.adapter.part)

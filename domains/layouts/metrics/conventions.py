@@ -100,4 +100,4 @@ def table(rows: Mapping[str, Mapping[str, float]], of: "str | Convention") -> st
 
 def _cell(name: str, value: "float | None") -> str:
     _, factor, decimals = PRINTED[name]
-    return "–" if value is None else f"{value * factor:.{decimals}f}"
+    return "–" if value is None or value != value else f"{value * factor:.{decimals}f}"

@@ -36,6 +36,8 @@ def frechet_of_moments(a: Tensor, b: Tensor) -> float:
     if a.shape != b.shape or a.ndim != 2 or len(a) != a.shape[1] + 1:
         raise GraftError(f"moments of {tuple(a.shape)} and {tuple(b.shape)} cannot be compared: (d + 1, d) each")
     a, b = a.double(), b.double()
+    if not bool(a.isfinite().all() and b.isfinite().all()):
+        raise GraftError("the mean or covariance of the features is not finite, so they have no distance")
     roots = [_root(x[1:]) for x in (a, b)]
     traces = a[1:].trace() + b[1:].trace() - 2 * torch.linalg.svdvals(roots[0] @ roots[1]).sum()
     return max(0.0, float((a[0] - b[0]).square().sum() + traces))

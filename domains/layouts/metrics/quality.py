@@ -70,7 +70,7 @@ def _chunked(function: Any, pages: LayoutBatch) -> Tensor:
 
 
 class _Mean(Metric):
-    """Mean over the layouts of a figure of each."""
+    """Mean over the layouts of a figure of each; NaN without layouts."""
 
     full_state_update = False
     higher_is_better: "bool | None" = False
@@ -95,7 +95,7 @@ class _Mean(Metric):
 
     @override
     def compute(self) -> Tensor:
-        return self.total / self.count.clamp(min=1)
+        return self.total / self.count
 
 
 class Alignment(_Mean):

@@ -3,6 +3,7 @@
 They are figures of LayoutFlow.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -24,16 +25,29 @@ def class_counts(pages: LayoutBatch, classes: int) -> Tensor:
 
 
 def w_class(a: Tensor, b: Tensor) -> float:
-    """Return Σ |p − q| of the class frequencies of two sets with counts (classes,), in [0, 2]."""
-    p, q = (counts.double() / counts.sum().clamp(min=1) for counts in (a, b))
+    """Return Σ |p − q| of the class frequencies of two sets with counts (classes,), in [0, 2].
+
+    It is NaN if a set has no elements.
+    """
+    p, q = (counts.double() / counts.sum() for counts in (a, b))
     return float((p - q).abs().sum())
 
 
 def w_bbox(a: Tensor, b: Tensor) -> float:
-    """Return the mean 1-D Wasserstein distance of xc, yc, w and h, in page sizes."""
-    if not len(a) or not len(b):
-        return 0.0
-    return float(sum(wasserstein_distance(a[:, i].numpy(), b[:, i].numpy()) for i in range(4)) / 4)
+    """Return the mean 1-D Wasserstein distance of centre x, centre y, width and height, in page sizes.
+
+    It is NaN if a set has no elements.
+
+    Args:
+        a: (n, 4) elements.
+        b: (m, 4) elements.
+    """
+    return sum(_distance(a[:, i], b[:, i]) for i in range(4)) / 4
+
+
+def _distance(a: Tensor, b: Tensor) -> float:
+    """Return the Wasserstein distance of numbers (n,) and (m,); NaN without numbers."""
+    return float(wasserstein_distance(a.numpy(), b.numpy())) if len(a) and len(b) else math.nan
 
 
 class WClass(Metric):
@@ -126,6 +140,4 @@ class WElements(_Values):
 
     @override
     def compute(self) -> Tensor:
-        seen = self.seen
-        value = wasserstein_distance(seen.numpy(), self.real.numpy()) if len(seen) and len(self.real) else 0.0
-        return torch.tensor(float(value), dtype=torch.float64)
+        return torch.tensor(_distance(self.seen, self.real), dtype=torch.float64)

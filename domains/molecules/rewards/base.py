@@ -8,6 +8,7 @@ from rdkit import Chem, rdBase
 from typing_extensions import override
 
 from domains.molecules.chemistry import is_valid
+from graft.core import limits
 from graft.errors import GraftError
 from graft.reward import Reward
 
@@ -36,7 +37,7 @@ class TargetDescriptor(Descriptor):
 
     Args:
         target: Target of the reward exp(-((value - target) / width)² / 2); ``null`` for the value itself.
-        width: Width of the window around ``target``, in the unit of the value.
+        width: Standard deviation of the bell curve around ``target``, in the unit of the value.
 
     Attributes:
         min_value: Smallest possible value; None if there is none.
@@ -47,8 +48,8 @@ class TargetDescriptor(Descriptor):
     max_value: "float | None" = None
 
     def __init__(self, target: "float | None" = None, width: float = 1.0) -> None:
-        if width <= 0:
-            raise GraftError(f"the width of the window of {self.name} is {width}; it must be positive")
+        limits.check("target", target)
+        limits.check("width", width, 0, above=True)
         self.target, self.width = target, width
         if target is not None:
             self.name, self.unit, self.higher_is_better = f"{self.name} near {target:g}", "", True

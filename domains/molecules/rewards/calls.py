@@ -17,7 +17,7 @@ from graft.reward import Reward, Scores
 TAIL = 1 << 20  # bytes that are read, from the end of the output
 
 
-class ProgramReward(Reward):
+class CommandReward(Reward):
     """A reward that calls a program for each molecule.
 
     Args:
@@ -38,7 +38,7 @@ class ProgramReward(Reward):
         if self.workers == 1:
             return super().__call__(items)
         with ThreadPoolExecutor(self.workers) as pool:
-            parts = list(pool.map(lambda item: super(ProgramReward, self).__call__([item]), items))
+            parts = list(pool.map(lambda item: super(CommandReward, self).__call__([item]), items))
         failures = {i: part.failures[0] for i, part in enumerate(parts) if part.failures}
         return Scores([part.values[0] for part in parts], failures)
 
@@ -55,7 +55,7 @@ class ProgramReward(Reward):
             RuntimeError: The program is missing, or ends with another status than 0.
             TimeoutError: The program takes too long.
         """
-        program = located(words[0])
+        program = find_program(words[0])
         if program is None:
             raise RuntimeError(f"there is no program {words[0]!r}")
         with open(folder / "stdout", "wb") as out, open(folder / "stderr", "wb") as err:
@@ -87,7 +87,7 @@ class ProgramReward(Reward):
         return lines[-1].strip() if lines else ""
 
 
-def located(program: str) -> "str | None":
+def find_program(program: str) -> "str | None":
     """Return the absolute path of a program, since it runs in another folder; None if there is none."""
     path = shutil.which(program)
     return os.path.abspath(path) if path is not None else None

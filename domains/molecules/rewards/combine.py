@@ -6,6 +6,7 @@ from typing import Any
 
 from typing_extensions import override
 
+from graft.core import limits
 from graft.core.copies import copied
 from graft.errors import GraftError
 from graft.reward import CompositeReward, Scorer, Scores, WrappedReward, score_objects, scorer
@@ -32,15 +33,19 @@ class DesirabilityWindow(WrappedReward):
         reward = scorer(reward, "the reward of DesirabilityWindow")
         if low is None and high is None:
             raise GraftError(f"the window of {reward.name} has no end: give low, high or both")
-        if margin < 0 or (low is not None and high is not None and low > high):
-            raise GraftError(f"the window of {reward.name} is {low} to {high} with margin {margin}: give low <= high "
-                             "and a margin of at least 0")  # fmt: skip
+        limits.check("low", low)
+        limits.check("high", high)
+        limits.check("margin", margin, 0)
+        if low is not None and high is not None and low > high:
+            raise GraftError(f"the window of {reward.name} is {low} to {high}: give low <= high")
         self.reward, self.low, self.high, self.margin = reward, low, high, margin
         ends = " and ".join(f"{sign} {end:g}" for sign, end in (("≥", low), ("≤", high)) if end is not None)
         self.name = f"{reward.name} {ends}"
 
     def desirability(self, value: float) -> float:
-        """Return the desirability of a value of the reward."""
+        """Return the desirability of a value of the reward, NaN for NaN."""
+        if math.isnan(value):
+            return math.nan
         below = self.low - value if self.low is not None else 0.0
         above = value - self.high if self.high is not None else 0.0
         outside = max(below, above, 0.0)
@@ -55,7 +60,7 @@ class DesirabilityWindow(WrappedReward):
     @override
     def __call__(self, items: Sequence[Any]) -> Scores:
         scores = score_objects(self.reward, items)
-        scores.values = [value if math.isnan(value) else self.desirability(value) for value in scores.values]
+        scores.values = [self.desirability(value) for value in scores.values]
         return scores
 
 

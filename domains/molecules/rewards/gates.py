@@ -63,8 +63,8 @@ class Gate(WrappedReward):
         chosen = [i for i, item in enumerate(items) if self.passes(copied(item))]
         inner = score_objects(self.reward, [items[i] for i in chosen])
         failures = {chosen[j]: why for j, why in inner.failures.items()}
-        free = {chosen[j] for j in inner.free}
-        scores = Scores([self.fallback] * len(items), failures, free, inner.calls)
+        cached = {chosen[j] for j in inner.cached}
+        scores = Scores([self.fallback] * len(items), failures, cached, inner.calls)
         for i, value in zip(chosen, inner.values, strict=True):
             scores.values[i] = value
         return scores

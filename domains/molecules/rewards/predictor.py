@@ -29,7 +29,7 @@ from graft.reward import BatchReward, Scores
 class Predictor(BatchReward):
     """Prediction of a trained model from a molecule's features.
 
-    An invalid molecule counts as failed.
+    An invalid molecule counts as failed, and so does one whose features or prediction are not finite.
 
     Args:
         path: File of the model.
@@ -67,23 +67,36 @@ class Predictor(BatchReward):
         scores.failures = {i: "the molecule is not valid" for i in range(len(items)) if i not in set(valid)}
         if not valid:
             return scores
-        try:
-            values = np.asarray(self.predict(self.features([Chem.RemoveHs(items[i]) for i in valid])), float).ravel()
-        except (ValueError, RuntimeError) as error:  # features of another kind fail for all molecules
-            raise GraftError(
-                f"{self.path} cannot predict from these features ({str(error).splitlines()[0]}): give the features "
-                "of its training"
-            ) from None
-        if len(values) != len(valid):
-            raise GraftError(
-                f"{self.path} predicts {len(values)} numbers for {len(valid)} molecules; it must predict one for each"
-            )
-        for i, value in zip(valid, values.tolist(), strict=True):
+        for i, value in zip(valid, self._predictions([Chem.RemoveHs(items[i]) for i in valid]), strict=True):
             if math.isfinite(value):
                 scores.values[i] = value
             else:
                 scores.failures[i] = f"the prediction is {value}"
         return scores
+
+    def _predictions(self, mols: Sequence[Any]) -> list[float]:
+        """Return the prediction of each molecule, NaN where features are not finite and the model refuses those."""
+        features = self.features(mols)
+        finite = np.isfinite(features).all(1)
+        try:
+            try:
+                values = np.asarray(self.predict(features), float).ravel()
+            except ValueError:  # scikit-learn refuses all molecules if the features of one are not finite
+                if finite.all():
+                    raise
+                values = np.full(len(mols), math.nan)
+                if finite.any():
+                    values[finite] = np.asarray(self.predict(features[finite]), float).ravel()
+        except (ValueError, RuntimeError) as error:  # features of another kind fail for all molecules
+            raise GraftError(
+                f"{self.path} cannot predict from these features ({str(error).splitlines()[0]}): give the features "
+                "of its training"
+            ) from None
+        if len(values) != len(mols):
+            raise GraftError(
+                f"{self.path} predicts {len(values)} numbers for {len(mols)} molecules; it must predict one for each"
+            )
+        return list(values.tolist())
 
 
 class SklearnPredictor(Predictor):

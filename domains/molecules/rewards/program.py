@@ -10,7 +10,7 @@ from rdkit import Chem, rdBase
 from typing_extensions import override
 
 from domains.molecules.chemistry import is_valid, key
-from domains.molecules.rewards.calls import ProgramReward, located, tail
+from domains.molecules.rewards.calls import CommandReward, find_program, tail
 from graft.errors import GraftError
 from graft.io.checksum import file_checksum
 from graft.io.fingerprint import public_attributes
@@ -20,7 +20,7 @@ from graft.reward import to_finite_float
 NUMBER = r"([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)"
 
 
-class ExternalProgram(ProgramReward):
+class ExternalProgram(CommandReward):
     r"""The number that a program prints for a molecule.
 
     Each call runs in a temporary folder of its own, which holds the molecule's file and is removed afterwards. A call
@@ -88,7 +88,7 @@ class ExternalProgram(ProgramReward):
     @override
     def setup(self) -> None:
         """Raise GraftError if the program or one of its files is missing."""
-        if located(self.command[0]) is None:
+        if find_program(self.command[0]) is None:
             raise GraftError(
                 f"there is no program {self.command[0]!r}: install it, or give its path as the first word of command"
             )

@@ -1,5 +1,6 @@
 """Strain of a generated conformer."""
 
+import math
 from typing import Any
 
 from rdkit import Chem, rdBase
@@ -16,7 +17,7 @@ class Strain(Reward):
     Smaller is better.
 
     Missing hydrogens are added and relaxed first, with the other atoms fixed, so that they do not count. A molecule
-    that is not valid, or that MMFF94 has no parameters for, counts as failed.
+    that is not valid, that MMFF94 has no parameters for, or whose energy is not finite, counts as failed.
 
     Args:
         steps: Largest number of steps of a minimisation; without convergence the molecule counts as failed.
@@ -52,6 +53,8 @@ class Strain(Reward):
             before = field.CalcEnergy()
             self._minimise(field)
             strain = before - field.CalcEnergy()
+        if not math.isfinite(strain):
+            raise ValueError(f"the strain is {strain}: atoms may coincide")
         return float(max(0.0, strain)) / (max(1, mol.GetNumHeavyAtoms()) if self.per_atom else 1)
 
     def _minimise(self, field: Any) -> None:

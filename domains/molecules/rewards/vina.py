@@ -15,7 +15,7 @@ from typing_extensions import override
 
 from domains.molecules.chemistry import is_connected, is_valid, key
 from domains.molecules.conformers import relax_conformer
-from domains.molecules.rewards.calls import ProgramReward, located
+from domains.molecules.rewards.calls import CommandReward, find_program
 from domains.molecules.rewards.docked_poses import Docking, first_pose, keep_best
 from domains.molecules.rewards.pdbqt import heavy_atoms, ligand_positions, parse_affinities, poses_of, positions_of
 from domains.molecules.view import surround
@@ -36,7 +36,7 @@ _LIGAND_FILES = ("pdbqt", "pdb", "sdf", "mol")
 _INSTALL = "Install the system package autodock-vina, or give the path of Vina 1.2 or later."
 
 
-class Vina(ProgramReward):
+class Vina(CommandReward):
     """Affinity of the best pose that AutoDock Vina finds, in kcal/mol.
 
     Smaller is better.
@@ -125,7 +125,7 @@ class Vina(ProgramReward):
     @override
     def setup(self) -> None:
         """Raise GraftError if a program, package or file is missing, or if the box is not at the receptor."""
-        if located(self.program) is None:
+        if find_program(self.program) is None:
             raise GraftError(f"program is {self.program!r}; there is no such program. {_INSTALL}")
         missing = [name for name in ("meeko", "gemmi") if importlib.util.find_spec(name) is None]
         if missing:

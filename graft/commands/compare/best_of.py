@@ -49,7 +49,7 @@ def best_of_n(
 
     Let F be the distribution function of the reward at r(x) under a condition. For rewards without ties, the best of N
     has the density p(x) N F^(N − 1), and its KL divergence from p is log N − (N − 1)/N nats. Each object costs N reward
-    calls (fewer if values are remembered) and N times the denoiser calls. The reward of an object is NaN if the reward
+    calls (fewer if values are cached) and N times the denoiser calls. The reward of an object is NaN if the reward
     failed for all its candidates.
 
     Args:

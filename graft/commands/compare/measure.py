@@ -29,7 +29,7 @@ FEATURED = (
 )
 DRIFT = "frechet"
 """The distance to draws of the reference that measures the drift of a model."""
-LEAST = 6
+MIN_MATCHED = 6
 """Smallest number of samples on either side of a distance; the coverage needs as many."""
 
 
@@ -112,7 +112,7 @@ def _by_features(
 def distances(accepted: Tensor, tuned: Tensor, matched: Matched) -> dict[str, float]:
     """Return each distance of a model's samples to accepted samples and its floor, by name.
 
-    The result is empty if fewer than `LEAST` samples are matched.
+    The result is empty if fewer than `MIN_MATCHED` samples are matched.
 
     Args:
         accepted: (N, d) features of the accepted samples.
@@ -120,7 +120,7 @@ def distances(accepted: Tensor, tuned: Tensor, matched: Matched) -> dict[str, fl
         matched: Positions of the samples that are compared.
     """
     out: dict[str, float] = {}
-    if len(matched.half) < LEAST:
+    if len(matched.half) < MIN_MATCHED:
         return out
     half, other, mine = accepted[matched.half], accepted[matched.other], tuned[matched.tuned]
     for name, distance in DISTANCES.items():

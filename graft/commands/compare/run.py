@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from graft import commands, runs
-from graft.commands.compare import accepted_distribution, cost_callback, rows
+from graft.commands.compare import accepted_distribution, cost_callback, line_cost, rows
 from graft.commands.compare.accepted_distribution import AcceptedDistribution
 from graft.commands.compare.cells import Cell, baseline, sampling_flags, training_flags
 from graft.commands.compare.measure import measure
@@ -152,15 +152,15 @@ class Comparison:
             "u": None if run is None else built.module.policy.handover_level,
             "seed": seed,
             "run": name or "",
-            "position": _position(cell, run),
+            "position": line_cost.position(cell, run),
             **measure(
                 built.module, samples, rewards, reference, groups(requests), self.accepted, self.higher_is_better
             ),
-            **self._cost(cell, run, chosen),
+            **line_cost.training_cost(cell, run, chosen),
             "inference_reward_calls": samples.reward_calls,
             "inference_denoiser_calls": samples.denoiser_calls,
             "evaluation_reward_calls": calls,
-            "training_seconds": 0.0 if run is None else cost_callback.read(run)[_count(cell, run) - 1]["seconds"],
+            "training_seconds": line_cost.training_seconds(cell, run),
             "inference_seconds": round(seconds, 3),
         }
 
@@ -209,7 +209,7 @@ class Comparison:
                 values, _ = self._score(built.data, samples.items)
             finally:
                 built.data.rounds.require_reward.teardown()
-            write_json(path, [None if math.isnan(value) else value for value in values])
+            write_json(path, values)
         remedy = "remove it, and the reference is evaluated again"
         values = read_json(path, remedy)
         try:
@@ -239,25 +239,6 @@ class Comparison:
             )
         finally:
             built.data.rounds.require_reward.teardown()
-
-    def _cost(self, cell: Cell, run: "Path | None", chosen: "results.Analysis | None") -> dict[str, Any]:
-        """Return the cost of training by name; for an earlier round, the cost up to that round."""
-        rounds, steps, evaluations = list[dict[str, Any]](), 0, 0
-        if run is not None:
-            done = _count(cell, run)
-            summary = read_json(run / "summary.json", f"remove {run}, and it is trained again")
-            rounds = summary["rounds"][:done]
-            last = cost_callback.read(run)[done - 1]
-            steps, evaluations = last["optimizer_steps"], last["network_evaluations"]
-        return {
-            "rounds": len(rounds),
-            "training_reward_calls": sum(each["reward_calls"] for each in rounds),
-            "rollout_denoiser_calls": sum(each["denoiser_calls"] for each in rounds),
-            "optimizer_steps": steps,
-            "training_network_evaluations": evaluations,
-            "level_reward_calls": chosen.reward_calls if chosen is not None else 0,
-            "level_denoiser_calls": chosen.denoiser_calls if chosen is not None else 0,
-        }
 
     def _print(self, text: str) -> None:
         if self.built.trainer.is_global_zero:
@@ -295,17 +276,3 @@ def _known(path: Path) -> dict[str, Any]:
 
 def _seeded(seed: int) -> list[str]:
     return ["--seed_everything", str(seed)]
-
-
-def _position(cell: Cell, run: "Path | None") -> float:
-    """Return the place of a line on its path: its number of rounds, or the number of its method."""
-    if cell.method.path and cell.method.name != "graft_early":
-        return cell.method.value
-    return 0.0 if run is None else float(_count(cell, run))
-
-
-def _count(cell: Cell, run: Path) -> int:
-    """Return the number of rounds of a run that a line uses."""
-    if cell.rounds is not None:
-        return cell.rounds
-    return int(cell.method.value) if cell.method.name == "graft_early" else len(cost_callback.read(run))

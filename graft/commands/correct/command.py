@@ -13,14 +13,14 @@ from graft.commands.correct import flops, show, train_longer
 from graft.commands.correct.data import InvertedNoiseData
 from graft.commands.correct.inverted_chunk import summarize_inversion
 from graft.commands.correct.inverter import check_invertible
-from graft.commands.correct.pareto import Frontier, measure_frontier, none_if_not_finite, summarize_frontier
+from graft.commands.correct.pareto import Frontier, measure_frontier, summarize_frontier
 from graft.commands.run_report import class_path, reference_name
 from graft.core import distributed, limits, seeding
 from graft.core.state import size
 from graft.errors import GraftError
 from graft.io.atomic import write_text
 from graft.io.fingerprint import fingerprint_hash
-from graft.io.json_files import write_json
+from graft.io.json_files import nulls_for_not_finite, write_json
 from graft.module import GraftModule
 from graft.network.corrector import GaussianCorrector
 from graft.runs import interruption, loggers
@@ -87,7 +87,8 @@ def _compare(
             return measure_frontier(module, data, cost, None if longer is None else longer[0])
 
     frontier = distributed.run_within(trainer, module, measure_within)
-    summary = _summary(module, data, frontier) | {
+    summary: dict[str, Any] = nulls_for_not_finite(_summary(module, data, frontier))
+    summary |= {
         "flops": cost,
         "trained_longer": None if longer is None else longer[1],
         "seconds": round(run.clock.seconds, 1),
@@ -175,11 +176,11 @@ def _summary(module: GraftModule, data: InvertedNoiseData, found: Frontier) -> d
         "dequantise": data.noise_std(module),
         "distance": {
             "name": found.distance,
-            "floor": none_if_not_finite(sum(floor) / len(floor)),
+            "floor": sum(floor) / len(floor),
             "held_out": len(data.chosen.split.held_out),
             "n": found.n,
             "sets": len(floor),
-            "floors": {name: [none_if_not_finite(x) for x in each] for name, each in found.floor.items()},
+            "floors": found.floor,
         },
         "frontier": [
             {
@@ -192,7 +193,7 @@ def _summary(module: GraftModule, data: InvertedNoiseData, found: Frontier) -> d
                     name: {
                         "mean": row.mean(name),
                         "stderr": row.error(name),
-                        "each": [none_if_not_finite(x) for x in each],
+                        "each": each,
                     }
                     for name, each in row.distances.items()
                 },

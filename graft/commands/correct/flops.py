@@ -12,14 +12,15 @@ BACKWARD = 3  # cost of a training step in forward passes, by the usual estimate
 
 @torch.no_grad()
 def call(process: Process, model: Model, state: State, condition: Condition) -> float:
-    """Return the FLOPs of one network call for one sample.
+    """Return the FLOPs of one network call for one sample, at least 1.
 
-    Matrix products, convolutions and attention are counted; a multiply-add counts as two.
+    Matrix products, convolutions and attention are counted; a multiply-add counts as two. A network without such
+    operations counts as 1, so that costs are then numbers of calls.
     """
     with FlopCounterMode(display=False) as counter:
         process(model, state, 0.5, condition)
     total: int = counter.get_total_flops()
-    return total / size(state)
+    return max(1.0, total / size(state))
 
 
 def sampling(stages: "list[tuple[Stage, float]]", steps: int) -> float:

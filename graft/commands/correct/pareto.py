@@ -46,12 +46,12 @@ class Row:
 
     def mean(self, name: str) -> "float | None":
         """Return the mean of the distances of a name; None if a distance is not finite."""
-        return none_if_not_finite(sum(self.distances[name]) / len(self.distances[name]))
+        return _none_if_not_finite(sum(self.distances[name]) / len(self.distances[name]))
 
     def error(self, name: str) -> "float | None":
         """Return the standard error of the mean; None for one set, or if a distance is not finite."""
         x = torch.tensor(self.distances[name], dtype=torch.float64)
-        return none_if_not_finite(float(x.std()) / math.sqrt(len(x))) if len(x) > 1 else None
+        return _none_if_not_finite(float(x.std()) / math.sqrt(len(x))) if len(x) > 1 else None
 
 
 @dataclass
@@ -230,8 +230,7 @@ def summarize_frontier(found: Frontier) -> dict[str, Any]:
     }
 
 
-def none_if_not_finite(value: float) -> "float | None":
-    """Return the value, or None if it is not finite, since JSON has no NaN."""
+def _none_if_not_finite(value: float) -> "float | None":
     return value if math.isfinite(value) else None
 
 

@@ -52,7 +52,7 @@ def frontier_rows(summary: dict[str, Any]) -> list[tuple[str, ...]]:
 
 
 def head(summary: dict[str, Any]) -> tuple[str, ...]:
-    """Return the head of the table of `rows`."""
+    """Return the names of the columns of `frontier_rows`."""
     return ("", "solver", "warp", "steps", "a sample", format_name(summary["distance"]["name"]))
 
 

@@ -87,7 +87,7 @@ class Analysis:
 
     def write(self, folder: Path) -> None:
         """Write ``levels.json`` into a run's folder."""
-        write_json(folder / NAME, _to_plain(asdict(self)))
+        write_json(folder / NAME, asdict(self))
 
     @classmethod
     def read(cls, folder: Path, origin: "dict[str, Any] | None" = None) -> "Analysis":
@@ -115,19 +115,10 @@ class Analysis:
             )
         return found
 
-    def account(self) -> dict[str, Any]:
+    def to_summary(self) -> dict[str, Any]:
         """Return the entry ``levels`` of ``summary.json``."""
         names = ("level", "reason", "draws", "resampled", "failed_rewards", "denoiser_calls", "reward_calls")
         return {name: getattr(self, name) for name in names}
-
-
-def _to_plain(value: Any) -> Any:
-    """Return a value for JSON, which has no NaN and no infinity: None in their place."""
-    if isinstance(value, dict):
-        return {key: _to_plain(inner) for key, inner in value.items()}
-    if isinstance(value, list):
-        return [_to_plain(inner) for inner in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _from_plain(value: Any) -> Any:

@@ -19,7 +19,7 @@ from graft.module import GraftModule
 from graft.reward import oriented
 from graft.reward.code import unidentified
 from graft.rollouts import Rollouts, feasible
-from graft.rollouts.settings import AGAIN, SURVIVING
+from graft.rollouts.settings import DRAWS_PER_RESAMPLED, MIN_RETENTION
 
 EXACT = Estimate(1.0, 1.0, 1.0)
 """A share that is 1 by definition."""
@@ -91,7 +91,7 @@ def search_levels(data: Rollouts) -> Analysis:
 def select_level(levels: Sequence[Level], stochastic: bool) -> tuple[float, str]:
     """Return (level, reason) of the largest level that is safe: it keeps enough of the accepted gain for certain.
 
-    The 95 % interval of its surviving share begins at `SURVIVING` or above. If no level is safe, the level is 0.
+    The 95 % interval of its surviving share begins at `MIN_RETENTION` or above. If no level is safe, the level is 0.
 
     Args:
         levels: Entries of the levels, ascending.
@@ -106,16 +106,16 @@ def select_level(levels: Sequence[Level], stochastic: bool) -> tuple[float, str]
             "of the gain survives by definition; only the distribution that is left to learn counts, and of "
             f"{names} the largest leaves the least"
         )
-    safe = [level for level in candidates if _lower_end(level.retention) >= SURVIVING]
+    safe = [level for level in candidates if _lower_end(level.retention) >= MIN_RETENTION]
     if safe:
         best = safe[-1]
         return best.level, (
-            f"level {best.level:.4g}: of {names} the largest that is safe, at which at least {SURVIVING:g} of the "
+            f"level {best.level:.4g}: of {names} the largest that is safe, at which at least {MIN_RETENTION:g} of the "
             f"accepted gain survives the hand-over by the lower end of the interval, {_describe_retention(best)}"
         )
     best = max(candidates, key=lambda level: _lower_end(level.retention))
     return 0.0, (
-        f"level 0: none of {names} is safe, at which at least {SURVIVING:g} of the accepted gain survives the "
+        f"level 0: none of {names} is safe, at which at least {MIN_RETENTION:g} of the accepted gain survives the "
         f"hand-over by the lower end of the interval (best is {best.level:.4g}, {_describe_retention(best)}), so the "
         "whole network is tuned (GRAFT); more data.level_search.draws narrow the intervals"
     )
@@ -164,7 +164,7 @@ def _estimate_shares(data: Rollouts, chunks: list[DrawnChunk], result: Analysis,
         )
     result.accepted, result.reward = len(index), float(r.mean())
     result.accepted_reward = result.reward + gain
-    states = AcceptedStates(chunks, chosen, result.draws // AGAIN, make_generator(data, "again"))
+    states = AcceptedStates(chunks, chosen, result.draws // DRAWS_PER_RESAMPLED, make_generator(data, "again"))
     result.resampled = len(states.rows)
     for level in result.levels[1:]:
         u = level.level

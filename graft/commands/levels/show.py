@@ -13,7 +13,7 @@ from graft.io.atomic import write_bytes
 from graft.io.page import embed_image
 from graft.report.figures import COLOURS, MARK, hide_spines, to_bytes
 from graft.report.tables import format_number, html_table, text_table
-from graft.rollouts.settings import SURVIVING
+from graft.rollouts.settings import MIN_RETENTION
 
 PICTURE = "levels.png"
 HEAD = (
@@ -93,7 +93,7 @@ def render_figure(found: Analysis) -> bytes:
         ("measured_retention", "gain surviving, re-rolled", COLOURS["tuned"], 0.006),
     ):
         _plot_estimates(left, levels, [getattr(level, name) for level in levels], label, colour, shift)
-    left.axhline(SURVIVING, color="#1c2430", linewidth=0.8, linestyle=":")
+    left.axhline(MIN_RETENTION, color="#1c2430", linewidth=0.8, linestyle=":")
     left.set_ylim(min(-0.02, left.get_ylim()[0]), max(1.05, left.get_ylim()[1]))
     left.set_ylabel("share" if found.stochastic else "share (1 by definition: the sampler draws no noise)")
     left.legend(frameon=False, fontsize=9)

@@ -169,7 +169,7 @@ def predicted(
 ) -> Tensor:
     """Return (B,) the share of the accepted gain that survives, by the fit.
 
-    The arguments are those of `fitted` and `matched`.
+    The arguments are those of `fitted` and `condition_matched_mean`.
     """
     fit = fitted(rewards, guesses, groups, fold, counts)
     return condition_matched_mean(fit, groups, index, weight, counts) / gain(rewards, groups, index, weight, counts)

@@ -10,12 +10,15 @@ from lightning.pytorch.trainer.states import TrainerFn
 from typing_extensions import override
 
 from graft.core.datatypes import SampleRequest as Request
-from graft.core.distributed import gather_dict, shared_errors
+from graft.core.distributed import gather_dict, rank_zero_print, shared_errors
 from graft.dataloaders.sampling import sample_batch
 from graft.errors import GraftError
 from graft.evaluation.alarms.statistics import SampleSet, Statistic, statistics
-from graft.evaluation.alarms.tolerances import BANDS, Alarm, Alarms, check_tolerances
+from graft.evaluation.alarms.tolerances import BANDS, SETTING, Alarm, Alarms, check_tolerances
 from graft.reward import Reward, score_objects
+
+FEATURED = ("internal_diversity", "feature_distance")
+"""Statistics of a domain's features."""
 
 
 class AlarmCallback(Callback):
@@ -39,6 +42,11 @@ class AlarmCallback(Callback):
         self._reference: tuple[SampleSet, dict[str, Statistic]] | None = None
 
     @property
+    def _given(self) -> list[str]:
+        """Statistics that the settings name with a tolerance."""
+        return sorted(name for name, tolerance in self.settings.tolerances.items() if tolerance is not None)
+
+    @property
     def alarms(self) -> list[Alarm]:
         """Alarms so far."""
         return [each for each in self.history if each.alarm]
@@ -55,12 +63,23 @@ class AlarmCallback(Callback):
 
     @override
     def setup(self, trainer: Trainer, pl_module: Any, stage: str) -> None:
-        """Raise GraftError if a tolerance names a statistic that does not exist."""
+        """Raise GraftError if a tolerance names a statistic that the run does not have."""
         if stage != "fit":
             return
         names = [*pl_module.metrics(), *BANDS]
         if unknown := sorted(set(self.settings.tolerances) - set(names)):
-            raise GraftError(f"data.alarms.tolerances has {unknown[0]!r}; it must be one of {', '.join(names)}")
+            raise GraftError(f"{SETTING}.tolerances has {unknown[0]!r}; it must be one of {', '.join(names)}")
+        for name in self._given:
+            if name == "held_out" and self.held_out is None:
+                raise GraftError(
+                    f"{SETTING}.tolerances has 'held_out', and there is no data.evaluation.held_out_reward: give one, "
+                    "or remove the tolerance"
+                )
+            if name in FEATURED and not pl_module.supports("features"):
+                raise GraftError(
+                    f"{SETTING}.tolerances has {name!r}, and {type(pl_module).__name__} has no features: remove the "
+                    "tolerance"
+                )
         if self.held_out is not None:
             self.held_out.setup()
 
@@ -80,11 +99,16 @@ class AlarmCallback(Callback):
         pl_module.evaluators["tuned"].gather(trainer)
         if not pl_module.evaluators["tuned"].items:
             return
-        skip = [name for name in (*pl_module.metrics(), *BANDS) if self.settings.band(name) is None]
+        skip = [name for name in (*pl_module.metrics(), *BANDS) if self.settings.tolerance(name) is None]
         try:
             if self._reference is None:
                 reference = self._sample_set(trainer, pl_module, _reference_items(trainer, pl_module), skip)
                 self._reference = reference, statistics(reference, reference, pl_module.metrics, skip)
+                if missing := [name for name in self._given if name not in self._reference[1]]:
+                    names = ", ".join(map(repr, missing))
+                    rank_zero_print(
+                        f"{SETTING}.tolerances has {names}, which the reference has no number of: not monitored"
+                    )
             reference, reference_values = self._reference
             tuned = self._sample_set(trainer, pl_module, pl_module.evaluators["tuned"].items, skip)
         finally:
@@ -126,7 +150,7 @@ class AlarmCallback(Callback):
 
     def _sample_set(self, trainer: Trainer, module: Any, items: list[Any], skip: list[str]) -> SampleSet:
         features = None
-        wanted = not {"internal_diversity", "feature_distance"} <= {*skip}
+        wanted = not {*FEATURED} <= {*skip}
         if wanted and module.supports("features"):
             features = module.features(items)
         if self.held_out is None or "held_out" in skip:

@@ -110,7 +110,7 @@ def _metrics(
     A metric is updated once with each part of the draws, and merged if torchmetrics can merge it.
     """
     chosen = {name: metric for name, metric in metrics().items() if name not in skip}
-    wholes = {name: _updated(m, name, draws.items) for name, m in chosen.items() if getattr(m, "watched", True)}
+    wholes = {name: _updated(m, name, draws.items) for name, m in chosen.items() if getattr(m, "monitored", True)}
     numbers = {name: value for name, metric in wholes.items() if (value := _number(metric, name)) is not None}
     parts = [metrics() for _ in range(draws.parts)]
     out = {}

@@ -9,6 +9,8 @@ from torch import Tensor
 from graft.core import limits
 from graft.evaluation.alarms.statistics import Statistic
 
+SETTING = "data.evaluation.alarms"
+"""Setting of the alarms, for messages."""
 METRIC = 0.25
 """Default tolerance of a metric of the domain, as a share of the reference's value."""
 BANDS = {"internal_diversity": 0.25, "feature_distance": 0.25, "held_out": 0.5}
@@ -42,11 +44,11 @@ class Alarms:
     stop_on_alarm: bool = False
 
     def __post_init__(self) -> None:
-        for name, band in self.tolerances.items():
-            limits.check(f"data.alarms.tolerances.{name}", band, 0)
-        limits.check("data.alarms.z", self.z, 0)
+        for name, tolerance in self.tolerances.items():
+            limits.check(f"{SETTING}.tolerances.{name}", tolerance, 0)
+        limits.check(f"{SETTING}.z", self.z, 0)
 
-    def band(self, name: str) -> "float | None":
+    def tolerance(self, name: str) -> "float | None":
         """Return the tolerance of a statistic; None if it is not monitored."""
         return self.tolerances.get(name, BANDS.get(name, METRIC))
 
@@ -102,7 +104,7 @@ def check_tolerances(
     """
     out = []
     for name in reference:
-        band = settings.band(name)
+        band = settings.tolerance(name)
         if band is None:
             continue
         if name not in tuned:

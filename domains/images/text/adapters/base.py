@@ -36,7 +36,7 @@ class PromptSettings:
 
 
 class PromptStore:
-    """What a denoiser is given for each prompt, found at first use.
+    """Cache of the denoiser's inputs for each prompt, computed at first use.
 
     Attributes:
         pipeline: Pipeline with the text encoders.
@@ -99,7 +99,7 @@ class PipelineAdapter(ABC):
         return self  # the reference's copy has the same pipeline
 
     def read_index(self, index: Mapping[str, Any], weights: str) -> None:
-        """Look at ``model_index.json`` before anything is loaded.
+        """Check ``model_index.json`` before anything is loaded.
 
         Args:
             index: Content of the file.
@@ -108,7 +108,7 @@ class PipelineAdapter(ABC):
         return None
 
     def open(self, pipeline: "Pipeline", settings: PromptSettings) -> None:
-        """Look at the loaded pipeline before anything is sampled.
+        """Check the loaded pipeline before anything is sampled.
 
         Args:
             pipeline: Pipeline that was loaded.

@@ -15,7 +15,7 @@ class Guided:
     """The output of a step from the outputs of its branches.
 
     Attributes:
-        sign: 1, or −1 for pipelines that turn the output round.
+        sign: 1, or −1 for pipelines that negate the output.
         scale: Guidance scale; None with a single branch.
         conditional: Index of the branch with the prompt.
         normalised: The guided output has the norm of the branch with the prompt, along the last dimension.

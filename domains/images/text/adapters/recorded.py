@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 DENOISERS = ("transformer", "unet")
 DECODERS = ("vae", "movq", "vqgan", "vqvae")
 LIBRARIES = ("diffusers", "transformers")
-OURS = ("self", "prompt", "num_inference_steps", "generator", "output_type", "return_dict", "kwargs")
+GRAFT_ARGUMENTS = ("self", "prompt", "num_inference_steps", "generator", "output_type", "return_dict", "kwargs")
 STEPS = 3
 """Steps of the recorded call: two fix a linear function of the time, and the third checks it."""
 
@@ -85,7 +85,7 @@ class RecordedAdapter(PipelineAdapter):
         if unknown := next((name for name in self.call if name not in self._parameters), None):
             raise GraftError(
                 f"model.adapter.init_args.call has {unknown!r}, which the call of {self._kind} does not know; it knows "
-                f"{', '.join(name for name in self._parameters if name not in OURS)}"
+                f"{', '.join(name for name in self._parameters if name not in GRAFT_ARGUMENTS)}"
             )
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         pipeline.pipe.to(device)
@@ -202,7 +202,7 @@ class RecordedAdapter(PipelineAdapter):
 
     @override
     def set_timesteps_kwargs(self, pipeline: "Pipeline", steps: int, settings: PromptSettings) -> dict[str, Any]:
-        return self.run(settings, settings.prompts[0], steps, steps=1, outputs=self._recorded.outputs).clock
+        return self.run(settings, settings.prompts[0], steps, steps=1, outputs=self._recorded.outputs).timesteps_kwargs
 
     @override
     def call_settings(self, pipe: Any, settings: PromptSettings) -> dict[str, Any]:

@@ -47,23 +47,23 @@ class Step:
 
 @dataclass
 class Recording:
-    """Everything of one call of a pipeline.
+    """The steps, noise and result of one call of a pipeline.
 
     Attributes:
         steps: Steps of its loop.
-        clock: Arguments of the scheduler's ``set_timesteps``.
+        timesteps_kwargs: Arguments of the scheduler's ``set_timesteps``.
         noises: Draws of `torch.randn` before the first step.
         result: Result of the call; None if it was ended early.
     """
 
     steps: list[Step] = field(default_factory=list)
-    clock: dict[str, Any] = field(default_factory=dict)
+    timesteps_kwargs: dict[str, Any] = field(default_factory=dict)
     noises: list[Tensor] = field(default_factory=list)
     result: Any = None
 
 
 class _End(BaseException):
-    """Ends a pipeline's call whose rest is not needed."""
+    """Raised to end a pipeline's call early."""
 
 
 class _Noise(TorchFunctionMode):
@@ -115,7 +115,7 @@ def record(
     network: nn.Module = getattr(pipe, part)
     scheduler = pipe.scheduler
     names = inspect.signature(network.forward)
-    clock = inspect.signature(scheduler.set_timesteps)
+    timesteps_names = inspect.signature(scheduler.set_timesteps)
     forward, step, set_timesteps = network.forward, scheduler.step, scheduler.set_timesteps
 
     @functools.wraps(forward)
@@ -159,13 +159,19 @@ def record(
         return SchedulerOutput(prev_sample=after)
 
     @functools.wraps(set_timesteps)
-    def recorded_clock(*args: Any, **kwargs: Any) -> Any:
-        given = _arguments(clock, args, kwargs)
-        found.clock = {name: value for name, value in given.items() if name != "device" and value is not None}
+    def recorded_set_timesteps(*args: Any, **kwargs: Any) -> Any:
+        given = _arguments(timesteps_names, args, kwargs)
+        found.timesteps_kwargs = {
+            name: value for name, value in given.items() if name != "device" and value is not None
+        }
         return set_timesteps(*args, **kwargs)
 
     methods = ((network, "forward", recorded_forward), (scheduler, "step", recorded_step))
-    with replaced(*methods, (scheduler, "set_timesteps", recorded_clock)), _Noise(found.noises, noise), torch.no_grad():
+    with (
+        replaced(*methods, (scheduler, "set_timesteps", recorded_set_timesteps)),
+        _Noise(found.noises, noise),
+        torch.no_grad(),
+    ):
         try:
             found.result = pipe(**call)
         except _End:

@@ -1,6 +1,6 @@
 """Adapters of the Stable Diffusion family and of FLUX.
 
-They differ in the encoding of text, the call of the network and the clock.
+They differ in the encoding of text, the call of the network and the timesteps.
 """
 
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -175,7 +175,7 @@ class Flux(EncodedAdapter):
 
 
 def shift(config: Any, patches: int) -> float:
-    """Return the shift mu of a flow's clock for a number of patches: linear between two sizes."""
+    """Return the timestep shift mu for a number of patches: linear between two sizes, as diffusers computes it."""
     low, high = config.get("base_image_seq_len", 256), config.get("max_image_seq_len", 4096)
     first, last = config.get("base_shift", 0.5), config.get("max_shift", 1.15)
     slope = (last - first) / (high - low)
