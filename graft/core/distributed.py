@@ -43,6 +43,13 @@ def launch(trainer: Trainer, module: LightningModule) -> None:
             "their results: use trainer.strategy=ddp"
         )
     if launcher is not None:
+        try:
+            launcher.cluster_environment.validate_settings(trainer.num_devices, trainer.num_nodes)
+        except ValueError as error:
+            raise GraftError(
+                f"trainer.devices is {trainer.num_devices} and trainer.num_nodes is {trainer.num_nodes}; they must be "
+                f"the processes of a node and the nodes that torchrun or Slurm started. Set both. ({error})"
+            ) from None
         launcher.launch(trainer.strategy.setup_environment)
     else:
         trainer.strategy.setup_environment()
