@@ -1,5 +1,6 @@
 """Fixtures of all tests."""
 
+import importlib.metadata
 import importlib.util
 import os
 from pathlib import Path
@@ -7,18 +8,29 @@ from typing import Any
 
 import pytest
 import torch
+from packaging.version import Version
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # as many workers as cores: more threads each would only wait for one another
     os.environ["OMP_NUM_THREADS"] = "1"  # of the processes that tests start
     torch.set_num_threads(1)
 
 
-FOLDERS = {"images": ("diffusers", "sklearn"), "text_to_image": ("diffusers", "transformers", "accelerate", "peft")}
+FOLDERS = {
+    "images": ("diffusers", "sklearn"),
+    "text_to_image": ("diffusers>=0.42", "transformers", "accelerate", "peft"),
+}
 """Packages of extras that all tests of a folder need."""
 
 
 def missing(packages: "tuple[str, ...]") -> list[str]:
-    return [name for name in packages if importlib.util.find_spec(name) is None]
+    """Return the packages that are not installed, or are older than a least version as in ``diffusers>=0.42``."""
+    return [name for name in packages if not installed(*name.partition(">=")[::2])]
+
+
+def installed(name: str, least: str) -> bool:
+    if importlib.util.find_spec(name) is None:
+        return False
+    return not least or Version(importlib.metadata.version(name)) >= Version(least)
 
 
 def pytest_ignore_collect(collection_path: Path) -> "bool | None":

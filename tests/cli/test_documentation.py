@@ -61,7 +61,7 @@ ELSEWHERE = {  # pages that tests of their own run
 DOMAINS = [path.relative_to(ROOT).as_posix() for path in sorted(ROOT.glob("domains/**/README.md"))]
 MARKS = ("file: ", "not run: ", "settings of: ", "build: ", "run", "test")
 PAGES = pages()
-PICTURES = pytest.mark.needs("diffusers", "transformers", "accelerate")
+PICTURES = pytest.mark.needs("diffusers>=0.42", "transformers", "accelerate")
 
 
 def marked_pages(names: Iterable[str], *marks: pytest.MarkDecorator) -> list[Any]:
