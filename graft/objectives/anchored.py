@@ -20,11 +20,13 @@ import torch
 from torch import Generator, Tensor
 from typing_extensions import override
 
+from graft.core import limits
 from graft.core.datatypes import TrainingBatch
 from graft.core.state import size
 from graft.errors import GraftError
 from graft.network import EMA, eval_mode
 from graft.objectives.base import Objective, RoundSpec, ScoredRound
+from graft.objectives.push_limit import stopped
 from graft.policy import Policy
 
 
@@ -32,11 +34,21 @@ class AnchoredShaping(Objective):
     """Train on accepted and rejected samples, anchored at the network that sampled them.
 
     It works with any acceptance rule and noises final samples again. It takes two network calls for each sample.
+
+    Args:
+        push_limit: Largest relative increase of the reference's error on a sample of weight below 1, such as a rejected
+            one (`graft.objectives.push_limit`); null for none. With draws of the current model it takes one more
+            network call for each sample.
     """
 
     needs_rejected = True
     old: EMA
     source: str
+
+    def __init__(self, push_limit: "float | None" = None) -> None:
+        super().__init__()
+        limits.check("model.objective.push_limit", push_limit, 0)
+        self.push_limit = push_limit
 
     @override
     def setup(self, policy: Policy) -> None:
@@ -76,10 +88,21 @@ class AnchoredShaping(Objective):
         with eval_mode(policy.backbone), torch.no_grad():
             old = process.loss_output(process(drew, noisy, level, condition), noisy, level, condition)
         new = process.loss_output(process(policy.backbone, noisy, level, condition), noisy, level, condition)
-        distance = process.x0_error(new, old, level)
-        error = process.x0_error(new, process.loss_target(clean, noise, level), level)
-        loss = ((batch.weight.to(error) - 1) * error + distance).mean()
-        return loss, {"old_distance": distance.detach().mean()}
+        goal = process.loss_target(clean, noise, level)
+        distance, error = process.x0_error(new, old, level), process.x0_error(new, goal, level)
+        excess = batch.weight.to(error) - 1
+        errors, shown = excess * error + distance, {"old_distance": distance.detach().mean()}
+        if self.push_limit is not None:
+            reference = old
+            if self.source == "current":
+                with eval_mode(policy.backbone), torch.no_grad():
+                    output = process(policy.reference_forward, noisy, level, condition)
+                reference = process.loss_output(output, noisy, level, condition)
+            least = process.x0_error(reference, goal, level)
+            without_gradient = stopped(error, least, excess < 0, self.push_limit)
+            errors = errors.masked_fill(without_gradient, 0.0)
+            shown["stopped"] = without_gradient.to(errors).mean()
+        return errors.mean(), shown
 
     @override
     def describe(self, policy: Policy) -> str:

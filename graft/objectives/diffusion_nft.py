@@ -15,6 +15,10 @@ which is their Theorem 3.2. Here r is linear in the reward, r = 1/2 + A / (2 s) 
 ``advantage_clip``. To first order this is the old distribution tilted by exp(A / (\beta s)), and exactly so for a
 Gaussian and a linear reward: \beta s is a temperature in standard deviations of the reward.
 
+If the old network is not exact, e = E[v | x_t] - v_old adds (2 E[r | x_t] - 1) e / \beta to the right side, so that
+errors grow near bad samples, and below \beta = 1/2 near good ones too. ``push_limit`` bounds the first
+(`graft.objectives.push_limit`); it is not in the paper.
+
 The implementation compares the network's own predictions (`graft.process.Process.loss_output`), and predictions of x_0
 with ``adaptive_weighting``. The loss is the same up to the process's weight of a level.
 """
@@ -29,6 +33,7 @@ from graft.core.state import State, apply, size
 from graft.network import eval_mode
 from graft.objectives.advantages import AdvantageTracker
 from graft.objectives.base import OnPolicy, RoundSpec, ScoredRound
+from graft.objectives.push_limit import stopped
 from graft.policy import Policy
 
 
@@ -45,6 +50,8 @@ class DiffusionNFT(OnPolicy):
         decay_increment: The old policy keeps min(decay, decay_increment · round) of itself when a round begins.
         stat_buffer_size: Number of rewards of each condition that the advantages' statistics are computed from.
         stat_min_count: Smallest number of rewards of a condition for statistics of its own.
+        push_limit: Largest relative increase of the reference's error on a bad sample; null for none. It takes one more
+            call of the network for each sample.
     """
 
     rounds_started: Tensor
@@ -59,6 +66,7 @@ class DiffusionNFT(OnPolicy):
         decay_increment: float = 0.001,
         stat_buffer_size: int = 64,
         stat_min_count: int = 16,
+        push_limit: "float | None" = None,
     ) -> None:
         super().__init__()
         for name, value in (("beta", beta), ("advantage_clip", advantage_clip)):
@@ -66,9 +74,10 @@ class DiffusionNFT(OnPolicy):
         for name, value in (("kl_coef", kl_coef), ("decay_increment", decay_increment)):
             limits.check(f"model.objective.{name}", value, 0)
         limits.check("model.objective.decay", decay, 0, 1, below=True)
+        limits.check("model.objective.push_limit", push_limit, 0)
         self.beta, self.advantage_clip, self.kl_coef = beta, advantage_clip, kl_coef
         self.adaptive_weighting = adaptive_weighting
-        self.decay, self.decay_increment = decay, decay_increment
+        self.decay, self.decay_increment, self.push_limit = decay, decay_increment, push_limit
         self.advantages = AdvantageTracker(stat_buffer_size, stat_min_count, advantage_clip)
         self.register_buffer("rounds_started", torch.zeros((), dtype=torch.long))
 
@@ -117,12 +126,19 @@ class DiffusionNFT(OnPolicy):
         positive, negative = (apply(lambda o, n, b=b: o + b * (n - o), old, new) for b in (self.beta, -self.beta))
         r = batch.weight
         good, bad = (self._error(policy, each, goal, level) for each in (positive, negative))
-        loss = (r.to(good) * good + (1 - r).to(bad) * bad).mean()
+        errors = r.to(good) * good + (1 - r).to(bad) * bad
         now, before = (process.loss_output(each, noisy, level, condition) for each in (output, drew))
         shown = {"old_distance": process.x0_error(now, before, level).detach().mean()}
-        if self.kl_coef:
+        if self.kl_coef or self.push_limit is not None:
             with eval_mode(policy.backbone), torch.no_grad():
                 other = process(policy.reference_forward, noisy, level, condition)
+        if self.push_limit is not None:
+            error, least = (self._error(policy, each, goal, level) for each in (new, prediction(other)))
+            without_gradient = stopped(error, least, r < 0.5, self.push_limit)
+            errors = errors.masked_fill(without_gradient, 0.0)
+            shown["stopped"] = without_gradient.to(errors).mean()
+        loss = errors.mean()
+        if self.kl_coef:
             drift = process.x0_error(now, process.loss_output(other, noisy, level, condition), level).mean()
             shown["reference_distance"] = drift.detach()
             loss = loss + self.kl_coef * drift

@@ -4,6 +4,7 @@ import itertools
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 from unittest import mock
 
 import pytest
@@ -16,7 +17,7 @@ from graft import GraftError, TrainingBatch
 from graft.accept import AcceptAll, ExponentialTilt
 from graft.core import seeding
 from graft.core.datatypes import Chunk
-from graft.objectives import DiffusionNFT, Objective, PolicyGradient, RoundSpec, ScoredRound, Shaping
+from graft.objectives import AnchoredShaping, DiffusionNFT, Objective, PolicyGradient, RoundSpec, ScoredRound, Shaping
 from graft.objectives.advantages import AdvantageTracker
 from graft.process import CosineSchedule, Gaussian, LinearSchedule
 from graft.sampler import run_stages
@@ -319,6 +320,76 @@ def test_nft_descends_towards_the_better(adaptive: bool) -> None:
         loss, _ = objective.loss(module.policy, TrainingBatch(x0, rows(4000), (0.5 + advantage / 10)), generator())
     loss.backward()
     assert float(module.policy.backbone.table.grad[4, 0, -1]) < 0  # the offset in the reward's direction grows
+
+
+class TwoModes(torch.nn.Module):
+    """Predicts x_0 of data at -1 and 1: one value for each sign of the noisy state."""
+
+    def __init__(self, values: list[float]) -> None:
+        super().__init__()
+        self.values = torch.nn.Parameter(f64(values))
+
+    def forward(self, state: Tensor, time: Tensor, condition: Any) -> Tensor:
+        return torch.where(state < 0, self.values[0], self.values[1])
+
+
+X0, GOOD = f64([[-1.0], [1.0]]).repeat(8, 1), f64([0.0, 1.0]).repeat(8)
+"""Samples at -1, which are bad, and at 1, which are good."""
+
+
+def contrasting(name: str, limit: "float | None") -> Objective:
+    if name == "anchored":
+        objective = AnchoredShaping(push_limit=limit)
+        objective.source = "current"
+        return objective
+    return DiffusionNFT(push_limit=limit, adaptive_weighting=name == "adaptive")
+
+
+def two_modes(objective: Objective, values: list[float], reference: list[float]) -> Line:
+    module = Line(TwoModes(values), Gaussian(CosineSchedule(), "x0", (1,)), steps=4, objective=objective)
+    module.policy.reference = TwoModes(reference).requires_grad_(False)
+    objective.setup(module.policy)
+    return module
+
+
+def mode_loss(module: Line, objective: Objective) -> tuple[Tensor, dict[str, Tensor]]:
+    weight = 2 * GOOD if isinstance(objective, AnchoredShaping) else GOOD  # of acceptance, or r
+    with mock.patch.object(seeding, "stratified_levels", lambda *_: torch.full((len(X0),), 0.05).double()):
+        return objective.loss(module.policy, TrainingBatch(X0, rows(len(X0)), weight), generator())
+
+
+@pytest.mark.parametrize("name", ["nft", "adaptive", "anchored"])
+def test_push_limit_stops_bad_samples_alone(name: str) -> None:
+    """The errors are twice the reference's, which is above a limit of 0.5 and below one of 5."""
+    slopes = {}
+    for limit in (None, 0.5, 5.0):
+        objective = contrasting(name, limit)
+        module = two_modes(objective, [-1.2, 1.2], [-1.1, 1.1])
+        loss, shown = mode_loss(module, objective)
+        (slopes[limit],) = torch.autograd.grad(loss, module.policy.backbone.values)
+        if limit is not None:
+            assert float(shown["stopped"]) == (0.5 if limit == 0.5 else 0.0)
+    assert torch.equal(slopes[None], slopes[5.0]) and float(slopes[None][0]) > 0  # descent moves the bad value away
+    assert float(slopes[0.5][0]) == 0 and torch.equal(slopes[0.5][1], slopes[None][1])
+
+
+@pytest.mark.parametrize("name", ["nft", "anchored"])
+@pytest.mark.parametrize(("limit", "least", "largest"), [(None, 100.0, math.inf), (0.5, 0.1, 0.2)])
+def test_push_limit_bounds_the_error_near_bad_samples(
+    name: str, limit: "float | None", least: float, largest: float
+) -> None:
+    """The reference errs by 0.1, and each of twelve rounds doubles an error near bad samples."""
+    objective = contrasting(name, limit)
+    module = two_modes(objective, [-1.1, 1.1], [-1.1, 1.1])
+    optimizer = torch.optim.SGD(module.policy.backbone.parameters(), lr=0.05)
+    for number in range(12):
+        objective.on_round_start(module.policy, number)
+        for _ in range(100):
+            optimizer.zero_grad()
+            mode_loss(module, objective)[0].backward()
+            optimizer.step()
+    bad, good = (module.policy.backbone.values.detach() - f64([-1.0, 1.0])).abs().tolist()
+    assert least <= bad <= largest and good < 1e-2
 
 
 def test_examples_of_nft() -> None:
