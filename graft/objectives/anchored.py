@@ -59,7 +59,10 @@ class AnchoredShaping(Objective):
         if policy.corrector is not None:
             raise GraftError("AnchoredShaping trains the model itself, not a corrector: use model.objective=Shaping")
         if not spec.is_sampled:
-            raise GraftError("AnchoredShaping needs accepted and rejected draws of the model: a scored file has none")
+            raise GraftError(
+                "AnchoredShaping needs accepted and rejected draws of the model, and a scored file has none: use "
+                "model.objective=graft.objectives.Shaping"
+            )
         if spec.source == "current" and spec.replay_rounds != 1:
             raise GraftError("AnchoredShaping learns from one network's draws at a time: use data.replay_rounds=1")
         self.require_consistent(policy)

@@ -103,7 +103,16 @@ def ranks():
         size = ["--data.draws", str(draws), "--data.steps_per_round", str(steps)]
         with tempfile.TemporaryDirectory() as folder:
             started = time.perf_counter()
-            command = ["fit", "--config", "domains/molecule.yaml", *few, *size, *(two if processes == 2 else [])]
+            command = [
+                "fit",
+                "--config",
+                "domains/molecule.yaml",
+                "--config",
+                "molecule/pgraft.yaml",
+                *few,
+                *size,
+                *(two if processes == 2 else []),
+            ]
             command += ["--run_dir", f"{folder}/run"]
             subprocess.run([sys.executable, "-m", "graft", *command], check=True, capture_output=True)
             return time.perf_counter() - started

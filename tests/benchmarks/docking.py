@@ -56,6 +56,7 @@ def compare(args: argparse.Namespace, target: str) -> None:
     candidates = max(1, round(args.calls / args.valid / args.test_draws))
     draws = 2 * args.calls
     command = [sys.executable, "-m", "graft", "compare", "--config", "domains/molecule.yaml"]
+    command += ["--config", "molecule/pgraft.yaml"]
     command += ["--config", str(HERE / "docking.yaml"), "--methods", f"{METHODS},best_of:{candidates},reference"]
     command += ["--seeds", args.seeds, "--run_dir", str(folder / "compare"), "--data.reward", json.dumps(reward)]
     command += ["--data.draws", str(draws), "--data.budget.proxy_fraction", "0.5"]

@@ -37,7 +37,10 @@ def main():
         timed(Rollouts, name, spent)
     with tempfile.TemporaryDirectory() as folder:
         module, data, trainer = graft.load(
-            "domains/molecule.yaml", f"--trainer.max_epochs={rounds}", "--model.level=auto"
+            "domains/molecule.yaml",
+            "--config=molecule/pgraft.yaml",
+            f"--trainer.max_epochs={rounds}",
+            "--model.level=auto",
         )
         started = time.process_time()
         graft.fit(module, data, folder, trainer)

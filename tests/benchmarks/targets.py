@@ -135,7 +135,9 @@ def molecules(path: Path) -> None:
                 continue
             store = [base / str(seed) / t for t in TARGETS if (base / str(seed) / t / "summary.json").exists()]
             more = (f"--data.storage.reuse_runs=[{store[0]}]",) if store else ()
-            made, data, trainer = graft.load("domains/molecule.yaml", *flags, f"--seed_everything={seed}", *more)
+            made, data, trainer = graft.load(
+                "domains/molecule.yaml", "--config=molecule/pgraft.yaml", *flags, f"--seed_everything={seed}", *more
+            )
             made.objective = Forced(target)
             folder = base / str(seed) / target
             shutil.rmtree(folder, ignore_errors=True)

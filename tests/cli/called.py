@@ -12,7 +12,7 @@ from graft import cli
 HERE = Path(__file__).parent
 TOY = HERE / "toy"  # a third-party package with a domain of its own
 
-MOLECULE = ["--config", "domains/molecule.yaml"]
+MOLECULE = ["--config", "domains/molecule.yaml", "--config", "molecule/pgraft.yaml"]
 MIXTURE = ["--config", str(TOY / "domains" / "mixture" / "mixture.yaml")]
 QUIET = ["--trainer.enable_progress_bar", "false"]
 SMALL = [

@@ -143,7 +143,7 @@ def test_later_config_wins_and_flags_win_over_all(folder: Path) -> None:
     assert (ab["draws"], ab["replay_rounds"]) == (200, 3)
     assert settings(*MOLECULE, "--config=b.yaml", "--config", "a.yaml")["data"]["draws"] == 100
     assert settings(*MOLECULE, "-c", "b.yaml", "--data.draws", "300")["data"]["draws"] == 300
-    shipped = yaml.safe_load((CONFIGS / "domains/molecule.yaml").read_text())
+    shipped = yaml.safe_load((CONFIGS / MOLECULE[-1]).read_text())
     assert ab["steps_per_round"] == shipped["data"]["steps_per_round"]
 
 

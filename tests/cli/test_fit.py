@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from called import done, run
+from called import QUIET, REWARD, done, run
 from rdkit import Chem
 from safetensors.torch import load_file
 
@@ -336,3 +336,21 @@ def test_best_of(finished: Path, reference: Path, folder: Path) -> None:
     ]  # the same conditions
     assert "--best_of is 0" in run("sample", "--weights", finished, "--out", "a.sdf", "--best_of", "0").message
     assert "has no reward" in run("sample", "--weights", reference, "--out", "a.sdf", "--best_of", "2").message
+
+
+def test_default_of_molecules(folder: Path, reference: Path) -> None:
+    """Small rounds of the tuned model's own draws, compared with the reference's every second round."""
+    sizes = ["--data.draws", "32", "--data.batch_size", "16", "--data.steps_per_round", "2", "--model.steps", "8"]
+    rounds = ["--trainer.max_epochs", "4", "--trainer.check_val_every_n_epoch", "2", "--trainer.log_every_n_steps", "1"]
+    samples = ["--data.evaluation.validation_draws", "16", "--data.evaluation.test_draws", "16"]
+    reward = [*REWARD, "--data.accept.fraction", "0.5", "--model.weights", str(reference), *QUIET]
+    done("fit", "--config", "domains/molecule.yaml", *sizes, *rounds, *samples, *reward)
+    made = folder / "runs/molecule/1"
+    content = json.loads((made / "summary.json").read_text(), parse_constant=pytest.fail)
+    assert content["objective"].startswith("anchored P-GRAFT") and content["selective"]
+    assert [account["source"] for account in content["rounds"]] == ["current"] * 4
+    assert 0 < content["kl_nats"] and all(0 < a["accepted"] < 32 for a in content["rounds"])
+    with (made / "metrics.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["epoch"] for row in rows if row.get("validation/reward")] == ["1", "3"]
+    assert any(row["train/stopped"] for row in rows)

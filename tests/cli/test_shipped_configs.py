@@ -24,6 +24,7 @@ PRETRAIN = {  # and the file that ships for it
 UNSHIPPED = ("molecule_large_pretrain",)  # for graphics processors
 SHIPPED = [f"domains/{name}.safetensors" for name in PRETRAIN.values()]
 BASES = {  # configurations that an overlay is laid over; test_configs.py has those of the molecules
+    "molecule": ["molecule"],
     "layout": ["layout"],
     "text_to_image": ["text_to_image/sd2"],
 }
