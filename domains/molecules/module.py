@@ -285,4 +285,4 @@ class Molecules(GraftModule):
         write(items, path)
         invalid = sum(not chemistry.is_valid(mol) for mol in items) if path.suffix.lower() == ".smi" else 0
         if invalid:
-            rank_zero_print(f"graft: {invalid} of {len(items)} molecules are not valid and have no line in the file")
+            rank_zero_print(f"{invalid} of {len(items)} molecules are not valid and have no line in the file")

@@ -51,7 +51,7 @@ def test_fit_under_a_fragment(folder: Path, small: list[str]) -> None:
         "1",
         *LEVEL,
     )
-    assert json.loads(Path("runs/molecule/3/summary.json").read_text())["rounds"][0]["reused"] == 64
+    assert json.loads(Path("runs/molecule/2/summary.json").read_text())["rounds"][0]["reused"] == 64
 
 
 def test_a_fragment_that_is_too_large(folder: Path, small: list[str]) -> None:

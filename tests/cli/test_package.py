@@ -101,7 +101,7 @@ def test_installed_wheel_and_another_package_s_domain(installed: Path, folder: P
     quiet = "--trainer.enable_progress_bar false"
     lines = [
         "fit --config domains/molecule.yaml --data.draws 32 --data.batch_size 32 --data.steps_per_round 1 "
-        f"--data.evaluation.validation_draws 0 --data.evaluation.test_draws 8 --model.steps 4 --trainer.max_epochs 1 "
+        f"--data.evaluation.validation_draws 0 --data.evaluation.test_draws 8 --model.steps 8 --trainer.max_epochs 1 "
         f"{quiet}",
         f"pretrain --config domains/mixture/pretrain.yaml {quiet}",
         f"fit --config domains/mixture/mixture.yaml --model.weights runs/pretrain/1/reference.safetensors {quiet}",

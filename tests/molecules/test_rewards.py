@@ -58,7 +58,7 @@ def test_a_window_rewards_nearness():
     assert TPSA(target=20.23).score(GOOD) == pytest.approx(1)
     assert (reward.name, reward.unit) == ("TPSA near 30.23", "")
     assert TPSA().unit == "Å²"
-    with pytest.raises(GraftError, match="must be positive"):
+    with pytest.raises(GraftError, match="must be above 0"):
         LogP(target=1, width=0)
 
 
