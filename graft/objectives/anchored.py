@@ -26,7 +26,7 @@ from graft.core.state import size
 from graft.errors import GraftError
 from graft.network import EMA, eval_mode
 from graft.objectives.base import Objective, RoundSpec, ScoredRound
-from graft.objectives.push_limit import stopped
+from graft.objectives.push_limit import limit_push
 from graft.policy import Policy
 
 
@@ -94,18 +94,15 @@ class AnchoredShaping(Objective):
         goal = process.loss_target(clean, noise, level)
         distance, error = process.x0_error(new, old, level), process.x0_error(new, goal, level)
         excess = batch.weight.to(error) - 1
-        errors, shown = excess * error + distance, {"old_distance": distance.detach().mean()}
+        losses, shown = excess * error + distance, {"old_distance": distance.detach().mean()}
         if self.push_limit is not None:
             reference = old
             if self.source == "current":
-                with eval_mode(policy.backbone), torch.no_grad():
-                    output = process(policy.reference_forward, noisy, level, condition)
+                output = policy.reference_output(noisy, level, condition)
                 reference = process.loss_output(output, noisy, level, condition)
             least = process.x0_error(reference, goal, level)
-            without_gradient = stopped(error, least, excess < 0, self.push_limit)
-            errors = errors.masked_fill(without_gradient, 0.0)
-            shown["stopped"] = without_gradient.to(errors).mean()
-        return errors.mean(), shown
+            losses, shown["stopped"] = limit_push(losses, error, least, excess < 0, self.push_limit)
+        return losses.mean(), shown
 
     @override
     def describe(self, policy: Policy) -> str:

@@ -33,7 +33,7 @@ from graft.core.state import State, apply, size
 from graft.network import eval_mode
 from graft.objectives.advantages import AdvantageTracker
 from graft.objectives.base import OnPolicy, RoundSpec, ScoredRound
-from graft.objectives.push_limit import stopped
+from graft.objectives.push_limit import limit_push
 from graft.policy import Policy
 
 
@@ -126,18 +126,15 @@ class DiffusionNFT(OnPolicy):
         positive, negative = (apply(lambda o, n, b=b: o + b * (n - o), old, new) for b in (self.beta, -self.beta))
         r = batch.weight
         good, bad = (self._error(policy, each, goal, level) for each in (positive, negative))
-        errors = r.to(good) * good + (1 - r).to(bad) * bad
+        losses = r.to(good) * good + (1 - r).to(bad) * bad
         now, before = (process.loss_output(each, noisy, level, condition) for each in (output, drew))
         shown = {"old_distance": process.x0_error(now, before, level).detach().mean()}
         if self.kl_coef or self.push_limit is not None:
-            with eval_mode(policy.backbone), torch.no_grad():
-                other = process(policy.reference_forward, noisy, level, condition)
+            other = policy.reference_output(noisy, level, condition)
         if self.push_limit is not None:
             error, least = (self._error(policy, each, goal, level) for each in (new, prediction(other)))
-            without_gradient = stopped(error, least, r < 0.5, self.push_limit)
-            errors = errors.masked_fill(without_gradient, 0.0)
-            shown["stopped"] = without_gradient.to(errors).mean()
-        loss = errors.mean()
+            losses, shown["stopped"] = limit_push(losses, error, least, r < 0.5, self.push_limit)
+        loss = losses.mean()
         if self.kl_coef:
             drift = process.x0_error(now, process.loss_output(other, noisy, level, condition), level).mean()
             shown["reference_distance"] = drift.detach()

@@ -120,8 +120,7 @@ class PolicyGradient(OnPolicy):
             "old_kl": process.step_kl(output, old, state, *place).detach().mean(),
         }
         if self.kl_coef:
-            with eval_mode(policy.backbone), torch.no_grad():
-                reference = process(policy.reference_forward, state, levels[step], condition)
+            reference = policy.reference_output(state, levels[step], condition)
             divergence = process.step_kl(output, reference, state, *place).mean()
             shown["reference_kl"] = divergence.detach()
             loss = loss + self.kl_coef * divergence

@@ -14,13 +14,17 @@ it, no sample is stopped and the optimum of the objective does not change.
 from torch import Tensor
 
 
-def stopped(error: Tensor, reference_error: Tensor, bad: Tensor, limit: float) -> Tensor:
-    """Return which samples (B,) have no gradient any more.
+def limit_push(
+    losses: Tensor, error: Tensor, reference_error: Tensor, bad: Tensor, limit: float
+) -> tuple[Tensor, Tensor]:
+    """Return losses (B,), 0 for samples that may not push any further, and the share of those samples.
 
     Args:
+        losses: Losses (B,) of an objective.
         error: Errors (B,) of the network that is trained.
         reference_error: Errors (B,) of the reference on the same noise.
         bad: Which samples (B,) push the network away from them.
         limit: Largest relative increase of the reference's error on a bad sample.
     """
-    return bad.to(error.device) & (error.detach() > (1 + limit) * reference_error)
+    stopped = bad.to(error.device) & (error.detach() > (1 + limit) * reference_error)
+    return losses.masked_fill(stopped, 0.0), stopped.to(losses).mean()

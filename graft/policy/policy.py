@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Literal
 
+import torch
 from torch import Generator, Tensor, nn
 
 from graft.core import limits, seeding
@@ -13,7 +14,7 @@ from graft.core.interval import Interval
 from graft.core.state import Condition, State, size
 from graft.domain import Domain
 from graft.errors import GraftError
-from graft.network import AutoBatchSize, LoRA
+from graft.network import AutoBatchSize, LoRA, eval_mode
 from graft.network.corrector import NoiseCorrector
 from graft.policy.interval import check_corrector_interval, tuned_interval, upper_level_on_grid
 from graft.policy.networks import TunedNetwork
@@ -185,6 +186,11 @@ class Policy(TunedNetwork):
                 drawn.x0_predictions[level] = stage.process.predict_x0(output, state, level, request.condition)
                 drawn.denoiser_calls += 1
         return drawn
+
+    def reference_output(self, state: State, level: Tensor, condition: Condition) -> State:
+        """Return the reference's output in evaluation mode, without a gradient."""
+        with eval_mode(self.backbone), torch.no_grad():
+            return self.process(self.reference_forward, state, level, condition)
 
     def denoiser_calls(self, weights: Weights) -> int:
         """Return the number of denoiser calls that a sample takes."""
