@@ -1,7 +1,7 @@
 """Policy: the tuned and the reference network as one sampler, and the denoising loss of the tuned one."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from typing import Literal
 
@@ -120,10 +120,21 @@ class Policy(TunedNetwork):
         """
         self._interval = tuned_interval(level, self.upper_level, self.steps)
 
-    @contextmanager
-    def whole_clock(self) -> Iterator[None]:
+    def whole_clock(self) -> AbstractContextManager[None]:
         """Have the tuned network sample from level 1 to 0 within the block, which needs no reference."""
-        before, self._interval = self._interval, Interval()
+        return self._with_interval(Interval())
+
+    def at_level(self, level: float) -> AbstractContextManager[None]:
+        """Have the tuned network hand over at a level within the block.
+
+        Raises:
+            GraftError: The level is outside its range.
+        """
+        return self._with_interval(tuned_interval(level, self.upper_level, self.steps))
+
+    @contextmanager
+    def _with_interval(self, interval: Interval) -> Iterator[None]:
+        before, self._interval = self._interval, interval
         try:
             yield
         finally:

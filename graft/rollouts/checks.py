@@ -62,6 +62,30 @@ def _check_auto_level(data: Any, module: GraftModule) -> None:
             "data.budget.max_calls does not cover the reward calls of model.level 'auto': give the level, from "
             "graft levels"
         )
+    with module.policy.at_level(0.0):
+        module.objective.check(module.policy, data.rounds.spec)
+    refused = refused_levels(data, module)
+    if len(refused) == len(data.level_search.candidates_on_grid(module.policy.steps)):
+        least = min(refused)
+        raise GraftError(
+            f"model.level 'auto' has no candidate that the objective takes: name smaller data.level_search.candidates "
+            f"than {least:.4g}. {refused[least]}"
+        )
+
+
+def refused_levels(data: Any, module: GraftModule) -> dict[float, str]:
+    """Return the candidates of ``auto`` that the objective refuses, with its reasons.
+
+    The result is empty if the objective refuses level 0 too, since its reason is then another one than the level.
+    """
+    policy, reasons = module.policy, dict[float, str]()
+    for level in (0.0, *data.level_search.candidates_on_grid(policy.steps)):
+        try:
+            with policy.at_level(level):
+                module.objective.check(policy, data.rounds.spec)
+        except GraftError as error:
+            reasons[level] = str(error)
+    return {} if 0.0 in reasons else reasons
 
 
 def check_hooks(data: Any) -> None:

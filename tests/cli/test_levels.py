@@ -215,3 +215,21 @@ def test_help() -> None:
     message = re.sub(r"\s+", " ", done("fit", "--config", "domains/molecule.yaml", "--help").out)
     assert "at which 0.8 of the accepted gain survives" in message and "--data.level_search.candidates" in message
     assert "One re-rolled" not in message and "fewer reward calls and denoiser calls than one round" in message
+
+
+def test_levels_that_the_objective_refuses(folder: Path, mixture_fit: list[str]) -> None:
+    """The sampler reverses the process up to level 0.3; anchored shaping needs that below the level."""
+    eta = [f"--model.process.init_args.{name}" for name in ("eta", "eta_above")]
+    given = [*mixture_fit, *AUTO, eta[0], "2", eta[1], "0.3", "--model.objective", "AnchoredShaping"]
+    candidates = "--data.level_search.candidates"
+    done("fit", *given, candidates, "[0.125, 0.25, 0.5]")
+    found = content(folder / "runs/mixture/1/levels.json")
+    assert [level["level"] for level in found["levels"]] == [0, 0.125, 0.25, 0.5]  # measured all the same
+    assert (
+        found["level"] in (0, 0.125, 0.25) and "; 0.5 left out, since AnchoredShaping does not take" in found["reason"]
+    )
+    message = run("fit", *given, candidates, "[0.5, 0.75]").message
+    assert "smaller data.level_search.candidates than 0.5" in message and "eta_above" in message
+    assert not (folder / "runs/mixture/2").exists()  # refused before anything is sampled
+    wrong = ["--model.objective", "DiffusionNFT"]  # which needs AcceptAll: no matter of levels
+    assert "AcceptAll" in run("fit", *mixture_fit, *AUTO, *wrong, "--data.source", "current").message

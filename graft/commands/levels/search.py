@@ -18,7 +18,7 @@ from graft.io.fingerprint import fingerprint_hash
 from graft.module import GraftModule
 from graft.reward import oriented
 from graft.reward.code import unidentified
-from graft.rollouts import Rollouts, feasible
+from graft.rollouts import Rollouts, checks, feasible
 from graft.rollouts.settings import DRAWS_PER_RESAMPLED, MIN_RETENTION
 
 EXACT = Estimate(1.0, 1.0, 1.0)
@@ -84,7 +84,12 @@ def search_levels(data: Rollouts) -> Analysis:
             _estimate_shares(data, chunks, result, counts)
     finally:
         data.rounds.require_reward.teardown()
-    result.level, result.reason = select_level(result.levels, stochastic)
+    refused = checks.refused_levels(data, module)
+    taken = [level for level in result.levels if level.level not in refused]
+    result.level, result.reason = select_level(taken, stochastic)
+    if refused:
+        names = ", ".join(f"{level:.4g}" for level in refused)
+        result.reason += f"; {names} left out, since {type(module.objective).__name__} does not take them here"
     return result
 
 
@@ -98,6 +103,8 @@ def select_level(levels: Sequence[Level], stochastic: bool) -> tuple[float, str]
         stochastic: True if the sampler draws noise; else the largest candidate is chosen.
     """
     candidates = [level for level in levels if level.level > 0]
+    if not candidates:
+        return 0.0, "level 0: there is no candidate"
     names = ", ".join(f"{level.level:.4g}" for level in candidates)
     if not stochastic:
         best = candidates[-1]
