@@ -82,6 +82,6 @@ def _split(about: dict[str, Any]) -> dict[str, Any]:
 if __name__ == "__main__":
     torch.set_num_threads(1)
     yaml_files.install()
-    parser = jsonargparse.ArgumentParser(description=__doc__)
+    parser = jsonargparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     parser.add_function_arguments(card)
     print(card(**parser.parse_args()))

@@ -123,7 +123,9 @@ def library(molecules: Iterable[str], low: int, high: int, processes: int = 1) -
 
 def main(arguments: "list[str] | None" = None) -> None:
     """Write a library of fragments, in random order."""
-    parser = argparse.ArgumentParser(prog="python -m domains.molecules.fragment_library", description=main.__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m domains.molecules.fragment_library", description=main.__doc__, allow_abbrev=False
+    )
     parser.add_argument(
         "molecules", type=Path, help="SMILES file (.smi) or table (.csv, .tsv, .txt), with or without .gz"
     )

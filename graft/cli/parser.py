@@ -11,6 +11,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from typing_extensions import override
 
 from graft.cli.configs import list_configs, resolve_config_paths
+from graft.cli.flags import SettingsParser
 from graft.cli.seed import choose_seed
 from graft.cli.suggestions import explain_unknown_setting
 from graft.cli.warning_filters import install_warning_filters
@@ -128,8 +129,8 @@ def make_cli(command: str, args: "list[str] | dict[str, Any]") -> Any:
                 "prog": f"graft {command}",
                 "description": "A config's settings, each of which is also a flag.",
                 "exit_on_error": False,
-                "allow_abbrev": False,
             },
+            parser_class=SettingsParser,
             args=args,
             run=False,
         )

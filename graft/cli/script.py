@@ -20,7 +20,7 @@ def script(function: Callable[..., Any], description: "str | None") -> None:
         function: Function whose parameters are the settings; ``--config`` names a file of them.
         description: Text of the help.
     """
-    parser = ArgumentParser(description=description)
+    parser = ArgumentParser(description=description, allow_abbrev=False)
     parser.add_argument("--config", action="config")
     parser.add_function_arguments(function)
     given = parser.parse_args()

@@ -49,7 +49,8 @@ def shorten_parser_error(message: str) -> str:
         elif match := re.match(r"Problem with given class_path '(.+)':", line):
             owner, line = f" by {match[1]}", ""
         if line and not line.startswith(NOISE):
-            parts.append(line + (owner if line.endswith("is not accepted") else ""))
+            unknown = line.endswith("is not accepted") or line.startswith("unrecognized arguments")
+            parts.append(line + (owner if unknown else ""))
     if parts and parts[0].startswith("Expected ") and (given := re.search(r"Given value: (.*)", message)):
         # a setting of several kinds has one line for each kind
         kinds = [line.removeprefix("Expected ") for line in parts if line.startswith("Expected ")]

@@ -188,11 +188,40 @@ def test_config_with_a_mistake(content: str, words: str, folder: Path) -> None:
         ("--model.fragmet", "Did you mean fragment?"),
         ("--data.accept.fractoin", "graft.accept.TopFraction has no setting fractoin. Did you mean fraction?"),
         ("--something.else", "there is no setting --something.else. The flag --help lists the settings."),
+        (
+            "--model.tunin.ema_decay",
+            "there is no setting --model.tunin.ema_decay. Did you mean --model.tuning.ema_decay?",
+        ),
+        ("--model.optimizer.lrate", "graft.optimizers.FusedAdamW has no setting lrate."),
     ],
 )
 def test_a_misspelt_setting(flag: str, meant: str, folder: Path) -> None:
     assert meant in run("fit", *MOLECULE, flag, "3").message
     assert not (folder / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("flag", "meant"),
+    [
+        ("--data.draw", "--data.draws"),
+        ("--run", "--run_dir"),
+        ("--model.tuning.ema", "--model.tuning.ema_decay"),
+        ("--model.init_args.tuning.ema", "--model.tuning.ema_decay"),
+        ("--model.optimizer.weight", "weight_decay"),
+        ("--data.accept.frac", "fraction"),
+        ("--data.budget.max_c", "--data.budget.max_calls"),
+    ],
+)
+def test_a_setting_needs_its_whole_name(flag: str, meant: str, folder: Path) -> None:
+    """An abbreviation that is unique today may name another setting tomorrow."""
+    for args in ([flag, "0.5"], [f"{flag}=0.5"]):
+        assert f"Did you mean {meant}?" in run("fit", *MOLECULE, *args).message
+
+
+@pytest.mark.parametrize("command", ["sample", "hits", "evaluate", "rate"])
+def test_a_flag_needs_its_whole_name(command: str, folder: Path) -> None:
+    assert run(command, "--see", "3").message == "graft: there is no setting --see. Did you mean --seed?"
+    assert run(command, "-m", "3").message == "graft: there is no setting -m. The flag --help lists the settings."
 
 
 def test_a_refused_command_leaves_no_folder(folder: Path) -> None:

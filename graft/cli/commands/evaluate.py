@@ -2,10 +2,9 @@
 
 from dataclasses import asdict
 
-from jsonargparse import ArgumentParser
-
 from graft import commands
 from graft.cli.arguments import model_overrides
+from graft.cli.flags import CommandParser
 from graft.cli.weights import add_flags, load_run
 from graft.commands import evaluation
 from graft.core import limits
@@ -14,10 +13,9 @@ from graft.io.json_files import write_json
 
 def run(args: list[str]) -> None:
     """Sample several times, and print means and spreads of the metrics."""
-    parser = ArgumentParser(
+    parser = CommandParser(
         prog="graft evaluate",
         description="The domain's metrics of fresh samples, over several runs with seeds of their own.",
-        exit_on_error=False,
     )
     add_flags(parser, 10_000)
     parser.add_argument("--runs", type=int, default=3, help="Number of runs.")

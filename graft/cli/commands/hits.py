@@ -3,10 +3,9 @@
 import itertools
 from pathlib import Path
 
-from jsonargparse import ArgumentParser
-
 from graft import commands, runs
 from graft.cli.arguments import model_overrides
+from graft.cli.flags import CommandParser
 from graft.cli.weights import add_flags, check_output_suffix, load_run
 from graft.core import limits
 from graft.errors import GraftError
@@ -17,11 +16,10 @@ from graft.reward import scored_forms
 
 def run(args: list[str]) -> None:
     """Rank the objects of a run, and write the file."""
-    parser = ArgumentParser(
+    parser = CommandParser(
         prog="graft hits",
         description="The best distinct objects of a run's rounds, and of fresh samples, ranked. FILE may be of any of "
         "the domain's formats, a table (.csv), a picture (.png) or a page (.html).",
-        exit_on_error=False,
     )
     add_flags(parser, 100)
     parser.add_argument(

@@ -2,10 +2,9 @@
 
 from pathlib import Path
 
-from jsonargparse import ArgumentParser
-
 from graft import runs
 from graft.cli.arguments import model_overrides
+from graft.cli.flags import CommandParser
 from graft.cli.weights import check_output_suffix, load_run
 from graft.commands.rate import LABEL, RatedRound, newest_round, rate
 from graft.core import limits
@@ -14,11 +13,10 @@ from graft.rating.scale import SCALES, find_scale
 
 def run(args: list[str]) -> None:
     """Serve the page, and write the ratings as a file of scored draws."""
-    parser = ArgumentParser(
+    parser = CommandParser(
         prog="graft rate",
         description="A page on which people rate draws of a run: keep or drop, or 1 to 5. The ratings become a file "
         "of scored draws, which graft fit takes as --data.source.path.",
-        exit_on_error=False,
     )
     parser.add_argument("weights", type=str, metavar="RUN", help="A run's folder.")
     parser.add_argument("-n", "--number", type=int, default=64, help="Number of draws, a random choice.")

@@ -4,10 +4,9 @@ import math
 from pathlib import Path
 from typing import Any
 
-from jsonargparse import ArgumentParser
-
 from graft import commands, report
 from graft.cli.arguments import model_overrides
+from graft.cli.flags import CommandParser
 from graft.cli.weights import add_flags, check_output_suffix, load_run
 from graft.commands.compare.best_of import best_of_n
 from graft.core import limits
@@ -18,9 +17,7 @@ from graft.reward import score_objects
 
 def run(args: list[str]) -> None:
     """Sample, and write the file."""
-    parser = ArgumentParser(
-        prog="graft sample", description="Sample objects from the weights of a run into a file.", exit_on_error=False
-    )
+    parser = CommandParser(prog="graft sample", description="Sample objects from the weights of a run into a file.")
     add_flags(parser, 256)
     parser.add_argument(
         "--interpolate",
