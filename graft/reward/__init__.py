@@ -1,6 +1,6 @@
 """Rewards: scores of decoded objects, one number each; any Python callable is one."""
 
-from graft.reward.base import BatchReward, Reward, ScoredForm
+from graft.reward.base import BatchReward, Reward, ScoredForm, score_each
 from graft.reward.cached import CachedReward
 from graft.reward.calls import bind, by_term, leaves, score_batches, score_objects
 from graft.reward.distributed import DistributedReward
@@ -41,6 +41,7 @@ __all__ = [
     "leaves",
     "oriented",
     "score_batches",
+    "score_each",
     "score_objects",
     "scored_forms",
     "scorer",

@@ -3,7 +3,7 @@
 import inspect
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,6 +32,28 @@ class ScoredForm:
 
     item: Any
     value: float
+
+
+def score_each(score: Callable[[Any], float], items: Sequence[Any]) -> Scores:
+    """Score objects one by one.
+
+    Args:
+        score: Function from an object to its score. An exception, and a value that is not finite, fail this object
+            alone.
+        items: Objects.
+
+    Raises:
+        GraftError: ``score`` raises one.
+    """
+    scores = Scores([math.nan] * len(items))
+    for i, item in enumerate(items):
+        try:
+            scores.values[i] = to_finite_float(score(item))
+        except GraftError:
+            raise
+        except (Exception, SystemExit) as error:  # a reward that exits ends its own call alone
+            scores.failures[i] = format_error(error)
+    return scores
 
 
 class Reward(Described, ABC):
@@ -99,15 +121,7 @@ class Reward(Described, ABC):
 
     def __call__(self, items: Sequence[Any]) -> Scores:
         """Score every object; a failure becomes NaN with its reason and is never counted as 0."""
-        scores = Scores([math.nan] * len(items))
-        for i, item in enumerate(items):
-            try:
-                scores.values[i] = to_finite_float(self.score(item))
-            except GraftError:
-                raise
-            except (Exception, SystemExit) as error:  # a reward that exits ends its own call alone
-                scores.failures[i] = format_error(error)
-        return scores
+        return score_each(self.score, items)
 
     def scored_form(self, item: Any) -> "ScoredForm | None":
         """Return the object in the form in which the reward scored it; None if the reward changes nothing.

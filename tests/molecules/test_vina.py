@@ -25,16 +25,26 @@ needs_meeko = pytest.mark.skipif(
 )
 needs_vina = pytest.mark.skipif(shutil.which("vina") is None, reason="the program vina is not installed")
 
-# Vina's answer with the ligand where it came from; a stand-in for the program needs no engine
+# Vina's answer with the ligands where they came from; a stand-in for the program needs no engine
 STUB = """
 import sys
-words = dict(zip(sys.argv[1::2], sys.argv[2::2]))
-ligand = open(words["--ligand"]).read()
 for name in ("--receptor", "--center_x", "--size_z", "--exhaustiveness", "--seed", "--cpu"):
-    assert name in words, name
-with open(words["--out"], "w") as out:
-    for i, affinity in enumerate(AFFINITIES):
-        out.write(f"MODEL {i + 1}\\nREMARK VINA RESULT: {affinity:>9} 0.000 0.000\\n{ligand}ENDMDL\\n")
+    assert name in sys.argv, name
+
+def write(ligand, out):
+    text = open(ligand).read()
+    with open(out, "w") as out:
+        for i, affinity in enumerate(AFFINITIES):
+            out.write(f"MODEL {i + 1}\\nREMARK VINA RESULT: {affinity:>9} 0.000 0.000\\n{text}ENDMDL\\n")
+
+if "--ligand" in sys.argv:
+    words = dict(zip(sys.argv[1::2], sys.argv[2::2]))
+    write(words["--ligand"], words["--out"])
+else:
+    end = sys.argv.index("--dir")
+    names = sys.argv[sys.argv.index("--batch") + 1 : end]
+    for name in names:
+        write(name, f"{sys.argv[end + 1]}/{name[:-6]}_out.pdbqt")
 """
 
 
@@ -110,6 +120,34 @@ def test_poses_and_scores(made, workers):
     assert len([*Chem.SDMolSupplier(str(path))]) == 2
     made(["-7"], poses="poses").score(GOOD)
     assert [pose.GetProp("affinity") for pose in Chem.SDMolSupplier(str(path))] == ["-7"]
+
+
+@needs_meeko
+@needs_vina
+def test_a_batch_gives_the_affinities_of_single_dockings(made):
+    items = [embedded(smiles) for smiles in ("CCO", "c1ccccc1O", "CC(=O)NC", "C1CCOC1")]
+    items.insert(2, BAD)
+    single = made(exhaustiveness=1, batch=1)(items)
+    for workers, batch in ((1, 16), (2, 2)):
+        together = made(exhaustiveness=1, batch=batch, workers=workers)(items)
+        np.testing.assert_array_equal(together.values, single.values)
+        assert together.failures == single.failures == {2: "the molecule is not valid"}
+
+
+@needs_meeko
+@pytest.mark.parametrize("end", ["sys.exit(3)", "__import__('time').sleep(60)"], ids=["fails", "hangs"])
+def test_a_batch_that_ends_early(made, tmp_path, end):
+    """Its finished molecules count, but for the last, which may be incomplete; the rest is docked alone."""
+    code = STUB.replace("AFFINITIES", "[-5.5 if '--ligand' in sys.argv else -4.5]")
+    code = code.replace("in names:", "in names[:3]:")
+    code = code.replace("import sys\n", "import sys\nopen(sys.argv[0] + '.calls', 'a').write('x')\n", 1)
+    reward = made(code=code + f"    {end}\n", timeout=10 if "sleep" in end else 60, poses="poses")
+    items = [embedded(smiles) for smiles in ("CO", "CC", "CCC", "CCCC", "CCCCC")]
+    scores = reward([*items[:2], BAD, *items[2:]])
+    np.testing.assert_array_equal(scores.values, [-4.5, -4.5, np.nan, -5.5, -5.5, -5.5])
+    assert scores.failures == {2: "the molecule is not valid"}
+    assert (tmp_path / "stub.calls").read_text() == "x" * 4  # the batch, and three molecules alone
+    assert len(list((tmp_path / "poses").iterdir())) == 5
 
 
 @needs_meeko
@@ -210,7 +248,7 @@ def test_the_box_around_a_ligand(made, tmp_path):
 def test_what_it_is(made, tmp_path):
     """Scores are shared between runs that dock in the same way."""
     first = fingerprint_hash(made())
-    assert fingerprint_hash(made(workers=2, timeout=9, poses="poses", cpu=2)) == first
+    assert fingerprint_hash(made(workers=2, timeout=9, poses="poses", cpu=2, batch=1)) == first
     assert fingerprint_hash(made(seed=2)) != first != fingerprint_hash(made(size=[15.0, 14.0, 14.0]))
     (tmp_path / "receptor.pdbqt").write_text("ATOM")
     assert fingerprint_hash(made()) != first
@@ -229,6 +267,7 @@ def test_what_it_is(made, tmp_path):
         ({"size": [9.0, 9.0, 0.0]}, "all edges must be above 0"),
         ({"exhaustiveness": 0}, "exhaustiveness is 0; it must be at least 1"),
         ({"seed": 0}, "seed is 0; it must be at least 1"),
+        ({"batch": 0}, "batch is 0; it must be at least 1"),
         ({"modes": 0}, "modes is 0; it must be at least 1"),
         ({"timeout": 0}, "timeout is 0; it must be above 0"),
         ({"ligand": "a.sdf", "margin": -1.0}, "margin is -1; it must be at least 0"),

@@ -9,6 +9,10 @@ from typing import Any
 import numpy as np
 from rdkit import Chem, rdBase
 
+from domains.molecules.chemistry import is_connected, is_valid
+from domains.molecules.conformers import relax_conformer
+from domains.molecules.rewards.docked_poses import Docking
+
 _RESULT = re.compile(r"^REMARK VINA RESULT:\s+(\S+)", re.MULTILINE)
 _ELEMENTS = {"A": "C", "OA": "O", "NA": "N", "SA": "S", "NS": "N", "OS": "O", "HD": "H", "HS": "H"}  # of Vina's types
 
@@ -32,6 +36,51 @@ def parse_affinities(text: str) -> list[float]:
     if not all(map(math.isfinite, affinities)):
         raise ValueError(f"Vina gave an affinity of {affinities[0]}")
     return affinities
+
+
+def prepare_ligand(mol: Any, relax: bool) -> str:
+    """Return a molecule as PDBQT, with its hydrogens.
+
+    Args:
+        mol: Molecule with a conformer.
+        relax: Relax it by MMFF94 first.
+
+    Raises:
+        ValueError: Vina cannot dock the molecule, or meeko cannot prepare it.
+    """
+    from meeko import MoleculePreparation, PDBQTWriterLegacy  # imported here, because it takes seconds
+
+    if not is_valid(mol):
+        raise ValueError("the molecule is not valid")
+    if not is_connected(mol):
+        raise ValueError("the molecule is in several pieces: Vina docks one")
+    if not mol.GetNumConformers():
+        raise ValueError("the molecule has no conformer")
+    with rdBase.BlockLogs():
+        full = Chem.AddHs(relax_conformer(mol) if relax else mol, addCoords=True)
+        Chem.Kekulize(full, clearAromaticFlags=True)
+        Chem.SetAromaticity(full)  # Vina has a type of aromatic carbon, and a molecule may be kekulised
+        try:
+            # A ring that meeko opens closes by an attraction that counts in the affinity: small rings would win.
+            (setup,) = MoleculePreparation(rigid_macrocycles=True).prepare(full)
+            text, success, message = PDBQTWriterLegacy.write_string(setup)
+        except Exception as error:  # meeko raises many types
+            raise ValueError(f"meeko cannot prepare the molecule: {error}") from None
+    if not success:
+        raise ValueError(f"meeko cannot prepare the molecule: {message}")
+    return str(text)
+
+
+def read_docking(text: str) -> Docking:
+    """Return the affinity and the poses of a PDBQT file that Vina wrote from meeko's ligand.
+
+    Raises:
+        ValueError: There is no pose, the best affinity is not below 0, or the poses cannot be read.
+    """
+    affinities = parse_affinities(text)
+    if affinities[0] >= 0:
+        raise ValueError(f"the molecule does not fit into the box: its best affinity is {affinities[0]:g} kcal/mol")
+    return Docking(affinities[0], poses_of(text, affinities))
 
 
 def poses_of(text: str, affinities: Sequence[float]) -> list[Any]:

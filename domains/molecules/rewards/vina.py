@@ -6,25 +6,24 @@ import re
 import shutil
 import tempfile
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rdkit import Chem, rdBase
 from typing_extensions import override
 
-from domains.molecules.chemistry import is_connected, is_valid, key
-from domains.molecules.conformers import relax_conformer
+from domains.molecules.chemistry import key
 from domains.molecules.rewards.calls import CommandReward, find_program
-from domains.molecules.rewards.docked_poses import Docking, first_pose, keep_best
-from domains.molecules.rewards.pdbqt import heavy_atoms, ligand_positions, parse_affinities, poses_of, positions_of
+from domains.molecules.rewards.docked_poses import Docking, first_pose, keep_best, read_text
+from domains.molecules.rewards.pdbqt import heavy_atoms, ligand_positions, positions_of, prepare_ligand, read_docking
 from domains.molecules.view import surround
 from graft.core import limits
 from graft.errors import GraftError
 from graft.io.checksum import checksum, file_checksum
 from graft.io.fingerprint import fingerprint_hash, public_attributes
 from graft.io.paths import find_file
-from graft.reward import ScoredForm
+from graft.reward import ScoredForm, Scores, score_each
 
 CUTOFF = 8.0
 """Distance in Å beyond which two atoms do not interact in Vina's scoring function."""
@@ -60,6 +59,8 @@ class Vina(CommandReward):
         relax: Relax the molecule before it is docked. A molecule that MMFF94 has no parameters for is docked as it is.
         timeout: Time limit of a call in seconds.
         workers: Number of calls at a time.
+        batch: Number of molecules of a call, which computes the maps of the receptor once. The affinities do not depend
+            on it. A molecule without poses at the end of a call is docked alone.
         poses: Folder of the poses, one SDF file for each distinct molecule, with the best of its dockings; ``null`` for
             none. A score that is not computed again leaves no pose. Without a file, `scored_form` docks again.
         program: Name or path of Vina.
@@ -82,6 +83,7 @@ class Vina(CommandReward):
         relax: bool = True,
         timeout: float = 300.0,
         workers: int = 1,
+        batch: int = 16,
         poses: "str | None" = None,
         program: str = "vina",
     ) -> None:
@@ -101,12 +103,13 @@ class Vina(CommandReward):
             raise GraftError(f"size is {size}; all edges must be above 0")
         if ligand is not None and Path(ligand).suffix.lower()[1:] not in _LIGAND_FILES:
             raise GraftError(f"ligand is {ligand!r}; its name must end in .{', .'.join(_LIGAND_FILES)}")
-        for name, number in (("exhaustiveness", exhaustiveness), ("seed", seed), ("modes", modes), ("cpu", cpu)):
+        counts = {"exhaustiveness": exhaustiveness, "seed": seed, "modes": modes, "cpu": cpu, "batch": batch}
+        for name, number in counts.items():
             limits.check(name, number, 1)  # Vina takes a seed of 0 as a random one
         limits.check("margin", margin, 0)
         self.receptor, self.center, self.size, self.ligand, self.margin = receptor, center, size, ligand, margin
         self.exhaustiveness, self.seed, self.modes, self.cpu, self.relax = exhaustiveness, seed, modes, cpu, relax
-        self.poses, self.program = poses, program
+        self.batch, self.poses, self.program = batch, poses, program
 
     @property
     @override
@@ -118,7 +121,19 @@ class Vina(CommandReward):
     def identity(self) -> Any:
         """Return the settings, the receptor's hash and the box."""
         public = public_attributes(self)
-        for name in ("receptor", "ligand", "center", "size", "margin", "timeout", "workers", "name", "poses", "cpu"):
+        for name in (
+            "receptor",
+            "ligand",
+            "center",
+            "size",
+            "margin",
+            "timeout",
+            "workers",
+            "batch",
+            "name",
+            "poses",
+            "cpu",
+        ):
             public.pop(name)
         return {"vina": public, "receptor": file_checksum(find_file(self.receptor)), "box": checksum(self.box())}
 
@@ -133,7 +148,7 @@ class Vina(CommandReward):
                 f"the package {missing[0]!r}, which prepares Vina's ligands, is missing. Call pip install "
                 "'graft-diffusion[docking]'."
             )
-        text = find_file(self.receptor).read_text(encoding="utf-8-sig", errors="replace")
+        text = read_text(find_file(self.receptor))
         if re.search(r"^ROOT", text, re.MULTILINE):
             raise GraftError(
                 f"receptor is {self.receptor!r}, a ligand's file with a ROOT; it must be the file of a rigid receptor"
@@ -169,6 +184,20 @@ class Vina(CommandReward):
         return ((low + high) / 2).round(3).tolist(), (high - low).round(3).tolist()
 
     @override
+    def __call__(self, items: Sequence[Any]) -> Scores:
+        """Score every molecule, ``batch`` of them in a call and ``workers`` calls at a time."""
+        size = min(self.batch, math.ceil(len(items) / self.workers))
+        if size <= 1:
+            return super().__call__(items)
+        starts = range(0, len(items), size)
+        with ThreadPoolExecutor(self.workers) as pool:
+            parts = list(pool.map(lambda start: self._score_batch(items[start : start + size]), starts))
+        failures = {
+            start + i: why for start, part in zip(starts, parts, strict=True) for i, why in part.failures.items()
+        }
+        return Scores([value for part in parts for value in part.values], failures)
+
+    @override
     def score(self, item: Any) -> float:
         """Return the affinity, and write the poses if there is a folder for them.
 
@@ -177,10 +206,7 @@ class Vina(CommandReward):
             RuntimeError: Vina ends with another status than 0.
             TimeoutError: Vina takes too long.
         """
-        docking = self.dock(item)
-        if self.poses is not None:
-            keep_best(docking, self.pose_file(item), key(item, stereo=True))
-        return docking.affinity
+        return self._keep(item, self.dock(item))
 
     @override
     def scored_form(self, item: Any) -> ScoredForm:
@@ -189,7 +215,7 @@ class Vina(CommandReward):
         pose = first_pose(path) if path is not None and path.is_file() else None
         if pose is None:
             pose = self.dock(item).poses[0]
-        receptor = find_file(self.receptor).read_text(encoding="utf-8-sig", errors="replace")
+        receptor = read_text(find_file(self.receptor))
         elements, positions = heavy_atoms(receptor)
         ligand = pose.GetConformer().GetPositions()
         near = np.linalg.norm(positions[:, None] - ligand[None], axis=-1).min(1) < POCKET
@@ -198,25 +224,11 @@ class Vina(CommandReward):
 
     def dock(self, item: Any) -> Docking:
         """Return the affinity and the poses of a molecule; `score` names the errors."""
-        ligand = self._prepared(item)
-        center, size = self.box()
         with tempfile.TemporaryDirectory(prefix="graft-") as name:
             folder = Path(name)
-            (folder / "ligand.pdbqt").write_text(ligand, encoding="utf-8")
-            shutil.copy(find_file(self.receptor), folder / "receptor.pdbqt")
-            words = [self.program, "--receptor", "receptor.pdbqt", "--ligand", "ligand.pdbqt", "--out", "poses.pdbqt"]
-            for option, values in (("center", center), ("size", size)):
-                for axis, value in zip("xyz", values, strict=True):
-                    words += [f"--{option}_{axis}", str(value)]
-            for option in ("exhaustiveness", "seed", "cpu"):
-                words += [f"--{option}", str(getattr(self, option))]
-            self.run([*words, "--num_modes", str(self.modes)], folder)
-            out = folder / "poses.pdbqt"
-            text = out.read_text(encoding="utf-8-sig", errors="replace") if out.is_file() else ""
-        affinities = parse_affinities(text)
-        if affinities[0] >= 0:
-            raise ValueError(f"the molecule does not fit into the box: its best affinity is {affinities[0]:g} kcal/mol")
-        return Docking(affinities[0], poses_of(text, affinities))
+            (folder / "ligand.pdbqt").write_text(prepare_ligand(item, self.relax), encoding="utf-8")
+            self._call(folder, ["--ligand", "ligand.pdbqt", "--out", "poses.pdbqt"])
+            return read_docking(read_text(folder / "poses.pdbqt"))
 
     def pose_file(self, item: Any) -> Path:
         """Return the path of a molecule's poses: one for each SMILES with stereochemistry and way of docking."""
@@ -228,26 +240,59 @@ class Vina(CommandReward):
         """Return the first two lines: the error, and the line of the file with the fault."""
         return " ".join(line.strip() for line in lines[:2])
 
-    def _prepared(self, item: Any) -> str:
-        """Return the molecule as PDBQT."""
-        from meeko import MoleculePreparation, PDBQTWriterLegacy  # imported here, because it takes seconds
+    def _score_batch(self, items: Sequence[Any]) -> Scores:
+        """Score molecules in one call of Vina; those that it ends without are docked alone."""
+        with tempfile.TemporaryDirectory(prefix="graft-") as name:
+            found = self._dock_batch(items, Path(name))
 
-        if not is_valid(item):
-            raise ValueError("the molecule is not valid")
-        if not is_connected(item):
-            raise ValueError("the molecule is in several pieces: Vina docks one")
-        if not item.GetNumConformers():
-            raise ValueError("the molecule has no conformer")
-        with rdBase.BlockLogs():
-            mol = Chem.AddHs(relax_conformer(item) if self.relax else item, addCoords=True)
-            Chem.Kekulize(mol, clearAromaticFlags=True)
-            Chem.SetAromaticity(mol)  # Vina has a type of aromatic carbon, and a molecule may be kekulised
+        def score(row: int) -> float:
+            text = found.get(row)
+            return self.score(items[row]) if text is None else self._keep(items[row], read_docking(text))
+
+        return score_each(score, range(len(items)))
+
+    def _dock_batch(self, items: Sequence[Any], folder: Path) -> dict[int, str]:
+        """Return the text of the poses of each molecule that one call of Vina docks, by its position."""
+        rows = []
+        for row, item in enumerate(items):
             try:
-                # A ring that meeko opens closes by an attraction that counts in the affinity: small rings would win.
-                (setup,) = MoleculePreparation(rigid_macrocycles=True).prepare(mol)
-                text, success, message = PDBQTWriterLegacy.write_string(setup)
-            except Exception as error:  # meeko raises many types
-                raise ValueError(f"meeko cannot prepare the molecule: {error}") from None
-        if not success:
-            raise ValueError(f"meeko cannot prepare the molecule: {message}")
-        return str(text)
+                ligand = prepare_ligand(item, self.relax)
+            except Exception:  # docking it alone says what is wrong with it
+                continue
+            (folder / f"{row}.pdbqt").write_text(ligand, encoding="utf-8")
+            rows.append(row)
+        if not rows:
+            return {}
+        poses = folder / "poses"
+        poses.mkdir()
+        try:
+            self._call(folder, ["--batch", *(f"{row}.pdbqt" for row in rows), "--dir", poses.name])
+            ended = True
+        except (RuntimeError, TimeoutError):
+            ended = False
+        found = {row: read_text(path) for row in rows if (path := poses / f"{row}_out.pdbqt").is_file()}
+        if found and not ended:
+            del found[max(found)]  # Vina may have been writing it
+        return found
+
+    def _call(self, folder: Path, ligands: Sequence[str]) -> None:
+        """Run Vina in a folder.
+
+        Args:
+            folder: Folder with the ligands' files.
+            ligands: Options that name the files of the ligands and of the poses.
+        """
+        shutil.copy(find_file(self.receptor), folder / "receptor.pdbqt")
+        words = [self.program, "--receptor", "receptor.pdbqt", *ligands]
+        for option, values in zip(("center", "size"), self.box(), strict=True):
+            for axis, value in zip("xyz", values, strict=True):
+                words += [f"--{option}_{axis}", str(value)]
+        for option in ("exhaustiveness", "seed", "cpu"):
+            words += [f"--{option}", str(getattr(self, option))]
+        self.run([*words, "--num_modes", str(self.modes)], folder)
+
+    def _keep(self, item: Any, docking: Docking) -> float:
+        """Return the affinity, and write the poses if there is a folder for them."""
+        if self.poses is not None:
+            keep_best(docking, self.pose_file(item), key(item, stereo=True))
+        return docking.affinity
