@@ -155,8 +155,8 @@ def test_handover_is_of_its_own_adapter(pipelines: dict[str, Path], folder: Path
     call = {"num_inference_steps": 4, "output_type": "latent", "guidance_scale": 3.0}
     active: list[list[str]] = []
 
-    def sample(interrupted: bool = False, level: float = 0.5) -> torch.Tensor:
-        inner = handover(pipe, level)
+    def sample(interrupted: bool = False, level: float = 0.5, callback: Any = None) -> torch.Tensor:
+        inner = callback or handover(pipe, level)
 
         def outer(pipe: Any, step: int, time: Any, given: dict[str, Any]) -> dict[str, Any]:
             found = inner(pipe, step, time, given)
@@ -175,7 +175,15 @@ def test_handover_is_of_its_own_adapter(pipelines: dict[str, Path], folder: Path
         sample(interrupted=True)
     assert sorted(layer.active_adapters) == ["style"]
     torch.testing.assert_close(sample(), first)
+    callback = handover(pipe, 0.5)  # of several calls
+    with pytest.raises(KeyboardInterrupt):
+        sample(interrupted=True, callback=callback)
+    torch.testing.assert_close(sample(callback=callback), first)
     assert float((sample(level=0.0) - first).abs().max()) > 1e-3
+    with pytest.raises(KeyboardInterrupt):
+        sample(interrupted=True)
+    whole = pipe("a dog", **call, generator=torch.Generator().manual_seed(0)).images  # without a hand-over
+    torch.testing.assert_close(whole, sample(level=0.0))
 
 
 def test_model_card(pipelines: dict[str, Path], folder: Path) -> None:

@@ -240,7 +240,9 @@ def test_scheduler_of_a_pipeline_that_cannot_be_mapped(folder: Path, pipelines: 
 
 def test_settings(pipelines: dict[str, Path]) -> None:
     path = pipelines["eps"]
-    refused(path, "model.height is 17 pixels", height=17)
+    for size in (17, 20, 4, -16):  # diffusers' own call takes multiples of 8
+        refused(path, f"model.height is {size} pixels; it must be a multiple of 8", height=size)
+    refused(pipelines["sd3"], "model.width is 64 pixels; the network takes at most 32", width=64)
     refused(path, "model.dtype is 'half'", dtype="half")
     refused(path, "lost to rounding: use model.lora", dtype="bfloat16")
     refused(path, "model.steps is 0", steps=0)

@@ -10,7 +10,7 @@ import json, sys, diffusers, torch
 
 run = "."  # this folder
 sys.path.insert(0, run)
-from handover import handover
+from handover import call_after_steps, handover, load_adapter
 
 with open(f"{run}/graft.json") as file:
     settings = json.load(file)
@@ -27,8 +27,7 @@ LOADED = {
     "adapter": """pipe.load_lora_weights(run, adapter_name="graft")
 reference = None
 """,
-    "other adapter": """network = getattr(pipe, settings["denoiser"])
-network.load_lora_adapter(run, prefix=settings["denoiser"], adapter_name="graft")
+    "other adapter": """load_adapter(pipe, run, part=settings["denoiser"])
 reference = None
 """,
     "network": """reference = getattr(pipe, settings["denoiser"])
@@ -36,28 +35,33 @@ tuned = type(reference).from_pretrained(f"{run}/{settings['denoiser']}", dtype=l
 setattr(pipe, settings["denoiser"], tuned)
 """,
 }
-HANDOVER = """callback = handover(pipe, settings["level"], reference=reference)
-image = pipe(prompt="PROMPT", **settings["call"], callback_on_step_end=callback).images[0]
+HANDOVER = """callback = handover(pipe, settings["level"], reference=reference, part=settings["denoiser"])
+"""
+CALLED = """image = pipe(prompt="PROMPT", **settings["call"], CALLBACK=callback)[0][0]
 ```
 """
-PLAIN = """image = pipe(prompt="PROMPT", **settings["call"]).images[0]
+NOT_CALLED = """call_after_steps(pipe, callback)
+image = pipe(prompt="PROMPT", **settings["call"])[0][0]
 ```
 """
+CALLBACKS = ("callback_on_step_end", "callback")
+"""Arguments of a pipeline's call for a function that runs after each step; older pipelines have the second one."""
 
 
-def text(about: "dict[str, Any]", steps: int) -> str:
+def text(about: "dict[str, Any]", steps: int, own_loader: bool) -> str:
     """Return the card: metadata of the hub, then what was tuned and lines that load it.
 
     Args:
         about: Settings of ``graft.json``.
         steps: Number of steps of the sampler.
+        own_loader: The pipeline's own ``load_lora_weights`` loads the adapter.
     """
     import diffusers
 
     base = about["pipeline"]
     lora, level = about["lora"], about["level"]
     kind = getattr(diffusers, about["class"], None)
-    way = "network" if not lora else "adapter" if hasattr(kind, "load_lora_weights") else "other adapter"
+    way = "network" if not lora else "adapter" if own_loader else "other adapter"
     calls = inspect.signature(kind.__call__).parameters if kind is not None else {}
     here = Path(base).exists()
     metadata = [
@@ -74,7 +78,8 @@ def text(about: "dict[str, Any]", steps: int) -> str:
         else f"The tuned network samples all {steps} steps."
     )
     lines = LINES + (FUSED if "fused_lora" in about else "") + LOADED[way]
-    lines += HANDOVER if "callback_on_step_end" in calls else PLAIN
+    callback = next((name for name in CALLBACKS if name in calls), None)
+    lines += HANDOVER + (CALLED.replace("CALLBACK", callback) if callback is not None else NOT_CALLED)
     return (
         "---\n"
         + "\n".join(metadata)

@@ -72,7 +72,8 @@ def _write(module: "TextToImage", adapter: "dict[str, Any] | None", folder: Path
     level = module.policy.handover_level
     about |= {"level": level, "denoiser": part, "lora": adapter is not None}
     write_json(folder / SETTINGS, {**about, "eta": eta, "call": call})
-    write_text(folder / "README.md", card.text(about, module.policy.steps))
+    own_loader = hasattr(pipe, "load_lora_weights") and hasattr(pipeline.network, "load_lora_adapter")
+    write_text(folder / "README.md", card.text(about, module.policy.steps, own_loader))
     if adapter is not None and about["class"] in COMFYUI:
         stability = about["class"] == "StableDiffusionXLPipeline"
         (folder / "comfyui").mkdir()

@@ -1,5 +1,6 @@
 """The contract of a pipeline adapter."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -170,13 +171,16 @@ def size_of(pipe: Any, network: Any, part: str, settings: PromptSettings) -> tup
         GraftError: The size is not a multiple of the size of a latent.
     """
     factor = int(pipe.vae_scale_factor)
-    unit = factor * (2 if part == "transformer" else 1)
+    unit = 2 * factor if part == "transformer" else math.lcm(factor, 8)  # the pipelines' own calls refuse others
     size: Any = getattr(network.config, "sample_size", None) or getattr(pipe, "default_sample_size", 128)
     default: list[int] = [size, size] if isinstance(size, int) else list(size)
     pixels = [given or own * factor for given, own in zip((settings.height, settings.width), default, strict=True)]
+    patch, most = (getattr(network.config, name, None) for name in ("patch_size", "pos_embed_max_size"))
     for name, value in zip(("height", "width"), pixels, strict=True):
         if value < unit or value % unit:
             raise GraftError(f"model.{name} is {value} pixels; it must be a multiple of {unit}")
+        if isinstance(patch, int) and isinstance(most, int) and value > factor * patch * most:
+            raise GraftError(f"model.{name} is {value} pixels; the network takes at most {factor * patch * most}")
     return pixels[0], pixels[1]
 
 
