@@ -28,6 +28,8 @@ class UNet(UNet2DModel):  # type: ignore[misc]
         **kwargs: Arguments of `diffusers.UNet2DModel`; ``num_class_embeds`` for class conditions.
     """
 
+    thread_safe = True  # `graft.network.row_threads` may call it in several threads
+
     def __init__(self, time_scale: float = 1.0, **kwargs: Any) -> None:
         kwargs = {name: tuple(v) if isinstance(v, list) else v for name, v in kwargs.items()}
         super().__init__(**kwargs)

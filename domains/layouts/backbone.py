@@ -78,6 +78,8 @@ class LayoutTransformer(nn.Module):
         schedule: Schedule of the process that adds noise to the boxes; `CosineSchedule` if not given.
     """
 
+    thread_safe = True  # `graft.network.row_threads` may call it in several threads
+
     def __init__(
         self,
         classes: int = 5,

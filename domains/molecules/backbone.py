@@ -39,6 +39,7 @@ class EGNN(nn.Module):
     """
 
     auxiliary = ("bonds.",)  # `graft.network.weights` may leave these parameters out
+    thread_safe = True  # `graft.network.row_threads` may call it in several threads
 
     def __init__(
         self,

@@ -57,7 +57,8 @@ class TunedNetwork(nn.Module):
             self.reference = frozen_copy(backbone)
         self.ema = EMA(self.backbone, tuning.ema_decay) if tuning.ema_decay is not None else None
         self.behaviour: EMA | None = None
-        if tuning.compile:
+        self.compiled = bool(tuning.compile)
+        if self.compiled:
             for network in self.networks():
                 network.compile(backend="inductor" if tuning.compile is True else tuning.compile)
         self.register_state_dict_post_hook(_drop_frozen)  # type: ignore[no-untyped-call]

@@ -16,6 +16,7 @@ from graft.domain import Domain
 from graft.errors import GraftError
 from graft.network import AutoBatchSize, LoRA, eval_mode
 from graft.network.corrector import NoiseCorrector
+from graft.network.row_threads import in_row_threads
 from graft.policy.interval import check_corrector_interval, tuned_interval, upper_level_on_grid
 from graft.policy.networks import TunedNetwork
 from graft.policy.tuning import Tuning
@@ -181,6 +182,8 @@ class Policy(TunedNetwork):
                 if stage.on_common_clock and stage.interval.low < request.start
             ]
         domain, repeats = self._domain[0], 1
+        if self._takes_threads:
+            stages = [replace(stage, model=in_row_threads(stage.model)) for stage in stages]
         if domain is not None:
             repeats = domain.num_resamples
             if domain.has_fixed_part:
@@ -197,6 +200,17 @@ class Policy(TunedNetwork):
                 drawn.x0_predictions[level] = stage.process.predict_x0(output, state, level, request.condition)
                 drawn.denoiser_calls += 1
         return drawn
+
+    @property
+    def _takes_threads(self) -> bool:
+        """True if several threads may call the networks at once.
+
+        They may not with adapters, which a call switches off for the reference, or if ranks share the calls.
+        """
+        adapted = self.reference is None and self.reference_file is not None
+        if adapted or self.compiled or self.auto_batch_size.frozen:
+            return False
+        return all(getattr(network, "thread_safe", False) for network in self.networks())
 
     def reference_output(self, state: State, level: Tensor, condition: Condition) -> State:
         """Return the reference's output in evaluation mode, without a gradient."""
