@@ -35,6 +35,7 @@ PAGES = [
     "domains/**/reference/CARD.md",
     "tests/benchmarks/*.md",
 ]
+NOTEBOOKS = ["domains/*/examples/*.ipynb", "docs/examples/*.ipynb"]
 KINDS = {  # sections of the page of classes: modules, and the base class of what is listed
     "Acceptance rules": (["graft.accept"], "graft.accept.AcceptanceRule"),
     "Filters": (["graft.filters", "domains.molecules.filters"], "graft.filters.Filter"),
@@ -54,6 +55,9 @@ def on_files(files: Any, config: Any) -> Any:
     """Add the pages, and the files that links of pages name."""
     from mkdocs.structure.files import File
 
+    for path in sorted(path for pattern in NOTEBOOKS for path in ROOT.glob(pattern)):
+        name = page_of(path.relative_to(ROOT).as_posix())
+        files.append(File.generated(config, name, content=notebook(path)))
     sources = [path for pattern in PAGES for path in sorted(ROOT.glob(pattern))]
     for path in sources:
         files.append(File.generated(config, path.relative_to(ROOT).as_posix(), abs_src_path=str(path)))
@@ -70,7 +74,7 @@ def on_files(files: Any, config: Any) -> Any:
 def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
     """Return the text with the links of the site and the generated tables."""
     name = page.file.src_uri
-    home = name if page.file.generated_by else f"docs/{name}"
+    home = name if page.file.generated_by and not name.startswith("examples/") else f"docs/{name}"
     markdown = FILE.sub(r'```\2 title="\1"', markdown)  # a reader of the site sees no comments
     parts = FENCE.split(markdown)
     parts[::2] = [LINK.sub(lambda m: m[1] + moved(m[2], home, name) + m[3], part) for part in parts[::2]]
@@ -100,8 +104,24 @@ def moved(target: str, home: str, name: str) -> str:
     if re.match(r"[a-z]+:|#", target):
         return target
     path, mark, anchor = target.partition("#")
-    there = posixpath.normpath(posixpath.join(posixpath.dirname(home), path)).removeprefix("docs/")
+    there = page_of(posixpath.normpath(posixpath.join(posixpath.dirname(home), path)))
     return posixpath.relpath(there, posixpath.dirname(name) or ".") + mark + anchor
+
+
+def page_of(path: str) -> str:
+    """Return the name of a file of the repository on the site; a notebook is a page."""
+    return re.sub(r"\.ipynb$", ".md", path.removeprefix("docs/"))
+
+
+def notebook(path: Path) -> str:
+    """Return the cells of a notebook as Markdown, with the path of the notebook after the title."""
+    parts = []
+    for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
+        text = "".join(cell["source"])
+        parts.append(f"```python\n{text}\n```" if cell["cell_type"] == "code" else text)
+    title, _, rest = parts[0].partition("\n")
+    where = f"The notebook is `{path.relative_to(ROOT).as_posix()}` in the repository."
+    return "\n\n".join([title, where, rest.strip(), *parts[1:]]) + "\n"
 
 
 def settings() -> str:

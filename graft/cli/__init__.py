@@ -53,7 +53,7 @@ def main(args: "Sequence[str] | None" = None) -> int:
         print(HELP.format(commands="\n".join(lines)))
         return 0
     if args[0] == "--version":
-        from graft.commands import versions
+        from graft.version import versions
 
         print(" ".join(f"{name} {version}" for name, version in versions().items()))
         return 0
@@ -104,6 +104,9 @@ def _run(args: list[str]) -> int:
             raise GraftError(f"there is no command {args[0]!r}: {', '.join(COMMANDS)}")
         # imported here, so that the help does not wait for torch
         command = importlib.import_module(f"graft.cli.commands.{args[0]}")
+        if args[0] == "new":  # needs no model
+            command.run(args[1:])
+            return 0
         from graft.reward.importing import guarded
         from graft.runs.folders import without_empty_folders
         from graft.runs.lock import holding

@@ -8,7 +8,7 @@ from lightning.pytorch import LightningDataModule, Trainer
 from graft import report, rounds
 from graft.commands.run_report import class_path
 from graft.commands.samples import sample_chunks, write_samples
-from graft.commands.session import OpenRun, open_run, train, versions
+from graft.commands.session import OpenRun, open_run, train
 from graft.commands.summary import to_json
 from graft.dataloaders.seeded import seeded_train_dataloader
 from graft.errors import GraftError
@@ -17,6 +17,7 @@ from graft.io.atomic import write_text
 from graft.io.json_files import write_json
 from graft.module import GraftModule
 from graft.runs import loggers
+from graft.version import versions
 
 
 def pretrain(

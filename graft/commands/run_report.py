@@ -73,7 +73,7 @@ def _write_hits(module: GraftModule, data: Rollouts, folder: Path) -> str:
     evaluator = module.evaluators["tuned"]
     if not evaluator.rewards:
         return ""
-    best = hits.top_samples(module, data, len(data.summaries), evaluator.items, evaluator.rewards, HITS)
+    best, invalid = hits.top_samples(module, data, len(data.summaries), evaluator.items, evaluator.rewards, HITS)
     if not best:
         return ""
     hits.write(module, best, folder / "hits.csv", data.rounds.reward_label[0])
@@ -85,7 +85,7 @@ def _write_hits(module: GraftModule, data: Rollouts, folder: Path) -> str:
         part, found = forms[0]
         path = folder / f"hits_as_scored{module.file_suffix}"
         hits.write(module, hits.as_scored(first, found), path, part.name)
-    return hits.section(module, best, data.rounds.reward_label[0], forms)
+    return hits.section(module, best, data.rounds.reward_label[0], forms, invalid)
 
 
 def class_path(module: GraftModule) -> str:

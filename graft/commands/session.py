@@ -1,15 +1,11 @@
 """Parts of all commands that train: the trainer, the folder of the run, its log, and the fit of Lightning."""
 
-import importlib.metadata
-import platform
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import lightning
-import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch import Callback, LightningDataModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint, RichProgressBar, TQDMProgressBar
@@ -209,17 +205,3 @@ def train(
             raise GraftError(
                 f"{checkpoint} does not fit the network ({' '.join(str(error).split())[:200]}): it is another run's"
             ) from None
-
-
-def versions() -> dict[str, str]:
-    """Return the versions of graft, Python, torch and Lightning by name."""
-    try:
-        ours = importlib.metadata.version("graft-diffusion")
-    except importlib.metadata.PackageNotFoundError:
-        from graft.version import __version__ as ours
-    return {
-        "graft": ours,
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "lightning": lightning.__version__,
-    }

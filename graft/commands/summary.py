@@ -7,7 +7,6 @@ from typing import Any
 import torch
 
 from graft.commands.levels import results
-from graft.commands.session import versions
 from graft.dataloaders.sampling import SampleRequests, groups
 from graft.evaluation.alarms import AlarmCallback
 from graft.module import GraftModule
@@ -16,6 +15,7 @@ from graft.rollouts import Rollouts
 from graft.rounds import RoundSummary
 from graft.rounds import gain as gains
 from graft.rounds.scoring import store_groups
+from graft.version import versions
 
 
 def run_summary(

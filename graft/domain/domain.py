@@ -77,7 +77,10 @@ class Domain(ABC):
         return torch.zeros(size(condition), dtype=torch.long)
 
     def key(self, item: Any) -> str:
-        """Return the canonical key of an object: equal keys are duplicates, an empty key equals no other."""
+        """Return the canonical key of an object; equal keys are duplicates.
+
+        An empty key marks an invalid object. It equals no other key, and the object is never a hit.
+        """
         raise GraftError(f"{type(self).__name__} has no key for its objects: de-duplication needs one")
 
     def in_training_set(self, keys: Sequence[str]) -> Tensor:

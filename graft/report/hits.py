@@ -48,11 +48,12 @@ class TopSample:
 
 def top_samples(
     module: GraftModule, data: Rollouts, rounds: int, items: Sequence[Any], rewards: Sequence[float], count: int
-) -> list[TopSample]:
-    """Return the best ``count`` scored objects of a run with distinct keys, best first.
+) -> tuple[list[TopSample], int]:
+    """Return (the best ``count`` scored objects of a run with distinct keys, the number of invalid ones).
 
-    The objects are the draws of the run's rounds and further samples. Objects whose reward failed and records of a
-    scored file are left out. Objects of equal reward stay in the order in which they were sampled.
+    The objects are the draws of the run's rounds and further samples, the best one first. Objects whose reward failed,
+    invalid objects (an empty key of a domain with keys) and records of a scored file are left out. Objects of equal
+    reward stay in the order in which they were sampled.
 
     Args:
         module: The model; it decodes the draws of the rounds.
@@ -69,6 +70,8 @@ def top_samples(
     keys = [module.key(item) if module.supports("key") else "" for item in items]
     pool += [(value, key, -1, i) for i, (value, key) in enumerate(zip(rewards, keys, strict=True))]
     pool = [each for each in pool if not math.isnan(each[0])]
+    scored = len(pool)
+    pool = [each for each in pool if each[1] or not module.supports("key")]
     times = Counter(key for _, key, _, _ in pool)
     pool.sort(key=lambda each: -oriented(each[0], data.rounds.higher_is_better))
     seen: set[str] = set()
@@ -83,10 +86,17 @@ def top_samples(
         draws = data.rounds.store(number_).take(torch.tensor(places))
         mols = module.decode(draws.state, draws.condition)
         decoded |= {(number_, i): item for i, item in zip(places, mols, strict=True)}
-    return [
+    found = [
         TopSample(decoded[n, i], value, key, "samples" if n == -1 else f"round {n + 1}", times[key] if key else 1)
         for value, key, n, i in best
     ]
+    return found, scored - len(pool)
+
+
+def left_out(invalid: int) -> str:
+    """Return the text that says how many invalid objects are no hits; "" if there are none."""
+    verb = "is" if invalid == 1 else "are"
+    return f"{invalid} scored object{'' if invalid == 1 else 's'} {verb} invalid and no hit" if invalid else ""
 
 
 def postprocessed(module: GraftModule, data: Rollouts, hits: Sequence[TopSample]) -> list[TopSample]:
@@ -114,7 +124,7 @@ def as_scored(hits: Sequence[TopSample], forms: Sequence["ScoredForm | None"]) -
     return [replace(hit, item=form.item, reward=form.value) for hit, form in shown]
 
 
-def write(module: GraftModule, hits: Sequence[TopSample], path: Path, label: str) -> None:
+def write(module: GraftModule, hits: Sequence[TopSample], path: Path, label: str, invalid: int = 0) -> None:
     """Write hits as a page, a picture, a table or a file of the domain's format.
 
     The suffix ``.html`` gives a page, ``.png`` a picture and ``.csv`` a table.
@@ -124,12 +134,13 @@ def write(module: GraftModule, hits: Sequence[TopSample], path: Path, label: str
         hits: The hits, best first.
         path: Path of the file; the suffix sets the format.
         label: Name of the reward.
+        invalid: Number of scored objects that are left out as invalid, for a page.
 
     Raises:
         GraftError: The domain writes no file with this suffix.
     """
     if path.suffix == ".html":
-        write_text(path, page(module, hits, label))
+        write_text(path, page(module, hits, label, invalid))
     elif path.suffix == ".png" and (png := render_picture(module, hits)) is not None:
         write_bytes(path, png)
     elif path.suffix == ".csv":
@@ -196,7 +207,9 @@ def render_picture(module: GraftModule, hits: Sequence[TopSample]) -> "bytes | N
     return module.render([hit.item for hit in first], _legends(first)) if first else None
 
 
-def section(module: GraftModule, hits: Sequence[TopSample], label: str, forms: Sequence[PartForms] = ()) -> str:
+def section(
+    module: GraftModule, hits: Sequence[TopSample], label: str, forms: Sequence[PartForms] = (), invalid: int = 0
+) -> str:
     """Return hits as an HTML section; "" if there are no hits.
 
     Args:
@@ -204,6 +217,7 @@ def section(module: GraftModule, hits: Sequence[TopSample], label: str, forms: S
         hits: The hits, best first.
         label: Name of the reward.
         forms: Forms of the first hits in which parts of the reward scored them.
+        invalid: Number of scored objects that are left out as invalid.
     """
     if not hits:
         return ""
@@ -225,7 +239,8 @@ def section(module: GraftModule, hits: Sequence[TopSample], label: str, forms: S
         for rank, hit in enumerate(hits, 1)
     ]
     return (
-        f"<h2>Hits</h2><p class='note'>The best {len(hits)} distinct objects of all that were sampled and scored.</p>"
+        f"<h2>Hits</h2><p class='note'>The best {len(hits)} distinct objects of all that were sampled and scored"
+        f"{f'; {left_out(invalid)}' if invalid else ''}.</p>"
         f"{image}{view}{_scored_section(module, forms)}<details><summary>table</summary>"
         f"{html_table(rows, ('rank', label, 'times', 'from', 'key', *own))}</details>"
     )
@@ -246,9 +261,9 @@ def _scored_section(module: GraftModule, forms: Sequence[PartForms]) -> str:
     return out
 
 
-def page(module: GraftModule, hits: Sequence[TopSample], label: str) -> str:
+def page(module: GraftModule, hits: Sequence[TopSample], label: str, invalid: int = 0) -> str:
     """Return hits as an HTML page that needs no network."""
-    return render_page("Hits", [section(module, hits, label)])
+    return render_page("Hits", [section(module, hits, label, invalid=invalid)])
 
 
 def _legends(hits: Sequence[TopSample]) -> list[str]:

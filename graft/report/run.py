@@ -20,14 +20,20 @@ def comparison_rows(summary: dict[str, Any]) -> list[tuple[str, str, str]]:
     """Return the (name, reference, tuned) rows of the comparison."""
     reference, tuned = summary["reference"], summary["tuned"]
     name = summary["reward"]["name"] + (f" ({summary['reward']['unit']})" if summary["reward"]["unit"] else "")
-    means = [f"{format_number(side['reward'])} ± {format_number(side['reward_stderr'])}" for side in (reference, tuned)]
-    out = [(name, means[0], means[1])]
+    out = [(name, _mean(reference), _mean(tuned))]
     skip = {"reward", "reward_stderr", "reward_std", "n"}
     for key in tuned:
         if key not in skip and not isinstance(tuned[key], dict):
             out.append((format_name(key), format_number(reference[key]), format_number(tuned[key])))
     out.append(("samples", str(reference["n"]), str(tuned["n"])))
     return out
+
+
+def _mean(side: dict[str, Any]) -> str:
+    """Return the mean reward with its standard error, or a dash for a run without a reward."""
+    if side["reward"] is None:
+        return format_number(None)
+    return f"{format_number(side['reward'])} ± {format_number(side['reward_stderr'])}"
 
 
 def breakdown_rows(summary: dict[str, Any]) -> dict[str, list[tuple[str, str, str]]]:

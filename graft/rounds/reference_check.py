@@ -35,9 +35,9 @@ def check_reference(
     found = reference_error(policy, batch, seed, trainer.precision_plugin.train_step_context, move)
     if found is not None and found.is_large:
         distributed.rank_zero_print(
-            "warning: the reference is not consistent with its own draws: the squared gradient of training on all of "
-            f"them, relative to that of the selection, is {found}, and the limit of the lower bound is {LIMIT:g}, so "
-            "that this objective may lower the reward or the quality: use "
-            "model.objective=graft.objectives.AnchoredShaping, or more model.steps"
+            "warning: the reference is not consistent with its own draws. Its error on them, relative to the "
+            f"selection, is {found}; the limit of the lower bound is {LIMIT:g}. This objective repeats the error and "
+            "may lower the reward or the quality. Use model.objective=graft.objectives.AnchoredShaping or more "
+            "model.steps."
         )
     return found

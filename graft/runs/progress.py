@@ -58,11 +58,12 @@ class StepLinesCallback(Callback):
 
     @override
     def on_train_batch_end(self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        loss = trainer.callback_metrics.get("train/loss")
+        loss, parts = trainer.callback_metrics.get("train/loss"), trainer.accumulate_grad_batches
+        done, steps = (-(-count // parts) for count in (batch_idx + 1, int(trainer.num_training_batches)))
         self._print(
             trainer,
-            f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}: training step {batch_idx + 1} of "
-            f"{trainer.num_training_batches}" + ("" if loss is None else f", loss {float(loss):.4g}"),
+            f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}: training step {done} of {steps}"
+            + ("" if loss is None else f", loss {float(loss):.4g}"),
         )
 
     @override

@@ -20,7 +20,7 @@ from pathlib import Path
 import torch
 from toys import FOLDER, JUDGED, TOYS, Distribution, drawn, module, quiet, reference, rollouts, trainer, tuned
 
-from graft import commands
+import graft
 from graft.rollouts.settings import MIN_RETENTION, LevelSearch
 
 SEEDS = range(5)
@@ -46,7 +46,7 @@ def analysed(toy: str, reward: str, seed: int, draws: "int | None" = None) -> di
     made = module(toy, reference(toy), level="auto", seed=seed)
     data = rollouts(TOYS[toy]["rewards"][reward](), seed, level_search=LevelSearch(draws=draws, n_bootstrap=40))
     with tempfile.TemporaryDirectory() as folder:
-        found = commands.levels(made, data, folder, trainer())
+        found = graft.levels(made, data, folder, trainer())
     shares = {
         name: {level.level: getattr(level, name).value for level in found.levels[1:]}
         for name in ("decided", "predicted", "measured")

@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader, Dataset
 from trained import rollouts_of, training
 
 import graft
-from graft import GraftModule, Rollouts, SampleRequest, commands
+from graft import GraftModule, Rollouts, SampleRequest
 from graft.accept import TopFraction
 from graft.cli import IGNORED_WARNINGS
 from graft.core import seeding
@@ -313,7 +313,7 @@ def rollouts(reward: Reward, seed: int, draws: int = 512, steps: int = 400, **se
 
 def tuned(made: Toy, data: Rollouts, folder: Path) -> Tensor:
     """Samples of the model after `graft.fit`."""
-    with mock.patch.object(commands, "_write_report"):  # the page is not read
+    with mock.patch("graft.commands.finetune.write_report"):  # the page is not read
         graft.fit(made, data, folder, trainer())
     return made.predict_step(SampleRequest({"row": torch.zeros(JUDGED)}, ("judged",))).state
 

@@ -312,6 +312,9 @@ def test_a_log_file_has_lines(folder: Path, mixture_fit: list[str], monkeypatch:
     assert [re.sub(r"loss [\d.e-]+$", "loss x", line) for line in steps] == [
         f"graft: epoch 1/1: training step {step} of 4, loss x" for step in range(1, 5)
     ]
+    halves = ["--trainer.accumulate_grad_batches", 2]  # two batches are one step
+    result = done("fit", *mixture_fit, *ONE, "--trainer.enable_progress_bar", "true", *halves)
+    assert re.findall(r"training step (\d) of 4", result.err) == list("11223344")
     compared = [line for line in lines if line.startswith("graft: final comparison: batch ")]
     assert compared == ["graft: final comparison: batch 1 of 2", "graft: final comparison: batch 2 of 2"]
 

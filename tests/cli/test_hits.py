@@ -8,61 +8,79 @@ from pathlib import Path
 
 import pytest
 import tried
-from called import REWARD, done, run
+from called import HALF, MOLECULE, QUIET, REWARD, done, run
 from rdkit import Chem, rdBase
 
 from graft.io.page import policy
 from graft.report import hits
 
 
+@pytest.fixture(scope="module")
+def shipped(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of the shipped reference, most of whose molecules are valid; the reward scores the others, too."""
+    folder = tmp_path_factory.mktemp("shipped")
+    few = ["--data.draws", 32, "--data.train_batch_size", 16, "--data.steps_per_round", 2, "--trainer.max_epochs", 2]
+    few += ["--data.evaluation.validation_draws", 0, "--data.evaluation.test_draws", 16, "--data.source", "reference"]
+    done("fit", *MOLECULE, *QUIET, *REWARD, *HALF, *few, "--run_dir", folder / "run")
+    return folder / "run"
+
+
 def ranked(path: Path) -> list[dict[str, str]]:
     return list(csv.DictReader(path.read_text().splitlines()))
 
 
-def test_a_run_leaves_its_hits(finished: Path) -> None:
-    rows = ranked(finished / "hits.csv")
+def test_a_run_leaves_its_hits(shipped: Path) -> None:
+    rows = ranked(shipped / "hits.csv")
     rewards = [float(row["reward"]) for row in rows]
     assert rewards == sorted(rewards, reverse=True) and [int(row["rank"]) for row in rows] == [*range(1, len(rows) + 1)]
-    keys = [row["key"] for row in rows if row["key"]]
-    assert len(set(keys)) == len(keys) and {row["origin"] for row in rows} <= {"round 1", "round 2", "samples"}
+    keys = [row["key"] for row in rows]
+    assert (
+        all(keys)
+        and len(set(keys)) == len(keys)
+        and {row["origin"] for row in rows} <= {"round 1", "round 2", "samples"}
+    )
     # what nothing in the run has surpassed stands first, and nothing that belongs to the list is missing
     everything = [
         (value, key)
-        for path in finished.glob("rounds/*/scores_*.json")
+        for path in shipped.glob("rounds/*/scores_*.json")
         for value, key in zip(*(json.loads(path.read_text())[name] for name in ("values", "keys")), strict=True)
         if value is not None
     ]
     with rdBase.BlockLogs():
-        samples = list(Chem.SDMolSupplier(str(finished / "samples/tuned.sdf"), sanitize=False))
+        samples = list(Chem.SDMolSupplier(str(shipped / "samples/tuned.sdf"), sanitize=False))
     everything += [
         (float(mol.GetProp("reward")), mol.GetProp("SMILES") if mol.HasProp("SMILES") else "")
         for mol in samples
         if not math.isnan(float(mol.GetProp("reward")))
     ]
-    assert rewards[0] == pytest.approx(max(value for value, _ in everything))
-    distinct = len({key for _, key in everything if key}) + sum(not key for _, key in everything)
-    assert len(rows) == min(100, distinct)
-    assert sum(int(row["times"]) for row in rows if row["key"]) <= len(everything)
+    invalid = sum(not key for _, key in everything)  # they are scored, and a chemist has no use for them
+    assert invalid > 0
+    assert f"; {invalid} scored objects are invalid and no hit.</p>" in (shipped / "report.html").read_text()
+    assert rewards[0] == pytest.approx(max(value for value, key in everything if key))
+    assert len(rows) == min(100, len({key for _, key in everything if key}))
+    assert sum(int(row["times"]) for row in rows) <= len(everything)
     with rdBase.BlockLogs():
-        mols = list(Chem.SDMolSupplier(str(finished / "hits.sdf"), sanitize=False))
+        mols = list(Chem.SDMolSupplier(str(shipped / "hits.sdf"), sanitize=False))
     written = [mol.GetDoubleProp("reward") for mol in mols]
     assert written == pytest.approx(rewards)
 
 
-def test_the_report_shows_them(finished: Path) -> None:
-    page = (finished / "report.html").read_text()
+def test_the_report_shows_them(shipped: Path) -> None:
+    page = (shipped / "report.html").read_text()
     assert "<h2>Hits</h2>" in page and page.count("<figure class='mol3d'>") == 8 and policy() in page
     assert page.index(policy()) < page.index("<style>")
     assert not re.search(r"<script[^>]+src|fetch\(|XMLHttpRequest|import\(", page)
 
 
 @pytest.mark.parametrize("name", ["a.sdf", "a.xyz", "a.smi", "a.csv", "a.png", "a.html"])
-def test_files(name: str, finished: Path, folder: Path) -> None:
-    result = done("hits", "--weights", finished, "--trust", "-n", 5, "--out", name)
+def test_files(name: str, shipped: Path, folder: Path) -> None:
+    result = done("hits", "--weights", shipped, "--trust", "-n", 5, "--out", name)
     assert re.search(rf"^5 hits in {re.escape(name)}", result.out, re.MULTILINE) and "graft: graft:" not in result.out
     assert name == "a.smi" or (folder / name).stat().st_size > 20  # a SMILES file holds the valid molecules alone
+    left_out = re.findall(r"\d+ scored objects are invalid and no hit", result.out)
+    assert len(left_out) == 1 and (name != "a.html" or left_out[0] in (folder / name).read_text())
     if name == "a.csv":
-        assert ranked(folder / name) == ranked(finished / "hits.csv")[:5] or ranked(folder / name)[0]["rank"] == "1"
+        assert ranked(folder / name) == ranked(shipped / "hits.csv")[:5] or ranked(folder / name)[0]["rank"] == "1"
 
 
 def test_a_smiles_file_says_what_it_leaves_out(finished: Path, folder: Path) -> None:
@@ -71,9 +89,9 @@ def test_a_smiles_file_says_what_it_leaves_out(finished: Path, folder: Path) -> 
     assert f"{40 - written} of 40 molecules are not valid and have no line in the file" in out
 
 
-def test_fresh_samples_join(finished: Path, folder: Path) -> None:
-    done("hits", "--weights", finished, "--trust", "-n", 500, "--draws", 40, "--seed", 3, "--out", "a.csv")
-    done("hits", "--weights", finished, "--trust", "-n", 500, "--draws", 40, "--seed", 3, "--out", "b.csv")
+def test_fresh_samples_join(shipped: Path, folder: Path) -> None:
+    done("hits", "--weights", shipped, "--trust", "-n", 500, "--draws", 40, "--seed", 3, "--out", "a.csv")
+    done("hits", "--weights", shipped, "--trust", "-n", 500, "--draws", 40, "--seed", 3, "--out", "b.csv")
     assert "samples" in {row["origin"] for row in ranked(folder / "a.csv")}
     assert (folder / "a.csv").read_text() == (folder / "b.csv").read_text()
 

@@ -199,9 +199,17 @@ def test_rated_needs_a_run(mixture_run: Path) -> None:
 
 PAGE = (Path(__file__).parents[2] / "docs/rating.md").read_text(encoding="utf-8")
 COMMANDS = re.findall(r"^graft (.*)$", re.sub(r"\\\n *", "", PAGE), re.MULTILINE)
+PICTURES = pytest.mark.needs("diffusers>=0.42", "transformers", "accelerate")
 
 
-@pytest.mark.parametrize("line", [line for line in COMMANDS if line.startswith("fit ")])
+@pytest.mark.parametrize(
+    "line",
+    [
+        pytest.param(line, marks=PICTURES if "text_to_image" in line else [])
+        for line in COMMANDS
+        if line.startswith("fit ")
+    ],
+)
 def test_commands_of_the_page_that_fit(line: str) -> None:
     """The settings are there; the other tests here run the same settings on the toy domain."""
     _, flag, config, *flags = shlex.split(line)
@@ -213,7 +221,7 @@ def test_commands_of_the_page_that_fit(line: str) -> None:
 def test_flags_of_the_page() -> None:
     known = run("rate", "--help").out
     lines = [shlex.split(line) for line in COMMANDS if line.startswith("rate ")]
-    assert len(lines) == 2
+    assert len(lines) == 3
     flags = {arg for line in lines for arg in line if arg.startswith("-")}
     for flag in flags | {"--scale", "--out", "--write_only"}:
         assert flag in PAGE and re.search(rf"(?<![\w-]){flag}(?![\w-])", known)

@@ -16,7 +16,7 @@ from torch import Generator, Tensor, nn
 from trained import rollouts_of, training
 
 import graft
-from graft import GraftError, GraftModule, Objective, Rollouts, cli, commands
+from graft import GraftError, GraftModule, Objective, Rollouts, cli
 from graft.accept import AcceptAll, ExponentialTilt
 from graft.core.datatypes import Chunk, TrainingBatch
 from graft.core.interval import Interval
@@ -219,7 +219,7 @@ def test_files_resume_and_store(tmp_path: Path) -> None:
 def test_levels(kind: type[Categorical], tmp_path: Path) -> None:
     """`graft levels` scores expected one-hots as the domain decodes them; the decided share falls with the level."""
     data = rollouts(level_search=LevelSearch((0.25, 0.75), draws=2000), batch_size=1000)
-    found = commands.levels(made(kind, tmp_path), data, tmp_path / "run", trainer())
+    found = graft.levels(made(kind, tmp_path), data, tmp_path / "run", trainer())
     low, high = found.levels[1:]
     assert (
         low.reward_r2.value > high.reward_r2.value + 0.1

@@ -80,7 +80,7 @@ def trainer(rounds: int = 1) -> Any:
 
 def test_known_shares(tmp_path: Path) -> None:
     module, rollouts = made(tmp_path), data(level_search=LevelSearch((0.25, 0.5, 0.75), draws=6000))
-    found = commands.levels(module, rollouts, tmp_path / "run", trainer())
+    found = graft.levels(module, rollouts, tmp_path / "run", trainer())
     assert [level.level for level in found.levels] == [0, 0.25, 0.5, 0.75] and found.stochastic
     assert found.accepted == pytest.approx(750, abs=15) and found.resampled == 2 * found.accepted
     for level in found.levels[1:]:
@@ -109,7 +109,7 @@ def test_known_shares(tmp_path: Path) -> None:
 
 def test_files_say_the_same(tmp_path: Path) -> None:
     module, rollouts = made(tmp_path), data(level_search=LevelSearch((0.125, 0.5), draws=600, n_bootstrap=20))
-    found = commands.levels(module, rollouts, tmp_path / "run", trainer())
+    found = graft.levels(module, rollouts, tmp_path / "run", trainer())
     assert Analysis.read(tmp_path / "run") == found
     json.loads((tmp_path / "run/levels.json").read_text(), parse_constant=pytest.fail)
     assert (tmp_path / "run/levels.png").read_bytes().startswith(b"\x89PNG")
@@ -118,12 +118,12 @@ def test_files_say_the_same(tmp_path: Path) -> None:
     page = show.section(tmp_path / "run")
     assert "data:image/png;base64," in page and "http" not in page and found.reason[1:] in page
     assert show.section(tmp_path) == ""
-    again = commands.levels(made(tmp_path), data(level_search=rollouts.level_search), tmp_path / "again", trainer())
+    again = graft.levels(made(tmp_path), data(level_search=rollouts.level_search), tmp_path / "again", trainer())
     assert again == found
     other = made(tmp_path)
     other.seed = 3
     assert (
-        commands.levels(other, data(level_search=rollouts.level_search), tmp_path / "other", trainer()).levels
+        graft.levels(other, data(level_search=rollouts.level_search), tmp_path / "other", trainer()).levels
         != found.levels
     )
 
@@ -131,7 +131,7 @@ def test_files_say_the_same(tmp_path: Path) -> None:
 def test_ode(tmp_path: Path) -> None:
     """x_u decides the sample: nothing is scored or re-rolled, and only what there is to learn is measured."""
     module, rollouts = made(tmp_path, eta=0.0), data(level_search=LevelSearch((0.25, 0.5), draws=300, n_bootstrap=20))
-    found = commands.levels(module, rollouts, tmp_path / "run", trainer())
+    found = graft.levels(module, rollouts, tmp_path / "run", trainer())
     assert not found.stochastic and found.level == 0.5 and "by definition" in found.reason
     assert rollouts.reward.calls == found.reward_calls == 0 and found.resampled == 0  # type: ignore[attr-defined]
     assert found.denoiser_calls == 300 * (STEPS + 2)
@@ -169,7 +169,7 @@ def test_auto(tmp_path: Path, source: Literal["reference", "current"]) -> None:
 
 def test_another_comparison_is_refused(tmp_path: Path) -> None:
     plan = LevelSearch((0.125,), draws=300, n_bootstrap=20)
-    commands.levels(made(tmp_path), data(level_search=plan), tmp_path / "run", trainer())
+    graft.levels(made(tmp_path), data(level_search=plan), tmp_path / "run", trainer())
     other = data(level_search=LevelSearch((0.125, 0.25), draws=300, n_bootstrap=20))
     with pytest.raises(GraftError, match="another candidates"):
         graft.fit(made(tmp_path, level="auto"), other, tmp_path / "run", trainer())
@@ -184,7 +184,7 @@ def test_nothing_to_survive(tmp_path: Path) -> None:
 
     with pytest.raises(GraftError, match="accepts no gain in left"):
         plan = LevelSearch((0.5,), draws=300, n_bootstrap=20)
-        commands.levels(made(tmp_path), data(accept=AcceptAll(), level_search=plan), tmp_path / "run", trainer())
+        graft.levels(made(tmp_path), data(accept=AcceptAll(), level_search=plan), tmp_path / "run", trainer())
     assert not (tmp_path / "run/levels.json").exists()
 
 

@@ -12,7 +12,7 @@ from trained import rollouts_of
 
 import graft
 from domains.molecules.rewards import DesirabilityWindow, Gated, GeometricMean
-from graft import cli, commands
+from graft import cli
 from graft.commands.compare.best_of import best_of_n
 from graft.evaluation import SampleEvaluator
 from graft.process import CosineSchedule, Gaussian
@@ -147,7 +147,7 @@ def test_levels(tmp_path: Path) -> None:
         data = rollouts_of(
             WeightedSum([cached], [1.0]), draws=64, batch_size=32, level_search=LevelSearch((0.25, 0.5), draws=64)
         )
-        found = commands.levels(module, data, tmp_path / str(first), plane.trainer())
+        found = graft.levels(module, data, tmp_path / str(first), plane.trainer())
         assert found.reward_calls == (CALLS - before)["a"] and (found.reward_calls > 100) == first
         assert sum(level.reward_calls for level in found.levels) in range(
             found.reward_calls - 64, found.reward_calls + 1

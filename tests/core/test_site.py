@@ -24,6 +24,10 @@ def test_site(tmp_path: Path) -> None:
         assert not re.findall(r'<(?:script|img|iframe)[^>]* src="https?://', text), page
         assert not re.findall(r'<link[^>]* rel="(?:stylesheet|preconnect)"[^>]* href="https?://', text), page
         assert "generated: " not in text, page
+        assert '.ipynb"' not in text, f"{page} links to a notebook, which browsers do not show"
+    for name in ("domains/molecules/examples/molecules", "examples/new_domain"):
+        example = (tmp_path / f"{name}.html").read_text(encoding="utf-8")
+        assert "highlight" in example and "The numbers in the next cell" in example
     settings = (tmp_path / "reference/settings.html").read_text(encoding="utf-8")
     for name in (
         "model.level",

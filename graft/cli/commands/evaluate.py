@@ -2,13 +2,13 @@
 
 from dataclasses import asdict
 
-from graft import commands
 from graft.cli.arguments import model_overrides
 from graft.cli.flags import CommandParser
 from graft.cli.weights import add_flags, load_run
 from graft.commands import evaluation
 from graft.core import limits
 from graft.io.json_files import write_json
+from graft.version import versions
 
 
 def run(args: list[str]) -> None:
@@ -29,6 +29,6 @@ def run(args: list[str]) -> None:
     if flags.out is not None:
         write_json(
             flags.out,
-            {**{name: asdict(metric) for name, metric in found.items()}, **about, "versions": commands.versions()},
+            {**{name: asdict(metric) for name, metric in found.items()}, **about, "versions": versions()},
         )
     print(f"{flags.runs} runs of {flags.number} samples, {cli.model.policy.steps} steps\n{evaluation.table(found)}")

@@ -48,7 +48,7 @@ def run(args: list[str]) -> None:
     try:
         for items, calls in commands.sample_chunks(cli.model, cli.trainer, flags.draws, "hits") if flags.draws else ():
             evaluator.update(items, calls)
-        found = hits.top_samples(cli.model, data, rounds, evaluator.items, evaluator.rewards, flags.number)
+        found, invalid = hits.top_samples(cli.model, data, rounds, evaluator.items, evaluator.rewards, flags.number)
         if flags.postprocess:
             found = hits.postprocessed(cli.model, data, found)
         label, count = data.rounds.reward_label[0], len(found)
@@ -60,7 +60,10 @@ def run(args: list[str]) -> None:
     finally:
         data.rounds.require_reward.teardown()
     if not found:
-        raise GraftError(f"{path.parent} keeps no scored draws: draw some with --draws 1000")
-    hits.write(cli.model, found, out, label)
+        kept = f"{path.parent} keeps no {'valid scored draws' if invalid else 'scored draws'}"
+        raise GraftError(f"{kept}: draw some with --draws 1000")
+    hits.write(cli.model, found, out, label, invalid)
     without = f" ({count - len(found)} more have no such form)" if len(found) < count else ""
     print(f"{len(found)} hits in {out}, {label} {found[0].reward:.4g} to {found[-1].reward:.4g}{without}")
+    if invalid:
+        print(hits.left_out(invalid))

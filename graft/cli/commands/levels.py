@@ -1,9 +1,9 @@
 """``graft levels``: the share of the reward that is decided at each level, and the level to choose."""
 
-from graft import commands
 from graft.cli.configs import config_name
 from graft.cli.context import assign_run_dir, rank_zero_print
 from graft.cli.parser import parse_and_build
+from graft.commands.level_comparison import levels
 from graft.commands.levels import show
 from graft.errors import GraftError
 
@@ -15,5 +15,5 @@ def run(args: list[str]) -> None:
         if cli.config[name] is not None:
             raise GraftError(f"graft levels looks at the reference, which model.weights gives: leave out --{name}")
     folder = assign_run_dir(cli, config, f"{config_name(args)}_levels").folder
-    found = commands.levels(cli.model, cli.datamodule, folder, cli.trainer, config)
+    found = levels(cli.model, cli.datamodule, folder, cli.trainer, config)
     rank_zero_print(cli, f"{show.table(found)}\n\n{folder / show.PICTURE}")

@@ -19,6 +19,7 @@ from graft.commands.compare.preflight import preflight
 from graft.commands.compare.rows import Row
 from graft.commands.compare.setup import Build
 from graft.commands.compare.spec import ComparisonSpec
+from graft.commands.level_comparison import levels
 from graft.commands.levels import results, show
 from graft.dataloaders.sampling import SampleRequests, groups
 from graft.errors import GraftError
@@ -27,6 +28,7 @@ from graft.io.atomic import write_text
 from graft.io.json_files import read_json, write_json
 from graft.reward import score_objects
 from graft.sampler import nearest_level
+from graft.version import versions
 
 SETTINGS = "compare.yaml"
 """File with the settings that the comparison was started with."""
@@ -179,7 +181,7 @@ class Comparison:
         else:
             self._print(f"levels are compared for seed {seed}")
             built = self.build([*_seeded(seed), "--model.level", "auto"])
-            found = commands.levels(built.module, built.data, folder, built.trainer, built.config)
+            found = levels(built.module, built.data, folder, built.trainer, built.config)
             built.data.rounds.require_reward.teardown()
             print(show.table(found), flush=True)
         return found.level, found
@@ -262,7 +264,7 @@ class Comparison:
             "methods": {cell.label: cell.method.about for cell in self.lines if cell.rounds is None},
             "settings": {cell.label: cell.method.flags for cell in self.lines if cell.rounds is None},
             "command": self.command,
-            "versions": commands.versions(),
+            "versions": versions(),
         }
 
 

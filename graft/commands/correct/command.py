@@ -24,6 +24,7 @@ from graft.io.json_files import nulls_for_not_finite, write_json
 from graft.module import GraftModule
 from graft.network.corrector import GaussianCorrector
 from graft.runs import interruption, loggers
+from graft.version import versions
 
 
 def correct(
@@ -206,7 +207,7 @@ def _summary(module: GraftModule, data: InvertedNoiseData, found: Frontier) -> d
         "solver": type(module.policy.solver).__name__,
         "evaluation_denoiser_calls": sum(evaluator.denoiser_calls for evaluator in module.evaluators.values()),
         "seed": module.seed,
-        "versions": commands.versions(),
+        "versions": versions(),
     }
 
 
