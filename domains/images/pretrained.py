@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from graft.errors import GraftError
@@ -56,10 +57,13 @@ def first_line(error: BaseException) -> str:
 
 
 def check_values(network: nn.Module, what: str) -> None:
-    """Raise GraftError if a tensor of the network is on the meta device, where it has no values."""
+    """Raise GraftError if a tensor has no values (it is on the meta device), or a weight's values are not finite."""
     for name, tensor in [*network.named_parameters(), *network.named_buffers()]:
         if tensor.is_meta:
             raise GraftError(f"{what} has no values for {name}: fetch or save it again")
+    for name, tensor in network.named_parameters():
+        if tensor.is_floating_point() and not bool(tensor.detach().sum(dtype=torch.float32).isfinite()):
+            raise GraftError(f"{what} has values in {name} that are not finite: fetch or save it again")
 
 
 def unfused(what: str) -> str:

@@ -14,7 +14,7 @@ import torch
 import yaml
 from diffusers import DiffusionPipeline, StableDiffusionPipeline
 from peft import LoraConfig
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from domains.images.text import FusedLoRA, Guidance, TextToImage, comfyui, kohya
 from domains.images.text.handover import handover
@@ -250,3 +250,27 @@ def test_fused_adapter(pipelines: dict[str, Path], folder: Path) -> None:
         TextToImage(str(pipelines["eps"]), "prompts.txt", steps=4, fused_lora=FusedLoRA("nowhere"))
     with pytest.raises(GraftError, match=r"cannot be loaded|has nothing for the unet"):
         TextToImage(str(pipelines["eps"]), "prompts.txt", steps=4, fused_lora=FusedLoRA("prompts.txt"))
+    with pytest.raises(GraftError, match=r"fused_lora.scale is nan; it must be finite"):
+        FusedLoRA("prompts.txt", float("nan"))
+
+
+def test_adapters_that_fit_in_part(pipelines: dict[str, Path], folder: Path) -> None:
+    """diffusers leaves out the tensors of layers that are not there; other files of kohya's form fit as a whole."""
+    run = exported(pipelines["eps"], folder)
+    tensors = load_file(run / "pytorch_lora_weights.safetensors")
+    some = next(iter(tensors)).partition(".lora_")[0]
+    more = {
+        name.replace("mid_block.attentions.0", "mid_block.attentions.5"): value.clone()
+        for name, value in tensors.items()
+        if name.startswith("unet.mid_block.attentions.0")
+    }
+    broken = {name: value * float("nan") if name.startswith(some) else value for name, value in tensors.items()}
+    for content, says in (
+        ({**tensors, **more}, f"{len(more)} of the {len(more) + len(tensors)} tensors of the adapter .* fit no layer"),
+        (broken, "the adapter .* in the unet has values in .* that are not finite"),
+    ):
+        save_file(content, folder / "adapter.safetensors")
+        with pytest.raises(GraftError, match=says):
+            TextToImage(str(pipelines["eps"]), "prompts.txt", steps=4, fused_lora=FusedLoRA("adapter.safetensors"))
+    kohyas = FusedLoRA(str(run / "comfyui" / "graft_lora.safetensors"))
+    assert TextToImage(str(pipelines["eps"]), "prompts.txt", steps=4, fused_lora=kohyas)

@@ -19,6 +19,7 @@ from safetensors.torch import load_file, save_file
 from domains.images import pretrained
 from domains.images.autoencoder import Autoencoder
 from domains.images.text import Guidance, TextToImage, distilled
+from domains.images.text.adapters import RecordedAdapter
 from domains.images.text.process import sampling_scheduler
 from graft import GraftError
 
@@ -55,6 +56,11 @@ def test_no_pipeline(folder: Path, pipelines: dict[str, Path]) -> None:
     refused(twice, "has two denoisers, unet and unet_2, and graft tunes one network")
     (folder / "empty" / "model_index.json").write_text("{")
     refused("empty", "model_index.json is damaged")
+    (folder / "one.SAFETENSORS").write_bytes(b"")
+    refused("one.SAFETENSORS", "is a single file without configurations")
+    (folder / "one.SAFETENSORS").rename(folder / "empty" / "v1-5.safetensors")
+    (folder / "empty" / "model_index.json").unlink()
+    refused("empty", "has no model_index.json; .*, or v1-5.safetensors in it with model.single_file_config")
     (folder / "one.safetensors").write_bytes(b"")
     refused("one.safetensors", "is a single file without configurations: set model.single_file_config to a folder")
     one = {"single_file_config": str(pipelines["eps"])}
@@ -96,6 +102,44 @@ def test_missing_component(folder: Path, pipelines: dict[str, Path]) -> None:
         refused(copy, f"lacks its component '{part}'")
     null = changed(pipelines["sd3"], folder / "null", "model_index.json", text_encoder_2=[None, None])
     refused(null, "lacks its component 'text_encoder_2'")
+
+
+@pytest.mark.parametrize(
+    ("kind", "gone", "says"),
+    [
+        ("eps", "tokenizer/tokenizer.json", "the tokenizer of .* has no vocabulary: it needs tokenizer.json or vocab"),
+        ("eps", "tokenizer/*", "the tokenizer of .* has no vocabulary"),
+        ("eps", "tokenizer/tokenizer_config.json", "the tokenizer of .* has no tokenizer_config.json"),
+        ("flux", "tokenizer_2/tokenizer.json", "the tokenizer_2 of .* has no vocabulary: it needs .* spiece.model"),
+        ("eps", "text_encoder/config.json", "the text_encoder of .* has no config.json"),
+        ("eps", "unet/config.json", "the unet of .* has no config.json"),
+        ("eps", "scheduler/*", "the scheduler of .* cannot be loaded"),
+    ],
+)
+def test_missing_files(kind: str, gone: str, says: str, folder: Path, pipelines: dict[str, Path]) -> None:
+    """transformers makes a tokenizer without words, or a default configuration, where files are missing."""
+    copy = shutil.copytree(pipelines[kind], folder / "copy")
+    for file in copy.glob(gone):
+        file.unlink()
+    refused(copy, says)
+
+
+@pytest.mark.parametrize("adapter", [None, RecordedAdapter()])
+def test_missing_scheduler(adapter: Any, folder: Path, pipelines: dict[str, Path]) -> None:
+    for i, value in enumerate(([None, None], "ddim", None)):
+        copy = changed(pipelines["eps"], folder / f"{i}", "model_index.json", scheduler=value)
+        refused(copy, "lacks its component 'scheduler'", adapter=adapter)
+
+
+@pytest.mark.parametrize("part", ["unet", "vae", "text_encoder"])
+def test_weights_that_are_not_finite(part: str, folder: Path, pipelines: dict[str, Path]) -> None:
+    copy = shutil.copytree(pipelines["eps"], folder / "copy")
+    (file,) = (copy / part).glob("*.safetensors")
+    tensors = load_file(file)
+    name = sorted(tensors)[0]
+    tensors[name].view(-1)[-1] = float("nan")
+    save_file(tensors, file, metadata={"format": "pt"})
+    refused(copy, f"the {part} of .* has values in .* that are not finite: fetch or save it again")
 
 
 def test_damaged_weights(folder: Path, pipelines: dict[str, Path]) -> None:

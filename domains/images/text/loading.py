@@ -52,7 +52,7 @@ def left_aside(path: Path, adapter: PipelineAdapter, without: Sequence[str]) -> 
     if "safety_checker" in named:  # the safety checker blackens pictures, and the reward would score black pictures
         unused |= {"safety_checker": None, "requires_safety_checker": False}
     empty = [name for name, value in named.items() if value == [None, None]]
-    absent = {name: None for name in (*adapter.text, *adapter.tokenizers, *empty) if not _there(named, name)}
+    absent = {name: None for name in (*adapter.text, *adapter.tokenizers, *empty) if not present(named, name)}
     return absent | unused
 
 
@@ -83,8 +83,11 @@ def load(
 
     named = index(path)
     parts = [
-        name for name in (adapter.part, *adapter.decoders, *adapter.text) if _there(named, name) and name not in unused
+        name for name in (adapter.part, *adapter.decoders, *adapter.text) if present(named, name) and name not in unused
     ]
+    for name in parts:
+        if not (path / name / "config.json").is_file():
+            raise GraftError(f"the {name} of {weights} has no config.json: fetch or save the pipeline again")
     pretrained.check_adapters([path, *(path / name for name in parts)], weights)
     _check_channels(path, weights, adapter)
     own = _variants(path, weights, parts, variant)
@@ -102,6 +105,7 @@ def load(
     except Exception as error:  # diffusers raises errors of a dozen types
         why = pretrained.first_line(error)
         raise GraftError(f"{weights} cannot be loaded as a diffusers pipeline: {why}") from None
+    check_tokenizers(pipe, path, weights)
     return pipe
 
 
@@ -136,13 +140,41 @@ def load_single_file(
     for part, network in pipe.components.items():
         if isinstance(network, nn.Module):
             pretrained.check_values(network, f"the {part} of {weights}")
+    check_tokenizers(pipe, path, weights)
     return pipe
 
 
-def _there(named: Mapping[str, Any], name: str) -> bool:
+def check_tokenizers(pipe: Any, path: Path, weights: str) -> None:
+    """Raise GraftError if a tokenizer lacks its files; transformers makes one without words of an empty folder.
+
+    Args:
+        pipe: Pipeline.
+        path: Folder of the pipeline, or of its configurations.
+        weights: Name of the pipeline in messages.
+    """
+    from transformers import PreTrainedTokenizerBase
+
+    for name, part in pipe.components.items():
+        if not isinstance(part, PreTrainedTokenizerBase):
+            continue
+        own = dict(part.vocab_files_names)
+        whole, several = own.pop("tokenizer_file", "tokenizer.json"), list(own.values()) or ["tokenizer.model"]
+        there = {file.name for file in (path / name).iterdir()}
+        if part.vocab_files_names and not (
+            whole in there or there.issuperset(several)
+        ):  # tokenizers of bytes have none
+            raise GraftError(
+                f"the {name} of {weights} has no vocabulary: it needs {whole} or {' and '.join(several)}; "
+                "fetch or save the pipeline again"
+            )
+        if "tokenizer_config.json" not in there:
+            raise GraftError(f"the {name} of {weights} has no tokenizer_config.json: fetch or save the pipeline again")
+
+
+def present(named: Mapping[str, Any], name: str) -> bool:
     """Return True if the pipeline has the component."""
     component = named.get(name)
-    return isinstance(component, list) and len(component) == 2 and component[0] is not None
+    return isinstance(component, list) and len(component) == 2 and all(isinstance(each, str) for each in component)
 
 
 def _kind(component: "list[str]", weights: str) -> Any:

@@ -20,8 +20,9 @@ from domains.images.picture_module import PictureModule
 from domains.images.pixels import to_pil
 from domains.images.text import distilled, export, prompts
 from domains.images.text.adapters import PipelineAdapter, PromptSettings
+from domains.images.text.fused_lora import FusedLoRA
 from domains.images.text.guidance import Guidance
-from domains.images.text.pipeline import FusedLoRA, Memory, Pipeline
+from domains.images.text.pipeline import Memory, Pipeline
 from graft import GraftError
 from graft.core import limits, seeding
 from graft.core.datatypes import TrainingBatch

@@ -9,9 +9,10 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from domains.images.pretrained import first_line, quiet
+from domains.images.pretrained import first_line
 from domains.images.text import distilled, loading
 from domains.images.text.adapters import PipelineAdapter, PromptSettings, default_adapter
+from domains.images.text.fused_lora import FusedLoRA, fuse
 from domains.images.text.process import LatentGaussian, process, sampling_scheduler
 from graft.core import limits
 from graft.errors import GraftError
@@ -40,19 +41,6 @@ class Memory:
     offload: bool = False
     vae_slicing: bool = False
     vae_tiling: bool = False
-
-
-@dataclass(frozen=True)
-class FusedLoRA:
-    """A LoRA adapter that is part of the reference: fused into the pipeline, and tuned further from there.
-
-    Args:
-        path: File or folder of the adapter, in a format that diffusers' ``load_lora_weights`` reads.
-        scale: Factor of the adapter.
-    """
-
-    path: str
-    scale: float = 1.0
 
 
 class Pipeline:
@@ -124,7 +112,9 @@ class Pipeline:
             self.sha256 = checksum({"file": file_checksum(self.single_file), "configurations": self.sha256})
         self.fused = fused
         if fused is not None:
-            self.sha256 = checksum({"pipeline": self.sha256, "lora": self._fuse(fused), "scale": fused.scale})
+            self.sha256 = checksum(
+                {"pipeline": self.sha256, "lora": fuse(self.pipe, self.adapter.part, fused), "scale": fused.scale}
+            )
         for name in (*self.adapter.text, *self.adapter.decoders):
             part = getattr(self.pipe, name, None)
             if part is not None:
@@ -137,31 +127,6 @@ class Pipeline:
             self._vae("vae_slicing").enable_slicing()
         if self.memory.vae_tiling:
             self._vae("vae_tiling").enable_tiling()
-
-    def _fuse(self, lora: FusedLoRA) -> str:
-        """Fuse an adapter into the pipeline, and return the hash of its files.
-
-        Raises:
-            GraftError: There is no such adapter, or it has nothing for the denoiser.
-        """
-        path = Path(lora.path).expanduser()
-        if not path.exists():
-            raise GraftError(f"model.fused_lora.path is {lora.path!r}; it must be a file or folder of an adapter")
-        if not hasattr(self.pipe, "fuse_lora"):
-            raise GraftError(f"model.fused_lora is set, and {type(self.pipe).__name__} loads no adapters; leave it out")
-        given = {"weight_name": path.name} if path.is_file() else {}
-        try:
-            with quiet():
-                self.pipe.load_lora_weights(str(path.parent if path.is_file() else path), **given)
-        except Exception as error:  # diffusers and peft raise errors of many types
-            raise GraftError(f"model.fused_lora.path, {lora.path}, cannot be loaded: {first_line(error)}") from None
-        if not getattr(self.network, "peft_config", None):
-            raise GraftError(f"the adapter {lora.path} has nothing for the {self.adapter.part} of this pipeline")
-        parts = [name for name in self.pipe._lora_loadable_modules if getattr(self.pipe, name, None) is not None]
-        self.pipe.fuse_lora(components=parts, lora_scale=lora.scale)
-        self.pipe.unload_lora_weights()
-        files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
-        return checksum({file.name: file_checksum(file) for file in files})
 
     def _vae(self, setting: str) -> Any:
         """Return the VAE.
@@ -233,7 +198,7 @@ def single_file(weights: str, config: "str | None") -> "Path | None":
         GraftError: A single file has no configurations, or configurations have no single file.
     """
     path = Path(weights).expanduser()
-    if not path.is_file() or path.suffix not in SINGLE_FILES:
+    if not path.is_file() or path.suffix.lower() not in SINGLE_FILES:
         if config is not None:
             raise GraftError(f"model.single_file_config is set, and model.weights, {weights}, is no single file")
         return None
@@ -258,16 +223,18 @@ def _adapter(path: Path, weights: str, adapter: "PipelineAdapter | None") -> Pip
         index = parse_json((path / "model_index.json").read_text(encoding="utf-8-sig"))
         name = str(index["_class_name"])
     except FileNotFoundError:
+        single = sorted(file.name for file in path.iterdir() if file.suffix.lower() in SINGLE_FILES)
+        other = f", or {single[0]} in it with model.single_file_config" if single else ""
         raise GraftError(
-            f"{weights} is no diffusers pipeline: it has no model_index.json; give the folder that save_pretrained made"
+            f"{weights} is no diffusers pipeline: it has no model_index.json; give the folder that save_pretrained "
+            f"made{other}"
         ) from None
     except (ValueError, KeyError, TypeError) as error:
         raise GraftError(f"{path / 'model_index.json'} is damaged ({error})") from None
     adapter = adapter or default_adapter(name)
     adapter.read_index(index, weights)
     for part in adapter.needed:
-        named = index.get(part)
-        if not isinstance(named, list) or named[0] is None or not (path / part).is_dir():
+        if not loading.present(index, part) or not (path / part).is_dir():
             raise GraftError(f"the pipeline {weights} lacks its component {part!r}: fetch or save it again")
     return adapter
 
@@ -275,7 +242,7 @@ def _adapter(path: Path, weights: str, adapter: "PipelineAdapter | None") -> Pip
 def _solver(path: Path, adapter: PipelineAdapter, changes: dict[str, Any]) -> Any:
     import diffusers
 
-    name = parse_json((path / "model_index.json").read_text(encoding="utf-8-sig"))["scheduler"][1]
+    name = loading.index(path)["scheduler"][1]
     if not hasattr(diffusers, name):
         raise GraftError(f"this diffusers has no {name}, the scheduler of {path}: install a newer one")
     try:

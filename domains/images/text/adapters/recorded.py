@@ -69,7 +69,8 @@ class RecordedAdapter(PipelineAdapter):
         self.part, self.decoders = part, tuple(name for name in DECODERS if name in there)
         self.text = tuple(name for name in networks if name not in (part, *self.decoders, "safety_checker"))
         self.tokenizers = ()
-        self.needed = tuple(name for name in there if name not in ("safety_checker", "feature_extractor"))
+        found = {name for name in there if name not in ("safety_checker", "feature_extractor")}
+        self.needed = tuple(sorted(found | {"scheduler"}))
 
     @override
     def channels(self, network: Any) -> None:
