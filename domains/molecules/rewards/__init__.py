@@ -12,12 +12,14 @@ from domains.molecules.rewards.similarity import Scaffold, Similarity
 from domains.molecules.rewards.strain import Strain
 from domains.molecules.rewards.synthesis import SyntheticAccessibility
 from domains.molecules.rewards.vina import Vina
+from domains.molecules.rewards.xtb import XTB
 from graft.reward import WeightedSum
 
 __all__ = [
     "MLP",
     "QED",
     "TPSA",
+    "XTB",
     "AlertFree",
     "DescriptorFeatures",
     "DesirabilityWindow",
