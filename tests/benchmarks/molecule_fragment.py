@@ -2,8 +2,8 @@
 
     python tests/benchmarks/molecule_fragment.py [--samples 1000] [--drawn 20000]
 
-The fragment is cyclopropane's ring, the model the heavy-atom reference that ships with 8 atoms. Rejection gives the
-exact distribution: of many free samples those are kept in which three carbons are bonded to each other, once for
+The fragment is the ring of cyclopropane, the model the shipped reference with 8 atoms. Rejection gives the exact
+distribution: of many free samples those are kept in which three carbons are bonded to each other, once for
 each such ring; they follow the conditional, but for the ring's bonds, which there have the lengths that the model gives
 them. Compared is the distribution of the ring's surroundings: the sorted numbers of hydrogens of its carbons, and the
 elements that are bonded to it.

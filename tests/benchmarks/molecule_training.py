@@ -1,6 +1,7 @@
 """Changes of the training of the small molecule network, one at a time, at equal cost of training.
 
-    python tests/benchmarks/molecule_training.py [--steps 1500] [--samples 1000] [--seeds 0,1] [--only NAME,NAME]
+    python tests/benchmarks/molecule_training.py [--steps 1500] [--samples 1000] [--seeds 0,1] [--only NAME,NAME] \
+        [--embedded 30000]
 
 The data and settings are those of `domains/molecule_small_pretrain.yaml` but for the steps. A variant whose step costs
 more than the shipped one's takes fewer of them: the ratio is the median over pairs of steps, taken in turns.
@@ -29,6 +30,7 @@ from graft.core.datatypes import TrainingBatch
 from graft.core.interval import Interval
 from graft.policy import Tuning
 from graft.process import Gaussian, MultiFieldProcess, PolynomialSchedule
+from graft.process.arguments import NoisyExample
 from graft.process.projections import MaskProjection, ZeroCenterOfMass
 from graft.process.schedules import LinearSchedule
 
@@ -114,9 +116,10 @@ def paired(module, state, condition, level, generator):
     flip = torch.ones(len(x), 3)
     flip[:, 2] = torch.det(u @ v).sign()
     noise["x"] = z @ (u * flip[:, None] @ v)
-    noisy = process.corrupt_given_noise(state, noise, level, torch.zeros_like(level))
+    data = torch.zeros_like(level)
+    noisy = process.corrupt_given_noise(state, noise, level, data)
     output = process(module.policy.backbone, noisy, level, condition)
-    return process.error(output, noisy, state, noise, level, torch.zeros_like(level), None, condition)
+    return process.output_loss(output, NoisyExample(noisy, state, noise, level, data), condition)
 
 
 # Densities of the level in training
@@ -184,18 +187,18 @@ class Variant:
 VARIANTS = {
     "shipped": Variant(),
     "self-conditioning": Variant(SelfConditioned),
-    "bond head": Variant(shape={"bonds": 0.05}, loss=with_bonds),
+    "bond head": Variant(shape={"bond_loss_weight": 0.05}, loss=with_bonds),
     "bond head, levels logit-normal(0, 1)": Variant(
-        shape={"bonds": 0.05}, loss=with_bonds, levels=logit_normal(0.0, 1.0)
+        shape={"bond_loss_weight": 0.05}, loss=with_bonds, levels=logit_normal(0.0, 1.0)
     ),
-    "bond head of 0.15": Variant(shape={"bonds": 0.15}, loss=with_bonds),
-    "bond head of 0.5": Variant(shape={"bonds": 0.5}, loss=with_bonds),
+    "bond head of 0.15": Variant(shape={"bond_loss_weight": 0.15}, loss=with_bonds),
+    "bond head of 0.5": Variant(shape={"bond_loss_weight": 0.5}, loss=with_bonds),
     "bond head of 0.15, levels logit-normal(0, 1)": Variant(
-        shape={"bonds": 0.15}, loss=with_bonds, levels=logit_normal(0.0, 1.0)
+        shape={"bond_loss_weight": 0.15}, loss=with_bonds, levels=logit_normal(0.0, 1.0)
     ),
     "gated messages": Variant(Attentive),
-    "3 layers of 96": Variant(shape={"width": 96, "layers": 3}),
-    "8 layers of 48": Variant(shape={"width": 48, "layers": 8}),
+    "3 layers of 96": Variant(shape={"hidden_dim": 96, "num_layers": 3}),
+    "8 layers of 48": Variant(shape={"hidden_dim": 48, "num_layers": 8}),
     "levels logit-normal(0, 1)": Variant(levels=logit_normal(0.0, 1.0)),
     "levels logit-normal(-0.7, 1.2)": Variant(levels=logit_normal(-0.7, 1.2)),
     "levels u^1.4": Variant(levels=power(1.4)),
@@ -266,11 +269,12 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=1500)
     parser.add_argument("--samples", type=int, default=1000)
     parser.add_argument("--seeds", default="0,1")
+    parser.add_argument("--embedded", type=int, default=30000, help="enumerated molecules that get a conformer")
     parser.add_argument("--only", default=",".join(VARIANTS).replace(", ", "; "))
     flags = parser.parse_args()
     torch.set_num_threads(1)
     names = [name for name in VARIANTS if name.replace(", ", "; ") in flags.only.split(",")]
-    data = MoleculeData("enumerated", max_heavy_atoms=8, max_embedded=30000)
+    data = MoleculeData("enumerated", max_heavy_atoms=8, max_embedded=flags.embedded)
     histogram = torch.zeros(ATOMS + 1)
     for count, number in data.histogram().items():
         histogram[count] = number

@@ -45,6 +45,7 @@ class Paired(Callback):
 
     def on_train_start(self, trainer, module):
         self.batches = iter(trainer.train_dataloader)
+        self.objective = module.objective
         self.policy = copy.copy(module.policy)  # the same process and settings, another network
         self.policy._modules = {**module.policy._modules, "backbone": copy.deepcopy(module.policy.backbone)}
         self.parameters = list(self.policy.backbone.parameters())
@@ -55,7 +56,7 @@ class Paired(Callback):
 
     def step(self, number):
         batch = next(self.batches)
-        loss = self.policy.loss(batch, seeding.make_generator(0, "train", number, 0))
+        loss, _ = self.objective.loss(self.policy, batch, seeding.make_generator(0, "train", number, 0))
         self.optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.parameters, 1.0)
