@@ -164,7 +164,7 @@ ACTIONS = {
 
 
 @contextmanager
-def explained(weights: str) -> Iterator[None]:
+def explain_not_finite(weights: str) -> Iterator[None]:
     """Add the network and an action to the error of samples that are not finite.
 
     Args:

@@ -33,7 +33,7 @@ class Autoencoder(Described):
         if not (Path(folder) / "config.json").is_file():
             raise GraftError(f"{folder!r} holds no autoencoder: give a folder with its config.json and weights")
         try:
-            network: Any = pretrained.load(AutoencoderKL, folder, f"the autoencoder in {folder!r}")
+            network: Any = pretrained.load_pretrained(AutoencoderKL, folder, f"the autoencoder in {folder!r}")
         except (OSError, ValueError) as error:
             raise GraftError(f"the autoencoder in {folder!r} cannot be read ({pretrained.first_line(error)})") from None
         require_finite_network(network, folder, "give another folder")

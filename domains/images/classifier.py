@@ -66,7 +66,7 @@ class Network(nn.Module):
         save_network(self, path, "classifier", {**self.settings, "names": list(names)}, about or {})
 
 
-def load(path: "str | Path") -> tuple[Network, list[str]]:
+def load_classifier(path: "str | Path") -> tuple[Network, list[str]]:
     """Return a classifier and the names of its classes from a file that `Network.save` wrote.
 
     Args:
@@ -91,7 +91,7 @@ class ClassifierFeatures(Features):
     def __init__(self, weights: str = "domains/images/reference/features.safetensors", batch_size: int = 256) -> None:
         super().__init__(batch_size)
         self.weights = weights
-        self._network, self.names = load(weights)
+        self._network, self.names = load_classifier(weights)
         self.size, self.classes = self._network.settings["size"], self._network.settings["classes"]
 
     @override

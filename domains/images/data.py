@@ -10,7 +10,7 @@ from torch.utils.data import Dataset
 from typing_extensions import override
 
 from domains.images.dataset.pictures import Pictures
-from domains.images.dataset.read import describe, describe_invalid, read
+from domains.images.dataset.read import describe_invalid, describe_pictures, read_pictures
 from domains.images.pixels import to_float
 from graft.core import limits
 from graft.core.distributed import rank_zero_print
@@ -91,9 +91,9 @@ class ImageData(InMemoryDataModule[PictureSet]):
 
     @override
     def read(self) -> tuple[Pictures, str]:
-        found = read(self.source, self.size, self.channels, self.max_invalid_fraction)
+        found = read_pictures(self.source, self.size, self.channels, self.max_invalid_fraction)
         self.left_out = found.left_out
-        rank_zero_print(describe(found, self.source))
+        rank_zero_print(describe_pictures(found, self.source))
         return found, describe_invalid(found.left_out)
 
     @override
@@ -114,7 +114,7 @@ def read_tensor(source: str, size: "int | None", channels: "Literal[1, 3] | None
         size: Side in pixels to which pictures are scaled and cropped; None for their own.
         channels: 1 for grey, 3 for RGB; None for the channels of the pictures.
     """
-    found = read(source, size, channels)
+    found = read_pictures(source, size, channels)
     if found.left_out or found.notes:
-        rank_zero_print(describe(found, source))
+        rank_zero_print(describe_pictures(found, source))
     return torch.from_numpy(found.pixels).movedim(-1, 1).contiguous()

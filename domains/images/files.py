@@ -24,7 +24,7 @@ from graft.io.paths import find_file
 TABLE = "index.csv"  # table of a folder
 
 
-def write(images: Sequence[Image.Image], path: "str | Path", rewards: "Sequence[float] | None" = None) -> None:
+def write_images(images: Sequence[Image.Image], path: "str | Path", rewards: "Sequence[float] | None" = None) -> None:
     """Write pictures in the format of the path's suffix.
 
     ``.npz``: arrays ``images`` (N, H, W) or (N, H, W, 3) uint8, and ``labels`` and ``reward`` if there are any;
@@ -71,8 +71,8 @@ def to_file(image: Image.Image) -> tuple[str, bytes]:
     return ".png", out.getvalue()
 
 
-def read(path: "str | Path") -> list[Image.Image]:
-    """Return the pictures of a folder or ``.npz`` that `write` wrote, with their ``info``.
+def read_images(path: "str | Path") -> list[Image.Image]:
+    """Return the pictures of a folder or ``.npz`` that `write_images` wrote, with their ``info``.
 
     Raises:
         GraftError: There are none.

@@ -45,4 +45,4 @@ class PictureModule(GraftModule):
     @override
     def write(self, items: Sequence[Any], path: Path, rewards: "Sequence[float] | None" = None) -> None:
         """Write a folder of PNG files with a table, an ``.npz``, or a grid."""
-        files.write(items, path, rewards)
+        files.write_images(items, path, rewards)

@@ -25,7 +25,7 @@ ADAPTERS = ("adapter_config.json", "pytorch_lora_weights.safetensors", "pytorch_
 """Files of adapters that the libraries ignore, or apply to a network without a message."""
 
 
-def load(kind: Any, folder: "str | Path | None", what: str, **given: Any) -> Any:
+def load_pretrained(kind: Any, folder: "str | Path | None", what: str, **given: Any) -> Any:
     """Return ``kind.from_pretrained(folder, **given)``.
 
     Args:

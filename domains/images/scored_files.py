@@ -42,7 +42,7 @@ def read_scored(path: Path, score: str, classes: "int | None", shape: "Sequence[
     Its columns are ``file`` (relative to the table), the score and ``label``.
 
     Args:
-        path: Path of the table, such as an ``index.csv`` of `domains.images.files.write`.
+        path: Path of the table, such as an ``index.csv`` of `domains.images.files.write_images`.
         score: Column of the scores.
         classes: Number of classes, above every label; None if labels are not read.
         shape: (C, H, W) that pictures must have; None for the shape of the first one.

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
 from domains.images.classifier import Network
-from domains.images.dataset.read import read
+from domains.images.dataset.read import read_pictures
 from domains.images.pixels import to_float
 from graft.cli.script import script
 from graft.core import seeding
@@ -52,7 +52,7 @@ def train(
         GraftError: The pictures have no labels.
         NotFiniteError: The loss or the gradient of a step is not finite; nothing is written.
     """
-    found = read(source, size)
+    found = read_pictures(source, size)
     if found.labels is None:
         raise GraftError(f"a classifier needs labels, and the pictures of {source!r} have none")
     generator = seeding.make_generator(seed, "classifier")
@@ -95,5 +95,5 @@ def _accuracy(network: Network, pixels: Tensor, labels: Tensor) -> float:
 
 
 if __name__ == "__main__":
-    yaml_files.install()
+    yaml_files.check_yaml_in_parser()
     script(train, __doc__)

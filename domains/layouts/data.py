@@ -10,7 +10,7 @@ from typing_extensions import override
 
 from domains.layouts.conditioning import TASKS, Task, make_condition, to_state
 from domains.layouts.layout import classes_of
-from domains.layouts.readers import LayoutSet, describe_invalid, read
+from domains.layouts.readers import LayoutSet, describe_invalid, read_layouts
 from graft.core import limits
 from graft.core.distributed import rank_zero_print
 from graft.dataloaders.in_memory import BatchDataset, InMemoryDataModule
@@ -88,7 +88,7 @@ class LayoutData(InMemoryDataModule[LayoutSet]):
 
     @override
     def read(self) -> tuple[LayoutSet, str]:
-        pages = read(self.source, self.names, self.elements, self.count, self.seed)
+        pages = read_layouts(self.source, self.names, self.elements, self.count, self.seed)
         self.left_out = pages.named
         invalid = describe_invalid(pages.named)
         rank_zero_print(f"{len(pages)} layouts from {self.source}" + (f" (left out: {invalid})" if invalid else ""))

@@ -63,7 +63,7 @@ class Encoder(nn.Module):
 
 
 @functools.cache
-def encoder(path: str = SHIPPED) -> Encoder:
+def load_encoder(path: str = SHIPPED) -> Encoder:
     """Return the encoder of a file that `Encoder.save` wrote; the shipped one if not given.
 
     Raises:
@@ -87,9 +87,9 @@ def network_of(names: tuple[str, ...], path: "str | None" = None) -> "Encoder | 
         GraftError: The user's network has other classes, or the file holds no feature network.
     """
     if path is None:
-        shipped = encoder()
+        shipped = load_encoder()
         return shipped if shipped.names == names else None
-    own = encoder(str(find_file(path).resolve()))
+    own = load_encoder(str(find_file(path).resolve()))
     if own.names != names:
         raise GraftError(
             f"model.features is {path}, a network of the classes {', '.join(own.names)}, but the model's are "
@@ -98,7 +98,7 @@ def network_of(names: tuple[str, ...], path: "str | None" = None) -> "Encoder | 
     return own
 
 
-def fingerprint(network: Encoder) -> Tensor:
+def network_fingerprint(network: Encoder) -> Tensor:
     """Return (1,) int64, a hash of the network's weights.
 
     Distances are comparable within the features of one network only.
@@ -120,7 +120,7 @@ def pad_layouts(items: Sequence[Layout], most: "int | None" = None) -> tuple[Ten
 
 
 @torch.no_grad()
-def features(items: Sequence[Layout], network: "Encoder | None" = None) -> Tensor:
+def layout_features(items: Sequence[Layout], network: "Encoder | None" = None) -> Tensor:
     """Return (n, width) features of layouts.
 
     Args:
@@ -128,7 +128,7 @@ def features(items: Sequence[Layout], network: "Encoder | None" = None) -> Tenso
         network: Feature network; the shipped one if not given.
     """
     if network is None:
-        network = encoder()
+        network = load_encoder()
     out = torch.zeros(len(items), network.width)
     for start in range(0, len(items), CHUNK):
         out[start : start + CHUNK] = network(*pad_layouts(items[start : start + CHUNK]))

@@ -12,7 +12,7 @@ from graft.errors import GraftError
 from graft.io.atomic import write_bytes
 
 
-def write(items: Sequence[Layout], path: Path, rewards: "Sequence[float] | None" = None) -> None:
+def write_layouts(items: Sequence[Layout], path: Path, rewards: "Sequence[float] | None" = None) -> None:
     """Write layouts in the format of the path's suffix.
 
     ``.json``: COCO, each page an image, with boxes in the page's unit (``bbox``) and as fractions (``fraction``); an

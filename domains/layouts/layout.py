@@ -135,7 +135,7 @@ def cornered(boxes: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.concatenate([middle - half, middle + half], -1)
 
 
-def key(item: Layout) -> str:
+def layout_key(item: Layout) -> str:
     """Return a key of the set of elements on the grid of 128 places; "" for an empty layout.
 
     The order of the elements has no effect.

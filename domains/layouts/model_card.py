@@ -10,9 +10,9 @@ import torch
 
 import graft
 from domains.layouts.data import LayoutData
-from domains.layouts.metrics import compute_metrics, make_metrics, table
+from domains.layouts.metrics import compute_metrics, make_metrics, metrics_table
 from domains.layouts.module import Layouts
-from domains.layouts.readers import read
+from domains.layouts.readers import read_layouts
 from graft.io import yaml_files
 from graft.io.paths import find_file
 from graft.io.tensors import read_metadata
@@ -50,9 +50,9 @@ def card(
         f"the other half of the held-out, n = {n}": compute_metrics(other, found),
         f"draws, n = {n}": compute_metrics(drawn[:n], found),
     }
-    out = [f"Against one half of the held-out layouts (n = {n}):", "", table(rows, convention)]
+    out = [f"Against one half of the held-out layouts (n = {n}):", "", metrics_table(rows, convention)]
     if test is not None:
-        pages = read(test, module.names, module.elements).layouts()
+        pages = read_layouts(test, module.names, module.elements).layouts()
         found = make_metrics(module.names, pages, network, convention)
         real = compute_metrics(pages, {name: found[name] for name in ("alignment", "overlap", "elements")})
         rows = {
@@ -60,7 +60,12 @@ def card(
             f"the held-out, n = {len(kept)}": compute_metrics(kept, found),
             f"draws, n = {draws}": compute_metrics(drawn[:draws], found),
         }
-        out += ["", f"Against the {len(pages)} layouts of {test.rpartition('/')[2]}:", "", table(rows, convention)]
+        out += [
+            "",
+            f"Against the {len(pages)} layouts of {test.rpartition('/')[2]}:",
+            "",
+            metrics_table(rows, convention),
+        ]
     return "\n".join(out)
 
 
@@ -81,7 +86,7 @@ def _split(about: dict[str, Any]) -> dict[str, Any]:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    yaml_files.install()
+    yaml_files.check_yaml_in_parser()
     parser = jsonargparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     parser.add_function_arguments(card)
     print(card(**parser.parse_args()))

@@ -14,12 +14,12 @@ from typing_extensions import override
 from domains.layouts import layout, reference_statistics
 from domains.layouts.conditioning import Task, merge_given, to_boxes, unconditional
 from domains.layouts.data import LayoutData, batch
-from domains.layouts.features import features as features_of
+from domains.layouts.features import layout_features as features_of
 from domains.layouts.features import network_of
-from domains.layouts.files import write
+from domains.layouts.files import write_layouts
 from domains.layouts.partial_layout import PartialLayout
-from domains.layouts.partial_layout import read as read_brief
-from domains.layouts.readers import LayoutSet, describe_invalid, read
+from domains.layouts.partial_layout import read_partial_layout as read_brief
+from domains.layouts.readers import LayoutSet, describe_invalid, read_layouts
 from domains.layouts.render import png
 from graft import GraftError, GraftModule
 from graft.core.distributed import rank_zero_print
@@ -157,7 +157,7 @@ class Layouts(GraftModule):
             return self.partial_layout.condition(count, self.elements, len(self.names))
         if self.task != "unconditional":
             if self._pages is None:
-                self._pages = read(self.examples, self.names, self.elements, EXAMPLES)
+                self._pages = read_layouts(self.examples, self.names, self.elements, EXAMPLES)
                 if missing := describe_invalid(self._pages.named):
                     rank_zero_print(f"{len(self._pages)} layouts from {self.examples} (left out: {missing})")
             rows = torch.randint(len(self._pages), (count,), generator=generator)
@@ -197,7 +197,7 @@ class Layouts(GraftModule):
 
     @override
     def key(self, item: Any) -> str:
-        return layout.key(item)
+        return layout.layout_key(item)
 
     @override
     def metrics(self) -> Mapping[str, Metric]:
@@ -244,4 +244,4 @@ class Layouts(GraftModule):
     @override
     def write(self, items: Sequence[Any], path: Path, rewards: "Sequence[float] | None" = None) -> None:
         """Write COCO JSON, SVG or PNG."""
-        write(items, path, rewards)
+        write_layouts(items, path, rewards)

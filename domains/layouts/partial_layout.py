@@ -56,7 +56,7 @@ class PartialLayout:
         return {name: field.repeat(count, *[1] * (field.ndim - 1)) for name, field in condition.items()}
 
 
-def read(path: "str | Path", names: tuple[str, ...], elements: int) -> PartialLayout:
+def read_partial_layout(path: "str | Path", names: tuple[str, ...], elements: int) -> PartialLayout:
     """Return the partial layout of a file.
 
     Raises:

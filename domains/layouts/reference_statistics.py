@@ -23,7 +23,7 @@ from domains.layouts.metrics import (
     WElements,
     moments,
 )
-from domains.layouts.metrics import convention as by_name
+from domains.layouts.metrics import find_convention as by_name
 from domains.layouts.metrics.wasserstein import class_counts
 from domains.layouts.readers import LayoutSet
 
@@ -50,8 +50,8 @@ def compute_statistics(real: LayoutSet, network: "features.Encoder | None" = Non
         "real_counts": _quantiles(pages.counts.double()[:, None])[:, 0].float(),
     }
     if network is not None and len(items) > 1:
-        found["real_moments"] = moments(features.features(items, network)).float()
-        found["real_network"] = features.fingerprint(network)
+        found["real_moments"] = moments(features.layout_features(items, network)).float()
+        found["real_network"] = features.network_fingerprint(network)
     return found
 
 
@@ -63,7 +63,8 @@ def comparable(statistics: "dict[str, Tensor]", network: "features.Encoder | Non
     if network is None or "real_moments" not in statistics:
         return False
     return torch.equal(
-        statistics.get("real_network", features.fingerprint(features.encoder())), features.fingerprint(network)
+        statistics.get("real_network", features.network_fingerprint(features.load_encoder())),
+        features.network_fingerprint(network),
     )
 
 
@@ -95,7 +96,7 @@ def make_metrics(
         by_count.real = statistics["real_counts"].double()
         found |= {"w_class": by_class, "w_bbox": by_box, "w_elements": by_count}
     if comparable(statistics, network):
-        of_network = functools.partial(features.features, network=network)
+        of_network = functools.partial(features.layout_features, network=network)
         found["fid"] = FID(statistics["real_moments"].double(), of_network, convention, known=True)
     return found
 

@@ -127,9 +127,9 @@ class TargetLayoutIoU(Reward):
     name = "IoU with the brief"
 
     def __init__(self, path: str, classes: "list[str | int] | str | int | None" = None, elements: int = 25) -> None:
-        from domains.layouts.readers import read
+        from domains.layouts.readers import read_layouts
 
-        self.wanted = read(path, classes_of(classes), elements).layouts()[0]
+        self.wanted = read_layouts(path, classes_of(classes), elements).layouts()[0]
         self.path = Path(path).name
 
     @override

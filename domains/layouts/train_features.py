@@ -147,5 +147,5 @@ def _batch(
 
 
 if __name__ == "__main__":
-    yaml_files.install()
+    yaml_files.check_yaml_in_parser()
     script(train, __doc__)

@@ -91,7 +91,7 @@ def is_stable(mol: Any) -> bool:
     return 0 < total == stable
 
 
-def key(mol: Any, stereo: bool = False) -> str:
+def molecule_key(mol: Any, stereo: bool = False) -> str:
     """Return the canonical SMILES of the largest fragment, "" if the molecule is not valid.
 
     Explicit hydrogens are left out. Equal molecules have equal keys in all conventions.

@@ -20,7 +20,7 @@ _WAIT = 60.0  # seconds to wait for another process that writes
 
 
 class ConformerCache:
-    """Answers of `etkdg.embed` by SMILES, kept over runs.
+    """Answers of `etkdg.embed_smiles` by SMILES, kept over runs.
 
     The key is the SMILES, the method and the version of RDKit. A cache that cannot be read or written is not used, and
     a message says so.

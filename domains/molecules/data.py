@@ -13,7 +13,7 @@ from typing_extensions import override
 from domains.molecules.conformers import SECONDS
 from domains.molecules.dataset import MoleculeDataset, to_graphs
 from domains.molecules.entries import Reading
-from domains.molecules.sources import Found, read
+from domains.molecules.sources import SourceMolecules, read_source
 from domains.molecules.standardise import Standard
 from domains.molecules.vocabulary import Convention, find_vocabulary
 from graft.core import limits
@@ -84,7 +84,7 @@ class MoleculeData(InMemoryDataModule[MoleculeDataset]):
         self.reading = Reading(standard, smiles_column, max_embedded, embedding_seconds, embedding_workers)
         self.left_out: list[tuple[int, str]] = []
         """(record, reason) of the records that cannot be used; known after `setup`."""
-        self._found: Found | None = None
+        self._found: SourceMolecules | None = None
 
     @override
     def prepare_data(self) -> None:
@@ -92,8 +92,8 @@ class MoleculeData(InMemoryDataModule[MoleculeDataset]):
         if Path(self.source).suffix != ".npz":
             self._found = self._read_source()
 
-    def _read_source(self) -> Found:
-        return read(self.source, self.max_heavy_atoms, self.max_embedded, self.clean, self.reading)
+    def _read_source(self) -> SourceMolecules:
+        return read_source(self.source, self.max_heavy_atoms, self.max_embedded, self.clean, self.reading)
 
     @override
     def read(self) -> tuple[MoleculeDataset, str]:

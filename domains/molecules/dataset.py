@@ -12,7 +12,7 @@ from torch_geometric.data import Batch, Data, Dataset
 from typing_extensions import override
 
 from domains.molecules.builder import build
-from domains.molecules.chemistry import is_connected, is_stable, is_valid, key
+from domains.molecules.chemistry import is_connected, is_stable, is_valid, molecule_key
 from domains.molecules.entries import Arrays
 from domains.molecules.valence_bonds import connected
 from domains.molecules.vocabulary import Vocabulary
@@ -33,7 +33,7 @@ class MoleculeDataset(Dataset):  # type: ignore[misc]
         types: (nodes,) int64 types of the vocabulary.
         pos: (nodes, 3) float32 Å, each molecule with zero centre of mass (all nodes weigh the same).
         counts: (M,) int64 number of nodes of each molecule.
-        keys: M canonical SMILES (`domains.molecules.chemistry.key`).
+        keys: M canonical SMILES (`domains.molecules.chemistry.molecule_key`).
         isomeric_keys: The same with stereochemistry; ``keys`` if not given.
     """
 
@@ -112,7 +112,7 @@ def to_graphs(
 
 def _is(mol: Any, smiles: str) -> bool:
     """Return True if a molecule has some SMILES, stereochemistry aside, or if there are none."""
-    return not smiles or key(mol) == key(Chem.MolFromSmiles(str(smiles)))
+    return not smiles or molecule_key(mol) == molecule_key(Chem.MolFromSmiles(str(smiles)))
 
 
 def _dataset(
@@ -127,8 +127,8 @@ def _dataset(
         torch.from_numpy(types[inside]),
         torch.from_numpy(centred[inside]).float(),
         torch.from_numpy(counts[fits]),
-        [key(mol) for mol in chosen],
-        [key(mol, stereo=True) for mol in chosen],
+        [molecule_key(mol) for mol in chosen],
+        [molecule_key(mol, stereo=True) for mol in chosen],
     )
 
 

@@ -179,7 +179,7 @@ def _smiles(graph: Graph) -> str:
     return "" if any(mol.HasSubstructMatch(pattern) for pattern in _UNSTABLE) else str(Chem.MolToSmiles(mol))
 
 
-def embed(smiles: Iterable[str], seed: int = 0, progress: bool = True) -> "dict[str, NDArray[Any]]":
+def embed_enumerated(smiles: Iterable[str], seed: int = 0, progress: bool = True) -> "dict[str, NDArray[Any]]":
     """Return one 3-D structure of each molecule, by ETKDG and then MMFF94; deterministic.
 
     Hydrogens are included.

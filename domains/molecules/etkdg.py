@@ -1,6 +1,6 @@
 """Embed one SMILES by ETKDG, then MMFF94.
 
-Worker processes call `embed`. The file imports nothing but RDKit and numpy, so that workers start fast.
+Worker processes call `embed_smiles`. The file imports nothing but RDKit and numpy, so that workers start fast.
 """
 
 import math
@@ -24,7 +24,7 @@ Answer = tuple[bytes, bytes, bytes]
 """Atomic numbers (n,) uint8, formal charges (n,) int8, positions (n, 3) float32 Å; hydrogens are included."""
 
 
-def embed(request: tuple[str, float]) -> "Answer | str":
+def embed_smiles(request: tuple[str, float]) -> "Answer | str":
     """Return the conformer of a SMILES, or the reason why there is none.
 
     The seed is a hash of the SMILES, so that the result depends on nothing else. UFF relaxes molecules that MMFF94 has

@@ -15,7 +15,7 @@ from rdkit import Chem, rdBase
 from rdkit.Chem import Crippen, rdFingerprintGenerator, rdMolDescriptors
 from torch import Tensor
 
-from domains.molecules.chemistry import key
+from domains.molecules.chemistry import molecule_key
 
 RADIUS = 2  # bonds of an environment
 FOLDED = 256  # places; the about 15 environments of 8 heavy atoms rarely collide
@@ -37,7 +37,7 @@ SIZE = FOLDED + len(DESCRIPTORS)
 _MORGAN = rdFingerprintGenerator.GetMorganGenerator(radius=RADIUS, fpSize=FOLDED)
 
 
-def features(mols: Sequence[Any]) -> Tensor:
+def molecule_features(mols: Sequence[Any]) -> Tensor:
     """Return (n, `SIZE`) float32 features; zeros for an invalid molecule.
 
     They are features of the largest fragment.
@@ -45,7 +45,7 @@ def features(mols: Sequence[Any]) -> Tensor:
     out = torch.zeros(len(mols), SIZE)
     found: dict[str, Tensor] = {"": torch.zeros(SIZE)}
     for i, mol in enumerate(mols):
-        smiles = key(mol)
+        smiles = molecule_key(mol)
         if smiles not in found:
             found[smiles] = _features(smiles)
         out[i] = found[smiles]

@@ -8,14 +8,14 @@ from rdkit import Chem, rdBase
 from rdkit.Chem import rdDepictor
 from rdkit.Chem.Draw import rdMolDraw2D
 
-from domains.molecules.chemistry import is_connected, is_stable, is_valid, key
+from domains.molecules.chemistry import is_connected, is_stable, is_valid, molecule_key
 from domains.molecules.view import AROUND
 from graft.errors import GraftError
 from graft.io.atomic import write_bytes, write_with
 from graft.io.csv_files import csv_text
 
 
-def write(mols: Sequence[Any], path: "str | Path") -> None:
+def write_molecules(mols: Sequence[Any], path: "str | Path") -> None:
     """Write molecules, with their property ``reward`` if it is set.
 
     The suffix of the path decides the format.
@@ -111,7 +111,11 @@ def _depicted(mol: Any) -> Any:
 def _columns(mol: Any) -> dict[str, str]:
     reward = str(mol.GetProp("reward")) if mol.HasProp("reward") else ""
     flags = {"valid": is_valid(mol), "stable": is_stable(mol), "connected": is_connected(mol)}
-    return {"smiles": key(mol, stereo=True), **{name: str(int(flag)) for name, flag in flags.items()}, "reward": reward}
+    return {
+        "smiles": molecule_key(mol, stereo=True),
+        **{name: str(int(flag)) for name, flag in flags.items()},
+        "reward": reward,
+    }
 
 
 def _sdf(mols: Sequence[Any], path: str) -> None:
@@ -140,7 +144,9 @@ def _xyz(mols: Sequence[Any], path: str) -> None:
 
 
 def _smi(mols: Sequence[Any], path: str) -> None:
-    Path(path).write_text("".join(f"{key(mol, stereo=True)}\n" for mol in mols if is_valid(mol)), encoding="utf-8")
+    Path(path).write_text(
+        "".join(f"{molecule_key(mol, stereo=True)}\n" for mol in mols if is_valid(mol)), encoding="utf-8"
+    )
 
 
 def _csv(mols: Sequence[Any], path: str) -> None:

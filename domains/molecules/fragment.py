@@ -50,7 +50,7 @@ class Fragment:
         return [self.elements.tolist(), self.positions.tolist(), self.allowed.tolist()]
 
 
-def read(path: str, vocabulary: Vocabulary) -> Fragment:
+def read_fragment(path: str, vocabulary: Vocabulary) -> Fragment:
     """Return the heavy atoms of the first record of an SDF or XYZ file.
 
     Args:
@@ -63,7 +63,7 @@ def read(path: str, vocabulary: Vocabulary) -> Fragment:
     file = find_file(path)
     if file.suffix.lower() not in (".sdf", ".xyz"):
         raise GraftError(f"a fragment is read from an .sdf or .xyz file with a 3-D structure, not from {path}")
-    record = next(records.read(file), None)
+    record = next(records.read_records(file), None)
     mol, why = record.parsed() if record is not None else (None, "no record")
     if mol is None:
         raise GraftError(f"the fragment in {path} cannot be used: {why}")

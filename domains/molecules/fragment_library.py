@@ -139,7 +139,7 @@ def main(arguments: "list[str] | None" = None) -> None:
     args = parser.parse_args(arguments)
     if records.suffix(args.molecules) not in (".smi", *records.TABLES):
         raise GraftError(f"{args.molecules} must end in .smi, {', '.join(records.TABLES)}, or one of these and .gz")
-    chosen = [record.title for record in records.read(args.molecules)]
+    chosen = [record.title for record in records.read_records(args.molecules)]
     random.Random(args.seed).shuffle(chosen)
     found = sorted(library(chosen[: args.molecules_used], args.low, args.high, args.processes))
     if not found:

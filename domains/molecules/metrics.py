@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from domains.molecules.chemistry import is_connected, is_stable, is_valid, key, stable_atoms
+from domains.molecules.chemistry import is_connected, is_stable, is_valid, molecule_key, stable_atoms
 from domains.molecules.vocabulary import NodeType, find_vocabulary
 from graft.domain.metrics import Collected, Frequencies, Share
 from graft.domain.training_set import key_hashes
@@ -75,7 +75,7 @@ class _Keys(Collected):
 
     @override
     def update(self, mols: "list[Any]") -> None:
-        self.collect(key_hashes(key(mol, self.stereo) for mol in mols))
+        self.collect(key_hashes(molecule_key(mol, self.stereo) for mol in mols))
 
     def _all(self) -> Tensor:
         return self.collected(torch.zeros(0, dtype=torch.long, device=self.device))

@@ -18,8 +18,8 @@ from domains.molecules.builder import build
 from domains.molecules.conformers import relax_conformer
 from domains.molecules.data import MoleculeData
 from domains.molecules.default_process import default_process
-from domains.molecules.features import features
-from domains.molecules.files import render_grid, write
+from domains.molecules.features import molecule_features
+from domains.molecules.files import render_grid, write_molecules
 from domains.molecules.size_distribution import size_probabilities
 from domains.molecules.view import view
 from domains.molecules.vocabulary import Convention, find_vocabulary
@@ -105,7 +105,7 @@ class Molecules(GraftModule):
                 f"[N, {len(self.vocabulary)}] ({self.vocabulary.name} atoms: {', '.join(self.vocabulary.names)})"
             )
         self.atoms, self.scale, self.sizes = x.shape[0], h.one_hot_scale, sizes
-        self.fragment = fragments.read(fragment, self.vocabulary) if fragment is not None else None
+        self.fragment = fragments.read_fragment(fragment, self.vocabulary) if fragment is not None else None
         self.has_fixed_part, self.num_resamples = fragment is not None, resample if fragment is not None else 1
         if resample < 1 or (self.has_fixed_part and (x.prediction_type != "x0" or not _by_logits(h))):
             raise GraftError(
@@ -204,12 +204,12 @@ class Molecules(GraftModule):
 
     @override
     def key(self, item: Any) -> str:
-        return chemistry.key(item, self.stereo_keys)
+        return chemistry.molecule_key(item, self.stereo_keys)
 
     @override
     def table_columns(self, items: Sequence[Any]) -> Mapping[str, Sequence[str]]:
         """Return the SMILES of the molecules with stereochemistry."""
-        return {"smiles": [chemistry.key(item, stereo=True) for item in items]}
+        return {"smiles": [chemistry.molecule_key(item, stereo=True) for item in items]}
 
     @override
     def in_training_set(self, keys: Sequence[str]) -> Tensor:
@@ -218,7 +218,7 @@ class Molecules(GraftModule):
     @override
     def features(self, items: Sequence[Any]) -> Tensor:
         """Return (n, 265) counts of atom environments and descriptors (`features.py`)."""
-        return features(items)
+        return molecule_features(items)
 
     @override
     def metrics(self) -> Mapping[str, Metric]:
@@ -245,7 +245,9 @@ class Molecules(GraftModule):
             score: Property or column that holds the score.
             **options: Settings of `domains.molecules.scored_files.Options`.
         """
-        found = scored_files.read(path, score, self.vocabulary, self.atoms, scored_files.options(options))
+        found = scored_files.read_scored_molecules(
+            path, score, self.vocabulary, self.atoms, scored_files.parse_options(options)
+        )
         if not len(found.molecules):
             return ScoredSet({}, {}, [], [], found.left_out, 0, found.filtered, found.notes)
         state, condition = self.encode(found.molecules.batch(list(range(len(found.molecules)))))
@@ -282,7 +284,7 @@ class Molecules(GraftModule):
         for mol, reward in zip(items, rewards or (), strict=False):
             if math.isfinite(reward):
                 mol.SetDoubleProp("reward", reward)
-        write(items, path)
+        write_molecules(items, path)
         invalid = sum(not chemistry.is_valid(mol) for mol in items) if path.suffix.lower() == ".smi" else 0
         if invalid:
             rank_zero_print(f"{invalid} of {len(items)} molecules are not valid and have no line in the file")

@@ -16,13 +16,13 @@ SIZES = {3: 1, 4: 4, 5: 5, 6: 9, 7: 16, 8: 49, 9: 124, 10: 362, 11: 807, 12: 168
 """Number of molecules of EDM's training part by number of atoms, hydrogens included."""
 
 
-def split(part: str) -> NDArray[np.int64]:
+def edm_split(part: str) -> NDArray[np.int64]:
     """Return the positions in QM9 of the molecules of a part of EDM's split."""
     first, end = PARTS[part]
     return np.random.RandomState(0).permutation(MOLECULES)[first:end]
 
 
-def read(part: str, root: str) -> "list[tuple[NDArray[Any], NDArray[Any]]]":
+def read_qm9(part: str, root: str) -> "list[tuple[NDArray[Any], NDArray[Any]]]":
     """Return (atomic numbers (n,), positions (n, 3) Å) of each molecule of a part.
 
     Args:
@@ -45,5 +45,5 @@ def read(part: str, root: str) -> "list[tuple[NDArray[Any], NDArray[Any]]]":
         ) from None
     if len(found) != MOLECULES:
         raise GraftError(f"QM9 in {root} has {len(found)} molecules where EDM's split needs {MOLECULES}: remove it")
-    chosen = (found[int(i)] for i in split(part))
+    chosen = (found[int(i)] for i in edm_split(part))
     return [(mol.z.numpy(), mol.pos.double().numpy()) for mol in chosen]

@@ -79,7 +79,7 @@ class Options:
                 raise GraftError(f"{name} is {getattr(self, name)!r}; it must be true or false")
 
 
-def options(given: Mapping[str, Any]) -> Options:
+def parse_options(given: Mapping[str, Any]) -> Options:
     """Return the options of a configuration.
 
     Raises:
@@ -92,7 +92,7 @@ def options(given: Mapping[str, Any]) -> Options:
     return Options(**given)
 
 
-def read(
+def read_scored_molecules(
     path: Path, score: str, vocabulary: Vocabulary, nodes: int, options: "Options | None" = None
 ) -> ScoredMolecules:
     """Return the molecules of a file and their scores.
@@ -119,7 +119,7 @@ def read(
     scores = ScoreColumn(score, PropertyFilters(options.filters))
     standard = Standard(vocabulary, None, nodes, options.largest_fragment, options.neutralise)
     reading = Reading(standard, options.smiles_column, None, options.embedding_seconds, options.embedding_workers)
-    kept = list(scores.of(records.read(path, options.smiles_column)))
+    kept = list(scores.of(records.read_records(path, options.smiles_column)))
     scores.check(path)
     entries, left_out = entries_of(kept, reading)
     left_out += scores.left_out

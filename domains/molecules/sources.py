@@ -8,14 +8,14 @@ import numpy as np
 from domains.molecules import qm9, records
 from domains.molecules.cache import cache_folder
 from domains.molecules.entries import Arrays, Reading, arrays_of, entries_of, notes_of, pad_arrays, relax_entry
-from domains.molecules.enumeration import embed, enumerate_molecules
+from domains.molecules.enumeration import embed_enumerated, enumerate_molecules
 from graft.errors import GraftError
 from graft.io.atomic import write_with
 
 _VERSION = 1  # version of the cache, raised when enumeration or embedding changes its results
 
 
-class Found(NamedTuple):
+class SourceMolecules(NamedTuple):
     """Molecules of a source.
 
     Attributes:
@@ -33,13 +33,13 @@ class Found(NamedTuple):
     notes: list[str]
 
 
-def read(
+def read_source(
     source: str,
     max_heavy_atoms: int,
     embedded: "int | None" = None,
     clean: bool = False,
     reading: "Reading | None" = None,
-) -> Found:
+) -> SourceMolecules:
     """Return the molecules of a source and its invalid records.
 
     Args:
@@ -59,11 +59,11 @@ def read(
         if not path.exists():
             smiles = enumerate_molecules(max_heavy_atoms)
             chosen = np.random.default_rng(0).permutation(len(smiles))[:embedded]
-            arrays = embed(smiles if embedded is None else [smiles[i] for i in sorted(chosen)])
+            arrays = embed_enumerated(smiles if embedded is None else [smiles[i] for i in sorted(chosen)])
             write_with(path, lambda temporary: np.savez_compressed(temporary, **arrays))  # type: ignore[arg-type]
         return _unnamed(_npz(path))
     if source.partition(":")[0] == "qm9":
-        return _unnamed(pad_arrays(qm9.read(source.partition(":")[2] or "train", str(cache_folder() / "qm9"))))
+        return _unnamed(pad_arrays(qm9.read_qm9(source.partition(":")[2] or "train", str(cache_folder() / "qm9"))))
     path = Path(source)
     if path.suffix.lower() != ".npz" and records.suffix(path) not in records.KINDS:
         kinds = ", ".join(records.KINDS)
@@ -76,9 +76,9 @@ def read(
     return _unnamed(_npz(path)) if path.suffix.lower() == ".npz" else _file(path, clean, reading or Reading())
 
 
-def _unnamed(arrays: Arrays) -> Found:
+def _unnamed(arrays: Arrays) -> SourceMolecules:
     count = len(arrays["num_atoms"])
-    return Found(arrays, [], list(range(1, count + 1)), [""] * count, [])
+    return SourceMolecules(arrays, [], list(range(1, count + 1)), [""] * count, [])
 
 
 def _npz(path: Path) -> Arrays:
@@ -101,11 +101,11 @@ def _npz(path: Path) -> Arrays:
     return arrays
 
 
-def _file(path: Path, clean: bool, reading: Reading) -> Found:
-    numbered = enumerate(records.read(path, reading.smiles_column), 1)
+def _file(path: Path, clean: bool, reading: Reading) -> SourceMolecules:
+    numbered = enumerate(records.read_records(path, reading.smiles_column), 1)
     entries, left_out = entries_of(numbered, reading)
     if clean:
         entries = [relax_entry(entry) for entry in entries]
     arrays = arrays_of(entries)
     titles = [entry.record.title or entry.smiles for entry in entries]
-    return Found(arrays, left_out, [entry.number for entry in entries], titles, notes_of(entries))
+    return SourceMolecules(arrays, left_out, [entry.number for entry in entries], titles, notes_of(entries))

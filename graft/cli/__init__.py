@@ -90,7 +90,7 @@ def load(config: str, *flags: str) -> tuple[Any, Any, Any]:
     from graft.runs.config_of_objects import remember
 
     cli, text = parse_and_build("fit", ["--config", config, *flags])
-    remember(cli.model, cli.datamodule, cli.trainer, yaml_files.load(text, config))
+    remember(cli.model, cli.datamodule, cli.trainer, yaml_files.parse_yaml(text, config))
     return cli.model, cli.datamodule, cli.trainer
 
 
@@ -109,9 +109,9 @@ def _run(args: list[str]) -> int:
             return 0
         from graft.reward.importing import guarded
         from graft.runs.folders import without_empty_folders
-        from graft.runs.lock import holding
+        from graft.runs.lock import release_locks_after
 
-        with without_empty_folders(), holding(), guarded():  # a user's module may exit when it is imported
+        with without_empty_folders(), release_locks_after(), guarded():  # a user's module may exit when it is imported
             command.run(args[1:])
     except Exception as error:
         from graft.cli.messages import user_message

@@ -33,5 +33,7 @@ def model_overrides(args: list[str]) -> tuple[dict[str, Any], list[str]]:
     """Return (settings of the model by name, the other arguments)."""
     flags = [arg.partition("=")[0].removeprefix("--") for arg in args if arg.startswith("--model.")]
     own, rest = split_flags(args, flags)
-    given = {name.removeprefix("model."): yaml_files.load(text, f"the value of --{name}") for name, text in own.items()}
+    given = {
+        name.removeprefix("model."): yaml_files.parse_yaml(text, f"the value of --{name}") for name, text in own.items()
+    }
     return given, rest

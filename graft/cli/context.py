@@ -10,7 +10,7 @@ from graft.core import distributed
 from graft.runs.python_config import with_defaults
 
 
-class Run(NamedTuple):
+class CommandRun(NamedTuple):
     """Objects, configuration, folder and checkpoint of a command."""
 
     cli: Any  # .model, .datamodule, .trainer
@@ -19,7 +19,7 @@ class Run(NamedTuple):
     checkpoint: Path | None  # to resume from
 
 
-def start_run(command: str, args: list[str], suffix: str = "") -> Run:
+def start_run(command: str, args: list[str], suffix: str = "") -> CommandRun:
     """Return the run of a command, built, with the initial weights; the folder is the same on every rank.
 
     Args:
@@ -32,7 +32,7 @@ def start_run(command: str, args: list[str], suffix: str = "") -> Run:
     return assign_run_dir(cli, config, config_name(args) + suffix)
 
 
-def assign_run_dir(cli: Any, config: str, name: str) -> Run:
+def assign_run_dir(cli: Any, config: str, name: str) -> CommandRun:
     """Return the run of a parsed command, in a folder of this name unless ``--run_dir`` names one."""
     distributed.launch(cli.trainer, cli.model)
     found = distributed.on_rank_zero(
@@ -41,7 +41,7 @@ def assign_run_dir(cli: Any, config: str, name: str) -> Run:
             cli.config.run_dir, name, config, cli.config.ckpt_path, lambda text: with_defaults(text, config, cli.parser)
         ),
     )
-    return Run(cli, config, *found)
+    return CommandRun(cli, config, *found)
 
 
 def load_initial_weights(cli: Any) -> None:

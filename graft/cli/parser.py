@@ -28,7 +28,7 @@ from graft.reward import bind
 from graft.rollouts import Rollouts
 from graft.runs.architecture import missing_network
 
-yaml_files.install()  # before any parser reads a configuration or a value
+yaml_files.check_yaml_in_parser()  # before any parser reads a configuration or a value
 
 
 def parse_and_build(command: str, args: "list[str] | dict[str, Any]") -> "tuple[Any, str]":

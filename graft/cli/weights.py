@@ -100,9 +100,9 @@ def _data(path: Path, flags: Any, kept_data: Any, by_reward: str) -> dict[str, A
     if flags.reward is not None:
         numbers = {name: data[name] for name in NUMBERS if name in data}
         if not numbers and (config := Path(flags.weights) / "config.yaml").is_file():
-            content = yaml_files.read(config)
+            content = yaml_files.read_yaml(config)
             theirs = content.get("data") if isinstance(content, dict) else None
             theirs = theirs if isinstance(theirs, dict) else {}
             numbers = {k: v for k, v in theirs.items() if k in NUMBERS and type(v) is int}
-        data = {**data, **numbers, "reward": yaml_files.load(flags.reward, "the value of --data.reward")}
+        data = {**data, **numbers, "reward": yaml_files.parse_yaml(flags.reward, "the value of --data.reward")}
     return data

@@ -60,7 +60,7 @@ def _over_runs(values: list[float]) -> MetricInterval:
     return MetricInterval(found.mean, found.half, values)
 
 
-def table(metrics: dict[str, MetricInterval]) -> str:
+def metrics_table(metrics: dict[str, MetricInterval]) -> str:
     """Return the metrics as text, one line each."""
     lines = []
     for name, metric in metrics.items():

@@ -42,7 +42,7 @@ def levels(
 
     found = distributed.run_within(trainer, module, search_within)
     if trainer.is_global_zero:
-        show.write(found, folder)
+        show.write_levels(found, folder)
         if config:
             write_text(folder / "levels.yaml", config)
     return found

@@ -22,7 +22,7 @@ from graft.rounds.rollout_cache import WHICH
 from graft.rounds.scored_draws import SUFFIX, ScoredDraws, write_scored_draws
 from graft.rounds.scoring import store_groups
 from graft.runs.contents import refuse_linked_round
-from graft.runs.lock import hold
+from graft.runs.lock import lock_folder
 
 FOLDER = "ratings"  # folder of the ratings in the folder of a run
 LABEL = "rating"  # name of the scores in the file
@@ -129,7 +129,7 @@ class RatedRound:
 def _hold(folder: Path) -> None:
     """Lock the folder of ratings; raise GraftError if another process rates the run."""
     try:
-        hold(folder)
+        lock_folder(folder)
     except GraftError:
         raise GraftError(f"another process shows the draws of {folder.parent}: end it, and start again") from None
 

@@ -51,7 +51,7 @@ class Run:
     def config(self) -> dict[str, Any]:
         """Return the settings of the run."""
         path = self.folder / "config.yaml"
-        return dict(yaml_files.load(path.read_text(encoding="utf-8-sig"), str(path)) or {})
+        return dict(yaml_files.parse_yaml(path.read_text(encoding="utf-8-sig"), str(path)) or {})
 
     @property
     def metrics(self) -> Rows:

@@ -62,7 +62,7 @@ def write_report(
     title = f"{type(module).__name__}: {data.rounds.reward_label[0]}"
     shown = {name: png for name, png in pictures.items() if png is not None}
     best = _write_hits(module, data, folder)
-    levels = show.section(folder)
+    levels = show.levels_section(folder)
     report.write(folder / "report.html", summary, title, command, rewards, curves, shown, levels, best, matching)
     card = report.tuned_card(summary, class_path(module), reference_name(module), command)
     write_text(folder / "CARD.md", card)
@@ -76,16 +76,16 @@ def _write_hits(module: GraftModule, data: Rollouts, folder: Path) -> str:
     best, invalid = hits.top_samples(module, data, len(data.summaries), evaluator.items, evaluator.rewards, HITS)
     if not best:
         return ""
-    hits.write(module, best, folder / "hits.csv", data.rounds.reward_label[0])
+    hits.write_hits(module, best, folder / "hits.csv", data.rounds.reward_label[0])
     if module.file_suffix not in ("", ".csv"):
-        hits.write(module, best, folder / f"hits{module.file_suffix}", data.rounds.reward_label[0])
+        hits.write_hits(module, best, folder / f"hits{module.file_suffix}", data.rounds.reward_label[0])
     first = best[: hits.IN_VIEWER]
     forms = scored_forms(data.reward, [hit.item for hit in first]) if data.reward is not None else []
     if forms and module.file_suffix:
         part, found = forms[0]
         path = folder / f"hits_as_scored{module.file_suffix}"
-        hits.write(module, hits.as_scored(first, found), path, part.name)
-    return hits.section(module, best, data.rounds.reward_label[0], forms, invalid)
+        hits.write_hits(module, hits.as_scored(first, found), path, part.name)
+    return hits.hits_section(module, best, data.rounds.reward_label[0], forms, invalid)
 
 
 def class_path(module: GraftModule) -> str:

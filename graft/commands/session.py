@@ -19,13 +19,12 @@ from graft.io.atomic import write_text
 from graft.module import GraftModule
 from graft.policy.weights import keep_reference
 from graft.runs import last_checkpoint, loggers
-from graft.runs.checkpoint import ChecksummedCheckpointIO
-from graft.runs.checkpoint import read as read_checkpoint
+from graft.runs.checkpoint import ChecksummedCheckpointIO, read_checkpoint
 from graft.runs.interruption import Interruption
-from graft.runs.lock import hold, holding
+from graft.runs.lock import lock_folder, release_locks_after
 from graft.runs.logger import ResumableCSVLogger
 from graft.runs.progress import StepLinesCallback
-from graft.runs.python_runs import checkpoint_of, of_objects
+from graft.runs.python_runs import checkpoint_to_resume, config_of_run
 from graft.runs.stopwatch import Stopwatch
 
 TRAINER_DEFAULTS: dict[str, Any] = {
@@ -102,14 +101,14 @@ def open_run(
     Raises:
         GraftError: The folder holds a run, and the call neither resumes nor overwrites it.
     """
-    with runs.withdrawn(Path(run_dir)), holding(), Stopwatch() as clock:
+    with runs.without_config_of_failed_start(Path(run_dir)), release_locks_after(), Stopwatch() as clock:
         distributed.launch(trainer, module)
         folder = prepare_run_dir(trainer, run_dir)
-        resumed = distributed.on_rank_zero(trainer, lambda: checkpoint_of(folder, checkpoint, overwrite))
+        resumed = distributed.on_rank_zero(trainer, lambda: checkpoint_to_resume(folder, checkpoint, overwrite))
         clock.keep(folder, trainer)
         keep_reference(module.policy, folder)
         config = config or distributed.on_rank_zero(
-            trainer, lambda: of_objects(module, data, trainer, folder, checkpoint is not None)
+            trainer, lambda: config_of_run(module, data, trainer, folder, checkpoint is not None)
         )
         attach_logging(trainer, folder, config, resumed)
         yield OpenRun(folder, config, resumed, clock)
@@ -131,7 +130,7 @@ def prepare_run_dir(trainer: Trainer, run_dir: "str | Path") -> Path:
 
     def make() -> str:
         runs.make_run_dir(folder)
-        hold(folder)  # the lock comes first, so that files of another process are not touched
+        lock_folder(folder)  # the lock comes first, so that files of another process are not touched
         runs.refuse_links(folder)
         runs.remove_temporary(folder)
         return str(folder)

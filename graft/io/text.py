@@ -7,7 +7,7 @@ names may hold.
 from pathlib import Path
 
 
-def read(path: "str | Path") -> str:
+def read_text(path: "str | Path") -> str:
     """Return the text of a file without its byte-order mark.
 
     Every end of a line becomes a line feed.
@@ -19,7 +19,7 @@ def read(path: "str | Path") -> str:
     return Path(path).read_text(encoding="utf-8-sig")
 
 
-def lines(text: str) -> list[str]:
+def split_lines(text: str) -> list[str]:
     """Return the lines of a text, which a line feed alone ends."""
     found = text.split("\n")
     return found[:-1] if found[-1] == "" else found

@@ -1,8 +1,8 @@
 """Read YAML as plain data, with limits on size and nesting, and without duplicate keys.
 
 PyYAML keeps the last of two equal keys, and a few nested anchors expand to more values than a machine can hold
-("billion laughs"). `check` rejects both before a value is built. `install` adds the same check to jsonargparse, the
-parser of the command line, so that configurations, overlays and inline values follow one rule.
+("billion laughs"). `check_yaml` rejects both before a value is built. `check_yaml_in_parser` adds the same check to
+jsonargparse, the parser of the command line, so that configurations, overlays and inline values follow one rule.
 """
 
 import ast
@@ -30,7 +30,7 @@ class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[mi
     """The safe loader of PyYAML."""
 
 
-def load(text: str, where: str) -> Any:
+def parse_yaml(text: str, where: str) -> Any:
     """Return the value of a YAML document.
 
     Args:
@@ -41,13 +41,13 @@ def load(text: str, where: str) -> Any:
         GraftError: The text is not YAML, repeats a key, or exceeds a limit of this module.
     """
     try:
-        check(text, where)
+        check_yaml(text, where)
         return yaml.load(text, Loader=_Loader)
     except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
         raise GraftError(f"{where} is not YAML: {error}") from None
 
 
-def read(path: Path) -> Any:
+def read_yaml(path: Path) -> Any:
     """Return the value of a YAML file in UTF-8.
 
     Raises:
@@ -59,10 +59,10 @@ def read(path: Path) -> Any:
         text = content.decode("utf-8-sig")
     except (OSError, ValueError) as error:
         raise GraftError(f"{path} is not a YAML file: {error}") from None
-    return load(text, str(path))
+    return parse_yaml(text, str(path))
 
 
-def check(text: str, where: str) -> None:
+def check_yaml(text: str, where: str) -> None:
     """Raise GraftError if a YAML document repeats a key or exceeds a limit of this module.
 
     Args:
@@ -189,8 +189,8 @@ def _line(node: Any) -> int:
     return int(node.start_mark.line) + 1
 
 
-def install() -> None:
-    """Make jsonargparse call `check` on YAML before it builds values."""
+def check_yaml_in_parser() -> None:
+    """Make jsonargparse call `check_yaml` on YAML before it builds values."""
     import jsonargparse  # imported here, because readers of files need no command line
 
     inner = jsonargparse.get_loader("yaml")
@@ -198,7 +198,7 @@ def install() -> None:
         return
 
     def checked(stream: str) -> Any:
-        check(stream, "a setting or configuration")
+        check_yaml(stream, "a setting or configuration")
         if "None" in stream:  # jsonargparse passes a nested setting as the text of a Python value
             with contextlib.suppress(ValueError, SyntaxError):
                 return ast.literal_eval(stream)

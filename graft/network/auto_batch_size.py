@@ -10,7 +10,7 @@ from torch import Tensor
 
 from graft.core.state import Condition, State, cat, size, take
 from graft.errors import GraftError
-from graft.process import Model, checked
+from graft.process import Model, check_output
 
 
 class AutoBatchSize:
@@ -73,4 +73,4 @@ SMALLER = "the network needs a device with more memory, or a lower trainer.preci
 
 def _part(model: Model, state: State, time: Tensor, condition: Condition, rows: slice) -> State:
     part = take(state, rows)
-    return checked(model(part, time[rows], take(condition, rows)), part)
+    return check_output(model(part, time[rows], take(condition, rows)), part)

@@ -20,8 +20,8 @@ from graft.network.row_threads import in_row_threads
 from graft.policy.interval import check_corrector_interval, tuned_interval, upper_level_on_grid
 from graft.policy.networks import TunedNetwork
 from graft.policy.tuning import Tuning
-from graft.process import Model, Process, checked
-from graft.sampler import Stage, Trajectory, explained, run_stages
+from graft.process import Model, Process, check_output
+from graft.sampler import Stage, Trajectory, explain_not_finite, run_stages
 from graft.solvers import Euler, Solver
 
 
@@ -189,7 +189,7 @@ class Policy(TunedNetwork):
             if domain.has_fixed_part:
                 stages = [_constrained(stage, domain) if stage.on_common_clock else stage for stage in stages]
         stages = [replace(stage, model=self.auto_batch_size(stage.model)) for stage in stages]
-        with explained(request.weights), self.eval_weights(request.weights):
+        with explain_not_finite(request.weights), self.eval_weights(request.weights):
             drawn = run_stages(
                 stages, request.condition, self.steps, request.record, generator, request.state, None, repeats
             )
@@ -255,6 +255,6 @@ def _constrained(stage: Stage, domain: Domain) -> Stage:
     inner: Model = stage.model
 
     def model(state: State, time: Tensor, condition: Condition) -> State:
-        return domain.apply_constraint(checked(inner(state, time, condition), state), condition)
+        return domain.apply_constraint(check_output(inner(state, time, condition), state), condition)
 
     return replace(stage, model=model)

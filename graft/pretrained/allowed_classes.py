@@ -42,7 +42,7 @@ PATH = re.compile(r"[A-Za-z]\w*(\.[A-Za-z]\w*)+", re.ASCII)
 LONGEST = 10_000  # characters of a text
 
 
-def check(path: Path, model: Any, named: bool = False) -> None:
+def check_model(path: Path, model: Any, named: bool = False) -> None:
     """Raise GraftError if a weights file names a class that is no part of a model.
 
     Only modules of `PACKAGES` are imported, and only after all settings have been checked.

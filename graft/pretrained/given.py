@@ -54,7 +54,7 @@ class GivenModel:
         elif len(path) == 1:
             value: Any = text
             with suppress(GraftError):  # the parser has a better message
-                value = yaml_files.load(text, f"the value of --model.{name}")
+                value = yaml_files.parse_yaml(text, f"the value of --model.{name}")
             self.set(path[0], value)
         elif path[1:] == ["class_path"]:
             self.replaced[path[0]] = {"class_path": text}
@@ -73,7 +73,7 @@ def given_model(args: list[str]) -> GivenModel:
             found.from_python |= Path(text).read_text(encoding="utf-8-sig").startswith(HEADING)
         elif flag == "--model":
             with suppress(GraftError):  # the parser has a better message
-                found.add(yaml_files.load(text, "the value of --model"))
+                found.add(yaml_files.parse_yaml(text, "the value of --model"))
         else:
             found.set_flag(flag.removeprefix("--model."), text)
     return found

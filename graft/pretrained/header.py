@@ -58,7 +58,7 @@ def architecture(
         leave = {*given, *TRAINING_SETTINGS}
         model = {**model, "init_args": {k: v for k, v in (model.get("init_args") or {}).items() if k not in leave}}
     named = kind is not None
-    allowed_classes.check(path, model, named)
+    allowed_classes.check_model(path, model, named)
     assert model is not None
     kind = kind or import_name(model["class_path"])
     resolved = _resolved(path, kind, model["init_args"], given)
@@ -87,7 +87,7 @@ def trusted_config(
     file = _run(Path(run)) / "config.yaml"
     if not file.is_file():
         raise GraftError(f"--trust is for the folder of a run with its config.yaml, and {run} is none: leave it out")
-    config: Any = yaml_files.read(file)
+    config: Any = yaml_files.read_yaml(file)
     needed = ("model", *(("data.reward",) if rewarded else ()))
     python_config.require_described(file.read_text(encoding="utf-8-sig"), str(file), given, needed)
     if not isinstance(config, dict) or not isinstance(config.get("model"), dict):

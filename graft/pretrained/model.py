@@ -27,7 +27,7 @@ from graft.runs.object_settings import setting_of
 TUNING = ("level", "upper_level", "lora", "corrector")
 """Settings of a header that say how the weights were tuned: a model that starts from a reference has its own."""
 
-yaml_files.install()  # before a parser reads a value
+yaml_files.check_yaml_in_parser()  # before a parser reads a value
 
 
 def model_below(given: GivenModel, trust: bool = False) -> "str | None":

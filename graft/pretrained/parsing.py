@@ -13,7 +13,7 @@ NOISE = ("Does not validate", "Subtypes:", "Errors:", "Expected NoneType", "Expe
 
 def read_config(path: str) -> dict[str, Any]:
     """Return the settings of a configuration file, by section."""
-    read = yaml_files.read(Path(path))
+    read = yaml_files.read_yaml(Path(path))
     if not isinstance(read, dict | None):
         raise GraftError(f"{path} is no configuration: it holds no settings by name")
     for name, value in (read or {}).items():

@@ -42,7 +42,7 @@ def _places(path: Path, name: str, relative: str) -> Iterator[str]:
         yield str(path.parent / relative)
     for folder in (path.parent, path.parent.parent.parent):  # the folder may be that of a run or of one of its rounds
         try:
-            config = yaml_files.read(folder / "config.yaml") if (folder / "config.yaml").is_file() else None
+            config = yaml_files.read_yaml(folder / "config.yaml") if (folder / "config.yaml").is_file() else None
         except GraftError:
             continue
         model = config.get("model") if isinstance(config, dict) else None

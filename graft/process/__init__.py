@@ -6,7 +6,7 @@ from graft.process.categorical import Categorical
 from graft.process.gaussian import Gaussian
 from graft.process.masked import MaskedCategorical
 from graft.process.multi_field import MultiFieldProcess
-from graft.process.output import checked
+from graft.process.output import check_output
 from graft.process.projections import MaskProjection, Projection, ZeroCenterOfMass
 from graft.process.rotation import TrigFlow
 from graft.process.schedules import (
@@ -41,5 +41,5 @@ __all__ = [
     "UniformCategorical",
     "VarianceExploding",
     "ZeroCenterOfMass",
-    "checked",
+    "check_output",
 ]

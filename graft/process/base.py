@@ -9,7 +9,7 @@ from graft.core.recorded_arguments import Described
 from graft.core.state import Condition, State, fields_of, size
 from graft.errors import GraftError
 from graft.process.arguments import Level, Model, NoisyExample
-from graft.process.output import checked
+from graft.process.output import check_output
 
 
 class Process(Described, ABC):
@@ -233,7 +233,7 @@ class Process(Described, ABC):
             GraftError: The output does not have the state's shape.
         """
         time = torch.as_tensor(self.timestep(level)).to(fields_of(state)[0].device, torch.float32)
-        return checked(model(state, time.expand(size(state)), condition), state)
+        return check_output(model(state, time.expand(size(state)), condition), state)
 
     def loss(
         self,

@@ -8,7 +8,7 @@ from graft.core.state import State
 from graft.errors import GraftError
 
 
-def checked(output: Any, state: State) -> State:
+def check_output(output: Any, state: State) -> State:
     """Return the network's ``output``; raise GraftError if its shape is not the state's.
 
     An output of another shape would be broadcast without an error.

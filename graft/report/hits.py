@@ -124,7 +124,7 @@ def as_scored(hits: Sequence[TopSample], forms: Sequence["ScoredForm | None"]) -
     return [replace(hit, item=form.item, reward=form.value) for hit, form in shown]
 
 
-def write(module: GraftModule, hits: Sequence[TopSample], path: Path, label: str, invalid: int = 0) -> None:
+def write_hits(module: GraftModule, hits: Sequence[TopSample], path: Path, label: str, invalid: int = 0) -> None:
     """Write hits as a page, a picture, a table or a file of the domain's format.
 
     The suffix ``.html`` gives a page, ``.png`` a picture and ``.csv`` a table.
@@ -140,22 +140,22 @@ def write(module: GraftModule, hits: Sequence[TopSample], path: Path, label: str
         GraftError: The domain writes no file with this suffix.
     """
     if path.suffix == ".html":
-        write_text(path, page(module, hits, label, invalid))
+        write_text(path, hits_page(module, hits, label, invalid))
     elif path.suffix == ".png" and (png := render_picture(module, hits)) is not None:
         write_bytes(path, png)
     elif path.suffix == ".csv":
-        write_text(path, table(hits, columns(module, hits)))
+        write_text(path, hits_csv(hits, hit_columns(module, hits)))
     else:
         items, rewards = [hit.item for hit in hits], [hit.reward for hit in hits]
         write_with(path, lambda temporary: module.write(items, temporary, rewards))
 
 
-def table(hits: Sequence[TopSample], objects: "Mapping[str, Sequence[str]] | None" = None) -> str:
+def hits_csv(hits: Sequence[TopSample], objects: "Mapping[str, Sequence[str]] | None" = None) -> str:
     """Return hits as CSV text, with the columns of `COLUMNS` and the objects' own columns.
 
     Args:
         hits: The hits, best first.
-        objects: Cells of the objects' own columns by name, as `columns` returns them.
+        objects: Cells of the objects' own columns by name, as `hit_columns` returns them.
     """
     own = {name: cells for name, cells in (objects or {}).items() if name not in COLUMNS}
     rows = [
@@ -165,7 +165,7 @@ def table(hits: Sequence[TopSample], objects: "Mapping[str, Sequence[str]] | Non
     return csv_text((*COLUMNS, *own), rows)
 
 
-def columns(module: GraftModule, hits: Sequence[TopSample]) -> dict[str, list[str]]:
+def hit_columns(module: GraftModule, hits: Sequence[TopSample]) -> dict[str, list[str]]:
     """Return the cells of the hits' own columns by name (`object_columns`)."""
     return object_columns(module, [hit.item for hit in hits], [hit.reward for hit in hits])
 
@@ -207,7 +207,7 @@ def render_picture(module: GraftModule, hits: Sequence[TopSample]) -> "bytes | N
     return module.render([hit.item for hit in first], _legends(first)) if first else None
 
 
-def section(
+def hits_section(
     module: GraftModule, hits: Sequence[TopSample], label: str, forms: Sequence[PartForms] = (), invalid: int = 0
 ) -> str:
     """Return hits as an HTML section; "" if there are no hits.
@@ -261,9 +261,9 @@ def _scored_section(module: GraftModule, forms: Sequence[PartForms]) -> str:
     return out
 
 
-def page(module: GraftModule, hits: Sequence[TopSample], label: str, invalid: int = 0) -> str:
+def hits_page(module: GraftModule, hits: Sequence[TopSample], label: str, invalid: int = 0) -> str:
     """Return hits as an HTML page that needs no network."""
-    return render_page("Hits", [section(module, hits, label, invalid=invalid)])
+    return render_page("Hits", [hits_section(module, hits, label, invalid=invalid)])
 
 
 def _legends(hits: Sequence[TopSample]) -> list[str]:

@@ -135,7 +135,7 @@ def _alarm_facts(summary: dict[str, Any]) -> list[tuple[str, str]]:
     return rows
 
 
-def table(summary: dict[str, Any]) -> str:
+def run_table(summary: dict[str, Any]) -> str:
     """Return the comparison and the facts of the run as text for the terminal."""
     lines = text_table(HEAD, comparison_rows(summary))
     return "\n".join([*lines, "", *text_facts(run_facts(summary))])
@@ -209,7 +209,7 @@ def curves(points: dict[str, list[tuple[float, float]]], start: dict[str, Any]) 
     return to_bytes(figure, "svg")
 
 
-def write(
+def write_report(
     path: Path,
     summary: dict[str, Any],
     title: str,

@@ -4,7 +4,7 @@ from graft.reward.base import BatchReward, Reward, ScoredForm, score_each
 from graft.reward.cached import CachedReward
 from graft.reward.calls import bind, by_term, leaves, score_batches, score_objects
 from graft.reward.distributed import DistributedReward
-from graft.reward.function import FunctionReward, Scorer, Scoring, import_callable, scorer
+from graft.reward.function import FunctionReward, RewardAttribute, Scorer, import_callable, scorer
 from graft.reward.http_reward import HTTPReward
 from graft.reward.model_judge import ModelJudge
 from graft.reward.program import ProgramReward
@@ -26,10 +26,10 @@ __all__ = [
     "ProgramReward",
     "Rated",
     "Reward",
+    "RewardAttribute",
     "ScoredForm",
     "Scorer",
     "Scores",
-    "Scoring",
     "WeightedSum",
     "WrappedReward",
     "bind",

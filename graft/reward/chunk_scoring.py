@@ -11,7 +11,7 @@ from typing import Any
 
 from graft.errors import GraftError
 from graft.reward.executors import ExecutorHandle, result_of
-from graft.reward.remote import Unanswered, read_answer
+from graft.reward.remote import ChunkFailed, read_answer
 from graft.reward.scores import Scores
 
 GRACE = 60.0
@@ -130,7 +130,7 @@ class ChunkScoring:
         """Take the answer of a chunk."""
         try:
             found = read_answer(result_of(future), len(chunk.rows))
-        except Unanswered as error:
+        except ChunkFailed as error:
             if error.broken:
                 self._reopen(chunk, str(error))
             else:

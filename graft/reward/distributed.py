@@ -15,7 +15,7 @@ from graft.reward.calls import leaves
 from graft.reward.chunk_scoring import ChunkScoring, ChunkSettings
 from graft.reward.executors import ExecutorHandle, result_of
 from graft.reward.function import Called, Scorer, scorer
-from graft.reward.remote import Unanswered, read_answer
+from graft.reward.remote import ChunkFailed, read_answer
 from graft.reward.scores import Scores, format_error
 from graft.reward.wrapped import SameScores
 
@@ -83,7 +83,7 @@ class DistributedReward(SameScores):
         except GraftError:
             self.teardown()
             raise
-        except Unanswered as error:
+        except ChunkFailed as error:
             self.teardown()
             raise GraftError(
                 f"no worker of {self._handle.name} can set up the reward {self.name} ({error}): start "

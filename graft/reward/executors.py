@@ -10,7 +10,7 @@ from uuid import uuid4
 
 from graft.errors import GraftError
 from graft.reward.function import Called, import_callable
-from graft.reward.remote import Unanswered, ignore_interrupts, score_chunk
+from graft.reward.remote import ChunkFailed, ignore_interrupts, score_chunk
 from graft.reward.scores import format_error
 
 
@@ -135,8 +135,8 @@ def result_of(future: "Future[Any]") -> Any:
         Unanswered: It has none.
     """
     if future.cancelled():
-        raise Unanswered("the executor cancelled it")
+        raise ChunkFailed("the executor cancelled it")
     error = future.exception()
     if error is not None:
-        raise Unanswered(format_error(error), isinstance(error, BrokenExecutor))
+        raise ChunkFailed(format_error(error), isinstance(error, BrokenExecutor))
     return future.result()

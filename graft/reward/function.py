@@ -225,7 +225,7 @@ def scorer(value: "Scorer", setting: str) -> Reward:
     )
 
 
-class Scoring:
+class RewardAttribute:
     """An attribute that holds a reward, or None.
 
     An assigned callable becomes a `FunctionReward`.

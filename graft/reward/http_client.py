@@ -26,7 +26,7 @@ EXAMPLE = "https://example.com/score"
 LOCAL = ("localhost", "127.0.0.1", "::1")
 
 
-class Unanswered(Exception):
+class NoAnswer(Exception):
     """A request without an answer: the server is not reachable, busy or too slow."""
 
 
@@ -111,7 +111,7 @@ class JSONClient:
                 sleep(min(LONGEST_PAUSE, pause if wait is None else max(pause, wait)))
                 pause *= 2
         tries = "1 try" if retries == 0 else f"{retries + 1} tries"
-        raise Unanswered(f"no answer from {self.host} in {tries}: {why}")
+        raise NoAnswer(f"no answer from {self.host} in {tries}: {why}")
 
     def _exchange(self, body: bytes) -> "tuple[int, float | None, bytes]":
         """Return (status, seconds to wait before the next try, content) of the answer to one try.

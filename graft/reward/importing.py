@@ -33,7 +33,7 @@ def find_callable(path: str) -> "Callable[..., Any]":
     if not module or not all(part.isidentifier() for part in path.split(".")):
         raise ImportFault(f"there is no reward function {path!r}: {advice}")
     try:
-        loaded = load(module)
+        loaded = import_user_module(module)
     except ModuleNotFoundError as error:
         raise ImportFault(f"there is no reward function {path!r} ({error}): {advice}") from None
     try:
@@ -46,7 +46,7 @@ def find_callable(path: str) -> "Callable[..., Any]":
     return function
 
 
-def load(name: str) -> ModuleType:
+def import_user_module(name: str) -> ModuleType:
     """Return a module.
 
     Raises:

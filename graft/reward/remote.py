@@ -92,7 +92,7 @@ def _plain(scores: Scores) -> dict[str, Any]:
     }
 
 
-class Unanswered(Exception):
+class ChunkFailed(Exception):
     """A chunk without scores.
 
     Args:
@@ -117,19 +117,19 @@ def read_answer(text: Any, count: int) -> Scores:
         Unanswered: The chunk took too long or failed as a whole, or the text is no answer for so many objects.
     """
     if not isinstance(text, str):
-        raise Unanswered(f"a worker answered with {type(text).__name__}, which is no text")
+        raise ChunkFailed(f"a worker answered with {type(text).__name__}, which is no text")
     try:
         answer = json.loads(text)
     except (ValueError, RecursionError):
         answer = None
     if not isinstance(answer, dict):
-        raise Unanswered("a worker's answer is no JSON object")
+        raise ChunkFailed("a worker's answer is no JSON object")
     if answer.get("late") is True:
-        raise Unanswered("no answer within the time limit of the chunk")
+        raise ChunkFailed("no answer within the time limit of the chunk")
     if isinstance(answer.get("refused"), str):
         raise GraftError(bounded(answer["refused"]))
     if isinstance(answer.get("error"), str):
-        raise Unanswered(bounded(answer["error"]))
+        raise ChunkFailed(bounded(answer["error"]))
     values, failures, cached, calls = (answer.get(name) for name in ("values", "failures", "cached", "calls"))
     if not (
         isinstance(values, list)
@@ -142,10 +142,10 @@ def read_answer(text: Any, count: int) -> Scores:
         and isinstance(calls, dict)
         and all(type(number) is int and 0 <= number <= MOST_CALLS * count for number in calls.values())
     ):
-        raise Unanswered(f"a worker's answer does not hold the scores of {count} objects")
+        raise ChunkFailed(f"a worker's answer does not hold the scores of {count} objects")
     reasons = {int(i): bounded(why) for i, why in failures.items()}
     if any(value is None and i not in reasons for i, value in enumerate(values)):
-        raise Unanswered("a worker's answer has an object with neither a score nor a failure")
+        raise ChunkFailed("a worker's answer has an object with neither a score nor a failure")
     kept = [
         math.nan if i in reasons else value for i, value in enumerate(values)
     ]  # `score_objects` checks that they are finite

@@ -12,7 +12,7 @@ from typing_extensions import override
 from graft.core import limits
 from graft.errors import GraftError
 from graft.reward.file_reward import FileReward, ObjectFile
-from graft.reward.http_client import JSONClient, Refused, Unanswered
+from graft.reward.http_client import JSONClient, NoAnswer, Refused
 from graft.reward.json_answers import UnusableAnswer
 from graft.reward.scores import Scores
 
@@ -101,7 +101,7 @@ class RemoteReward(FileReward):
             answer = self.client.post(self.request(files), retries)
             silence.end()
             return self.read(answer, len(files))
-        except Unanswered as error:
+        except NoAnswer as error:
             silence.add(str(error))
             return [str(error)] * len(files)
         except (Refused, UnusableAnswer) as error:

@@ -11,7 +11,7 @@ from graft.module import GraftModule
 from graft.rollouts import feasible, preflight
 
 
-def check(data: Any, module: GraftModule, trainer: Trainer) -> None:
+def check_run(data: Any, module: GraftModule, trainer: Trainer) -> None:
     """Raise GraftError for what would otherwise fail after a round.
 
     Args:
@@ -100,4 +100,4 @@ def check_hooks(data: Any) -> None:
     monitored = evaluation.alarms is not None and evaluation.validation_draws and module.supports("features")
     count = min(filter(None, (evaluation.validation_draws, evaluation.test_draws)))
     features = "features" in needs or bool(monitored)
-    preflight.check(module, trainer, data.reward is not None, features, "known" in needs, count, "reference")
+    preflight.try_hooks(module, trainer, data.reward is not None, features, "known" in needs, count, "reference")

@@ -19,7 +19,7 @@ from graft.errors import GraftError
 from graft.filters import Filter
 from graft.io.fingerprint import fingerprint
 from graft.module import GraftModule
-from graft.reward import Reward, Scorer, Scoring, bind
+from graft.reward import Reward, RewardAttribute, Scorer, bind
 from graft.rollouts import checks
 from graft.rollouts.settings import Evaluation, LevelSearch, RewardBudget, ScoredFile, Storage
 from graft.rounds import RolloutCache, RoundSummary
@@ -62,9 +62,9 @@ class Rollouts(Described, LightningDataModule):
         saturated: The last round left nothing to select, and was not trained on.
     """
 
-    reward = Scoring("data.reward")
-    proxy_reward = Scoring("data.budget.proxy_reward")
-    held_out_reward = Scoring("data.evaluation.held_out_reward")
+    reward = RewardAttribute("data.reward")
+    proxy_reward = RewardAttribute("data.budget.proxy_reward")
+    held_out_reward = RewardAttribute("data.evaluation.held_out_reward")
 
     def __init__(
         self,
@@ -172,7 +172,7 @@ class Rollouts(Described, LightningDataModule):
         if stage == "fit":
             assert self.trainer is not None
             self.summaries, self.saturated, self._served = [], False, False
-            checks.check(self, self.module, self.trainer)
+            checks.check_run(self, self.module, self.trainer)
             if self.storage.reuse_runs and self._cache is None:
                 self._cache = RolloutCache(self.storage.reuse_runs)
             self._identified = None  # if a reward cannot be identified, all ranks take the token of rank 0

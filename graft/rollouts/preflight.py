@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 COUNT = 4  # number of samples in the trial
 
 
-def check(
+def try_hooks(
     domain: Domain, trainer: "Trainer", scored: bool, features: bool, known: bool, count: int, weights: Weights
 ) -> None:
     """Call each hook of a domain once with a few samples.

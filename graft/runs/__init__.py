@@ -1,6 +1,12 @@
 """Runs: folders, resume, checkpoints, metrics, and the stop of a run between two steps."""
 
-from graft.runs.contents import refuse_foreign, refuse_linked_round, refuse_links, remove_temporary, withdrawn
+from graft.runs.contents import (
+    refuse_foreign,
+    refuse_linked_round,
+    refuse_links,
+    remove_temporary,
+    without_config_of_failed_start,
+)
 from graft.runs.folders import (
     LOCATION_KEYS,
     find_weights,
@@ -23,5 +29,5 @@ __all__ = [
     "refuse_links",
     "remove_temporary",
     "resolve_run",
-    "withdrawn",
+    "without_config_of_failed_start",
 ]

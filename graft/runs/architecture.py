@@ -55,7 +55,7 @@ def header_of(module: Any, config: str) -> dict[str, Any]:
         numbers and short texts of the run's other settings by name, and ``undescribed``, the settings of the model that
         the configuration of a run from Python cannot describe, if any; empty without a configuration.
     """
-    settings = yaml_files.load(config, "the configuration") if config else None
+    settings = yaml_files.parse_yaml(config, "the configuration") if config else None
     if not isinstance(settings, dict):
         return {}
     model = settings.get("model")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from graft.core import distributed
 from graft.errors import GraftError, WriteError
-from graft.runs.lock import hold, holding
+from graft.runs.lock import lock_folder, release_locks_after
 
 CONFIG = "config.yaml"
 ELAPSED = "elapsed.json"
@@ -107,7 +107,7 @@ def _below(folder: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def withdrawn(folder: Path) -> Iterator[None]:
+def without_config_of_failed_start(folder: Path) -> Iterator[None]:
     """Remove ``config.yaml`` if the block fails before there is a state to resume.
 
     Otherwise ``--ckpt_path auto`` would take a refused run for an unfinished one. After a `WriteError` the file stays:
@@ -125,9 +125,9 @@ def withdrawn(folder: Path) -> Iterator[None]:
 
 def _withdraw(folder: Path) -> None:
     """Remove the files of a run that did not begin, unless another process holds the folder."""
-    with holding():
+    with release_locks_after():
         try:
-            hold(folder)
+            lock_folder(folder)
         except GraftError:
             return
         if resumable(folder):

@@ -156,12 +156,12 @@ def first_difference(
         GraftError: The file is damaged.
     """
     try:
-        theirs = dict(flatten_config(yaml_files.read(path)))
+        theirs = dict(flatten_config(yaml_files.read_yaml(path)))
         if whole is not None:
-            theirs = dict(flatten_config(yaml_files.load(whole(path.read_text(encoding="utf-8-sig")), str(path))))
+            theirs = dict(flatten_config(yaml_files.parse_yaml(whole(path.read_text(encoding="utf-8-sig")), str(path))))
     except GraftError as error:
         raise GraftError(f"{path} is damaged: the run cannot be resumed ({error})") from None
-    ours = dict(flatten_config(yaml_files.load(config, "the configuration")))
+    ours = dict(flatten_config(yaml_files.parse_yaml(config, "the configuration")))
     for key in sorted(theirs.keys() | ours.keys()):
         moved = key.startswith(HARDWARE_KEYS)
         before, now = theirs.get(key), ours.get(key)
@@ -193,7 +193,7 @@ def recorded(run_dir: "str | None", name: str, ckpt_path: str) -> dict[str, Any]
     else:
         folder = Path(run_dir) if run_dir else Path(ckpt_path).parent.parent
     try:
-        found = yaml_files.read(folder / "config.yaml") if folder is not None else {}
+        found = yaml_files.read_yaml(folder / "config.yaml") if folder is not None else {}
     except GraftError:
         return {}
     return found if isinstance(found, dict) else {}

@@ -10,8 +10,8 @@ from graft.errors import GraftError
 _held: dict[Path, int] = {}  # descriptors of locked folders; closing a descriptor releases the lock
 
 
-def hold(folder: Path) -> None:
-    """Lock the folder of a run until `holding` or this process ends.
+def lock_folder(folder: Path) -> None:
+    """Lock the folder of a run until `release_locks_after` or this process ends.
 
     A process may lock the same folder twice. On a file system without locks the function has no effect.
 
@@ -43,7 +43,7 @@ def hold(folder: Path) -> None:
 
 
 @contextmanager
-def holding() -> Iterator[None]:
+def release_locks_after() -> Iterator[None]:
     """Release the locks at the end of the block that were first taken within it."""
     before = set(_held)
     try:

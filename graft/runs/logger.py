@@ -35,12 +35,12 @@ class ResumableCSVLogger(Logger):
         self._names: list[str] = []
         self._pending: list[dict[str, Any]] = []
         if step and path.exists():
-            self._rewrite([row for row in read(path) if int(row["step"]) < step])
+            self._rewrite([row for row in read_metrics(path) if int(row["step"]) < step])
 
     @property
     def rows(self) -> list[dict[str, Any]]:
         """Return all logged rows."""
-        return [*(read(self.path) if self._names else []), *self._pending]
+        return [*(read_metrics(self.path) if self._names else []), *self._pending]
 
     @property
     @override
@@ -106,7 +106,7 @@ class ResumableCSVLogger(Logger):
         self.save()
 
 
-def read(path: Path) -> list[dict[str, Any]]:
+def read_metrics(path: Path) -> list[dict[str, Any]]:
     """Return the rows of a metrics file, each without its empty columns.
 
     An incomplete last line is skipped.

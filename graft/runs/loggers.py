@@ -93,7 +93,7 @@ class RunLog(Callback):
     @override
     def setup(self, trainer: Trainer, pl_module: Any, stage: str) -> None:
         if stage == "fit" and trainer.is_global_zero:
-            settings = yaml_files.load(self.config, "the configuration")
+            settings = yaml_files.parse_yaml(self.config, "the configuration")
             for logger in _theirs(trainer):
                 logger.log_hyperparams({k: v for k, v in settings.items() if k not in LOCATION_KEYS})
 

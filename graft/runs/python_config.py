@@ -64,7 +64,7 @@ def with_defaults(text: str, config: str, parser: Any) -> str:
         return text
     from jsonargparse import ArgumentError
 
-    settings, ours = (yaml_files.load(each, "config.yaml") for each in (text, config))
+    settings, ours = (yaml_files.parse_yaml(each, "config.yaml") for each in (text, config))
     for place in undescribed(text):
         _set(settings, place.split("."), _get(ours, place.split(".")))
     try:

@@ -27,7 +27,7 @@ OURS = (  # names in a run's folder that graft writes
 )
 
 
-def checkpoint_of(folder: Path, checkpoint: "str | Path | None", overwrite: bool) -> "Path | None":
+def checkpoint_to_resume(folder: Path, checkpoint: "str | Path | None", overwrite: bool) -> "Path | None":
     """Return the checkpoint to resume from; None for a new run.
 
     Args:
@@ -62,7 +62,7 @@ def checkpoint_of(folder: Path, checkpoint: "str | Path | None", overwrite: bool
     return find_checkpoint(checkpoint)
 
 
-def agreed(folder: Path, config: str) -> str:
+def config_to_store(folder: Path, config: str) -> str:
     """Return the configuration to store: that of the run itself if the run is resumed.
 
     Args:
@@ -76,7 +76,7 @@ def agreed(folder: Path, config: str) -> str:
     if not path.exists():
         return config
     text = path.read_text(encoding="utf-8-sig")
-    theirs, ours = (dict(flatten_config(yaml_files.load(each, str(path)) or {})) for each in (text, config))
+    theirs, ours = (dict(flatten_config(yaml_files.parse_yaml(each, str(path)) or {})) for each in (text, config))
     ignored = (*undescribed(text), *undescribed(config), *HARDWARE_KEYS, *LOCATION_KEYS)
     for key in sorted(theirs.keys() | ours.keys() if text.startswith(HEADING) else theirs.keys() & ours.keys()):
         if not key.startswith(ignored) and theirs.get(key) != ours.get(key):
@@ -87,7 +87,7 @@ def agreed(folder: Path, config: str) -> str:
     return text
 
 
-def of_objects(module: Any, data: Any, trainer: Any, folder: Path, resumed: bool) -> str:
+def config_of_run(module: Any, data: Any, trainer: Any, folder: Path, resumed: bool) -> str:
     """Return the configuration of a run's objects, for its folder.
 
     Args:
@@ -101,7 +101,7 @@ def of_objects(module: Any, data: Any, trainer: Any, folder: Path, resumed: bool
         GraftError: A setting differs.
     """
     config = configuration(module, data, trainer)
-    return agreed(folder, config) if resumed else config
+    return config_to_store(folder, config) if resumed else config
 
 
 def _clear(folder: Path) -> None:

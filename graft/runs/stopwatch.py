@@ -55,9 +55,9 @@ class Stopwatch:
             trainer: Trainer of the run; its callbacks find the stopwatch with `of`.
         """
         if trainer is None:
-            self._earlier = read(folder)
+            self._earlier = read_seconds(folder)
         else:
-            self._earlier = distributed.on_rank_zero(trainer, lambda: read(folder))
+            self._earlier = distributed.on_rank_zero(trainer, lambda: read_seconds(folder))
             _OF[trainer] = self
         if trainer is None or trainer.is_global_zero:
             self._path = folder / NAME
@@ -104,7 +104,7 @@ class Stopwatch:
             pass
 
 
-def read(folder: Path) -> float:
+def read_seconds(folder: Path) -> float:
     """Return the seconds of earlier sessions of an unfinished run; 0 for a new run.
 
     A damaged file does not stop the run: graft prints a message and counts from 0.

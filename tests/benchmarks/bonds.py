@@ -16,7 +16,7 @@ from rdkit import Chem, rdBase
 from rdkit.Chem import rdDetermineBonds
 
 from domains.molecules.builder import build
-from domains.molecules.chemistry import key
+from domains.molecules.chemistry import molecule_key
 from domains.molecules.vocabulary import DRUG_LIKE, NodeType
 
 try:
@@ -31,7 +31,7 @@ def by_graft(mol, x):
     if not set(kinds) <= set(DRUG_LIKE.index):
         return ""
     types = np.array([[DRUG_LIKE.index[kind] for kind in kinds]])
-    return key(build(types, x[None, [atom.GetIdx() for atom in heavy]], np.array([len(heavy)]), DRUG_LIKE)[0])
+    return molecule_key(build(types, x[None, [atom.GetIdx() for atom in heavy]], np.array([len(heavy)]), DRUG_LIKE)[0])
 
 
 def block(mol, x):
@@ -42,14 +42,14 @@ def block(mol, x):
 def by_rdkit(mol, x):
     bare = Chem.MolFromXYZBlock(block(mol, x))
     rdDetermineBonds.DetermineBonds(bare, charge=Chem.GetFormalCharge(mol))
-    return key(bare)
+    return molecule_key(bare)
 
 
 def by_openbabel(mol, x):
     found = pybel.readstring("xyz", block(mol, x))
     found.OBMol.SetTotalCharge(Chem.GetFormalCharge(mol))
     parsed = Chem.MolFromSmiles(found.write("can").split()[0])
-    return key(parsed) if parsed is not None else ""
+    return molecule_key(parsed) if parsed is not None else ""
 
 
 def bounded(function, seconds, *args):
@@ -85,7 +85,7 @@ def main() -> None:
         for mol in mols:
             x = mol.GetConformer().GetPositions()
             x = x + args.noise * rng.normal(size=x.shape)
-            wanted = key(mol)
+            wanted = molecule_key(mol)
             for name, method in methods.items():
                 start = time.perf_counter()
                 same[name] += bounded(method, args.seconds, mol, x) == wanted

@@ -66,7 +66,7 @@ def main():
     torch.set_grad_enabled(False)
     folder = flags.pipeline or find_file(REFERENCE / "pipeline/model_index.json").parent
     features = judge.JudgeFeatures()
-    towers = scorer.load(REFERENCE / "scorer.safetensors")
+    towers = scorer.load_scorer(REFERENCE / "scorer.safetensors")
 
     def reward(pixels, texts):
         cosine = (towers.of_pictures(to_float(pixels)) * towers.of_captions(texts)).sum(1)

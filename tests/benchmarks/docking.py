@@ -27,7 +27,7 @@ from typing import Any
 
 from rdkit import Chem, rdBase
 
-from domains.molecules.chemistry import key
+from domains.molecules.chemistry import molecule_key
 
 HERE = Path(__file__).parent
 METHODS = "pgraft,graft,nft"
@@ -78,7 +78,7 @@ def docked(run: Path, samples: str) -> dict[str, float]:
         for mol in Chem.SDMolSupplier(str(run / f"samples/{samples}.sdf"), sanitize=False):
             if mol is not None and mol.HasProp("SMILES") and math.isfinite(value := float(mol.GetProp("reward"))):
                 flat = Chem.MolFromSmiles(mol.GetProp("SMILES"))
-                found.append((key(flat) if flat is not None else "", value))
+                found.append((molecule_key(flat) if flat is not None else "", value))
     best: dict[str, float] = {}
     for name, value in found:
         if name and value < 0:  # 0 is the reward of a molecule that was not docked

@@ -15,7 +15,7 @@ import numpy as np
 from rdkit import Chem, rdBase
 from rdkit.Chem import QED, rdMolDescriptors
 
-from domains.molecules.chemistry import is_connected, is_valid, key
+from domains.molecules.chemistry import is_connected, is_valid, molecule_key
 
 
 def rings(mol):
@@ -59,8 +59,8 @@ def main() -> None:
     parser.add_argument("--poses", type=int, default=500, help="valid samples that PoseBusters checks")
     args = parser.parse_args()
     samples = list(read_samples(args.samples))
-    good = [Chem.MolFromSmiles(key(mol)) for mol in samples if mol is not None]
-    keys = {key(mol) for mol in good}
+    good = [Chem.MolFromSmiles(molecule_key(mol)) for mol in samples if mol is not None]
+    keys = {molecule_key(mol) for mol in good}
     held = read_smiles(args.held_out)
     random.Random(0).shuffle(held)
     halves = held[::2], held[1::2]
@@ -68,7 +68,7 @@ def main() -> None:
     print(f"valid and connected      {len(good) / len(samples):.4f}")
     print(f"unique of these          {len(keys) / max(1, len(good)):.4f}")
     if args.train:
-        known = {key(mol) for mol in read_smiles(args.train)}
+        known = {molecule_key(mol) for mol in read_smiles(args.train)}
         print(f"novel of the unique      {len(keys - known) / max(1, len(keys)):.4f}")
     for name, mols in (("samples", good), ("held out", held)):
         aromatic = np.mean([rdMolDescriptors.CalcNumAromaticRings(mol) > 0 for mol in mols])

@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from domains.layouts.features import features
+from domains.layouts.features import layout_features
 from domains.layouts.layout import PUBLAYNET, Layout
-from domains.layouts.metrics import make_metrics, table
-from domains.layouts.readers import read
+from domains.layouts.metrics import make_metrics, metrics_table
+from domains.layouts.readers import read_layouts
 
 COUNT = 10_000
 
@@ -37,11 +37,11 @@ def main() -> None:
     torch.set_num_threads(1)
     if len(sys.argv) > 1:
         files = (Path(sys.argv[1]) / f"src1_{name}.txt" for name in ("valid", "test"))
-        pages, real = (read(str(file), PUBLAYNET, 20).layouts()[:COUNT] for file in files)
+        pages, real = (read_layouts(str(file), PUBLAYNET, 20).layouts()[:COUNT] for file in files)
     else:
         pages, real = made(0), made(1)
     started = time.process_time()
-    found = make_metrics(PUBLAYNET, real, features)
+    found = make_metrics(PUBLAYNET, real, layout_features)
     print(f"prepare       {time.process_time() - started:6.2f} s")
     values = {}
     for name, metric in found.items():
@@ -50,7 +50,7 @@ def main() -> None:
         values[name] = float(metric.compute())
         print(f"{name:<12}  {time.process_time() - before:6.2f} s")
     print(f"all           {time.process_time() - started:6.2f} s for {len(pages)} layouts and {len(real)} real ones\n")
-    print(table({"layouts": values}, "layoutformer"))
+    print(metrics_table({"layouts": values}, "layoutformer"))
 
 
 if __name__ == "__main__":

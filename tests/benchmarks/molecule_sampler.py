@@ -14,7 +14,7 @@ import time
 import torch
 from molecule_samples import sample
 
-from domains.molecules.chemistry import is_connected, is_stable, is_valid, key
+from domains.molecules.chemistry import is_connected, is_stable, is_valid, molecule_key
 from graft.cli import load
 
 
@@ -47,7 +47,7 @@ def main() -> None:
             mols = sample(module, args.samples, seed)
             spent = time.process_time() - began
             good = [mol for mol in mols if is_valid(mol) and is_connected(mol)]
-            distinct = len({key(mol) for mol in mols} - {""}) / len(mols)
+            distinct = len({molecule_key(mol) for mol in mols} - {""}) / len(mols)
             aromatic = mean(any(atom.GetIsAromatic() for atom in mol.GetAtoms()) for mol in good)
             whole = len(good) / len(mols)
             rows.append((mean(map(is_stable, mols)), mean(map(is_connected, mols)), whole, distinct, aromatic, spent))

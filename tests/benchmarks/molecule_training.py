@@ -22,7 +22,7 @@ from torch import nn
 
 from domains.molecules import Molecules
 from domains.molecules.backbone import EGNN
-from domains.molecules.chemistry import is_connected, is_stable, key
+from domains.molecules.chemistry import is_connected, is_stable, molecule_key
 from domains.molecules.data import MoleculeData
 from domains.molecules.egnn_layer import length
 from graft.core import seeding
@@ -289,7 +289,7 @@ def main() -> None:
             module.dataset_statistics = {"histogram": histogram}
             train(module, variant, data, steps, seed)
             mols = sample(module, flags.samples, seed, "tuned")
-            distinct = len({key(mol) for mol in mols} - {""}) / len(mols)
+            distinct = len({molecule_key(mol) for mol in mols} - {""}) / len(mols)
             rows.append((share(map(is_stable, mols)), share(map(is_connected, mols)), distinct))
         figures = " | ".join(" / ".join(f"{row[i]:.3f}" for row in rows) for i in range(3))
         spent = time.process_time() - began

@@ -169,7 +169,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=6)
     parser.add_argument("--rewards", nargs="*", default=list(REWARDS), choices=list(REWARDS))
     flags = parser.parse_args()
-    found = digits.read()
+    found = digits.read_digits()
     pixels = torch.from_numpy(found.pixels).movedim(-1, 1).float() / 127.5 - 1
     torch.manual_seed(0)
     reference = Flow(SmallMLP(64, 128, 2, classes=10))

@@ -166,7 +166,7 @@ def test_reward_that_breaks_later(weights: str, folder: Path) -> None:
     with pytest.raises(GraftError, match=r"the reward reward is -9 for all 48 candidates of round 3, so that training"):
         fit(weights, reward, 5, source="current", accept=TopFraction(0.25, group_by="global"))
     assert Path("run/rounds/1/tuned.safetensors").exists() and not Path("run/summary.json").exists()
-    assert graft.runs.checkpoint.read(Path("run/checkpoints/last.ckpt"))["global_step"] == 8
+    assert graft.runs.checkpoint.read_checkpoint(Path("run/checkpoints/last.ckpt"))["global_step"] == 8
 
 
 class Scored(broken.Plane):

@@ -17,7 +17,7 @@ from graft import GraftError
 from graft.io.atomic import write_with
 from graft.io.mapped import mapped_writer
 from graft.io.tensors import read_tensors, write_tensors
-from graft.runs.checkpoint import ChecksummedCheckpointIO, read
+from graft.runs.checkpoint import ChecksummedCheckpointIO, read_checkpoint
 from graft.runs.logger import ResumableCSVLogger
 
 LAST = ["--ckpt_path", "last"]
@@ -76,7 +76,7 @@ def test_full_disk_leaves_the_last_checkpoint(tmp_path: Path) -> None:
     ChecksummedCheckpointIO().save_checkpoint(note, path)
     with room(50_000), pytest.raises(GraftError, match="free the disk"):
         ChecksummedCheckpointIO().save_checkpoint({**note, "state_dict": {"a": torch.ones(100_000)}}, path)
-    assert read(path)["global_step"] == 3 and [each.name for each in tmp_path.iterdir()] == ["last.ckpt"]
+    assert read_checkpoint(path)["global_step"] == 3 and [each.name for each in tmp_path.iterdir()] == ["last.ckpt"]
 
 
 def test_full_disk_for_what_is_filled_in_place(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from graft.cli import IGNORED_WARNINGS
 from graft.core.datatypes import SampleRequest
 from graft.core.seeding import make_generator
 from graft.errors import GraftError
-from graft.runs.checkpoint import read
+from graft.runs.checkpoint import read_checkpoint
 from graft.runs.interruption import Interrupted
 from graft.runs.sharding import FullyShard
 
@@ -85,12 +85,14 @@ def test_domain_that_overrides_all_hooks(weights: str, folder: Path) -> None:
     with pytest.raises(Interrupted):
         fitted(broken.Deaf, weights, "deaf", StopInSixthStep())
     checkpoint = folder / "deaf/checkpoints/last.ckpt"
-    assert read(checkpoint)["global_step"] == 6 and read(checkpoint)["graft"]["reference"]["sha256"]
+    assert (
+        read_checkpoint(checkpoint)["global_step"] == 6 and read_checkpoint(checkpoint)["graft"]["reference"]["sha256"]
+    )
     found = fitted(broken.Deaf, weights, "deaf", checkpoint=checkpoint)
     assert {**found, "seconds": 0} == {**wanted, "seconds": 0}
     plane, deaf = (load_file(f"{name}/tuned.safetensors") for name in ("plane", "deaf"))
     assert all(torch.equal(plane[name], deaf[name]) for name in plane)
-    last = read(checkpoint)["state_dict"]  # the average is another thing than the last weights
+    last = read_checkpoint(checkpoint)["state_dict"]  # the average is another thing than the last weights
     assert not torch.equal(last["policy.backbone.layers.0.weight"], last["policy.ema.layers/0/weight"])
 
 

@@ -50,7 +50,7 @@ def callbacks(*classes: "tuple[str, dict[str, Any]]") -> list[str]:
 
 @pytest.fixture(autouse=True)
 def no_report(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(report, "write", lambda *_: None)  # takes seconds
+    monkeypatch.setattr(report, "write_report", lambda *_: None)  # takes seconds
 
 
 def rows(run: "str | Path") -> list[dict[str, str]]:

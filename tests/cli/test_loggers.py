@@ -52,7 +52,7 @@ def pictures(monkeypatch: pytest.MonkeyPatch) -> None:
         return out.getvalue()
 
     monkeypatch.setattr(GraftModule, "render", draw)
-    monkeypatch.setattr(report, "write", lambda *_: None)
+    monkeypatch.setattr(report, "write_report", lambda *_: None)
     monkeypatch.setattr(show, "render_figure", lambda *_: b"<svg></svg>")
 
 

@@ -22,7 +22,7 @@ from graft.errors import GraftError
 from graft.io.checksum import checksum
 from graft.io.tensors import read_tensors, write_tensors
 from graft.process import CosineSchedule, Gaussian
-from graft.runs.checkpoint import read as read_checkpoint
+from graft.runs.checkpoint import read_checkpoint
 
 pytestmark = [pytest.mark.filterwarnings(f"ignore:{message}") for message in IGNORED_WARNINGS]
 

@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 from tracked import FIT, TRACKER, tracked
 
 from graft.errors import GraftError
-from graft.runs.checkpoint import read as checkpoint_of
+from graft.runs.checkpoint import read_checkpoint as checkpoint_of
 from graft.runs.sharding import INDEX, check_index
 
 DOUBLE = ["--trainer.precision", "64-true"]  # sums of another order show in the last places only

@@ -12,7 +12,7 @@ from called import QUIET, TOY, done, run
 from graft.errors import GraftError
 from graft.runs import contents
 from graft.runs.folders import resolve_run
-from graft.runs.python_runs import checkpoint_of
+from graft.runs.python_runs import checkpoint_to_resume
 
 SMALL = ["--data.draws", "32", "--data.batch_size", "16", "--data.train_batch_size", "8", "--data.steps_per_round", "2"]
 SMALL += [
@@ -213,7 +213,10 @@ def test_checkpoints_by_their_paths(tmp_path: Path) -> None:
     (sharded / "__0_0.distcp").touch()
     for checkpoint in (whole, sharded):
         assert resolve_run(None, "run", "a: 1\n", str(checkpoint)) == (run_dir, checkpoint)
-        assert checkpoint_of(run_dir, checkpoint, overwrite=False) == checkpoint
-    for find in (lambda: resolve_run(None, "run", "a: 1\n", str(other)), lambda: checkpoint_of(run_dir, other, False)):
+        assert checkpoint_to_resume(run_dir, checkpoint, overwrite=False) == checkpoint
+    for find in (
+        lambda: resolve_run(None, "run", "a: 1\n", str(other)),
+        lambda: checkpoint_to_resume(run_dir, other, False),
+    ):
         with pytest.raises(GraftError, match="there is no file"):
             find()

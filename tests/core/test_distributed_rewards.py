@@ -23,7 +23,7 @@ from graft.reward import (
     score_objects,
 )
 from graft.reward.isolation import isolated, shared
-from graft.reward.remote import Unanswered, read_answer, score_chunk
+from graft.reward.remote import ChunkFailed, read_answer, score_chunk
 
 PROCESSES = "concurrent.futures.ProcessPoolExecutor"
 THREADS = "concurrent.futures.ThreadPoolExecutor"
@@ -279,7 +279,7 @@ def test_an_answer_is_numbers_and_texts() -> None:
     assert json.loads(text)["values"] == [4.0, None]
     scores = read_answer(text, 2)
     assert scores.values[0] == 4 and "imported" in scores.failures[1] and scores.calls == {"square": 1}
-    with pytest.raises(Unanswered, match="3 objects"):
+    with pytest.raises(ChunkFailed, match="3 objects"):
         read_answer(text, 3)
 
 

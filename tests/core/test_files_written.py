@@ -70,7 +70,7 @@ def test_molecules(name: str, moved: list[tuple[str, bool]], tmp_path: Path) -> 
 
     mol = Chem.AddHs(Chem.MolFromSmiles("CCO"))
     AllChem.EmbedMolecule(mol, randomSeed=1)
-    molecules.write([mol], tmp_path / name)
+    molecules.write_molecules([mol], tmp_path / name)
     molecules.render_grid([mol], tmp_path / "a.png")
     assert moved == [(name, True), ("a.png", True)] and len(list(tmp_path.iterdir())) == 2
 
@@ -79,11 +79,11 @@ def test_enumerated_molecules(moved: list[tuple[str, bool]], tmp_path: Path, mon
     from domains.molecules import sources
 
     monkeypatch.setenv("GRAFT_CACHE", str(tmp_path))
-    arrays, *_ = sources.read("enumerated", 2)
+    arrays, *_ = sources.read_source("enumerated", 2)
     assert len(arrays["num_atoms"]) > 3 and [done for _, done in moved] == [True]
     (path,) = tmp_path.iterdir()
     monkeypatch.setattr(sources, "embed", None)  # from the file, not made again
-    assert (sources.read("enumerated", 2)[0]["charges"] == arrays["charges"]).all() and path.suffix == ".npz"
+    assert (sources.read_source("enumerated", 2)[0]["charges"] == arrays["charges"]).all() and path.suffix == ".npz"
 
 
 def test_a_folder_takes_the_place_of_another(moved: list[tuple[str, bool]], tmp_path: Path) -> None:

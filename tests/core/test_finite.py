@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from graft.cli import IGNORED_WARNINGS
 from graft.core.finite import NotFiniteError, first_not_finite, gradient_norm, is_finite, tensors_in
 from graft.runs.finite_steps import FiniteSteps, find_finite_steps
-from graft.runs.logger import ResumableCSVLogger, read
+from graft.runs.logger import ResumableCSVLogger, read_metrics
 
 pytestmark = [pytest.mark.filterwarnings(f"ignore:{message}") for message in IGNORED_WARNINGS]
 KINDS = [torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.complex64, torch.float8_e5m2]
@@ -145,4 +145,4 @@ def test_metrics_hold_no_nan(tmp_path: Any) -> None:
     log.log_metrics({"a": 1.0, "b": math.nan, "c": math.inf}, 3)
     log.log_metrics({"a": 2.0, "b": 0.5}, 4)
     log.save()
-    assert read(log.path) == [{"step": "3", "a": "1.0"}, {"step": "4", "a": "2.0", "b": "0.5"}]
+    assert read_metrics(log.path) == [{"step": "3", "a": "1.0"}, {"step": "4", "a": "2.0", "b": "0.5"}]

@@ -7,7 +7,7 @@ import pytest
 from scipy.stats import ttest_1samp
 
 from graft.commands.compare import frontier, show_frontier
-from graft.commands.compare.frontier import Path, Point, at
+from graft.commands.compare.frontier import Path, Point, interpolate_path
 from graft.evaluation.confidence import holm, paired_p_value
 
 
@@ -33,14 +33,14 @@ def test_paths_begin_at_the_reference() -> None:
 
 def test_between_points() -> None:
     points = straight(2.0, 1.0, 4)
-    assert at(points, "drift", 0.3, "reward") == pytest.approx(0.6)
-    assert at(points, "reward", 1.5, "drift") == pytest.approx(0.75)
-    assert at(points, "reward", 2.0, "calls") == pytest.approx(100)
-    assert at(points, "drift", 1.1, "reward") is None
-    assert at(points[:1], "drift", 0.0, "reward") == 0.0
+    assert interpolate_path(points, "drift", 0.3, "reward") == pytest.approx(0.6)
+    assert interpolate_path(points, "reward", 1.5, "drift") == pytest.approx(0.75)
+    assert interpolate_path(points, "reward", 2.0, "calls") == pytest.approx(100)
+    assert interpolate_path(points, "drift", 1.1, "reward") is None
+    assert interpolate_path(points[:1], "drift", 0.0, "reward") == 0.0
     back = [Point(0.0, 0.0, 0), Point(1.0, 1.0, 1), Point(0.5, 2.0, 2)]  # the reward rises, then falls
-    assert at(back, "reward", 0.75, "drift") == pytest.approx(0.75)
-    assert at([Point(0.0, None, 0), Point(1.0, None, 10)], "drift", 0.5, "reward") is None
+    assert interpolate_path(back, "reward", 0.75, "drift") == pytest.approx(0.75)
+    assert interpolate_path([Point(0.0, None, 0), Point(1.0, None, 10)], "drift", 0.5, "reward") is None
 
 
 def test_equal_drift_and_equal_reward() -> None:
@@ -50,7 +50,7 @@ def test_equal_drift_and_equal_reward() -> None:
         "better": {0: straight(2.0, 2.0, 3), 1: straight(2.5, 2.0, 3), 2: straight(2.0, 2.0, 3)},
         "short": {0: straight(1.5, 0.5, 1), 1: straight(1.5, 3.0, 1), 2: straight(1.5, 3.0, 1)},
     }
-    compared = frontier.compare(found, "base")
+    compared = frontier.compare_paths(found, "base")
     better, base = compared["better"], compared["base"]
     assert better.reward is not None and better.reward.mean == pytest.approx((2.0 + 5.0 + 2.0) / 3)
     assert better.reward_difference is not None
@@ -69,21 +69,21 @@ def test_a_path_is_beaten_only_as_a_whole() -> None:
     near: Path = {0: [Point(0.2, 0.1, 10)]}
     far: Path = {0: [Point(1.0, 2.0, 10)]}
     between: Path = {0: [Point(0.1, 0.5, 10)]}
-    compared = frontier.compare({"near": near, "far": far, "between": between}, "far")
+    compared = frontier.compare_paths({"near": near, "far": far, "between": between}, "far")
     assert {name: each.beaten for name, each in compared.items()} == {"near": False, "far": False, "between": True}
-    lower = frontier.compare({"near": near, "far": far, "between": between}, "far", higher_is_better=False)
+    lower = frontier.compare_paths({"near": near, "far": far, "between": between}, "far", higher_is_better=False)
     assert {name: each.beaten for name, each in lower.items()} == {"near": False, "far": True, "between": False}
     assert lower["far"].reward is not None and lower["far"].reward.mean == 1.0  # in the reward's own sign
-    equal = frontier.compare({"near": near, "same": near}, "near")
+    equal = frontier.compare_paths({"near": near, "same": near}, "near")
     assert not any(each.beaten for each in equal.values())
 
 
 def test_without_features_reward_calls_stand_for_the_drift() -> None:
     cheap: Path = {0: [Point(0.5, None, 10)]}
     dear: Path = {0: [Point(0.5, None, 20)]}
-    compared = frontier.compare({"cheap": cheap, "dear": dear}, "cheap")
+    compared = frontier.compare_paths({"cheap": cheap, "dear": dear}, "cheap")
     assert compared["dear"].beaten and not compared["cheap"].beaten
-    head, body = show_frontier.table(compared)
+    head, body = show_frontier.frontier_table(compared)
     assert len(head) == len(body[0]) and body[0][-1] == "yes"
 
 

@@ -12,7 +12,7 @@ from torchmetrics import Metric
 import graft
 from graft import GraftError, cli
 from graft.filters import Novelty, Similarity
-from graft.report.hits import TopSample, columns, table
+from graft.report.hits import TopSample, hit_columns, hits_csv
 
 pytestmark = [pytest.mark.filterwarnings(f"ignore:{message}") for message in cli.IGNORED_WARNINGS]  # Lightning's
 
@@ -176,14 +176,14 @@ def test_hits_of_a_domain_that_writes_csv(tmp_path: Path) -> None:
         file_suffix = ".txt"
 
     hits = [TopSample([1.5, 2.0], 3.0, "k", "samples", 1), TopSample([-1.0, 0.5], 2.0, "", "round 1", 2)]
-    found = lines(table(hits, columns(plane.made(tmp_path), hits)))
+    found = lines(hits_csv(hits, hit_columns(plane.made(tmp_path), hits)))
     assert [(row["rank"], row["reward"], row["object_1"], row["object_2"]) for row in found] == [
         ("1", "3.0", "1.5", "2.0"), ("2", "2.0", "-1.0", "0.5")]  # fmt: skip
-    headed = lines(table(hits, columns(plane.made(tmp_path, Headed), hits)))
+    headed = lines(hits_csv(hits, hit_columns(plane.made(tmp_path, Headed), hits)))
     assert [(row["x"], row["y"], row["reward"]) for row in headed] == [
         ("1.5", "2.0, or so", "3.0"), ("-1.0", "0.5, or so", "2.0")]  # fmt: skip
-    assert lines(table(hits, columns(plane.made(tmp_path, Blocks), hits)))[1]["object"] == "[-1.0, 0.5]"
-    assert columns(plane.made(tmp_path, Other), hits) == {} and columns(plane.made(tmp_path), []) == {}
+    assert lines(hits_csv(hits, hit_columns(plane.made(tmp_path, Blocks), hits)))[1]["object"] == "[-1.0, 0.5]"
+    assert hit_columns(plane.made(tmp_path, Other), hits) == {} and hit_columns(plane.made(tmp_path), []) == {}
     graft.fit(plane.made(tmp_path), plane.data(lambda p: p[0]), tmp_path / "run", plane.trainer())
     rows = lines((tmp_path / "run/hits.csv").read_text())
     assert len(rows) == 64 and all(float(row["object_1"]) == pytest.approx(float(row["reward"])) for row in rows)

@@ -11,7 +11,7 @@ import pytest
 
 from graft import GraftError
 from graft.reward import FunctionReward, Scores, bounded, format_error, import_callable
-from graft.reward.importing import ImportFault, fault, find_callable, guarded, load
+from graft.reward.importing import ImportFault, fault, find_callable, guarded, import_user_module
 from graft.rounds import RoundStore
 
 BODY = "\n\ndef reward(item):\n    return 1.0\n"
@@ -114,7 +114,7 @@ def test_ctrl_c_is_no_fault_of_the_module(modules: Path) -> None:
     timer.start()
     try:
         with pytest.raises(KeyboardInterrupt):
-            load("slow")
+            import_user_module("slow")
     finally:
         signal.signal(signal.SIGINT, before)
     timer.join()
@@ -135,7 +135,7 @@ def test_exits_of_the_program_s_own(modules: Path) -> None:
             assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
     assert fault(ValueError("x")) is None
     with pytest.raises(ImportFault):
-        load("lacks")
+        import_user_module("lacks")
 
 
 def test_failures_are_cut() -> None:

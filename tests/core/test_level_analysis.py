@@ -113,11 +113,11 @@ def test_files_say_the_same(tmp_path: Path) -> None:
     assert Analysis.read(tmp_path / "run") == found
     json.loads((tmp_path / "run/levels.json").read_text(), parse_constant=pytest.fail)
     assert (tmp_path / "run/levels.png").read_bytes().startswith(b"\x89PNG")
-    text = show.table(found)
+    text = show.levels_table(found)
     assert found.reason in text and text.count("⟵") == 1 and "1,200 denoiser" not in text
-    page = show.section(tmp_path / "run")
+    page = show.levels_section(tmp_path / "run")
     assert "data:image/png;base64," in page and "http" not in page and found.reason[1:] in page
-    assert show.section(tmp_path) == ""
+    assert show.levels_section(tmp_path) == ""
     again = graft.levels(made(tmp_path), data(level_search=rollouts.level_search), tmp_path / "again", trainer())
     assert again == found
     other = made(tmp_path)
@@ -140,7 +140,7 @@ def test_ode(tmp_path: Path) -> None:
         assert level.measured_retention is None
     learn = [level.score_gap.value for level in found.levels[1:] if level.score_gap]
     assert learn[0] > learn[1]
-    assert Analysis.read(tmp_path / "run") == found and "by definition" in show.section(tmp_path / "run")
+    assert Analysis.read(tmp_path / "run") == found and "by definition" in show.levels_section(tmp_path / "run")
 
 
 @pytest.mark.parametrize("source", ["reference", "current"])

@@ -10,7 +10,7 @@ import pytest
 
 from graft import GraftError
 from graft.runs import lock
-from graft.runs.lock import hold, holding
+from graft.runs.lock import lock_folder, release_locks_after
 
 HOLD = f"""
 import runpy, sys
@@ -36,21 +36,21 @@ def other(folder: Path) -> "subprocess.Popen[str]":
 @pytest.mark.skipif(sys.platform == "win32", reason="flock is POSIX's")
 def test_another_process_holds_it(tmp_path: Path) -> None:
     with other(tmp_path) as child:
-        with holding(), pytest.raises(GraftError, match="another process is writing the run"):
-            hold(tmp_path)
+        with release_locks_after(), pytest.raises(GraftError, match="another process is writing the run"):
+            lock_folder(tmp_path)
         os.kill(child.pid, signal.SIGKILL)  # the system lets go of it
         child.wait()
-        with holding():
-            hold(tmp_path)
-            hold(tmp_path)  # again, by the same process
+        with release_locks_after():
+            lock_folder(tmp_path)
+            lock_folder(tmp_path)  # again, by the same process
     assert not list(tmp_path.iterdir())
 
 
 def test_it_is_let_go_of_after_the_run(tmp_path: Path) -> None:
-    with holding():
-        hold(tmp_path)
-        with holding():
-            hold(tmp_path)
+    with release_locks_after():
+        lock_folder(tmp_path)
+        with release_locks_after():
+            lock_folder(tmp_path)
         refused = subprocess.run([sys.executable, "-c", HOLD, str(tmp_path)], capture_output=True, text=True)
         assert refused.returncode and "another process is writing" in refused.stderr
     assert not subprocess.run([sys.executable, "-c", HOLD, str(tmp_path)]).returncode
@@ -59,10 +59,10 @@ def test_it_is_let_go_of_after_the_run(tmp_path: Path) -> None:
 def test_a_folder_that_was_made_again(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     folder.mkdir()
-    with holding():
-        hold(folder)
+    with release_locks_after():
+        lock_folder(folder)
         folder.rmdir()
         folder.mkdir()
-        hold(folder)
+        lock_folder(folder)
         refused = subprocess.run([sys.executable, "-c", HOLD, str(folder)], capture_output=True, text=True)
         assert refused.returncode

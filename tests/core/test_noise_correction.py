@@ -31,8 +31,10 @@ MEAN, COV = f64([0.5, -1.0]), f64([[0.6, 0.2], [0.2, 0.3]])
 def test_flops_of_a_network_without_counted_operations() -> None:
     """Costs are then numbers of calls, and no cost is 0."""
     state = torch.zeros(4, 2)
-    assert flops.call(BASE, lambda state, time, condition: 2 * state, state, {"row": torch.zeros(4)}) == 1
-    assert flops.call(BASE, lambda state, time, condition: state @ torch.eye(2), state, {"row": torch.zeros(4)}) == 8
+    assert flops.count_call(BASE, lambda state, time, condition: 2 * state, state, {"row": torch.zeros(4)}) == 1
+    assert (
+        flops.count_call(BASE, lambda state, time, condition: state @ torch.eye(2), state, {"row": torch.zeros(4)}) == 8
+    )
     assert train_longer.steps_for_flops(120, 1.0, 4) == 10
 
 

@@ -82,7 +82,7 @@ def test_the_viewer_works_under_it() -> None:
         render_html = staticmethod(turning)
         table_columns = staticmethod(lambda items: {"smiles": ["<CCO>"] * len(items)})
 
-    text = hits.page(Module, [hits.TopSample(mol, 1.0, "<CCO>", "round 1", 2)], "reward")  # type: ignore[arg-type]
+    text = hits.hits_page(Module, [hits.TopSample(mol, 1.0, "<CCO>", "round 1", 2)], "reward")  # type: ignore[arg-type]
     assert text.count("<canvas") == 1 and not refused(text)
     script = (ROOT / "domains/molecules/viewer.js").read_text(encoding="utf-8")
     assert script in text and not re.search(r"\beval\(|new Function|Worker|fetch\(|XMLHttp|import\(|blob:", script)

@@ -63,7 +63,7 @@ def nested(depth: int, width: int) -> str:
 )
 def test_refused_at_once(text: str, words: str) -> None:
     with pytest.raises(GraftError, match=r"^here ") as error:
-        yaml_files.load(text, "here")
+        yaml_files.parse_yaml(text, "here")
     assert words in str(error.value)
 
 
@@ -79,27 +79,27 @@ def test_refused_at_once(text: str, words: str) -> None:
     ],
 )
 def test_taken(text: str, value: object) -> None:
-    assert yaml_files.load(text, "here") == value
+    assert yaml_files.parse_yaml(text, "here") == value
 
 
 def test_files(tmp_path: Path) -> None:
     path = tmp_path / "a.yaml"
     path.write_bytes(b"\xef\xbb\xbfa: 1\n")  # with a byte order mark
-    assert yaml_files.read(path) == {"a": 1}
+    assert yaml_files.read_yaml(path) == {"a": 1}
     path.write_bytes(b"a: \xff")
     for broken in (path, tmp_path / "none.yaml", tmp_path):
         with pytest.raises(GraftError, match="not a YAML file"):
-            yaml_files.read(broken)
+            yaml_files.read_yaml(broken)
     if Path("/dev/zero").exists():
         with pytest.raises(GraftError, match="characters"):
-            yaml_files.read(Path("/dev/zero"))
+            yaml_files.read_yaml(Path("/dev/zero"))
 
 
 @pytest.mark.parametrize("text", ["{a: 1, a: 2}", nested(30, 10), "{a: &a [*a]}"])
 def test_parsers_of_command_lines(text: str, tmp_path: Path) -> None:
     """Inline values and files that a parser reads by itself."""
-    yaml_files.install()
-    yaml_files.install()  # twice is once
+    yaml_files.check_yaml_in_parser()
+    yaml_files.check_yaml_in_parser()  # twice is once
     parser = jsonargparse.ArgumentParser(exit_on_error=False)
     parser.add_argument("--config", action="config")
     parser.add_argument("--a", type=dict)

@@ -23,9 +23,8 @@ from graft.io.json_files import read_checked_json, write_checked_json
 from graft.io.tensors import read_tensors, write_tensors
 from graft.reward import Scores
 from graft.rounds import RoundStore, RoundSummary
-from graft.runs.checkpoint import ChecksummedCheckpointIO
-from graft.runs.checkpoint import read as read_checkpoint
-from graft.runs.logger import read as read_metrics
+from graft.runs.checkpoint import ChecksummedCheckpointIO, read_checkpoint
+from graft.runs.logger import read_metrics
 
 
 def fresh() -> Path:
@@ -106,7 +105,7 @@ KINDS: dict[str, tuple[str, Callable[[Path], Any], Callable[[Path], Any]]] = {
         text('{"levels": [{"level": 0.5}], "level": 0.5}'),
         lambda path: Analysis.read(path.parent),
     ),
-    "comparison": ("compare.csv", text("method,seed,reward\na,0,0.5\n"), rows.read),
+    "comparison": ("compare.csv", text("method,seed,reward\na,0,0.5\n"), rows.read_rows),
 }
 
 

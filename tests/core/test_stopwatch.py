@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from graft.runs import stopwatch
-from graft.runs.stopwatch import NAME, Stopwatch, read
+from graft.runs.stopwatch import NAME, Stopwatch, read_seconds
 
 
 class Clock:
@@ -36,7 +36,7 @@ def test_sessions_add_up(clock: Clock, tmp_path: Path) -> None:
         first.keep(tmp_path)
         clock.now += 100
         raise RuntimeError
-    assert read(tmp_path) == 103
+    assert read_seconds(tmp_path) == 103
     clock.now -= 5000  # another process: another start of its clock
     with Stopwatch() as second:
         second.keep(tmp_path)
@@ -62,7 +62,7 @@ def test_a_killed_session_counts(clock: Clock, tmp_path: Path, monkeypatch: pyte
             os._exit(1)
     try:
         for _ in range(6000):
-            if read(tmp_path) == 7.5:
+            if read_seconds(tmp_path) == 7.5:
                 break
             time.sleep(0.01)
     finally:
@@ -81,7 +81,7 @@ def test_a_damaged_count_is_reported_and_stops_nothing(
     content: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / NAME).write_text(content)
-    assert read(tmp_path) == 0
+    assert read_seconds(tmp_path) == 0
     message = capsys.readouterr().out
     assert f"{NAME} is damaged" in message and len(message.splitlines()) == 1
 
@@ -93,7 +93,7 @@ def test_a_shorter_number_leaves_no_digits_behind(clock: Clock, tmp_path: Path) 
         watch.keep(tmp_path)
         clock.now += 1
     (tmp_path / "summary.json").unlink()
-    assert read(tmp_path) == 1
+    assert read_seconds(tmp_path) == 1
 
 
 def test_a_link_is_not_followed(clock: Clock, tmp_path: Path) -> None:

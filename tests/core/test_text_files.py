@@ -18,19 +18,19 @@ from graft.io import text
 from graft.io.json_files import read_json
 from graft.pretrained import parsing
 from graft.runs.folders import first_difference
-from graft.runs.logger import read as read_metrics
+from graft.runs.logger import read_metrics
 
 SEPARATORS = "\u2028\u2029\x85\x0b\x0c\x1c\x1d\x1e"  # where str.splitlines splits, too
 
 
 def test_lines() -> None:
-    assert text.lines(f"a{SEPARATORS}b\nc\n\nd") == [f"a{SEPARATORS}b", "c", "", "d"]
-    assert text.lines("") == [] and text.lines("\n") == [""] and text.lines("a\n") == ["a"]
+    assert text.split_lines(f"a{SEPARATORS}b\nc\n\nd") == [f"a{SEPARATORS}b", "c", "", "d"]
+    assert text.split_lines("") == [] and text.split_lines("\n") == [""] and text.split_lines("a\n") == ["a"]
 
 
 def test_read(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"\xef\xbb\xbfa\r\nb\rc\n\xef\xbb\xbfd")
-    assert text.read(tmp_path / "a") == "a\nb\nc\n\ufeffd"  # a mark is a mark at the start alone
+    assert text.read_text(tmp_path / "a") == "a\nb\nc\n\ufeffd"  # a mark is a mark at the start alone
 
 
 @pytest.mark.parametrize("content", ["{", "", "[" * 3000, b"\xff\xfe{}"], ids=["cut", "empty", "deep", "UTF-16"])
@@ -57,7 +57,7 @@ READERS: dict[str, tuple[str, Callable[[Path], Any]]] = {
     "config.yaml": ("a: {b: 1}\n", lambda path: (parsing.read_config(str(path)), first_difference(path, "a: {b: 1}"))),
     "a.json": ('{"a": 1}', read_json),
     "metrics.csv": ("step,a\n1,0.5\n", read_metrics),
-    "compare.csv": ("method,seed\na,0\n", rows.read),
+    "compare.csv": ("method,seed\na,0\n", rows.read_rows),
 }
 
 

@@ -18,7 +18,7 @@ from domains.images.dataset import digits
 from domains.images.pixels import to_pil
 from graft.evaluation.alarms import Alarms, SampleSet, check_tolerances, statistics
 
-DIGITS = torch.from_numpy(digits.read().pixels[:200]).movedim(-1, 1).contiguous()
+DIGITS = torch.from_numpy(digits.read_digits().pixels[:200]).movedim(-1, 1).contiguous()
 G = torch.Generator().manual_seed(0)
 
 
@@ -85,7 +85,7 @@ def _in(pixels: Tensor, coloured: bool) -> Tensor:
 
 def test_spoiled_pictures_raise_alarms() -> None:
     n = len(DIGITS)
-    other = torch.from_numpy(digits.read().pixels[200 : 200 + n]).movedim(-1, 1).contiguous()
+    other = torch.from_numpy(digits.read_digits().pixels[200 : 200 + n]).movedim(-1, 1).contiguous()
     assert alarms(other) == set()
     noise = torch.randint(0, 256, DIGITS.shape, generator=G, dtype=torch.uint8)
     assert alarms(noise) >= {"colour_entropy", "edge_density"} and "distinct" not in alarms(noise)

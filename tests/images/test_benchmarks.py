@@ -26,7 +26,7 @@ def pictures(tmp_path: Path) -> str:
         image = Image.new("RGB", (4, 4), (i, i, i))
         image.info |= {"prompt": PROMPTS[i % 3], "tag": TAGS[i % 3]}
         images.append(image)
-    files.write(images, tmp_path / "drawn")
+    files.write_images(images, tmp_path / "drawn")
     return str(tmp_path / "drawn")
 
 

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from domains.images.data import ImageData
-from domains.images.dataset.read import read
+from domains.images.dataset.read import read_pictures
 from graft.errors import GraftError
 
 RNG = np.random.default_rng(0)
@@ -31,7 +31,7 @@ def idx(array: np.ndarray) -> bytes:
 
 
 def test_digits() -> None:
-    found = read("digits")
+    found = read_pictures("digits")
     assert found.pixels.shape == (1797, 8, 8, 1) and found.grey_levels == 17
     assert sorted(set(np.unique(found.pixels))) == sorted({round(i * 255 / 16) for i in range(17)})
     assert np.bincount(found.labels).tolist() == [178, 182, 177, 183, 181, 182, 181, 179, 174, 180]
@@ -39,7 +39,7 @@ def test_digits() -> None:
 
 @pytest.mark.parametrize("arrays", [GREY, COLOUR], ids=["grey", "colour"])
 def test_folder(arrays: np.ndarray, tmp_path: Path) -> None:
-    found = read(str(folder(tmp_path, arrays)))
+    found = read_pictures(str(folder(tmp_path, arrays)))
     assert found.labels is None and not found.left_out
     assert np.array_equal(found.pixels, arrays if arrays.ndim == 4 else arrays[..., None])
 
@@ -47,7 +47,7 @@ def test_folder(arrays: np.ndarray, tmp_path: Path) -> None:
 def test_subfolders_are_classes(tmp_path: Path) -> None:
     for name, part in (("cat", GREY[:2]), ("ant", GREY[2:])):
         folder(tmp_path / name, part)
-    found = read(str(tmp_path))
+    found = read_pictures(str(tmp_path))
     assert found.names == ["ant", "cat"] and found.labels.tolist() == [0, 0, 0, 1, 1]
     assert np.array_equal(found.pixels[..., 0], np.concatenate([GREY[2:], GREY[:2]]))
 
@@ -56,23 +56,23 @@ def test_modes_and_sizes_are_brought_together(tmp_path: Path) -> None:
     folder(tmp_path, COLOUR)
     Image.fromarray(GREY[0]).save(tmp_path / "grey.png")
     with pytest.raises(GraftError, match=r"1 pictures in .* are grey and 5 are in colour: give data.channels"):
-        read(str(tmp_path))
-    assert read(str(tmp_path), channels=3).pixels.shape == (6, 6, 4, 3)
-    assert read(str(tmp_path), channels=1).pixels.shape == (6, 6, 4, 1)
+        read_pictures(str(tmp_path))
+    assert read_pictures(str(tmp_path), channels=3).pixels.shape == (6, 6, 4, 3)
+    assert read_pictures(str(tmp_path), channels=1).pixels.shape == (6, 6, 4, 1)
     Image.new("RGB", (9, 9), "red").save(tmp_path / "large.png")
     with pytest.raises(GraftError, match=r"2 sizes \(6 of 4x6, 1 of 9x9\): give data.size"):
-        read(str(tmp_path), channels=3)
-    found = read(str(tmp_path), size=4, channels=3)
+        read_pictures(str(tmp_path), channels=3)
+    found = read_pictures(str(tmp_path), size=4, channels=3)
     assert found.pixels.shape == (7, 4, 4, 3)
     assert (found.pixels[-1] == [255, 0, 0]).all()  # large.png, the last by name
 
 
 def test_transparency_is_on_white_and_16_bits_are_scaled(tmp_path: Path) -> None:
     Image.new("RGBA", (2, 2), (255, 0, 0, 0)).save(tmp_path / "clear.png")
-    assert (read(str(tmp_path)).pixels == 255).all()
+    assert (read_pictures(str(tmp_path)).pixels == 255).all()
     (tmp_path / "clear.png").unlink()
     Image.fromarray(np.full((2, 2), 0x8000, np.uint16)).save(tmp_path / "deep.png")
-    assert (read(str(tmp_path)).pixels == 128).all()
+    assert (read_pictures(str(tmp_path)).pixels == 128).all()
 
 
 def test_broken_pictures_are_left_out_and_listed(tmp_path: Path) -> None:
@@ -84,7 +84,7 @@ def test_broken_pictures_are_left_out_and_listed(tmp_path: Path) -> None:
     with pytest.raises(
         GraftError, match=r"2 of the 7 pictures .*first: half.png: .*allowed is 10%.*max_invalid_fraction"
     ):
-        read(str(tmp_path))
+        read_pictures(str(tmp_path))
     data = ImageData(str(tmp_path), max_invalid_fraction=0.3)
     data.setup()
     assert [name for name, _ in data.left_out] == ["half.png", "none.png"]
@@ -97,13 +97,13 @@ def test_idx(zipped: bool, tmp_path: Path) -> None:
     end = ".gz" if zipped else ""
     path = tmp_path / f"train-images-idx3-ubyte{end}"
     path.write_bytes(pack(idx(GREY)))
-    assert read(str(path)).labels is None
+    assert read_pictures(str(path)).labels is None
     (tmp_path / f"train-labels-idx1-ubyte{end}").write_bytes(pack(idx(np.arange(5))))
-    found = read(str(path))
+    found = read_pictures(str(path))
     assert np.array_equal(found.pixels[..., 0], GREY) and found.labels.tolist() == [0, 1, 2, 3, 4]
     path.write_bytes(pack(idx(GREY)[:-1]))
     with pytest.raises(GraftError, match="truncated"):
-        read(str(path))
+        read_pictures(str(path))
 
 
 @pytest.mark.parametrize(
@@ -113,7 +113,7 @@ def test_idx(zipped: bool, tmp_path: Path) -> None:
 )
 def test_npz(array: np.ndarray, tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", images=array, labels=np.arange(5))
-    found = read(str(tmp_path / "a.npz"))
+    found = read_pictures(str(tmp_path / "a.npz"))
     assert np.array_equal(found.pixels, COLOUR) and found.labels.tolist() == [0, 1, 2, 3, 4]
 
 
@@ -136,7 +136,7 @@ def test_npz(array: np.ndarray, tmp_path: Path) -> None:
 def test_arrays_that_are_no_pictures(arrays: dict, words: str, tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", **arrays)
     with pytest.raises(GraftError, match=words):
-        read(str(tmp_path / "a.npz"))
+        read_pictures(str(tmp_path / "a.npz"))
 
 
 @pytest.mark.parametrize("name", ["none", "a.npz", "a.txt", "empty"])
@@ -145,15 +145,15 @@ def test_sources_that_are_none(name: str, tmp_path: Path) -> None:
     (tmp_path / "a.npz").write_text("a")
     (tmp_path / "empty").mkdir()
     with pytest.raises(GraftError):
-        read(str(tmp_path / name))
+        read_pictures(str(tmp_path / name))
 
 
 def test_size_and_channels_of_arrays(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", images=COLOUR)
-    assert read(str(tmp_path / "a.npz"), size=8, channels=1).pixels.shape == (5, 8, 8, 1)
+    assert read_pictures(str(tmp_path / "a.npz"), size=8, channels=1).pixels.shape == (5, 8, 8, 1)
     flat = np.full((2, 3, 3), 7, np.uint8)
     np.savez(tmp_path / "b.npz", images=flat)
-    found = read(str(tmp_path / "b.npz"), size=6, channels=3).pixels
+    found = read_pictures(str(tmp_path / "b.npz"), size=6, channels=3).pixels
     assert found.shape == (2, 6, 6, 3) and (found == 7).all()
 
 

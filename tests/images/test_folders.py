@@ -9,7 +9,7 @@ import pytest
 from PIL import Image, features
 
 from domains.images.data import ImageData
-from domains.images.dataset.read import describe, read
+from domains.images.dataset.read import describe_pictures, read_pictures
 from graft.errors import GraftError
 
 
@@ -20,7 +20,7 @@ def picture(path: Path, value: int = 0) -> Path:
 
 
 def values(source: Path) -> list[int]:
-    return [int(pixels[0, 0, 0]) for pixels in read(str(source)).pixels]
+    return [int(pixels[0, 0, 0]) for pixels in read_pictures(str(source)).pixels]
 
 
 def test_hidden_and_left_behind(tmp_path: Path) -> None:
@@ -31,7 +31,7 @@ def test_hidden_and_left_behind(tmp_path: Path) -> None:
     for name in ("cats/._0.png", "._0.png", ".DS_Store"):
         (tmp_path / name).write_bytes(b"x")
     (tmp_path / "cats" / "Thumbs.db").write_bytes(b"x")
-    found = read(str(tmp_path))
+    found = read_pictures(str(tmp_path))
     assert found.names == ["cats", "dogs"] and found.labels is not None and found.labels.tolist() == [0, 1]
     assert found.pixels[:, 0, 0, 0].tolist() == [1, 2] and not found.left_out
     assert found.notes == ["not looked at: 1 .db"]
@@ -46,14 +46,14 @@ def test_suffixes(tmp_path: Path) -> None:
     names = ["0.PNG", "1.Png", "2.jfif", "3.JFIF", "5.heic", "6.txt"] + ["4.avif"] * features.check("avif")
     for i, name in enumerate(names):
         picture(tmp_path / name, 40 * i) if i not in (4, 5) else (tmp_path / name).write_bytes(b"x")
-    found = read(str(tmp_path))
+    found = read_pictures(str(tmp_path))
     assert len(found.pixels) == len(names) - 2 and not found.left_out
     assert found.notes == ["not looked at: 1 .heic, 1 .txt"]
     for each in tmp_path.iterdir():
         if each.suffix != ".heic":
             each.unlink()
     with pytest.raises(GraftError, match=r"there is no picture in .*; it has 1 \.heic"):
-        read(str(tmp_path))
+        read_pictures(str(tmp_path))
 
 
 def test_links(tmp_path: Path) -> None:
@@ -66,12 +66,12 @@ def test_links(tmp_path: Path) -> None:
     (root / "dogs" / "up").symlink_to(root, target_is_directory=True)
     (tmp_path / "elsewhere" / "self").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
     (tmp_path / "elsewhere" / "other").symlink_to(root / "dogs", target_is_directory=True)
-    found = read(str(root), max_invalid_fraction=0.5)
+    found = read_pictures(str(root), max_invalid_fraction=0.5)
     assert found.names == ["also cats", "cats", "dogs"] and found.labels is not None
     assert np.bincount(found.labels).tolist() == [3, 3, 2]  # each class has its own, and dogs through "other"
     (root / "dogs" / "2.png").symlink_to(root / "nowhere.png")
     (root / "dogs" / "3.png").symlink_to(root / "dogs" / "3.png")
-    found = read(str(root), max_invalid_fraction=0.5)
+    found = read_pictures(str(root), max_invalid_fraction=0.5)
     assert {name: why for name, why in found.left_out} == {
         "also cats/other/2.png": "the link leads nowhere",
         "also cats/other/3.png": "the link leads nowhere",
@@ -99,7 +99,7 @@ def test_what_is_no_file(tmp_path: Path) -> None:
         picture(tmp_path / f"{i}.png", i)
     os.mkfifo(tmp_path / "pipe.png")
     (tmp_path / "folder.png").mkdir()
-    found = read(str(tmp_path))
+    found = read_pictures(str(tmp_path))
     assert found.left_out == [("pipe.png", "it is not a file")] and len(found.pixels) == 10
 
 
@@ -110,22 +110,22 @@ def test_parts_of_a_data_set_are_no_classes(parts: tuple[str, ...], tmp_path: Pa
     for i, part in enumerate(parts):
         for j, name in enumerate(("cats", "dogs")):
             picture(tmp_path / part / name / "0.png", 10 * i + j)
-    found = read(str(tmp_path))
+    found = read_pictures(str(tmp_path))
     assert found.names == ["cats", "dogs"] and found.labels is not None and found.labels.tolist() == [0, 1]
     assert found.pixels[:, 0, 0, 0].tolist() == [0, 1]
-    line = describe(found, "here")
+    line = describe_pictures(found, "here")
     assert line.startswith("2 pictures from here; 2 classes (cats, dogs); its folders are parts of a data set")
     assert f"{parts[0]} is read, and {', '.join(sorted(parts[1:]))} not" in line
     with pytest.raises(GraftError, match="parts of a data set and no classes: give one of them") as error:
         shutil.rmtree(tmp_path / parts[0])
         picture(tmp_path / "test" / "0.png"), picture(tmp_path / "val" / "0.png")
-        read(str(tmp_path))
+        read_pictures(str(tmp_path))
     assert "\n" not in str(error.value)
 
 
 def test_parts_without_classes(tmp_path: Path) -> None:
     picture(tmp_path / "train" / "0.png", 1), picture(tmp_path / "test" / "0.png", 2)
-    found = read(str(tmp_path))
+    found = read_pictures(str(tmp_path))
     assert found.labels is None and found.names == [] and found.pixels[:, 0, 0, 0].tolist() == [1]
 
 
@@ -133,13 +133,13 @@ def test_parts_without_classes(tmp_path: Path) -> None:
 def test_classes_with_such_names(names: tuple[str, ...], tmp_path: Path) -> None:
     for i, name in enumerate(sorted(names)):
         picture(tmp_path / name / "0.png", i)
-    found = read(str(tmp_path))
+    found = read_pictures(str(tmp_path))
     assert found.names == sorted(names) and found.pixels[:, 0, 0, 0].tolist() == list(range(len(names)))
 
 
 def test_pictures_outside_of_the_classes(tmp_path: Path) -> None:
     picture(tmp_path / "cats" / "0.png", 1), picture(tmp_path / "dogs" / "0.png", 2), picture(tmp_path / "0.png", 3)
-    found = read(str(tmp_path))
+    found = read_pictures(str(tmp_path))
     assert found.labels is None and found.notes == [
         "1 of them lie next to the subfolders, which are therefore no classes"
     ]
@@ -162,6 +162,6 @@ def test_names_that_are_no_text(tmp_path: Path) -> None:
         pytest.skip("this file system has text for names")
     picture(tmp_path / os.fsdecode(b"\xff") / "0.png", 2)
     (tmp_path / "a" / os.fsdecode(b"\xfe.png")).write_bytes(b"x")
-    found = read(str(tmp_path), max_invalid_fraction=0.5)
+    found = read_pictures(str(tmp_path), max_invalid_fraction=0.5)
     assert found.names == ["a", "?"] and found.left_out[0][0] == "a/?.png"
-    describe(found, "here").encode()
+    describe_pictures(found, "here").encode()

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from domains.images.classifier import ClassifierFeatures, Network, load
+from domains.images.classifier import ClassifierFeatures, Network, load_classifier
 from domains.images.dataset import digits
 from domains.images.features import Pixels
 from domains.images.inception import Inception
@@ -20,16 +20,16 @@ from graft.errors import GraftError
 
 @pytest.mark.parametrize("name", ["features", "classifier"])
 def test_those_that_ship_know_the_digits(name: str) -> None:
-    found = digits.read()
+    found = digits.read_digits()
     pixels = to_float(torch.from_numpy(found.pixels).movedim(-1, 1))
-    network, names = load(f"domains/images/reference/{name}.safetensors")
+    network, names = load_classifier(f"domains/images/reference/{name}.safetensors")
     right = network(pixels).argmax(1).numpy() == found.labels
     assert names == [str(i) for i in range(10)] and right.mean() > 0.995
 
 
 def test_other_sizes_and_channels_are_brought_to_its_own() -> None:
     features = ClassifierFeatures()
-    small = torch.from_numpy(digits.read().pixels[:20]).movedim(-1, 1)
+    small = torch.from_numpy(digits.read_digits().pixels[:20]).movedim(-1, 1)
     colour = small.expand(-1, 3, -1, -1)
     assert torch.allclose(features.of_pixels(small), features.of_pixels(colour), atol=1e-5)
     large = small.repeat_interleave(2, 2).repeat_interleave(2, 3)

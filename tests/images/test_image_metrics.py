@@ -17,7 +17,7 @@ from graft.domain.distance import frechet, mmd
 from graft.evaluation.alarms import SampleSet, statistics
 
 G = torch.Generator().manual_seed(0)
-REAL = torch.from_numpy(digits.read().pixels[:400]).movedim(-1, 1).contiguous()
+REAL = torch.from_numpy(digits.read_digits().pixels[:400]).movedim(-1, 1).contiguous()
 
 
 class Means(Features):
@@ -124,7 +124,7 @@ def test_nothing_and_too_little() -> None:
 
 
 def test_what_the_classifier_sees() -> None:
-    found = digits.read()
+    found = digits.read_digits()
     labels = [int(label) for label in found.labels[:100]]
     wrong = [{"label": (label + (i < 25)) % 10} for i, label in enumerate(labels)]
     images = to_pil(torch.from_numpy(found.pixels[:100]).movedim(-1, 1), wrong)

@@ -60,7 +60,7 @@ def test_jpeg_is_the_size_of_the_file() -> None:
 
 
 def test_class_probability() -> None:
-    found = digits.read()
+    found = digits.read_digits()
     images = to_pil(
         torch.from_numpy(found.pixels[:200]).movedim(-1, 1), [{"label": int(label)} for label in found.labels[:200]]
     )

@@ -21,7 +21,7 @@ from PIL import Image, ImageCms, PngImagePlugin, features
 
 from domains.images import files, scored_files
 from domains.images.dataset.decode import decode
-from domains.images.dataset.read import read
+from domains.images.dataset.read import read_pictures
 from domains.images.pixels import to_pil
 from graft.errors import GraftError
 
@@ -136,7 +136,7 @@ def both(folder: Path, suffix: str, content: bytes, count: int = 3) -> tuple[NDA
         csv.writer(table).writerows([["file", "rating"], *([f"{i}{suffix}", 0.5] for i in range(count))])
     scored = scored_files.read_scored(folder / "index.csv", "rating", None, None)
     assert not scored.left_out and scored.values == [0.5] * count
-    return read(str(folder)).pixels, np.stack([np.asarray(each).reshape(6, 4, -1) for each in scored.images])
+    return read_pictures(str(folder)).pixels, np.stack([np.asarray(each).reshape(6, 4, -1) for each in scored.images])
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -158,9 +158,9 @@ def test_channels_and_size(kind: str, tmp_path: Path) -> None:
     alone = np.asarray(wanted).reshape(6, 4, -1)
     image = Image.fromarray(alone if alone.shape[-1] == 3 else alone[..., 0].astype(np.uint8))
     for channels, mode in ((1, "L"), (3, "RGB")):
-        found = read(str(tmp_path), channels=channels).pixels[0]
+        found = read_pictures(str(tmp_path), channels=channels).pixels[0]
         assert np.abs(found.astype(int) - np.asarray(image.convert(mode)).reshape(6, 4, -1)).max() <= off + 1
-        assert read(str(tmp_path), 8, channels).pixels.shape == (1, 8, 8, channels)
+        assert read_pictures(str(tmp_path), 8, channels).pixels.shape == (1, 8, 8, channels)
 
 
 FLOAT = (GREY / 255).astype(np.float32)
@@ -192,7 +192,7 @@ def test_values_that_are_no_grey(kind: str, tmp_path: Path) -> None:
     for i in range(4):
         (tmp_path / f"{i}.tif").write_bytes(tiff(FLOAT))
     (tmp_path / "odd.tif").write_bytes(content)
-    found = read(str(tmp_path), max_invalid_fraction=0.3)
+    found = read_pictures(str(tmp_path), max_invalid_fraction=0.3)
     assert len(found.pixels) == 4 and np.array_equal(found.pixels[0, ..., 0], GREY)
     assert [name for name, _ in found.left_out] == ["odd.tif"]
     (tmp_path / "index.csv").write_text("file,rating\nodd.tif,1\n" + "".join(f"{i}.tif,1\n" for i in range(4)))
@@ -216,14 +216,14 @@ def test_a_set_that_would_be_black(content: bytes, words: str, tmp_path: Path) -
     """12 bits in 16 and the like: the file does not state its white, and the reader does not guess it."""
     (tmp_path / "a.tif").write_bytes(content)
     with pytest.raises(GraftError, match=f"1 of the 1 pictures .* cannot be used .first: a.tif: {words}"):
-        read(str(tmp_path))
+        read_pictures(str(tmp_path))
 
 
 def test_dark_pictures_of_a_bright_set(tmp_path: Path) -> None:
     """One white for the whole set: a dark picture stays dark, and a black one black."""
     for i, share in enumerate((1.0, 0.01, 0.0)):
         (tmp_path / f"{i}.tif").write_bytes(tiff((GREY * share).astype(np.float32)))
-    found = read(str(tmp_path))
+    found = read_pictures(str(tmp_path))
     assert not found.left_out and found.pixels.reshape(3, -1).max(1).tolist() == [255, 3, 0]
 
 
@@ -264,7 +264,7 @@ def test_the_first_of_several_frames(format: str, tmp_path: Path) -> None:
     lossless = {"lossless": True} if format == "WEBP" else {}
     (tmp_path / "a.tif").write_bytes(saved(first, format, **more, **lossless))
     (tmp_path / "b.png").write_bytes(saved(first, "PNG"))
-    found = read(str(tmp_path))
+    found = read_pictures(str(tmp_path))
     assert np.array_equal(found.pixels[0], found.pixels[1])
     assert found.notes == ["1 of them have several frames, of which the first one is read"]
 
@@ -293,7 +293,7 @@ def test_what_is_no_picture(content: bytes, why: str, tmp_path: Path) -> None:
     for i in range(3):
         (tmp_path / f"{i}.png").write_bytes(saved(colour, "PNG"))
     (tmp_path / "odd.png").write_bytes(content)
-    found = read(str(tmp_path), max_invalid_fraction=0.3)
+    found = read_pictures(str(tmp_path), max_invalid_fraction=0.3)
     ((name, because),) = found.left_out
     assert name == "odd.png" and because.startswith("cannot be read: ") and re.search(why, because)
     assert len(found.pixels) == 3
@@ -322,8 +322,8 @@ def test_pictures_are_their_own(channels: int, tmp_path: Path) -> None:
     """A change of a picture in place changes neither the tensor nor another picture, and the reverse."""
     pixels = torch.from_numpy(COLOUR).permute(2, 0, 1)[None, :channels].repeat(2, 1, 1, 1).contiguous()
     made, before = to_pil(pixels), pixels.clone()
-    files.write(made, tmp_path / "set", [0.0, 1.0])
-    drawn = [*made, *files.read(tmp_path / "set")]
+    files.write_images(made, tmp_path / "set", [0.0, 1.0])
+    drawn = [*made, *files.read_images(tmp_path / "set")]
     scored = scored_files.read_scored(tmp_path / "set" / "index.csv", "reward", None, None)
     drawn += scored.images
     wanted = [image.tobytes() for image in drawn]
@@ -379,6 +379,6 @@ def test_notes_of_other_programs(note: str, tmp_path: Path) -> None:
 def test_arrays_of_another_unit(array: NDArray[Any], words: str, tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", images=array)
     with pytest.raises(GraftError, match=words):
-        read(str(tmp_path / "a.npz"))
+        read_pictures(str(tmp_path / "a.npz"))
     np.savez(tmp_path / "b.npz", images=GREY[None] > 99)
-    assert np.array_equal(read(str(tmp_path / "b.npz")).pixels[0, ..., 0], (GREY > 99) * 255)
+    assert np.array_equal(read_pictures(str(tmp_path / "b.npz")).pixels[0, ..., 0], (GREY > 99) * 255)

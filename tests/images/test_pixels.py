@@ -68,8 +68,8 @@ def test_keys() -> None:
 @pytest.mark.parametrize("channels", [1, 3])
 def test_files(name: str, channels: int, tmp_path: Path) -> None:
     images = to_pil(COLOUR[:, :channels], INFOS)
-    files.write(images, tmp_path / name, [0.5 * i for i in range(6)])
-    again = files.read(tmp_path / name)
+    files.write_images(images, tmp_path / name, [0.5 * i for i in range(6)])
+    again = files.read_images(tmp_path / name)
     assert torch.equal(pil_to_tensor(again), COLOUR[:, :channels])
     assert [image.info["label"] for image in again] == list(range(6))
     if name == "folder":
@@ -82,7 +82,7 @@ def test_files(name: str, channels: int, tmp_path: Path) -> None:
 
 
 def test_failed_rewards_are_left_out(tmp_path: Path) -> None:
-    files.write(to_pil(COLOUR[:2], INFOS[:2]), tmp_path / "some", [math.nan, 1.5])
+    files.write_images(to_pil(COLOUR[:2], INFOS[:2]), tmp_path / "some", [math.nan, 1.5])
     with open(tmp_path / "some" / "index.csv", encoding="utf-8") as table:
         assert [row["reward"] for row in csv.DictReader(table)] == ["", "1.5"]
     with Image.open(tmp_path / "some" / "00000.png") as picture:
@@ -90,7 +90,7 @@ def test_failed_rewards_are_left_out(tmp_path: Path) -> None:
 
 
 def test_one_picture_of_all(tmp_path: Path) -> None:
-    files.write(to_pil(COLOUR), tmp_path / "all.png", [1.0] * 6)
+    files.write_images(to_pil(COLOUR), tmp_path / "all.png", [1.0] * 6)
     with Image.open(tmp_path / "all.png") as sheet:
         assert sheet.format == "PNG" and sheet.width > sheet.height
     assert render_grid([Image.new("RGB", (500, 20))])  # scaled down
@@ -98,18 +98,18 @@ def test_one_picture_of_all(tmp_path: Path) -> None:
 
 def test_files_that_are_refused(tmp_path: Path) -> None:
     with pytest.raises(GraftError, match=r"give a \.npz, a \.png or a folder"):
-        files.write(to_pil(COLOUR), tmp_path / "a.jpg")
+        files.write_images(to_pil(COLOUR), tmp_path / "a.jpg")
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(GraftError, match="something else"):
-        files.write(to_pil(COLOUR), tmp_path)
+        files.write_images(to_pil(COLOUR), tmp_path)
     with pytest.raises(GraftError, match="no file"):
-        files.read(tmp_path / "none.npz")
+        files.read_images(tmp_path / "none.npz")
     with pytest.raises(GraftError, match="no file"):
-        files.read(tmp_path)  # no table in it
+        files.read_images(tmp_path)  # no table in it
 
 
 def test_scored_files(tmp_path: Path) -> None:
-    files.write(to_pil(COLOUR, INFOS), tmp_path / "set", [0.5 * i for i in range(6)])
+    files.write_images(to_pil(COLOUR, INFOS), tmp_path / "set", [0.5 * i for i in range(6)])
     table = tmp_path / "set" / "index.csv"
     found = scored_files.read_scored(table, "reward", 6, (3, 5, 4))
     assert found.values == [0.5 * i for i in range(6)] and found.labels.tolist() == list(range(6))

@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from domains.layouts import reference_statistics
-from domains.layouts.features import features
+from domains.layouts.features import layout_features
 from domains.layouts.layout import PUBLAYNET, Layout
 from domains.layouts.metrics import LayoutBatch, alignment
-from domains.layouts.readers import LayoutSet, read
+from domains.layouts.readers import LayoutSet, read_layouts
 from graft.evaluation.alarms import Alarms
 from graft.evaluation.alarms.statistics import SampleSet, statistics
 from graft.evaluation.alarms.tolerances import check_tolerances
@@ -18,7 +18,7 @@ from graft.evaluation.alarms.tolerances import check_tolerances
 
 @pytest.fixture(scope="module")
 def pages() -> LayoutSet:
-    return read("generated", PUBLAYNET, 20, 1050)
+    return read_layouts("generated", PUBLAYNET, 20, 1050)
 
 
 def jittered(items: list[Layout], seed: int) -> list[Layout]:
@@ -44,7 +44,7 @@ HACKS: dict[str, tuple[Callable[[Layout], Layout], set[str]]] = {
 
 
 def raised(items: list[Layout], reference: list[Layout], facts: dict[str, torch.Tensor]) -> set[str]:
-    ours, theirs = (SampleSet(each, features(each)) for each in (items, reference))
+    ours, theirs = (SampleSet(each, layout_features(each)) for each in (items, reference))
 
     def fresh() -> dict:
         return dict(reference_statistics.make_metrics(facts, PUBLAYNET, "layoutformer"))

@@ -12,7 +12,7 @@ import pytest
 from domains import layouts
 from domains.layouts.layout import PUBLAYNET, RICO
 from domains.layouts.model_card import card
-from domains.layouts.readers import read
+from domains.layouts.readers import read_layouts
 from graft import cli
 
 TINY = ["--model.steps", "2", "--model.backbone.width", "16", "--model.backbone.layers", "2"]
@@ -157,7 +157,7 @@ def test_other_processes(runs: Path, process: str) -> None:
         else ["--model.upper_level", "0.5"]
     )
     graft("fit", *fit, *how, "--run_dir", "tuned")
-    items = read("tuned/samples/tuned.json", PUBLAYNET, 20).layouts()
+    items = read_layouts("tuned/samples/tuned.json", PUBLAYNET, 20).layouts()
     assert items
 
 
@@ -192,5 +192,5 @@ def test_other_classes_and_more_elements(folder: Path) -> None:
     few = ["--trainer.max_epochs", "1", "--run_dir", "screens_run", *TINY]
     graft("pretrain", "--config", "domains/layout_pretrain.yaml", *rico, *data, *few)
     graft("sample", "--weights", "screens_run/reference.safetensors", "-n", 6, "--out", "screens.json")
-    drawn = read("screens.json", RICO, 25)
+    drawn = read_layouts("screens.json", RICO, 25)
     assert drawn.names[0] == "Text" and len(drawn) + drawn.left_out.get("empty layouts", 0) == 6

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from domains.layouts.features import Encoder, encoder
+from domains.layouts.features import Encoder, load_encoder
 from domains.layouts.train_features import train
 from graft.cli.script import script
 from graft.errors import GraftError
@@ -31,7 +31,7 @@ def test_training_that_diverges(source: str, tmp_path: Path) -> None:
         train(str(out), source, elements=3, width=8, layers=2, steps=9, batch_size=8, learning_rate=1e30)
     assert not out.exists()
     train(str(out), source, elements=3, width=8, layers=2, steps=9, batch_size=8)
-    assert encoder(str(out)).width == 8
+    assert load_encoder(str(out)).width == 8
 
 
 def test_its_command_line(
@@ -54,4 +54,4 @@ def test_weights_that_are_not_finite(tmp_path: Path) -> None:
     note = {"network": {"names": ["text"], "width": 8, "layers": 1, "heads": 1}}
     write_tensors(tmp_path / "b.safetensors", dict(network.state_dict()), note)
     with pytest.raises(GraftError, match=r"b.safetensors: the tensor token holds values"):
-        encoder(str(tmp_path / "b.safetensors"))
+        load_encoder(str(tmp_path / "b.safetensors"))

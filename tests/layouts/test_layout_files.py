@@ -9,22 +9,22 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from domains.layouts.files import write
-from domains.layouts.layout import PUBLAYNET, RICO, key, layout
-from domains.layouts.readers import read
+from domains.layouts.files import write_layouts
+from domains.layouts.layout import PUBLAYNET, RICO, layout, layout_key
+from domains.layouts.readers import read_layouts
 from graft.errors import GraftError
 
 
 @pytest.fixture(scope="module")
 def items():
-    return read("generated", PUBLAYNET, 20, 10).layouts()
+    return read_layouts("generated", PUBLAYNET, 20, 10).layouts()
 
 
 def test_json_there_and_back(items, tmp_path) -> None:
-    write(items, tmp_path / "a.json", [float(i) for i in range(9)] + [float("nan")])
+    write_layouts(items, tmp_path / "a.json", [float(i) for i in range(9)] + [float("nan")])
     content = json.loads((tmp_path / "a.json").read_text())
-    again = read(str(tmp_path / "a.json"), PUBLAYNET, 20).layouts()
-    assert [key(item) for item in again] == [key(item) for item in items]
+    again = read_layouts(str(tmp_path / "a.json"), PUBLAYNET, 20).layouts()
+    assert [layout_key(item) for item in again] == [layout_key(item) for item in items]
     assert [image.get("reward") for image in content["images"]] == [*map(float, range(9)), None]
     first = content["annotations"][0]
     np.testing.assert_allclose(np.array(first["bbox"]) / [612, 792, 612, 792], first["fraction"], atol=1e-4)
@@ -39,7 +39,7 @@ def test_json_is_complete_coco(page, items, tmp_path) -> None:
     """Every field of COCO's object detection format, with polygons and areas that are the boxes'."""
     beyond = layout(["text"], [[-0.1, 0.5, 0.2, 1.3]])
     pages = [replace(item, page=page) for item in [*items, beyond]]
-    write(pages, tmp_path / "a.json")
+    write_layouts(pages, tmp_path / "a.json")
     content = json.loads((tmp_path / "a.json").read_text())
     assert list(content) == ["info", "licenses", "images", "annotations", "categories"]
     assert content["info"]["description"] and content["licenses"] == []
@@ -60,7 +60,7 @@ def test_json_is_complete_coco(page, items, tmp_path) -> None:
 def test_pycocotools_reads_it(items, tmp_path) -> None:
     """Masks of its polygons cover what the boxes cover."""
     reader = pytest.importorskip("pycocotools.coco", reason="pycocotools is not installed")
-    write(items, tmp_path / "a.json")
+    write_layouts(items, tmp_path / "a.json")
     with redirect_stdout(io.StringIO()):
         found = reader.COCO(str(tmp_path / "a.json"))
     assert len(found.getImgIds()) == len(items)
@@ -71,7 +71,7 @@ def test_pycocotools_reads_it(items, tmp_path) -> None:
 
 
 def test_svg_has_every_element_and_a_legend(items, tmp_path) -> None:
-    write(items, tmp_path / "a.svg", [0.5] * 10)
+    write_layouts(items, tmp_path / "a.svg", [0.5] * 10)
     root = ElementTree.parse(tmp_path / "a.svg").getroot()
     spaces = "{http://www.w3.org/2000/svg}"
     rectangles = root.findall(f"{spaces}rect")
@@ -85,14 +85,14 @@ def test_svg_has_every_element_and_a_legend(items, tmp_path) -> None:
 
 
 def test_png_is_a_picture_whatever_the_classes(items, tmp_path) -> None:
-    write(items, tmp_path / "a.png")
-    write([layout(["Text", "Map View"], [[0, 0, 1, 0.5], [-0.2, 0, 0.5, 1.2]], RICO)], tmp_path / "b.png")
+    write_layouts(items, tmp_path / "a.png")
+    write_layouts([layout(["Text", "Map View"], [[0, 0, 1, 0.5], [-0.2, 0, 0.5, 1.2]], RICO)], tmp_path / "b.png")
     for name in "ab":
         assert (tmp_path / f"{name}.png").read_bytes().startswith(b"\x89PNG")
-    write([], tmp_path / "none.json")
+    write_layouts([], tmp_path / "none.json")
     assert json.loads((tmp_path / "none.json").read_text())["images"] == []
 
 
 def test_other_formats_are_refused(items, tmp_path) -> None:
     with pytest.raises(GraftError, match=r"\.json, \.svg, \.png"):
-        write(items, tmp_path / "a.pdf")
+        write_layouts(items, tmp_path / "a.pdf")

@@ -14,7 +14,7 @@ from domains.layouts.conditioning import SPREAD, TASKS, Task, make_condition, to
 from domains.layouts.data import LayoutData, batch
 from domains.layouts.layout import PUBLAYNET
 from domains.layouts.module import Layouts
-from domains.layouts.readers import read
+from domains.layouts.readers import read_layouts
 from graft.errors import GraftError
 from graft.process import CosineSchedule, Gaussian, MaskProjection, MultiFieldProcess
 
@@ -43,7 +43,7 @@ def module(**settings: object) -> Layouts:
 
 @pytest.fixture(scope="module")
 def pages():
-    return read("generated", PUBLAYNET, 20, 200)
+    return read_layouts("generated", PUBLAYNET, 20, 200)
 
 
 def test_coordinates_there_and_back() -> None:
@@ -200,7 +200,7 @@ def test_bad_brief_is_one_sentence(content: object, words: str, tmp_path: Path) 
     path = tmp_path / "brief.json"
     path.write_text(json.dumps(content))
     with pytest.raises(GraftError, match=words):
-        partial_layout.read(path, PUBLAYNET, 20)
+        partial_layout.read_partial_layout(path, PUBLAYNET, 20)
 
 
 def test_given_is_neither_noised_nor_lost(pages) -> None:

@@ -25,13 +25,13 @@ from domains.layouts.metrics import (
     WElements,
     alignment,
     compute_metrics,
-    convention,
+    find_convention,
     frechet_of_moments,
     make_metrics,
     maximum_iou,
+    metrics_table,
     moments,
     overlap,
-    table,
 )
 from domains.layouts.metrics.maximum_iou import pairwise_mean_iou
 from graft.domain.distance import frechet
@@ -181,7 +181,7 @@ def test_there_are_no_figures_without_layouts() -> None:
     figures = compute_metrics([large], make_metrics(["text"], real))
     nothing = {"alignment", "overlap", "elements", "w_class", "w_bbox", "w_elements"}
     assert {name for name, value in figures.items() if math.isnan(value)} == nothing
-    assert "nan" not in table({"draws": figures}, "layoutformer")
+    assert "nan" not in metrics_table({"draws": figures}, "layoutformer")
 
 
 def test_frechet_of_moments_is_that_of_samples() -> None:
@@ -269,12 +269,12 @@ def test_pages_of_centres() -> None:
 
 
 def test_tables_name_their_convention() -> None:
-    text = table({"real": {"alignment": 0.000227, "overlap": 0.0029}, "made": {"overlap": 0.1}}, "layoutformer")
+    text = metrics_table({"real": {"alignment": 0.000227, "overlap": 0.0029}, "made": {"overlap": 0.1}}, "layoutformer")
     assert "| real | 0.0227 | 0.0029 |" in text and "| made | – | 0.1000 |" in text
     assert "`layoutformer`" in text and "Card" in text
-    assert "`layoutdm`" in table({}, "layoutdm") and "25 elements" in table({}, "layoutdm")
+    assert "`layoutdm`" in metrics_table({}, "layoutdm") and "25 elements" in metrics_table({}, "layoutdm")
     with pytest.raises(GraftError, match="layoutformer or layoutdm or formula"):
-        convention("kikuchi")
+        find_convention("kikuchi")
 
 
 def publaynet(name: str) -> LayoutBatch:

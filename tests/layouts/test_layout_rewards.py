@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from domains.layouts.files import write
+from domains.layouts.files import write_layouts
 from domains.layouts.layout import Layout, layout
 from domains.layouts.rewards import InPage, Margins, NegativeAlignment, NegativeOverlap, TargetLayoutIoU
 from graft.errors import GraftError
@@ -50,7 +50,7 @@ def test_margins_and_gutters() -> None:
 
 def test_brief(tmp_path) -> None:
     wanted = layout(["text", "text", "figure"], [[0, 0, 0.2, 0.2], [0.5, 0.5, 0.7, 0.7], [0, 0.8, 1, 1]])
-    write([wanted], tmp_path / "wanted.json")
+    write_layouts([wanted], tmp_path / "wanted.json")
     reward = TargetLayoutIoU(str(tmp_path / "wanted.json"))
     assert reward.score(wanted) == pytest.approx(1)
     order = layout(["figure", "text", "text"], [[0, 0.8, 1, 1], [0.5, 0.5, 0.7, 0.7], [0, 0, 0.2, 0.2]])

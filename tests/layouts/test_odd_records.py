@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from domains.layouts import partial_layout
 from domains.layouts.data import LayoutData
 from domains.layouts.layout import PUBLAYNET, RICO
-from domains.layouts.readers import LayoutSet, describe_invalid, read
+from domains.layouts.readers import LayoutSet, describe_invalid, read_layouts
 from graft.errors import GraftError
 
 BOXES = [[60, 60, 400, 20], [60, 91, 490, 200], [60, 320, 490, 180], [60, 520, 230, 200]]
@@ -95,7 +95,7 @@ def test_one_odd_record_of_coco(name: str) -> None:
     change, why, where = ODD[name]
     content = coco()
     change(content)
-    pages, clean = read(written(content), PUBLAYNET, 20), read(written(coco(), "b.json"), PUBLAYNET, 20)
+    pages, clean = read_layouts(written(content), PUBLAYNET, 20), read_layouts(written(coco(), "b.json"), PUBLAYNET, 20)
     for part in ("labels", "boxes", "counts"):
         assert np.array_equal(getattr(pages, part), getattr(clean, part)), part
     (reason, count), *more = [(r, n) for r, n in pages.left_out.items() if why in r]
@@ -125,10 +125,10 @@ def test_mostly_odd_is_refused(name: str) -> None:
             if name == "outside":
                 content["annotations"][-1] |= {"bbox": [600, number, 400, 20]}  # the same box again counts as twice
         if not refused:
-            assert len(read(written(content), PUBLAYNET, 20)) == 12
+            assert len(read_layouts(written(content), PUBLAYNET, 20)) == 12
             continue
         with pytest.raises(GraftError, match=r"49 of the 97 elements of a.json cannot be used") as error:
-            read(written(content), PUBLAYNET, 20)
+            read_layouts(written(content), PUBLAYNET, 20)
         assert "\n" not in str(error.value)
 
 
@@ -138,7 +138,7 @@ def test_segmentation_does_not_matter() -> None:
     shapes = [[], None, {"counts": "abc", "size": [792, 612]}, [[1, 2]]] * 12
     for each, shape in zip(content["annotations"], shapes, strict=True):
         each["segmentation"] = shape
-    pages = read(written(content), PUBLAYNET, 20)
+    pages = read_layouts(written(content), PUBLAYNET, 20)
     assert len(pages) == 12 and not pages.named
 
 
@@ -149,7 +149,7 @@ def test_corners_are_refused(area: str) -> None:
         x, y, w, h = each["bbox"]
         each |= {"bbox": [x, y, x + w, y + h]} | {"right": {"area": w * h}, "one": {"area": 1}, "none": {}}[area]
     with pytest.raises(GraftError, match=r"the boxes of .*a.json are corners .left, top, right, bottom."):
-        read(written(content), PUBLAYNET, 20)
+        read_layouts(written(content), PUBLAYNET, 20)
 
 
 def test_small_corners_are_known_by_their_area() -> None:
@@ -159,10 +159,10 @@ def test_small_corners_are_known_by_their_area() -> None:
         {"id": i, "image_id": i, "category_id": 1, "bbox": [10, 10, 30, 40], "area": 20 * 30} for i in (1, 2, 3)
     ]
     with pytest.raises(GraftError, match="are corners"):
-        read(written(content), PUBLAYNET, 20)
+        read_layouts(written(content), PUBLAYNET, 20)
     for each in content["annotations"]:
         each["area"] = 30 * 40
-    found = read(written(content), PUBLAYNET, 20).boxes[0, 0]
+    found = read_layouts(written(content), PUBLAYNET, 20).boxes[0, 0]
     np.testing.assert_allclose(found, [10 / 612, 10 / 792, 40 / 612, 50 / 792], rtol=1e-5)
 
 
@@ -171,10 +171,10 @@ def test_fractions_are_refused() -> None:
     for each in content["annotations"]:
         each["bbox"] = [v / s for v, s in zip(each["bbox"], (612, 792) * 2, strict=True)]
     with pytest.raises(GraftError, match=r"lie in \[0, 1\], but COCO's are in pixels"):
-        read(written(content), PUBLAYNET, 20)
+        read_layouts(written(content), PUBLAYNET, 20)
     for each in content["images"]:
         each |= {"width": 1, "height": 1}
-    assert len(read(written(content), PUBLAYNET, 20)) == 12  # a page of one unit
+    assert len(read_layouts(written(content), PUBLAYNET, 20)) == 12  # a page of one unit
 
 
 def test_wide_boxes_are_no_corners() -> None:
@@ -182,7 +182,7 @@ def test_wide_boxes_are_no_corners() -> None:
     content = coco(2)
     for each in content["annotations"]:
         each["bbox"] = [10 + each["id"] % 10, 20, 500, 700]
-    assert len(read(written(content), PUBLAYNET, 20)) == 2
+    assert len(read_layouts(written(content), PUBLAYNET, 20)) == 2
 
 
 SCREEN = {
@@ -213,34 +213,34 @@ def test_odd_file_of_a_rico_folder(name: str, folder: Path) -> None:
         written(SCREEN, f"screens/{i}.json", bom=i == 1)
     written(BROKEN[name], "screens/odd.json")
     written("not looked at", "screens/._0.json")
-    pages = read("screens", RICO, 25)
+    pages = read_layouts("screens", RICO, 25)
     assert len(pages) == 3 and [where for where, _ in pages.named] == ["odd.json"]
     assert list(pages.left_out) == ["files that are no semantic annotation"]
     for i in range(3):
         written(BROKEN[name], f"screens/odd{i}.json")
     with pytest.raises(GraftError, match=r"4 of the 7 layouts of screens cannot be used \(first: odd.json: "):
-        read("screens", RICO, 25)
+        read_layouts("screens", RICO, 25)
 
 
 def test_raw_hierarchy_of_rico() -> None:
     raw = {"activity_name": "a", "activity": {"root": SCREEN, "added_fragments": []}, "request_id": "1"}
-    assert np.array_equal(read(written(raw), RICO, 25).boxes, read(written(SCREEN), RICO, 25).boxes)
+    assert np.array_equal(read_layouts(written(raw), RICO, 25).boxes, read_layouts(written(SCREEN), RICO, 25).boxes)
     bare = {"bounds": [0, 0, 9, 9], "children": [{"bounds": [0, 0, 1, 1]}]}
     with pytest.raises(GraftError, match="no component has a componentLabel"):
-        read(written({"activity": {"root": bare}}), RICO, 25)
+        read_layouts(written({"activity": {"root": bare}}), RICO, 25)
 
 
 def test_component_without_bounds() -> None:
     screen = copy.deepcopy(SCREEN)
     screen["children"].append({"componentLabel": "Icon", "bounds": [1, 2]})
-    pages = read(written(screen), RICO, 25)
+    pages = read_layouts(written(screen), RICO, 25)
     assert pages.named == [("a component 'Icon' of a.json", "components without bounds")] and pages.counts == [2]
 
 
 def test_odd_line_of_tokens() -> None:
     """Lines end at line feeds alone; an odd line is rejected."""
     text = "text 10 20 30 40\ntext 10 20 x 40\ntitle\u2028here 1 2 3 4\r\ntext 1 2 30 40"
-    pages = read(written(text, "a.txt", bom=True), (*PUBLAYNET, "title here"), 20)
+    pages = read_layouts(written(text, "a.txt", bom=True), (*PUBLAYNET, "title here"), 20)
     assert len(pages) == 3 and [where for where, _ in pages.named] == ["line 2"]
     assert list(pages.left_out) == ["lines that are no layout"]
 
@@ -249,16 +249,16 @@ def test_odd_record_of_arrays() -> None:
     good = {"labels": torch.tensor([1, 2]), "bboxes": torch.tensor([[0.1, 0.1, 0.2, 0.2], [0.5, 0.5, 0.2, 0.2]])}
     odd = [{"labels": good["labels"]}, {**good, "bboxes": good["bboxes"][:1]}, {**good, "bboxes": torch.zeros(2, 3)}]
     torch.save([good, good, odd[0], good, odd[1], good, odd[2]], "a.pt")
-    pages = read("a.pt", PUBLAYNET, 20)
+    pages = read_layouts("a.pt", PUBLAYNET, 20)
     assert len(pages) == 4 and [where for where, _ in pages.named] == ["record 3", "record 5", "record 7"]
 
 
 def test_marks_of_byte_order_are_read() -> None:
-    plain: LayoutSet = read(written(coco()), PUBLAYNET, 20)
-    marked = read(written(coco(), bom=True), PUBLAYNET, 20)
+    plain: LayoutSet = read_layouts(written(coco()), PUBLAYNET, 20)
+    marked = read_layouts(written(coco(), bom=True), PUBLAYNET, 20)
     assert np.array_equal(plain.boxes, marked.boxes)
     text = {"page": [612, 792], "elements": [{"class": "figure", "box": [60, 50, 120, 60]}, {"class": "title"}]}
-    assert partial_layout.read(written(text, bom=True), PUBLAYNET, 20).label.tolist() == [4, 1]
+    assert partial_layout.read_partial_layout(written(text, bom=True), PUBLAYNET, 20).label.tolist() == [4, 1]
 
 
 VALUES = st.recursive(
@@ -287,7 +287,7 @@ def test_any_value_anywhere(data: st.DataObject) -> None:
         path = Path(folder) / "a.json"
         path.write_text(json.dumps(content))
         try:
-            pages = read(str(path), PUBLAYNET, 20)
+            pages = read_layouts(str(path), PUBLAYNET, 20)
             assert np.isfinite(pages.boxes).all()
         except GraftError as error:
             assert str(error).strip() and "\n" not in str(error)

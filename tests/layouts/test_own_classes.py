@@ -15,7 +15,7 @@ from domains.layouts import features, reference_statistics
 from domains.layouts.backbone import LayoutTransformer
 from domains.layouts.layout import PUBLAYNET, RICO, classes_of, layout
 from domains.layouts.module import Layouts
-from domains.layouts.readers import LayoutSet, read
+from domains.layouts.readers import LayoutSet, read_layouts
 from domains.layouts.train_features import train
 from graft import cli
 from graft.errors import GraftError
@@ -62,7 +62,7 @@ def module(classes: Any, **settings: Any) -> Layouts:
 
 def pages(names: tuple[str, ...], count: int = 40) -> LayoutSet:
     """Pages that are made, their classes counted through the names."""
-    made = read("generated", PUBLAYNET, 20, count)
+    made = read_layouts("generated", PUBLAYNET, 20, count)
     labels = made.labels * 7 % len(names) * (np.arange(20) < made.counts[:, None])
     return LayoutSet(labels, made.boxes, made.counts, names)
 
@@ -112,7 +112,7 @@ def test_features_of_the_shipped_classes(capsys: pytest.CaptureFixture[str]) -> 
     made = module(None)
     made.dataset_statistics = {"histogram": torch.ones(21)} | reference_statistics.compute_statistics(pages(PUBLAYNET))
     assert made.supports("features") and set(made.distances()) == {"frechet"} and "fid" in made.metrics()
-    assert made.features(pages(PUBLAYNET).layouts()).shape == (40, features.encoder().width)
+    assert made.features(pages(PUBLAYNET).layouts()).shape == (40, features.load_encoder().width)
     made._report_features()
     assert capsys.readouterr().out == ""
 
@@ -132,7 +132,9 @@ def test_own_feature_network() -> None:
         own, features.network_of(names, path)
     )
     assert made.supports("features") and made.features(own.layouts()).shape == (40, 8)
-    torch.testing.assert_close(made.features(own.layouts()), features.features(own.layouts(), features.encoder(path)))
+    torch.testing.assert_close(
+        made.features(own.layouts()), features.layout_features(own.layouts(), features.load_encoder(path))
+    )
     found = made.metrics()
     found["fid"].update(own.layouts())
     assert float(found["fid"].compute()) == pytest.approx(0, abs=1e-4)  # of the real layouts themselves
@@ -170,13 +172,13 @@ def test_labels_that_are_numbers() -> None:
     """Arrays have the place of the class among the names; COCO has its name."""
     boxes = np.tile([0.5, 0.5, 0.4, 0.4], (3, 2, 1))
     np.savez("a.npz", bbox=boxes, type=np.array([[0, 1], [2, 2], [1, 0]]), length=np.array([2, 1, 2]))
-    assert read("a.npz", classes_of(3), 20).labels[:, :2].tolist() == [[0, 1], [2, 0], [1, 0]]
+    assert read_layouts("a.npz", classes_of(3), 20).labels[:, :2].tolist() == [[0, 1], [2, 0], [1, 0]]
     assert layout(["10", "30"], [[0, 0, 1, 1]] * 2, classes_of([10, 20, 30])).labels.tolist() == [0, 2]
     categories = [{"id": i, "name": name} for i, name in enumerate((10, 20, 30))]
     annotations = [{"image_id": 1, "category_id": i, "bbox": [i, 0, 9, 9]} for i in range(3)]
     images = [{"id": 1, "width": 20, "height": 20}]
     Path("a.json").write_text(json.dumps({"images": images, "annotations": annotations, "categories": categories}))
-    assert read("a.json", classes_of([30, 10, 20]), 20).labels[0, :3].tolist() == [1, 2, 0]
+    assert read_layouts("a.json", classes_of([30, 10, 20]), 20).labels[0, :3].tolist() == [1, 2, 0]
 
 
 def run(*args: object) -> str:

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from domains.layouts.data import LayoutData
-from domains.layouts.layout import PUBLAYNET, RICO, key, layout
+from domains.layouts.layout import PUBLAYNET, RICO, layout, layout_key
 from domains.layouts.metrics import LayoutBatch, alignment, overlap
-from domains.layouts.readers import LayoutSet, read
+from domains.layouts.readers import LayoutSet, read_layouts
 from graft.errors import GraftError
 
 COCO = {
@@ -50,7 +50,7 @@ def elements(pages: LayoutSet, row: int = 0) -> list:
 
 
 def test_coco_and_what_is_left_out(tmp_path: Path) -> None:
-    pages = read(written(tmp_path / "coco.json", COCO), PUBLAYNET, 20)
+    pages = read_layouts(written(tmp_path / "coco.json", COCO), PUBLAYNET, 20)
     assert elements(pages) == [("title", [0.1, 0.1, 0.6, 0.3])]
     assert pages.left_out == {
         "elements of unknown class 'equation'": 1,
@@ -66,14 +66,14 @@ def test_rico_file_and_folder(tmp_path: Path) -> None:
     for name in ("1.json", "2.json"):
         written(tmp_path / name, SCREEN)
     wanted = [("Card", [0, 0, 1, 0.5]), ("Text", [0.1, 0.1, 0.5, 0.2])]
-    assert elements(read(str(tmp_path), RICO, 25), 1) == wanted
-    assert elements(read(str(tmp_path / "1.json"), RICO, 25)) == wanted
-    assert len(read(str(tmp_path), RICO, 25)) == 2
+    assert elements(read_layouts(str(tmp_path), RICO, 25), 1) == wanted
+    assert elements(read_layouts(str(tmp_path / "1.json"), RICO, 25)) == wanted
+    assert len(read_layouts(str(tmp_path), RICO, 25)) == 2
 
 
 def test_tokens(tmp_path: Path) -> None:
     text = "text 0 0 127 64 | title 10 20 30 40\ntext 1 1 1 9\n" + " | ".join(["text 1 2 3 4"] * 4)
-    pages = read(written(tmp_path / "a.txt", text), PUBLAYNET, 3)
+    pages = read_layouts(written(tmp_path / "a.txt", text), PUBLAYNET, 3)
     assert elements(pages) == [
         ("text", [0, 0, 1, round(64 / 127, 5)]),
         ("title", [round(v / 127, 5) for v in (10, 20, 30, 40)]),
@@ -110,7 +110,7 @@ def saved(kind: str, path: Path) -> str:
 
 @pytest.mark.parametrize("kind", ["npz", "padded", "collated", "records"])
 def test_arrays(kind: str, tmp_path: Path) -> None:
-    pages = read(saved(kind, tmp_path / "a.pt"), PUBLAYNET, 20)
+    pages = read_layouts(saved(kind, tmp_path / "a.pt"), PUBLAYNET, 20)
     assert [elements(pages, row) for row in (0, 1)] == WANTED
 
 
@@ -139,31 +139,31 @@ class Code:
 )
 def test_bad_file_is_one_sentence(name: str, content: object, words: str, tmp_path: Path) -> None:
     with pytest.raises(GraftError, match=words):
-        read(written(tmp_path / name, content), PUBLAYNET, 20)
+        read_layouts(written(tmp_path / name, content), PUBLAYNET, 20)
 
 
 def test_code_in_a_file_is_not_run(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     torch.save({"boxes": Code()}, tmp_path / "a.pt")
     with pytest.raises(GraftError, match="without running code"):
-        read(str(tmp_path / "a.pt"), PUBLAYNET, 20)
+        read_layouts(str(tmp_path / "a.pt"), PUBLAYNET, 20)
     assert capsys.readouterr().out == ""
     torch.save({"x": torch.zeros(2)}, tmp_path / "b.pt")
     with pytest.raises(GraftError, match="known form"):
-        read(str(tmp_path / "b.pt"), PUBLAYNET, 20)
+        read_layouts(str(tmp_path / "b.pt"), PUBLAYNET, 20)
 
 
 def test_empty_folder_and_absent_file(tmp_path: Path) -> None:
     with pytest.raises(GraftError, match=r"no \.json files"):
-        read(str(tmp_path), RICO, 25)
+        read_layouts(str(tmp_path), RICO, 25)
     with pytest.raises(GraftError, match=r"absent\.json"):
-        read("absent.json", PUBLAYNET, 20)
+        read_layouts("absent.json", PUBLAYNET, 20)
 
 
 def test_pages_that_are_made_are_clean_and_the_same() -> None:
-    pages, again = (read("generated", PUBLAYNET, 20, 300) for _ in range(2))
+    pages, again = (read_layouts("generated", PUBLAYNET, 20, 300) for _ in range(2))
     items = pages.layouts()
-    assert [key(item) for item in items] == [key(item) for item in again.layouts()]
-    assert len({key(item) for item in items}) == len(items)
+    assert [layout_key(item) for item in items] == [layout_key(item) for item in again.layouts()]
+    assert len({layout_key(item) for item in items}) == len(items)
     assert float(overlap(LayoutBatch.of(items)).max()) < 1e-12
     assert float(alignment(LayoutBatch.of(items)).mean()) < 1e-4
     assert set(np.unique(np.concatenate([item.labels for item in items]))) == set(range(5))
@@ -174,7 +174,7 @@ def test_key_is_of_the_set() -> None:
     a = layout(["text", "title"], [[0.1, 0.2, 0.5, 0.3], [0, 0, 1, 0.1]])
     b = layout(["title", "text"], [[0.001, 0, 1, 0.1], [0.1, 0.2, 0.5, 0.3]])
     other = layout(["title", "text"], [[0.01, 0, 1, 0.1], [0.1, 0.2, 0.5, 0.3]])
-    assert key(a) == key(b) != key(other)
+    assert layout_key(a) == layout_key(b) != layout_key(other)
 
 
 def test_a_limit_of_layouts_stored_class_by_class(tmp_path: Path) -> None:

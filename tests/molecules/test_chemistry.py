@@ -8,7 +8,7 @@ import pytest
 from rdkit import Chem
 
 from domains.molecules.builder import build
-from domains.molecules.chemistry import is_connected, is_stable, is_valid, key, stable_atoms
+from domains.molecules.chemistry import is_connected, is_stable, is_valid, molecule_key, stable_atoms
 from domains.molecules.edm_bonds import bond_orders
 from domains.molecules.vocabulary import EXPLICIT, HEAVY
 
@@ -76,46 +76,50 @@ def test_names_of_the_types():
 def test_a_good_molecule():
     mol = ethanol()
     assert is_valid(mol) and is_connected(mol) and is_stable(mol)
-    assert stable_atoms(mol) == (3, 3) and key(mol) == "CCO"
+    assert stable_atoms(mol) == (3, 3) and molecule_key(mol) == "CCO"
     assert mol.GetConformer().Is3D() and mol.GetConformer().GetPositions()[2].tolist() == [1.53, 1.43, 0]
 
 
 def test_a_missing_bond_leaves_two_radicals_and_two_pieces():
     mol = ethanol(last=3.0)
     assert not is_valid(mol) and not is_connected(mol) and not is_stable(mol)
-    assert stable_atoms(mol) == (1, 3) and key(mol) == ""
+    assert stable_atoms(mol) == (1, 3) and molecule_key(mol) == ""
 
 
 def test_the_key_of_pieces_of_one_size_does_not_depend_on_their_order():
     kinds = [(C, 3), (C, 3), (C, 3), (O, 1)]
     positions = np.array([[0, 0, 0], [1.53, 0, 0], [5, 0, 0], [6.43, 0, 0]])
-    assert key(heavy(kinds, positions)) == key(heavy(kinds[::-1], positions)) != ""
+    assert molecule_key(heavy(kinds, positions)) == molecule_key(heavy(kinds[::-1], positions)) != ""
 
 
 def test_too_many_bonds_are_not_valid_and_stay_unsanitised():
     mol = heavy([(C, 3), (C, 3), (C, 3)], [[0, 0, 0], [1.5, 0, 0], [3.0, 0, 0]])
-    assert not is_valid(mol) and is_connected(mol) and stable_atoms(mol) == (2, 3) and key(mol) == ""
+    assert not is_valid(mol) and is_connected(mol) and stable_atoms(mol) == (2, 3) and molecule_key(mol) == ""
     assert mol.GetNumBonds() == 2
 
 
 def test_nothing_is_not_a_molecule():
     mol = build(np.zeros((1, 3), int), np.zeros((1, 3, 3)), np.array([0]), HEAVY)[0]
-    assert not is_valid(mol) and not is_connected(mol) and not is_stable(mol) and key(mol) == ""
+    assert not is_valid(mol) and not is_connected(mol) and not is_stable(mol) and molecule_key(mol) == ""
 
 
 def test_padding_does_not_matter():
     types = np.array([[3, 2, 8, 9, 9], [3, 2, 8, 0, -1]])
     positions = np.zeros((2, 5, 3))
     positions[:, 1, 0], positions[:, 2] = 1.53, [1.53, 1.43, 0]
-    assert [key(mol) for mol in build(types, positions, np.array([3, 3]), HEAVY)] == ["CCO", "CCO"]
+    assert [molecule_key(mol) for mol in build(types, positions, np.array([3, 3]), HEAVY)] == ["CCO", "CCO"]
 
 
 def test_what_was_found_survives_pickling():
     for mol in (ethanol(), ethanol(3.0), heavy([(C, 3)] * 3, [[0, 0, 0], [1.5, 0, 0], [3, 0, 0]])):
-        key(mol)
+        molecule_key(mol)
         copy = pickle.loads(pickle.dumps(mol))
         assert copy.GetPropsAsDict() == mol.GetPropsAsDict()
-        assert (is_valid(copy), is_stable(copy), key(copy)) == (is_valid(mol), is_stable(mol), key(mol))
+        assert (is_valid(copy), is_stable(copy), molecule_key(copy)) == (
+            is_valid(mol),
+            is_stable(mol),
+            molecule_key(mol),
+        )
         assert copy.GetNumConformers() == 1
 
 
@@ -145,7 +149,7 @@ def test_any_positions_make_some_molecule(vocabulary):
     types = rng.integers(0, len(vocabulary), (200, 9))
     mols = build(types, rng.normal(size=(200, 9, 3)), rng.integers(1, 10, 200), vocabulary)
     assert 0 < sum(map(is_valid, mols)) < 200
-    assert all((key(mol) != "") == is_valid(mol) for mol in mols)
+    assert all((molecule_key(mol) != "") == is_valid(mol) for mol in mols)
 
 
 def test_rotation_and_order_of_the_nodes_leave_the_key():
@@ -154,7 +158,7 @@ def test_rotation_and_order_of_the_nodes_leave_the_key():
     x = np.array([[0, 0, 0], [1.53, 0, 0], [1.53, 1.43, 0]]) @ turn
     order = [2, 0, 1]
     mol = heavy([[(C, 3), (C, 2), (O, 1)][i] for i in order], x[order])
-    assert key(mol) == "CCO" and is_stable(mol)
+    assert molecule_key(mol) == "CCO" and is_stable(mol)
 
 
 @pytest.fixture(scope="module")
@@ -175,7 +179,7 @@ def test_known_answers_of_qm9(qm9):
     mols = build(*qm9, EXPLICIT)
     assert len(mols) == 13_083
     atom, molecule = shares(mols)
-    keys = [key(mol) for mol in mols if is_valid(mol)]
+    keys = [molecule_key(mol) for mol in mols if is_valid(mol)]
     assert round(100 * atom, 3) == 99.344
     assert round(100 * molecule, 3) == 95.215
     assert round(100 * len(keys) / len(mols), 3) == 97.738

@@ -12,11 +12,11 @@ from torch_geometric.loader import DataLoader
 
 from domains.molecules import sources
 from domains.molecules.builder import build
-from domains.molecules.chemistry import is_stable, key
+from domains.molecules.chemistry import is_stable, molecule_key
 from domains.molecules.data import MoleculeData
 from domains.molecules.dataset import OTHER, UNSTABLE, to_graphs
-from domains.molecules.enumeration import embed, enumerate_molecules
-from domains.molecules.files import write
+from domains.molecules.enumeration import embed_enumerated, enumerate_molecules
+from domains.molecules.files import write_molecules
 from domains.molecules.vocabulary import EXPLICIT, HEAVY
 from graft.errors import GraftError
 from graft.io.atomic import write_with
@@ -39,7 +39,7 @@ def cache(tmp_path_factory):
 @pytest.fixture(scope="module")
 def small():
     """The arrays of the molecules with up to 4 heavy atoms."""
-    return embed(enumerate_molecules(4), progress=False)
+    return embed_enumerated(enumerate_molecules(4), progress=False)
 
 
 @pytest.mark.parametrize("setting", ["max_heavy_atoms", "max_embedded", "max_atoms", "batch_size"])
@@ -79,7 +79,7 @@ def test_strange_molecules_are_not_enumerated(smiles):
 
 
 def test_embedding_is_deterministic_and_centred(small):
-    again = embed(small["smiles"], progress=False)
+    again = embed_enumerated(small["smiles"], progress=False)
     assert all(np.array_equal(small[name], again[name]) for name in small)
     assert np.abs(small["positions"].sum(1)).max() < 1e-4
     assert not small["positions"][small["charges"] == 0].any()
@@ -193,17 +193,17 @@ def test_sdf_files_are_read_back(tmp_path, small):
     inside = torch.arange(4) < counts[:, None]
     types[inside], positions[inside] = batch.type, batch.pos
     mols = build(types.numpy(), positions.numpy(), counts.numpy(), HEAVY)
-    write(mols, tmp_path / "some.sdf")
-    arrays, left_out, *_ = sources.read(str(tmp_path / "some.sdf"), 9)
+    write_molecules(mols, tmp_path / "some.sdf")
+    arrays, left_out, *_ = sources.read_source(str(tmp_path / "some.sdf"), 9)
     again, _ = to_graphs(arrays, HEAVY, 9)
-    assert again.keys == [key(mol) for mol in mols] and not left_out
+    assert again.keys == [molecule_key(mol) for mol in mols] and not left_out
 
 
 def test_bad_records_of_an_sdf_are_counted(tmp_path):
     flat = Chem.MolToMolBlock(Chem.MolFromSmiles("CCO"))
     path = tmp_path / "bad.sdf"
     path.write_text(f"{flat}$$$$\nnonsense\nmore\n\nnot a count line\n$$$$\n")
-    arrays, left_out, *_ = sources.read(str(path), 9)
+    arrays, left_out, *_ = sources.read_source(str(path), 9)
     assert (
         left_out == [(1, "without a 3-D structure: CCO"), (2, "unparseable: nonsense")]
         and len(arrays["num_atoms"]) == 0

@@ -9,7 +9,7 @@ from rdkit import Chem
 from rdkit.Chem import rdDepictor
 from rdkit.Geometry import Point3D
 
-from domains.molecules.files import render_grid, write
+from domains.molecules.files import render_grid, write_molecules
 
 
 def carbons(count: int, *, at: float = 0.0, bond: Any = None) -> Any:
@@ -42,7 +42,7 @@ def test_degenerate_molecules(name: str, tmp_path: Path) -> None:
     mols = [DEGENERATE[name], Chem.MolFromSmiles("CCO")]
     assert render_grid(mols).startswith(b"\x89PNG")
     for suffix in (".sdf", ".xyz", ".csv", ".smi"):
-        write(mols, tmp_path / f"mols{suffix}")
+        write_molecules(mols, tmp_path / f"mols{suffix}")
         assert (tmp_path / f"mols{suffix}").stat().st_size
 
 

@@ -95,7 +95,7 @@ def test_processes_that_hang_or_crash_are_replaced(monkeypatch: pytest.MonkeyPat
     assert all(isinstance(each, Embedded) for each in found[2:])
     start = time.monotonic()
     assert embed_all(["CC"], seconds=1) == found[:1] and time.monotonic() - start < 0.5  # also a limit is cached
-    monkeypatch.setattr(conformers, "_WORK", "domains.molecules.etkdg.embed")
+    monkeypatch.setattr(conformers, "_WORK", "domains.molecules.etkdg.embed_smiles")
     assert isinstance(embed_all(["CC"], seconds=2)[0], Embedded)  # unless more time is given
 
 
@@ -136,12 +136,12 @@ def test_a_part_of_a_large_file_is_embedded(monkeypatch: pytest.MonkeyPatch, tmp
         file.write("\n".join(smiles))
     path = str(tmp_path / "many.smi.gz")
     reading = entries.Reading(Standard(EXPLICIT, 7), max_embedded=6)
-    some = sources.read(path, 7, reading=reading)
+    some = sources.read_source(path, 7, reading=reading)
     assert len(some.numbers) == 6 and some.numbers == sorted(some.numbers)
     assert some.titles == [smiles[number - 1] for number in some.numbers]
     assert list(some.arrays["smiles"]) == [Chem.CanonSmiles(smiles) for smiles in some.titles]
     assert some.arrays["formal_charges"].shape == some.arrays["charges"].shape
-    everything = sources.read(path, 7, reading=entries.Reading(Standard(EXPLICIT, 7)))
+    everything = sources.read_source(path, 7, reading=entries.Reading(Standard(EXPLICIT, 7)))
     assert len(everything.numbers) == 17 and len(everything.left_out) == 6
     chosen = [everything.numbers.index(number) for number in some.numbers]
     count = some.arrays["positions"].shape[1]

@@ -11,7 +11,7 @@ from domains.molecules.backbone import EGNN
 from domains.molecules.builder import build
 from domains.molecules.chemistry import is_valid
 from domains.molecules.default_process import default_process
-from domains.molecules.files import render_grid, write
+from domains.molecules.files import render_grid, write_molecules
 from domains.molecules.module import Molecules
 from domains.molecules.vocabulary import EXPLICIT, HEAVY
 from graft.errors import GraftError
@@ -37,7 +37,7 @@ def mols():
 
 def test_sdf(mols, tmp_path):
     path = tmp_path / "new" / "some.SDF"
-    write(mols, path)
+    write_molecules(mols, path)
     with rdBase.BlockLogs():
         read = list(Chem.SDMolSupplier(str(path), sanitize=False))
     assert [mol.GetPropsAsDict() for mol in read] == [
@@ -54,12 +54,12 @@ def test_sdf(mols, tmp_path):
 
 
 def test_smiles(mols, tmp_path):
-    write(mols, tmp_path / "some.smi")
+    write_molecules(mols, tmp_path / "some.smi")
     assert (tmp_path / "some.smi").read_text() == "CCO\n"
 
 
 def test_csv(mols, tmp_path):
-    write(mols, tmp_path / "some.csv")
+    write_molecules(mols, tmp_path / "some.csv")
     with open(tmp_path / "some.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert rows[0] == {"smiles": "CCO", "valid": "1", "stable": "1", "connected": "1", "reward": "0.5"}
@@ -76,7 +76,7 @@ def test_a_failed_reward_is_left_out(mols, tmp_path):
 
 def test_unknown_extensions_are_refused(mols, tmp_path):
     with pytest.raises(GraftError, match=r"\.sdf, \.xyz, \.smi, \.csv"):
-        write(mols, tmp_path / "some.mol2")
+        write_molecules(mols, tmp_path / "some.mol2")
     assert not list(tmp_path.iterdir())
 
 
@@ -105,7 +105,7 @@ def test_anything_is_written_and_drawn(vocabulary, tmp_path):
     found = build(types, rng.normal(size=(60, 12, 3)), counts, vocabulary)
     assert 0 < sum(map(is_valid, found)) < 60
     assert render_grid(found).startswith(PNG)
-    write(found, tmp_path / "some.sdf")
+    write_molecules(found, tmp_path / "some.sdf")
     with rdBase.BlockLogs():
         assert len(list(Chem.SDMolSupplier(str(tmp_path / "some.sdf"), sanitize=False))) == 60
 
@@ -120,7 +120,7 @@ def test_aromatic_bonds_without_a_kekule_form_are_written(suffix, tmp_path):
         part.SetIsAromatic(True)
     mol.AddConformer(Chem.Conformer(3))
     assert not is_valid(mol)
-    write([mol, mol], tmp_path / f"out.{suffix}")
+    write_molecules([mol, mol], tmp_path / f"out.{suffix}")
     assert render_grid([mol])
     if suffix == "sdf":
         with Chem.SDMolSupplier(str(tmp_path / "out.sdf"), sanitize=False) as found:

@@ -12,7 +12,7 @@ from domains.molecules import Molecules, qm9
 from domains.molecules import fragment as fragments
 from domains.molecules.backbone import EGNN
 from domains.molecules.conformers import embed_all
-from domains.molecules.files import write
+from domains.molecules.files import write_molecules
 from domains.molecules.size_distribution import size_probabilities
 from domains.molecules.vocabulary import DRUG_LIKE, EXPLICIT, HEAVY
 from graft.accept import AcceptAll
@@ -82,7 +82,7 @@ def ring(tmp_path):
     mol = Chem.Mol(embedded("C1CC1", EXPLICIT))
     turn = np.linalg.qr(np.random.default_rng(0).normal(size=(3, 3)))[0]
     mol.GetConformer().SetPositions(mol.GetConformer().GetPositions() @ turn + [3.0, -2.0, 5.0])
-    write([mol], tmp_path / "ring.sdf")
+    write_molecules([mol], tmp_path / "ring.sdf")
     return str(tmp_path / "ring.sdf")
 
 
@@ -90,7 +90,7 @@ def ring(tmp_path):
 def test_a_fragment_stays_where_it_is(ring, vocabulary):
     """The fragment stays for any output of the network, which is untrained here."""
     made = module(vocabulary=vocabulary, fragment=ring)
-    given = fragments.read(ring, vocabulary)
+    given = fragments.read_fragment(ring, vocabulary)
     assert len(given) == 3 and given.elements.tolist() == [6, 6, 6]
     mols = drawn(made)
     assert {mol.GetNumAtoms() for mol in mols} == {4, 5}
@@ -156,7 +156,7 @@ def test_fragments_that_cannot_be(ring, tmp_path):
         module(fragment=str(tmp_path / "s.xyz"))
     long = Chem.Mol(embedded("CC", EXPLICIT))
     long.GetConformer().SetPositions(long.GetConformer().GetPositions() * 1.3)
-    write([long], tmp_path / "long.sdf")
+    write_molecules([long], tmp_path / "long.sdf")
     with pytest.raises(GraftError, match=r"C1 and C2 are 1\.9\d Å apart.*no bond"):
         module(fragment=str(tmp_path / "long.sdf"))
 
@@ -179,19 +179,19 @@ def test_orders_of_a_fragments_bonds(tmp_path, kekulise):
     """With hydrogens as nodes, aromatic bonds may be read as any Kekulé form, and as no other."""
     path = tmp_path / "a.sdf"
     with pytest.raises(GraftError, match=r"1\.39 Å apart, .* is a single bond where the file has an aromatic bond"):
-        fragments.read(saved("c1ccccc1", path, kekulise=kekulise), EXPLICIT)
+        fragments.read_fragment(saved("c1ccccc1", path, kekulise=kekulise), EXPLICIT)
     for smiles in ("c1cc[nH]c1", "c1ccoc1", "Cc1nnco1", "CC=CC#N", "NC(C)=O", "C1CC1"):
-        found = fragments.read(saved(smiles, path, kekulise=kekulise), EXPLICIT)
+        found = fragments.read_fragment(saved(smiles, path, kekulise=kekulise), EXPLICIT)
         assert len(found) == Chem.MolFromSmiles(smiles).GetNumAtoms()
     with pytest.raises(GraftError, match=r"C1 and O2 are 1\.\d+ Å .* a single bond where the file has a double bond"):
-        fragments.read(saved("C=O", path, stretch=0.1), EXPLICIT)
+        fragments.read_fragment(saved("C=O", path, stretch=0.1), EXPLICIT)
 
 
 @pytest.mark.parametrize("kekulise", [True, False], ids=["kekulised", "aromatic"])
 @pytest.mark.parametrize("smiles", ["c1ccccc1", "c1ccc2[nH]ccc2c1", "Cc1ccncc1F", "O=c1cc[nH]cc1", "CC(=O)[O-]"])
 def test_rings_of_drugs_are_fragments(tmp_path, smiles, kekulise):
     """With hydrogens in the types only the bonded pairs are compared."""
-    found = fragments.read(saved(smiles, tmp_path / "a.sdf", kekulise=kekulise), DRUG_LIKE)
+    found = fragments.read_fragment(saved(smiles, tmp_path / "a.sdf", kekulise=kekulise), DRUG_LIKE)
     assert len(found) == Chem.MolFromSmiles(smiles).GetNumAtoms()
     for atom, row in zip(Chem.MolFromSmiles(smiles).GetAtoms(), found.allowed, strict=True):
         kinds = [kind for kind, allowed in zip(DRUG_LIKE.kinds, row.tolist(), strict=True) if allowed]
@@ -206,11 +206,11 @@ def test_attachment_points_say_where_the_rest_grows(tmp_path):
     scaffold.GetAtomWithIdx(0).SetAtomicNum(0)
     with Chem.SDWriter(str(tmp_path / "a.sdf")) as writer:
         writer.write(scaffold)
-    found = fragments.read(str(tmp_path / "a.sdf"), DRUG_LIKE)
+    found = fragments.read_fragment(str(tmp_path / "a.sdf"), DRUG_LIKE)
     names = [DRUG_LIKE.names[row.nonzero().item()] for row in found.allowed]
     assert names == ["C", "CH", "CH", "C", "OH", "CH", "CH"]
     with pytest.raises(GraftError, match="attachment points"):
-        fragments.read(str(tmp_path / "a.sdf"), EXPLICIT)
+        fragments.read_fragment(str(tmp_path / "a.sdf"), EXPLICIT)
 
 
 @pytest.mark.parametrize("shift", [0, 1])
@@ -230,7 +230,7 @@ def test_both_kekule_forms_are_the_aromatic_ring(tmp_path, shift):
     with Chem.SDWriter(str(tmp_path / "ring.sdf")) as writer:
         writer.SetKekulize(False)
         writer.write(mol)
-    assert len(fragments.read(str(tmp_path / "ring.sdf"), EXPLICIT)) == 6
+    assert len(fragments.read_fragment(str(tmp_path / "ring.sdf"), EXPLICIT)) == 6
 
 
 def test_what_is_given_tells_draws_apart(ring):

@@ -13,11 +13,11 @@ from torch_geometric.data import Data
 
 from domains.molecules import entries, qm9, records, scored_files, sources
 from domains.molecules.builder import build
-from domains.molecules.chemistry import is_stable, key
+from domains.molecules.chemistry import is_stable, molecule_key
 from domains.molecules.conformers import embed_all, relax_conformer
 from domains.molecules.data import MoleculeData
 from domains.molecules.dataset import to_graphs
-from domains.molecules.files import write
+from domains.molecules.files import write_molecules
 from domains.molecules.standardise import Standard
 from domains.molecules.vocabulary import EXPLICIT, HEAVY
 from graft.errors import GraftError
@@ -38,14 +38,14 @@ def files(tmp_path):
     for i, mol in enumerate(mols):
         mol.SetDoubleProp("reward", float(i))
     for suffix in ("sdf", "xyz", "smi", "csv"):
-        write(mols, tmp_path / f"some.{suffix}")
+        write_molecules(mols, tmp_path / f"some.{suffix}")
     return tmp_path
 
 
 @pytest.mark.parametrize("suffix", ["sdf", "xyz", "smi", "csv"])
 @pytest.mark.parametrize("vocabulary", [HEAVY, EXPLICIT], ids=["heavy", "explicit"])
 def test_what_is_written_is_read(files, suffix, vocabulary):
-    arrays, left_out, *_ = sources.read(str(files / f"some.{suffix}"), 9)
+    arrays, left_out, *_ = sources.read_source(str(files / f"some.{suffix}"), 9)
     found, unused = to_graphs(arrays, vocabulary, 9)
     assert sorted(found.keys) == sorted(Chem.CanonSmiles(smiles) for smiles in SMILES)
     assert not left_out and not any(unused)
@@ -55,17 +55,17 @@ def test_what_is_written_is_read(files, suffix, vocabulary):
 
 @pytest.mark.parametrize("suffix", ["sdf", "xyz", "csv"])
 def test_scores_come_with_them(files, suffix):
-    found = scored_files.read(files / f"some.{suffix}", "reward", EXPLICIT, 10)
+    found = scored_files.read_scored_molecules(files / f"some.{suffix}", "reward", EXPLICIT, 10)
     assert dict(zip(found.molecules.keys, found.values, strict=True))["CCF"] == 4 and len(found.values) == 7
     ((number, why),) = found.left_out
     assert number == 3 and why.startswith("too large, of more than 10 atoms") and found.replicates == 0
 
 
 def test_hydrogens_are_placed_in_xyz(tmp_path):
-    write([embedded("CCO", HEAVY)], tmp_path / "a.xyz")
+    write_molecules([embedded("CCO", HEAVY)], tmp_path / "a.xyz")
     text = (tmp_path / "a.xyz").read_text()
     assert text.startswith("9\nsmiles=CCO valid=1 stable=1 connected=1\n") and text.count("\nH ") == 6
-    found, _ = to_graphs(sources.read(str(tmp_path / "a.xyz"), 9)[0], HEAVY, 9)
+    found, _ = to_graphs(sources.read_source(str(tmp_path / "a.xyz"), 9)[0], HEAVY, 9)
     assert found.keys == ["CCO"]
 
 
@@ -88,11 +88,11 @@ GOOD = "3\nenergy=-1.5 other\nO 0 0 0\nH 0.96 0 0\nH -0.24 0.93 0\n"
 )
 def test_frames_of_xyz(tmp_path, text, usable, unusable):
     (tmp_path / "some.xyz").write_text(text)
-    arrays, left_out, *_ = sources.read(str(tmp_path / "some.xyz"), 9)
+    arrays, left_out, *_ = sources.read_source(str(tmp_path / "some.xyz"), 9)
     assert len(arrays["num_atoms"]) == usable and [why for _, why in left_out] == [records.UNREADABLE] * unusable
     if usable:
         np.testing.assert_allclose(arrays["positions"][0, 1], [0.96, 0, 0])
-        assert next(records.read(tmp_path / "some.xyz")).properties == {"energy": "-1.5"} or "nonsense" in text
+        assert next(records.read_records(tmp_path / "some.xyz")).properties == {"energy": "-1.5"} or "nonsense" in text
 
 
 def test_records_that_cannot_be_used_are_counted(tmp_path):
@@ -104,7 +104,7 @@ def test_records_that_cannot_be_used_are_counted(tmp_path):
             writer.write(mol)
         writer.write(Chem.MolFromSmiles("CCO"))
     reading = entries.Reading(Standard(EXPLICIT, 9, 10))
-    arrays, left_out, *_ = sources.read(str(tmp_path / "some.sdf"), 9, reading=reading)
+    arrays, left_out, *_ = sources.read_source(str(tmp_path / "some.sdf"), 9, reading=reading)
     assert [(number, why.split(" (")[0].split(",")[0]) for number, why in left_out] == [
         (1, "charged"),
         (2, "with other elements than H"),
@@ -116,7 +116,7 @@ def test_records_that_cannot_be_used_are_counted(tmp_path):
     with pytest.raises(GraftError, match=r"4 of 5 records.*1 left out: charged"):
         data.setup()
     (tmp_path / "some.csv").write_text("id,SMILES\n1,CC\n2,C[NH3+]\n3,C(\n4,CCO\n")
-    arrays, left_out, *_ = sources.read(str(tmp_path / "some.csv"), 9)
+    arrays, left_out, *_ = sources.read_source(str(tmp_path / "some.csv"), 9)
     assert len(arrays["num_atoms"]) == 2 and [number for number, _ in left_out] == [2, 3]
     assert left_out[0][1].startswith("charged") and left_out[1][1] == "no SMILES: C("
 
@@ -133,20 +133,23 @@ def test_records_that_cannot_be_used_are_counted(tmp_path):
 )
 def test_tables_of_smiles(tmp_path, text):
     (tmp_path / "some.csv").write_text(text, encoding="utf-8")
-    arrays, left_out, *_ = sources.read(str(tmp_path / "some.csv"), 9)
+    arrays, left_out, *_ = sources.read_source(str(tmp_path / "some.csv"), 9)
     assert to_graphs(arrays, HEAVY, 9)[0].keys == ["CC", "CO"] and not left_out
 
 
 def test_an_unknown_element_is_reported_once(tmp_path, capfd):
     """RDKit prints a stack trace of its own."""
     (tmp_path / "some.xyz").write_text(GOOD + "1\n\nXx 0 0 0\n1\n\n999 0 0 0\n")
-    assert sources.read(str(tmp_path / "some.xyz"), 9).left_out == [(2, records.UNREADABLE), (3, records.UNREADABLE)]
+    assert sources.read_source(str(tmp_path / "some.xyz"), 9).left_out == [
+        (2, records.UNREADABLE),
+        (3, records.UNREADABLE),
+    ]
     assert capfd.readouterr() == ("", "")
 
 
 def scores(path, *rows, nodes=6):
     path.write_text("smiles,pIC50\n" + "".join(f"{smiles},{value}\n" for smiles, value in rows))
-    return scored_files.read(path, "pIC50", HEAVY, nodes)
+    return scored_files.read_scored_molecules(path, "pIC50", HEAVY, nodes)
 
 
 def test_why_a_scored_molecule_is_left_out(tmp_path):
@@ -181,8 +184,8 @@ def test_replicates_are_averaged(tmp_path):
     poses = [embedded("CCO", EXPLICIT), embedded("CCO", EXPLICIT)]
     for value, mol in enumerate(poses):
         mol.SetDoubleProp("reward", value)
-    write(poses, tmp_path / "poses.sdf")
-    assert scored_files.read(tmp_path / "poses.sdf", "reward", HEAVY, 6).values == [0, 1]
+    write_molecules(poses, tmp_path / "poses.sdf")
+    assert scored_files.read_scored_molecules(tmp_path / "poses.sdf", "reward", HEAVY, 6).values == [0, 1]
 
 
 def test_files_that_cannot_be_read(tmp_path):
@@ -194,7 +197,7 @@ def test_files_that_cannot_be_read(tmp_path):
     message = {"a.csv": "no column 'smiles'", "b.csv": "no text", "c.xyz": "no text", "d.smi.gz": "cannot be read"}
     for name, why in {**message, "e.sdf": "no SDF file"}.items():
         with pytest.raises(GraftError, match=why):
-            sources.read(str(tmp_path / name), 9)
+            sources.read_source(str(tmp_path / name), 9)
 
 
 @pytest.mark.parametrize(
@@ -211,7 +214,9 @@ def test_atoms_without_bonds_get_them_before_they_are_relaxed(smiles):
         atom.SetNumExplicitHs(0)
         atom.SetIsAromatic(False)
     found = entries.relax_or_build_bonds(Chem.Mol(bare))
-    assert key(found) == key(Chem.MolFromSmiles(smiles)) and found.GetNumAtoms() == whole.GetNumAtoms()
+    assert (
+        molecule_key(found) == molecule_key(Chem.MolFromSmiles(smiles)) and found.GetNumAtoms() == whole.GetNumAtoms()
+    )
 
 
 def test_relaxing_leaves_the_aromaticity_of_rdkit():
@@ -228,14 +233,14 @@ def test_conformers_cleaned_on_request(tmp_path):
     mol.GetConformer().SetPositions(x + 0.04 * (-1) ** np.arange(len(x))[:, None])
     bent = embedded_again(mol)
     tidy = relax_conformer(bent)
-    assert energy(tidy) < energy(bent) - 1 and key(tidy) == key(bent) == "CCO" and is_stable(tidy)
+    assert energy(tidy) < energy(bent) - 1 and molecule_key(tidy) == molecule_key(bent) == "CCO" and is_stable(tidy)
     heavy = relax_conformer(embedded("CCO", HEAVY))
     assert heavy.GetNumAtoms() == 9 and is_stable(heavy)
     assert embedded_again(bent).GetConformer().GetPositions() == pytest.approx(bent.GetConformer().GetPositions())
     for suffix in ("sdf", "xyz"):
-        write([bent], tmp_path / f"bent.{suffix}")
-        rough = sources.read(str(tmp_path / f"bent.{suffix}"), 9).arrays
-        clean = sources.read(str(tmp_path / f"bent.{suffix}"), 9, clean=True).arrays
+        write_molecules([bent], tmp_path / f"bent.{suffix}")
+        rough = sources.read_source(str(tmp_path / f"bent.{suffix}"), 9).arrays
+        clean = sources.read_source(str(tmp_path / f"bent.{suffix}"), 9, clean=True).arrays
         ends = [np.linalg.norm(a["positions"][0, 0] - a["positions"][0, 1]) for a in (rough, clean)]
         assert ends[0] == pytest.approx(np.linalg.norm(np.subtract(*bent.GetConformer().GetPositions()[:2])), abs=1e-3)
         assert ends[1] == pytest.approx(np.linalg.norm(np.subtract(*tidy.GetConformer().GetPositions()[:2])), abs=0.02)
@@ -267,17 +272,17 @@ class Fake:
 
 def test_qm9_in_edms_split(monkeypatch):
     monkeypatch.setattr(datasets, "QM9", Fake)
-    test = sources.read("qm9:test", 9)[0]["positions"][:, 0, 0]
-    np.testing.assert_array_equal(test, qm9.split("test"))
-    assert {part: len(qm9.split(part)) for part in qm9.PARTS} == {"train": 100_000, "valid": 17_748, "test": 13_083}
-    everything = np.concatenate([qm9.split(part) for part in qm9.PARTS])
+    test = sources.read_source("qm9:test", 9)[0]["positions"][:, 0, 0]
+    np.testing.assert_array_equal(test, qm9.edm_split("test"))
+    assert {part: len(qm9.edm_split(part)) for part in qm9.PARTS} == {"train": 100_000, "valid": 17_748, "test": 13_083}
+    everything = np.concatenate([qm9.edm_split(part) for part in qm9.PARTS])
     assert sorted(everything.tolist()) == list(range(qm9.MOLECULES))
     assert sum(qm9.SIZES.values()) == 100_000
     with pytest.raises(GraftError, match="no part 'dev'"):
-        sources.read("qm9:dev", 9)
+        sources.read_source("qm9:dev", 9)
     monkeypatch.setattr(datasets, "QM9", lambda root: Fake(root, 5))
     with pytest.raises(GraftError, match="5 molecules where"):
-        sources.read("qm9", 9)
+        sources.read_source("qm9", 9)
 
 
 @pytest.mark.skipif(not QM9.is_file(), reason="QM9's test split is not here")
@@ -285,7 +290,7 @@ def test_the_split_is_that_of_edms_files():
     """A molecule's number is 1 + its position + the rejected ones before it, so it must grow with the position."""
     with np.load(QM9) as file:
         numbers = file["index"]
-    positions = qm9.split("test")
+    positions = qm9.edm_split("test")
     before = np.sort(numbers) - 1 - np.sort(positions)
     assert len(numbers) == len(positions) and (np.diff(before) >= 0).all() and 0 <= before.min() <= before.max() <= 3054
 
@@ -296,4 +301,4 @@ def test_qm9_without_a_network(monkeypatch):
 
     monkeypatch.setattr(datasets, "QM9", fail)
     with pytest.raises(GraftError, match=r"cannot be downloaded or read .Network is unreachable.: go online"):
-        sources.read("qm9:train", 9)
+        sources.read_source("qm9:train", 9)

@@ -10,7 +10,7 @@ from rdkit import Chem
 from rdkit.Chem import QED as rdkit_qed
 from rdkit.Chem import Crippen, Descriptors
 
-from domains.molecules.chemistry import key
+from domains.molecules.chemistry import molecule_key
 from domains.molecules.rewards import (
     QED,
     TPSA,
@@ -35,7 +35,7 @@ from graft.reward import CachedReward, Reward
 @pytest.mark.parametrize("smiles", ["CCO", "NCC(=O)O", "CC(=O)NC", "C1CCNC1"])
 def test_descriptors_are_those_of_the_smiles(smiles, vocabulary):
     mol, meant = embedded(smiles, vocabulary), Chem.MolFromSmiles(smiles)
-    assert key(mol) == Chem.CanonSmiles(smiles)
+    assert molecule_key(mol) == Chem.CanonSmiles(smiles)
     assert QED().score(mol) == pytest.approx(rdkit_qed.qed(meant))
     assert LogP().score(mol) == pytest.approx(Crippen.MolLogP(meant))
     assert TPSA().score(mol) == pytest.approx(Descriptors.TPSA(meant))

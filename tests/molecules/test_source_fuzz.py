@@ -14,7 +14,7 @@ from rdkit import rdBase
 
 from domains.molecules import sources
 from domains.molecules.dataset import to_graphs
-from domains.molecules.scored_files import read as read_scored
+from domains.molecules.scored_files import read_scored_molecules as read_scored
 from domains.molecules.vocabulary import HEAVY
 from graft.errors import GraftError
 
@@ -57,7 +57,7 @@ ARRAYS = {"num_atoms": np.array([1, 2]), "charges": np.array([[6, 0], [6, 8]]), 
 
 def whole(source: Path) -> None:
     """Return the molecules as pre-training reads them."""
-    to_graphs(sources.read(str(source), 7)[0], HEAVY, 7)
+    to_graphs(sources.read_source(str(source), 7)[0], HEAVY, 7)
 
 
 def scored(source: Path) -> None:

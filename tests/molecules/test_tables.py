@@ -30,7 +30,7 @@ def cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 def read(
     path: Path, score: str = "pIC50", vocabulary: Vocabulary = EXPLICIT, nodes: int = 29, **options: Any
 ) -> ScoredMolecules:
-    return scored_files.read(path, score, vocabulary, nodes, Options(**options))
+    return scored_files.read_scored_molecules(path, score, vocabulary, nodes, Options(**options))
 
 
 def table(path: Path, text: str, encoding: str = "utf-8") -> Path:
@@ -149,7 +149,7 @@ def test_options_that_cannot_be_used() -> None:
         ({"max_replicate_factor": 0.5}, "at least 1"),
     ):
         with pytest.raises(GraftError, match=message):
-            scored_files.options(given)
+            scored_files.parse_options(given)
 
 
 def test_replicates_differ_widely_by_factor_or_deviations(tmp_path: Path) -> None:
@@ -183,7 +183,7 @@ def test_tables_of_any_kind(tmp_path: Path, suffix: str, separator: str, encodin
     rows = [("µM, or nM", "Drug"), ("3 µM", "CCO"), ("1 µM", "CCN")]
     text = "\r\n".join(separator.join(f'"{cell}"' for cell in row) for row in rows)
     path = table(tmp_path / f"a.{suffix}", text, encoding)
-    found = [(record.title, record.properties["µM, or nM"]) for record in records.read(path, "drug")]
+    found = [(record.title, record.properties["µM, or nM"]) for record in records.read_records(path, "drug")]
     assert found == [("CCO", "3 µM"), ("CCN", "1 µM")]
 
 
@@ -273,7 +273,7 @@ def test_isotopes_are_not_merged(tmp_path: Path) -> None:
     assert found.molecules.keys == ["CO", "CO", "CC=O", "CC=O", "CC"] and found.values == [7, 5.5, 6, 4, 1]
     (note,) = [note for note in found.notes if "isotopes" in note]
     assert note.startswith("3 records have isotopes") and "record 1: [2H]OC" in note
-    assert sources.read(str(tmp_path / "a.csv"), 9).notes[0].startswith("3 records have isotopes")
+    assert sources.read_source(str(tmp_path / "a.csv"), 9).notes[0].startswith("3 records have isotopes")
 
 
 def test_attachment_points_are_refused(tmp_path: Path) -> None:
@@ -284,7 +284,7 @@ def test_attachment_points_are_refused(tmp_path: Path) -> None:
         text = of(mol).replace(" C  ", f" {symbol:<3}", 1)
         ((_, why),) = read(sdf(tmp_path / "a.sdf", text)).left_out
         assert why.startswith(("with an attachment point (*)", records.UNREADABLE)), (symbol, why)
-    assert sources.read(str(tmp_path / "a.csv"), 9).left_out[0][1].endswith(": *CCO")
+    assert sources.read_source(str(tmp_path / "a.csv"), 9).left_out[0][1].endswith(": *CCO")
 
 
 def test_large_molecules_are_refused_before_they_are_embedded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -332,7 +332,7 @@ def test_aromatic_bonds_with_implicit_hydrogens(tmp_path: Path, smiles: str, rig
     for atom in light.GetAtoms():
         atom.SetNumExplicitHs(0)
     text = of(light, order=lambda bond: 4 if bond.GetIsAromatic() else order_of(bond))
-    (record,) = records.read(sdf(tmp_path / "a.sdf", text))
+    (record,) = records.read_records(sdf(tmp_path / "a.sdf", text))
     mol, why = record.molecule()
     if right is None:
         assert mol is None and "Kekulé" in why
@@ -357,32 +357,32 @@ def test_flat_depictions_are_refused(tmp_path: Path, smiles: str, hydrogens: boo
     mol = Chem.AddHs(mol) if hydrogens else mol
     rdDepictor.Compute2DCoords(mol)
     Chem.Kekulize(mol)
-    (record,) = records.read(sdf(tmp_path / "a.sdf", of(mol)))
+    (record,) = records.read_records(sdf(tmp_path / "a.sdf", of(mol)))
     _, why = record.parsed()
     assert why == (records.DEPICTION if smiles != "c1ccncc1" or not hydrogens else "")
     real = embedded("c1ccncc1")
-    assert next(records.read(sdf(tmp_path / "b.sdf", Chem.MolToMolBlock(real)))).parsed()[1] == ""
+    assert next(records.read_records(sdf(tmp_path / "b.sdf", Chem.MolToMolBlock(real)))).parsed()[1] == ""
 
 
 def test_records_of_version_3000(tmp_path: Path) -> None:
     text = Chem.MolToV3KMolBlock(embedded("CCO"))
     assert read(sdf(tmp_path / "a.sdf", text, text)).molecules.keys == ["CCO", "CCO"]
     (tmp_path / "a.mol").write_text(text)
-    assert sources.read(str(tmp_path / "a.mol"), 9).numbers == [1]
+    assert sources.read_source(str(tmp_path / "a.mol"), 9).numbers == [1]
 
 
 def test_a_compressed_file_that_is_cut_off(tmp_path: Path) -> None:
     whole = gzip.compress(b"CCO\n" * 1000)
     (tmp_path / "a.smi.gz").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(GraftError, match=r"a\.smi\.gz cannot be read"):
-        sources.read(str(tmp_path / "a.smi.gz"), 9)
+        sources.read_source(str(tmp_path / "a.smi.gz"), 9)
 
 
 def test_a_property_in_another_encoding_is_skipped_alone(tmp_path: Path) -> None:
     body = Chem.MolToMolBlock(embedded("CCO")).encode()
     properties = b">  <unit>\n\xb5M\n\n>  <a\xf1o>\n1999\n\n>  <note> (7)\ntwo\nlines\n\n>  <pIC50>\n6.5\n\n$$$$\n"
     (tmp_path / "a.sdf").write_bytes(b"\xe9thanol" + body + properties)
-    (record,) = records.read(tmp_path / "a.sdf")
+    (record,) = records.read_records(tmp_path / "a.sdf")
     assert record.properties == {"note": "two\nlines", "pIC50": "6.5"}
     assert read(tmp_path / "a.sdf").values == [6.5]
 
@@ -423,7 +423,7 @@ InChI=1S/CH4/h1H4\tInChI=1S/CH4/h1H4
 def test_raw_files_of_qm9(tmp_path: Path) -> None:
     """Exponents as Mathematica writes them, a fifth column of charges, and lines after the atoms."""
     path = table(tmp_path / "a.xyz", RAW * 3)
-    found = sources.read(str(path), 9)
+    found = sources.read_source(str(path), 9)
     assert found.arrays["num_atoms"].tolist() == [5, 5, 5] and not found.left_out
     np.testing.assert_allclose(found.arrays["positions"][0, :2, 2], [8e-3, 1.9e-3])
     np.testing.assert_allclose(found.arrays["positions"][0, 2, 2], 2.7e-4)
@@ -435,16 +435,16 @@ def test_a_wrong_count_in_xyz_is_no_smaller_molecule(tmp_path: Path) -> None:
     good = "3\nwater\nO 0 0 0\nH 0.96 0 0\nH -0.24 0.93 0\n"
     for wrong in ("2", "4"):
         path = table(tmp_path / "a.xyz", good + good.replace("3", wrong, 1) + good)
-        found = sources.read(str(path), 9)
+        found = sources.read_source(str(path), 9)
         assert len(found.numbers) + len(found.left_out) >= 2 and found.left_out
         assert set(found.arrays["num_atoms"].tolist()) == {3}
 
 
 def test_smiles_files(tmp_path: Path) -> None:
     path = table(tmp_path / "a.smi.gz", "smiles name\nCCO\tethanol, pure\n\nCCN  \nC( broken\n")
-    found = sources.read(str(path), 9)
+    found = sources.read_source(str(path), 9)
     assert found.titles == ["CCO", "CCN"] and found.left_out == [(3, "no SMILES: C(")]
-    names = [record.properties.get("name") for record in records.read(path)]
+    names = [record.properties.get("name") for record in records.read_records(path)]
     assert names == ["ethanol, pure", None, "broken"]
 
 
@@ -463,7 +463,7 @@ def test_shared_cases() -> None:
     assert keys("depiction_flagged_3d.sdf", "pIC50") == []
     assert keys("other_column.csv", "Y", smiles_column="Drug") == ["CCO", "CCN"]
     assert keys("slow_embedding.csv", "score") == ["CCO"]
-    assert sources.read(str(CASES / "qm9_raw.xyz"), 9).arrays["num_atoms"].tolist() == [5]
+    assert sources.read_source(str(CASES / "qm9_raw.xyz"), 9).arrays["num_atoms"].tolist() == [5]
     chosen = {"standard_type": "IC50", "standard_relation": "=", "standard_units": "nM"}
     assert read(CASES / "chembl_export.csv", "Standard Value", filters=chosen).values == [120]
 
@@ -473,7 +473,7 @@ def test_mirror_images_with_different_scores_are_reported(tmp_path):
     rows = ["C[C@H](N)C(=O)O,9", "C[C@@H](N)C(=O)O,4", "C[C@H](O)CC,1", "C[C@@H](O)CC,1", "F/C=C/Cl,1", "F/C=C\\Cl,2",
             "C[C@H](O)[C@@H](C)O,3", "CCO,5"]  # fmt: skip
     (tmp_path / "a.csv").write_text("smiles,score\n" + "\n".join(rows) + "\n")
-    found = scored_files.read(tmp_path / "a.csv", "score", DRUG_LIKE, 8)
+    found = scored_files.read_scored_molecules(tmp_path / "a.csv", "score", DRUG_LIKE, 8)
     assert len(found.values) == 8
     notes = [note for note in found.notes if "mirror" in note]
     assert len(notes) == 1 and notes[0].startswith(

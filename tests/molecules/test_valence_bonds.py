@@ -9,9 +9,9 @@ import pytest
 from rdkit import Chem, rdBase
 
 from domains.molecules.builder import build
-from domains.molecules.chemistry import is_connected, is_valid, key, stable_atoms
+from domains.molecules.chemistry import is_connected, is_valid, molecule_key, stable_atoms
 from domains.molecules.conformers import embed_all
-from domains.molecules.files import write
+from domains.molecules.files import write_molecules
 from domains.molecules.rewards import program
 from domains.molecules.valence_bonds import complete
 from domains.molecules.vocabulary import DRUG_LIKE, HEAVY, VOCABULARIES, NodeType, find_vocabulary
@@ -73,7 +73,7 @@ def rebuilt(mols, noise=0.0, vocabulary=DRUG_LIKE, seed=0):
 
 def test_known_molecules_are_read_back(molecules):
     for smiles, mol in zip(SMILES, rebuilt(molecules), strict=True):
-        assert key(mol) == key(Chem.MolFromSmiles(smiles)), smiles
+        assert molecule_key(mol) == molecule_key(Chem.MolFromSmiles(smiles)), smiles
         assert is_valid(mol) and is_connected(mol) and stable_atoms(mol) == (mol.GetNumAtoms(),) * 2
 
 
@@ -83,7 +83,7 @@ def test_noise_rarely_changes_a_molecule(molecules):
         smiles
         for seed in range(5)
         for smiles, mol in zip(SMILES, rebuilt(molecules, 0.05, seed=seed), strict=True)
-        if key(mol) != key(Chem.MolFromSmiles(smiles))
+        if molecule_key(mol) != molecule_key(Chem.MolFromSmiles(smiles))
     ]
     assert len(wrong) <= 2, wrong
 
@@ -91,7 +91,9 @@ def test_noise_rarely_changes_a_molecule(molecules):
 def test_the_order_of_the_nodes_has_no_effect(molecules):
     rng = np.random.default_rng(3)
     shuffled = [Chem.RenumberAtoms(mol, rng.permutation(mol.GetNumAtoms()).tolist()) for mol in molecules]
-    assert [key(mol) for mol in rebuilt(shuffled)] == [key(Chem.MolFromSmiles(smiles)) for smiles in SMILES]
+    assert [molecule_key(mol) for mol in rebuilt(shuffled)] == [
+        molecule_key(Chem.MolFromSmiles(smiles)) for smiles in SMILES
+    ]
 
 
 def brute_force(demand, pairs):
@@ -149,7 +151,7 @@ def test_what_is_left_over_makes_a_molecule_invalid():
     ):
         types = np.array([[DRUG_LIKE.index[NodeType.parse(name)] for name in (first, second)]])
         mol = build(types, two, np.array([2]), DRUG_LIKE)[0]
-        assert is_valid(mol) == good and (key(mol) != "") == good
+        assert is_valid(mol) == good and (molecule_key(mol) != "") == good
     crowded = np.array([[[0, 0, 0], [1.5, 0, 0], [-1.5, 0, 0]]])
     types = np.array([[DRUG_LIKE.index[NodeType.parse("CH3")]] * 3])
     assert stable_atoms(build(types, crowded, np.array([3]), DRUG_LIKE)[0]) == (2, 3)
@@ -161,8 +163,10 @@ def test_what_is_left_over_makes_a_molecule_invalid():
 def test_stereochemistry_comes_from_the_positions(smiles):
     mol = embed_all([smiles], cache=False, progress=False)[0].molecule()
     found = rebuilt([mol])[0]
-    assert key(found, stereo=True) == Chem.MolToSmiles(Chem.MolFromSmiles(smiles))
-    assert key(found) == key(mol) == Chem.MolToSmiles(Chem.MolFromSmiles(smiles), isomericSmiles=False)
+    assert molecule_key(found, stereo=True) == Chem.MolToSmiles(Chem.MolFromSmiles(smiles))
+    assert (
+        molecule_key(found) == molecule_key(mol) == Chem.MolToSmiles(Chem.MolFromSmiles(smiles), isomericSmiles=False)
+    )
 
 
 def test_names_of_types():
@@ -187,7 +191,7 @@ def test_names_of_types():
 
 def test_the_small_vocabulary_reads_aromatic_rings():
     mols = [each.molecule() for each in embed_all(["Cc1ccccc1", "Oc1ccncc1F"], cache=False, progress=False)]
-    assert [key(mol) for mol in rebuilt(mols, vocabulary=HEAVY)] == ["Cc1ccccc1", "Oc1ccncc1F"]
+    assert [molecule_key(mol) for mol in rebuilt(mols, vocabulary=HEAVY)] == ["Cc1ccccc1", "Oc1ccncc1F"]
 
 
 def read(name):
@@ -208,7 +212,9 @@ def test_drugs_are_read_back(name, share, noise, least):
     """Shares of the molecules within the vocabulary, and of all of at most 40 heavy atoms, that keep their SMILES."""
     mols = [mol for mol in read(name) if mol.GetNumHeavyAtoms() <= 40]
     known = [mol for mol in mols if representable(mol)]
-    same = sum(key(found) == key(mol) for found, mol in zip(rebuilt(known, noise), known, strict=True))
+    same = sum(
+        molecule_key(found) == molecule_key(mol) for found, mol in zip(rebuilt(known, noise), known, strict=True)
+    )
     assert same / len(known) >= least and same / len(mols) >= (share if noise == 0 else 0)
 
 
@@ -220,7 +226,7 @@ def test_stereochemistry_is_in_every_file(smiles, tmp_path):
     found = rebuilt([embed_all([smiles], cache=False, progress=False)[0].molecule()])
     wanted = Chem.MolToSmiles(Chem.MolFromSmiles(smiles))
     for suffix in (".sdf", ".smi", ".csv"):
-        write(found, tmp_path / f"a{suffix}")
+        write_molecules(found, tmp_path / f"a{suffix}")
     assert Chem.MolToSmiles(Chem.RemoveHs(next(iter(Chem.SDMolSupplier(str(tmp_path / "a.sdf")))))) == wanted
     assert (tmp_path / "a.smi").read_text() == f"{wanted}\n"
     assert wanted in (tmp_path / "a.csv").read_text()

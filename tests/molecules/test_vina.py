@@ -11,7 +11,7 @@ from mols import BAD, GOOD, PIECES, embedded
 from rdkit import Chem
 from rdkit.Chem import rdDistGeom
 
-from domains.molecules.files import write
+from domains.molecules.files import write_molecules
 from domains.molecules.rewards import Gated, Vina
 from domains.molecules.rewards.pdbqt import parse_affinities
 from domains.molecules.view import view
@@ -172,7 +172,7 @@ def test_the_scored_form_is_the_pose(made, tmp_path):
         assert {atom[0] for atom in around["atoms"]} <= {"C", "N", "O"}
         assert scored_forms(Gated(reward), [GOOD, BAD])[0][1][1] is None
     writing = tmp_path / "pose.sdf"
-    write([form.item], writing)
+    write_molecules([form.item], writing)
     assert "_around" not in writing.read_text() and "CCO" in writing.read_text()
     assert '"around":{"atoms":[[' in view([form.item])
 

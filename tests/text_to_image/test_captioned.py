@@ -159,11 +159,11 @@ def test_training_a_scorer_and_a_judge(emoji: Path, tmp_path: Path) -> None:
     accuracy = train_judge.train(str(tmp_path / "judge.safetensors"), str(emoji), steps=2, batch_size=8)
     for found in (*vars(ranking).values(), *vars(accuracy).values()):
         assert 0 <= found <= 1
-    assert scorer.load(tmp_path / "scorer.safetensors").settings["size"] == 64
+    assert scorer.load_scorer(tmp_path / "scorer.safetensors").settings["size"] == 64
     with pytest.raises(GraftError, match="holds no scorer"):
-        scorer.load(tmp_path / "judge.safetensors")
+        scorer.load_scorer(tmp_path / "judge.safetensors")
     with pytest.raises(GraftError, match="holds no judge"):
-        judge.load(tmp_path / "scorer.safetensors")
+        judge.load_judge(tmp_path / "scorer.safetensors")
 
 
 def test_neighbours_differ_in_one_word() -> None:

@@ -80,7 +80,7 @@ class Judge(nn.Module):
         save_network(self, path, "judge", self.settings, about or {})
 
 
-def load(path: "str | Path") -> Judge:
+def load_judge(path: "str | Path") -> Judge:
     """Return a judge from a file that `Judge.save` wrote.
 
     Args:
@@ -106,7 +106,7 @@ class JudgeFeatures(Features):
     ) -> None:
         super().__init__(batch_size)
         self.weights = weights
-        self._network = load(weights)
+        self._network = load_judge(weights)
         self.size = int(self._network.settings["size"])
 
     @override

@@ -81,7 +81,7 @@ def known_words() -> list[str]:
     return sorted({*plain, "a", "an", *OBJECTS, *COLOURS, *BACKGROUNDS})
 
 
-def load(path: "str | Path") -> TwoTowers:
+def load_scorer(path: "str | Path") -> TwoTowers:
     """Return a scorer from a file that `TwoTowers.save` wrote.
 
     Args:

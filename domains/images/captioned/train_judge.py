@@ -85,5 +85,5 @@ def _answers(batch: Sequence[Caption], part: str) -> Tensor:
 
 
 if __name__ == "__main__":
-    yaml_files.install()
+    yaml_files.check_yaml_in_parser()
     script(train, __doc__)

@@ -164,5 +164,5 @@ def _tokens(tokenizer: Any, texts: list[str]) -> Tensor:
 
 
 if __name__ == "__main__":
-    yaml_files.install()
+    yaml_files.check_yaml_in_parser()
     script(train, __doc__)

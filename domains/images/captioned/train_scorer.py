@@ -121,5 +121,5 @@ def _describes(text: Caption, picture: Caption) -> bool:
 
 
 if __name__ == "__main__":
-    yaml_files.install()
+    yaml_files.check_yaml_in_parser()
     script(train, __doc__)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from domains.images.dataset.pictures import Pictures, checked
+from domains.images.dataset.pictures import Pictures, make_pictures
 from graft.errors import GraftError
 
 _PIXELS = ("images", "x", "arr_0", "x_train")
@@ -31,7 +31,7 @@ def read_npz(path: Path) -> Pictures:
             labels = next((name for name in _LABELS if name in file), None)
             if pixels is None:
                 raise GraftError(f"{path} has no array 'images'; there are: {', '.join(file.files) or 'none'}")
-            return checked(file[pixels], file[labels] if labels is not None else None, path)
+            return make_pictures(file[pixels], file[labels] if labels is not None else None, path)
     except (ValueError, OSError, zipfile.BadZipFile, AttributeError):
         raise GraftError(f"{path} is not a .npz file that can be read without pickle") from None
 
@@ -46,7 +46,7 @@ def read_idx(path: Path) -> Pictures:
     """
     labels = path.with_name(path.name.replace("images", "labels").replace("idx3", "idx1"))
     there = labels != path and labels.is_file()
-    return checked(_idx(path), _idx(labels) if there else None, path)
+    return make_pictures(_idx(path), _idx(labels) if there else None, path)
 
 
 def is_idx(path: Path) -> bool:

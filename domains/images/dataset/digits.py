@@ -6,7 +6,7 @@ from domains.images.dataset.pictures import Pictures
 from graft.errors import GraftError
 
 
-def read() -> Pictures:
+def read_digits() -> Pictures:
     """Return all digits, with 17 grey levels and their labels.
 
     Raises:

@@ -30,7 +30,7 @@ def read_folder(
     Raises:
         GraftError: There are no pictures, too many are broken, or they differ in size or channels.
     """
-    found = walk.below(path)
+    found = walk.find_pictures(path)
     root, part = walk.part_of(path, found.files)
     files = [file for file in found.files if file.is_relative_to(root)]
     if not files and not found.left_out:
@@ -45,14 +45,14 @@ def read_folder(
         try:
             pictures.append(decode(file, size, channels))
         except ValueError as error:
-            left_out.append((walk.shown(file.relative_to(path)), str(error)))
+            left_out.append((walk.printable(file.relative_to(path)), str(error)))
             continue
         read.append(file)
         labels.append(names.index(name) if labelled and name is not None else 0)
     kept: list[tuple[NDArray[np.uint8], int]] = []
     for file, array, label in zip(read, in_bytes(pictures), labels, strict=True):
         if isinstance(array, str):
-            left_out.append((walk.shown(file.relative_to(path)), array))
+            left_out.append((walk.printable(file.relative_to(path)), array))
         else:
             kept.append((array, label))
     left_out.sort()
@@ -77,7 +77,7 @@ def read_folder(
         np.array([label for _, label in kept], np.int64) if labelled else None,
         256,
         left_out,
-        [walk.shown(name) for name in names] if labelled else [],
+        [walk.printable(name) for name in names] if labelled else [],
         notes,
     )
 

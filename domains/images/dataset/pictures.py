@@ -36,7 +36,7 @@ class Pictures:
         return len(self.pixels)
 
 
-def checked(pixels: NDArray[Any], labels: "NDArray[Any] | None", where: object) -> Pictures:
+def make_pictures(pixels: NDArray[Any], labels: "NDArray[Any] | None", where: object) -> Pictures:
     """Return arrays of a file as `Pictures`.
 
     Args:

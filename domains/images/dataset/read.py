@@ -13,13 +13,13 @@ from domains.images.dataset.pictures import Pictures
 from graft.errors import GraftError
 from graft.io.paths import find_file
 
-__all__ = ["Pictures", "describe", "describe_invalid", "read"]
+__all__ = ["Pictures", "describe_invalid", "describe_pictures", "read_pictures"]
 
 MOST_NAMES = 20  # names of classes in a message
 MOST_RECORDS = 5  # invalid records in a message
 
 
-def read(
+def read_pictures(
     source: str, size: "int | None" = None, channels: "Literal[1, 3] | None" = None, max_invalid_fraction: float = 0.1
 ) -> Pictures:
     """Return the pictures of a source.
@@ -35,7 +35,7 @@ def read(
     """
     path = _found(source)
     if source == "digits":
-        found = digits.read()
+        found = digits.read_digits()
     elif path.is_dir():
         return read_folder(path, size, channels, max_invalid_fraction)
     elif not path.is_file():
@@ -65,7 +65,7 @@ def describe_invalid(left_out: "list[tuple[str, str]]") -> str:
     return f"{len(left_out)} left out ({some}{'; ...' if len(left_out) > MOST_RECORDS else ''})"
 
 
-def describe(found: Pictures, source: str) -> str:
+def describe_pictures(found: Pictures, source: str) -> str:
     """Return a line about pictures: their number, their classes and the invalid records."""
     some = ", ".join(found.names[:MOST_NAMES]) + (", ..." if len(found.names) > MOST_NAMES else "")
     parts = [f"{len(found.pixels)} pictures from {source}"]

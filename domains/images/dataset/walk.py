@@ -19,7 +19,7 @@ PART = re.compile(
 
 
 @dataclass
-class Found:
+class PictureFiles:
     """Files below a folder.
 
     Attributes:
@@ -33,22 +33,24 @@ class Found:
     others: "Counter[str]" = field(default_factory=Counter)
 
 
-def below(folder: Path) -> Found:
+def find_pictures(folder: Path) -> PictureFiles:
     """Return the pictures below a folder.
 
     Hidden files and folders are skipped, links are followed.
     """
-    found = Found()
+    found = PictureFiles()
     _look(folder, folder, [], set(), found)
     return found
 
 
-def shown(path: "Path | str") -> str:
+def printable(path: "Path | str") -> str:
     """Return a name that can be printed and written, since names on Linux may be invalid text."""
     return str(path).encode(errors="replace").decode()
 
 
-def _look(root: Path, folder: Path, above: list[tuple[int, int]], seen: set[tuple[int, int]], found: Found) -> None:
+def _look(
+    root: Path, folder: Path, above: list[tuple[int, int]], seen: set[tuple[int, int]], found: PictureFiles
+) -> None:
     """Add the entries of ``folder``.
 
     Args:
@@ -62,7 +64,7 @@ def _look(root: Path, folder: Path, above: list[tuple[int, int]], seen: set[tupl
         status = folder.stat()
         entries = sorted(folder.iterdir())
     except OSError as error:
-        found.left_out.append((shown(folder.relative_to(root)), f"cannot be opened: {error.strerror}"))
+        found.left_out.append((printable(folder.relative_to(root)), f"cannot be opened: {error.strerror}"))
         return
     here = (status.st_dev, status.st_ino)
     if here in above or here in seen:
@@ -75,12 +77,12 @@ def _look(root: Path, folder: Path, above: list[tuple[int, int]], seen: set[tupl
         if each.is_dir():
             _look(root, each, [*above, here], set() if of_classes else seen, found)
         elif each.suffix.lower() not in SUFFIXES:
-            found.others[shown(each.suffix.lower()) or "without a suffix"] += 1
+            found.others[printable(each.suffix.lower()) or "without a suffix"] += 1
         elif each.is_file():
             found.files.append(each)
         else:
             why = "the link leads nowhere" if each.is_symlink() else "it is not a file"
-            found.left_out.append((shown(each.relative_to(root)), why))
+            found.left_out.append((printable(each.relative_to(root)), why))
 
 
 def part_of(root: Path, files: Sequence[Path]) -> "tuple[Path, str]":
@@ -103,8 +105,8 @@ def part_of(root: Path, files: Sequence[Path]) -> "tuple[Path, str]":
     chosen = [top for top in tops if top.lower().startswith("train")] if len(tops) > 1 else tops
     if len(chosen) != 1:
         raise GraftError(
-            f"the folders of {root} are {', '.join(map(shown, tops))}, which are parts of a data set and no classes: "
-            f"give one of them, such as {root / tops[0]}"
+            f"the folders of {root} are {', '.join(map(printable, tops))}, which are parts of a data set and no "
+            f"classes: give one of them, such as {root / tops[0]}"
         )
     others = [top for top in tops if top not in chosen]
     left = f", and {', '.join(others)} not" if others else ""

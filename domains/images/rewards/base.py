@@ -24,7 +24,7 @@ class PictureReward(Reward):
 
     @override
     def score(self, item: Any) -> float:
-        check(item)
+        require_finite_pixels(item)
         return self.value(item)
 
 
@@ -44,7 +44,7 @@ class TensorReward(Reward):
 
     @override
     def score(self, item: Any) -> float:
-        check(item)
+        require_finite_pixels(item)
         return to_finite_float(self.values(to_float(pil_to_tensor([item])), [item])[0])
 
     @torch.no_grad()
@@ -54,7 +54,7 @@ class TensorReward(Reward):
 
     def _values(self, images: list[Any]) -> list[float]:
         for image in images:
-            check(image)
+            require_finite_pixels(image)
         images = copies(images)  # a batch that raises is scored again, from pictures that no reward has changed
         found: list[float] = self.values(to_float(pil_to_tensor(images)), images).tolist()
         return found
@@ -67,7 +67,7 @@ class TensorReward(Reward):
         return out
 
 
-def check(image: Image.Image) -> None:
+def require_finite_pixels(image: Image.Image) -> None:
     """Raise ValueError if pixels of the picture are not finite."""
     if "failed" in image.info:
         raise ValueError(image.info["failed"])

@@ -6,7 +6,7 @@ from PIL import Image
 from torch import Tensor
 from typing_extensions import override
 
-from domains.images.captioned.scorer import load
+from domains.images.captioned.scorer import load_scorer
 from domains.images.rewards.base import TensorReward
 
 
@@ -28,7 +28,7 @@ class CaptionMatch(TensorReward):
     ) -> None:
         super().__init__(batch_size)
         self.weights = weights
-        self._network = load(weights)
+        self._network = load_scorer(weights)
 
     @override
     def values(self, pixels: Tensor, images: Sequence[Image.Image]) -> Tensor:

@@ -7,7 +7,7 @@ from PIL import Image
 from torch import Tensor
 from typing_extensions import override
 
-from domains.images.classifier import load
+from domains.images.classifier import load_classifier
 from domains.images.rewards.base import TensorReward
 from graft.errors import GraftError
 
@@ -33,7 +33,7 @@ class ClassProbability(TensorReward):
     ) -> None:
         super().__init__(batch_size)
         self.target, self.log, self.weights = target, log, weights
-        self._network, names = load(weights)
+        self._network, names = load_classifier(weights)
         if target is not None and not 0 <= target < len(names):
             raise GraftError(f"the classifier {weights} has the classes 0 to {len(names) - 1}, not {target}")
         of = "its class" if target is None else names[target]

@@ -60,7 +60,7 @@ class HPSv2(ClipCosine):
         content: Any = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
         tensors = content.get("state_dict", content)
         what, dtype = f"the model {str(path)!r}", getattr(torch, self.dtype)
-        self._clip = pretrained.load(
+        self._clip = pretrained.load_pretrained(
             CLIPModel, None, what, config=config, state_dict=to_transformers(tensors), dtype=dtype
         )
         self._tokenizer = self.tokenizer_of(self.processor)

@@ -90,8 +90,10 @@ class ImageReward(NetworkReward):
             if not tensors:
                 raise GraftError(f"{what} has no {name}: give the ImageReward.pt of its authors with data.reward.model")
         eyes, words = _vision_config(vision, what), _text_config(settings, vision, text)
-        self._vision = pretrained.load(BlipVisionModel, None, what, config=eyes, state_dict=vision, dtype=dtype)
-        self._text = pretrained.load(
+        self._vision = pretrained.load_pretrained(
+            BlipVisionModel, None, what, config=eyes, state_dict=vision, dtype=dtype
+        )
+        self._text = pretrained.load_pretrained(
             BlipTextModel, None, what, config=words, state_dict=text, dtype=dtype, add_pooling_layer=False
         )
         self._head = score_head(_below(content, "mlp."), words.hidden_size, f"the head of {what}")

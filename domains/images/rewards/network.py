@@ -10,7 +10,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from domains.images.pretrained import first_line
-from domains.images.rewards.base import check
+from domains.images.rewards.base import require_finite_pixels
 from domains.images.rewards.parts import cannot_load, load_part
 from graft.core import limits
 from graft.errors import GraftError
@@ -116,7 +116,7 @@ class NetworkReward(Reward):
     @torch.no_grad()
     def _scores(self, items: Sequence[Any]) -> list[float]:
         for item in items:
-            check(item)
+            require_finite_pixels(item)
             if self.needs_prompt and not item.info.get("prompt"):
                 raise ValueError("the picture has no prompt")
         self.setup()

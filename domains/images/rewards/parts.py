@@ -41,7 +41,7 @@ def load_part(kind: Any, reward: str, what: str, name: str, setting: str) -> Any
 
 
 def load_network(kind: Any, reward: str, what: str, name: str, setting: str, **given: Any) -> Any:
-    """Return ``kind.from_pretrained(name, **given)``, checked by `domains.images.pretrained.load`.
+    """Return ``kind.from_pretrained(name, **given)``, checked by `domains.images.pretrained.load_pretrained`.
 
     Args:
         kind: Class of transformers.
@@ -56,7 +56,7 @@ def load_network(kind: Any, reward: str, what: str, name: str, setting: str, **g
     """
     folder = _place(reward, what, name, setting)
     try:
-        return pretrained.load(kind, str(folder) if folder.is_dir() else name, f"{what} {name!r}", **given)
+        return pretrained.load_pretrained(kind, str(folder) if folder.is_dir() else name, f"{what} {name!r}", **given)
     except (ImportError, GraftError):
         raise
     except Exception as error:  # the hub, the network and the files raise errors of many types

@@ -84,7 +84,7 @@ class VQAScore(NetworkReward):
         own = {name: value for name, value in settings.items() if name not in foreign and not name.startswith("mm_")}
         config = T5Config(**{"decoder_start_token_id": 0, **own})
         what = f"the model {self.model!r}"
-        self._t5 = pretrained.load(T5ForConditionalGeneration, folder, what, config=config, dtype=dtype)
+        self._t5 = pretrained.load_pretrained(T5ForConditionalGeneration, folder, what, config=config, dtype=dtype)
         self._projector = _projector(folder, dtype)
         tower = self.vision or settings.get("mm_vision_tower", "openai/clip-vit-large-patch14-336")
         self._tower = load_network(CLIPVisionModel, self.name, "the vision tower", tower, "vision", dtype=dtype)

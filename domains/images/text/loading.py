@@ -93,7 +93,7 @@ def load(
     own = _variants(path, weights, parts, variant)
     try:
         found = {
-            name: pretrained.load(
+            name: pretrained.load_pretrained(
                 _kind(named[name], weights), path / name, f"the {name} of {weights}", dtype=dtype, variant=own[name]
             )
             for name in parts

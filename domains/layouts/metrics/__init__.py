@@ -15,8 +15,8 @@ from domains.layouts.metrics.conventions import (
     LAYOUTDM,
     LAYOUTFORMER,
     Convention,
-    convention,
-    table,
+    find_convention,
+    metrics_table,
 )
 from domains.layouts.metrics.elements import Elements, LayoutBatch
 from domains.layouts.metrics.fid import FID, Coverage, Features, frechet_of_moments, moments
@@ -44,13 +44,13 @@ __all__ = [
     "WElements",
     "alignment",
     "compute_metrics",
-    "convention",
+    "find_convention",
     "frechet_of_moments",
     "make_metrics",
     "maximum_iou",
+    "metrics_table",
     "moments",
     "overlap",
-    "table",
     "w_bbox",
     "w_class",
 ]
@@ -70,7 +70,7 @@ def make_metrics(
         network: Function from n layouts to (n, d) features; without it there are no fid and coverage.
         of: Convention.
     """
-    kind = convention(of)
+    kind = find_convention(of)
     found: dict[str, Metric] = {
         "alignment": Alignment(kind),
         "overlap": Overlap(kind, names),

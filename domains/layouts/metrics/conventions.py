@@ -51,7 +51,7 @@ FORMULA = Convention("formula", "no paper: the formulas as they are written", 25
 CONVENTIONS = {each.name: each for each in (LAYOUTFORMER, LAYOUTDM, FORMULA)}
 
 
-def convention(name: "str | Convention") -> Convention:
+def find_convention(name: "str | Convention") -> Convention:
     """Return a convention by its name.
 
     Raises:
@@ -78,9 +78,9 @@ PRINTED = {
 """Column, factor and decimals of each figure; figures are multiplied in tables only."""
 
 
-def table(rows: Mapping[str, Mapping[str, float]], of: "str | Convention") -> str:
+def metrics_table(rows: Mapping[str, Mapping[str, float]], of: "str | Convention") -> str:
     """Return figures by row and name as a Markdown table that names its convention."""
-    kind = convention(of)
+    kind = find_convention(of)
     shown = [name for name in PRINTED if any(name in figures for figures in rows.values())]
     lines = [
         "| " + " | ".join(["", *(PRINTED[name][0] for name in shown)]) + " |",

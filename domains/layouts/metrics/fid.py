@@ -8,7 +8,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from domains.layouts.metrics.conventions import Convention
-from domains.layouts.metrics.conventions import convention as by_name
+from domains.layouts.metrics.conventions import find_convention as by_name
 from domains.layouts.metrics.elements import Elements
 from graft.domain.distance import coverage
 from graft.domain.metrics import Collected

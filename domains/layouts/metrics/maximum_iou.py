@@ -17,7 +17,7 @@ from torchmetrics.utilities import dim_zero_cat
 from typing_extensions import override
 
 from domains.layouts.metrics.conventions import Convention
-from domains.layouts.metrics.conventions import convention as by_name
+from domains.layouts.metrics.conventions import find_convention as by_name
 from domains.layouts.metrics.elements import Elements, LayoutBatch, areas, intersections
 
 SMALL = 3  # elements of a class up to which all permutations are tried

@@ -8,7 +8,7 @@ from torch import Tensor
 from torchmetrics import Metric
 from typing_extensions import override
 
-from domains.layouts.metrics.conventions import Convention, convention
+from domains.layouts.metrics.conventions import Convention, find_convention
 from domains.layouts.metrics.elements import Elements, LayoutBatch, areas, intersections
 
 CHUNK = 512  # layouts at a time, to limit memory
@@ -79,7 +79,7 @@ class _Mean(Metric):
 
     def __init__(self, convention: "str | Convention", **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.convention = _convention(convention)
+        self.convention = find_convention(convention)
         self.add_state("total", torch.tensor(0.0, dtype=torch.float64), dist_reduce_fx="sum")
         self.add_state("count", torch.tensor(0), dist_reduce_fx="sum")
 
@@ -137,6 +137,3 @@ class ElementCount(_Mean):
     @override
     def each(self, pages: LayoutBatch) -> Tensor:
         return pages.counts.double()
-
-
-_convention = convention  # the argument has the same name

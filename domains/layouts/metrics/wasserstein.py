@@ -14,7 +14,7 @@ from torchmetrics import Metric
 from typing_extensions import override
 
 from domains.layouts.metrics.conventions import Convention
-from domains.layouts.metrics.conventions import convention as by_name
+from domains.layouts.metrics.conventions import find_convention as by_name
 from domains.layouts.metrics.elements import Elements, LayoutBatch
 from graft.domain.metrics import Collected
 

@@ -18,11 +18,11 @@ import torch
 from numpy.typing import NDArray
 
 from domains.layouts.layout import cornered
-from domains.layouts.readers.record import Element, Record, Unusable
+from domains.layouts.readers.record import Element, LayoutRecord, Unusable
 from graft.errors import GraftError
 
 
-def read(path: Path) -> "Iterator[Record | Unusable]":
+def read_arrays(path: Path) -> "Iterator[LayoutRecord | Unusable]":
     """Yield the layouts of a file; a record of another kind is invalid.
 
     Raises:
@@ -50,14 +50,14 @@ def _content(path: Path) -> Any:
         ) from None
 
 
-def _records(content: Any) -> "Iterator[Record | Unusable]":
+def _records(content: Any) -> "Iterator[LayoutRecord | Unusable]":
     for number, layout in enumerate(_layouts(content), 1):
         try:
             labels, boxes = layout()
             found: list[Element | Unusable] = [
                 (int(label), box) for label, box in zip(labels.reshape(-1), boxes, strict=True)
             ]
-            yield Record(f"record {number}", found)
+            yield LayoutRecord(f"record {number}", found)
         except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError) as error:
             why = f"records that are no layout: {type(error).__name__}: {error}"
             yield Unusable(why, f"record {number}", layout=True)

@@ -10,19 +10,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from domains.layouts.readers.record import Element, Record, Unusable, numbers
+from domains.layouts.readers.record import Element, LayoutRecord, Unusable, numbers
 from graft.errors import GraftError
 
 ENOUGH = 0.95  # share of the boxes (or areas) that a convention must explain
 SLACK = 1.01  # a box may reach to this multiple of the page's size
 
 
-def fits(content: Any) -> bool:
+def is_coco(content: Any) -> bool:
     """Return True if parsed JSON has the schema of COCO."""
     return isinstance(content, dict) and {"images", "annotations", "categories"} <= set(content)
 
 
-def records(content: Any, path: Path) -> "Iterator[Record | Unusable]":
+def coco_records(content: Any, path: Path) -> "Iterator[LayoutRecord | Unusable]":
     """Yield the elements of each image; ``bbox`` is left, top, width, height in pixels.
 
     Raises:
@@ -33,7 +33,7 @@ def records(content: Any, path: Path) -> "Iterator[Record | Unusable]":
             raise GraftError(f"{path} is not a COCO file of boxes: its {name} are not a list")
     names = _names(content["categories"], path)
     sizes: dict[Any, list[float]] = {}
-    pages: dict[Any, Record] = {}
+    pages: dict[Any, LayoutRecord] = {}
     for number, image in enumerate(content["images"], 1):
         if not isinstance(image, dict) or not _is_id(image.get("id")):
             yield Unusable("images without an id", f"image number {number}", layout=True)
@@ -45,7 +45,7 @@ def records(content: Any, path: Path) -> "Iterator[Record | Unusable]":
             yield Unusable("images without a width and a height", name, layout=True)
         else:
             sizes[image["id"]] = size
-        pages.setdefault(image["id"], Record(name))
+        pages.setdefault(image["id"], LayoutRecord(name))
     yield from _fill(content["annotations"], names, sizes, pages, path)
     yield from (page for image, page in pages.items() if image in sizes)
 
@@ -68,7 +68,7 @@ def _fill(
     annotations: "list[Any]",
     names: dict[Any, str],
     sizes: "dict[Any, list[float]]",
-    pages: dict[Any, Record],
+    pages: dict[Any, LayoutRecord],
     path: Path,
 ) -> "Iterator[Unusable]":
     """Put the annotations into their pages; yield those without a page."""

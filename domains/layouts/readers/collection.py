@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from domains.layouts.layout import Layout
-from domains.layouts.readers.record import Element, Record, Unusable
+from domains.layouts.readers.record import Element, LayoutRecord, Unusable
 from graft.errors import GraftError
 from graft.rounds.summary import by_reason
 
@@ -55,7 +55,7 @@ class LayoutSet:
 
 
 def pack_records(
-    records: "Iterable[Record | Unusable]", names: tuple[str, ...], most: int, source: str = "the source"
+    records: "Iterable[LayoutRecord | Unusable]", names: tuple[str, ...], most: int, source: str = "the source"
 ) -> LayoutSet:
     """Return the usable layouts of ``records``.
 

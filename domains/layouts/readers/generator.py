@@ -24,13 +24,13 @@ class _Column:
     bottom: float
 
 
-def pages(count: int, seed: int = 0) -> "Iterator[list[Element]]":
+def generate_pages(count: int, seed: int = 0) -> "Iterator[list[Element]]":
     """Yield ``count`` pages, the same ones for a seed."""
     for number in range(count):
-        yield page(np.random.default_rng([seed, number]))
+        yield generate_page(np.random.default_rng([seed, number]))
 
 
-def page(random: np.random.Generator) -> "list[Element]":
+def generate_page(random: np.random.Generator) -> "list[Element]":
     """Return one page of PubLayNet's classes; left, top, right, bottom as fractions of the page."""
     side, top, bottom = random.uniform(0.06, 0.13), random.uniform(0.06, 0.1), random.uniform(0.9, 0.94)
     gap, gutter = random.uniform(0.008, 0.018), random.uniform(0.025, 0.045)

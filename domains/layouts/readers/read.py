@@ -6,7 +6,7 @@ from typing import Any
 
 from domains.layouts.readers import arrays, coco, generator, rico, tokens
 from domains.layouts.readers.collection import LayoutSet, describe_invalid, pack_records
-from domains.layouts.readers.record import Record, Unusable
+from domains.layouts.readers.record import LayoutRecord, Unusable
 from graft.errors import GraftError
 from graft.io.json_files import read_json
 from graft.io.paths import find_file
@@ -14,7 +14,7 @@ from graft.io.paths import find_file
 GENERATED = "generated"
 
 
-def read(source: str, names: tuple[str, ...], most: int, count: int = 20000, seed: int = 0) -> LayoutSet:
+def read_layouts(source: str, names: tuple[str, ...], most: int, count: int = 20000, seed: int = 0) -> LayoutSet:
     """Return the layouts of a source.
 
     Args:
@@ -41,32 +41,32 @@ def read(source: str, names: tuple[str, ...], most: int, count: int = 20000, see
     return pages
 
 
-def _made(count: int, seed: int) -> "Iterator[Record]":
-    for number, page in enumerate(generator.pages(count, seed), 1):
-        yield Record(f"page {number}", list(page))
+def _made(count: int, seed: int) -> "Iterator[LayoutRecord]":
+    for number, page in enumerate(generator.generate_pages(count, seed), 1):
+        yield LayoutRecord(f"page {number}", list(page))
 
 
-def _records(path: Path) -> "Iterator[Record | Unusable]":
+def _records(path: Path) -> "Iterator[LayoutRecord | Unusable]":
     if path.is_dir():
-        return rico.read(path)
+        return rico.read_rico(path)
     suffix = path.suffix.lower()
     if suffix == ".json":
         return _json(path)
     if suffix == ".txt":
-        return tokens.read(path)
+        return tokens.read_tokens(path)
     if suffix in (".pt", ".npz"):
-        return arrays.read(path)
+        return arrays.read_arrays(path)
     raise GraftError(
         f"layouts are read from .json (COCO, RICO), .txt (tokens), .pt, .npz, or a folder of RICO's "
         f"annotations, not from {str(path)!r}"
     )
 
 
-def _json(path: Path) -> "Iterator[Record | Unusable]":
+def _json(path: Path) -> "Iterator[LayoutRecord | Unusable]":
     content: Any = read_json(path)
     for reader in (coco, rico):
         if reader.fits(content):
-            found: Iterator[Record | Unusable] = reader.records(content, path)
+            found: Iterator[LayoutRecord | Unusable] = reader.records(content, path)
             return found
     raise GraftError(
         f"{path} is JSON of another schema: COCO has images, annotations and categories, RICO's semantic annotations "

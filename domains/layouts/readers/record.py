@@ -27,7 +27,7 @@ class Unusable:
 
 
 @dataclass
-class Record:
+class LayoutRecord:
     """One layout of a file.
 
     Attributes:

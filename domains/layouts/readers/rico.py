@@ -9,18 +9,18 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from domains.layouts.readers.record import Record, Unusable, numbers
+from domains.layouts.readers.record import LayoutRecord, Unusable, numbers
 from graft.errors import GraftError
 from graft.io.json_files import read_json
 
 
-def fits(content: Any) -> bool:
+def is_rico(content: Any) -> bool:
     """Return True if parsed JSON has the schema of a semantic annotation."""
     root = _root(content)
     return isinstance(root, dict) and {"bounds", "children"} <= set(root)
 
 
-def records(content: Any, path: Path) -> "Iterator[Record | Unusable]":
+def rico_records(content: Any, path: Path) -> "Iterator[LayoutRecord | Unusable]":
     """Yield the one screen of a file: every labelled component of the tree, containers included.
 
     Raises:
@@ -32,7 +32,7 @@ def records(content: Any, path: Path) -> "Iterator[Record | Unusable]":
         raise GraftError(f"{path} is no semantic annotation of RICO: the screen's bounds are {root['bounds']!r}")
     left, top, right, bottom = bounds
     width, height = right - left, bottom - top
-    found, unlabelled = Record(path.name), 0
+    found, unlabelled = LayoutRecord(path.name), 0
     waiting = _children(root)
     while waiting:
         node = waiting.pop()
@@ -55,7 +55,7 @@ def records(content: Any, path: Path) -> "Iterator[Record | Unusable]":
     yield found
 
 
-def read(folder: Path) -> "Iterator[Record | Unusable]":
+def read_rico(folder: Path) -> "Iterator[LayoutRecord | Unusable]":
     """Yield the screens of a folder of ``.json`` files; a file of another kind is invalid.
 
     Raises:
@@ -69,9 +69,9 @@ def read(folder: Path) -> "Iterator[Record | Unusable]":
     for path in paths:
         try:
             content = read_json(path)
-            if not fits(content):
+            if not is_rico(content):
                 raise GraftError("it is JSON of another schema")
-            found = list(records(content, path))
+            found = list(rico_records(content, path))
         except GraftError as error:
             why = str(error).removeprefix(f"{path} is ")
             yield Unusable(f"files that are no semantic annotation: {why}", path.name, layout=True)

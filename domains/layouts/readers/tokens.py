@@ -7,23 +7,23 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from domains.layouts.layout import BINS
-from domains.layouts.readers.record import Record, Unusable
+from domains.layouts.readers.record import LayoutRecord, Unusable
 from graft.errors import GraftError
 from graft.io import text
 
 
-def read(path: Path) -> "Iterator[Record | Unusable]":
+def read_tokens(path: Path) -> "Iterator[LayoutRecord | Unusable]":
     """Yield the layouts of a file; a line of another kind is invalid.
 
     Raises:
         GraftError: The file is not text.
     """
     try:
-        lines = text.lines(text.read(path))
+        lines = text.split_lines(text.read_text(path))
     except (OSError, UnicodeDecodeError) as error:
         raise GraftError(f"{path} is not a text file ({error})") from None
     for number, line in enumerate(lines, 1):
-        found = Record(f"line {number}")
+        found = LayoutRecord(f"line {number}")
         try:
             for element in line.split("|") if line.strip() else ():
                 *name, left, top, right, bottom = element.split() if len(element.split()) >= 5 else [""] * 4

@@ -21,7 +21,7 @@ __all__ = [
     "Record",
     "find_column",
     "plain",
-    "read",
+    "read_records",
     "suffix",
 ]
 
@@ -37,7 +37,7 @@ KINDS: dict[str, Callable[[Path], Iterator[Record]]] = {
 """Reader for each suffix; ``.gz`` may follow it."""
 
 
-def read(path: Path, smiles_column: "str | None" = None) -> Iterator[Record]:
+def read_records(path: Path, smiles_column: "str | None" = None) -> Iterator[Record]:
     """Return the records of a file, in order; its suffix decides the reader in `KINDS`.
 
     Args:

@@ -18,7 +18,7 @@ def read_smi(path: Path) -> Iterator[Record]:
 
     A first line that names the column is skipped.
     """
-    for number, line in enumerate(text.lines(decode_file(path))):
+    for number, line in enumerate(text.split_lines(decode_file(path))):
         if line.strip():
             smiles, *name = line.split(maxsplit=1)
             if number == 0 and smiles_column([smiles]) is not None:
@@ -64,4 +64,4 @@ def _rows(content: str, separator: str) -> list[list[str]]:
     try:
         return list(csv.reader(io.StringIO(content, newline=""), delimiter=separator, strict=True))
     except csv.Error:
-        return [next(csv.reader([line], delimiter=separator), []) for line in text.lines(content)]
+        return [next(csv.reader([line], delimiter=separator), []) for line in text.split_lines(content)]

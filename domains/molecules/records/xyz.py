@@ -22,7 +22,7 @@ def read_xyz(path: Path) -> Iterator[Record]:
     The molecules have no bonds, which are found from the distances later. Lines after the atoms that are no number, as
     in the raw files of QM9, belong to the frame.
     """
-    lines = text.lines(decode_file(path))
+    lines = text.split_lines(decode_file(path))
     at = 0
     while at < len(lines):
         if not lines[at].strip():

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from rdkit import Chem, rdBase
 from typing_extensions import override
 
-from domains.molecules.chemistry import is_valid, key
+from domains.molecules.chemistry import is_valid, molecule_key
 from domains.molecules.rewards.calls import CommandReward, find_program, tail
 from graft.errors import GraftError
 from graft.io.checksum import file_checksum
@@ -111,7 +111,7 @@ class ExternalProgram(CommandReward):
             (folder / f"molecule.{self.format}").write_text(written(item, self.format), encoding="utf-8")
             for needed in self.files:
                 shutil.copy(find_file(needed), folder)
-            self._run(folder, key(item, stereo=True))
+            self._run(folder, molecule_key(item, stereo=True))
             return self._number(folder / (self.output or "stdout"))
 
     def _run(self, folder: Path, smiles: str) -> None:
@@ -140,7 +140,7 @@ def _float(text: str, name: str) -> float:
 def written(item: Any, format: str) -> str:
     """Return a molecule as the text of a file, with hydrogens added."""
     if format == "smi":
-        return f"{key(item, stereo=True)}\n"
+        return f"{molecule_key(item, stereo=True)}\n"
     with rdBase.BlockLogs():
         mol = Chem.AddHs(item, addCoords=True)
         if format == "sdf":

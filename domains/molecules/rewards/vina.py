@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from typing_extensions import override
 
-from domains.molecules.chemistry import key
+from domains.molecules.chemistry import molecule_key
 from domains.molecules.rewards.calls import CommandReward, find_program
 from domains.molecules.rewards.docked_poses import Docking, first_pose, keep_best, read_text
 from domains.molecules.rewards.pdbqt import heavy_atoms, ligand_positions, positions_of, prepare_ligand, read_docking
@@ -233,7 +233,7 @@ class Vina(CommandReward):
     def pose_file(self, item: Any) -> Path:
         """Return the path of a molecule's poses: one for each SMILES with stereochemistry and way of docking."""
         assert self.poses is not None
-        return Path(self.poses) / f"{checksum([fingerprint_hash(self), key(item, stereo=True)])[:16]}.sdf"
+        return Path(self.poses) / f"{checksum([fingerprint_hash(self), molecule_key(item, stereo=True)])[:16]}.sdf"
 
     @override
     def error_message(self, lines: Sequence[str]) -> str:
@@ -294,5 +294,5 @@ class Vina(CommandReward):
     def _keep(self, item: Any, docking: Docking) -> float:
         """Return the affinity, and write the poses if there is a folder for them."""
         if self.poses is not None:
-            keep_best(docking, self.pose_file(item), key(item, stereo=True))
+            keep_best(docking, self.pose_file(item), molecule_key(item, stereo=True))
         return docking.affinity

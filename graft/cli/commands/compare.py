@@ -53,5 +53,5 @@ def run(args: list[str]) -> None:
         print(f"graft: comparison in {folder}", flush=True)
         comparison.run()
         about = {**comparison.about(), "seconds": round(clock.seconds, 1)}
-    shown = show.table(*show.write(folder, comparison.rows_shown, about), about)
+    shown = show.comparison_table(*show.write_comparison(folder, comparison.rows_shown, about), about)
     print(f"\n{shown}\n\n{folder / 'compare.html'}")

@@ -12,4 +12,4 @@ def run(args: list[str]) -> None:
     rank_zero_print(cli, f"graft: run in {folder}")
     again = command_line("correct", [*args, *drawn_seed(cli)])
     summary = correct(cli.model, cli.datamodule, folder, cli.trainer, config, again, checkpoint)
-    rank_zero_print(cli, f"\n{show.table(summary)}\n\n{folder / 'report.html'}")
+    rank_zero_print(cli, f"\n{show.correction_table(summary)}\n\n{folder / 'report.html'}")

@@ -31,4 +31,5 @@ def run(args: list[str]) -> None:
             flags.out,
             {**{name: asdict(metric) for name, metric in found.items()}, **about, "versions": versions()},
         )
-    print(f"{flags.runs} runs of {flags.number} samples, {cli.model.policy.steps} steps\n{evaluation.table(found)}")
+    print(f"{flags.runs} runs of {flags.number} samples, {cli.model.policy.steps} steps")
+    print(evaluation.metrics_table(found))

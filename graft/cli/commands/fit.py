@@ -11,4 +11,4 @@ def run(args: list[str]) -> None:
     rank_zero_print(cli, f"graft: run in {folder}")
     again = command_line("fit", [*args, *drawn_seed(cli)])
     summary = commands.fit(cli.model, cli.datamodule, folder, cli.trainer, config, again, checkpoint)
-    rank_zero_print(cli, f"\n{report.table(summary)}\n\n{folder / 'report.html'}")
+    rank_zero_print(cli, f"\n{report.run_table(summary)}\n\n{folder / 'report.html'}")

@@ -62,7 +62,7 @@ def run(args: list[str]) -> None:
     if not found:
         kept = f"{path.parent} keeps no {'valid scored draws' if invalid else 'scored draws'}"
         raise GraftError(f"{kept}: draw some with --draws 1000")
-    hits.write(cli.model, found, out, label, invalid)
+    hits.write_hits(cli.model, found, out, label, invalid)
     without = f" ({count - len(found)} more have no such form)" if len(found) < count else ""
     print(f"{len(found)} hits in {out}, {label} {found[0].reward:.4g} to {found[-1].reward:.4g}{without}")
     if invalid:

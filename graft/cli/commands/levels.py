@@ -16,4 +16,4 @@ def run(args: list[str]) -> None:
             raise GraftError(f"graft levels looks at the reference, which model.weights gives: leave out --{name}")
     folder = assign_run_dir(cli, config, f"{config_name(args)}_levels").folder
     found = levels(cli.model, cli.datamodule, folder, cli.trainer, config)
-    rank_zero_print(cli, f"{show.table(found)}\n\n{folder / show.PICTURE}")
+    rank_zero_print(cli, f"{show.levels_table(found)}\n\n{folder / show.PICTURE}")

@@ -73,7 +73,7 @@ class TrainingCostCallback(Callback):
             write_json(self.folder / NAME, self.rounds)
 
 
-def read(run: Path) -> list[dict[str, Any]]:
+def read_training_costs(run: Path) -> list[dict[str, Any]]:
     """Return the cost of a finished run up to the end of each round.
 
     Raises:

@@ -33,7 +33,7 @@ Path = dict[int, list[Point]]
 
 
 @dataclass(frozen=True)
-class Comparison:
+class PathComparison:
     """A path where it has the drift or the reward of the baseline's last point.
 
     Attributes:
@@ -78,7 +78,7 @@ def paths(rows: Sequence[Row]) -> dict[str, Path]:
     return out
 
 
-def at(points: Sequence[Point], by: Axis, value: float, what: Axis) -> "float | None":
+def interpolate_path(points: Sequence[Point], by: Axis, value: float, what: Axis) -> "float | None":
     """Return ``what`` where the path first has ``by`` = ``value``, with straight lines between points; else None.
 
     Args:
@@ -96,7 +96,7 @@ def at(points: Sequence[Point], by: Axis, value: float, what: Axis) -> "float | 
     return None
 
 
-def compare(found: dict[str, Path], baseline: str, higher_is_better: bool = True) -> dict[str, Comparison]:
+def compare_paths(found: dict[str, Path], baseline: str, higher_is_better: bool = True) -> dict[str, PathComparison]:
     """Return each path compared with the last point of the baseline's path, and the paths that are not beaten.
 
     Args:
@@ -125,7 +125,7 @@ def compare(found: dict[str, Path], baseline: str, higher_is_better: bool = True
         return paired_difference(values, own) if name != baseline and complete(name, values) else None
 
     return {
-        name: Comparison(
+        name: PathComparison(
             reward=mean(name, rewards[name]),
             reward_difference=difference(name, rewards[name], own_reward),
             reward_p=reward_p.get(name),
@@ -147,7 +147,9 @@ def _calls(row: Row) -> float:
 def _at_each(path: Path, last: dict[int, Point], by: Axis, what: Axis) -> dict[int, float]:
     """Return ``what`` by seed, for the seeds in which the path gets to the baseline's ``by``."""
     wanted = {seed: getattr(last[seed], by) for seed in path if seed in last}
-    values = {seed: at(path[seed], by, value, what) for seed, value in wanted.items() if value is not None}
+    values = {
+        seed: interpolate_path(path[seed], by, value, what) for seed, value in wanted.items() if value is not None
+    }
     return {seed: value for seed, value in values.items() if value is not None}
 
 
@@ -158,7 +160,7 @@ def _p_values(values: dict[str, dict[int, float]], own: dict[int, float]) -> dic
     return dict(zip(known, holm(list(known.values())), strict=True))
 
 
-def means(path: Path) -> list[Point]:
+def mean_points(path: Path) -> list[Point]:
     """Return the means over seeds of the points that every seed has."""
     out = []
     for points in zip(*path.values(), strict=False):
@@ -178,8 +180,8 @@ def _is_beaten(name: str, found: dict[str, Path], higher_is_better: bool) -> boo
 
     The reference, which took no reward calls, is a point of every path and does not count.
     """
-    others = [point for other, path in found.items() if other != name for point in means(path) if point.calls]
-    own = [point for point in means(found[name]) if point.calls]
+    others = [point for other, path in found.items() if other != name for point in mean_points(path) if point.calls]
+    own = [point for point in mean_points(found[name]) if point.calls]
     return all(any(_beats(other, point, higher_is_better) for other in others) for point in own)
 
 

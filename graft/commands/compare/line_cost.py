@@ -25,7 +25,7 @@ def training_cost(cell: Cell, run: "Path | None", chosen: "results.Analysis | No
         done = round_count(cell, run)
         summary = read_json(run / "summary.json", f"remove {run}, and it is trained again")
         rounds = summary["rounds"][:done]
-        last = cost_callback.read(run)[done - 1]
+        last = cost_callback.read_training_costs(run)[done - 1]
         steps, evaluations = last["optimizer_steps"], last["network_evaluations"]
     return {
         "rounds": len(rounds),
@@ -40,7 +40,7 @@ def training_cost(cell: Cell, run: "Path | None", chosen: "results.Analysis | No
 
 def training_seconds(cell: Cell, run: "Path | None") -> float:
     """Return the seconds of training up to the round that a line uses; 0 without training."""
-    return 0.0 if run is None else float(cost_callback.read(run)[round_count(cell, run) - 1]["seconds"])
+    return 0.0 if run is None else float(cost_callback.read_training_costs(run)[round_count(cell, run) - 1]["seconds"])
 
 
 def position(cell: Cell, run: "Path | None") -> float:
@@ -54,4 +54,4 @@ def round_count(cell: Cell, run: Path) -> int:
     """Return the number of rounds of a run that a line uses."""
     if cell.rounds is not None:
         return cell.rounds
-    return int(cell.method.value) if cell.method.name == "graft_early" else len(cost_callback.read(run))
+    return int(cell.method.value) if cell.method.name == "graft_early" else len(cost_callback.read_training_costs(run))

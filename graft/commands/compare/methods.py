@@ -259,7 +259,7 @@ def _file(text: str) -> Method:
     if path.stem in METHODS:
         raise GraftError(f"the method {text} has the name of a built-in method, {path.stem}. Rename the file.")
     try:
-        content = yaml_files.read(path) or {}
+        content = yaml_files.read_yaml(path) or {}
         model = content.get("model") or {}
         own = {"level", "corrector"} & {*model, *(model.get("init_args") or {})}
     except AttributeError as error:

@@ -7,7 +7,7 @@ from graft.core import limits
 from graft.errors import GraftError
 
 
-def check(built: Setup) -> None:
+def check_runs(built: Setup) -> None:
     """Raise GraftError if a run of these settings would raise it."""
     module, data, trainer = built.module, built.data, built.trainer
     if module.policy.reference_file is None:
@@ -44,7 +44,7 @@ def preflight(spec: ComparisonSpec, build: Build) -> tuple[list[Cell], Setup, Bu
     """
     built = build([])
     substitute = ["--model.level", repr(_smallest(built))] if built.module.level_setting == "auto" else []
-    check(build([*COMMON, *substitute]))
+    check_runs(build([*COMMON, *substitute]))
     plain = build([*COMMON, *substitute])
     plain.data.trainer = plain.trainer
     base, lines = budget(plain), list[Cell]()
@@ -61,7 +61,7 @@ def preflight(spec: ComparisonSpec, build: Build) -> tuple[list[Cell], Setup, Bu
             try:
                 if made.module.level_setting == "auto":
                     made.module.policy.set_level(_smallest(made))
-                check(made)
+                check_runs(made)
             except GraftError as error:
                 raise GraftError(f"{line.label}: {error}") from None
             if (its := budget(made)) != base:

@@ -14,7 +14,7 @@ TEXT = ("line", "path", "method", "level", "run")
 Row = dict[str, Any]
 
 
-def read(path: Path) -> list[Row]:
+def read_rows(path: Path) -> list[Row]:
     """Return the rows of the file, or an empty list if there is no file.
 
     An empty cell of a column of numbers is None.
@@ -31,7 +31,7 @@ def read(path: Path) -> list[Row]:
         raise GraftError(f"{path} is damaged ({error}). Remove the file; its rows are then computed again.") from None
 
 
-def write(path: Path, rows: Sequence[Row]) -> None:
+def write_rows(path: Path, rows: Sequence[Row]) -> None:
     """Write all rows atomically."""
     names = list(rows[0])
     write_csv(path, names, [[row.get(name) for name in names] for row in rows])

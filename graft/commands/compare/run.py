@@ -70,7 +70,7 @@ class Comparison:
         Raises:
             GraftError: The folder holds something else, or a comparison with other settings.
         """
-        config = yaml_files.load(self.built.config, "the configuration")
+        config = yaml_files.parse_yaml(self.built.config, "the configuration")
         given = {k: v for k, v in config.items() if k not in runs.LOCATION_KEYS}
         ours = {"compare": self.spec.describe(), "settings": given}
         path = folder / SETTINGS
@@ -93,7 +93,7 @@ class Comparison:
         runs.refuse_links(folder)
         runs.remove_temporary(folder, everywhere=True)
         write_text(path, yaml.safe_dump(ours, sort_keys=False))
-        self.folder, self.rows = folder, rows.read(folder / rows.NAME)
+        self.folder, self.rows = folder, rows.read_rows(folder / rows.NAME)
 
     @property
     def rows_shown(self) -> list[Row]:
@@ -117,7 +117,7 @@ class Comparison:
         for seed, cell in missing:
             number = self.spec.seeds.index(seed) * len(self.lines) + self.lines.index(cell) + 1
             self.rows.append(self._row(cell, seed, f"{number} of {total}: {cell.label}, seed {seed}"))
-            rows.write(self.folder / rows.NAME, self.rows)
+            rows.write_rows(self.folder / rows.NAME, self.rows)
 
     def _has(self, cell: Cell, seed: int) -> bool:
         return any((row["line"], row["seed"]) == (cell.label, seed) for row in self.rows)
@@ -183,7 +183,7 @@ class Comparison:
             built = self.build([*_seeded(seed), "--model.level", "auto"])
             found = levels(built.module, built.data, folder, built.trainer, built.config)
             built.data.rounds.require_reward.teardown()
-            print(show.table(found), flush=True)
+            print(show.levels_table(found), flush=True)
         return found.level, found
 
     def _train(self, cell: Cell, seed: int, level: "float | None", folder: Path) -> None:
@@ -271,7 +271,7 @@ class Comparison:
 def _known(path: Path) -> dict[str, Any]:
     """Return the methods of a comparison on disk, by label."""
     try:
-        return dict(yaml_files.read(path)["compare"]["methods"])
+        return dict(yaml_files.read_yaml(path)["compare"]["methods"])
     except (GraftError, ValueError, TypeError, KeyError):
         raise GraftError(f"{path} is damaged. Choose another --run_dir.") from None
 

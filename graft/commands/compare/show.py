@@ -62,7 +62,7 @@ LEGEND = (
 )
 
 
-def groups(rows: Sequence[Row], baseline: str) -> Groups:
+def group_rows(rows: Sequence[Row], baseline: str) -> Groups:
     """Return the seeds, the number of samples and the means over seeds, by line.
 
     The column ``difference`` is the difference of the gain to the baseline's gain, paired by seed.
@@ -124,7 +124,7 @@ def _format_cell(name: str, each: dict[str, Any]) -> str:
     return format_interval(value) + in_brackets
 
 
-def table(found: Groups, frontier: "show_frontier.Frontier | None", about: dict[str, Any]) -> str:
+def comparison_table(found: Groups, frontier: "show_frontier.RenderedFrontier | None", about: dict[str, Any]) -> str:
     """Return the results, the costs, the frontier and their legends as text."""
     parts = ["\n".join(text_table(head, body)) for head, body in tables(found)]
     if frontier is not None:
@@ -205,7 +205,9 @@ def _scatter(axes: Axes, found: Groups, name: str) -> None:
         axes.set_xticks(range(len(found)), list(found), rotation=30, ha="right", fontsize=8)
 
 
-def write(folder: Path, rows: Sequence[Row], about: dict[str, Any]) -> tuple[Groups, "show_frontier.Frontier | None"]:
+def write_comparison(
+    folder: Path, rows: Sequence[Row], about: dict[str, Any]
+) -> tuple[Groups, "show_frontier.RenderedFrontier | None"]:
     """Write ``compare.png``, ``.svg``, ``.html`` and ``.json``, and ``frontier.png`` and ``.svg`` if there are paths.
 
     Returns:
@@ -216,7 +218,7 @@ def write(folder: Path, rows: Sequence[Row], about: dict[str, Any]) -> tuple[Gro
         rows: Rows of ``compare.csv`` to show.
         about: Further content of ``compare.json``.
     """
-    every = groups(rows, about["baseline"])
+    every = group_rows(rows, about["baseline"])
     found = {line: each for line, each in every.items() if line not in about["earlier"]}
     frontier = show_frontier.render_frontier(rows, about)
     plain = {
@@ -241,7 +243,7 @@ def write(folder: Path, rows: Sequence[Row], about: dict[str, Any]) -> tuple[Gro
 def _write_page(
     path: Path,
     found: Groups,
-    frontier: "show_frontier.Frontier | None",
+    frontier: "show_frontier.RenderedFrontier | None",
     rows: Sequence[Row],
     about: dict[str, Any],
     svg: bytes,
@@ -259,7 +261,7 @@ def _write_page(
         f"<figure>{svg_element(svg)}</figure>",
         f"<h2>Results</h2>{scrolled(*results)}",
         f"<h2>Costs</h2>{scrolled(*costs)}<p class='note'>{html.escape(legend(about))}</p>",
-        "" if frontier is None else show_frontier.section(frontier, about),
+        "" if frontier is None else show_frontier.frontier_section(frontier, about),
         f"<h2>Methods</h2><ul>{methods}</ul>",
         f"<h2>The accepted distribution</h2><p>{accepted['count']:,} samples by the rule "
         f"“{html.escape(about['rule'])}”, of {accepted['draws']:,} draws of the reference. The mean reward is "

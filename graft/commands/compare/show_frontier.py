@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from matplotlib.figure import Figure
 
-from graft.commands.compare.frontier import Axis, Comparison, Path, compare, means, paths
+from graft.commands.compare.frontier import Axis, Path, PathComparison, compare_paths, mean_points, paths
 from graft.commands.compare.rows import Row
 from graft.evaluation.confidence import MeanInterval
 from graft.report.figures import MARK, hide_spines, series_style, svg_element, to_bytes
@@ -26,7 +26,7 @@ LEGEND = (
 
 
 @dataclass(frozen=True)
-class Frontier:
+class RenderedFrontier:
     """The paths of the methods, compared and drawn.
 
     Attributes:
@@ -37,14 +37,14 @@ class Frontier:
         svg: Figure as an SVG file.
     """
 
-    compared: dict[str, Comparison]
+    compared: dict[str, PathComparison]
     head: list[str]
     body: list[list[str]]
     png: bytes
     svg: bytes
 
 
-def render_frontier(rows: Sequence[Row], about: dict[str, Any]) -> "Frontier | None":
+def render_frontier(rows: Sequence[Row], about: dict[str, Any]) -> "RenderedFrontier | None":
     """Return the frontier; None if no path has more than one point.
 
     Args:
@@ -54,11 +54,11 @@ def render_frontier(rows: Sequence[Row], about: dict[str, Any]) -> "Frontier | N
     found = paths(rows)
     if all(len(points) < 2 for path in found.values() for points in path.values()):
         return None
-    compared = compare(found, about["baseline_path"], about["reward"]["higher_is_better"])
+    compared = compare_paths(found, about["baseline_path"], about["reward"]["higher_is_better"])
     floors = [row["drift_floor"] for row in rows if row.get("drift_floor") is not None]
     floor = sum(floors) / len(floors) if floors else None
     png, svg = (_render_figure(found, about, floor, kind) for kind in ("png", "svg"))
-    return Frontier(compared, *table(compared), png, svg)
+    return RenderedFrontier(compared, *frontier_table(compared), png, svg)
 
 
 def legend(about: dict[str, Any]) -> str:
@@ -66,7 +66,7 @@ def legend(about: dict[str, Any]) -> str:
     return LEGEND.format(baseline=about["baseline_path"])
 
 
-def section(frontier: Frontier, about: dict[str, Any]) -> str:
+def frontier_section(frontier: RenderedFrontier, about: dict[str, Any]) -> str:
     """Return the section of the page as HTML."""
     return (
         f"<h2>Frontier</h2><figure>{svg_element(frontier.svg)}</figure>"
@@ -75,7 +75,7 @@ def section(frontier: Frontier, about: dict[str, Any]) -> str:
     )
 
 
-def table(compared: dict[str, Comparison]) -> tuple[list[str], list[list[str]]]:
+def frontier_table(compared: dict[str, PathComparison]) -> tuple[list[str], list[list[str]]]:
     """Return (head, rows) of the table of the frontier."""
 
     def cell(value: "MeanInterval | None") -> str:
@@ -115,7 +115,7 @@ def _render_figure(
     every = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
     for axes, (by, label) in zip(every, panels, strict=True):
         for i, (name, path) in enumerate(found.items()):
-            points = means(path)
+            points = mean_points(path)
             axes.plot(
                 [getattr(point, by) for point in points],
                 [point.reward for point in points],

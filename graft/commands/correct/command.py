@@ -103,7 +103,7 @@ def _write(module: GraftModule, folder: Path, summary: dict[str, Any], command: 
     """Write the samples, the page, the card and ``summary.json``."""
     commands.write_samples(module, folder)
     pictures = {name: commands.render_samples(module, evaluator) for name, evaluator in module.evaluators.items()}
-    show.write(
+    show.write_report(
         folder / "report.html",
         summary,
         f"{type(module).__name__}: inverse noise correction",
@@ -125,8 +125,8 @@ def _cost(module: GraftModule, data: InvertedNoiseData, trainer: Trainer) -> dic
     assert data.recovered is not None and module.policy.corrector is not None
     given = module.sample_conditions(8, seeding.make_generator(module.seed, "flops"))
     condition, noise = trainer.precision_plugin.convert_input((given, module.policy.process.prior(given)))
-    call = flops.call(module.policy.process, module.policy.reference_forward, noise, condition)
-    own = flops.call(module.policy.corrector.process, module.policy.backbone, noise, condition)
+    call = flops.count_call(module.policy.process, module.policy.reference_forward, noise, condition)
+    own = flops.count_call(module.policy.corrector.process, module.policy.backbone, noise, condition)
     epochs = trainer.max_epochs or 1
     fitted = isinstance(module.policy.corrector, GaussianCorrector)
     samples = 0 if fitted else epochs * data.steps_per_epoch * data.train_batch_size

@@ -11,7 +11,7 @@ BACKWARD = 3  # cost of a training step in forward passes, by the usual estimate
 
 
 @torch.no_grad()
-def call(process: Process, model: Model, state: State, condition: Condition) -> float:
+def count_call(process: Process, model: Model, state: State, condition: Condition) -> float:
     """Return the FLOPs of one network call for one sample, at least 1.
 
     Matrix products, convolutions and attention are counted; a multiply-add counts as two. A network without such
@@ -23,7 +23,7 @@ def call(process: Process, model: Model, state: State, condition: Condition) -> 
     return max(1.0, total / size(state))
 
 
-def sampling(stages: "list[tuple[Stage, float]]", steps: int) -> float:
+def count_sampling(stages: "list[tuple[Stage, float]]", steps: int) -> float:
     """Return the FLOPs of sampling one sample.
 
     Args:

@@ -10,7 +10,7 @@ from graft.process import Model, Process
 from graft.sampler import Stage, run_stages
 from graft.solvers import BoundModel, Solver
 from graft.solvers.fixed_point import FixedPointSolver
-from graft.solvers.fixed_point.counted import Counted
+from graft.solvers.fixed_point.counted import CallCounter
 
 PROBE = 1e-2
 """Size of the perturbation that measures the noise gain, relative to a sample's root mean square."""
@@ -108,7 +108,7 @@ def invert(
     Raises:
         InversionError: The flow's steps draw noise.
     """
-    counted = Counted(flow.model)
+    counted = CallCounter(flow.model)
     flow = replace(flow, model=counted)
     count, like = size(data), flatten_state(data)
     direction = flow.process.noise(data, condition, generator)
@@ -162,7 +162,7 @@ def recovery_error(
         the outcome of the inversion. Its calls include those that generated the samples.
     """
     noise = flow.process.prior(condition, generator)
-    model = Counted(flow.model)
+    model = CallCounter(flow.model)
     data = replace(flow, model=model).sample(noise, condition)
     found = invert(flow, data, condition, method, generator)
     found.calls += model.calls

@@ -123,7 +123,9 @@ def measure_frontier(
     gaussian.check_compatible(module.policy.process)
     gaussian.fit([data.examples()])
     fitted = Stage(gaussian.process, gaussian.backbone.to(device), steps=gaussian.steps)
-    gaussian_call = flops.call(gaussian.process, gaussian.backbone, module.policy.process.prior(condition), condition)
+    gaussian_call = flops.count_call(
+        gaussian.process, gaussian.backbone, module.policy.process.prior(condition), condition
+    )
 
     ways: list[tuple[Row, list[Stage]]] = []
 
@@ -138,7 +140,7 @@ def measure_frontier(
         warp: float = own,
     ) -> None:
         last = Stage(with_warp(module.policy.process, warp), model or module.policy.reference_forward, solver=solver)
-        total = flops.sampling([*before, (last, cost["call"])], steps)
+        total = flops.count_sampling([*before, (last, cost["call"])], steps)
         ways.append((Row(name, type(solver).__name__, steps, warp, total), [*(s for s, _ in before), last]))
 
     for warp in sorted({own, *data.baseline_warps}):

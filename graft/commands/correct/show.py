@@ -51,14 +51,14 @@ def frontier_rows(summary: dict[str, Any]) -> list[tuple[str, ...]]:
     return out
 
 
-def head(summary: dict[str, Any]) -> tuple[str, ...]:
+def frontier_head(summary: dict[str, Any]) -> tuple[str, ...]:
     """Return the names of the columns of `frontier_rows`."""
     return ("", "solver", "warp", "steps", "a sample", format_name(summary["distance"]["name"]))
 
 
-def table(summary: dict[str, Any]) -> str:
+def correction_table(summary: dict[str, Any]) -> str:
     """Return the comparison and the facts of the run as text for the terminal."""
-    lines = text_table(head(summary), frontier_rows(summary), left=2)
+    lines = text_table(frontier_head(summary), frontier_rows(summary), left=2)
     return "\n".join([*lines, "", *text_facts(run_facts(summary)), "", describe_distances(summary)])
 
 
@@ -151,7 +151,7 @@ def corrector_card(summary: dict[str, Any], model: str, reference: str, command:
         "Weights of a small flow that graft trained on the noise to which real data were inverted. The small flow "
         "samples the noise, and the frozen flow turns it into an object: both are needed.",
         [("model", f"`{model}`"), ("frozen flow", f"`{reference}`"), *run_facts(summary)],
-        f"{describe_distances(summary)}\n\n{markdown_table(head(summary), frontier_rows(summary))}",
+        f"{describe_distances(summary)}\n\n{markdown_table(frontier_head(summary), frontier_rows(summary))}",
         "The correction brings samples nearer to the data that were inverted. It knows no reward.",
         summary,
         command,
@@ -228,7 +228,7 @@ def render_figure(summary: dict[str, Any]) -> bytes:
     return to_bytes(figure)
 
 
-def write(
+def write_report(
     path: Path,
     summary: dict[str, Any],
     title: str,
@@ -277,7 +277,7 @@ def write(
         "and the frozen flow turns that noise into samples.</p>",
         embed_image(figure, caption, caption),
         f"<p class='note'>{html.escape(describe_distances(summary))}</p>",
-        html_table(frontier_rows(summary), head(summary)),
+        html_table(frontier_rows(summary), frontier_head(summary)),
         f"<h2>The run</h2>{html_table(run_facts(summary))}",
         "<h2>Inversion, step by step</h2>"
         + html_table(steps, ("from level", "samples", "not inverted", "evaluations a sample", "worst residual")),

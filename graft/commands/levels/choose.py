@@ -32,7 +32,7 @@ class ChooseLevel(Callback):
         if trainer.is_global_zero:
             from graft.commands.levels import show  # matplotlib takes a second
 
-            show.write(found, data.run_dir)
+            show.write_levels(found, data.run_dir)
             print(f"graft: {found.reason}", flush=True)
         trainer.strategy.barrier()
         pl_module.policy.set_level(found.level)

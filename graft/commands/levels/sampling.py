@@ -50,7 +50,7 @@ class DrawnChunk:
     guess_calls: dict[float, int] = field(default_factory=dict)
 
 
-def sample_chunks(data: Rollouts, requests: SampleRequests, scored: bool) -> list[DrawnChunk]:
+def sample_scored_chunks(data: Rollouts, requests: SampleRequests, scored: bool) -> list[DrawnChunk]:
     """Return the draws of all requests, sampled by all ranks together.
 
     Args:
@@ -149,7 +149,7 @@ def reroll(data: Rollouts, states: AcceptedStates, level: float) -> tuple[Tensor
     return total / number, calls, failures, reward_calls
 
 
-def make_generator(data: Rollouts, purpose: str) -> Generator:
+def make_levels_generator(data: Rollouts, purpose: str) -> Generator:
     """Return the random generator of the comparison for a purpose."""
     return seeding.make_generator(data.seed, "levels", purpose)
 

@@ -10,7 +10,13 @@ from torch import Tensor
 
 from graft.commands.levels import statistics
 from graft.commands.levels.results import Analysis, Level
-from graft.commands.levels.sampling import AcceptedStates, DrawnChunk, make_generator, reroll, sample_chunks
+from graft.commands.levels.sampling import (
+    AcceptedStates,
+    DrawnChunk,
+    make_levels_generator,
+    reroll,
+    sample_scored_chunks,
+)
 from graft.commands.levels.statistics import Estimate
 from graft.dataloaders.sampling import SampleRequests
 from graft.errors import GraftError
@@ -57,7 +63,7 @@ def search_levels(data: Rollouts) -> Analysis:
     stochastic = module.policy.process.stochastic
     requests = SampleRequests(module, about["draws"], data.batch_size, ("levels",), "reference", candidates)
     try:
-        chunks = sample_chunks(data, requests, stochastic)
+        chunks = sample_scored_chunks(data, requests, stochastic)
         score_gap = {u: torch.cat([chunk.score_gap[u] for chunk in chunks]) for u in candidates}
         result = Analysis(
             level=0.0,
@@ -75,7 +81,9 @@ def search_levels(data: Rollouts) -> Analysis:
             reward_calls=sum(chunk.reward_calls + sum(chunk.guess_calls.values()) for chunk in chunks),
             origin=about,
         )
-        counts = statistics.resamples(about["draws"], data.level_search.n_bootstrap, make_generator(data, "resamples"))
+        counts = statistics.resamples(
+            about["draws"], data.level_search.n_bootstrap, make_levels_generator(data, "resamples")
+        )
         for level in result.levels[1:]:
             level.score_gap = statistics.estimate(partial(statistics.mean, score_gap[level.level]), counts)
             level.denoiser_calls += about["draws"]
@@ -156,12 +164,12 @@ def _estimate_shares(data: Rollouts, chunks: list[DrawnChunk], result: Analysis,
     groups = torch.cat([chunk.groups for chunk in chunks])
     keys = [key for chunk in chunks for key in chunk.keys]
     higher_is_better = data.rounds.require_reward.higher_is_better
-    chosen = data.accept(oriented(rewards, higher_is_better), groups, keys, make_generator(data, "accept"))
+    chosen = data.accept(oriented(rewards, higher_is_better), groups, keys, make_levels_generator(data, "accept"))
     usable = ~rewards.isnan()
     position = usable.cumsum(0) - 1  # position of a usable draw among the usable draws
     index, weight = position[chosen.index], chosen.weight
     r, g, c = rewards[usable], groups[usable], counts[:, usable]
-    fold = statistics.folds(len(r), make_generator(data, "folds"))
+    fold = statistics.folds(len(r), make_levels_generator(data, "folds"))
     ones = torch.ones(1, len(r), dtype=torch.float64)
     gain = float(statistics.gain(r, g, index, weight, ones)[0])
     if not oriented(gain, higher_is_better) > 1e-9 * float(r.abs().max()):
@@ -171,7 +179,7 @@ def _estimate_shares(data: Rollouts, chunks: list[DrawnChunk], result: Analysis,
         )
     result.accepted, result.reward = len(index), float(r.mean())
     result.accepted_reward = result.reward + gain
-    states = AcceptedStates(chunks, chosen, result.draws // DRAWS_PER_RESAMPLED, make_generator(data, "again"))
+    states = AcceptedStates(chunks, chosen, result.draws // DRAWS_PER_RESAMPLED, make_levels_generator(data, "again"))
     result.resampled = len(states.rows)
     for level in result.levels[1:]:
         u = level.level

@@ -70,7 +70,7 @@ def run_facts(found: Analysis) -> str:
     )
 
 
-def table(found: Analysis) -> str:
+def levels_table(found: Analysis) -> str:
     """Return the comparison as text; an arrow marks the chosen level."""
     head, rule, *body = text_table(HEAD, level_rows(found), left=0)
     marked = [
@@ -109,7 +109,7 @@ def render_figure(found: Analysis) -> bytes:
     return to_bytes(figure)
 
 
-def write(found: Analysis, folder: Path) -> None:
+def write_levels(found: Analysis, folder: Path) -> None:
     """Write ``levels.png`` and then ``levels.json``.
 
     A folder with ``levels.json`` has a chosen level.
@@ -118,7 +118,7 @@ def write(found: Analysis, folder: Path) -> None:
     found.write(folder)
 
 
-def section(folder: Path) -> str:
+def levels_section(folder: Path) -> str:
     """Return the comparison in a run's folder as an HTML section, or "" if there is none."""
     if not (folder / NAME).exists() or not (folder / PICTURE).exists():
         return ""

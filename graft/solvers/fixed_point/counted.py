@@ -8,7 +8,7 @@ from graft.process.arguments import Model
 from graft.solvers.fixed_point.base import DERIVATIVE
 
 
-class Counted:
+class CallCounter:
     """A model that counts its calls, each for one sample.
 
     A call with a derivative along a direction (forward mode) counts as `DERIVATIVE` calls.
