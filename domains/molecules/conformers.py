@@ -19,7 +19,7 @@ from graft.core import limits, threads
 from graft.core.progress import progress as progress_bar
 from graft.reward.worker import Worker
 
-_WORK = f"{etkdg.__name__}.embed"  # the function that workers call
+_WORK = f"{etkdg.__name__}.{etkdg.embed_smiles.__name__}"  # the function that workers call
 SECONDS = 20.0  # default limit of the embedding of one molecule
 _GRACE = 1.0  # seconds that RDKit has to notice the limit before its process is killed
 

@@ -54,7 +54,7 @@ def read_json(path: "str | Path", remedy: str = "") -> Any:
         GraftError: The file is missing, is not UTF-8, or is not JSON.
     """
     try:
-        return parse_json(text.read_text(path))
+        return parse_json(text.read_utf8(path))
     except (OSError, ValueError) as error:
         problem = f"is missing or damaged ({error}): {remedy}" if remedy else f"is not a JSON file: {error}"
         raise GraftError(f"{path} {problem}") from None

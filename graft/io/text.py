@@ -7,7 +7,7 @@ names may hold.
 from pathlib import Path
 
 
-def read_text(path: "str | Path") -> str:
+def read_utf8(path: "str | Path") -> str:
     """Return the text of a file without its byte-order mark.
 
     Every end of a line becomes a line feed.

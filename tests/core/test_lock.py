@@ -15,7 +15,7 @@ from graft.runs.lock import lock_folder, release_locks_after
 HOLD = f"""
 import runpy, sys
 from pathlib import Path
-runpy.run_path({lock.__file__!r})["hold"](Path(sys.argv[1]))  # the file alone, for its package imports torch
+runpy.run_path({lock.__file__!r})["lock_folder"](Path(sys.argv[1]))  # the file alone, for its package imports torch
 """
 WAIT = (
     HOLD

@@ -79,7 +79,7 @@ def embed(request):
         time.sleep(1000)
     if request[0] == "CCC":
         os._exit(3)
-    return etkdg.embed(request)
+    return etkdg.embed_smiles(request)
 """
 
 

@@ -64,12 +64,12 @@ def read(paths: "str | Sequence[str]", column: "str | None" = None) -> list[Prom
 def _read(path: Path, column: "str | None") -> list[Prompt]:
     suffix = path.suffix.lower()
     if suffix == ".txt":
-        return [Prompt(line.strip()) for line in text.split_lines(text.read_text(path)) if line.strip()]
+        return [Prompt(line.strip()) for line in text.split_lines(text.read_utf8(path)) if line.strip()]
     if suffix in (".csv", ".tsv"):
         with open(path, newline="", encoding="utf-8-sig") as file:
             rows = list(csv.DictReader(file, delimiter="\t" if suffix == ".tsv" else ","))
     elif suffix == ".jsonl":
-        lines = enumerate(text.split_lines(text.read_text(path)), 1)
+        lines = enumerate(text.split_lines(text.read_utf8(path)), 1)
         rows = [_parse_line(line, f"line {number} of {path}") for number, line in lines if line.strip()]
     elif suffix == ".json":
         content = read_json(path)

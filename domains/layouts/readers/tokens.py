@@ -19,7 +19,7 @@ def read_tokens(path: Path) -> "Iterator[LayoutRecord | Unusable]":
         GraftError: The file is not text.
     """
     try:
-        lines = text.split_lines(text.read_text(path))
+        lines = text.split_lines(text.read_utf8(path))
     except (OSError, UnicodeDecodeError) as error:
         raise GraftError(f"{path} is not a text file ({error})") from None
     for number, line in enumerate(lines, 1):

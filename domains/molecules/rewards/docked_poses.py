@@ -43,7 +43,7 @@ def keep_best(docking: Docking, path: Path, smiles: str) -> None:
 
 def _best_of(path: Path) -> float:
     """Return the affinity of the first pose of a file; infinity if it has none."""
-    found = re.search(r"^>\s+<affinity>.*\n(\S+)", read_text(path), re.MULTILINE)
+    found = re.search(r"^>\s+<affinity>.*\n(\S+)", text_of(path), re.MULTILINE)
     try:
         return float(found[1]) if found else math.inf
     except ValueError:
@@ -53,7 +53,7 @@ def _best_of(path: Path) -> float:
 def first_pose(path: Path) -> Any:
     """Return the first pose of a file with its affinity; None if it cannot be read."""
     with rdBase.BlockLogs():
-        found = Chem.MolFromMolBlock(read_text(path), removeHs=False)
+        found = Chem.MolFromMolBlock(text_of(path), removeHs=False)
     affinity = _best_of(path)
     if found is None or not math.isfinite(affinity):
         return None
@@ -61,6 +61,6 @@ def first_pose(path: Path) -> Any:
     return found
 
 
-def read_text(path: Path) -> str:
+def text_of(path: Path) -> str:
     """Return the text of a file that a program wrote; empty if there is none."""
     return path.read_text(encoding="utf-8-sig", errors="replace") if path.is_file() else ""

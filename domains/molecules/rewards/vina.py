@@ -15,7 +15,7 @@ from typing_extensions import override
 
 from domains.molecules.chemistry import molecule_key
 from domains.molecules.rewards.calls import CommandReward, find_program
-from domains.molecules.rewards.docked_poses import Docking, first_pose, keep_best, read_text
+from domains.molecules.rewards.docked_poses import Docking, first_pose, keep_best, text_of
 from domains.molecules.rewards.pdbqt import heavy_atoms, ligand_positions, positions_of, prepare_ligand, read_docking
 from domains.molecules.view import surround
 from graft.core import limits
@@ -148,7 +148,7 @@ class Vina(CommandReward):
                 f"the package {missing[0]!r}, which prepares Vina's ligands, is missing. Call pip install "
                 "'graft-diffusion[docking]'."
             )
-        text = read_text(find_file(self.receptor))
+        text = text_of(find_file(self.receptor))
         if re.search(r"^ROOT", text, re.MULTILINE):
             raise GraftError(
                 f"receptor is {self.receptor!r}, a ligand's file with a ROOT; it must be the file of a rigid receptor"
@@ -215,7 +215,7 @@ class Vina(CommandReward):
         pose = first_pose(path) if path is not None and path.is_file() else None
         if pose is None:
             pose = self.dock(item).poses[0]
-        receptor = read_text(find_file(self.receptor))
+        receptor = text_of(find_file(self.receptor))
         elements, positions = heavy_atoms(receptor)
         ligand = pose.GetConformer().GetPositions()
         near = np.linalg.norm(positions[:, None] - ligand[None], axis=-1).min(1) < POCKET
@@ -228,7 +228,7 @@ class Vina(CommandReward):
             folder = Path(name)
             (folder / "ligand.pdbqt").write_text(prepare_ligand(item, self.relax), encoding="utf-8")
             self._call(folder, ["--ligand", "ligand.pdbqt", "--out", "poses.pdbqt"])
-            return read_docking(read_text(folder / "poses.pdbqt"))
+            return read_docking(text_of(folder / "poses.pdbqt"))
 
     def pose_file(self, item: Any) -> Path:
         """Return the path of a molecule's poses: one for each SMILES with stereochemistry and way of docking."""
@@ -270,7 +270,7 @@ class Vina(CommandReward):
             ended = True
         except (RuntimeError, TimeoutError):
             ended = False
-        found = {row: read_text(path) for row in rows if (path := poses / f"{row}_out.pdbqt").is_file()}
+        found = {row: text_of(path) for row in rows if (path := poses / f"{row}_out.pdbqt").is_file()}
         if found and not ended:
             del found[max(found)]  # Vina may have been writing it
         return found
