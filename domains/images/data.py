@@ -10,11 +10,12 @@ from torch.utils.data import Dataset
 from typing_extensions import override
 
 from domains.images.dataset.pictures import Pictures
-from domains.images.dataset.read import describe_invalid, describe_pictures, read_pictures
+from domains.images.dataset.read import describe_pictures, read_pictures
 from domains.images.pixels import to_float
 from graft.core import limits
 from graft.core.distributed import rank_zero_print
 from graft.dataloaders.in_memory import InMemoryDataModule
+from graft.io.invalid_records import describe_invalid
 
 Batch = dict[str, Tensor]
 

@@ -10,11 +10,12 @@ from typing_extensions import override
 
 from domains.layouts.conditioning import TASKS, Task, make_condition, to_state
 from domains.layouts.layout import classes_of
-from domains.layouts.readers import LayoutSet, describe_invalid, read_layouts
+from domains.layouts.readers import LayoutSet, read_layouts
 from graft.core import limits
 from graft.core.distributed import rank_zero_print
 from graft.dataloaders.in_memory import BatchDataset, InMemoryDataModule
 from graft.errors import GraftError
+from graft.io.invalid_records import describe_invalid
 
 TASK_SHARES: dict[Task, float] = {
     "unconditional": 0.5,
@@ -91,7 +92,7 @@ class LayoutData(InMemoryDataModule[LayoutSet]):
         pages = read_layouts(self.source, self.names, self.elements, self.count, self.seed)
         self.left_out = pages.named
         invalid = describe_invalid(pages.named)
-        rank_zero_print(f"{len(pages)} layouts from {self.source}" + (f" (left out: {invalid})" if invalid else ""))
+        rank_zero_print(f"{len(pages)} layouts from {self.source}" + (f" ({invalid})" if invalid else ""))
         return pages, invalid
 
     @override

@@ -19,12 +19,13 @@ from domains.layouts.features import network_of
 from domains.layouts.files import write_layouts
 from domains.layouts.partial_layout import PartialLayout
 from domains.layouts.partial_layout import read_partial_layout as read_brief
-from domains.layouts.readers import LayoutSet, describe_invalid, read_layouts
+from domains.layouts.readers import LayoutSet, read_layouts
 from domains.layouts.render import png
 from graft import GraftError, GraftModule
 from graft.core.distributed import rank_zero_print
 from graft.core.state import Condition, State
 from graft.dataloaders.in_memory import pretraining_data
+from graft.io.invalid_records import describe_invalid
 from graft.process import CosineSchedule, Gaussian, MaskProjection, MultiFieldProcess, Process
 from graft.runs.architecture import require_network
 
@@ -159,7 +160,7 @@ class Layouts(GraftModule):
             if self._pages is None:
                 self._pages = read_layouts(self.examples, self.names, self.elements, EXAMPLES)
                 if missing := describe_invalid(self._pages.named):
-                    rank_zero_print(f"{len(self._pages)} layouts from {self.examples} (left out: {missing})")
+                    rank_zero_print(f"{len(self._pages)} layouts from {self.examples} ({missing})")
             rows = torch.randint(len(self._pages), (count,), generator=generator)
             condition: Condition = batch(self._pages.take(rows.numpy()), self.task, generator)["condition"]
             return condition

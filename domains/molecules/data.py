@@ -19,7 +19,7 @@ from domains.molecules.vocabulary import Convention, find_vocabulary
 from graft.core import limits
 from graft.core.distributed import rank_zero_print
 from graft.dataloaders.in_memory import BatchDataset, InMemoryDataModule
-from graft.rounds.summary import check_invalid, describe_invalid
+from graft.io.invalid_records import check_invalid, describe_invalid
 
 
 class MoleculeData(InMemoryDataModule[MoleculeDataset]):

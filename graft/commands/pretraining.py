@@ -5,7 +5,7 @@ from typing import Any
 
 from lightning.pytorch import LightningDataModule, Trainer
 
-from graft import report, rounds
+from graft import report
 from graft.commands.run_report import class_path
 from graft.commands.samples import sample_chunks, write_samples
 from graft.commands.session import OpenRun, open_run, train
@@ -14,6 +14,7 @@ from graft.dataloaders.seeded import seeded_train_dataloader
 from graft.errors import GraftError
 from graft.evaluation import SampleEvaluator
 from graft.io.atomic import write_text
+from graft.io.invalid_records import count_by_reason, invalid_records_csv
 from graft.io.json_files import write_json
 from graft.module import GraftModule
 from graft.runs import loggers
@@ -73,11 +74,11 @@ def _pretrain(
         log.samples(trainer, module, "test/{}/samples")
     left_out: Any = getattr(data, "left_out", None)
     if isinstance(left_out, list) and trainer.is_global_zero:
-        write_text(folder / "invalid_records.csv", rounds.invalid_records_csv(left_out))
+        write_text(folder / "invalid_records.csv", invalid_records_csv(left_out))
     summary = {
         "reference": to_json(evaluator.summary()),
         **(
-            {"invalid": len(left_out), "invalid_by_reason": rounds.by_reason(left_out)}
+            {"invalid": len(left_out), "invalid_by_reason": count_by_reason(left_out)}
             if isinstance(left_out, list)
             else {}
         ),

@@ -2,7 +2,7 @@
 
 from graft.rounds.rollout_cache import RolloutCache
 from graft.rounds.round_store import ACCEPTED, ALL, RoundStore, prune_round
-from graft.rounds.summary import RoundSummary, accepted_csv, by_reason, condition_matched_mean, invalid_records_csv
+from graft.rounds.summary import RoundSummary
 
 __all__ = [
     "ACCEPTED",
@@ -10,9 +10,5 @@ __all__ = [
     "RolloutCache",
     "RoundStore",
     "RoundSummary",
-    "accepted_csv",
-    "by_reason",
-    "condition_matched_mean",
-    "invalid_records_csv",
     "prune_round",
 ]

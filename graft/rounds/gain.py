@@ -41,6 +41,30 @@ def means(rewards: Tensor, groups: Tensor, weight: "Tensor | None" = None) -> di
     return dict(zip(values.tolist(), (total / number).tolist(), strict=True))
 
 
+def condition_matched_mean(rewards: Tensor, groups: Tensor, index: Tensor, weight: Tensor) -> tuple[float, float]:
+    """Return (mean accepted reward, covered share), matched by condition.
+
+    A condition is weighted by its number of draws. The covered share is the share of all draws in conditions with
+    accepted draws.
+
+    Args:
+        rewards: (n,) rewards of all draws, NaN for a failed one.
+        groups: (n,) condition of each draw.
+        index: (A,) positions of the accepted draws.
+        weight: (A,) weights of the accepted draws.
+    """
+    total, covered = 0.0, 0
+    for group in torch.unique(groups):
+        inside = groups[index] == group
+        if not bool(inside.any()):
+            continue
+        drawn = int((groups == group).sum())
+        w = weight[inside]
+        total += drawn * float((w * rewards[index[inside]]).sum() / w.sum())
+        covered += drawn
+    return total / covered, covered / len(groups)
+
+
 def matching(groups: Tensor, index: Tensor, weight: Tensor) -> Tensor:
     """Return (A,) weights of accepted draws that restore the condition frequencies of all draws.
 

@@ -12,18 +12,20 @@ from torch import Tensor
 
 from graft.domain import Domain
 from graft.io.atomic import write_text
+from graft.io.invalid_records import invalid_records_csv
 from graft.objectives import Objective, ScoredRound
 from graft.objectives.reference_error import ErrorRatio, chosen_samples
 from graft.policy import Policy
 from graft.reward import Scores, by_term, oriented
 from graft.rounds.acceptance import AcceptedRound, accept_round, check_variation
+from graft.rounds.gain import condition_matched_mean
 from graft.rounds.ranks import Ranks
 from graft.rounds.reference_check import check_reference
 from graft.rounds.round_store import ACCEPTED, ALL, RoundStore, prune_round
 from graft.rounds.sampling import RoundSampler
 from graft.rounds.scoring import RoundScorer
 from graft.rounds.settings import RoundSettings
-from graft.rounds.summary import RoundSummary, accepted_csv, condition_matched_mean, invalid_records_csv
+from graft.rounds.summary import RoundSummary, accepted_csv
 from graft.rounds.variation import Variation
 from graft.runs import refuse_linked_round
 

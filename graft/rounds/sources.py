@@ -17,12 +17,12 @@ from graft.domain import Domain
 from graft.errors import GraftError
 from graft.io.checksum import checksum, file_checksum
 from graft.io.fingerprint import fingerprint_hash, public_attributes
+from graft.io.invalid_records import check_invalid, count_by_reason, describe_invalid
 from graft.io.paths import find_file
 from graft.network import trainable_parameters
 from graft.network.sharded import full_tensor
 from graft.policy import Policy
 from graft.reward import Scores
-from graft.rounds.summary import by_reason, check_invalid, describe_invalid
 from graft.solvers import Euler
 
 VERSION = 4  # part of the cache key: raise it whenever the same origin yields other draws
@@ -226,7 +226,7 @@ class ScoredFileSource(Source):
     @override
     def summary(self) -> dict[str, Any]:
         content = self._read
-        left_out = by_reason(content.left_out)
+        left_out = count_by_reason(content.left_out)
         return {
             "score": self.score_column,
             "objects": len(content.values),

@@ -1,6 +1,5 @@
-"""The summary of a round, and its CSV tables of accepted draws and invalid records."""
+"""The summary of a round, and the CSV table of its accepted draws."""
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -81,75 +80,6 @@ class RoundSummary:
             return cls(**content), index, weight
         except (ValueError, KeyError, TypeError, RuntimeError, OverflowError) as error:
             raise GraftError(f"{path} is damaged ({' '.join(str(error).split())}): {remedy}") from None
-
-
-def condition_matched_mean(rewards: Tensor, groups: Tensor, index: Tensor, weight: Tensor) -> tuple[float, float]:
-    """Return (mean accepted reward, covered share), matched by condition.
-
-    A condition is weighted by its number of draws. The covered share is the share of all draws in conditions with
-    accepted draws.
-
-    Args:
-        rewards: (n,) rewards of all draws, NaN for a failed one.
-        groups: (n,) condition of each draw.
-        index: (A,) positions of the accepted draws.
-        weight: (A,) weights of the accepted draws.
-    """
-    total, covered = 0.0, 0
-    for group in torch.unique(groups):
-        inside = groups[index] == group
-        if not bool(inside.any()):
-            continue
-        drawn = int((groups == group).sum())
-        w = weight[inside]
-        total += drawn * float((w * rewards[index[inside]]).sum() / w.sum())
-        covered += drawn
-    return total / covered, covered / len(groups)
-
-
-def invalid_records_csv(records: "Sequence[tuple[int | str, str]]") -> str:
-    """Return the invalid records as CSV text: the number or name of each record, and the reason."""
-    return csv_text(("record", "why"), records)
-
-
-def by_reason(records: "Sequence[tuple[int | str, str]]") -> dict[str, int]:
-    """Return the number of invalid records by reason, the most frequent first.
-
-    The text of a reason after a colon concerns a single record and is dropped.
-    """
-    return dict(Counter(why.partition(":")[0] for _, why in records).most_common())
-
-
-def describe_invalid(records: "Sequence[tuple[int | str, str]]") -> str:
-    """Return the number of invalid records by reason, each with its first record; "" if there are none."""
-    first: dict[str, tuple[int | str, str]] = {}
-    for number, why in records:
-        reason, _, detail = why.partition(":")
-        first.setdefault(reason, (number, detail.strip()))
-    parts = []
-    for reason, count in by_reason(records).items():
-        number, detail = first[reason]
-        parts.append(f"{count} left out: {reason} (record {number}{': ' if detail else ''}{detail})")
-    return "; ".join(parts)
-
-
-def check_invalid(
-    usable: int, invalid: "Sequence[tuple[int | str, str]]", largest: float, path: "str | Path", setting: str
-) -> None:
-    """Raise GraftError if too large a share of the records of a file is invalid.
-
-    Args:
-        usable: Number of usable records.
-        invalid: (record, reason) of each invalid record.
-        largest: Largest share of invalid records.
-        path: The file, for the message.
-        setting: Setting of ``largest``, for the message.
-    """
-    if invalid and (not usable or len(invalid) > largest * (usable + len(invalid))):
-        raise GraftError(
-            f"{len(invalid)} of {usable + len(invalid)} records of {path} cannot be used "
-            f"({describe_invalid(invalid)}); the largest share is {largest:.0%}: fix the file, or raise {setting}"
-        )
 
 
 def accepted_csv(index: Tensor, weight: Tensor, values: Sequence[float], keys: Sequence[str]) -> str:

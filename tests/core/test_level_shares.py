@@ -32,7 +32,7 @@ from graft.process import (
 )
 from graft.process.base import Process
 from graft.rollouts.settings import LevelSearch
-from graft.rounds import condition_matched_mean
+from graft.rounds.gain import condition_matched_mean
 
 MEAN, VARIANCE, GOAL = 0.4, 0.7, 1.0
 PROCESS = Gaussian(CosineSchedule(), "v", (1,))

@@ -230,7 +230,7 @@ def test_data_that_do_not_fit_the_model(folder: Path, capsys: pytest.CaptureFixt
     message = refused("pretrain", "--config", "b.yaml", *image, "--data.size=8", capsys=capsys)
     assert "model.classes is 1, but 'data' has label 1" in message
     (folder / "data/class 0/0.png").write_bytes(b"broken")
-    assert "1 of the 16 pictures" in refused(*first, "--data.max_invalid_fraction=0.01", capsys=capsys)
+    assert "1 of 16 records" in refused(*first, "--data.max_invalid_fraction=0.01", capsys=capsys)
     Image.new("L", (5, 5)).save(folder / "data/class 0/0.png")
     assert "give data.size" in refused(*first, capsys=capsys)
     assert "give data.channels" in refused(*first, "--data.size=8", capsys=capsys)

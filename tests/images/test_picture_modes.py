@@ -215,7 +215,7 @@ def test_values_that_are_no_grey(kind: str, tmp_path: Path) -> None:
 def test_a_set_that_would_be_black(content: bytes, words: str, tmp_path: Path) -> None:
     """12 bits in 16 and the like: the file does not state its white, and the reader does not guess it."""
     (tmp_path / "a.tif").write_bytes(content)
-    with pytest.raises(GraftError, match=f"1 of the 1 pictures .* cannot be used .first: a.tif: {words}"):
+    with pytest.raises(GraftError, match=f"1 of 1 records of .* cannot be used .1 left out: .*{words}"):
         read_pictures(str(tmp_path))
 
 

@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 from domains.layouts import partial_layout
 from domains.layouts.data import LayoutData
 from domains.layouts.layout import PUBLAYNET, RICO
-from domains.layouts.readers import LayoutSet, describe_invalid, read_layouts
+from domains.layouts.readers import LayoutSet, read_layouts
 from graft.errors import GraftError
+from graft.io.invalid_records import describe_invalid
 
 BOXES = [[60, 60, 400, 20], [60, 91, 490, 200], [60, 320, 490, 180], [60, 520, 230, 200]]
 
@@ -101,7 +102,7 @@ def test_one_odd_record_of_coco(name: str) -> None:
     (reason, count), *more = [(r, n) for r, n in pages.left_out.items() if why in r]
     assert count == 1 and not more, pages.left_out
     assert any(stands.startswith(where) and because.startswith(reason) for stands, because in pages.named)
-    assert f"1 {reason} ({where}" in describe_invalid(pages.named)
+    assert f"1 left out: {reason} ({where}" in describe_invalid(pages.named)
 
 
 def test_run_says_what_is_left_out(capsys: pytest.CaptureFixture[str]) -> None:
@@ -110,7 +111,7 @@ def test_run_says_what_is_left_out(capsys: pytest.CaptureFixture[str]) -> None:
     data = LayoutData(written(content))
     data.setup()
     assert data.left_out == [("annotation 999 of image 3", "annotations without a box")]
-    message = "12 layouts from a.json (left out: 1 annotations without a box (annotation 999 of image 3))"
+    message = "12 layouts from a.json (1 left out: annotations without a box (annotation 999 of image 3))"
     assert message in capsys.readouterr().out
 
 

@@ -11,6 +11,7 @@ from domains.images.dataset import walk
 from domains.images.dataset.decode import Decoded, decode, in_bytes
 from domains.images.dataset.pictures import Pictures
 from graft.errors import GraftError
+from graft.io.invalid_records import check_invalid
 
 SUFFIXES = walk.SUFFIXES
 
@@ -56,13 +57,7 @@ def read_folder(
         else:
             kept.append((array, label))
     left_out.sort()
-    total = len(kept) + len(left_out)
-    if not kept or len(left_out) > max_invalid_fraction * total:
-        name, why = left_out[0]
-        raise GraftError(
-            f"{len(left_out)} of the {total} pictures in {path} cannot be used (first: {name}: {why}); the most "
-            f"that is allowed is {max_invalid_fraction:.0%}: mend them, or raise max_invalid_fraction"
-        )
+    check_invalid(len(kept), left_out, max_invalid_fraction, path, "data.max_invalid_fraction")
     arrays = [array for array, _ in kept]
     _alike(arrays, path)
     notes = [part] if part else []

@@ -11,12 +11,12 @@ from domains.images.dataset.arrays import is_idx, read_idx, read_npz
 from domains.images.dataset.folder import read_folder
 from domains.images.dataset.pictures import Pictures
 from graft.errors import GraftError
+from graft.io.invalid_records import describe_invalid
 from graft.io.paths import find_file
 
-__all__ = ["Pictures", "describe_invalid", "describe_pictures", "read_pictures"]
+__all__ = ["Pictures", "describe_pictures", "read_pictures"]
 
 MOST_NAMES = 20  # names of classes in a message
-MOST_RECORDS = 5  # invalid records in a message
 
 
 def read_pictures(
@@ -57,20 +57,12 @@ def _found(source: str) -> Path:
         return Path(source)
 
 
-def describe_invalid(left_out: "list[tuple[str, str]]") -> str:
-    """Return the invalid records in one line."""
-    if not left_out:
-        return ""
-    some = "; ".join(f"{name}: {why}" for name, why in left_out[:MOST_RECORDS])
-    return f"{len(left_out)} left out ({some}{'; ...' if len(left_out) > MOST_RECORDS else ''})"
-
-
 def describe_pictures(found: Pictures, source: str) -> str:
     """Return a line about pictures: their number, their classes and the invalid records."""
     some = ", ".join(found.names[:MOST_NAMES]) + (", ..." if len(found.names) > MOST_NAMES else "")
     parts = [f"{len(found.pixels)} pictures from {source}"]
     parts += [f"{len(found.names)} classes ({some})" if len(found.names) > 1 else f"1 class ({some})"] if some else []
-    return "; ".join([*parts, *found.notes, *([describe_invalid(found.left_out)] if found.left_out else [])])
+    return "; ".join([*parts, *found.notes, *filter(None, [describe_invalid(found.left_out)])])
 
 
 def _converted(found: Pictures, size: "int | None", channels: "Literal[1, 3] | None") -> Pictures:

@@ -17,12 +17,12 @@ ENOUGH = 0.95  # share of the boxes (or areas) that a convention must explain
 SLACK = 1.01  # a box may reach to this multiple of the page's size
 
 
-def is_coco(content: Any) -> bool:
+def fits(content: Any) -> bool:
     """Return True if parsed JSON has the schema of COCO."""
     return isinstance(content, dict) and {"images", "annotations", "categories"} <= set(content)
 
 
-def coco_records(content: Any, path: Path) -> "Iterator[LayoutRecord | Unusable]":
+def records(content: Any, path: Path) -> "Iterator[LayoutRecord | Unusable]":
     """Yield the elements of each image; ``bbox`` is left, top, width, height in pixels.
 
     Raises:

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from domains.layouts.layout import Layout
 from domains.layouts.readers.record import Element, LayoutRecord, Unusable
 from graft.errors import GraftError
-from graft.rounds.summary import by_reason
+from graft.io.invalid_records import count_by_reason
 
-__all__ = ["OUTSIDE", "Element", "LayoutSet", "describe_invalid", "pack_records"]
+__all__ = ["OUTSIDE", "Element", "LayoutSet", "pack_records"]
 
 OUTSIDE = 0.01  # fraction of the page; boxes that reach outside by no more are cut at its edge
 MOST_FAULTY = 0.5  # largest share of faulty elements or layouts of a source
@@ -110,16 +110,7 @@ def pack_records(
         labels[i, : counts[i]] = [label for label, _ in usable]
         boxes[i, : counts[i]] = [box for _, box in usable]
     named = [(each.name, each.why) for each in left_out]
-    return LayoutSet(labels, boxes.clip(0, 1), counts, names, by_reason(named), named)
-
-
-def describe_invalid(named: Sequence[tuple[str, str]]) -> str:
-    """Return one line about invalid records: each reason, its number, and the first record."""
-    first: dict[str, str] = {}
-    for name, why in named:
-        first.setdefault(why.partition(":")[0], name)
-    counts = by_reason(named)
-    return "; ".join(f"{count} {why} ({first[why]}{', ...' if count > 1 else ''})" for why, count in counts.items())
+    return LayoutSet(labels, boxes.clip(0, 1), counts, names, count_by_reason(named), named)
 
 
 def _refuse(left_out: Sequence[Unusable], elements: int, layouts: int, source: str) -> None:

@@ -5,9 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from domains.layouts.readers import arrays, coco, generator, rico, tokens
-from domains.layouts.readers.collection import LayoutSet, describe_invalid, pack_records
+from domains.layouts.readers.collection import LayoutSet, pack_records
 from domains.layouts.readers.record import LayoutRecord, Unusable
 from graft.errors import GraftError
+from graft.io.invalid_records import describe_invalid
 from graft.io.json_files import read_json
 from graft.io.paths import find_file
 

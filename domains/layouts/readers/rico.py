@@ -14,13 +14,13 @@ from graft.errors import GraftError
 from graft.io.json_files import read_json
 
 
-def is_rico(content: Any) -> bool:
+def fits(content: Any) -> bool:
     """Return True if parsed JSON has the schema of a semantic annotation."""
     root = _root(content)
     return isinstance(root, dict) and {"bounds", "children"} <= set(root)
 
 
-def rico_records(content: Any, path: Path) -> "Iterator[LayoutRecord | Unusable]":
+def records(content: Any, path: Path) -> "Iterator[LayoutRecord | Unusable]":
     """Yield the one screen of a file: every labelled component of the tree, containers included.
 
     Raises:
@@ -69,9 +69,9 @@ def read_rico(folder: Path) -> "Iterator[LayoutRecord | Unusable]":
     for path in paths:
         try:
             content = read_json(path)
-            if not is_rico(content):
+            if not fits(content):
                 raise GraftError("it is JSON of another schema")
-            found = list(rico_records(content, path))
+            found = list(records(content, path))
         except GraftError as error:
             why = str(error).removeprefix(f"{path} is ")
             yield Unusable(f"files that are no semantic annotation: {why}", path.name, layout=True)
