@@ -1,6 +1,6 @@
 """Pipelines of diffusers that graft tunes: tiny ones of the real classes, accepted or refused.
 
-    python tests/benchmarks/pipelines.py            # writes the table of docs/pipelines.md
+    python tests/benchmarks/pipelines.py            # writes the table of docs/guides/pipelines.md
     python tests/benchmarks/pipelines.py Sana Wan   # prints the rows of these families
 
 A row holds for the class, not for weights: its tiny pipeline has the real code and random weights.
@@ -17,7 +17,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 sys.path.insert(0, str(Path(__file__).parents[1] / "text_to_image"))
 warnings.simplefilter("ignore")
 
-PAGE = Path(__file__).parents[2] / "docs/pipelines.md"
+PAGE = Path(__file__).parents[2] / "docs/guides/pipelines.md"
 HEAD = "| pipeline | class | guidance scale | settings of the call | branches | result |"
 PROMPTS = "a red ball\na blue cube on a table\na dog\n"
 

@@ -53,10 +53,10 @@ APPENDED = {
 QUICK = ["README.md", "docs/extending/objective.md", "docs/extending/process.md", "docs/extending/rule.md"]
 """Pages that take a few seconds; the others are run by the slow tests."""
 ELSEWHERE = {  # pages that tests of their own run
-    "docs/own_generators.md": "tests/cli/test_own_generators.py",
-    "docs/distributed_rewards.md": "tests/cli/test_executors.py",
-    "docs/rewards_elsewhere.md": "tests/cli/test_rewards_elsewhere.py",
-    "docs/rating.md": "tests/cli/test_rate.py",
+    "docs/extending/own_generators.md": "tests/cli/test_own_generators.py",
+    "docs/guides/distributed_rewards.md": "tests/cli/test_executors.py",
+    "docs/guides/rewards_elsewhere.md": "tests/cli/test_rewards_elsewhere.py",
+    "docs/guides/rating.md": "tests/cli/test_rate.py",
 }
 DOMAINS = [path.relative_to(ROOT).as_posix() for path in sorted(ROOT.glob("domains/**/README.md"))]
 MARKS = ("file: ", "not run: ", "settings of: ", "build: ", "run", "test")

@@ -8,7 +8,7 @@ import pytest
 import yaml
 from called import HALF, MOLECULE, QUIET, SMALL, done, run
 
-PAGE = (Path(__file__).parents[2] / "docs/distributed_rewards.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[2] / "docs/guides/distributed_rewards.md").read_text(encoding="utf-8")
 CONFIG = """
 data:
   reward:

@@ -1,4 +1,4 @@
-"""docs/own_generators.md: its file and its configuration run as they stand, with small settings."""
+"""docs/extending/own_generators.md: its file and its configuration run as they stand, with small settings."""
 
 import importlib
 import json
@@ -18,7 +18,7 @@ from rdkit import Chem
 
 from domains.molecules import chemistry
 
-PAGE = (Path(__file__).parents[2] / "docs/own_generators.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[2] / "docs/extending/own_generators.md").read_text(encoding="utf-8")
 ONE = ["--trainer.max_epochs", "1", "--data.evaluation.validation_draws", "0"]
 
 

@@ -197,7 +197,7 @@ def test_rated_needs_a_run(mixture_run: Path) -> None:
     assert "use it with graft fit, or rate a finished run with graft rate" in message
 
 
-PAGE = (Path(__file__).parents[2] / "docs/rating.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[2] / "docs/guides/rating.md").read_text(encoding="utf-8")
 COMMANDS = re.findall(r"^graft (.*)$", re.sub(r"\\\n *", "", PAGE), re.MULTILINE)
 PICTURES = pytest.mark.needs("diffusers>=0.42", "transformers", "accelerate")
 

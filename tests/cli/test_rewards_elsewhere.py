@@ -9,7 +9,7 @@ import pytest
 import yaml
 from called import HALF, MOLECULE, QUIET, SMALL, done
 
-PAGE = (Path(__file__).parents[2] / "docs/rewards_elsewhere.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[2] / "docs/guides/rewards_elsewhere.md").read_text(encoding="utf-8")
 BLOCKS = dict(re.findall(r"<!-- file: (\S+) -->\n```yaml\n(.*?)```", PAGE, re.DOTALL))
 ONE = ["--trainer.max_epochs", "1", "--data.draws", "16", "--data.evaluation.test_draws", "8"]
 

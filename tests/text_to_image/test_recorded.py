@@ -54,7 +54,7 @@ def test_family(name: str, folder: Path) -> None:
     """The row of the documents' table is true, and samples of a certified family are the pipeline's own."""
     family = families.FAMILIES[name]
     row, model = script().tried(name, family, folder)
-    assert row in (ROOT / "docs/pipelines.md").read_text(encoding="utf-8").splitlines()
+    assert row in (ROOT / "docs/guides/pipelines.md").read_text(encoding="utf-8").splitlines()
     if model is None:
         return
     prompt = model.prompts[1].text

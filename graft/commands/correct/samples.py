@@ -10,7 +10,6 @@ from lightning.pytorch import LightningDataModule
 from torch import Tensor
 from torch.utils.data import (
     DataLoader,
-    Dataset,
     DistributedSampler,
     IterableDataset,
     RandomSampler,
@@ -20,6 +19,7 @@ from torch.utils.data import (
 
 from graft.core import distributed, seeding
 from graft.core.state import Condition, State, cat, size, take
+from graft.dataloaders.in_memory import BatchDataset
 from graft.dataloaders.seeded import rebuild_dataloader
 from graft.dataloaders.training import identity_collate
 from graft.errors import GraftError
@@ -126,7 +126,9 @@ class SplitSource:
         rows, loader = self.split.training, self._loader
         batch = min(self._batch, len(rows))
         if self._kept is not None:
-            return DataLoader(_InMemory(*_select(self._kept, rows)), batch, shuffle=True, collate_fn=identity_collate)
+            kept = self._kept
+            batches = BatchDataset(rows, lambda indices: _select(kept, rows[indices]))
+            return DataLoader(batches, batch, shuffle=True, collate_fn=identity_collate)
         assert self._positions is not None
         chosen: Any = SubsetRandomSampler([self._positions[i] for i in rows.tolist()])  # a position may be a name
         return rebuild_dataloader(loader, sampler=chosen, batch_size=batch)
@@ -182,22 +184,6 @@ class SplitSource:
         if self._positions is None:
             self._batch = size(parts[0][1])
         return cat([part[0] for part in parts]), cat([part[1] for part in parts])
-
-
-class _InMemory(Dataset[Any]):
-    """A data set in memory, which returns whole batches."""
-
-    def __init__(self, state: State, condition: Condition) -> None:
-        self.state, self.condition = state, condition
-
-    def __len__(self) -> int:
-        return size(self.condition)
-
-    def __getitem__(self, index: int) -> Encoded:
-        return self.__getitems__([index])
-
-    def __getitems__(self, indices: "list[int]") -> Encoded:
-        return _select((self.state, self.condition), torch.tensor(indices))
 
 
 def _select(samples: Encoded, rows: Tensor) -> Encoded:
