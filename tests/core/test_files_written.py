@@ -82,7 +82,7 @@ def test_enumerated_molecules(moved: list[tuple[str, bool]], tmp_path: Path, mon
     arrays, *_ = sources.read_source("enumerated", 2)
     assert len(arrays["num_atoms"]) > 3 and [done for _, done in moved] == [True]
     (path,) = tmp_path.iterdir()
-    monkeypatch.setattr(sources, "embed", None)  # from the file, not made again
+    monkeypatch.setattr(sources, "embed_enumerated", None)  # from the file, not made again
     assert (sources.read_source("enumerated", 2)[0]["charges"] == arrays["charges"]).all() and path.suffix == ".npz"
 
 

@@ -135,7 +135,7 @@ def test_the_split_is_deterministic_and_complete():
 def test_the_cache_is_used(monkeypatch, cache):
     MoleculeData(max_heavy_atoms=3).prepare_data()
     assert (cache / f"enumerated-3-v{sources._VERSION}.npz").is_file()
-    monkeypatch.setattr(sources, "embed", None)
+    monkeypatch.setattr(sources, "embed_enumerated", None)
     MoleculeData(max_heavy_atoms=3).setup()
 
 
