@@ -63,7 +63,7 @@ def write_report(
     shown = {name: png for name, png in pictures.items() if png is not None}
     best = _write_hits(module, data, folder)
     levels = show.levels_section(folder)
-    report.write(folder / "report.html", summary, title, command, rewards, curves, shown, levels, best, matching)
+    report.write_report(folder / "report.html", summary, title, command, rewards, curves, shown, levels, best, matching)
     card = report.tuned_card(summary, class_path(module), reference_name(module), command)
     write_text(folder / "CARD.md", card)
 
