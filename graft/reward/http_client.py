@@ -140,6 +140,8 @@ class JSONClient:
                 connection.request("POST", self._path, body, self._headers())
                 answer = connection.getresponse()
                 content = answer.read(MOST_BYTES + 1)
+                if answer.length and len(content) <= MOST_BYTES:  # the rest that was announced did not come
+                    raise OSError("the answer ended early")
             finally:
                 timer.cancel()
             if late.is_set():

@@ -39,13 +39,23 @@ def read_scores(answer: Any, count: int) -> "list[float | str]":
         if why is not None or score is None:
             found.append(bounded(str(why)) if why is not None else "the answer has null in place of its score")
             continue
+        if isinstance(score, bool | list | dict):
+            found.append(f"the score is {_kind(score)}, not a number")
+            continue
         try:
-            found.append(to_finite_float(None if isinstance(score, bool | list | dict) else score))
+            found.append(to_finite_float(score))
         except ValueError as error:
             found.append(str(error))
     return found
 
 
 def _kind(value: Any) -> str:
-    names = {list: "a list", str: "a text", int: "a number", float: "a number", bool: "a truth value"}
+    names = {
+        list: "a list",
+        dict: "an object",
+        str: "a text",
+        int: "a number",
+        float: "a number",
+        bool: "a truth value",
+    }
     return names.get(type(value), "null")

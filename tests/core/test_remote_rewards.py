@@ -137,6 +137,8 @@ def test_failures_of_single_objects(server: Server, domain: Any) -> None:
     assert scores.values[0] == 1.5 and all(map(math.isnan, scores.values[1:]))
     assert scores.failures[1] == "too dark" and scores.failures[6] == "odd"
     assert "not a number" in scores.failures[2] and "beyond" in scores.failures[4]
+    assert scores.failures[3] == "the score is a truth value, not a number"
+    assert scores.failures[5] == "the score is a list, not a number"
     assert len(server.requests) == 1
 
 
@@ -173,6 +175,16 @@ def test_busy_servers_get_the_request_again(server: Server, domain: Any, pauses:
     scores = score_objects(bound(HTTPReward(server.url, retries=2), domain), POINTS[:1])
     assert scores.failures == {0: "no answer from 127.0.0.1 in 3 tries: the server answers with status 503: busy"}
     assert pauses[2:] == [1, 2]
+
+
+def test_requests_with_truncated_answers_are_repeated(server: Server, domain: Any, pauses: list[float]) -> None:
+    def answer(content: Any) -> Answer:
+        server.headers = {"Content-Length": "10000"} if len(server.requests) == 1 else {}  # the first one counts
+        return 200, {"scores": [5]}
+
+    server.answer = answer
+    assert score_objects(bound(HTTPReward(server.url), domain), POINTS[:1]).values == [5]
+    assert pauses == [1] and len(server.requests) == 2
 
 
 def test_silent_servers_are_left_alone(domain: Any, pauses: list[float]) -> None:

@@ -55,8 +55,10 @@ with open(args.outfile, "w") as out:
 
 
 def test_geneval(pictures: str, tmp_path: Path) -> None:
-    lines = [{"tag": tag, "prompt": prompt, "include": []} for tag, prompt in zip(TAGS, PROMPTS, strict=True)]
-    metadata = "\n".join(map(json.dumps, lines))
+    # spaces around a prompt are not kept, and JSON may hold other ends of lines than a line feed
+    lines = [{"tag": tag, "prompt": f"{prompt} ", "include": []} for tag, prompt in zip(TAGS, PROMPTS, strict=True)]
+    lines[0]["note"] = "a\u2028b"
+    metadata = "\n".join(json.dumps(line, ensure_ascii=False) for line in lines)
     code = checkout(
         tmp_path / "geneval",
         {"evaluation/evaluate_images.py": GENEVAL, "prompts/evaluation_metadata.jsonl": metadata},
@@ -150,9 +152,13 @@ def test_genai_bench(pictures: str, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     (tmp_path / "t2v_metrics.py").write_text(T2V)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     skills = tmp_path / "skills.json"
-    skills.write_text(json.dumps({"basic": ["00000", "00002"], "counting": [1], "none": [9]}))
+    skills.write_text(json.dumps({"basic": ["00001", "00003"], "counting": [2], "none": [9]}))
     settings: dict[str, Any] = {"model": "clip-flant5-xl", "python": sys.executable}
-    text = genai_bench.score(pictures, skills=str(skills), out=str(tmp_path / "out"), **settings)
+    # graft samples prompts in random order, and one version of the benchmark counts its prompts from 1
+    numbers = {"00002": {"prompt": PROMPTS[1]}, "00003": {"prompt": PROMPTS[2]}, "00001": {"prompt": PROMPTS[0]}}
+    (tmp_path / "genai_image.json").write_text(json.dumps(numbers))
+    prompts = str(tmp_path / "genai_image.json")
+    text = genai_bench.score(pictures, prompts=prompts, skills=str(skills), out=str(tmp_path / "out"), **settings)
     scores = [i / 10 + len(PROMPTS[i % 3]) for i in range(6)]
     basic = [scores[i] for i in (0, 2, 3, 5)]
     assert [line.split()[:2] for line in text.splitlines()] == [
@@ -162,6 +168,16 @@ def test_genai_bench(pictures: str, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     ]
     tagged = genai_bench.score(pictures, out=str(tmp_path / "tags"), **settings)
     assert [line.split()[0] for line in tagged.splitlines()] == ["colors", "counting", "all"]
+    for content, says in (
+        (None, "genai_image.json, with --prompts"),
+        ("[]", "prompts by number"),
+        ("{}", "not one of"),
+    ):
+        if content is not None:
+            (tmp_path / "genai_image.json").write_text(content)
+        given = {"prompts": prompts} if content is not None else {}
+        with pytest.raises(GraftError, match=says):
+            genai_bench.score(pictures, skills=str(skills), out=str(tmp_path / "none"), dry_run=True, **given)
 
 
 def test_faults_are_one_sentence(pictures: str, tmp_path: Path) -> None:

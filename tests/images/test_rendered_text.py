@@ -42,6 +42,32 @@ def test_rendered_text_is_read() -> None:
     assert copy(pictures[2:3]).values == [0] and copy.text == "stop"
 
 
+@pytest.mark.parametrize(
+    ("prompt", "text"),
+    [
+        ('a "red" and a "blue" sign', "red blue"),
+        ("ein Schild „Hallo“, daneben „Welt”", "Hallo Welt"),
+        ("en skylt ”Hej”", "Hej"),
+        ("un mur « Bonjour »", " Bonjour "),
+        ("ein Schild »Hallo«", "Hallo"),
+        ("看板「開店」と『本』", "開店 本"),
+        ("a sign 'don't panic'", "don't panic"),
+        ("the dog’s sign ‘don’t panic’", "don’t panic"),
+        ("the dogs' bone and the cats' tail", None),
+        ("the dog’s bone and the cat’s tail", None),
+        ('5" of snow', None),
+    ],
+)
+def test_quotation_marks(prompt: str, text: "str | None") -> None:
+    image = Image.new("RGB", (8, 8))
+    image.info["prompt"] = prompt
+    if text is not None:
+        assert RenderedText()._wanted(image) == text
+    else:
+        with pytest.raises(ValueError, match="no text in quotation marks"):
+            RenderedText()._wanted(image)
+
+
 def test_empty_text_is_refused() -> None:
     with pytest.raises(GraftError, match="text is empty"):
         RenderedText(" ")

@@ -1,7 +1,8 @@
-"""Score pictures of GenAI-Bench's prompts with its authors' package t2v_metrics (Li et al. 2024, arXiv 2406.13743).
+r"""Score pictures of GenAI-Bench's prompts with its authors' package t2v_metrics (Li et al. 2024, arXiv 2406.13743).
 
     graft sample --weights RUN -n 1600 --out drawn        # model.prompts: genai_image.json
-    python -m domains.images.benchmarks.genai_bench --pictures drawn --skills genai_skills.json --out scores
+    python -m domains.images.benchmarks.genai_bench --pictures drawn --prompts genai_image.json \
+      --skills genai_skills.json --out scores
 
 `t2v_metrics` may be installed in an environment of its own; ``--python`` names its interpreter.
 """
@@ -36,6 +37,7 @@ with open(sys.argv[2], "w", encoding="utf-8") as file:
 def score(
     pictures: str,
     model: str = "clip-flant5-xxl",
+    prompts: "str | None" = None,
     skills: "str | None" = None,
     python: str = "python",
     out: str = "genai_bench",
@@ -46,13 +48,14 @@ def score(
     Args:
         pictures: Folder of pictures by ``graft sample``.
         model: Name of the score model in t2v_metrics.
+        prompts: ``genai_image.json`` of GenAI-Bench, the prompts by number; needed with ``skills``.
         skills: ``genai_skills.json`` of GenAI-Bench, numbers of prompts by skill; tags of the pictures if not given.
         python: Interpreter with t2v_metrics.
         out: Folder for the program, its input and the results.
         dry_run: Prepare the folder and return the command without running it.
     """
     found = read_pictures(pictures)
-    by_skill = _skills(found, skills)
+    by_skill = _skills(found, prompts, skills)
     folder = empty_folder(out)
     request = [{"image": str(each.path.resolve()), "text": each.prompt} for each in found]
     write_text(folder / "request.json", json.dumps({"model": model, "pictures": request}))
@@ -69,26 +72,43 @@ def score(
     return table([*rows, ("all", sum(values) / len(values), len(values))])
 
 
-def _skills(pictures: "list[Sampled]", path: "str | None") -> dict[str, list[int]]:
+def _skills(pictures: "list[Sampled]", prompts: "str | None", path: "str | None") -> dict[str, list[int]]:
     """Return the positions of the pictures of each skill.
 
-    GenAI-Bench numbers its prompts from 0 in the order of ``genai_image.json``, which is that of the pictures.
+    Raises:
+        GraftError: The prompts have no numbers, or a picture has another prompt.
     """
     if path is None:
         tags = list(dict.fromkeys(each.tag for each in pictures if each.tag))
         return {tag: [i for i, each in enumerate(pictures) if each.tag == tag] for tag in tags}
+    numbers = _numbers(prompts)
+    if foreign := next((each for each in pictures if each.prompt not in numbers), None):
+        raise GraftError(f"the prompt {foreign.prompt!r} of {foreign.path.name} is not one of {prompts}")
     try:
         found = parse_json(Path(path).read_text(encoding="utf-8-sig"))
-        order = {prompt: i for i, prompt in enumerate(dict.fromkeys(each.prompt for each in pictures))}
-        places = [order[each.prompt] for each in pictures]
-        return {
-            str(skill): [i for i, place in enumerate(places) if place in {int(number) for number in numbers}]
-            for skill, numbers in found.items()
-        }
+        chosen = {str(skill): {int(number) for number in each} for skill, each in found.items()}
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise GraftError(
             f"{path} does not give numbers of prompts by skill ({error}): give genai_skills.json"
         ) from None
+    return {
+        skill: [i for i, each in enumerate(pictures) if numbers[each.prompt] & some] for skill, some in chosen.items()
+    }
+
+
+def _numbers(path: "str | None") -> dict[str, set[int]]:
+    """Return the numbers of each prompt; its versions count from 0 or from 1, and pictures are in another order."""
+    if path is None:
+        raise GraftError(
+            "--skills has numbers of prompts: give the file of the prompts, genai_image.json, with --prompts"
+        )
+    numbers: dict[str, set[int]] = {}
+    try:
+        for number, each in parse_json(Path(path).read_text(encoding="utf-8-sig")).items():
+            numbers.setdefault(each["prompt"].strip(), set()).add(int(number))
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise GraftError(f"{path} does not give prompts by number ({error}): give genai_image.json") from None
+    return numbers
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from domains.images.benchmarks.pictures import by_prompt, copy_to, empty_folder,
 from domains.images.benchmarks.programs import Program, call, read_results, table
 from graft.cli.script import script
 from graft.errors import GraftError
+from graft.io import text
 from graft.io.atomic import write_text
 from graft.io.json_files import parse_json
 
@@ -40,7 +41,7 @@ def score(
         dry_run: Prepare the folder and return the command without running it.
     """
     lines = _metadata(Path(metadata) if metadata is not None else Path(code) / "prompts/evaluation_metadata.jsonl")
-    groups = by_prompt(read_pictures(pictures), [line["prompt"] for line in lines])
+    groups = by_prompt(read_pictures(pictures), [line["prompt"].strip() for line in lines])
     folder = empty_folder(out)
     for number, (line, group) in enumerate(zip(lines, groups, strict=True)):
         place = folder / "pictures" / f"{number:05d}"
@@ -65,7 +66,7 @@ def summary(results: Path) -> str:
 
 def _metadata(path: Path) -> "list[dict[str, str]]":
     try:
-        lines = [parse_json(line) for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+        lines = [parse_json(line) for line in text.lines(text.read(path)) if line.strip()]
     except (OSError, ValueError) as error:
         raise GraftError(f"{path} cannot be read ({error}): give GenEval's evaluation_metadata.jsonl") from None
     if not lines or not all(isinstance(line, dict) and isinstance(line.get("prompt"), str) for line in lines):

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from graft.errors import GraftError
+from graft.io import text
 from graft.io.json_files import parse_json
 
 
@@ -71,8 +72,8 @@ def read_results(path: Path, of_lines: bool = False) -> list[dict[str, Any]]:
         GraftError: The file is missing or holds something else.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig")
-        found = [parse_json(line) for line in text.splitlines() if line.strip()] if of_lines else parse_json(text)
+        content = text.read(path)
+        found = [parse_json(line) for line in text.lines(content) if line.strip()] if of_lines else parse_json(content)
     except (OSError, ValueError) as error:
         raise GraftError(f"the benchmark's program wrote no results to {path} ({error}): see its own output") from None
     if not isinstance(found, list) or not found or not all(isinstance(each, dict) for each in found):

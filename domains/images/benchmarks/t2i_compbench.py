@@ -14,6 +14,7 @@ from domains.images.benchmarks.pictures import by_prompt, copy_to, empty_folder,
 from domains.images.benchmarks.programs import Program, call, read_results, table
 from graft.cli.script import script
 from graft.errors import GraftError
+from graft.io import text
 
 URL = "https://github.com/Karine-Huang/T2I-CompBench"
 Category = Literal["color", "shape", "texture", "spatial", "3d_spatial", "numeracy", "non_spatial", "complex"]
@@ -95,7 +96,7 @@ def _prompts(path: Path) -> list[str]:
         GraftError: The file is missing, or a prompt has a character that the programs read as the end of the prompt.
     """
     try:
-        found = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+        found = [line.strip() for line in text.lines(text.read(path)) if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
         raise GraftError(f"{path} cannot be read ({error}): give the prompts with --prompts") from None
     for prompt in found:

@@ -13,8 +13,11 @@ from domains.images.rewards.base import PictureReward
 from graft.core import limits
 from graft.errors import GraftError
 
-QUOTED = re.compile(r"\"([^\"]+)\"|“([^”]+)”|«([^»]+)»|(?<!\w)'([^']+)'(?!\w)")
-"""A text in quotation marks; an apostrophe within a word is none."""
+QUOTED = re.compile(
+    r"\"([^\"]+)\"|“([^”]+)”|„([^“”]+)[“”]|”([^”]+)”|«([^»]+)»|»([^«]+)«|「([^」]+)」|『([^』]+)』"
+    r"|(?<!\w)'((?:[^']|(?<=\w)'(?=\w))+)'(?!\w)|(?<!\w)‘((?:[^’]|(?<=\w)’(?=\w))+)’(?!\w)"
+)
+"""A text in quotation marks of several languages; an apostrophe within a word is none."""
 
 
 class RenderedText(PictureReward):
