@@ -93,6 +93,13 @@ def test_distilled_models(folder: Path, pipelines: dict[str, Path], capsys: pyte
     TextToImage(str(pipelines["eps"]), "prompts.txt", steps=10)
     assert "distilled" not in capsys.readouterr().out
     assert distilled.signs("x", SimpleNamespace(config={"is_distilled": True}), None)
+    plain = SimpleNamespace(config={})
+    for name in ("LCM_Dreamshaper_v7", "hub/models--stabilityai--sd-turbo/snapshots/0a1b", "sdxl_4step.safetensors"):
+        assert distilled.signs(name, plain, None), name
+    for name in ("/lightning/studio/stable-diffusion-2", "calcml", "sd-v1-4", "model-1024steps"):
+        assert distilled.signs(name, plain, None) is None, name
+    for path in ("lcm-lora-sdv1-5/pytorch_lora_weights.safetensors", "Hyper-SD15-8steps-lora.safetensors"):
+        assert "the name of its adapter" in str(distilled.signs("x", plain, None, path))
 
 
 def test_missing_component(folder: Path, pipelines: dict[str, Path]) -> None:

@@ -96,7 +96,7 @@ class Pipeline:
         self.loaded = {"dtype": dtype, "variant": variant, "revision": revision, **unused}
         """Arguments of ``DiffusionPipeline.from_pretrained`` that load the same pipeline."""
         self.network = getattr(self.pipe, self.adapter.part)
-        self.distilled = distilled.signs(weights, self.pipe, self.network)
+        self.distilled = distilled.signs(weights, self.pipe, self.network, fused.path if fused is not None else None)
         """Signs that the model is distilled to few steps, in words; None without one."""
         if getattr(self.network.config, "time_cond_proj_dim", None) is not None:
             raise GraftError(
