@@ -19,6 +19,19 @@ def cells(name: str) -> list[str]:
     return ["".join(cell["source"]) for cell in notebook["cells"] if cell["cell_type"] == "code"]
 
 
+NOTEBOOKS = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("d*/**/*.ipynb"))
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_cells(name: str) -> None:
+    """Jupyter opens the notebook without a warning, and the repository has no outputs."""
+    notebook = json.loads((ROOT / name).read_text(encoding="utf-8"))
+    found = notebook["cells"]
+    names = [cell["id"] for cell in found if "id" in cell]
+    assert len(set(names)) == len(names) == (len(found) if notebook["nbformat_minor"] >= 5 else 0)
+    assert not any(cell.get("outputs") or cell.get("execution_count") for cell in found)
+
+
 @pytest.fixture
 def display(monkeypatch: pytest.MonkeyPatch) -> list:
     """A stand-in for the display of a notebook that keeps the displayed objects."""
