@@ -1,7 +1,9 @@
 """The notebooks run from the first cell to the last, with smaller numbers."""
 
 import json
+import math
 import re
+import shutil
 import sys
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -44,6 +46,36 @@ def display(monkeypatch: pytest.MonkeyPatch) -> list:
 
 
 def test_molecules(folder: Path, display: list, monkeypatch: pytest.MonkeyPatch) -> None:
+    run_molecules(folder, monkeypatch)
+    assert [shown.kind for shown in display] == ["Image", "HTML"]
+    assert display[0].data.startswith(b"\x89PNG") and display[1].data.count("<canvas") == 4
+    assert Path("hits.html").read_text().count("<tr>") == 17  # the head and sixteen
+    relaxed = list(Chem.SDMolSupplier("relaxed.sdf", removeHs=False))
+    assert len(relaxed) == 16 and all(mol.HasProp("reward") for mol in relaxed if mol is not None)
+    scored, assay = (json.loads(Path(f"runs/{name}/summary.json").read_text()) for name in ("score", "assay"))
+    assert scored["reward_calls"] == 96 and assay["reward_calls"] == 0 and assay["rounds"][0]["draws"] > 20
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("vina") is None, reason="there is no program vina")
+def test_docked_hits(folder: Path, display: list, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("meeko")
+    places = [
+        [8 * math.cos(i) * math.sin(i / 8), 8 * math.sin(i) * math.sin(i / 8), 8 * math.cos(i / 8)] for i in range(60)
+    ]
+    atom = "ATOM  {:5d}  C   UNL A   1    {:8.3f}{:8.3f}{:8.3f}  1.00  0.00    +0.000 C "
+    Path("receptor.pdbqt").write_text(
+        "\n".join([*(atom.format(i + 1, *xyz) for i, xyz in enumerate(places)), "TER", ""])
+    )
+    run_molecules(folder, monkeypatch)
+    docked = list(Chem.SDMolSupplier("docked.sdf", removeHs=False))
+    affinities = [mol.GetDoubleProp("reward") for mol in docked]
+    assert docked and affinities == sorted(affinities) and affinities[-1] < 0
+    assert [shown.kind for shown in display] == ["Image", "HTML", "HTML"]
+
+
+def run_molecules(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run the notebook of molecules with small numbers."""
     monkeypatch.syspath_prepend(folder)
     first, *rest = cells("domains/molecules/examples/molecules.ipynb")
     namespace: dict = {}
@@ -54,13 +86,6 @@ def test_molecules(folder: Path, display: list, monkeypatch: pytest.MonkeyPatch)
             exec(cell, namespace)
     finally:
         sys.modules.pop("score", None)
-    assert [shown.kind for shown in display] == ["Image", "HTML"]
-    assert display[0].data.startswith(b"\x89PNG") and display[1].data.count("<canvas") == 4
-    assert Path("hits.html").read_text().count("<tr>") == 17  # the head and sixteen
-    relaxed = list(Chem.SDMolSupplier("relaxed.sdf", removeHs=False))
-    assert len(relaxed) == 16 and all(mol.HasProp("reward") for mol in relaxed if mol is not None)
-    scored, assay = (json.loads(Path(f"runs/{name}/summary.json").read_text()) for name in ("score", "assay"))
-    assert scored["reward_calls"] == 96 and assay["reward_calls"] == 0 and assay["rounds"][0]["draws"] > 20
 
 
 def run_cells(name: str, numbers: str, namespace: dict) -> None:
