@@ -1,7 +1,7 @@
 """Changes of the training of the small molecule network, one at a time, at equal cost of training.
 
     python tests/benchmarks/molecule_training.py [--steps 1500] [--samples 1000] [--seeds 0,1] [--only NAME,NAME] \
-        [--embedded 30000]
+        [--heavy_atoms 8] [--embedded 30000]
 
 The data and settings are those of `domains/molecule_small_pretrain.yaml` but for the steps. A variant whose step costs
 more than the shipped one's takes fewer of them: the ratio is the median over pairs of steps, taken in turns.
@@ -269,12 +269,13 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=1500)
     parser.add_argument("--samples", type=int, default=1000)
     parser.add_argument("--seeds", default="0,1")
+    parser.add_argument("--heavy_atoms", type=int, default=ATOMS, help="heavy atoms of the largest molecule, at most 8")
     parser.add_argument("--embedded", type=int, default=30000, help="enumerated molecules that get a conformer")
     parser.add_argument("--only", default=",".join(VARIANTS).replace(", ", "; "))
     flags = parser.parse_args()
     torch.set_num_threads(1)
     names = [name for name in VARIANTS if name.replace(", ", "; ") in flags.only.split(",")]
-    data = MoleculeData("enumerated", max_heavy_atoms=8, max_embedded=flags.embedded)
+    data = MoleculeData("enumerated", max_heavy_atoms=flags.heavy_atoms, max_embedded=flags.embedded)
     histogram = torch.zeros(ATOMS + 1)
     for count, number in data.histogram().items():
         histogram[count] = number
