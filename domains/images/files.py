@@ -1,4 +1,4 @@
-"""Write pictures and read them back: PNG files with a table, ``.npz`` arrays, a grid."""
+"""Write pictures: PNG files with a table, ``.npz`` arrays, a grid."""
 
 import io
 import json
@@ -8,18 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from PIL import Image, PngImagePlugin
 
-from domains.images.dataset.arrays import read_npz
-from domains.images.dataset.decode import decode, in_bytes
 from domains.images.grid import render_grid
-from domains.images.picture_tables import make_picture, read_table
-from domains.images.pixels import pil_to_tensor, to_pil
+from domains.images.pixels import pil_to_tensor
 from graft.errors import GraftError
 from graft.io.atomic import atomic_write, write_bytes
 from graft.io.csv_files import write_csv
-from graft.io.paths import find_file
 
 TABLE = "index.csv"  # table of a folder
 
@@ -71,20 +66,6 @@ def to_file(image: Image.Image) -> tuple[str, bytes]:
     return ".png", out.getvalue()
 
 
-def read_images(path: "str | Path") -> list[Image.Image]:
-    """Return the pictures of a folder or ``.npz`` that `write_images` wrote, with their ``info``.
-
-    Raises:
-        GraftError: There are none.
-    """
-    path = Path(path)
-    if path.is_dir():
-        return _read_folder(path)
-    found = read_npz(find_file(path))
-    infos = None if found.labels is None else [{"label": label} for label in found.labels.tolist()]
-    return to_pil(torch.from_numpy(found.pixels).movedim(-1, 1), infos)
-
-
 def _folder(images: Sequence[Image.Image], path: Path, rewards: "Sequence[float] | None") -> None:
     if path.exists() and (not path.is_dir() or any(each.suffix not in (".png", ".csv") for each in path.iterdir())):
         raise GraftError(f"pictures cannot be written to {str(path)!r}: it holds something else")
@@ -103,19 +84,3 @@ def _folder(images: Sequence[Image.Image], path: Path, rewards: "Sequence[float]
             image.save(temporary, "PNG", pnginfo=note)
     names = list(dict.fromkeys(name for row in rows for name in row)) or ["file"]
     write_csv(path / TABLE, names, [[row.get(name) for name in names] for row in rows], line_end="\r\n")
-
-
-def _read_folder(path: Path) -> list[Image.Image]:
-    rows = read_table(path / TABLE)
-    if "file" not in rows[0]:
-        raise GraftError(f"{path / TABLE} has no column 'file'; there are: {', '.join(rows[0])}")
-    try:
-        found = [decode(path / (row["file"] or "")) for row in rows]
-    except ValueError as error:
-        raise GraftError(f"a picture of {path / TABLE} {error}") from None
-    out = []
-    for row, decoded, array in zip(rows, found, in_bytes(found), strict=True):
-        if isinstance(array, str):
-            raise GraftError(f"the picture {row['file']} of {path / TABLE} is none that graft wrote: {array}")
-        out.append(make_picture(array, {name: row[name] for name in row if name != "file"} | decoded.about))
-    return out

@@ -334,9 +334,7 @@ def test_pictures_are_their_own(channels: int, tmp_path: Path) -> None:
     pixels = torch.from_numpy(COLOUR).permute(2, 0, 1)[None, :channels].repeat(2, 1, 1, 1).contiguous()
     made, before = to_pil(pixels), pixels.clone()
     files.write_images(made, tmp_path / "set", [0.0, 1.0])
-    drawn = [*made, *files.read_images(tmp_path / "set")]
-    scored = scored_files.read_scored(tmp_path / "set" / "index.csv", "reward", None, None)
-    drawn += scored.images
+    drawn = [*made, *scored_files.read_scored(tmp_path / "set" / "index.csv", "reward", None, None).images]
     wanted = [image.tobytes() for image in drawn]
     for image in drawn[1:]:
         image.paste(7 if channels == 1 else (7, 7, 7), (0, 0, 2, 2))

@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 from domains.images import files, scored_files
+from domains.images.dataset.arrays import read_npz
 from domains.images.grid import render_grid
 from domains.images.keys import PerceptualHash, PixelHash
 from domains.images.pixels import pil_to_tensor, to_float, to_pil, to_uint8
@@ -69,15 +70,18 @@ def test_keys() -> None:
 def test_files(name: str, channels: int, tmp_path: Path) -> None:
     images = to_pil(COLOUR[:, :channels], INFOS)
     files.write_images(images, tmp_path / name, [0.5 * i for i in range(6)])
-    again = files.read_images(tmp_path / name)
-    assert torch.equal(pil_to_tensor(again), COLOUR[:, :channels])
-    assert [image.info["label"] for image in again] == list(range(6))
     if name == "folder":
+        again = scored_files.read_scored(tmp_path / name / "index.csv", "reward", None, None).images
+        assert torch.equal(pil_to_tensor(again), COLOUR[:, :channels])
+        assert [image.info["label"] for image in again] == list(range(6))
         assert [image.info["prompt"] for image in again] == [info["prompt"] for info in INFOS]
         with open(tmp_path / name / "index.csv", encoding="utf-8") as table:
             rows = list(csv.DictReader(table))
         assert [float(row["reward"]) for row in rows] == [0.5 * i for i in range(6)]
     else:
+        found = read_npz(tmp_path / name)
+        assert torch.equal(torch.from_numpy(found.pixels).movedim(-1, 1), COLOUR[:, :channels])
+        assert found.labels is not None and found.labels.tolist() == list(range(6))
         assert np.load(tmp_path / name)["reward"].tolist() == [0.5 * i for i in range(6)]
 
 
@@ -103,9 +107,7 @@ def test_files_that_are_refused(tmp_path: Path) -> None:
     with pytest.raises(GraftError, match="something else"):
         files.write_images(to_pil(COLOUR), tmp_path)
     with pytest.raises(GraftError, match="no file"):
-        files.read_images(tmp_path / "none.npz")
-    with pytest.raises(GraftError, match="no file"):
-        files.read_images(tmp_path)  # no table in it
+        scored_files.read_scored(tmp_path / "index.csv", "reward", None, None)
 
 
 def test_scored_files(tmp_path: Path) -> None:
