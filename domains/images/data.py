@@ -57,11 +57,11 @@ class ImageData(InMemoryDataModule[PictureSet]):
         size: Side in pixels to which pictures are scaled and cropped; ``null`` for pictures of one size, as they are.
         channels: 1 for grey, 3 for RGB; ``null`` for the channels of the pictures.
         batch_size: Pictures per batch.
-        dequantise: Width of the uniform noise that is added to each pixel, in steps between grey levels; 0 for none.
-            Only with noise do data have a density, which flows need that are to be inverted.
+        dequantize_width: Width of the uniform noise that is added to each pixel, in steps between grey levels; 0 for
+            none. Only with noise do data have a density, which flows need that are to be inverted.
         flip: Add a copy of each training picture, mirrored left to right.
         limit: Number of pictures that are used, chosen at random with ``seed``; ``null`` for all.
-        validation: Share of the pictures in the validation part.
+        val_fraction: Share of the pictures in the validation part.
         max_invalid_fraction: Share of broken files above which a folder is refused.
         seed: Seed of the split.
     """
@@ -74,19 +74,19 @@ class ImageData(InMemoryDataModule[PictureSet]):
         size: "int | None" = None,
         channels: "Literal[1, 3] | None" = None,
         batch_size: int = 128,
-        dequantise: float = 0.0,
+        dequantize_width: float = 0.0,
         flip: bool = False,
         limit: "int | None" = None,
-        validation: float = 0.05,
+        val_fraction: float = 0.05,
         max_invalid_fraction: float = 0.1,
         seed: int = 0,
     ) -> None:
-        super().__init__(source, batch_size, limit, validation, seed)
+        super().__init__(source, batch_size, limit, val_fraction, seed)
         limits.check("data.size", size, 1)
-        limits.check("data.dequantise", dequantise, 0)
+        limits.check("data.dequantize_width", dequantize_width, 0)
         limits.check("data.max_invalid_fraction", max_invalid_fraction, 0, 1)
         self.size, self.channels, self.max_invalid_fraction = size, channels, max_invalid_fraction
-        self.dequantise, self.flip = dequantise, flip
+        self.dequantize_width, self.flip = dequantize_width, flip
         self.left_out: list[tuple[str, str]] = []
         """(file, reason) of the records that cannot be used; known after `setup`."""
 
@@ -104,7 +104,7 @@ class ImageData(InMemoryDataModule[PictureSet]):
         if self.flip and training:
             pixels = torch.cat([pixels, pixels.flip(-1)])
             labels = None if labels is None else torch.cat([labels, labels])
-        return PictureSet(pixels, labels, self.dequantise * 2 / (samples.grey_levels - 1))
+        return PictureSet(pixels, labels, self.dequantize_width * 2 / (samples.grey_levels - 1))
 
 
 def read_tensor(source: str, size: "int | None", channels: "Literal[1, 3] | None") -> Tensor:

@@ -55,7 +55,7 @@ class LayoutData(InMemoryDataModule[LayoutSet]):
         count: Number of generated layouts.
         batch_size: Layouts per batch.
         limit: Number of layouts that are used, chosen at random with ``seed``; ``null`` for all.
-        validation: Share of the layouts in the validation part.
+        val_fraction: Share of the layouts in the validation part.
         seed: Seed of the split and of generated pages.
     """
 
@@ -70,10 +70,10 @@ class LayoutData(InMemoryDataModule[LayoutSet]):
         count: int = 20000,
         batch_size: int = 64,
         limit: "int | None" = None,
-        validation: float = 0.15,
+        val_fraction: float = 0.15,
         seed: int = 0,
     ) -> None:
-        super().__init__(source, batch_size, limit, validation, seed)
+        super().__init__(source, batch_size, limit, val_fraction, seed)
         limits.check("data.elements", elements, 1)
         limits.check("data.count", count, 1)
         self.elements, self.count = elements, count

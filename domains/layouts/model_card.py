@@ -80,7 +80,7 @@ def _split(about: dict[str, Any]) -> dict[str, Any]:
     """Return the settings of the training's split that a weights file holds; numbers only."""
     training = about.get("training")
     settings = training if isinstance(training, dict) else {}
-    found = {name: settings.get(f"data.init_args.{name}") for name in ("validation", "seed", "count", "limit")}
+    found = {name: settings.get(f"data.init_args.{name}") for name in ("val_fraction", "seed", "count", "limit")}
     return {name: value for name, value in found.items() if type(value) in (int, float)}
 
 

@@ -91,7 +91,7 @@ def train(
         NotFiniteError: The loss or the gradient of a step is not finite; nothing is written.
     """
     limits.check("steps", steps, 4)
-    data = LayoutData(source, classes, elements, validation=held_out, seed=seed)
+    data = LayoutData(source, classes, elements, val_fraction=held_out, seed=seed)
     generator = seeding.make_generator(seed, "features")
     network = seeded_network(lambda: RealOrDisturbed(Encoder(data.names, width, layers, heads), elements), seed)
     seen, kept = sort_elements(data.train_set), sort_elements(data.val_set)

@@ -46,7 +46,7 @@ class MoleculeData(InMemoryDataModule[MoleculeDataset]):
         max_invalid_fraction: Largest share of records that cannot be used.
         batch_size: Molecules per batch.
         limit: Number of molecules that are used, chosen at random with ``seed``; ``null`` for all.
-        validation: Share of the molecules in the validation part.
+        val_fraction: Share of the molecules in the validation part.
         seed: Seed of the split.
     """
 
@@ -68,10 +68,10 @@ class MoleculeData(InMemoryDataModule[MoleculeDataset]):
         max_invalid_fraction: float = 0.5,
         batch_size: int = 128,
         limit: "int | None" = None,
-        validation: float = 0.05,
+        val_fraction: float = 0.05,
         seed: int = 0,
     ) -> None:
-        super().__init__(source, batch_size, limit, validation, seed)
+        super().__init__(source, batch_size, limit, val_fraction, seed)
         limits.check("data.max_heavy_atoms", max_heavy_atoms, 1)
         limits.check("data.max_embedded", max_embedded, 1)
         limits.check("data.max_atoms", max_atoms, 1)

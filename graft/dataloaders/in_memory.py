@@ -50,7 +50,7 @@ class InMemoryDataModule(LightningDataModule, ABC, Generic[Part]):
         source: Name or path of the data.
         batch_size: Samples per batch.
         limit: Number of samples that are used, chosen at random with ``seed``; None for all.
-        validation: Share of the samples in the validation part, which has at least one.
+        val_fraction: Share of the samples in the validation part, which has at least one.
         seed: Seed of the split.
 
     Raises:
@@ -59,13 +59,13 @@ class InMemoryDataModule(LightningDataModule, ABC, Generic[Part]):
 
     noun: ClassVar[str] = "samples"
 
-    def __init__(self, source: str, batch_size: int, limit: "int | None", validation: float, seed: int) -> None:
+    def __init__(self, source: str, batch_size: int, limit: "int | None", val_fraction: float, seed: int) -> None:
         super().__init__()
         limits.check("data.batch_size", batch_size, 1)
         limits.check("data.limit", limit, 2)  # one sample of each part
-        limits.check("data.validation", validation, 0, 1, below=True)
+        limits.check("data.val_fraction", val_fraction, 0, 1, below=True)
         self.source, self.batch_size, self.limit = source, batch_size, limit
-        self.validation, self.seed = validation, seed
+        self.val_fraction, self.seed = val_fraction, seed
         self._parts: tuple[Part, Part] | None = None
 
     @abstractmethod
@@ -95,7 +95,7 @@ class InMemoryDataModule(LightningDataModule, ABC, Generic[Part]):
             return
         samples, invalid = self.read()
         order = np.random.default_rng(self.seed).permutation(len(samples))[: self.limit]
-        held_out = max(1, round(len(order) * self.validation))
+        held_out = max(1, round(len(order) * self.val_fraction))
         if len(order) <= held_out:
             raise GraftError(
                 f"only {len(order)} {self.noun} of {self.source!r} can be used, too few to train on"

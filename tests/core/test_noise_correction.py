@@ -174,10 +174,10 @@ def test_dequantised_points(tmp_path: Path) -> None:
         fixed_point_solver=Anderson(iterations=30),
     )
     run_summary = corrected(made, given, tmp_path)
-    assert run_summary["dequantise"] == pytest.approx(0.125 / 12**0.5)
+    assert run_summary["dequantize_std"] == pytest.approx(0.125 / 12**0.5)
     assert run_summary["inversion"]["samples"] == 400
     moved = given.recovered.data - torch.cat([given.real[0]] * 2)
-    assert 0.9 < float(moved.std()) / run_summary["dequantise"] < 1.1
+    assert 0.9 < float(moved.std()) / run_summary["dequantize_std"] < 1.1
     assert not torch.equal(moved[:200], moved[200:])
 
 

@@ -156,7 +156,7 @@ def test_size_and_channels_of_arrays(tmp_path: Path) -> None:
 
 
 def test_noise_fills_one_step_between_grey_levels() -> None:
-    data = ImageData(dequantise=1, limit=64)
+    data = ImageData(dequantize_width=1, limit=64)
     data.setup()
     torch.manual_seed(0)
     clean = data.train_set.pixels / 127.5 - 1
@@ -169,7 +169,7 @@ def test_noise_fills_one_step_between_grey_levels() -> None:
     "setting, value",
     [
         *(("limit", value) for value in (1, 0, -5)),
-        *(("validation", value) for value in (-0.1, 1.0, float("nan"))),
+        *(("val_fraction", value) for value in (-0.1, 1.0, float("nan"))),
         ("batch_size", 0),
         ("size", 0),
         ("max_invalid_fraction", float("nan")),
@@ -188,11 +188,11 @@ def test_one_picture_is_too_few(tmp_path: Path) -> None:
 
 
 def test_mirrored_and_split_by_seed() -> None:
-    plain, mirrored = ImageData(limit=40, validation=0.25), ImageData(limit=40, validation=0.25, flip=True)
+    plain, mirrored = ImageData(limit=40, val_fraction=0.25), ImageData(limit=40, val_fraction=0.25, flip=True)
     assert (len(plain.train_set), len(plain.val_set)) == (30, 10)
     assert torch.equal(mirrored.train_set.pixels[30:], plain.train_set.pixels.flip(-1))
     assert torch.equal(mirrored.val_set.pixels, plain.val_set.pixels)
-    assert not torch.equal(ImageData(limit=40, validation=0.25, seed=1).train_set.pixels, plain.train_set.pixels)
+    assert not torch.equal(ImageData(limit=40, val_fraction=0.25, seed=1).train_set.pixels, plain.train_set.pixels)
 
 
 def test_a_limit_of_pictures_stored_class_by_class(tmp_path: Path) -> None:
@@ -203,7 +203,7 @@ def test_a_limit_of_pictures_stored_class_by_class(tmp_path: Path) -> None:
         images=np.repeat(labels[:, None, None], 64, 1).reshape(-1, 8, 8).astype(np.uint8),
         labels=labels,
     )
-    parts = [ImageData(str(tmp_path / "a.npz"), limit=40, validation=0.5, seed=seed) for seed in (0, 0, 1)]
+    parts = [ImageData(str(tmp_path / "a.npz"), limit=40, val_fraction=0.5, seed=seed) for seed in (0, 0, 1)]
     for data in parts:
         for part in (data.train_set, data.val_set):
             assert len(part) == 20 and part.labels is not None and len(part.labels.unique()) == 4

@@ -11,9 +11,11 @@ import pytest
 
 from domains import layouts
 from domains.layouts.layout import PUBLAYNET, RICO
-from domains.layouts.model_card import card
+from domains.layouts.model_card import _split, card
 from domains.layouts.readers import read_layouts
 from graft import cli
+from graft.io.paths import find_file
+from graft.io.tensors import read_metadata
 
 TINY = ["--model.steps", "2", "--model.backbone.width", "16", "--model.backbone.layers", "2"]
 SMALL = [
@@ -159,6 +161,12 @@ def test_other_processes(runs: Path, process: str) -> None:
     graft("fit", *fit, *how, "--run_dir", "tuned")
     items = read_layouts("tuned/samples/tuned.json", PUBLAYNET, 20).layouts()
     assert items
+
+
+def test_split_of_the_shipped_reference() -> None:
+    """The names in the header are those of `LayoutData`."""
+    about = read_metadata(find_file("domains/layouts/reference/publaynet.safetensors"))
+    assert _split(about) == {"val_fraction": 0.15, "seed": 0, "count": 20000}
 
 
 @pytest.mark.filterwarnings("ignore:.*LeafSpec.*:FutureWarning")  # lightning 2.6 under a newer torch

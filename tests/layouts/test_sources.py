@@ -180,6 +180,6 @@ def test_key_is_of_the_set() -> None:
 def test_a_limit_of_layouts_stored_class_by_class(tmp_path: Path) -> None:
     """A random part is taken: titles come after texts in the file, and there are both in either part."""
     lines = [f"{kind} {10 + i % 40} 20 60 30" for kind in ("text", "title") for i in range(60)]
-    data = LayoutData(written(tmp_path / "a.txt", "\n".join(lines)), limit=40, validation=0.5)
+    data = LayoutData(written(tmp_path / "a.txt", "\n".join(lines)), limit=40, val_fraction=0.5)
     for part in (data.train_set, data.val_set):
         assert len(part) == 20 and len(set(part.labels[:, 0].tolist())) == 2

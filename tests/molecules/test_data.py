@@ -244,7 +244,7 @@ def test_a_limit_of_molecules_stored_by_size(small, tmp_path):
     """A random part is taken: small molecules come first in the file, and there are several sizes in either part."""
     order = np.argsort(small["num_atoms"], kind="stable")
     np.savez(tmp_path / "a.npz", **{name: small[name][order] for name in ("num_atoms", "charges", "positions")})
-    data = MoleculeData(str(tmp_path / "a.npz"), limit=30, validation=0.5)
+    data = MoleculeData(str(tmp_path / "a.npz"), limit=30, val_fraction=0.5)
     for part in (data.train_set, data.val_set):
         counts = part.counts[torch.as_tensor(part.indices())]
         assert len(counts) == 15 and counts.max() == 4 and counts.min() < 4

@@ -174,7 +174,7 @@ def _summary(module: GraftModule, data: InvertedNoiseData, found: Frontier) -> d
         "reference": reference,
         "tuned": tuned,
         "inversion": summarize_inversion(data.recovered, data.max_round_trip_error, data.certificate, features),
-        "dequantise": data.noise_std(module),
+        "dequantize_std": data.noise_std(module),
         "distance": {
             "name": found.distance,
             "floor": sum(floor) / len(floor),

@@ -53,9 +53,10 @@ class InvertedNoiseData(LightningDataModule):
         val_fraction: Share of the inverted samples that is held out for the validation loss.
         reward: Reward of the samples of the final comparison; ``null`` for none.
         test_draws: Number of samples of the reference and of the corrected model in the final comparison.
-        test_share: Share of the source's samples that is held out, chosen with ``seed``; at most twice ``test_draws``
-            are. Neither the corrector nor the flow that is trained longer sees them. Distances are measured to one half
-            of them, and the other half gives the floor. The data of the frozen flow's training are not known.
+        test_fraction: Share of the source's samples that is held out, chosen with ``seed``; at most twice
+            ``test_draws`` are. Neither the corrector nor the flow that is trained longer sees them. Distances are
+            measured to one half of them, and the other half gives the floor. The data of the frozen flow's training
+            are not known.
         num_repeats: Number of independent sets of samples, and of halves of the held-out samples, for each distance.
         baseline_steps: Numbers of steps of the flow alone, in the table of distance against cost.
         baseline_warps: Warps of the flow's clock, t = u^warp, in addition to the model's own; the flow alone may be
@@ -86,7 +87,7 @@ class InvertedNoiseData(LightningDataModule):
         val_fraction: float = 0.05,
         reward: "Reward | str | None" = None,
         test_draws: int = 2000,
-        test_share: float = 0.5,
+        test_fraction: float = 0.5,
         num_repeats: int = 3,
         baseline_steps: "list[int] | None" = None,
         baseline_warps: "list[float] | None" = None,
@@ -110,7 +111,7 @@ class InvertedNoiseData(LightningDataModule):
             limits.check(f"data.{name}", value, least)
         for name, share in (("val_fraction", val_fraction), ("max_invalid_fraction", max_invalid_fraction)):
             limits.check(f"data.{name}", share, 0, 1, below=True)
-        limits.check("data.test_share", test_share, 0, 1, above=True, below=True)
+        limits.check("data.test_fraction", test_fraction, 0, 1, above=True, below=True)
         if (dequantize_std != "auto") if isinstance(dequantize_std, str) else not dequantize_std >= 0:
             raise GraftError(f"data.dequantize_std is {dequantize_std!r}; it must be at least 0, or 'auto'")
         self.source, self.samples = source, samples
@@ -119,7 +120,7 @@ class InvertedNoiseData(LightningDataModule):
         self.max_round_trip_error, self.max_invalid_fraction = max_round_trip_error, max_invalid_fraction
         self.num_certificate_draws = num_certificate_draws
         self.batch_size, self.train_batch_size, self.steps_per_epoch = batch_size, train_batch_size, steps_per_epoch
-        self.val_fraction, self.test_draws, self.test_share = val_fraction, test_draws, test_share
+        self.val_fraction, self.test_draws, self.test_fraction = val_fraction, test_draws, test_fraction
         self.num_repeats = num_repeats
         self.reward = FunctionReward(reward) if isinstance(reward, str) else reward
         self.baseline_steps = baseline_steps if baseline_steps is not None else [1, 2, 4, 8, 16, 32]
@@ -170,7 +171,7 @@ class InvertedNoiseData(LightningDataModule):
         if self._chosen is None:
             encode, most = self.module.encode, 2 * self.test_draws
             self._chosen = SplitSource(
-                self.source, encode, self.samples, self.test_share, most, self.batch_size, self.seed
+                self.source, encode, self.samples, self.test_fraction, most, self.batch_size, self.seed
             )
         return self._chosen
 
