@@ -66,7 +66,7 @@ def summary(results: Path) -> str:
 
 def _metadata(path: Path) -> "list[dict[str, str]]":
     try:
-        lines = [parse_json(line) for line in text.lines(text.read(path)) if line.strip()]
+        lines = [parse_json(line) for line in text.split_lines(text.read_utf8(path)) if line.strip()]
     except (OSError, ValueError) as error:
         raise GraftError(f"{path} cannot be read ({error}): give GenEval's evaluation_metadata.jsonl") from None
     if not lines or not all(isinstance(line, dict) and isinstance(line.get("prompt"), str) for line in lines):

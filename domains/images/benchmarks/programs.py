@@ -72,8 +72,12 @@ def read_results(path: Path, of_lines: bool = False) -> list[dict[str, Any]]:
         GraftError: The file is missing or holds something else.
     """
     try:
-        content = text.read(path)
-        found = [parse_json(line) for line in text.lines(content) if line.strip()] if of_lines else parse_json(content)
+        content = text.read_utf8(path)
+        found = (
+            [parse_json(line) for line in text.split_lines(content) if line.strip()]
+            if of_lines
+            else parse_json(content)
+        )
     except (OSError, ValueError) as error:
         raise GraftError(f"the benchmark's program wrote no results to {path} ({error}): see its own output") from None
     if not isinstance(found, list) or not found or not all(isinstance(each, dict) for each in found):

@@ -96,7 +96,7 @@ def _prompts(path: Path) -> list[str]:
         GraftError: The file is missing, or a prompt has a character that the programs read as the end of the prompt.
     """
     try:
-        found = [line.strip() for line in text.lines(text.read(path)) if line.strip()]
+        found = [line.strip() for line in text.split_lines(text.read_utf8(path)) if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
         raise GraftError(f"{path} cannot be read ({error}): give the prompts with --prompts") from None
     for prompt in found:
