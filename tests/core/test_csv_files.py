@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from graft.io import csv_files
 from graft.io.csv_files import FORMULA, csv_text, escape_formula, unescape_formula
-from graft.rounds.summary import accepted_csv, invalid_records_csv
+from graft.io.invalid_records import invalid_records_csv
+from graft.rounds.summary import accepted_csv
 
 EVIL = ["=1+1", "+1+1", "-1+1", "@SUM(1)", "\t=1", "\r=1", "=cmd|' /C calc'!A0", "'=1"]
 
