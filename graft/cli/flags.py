@@ -19,15 +19,10 @@ class SettingsParser(LightningArgumentParser):
 
 
 class CommandParser(ArgumentParser):
-    """Parser of the flags of a command.
+    """Parser of the flags of a command."""
 
-    Args:
-        prog: Name of the command.
-        description: Text of the help.
-    """
-
-    def __init__(self, prog: str, description: str) -> None:
-        super().__init__(prog=prog, description=description, exit_on_error=False, allow_abbrev=False)
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **{"allow_abbrev": False, "exit_on_error": False, **kwargs})
 
     @override
     def parse_args(self, *args: Any, **kwargs: Any) -> Any:
