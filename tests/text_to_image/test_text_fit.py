@@ -7,6 +7,7 @@ import csv
 import importlib.util
 import io
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,10 @@ import yaml
 from diffusers import DDIMScheduler, DiffusionPipeline, FlowMatchEulerDiscreteScheduler, UNet2DConditionModel
 
 from graft import cli
+from graft.commands.rate import RatedRound
 from graft.core import seeding
 from graft.io.tensors import read_tensors
+from graft.rating.scale import find_scale
 from graft.sampler import run_stages
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -90,6 +93,31 @@ def test_run(kind: str, runs: dict[str, Path], pipelines: dict[str, Path]) -> No
             "a dog",
         }
     assert (runs[kind] / "samples/tuned.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_ratings_of_pictures(runs: dict[str, Path], pipelines: dict[str, Path], folder: Path) -> None:
+    """graft rate writes the rated draws with their prompts and states, and graft fit learns from them."""
+    run = Path(shutil.copytree(runs["eps"], folder / "rated"))
+    (folder / "prompts.txt").write_text("a red ball\na blue cube\na dog\n")
+    module, _, _ = _loaded(run)
+    rated = RatedRound(module, run, 1, find_scale("keep", "--scale"))
+    for place in range(8):
+        rated.ratings.rate(rated.name(place), place % 2)
+    status, out = called("rate", run, "--write_only", "--trust", "--out", folder / "pictures")
+    assert status == 0 and "8 ratings (4 drop, 4 keep)" in out, out
+    with open(folder / "pictures/index.csv", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    chunk, _ = read_tensors(run / "rounds/0/chunk_00000.safetensors")
+    wanted = [["a red ball", "a blue cube", "a dog"][i] for i in chunk["condition/prompt"].tolist()]
+    assert [row["prompt"] for row in rows][:6] == wanted
+    path = run / "ratings/round_1.safetensors"
+    tensors, _ = read_tensors(path)
+    assert torch.equal(tensors["step/2"][:6], chunk["step/2"])  # the draws' own states at the level
+    source = ["--data.source.path", path, "--data.source.score_column", "rating", "--data.reward", "null"]
+    accept = ["--data.accept", "graft.accept.Threshold", "--data.accept.minimum", "1"]
+    tuned = fitted(pipelines["eps"], folder, "--model.eta", "1", *source, *accept)
+    (account,) = json.loads((tuned / "summary.json").read_text())["rounds"]
+    assert (account["draws"], account["accepted"], account["reward_calls"]) == (8, 4, 0)
 
 
 @pytest.mark.parametrize("kind", ["eps", "sd3"])
