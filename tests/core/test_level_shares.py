@@ -168,8 +168,8 @@ def test_condition_is_not_what_a_level_decides() -> None:
 
 
 def test_gain_is_the_rounds_own() -> None:
-    """`statistics.matched` counts as `graft.rounds.gain.condition_matched_mean` does, conditions without an accepted draw included."""
-    """`statistics.condition_matched_mean` counts as `gain.condition_matched_mean`, also conditions without accepted draws."""
+    """`statistics.condition_matched_mean` counts as the one of rounds, also conditions without accepted draws."""
+    generator = torch.Generator().manual_seed(0)
     rewards = torch.randn(90, dtype=torch.float64, generator=generator)
     groups = torch.randint(4, (90,), generator=generator) * 3
     chosen = Preference(min_group_size=1)(rewards, groups, generator=generator)
