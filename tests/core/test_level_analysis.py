@@ -11,7 +11,7 @@ from torch import Generator, Tensor, nn
 from trained import rollouts_of
 
 import graft
-from graft import GraftError, GraftModule, Rollouts, cli, commands
+from graft import GraftError, GraftModule, Rollouts, cli
 from graft.commands.levels import show
 from graft.commands.levels.results import Analysis
 from graft.commands.levels.search import origin
@@ -193,6 +193,6 @@ def test_wrong_level(tmp_path: Path) -> None:
         made(tmp_path, level="atuo")  # type: ignore[arg-type]
     process = Gaussian(CosineSchedule(), "v", (1,))
     module = Line(Network(process), process, level="auto", steps=STEPS)
-    for call in (graft.fit, commands.levels):
+    for call in (graft.fit, graft.levels):
         with pytest.raises(GraftError, match=r"give model\.weights"):
             call(module, data(), tmp_path / "run", trainer())
