@@ -1,8 +1,8 @@
-"""Calls of a network with parts of a batch, one part for each core of the processor.
+"""Calls of a network with parts of a batch, in several threads of the processor.
 
 The operations of a small network are short. Threads within an operation wait for each other at its end, so they gain
-little; threads that each take some rows through the whole network wait once. The noise is still drawn for the whole
-batch, so the draws are those of the whole batch, up to rounding in batches of another size.
+little; threads that each take some rows through the whole network wait once. The parts have a fixed number of rows, so
+the samples do not depend on the number of threads. The noise is still drawn for the whole batch.
 
 A network says with its attribute ``thread_safe = True`` that several threads may call it at once: it keeps nothing
 between calls that another call may change.
@@ -22,30 +22,30 @@ from torch import Tensor
 from graft.core.state import Condition, State, cat, fields_of, size, take
 from graft.process import Model
 
-FEWEST_ROWS = 16
-"""Number of rows below which a part is not worth a thread."""
+PART = 64
+"""Number of rows of a part: enough that operations are not too short, few enough for the caches of a core."""
 
 
 def in_row_threads(model: Model) -> Model:
-    """Return ``model``, called in as many threads as torch may use, each with a part of the rows.
+    """Return ``model``, called with parts of the rows, in as many threads as torch may use.
 
-    The whole batch is one call on other devices than the processor, with gradients, or if there are few rows.
+    The whole batch is one call on other devices than the processor, with gradients, or if it is no larger than a part.
     """
 
     def called(state: State, time: Tensor, condition: Condition) -> State:
         count = size(state)
-        threads = min(torch.get_num_threads(), count // FEWEST_ROWS)
         on_processor = all(field.device.type == "cpu" for field in fields_of(state))
-        if threads < 2 or not on_processor or torch.is_grad_enabled() or torch.compiler.is_compiling():
+        if count <= PART or not on_processor or torch.is_grad_enabled():
             return model(state, time, condition)
-        bounds = [round(i * count / threads) for i in range(threads + 1)]
-        pool, context = _pool(torch.get_num_threads(), os.getpid()), _context()
+        context = _context()
 
-        def part(rows: slice) -> State:
+        def part(start: int) -> State:
+            rows = slice(start, start + PART)
             with context():
                 return model(take(state, rows), time[rows], take(condition, rows))
 
-        return cat(list(pool.map(part, map(slice, bounds[:-1], bounds[1:]))))
+        threads, starts = torch.get_num_threads(), range(0, count, PART)
+        return cat(list(map(part, starts) if threads == 1 else _pool(threads, os.getpid()).map(part, starts)))
 
     return called
 

@@ -20,6 +20,7 @@ SETTINGS = {
     "operations, OpenMP's default": (OPERATIONS, {"KMP_BLOCKTIME": "200"}),  # another OpenMP's, so graft chooses none
     "operations, threads sleep": (OPERATIONS, {"OMP_WAIT_POLICY": "PASSIVE"}),
     "one thread": (OPERATIONS, {"OMP_NUM_THREADS": "1"}),
+    "rows in parts, one thread": (ROWS, {"OMP_NUM_THREADS": "1"}),
     "rows (graft's default)": (ROWS, {"OMP_WAIT_POLICY": "PASSIVE"}),
 }
 

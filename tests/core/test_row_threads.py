@@ -9,7 +9,7 @@ import graft
 from graft.core import seeding
 from graft.core.datatypes import SampleRequest
 from graft.core.state import fields_of
-from graft.network.row_threads import FEWEST_ROWS, in_row_threads
+from graft.network.row_threads import PART, in_row_threads
 from graft.policy import Policy
 
 
@@ -39,7 +39,7 @@ def batch(rows):
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("rows", [2 * FEWEST_ROWS, 77])
+@pytest.mark.parametrize("rows", [2 * PART, PART + 13])
 def test_parts_are_in_order(two_threads, rows):
     network, arguments = Recorder(), batch(rows)
     expected = network(*arguments)
@@ -57,27 +57,32 @@ def test_parts_are_in_order(two_threads, rows):
 
 
 def test_one_call(two_threads):
-    """Few rows, gradients and one thread: the network is called once, in the thread of the caller."""
+    """The network is called once with few rows and with gradients."""
     network = Recorder()
     called = in_row_threads(network)
     with torch.no_grad():
-        called(*batch(2 * FEWEST_ROWS - 1))
-    called(*batch(64))
+        called(*batch(PART))
+    called(*batch(PART + 1))
+    assert [call[:2] for call in network.calls] == [(threading.get_ident(), n) for n in (PART, PART + 1)]
+
+
+@torch.no_grad()
+def test_one_thread_has_the_same_parts(two_threads):
+    network = Recorder()
     torch.set_num_threads(1)
-    with torch.no_grad():
-        called(*batch(64))
-    assert [call[:2] for call in network.calls] == [(threading.get_ident(), n) for n in (31, 64, 64)]
+    in_row_threads(network)(*batch(2 * PART + 1))
+    assert [call[:2] for call in network.calls] == [(threading.get_ident(), n) for n in (PART, PART, 1)]
 
 
 def test_modes_of_the_caller(two_threads):
     network = Recorder()
     with torch.autocast("cpu", torch.bfloat16), torch.inference_mode():
-        out = in_row_threads(network)(*batch(64))
+        out = in_row_threads(network)(*batch(2 * PART))
     assert {call[3] for call in network.calls} == {torch.bfloat16} and len(network.calls) == 2
     assert out["x"].is_inference()
     network.calls.clear()
     with torch.no_grad():
-        in_row_threads(network)(*batch(64))
+        in_row_threads(network)(*batch(2 * PART))
     assert {call[3] for call in network.calls} == {torch.float32}
 
 
@@ -87,24 +92,29 @@ def test_an_error_of_a_part(two_threads):
         raise ValueError("no")
 
     with pytest.raises(ValueError, match="no"):
-        in_row_threads(network)(*batch(64))
+        in_row_threads(network)(*batch(2 * PART))
 
 
 @pytest.mark.parametrize("config", ["domains/molecule.yaml", "domains/layout.yaml", "domains/image.yaml"])
 def test_samples_of_the_shipped_models(two_threads, config, monkeypatch):
-    """Threads change nothing but the rounding."""
+    """The number of threads changes nothing, and the parts nothing but the rounding."""
     module, _, _ = graft.load(config, "--model.steps=4", "--model.level=0.25", "--model.upper_level=1.0")
     assert module.policy._takes_threads
-    calls = []
-    networks = {id(network): network for network in module.policy.networks()}
-    for network in networks.values():
-        network.register_forward_pre_hook(lambda *_: calls.append(threading.get_ident()))
-    assert len(graft.sample(module, 40, seed=1)) == 40
-    assert len(set(calls)) == 2 and len(calls) == 8
-    conditions = module.sample_conditions(40, seeding.make_generator(0, "conditions"))
+    threads = set()
+    for network in module.policy.networks():
+        network.register_forward_pre_hook(lambda *_: threads.add(threading.get_ident()))
+    conditions = module.sample_conditions(PART + 16, seeding.make_generator(0, "conditions"))
     request = SampleRequest(conditions, seed_key=("test",))
-    threaded = module.policy.sample(request, seeding.make_generator(0, "noise")).state
+
+    def drawn():
+        return fields_of(module.policy.sample(request, seeding.make_generator(0, "noise")).state)
+
+    two = drawn()
+    assert len(threads) == 2 and threading.get_ident() not in threads
+    torch.set_num_threads(1)
+    one = drawn()
     monkeypatch.setattr(Policy, "_takes_threads", False)
-    plain = module.policy.sample(request, seeding.make_generator(0, "noise")).state
-    for got, expected in zip(fields_of(threaded), fields_of(plain), strict=True):
-        torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-4)
+    whole = drawn()
+    for field, alone, expected in zip(two, one, whole, strict=True):
+        assert torch.equal(field, alone)
+        torch.testing.assert_close(field, expected, rtol=1e-4, atol=1e-4)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pipeline_parts as parts
@@ -24,6 +26,16 @@ class Family:
     call: dict[str, Any] = field(default_factory=dict)
     size: int = 16
     scheduler: dict[str, Any] = field(default_factory=dict)
+
+
+def benchmark() -> Any:
+    """The module ``tests/benchmarks/pipelines.py``."""
+    path = Path(__file__).parents[1] / "benchmarks/pipelines.py"
+    spec = importlib.util.spec_from_file_location("pipelines", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def pixart(kind: str = "Sigma") -> Any:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import importlib.util
 import re
 import sys
 from pathlib import Path
@@ -18,7 +17,6 @@ from graft.core.seeding import make_generator
 from graft.network import LoRA
 from graft.sampler import run_stages
 
-ROOT = Path(__file__).parents[2]
 REFUSED = ("CogView3+", "Kandinsky 2.2", "Stable Audio")
 QUICK = ("PixArt-Sigma",)  # diffusers loads no adapters into its network, and its call has the older callback
 CASES = [
@@ -28,21 +26,13 @@ CASES = [
 ]
 
 
-def script() -> Any:
-    spec = importlib.util.spec_from_file_location("pipelines", ROOT / "tests/benchmarks/pipelines.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.mark.parametrize(("name", "callback"), [*CASES, (QUICK[0], False)])
 def test_card_of_a_family(name: str, callback: bool, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The lines give graft's sample, also where the pipeline's call takes no callback."""
     if not callback:
         monkeypatch.setattr(card, "CALLBACKS", ())
     lora = LoRA(2, 4, "all-linear")
-    _, model = script().tried(name, families.FAMILIES[name], folder, lora=lora, level=0.5)
+    _, model = families.benchmark().tried(name, families.FAMILIES[name], folder, lora=lora, level=0.5)
     torch.manual_seed(0)
     for key, parameter in model.policy.backbone.named_parameters():
         if "lora_B" in key:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import io
 from pathlib import Path
 from typing import Any
@@ -30,14 +29,6 @@ ROOT = Path(__file__).parents[2]
 QUICK = ("Z-Image", "Qwen-Image", "Kandinsky 2.2", "Stable Audio")
 
 
-def script() -> Any:
-    spec = importlib.util.spec_from_file_location("pipelines", ROOT / "tests/benchmarks/pipelines.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 NAMES = [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in families.FAMILIES]
 
 
@@ -53,7 +44,7 @@ def sampled(model: TextToImage, condition: Condition, seed: int) -> torch.Tensor
 def test_family(name: str, folder: Path) -> None:
     """The row of the documents' table is true, and samples of a certified family are the pipeline's own."""
     family = families.FAMILIES[name]
-    row, model = script().tried(name, family, folder)
+    row, model = families.benchmark().tried(name, family, folder)
     assert row in (ROOT / "docs/guides/pipelines.md").read_text(encoding="utf-8").splitlines()
     if model is None:
         return
@@ -86,7 +77,7 @@ def test_family(name: str, folder: Path) -> None:
 def test_parts_of_a_batch(folder: Path) -> None:
     """Prompts of other lengths are other calls, and each sample keeps its place; the adapter gets gradients."""
     family = families.FAMILIES["Qwen-Image"]
-    _, model = script().tried("Qwen-Image", family, folder, lora=LoRA(2, 2, ["to_q", "to_v"]))
+    _, model = families.benchmark().tried("Qwen-Image", family, folder, lora=LoRA(2, 2, ["to_q", "to_v"]))
     assert model is not None
     network, process = model.policy.backbone, model.policy.process
     x = torch.randn(5, *process.shape, generator=torch.Generator().manual_seed(0))
