@@ -14,8 +14,10 @@ from typing_extensions import override
 from domains.molecules.builder import build
 from domains.molecules.chemistry import is_connected, is_stable, is_valid, molecule_key
 from domains.molecules.entries import Arrays
+from domains.molecules.processes import CHUNK, map_in_processes
 from domains.molecules.valence_bonds import connected
 from domains.molecules.vocabulary import Vocabulary
+from graft.core.progress import progress
 
 OTHER, LARGE = "with other elements", "too large"
 UNSTABLE = "not stable, valid and connected by the rule for bonds"
@@ -79,8 +81,28 @@ def to_graphs(
 
     If hydrogens are part of the types, a molecule is usable only if the bonds that are read from its positions make it
     valid and connected, and the same molecule as its SMILES where it has one. With explicit hydrogens all are usable,
-    as in EDM's data.
+    as in EDM's data. Many molecules are checked in several processes.
     """
+    total = len(arrays["num_atoms"])
+    chunks = [
+        ({name: array[start : start + CHUNK] for name, array in arrays.items()}, vocabulary, max_heavy_atoms, max_nodes)
+        for start in range(0, max(total, 1), CHUNK)
+    ]
+    parts: list[MoleculeDataset] = []
+    reasons: list[str] = []
+    with progress("checking molecules", total, "molecule", delay=2) as bar:
+        for part, why in map_in_processes(graphs_of_chunk, chunks):
+            parts.append(part)
+            reasons += why
+            bar.update(len(why))
+    types, pos, counts = (torch.cat([getattr(part, name) for part in parts]) for name in ("types", "pos", "counts"))
+    keys, isomeric = ([key for part in parts for key in getattr(part, name)] for name in ("keys", "isomeric_keys"))
+    return MoleculeDataset(types, pos, counts, keys, isomeric), reasons
+
+
+def graphs_of_chunk(given: tuple[Arrays, Vocabulary, int, "int | None"]) -> tuple[MoleculeDataset, list[str]]:
+    """Return `to_graphs` of its arguments, in this process."""
+    arrays, vocabulary, max_heavy_atoms, max_nodes = given
     elements, counts = arrays["charges"], arrays["num_atoms"]
     positions = arrays["positions"].astype(np.float64)
     elements = np.where(np.arange(elements.shape[1]) < counts[:, None], elements, 0)

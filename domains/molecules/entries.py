@@ -1,6 +1,6 @@
 """Records of files as molecules with one conformer each, and as padded arrays."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -10,9 +10,11 @@ from rdkit import Chem, rdBase
 
 from domains.molecules.builder import build
 from domains.molecules.conformers import SECONDS, Embedded, embed_all, relax_conformer
+from domains.molecules.processes import CHUNK, map_in_processes
 from domains.molecules.records import Record
 from domains.molecules.standardise import Standard, Standardised, standardise
 from domains.molecules.vocabulary import ATOMS, EXPLICIT, NodeType
+from graft.core.progress import progress
 
 Arrays = dict[str, NDArray[Any]]
 """Molecules with their hydrogens, as in EDM's QM9 files; no pickles.
@@ -89,15 +91,16 @@ def entries_of(numbered: Iterable[tuple[int, Record]], reading: Reading) -> tupl
     if reading.max_embedded is not None:
         order = np.random.default_rng(0).permutation(len(waiting)).tolist()
     chosen: list[tuple[int, Record, Standardised]] = []
-    for i in order:
-        if len(chosen) == reading.max_embedded:
-            break
-        number, record = waiting[i]
-        found = _prepared(record, reading.standard)
-        if isinstance(found, str):
-            left_out.append((number, found))
-        else:
-            chosen.append((number, record, found._replace(mol=None)))  # many would fill the memory
+    most = len(waiting) if reading.max_embedded is None else reading.max_embedded
+    taken = 0
+    while taken < len(order) and len(chosen) < most:
+        some = [waiting[i] for i in order[taken : taken + most - len(chosen)]]
+        taken += len(some)
+        for (number, record), found in zip(some, _prepared_all(some, reading.standard), strict=True):
+            if isinstance(found, str):
+                left_out.append((number, found))
+            else:
+                chosen.append((number, record, found))
     chosen.sort(key=lambda each: each[0])
     answers = embed_all([found.smiles for _, _, found in chosen], reading.seconds, reading.workers)
     for (number, record, found), answer in zip(chosen, answers, strict=True):
@@ -107,6 +110,23 @@ def entries_of(numbered: Iterable[tuple[int, Record]], reading: Reading) -> tupl
         else:
             left_out.append((number, f"{answer}: {record.title}"))
     return sorted(entries, key=lambda entry: entry.number), sorted(left_out)
+
+
+def _prepared_all(numbered: Sequence[tuple[int, Record]], standard: Standard) -> "Iterator[Standardised | str]":
+    """Yield the standardised molecule of each record, without its molecule, or the reason why there is none."""
+    records = [record for _, record in numbered]
+    chunks = [(records[start : start + CHUNK], standard) for start in range(0, len(records), CHUNK)]
+    with progress("reading molecules", len(records), "molecule", delay=2) as bar:
+        for found in map_in_processes(prepare_chunk, chunks):
+            bar.update(len(found))
+            yield from found
+
+
+def prepare_chunk(given: tuple[Sequence[Record], Standard]) -> "list[Standardised | str]":
+    """Return the standardised molecules of some records, without RDKit's, many of which would fill the memory."""
+    records, standard = given
+    found = (_prepared(record, standard) for record in records)
+    return [each if isinstance(each, str) else each._replace(mol=None) for each in found]
 
 
 def _prepared(record: Record, standard: Standard) -> "Standardised | str":

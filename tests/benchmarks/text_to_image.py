@@ -1,7 +1,8 @@
 """Rollouts through graft against the same diffusers pipeline called directly: the same batch, steps and guidance.
 
     python tests/benchmarks/text_to_image.py            # ratio of images a second, pair by pair
-    python tests/benchmarks/text_to_image.py --device cuda --size v2   # in bfloat16, a UNet of the size of SD v2
+    python tests/benchmarks/text_to_image.py --device cuda --size v2 [--compile]   # in bfloat16, a UNet of SD v2's size
+    python tests/benchmarks/text_to_image.py --device cuda --size sd3 [--compile]  # the transformer of SD 3.5 medium
     python tests/benchmarks/text_to_image.py memory 8   # peak memory of a process that samples in so many steps
     python tests/benchmarks/text_to_image.py cost       # FLOPs of the denoisers that configurations name
 
@@ -37,26 +38,48 @@ SMALL = {
     "attention_head_dim": 8,
 }
 V2 = {"sample_size": 64, "attention_head_dim": [5, 10, 20, 20], "use_linear_projection": True}
-SIZES = {"small": SMALL, "v2": V2}
+MEDIUM = {
+    "num_layers": 24,
+    "num_attention_heads": 24,
+    "caption_projection_dim": 1536,
+    "pos_embed_max_size": 384,
+    "qk_norm": "rms_norm",
+    "dual_attention_layers": tuple(range(13)),
+}
+SIZES = {"small": SMALL, "v2": V2, "sd3": MEDIUM}
+KEPT = ("patch_size", "in_channels", "out_channels", "joint_attention_dim", "pooled_projection_dim")  # the tiny parts'
 
 
-def saved(folder: Path, size: str = "small") -> Path:
-    """Write a Stable Diffusion pipeline: a UNet of 6 million parameters on latents of 16 x 16, or SD v2's size."""
+def saved(folder: Path, size: str = "small", device: str = "cpu") -> Path:
+    """Write a pipeline with a network of the given size on latents of 64 x 64, or 16 x 16 if small."""
     import tiny
-    from diffusers import UNet2DConditionModel
+    from diffusers import SD3Transformer2DModel, UNet2DConditionModel
 
-    pipe = tiny.stable_diffusion()
-    pipe.unet = UNet2DConditionModel(cross_attention_dim=tiny.CROSS, **SIZES[size])
+    given = SIZES[size]
+    with torch.device(device):
+        if size == "sd3":
+            pipe = tiny.stable_diffusion_3(third=True)
+            given = {**given, **{name: pipe.transformer.config[name] for name in KEPT}, "sample_size": 64}
+            pipe.transformer = SD3Transformer2DModel(**given)
+        else:
+            pipe = tiny.stable_diffusion()
+            pipe.unet = UNet2DConditionModel(cross_attention_dim=tiny.CROSS, **given)
+    denoiser(pipe).to(torch.float32 if device == "cpu" else torch.bfloat16)
     pipe.save_pretrained(folder)
     return folder
 
 
-def opened(folder: Path, steps: int, device: str = "cpu"):
+def denoiser(pipe) -> torch.nn.Module:
+    return pipe.transformer if hasattr(pipe, "transformer") else pipe.unet
+
+
+def opened(folder: Path, steps: int, device: str = "cpu", compile: bool = False):
     """(our module, the pipeline itself with the same scheduler); on an accelerator in bfloat16."""
-    from diffusers import StableDiffusionPipeline
+    from diffusers import DiffusionPipeline
 
     from domains.images.text import Guidance, TextToImage
     from graft.network import LoRA
+    from graft.policy import Tuning
 
     half = device != "cpu"
     (folder / "prompts.txt").write_text("\n".join(PROMPTS))
@@ -69,8 +92,11 @@ def opened(folder: Path, steps: int, device: str = "cpu"):
         num_images_per_prompt=BATCH // len(PROMPTS),
         dtype="bfloat16" if half else "float32",
         lora=LoRA(4, 4, ["to_q", "to_v"]) if half else None,
+        tuning=Tuning(compile=compile),
     ).to(device)
-    pipe = StableDiffusionPipeline.from_pretrained(folder, dtype=torch.bfloat16 if half else torch.float32).to(device)
+    pipe = DiffusionPipeline.from_pretrained(folder, dtype=torch.bfloat16 if half else torch.float32).to(device)
+    if compile:
+        denoiser(pipe).compile()
     pipe.scheduler = model._pipeline.pipe.scheduler
     pipe.set_progress_bar_config(disable=True)
     return model, pipe
@@ -106,11 +132,11 @@ def theirs(model, pipe, seed: int, output: str = "pil"):
     return pipe(texts, output_type=output, **given).images
 
 
-def compare(device: str = "cpu", size: str = "small") -> None:
+def compare(device: str = "cpu", size: str = "small", compile: bool = False) -> None:
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as name:
-        model, pipe = opened(saved(Path(name), size), STEPS, device)
-        million = sum(p.numel() for p in pipe.unet.parameters()) / 1e6
+        model, pipe = opened(saved(Path(name), size, device), STEPS, device, compile)
+        million = sum(p.numel() for p in denoiser(pipe).parameters()) / 1e6
         latents, _ = ours(model, 0)  # warm, too
         off = float((latents - theirs(model, pipe, 0, "latent")).abs().max() / latents.abs().max())
         ratios, seconds = [], []
@@ -123,13 +149,27 @@ def compare(device: str = "cpu", size: str = "small") -> None:
             ratios.append(taken["theirs"] / taken["ours"])
             seconds.append(taken["theirs"])
         how = "one thread, processor time" if device == "cpu" else f"{torch.cuda.get_device_name()}, bfloat16"
-        print(f"UNet of {million:.1f} M parameters, {BATCH} images, {STEPS} steps, guidance 4, {how}")
+        how += ", compiled" if compile else ""
+        kind = type(denoiser(pipe)).__name__
+        print(f"{kind} of {million:.1f} M parameters, {BATCH} images, {STEPS} steps, guidance 4, {how}")
         print(f"largest difference of the latents: {off:.1e} of the largest latent")
         print(f"seconds of the pipeline's call: {statistics.median(seconds):.2f}")
         print(f"images a second, graft / diffusers: median {statistics.median(ratios):.3f}", end=", ")
         print(f"{min(ratios):.3f} to {max(ratios):.3f} over {PAIRS} pairs")
+        if device != "cpu":
+            peaks = [peak(lambda: ours(model, 0)), peak(lambda: theirs(model, pipe, 0))]
+            print("memory beyond the weights, GiB: graft {:.2f}, diffusers {:.2f}".format(*peaks), end="; ")
+            print(f"both networks with all else: {torch.cuda.memory_allocated() / 2**30:.2f}")
         prompts = {"encoded": model._texts.calls, "prompts and the negative one": len(PROMPTS) + 1}
         print(", ".join(f"{key}: {value}" for key, value in prompts.items()))
+
+
+def peak(call) -> float:
+    """Return the largest memory of a call beyond what is allocated before it, in GiB."""
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    call()
+    return (torch.cuda.max_memory_allocated() - before) / 2**30
 
 
 def memory(steps: int) -> None:
@@ -158,14 +198,6 @@ def cost() -> None:
         "projection_class_embeddings_input_dim": 2816,
         "use_linear_projection": True,
     }
-    medium = {
-        "num_layers": 24,
-        "num_attention_heads": 24,
-        "caption_projection_dim": 1536,
-        "pos_embed_max_size": 384,
-        "qk_norm": "rms_norm",
-        "dual_attention_layers": tuple(range(13)),
-    }
     with torch.device("meta"), torch.no_grad():
         time_ids = {"text_embeds": torch.empty(1, 1280), "time_ids": torch.empty(1, 6)}
         pooled = {"pooled_projections": torch.empty(1, 2048)}
@@ -180,7 +212,7 @@ def cost() -> None:
                 (77, 2048),
                 {"added_cond_kwargs": time_ids},
             ),
-            ("SD 3.5 medium, 1024 pixels", lambda: SD3Transformer2DModel(**medium), 128, 16, (333, 4096), pooled),
+            ("SD 3.5 medium, 1024 pixels", lambda: SD3Transformer2DModel(**MEDIUM), 128, 16, (333, 4096), pooled),
         ):
             network = build().eval()
             with FlopCounterMode(display=False) as counter:
@@ -204,8 +236,9 @@ if __name__ == "__main__":
     parser.add_argument("steps", nargs="?", type=int, default=STEPS)
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--size", choices=tuple(SIZES), default="small")
+    parser.add_argument("--compile", action="store_true", help="compile both networks")
     flags = parser.parse_args()
     if flags.what == "compare":
-        compare(flags.device, flags.size)
+        compare(flags.device, flags.size, flags.compile)
     else:
         {"memory": lambda: memory(flags.steps), "cost": cost}[flags.what]()
