@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
-from queue import SimpleQueue
 from typing import Any
 
 import numpy as np
@@ -17,7 +16,7 @@ from domains.molecules.chemistry import is_valid
 from domains.molecules.conformer_cache import ConformerCache
 from graft.core import limits, threads
 from graft.core.progress import progress as progress_bar
-from graft.reward.worker import Worker
+from graft.reward.workers import Workers
 
 _WORK = f"{etkdg.__name__}.{etkdg.embed_smiles.__name__}"  # the function that workers call
 SECONDS = 20.0  # default limit of the embedding of one molecule
@@ -112,21 +111,16 @@ def _answers(smiles: Sequence[str], seconds: float, count: int) -> "Iterator[tup
     """Yield (SMILES, answer) in the order in which ``count`` workers finish."""
     if not smiles:
         return
-    workers = [Worker(_WORK, seconds + _GRACE, environment={threads.THREADS: "1"}) for _ in range(count)]
-    free: SimpleQueue[Worker] = SimpleQueue()
-    for worker in workers:
-        free.put(worker)
+    workers = Workers(count, _WORK, seconds + _GRACE, environment={threads.THREADS: "1"})
+    call = workers.caller()
 
     def embed(each: str) -> "tuple[str, etkdg.Answer | str]":
-        worker = free.get()
         try:
-            return each, worker.call((each, seconds))
+            return each, call((each, seconds))
         except TimeoutError:
             return each, etkdg.TOO_LONG
         except RuntimeError as error:  # RDKit crashed, or raised an error of its own
             return each, f"RDKit cannot embed it: {error}"
-        finally:
-            free.put(worker)
 
     waiting = iter(smiles)
     pool = ThreadPoolExecutor(count)
@@ -143,8 +137,7 @@ def _answers(smiles: Sequence[str], seconds: float, count: int) -> "Iterator[tup
                 yield each_done.result()
     finally:
         pool.shutdown(wait=False, cancel_futures=True)  # no thread may start another process
-        for worker in workers:
-            worker.kill()
+        workers.kill()
         pool.shutdown()
 
 

@@ -2,11 +2,10 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from queue import SimpleQueue
 from typing import Any
 
 from graft.core import threads
-from graft.reward.worker import Worker
+from graft.reward.workers import Workers
 
 CHUNK = 4000
 """Molecules of a chunk: enough that a process takes longer for them than for its start."""
@@ -31,24 +30,13 @@ def map_in_processes(function: Callable[[Any], Any], arguments: Sequence[Any]) -
     if count < 2:
         yield from map(function, arguments)
         return
-    path = f"{function.__module__}.{function.__qualname__}"
-    workers = [Worker(path, _LONGEST, environment={threads.THREADS: "1"}) for _ in range(count)]
-    free: SimpleQueue[Worker] = SimpleQueue()
-    for worker in workers:
-        free.put(worker)
-
-    def call(argument: Any) -> Any:
-        worker = free.get()
-        try:
-            return worker.call(argument)
-        finally:
-            free.put(worker)
-
+    workers = Workers(
+        count, f"{function.__module__}.{function.__qualname__}", _LONGEST, environment={threads.THREADS: "1"}
+    )
     pool = ThreadPoolExecutor(count)
     try:
-        yield from pool.map(call, arguments)
+        yield from pool.map(workers.caller(), arguments)
     finally:
         pool.shutdown(wait=False, cancel_futures=True)  # no thread may start another process
-        for worker in workers:
-            worker.kill()
+        workers.kill()
         pool.shutdown()

@@ -33,7 +33,7 @@ def no_workers(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*args: object, **settings: object) -> None:
         raise AssertionError("it is embedded again")
 
-    monkeypatch.setattr(conformers, "Worker", fail)
+    monkeypatch.setattr(conformers, "Workers", fail)
 
 
 def test_conformers_are_those_of_the_molecules() -> None:

@@ -10,6 +10,7 @@ import torch
 from domains.molecules import dataset, entries, processes
 from domains.molecules.data import MoleculeData
 from graft.core import threads
+from graft.reward.worker import Worker
 
 SMILES = [
     "CCO",
@@ -40,8 +41,8 @@ def test_the_same_as_in_one_process(most: int | None, tmp_path: Path, monkeypatc
     expected = read(path, most)
     monkeypatch.setattr(threads, "cores", lambda: 2)
     started: list[str] = []
-    start = processes.Worker.start
-    monkeypatch.setattr(processes.Worker, "start", lambda self: (started.append(self.path), start(self))[1])
+    start = Worker.start
+    monkeypatch.setattr(Worker, "start", lambda self: (started.append(self.path), start(self))[1])
     for module in (dataset, entries):
         monkeypatch.setattr(module, "CHUNK", 3)
     got = read(path, most)
