@@ -1,7 +1,7 @@
 """One stateless loop for sampling, hand-over and inversion: `run_stages`."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 
 import torch
@@ -29,6 +29,8 @@ class Stage:
         steps: Number of steps of a clock of the stage's own, such as a corrector's; None for the common clock.
         solver: Solver of the steps.
         upwards: True for a stage from the lower to the upper end, which inverts the steps down.
+        context: Function that returns the context of the stage's steps, in which the network is set up once for all of
+            them.
     """
 
     process: Process
@@ -37,6 +39,7 @@ class Stage:
     steps: "int | None" = None
     solver: Solver = EULER
     upwards: bool = False
+    context: Callable[[], AbstractContextManager[object]] = nullcontext
 
     @property
     def on_common_clock(self) -> bool:
@@ -138,18 +141,19 @@ def run_stages(
         if start in kept:
             trajectory.states[kept[start]] = state
         direction = 1 if stage.upwards else -1
-        for i in range(start, stop, direction):
-            following = i + direction
-            for _ in range(repeats - 1 if direction < 0 < following and stage.on_common_clock else 0):
+        with stage.context():
+            for i in range(start, stop, direction):
+                following = i + direction
+                for _ in range(repeats - 1 if direction < 0 < following and stage.on_common_clock else 0):
+                    state = stage.solver.step(model, state, i / own, following / own, generator)
+                    state = stage.process.corrupt(state, i / own, following / own, condition, generator)
                 state = stage.solver.step(model, state, i / own, following / own, generator)
-                state = stage.process.corrupt(state, i / own, following / own, condition, generator)
-            state = stage.solver.step(model, state, i / own, following / own, generator)
-            if following in kept:
-                trajectory.states[kept[following]] = state
-            if strict:  # the result stays on the device until the end, so no step waits for it
-                seen.append((f"from level {following / own:.4g} on", _finite(state)))
-            if progress is not None:
-                progress()
+                if following in kept:
+                    trajectory.states[kept[following]] = state
+                if strict:  # the result stays on the device until the end, so no step waits for it
+                    seen.append((f"from level {following / own:.4g} on", _finite(state)))
+                if progress is not None:
+                    progress()
     trajectory.state = state
     if strict:
         _require_finite(state, seen)

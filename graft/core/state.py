@@ -49,9 +49,13 @@ def size(state: State) -> int:
 
 
 def broadcast_to(value: Tensor, x: Tensor) -> Tensor:
-    """Return a scalar, or (B,) as (B, 1, ...), in the dtype and on the device of ``x`` (B, ...)."""
-    value = value.to(x.device, x.dtype)
-    return value if value.ndim == 0 else value.reshape(-1, *[1] * (x.ndim - 1))
+    """Return a scalar, or (B,) as (B, 1, ...), in the dtype of ``x`` (B, ...) and for operations with it.
+
+    A scalar of the processor stays there: torch passes it to operations on a GPU, and a copy would wait for the GPU.
+    """
+    if value.ndim == 0:
+        return value.to(x.dtype) if value.device.type == "cpu" else value.to(x.device, x.dtype)
+    return value.to(x.device, x.dtype).reshape(-1, *[1] * (x.ndim - 1))
 
 
 def take(state: AnyState, index: "Tensor | slice | tuple[Tensor, ...]") -> AnyState:

@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from torch import nn
@@ -53,9 +53,22 @@ def frozen_copy(backbone: nn.Module) -> nn.Module:
     return copy.deepcopy(backbone).requires_grad_(False).eval()
 
 
-def adapter_disabled(backbone: nn.Module) -> AbstractContextManager[None]:
-    """Return a context in which the adapters of `add_lora` are switched off."""
-    return backbone.disable_adapter() if hasattr(backbone, "disable_adapter") else nullcontext()  # type: ignore
+@contextmanager
+def adapter_disabled(backbone: nn.Module) -> Iterator[None]:
+    """Switch the adapters of `add_lora` off within the block.
+
+    peft's own ``disable_adapter`` also collects the status of every layer, which takes long in a large network.
+    """
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    layers = [module for module in backbone.modules() if isinstance(module, BaseTunerLayer)]
+    for layer in layers:
+        layer.enable_adapters(False)
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.enable_adapters(True)
 
 
 @contextmanager

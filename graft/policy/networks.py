@@ -57,6 +57,7 @@ class TunedNetwork(nn.Module):
             self.reference = frozen_copy(backbone)
         self.ema = EMA(self.backbone, tuning.ema_decay) if tuning.ema_decay is not None else None
         self.behaviour: EMA | None = None
+        self._adapters_off = False
         self.compiled = bool(tuning.compile)
         if self.compiled:
             for network in self.networks():
@@ -75,9 +76,25 @@ class TunedNetwork(nn.Module):
             return output
         if self.reference_file is None:
             raise GraftError("there is no reference: give model.weights")
-        with adapter_disabled(self.backbone):
+        with self.without_adapters():
             output = self.backbone(state, time, condition)
         return output
+
+    @contextmanager
+    def without_adapters(self) -> Iterator[None]:
+        """Switch the adapters off within the block, if the reference is the backbone without them.
+
+        Blocks may be nested: the outermost one switches.
+        """
+        if self.reference is not None or self.reference_file is None or self._adapters_off:
+            yield
+            return
+        with adapter_disabled(self.backbone):
+            self._adapters_off = True
+            try:
+                yield
+            finally:
+                self._adapters_off = False
 
     @contextmanager
     def eval_weights(self, weights: Weights = "tuned") -> Iterator[None]:

@@ -158,7 +158,7 @@ class Policy(TunedNetwork):
 
     def sampling_stages(self, weights: Weights) -> list[Stage]:
         """Return the stages of the sampler: the reference, or the tuned network within the reference."""
-        whole = Stage(self.process, self.reference_forward, solver=self.solver)
+        whole = Stage(self.process, self.reference_forward, solver=self.solver, context=self.without_adapters)
         if weights == "reference":
             return [whole]
         tuned = self.tuned_stage

@@ -232,7 +232,11 @@ class Process(Described, ABC):
         Raises:
             GraftError: The output does not have the state's shape.
         """
-        time = torch.as_tensor(self.timestep(level)).to(fields_of(state)[0].device, torch.float32)
+        time, like = torch.as_tensor(self.timestep(level)), fields_of(state)[0]
+        if time.ndim == 0 and time.device.type == "cpu":  # made on the GPU, since a copy would wait for it
+            time = like.new_full((), float(time), dtype=torch.float32)
+        else:
+            time = time.to(like.device, torch.float32)
         return check_output(model(state, time.expand(size(state)), condition), state)
 
     def loss(
