@@ -27,7 +27,7 @@ class CachedReward(SameScores):
     """A cache in front of a reward, with the reward and the content of the object as the key.
 
     The reward must be a function of that content. Failures are not cached: the reward is called again for them. A
-    cached value is not a call of the reward in the run's accounts.
+    cached value is not a call of the reward in the run's accounts, except with ``count_cached``.
 
     Args:
         reward: Inner reward.
@@ -36,14 +36,21 @@ class CachedReward(SameScores):
         path: SQLite file of the values, for any number of runs and processes on one machine (its locks are unreliable
             on file systems that several machines share); ``null`` for the memory of this process.
         max_entries: Largest number of values in the memory of this process; the oldest are removed.
+        count_cached: Count a cached value as a call of the reward. For ``graft compare``: methods that draw the same
+            samples share their scores, and each has the cost of a run of its own.
     """
 
     def __init__(
-        self, reward: "Scorer", key: "str | None" = None, path: "str | None" = None, max_entries: int = 100_000
+        self,
+        reward: "Scorer",
+        key: "str | None" = None,
+        path: "str | None" = None,
+        max_entries: int = 100_000,
+        count_cached: bool = False,
     ) -> None:
         limits.check("max_entries", max_entries, 1)
         super().__init__(scorer(reward, "the reward of CachedReward"))
-        self.key, self.path, self.max_entries = key, path, max_entries
+        self.key, self.path, self.max_entries, self.count_cached = key, path, max_entries, count_cached
         self._by = import_callable(key) if key is not None else None
         self._known: dict[bytes, float] = {}
         self._salt = b""
@@ -70,7 +77,8 @@ class CachedReward(SameScores):
         reasons = {missing[i]: why for i, why in found.failures.items()}
         for content, rows in places.items():
             value = known.get(content, new.get(content, math.nan))
-            scores.cached |= set(rows[1:] if content in called else rows)
+            if not self.count_cached:
+                scores.cached |= set(rows[1:] if content in called else rows)
             for i in rows:
                 scores.values[i] = value
                 if content in reasons:

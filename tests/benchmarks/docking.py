@@ -10,7 +10,8 @@ best molecules of a run are in its folder, ``compare/runs/*/hits_as_scored.sdf``
 prints the tables.
 
 A molecule that is not valid or in pieces has the reward 0 and takes no docking call. Each method that trains docks
-``--calls`` molecules. Best of N needs no training: N is such that ``--test_draws`` samples have about as many valid
+``--calls`` molecules. Methods draw the same samples of the reference for the same seed; these are docked once, and
+count for each method. Best of N needs no training: N is such that ``--test_draws`` samples have about as many valid
 candidates. The evaluation docks further molecules, as many for each method.
 """
 
@@ -46,10 +47,15 @@ def compare(args: argparse.Namespace, target: str) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     vina = {**box(args.receptors, target, args.size), "exhaustiveness": args.exhaustiveness, "workers": args.workers}
     vina["poses"] = str((folder / "poses").resolve())
+    cached = {
+        "reward": {"class_path": "domains.molecules.rewards.Vina", "init_args": vina},
+        "path": str((folder / "affinities.sqlite").resolve()),
+        "count_cached": True,
+    }
     reward = {
         "class_path": "domains.molecules.rewards.Gated",
         "init_args": {
-            "reward": {"class_path": "domains.molecules.rewards.Vina", "init_args": vina},
+            "reward": {"class_path": "graft.reward.CachedReward", "init_args": cached},
             "require": ["connected", "valid"],
         },
     }

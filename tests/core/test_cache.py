@@ -54,6 +54,17 @@ def test_called_once(file: "str | None") -> None:
     assert fingerprint(reward) == fingerprint(Counted())  # the scores of a run are the reward's
 
 
+def test_cached_values_that_count_as_calls(file: "str | None") -> None:
+    inner = Counted()
+    reward = CachedReward(inner, path=file, count_cached=True)
+    items = [(4.0,), (9.0,), (4.0,), (-1.0,)]
+    for _ in range(2):
+        scores = reward(items)
+        assert scores.values[:3] == [2.0, 3.0, 2.0] and sorted(scores.failures) == [3]
+        assert not scores.cached and scores.reward_calls == len(items)
+    assert inner._calls == [(4.0,), (9.0,), (-1.0,), (-1.0,)]
+
+
 def test_file_serves_other_processes_and_tells_rewards_apart(tmp_path: Path) -> None:
     file = str(tmp_path / "scores.sqlite")
     CachedReward(Counted(), path=file)([(4.0,)])
