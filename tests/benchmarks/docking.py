@@ -26,6 +26,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from budgets import diversity
 from rdkit import Chem, rdBase
 
 from domains.molecules.chemistry import molecule_key
@@ -112,7 +113,7 @@ def table(out: Path) -> None:
         with (folder / "compare/compare.csv").open(newline="", encoding="utf-8-sig") as file:
             rows = list(csv.DictReader(file))
         print(f"\n{folder.name}: mean ± standard error over seeds; affinities in kcal/mol, smaller is better\n")
-        names = ["reward", "validity", "uniqueness", "novelty", "internal_diversity", "mmd"]
+        names = ["reward", "gain_in_reference_std", "valid_connected", "uniqueness", "novelty", "internal_diversity"]
         names = [name for name in names if any(row.get(name) for row in rows)]
         print("| method | seeds | docking calls | " + " | ".join(names) + " |")
         print("|---" * (3 + len(names)) + "|")
@@ -122,17 +123,21 @@ def table(out: Path) -> None:
             cells = [spread([float(row[name]) for row in mine if row[name]]) if mine else "" for name in names]
             print(f"| {line} | {len(mine)} | {statistics.mean(calls):.0f} | " + " | ".join(cells) + " |")
         print(f"\nHits of the training draws and the samples of a run; the ten best of each, {folder.name}\n")
-        print("| method | runs | distinct docked | best | mean of the ten best |\n|---|---|---|---|---|")
+        print("| method | runs | distinct docked | best | mean of the ten best | distance within the ten best |")
+        print("|---|---|---|---|---|---|")
         found: dict[str, list[dict[str, float]]] = {}
         for method, pool in pools(folder):
             found.setdefault(method, []).append(pool)
         for method, each in found.items():
-            ranked = [sorted(pool.values())[:HITS] for pool in each if pool]
+            ranked = [sorted(pool, key=lambda name: pool[name])[:HITS] for pool in each if len(pool) > 1]
             if not ranked:
                 continue
             count = statistics.mean(len(pool) for pool in each)
-            best, ten = spread([best[0] for best in ranked]), spread([statistics.mean(best) for best in ranked])
-            print(f"| {method} | {len(each)} | {count:.0f} | {best} | {ten} |")
+            values = [[pool[name] for name in names] for pool, names in zip(each, ranked, strict=False)]
+            best, ten = spread([best[0] for best in values]), spread([statistics.mean(best) for best in values])
+            print(
+                f"| {method} | {len(each)} | {count:.0f} | {best} | {ten} | {spread([diversity(n) for n in ranked])} |"
+            )
 
 
 def main() -> None:
