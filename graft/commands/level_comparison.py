@@ -14,7 +14,12 @@ from graft.rollouts import Rollouts
 
 
 def levels(
-    module: GraftModule, data: Rollouts, run_dir: "str | Path", trainer: Trainer, config: str = ""
+    module: GraftModule,
+    data: Rollouts,
+    run_dir: "str | Path",
+    trainer: Trainer,
+    config: str = "",
+    every: bool = True,
 ) -> results.Analysis:
     """Compare levels on draws of the reference; write ``levels.json`` and return its content.
 
@@ -26,6 +31,7 @@ def levels(
         run_dir: Folder of the files.
         trainer: A trainer from `trainer`, or another Lightning Trainer.
         config: Configuration as YAML, stored as ``levels.yaml``.
+        every: Measure candidates that the objective refuses, too; False for what ``model.level: auto`` measures.
 
     Raises:
         GraftError: The model has no reference.
@@ -38,7 +44,7 @@ def levels(
     def search_within() -> results.Analysis:
         data.trainer = trainer
         data.rounds.require_reward.setup()
-        return search.search_levels(data)
+        return search.search_levels(data, every)
 
     found = distributed.run_within(trainer, module, search_within)
     if trainer.is_global_zero:

@@ -224,10 +224,14 @@ def test_levels_that_the_objective_refuses(folder: Path, mixture_fit: list[str])
     candidates = "--data.level_search.candidates"
     done("fit", *given, candidates, "[0.125, 0.25, 0.5]")
     found = content(folder / "runs/mixture/1/levels.json")
-    assert [level["level"] for level in found["levels"]] == [0, 0.125, 0.25, 0.5]  # measured all the same
+    assert [level["level"] for level in found["levels"]] == [0, 0.125, 0.25]  # what is never chosen is not measured
     assert (
         found["level"] in (0, 0.125, 0.25) and "; 0.5 left out, since AnchoredShaping does not take" in found["reason"]
     )
+    done("levels", *given, candidates, "[0.125, 0.25, 0.5]", "--run_dir", "all")
+    every = content(folder / "all/levels.json")
+    assert [level["level"] for level in every["levels"]] == [0, 0.125, 0.25, 0.5] and every["reason"] == found["reason"]
+    assert every["reward_calls"] > found["reward_calls"]
     message = run("fit", *given, candidates, "[0.5, 0.75]").message
     assert "smaller data.level_search.candidates than 0.5" in message and "eta_above" in message
     assert not (folder / "runs/mixture/2").exists()  # refused before anything is sampled

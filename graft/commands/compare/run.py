@@ -181,7 +181,7 @@ class Comparison:
         else:
             self._print(f"levels are compared for seed {seed}")
             built = self.build([*_seeded(seed), "--model.level", "auto"])
-            found = levels(built.module, built.data, folder, built.trainer, built.config)
+            found = levels(built.module, built.data, folder, built.trainer, built.config, every=False)
             built.data.rounds.require_reward.teardown()
             print(show.levels_table(found), flush=True)
         return found.level, found

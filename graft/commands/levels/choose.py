@@ -28,7 +28,7 @@ class ChooseLevel(Callback):
             pl_module.policy.set_level(Analysis.read(data.run_dir, origin(data)).level)
             return
         checks.check_hooks(data)
-        found = search_levels(data)
+        found = search_levels(data, every=False)
         if trainer.is_global_zero:
             from graft.commands.levels import show  # matplotlib takes a second
 

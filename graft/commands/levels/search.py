@@ -48,17 +48,19 @@ def origin(data: Rollouts) -> dict[str, Any]:
     }
 
 
-def search_levels(data: Rollouts) -> Analysis:
+def search_levels(data: Rollouts, every: bool = True) -> Analysis:
     """Return the comparison of the candidate levels on draws of the reference.
 
     Args:
         data: The rollouts, within a trainer that has set up its strategy.
+        every: Measure candidates that the objective refuses, too. They are never chosen.
 
     Raises:
         GraftError: The reward fails for all draws, or the rule accepts no gain.
     """
     module, about = data.module, origin(data)
-    candidates: tuple[float, ...] = tuple(about["candidates"])
+    refused = checks.refused_levels(data, module)
+    candidates = tuple(level for level in about["candidates"] if every or level not in refused)
     feasible.check_sampling(module, module.policy, "data.level_search.draws", about["draws"], 1 + len(candidates))
     stochastic = module.policy.process.stochastic
     requests = SampleRequests(module, about["draws"], data.batch_size, ("levels",), "reference", candidates)
@@ -92,7 +94,6 @@ def search_levels(data: Rollouts) -> Analysis:
             _estimate_shares(data, chunks, result, counts)
     finally:
         data.rounds.require_reward.teardown()
-    refused = checks.refused_levels(data, module)
     taken = [level for level in result.levels if level.level not in refused]
     result.level, result.reason = select_level(taken, stochastic)
     if refused:
