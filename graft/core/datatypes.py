@@ -27,6 +27,8 @@ class SampleRequest:
         predict_x0: Predict E[x_0 | x_u] at the recorded levels as well.
         start: The level that sampling starts from. A level below 1 needs ``state``.
         state: (B, ...) the states at ``start``; None samples them from the prior.
+        samples_per_prefix: Number of neighbouring samples, with equal conditions, that share their steps above
+            `graft.policy.Policy.upper_level`.
     """
 
     condition: Condition
@@ -36,6 +38,7 @@ class SampleRequest:
     predict_x0: bool = False
     start: float = 1.0
     state: "State | None" = None
+    samples_per_prefix: int = 1
 
 
 @dataclass

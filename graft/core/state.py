@@ -66,6 +66,11 @@ def take(state: AnyState, index: "Tensor | slice | tuple[Tensor, ...]") -> AnySt
     return apply(lambda field: field[index], state)
 
 
+def repeat_rows(state: AnyState, times: int) -> AnyState:
+    """Return the state with each row ``times`` times, one copy after the other."""
+    return state if times == 1 else apply(lambda field: field.repeat_interleave(times, 0), state)
+
+
 def cat(states: Sequence[AnyState]) -> AnyState:
     """Return one batch of several."""
     if isinstance(states[0], Tensor):

@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 from graft.core import seeding
 from graft.core.datatypes import SampleRequest, Weights
 from graft.core.distributed import gather_dict, launch, shared_errors
+from graft.core.state import repeat_rows
 from graft.domain import Domain
 from graft.sampler import Trajectory
 
@@ -26,6 +27,8 @@ class SampleRequests(Dataset[SampleRequest]):
         purpose: Words and numbers that seed the conditions and the noise.
         weights: Name of the weights that sample.
         record: Levels at which states are recorded.
+        samples_per_prefix: Number of neighbouring samples that share a condition and their first steps, as in
+            `graft.core.datatypes.SampleRequest`. It divides ``count`` and ``chunk``.
     """
 
     def __init__(
@@ -36,9 +39,11 @@ class SampleRequests(Dataset[SampleRequest]):
         purpose: tuple["int | str", ...],
         weights: Weights,
         record: tuple[float, ...] = (),
+        samples_per_prefix: int = 1,
     ) -> None:
         self.domain, self.count, self.chunk = domain, count, chunk
         self.purpose, self.weights, self.record = purpose, weights, record
+        self.samples_per_prefix = samples_per_prefix
 
     def __len__(self) -> int:
         return math.ceil(self.count / self.chunk)
@@ -47,9 +52,11 @@ class SampleRequests(Dataset[SampleRequest]):
         if index >= len(self):
             raise IndexError(index)
         generator = seeding.make_generator(self.domain.seed, "condition", *self.purpose, index)
-        start = index * self.chunk
-        condition = self.domain.conditions_for(self.purpose, start, min(self.chunk, self.count - start), generator)
-        return SampleRequest(condition, (*self.purpose, index), self.weights, self.record)
+        each, start = self.samples_per_prefix, index * self.chunk
+        rows = min(self.chunk, self.count - start)
+        condition = self.domain.conditions_for(self.purpose, start // each, rows // each, generator)
+        condition = repeat_rows(condition, each)
+        return SampleRequest(condition, (*self.purpose, index), self.weights, self.record, samples_per_prefix=each)
 
 
 def groups(requests: SampleRequests) -> Tensor:

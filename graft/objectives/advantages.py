@@ -11,11 +11,12 @@ from graft.core import limits
 
 
 class AdvantageTracker(nn.Module):
-    """(reward − mean) / deviation over the draws of a condition, in this and earlier rounds.
+    """(reward − mean) / deviation over the draws of a condition, in this and earlier rounds, or over those of a prefix.
 
     The statistics of a condition cover its last ``stat_buffer_size`` draws, or all its draws of this round if they are
     more. A condition with fewer than ``stat_min_count`` draws takes the statistics of all draws of this round (Black et
-    al. 2023, section 5: statistics tracked for each prompt).
+    al. 2023, section 5: statistics tracked for each prompt). Draws that share their first steps are compared with each
+    other only (group-relative advantages, Shao et al. 2024, arXiv 2402.03300, section 4.1.1).
 
     Args:
         stat_buffer_size: Number of last draws of a condition in its statistics.
@@ -40,9 +41,18 @@ class AdvantageTracker(nn.Module):
         self.history = dict(self.previous_history)
 
     @override
-    def forward(self, rewards: Tensor, groups: Tensor) -> Tensor:
-        """Return (n,) advantages of finite rewards (n,) under the conditions ``groups`` (n,)."""
+    def forward(self, rewards: Tensor, groups: Tensor, prefix: "Tensor | None" = None) -> Tensor:
+        """Return (n,) advantages of finite rewards (n,) under the conditions ``groups`` (n,).
+
+        Args:
+            rewards: Finite rewards, (n,).
+            groups: Integer of the condition of each draw, (n,).
+            prefix: Integer of the prefix that each draw shares with others, (n,); None if no draws share one. Earlier
+                rounds then do not count, and a draw whose prefix has no other draw has advantage 0.
+        """
         self.previous_history = dict(self.history)
+        if prefix is not None:
+            return _within(rewards, prefix, self.clip)
         order = torch.argsort(groups, stable=True)  # one sort: a mask for each group would take groups × draws steps
         sorted_rewards = rewards[order].double()
         names, counts = torch.unique(groups, return_counts=True)
@@ -70,6 +80,17 @@ class AdvantageTracker(nn.Module):
     @override
     def set_extra_state(self, state: dict[str, Any]) -> None:
         self.history, self.previous_history = dict(state["former"]), dict(state["before"])
+
+
+def _within(rewards: Tensor, groups: Tensor, clip: float) -> Tensor:
+    """Return advantages (n,) over the draws of each group, without those of other groups."""
+    out = torch.zeros_like(rewards, dtype=torch.float64)
+    order = torch.argsort(groups, stable=True)
+    for rows in torch.split(order, torch.unique(groups, return_counts=True)[1].tolist()):
+        mean, deviation = _statistics(rewards[rows].tolist())
+        if deviation > 0:
+            out[rows] = ((rewards[rows].double() - mean) / deviation).clamp(-clip, clip)
+    return out
 
 
 def _statistics(rewards: list[float]) -> tuple[float, float]:

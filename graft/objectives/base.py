@@ -26,6 +26,7 @@ class RoundSpec:
         accept: The acceptance rule.
         replay_rounds: Number of rounds that are trained on together.
         recorded: Levels above 0 whose states a scored file holds.
+        samples_per_prefix: Number of neighbouring samples that share their steps above ``model.upper_level``.
     """
 
     source: str
@@ -34,6 +35,7 @@ class RoundSpec:
     accept: AcceptanceRule
     replay_rounds: int = 1
     recorded: tuple[float, ...] = ()
+    samples_per_prefix: int = 1
 
     def has_states(self, level: float) -> bool:
         """Return True if the samples of rounds come with their states at a level above 0."""
@@ -50,6 +52,7 @@ class ScoredRound:
         groups: (A,) integer of each sample's condition.
         weight: (A,) acceptance weight of each sample; 0 if the rule rejected it.
         source: The network that sampled.
+        prefix: (A,) integer of the prefix of each sample; None if no samples share their first steps.
     """
 
     chunk: Chunk
@@ -57,6 +60,7 @@ class ScoredRound:
     groups: Tensor
     weight: Tensor
     source: Literal["reference", "current"]
+    prefix: "Tensor | None" = None
 
 
 class Objective(Described, nn.Module, ABC):

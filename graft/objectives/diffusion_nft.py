@@ -98,7 +98,7 @@ class DiffusionNFT(OnPolicy):
 
     @override
     def training_batch(self, policy: Policy, scored: ScoredRound) -> TrainingBatch:
-        advantage = self.advantages(scored.rewards, scored.groups)
+        advantage = self.advantages(scored.rewards, scored.groups, scored.prefix)
         return TrainingBatch(
             scored.chunk.state, scored.chunk.condition, (0.5 + advantage / (2 * self.advantage_clip)).float()
         )

@@ -87,7 +87,7 @@ class PolicyGradient(OnPolicy):
         """Return the states (A, levels, ...) and the advantages of all samples."""
         paths = [scored.chunk.recorded[level] for level in self.record_levels(policy)]
         state = apply(lambda *fields: torch.stack(fields, 1), paths[0], *paths[1:])
-        advantage = self.advantages(scored.rewards, scored.groups)
+        advantage = self.advantages(scored.rewards, scored.groups, scored.prefix)
         return TrainingBatch(state, scored.chunk.condition, advantage.float())
 
     @override

@@ -11,7 +11,7 @@ from torch import Generator, Tensor, nn
 from graft.core import limits, seeding
 from graft.core.datatypes import SampleRequest, TrainingBatch, Weights
 from graft.core.interval import Interval
-from graft.core.state import Condition, State, size
+from graft.core.state import Condition, State, repeat_rows, size, take
 from graft.domain import Domain
 from graft.errors import GraftError
 from graft.network import AutoBatchSize, LoRA, eval_mode
@@ -190,15 +190,35 @@ class Policy(TunedNetwork):
                 stages = [_constrained(stage, domain) if stage.on_common_clock else stage for stage in stages]
         stages = [replace(stage, model=self.auto_batch_size(stage.model)) for stage in stages]
         with explain_not_finite(request.weights), self.eval_weights(request.weights):
-            drawn = run_stages(
-                stages, request.condition, self.steps, request.record, generator, request.state, None, repeats
-            )
+            drawn = self._run(stages, request, generator, repeats)
             for level, state in drawn.states.items() if request.predict_x0 else ():
                 # the stage that samples below that level
                 stage = next(stage for stage in stages if stage.on_common_clock and stage.interval.low < level)
                 output = stage.process(stage.model, state, level, request.condition)
                 drawn.x0_predictions[level] = stage.process.predict_x0(output, state, level, request.condition)
                 drawn.denoiser_calls += 1
+        return drawn
+
+    def _run(
+        self, stages: list[Stage], request: SampleRequest, generator: "Generator | None", repeats: int
+    ) -> Trajectory:
+        """Return the samples of a request; those of one prefix share the stages above ``upper_level``."""
+        each = request.samples_per_prefix
+        shared = [stage for stage in stages if each > 1 and stage.interval.low >= self.upper_level]
+        if not shared:
+            return run_stages(
+                stages, request.condition, self.steps, request.record, generator, request.state, None, repeats
+            )
+        condition = take(request.condition, slice(None, None, each))
+        levels = [level for level in request.record if level > self.upper_level]
+        prefix = run_stages(shared, condition, self.steps, levels, generator, None, None, repeats)
+        levels = [level for level in request.record if level <= self.upper_level]
+        state = repeat_rows(prefix.state, each)
+        drawn = run_stages(
+            stages[len(shared) :], request.condition, self.steps, levels, generator, state, None, repeats
+        )
+        drawn.states |= {level: repeat_rows(recorded, each) for level, recorded in prefix.states.items()}
+        drawn.denoiser_calls += prefix.denoiser_calls
         return drawn
 
     @property
@@ -220,11 +240,22 @@ class Policy(TunedNetwork):
     def denoiser_calls(self, weights: Weights) -> int:
         """Return the number of denoiser calls that a sample takes."""
         own = self.corrector if weights != "reference" else None
-        repeats = self._domain[0].num_resamples if self._domain[0] is not None else 1
-        calls = self.solver.denoiser_calls(self.steps)
-        if repeats > 1 and self.steps > 1:
-            calls += (repeats - 1) * self.solver.denoiser_calls(self.steps - 1)
+        calls = self._calls_of_steps(self.steps)
         return calls + (own.solver.denoiser_calls(own.steps) if own is not None else 0)
+
+    def denoiser_calls_of_prefix(self, weights: Weights) -> int:
+        """Return the number of denoiser calls above ``upper_level``, which samples of one prefix share."""
+        if weights == "reference":
+            return 0
+        return self._calls_of_steps(self.steps) - self._calls_of_steps(round(self.upper_level * self.steps))
+
+    def _calls_of_steps(self, steps: int) -> int:
+        """Return the number of denoiser calls in the last ``steps`` steps of a sampler, with repeated steps."""
+        repeats = self._domain[0].num_resamples if self._domain[0] is not None else 1
+        calls = self.solver.denoiser_calls(steps)
+        if repeats > 1 and steps > 1:
+            calls += (repeats - 1) * self.solver.denoiser_calls(steps - 1)
+        return calls
 
     # Training
 

@@ -20,6 +20,7 @@ def check_run(data: Any, module: GraftModule, trainer: Trainer) -> None:
         trainer: The trainer of the run.
     """
     policy, rounds, evaluation = module.policy, data.num_rounds, data.evaluation
+    _check_prefixes(data, module)
     if module.level_setting == "auto":
         _check_auto_level(data, module)
     else:  # otherwise it is checked when the level is known
@@ -45,6 +46,27 @@ def check_run(data: Any, module: GraftModule, trainer: Trainer) -> None:
             f"data.budget.max_calls is {data.budget.max_calls}, of which validation and comparison take "
             f"{evaluation.reward_calls(rounds)}: the {rounds} rounds have {max(0, calls)} calls each, but the rule "
             f"'{data.accept}' needs {least}: raise it, or lower {name}.test_draws and {name}.validation_draws"
+        )
+
+
+def _check_prefixes(data: Any, module: GraftModule) -> None:
+    """Raise GraftError if samples are to share their first steps and cannot."""
+    if data.samples_per_prefix == 1:
+        return
+    name = f"data.samples_per_prefix is {data.samples_per_prefix}"
+    if data.source.name != "current":
+        raise GraftError(
+            f"{name}, which needs samples of the tuned model: set data.source to current, or leave it at 1"
+        )
+    if module.policy.corrector is not None or module.policy.upper_level == 1:
+        raise GraftError(
+            f"{name}, but no steps can be shared: the reference samples none above model.upper_level. Set "
+            "model.upper_level below 1, without a corrector"
+        )
+    if not module.policy.process.has_log_prob:
+        raise GraftError(
+            f"{name}, but the sampler is deterministic, so that the samples of a prefix would be equal: set eta > 0 in "
+            "every field of the process"
         )
 
 

@@ -46,6 +46,9 @@ class Rollouts(Described, LightningDataModule):
         batch_size: Number of samples in a chunk: the batch of the sampler and the unit of randomness.
         source: The network that samples: ``reference`` in every round, or ``current``, the tuned network as it is now.
             Or a `graft.rollouts.ScoredFile`.
+        samples_per_prefix: Number of samples that share a condition and the reference's steps above
+            ``model.upper_level``. `graft.objectives.PolicyGradient` and `graft.objectives.DiffusionNFT` compare them
+            with each other only. It divides ``draws`` and ``batch_size``. 1: nothing is shared.
         steps_per_round: Number of optimizer steps in a round.
         train_batch_size: Number of samples in an optimizer step; ``trainer.accumulate_grad_batches`` splits it.
         replay_rounds: Number of rounds whose accepted samples are trained on together. More than one suits source
@@ -74,6 +77,7 @@ class Rollouts(Described, LightningDataModule):
         draws: int = 2048,
         batch_size: int = 128,
         source: "ScoredFile | str" = "reference",
+        samples_per_prefix: int = 1,
         steps_per_round: int = 600,
         train_batch_size: int = 64,
         replay_rounds: int = 1,
@@ -95,6 +99,12 @@ class Rollouts(Described, LightningDataModule):
             raise GraftError(f"the rule '{self.accept}' needs {self.accept.min_draws} draws, data.draws is {draws}")
         self.draws, self.batch_size, self.train_batch_size = draws, batch_size, train_batch_size
         self.steps_per_epoch, self.replay_rounds = steps_per_round, replay_rounds
+        limits.check("data.samples_per_prefix", samples_per_prefix, 1)
+        for name in ("draws", "batch_size"):
+            if sizes[name] % samples_per_prefix:
+                found = f"data.samples_per_prefix is {samples_per_prefix}"
+                raise GraftError(f"{found}; it must divide data.{name}, which is {sizes[name]}")
+        self.samples_per_prefix = samples_per_prefix
         self.source = make_source(source)
         # copies, because the defaults are shared
         self.budget, self.evaluation, self.storage = replace(budget), replace(evaluation), replace(storage)
@@ -139,6 +149,7 @@ class Rollouts(Described, LightningDataModule):
             filters=self.filters,
             draws=self.draws,
             batch_size=self.batch_size,
+            samples_per_prefix=self.samples_per_prefix,
             replay_rounds=self.replay_rounds,
             seed=self.seed,
             reward=self.reward,

@@ -76,6 +76,8 @@ class RoundRunner:
         settings, ranks = self.settings, self.ranks
         refuse_linked_round(settings.round_dir(number))
         origin = settings.source.origin(self.domain, self.policy, number, str(self.trainer.precision))
+        if settings.samples_per_prefix > 1:
+            origin["samples_per_prefix"] = settings.samples_per_prefix
         store = settings.store(number, origin)
         began = perf_counter()
         sampler = RoundSampler(self.domain, self.policy, settings, self.trainer)
@@ -87,7 +89,8 @@ class RoundRunner:
         accepted = accept_round(self.domain, store, scores, keys, settings, number)
         former = summaries[-1] if summaries else None
         varied, self.saturated = check_variation(accepted, settings, number, former, self.objective.uses_rewards)
-        denoiser_calls = self.policy.denoiser_calls(sampler.weights)
+        shared = self.policy.denoiser_calls_of_prefix(sampler.weights) * (1 - 1 / settings.samples_per_prefix)
+        denoiser_calls = self.policy.denoiser_calls(sampler.weights) - shared
         summary = summarise(settings, store, number, scores, accepted, varied, denoiser_calls)
         trains = number == 0 and self.trainer.state.fn == TrainerFn.FITTING  # graft compare runs rounds to look at
         error = self._reference_error(store, accepted) if trains else None
@@ -128,12 +131,14 @@ class RoundRunner:
         _, index, weight = RoundSummary.read(self.settings.round_dir(number))
         store = self.settings.store(number)
         rewards = torch.tensor(store.scores()[0].values, dtype=torch.float64)
+        each, rows = self.settings.samples_per_prefix, torch.arange(len(rewards))
         if self.objective.needs_rejected:
             chunk, weight = store.read_subset(ALL), torch.zeros_like(rewards).index_put((index,), weight)
         else:
-            chunk, rewards = store.read_subset(ACCEPTED), rewards[index]
+            chunk, rewards, rows = store.read_subset(ACCEPTED), rewards[index], index
         signed = oriented(rewards, self.settings.accept_higher_is_better)
-        return ScoredRound(chunk, signed, self.domain.group(chunk.condition), weight, self.settings.source.behaviour)
+        groups, prefix = self.domain.group(chunk.condition), rows // each if each > 1 else None
+        return ScoredRound(chunk, signed, groups, weight, self.settings.source.behaviour, prefix)
 
     def accepted_round(self, number: int) -> ScoredRound:
         """Return the accepted draws of a round; an unfinished round is run first."""
@@ -156,7 +161,7 @@ def summarise(
     scores: Scores,
     accepted: AcceptedRound,
     varied: Variation,
-    denoiser_calls: int,
+    denoiser_calls: float,
 ) -> RoundSummary:
     """Return the summary of a round.
 
@@ -167,7 +172,7 @@ def summarise(
         scores: The scores of all samples.
         accepted: The outcome of the acceptance.
         varied: Variation of the rewards.
-        denoiser_calls: Number of denoiser calls of one sample.
+        denoiser_calls: Number of denoiser calls of one sample; a call that samples share counts in part.
     """
     rewards: Tensor = accepted.rewards
     selection, sampled = accepted.selection, settings.source.is_model
@@ -188,7 +193,7 @@ def summarise(
         reward=float(rewards.nanmean()),
         accepted_reward=mean,
         matched_share=covered,
-        denoiser_calls=(len(rewards) - reused) * denoiser_calls if sampled else 0,
+        denoiser_calls=round((len(rewards) - reused) * denoiser_calls) if sampled else 0,
         reward_calls=sum(store.reward_calls(i) for i in chunks) if sampled else 0,
         failures=dict(Counter(scores.failures.values()).most_common(5)),
         not_scored=int(rewards.isnan().sum()) - len(scores.failures),

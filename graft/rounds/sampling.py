@@ -47,7 +47,9 @@ class RoundSampler:
         also = {nearest_level(level, self.policy.steps) for level in settings.record_levels} - {0.0}
         levels = tuple(sorted({*needed, *also}))
         key = ("rollout", number)
-        requests = SampleRequests(self.domain, settings.draws, settings.batch_size, key, self.weights, levels)
+        requests = SampleRequests(
+            self.domain, settings.draws, settings.batch_size, key, self.weights, levels, settings.samples_per_prefix
+        )
         for index in range(ranks.rank, len(sizes), ranks.world_size):
             self._find(store, number, index, needed)
         ranks.barrier()

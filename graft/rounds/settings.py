@@ -27,6 +27,7 @@ class RoundSettings:
         filters: Filters that are applied before the rule.
         draws: Number of samples in a round.
         batch_size: Number of samples in a chunk.
+        samples_per_prefix: Number of neighbouring samples that share their first steps.
         replay_rounds: Number of rounds that are trained on together.
         seed: Seed of the acceptance.
         reward: The reward; None for a scored file without one.
@@ -47,6 +48,7 @@ class RoundSettings:
     filters: Sequence[Filter]
     draws: int
     batch_size: int
+    samples_per_prefix: int
     replay_rounds: int
     seed: int
     reward: "Reward | None"
@@ -153,7 +155,13 @@ class RoundSettings:
         """Return the settings that an objective checks."""
         source = self.source
         return RoundSpec(
-            source.name, source.behaviour, source.is_model, self.accept, self.replay_rounds, source.recorded
+            source.name,
+            source.behaviour,
+            source.is_model,
+            self.accept,
+            self.replay_rounds,
+            source.recorded,
+            self.samples_per_prefix,
         )
 
     def describe(self) -> str:

@@ -21,7 +21,17 @@ from graft.io.page import policy
 from graft.io.tensors import read_tensors
 
 ALL = ",".join(METHODS)
-TRAINED = ("graft", "pgraft@0.25", "all@0.25", "rwr", "ddpo@0.25", "nft@0.25", "anchored@0.25", "mine@0.25")
+TRAINED = (
+    "graft",
+    "pgraft@0.25",
+    "all@0.25",
+    "rwr",
+    "ddpo@0.25",
+    "nft@0.25",
+    "anchored@0.25",
+    "mine@0.25",
+    "shared_prefix",
+)
 MINE = "data: {accept: {class_path: graft.accept.TopK, init_args: {keep: 2, draws: 8}}}"
 FEW = ["--data.draws", "128", "--data.evaluation.test_draws", "64", "--data.steps_per_round", "4"]
 TIMES = ("training_seconds", "inference_seconds")
@@ -68,7 +78,7 @@ def there(work: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_row_for_every_method_and_seed(there: Path) -> None:
     names = [name.partition("@")[0].partition(":")[0] for name in (row["line"] for row in rows("all"))]
     assert names == 2 * [*METHODS, "mine"]
-    assert [row["seed"] for row in rows("all")] == 13 * ["0"] + 13 * ["1"]
+    assert [row["seed"] for row in rows("all")] == 14 * ["0"] + 14 * ["1"]
     assert all(math.isfinite(float(row["reward"])) for row in rows("all"))
     assert not [name for name in rows("all")[0] if "mmd" in name or "diversity" in name]  # no features: left out
 
@@ -81,13 +91,14 @@ def test_equal_counts(there: Path) -> None:
         assert trained + early + free == 1
         share = 1 if trained else 0.5 if early else 0
         assert float(row["training_reward_calls"]) == share * 256
-        assert float(row["rollout_denoiser_calls"]) == share * 256 * 8
+        shared = 4 * 7 / 8 if row["line"] == "shared_prefix" else 0  # eight samples share four of the eight steps
+        assert float(row["rollout_denoiser_calls"]) == share * 256 * (8 - shared)
         assert float(row["optimizer_steps"]) == share * 8
         each = 4 if row["line"] == "best_of:4" else 1
         assert float(row["inference_denoiser_calls"]) == each * 64 * 8
         assert float(row["inference_reward_calls"]) == (each * 64 if each > 1 else 0)
-        # 64 examples a step: the network alone; 4 transitions of new and old; new and old; new and drawing
-        factor = {"ddpo@0.25": 8, "nft@0.25": 2, "anchored@0.25": 2}.get(row["line"], 1)
+        # 64 examples a step: the network alone; 4 or 3 transitions of new and old; new and old; new and drawing
+        factor = {"ddpo@0.25": 8, "shared_prefix": 6, "nft@0.25": 2, "anchored@0.25": 2}.get(row["line"], 1)
         assert float(row["training_network_evaluations"]) == share * 8 * 64 * factor
     assert line("all", "ddpo@0.25")["rounds"] == "4" and line("all", "graft")["rounds"] == "2"  # smaller ones
 
@@ -110,7 +121,7 @@ def test_files(there: Path) -> None:
     assert content["budget"] == {"reward_calls": 256, "denoiser_calls": 2048, "optimizer_steps": 8}
     about = content["accepted_distribution"]
     assert about["draws"] == 256 and 60 <= about["count"] <= 68 and content["baseline"] == "reference"
-    assert len(content["rows"]) == 26 and content["command"].startswith("graft compare --config")
+    assert len(content["rows"]) == 28 and content["command"].startswith("graft compare --config")
     reward = content["lines"]["graft"]["columns"]["reward"]
     pair = [float(line("all", "graft", seed)["reward"]) for seed in (0, 1)]
     assert reward["mean"] == pytest.approx(sum(pair) / 2) and reward["n"] == 2

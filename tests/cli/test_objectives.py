@@ -11,6 +11,7 @@ from called import done, run
 from safetensors.torch import load_file
 
 from graft.io.tensors import read_tensors, write_tensors
+from graft.rounds.chunk_files import chunk_from_tensors
 
 ONE = ["--trainer.max_epochs", "1", "--data.evaluation.validation_draws", "0", "--data.evaluation.test_draws", "16"]
 ALL = [
@@ -26,6 +27,7 @@ ALL = [
 OBJECTIVES = {
     "ddpo": ["--model.objective", "PolicyGradient", *ALL],
     "nft": ["--model.objective", "DiffusionNFT", "--model.objective.decay_increment", "0.3", *ALL],
+    "shared_prefix": ["--config", "objective/shared_prefix.yaml"],
     "anchored": ["--model.objective", "AnchoredShaping", "--model.upper_level", "0.75", *ALL[:4]],
 }
 ETA = "--model.process.init_args.eta"
@@ -93,6 +95,21 @@ def test_objective(name: str, flags: list[str], folder: Path, mixture_fit: list[
     before = load_file(mixture_reference)
     assert any("lora" in n or not torch.equal(t, before[n]) for n, t in changed.items())
     done("sample", "--weights", made, "-n", "5", "--out", "a.csv")
+
+
+def test_samples_of_a_prefix(folder: Path, mixture_fit: list[str]) -> None:
+    """Eight samples share the states above the upper level and at it."""
+    more = ["--trainer.max_epochs", "2", "--data.storage.record_levels", "[0.75,0.25]"]
+    done("fit", *mixture_fit, *ONE, *OBJECTIVES["shared_prefix"], *more, "--run_dir", "whole")
+    rounds = summary(folder / "whole")["rounds"]
+    assert [each["denoiser_calls"] for each in rounds] == 2 * [64 * 8 - 56 * 4]  # half of the eight steps are shared
+    for number in range(2):
+        path = folder / f"whole/rounds/{number}/chunk_00000.safetensors"
+        found, about = read_tensors(path)
+        recorded = chunk_from_tensors(path, found, about, 32).recorded
+        above, upper, below = (recorded[level].reshape(-1, 8, 2) for level in (0.75, 0.5, 0.25))
+        assert torch.equal(above, above[:, :1].expand_as(above)) and torch.equal(upper, upper[:, :1].expand_as(upper))
+        assert not (below[:, 1:] == below[:, :1]).any() and about["origin"]["samples_per_prefix"] == 8
 
 
 def test_anchored(folder: Path, mixture_fit: list[str], mixture_reference: Path) -> None:
@@ -166,6 +183,10 @@ def test_interruption(name: str, folder: Path, mixture_fit: list[str], monkeypat
         ([*OBJECTIVES["anchored"], ETA, "0"], "biased at model.level > 0 and model.upper_level < 1"),
         ([*OBJECTIVES["anchored"], "--data.replay_rounds", "2"], "data.replay_rounds=1"),
         (["--model.upper_level", "0"], "model.upper_level is 0"),
+        ([*OBJECTIVES["shared_prefix"], "--data.source", "reference"], "set data.source to current"),
+        ([*OBJECTIVES["shared_prefix"], "--model.upper_level", "1"], "Set model.upper_level below 1"),
+        ([*OBJECTIVES["shared_prefix"], ETA, "0"], "the sampler is deterministic"),
+        ([*OBJECTIVES["shared_prefix"], "--data.samples_per_prefix", "3"], "it must divide data.draws, which is 64"),
         (
             ["--model.upper_level", "0.75", "--model.level", "auto"],
             "data.level_search.candidates, which must lie below model.upper_level",

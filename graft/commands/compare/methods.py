@@ -198,6 +198,15 @@ METHODS: dict[str, Method] = {
             integer=True,
         ),
         Method(
+            "shared_prefix",
+            "DDPO of the last steps, for draws that share the first ones (Elign), K rounds for each round",
+            ("--config", "objective/shared_prefix.yaml", *ON_POLICY),
+            "zero",
+            splits_rounds=True,
+            parameter="K",
+            integer=True,
+        ),
+        Method(
             "nft",
             "DiffusionNFT, K rounds for each of the configuration's",
             ("--config", "objective/diffusion_nft.yaml", *ON_POLICY),

@@ -57,8 +57,9 @@ LEGEND = (
     "often. Conditions without accepted draws take no part in the share, those without two none in the distances: "
     "matched share and distance share say how many samples are left. "
     "Inference: per sample. Every trained method takes {reward_calls:,} reward calls, {denoiser_calls:,} denoiser "
-    "calls in rollouts and {optimizer_steps:,} optimizer steps. All methods that sample with "
-    "GRAFT's weights share the cost of one GRAFT run. A method that is stopped early has the cost up to that round."
+    "calls in rollouts (fewer where samples share their first steps) and {optimizer_steps:,} optimizer steps. All "
+    "methods that sample with GRAFT's weights share the cost of one GRAFT run. A method that is stopped early has the "
+    "cost up to that round."
 )
 
 
