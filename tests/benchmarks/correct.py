@@ -4,9 +4,14 @@ python tests/benchmarks/correct.py plane [SEEDS]    eight blobs in the plane, fl
 python tests/benchmarks/correct.py digits [SEEDS]   8x8 digits, a flow of fully connected layers
 python tests/benchmarks/correct.py classes [SEEDS]  the same with the digits' classes as conditions
 python tests/benchmarks/correct.py unet [SEEDS]     8x8 digits, the flow that ships
+python tests/benchmarks/correct.py mnist [SEEDS]    28x28 digits, with classes and without
 python tests/benchmarks/correct.py reward [SEEDS]   no data but a reward: the noise of accepted draws (`graft fit`)
 
-Every cell is a run (all but the plane's on the command line), kept in the temporary folder of `toys.py`.
+Every cell is a run (all but the plane's on the command line), kept in the temporary folder of `toys.py`. The 28x28
+digits have to be there, with a network of features, of whose accuracy its training tells:
+
+python tests/benchmarks/mnist_digits.py PACKAGE --out FOLDER/mnist.npz    # the docstring says where the package is from
+python -m domains.images.train_classifier --source FOLDER/mnist.npz --out FOLDER/mnist_features.safetensors --steps 1000
 """
 
 import itertools
@@ -165,11 +170,34 @@ def _ran(folder: Path, settings: list[str], solver: str, steps: int, warp: float
     return json.loads((folder / "summary.json").read_text())
 
 
+def mnist(classes: str, solver: str, steps: int, warp: float, seed: int) -> dict:
+    """The summary of a cell: the flow of `flow_mnist.yaml`, with the digits' classes as conditions or without."""
+    data, features = FOLDER / "mnist.npz", FOLDER / "mnist_features.safetensors"
+    if not (data.exists() and features.exists()):
+        sys.exit(f"{data} and {features.name} are missing: the docstring of this file has the two commands")
+    flags = ["--config", str(HERE / "flow_mnist.yaml"), "--model.features.init_args.weights", str(features)]
+    more = (
+        ["--model.classes", "10", "--model.backbone.init_args.num_class_embeds", "10"] if classes == "classes" else []
+    )
+    folder = FOLDER / f"mnist-{classes}"
+    base = folder / "pretrained" / str(seed)
+    if not (base / "summary.json").exists():
+        train = ["--config", str(HERE / "flow_mnist_pretrain.yaml"), "--data.source", str(data)]
+        settings = [*flags, *train, *more, "--seed_everything", str(seed), "--run_dir", str(base)]
+        assert cli.main(["pretrain", *settings, "--trainer.enable_progress_bar", "false"]) == 0
+    flags += ["--config", str(HERE / "flow_mnist_correct.yaml"), "--data.source.init_args.source", str(data), *more]
+    flags += ["--model.corrector.init_args.backbone.init_args.classes", "10"] if more else []
+    flags += ["--model.weights", str(base / "reference.safetensors"), "--data.num_repeats", "2"]
+    flags += ["--trainer.enable_progress_bar", "false"]
+    return _ran(folder / f"{solver}-{steps}-{warp:g}" / str(seed), flags, solver, steps, warp, seed)
+
+
 CELLS = {
     "plane": [(plane, (trained, steps)) for trained in TRAINED for steps in (2, 4, 8)],
     "digits": [(digits, cell) for cell in (("Euler", 4, 2.0), ("Euler", 6, 2.0))],
     "classes": [(classes, ("Euler", 4, 2.0)), (classes, ("Euler", 6, 2.0))],
     "unet": [(unet, ("Euler", 4, 2.0)), (unet, ("Euler", 6, 2.0))],
+    "mnist": [(mnist, (classes, "Euler", 10, 2.0)) for classes in ("classes", "none")],
     "reward": [(reward, (name, kind)) for name in ("Symmetry", "Ink") for kind in ("flow", "Gaussian")],
 }
 SHAPED = {

@@ -14,7 +14,7 @@ from PIL import Image
 import graft
 from domains.images import Images
 from domains.images.autoencoder import Autoencoder
-from domains.images.backbone import UNet
+from domains.images.backbone import PatchUNet, UNet
 from domains.images.data import ImageData
 from domains.images.features import Pixels
 from domains.images.keys import PerceptualHash
@@ -102,6 +102,24 @@ def test_the_network_is_diffusers_own(tmp_path: Path) -> None:
         again = UNet2DModel(**TINY).eval()
         again.load_state_dict(fast.state_dict())
         assert torch.equal(fast(x, t / 1000, {"label": label}), again(x, t / 1000 * 1000).sample)
+
+
+def test_network_of_patches() -> None:
+    """It is a UNet of the patches, each value of which is a channel; no pixel changes its place."""
+    torch.manual_seed(0)
+    shape = {name: value for name, value in TINY.items() if name not in ("sample_size", "in_channels", "out_channels")}
+    network = PatchUNet(2, 16, 3, num_class_embeds=3, **shape).eval()
+    assert network.unet.config.sample_size == 8 and network.unet.config.in_channels == 12
+    x, t, condition = torch.randn(2, 3, 16, 16), torch.tensor([0.2, 0.9]), {"label": torch.tensor([0, 2])}
+    patches = torch.stack([x[:, :, i::2, j::2] for i in range(2) for j in range(2)], 2).flatten(1, 2)
+    with torch.no_grad():
+        found, wanted = network(x, t, condition), network.unet(patches, t, condition).unflatten(1, (3, 4))
+    for place, (i, j) in enumerate([(0, 0), (0, 1), (1, 0), (1, 1)]):
+        assert torch.equal(found[:, :, i::2, j::2], wanted[:, :, place])
+    process = Images(network, classes=3).policy.process
+    assert isinstance(process, Gaussian) and process.shape == (3, 16, 16)
+    with pytest.raises(graft.GraftError, match="patch_size is 3; it must divide sample_size, which is 16"):
+        PatchUNet(3, 16, **shape)
 
 
 def test_conditions_and_groups() -> None:
