@@ -22,12 +22,13 @@ from typing import Any
 from rdkit import Chem, DataStructs
 from rdkit.Chem import rdFingerprintGenerator
 
-from graft.evaluation.confidence import mean_interval
+from graft.evaluation.confidence import mean_interval, paired_p_value
 
 HERE = Path(__file__).parent
 ROUNDS, STEPS = 10, 20
 SPARE = 1.5  # draws for each reward call
 BEST = 10
+BASE = "reference alone"
 HIT = 0.4  # similarity of a hit
 SHAPING = ["--config", "molecule/pgraft.yaml", "--data.source", "current", "--data.replay_rounds", "3"]
 SMALL = ["--config", str(HERE / "molecule_methods/anchored_small_rounds.yaml")]
@@ -40,7 +41,7 @@ LIKELY = {
     "init_args": {"reward": {"class_path": "domains.molecules.rewards.QED"}, "require": ["connected", "valid"]},
 }
 METHODS: dict[str, dict[str, Any]] = {
-    "reference alone": {"rounds": 1, "steps": 1},
+    BASE: {"rounds": 1, "steps": 1},
     "P-GRAFT, draws of the tuned model": {"flags": SHAPING},
     "DiffusionNFT": {"flags": ["--config", str(HERE / "molecule_methods/nft_small_rounds.yaml")]},
     "anchored P-GRAFT": {"flags": SMALL},
@@ -138,18 +139,23 @@ def spread(values: list[float]) -> str:
 
 
 def table(args: argparse.Namespace) -> None:
-    print("Mean ± half of a 95 % t interval over seeds\n")
+    print(
+        f"Mean ± half of a 95 % t interval over seeds; p: paired t test of the mean of the {BEST} best against {BASE}\n"
+    )
     for budget in args.budgets:
         rows = {}
         for name in args.methods:
-            folders = [args.out / folder_name(name, budget, seed) for seed in args.seeds]
-            rows[name] = [figures(folder) for folder in folders if (folder / "summary.json").exists()]
-        names = next((list(found[0]) for found in rows.values() if found), [])
-        print(f"| {budget} calls | seeds | " + " | ".join(names) + " |")
-        print("|---" * (2 + len(names)) + "|")
+            folders = {seed: args.out / folder_name(name, budget, seed) for seed in args.seeds}
+            rows[name] = {s: figures(folder) for s, folder in folders.items() if (folder / "summary.json").exists()}
+        names = next((list(each) for found in rows.values() for each in found.values()), [])
+        print(f"| {budget} calls | seeds | " + " | ".join(names) + " | p |")
+        print("|---" * (3 + len(names)) + "|")
+        best = {name: {s: each[names[3]] for s, each in found.items()} for name, found in rows.items()}
         for name, found in rows.items():
             if found:
-                cells = [spread([each[what] for each in found]) for what in names]
+                cells = [spread([each[what] for each in found.values()]) for what in names]
+                p = paired_p_value(best[name], best.get(BASE, {})) if name != BASE else None
+                cells.append("" if p is None else f"{p:.3f}")
                 print(f"| {name} | {len(found)} | " + " | ".join(cells) + " |")
         print()
 
