@@ -137,7 +137,7 @@ def test_files(there: Path) -> None:
         rest = rest.replace(name, "")
     assert "<svg" in page and "graft compare" in page and "http" not in rest
     out = Path("out.txt").read_text()
-    assert "graft: 3 of 26: pgraft@0.25, seed 0: trains" in out and "compare.html" in out
+    assert "graft: 3 of 28: pgraft@0.25, seed 0: trains" in out and "compare.html" in out
 
 
 def drawn(run: "str | Path", name: str, **changes: float) -> list[float]:
@@ -374,7 +374,7 @@ def test_molecules(small: list[str], folder: Path) -> None:
     assert float(row["internal_diversity"]) > 0 and "atom_types" not in row
     content = json.loads(Path("a/compare.json").read_text(), parse_constant=pytest.fail)
     about = content["accepted_distribution"]
-    assert about["draws"] == 128 and about["internal_diversity"] > 0
+    assert about["draws"] == about["drift_draws"] == 128 and about["internal_diversity"] > 0
     assert len({row["frechet_floor"] for row in rows("a")}) == 1  # the halves of all rows
     assert all(float(row["drift"]) >= 0 and float(row["drift_floor"]) > 0 for row in rows("a"))
     assert content["frontier"]["pgraft@0.167"]["drift"] is not None

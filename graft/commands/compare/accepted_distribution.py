@@ -73,6 +73,8 @@ class AcceptedDistribution:
             values, inverse, number = torch.unique(groups, return_inverse=True, return_counts=True)
             often = torch.tensor([self.often[value] for value in values.tolist()], dtype=torch.float64)
             out["internal_diversity"] = internal_diversity(self.features[:MOST], (often / number)[inverse])
+        if self.drawn is not None:
+            out["drift_draws"] = len(self.drawn)
         return out
 
 
@@ -87,7 +89,9 @@ def sample_accepted(module: GraftModule, data: Rollouts, trainer: Any, folder: P
     """
     data.run_dir = folder
     items, parts = run_within(trainer, module, lambda: _run_rounds(data, trainer))
-    features, feature_groups = _drawn(data) if module.supports("features") else (None, torch.zeros(0, dtype=torch.long))
+    features, feature_groups = None, torch.zeros(0, dtype=torch.long)
+    if module.supports("features"):
+        features, feature_groups = _drawn(data, trainer.max_epochs)
     summaries = [RoundSummary.read(data.rounds.round_dir(n))[0] for n in range(trainer.max_epochs)]
     groups, *weighted, rewards, conditions = (torch.cat(each) for each in zip(*parts, strict=True))
     accepted, drawn = means(*weighted), means(rewards, conditions)
@@ -133,14 +137,15 @@ def _run_rounds(data: Rollouts, trainer: Any) -> tuple[list[Any], list[tuple[Ten
     return items, parts
 
 
-def _drawn(data: Rollouts) -> tuple[Tensor, Tensor]:
-    """Return (features, conditions) of the first draws of the first round, about twice `MOST` or all."""
-    store, module = data.rounds.store(0), data.module
+def _drawn(data: Rollouts, rounds: int) -> tuple[Tensor, Tensor]:
+    """Return (features, conditions) of the first draws of all rounds, about twice `MOST` or all."""
+    module = data.module
     features, groups = list[Tensor](), list[Tensor]()
-    for index in range(len(store.chunk_sizes)):
-        if sum(len(each) for each in features) >= 2 * MOST:
-            break
-        chunk = store.read_chunk(index)
-        features.append(module.features(module.decode(chunk.state, chunk.condition)).double())
-        groups.append(module.group(chunk.condition).cpu())
+    for store in map(data.rounds.store, range(rounds)):
+        for index in range(len(store.chunk_sizes)):
+            if sum(len(each) for each in features) >= 2 * MOST:
+                break
+            chunk = store.read_chunk(index)
+            features.append(module.features(module.decode(chunk.state, chunk.condition)).double())
+            groups.append(module.group(chunk.condition).cpu())
     return torch.cat(features), torch.cat(groups)

@@ -35,7 +35,12 @@ class ComparisonSpec:
     def describe(self) -> dict[str, Any]:
         """Return the settings that rows depend on in addition to the configuration, in plain values."""
         methods = {m.label: {"settings": list(m.flags), "content": m.content} for m in self.methods}
-        return {"methods": methods, "target_draws": self.target_draws, "matched": "by condition"}
+        return {
+            "methods": methods,
+            "target_draws": self.target_draws,
+            "matched": "by condition",
+            "drift": "to all rounds",
+        }
 
 
 def parse_spec(
