@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from graft.cli.signals import ended_by_sigterm
 from graft.cli.streams import make_lasting
 from graft.cli.warning_filters import IGNORED_WARNINGS, install_warning_filters
 
@@ -31,6 +32,10 @@ COMMANDS = {  # names and texts of the help; a command is the `run` of the file 
     "test": "compare a model with its reference: --weights RUN",
     "predict": "sample a model into the run's folder: --weights RUN",
 }
+HOW_TO_RESUME = {
+    "compare": "the same command and --run_dir",
+    **dict.fromkeys(("fit", "pretrain", "correct"), "--ckpt_path last"),
+}
 HELP = """usage: graft COMMAND --config NAME [--config NAME ...] [--SETTING VALUE ...]
 
 Fine-tune diffusion and flow models on a reward by rejection sampling.
@@ -46,7 +51,7 @@ model.weights that graft wrote bring the network, the process and the steps, whi
 
 
 def main(args: "Sequence[str] | None" = None) -> int:
-    """Run a command and return its exit status: 0, 2 for an error of the user, 130 for an interruption."""
+    """Run a command and return its exit status: 0, 2 for an error of the user, 130 or 143 for an interruption."""
     args = list(sys.argv[1:] if args is None else args)
     if not args or args[0] in ("-h", "--help"):
         lines = [f"  {name:<9}  {text}".replace("\n", f"\n{'':<13}") for name, text in COMMANDS.items()]
@@ -65,7 +70,8 @@ def main(args: "Sequence[str] | None" = None) -> int:
     if here not in sys.path:
         sys.path.insert(0, here)  # for the user's own rewards and domains, as with python -m
     try:
-        return _run(args)
+        with ended_by_sigterm():
+            return _run(args)
     except (KeyboardInterrupt, SystemExit) as error:
         if isinstance(error, SystemExit) and not isinstance(error.__context__, KeyboardInterrupt):  # Lightning's
             raise
@@ -131,14 +137,15 @@ def _interrupted(args: list[str], error: BaseException) -> int:
     from graft.cli.arguments import command_line, split_flags
     from graft.runs.interruption import Interrupted
 
-    if isinstance(error.__context__, Interrupted):  # Lightning made a SystemExit of it
+    if isinstance(error.__context__, KeyboardInterrupt):  # Lightning made a SystemExit of it
         error = error.__context__
+    status: int = getattr(error, "status", 130)
     if not isinstance(error, Interrupted) or args[0] == "compare":
-        how = "the same command and --run_dir" if args[0] == "compare" else "--ckpt_path last"
-        print(f"graft: interrupted; resume with {how}", file=sys.stderr)
-        return error.status if isinstance(error, Interrupted) else 130
+        how = HOW_TO_RESUME.get(args[0], "")
+        print(f"graft: interrupted{how and f'; resume with {how}'}", file=sys.stderr)
+        return status
     _, rest = split_flags(args[1:], ("ckpt_path", "run_dir"))
     how = command_line(args[0], [*rest, "--run_dir", str(error.folder), "--ckpt_path", "last"])
     if os.environ.get("LOCAL_RANK", "0") == "0":
         print(f"graft: interrupted {error.where}, nothing is lost; resume with: {how}", file=sys.stderr)
-    return error.status
+    return status
