@@ -26,7 +26,6 @@ class RoundSpec:
         accept: The acceptance rule.
         replay_rounds: Number of rounds that are trained on together.
         recorded: Levels above 0 whose states a scored file holds.
-        samples_per_prefix: Number of neighbouring samples that share their steps above ``model.upper_level``.
     """
 
     source: str
@@ -35,7 +34,6 @@ class RoundSpec:
     accept: AcceptanceRule
     replay_rounds: int = 1
     recorded: tuple[float, ...] = ()
-    samples_per_prefix: int = 1
 
     def has_states(self, level: float) -> bool:
         """Return True if the samples of rounds come with their states at a level above 0."""

@@ -155,13 +155,7 @@ class RoundSettings:
         """Return the settings that an objective checks."""
         source = self.source
         return RoundSpec(
-            source.name,
-            source.behaviour,
-            source.is_model,
-            self.accept,
-            self.replay_rounds,
-            source.recorded,
-            self.samples_per_prefix,
+            source.name, source.behaviour, source.is_model, self.accept, self.replay_rounds, source.recorded
         )
 
     def describe(self) -> str:
