@@ -16,6 +16,7 @@ from trained import training
 import graft
 from graft import GraftError, GraftModule, cli
 from graft.commands.correct import InvertedNoiseData, correct, flops, train_longer
+from graft.commands.correct.inverter import InversionSettings, Inverter
 from graft.commands.correct.pareto import Frontier, Row, summarize_frontier
 from graft.network.corrector import GaussianCorrector, NoiseCorrector
 from graft.process import Gaussian, LinearSchedule, TrigFlow
@@ -51,6 +52,18 @@ class Known(nn.Module):
         return self.exact(state.double(), time, condition).to(state) + 0 * self.costly(state)[:, :2]
 
 
+class Recorded(Known):
+    """Notes, at each call, whether a GPU may round float32 to TF32."""
+
+    def __init__(self, distribution: Mixture) -> None:
+        super().__init__(distribution)
+        self.rounds: list[tuple[bool, str]] = []
+
+    def forward(self, state: Tensor, time: Tensor, condition: dict[str, Tensor]) -> Tensor:
+        self.rounds.append((torch.backends.cudnn.allow_tf32, torch.get_float32_matmul_precision()))
+        return super().forward(state, time, condition)
+
+
 class Cloud(LightningDataModule):
     def __init__(self, points: Tensor) -> None:
         super().__init__()
@@ -65,8 +78,8 @@ class Encoded(Points):
         return batch[0], {"row": torch.zeros(len(batch[0]))}
 
 
-def module(distribution: Mixture, corrector: NoiseCorrector, folder: Path, **settings: Any) -> GraftModule:
-    network = Known(distribution)
+def module(distribution: "Mixture | Known", corrector: NoiseCorrector, folder: Path, **settings: Any) -> GraftModule:
+    network = distribution if isinstance(distribution, Known) else Known(distribution)
     torch.save(network.state_dict(), folder / "base.pt")
     settings = {**training(3e-3, warmup_steps=20, cosine=True, ema_decay=0.99), "steps": 4, **settings}
     return Encoded(network, BASE, str(folder / "base.pt"), corrector=corrector, **settings)
@@ -84,6 +97,25 @@ def data(distribution: Mixture, count: int, **settings: Any) -> InvertedNoiseDat
 
 def corrected(made: GraftModule, given: InvertedNoiseData, folder: Path, epochs: int = 1) -> dict[str, Any]:
     return correct(made, given, folder / "run", graft.trainer(epochs, accelerator="cpu", enable_progress_bar=False))
+
+
+def test_inversion_is_in_float32_on_a_gpu_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The inversion amplifies rounding, so TF32 is off for it, and as before afterwards."""
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    torch.set_float32_matmul_precision("high")
+    try:
+        network = Recorded(normal(MEAN, COV))
+        made = module(network, GaussianCorrector(), tmp_path, steps=2)
+        settings = InversionSettings(1, 0.0, Anderson(), 0.01, 0.1, 8, 8, 0)
+        trainer = graft.trainer(1, accelerator="cpu", enable_progress_bar=False)
+        inverter = Inverter(made, trainer, settings, tmp_path)
+        inverter.invert_known()
+        points = torch.zeros(8, 2), {"row": torch.zeros(8)}
+        inverter.invert_data(lambda number: points)
+        assert network.rounds and set(network.rounds) == {(False, "highest")}
+        assert torch.backends.cudnn.allow_tf32 and torch.get_float32_matmul_precision() == "high"
+    finally:
+        torch.set_float32_matmul_precision("highest")
 
 
 @pytest.mark.parametrize("solver", [Euler(), Heun()], ids=["euler", "heun"])

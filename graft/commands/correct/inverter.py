@@ -13,6 +13,7 @@ from torch import Tensor
 from graft.commands.correct.invert import DeterministicSampler, InversionResult, invert, recovery_error
 from graft.commands.correct.inverted_chunk import InvertedChunk, concatenate, passes_round_trip, too_many_lost_message
 from graft.core import seeding
+from graft.core.precision import exact_float32
 from graft.core.progress import progress
 from graft.core.state import Condition, State, apply, flatten, size, take
 from graft.errors import GraftError
@@ -153,7 +154,7 @@ class Inverter:
                 condition = self.module.sample_conditions(
                     min(settings.batch_size, settings.num_certificate_draws - start), generator
                 )
-                with self.module.policy.eval_weights("reference"):
+                with exact_float32(), self.module.policy.eval_weights("reference"):
                     error, found = recovery_error(
                         self.flow, to_device(self.trainer, condition), settings.fixed_point_solver, generator
                     )
@@ -177,7 +178,7 @@ class Inverter:
         self._stop_if_interrupted()
         if not path.exists() and self.trainer.is_global_zero:
             moved, moved_condition = to_device(self.trainer, (data, given))
-            with self.module.policy.eval_weights("reference"):
+            with exact_float32(), self.module.policy.eval_weights("reference"):
                 found = invert(self.flow, moved, moved_condition, settings.fixed_point_solver, generator)
             InvertedChunk(data, given, rows, _to_cpu(found), torch.zeros(0)).write(path, origin)
         self.trainer.strategy.barrier()
