@@ -14,6 +14,14 @@ Its optimum at x_u is
 the denoiser of the accepted distribution if the old network is consistent, and otherwise corrected by the error of the
 old network on its own samples. The gradient at D_old is (w − 1)(D_old − x_0). Without selection it is 0 for each
 sample, so the noise of the gradient comes from the selection alone.
+
+With a contrast scale s the same loss, times s, trains D' = D_old + (D − D_old) / s, and the optimum is
+
+.. math:: D = D_{old} + s\, (D^* - D_{old})
+
+for the optimum D* above: classifier-free guidance (Ho and Salimans 2022, arXiv 2207.12598, equation 6) with the
+acceptance as the condition. A network that is trained on few samples may learn only a part of the way from D_old to
+D*, and s > 1 makes up for it. If it learns D*, its samples have more reward and more drift than the accepted ones.
 """
 
 import torch
@@ -22,7 +30,7 @@ from typing_extensions import override
 
 from graft.core import limits
 from graft.core.datatypes import TrainingBatch
-from graft.core.state import size
+from graft.core.state import apply, size
 from graft.errors import GraftError
 from graft.network import EMA, eval_mode
 from graft.objectives.base import Objective, RoundSpec, ScoredRound
@@ -39,16 +47,23 @@ class AnchoredShaping(Objective):
         push_limit: Largest relative increase of the reference's error on a sample of weight below 1, such as a rejected
             one (`graft.objectives.push_limit`); null for none. With draws of the current model it takes one more
             network call for each sample.
+        contrast_scale: Length of the step from the network that sampled to the accepted distribution's denoiser, in
+            the space of the loss; 1 for that denoiser itself, more for more reward and more drift. Probabilities of
+            classes stay probabilities, so that their step may be shorter.
+
+    Raises:
+        GraftError: A setting is out of range.
     """
 
     needs_rejected = True
     old: EMA
     source: str
 
-    def __init__(self, push_limit: "float | None" = None) -> None:
+    def __init__(self, push_limit: "float | None" = None, contrast_scale: float = 1.0) -> None:
         super().__init__()
         limits.check("model.objective.push_limit", push_limit, 0)
-        self.push_limit = push_limit
+        limits.check("model.objective.contrast_scale", contrast_scale, 0, above=True)
+        self.push_limit, self.contrast_scale = push_limit, contrast_scale
 
     @override
     def setup(self, policy: Policy) -> None:
@@ -92,15 +107,19 @@ class AnchoredShaping(Objective):
             old = process.loss_output(process(drew, noisy, level, condition), noisy, level, condition)
         new = process.loss_output(process(policy.backbone, noisy, level, condition), noisy, level, condition)
         goal = process.loss_target(clean, noise, level)
-        distance, error = process.x0_error(new, old, level), process.x0_error(new, goal, level)
+        scale = self.contrast_scale
+        part = apply(lambda o, n: o + (n - o) / scale, old, new) if scale != 1 else new
+        distance, error = process.x0_error(part, old, level), process.x0_error(part, goal, level)
         excess = batch.weight.to(error) - 1
-        losses, shown = excess * error + distance, {"old_distance": distance.detach().mean()}
+        losses = scale * (excess * error + distance)
+        shown = {"old_distance": process.x0_error(new, old, level).detach().mean()}
         if self.push_limit is not None:
             reference = old
             if self.source == "current":
                 output = policy.reference_output(noisy, level, condition)
                 reference = process.loss_output(output, noisy, level, condition)
             least = process.x0_error(reference, goal, level)
+            error = process.x0_error(new, goal, level)
             losses, shown["stopped"] = limit_push(losses, error, least, excess < 0, self.push_limit)
         return losses.mean(), shown
 

@@ -4,8 +4,9 @@
     python tests/benchmarks/causes.py table layouts|molecules [--seeds 0,1] [--out runs/causes]
 
 The round has the reward calls of the domain's comparison of small rounds. The draws of a seed are sampled and scored
-once; every variant trains on them and is evaluated on 1,000 samples with the same noise. The share is that of the
-condition-matched gain of the accepted draws. The same command resumes the runs.
+once, and again for the accepted draws alone, which need their states at the level; the seed gives the same draws. Every
+variant trains on them and is evaluated on 1,000 samples with the same noise. The share is that of the condition-matched
+gain of the accepted draws. The same command resumes the runs.
 """
 
 import argparse
@@ -68,7 +69,7 @@ def run(args: argparse.Namespace) -> None:
         command += ["--seed_everything", str(seed), "--trainer.max_epochs", "1"]
         command += ["--data.evaluation.validation_draws", "0", "--data.evaluation.test_draws", "1000"]
         command += ["--trainer.enable_progress_bar", "false"]
-        if (known := args.reuse or folder(args, "none", seed)) != made:
+        if (known := args.reuse or folder(args, "none", seed)) != made and flags != GRAFT:
             command += ["--data.storage.reuse_runs", f"[{known}]"]
         command += ["--ckpt_path", "last"] if (made / "checkpoints").exists() else []
         made.parent.mkdir(parents=True, exist_ok=True)

@@ -73,21 +73,27 @@ def loss_of(module: Places, copies: int = 10, plain: bool = False) -> Tensor:
     return loss
 
 
+@pytest.mark.parametrize("scale", [1.0, 2.5])
 @pytest.mark.parametrize("wrong", [0.0, 0.3], ids=["consistent", "inconsistent"])
-def test_optimum(wrong: float) -> None:
-    """D = D_acc + p_all / p_acc (D_old - D_all): GRAFT's where the old network is consistent, corrected where not."""
+def test_optimum(wrong: float, scale: float) -> None:
+    """D = D_acc + p_all / p_acc (D_old - D_all): GRAFT's where the old network is consistent, corrected where not.
+
+    A contrast scale multiplies the way there from D_old.
+    """
     (all_draws, p_all), (accepted, p_acc) = denoiser(DRAWN), denoiser(DRAWN * WEIGHT)
     old = all_draws + wrong * f64([1.0, -2.0, 0.5, 1.0])
     module = Places(old)
+    module.objective.contrast_scale = scale
     table = module.policy.backbone.table
     (slope,) = torch.autograd.grad(loss_of(module), table, create_graph=True)
     curvature = torch.stack([torch.autograd.grad(s, table, retain_graph=True)[0] for s in slope]).diagonal()
     reached = p_acc > 0  # where nothing accepted is, nothing is learned
     found = (table - slope / curvature.clamp(min=1e-12)).detach()[reached]
-    expected = (accepted + p_all / p_acc.clamp(min=1e-300) * (old - all_draws))[reached]
+    best = accepted + p_all / p_acc.clamp(min=1e-300) * (old - all_draws)
+    expected = (old + scale * (best - old))[reached]
     assert torch.allclose(found, expected, atol=1e-6)
     assert int(reached.sum()) == 3 and float((accepted - all_draws)[reached].abs().max()) > 0.5
-    if not wrong:
+    if not wrong and scale == 1:
         assert torch.allclose(found, accepted[reached], atol=1e-6)
 
 
@@ -216,6 +222,9 @@ def test_refusals() -> None:
             objective.check(line(still, 8, table, objective, upper_level=0.5).policy, SPEC)
     with pytest.raises(GraftError, match=r"model.level > 0 and model.upper_level < 1"):
         AnchoredShaping().check(line(still, 8, table, objective, upper_level=0.5, level=0.25).policy, SPEC)
+    for scale in (0.0, -1.0, float("nan")):
+        with pytest.raises(GraftError, match=r"model.objective.contrast_scale is"):
+            AnchoredShaping(contrast_scale=scale)
     for start in (0.0, 1.5, -1.0):
         with pytest.raises(GraftError, match=r"model.upper_level is"):
             line(stochastic, 8, table, upper_level=start)
