@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from called import QUIET, TOY, done, run
 
 import graft
@@ -293,6 +294,19 @@ def test_paths_of_runs(there: Path, tmp_path: Path) -> None:
     assert "graft round 1 " not in result.out.split("accepted distribution")[-1].split("path")[0]
 
 
+def test_contrast_scales(there: Path, tmp_path: Path) -> None:
+    """Anchored shaping with a number has that contrast scale; with 1 it is the same run as without."""
+    folder = tmp_path / "scales"
+    methods = "anchored,anchored:1,anchored:3"
+    done("compare", *toy(there), "--methods", methods, "--seeds", "0", "--run_dir", str(folder))
+    labels = ["anchored@0.25", "anchored:1@0.25", "anchored:3@0.25"]
+    plain, one, three = (untimed(folder)[labels.index(name)] for name in labels)
+    assert [row["line"] for row in rows(folder)] == labels
+    assert plain["reward"] == one["reward"] != three["reward"]
+    config = yaml.safe_load((folder / "runs" / three["run"] / "config.yaml").read_text())
+    assert config["model"]["init_args"]["objective"]["init_args"]["contrast_scale"] == 3
+
+
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
@@ -309,6 +323,7 @@ def test_paths_of_runs(there: Path, tmp_path: Path) -> None:
         (["--methods", "graft_early", "--trainer.max_epochs", "1"], "Raise trainer.max_epochs"),
         (["--methods", "ddpo:3"], "it must divide 4"),
         (["--methods", "rwr:-1"], "data.accept.temperature is -1"),
+        (["--methods", "anchored:0"], "model.objective.contrast_scale is 0"),
         (["--methods", "more.yaml"], "more@0.25 takes 512 reward calls"),
         (["--seeds", ""], "--seeds is empty"),
         (["--seeds", "0,x"], "'x'"),

@@ -216,8 +216,10 @@ METHODS: dict[str, Method] = {
         ),
         Method(
             "anchored",
-            "GRAFT or P-GRAFT of accepted draws against all draws",
+            "GRAFT or P-GRAFT of accepted draws against all draws, SCALE times the contrast",
             ("--config", "objective/anchored.yaml"),
+            parameter="SCALE",
+            config_key="--model.objective.init_args.contrast_scale",
         ),
     )
 }
