@@ -112,7 +112,7 @@ class AnchoredShaping(Objective):
         distance, error = process.x0_error(part, old, level), process.x0_error(part, goal, level)
         excess = batch.weight.to(error) - 1
         losses = scale * (excess * error + distance)
-        shown = {"old_distance": process.x0_error(new, old, level).detach().mean()}
+        shown = {"old_distance": scale**2 * distance.detach().mean()}  # of new from old, as the error is quadratic
         if self.push_limit is not None:
             reference = old
             if self.source == "current":

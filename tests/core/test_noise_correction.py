@@ -57,10 +57,10 @@ class Recorded(Known):
 
     def __init__(self, distribution: Mixture) -> None:
         super().__init__(distribution)
-        self.rounds: list[tuple[bool, str]] = []
+        self.rounding: list[tuple[bool, str]] = []
 
     def forward(self, state: Tensor, time: Tensor, condition: dict[str, Tensor]) -> Tensor:
-        self.rounds.append((torch.backends.cudnn.allow_tf32, torch.get_float32_matmul_precision()))
+        self.rounding.append((torch.backends.cudnn.allow_tf32, torch.get_float32_matmul_precision()))
         return super().forward(state, time, condition)
 
 
@@ -112,7 +112,7 @@ def test_inversion_is_in_float32_on_a_gpu_too(tmp_path: Path, monkeypatch: pytes
         inverter.invert_known()
         points = torch.zeros(8, 2), {"row": torch.zeros(8)}
         inverter.invert_data(lambda number: points)
-        assert network.rounds and set(network.rounds) == {(False, "highest")}
+        assert network.rounding and set(network.rounding) == {(False, "highest")}
         assert torch.backends.cudnn.allow_tf32 and torch.get_float32_matmul_precision() == "high"
     finally:
         torch.set_float32_matmul_precision("highest")
