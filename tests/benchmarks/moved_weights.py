@@ -1,0 +1,43 @@
+"""Copies of finished runs whose weights lie further from the reference, for `graft compare` to evaluate.
+
+    python tests/benchmarks/moved_weights.py COMPARISON METHOD SHARE LABEL
+
+A run of METHOD in the folder of a comparison becomes one of LABEL, with weights reference + SHARE · (tuned − reference).
+The comparison's command with `LABEL.yaml`, a copy of METHOD's file, among its `--methods` then evaluates them.
+"""
+
+import shutil
+import sys
+from pathlib import Path
+
+import torch
+
+from graft.io.tensors import read_tensors, write_tensors
+
+
+def move(run: Path, made: Path, share: float) -> None:
+    """Copy a run, with moved weights."""
+    shutil.copytree(run, made)
+    tuned, about = read_tensors(run / "tuned.safetensors")
+    reference, _ = read_tensors(about["reference"]["path"])
+    moved = {
+        name: torch.lerp(reference[name], weights, share) if weights.is_floating_point() else weights
+        for name, weights in tuned.items()
+    }
+    about = {name: value for name, value in about.items() if name not in ("sha256", "format")}
+    write_tensors(made / "tuned.safetensors", moved, about)
+
+
+def main(comparison: str, method: str, share: str, label: str) -> None:
+    runs = Path(comparison) / "runs"
+    for run in sorted(runs.glob(f"{method}_*seed*")):
+        name = run.name.removeprefix(method)
+        if name.lstrip("_0123456789.").startswith("seed"):  # not a longer name of another method
+            move(run, runs / f"{label}{name}", float(share))
+            print(runs / f"{label}{name}")
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 5:
+        sys.exit(__doc__)
+    main(*sys.argv[1:])
