@@ -2,7 +2,7 @@
 
     python tests/benchmarks/moved_weights.py COMPARISON METHOD SHARE LABEL
 
-A run of METHOD in the folder of a comparison becomes one of LABEL, with weights reference + SHARE · (tuned − reference).
+A run of METHOD in the folder of a comparison becomes one of LABEL with weights reference + SHARE · (tuned − reference).
 The comparison's command with `LABEL.yaml`, a copy of METHOD's file, among its `--methods` then evaluates them.
 """
 
