@@ -44,24 +44,55 @@ def test_between_points() -> None:
 
 
 def test_equal_drift_and_equal_reward() -> None:
-    """Seed by seed: each seed's own last point of the baseline is the target."""
+    """Seed by seed, at the lesser of the two ends: each path's or the baseline's."""
     found: dict[str, Path] = {
         "base": {0: straight(1.0, 1.0, 2), 1: straight(1.0, 2.0, 2), 2: straight(1.1, 1.0, 2)},
         "better": {0: straight(2.0, 2.0, 3), 1: straight(2.5, 2.0, 3), 2: straight(2.0, 2.0, 3)},
         "short": {0: straight(1.5, 0.5, 1), 1: straight(1.5, 3.0, 1), 2: straight(1.5, 3.0, 1)},
     }
     compared = frontier.compare_paths(found, "base")
-    better, base = compared["better"], compared["base"]
+    better, base, short = compared["better"], compared["base"], compared["short"]
     assert better.reward is not None and better.reward.mean == pytest.approx((2.0 + 5.0 + 2.0) / 3)
     assert better.reward_difference is not None
     assert better.reward_difference.mean == pytest.approx((1.0 + 3.0 + 0.9) / 3)
     assert better.drift is not None and better.drift.mean == pytest.approx((0.5 + 0.8 + 0.55) / 3)
+    assert better.drift_ratio is not None
+    assert better.drift_ratio.mean == pytest.approx((0.5 + 0.4 + 0.55) / 3)
+    assert better.calls is not None and better.calls.mean == pytest.approx(100 * (0.25 + 0.4 + 0.275) / 3)
+    assert better.calls_ratio is not None and better.calls_ratio.mean == pytest.approx((0.25 + 0.4 + 0.275) / 3)
+
     assert base.reward is not None and base.reward_difference is None and base.reward_p is None
     assert base.reward.mean == pytest.approx((1.0 + 2.0 + 1.1) / 3)
-    assert compared["short"].reward is None  # seed 0 does not drift as far
-    assert better.reward_p == pytest.approx(float(ttest_1samp([1.0, 3.0, 0.9], 0.0).pvalue))
-    assert compared["short"].reward_p is None
+    assert base.drift_ratio is None and base.calls_ratio is None
+
+    assert short.reward is not None and short.reward.mean == pytest.approx((0.75 + 3.0 + 1.5) / 3)
+    assert short.reward_difference is not None
+    assert short.reward_difference.mean == pytest.approx((0.25 + 1.0 + 0.4) / 3)
+    assert short.drift is not None and short.drift.mean == pytest.approx((0.5 + 2 / 1.5 + 1.1 / 1.5) / 3)
+    assert short.drift_ratio is not None
+    assert short.drift_ratio.mean == pytest.approx((1 / 1.5 + 1 / 1.5 + 1.1 / 1.5) / 3)
+
+    raw = [float(ttest_1samp(each, 0.0).pvalue) for each in ([1.0, 3.0, 0.9], [0.25, 1.0, 0.4])]
+    assert [better.reward_p, short.reward_p] == pytest.approx(holm(raw))
     assert [name for name, each in compared.items() if not each.beaten] == ["better"]
+
+
+def test_no_common_point() -> None:
+    """A path that ends worse than it began has no reward in common with one that rises."""
+    found: dict[str, Path] = {
+        "rises": {0: straight(1.0, 1.0, 2), 1: straight(1.0, 1.0, 2)},
+        "falls": {0: straight(-1.0, 1.0, 2), 1: straight(-1.0, 2.0, 2)},
+    }
+    falls = frontier.compare_paths(found, "rises")["falls"]
+    assert falls.drift is None and falls.drift_ratio is None and falls.drift_p is None and falls.calls is None
+    assert falls.reward is not None and falls.reward.mean == -1.0 and falls.reward_difference is not None
+    assert falls.reward_difference.mean == -2.0
+    lower = frontier.compare_paths(found, "falls", higher_is_better=False)["rises"]
+    assert lower.drift is None and lower.reward is not None and lower.reward.mean == 1.0
+    less: dict[str, Path] = {"far": {0: straight(-1.0, 2.0, 2)}, "near": {0: straight(-2.0, 0.5, 1)}}
+    near = frontier.compare_paths(less, "far", higher_is_better=False)["near"]  # both have a reward of -1
+    assert near.drift is not None and near.drift.mean == 0.5
+    assert near.drift_ratio is not None and near.drift_ratio.mean == 0.5
 
 
 def test_a_path_is_beaten_only_as_a_whole() -> None:
@@ -85,6 +116,23 @@ def test_without_features_reward_calls_stand_for_the_drift() -> None:
     assert compared["dear"].beaten and not compared["cheap"].beaten
     head, body = show_frontier.frontier_table(compared)
     assert len(head) == len(body[0]) and body[0][-1] == "yes"
+
+
+def test_the_figure_has_every_coordinate_that_is_known() -> None:
+    """Four panels with features, reward calls alone without."""
+    about = {"baseline_path": "a", "reward": {"name": "QED", "higher_is_better": True}}
+    rows = [row("reference", seed, 0, 1.0, 0.1, 0) for seed in range(3)]
+    rows += [row("a", seed, k, 1.0 + k + 0.1 * seed, 1.0 * k, 10 * k) for seed in range(3) for k in (1, 2)]
+    plain = show_frontier.render_frontier([each | {"drift": None} for each in rows], about)
+    assert plain is not None and "<svg" in plain.svg.decode()
+    features = [
+        each | {"frechet": 2.0, "frechet_floor": 0.5, "internal_diversity": 9.0, "drift_floor": 0.1} for each in rows
+    ]
+    full = show_frontier.render_frontier(features, about)
+    assert full is not None and full.compared["a"].drift is not None
+    axes = [rendered.svg.decode().count('id="axes_') for rendered in (plain, full)]
+    assert axes == [1, 4]
+    assert full.svg.decode().count("LineCollection") > plain.svg.decode().count("LineCollection") > 0  # bars, floors
 
 
 def test_p_values() -> None:

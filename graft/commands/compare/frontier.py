@@ -1,6 +1,6 @@
 """The paths of the methods through reward, drift and reward calls: where they meet, and which ones no other beats."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -8,9 +8,11 @@ from graft.commands.compare.rows import Row
 from graft.evaluation.confidence import MeanInterval, holm, mean_interval, paired_difference, paired_p_value
 from graft.reward import oriented
 
-Axis = Literal["reward", "drift", "calls"]
+Axis = Literal["reward", "drift", "distance", "diversity", "calls"]
 START = "reference"
 """Line of the samples that all paths start at."""
+DISTANCE = "frechet"
+"""Column of the distance to the accepted distribution that paths have."""
 
 
 @dataclass(frozen=True)
@@ -21,11 +23,15 @@ class Point:
         reward: Mean reward.
         drift: Distance to draws of the reference; None if the domain has no features.
         calls: Number of reward calls until then.
+        distance: Distance to the accepted distribution; None if the domain has no features.
+        diversity: Internal diversity of the samples; None if the domain has no features.
     """
 
     reward: float
     drift: "float | None"
     calls: float
+    distance: "float | None" = None
+    diversity: "float | None" = None
 
 
 Path = dict[int, list[Point]]
@@ -34,16 +40,20 @@ Path = dict[int, list[Point]]
 
 @dataclass(frozen=True)
 class PathComparison:
-    """A path where it has the drift or the reward of the baseline's last point.
+    """A path and the baseline's, where they have the same drift and where they have the same reward.
+
+    The drift, by seed, is the lesser of the two at the ends of the paths, and so is the reward: both paths have a point
+    there. Differences and ratios are paired by seed.
 
     Attributes:
-        reward: Reward at the baseline's drift.
-        reward_difference: Its difference to the baseline's reward, paired by seed.
-        reward_p: Its p-value by Holm's method.
-        drift: Drift at the baseline's reward.
-        drift_difference: Its difference to the baseline's drift, paired by seed.
-        drift_p: Its p-value by Holm's method.
-        calls: Reward calls at the baseline's reward.
+        reward: Reward of the path at equal drift.
+        reward_difference: Its difference to the baseline's.
+        reward_p: p-value of the difference by Holm's method.
+        drift: Drift of the path at equal reward.
+        drift_ratio: Its ratio to the baseline's.
+        drift_p: p-value of the difference of the drifts by Holm's method.
+        calls: Reward calls of the path at equal reward.
+        calls_ratio: Their ratio to the baseline's.
         beaten: True if another path has a better point for each point of this one.
     """
 
@@ -51,10 +61,33 @@ class PathComparison:
     reward_difference: "MeanInterval | None"
     reward_p: "float | None"
     drift: "MeanInterval | None"
-    drift_difference: "MeanInterval | None"
+    drift_ratio: "MeanInterval | None"
     drift_p: "float | None"
     calls: "MeanInterval | None"
+    calls_ratio: "MeanInterval | None"
     beaten: bool
+
+
+@dataclass(frozen=True)
+class _Pairs:
+    """Values of a path and of the baseline's path by seed; empty unless every common seed has both."""
+
+    own: dict[int, float]
+    baseline: dict[int, float]
+
+    @property
+    def mean(self) -> "MeanInterval | None":
+        return mean_interval(list(self.own.values()))
+
+    @property
+    def difference(self) -> "MeanInterval | None":
+        return paired_difference(self.own, self.baseline)
+
+    @property
+    def ratio(self) -> "MeanInterval | None":
+        if not all(value > 0 for value in self.baseline.values()):
+            return None
+        return mean_interval([value / self.baseline[seed] for seed, value in self.own.items()])
 
 
 def paths(rows: Sequence[Row]) -> dict[str, Path]:
@@ -65,7 +98,9 @@ def paths(rows: Sequence[Row]) -> dict[str, Path]:
     """
     order = list(dict.fromkeys(row["path"] for row in rows))
     points = {
-        (row["path"], row["seed"], row["position"]): Point(row["reward"], row.get("drift"), _calls(row))
+        (row["path"], row["seed"], row["position"]): Point(
+            row["reward"], row.get("drift"), _calls(row), row.get(DISTANCE), row.get("internal_diversity")
+        )
         for row in sorted(rows, key=lambda row: (order.index(row["path"]), float(row["position"])))
         if row["reward"] is not None
     }
@@ -97,42 +132,37 @@ def interpolate_path(points: Sequence[Point], by: Axis, value: float, what: Axis
 
 
 def compare_paths(found: dict[str, Path], baseline: str, higher_is_better: bool = True) -> dict[str, PathComparison]:
-    """Return each path compared with the last point of the baseline's path, and the paths that are not beaten.
+    """Return each path compared with the baseline's path, and the paths that are not beaten.
 
     Args:
         found: Points of each path.
         baseline: Name of the path that the others are compared with.
         higher_is_better: True if a larger reward is better.
     """
-    last = {seed: points[-1] for seed, points in found.get(baseline, {}).items()}
-    rewards = {name: _at_each(path, last, "drift", "reward") for name, path in found.items()}
-    drifts = {name: _at_each(path, last, "reward", "drift") for name, path in found.items()}
-    own_reward = {seed: point.reward for seed, point in last.items()}
-    own_drift = {seed: point.drift for seed, point in last.items() if point.drift is not None}
+    other = found.get(baseline, {})
 
-    def complete(name: str, values: dict[int, float]) -> bool:
-        return set(values) == set(found[name]) & set(last) != set()
+    def pairs(by: Axis, what: Axis) -> dict[str, _Pairs]:
+        nearer = max if by == "reward" and not higher_is_better else min
+        return {name: _where_equal(path, other, by, what, nearer) for name, path in found.items()}
 
+    rewards, drifts, calls = pairs("drift", "reward"), pairs("reward", "drift"), pairs("reward", "calls")
     reward_p, drift_p = (
-        _p_values({name: each for name, each in values.items() if name != baseline and complete(name, each)}, own)
-        for values, own in ((rewards, own_reward), (drifts, own_drift))
+        _p_values({name: each for name, each in values.items() if name != baseline}) for values in (rewards, drifts)
     )
 
-    def mean(name: str, values: dict[int, float]) -> "MeanInterval | None":
-        return mean_interval(list(values.values())) if complete(name, values) else None
-
-    def difference(name: str, values: dict[int, float], own: dict[int, float]) -> "MeanInterval | None":
-        return paired_difference(values, own) if name != baseline and complete(name, values) else None
+    def against(name: str, value: "MeanInterval | None") -> "MeanInterval | None":
+        return value if name != baseline else None
 
     return {
         name: PathComparison(
-            reward=mean(name, rewards[name]),
-            reward_difference=difference(name, rewards[name], own_reward),
+            reward=rewards[name].mean,
+            reward_difference=against(name, rewards[name].difference),
             reward_p=reward_p.get(name),
-            drift=mean(name, drifts[name]),
-            drift_difference=difference(name, drifts[name], own_drift),
+            drift=drifts[name].mean,
+            drift_ratio=against(name, drifts[name].ratio),
             drift_p=drift_p.get(name),
-            calls=mean(name, _at_each(found[name], last, "reward", "calls")),
+            calls=calls[name].mean,
+            calls_ratio=against(name, calls[name].ratio),
             beaten=_is_beaten(name, found, higher_is_better),
         )
         for name in found
@@ -144,35 +174,53 @@ def _calls(row: Row) -> float:
     return float(sum(row[name] or 0 for name in names))
 
 
-def _at_each(path: Path, last: dict[int, Point], by: Axis, what: Axis) -> dict[int, float]:
-    """Return ``what`` by seed, for the seeds in which the path gets to the baseline's ``by``."""
-    wanted = {seed: getattr(last[seed], by) for seed in path if seed in last}
-    values = {
-        seed: interpolate_path(path[seed], by, value, what) for seed, value in wanted.items() if value is not None
-    }
-    return {seed: value for seed, value in values.items() if value is not None}
+def _where_equal(path: Path, baseline: Path, by: Axis, what: Axis, nearer: "Callable[[list[float]], float]") -> _Pairs:
+    """Return ``what`` of both paths where they have the same ``by``: the nearer one of their ends, seed by seed.
+
+    Args:
+        path: Points of a path.
+        baseline: Points of the baseline's path.
+        by: Coordinate that is equal.
+        what: Coordinate that is returned.
+        nearer: Chooses the one of two ends that is nearer to the start.
+    """
+    own, theirs = dict[int, float](), dict[int, float]()
+    seeds = [seed for seed in path if seed in baseline]
+    for seed in seeds:
+        ends = [getattr(points[seed][-1], by) for points in (path, baseline)]
+        if None in ends:
+            continue
+        value = nearer(ends)
+        a, b = (interpolate_path(points[seed], by, value, what) for points in (path, baseline))
+        if a is not None and b is not None:
+            own[seed], theirs[seed] = a, b
+    return _Pairs(own, theirs) if len(own) == len(seeds) else _Pairs({}, {})
 
 
-def _p_values(values: dict[str, dict[int, float]], own: dict[int, float]) -> dict[str, float]:
+def _p_values(values: dict[str, _Pairs]) -> dict[str, float]:
     """Return the p-value of each path's difference to the baseline by Holm's method, where there is one."""
-    raw = {name: paired_p_value(each, own) for name, each in values.items()}
+    raw = {name: paired_p_value(each.own, each.baseline) for name, each in values.items()}
     known = {name: value for name, value in raw.items() if value is not None}
     return dict(zip(known, holm(list(known.values())), strict=True))
 
 
 def mean_points(path: Path) -> list[Point]:
     """Return the means over seeds of the points that every seed has."""
-    out = []
-    for points in zip(*path.values(), strict=False):
-        drifts = [point.drift for point in points if point.drift is not None]
-        out.append(
-            Point(
-                sum(point.reward for point in points) / len(points),
-                sum(drifts) / len(drifts) if len(drifts) == len(points) else None,
-                sum(point.calls for point in points) / len(points),
-            )
+
+    def mean(points: Sequence[Point], by: Axis) -> "float | None":
+        values = [getattr(point, by) for point in points]
+        return None if None in values else sum(values) / len(values)
+
+    return [
+        Point(
+            reward=sum(point.reward for point in points) / len(points),
+            drift=mean(points, "drift"),
+            calls=sum(point.calls for point in points) / len(points),
+            distance=mean(points, "distance"),
+            diversity=mean(points, "diversity"),
         )
-    return out
+        for points in zip(*path.values(), strict=False)
+    ]
 
 
 def _is_beaten(name: str, found: dict[str, Path], higher_is_better: bool) -> bool:

@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from graft.commands.compare import show_frontier
+from graft.commands.compare.frontier import DISTANCE
 from graft.commands.compare.rows import TEXT, Row
 from graft.evaluation.confidence import MeanInterval, mean_interval, paired_difference
 from graft.io.atomic import write_bytes
@@ -19,8 +20,6 @@ from graft.report.figures import COLOURS, MARK, hide_spines, series_style, svg_e
 from graft.report.tables import format_interval, format_name, format_number, html_table, text_table
 
 Groups = dict[str, dict[str, Any]]
-DISTANCE = "frechet"
-"""The distance that the figure shows."""
 RESULTS = ("reward", "difference", "gain_in_reference_std", "gain_of_accepted")
 COSTS = (
     "training_reward_calls",

@@ -5,11 +5,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from graft.commands.compare.frontier import Axis, Path, PathComparison, compare_paths, mean_points, paths
+from graft.commands.compare.frontier import DISTANCE, Axis, Path, PathComparison, compare_paths, mean_points, paths
 from graft.commands.compare.rows import Row
-from graft.evaluation.confidence import MeanInterval
+from graft.evaluation.confidence import MeanInterval, mean_interval
 from graft.report.figures import MARK, hide_spines, series_style, svg_element, to_bytes
 from graft.report.tables import format_interval, html_table
 
@@ -17,12 +18,22 @@ LEGEND = (
     "A path is the models after the rounds of a run, from the reference on (if `reference` is among the methods and "
     "`--path` is above 1), or those of one method with several numbers. Drift: Fréchet distance of the features to "
     "draws of the reference, with the same conditions. Reward calls: of training, of the choice of a level and of the "
-    "samples. At equal drift or reward: where the path, with straight lines between its points, first has the drift or "
-    "the reward of the last point of {baseline}, seed by seed; a dash where a path of some seed does not get there. "
-    "± half of a 95 % t interval over seeds; p: paired t test of the difference to {baseline}, by Holm's method for "
-    "all paths of the column. Not beaten: no other path has a point of at least the reward at no more drift, in the "
-    "means over seeds."
+    "samples. Equal drift and equal reward: seed by seed, the lesser drift or reward of the ends of the path and of "
+    "{baseline}'s path, with straight lines between points; a dash where a path of some seed has no such point. "
+    "Difference and ratios: to {baseline} at the same place, paired by seed. ± half of a 95 % t interval over seeds; "
+    "p: paired t test of the difference, by Holm's method for all paths of the column. Not beaten: no other path has a "
+    "point of at least the reward at no more drift, in the means over seeds. In the figure, bars are half of a 95 % t "
+    "interval over seeds, where there are three seeds or more."
 )
+PANELS: dict[Axis, str] = {
+    "drift": "drift: Fréchet distance to draws of the reference",
+    "distance": "Fréchet distance to the accepted distribution",
+    "diversity": "internal diversity",
+    "calls": "reward calls",
+}
+FLOORS = {"drift": "drift_floor", "distance": f"{DISTANCE}_floor"}
+"""Column of the floor of a panel's distance."""
+MIN_SEEDS_OF_BARS = 3
 
 
 @dataclass(frozen=True)
@@ -55,9 +66,12 @@ def render_frontier(rows: Sequence[Row], about: dict[str, Any]) -> "RenderedFron
     if all(len(points) < 2 for path in found.values() for points in path.values()):
         return None
     compared = compare_paths(found, about["baseline_path"], about["reward"]["higher_is_better"])
-    floors = [row["drift_floor"] for row in rows if row.get("drift_floor") is not None]
-    floor = sum(floors) / len(floors) if floors else None
-    png, svg = (_render_figure(found, about, floor, kind) for kind in ("png", "svg"))
+    floors = {
+        axis: sum(values) / len(values)
+        for axis, column in FLOORS.items()
+        if (values := [row[column] for row in rows if row.get(column) is not None])
+    }
+    png, svg = (_render_figure(found, about, floors, kind) for kind in ("png", "svg"))
     return RenderedFrontier(compared, *frontier_table(compared), png, svg)
 
 
@@ -84,13 +98,13 @@ def frontier_table(compared: dict[str, PathComparison]) -> tuple[list[str], list
     def p(value: "float | None") -> str:
         return "–" if value is None else f"{value:.2g}"
 
-    head = ["path", "reward at equal drift", "difference", "p", "drift at equal reward", "difference", "p"]
-    head += ["reward calls at equal reward", "not beaten"]
+    head = ["path", "reward at equal drift", "difference", "p", "drift at equal reward", "ratio", "p"]
+    head += ["reward calls at equal reward", "ratio", "not beaten"]
     body = [
         [
             *(name, cell(each.reward), cell(each.reward_difference), p(each.reward_p)),
-            *(cell(each.drift), cell(each.drift_difference), p(each.drift_p)),
-            *(cell(each.calls), "" if each.beaten else "yes"),
+            *(cell(each.drift), cell(each.drift_ratio), p(each.drift_p)),
+            *(cell(each.calls), cell(each.calls_ratio), "" if each.beaten else "yes"),
         ]
         for name, each in compared.items()
     ]
@@ -98,37 +112,56 @@ def frontier_table(compared: dict[str, PathComparison]) -> tuple[list[str], list
 
 
 def _render_figure(
-    found: dict[str, Path], about: dict[str, Any], floor: "float | None", kind: 'Literal["png", "svg"]'
+    found: dict[str, Path], about: dict[str, Any], floors: dict[str, float], kind: 'Literal["png", "svg"]'
 ) -> bytes:
-    """Return a figure of the mean reward against drift and against reward calls, a line for each path.
+    """Return a figure of the mean reward against each coordinate of the paths that is known, a line for each path.
 
     Args:
         found: Points of each path.
         about: Content of ``compare.json``.
-        floor: Distance of draws of the reference to others; None if the domain has no features.
+        floors: Distance of two sets of draws of one distribution, by panel.
         kind: Format of the file.
     """
-    panels: list[tuple[Axis, str]] = [("calls", "reward calls")]
-    if floor is not None:
-        panels.insert(0, ("drift", "drift: Fréchet distance to draws of the reference"))
-    figure = Figure(figsize=(5.5 * len(panels) + 2, 4.4), layout="constrained")
-    every = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
-    for axes, (by, label) in zip(every, panels, strict=True):
+    known = [
+        by for by in PANELS if any(getattr(p, by) is not None for path in found.values() for p in mean_points(path))
+    ]
+    columns = min(2, len(known))
+    figure = Figure(figsize=(5.5 * columns + 2, 4.2 * -(-len(known) // columns)), layout="constrained")
+    every = figure.subplots(-(-len(known) // columns), columns, sharey=True, squeeze=False)
+    for axes, by in zip(every.flat, known, strict=False):
         for i, (name, path) in enumerate(found.items()):
-            points = mean_points(path)
-            axes.plot(
-                [getattr(point, by) for point in points],
-                [point.reward for point in points],
-                **series_style(i),
-                markersize=5,
-                linewidth=1.3,
-                label=name,
+            _draw_path(axes, path, by, label=name, **series_style(i))
+        if by in floors:
+            axes.axvline(
+                floors[by], color=MARK, linewidth=1.2, linestyle="--", label="floor: draws of one distribution"
             )
-        axes.set_xlabel(label, fontsize=9)
+        axes.set_xlabel(PANELS[by], fontsize=9)
         hide_spines(axes)
-    if floor is not None:
-        every[0].axvline(floor, color=MARK, linewidth=1.2, linestyle="--", label="floor: draws of the reference")
-    every[0].set_ylabel(about["reward"]["name"], fontsize=9)
-    handles, labels = every[0].get_legend_handles_labels()
+    for axes in every.flat[len(known) :]:
+        axes.set_axis_off()
+    for row in every:
+        row[0].set_ylabel(about["reward"]["name"], fontsize=9)
+    handles, labels = every.flat[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside right upper", frameon=False, fontsize=8)
     return to_bytes(figure, kind)
+
+
+def _draw_path(axes: Axes, path: Path, by: Axis, **style: Any) -> None:
+    """Draw the mean points of a path with their intervals."""
+    drawn = [
+        (mean, points)
+        for mean, points in zip(mean_points(path), zip(*path.values(), strict=False), strict=True)
+        if getattr(mean, by) is not None
+    ]
+    bars: list[list[float] | None] = [None, None]
+    if drawn and len(path) >= MIN_SEEDS_OF_BARS:
+        axis: Axis
+        for i, axis in enumerate((by, "reward")):
+            bars[i] = [_half_width([getattr(point, axis) for point in points]) for _, points in drawn]
+    xs, ys = [getattr(mean, by) for mean, _ in drawn], [mean.reward for mean, _ in drawn]
+    axes.errorbar(xs, ys, xerr=bars[0], yerr=bars[1], **style, markersize=4, linewidth=1.3, elinewidth=0.7)
+
+
+def _half_width(values: Sequence[float]) -> float:
+    found = mean_interval(values)
+    return found.half or 0.0 if found is not None else 0.0
