@@ -33,7 +33,7 @@ COORDINATES = 200_000
 QUANTILE = 1.645
 """Quantile 0.95 of the standard normal distribution, for one-sided lower bounds."""
 LIMIT = 0.5
-"""Lower bound of the ratio above which shaping is likely to lower the reward."""
+"""Lower bound of the ratio above which the reference is not consistent with its own draws."""
 
 
 @dataclass(frozen=True)

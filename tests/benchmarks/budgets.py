@@ -1,6 +1,6 @@
 """Few reward calls: which method, screening and filter find the best and the most diverse hits on molecules.
 
-    python tests/benchmarks/budgets.py run [--budgets 200,500,1000] [--seeds 0,1,2] [--smiles CC(=O)Nc1ccc(O)cc1]
+    python tests/benchmarks/budgets.py run [--budgets 200,500,1000] [--seeds 0,1,2,3] [--smiles CC(=O)Nc1ccc(O)cc1]
     python tests/benchmarks/budgets.py table [--out runs/budgets]
 
 The reward is the similarity (ECFP4) to one small drug: most molecules have little of it, as of a docking score. A
@@ -91,8 +91,7 @@ def fit(name: str, budget: int, seed: int, folder: Path, args: argparse.Namespac
     if proxy is not None:
         command += ["--data.budget.proxy_reward", json.dumps(proxy)]
         command += ["--data.budget.proxy_fraction", str(calls / draws)]
-    last = folder / "checkpoints"
-    return command + (["--ckpt_path", "last"] if last.exists() else [])
+    return [*command, "--ckpt_path", "auto"]
 
 
 def hits(folder: Path) -> dict[str, float]:
@@ -170,7 +169,7 @@ def main() -> None:
     parser.add_argument(
         "--budgets", type=lambda text: [int(each) for each in text.split(",")], default=[200, 500, 1000]
     )
-    parser.add_argument("--seeds", type=lambda text: [int(each) for each in text.split(",")], default=[0, 1, 2])
+    parser.add_argument("--seeds", type=lambda text: [int(each) for each in text.split(",")], default=[0, 1, 2, 3])
     parser.add_argument("--methods", type=lambda text: text.split(";"), default=list(METHODS), help="names with ;")
     parser.add_argument("--smiles", default="CC(=O)Nc1ccc(O)cc1", help="drug that the molecules should resemble")
     parser.add_argument("--out", type=Path, default=Path("runs/budgets"))

@@ -71,7 +71,7 @@ def run(args: argparse.Namespace) -> None:
         command += ["--trainer.enable_progress_bar", "false"]
         if (known := args.reuse or folder(args, "none", seed)) != made and flags != GRAFT:
             command += ["--data.storage.reuse_runs", f"[{known}]"]
-        command += ["--ckpt_path", "last"] if (made / "checkpoints").exists() else []
+        command += ["--ckpt_path", "auto"]
         made.parent.mkdir(parents=True, exist_ok=True)
         with (args.out / args.domain / "log.txt").open("a") as log:
             if subprocess.run(command, check=False, stdout=log, stderr=log).returncode:

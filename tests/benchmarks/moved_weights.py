@@ -17,7 +17,7 @@ from graft.io.tensors import read_tensors, write_tensors
 
 def move(run: Path, made: Path, share: float) -> None:
     """Copy a run, with moved weights."""
-    shutil.copytree(run, made)
+    shutil.copytree(run, part := made.with_suffix(".part"), dirs_exist_ok=True)
     tuned, about = read_tensors(run / "tuned.safetensors")
     reference, _ = read_tensors(about["reference"]["path"])
     moved = {
@@ -25,7 +25,8 @@ def move(run: Path, made: Path, share: float) -> None:
         for name, weights in tuned.items()
     }
     about = {name: value for name, value in about.items() if name not in ("sha256", "format")}
-    write_tensors(made / "tuned.safetensors", moved, about)
+    write_tensors(part / "tuned.safetensors", moved, about)
+    part.rename(made)  # a copy that was interrupted is not taken for a whole one
 
 
 def main(comparison: str, method: str, share: str, label: str) -> None:
@@ -33,8 +34,10 @@ def main(comparison: str, method: str, share: str, label: str) -> None:
     for run in sorted(runs.glob(f"{method}_*seed*")):
         name = run.name.removeprefix(method)
         if name.lstrip("_0123456789.").startswith("seed"):  # not a longer name of another method
-            move(run, runs / f"{label}{name}", float(share))
-            print(runs / f"{label}{name}")
+            made = runs / f"{label}{name}"
+            if not made.exists():
+                move(run, made, float(share))
+            print(made)
 
 
 if __name__ == "__main__":

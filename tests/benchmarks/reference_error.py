@@ -70,6 +70,7 @@ def run(args: argparse.Namespace) -> None:
                     continue
                 command = [sys.executable, "-m", "graft", "fit", "--config", f"domains/{config}.yaml", *ONE, *flags]
                 command += ["--model.objective", objective, "--seed_everything", seed, "--run_dir", str(folder)]
+                command += ["--ckpt_path", "auto"]
                 print(f"{name}, {short}, seed {seed}", flush=True)
                 if status := subprocess.run(command, check=False).returncode:
                     sys.exit(f"graft fit ended with status {status}; the same command resumes")
