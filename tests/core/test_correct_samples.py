@@ -93,6 +93,17 @@ def test_split_follows_from_the_seed_alone(kind: str) -> None:
     assert {len(again.encoded(batch)[0]) for batch in batches[:-1]} <= {32, 64}
 
 
+@pytest.mark.parametrize("kind", LOADERS)
+def test_batches_have_all_that_is_not_held_out(kind: str) -> None:
+    """Where few samples are inverted, more training still sees the others."""
+    found = chosen(LOADERS[kind](), samples=100)
+    numbers = [number for batch in found.batches() for number in found.encoded(batch)[0].tolist()]
+    held_out, inverted = found.held_out()[0].tolist(), found.training()[0].tolist()
+    assert not set(numbers) & set(held_out) and len(inverted) == 100 and not set(inverted) & set(held_out)
+    read = 512 if kind == "stream" else COUNT  # of a stream, as many as are needed
+    assert len(set(numbers)) == len(numbers) > read - len(held_out) - 64  # a loader may drop its last batch
+
+
 def test_a_sampler_says_which_samples_there_are() -> None:
     inside = list(range(0, COUNT, 4))
     found = chosen(DataLoader(TensorDataset(STORED), 64, sampler=SubsetRandomSampler(inside)))

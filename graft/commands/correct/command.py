@@ -145,8 +145,8 @@ def _train_longer(
 ) -> "tuple[nn.Module, dict[str, Any]] | None":
     """Return the flow after more training and the settings of that training.
 
-    The training costs as much as the correction, and its data are the samples that were inverted. The result is None
-    without this baseline and for several ranks.
+    The training costs as much as the correction. Its data are all samples that are not held out, as a user would
+    train. The result is None without this baseline and for several ranks.
     """
     if not data.train_longer_baseline or trainer.world_size > 1:
         return None
@@ -159,7 +159,7 @@ def _train_longer(
     if steps < 1:
         return None
     settings = {"steps": steps, "batch": batch, "learning_rate": data.longer_learning_rate}
-    about = {**settings, "samples": fingerprint_hash(chosen.split.training)}
+    about = {**settings, "samples": fingerprint_hash(chosen.split.rest)}
     return train_longer.train_longer(module, chosen, about, folder, trainer), settings
 
 

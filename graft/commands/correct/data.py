@@ -61,8 +61,8 @@ class InvertedNoiseData(LightningDataModule):
         baseline_steps: Numbers of steps of the flow alone, in the table of distance against cost.
         baseline_warps: Warps of the flow's clock, t = u^warp, in addition to the model's own; the flow alone may be
             better with another warp than the one in which it can be inverted.
-        train_longer_baseline: True to train a copy of the flow on the same data for the cost of the inversion and the
-            corrector, for comparison.
+        train_longer_baseline: True to train a copy of the flow on all data that are not held out for the cost of the
+            inversion and the corrector, for comparison.
         longer_learning_rate: Learning rate of the copy's training.
         run_dir: Folder of the run; the inverted samples are in its ``recovered/``.
         seed: Seed of the split, the dequantisation and the order of training; linked to ``--seed_everything``.

@@ -37,10 +37,12 @@ class Split:
     Attributes:
         training: (n,) positions of the samples that are inverted.
         held_out: (m,) positions of the samples that distances are measured to.
+        rest: (k,) positions of all samples that are not held out, the inverted ones first.
     """
 
     training: Tensor
     held_out: Tensor
+    rest: Tensor
 
 
 def split(count: int, samples: "int | None", share: float, most: int, seed: int) -> Split:
@@ -64,7 +66,8 @@ def split(count: int, samples: "int | None", share: float, most: int, seed: int)
     order = torch.randperm(count, generator=seeding.make_generator(seed, "split"))
     not_needed = 0 if samples is None else count - samples
     held_out = min(max(round(share * count), not_needed, 4), max(most, 4), count - 2)
-    return Split(order[held_out:][:samples], order[:held_out])
+    rest = order[held_out:]
+    return Split(rest[:samples], order[:held_out], rest)
 
 
 class SplitSource:
@@ -122,8 +125,8 @@ class SplitSource:
         return self._read(self.split.held_out, "held out", 0)
 
     def batches(self) -> "DataLoader[Any]":
-        """Return a loader of shuffled batches of the training samples, for `encoded`."""
-        rows, loader = self.split.training, self._loader
+        """Return a loader of shuffled batches of all samples that are not held out, for `encoded`."""
+        rows, loader = self.split.rest, self._loader
         batch = min(self._batch, len(rows))
         if self._kept is not None:
             kept = self._kept
