@@ -31,6 +31,7 @@ REFERENCES: dict[str, tuple[str, list[str]]] = {
     "digits, weights with noise of 0.1": ("image", [*ROUND, "--noise", "0.1"]),
     "digits, weights with noise of 0.2": ("image", [*ROUND, "--noise", "0.2"]),
     "digits, weights with noise of 0.4": ("image", [*ROUND, "--noise", "0.4"]),
+    "digits, untrained": ("image", [*ROUND, "--noise", "untrained"]),
     "layouts": ("layout", [*ROUND, *PLAIN]),
     "pictures of captions": ("text_to_image", PICTURES),
     "pictures of captions, guidance 3": ("text_to_image", [*PICTURES, "--model.guidance.guidance_scale", "3"]),
@@ -54,6 +55,24 @@ def noisy_digits(folder: Path, share: float) -> Path:
     return path
 
 
+def untrained_digits(folder: Path) -> Path:
+    """Write the digits' network with the initial weights of its layers."""
+    path = folder / "digits_untrained.safetensors"
+    if not path.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        generator = torch.Generator().manual_seed(0)
+        tensors, about = read_tensors(DIGITS)
+        for name, tensor in tensors.items():
+            if name.startswith("backbone/") and tensor.ndim > 1:  # as torch's layers: uniform within 1 / sqrt(inputs)
+                bound = tensor[0].numel() ** -0.5
+                tensors[name] = bound * (2 * torch.rand(tensor.shape, generator=generator, dtype=tensor.dtype) - 1)
+            elif name.startswith("backbone/") and tensor.is_floating_point():
+                norm = name.endswith("weight")
+                tensors[name] = torch.ones_like(tensor) if norm else torch.zeros_like(tensor)
+        write_tensors(path, tensors, about)
+    return path
+
+
 def run(args: argparse.Namespace) -> None:
     """Run each reference with each objective and seed."""
     for name, (config, flags) in REFERENCES.items():
@@ -62,7 +81,12 @@ def run(args: argparse.Namespace) -> None:
         flags = list(flags)
         if "--noise" in flags:
             at = flags.index("--noise")
-            flags[at : at + 2] = ["--model.weights", str(noisy_digits(args.out, float(flags[at + 1])))]
+            made = (
+                untrained_digits(args.out)
+                if flags[at + 1] == "untrained"
+                else noisy_digits(args.out, float(flags[at + 1]))
+            )
+            flags[at : at + 2] = ["--model.weights", str(made)]
         for seed in args.seeds.split(","):
             for short, objective in OBJECTIVES.items():
                 folder = args.out / name.replace(", ", "-").replace(" ", "_") / f"{short}_{seed}"
