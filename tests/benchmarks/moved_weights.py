@@ -3,6 +3,7 @@
     python tests/benchmarks/moved_weights.py COMPARISON METHOD SHARE LABEL
 
 A run of METHOD in the folder of a comparison becomes one of LABEL with weights reference + SHARE · (tuned − reference).
+A LABEL is of one SHARE: copies that are there are kept.
 The comparison's command with `LABEL.yaml`, a copy of METHOD's file, among its `--methods` then evaluates them.
 """
 
@@ -17,7 +18,9 @@ from graft.io.tensors import read_tensors, write_tensors
 
 def move(run: Path, made: Path, share: float) -> None:
     """Copy a run, with moved weights."""
-    shutil.copytree(run, part := made.with_suffix(".part"), dirs_exist_ok=True)
+    part = made.parent / f".{made.name}"  # a copy that was interrupted is not taken for a whole one
+    shutil.rmtree(part, ignore_errors=True)
+    shutil.copytree(run, part)
     tuned, about = read_tensors(run / "tuned.safetensors")
     reference, _ = read_tensors(about["reference"]["path"])
     moved = {
@@ -26,7 +29,7 @@ def move(run: Path, made: Path, share: float) -> None:
     }
     about = {name: value for name, value in about.items() if name not in ("sha256", "format")}
     write_tensors(part / "tuned.safetensors", moved, about)
-    part.rename(made)  # a copy that was interrupted is not taken for a whole one
+    part.rename(made)
 
 
 def main(comparison: str, method: str, share: str, label: str) -> None:

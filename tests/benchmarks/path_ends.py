@@ -2,11 +2,11 @@
 
     python tests/benchmarks/path_ends.py COMPARISON BASELINE [LINE ...] [--columns frechet,fid]
 
-Of each line of ``compare.csv`` in the folder COMPARISON (all lines, or those that are named): the difference of the
-gain in standard deviations of the reference's reward, the ratio of the drift, the same ratio of the drifts less their
-floors, and the differences of further columns. ± is half of a 95 % t interval over seeds. p is of a paired t test of
-the difference, by Holm's method for all lines of the table. The frontier, at equal drift or reward, is in
-``compare.html``.
+Of each line of ``compare.csv`` in the folder COMPARISON (those that are named, or all last models except the
+reference): the difference of the gain in standard deviations of the reference's reward, the ratio of the drift, the
+same ratio of the drifts less their floors, and the differences of further columns. ± is half of a 95 % t interval over
+seeds. p is of a paired t test of the difference, by Holm's method for all lines of the table. The frontier, at equal
+drift or reward, is in ``compare.html``.
 """
 
 import argparse
@@ -38,10 +38,15 @@ def differences(own: dict[int, Row], base: dict[int, Row], column: str) -> "tupl
 
 
 def ratio(own: dict[int, Row], base: dict[int, Row], less_floor: bool) -> "MeanInterval | None":
-    """Return the ratio of the drifts, or of the drifts above their floors."""
-    floor = {seed: row[FLOOR] if less_floor else 0.0 for seed, row in base.items()}
-    seeds = [s for s in own if s in base and own[s].get(DRIFT) is not None and base[s].get(DRIFT) is not None]
-    return mean_interval([(own[s][DRIFT] - floor[s]) / (base[s][DRIFT] - floor[s]) for s in seeds])
+    """Return the ratio of the drifts, or of the drifts above their floors; None if the baseline's is not above 0."""
+    ratios = []
+    for seed in own.keys() & base.keys():
+        drift, other = own[seed].get(DRIFT), base[seed].get(DRIFT)
+        floor = base[seed].get(FLOOR) if less_floor else 0.0
+        if drift is None or other is None or floor is None or other <= floor:
+            return None
+        ratios.append((drift - floor) / (other - floor))
+    return mean_interval(ratios)
 
 
 def main() -> None:
@@ -52,14 +57,17 @@ def main() -> None:
     parser.add_argument("--columns", type=lambda text: text.split(","), default=[])
     args = parser.parse_args()
     rows = read_rows(args.comparison / "compare.csv")
+    known = list(dict.fromkeys(row["line"] for row in rows))
+    if unknown := [name for name in (args.baseline, *args.lines) if name not in known]:
+        parser.error(f"no line {unknown[0]!r}; there are {', '.join(known)}")
     base = by_seed(rows, args.baseline)
-    every = args.lines or [name for name in dict.fromkeys(row["line"] for row in rows) if name != args.baseline]
+    every = args.lines or [n for n in known if n not in ("reference", args.baseline) and " round " not in n]
     columns = [GAIN, DRIFT, *args.columns]
     found = {(line, name): differences(by_seed(rows, line), base, name) for line in every for name in columns}
     adjusted: dict[tuple[str, str], float] = {}
     for name in columns:
-        known = {line: p for line in every if (p := found[line, name][1]) is not None}
-        adjusted |= {(line, name): p for line, p in zip(known, holm(list(known.values())), strict=True)}
+        raw = {line: p for line in every if (p := found[line, name][1]) is not None}
+        adjusted |= {(line, name): p for line, p in zip(raw, holm(list(raw.values())), strict=True)}
 
     def p(line: str, name: str) -> str:
         return f"{adjusted[line, name]:.2g}" if (line, name) in adjusted else ""
@@ -69,7 +77,7 @@ def main() -> None:
     print("|---" * (len(heads) + 2 * len(args.columns)) + "|")
     for line in every:
         own = by_seed(rows, line)
-        cells = [line, str(len(own)), cell(found[line, GAIN][0], "+"), p(line, GAIN)]
+        cells = [line, str(len(own.keys() & base.keys())), cell(found[line, GAIN][0], "+"), p(line, GAIN)]
         cells += [cell(ratio(own, base, less)) for less in (False, True)] + [p(line, DRIFT)]
         cells += [text for name in args.columns for text in (cell(found[line, name][0], "+"), p(line, name))]
         print("| " + " | ".join(cells) + " |")

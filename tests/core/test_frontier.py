@@ -8,7 +8,7 @@ from scipy.stats import ttest_1samp
 
 from graft.commands.compare import frontier, show_frontier
 from graft.commands.compare.frontier import Path, Point, interpolate_path
-from graft.evaluation.confidence import holm, paired_p_value
+from graft.evaluation.confidence import MeanInterval, holm, paired_p_value
 
 
 def row(
@@ -20,14 +20,20 @@ def row(
 
 def straight(slope: float, end: float, points: int, calls: int = 100) -> list[Point]:
     """Return a path whose reward is slope · drift, from 0 to a drift of ``end``."""
-    return [Point(slope * end * k / points, end * k / points, calls * k / points) for k in range(points + 1)]
+    return [
+        Point(slope * end * k / points, end * k / points, calls * k / points, position=k / points)
+        for k in range(points + 1)
+    ]
 
 
 def test_paths_begin_at_the_reference() -> None:
     rows = [row("a", 0, 2, 3.0, 2.0, 20), row("reference", 0, 0, 1.0, 0.1, 0), row("a", 0, 1, 2.0, 1.0, 10)]
     rows += [row("a", 1, 1, 2.5, 1.0, 10), row("a", 1, 2, None, None, 20)]
     assert frontier.paths(rows) == {
-        "a": {0: [Point(1.0, 0.1, 0), Point(2.0, 1.0, 10), Point(3.0, 2.0, 20)], 1: [Point(2.5, 1.0, 10)]}
+        "a": {
+            0: [Point(1.0, 0.1, 0), Point(2.0, 1.0, 10, position=1), Point(3.0, 2.0, 20, position=2)],
+            1: [Point(2.5, 1.0, 10, position=1)],
+        }
     }
 
 
@@ -41,10 +47,25 @@ def test_between_points() -> None:
     back = [Point(0.0, 0.0, 0), Point(1.0, 1.0, 1), Point(0.5, 2.0, 2)]  # the reward rises, then falls
     assert interpolate_path(back, "reward", 0.75, "drift") == pytest.approx(0.75)
     assert interpolate_path([Point(0.0, None, 0), Point(1.0, None, 10)], "drift", 0.5, "reward") is None
+    gap = [Point(0.0, 0.0, 0), Point(5.0, None, 5), Point(1.0, 1.0, 10)]  # a point without a drift is left out
+    assert interpolate_path(gap, "drift", 1.0, "reward") == 1.0
+    assert interpolate_path(gap, "drift", 0.5, "reward") == pytest.approx(0.5)
+    assert interpolate_path(gap, "reward", 2.5, "calls") == pytest.approx(2.5)
+
+
+def test_means_are_of_equal_positions() -> None:
+    """A seed without a point, or without the reference, takes no part in the others' positions."""
+    path: Path = {
+        0: [Point(float(k), 10.0 * k, k, position=k) for k in (0, 1, 2, 3)],
+        1: [Point(2.0 * k, 20.0 * k, k, position=k) for k in (1, 3)],
+    }
+    assert [(p.position, p.reward, p.drift) for p in frontier.mean_points(path)] == [(1, 1.5, 15.0), (3, 4.5, 45.0)]
+    path[1][0] = Point(2.0, None, 1, position=1)
+    assert [p.drift for p in frontier.mean_points(path)] == [None, 45.0]
 
 
 def test_equal_drift_and_equal_reward() -> None:
-    """Seed by seed, at the lesser of the two ends: each path's or the baseline's."""
+    """Seed by seed, at the end that is nearer to the start: each path's or the baseline's."""
     found: dict[str, Path] = {
         "base": {0: straight(1.0, 1.0, 2), 1: straight(1.0, 2.0, 2), 2: straight(1.1, 1.0, 2)},
         "better": {0: straight(2.0, 2.0, 3), 1: straight(2.5, 2.0, 3), 2: straight(2.0, 2.0, 3)},
@@ -74,6 +95,9 @@ def test_equal_drift_and_equal_reward() -> None:
 
     raw = [float(ttest_1samp(each, 0.0).pvalue) for each in ([1.0, 3.0, 0.9], [0.25, 1.0, 0.4])]
     assert [better.reward_p, short.reward_p] == pytest.approx(holm(raw))
+    drifts = ([0.5, 1.2, 0.45], [0.25, 2 - 4 / 3, 1 - 1.1 / 1.5])  # the baseline's less the path's, at equal reward
+    raw = [float(ttest_1samp(each, 0.0).pvalue) for each in drifts]
+    assert [better.drift_p, short.drift_p] == pytest.approx(holm(raw))
     assert [name for name, each in compared.items() if not each.beaten] == ["better"]
 
 
@@ -90,9 +114,27 @@ def test_no_common_point() -> None:
     lower = frontier.compare_paths(found, "falls", higher_is_better=False)["rises"]
     assert lower.drift is None and lower.reward is not None and lower.reward.mean == 1.0
     less: dict[str, Path] = {"far": {0: straight(-1.0, 2.0, 2)}, "near": {0: straight(-2.0, 0.5, 1)}}
-    near = frontier.compare_paths(less, "far", higher_is_better=False)["near"]  # both have a reward of -1
-    assert near.drift is not None and near.drift.mean == 0.5
-    assert near.drift_ratio is not None and near.drift_ratio.mean == 0.5
+    for better in (True, False):  # both have a reward of -1, whichever sign is the better one
+        near = frontier.compare_paths(less, "far", higher_is_better=better)["near"]
+        assert near.drift is not None and near.drift.mean == 0.5
+        assert near.drift_ratio is not None and near.drift_ratio == MeanInterval(0.5, None, 1)
+        assert near.drift_p is None  # one seed
+
+
+def test_a_seed_of_one_path_only() -> None:
+    """Common seeds are compared; a drift that is missing at the end of one of them leaves none."""
+    found: dict[str, Path] = {
+        "base": {0: straight(1.0, 1.0, 2), 1: straight(1.0, 1.0, 2)},
+        "path": {1: straight(2.0, 1.0, 2), 2: straight(9.0, 1.0, 2)},
+        "same": {0: straight(1.0, 1.0, 2), 1: straight(1.0, 1.0, 2)},
+    }
+    compared = frontier.compare_paths(found, "base")
+    assert compared["path"].reward == MeanInterval(2.0, None, 1) and compared["path"].calls_ratio is not None
+    assert compared["same"].reward_difference == MeanInterval(0.0, 0.0, 2)
+    assert compared["same"].reward_p is None and compared["same"].drift_ratio == MeanInterval(1.0, 0.0, 2)
+    found["same"][1][-1] = Point(1.0, None, 100, position=1)
+    compared = frontier.compare_paths(found, "base")
+    assert compared["same"].reward is None and compared["same"].drift is None and compared["same"].calls is not None
 
 
 def test_a_path_is_beaten_only_as_a_whole() -> None:
@@ -132,7 +174,12 @@ def test_the_figure_has_every_coordinate_that_is_known() -> None:
     assert full is not None and full.compared["a"].drift is not None
     axes = [rendered.svg.decode().count('id="axes_') for rendered in (plain, full)]
     assert axes == [1, 4]
-    assert full.svg.decode().count("LineCollection") > plain.svg.decode().count("LineCollection") > 0  # bars, floors
+    floors = [rendered.svg.decode().count("stroke-dasharray") for rendered in (plain, full)]
+    assert floors[0] == 0 < floors[1]
+    two = show_frontier.render_frontier([each for each in features if each["seed"] < 2], about)
+    assert two is not None  # two seeds have no bars
+    bars = [rendered.svg.decode().count("LineCollection") for rendered in (two, plain, full)]
+    assert bars[0] == 0 < bars[1] < bars[2]
 
 
 def test_p_values() -> None:

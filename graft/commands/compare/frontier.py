@@ -1,6 +1,6 @@
 """The paths of the methods through reward, drift and reward calls: where they meet, and which ones no other beats."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -25,6 +25,7 @@ class Point:
         calls: Number of reward calls until then.
         distance: Distance to the accepted distribution; None if the domain has no features.
         diversity: Internal diversity of the samples; None if the domain has no features.
+        position: Place on the path: the number of rounds, or the number of the method; 0 for the reference.
     """
 
     reward: float
@@ -32,6 +33,7 @@ class Point:
     calls: float
     distance: "float | None" = None
     diversity: "float | None" = None
+    position: float = 0.0
 
 
 Path = dict[int, list[Point]]
@@ -42,8 +44,8 @@ Path = dict[int, list[Point]]
 class PathComparison:
     """A path and the baseline's, where they have the same drift and where they have the same reward.
 
-    The drift, by seed, is the lesser of the two at the ends of the paths, and so is the reward: both paths have a point
-    there. Differences and ratios are paired by seed.
+    They have it at one of the two ends, seed by seed: the one whose drift or reward is nearer to the start of the path.
+    Differences and ratios are paired by seed.
 
     Attributes:
         reward: Reward of the path at equal drift.
@@ -99,7 +101,12 @@ def paths(rows: Sequence[Row]) -> dict[str, Path]:
     order = list(dict.fromkeys(row["path"] for row in rows))
     points = {
         (row["path"], row["seed"], row["position"]): Point(
-            row["reward"], row.get("drift"), _calls(row), row.get(DISTANCE), row.get("internal_diversity")
+            row["reward"],
+            row.get("drift"),
+            _calls(row),
+            row.get(DISTANCE),
+            row.get("internal_diversity"),
+            float(row["position"]),
         )
         for row in sorted(rows, key=lambda row: (order.index(row["path"]), float(row["position"])))
         if row["reward"] is not None
@@ -116,18 +123,19 @@ def paths(rows: Sequence[Row]) -> dict[str, Path]:
 def interpolate_path(points: Sequence[Point], by: Axis, value: float, what: Axis) -> "float | None":
     """Return ``what`` where the path first has ``by`` = ``value``, with straight lines between points; else None.
 
+    Points without one of the two coordinates are left out.
+
     Args:
         points: Points of a path.
         by: Coordinate that has the value.
         value: The value.
         what: Coordinate that is returned.
     """
-    for left, right in zip([points[0], *points], points, strict=False):
-        a, b = getattr(left, by), getattr(right, by)
-        c, d = getattr(left, what), getattr(right, what)
-        if None in (a, b, c, d) or not min(a, b) <= value <= max(a, b):
-            continue
-        return float(d) if a == b else float(c + (value - a) / (b - a) * (d - c))
+    pairs = [(getattr(point, by), getattr(point, what)) for point in points]
+    known = [(x, y) for x, y in pairs if x is not None and y is not None]
+    for (a, c), (b, d) in zip([*known[:1], *known], known, strict=False):
+        if min(a, b) <= value <= max(a, b):
+            return float(d) if a == b else float(c + (value - a) / (b - a) * (d - c))
     return None
 
 
@@ -142,8 +150,7 @@ def compare_paths(found: dict[str, Path], baseline: str, higher_is_better: bool 
     other = found.get(baseline, {})
 
     def pairs(by: Axis, what: Axis) -> dict[str, _Pairs]:
-        nearer = max if by == "reward" and not higher_is_better else min
-        return {name: _where_equal(path, other, by, what, nearer) for name, path in found.items()}
+        return {name: _where_equal(path, other, by, what) for name, path in found.items()}
 
     rewards, drifts, calls = pairs("drift", "reward"), pairs("reward", "drift"), pairs("reward", "calls")
     reward_p, drift_p = (
@@ -174,23 +181,22 @@ def _calls(row: Row) -> float:
     return float(sum(row[name] or 0 for name in names))
 
 
-def _where_equal(path: Path, baseline: Path, by: Axis, what: Axis, nearer: "Callable[[list[float]], float]") -> _Pairs:
-    """Return ``what`` of both paths where they have the same ``by``: the nearer one of their ends, seed by seed.
+def _where_equal(path: Path, baseline: Path, by: Axis, what: Axis) -> _Pairs:
+    """Return ``what`` of both paths where they have the same ``by``: that of the end which is nearer to the start.
 
     Args:
         path: Points of a path.
         baseline: Points of the baseline's path.
         by: Coordinate that is equal.
         what: Coordinate that is returned.
-        nearer: Chooses the one of two ends that is nearer to the start.
     """
     own, theirs = dict[int, float](), dict[int, float]()
     seeds = [seed for seed in path if seed in baseline]
     for seed in seeds:
-        ends = [getattr(points[seed][-1], by) for points in (path, baseline)]
-        if None in ends:
+        start, *ends = (getattr(point, by) for point in (path[seed][0], path[seed][-1], baseline[seed][-1]))
+        if start is None or None in ends:
             continue
-        value = nearer(ends)
+        value = min(ends, key=lambda end: abs(end - start))
         a, b = (interpolate_path(points[seed], by, value, what) for points in (path, baseline))
         if a is not None and b is not None:
             own[seed], theirs[seed] = a, b
@@ -202,6 +208,13 @@ def _p_values(values: dict[str, _Pairs]) -> dict[str, float]:
     raw = {name: paired_p_value(each.own, each.baseline) for name, each in values.items()}
     known = {name: value for name, value in raw.items() if value is not None}
     return dict(zip(known, holm(list(known.values())), strict=True))
+
+
+def points_by_position(path: Path) -> list[list[Point]]:
+    """Return the points of all seeds for each position that every seed has."""
+    seeds = [{point.position: point for point in points} for points in path.values()]
+    shared = [position for position in seeds[0] if all(position in each for each in seeds)]
+    return [[each[position] for each in seeds] for position in shared]
 
 
 def mean_points(path: Path) -> list[Point]:
@@ -218,8 +231,9 @@ def mean_points(path: Path) -> list[Point]:
             calls=sum(point.calls for point in points) / len(points),
             distance=mean(points, "distance"),
             diversity=mean(points, "diversity"),
+            position=points[0].position,
         )
-        for points in zip(*path.values(), strict=False)
+        for points in points_by_position(path)
     ]
 
 

@@ -8,18 +8,27 @@ from typing import Any, Literal
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from graft.commands.compare.frontier import DISTANCE, Axis, Path, PathComparison, compare_paths, mean_points, paths
+from graft.commands.compare.frontier import (
+    DISTANCE,
+    Axis,
+    Path,
+    PathComparison,
+    compare_paths,
+    mean_points,
+    paths,
+    points_by_position,
+)
 from graft.commands.compare.rows import Row
 from graft.evaluation.confidence import MeanInterval, mean_interval
 from graft.report.figures import MARK, hide_spines, series_style, svg_element, to_bytes
 from graft.report.tables import format_interval, html_table
 
 LEGEND = (
-    "A path is the models after the rounds of a run, from the reference on (if `reference` is among the methods and "
-    "`--path` is above 1), or those of one method with several numbers. Drift: Fréchet distance of the features to "
+    "A path is the models after the rounds of a run (with `--path` above 1), or those of one method with several "
+    "numbers, from the reference on if it is among the methods. Drift: Fréchet distance of the features to "
     "draws of the reference, with the same conditions. Reward calls: of training, of the choice of a level and of the "
-    "samples. Equal drift and equal reward: seed by seed, the lesser drift or reward of the ends of the path and of "
-    "{baseline}'s path, with straight lines between points; a dash where a path of some seed has no such point. "
+    "samples. Equal drift and equal reward: seed by seed, that of the end of the path or of {baseline}'s path which is "
+    "nearer to the start, with straight lines between points; a dash where a path of some seed has no such point. "
     "Difference and ratios: to {baseline} at the same place, paired by seed. ± half of a 95 % t interval over seeds; "
     "p: paired t test of the difference, by Holm's method for all paths of the column. Not beaten: no other path has a "
     "point of at least the reward at no more drift, in the means over seeds. In the figure, bars are half of a 95 % t "
@@ -150,7 +159,7 @@ def _draw_path(axes: Axes, path: Path, by: Axis, **style: Any) -> None:
     """Draw the mean points of a path with their intervals."""
     drawn = [
         (mean, points)
-        for mean, points in zip(mean_points(path), zip(*path.values(), strict=False), strict=True)
+        for mean, points in zip(mean_points(path), points_by_position(path), strict=True)
         if getattr(mean, by) is not None
     ]
     bars: list[list[float] | None] = [None, None]
