@@ -8,6 +8,7 @@ through `graft.pretrain` at the first use and cached in a temporary folder.
 import logging
 import math
 import os
+import sys
 import tempfile
 import warnings
 from functools import cache
@@ -18,7 +19,6 @@ import torch
 from lightning import LightningDataModule
 from torch import Generator, Tensor, nn
 from torch.utils.data import DataLoader, Dataset
-from trained import rollouts_of, training
 
 import graft
 from graft import GraftModule, Rollouts, SampleRequest
@@ -29,6 +29,9 @@ from graft.domain import distance
 from graft.process import CosineSchedule, Gaussian
 from graft.reward import Reward, Scores
 from graft.sampler import run_stages
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from trained import rollouts_of, training
 
 FOLDER = Path(os.environ.get("GRAFT_BENCHMARKS", Path(tempfile.gettempdir()) / "graft-benchmarks"))
 STEPS = 24  # of the sampler
