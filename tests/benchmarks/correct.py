@@ -37,8 +37,13 @@ from graft.process import Gaussian, LinearSchedule, TrigFlow
 
 HERE = Path(__file__).parent
 POINTS, SPREAD = 16_000, 0.15
-RESUME = ["--ckpt_path", "auto"]
 TRAINED = {"long": 6000, "briefly": 500}  # optimizer steps of the flow in the plane
+
+
+def graft_run(command: str, settings: list[str], seed: int, folder: Path) -> None:
+    """Run a command of graft, or resume it."""
+    place = ["--seed_everything", str(seed), "--run_dir", str(folder), "--ckpt_path", "auto"]
+    assert cli.main([command, *settings, *place]) == 0
 
 
 class Net(nn.Module):
@@ -112,10 +117,7 @@ def pretrained(classes: bool, seed: int) -> tuple[Path, list[str]]:
     flags = ["--model.classes", "10", "--model.backbone.init_args.classes", "10"] if classes else []
     if not (base / "summary.json").exists():
         configs = ["--config", str(HERE / "flow_digits.yaml"), "--config", str(HERE / "flow_digits_pretrain.yaml")]
-        assert (
-            cli.main(["pretrain", *configs, "--run_dir", str(base), "--seed_everything", str(seed), *flags, *RESUME])
-            == 0
-        )
+        graft_run("pretrain", [*configs, *flags], seed, base)
     return base / "reference.safetensors", flags
 
 
@@ -140,8 +142,7 @@ def reward(name: str, kind: str, seed: int) -> dict:
         flags = ["--config", "corrector/gaussian.yaml"] if kind == "Gaussian" else []
         flags += ["--model.weights", str(base), "--data.reward", name, "--trainer.enable_progress_bar", "false"]
         noise = str(HERE / "flow_digits_noise.yaml")
-        command = ["fit", "--config", "domains/image_noise.yaml", "--config", noise, *flags]
-        assert cli.main([*command, "--seed_everything", str(seed), "--run_dir", str(folder), *RESUME]) == 0
+        graft_run("fit", ["--config", "domains/image_noise.yaml", "--config", noise, *flags], seed, folder)
     return json.loads((folder / "summary.json").read_text())
 
 
@@ -170,10 +171,7 @@ def _ran(folder: Path, settings: list[str], solver: str, steps: int, warp: float
     if not (folder / "summary.json").exists():
         flags = ["--model.steps", str(steps), "--model.process.init_args.warp", f"{warp:g}"]
         flags += ["--data.max_invalid_fraction", "0.5", "--model.solver", f"graft.solvers.{solver}"]
-        assert (
-            cli.main(["correct", *settings, *flags, "--seed_everything", str(seed), "--run_dir", str(folder), *RESUME])
-            == 0
-        )
+        graft_run("correct", [*settings, *flags], seed, folder)
     return json.loads((folder / "summary.json").read_text())
 
 
@@ -190,8 +188,7 @@ def mnist(classes: str, solver: str, steps: int, warp: float, seed: int) -> dict
     base = folder / "pretrained" / str(seed)
     if not (base / "summary.json").exists():
         train = ["--config", str(HERE / "flow_mnist_pretrain.yaml"), "--data.source", str(data)]
-        settings = [*flags, *train, *more, "--seed_everything", str(seed), "--run_dir", str(base)]
-        assert cli.main(["pretrain", *settings, "--trainer.enable_progress_bar", "false", *RESUME]) == 0
+        graft_run("pretrain", [*flags, *train, *more, "--trainer.enable_progress_bar", "false"], seed, base)
     flags += ["--config", str(HERE / "flow_mnist_correct.yaml"), "--data.source.init_args.source", str(data), *more]
     flags += ["--model.corrector.init_args.backbone.init_args.classes", "10"] if more else []
     flags += ["--model.weights", str(base / "reference.safetensors"), "--data.num_repeats", "2"]

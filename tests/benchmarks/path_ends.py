@@ -13,7 +13,7 @@ import argparse
 from pathlib import Path
 
 from graft.commands.compare.rows import Row, read_rows
-from graft.evaluation.confidence import MeanInterval, holm, mean_interval, paired_p_value
+from graft.evaluation.confidence import MeanInterval, holm, mean_interval, paired_difference, paired_p_value
 
 GAIN, DRIFT, FLOOR = "gain_in_reference_std", "drift", "drift_floor"
 
@@ -34,7 +34,7 @@ def differences(own: dict[int, Row], base: dict[int, Row], column: str) -> "tupl
     pairs = {seed: (own[seed].get(column), base[seed].get(column)) for seed in own if seed in base}
     known = {seed: (a, b) for seed, (a, b) in pairs.items() if a is not None and b is not None}
     left, right = ({seed: pair[i] for seed, pair in known.items()} for i in (0, 1))
-    return mean_interval([a - b for a, b in known.values()]), paired_p_value(left, right)
+    return paired_difference(left, right), paired_p_value(left, right)
 
 
 def ratio(own: dict[int, Row], base: dict[int, Row], less_floor: bool) -> "MeanInterval | None":

@@ -15,6 +15,7 @@ import sys
 from pathlib import Path
 
 import torch
+from torch import Generator, Tensor
 
 from graft.io.tensors import read_tensors, write_tensors
 from graft.objectives.reference_error import ErrorRatio
@@ -40,37 +41,36 @@ REFERENCES: dict[str, tuple[str, list[str]]] = {
 OBJECTIVES = {"shaping": "graft.objectives.Shaping", "anchored": "graft.objectives.AnchoredShaping"}
 
 
-def noisy_digits(folder: Path, share: float) -> Path:
-    """Write the digits' network with normal noise on each tensor, of ``share`` times its own standard deviation."""
-    path = folder / f"digits_noise_{share:g}.safetensors"
+def changed_digits(folder: Path, noise: str) -> Path:
+    """Write the digits' network with other weights.
+
+    Args:
+        folder: Folder of the file.
+        noise: ``untrained``, or the share of each tensor's own standard deviation that is added as normal noise.
+    """
+    path = folder / f"digits_noise_{noise}.safetensors"
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
         generator = torch.Generator().manual_seed(0)
         tensors, about = read_tensors(DIGITS)
         for name, tensor in tensors.items():
-            if name.startswith("backbone/") and tensor.numel() > 1:
-                noise = torch.randn(tensor.shape, generator=generator, dtype=tensor.dtype)
-                tensors[name] = tensor + share * tensor.std() * noise
+            if not name.startswith("backbone/"):
+                continue
+            if noise == "untrained":
+                tensors[name] = initial(name, tensor, generator)
+            elif tensor.numel() > 1:
+                added = torch.randn(tensor.shape, generator=generator, dtype=tensor.dtype)
+                tensors[name] = tensor + float(noise) * tensor.std() * added
         write_tensors(path, tensors, about)
     return path
 
 
-def untrained_digits(folder: Path) -> Path:
-    """Write the digits' network with the initial weights of its layers."""
-    path = folder / "digits_untrained.safetensors"
-    if not path.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        generator = torch.Generator().manual_seed(0)
-        tensors, about = read_tensors(DIGITS)
-        for name, tensor in tensors.items():
-            if name.startswith("backbone/") and tensor.ndim > 1:  # as torch's layers: uniform within 1 / sqrt(inputs)
-                bound = tensor[0].numel() ** -0.5
-                tensors[name] = bound * (2 * torch.rand(tensor.shape, generator=generator, dtype=tensor.dtype) - 1)
-            elif name.startswith("backbone/") and tensor.is_floating_point():
-                norm = name.endswith("weight")
-                tensors[name] = torch.ones_like(tensor) if norm else torch.zeros_like(tensor)
-        write_tensors(path, tensors, about)
-    return path
+def initial(name: str, tensor: Tensor, generator: Generator) -> Tensor:
+    """Return initial weights as torch's layers have them: uniform within 1 / sqrt(inputs), 1 in norms, no biases."""
+    if tensor.ndim > 1:
+        bound = tensor[0].numel() ** -0.5
+        return bound * (2 * torch.rand(tensor.shape, generator=generator, dtype=tensor.dtype) - 1)
+    return torch.ones_like(tensor) if name.endswith("weight") else torch.zeros_like(tensor)
 
 
 def run(args: argparse.Namespace) -> None:
@@ -81,12 +81,7 @@ def run(args: argparse.Namespace) -> None:
         flags = list(flags)
         if "--noise" in flags:
             at = flags.index("--noise")
-            made = (
-                untrained_digits(args.out)
-                if flags[at + 1] == "untrained"
-                else noisy_digits(args.out, float(flags[at + 1]))
-            )
-            flags[at : at + 2] = ["--model.weights", str(made)]
+            flags[at : at + 2] = ["--model.weights", str(changed_digits(args.out, flags[at + 1]))]
         for seed in args.seeds.split(","):
             for short, objective in OBJECTIVES.items():
                 folder = args.out / name.replace(", ", "-").replace(" ", "_") / f"{short}_{seed}"

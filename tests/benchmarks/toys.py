@@ -30,7 +30,7 @@ from graft.process import CosineSchedule, Gaussian
 from graft.reward import Reward, Scores
 from graft.sampler import run_stages
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.insert(0, str(Path(__file__).parents[1]))  # `trained` is shared with the tests
 from trained import rollouts_of, training
 
 FOLDER = Path(os.environ.get("GRAFT_BENCHMARKS", Path(tempfile.gettempdir()) / "graft-benchmarks"))

@@ -101,9 +101,8 @@ def test_batches_have_all_that_is_not_held_out(kind: str) -> None:
     held_out, inverted = found.held_out()[0].tolist(), found.training()[0].tolist()
     assert not set(numbers) & set(held_out) and len(inverted) == 100 and not set(inverted) & set(held_out)
     rest = len(found.split.rest)
-    assert (
-        rest == (512 if kind == "stream" else COUNT) - len(held_out) > 100
-    )  # of a stream, as many as are needed are read
+    read = 512 if kind == "stream" else COUNT  # of a stream, as many as are needed
+    assert rest == read - len(held_out) > 100
     assert rest - 64 < len(set(numbers)) == len(numbers)  # a loader may drop its last batch
     assert not set(numbers) <= set(inverted)
 

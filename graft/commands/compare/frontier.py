@@ -219,22 +219,24 @@ def points_by_position(path: Path) -> list[list[Point]]:
 
 def mean_points(path: Path) -> list[Point]:
     """Return the means over seeds of the points that every seed has."""
+    return [mean_point(points) for points in points_by_position(path)]
 
-    def mean(points: Sequence[Point], by: Axis) -> "float | None":
+
+def mean_point(points: Sequence[Point]) -> Point:
+    """Return the mean of points at one position; a coordinate that one of them lacks is None."""
+
+    def mean(by: Axis) -> "float | None":
         values = [getattr(point, by) for point in points]
         return None if None in values else sum(values) / len(values)
 
-    return [
-        Point(
-            reward=sum(point.reward for point in points) / len(points),
-            drift=mean(points, "drift"),
-            calls=sum(point.calls for point in points) / len(points),
-            distance=mean(points, "distance"),
-            diversity=mean(points, "diversity"),
-            position=points[0].position,
-        )
-        for points in points_by_position(path)
-    ]
+    return Point(
+        reward=sum(point.reward for point in points) / len(points),
+        drift=mean("drift"),
+        calls=sum(point.calls for point in points) / len(points),
+        distance=mean("distance"),
+        diversity=mean("diversity"),
+        position=points[0].position,
+    )
 
 
 def _is_beaten(name: str, found: dict[str, Path], higher_is_better: bool) -> bool:

@@ -1,6 +1,7 @@
 """The frontier of a comparison: its table, its figure and its section of the page."""
 
 import html
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -14,6 +15,7 @@ from graft.commands.compare.frontier import (
     Path,
     PathComparison,
     compare_paths,
+    mean_point,
     mean_points,
     paths,
     points_by_position,
@@ -131,12 +133,12 @@ def _render_figure(
         floors: Distance of two sets of draws of one distribution, by panel.
         kind: Format of the file.
     """
-    known = [
-        by for by in PANELS if any(getattr(p, by) is not None for path in found.values() for p in mean_points(path))
-    ]
+    points = [point for path in found.values() for point in mean_points(path)]
+    known = [by for by in PANELS if any(getattr(point, by) is not None for point in points)]
     columns = min(2, len(known))
-    figure = Figure(figsize=(5.5 * columns + 2, 4.2 * -(-len(known) // columns)), layout="constrained")
-    every = figure.subplots(-(-len(known) // columns), columns, sharey=True, squeeze=False)
+    lines = math.ceil(len(known) / columns)
+    figure = Figure(figsize=(5.5 * columns + 2, 4.2 * lines), layout="constrained")
+    every = figure.subplots(lines, columns, sharey=True, squeeze=False)
     for axes, by in zip(every.flat, known, strict=False):
         for i, (name, path) in enumerate(found.items()):
             _draw_path(axes, path, by, label=name, **series_style(i))
@@ -157,18 +159,13 @@ def _render_figure(
 
 def _draw_path(axes: Axes, path: Path, by: Axis, **style: Any) -> None:
     """Draw the mean points of a path with their intervals."""
-    drawn = [
-        (mean, points)
-        for mean, points in zip(mean_points(path), points_by_position(path), strict=True)
-        if getattr(mean, by) is not None
-    ]
+    both: tuple[Axis, Axis] = (by, "reward")
+    drawn = [points for points in points_by_position(path) if all(getattr(point, by) is not None for point in points)]
+    x, y = ([getattr(mean_point(points), axis) for points in drawn] for axis in both)
     bars: list[list[float] | None] = [None, None]
     if drawn and len(path) >= MIN_SEEDS_OF_BARS:
-        axis: Axis
-        for i, axis in enumerate((by, "reward")):
-            bars[i] = [_half_width([getattr(point, axis) for point in points]) for _, points in drawn]
-    xs, ys = [getattr(mean, by) for mean, _ in drawn], [mean.reward for mean, _ in drawn]
-    axes.errorbar(xs, ys, xerr=bars[0], yerr=bars[1], **style, markersize=4, linewidth=1.3, elinewidth=0.7)
+        bars = [[_half_width([getattr(point, axis) for point in points]) for points in drawn] for axis in both]
+    axes.errorbar(x, y, xerr=bars[0], yerr=bars[1], **style, markersize=4, linewidth=1.3, elinewidth=0.7)
 
 
 def _half_width(values: Sequence[float]) -> float:
